@@ -1,0 +1,41 @@
+# make up     start Darkroom on http://127.0.0.1:8000; Ctrl-C ends it
+# make test   run all tests
+# make lint   style, types and import rules
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# For `make up HOST=... PORT=...`; not taken from the environment, where others use these names too.
+HOST = 127.0.0.1
+PORT = 8000
+
+.PHONY: up install dev test lint clean
+
+up: install
+	@exec $(BIN)/darkroom up --host $(HOST) --port $(PORT)
+
+install: $(VENV)/.installed
+dev: $(VENV)/.installed-dev
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Repeated only when what is to be installed has changed.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,digits]'
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,digits,dev]'
+	@touch $@ $(VENV)/.installed
+
+test: dev
+	$(BIN)/python -m pytest
+
+lint: dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache
