@@ -1,0 +1,195 @@
+"""The complete configuration of a model and of its training: what a recipe holds and a checkpoint repeats.
+
+Every class refuses unknown fields, so a misspelt option is an error and never a silent default.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+ScheduleName = Literal["cosine", "linear"]
+PredictionName = Literal["eps", "x0", "v"]
+SamplerName = Literal["ddpm", "ddim", "dpmpp_2m", "unipc"]
+ThresholdName = Literal["none", "static", "dynamic"]
+VarianceName = Literal["beta", "beta_tilde"]
+DatasetFormat = Literal["idx", "cifar10", "stl10", "npz", "folder", "digits"]
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be read or is not valid; the message names the file and each faulty field."""
+
+
+ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+"""What a model, and the recipe that trains it, may be called; part of addresses and file names."""
+
+
+class Config(BaseModel):
+    """Base of all configuration classes: immutable, and strict about unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ScheduleConfig(Config):
+    """The noise schedule (`model/schedule.py`)."""
+
+    name: ScheduleName = "cosine"
+    steps: int = Field(1000, ge=2, le=1_000_000, description="T, the number of diffusion steps")
+
+
+class UNetConfig(Config):
+    """The network (`model/unet.py`). `width` is the channel count of the first level after the stem."""
+
+    image_channels: int = Field(3, ge=1, le=16)
+    image_size: int = Field(32, ge=4, le=1024, description="side of the square image in pixels")
+    patch_size: int = Field(1, ge=1, le=16, description="space-to-depth factor before the stem")
+    width: int = Field(128, ge=4, le=2048, multiple_of=2)
+    multipliers: tuple[int, ...] = Field((1, 2, 2), min_length=1, max_length=8, description="a level each")
+    blocks_per_level: int = Field(2, ge=1, le=16)
+    attention_resolutions: tuple[int, ...] = Field((16, 8), description="feature map sides with self-attention")
+    attention_head_channels: int = Field(32, ge=1)
+    norm_groups: int = Field(32, ge=1)
+    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    residual_scale: Positive = Field(1.0, description="residual sums are multiplied by it; 0.7071 is 1/sqrt(2)")
+
+    @property
+    def feature_size(self) -> int:
+        """Side of the first level's feature map in cells."""
+        return self.image_size // self.patch_size
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        total = self.patch_size * 2 ** (len(self.multipliers) - 1)
+        if self.image_size % total:
+            raise ValueError(f"image_size {self.image_size} is not divisible by the total downsampling {total}")
+        for multiplier in self.multipliers:
+            channels = self.width * multiplier
+            if multiplier < 1 or channels % self.norm_groups:
+                raise ValueError(f"{channels} channels cannot be split into {self.norm_groups} norm groups")
+        sizes = [self.feature_size // 2**level for level in range(len(self.multipliers))]
+        for size in self.attention_resolutions:
+            if size not in sizes:
+                raise ValueError(f"attention resolution {size} is not a level of this network; its levels are {sizes}")
+        attended = [m for m, s in zip(self.multipliers, sizes, strict=True) if s in self.attention_resolutions]
+        for multiplier in (*attended, self.multipliers[-1]):  # the middle always attends
+            if self.width * multiplier % self.attention_head_channels:
+                raise ValueError(
+                    f"{self.width * multiplier} channels cannot be split into heads of {self.attention_head_channels}"
+                )
+        return self
+
+
+class ModelConfig(Config):
+    """What is needed to rebuild the denoiser from a weights file."""
+
+    schedule: ScheduleConfig = ScheduleConfig()
+    prediction: PredictionName = "eps"
+    unet: UNetConfig = UNetConfig()
+
+
+class ObjectiveConfig(Config):
+    """The training loss (`model/objective.py`)."""
+
+    weighting: Literal["simple", "min_snr"] = "simple"
+    min_snr_gamma: Positive = 5.0
+    label_drop: Fraction = 0.1
+
+
+class EMAConfig(Config):
+    """The exponential moving average (`model/ema.py`).
+
+    `warmup`: `copy` keeps a copy of the weights for `warmup_iterations` and averages with `decay` from then on
+    (the paper's); `ramp` uses the decay min(decay, (1 + n) / (10 + n)) from the first iteration (short runs).
+    """
+
+    decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9999
+    warmup: Literal["copy", "ramp"] = "copy"
+    warmup_iterations: int = Field(2000, ge=0)
+
+
+class OptimizerConfig(Config):
+    """AdamW, its learning-rate schedule and gradient clipping."""
+
+    learning_rate: Positive = 2e-4
+    warmup_images: int = Field(0, ge=0, description="linear learning-rate warm-up")
+    decay: Literal["constant", "cosine"] = "constant"
+    weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    gradient_clip: Positive | None = Field(1.0, description="largest global gradient norm; null turns it off")
+
+
+class DatasetConfig(Config):
+    """Where the images are (`model/datasets/`)."""
+
+    format: DatasetFormat
+    path: Path | None = Field(None, description="file or folder; none for the bundled digits")
+    split: Literal["train", "test"] = "train"
+    image_size: int | None = Field(None, ge=4, le=1024, description="resize (and centre-crop) to this side")
+    class_names: tuple[str, ...] | None = Field(None, description="names for formats that carry none")
+
+
+class SamplingConfig(Config):
+    """How images are drawn: the defaults that a checkpoint carries and a request may change."""
+
+    guidance: float = Field(1.0, ge=0.0, le=100.0, allow_inf_nan=False)
+    sampler: SamplerName = "ddim"
+    steps: int = Field(50, ge=1, le=1000)
+    threshold: ThresholdName = "dynamic"
+    percentile: Annotated[float, Field(gt=0.0, le=1.0)] = 0.995
+    eta: Fraction = Field(0.0, description="ddim: 0 is deterministic, 1 is ancestral")
+    variance: VarianceName = Field("beta_tilde", description="ddpm: the variance of a reverse step")
+
+
+class TrainingConfig(Config):
+    """Length, batch and bookkeeping of a run; everything is counted in images."""
+
+    total_images: int = Field(ge=1)
+    batch_size: int = Field(128, ge=1)
+    seed: int = Field(0, ge=0, lt=2**63)
+    horizontal_flip: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+    checkpoint_every_images: int = Field(ge=1)
+    sample_every_images: int = Field(ge=1)
+    samples_per_class: int = Field(8, ge=1, le=64)
+
+
+class Recipe(Config):
+    """A whole experiment: `darkroom train recipes/NAME.yaml` runs one."""
+
+    name: ModelName
+    description: str = ""
+    dataset: DatasetConfig
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    ema: EMAConfig = EMAConfig()
+    training: TrainingConfig
+    sampling: SamplingConfig = SamplingConfig()
+
+
+def _faults(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
+
+
+def parse_recipe(data: Any, *, source: str) -> Recipe:
+    """Validate plain data as a recipe; raises RecipeError naming `source` and every faulty field."""
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(f"{source}: {_faults(error)}") from error
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe from a YAML file; raises RecipeError when it is missing, not YAML or not valid."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    return parse_recipe(data, source=str(path))

@@ -1,0 +1,28 @@
+"""The one form in which every data set ends: a memory-mapped uint8 array with labels and class names."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+class DatasetError(ValueError):
+    """A data set that cannot be used; the message names the file and its fault."""
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """Labelled square images.
+
+    images: (N, C, H, W) uint8, C = 1 or 3, H = W, usually a read-only memory map.
+    labels: (N,) int64, each in 0..len(class_names) - 1.
+    digest: "sha256:..." over shape, class names, labels and pixels; equal content gives an equal digest.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    class_names: tuple[str, ...]
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.images)

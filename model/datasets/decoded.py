@@ -1,0 +1,90 @@
+"""What a format's decoder hands over: arrays in memory, checked before anything is written."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from model.datasets.dataset import DatasetError
+
+MAX_DECODED_BYTES = 4 * 2**30
+"""Largest array that a decoder builds in memory; a few compressed megabytes can otherwise claim terabytes."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Labelled images, not yet materialised.
+
+    images: (N, C, H, W) uint8, C-contiguous, N > 0, C = 1 or 3, H = W.
+    labels: (N,) int64, each in 0..len(class_names) - 1.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    class_names: tuple[str, ...]
+
+
+def check_size(size_bytes: int, source: str) -> None:
+    """Raise DatasetError when an array of `size_bytes` is more than a decoder may build."""
+    if size_bytes > MAX_DECODED_BYTES:
+        raise DatasetError(f"{source}: claims {size_bytes} bytes; at most {MAX_DECODED_BYTES} are decoded")
+
+
+def check_decoded(
+    images: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.integer],
+    class_names: tuple[str, ...],
+    *,
+    images_source: str,
+    labels_source: str,
+) -> Decoded:
+    """Bring a decoder's arrays into the common form.
+
+    images: (N, C, H, W) uint8; labels: (N,) of any integer type. The sources are the files to name in an error.
+    Raises DatasetError when there are no images, they are not square grey or RGB, the counts differ, a label is out
+    of range, or a class name is empty or given twice.
+    """
+    if images.ndim != 4 or images.shape[0] == 0 or 0 in images.shape:
+        raise DatasetError(f"{images_source}: holds no images")
+    count, channels, height, width = images.shape
+    if channels not in (1, 3):
+        raise DatasetError(f"{images_source}: images have {channels} channels; only 1 (grey) and 3 (RGB) are known")
+    if height != width:
+        raise DatasetError(f"{images_source}: images are {width}x{height}, not square; set image_size to crop them")
+    if labels.shape != (count,):
+        raise DatasetError(f"{labels_source}: {labels.size} labels for the {count} images of {images_source}")
+    for name, times in Counter(class_names).items():
+        if not name.strip():
+            raise DatasetError(f"{labels_source}: a class name is empty")
+        if times > 1:
+            raise DatasetError(f"{labels_source}: the class name {name!r} is given twice")
+    outside = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
+    if outside.size:
+        first = int(outside[0])
+        raise DatasetError(
+            f"{labels_source}: label {int(labels[first])} of image {first} is not in 0..{len(class_names) - 1}"
+        )
+    return Decoded(np.ascontiguousarray(images), labels.astype(np.int64), class_names)
+
+
+def agreed_class_names(carried: tuple[str, ...], configured: tuple[str, ...] | None, source: str) -> tuple[str, ...]:
+    """The names that a format carries; raises DatasetError when the configuration contradicts them."""
+    if configured is not None and configured != carried:
+        raise DatasetError(f"{source}: its classes are {list(carried)}, not class_names {list(configured)}")
+    return carried
+
+
+def numbered_class_names(
+    labels: npt.NDArray[np.integer], configured: tuple[str, ...] | None, source: str
+) -> tuple[str, ...]:
+    """The configured names, else "0", "1", ... up to the largest label. labels: (N,).
+
+    Raises DatasetError on a largest label that no set of classes has.
+    """
+    if configured is not None:
+        return configured
+    largest = int(labels.max(initial=0))
+    if largest >= 100_000:
+        raise DatasetError(f"{source}: label {largest} would mean more than 100000 classes")
+    return tuple(str(index) for index in range(max(largest, 0) + 1))

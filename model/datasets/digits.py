@@ -1,0 +1,52 @@
+"""The 1,797 bundled 8x8 digits of scikit-learn (`sklearn.datasets.load_digits`)."""
+
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from model.config import DatasetConfig
+from model.datasets.dataset import DatasetError
+from model.datasets.decoded import Decoded, check_decoded
+from model.datasets.resize import square_images
+
+TEST_IMAGES = 297
+"""The test split is the last 297 images, the train split the 1,500 before them."""
+
+LEVELS = 16
+"""The published values are 0..16."""
+
+
+def _published() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    try:
+        digits = import_module("sklearn.datasets").load_digits()  # imported late: an extra, and slow to import
+    except ImportError as error:
+        raise DatasetError("digits: scikit-learn is not installed; pip install 'darkroom[digits]'") from error
+    return digits.images, digits.target
+
+
+def digits_files(config: DatasetConfig, path: Path | None) -> list[Path]:
+    """No files: the images come with scikit-learn. Raises DatasetError when a path is given all the same."""
+    if path is not None:
+        raise DatasetError(f"{path}: the bundled digits have no path; leave it out")
+    return []
+
+
+def decode_digits(config: DatasetConfig, path: Path | None) -> Decoded:
+    """Grey images (N, 1, 8, 8), or of side `image_size`, values 0..16 scaled to 0..255 and rounded.
+
+    The train split is all but the last 297 images, the test split the last 297. Classes are "0".."9" unless named.
+    Raises DatasetError when scikit-learn is not installed.
+    """
+    digits_files(config, path)
+    values, labels = _published()
+    images = np.rint(values * (255 / LEVELS)).astype(np.uint8)[:, None]
+    part = slice(None, -TEST_IMAGES) if config.split == "train" else slice(-TEST_IMAGES, None)
+    return check_decoded(
+        square_images(images[part], config.image_size, "digits"),
+        labels[part],
+        config.class_names or tuple(str(digit) for digit in range(10)),
+        images_source="digits",
+        labels_source="digits",
+    )

@@ -1,0 +1,60 @@
+"""From a configuration to the data set: find the source, decode it once, map the result."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.config import DatasetConfig
+from model.datasets.cifar10 import cifar10_files, decode_cifar10
+from model.datasets.dataset import DatasetError, ImageDataset
+from model.datasets.decoded import Decoded
+from model.datasets.digits import decode_digits, digits_files
+from model.datasets.folder import decode_folder, folder_files
+from model.datasets.idx import decode_idx, idx_files
+from model.datasets.materialise import materialise, open_materialised
+from model.datasets.npz import decode_npz, npz_files
+from model.datasets.source_index import fingerprint, recall, remember
+from model.datasets.stl10 import decode_stl10, stl10_files
+
+
+@dataclass(frozen=True)
+class _Source:
+    """files: what is read, to notice changes; decode: the arrays."""
+
+    files: Callable[[], list[Path]]
+    decode: Callable[[], Decoded]
+
+
+def _source(config: DatasetConfig) -> _Source:
+    path = config.path
+    if config.format == "digits":
+        return _Source(lambda: digits_files(config, path), lambda: decode_digits(config, path))
+    if path is None:
+        raise DatasetError(f"{config.format}: a data set of this format needs a path")
+    files, decode = {
+        "idx": (idx_files, decode_idx),
+        "cifar10": (cifar10_files, decode_cifar10),
+        "stl10": (stl10_files, decode_stl10),
+        "npz": (npz_files, decode_npz),
+        "folder": (folder_files, decode_folder),
+    }[config.format]
+    return _Source(lambda: files(config, path), lambda: decode(config, path))
+
+
+def load_dataset(config: DatasetConfig, cache: Path) -> ImageDataset:
+    """The data set of `config`, decoded once into the folder `cache` and mapped read-only from there.
+
+    Returns images (N, C, H, W) uint8, labels (N,) int64, class names and digest. A source that has not changed since
+    it was decoded is not decoded again, unless its entry in the cache is missing or damaged.
+    Raises DatasetError naming the file and its fault.
+    """
+    source = _source(config)
+    before = fingerprint(config, source.files())
+    digest = recall(cache, before)
+    dataset = open_materialised(cache, digest) if digest is not None else None
+    if dataset is not None:
+        return dataset
+    dataset = materialise(source.decode(), cache)
+    if fingerprint(config, source.files()) == before:  # else the source changed under the decoder: not to be trusted
+        remember(cache, before, dataset.digest)
+    return dataset

@@ -1,0 +1,121 @@
+"""Decoded arrays on disk, once: `cache/<hex digest>/`, addressed by content and mapped read-only.
+
+An entry is written in a temporary folder and renamed into place, so a half-written one has never the final name. It
+is hashed again each time it is opened; what does not match its name is not used.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from model.datasets.dataset import DatasetError, ImageDataset
+from model.datasets.decoded import Decoded
+
+_IMAGES = "images.npy"
+_LABELS = "labels.npy"
+_CLASS_NAMES = "class_names.json"
+_PREFIX = "sha256:"
+_UNFINISHED = ".writing-"
+
+
+def content_digest(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], class_names: tuple[str, ...]) -> str:
+    """ "sha256:..." over shape, class names, labels (little-endian int64) and pixels (C order)."""
+    head = json.dumps({"shape": images.shape, "class_names": class_names}, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(head.encode() + b"\n")
+    digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
+    digest.update(np.ascontiguousarray(images).reshape(-1).data)
+    return _PREFIX + digest.hexdigest()
+
+
+def _entry(cache: Path, digest: str) -> Path:
+    return cache / digest.removeprefix(_PREFIX)
+
+
+def open_materialised(cache: Path, digest: str) -> ImageDataset | None:
+    """The entry of that digest, mapped read-only; None when there is none or its content has another digest."""
+    entry = _entry(cache, digest)
+    try:
+        images = np.lib.format.open_memmap(entry / _IMAGES, mode="r")
+        labels = np.lib.format.open_memmap(entry / _LABELS, mode="r")
+        names = json.loads((entry / _CLASS_NAMES).read_text(encoding="utf-8"))
+    except (OSError, ValueError, EOFError):
+        return None
+    if images.dtype != np.uint8 or labels.dtype != np.int64 or images.ndim != 4:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return None
+    if content_digest(images, labels, tuple(names)) != digest:
+        return None
+    return ImageDataset(images, labels, tuple(names), digest)
+
+
+def _flush(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write(decoded: Decoded, folder: Path) -> None:
+    np.save(folder / _IMAGES, decoded.images)
+    np.save(folder / _LABELS, decoded.labels)
+    (folder / _CLASS_NAMES).write_text(json.dumps(decoded.class_names), encoding="utf-8")
+    for name in (_IMAGES, _LABELS, _CLASS_NAMES):
+        _flush(folder / name)
+
+
+@contextmanager
+def _locked(cache: Path) -> Iterator[None]:
+    """One writer at a time, over processes and threads; the kernel lets go when a writer dies."""
+    with (cache / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _install(decoded: Decoded, cache: Path, digest: str) -> None:
+    cache.mkdir(parents=True, exist_ok=True)
+    with _locked(cache):
+        if open_materialised(cache, digest) is not None:  # somebody else was faster
+            return
+        for abandoned in cache.glob(f"{_UNFINISHED}*"):  # by a writer that died: the lock is ours
+            shutil.rmtree(abandoned, ignore_errors=True)
+        workspace = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=cache))
+        try:
+            fresh = workspace / "fresh"
+            fresh.mkdir()
+            _write(decoded, fresh)
+            entry = _entry(cache, digest)
+            if entry.exists():  # damaged; moved away and not overwritten, since others may have it mapped
+                entry.rename(workspace / "damaged")
+            fresh.rename(entry)
+            _flush(cache)
+        finally:
+            shutil.rmtree(workspace, ignore_errors=True)
+
+
+def materialise(decoded: Decoded, cache: Path) -> ImageDataset:
+    """Write the arrays to `cache` unless an intact entry of equal content is there, and map them read-only.
+
+    Safe with several processes on one cache. Raises DatasetError when the cache cannot be written or read back.
+    """
+    digest = content_digest(decoded.images, decoded.labels, decoded.class_names)
+    dataset = open_materialised(cache, digest)
+    if dataset is None:
+        try:
+            _install(decoded, cache, digest)
+        except OSError as error:
+            raise DatasetError(f"{cache}: cannot write the decoded images: {error}") from error
+        dataset = open_materialised(cache, digest)
+    if dataset is None:
+        raise DatasetError(f"{_entry(cache, digest)}: does not read back as it was written")
+    return dataset

@@ -1,0 +1,142 @@
+"""NumPy archives with the keys `images`, `labels` and, if the classes have names, `class_names`.
+
+Nothing is unpickled: arrays of objects are refused by their header. Sizes are taken from the headers and bounded
+before anything is decompressed.
+"""
+
+import lzma
+import zipfile
+import zlib
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from model.config import DatasetConfig
+from model.datasets.dataset import DatasetError
+from model.datasets.decoded import (
+    Decoded,
+    agreed_class_names,
+    check_decoded,
+    check_size,
+    numbered_class_names,
+)
+from model.datasets.resize import square_images
+
+MAX_CLASS_NAMES_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class _Header:
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    size_bytes: int
+
+
+def npz_files(config: DatasetConfig, path: Path) -> list[Path]:
+    """The archive of the split: `path` itself is the train split; a folder holds train.npz and test.npz.
+
+    Raises DatasetError when the split is not there.
+    """
+    if path.is_dir():
+        path = path / f"{config.split}.npz"
+    elif config.split == "test":
+        raise DatasetError(f"{path}: one archive is the train split; for a test split give a folder with test.npz")
+    if not path.is_file():
+        raise DatasetError(f"{path}: no such file")
+    return [path]
+
+
+def _header(archive: zipfile.ZipFile, key: str, source: str) -> _Header:
+    try:
+        info = archive.getinfo(f"{key}.npy")
+    except KeyError as error:
+        raise DatasetError(f"{source}: has no array called {key!r}") from error
+    with archive.open(info) as file:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        elif version == (2, 0):
+            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+        else:
+            raise DatasetError(f"{source}: {key}: npy version {version} is not known")
+        if dtype.hasobject:
+            raise DatasetError(f"{source}: {key}: an array of Python objects is refused")
+        size_bytes = prod(shape) * dtype.itemsize
+        check_size(size_bytes, f"{source}: {key}")
+        if file.tell() + size_bytes != info.file_size:
+            raise DatasetError(f"{source}: {key}: {info.file_size} bytes, its header announces {size_bytes} of data")
+    return _Header(shape, dtype, size_bytes)
+
+
+def _channels_first(images: npt.NDArray[np.uint8], source: str) -> npt.NDArray[np.uint8]:
+    if images.ndim == 3:
+        return images[:, None]
+    first, last = images.shape[1] in (1, 3), images.shape[3] in (1, 3)
+    if first == last:
+        fault = "could be channels first or last" if first else "has no axis of 1 or 3 channels"
+        raise DatasetError(f"{source}: images: shape {images.shape} {fault}")
+    return images if first else images.transpose(0, 3, 1, 2)
+
+
+def _names(array: npt.NDArray[Any], source: str) -> tuple[str, ...]:
+    try:
+        return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in array.tolist())
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{source}: class_names: not text") from error
+
+
+def _decode(config: DatasetConfig, path: Path, source: str) -> Decoded:
+    with zipfile.ZipFile(path) as archive:
+        named = "class_names.npy" in archive.namelist()
+        images_header = _header(archive, "images", source)
+        labels_header = _header(archive, "labels", source)
+        names_header = _header(archive, "class_names", source) if named else None
+    if images_header.dtype != np.uint8 or len(images_header.shape) not in (3, 4):
+        raise DatasetError(
+            f"{source}: images: {images_header.dtype} of shape {images_header.shape}; "
+            "uint8 (N, H, W), (N, H, W, C) or (N, C, H, W) expected"
+        )
+    if labels_header.dtype.kind not in "iu" or labels_header.shape != images_header.shape[:1]:
+        raise DatasetError(
+            f"{source}: labels: {labels_header.dtype} of shape {labels_header.shape}; "
+            f"integers of shape {images_header.shape[:1]} expected"
+        )
+    if names_header is not None and (
+        names_header.dtype.kind not in "SU"
+        or len(names_header.shape) != 1
+        or names_header.size_bytes > MAX_CLASS_NAMES_BYTES
+    ):
+        raise DatasetError(f"{source}: class_names: {names_header.dtype} of shape {names_header.shape}; texts expected")
+    with np.load(path) as arrays:
+        images = _channels_first(arrays["images"], source)
+        labels: npt.NDArray[np.integer] = arrays["labels"]
+        if names_header is not None:
+            class_names = agreed_class_names(_names(arrays["class_names"], source), config.class_names, source)
+        else:
+            class_names = numbered_class_names(labels, config.class_names, f"{source}: labels")
+    return check_decoded(
+        square_images(images, config.image_size, source),
+        labels,
+        class_names,
+        images_source=f"{source}: images",
+        labels_source=f"{source}: labels",
+    )
+
+
+def decode_npz(config: DatasetConfig, path: Path) -> Decoded:
+    """Images (N, C, H, W) from the archive of the split.
+
+    `images`: uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), C = 1 or 3; `labels`: integers (N,); `class_names`: texts,
+    else the configuration's, else "0", "1", ... Raises DatasetError naming the archive, the key and its fault.
+    """
+    (file,) = npz_files(config, path)
+    try:
+        return _decode(config, file, str(file))
+    except DatasetError:
+        raise
+    except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
+        raise DatasetError(f"{file}: not a readable npz archive: {error}") from error

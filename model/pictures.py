@@ -1,0 +1,57 @@
+"""Pictures for people: a grid of samples and a curve of the loss."""
+
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def grid(images: Pixels, columns: int, *, gap: int = 2) -> Pixels:
+    """Images (N, H, W, C), row by row, on a white sheet; returns (H', W', C) uint8. C: 1 or 3."""
+    count, height, width, channels = images.shape
+    rows = -(-count // columns)
+    sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), 255, dtype=np.uint8)
+    for position, image in enumerate(images):
+        row, column = divmod(position, columns)
+        top, left = gap + row * (height + gap), gap + column * (width + gap)
+        sheet[top : top + height, left : left + width] = image
+    return sheet
+
+
+def to_pillow(image: Pixels) -> Image.Image:
+    """(H, W, C) uint8 as a Pillow image, grey for C = 1."""
+    return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+
+
+def png(image: Pixels, *, scale: int = 1) -> bytes:
+    """(H, W, C) uint8 as PNG bytes, every pixel `scale` pixels wide."""
+    picture = to_pillow(image)
+    if scale > 1:
+        picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+    buffer = BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def loss_curve(images_seen: npt.NDArray[np.float64], losses: npt.NDArray[np.float64], title: str) -> bytes:
+    """The training loss against images seen, as PNG bytes. images_seen, losses: (N,)."""
+    from matplotlib.figure import Figure  # slow to import, and only needed here
+
+    figure = Figure(figsize=(7, 4), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(images_seen, losses, linewidth=0.8, alpha=0.4, label="logged")
+    window = max(1, len(losses) // 50)
+    if window > 1:
+        smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
+        axes.plot(images_seen[window - 1 :], smooth, linewidth=1.6, label=f"mean of {window}")
+    axes.set(xlabel="images seen", ylabel="loss", title=title)
+    if len(losses) > 1:
+        axes.set_ylim(0.9 * float(losses.min()), float(np.quantile(losses, 0.98)) * 1.15)
+    axes.legend()
+    axes.grid(alpha=0.3)
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

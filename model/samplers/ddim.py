@@ -1,0 +1,20 @@
+"""Denoising diffusion implicit models (Song et al. 2021)."""
+
+from model.samplers.step import StepTable, Times
+from model.schedule import NoiseSchedule
+
+
+def ddim(schedule: NoiseSchedule, times: Times, eta: float) -> StepTable:
+    """Song et al. 2021, equations 12 and 16, with eps derived again from the thresholded x_0.
+
+    x_s = alpha_s m + sqrt(sigma_s^2 - n^2) eps + n z with n = eta sqrt(beta-tilde). First order; eta = 1 is `ddpm`
+    with beta-tilde, eta = 0 the Euler method on the probability-flow ODE.
+    """
+    table = StepTable.empty(times)
+    alpha, sigma, abar = schedule.alpha, schedule.sigma, schedule.alpha_bar
+    for k, (t, s) in enumerate(zip(times[:-1].tolist(), times[1:].tolist(), strict=True)):
+        noise = eta * float((sigma[s] / sigma[t]) * (1.0 - abar[t] / abar[s]) ** 0.5)
+        towards = max(0.0, float(sigma[s] ** 2) - noise**2) ** 0.5
+        x = towards / float(sigma[t])
+        table.set_advance(k, x=x, m=float(alpha[s]) - float(alpha[t]) * x, noise=noise)
+    return table

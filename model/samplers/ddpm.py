@@ -1,0 +1,21 @@
+"""Ancestral sampling (Ho et al. 2020, algorithm 2)."""
+
+from model.config import VarianceName
+from model.forward import posterior_coefficients
+from model.samplers.step import StepTable, Times
+from model.schedule import NoiseSchedule
+
+
+def ddpm(schedule: NoiseSchedule, times: Times, variance: VarianceName) -> StepTable:
+    """x_s ~ q(x_s | x_t, x_0 = m), with the posterior's own variance beta-tilde or the larger beta.
+
+    Both are recomputed on the sub-sequence when times are skipped (Nichol & Dhariwal 2021, section 4). The step to
+    t = 0 adds no noise.
+    """
+    table = StepTable.empty(times)
+    for k, (t, s) in enumerate(zip(times[:-1].tolist(), times[1:].tolist(), strict=True)):
+        a, b, beta_tilde = posterior_coefficients(schedule, t, s)
+        beta = 1.0 - float(schedule.alpha_bar[t] / schedule.alpha_bar[s])
+        noise = 0.0 if s == 0 else (beta_tilde if variance == "beta_tilde" else beta) ** 0.5
+        table.set_advance(k, x=b, m=a, noise=noise)
+    return table

@@ -1,0 +1,176 @@
+"""Drawing images: rows with their own settings, advanced together one step at a time.
+
+The serving engine and everything that samples offline call the same two functions, `start` and `advance`; an image
+therefore does not depend on who drew it or on what it shared a batch with.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from model.config import SamplingConfig
+from model.denoiser import Denoiser
+from model.interpolation import slerp
+from model.noise import normal_noise
+from model.samplers import StepTable, step_table
+from model.samplers.step import ADVANCE, CORRECT, NOISE
+from model.thresholding import threshold
+
+STATE = 4
+"""Images of state a row carries: the point x, the corrected point before, and two earlier estimates of x_0."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowPlan:
+    """Everything that fixes one image, given the denoiser.
+
+    label, end_label, mix: the class, or the mixture (1 - mix) label + mix end_label of two.
+    seed, end_seed, mix: likewise for the start noise (spherical).
+    guidance: 1 where no second forward row is needed.
+    """
+
+    label: int
+    end_label: int
+    seed: int
+    end_seed: int
+    mix: float
+    index: int
+    guidance: float
+    sampling: SamplingConfig
+    table: StepTable
+
+    @property
+    def steps(self) -> int:
+        """Network evaluations in all."""
+        return len(self.table.coefficients)
+
+    @property
+    def forward_rows(self) -> int:
+        """Rows of the network's batch that one step takes."""
+        return 1 if self.guidance == 1.0 else 2
+
+
+def plan_row(
+    denoiser: Denoiser,
+    sampling: SamplingConfig,
+    *,
+    label: int | None,
+    seed: int,
+    index: int = 0,
+    end_label: int | None = None,
+    end_seed: int | None = None,
+    mix: float = 0.0,
+) -> RowPlan:
+    """Resolve one image's settings. label None, or guidance 0, draws unconditionally.
+
+    Raises ValueError for a label or step count that the model does not have.
+    """
+    null = denoiser.null_label
+    for candidate in (label, end_label):
+        if candidate is not None and not 0 <= candidate < null:
+            raise ValueError(f"class {candidate} is not in 0..{null - 1}")
+    unconditional = label is None or sampling.guidance == 0.0
+    first = null if label is None or unconditional else label
+    return RowPlan(
+        label=first,
+        end_label=first if unconditional or end_label is None else end_label,
+        seed=seed,
+        end_seed=seed if end_seed is None else end_seed,
+        mix=mix,
+        index=index,
+        guidance=1.0 if unconditional else sampling.guidance,
+        sampling=sampling,
+        table=step_table(denoiser.config.schedule, sampling),
+    )
+
+
+def start(denoiser: Denoiser, plans: Sequence[RowPlan]) -> Tensor:
+    """The state (B, STATE, C, H, W) of rows before their first step."""
+    indices = [plan.index for plan in plans]
+    zeros = [0] * len(plans)
+    shape, device = denoiser.image_shape, denoiser.device
+    noise = normal_noise([plan.seed for plan in plans], indices, zeros, shape, device)
+    if any(plan.end_seed != plan.seed for plan in plans):
+        end = normal_noise([plan.end_seed for plan in plans], indices, zeros, shape, device)
+        noise = slerp(noise, end, torch.tensor([plan.mix for plan in plans], device=device))
+    state = torch.zeros(len(plans), STATE, *shape, device=device)
+    state[:, 0] = noise
+    return state
+
+
+def _labels(denoiser: Denoiser, plans: Sequence[RowPlan]) -> Tensor:
+    if all(plan.label == plan.end_label for plan in plans):
+        return torch.tensor([plan.label for plan in plans], device=denoiser.device)
+    mixture = np.zeros((len(plans), denoiser.null_label + 1), dtype=np.float32)
+    for row, plan in enumerate(plans):
+        mixture[row, plan.label] += 1.0 - plan.mix
+        mixture[row, plan.end_label] += plan.mix
+    return torch.from_numpy(mixture).to(denoiser.device)
+
+
+def advance(
+    denoiser: Denoiser, plans: Sequence[RowPlan], positions: Sequence[int], state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One step of every row: row b goes from its time number positions[b] to the next.
+
+    state: (B, STATE, C, H, W). Returns the new state and the estimates of x_0, thresholded, (B, C, H, W).
+    """
+    x, previous, h1, h2 = state.unbind(1)
+    t = torch.tensor([int(plan.table.times[k]) for plan, k in zip(plans, positions, strict=True)])
+    guidance = torch.tensor([plan.guidance for plan in plans], dtype=torch.float64)
+    m = denoiser.predict_x0(x, t, _labels(denoiser, plans), guidance)
+    modes = [plan.sampling.threshold for plan in plans]
+    if any(mode != "none" for mode in modes):
+        m = threshold(m, modes, [plan.sampling.percentile for plan in plans])
+
+    table = np.stack([plan.table.coefficients[k] for plan, k in zip(plans, positions, strict=True)])
+    coefficients = torch.from_numpy(table).to(x.device, x.dtype)[:, :, None, None, None]
+    correct, move = coefficients[:, :CORRECT], coefficients[:, CORRECT : CORRECT + ADVANCE]
+    corrected = x
+    if (table[:, 0] != 1.0).any():
+        points = torch.stack([x, previous, m, h1, h2], dim=1)
+        corrected = torch.where(correct[:, 0] == 1.0, x, (correct * points).sum(1))
+    moved = move[:, 0] * corrected + move[:, 1] * m + move[:, 2] * h1 + move[:, 3] * h2
+    noisy = table[:, NOISE].nonzero()[0].tolist()
+    if noisy:
+        rows = torch.tensor(noisy, device=x.device)
+        z = normal_noise(
+            [plans[row].seed for row in noisy],
+            [plans[row].index for row in noisy],
+            [positions[row] + 1 for row in noisy],
+            x.shape[1:],
+            x.device,
+        )
+        moved = moved.index_add(0, rows, coefficients[rows, NOISE] * z.to(x.dtype))
+    return torch.stack([moved, corrected, m, h1], dim=1), m
+
+
+@torch.inference_mode()
+def sample(denoiser: Denoiser, plans: Sequence[RowPlan], *, batch_rows: int = 64) -> Tensor:
+    """Draw the planned images from their start noise to the end; returns (N, C, H, W) in about -1..1."""
+    images = []
+    for first in range(0, len(plans), batch_rows):
+        batch = plans[first : first + batch_rows]
+        state = start(denoiser, batch)
+        for k in range(max(plan.steps for plan in batch)):
+            active = [row for row, plan in enumerate(batch) if k < plan.steps]
+            rows = torch.tensor(active, device=denoiser.device)
+            state[rows], _ = advance(denoiser, [batch[row] for row in active], [k] * len(active), state[rows])
+        images.append(state[:, 0])
+    return torch.cat(images)
+
+
+def to_pixels(images: Tensor) -> npt.NDArray[np.uint8]:
+    """(N, C, H, W) floats in -1..1, clipped, as (N, H, W, C) uint8."""
+    scaled = ((images.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    pixels: npt.NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).cpu().numpy()
+    return pixels
+
+
+def from_pixels(pixels: Tensor) -> Tensor:
+    """(N, C, H, W) uint8 as float32 in -1..1."""
+    return pixels.float() / 127.5 - 1.0

@@ -1,0 +1,44 @@
+"""Keeping the estimate of x_0 within the pixels' range, per row, in float32, after guidance."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from model.config import ThresholdName
+
+
+def row_quantiles(values: Tensor, quantiles: Tensor) -> Tensor:
+    """The quantile of each row at its own level, linearly interpolated.
+
+    values: (B, D); quantiles: (B,) in 0..1; returns (B,).
+    """
+    ordered = values.sort(dim=1).values
+    position = quantiles.to(values.dtype) * (values.shape[1] - 1)
+    low = position.floor().long()
+    high = position.ceil().long()
+    at_low = ordered.gather(1, low[:, None])[:, 0]
+    at_high = ordered.gather(1, high[:, None])[:, 0]
+    return torch.lerp(at_low, at_high, position - low)
+
+
+def threshold(x0: Tensor, modes: Sequence[ThresholdName], percentiles: Sequence[float]) -> Tensor:
+    """Apply each row's own thresholding. x0: (B, ...) float32 in units where pixels are -1..1.
+
+    `none` leaves the row; `static` clamps to -1..1; `dynamic` takes s = max(1, quantile of |x_0| at the row's
+    percentile), clamps to -s..s and divides by s (Saharia et al. 2022, section 2.3).
+    """
+    if x0.dtype != torch.float32:
+        raise TypeError(f"thresholding is done in float32, not {x0.dtype}")
+    shape = (-1, *[1] * (x0.ndim - 1))
+    limit = torch.tensor([float("inf") if mode == "none" else 1.0 for mode in modes])
+    dynamic = [row for row, mode in enumerate(modes) if mode == "dynamic"]
+    scale = torch.ones(len(modes))
+    if dynamic:
+        rows = torch.tensor(dynamic, device=x0.device)
+        levels = torch.tensor([percentiles[row] for row in dynamic], device=x0.device)
+        s = row_quantiles(x0[rows].abs().flatten(1), levels).clamp(min=1.0)
+        limit, scale = limit.to(x0.device), scale.to(x0.device)
+        limit[rows], scale[rows] = s, s
+    limit, scale = limit.to(x0.device).reshape(shape), scale.to(x0.device).reshape(shape)
+    return x0.clamp(-limit, limit) / scale
