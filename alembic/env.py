@@ -1,0 +1,34 @@
+"""How alembic reaches the database: the connection that store.migrations hands over, or DATABASE_URL."""
+
+import os
+
+from alembic import context
+from sqlalchemy import Connection, NullPool, create_engine
+
+from store.database import parse_url
+from store.tables import Base
+
+
+def _url() -> str:
+    url = os.environ.get("DATABASE_URL")
+    if not url:
+        raise SystemExit("alembic: DATABASE_URL is not set")
+    return url
+
+
+def _migrate(connection: Connection) -> None:
+    context.configure(connection=connection, target_metadata=Base.metadata, compare_server_default=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+given: Connection | None = context.config.attributes.get("connection")
+if context.is_offline_mode():
+    context.configure(url=parse_url(_url()), target_metadata=Base.metadata, literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()
+elif given is not None:
+    _migrate(given)
+else:
+    with create_engine(parse_url(_url()), poolclass=NullPool).connect() as opened:
+        _migrate(opened)

@@ -1,0 +1,89 @@
+"""Checkpoints: the versions of a model, each with its bytes in the artifact store."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from store.artifacts import PostgresArtifacts
+from store.model_repository import PRODUCTION, ModelNotFound, ensure_model, point_alias
+from store.tables import Checkpoint, CheckpointSource, Model, ModelAlias
+
+
+def register_checkpoint(
+    session: Session,
+    *,
+    model_name: str,
+    data: bytes,
+    configuration: Mapping[str, Any],
+    class_names: Sequence[str],
+    images_seen: int,
+    metrics: Mapping[str, Any],
+    source: CheckpointSource,
+) -> Checkpoint:
+    """Add a checkpoint to a model (created when it is new) and return its row. Bytes that the model has already
+    return the version that holds them and change nothing.
+
+    The first checkpoint of a model becomes "production". A later shipped one takes "production" over from a
+    shipped one only: what somebody trained or chose is never replaced by an update of the software.
+
+    data: the safetensors file. metrics: finite numbers (NaN raises an error). model_name: lower-case letters,
+    digits and `._-`, at most 63; anything else raises sqlalchemy.exc.IntegrityError.
+    """
+    model = ensure_model(session, model_name)
+    digest = PostgresArtifacts(session).put(data)
+    known = session.scalars(
+        select(Checkpoint).where(Checkpoint.model_id == model.id, Checkpoint.digest == digest)
+    ).one_or_none()
+    if known is not None:
+        return known
+    latest = session.scalar(select(func.max(Checkpoint.version)).where(Checkpoint.model_id == model.id)) or 0
+    checkpoint = Checkpoint(
+        model=model,
+        version=latest + 1,
+        digest=digest,
+        size_bytes=len(data),
+        images_seen=images_seen,
+        source=source,
+        configuration=dict(configuration),
+        class_names=list(class_names),
+        metrics=dict(metrics),
+    )
+    session.add(checkpoint)
+    session.flush()
+    session.refresh(checkpoint)  # created_at, from the database's clock
+    if latest == 0 or (source == "shipped" and _production_source(session, model) == "shipped"):
+        point_alias(session, checkpoint, PRODUCTION)
+    return checkpoint
+
+
+def list_checkpoints(
+    session: Session, model_name: str, before: int | None = None, limit: int = 50
+) -> tuple[Checkpoint, ...]:
+    """At most `limit` versions of a model, newest first, beginning below version `before`; raises ModelNotFound."""
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, not {limit}")
+    model_id = session.scalar(select(Model.id).where(Model.name == model_name))
+    if model_id is None:
+        raise ModelNotFound(model_name)
+    query = select(Checkpoint).where(Checkpoint.model_id == model_id).order_by(Checkpoint.version.desc()).limit(limit)
+    if before is not None:
+        query = query.where(Checkpoint.version < before)
+    return tuple(session.scalars(query))
+
+
+def checkpoint_bytes(session: Session, checkpoint: Checkpoint) -> bytes:
+    """The checkpoint's safetensors file, checked against its digest.
+
+    Raises store.artifacts.ArtifactMissing, ArtifactCorrupted.
+    """
+    return PostgresArtifacts(session).get(checkpoint.digest)
+
+
+def _production_source(session: Session, model: Model) -> CheckpointSource | None:
+    return session.scalar(
+        select(Checkpoint.source)
+        .join(ModelAlias, ModelAlias.checkpoint_id == Checkpoint.id)
+        .where(ModelAlias.model_id == model.id, ModelAlias.alias == PRODUCTION)
+    )

@@ -1,0 +1,57 @@
+"""Engine and sessions: how the rest of the code reaches PostgreSQL."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from sqlalchemy import URL, Engine, create_engine, make_url
+from sqlalchemy.orm import Session, sessionmaker
+
+
+def parse_url(url: str) -> URL:
+    """A DATABASE_URL as SQLAlchemy wants it: `postgres://` and `postgresql://` get the psycopg 3 driver.
+
+    Raises ValueError when the URL cannot be parsed or names another database or driver.
+    """
+    try:
+        parsed = make_url(url)
+    except Exception as error:
+        raise ValueError("DATABASE_URL is not a valid URL") from error  # the URL may hold a password: not repeated
+    if parsed.drivername not in ("postgres", "postgresql", "postgresql+psycopg"):
+        raise ValueError(f"DATABASE_URL must begin with postgresql://, not {parsed.drivername}://")
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+class Database:
+    """A pool of connections to one PostgreSQL database. Safe to share between threads.
+
+    pool_connections: connections kept open; as many again are opened under load.
+    """
+
+    def __init__(self, url: str, *, pool_connections: int = 5) -> None:
+        parsed = parse_url(url)
+        defaults = {"connect_timeout": "10", "application_name": "darkroom"}
+        self.engine: Engine = create_engine(
+            parsed,
+            pool_size=pool_connections,
+            max_overflow=pool_connections,
+            pool_pre_ping=True,  # a restarted server costs a reconnect, not a failed request
+            connect_args={name: value for name, value in defaults.items() if name not in parsed.query},
+            # NaN is no JSON: refused here with a ValueError rather than by the server in the middle of a transaction
+            json_serializer=partial(json.dumps, allow_nan=False),
+        )
+        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """One transaction: committed when the block ends, rolled back when it raises.
+
+        Rows stay readable after the commit.
+        """
+        with self._sessions.begin() as session:
+            yield session
+
+    def dispose(self) -> None:
+        """Close every idle connection."""
+        self.engine.dispose()

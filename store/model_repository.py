@@ -1,0 +1,167 @@
+"""Models and their aliases."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import Session
+
+from store.tables import Checkpoint, Model, ModelAlias
+
+PRODUCTION = "production"
+"""The alias that requests without a version are served from."""
+
+
+class ModelNotFound(LookupError):
+    """No model has this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no model {name!r}")
+        self.name = name
+
+
+class VersionNotFound(LookupError):
+    """The model has no such version, digest or alias."""
+
+    def __init__(self, name: str, version: str) -> None:
+        super().__init__(f"model {name!r} has no version or alias {version!r}")
+        self.name = name
+        self.version = version
+
+
+@dataclass(frozen=True, slots=True)
+class AliasTarget:
+    """What an alias points at. digest: "sha256:..."."""
+
+    version: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSummary:
+    """A model as a list shows it. versions: how many checkpoints it has."""
+
+    name: str
+    created_at: datetime
+    versions: int
+    aliases: Mapping[str, AliasTarget]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPage:
+    """One page of models by name. next_after: what to pass as `after` for the next page; None on the last."""
+
+    models: tuple[ModelSummary, ...]
+    next_after: str | None
+
+
+def list_models(session: Session, after: str | None = None, limit: int = 50) -> ModelPage:
+    """At most `limit` models in the order of their names, beginning behind the name `after`.
+
+    A model that exists from the first page to the last is listed exactly once, whatever else is added meanwhile.
+    """
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, not {limit}")
+    query = select(Model).order_by(Model.name).limit(limit + 1)
+    if after is not None:
+        query = query.where(Model.name > after)
+    models = list(session.scalars(query))
+    page = models[:limit]
+    return ModelPage(_summaries(session, page), page[-1].name if len(models) > limit else None)
+
+
+def get_model(session: Session, name: str) -> ModelSummary:
+    """One model; raises ModelNotFound."""
+    return _summaries(session, [_find(session, name)])[0]
+
+
+def resolve(session: Session, name: str, version: str | int | None = None) -> Checkpoint:
+    """The checkpoint of model `name` that `version` means: a number, a digest ("sha256:..."), an alias.
+
+    None means the alias "production". Raises ModelNotFound, VersionNotFound.
+    """
+    model = _find(session, name)
+    wanted = PRODUCTION if version is None else str(version)
+    query = select(Checkpoint).where(Checkpoint.model_id == model.id)
+    if wanted.isascii() and wanted.isdigit():
+        number = int(wanted)
+        if number >= 2**31:  # beyond the column's range
+            raise VersionNotFound(name, wanted)
+        query = query.where(Checkpoint.version == number)
+    elif wanted.startswith("sha256:"):
+        query = query.where(Checkpoint.digest == wanted)
+    else:
+        query = query.join(
+            ModelAlias, (ModelAlias.model_id == model.id) & (ModelAlias.checkpoint_id == Checkpoint.id)
+        ).where(ModelAlias.alias == wanted)
+    checkpoint = session.scalars(query).one_or_none()
+    if checkpoint is None:
+        raise VersionNotFound(name, wanted)
+    return checkpoint
+
+
+def set_alias(session: Session, name: str, alias: str, version: str | int) -> Checkpoint:
+    """Point `alias` of model `name` at a version (number, digest or another alias) and return that checkpoint.
+
+    Raises ModelNotFound, VersionNotFound; sqlalchemy.exc.IntegrityError for an alias that is no valid name.
+    """
+    lock_model(session, name)
+    checkpoint = resolve(session, name, version)
+    point_alias(session, checkpoint, alias)
+    return checkpoint
+
+
+def lock_model(session: Session, name: str) -> Model:
+    """The model's row, locked until the transaction ends, so that its versions and aliases change one by one.
+
+    Raises ModelNotFound.
+    """
+    model = session.scalars(select(Model).where(Model.name == name).with_for_update()).one_or_none()
+    if model is None:
+        raise ModelNotFound(name)
+    return model
+
+
+def ensure_model(session: Session, name: str) -> Model:
+    """The model's row, created when it is missing, and locked as `lock_model` does."""
+    session.execute(upsert(Model).values(name=name).on_conflict_do_nothing(index_elements=[Model.name]))
+    return lock_model(session, name)
+
+
+def point_alias(session: Session, checkpoint: Checkpoint, alias: str) -> None:
+    """Point `alias` of the checkpoint's model at the checkpoint. The caller holds the model's lock."""
+    session.execute(
+        upsert(ModelAlias)
+        .values(model_id=checkpoint.model_id, alias=alias, checkpoint_id=checkpoint.id)
+        .on_conflict_do_update(
+            index_elements=[ModelAlias.model_id, ModelAlias.alias],
+            set_={"checkpoint_id": checkpoint.id, "updated_at": func.now()},
+        )
+    )
+
+
+def _find(session: Session, name: str) -> Model:
+    model = session.scalars(select(Model).where(Model.name == name)).one_or_none()
+    if model is None:
+        raise ModelNotFound(name)
+    return model
+
+
+def _summaries(session: Session, models: list[Model]) -> tuple[ModelSummary, ...]:
+    ids = [model.id for model in models]
+    versions: dict[int, int] = dict.fromkeys(ids, 0)
+    for model_id, count in session.execute(
+        select(Checkpoint.model_id, func.count()).where(Checkpoint.model_id.in_(ids)).group_by(Checkpoint.model_id)
+    ):
+        versions[model_id] = count
+    aliases: dict[int, dict[str, AliasTarget]] = {model_id: {} for model_id in ids}
+    for model_id, alias, version, digest in session.execute(
+        select(ModelAlias.model_id, ModelAlias.alias, Checkpoint.version, Checkpoint.digest)
+        .join(Checkpoint, Checkpoint.id == ModelAlias.checkpoint_id)
+        .where(ModelAlias.model_id.in_(ids))
+        .order_by(ModelAlias.alias)
+    ):
+        aliases[model_id][alias] = AliasTarget(version, digest)
+    return tuple(ModelSummary(m.name, m.created_at, versions[m.id], aliases[m.id]) for m in models)
