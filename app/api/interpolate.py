@@ -1,0 +1,81 @@
+"""POST /interpolate: the way from one image to another through their latents."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+from pydantic import Field
+
+from app.api.generate import SamplingAnswer, described
+from app.api.problems import invalid
+from app.api.sampling import ClassReference, Plan, SamplingFields, Seed, answer, find_class, find_version
+from app.api.services import ServicesHere, require_json
+from app.engine.request import RowRequest
+from model.config import SamplingConfig
+
+router = APIRouter(tags=["sampling"])
+
+
+class InterpolateRequest(SamplingFields):
+    """Two images and how many to draw from the first to the second, both included."""
+
+    seeds: Annotated[list[Seed], Field(min_length=2, max_length=2)]
+    class_: Annotated[
+        ClassReference | Annotated[list[ClassReference], Field(min_length=2, max_length=2)],
+        Field(alias="class", description="one class, or a list of two: where the way begins and ends"),
+    ]
+    count: Annotated[int, Field(strict=True)] = Field(8, ge=2, le=64)
+
+
+class InterpolationAnswer(SamplingAnswer):
+    """The answer with format json. seed: the first of the two."""
+
+    seeds: list[int]
+    mixes: list[float] = Field(description="0 is the first image, 1 the last")
+
+
+def _require_deterministic(sampling: SamplingConfig) -> None:
+    if sampling.sampler == "ddpm":
+        raise invalid([("/sampler", "interpolation needs a deterministic sampler: ddim, dpmpp_2m or unipc")])
+    if sampling.sampler == "ddim" and sampling.eta != 0.0:
+        raise invalid([("/eta", "interpolation needs a deterministic sampler: ddim with eta 0")])
+
+
+@router.post(
+    "/interpolate",
+    dependencies=[Depends(require_json)],
+    responses=described(InterpolationAnswer),
+    response_class=Response,
+)
+async def interpolate(body: InterpolateRequest, request: Request, services: ServicesHere) -> Response:
+    """Draw images along the spherical path between two start noises, and the straight one between two classes."""
+    version = await find_version(services, body.model)
+    if isinstance(body.class_, list):
+        first, last = (find_class(version, one, f"/class/{number}") for number, one in enumerate(body.class_))
+    else:
+        first = last = find_class(version, body.class_, "/class")
+    sampling = body.sampling(version)
+    _require_deterministic(sampling)
+    mixes = [number / (body.count - 1) for number in range(body.count)]
+    names = version.header.class_names
+    plan = Plan(
+        version=version,
+        sampling=sampling,
+        rows=tuple(
+            RowRequest(first, body.seeds[0], 0, sampling, end_class_index=last, end_seed=body.seeds[1], mix=mix)
+            for mix in mixes
+        ),
+        drawn_as=[
+            (number, first if mix < 0.5 else last, names[first if mix < 0.5 else last])
+            for number, mix in enumerate(mixes)
+        ],
+        facts={
+            "seed": body.seeds[0],
+            "seeds": body.seeds,
+            "classes": [names[first], names[last]],
+            "class_indices": [first, last],
+            "mixes": [round(mix, 6) for mix in mixes],
+        },
+        columns=body.count,
+    )
+    return await answer(services, request, body, plan)

@@ -1,0 +1,393 @@
+"""What generate and interpolate share: their common fields, the way through the engine, and the forms of the answer."""
+
+import asyncio
+import base64
+import contextlib
+import json
+import secrets
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from fastapi import Request
+from fastapi.responses import Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from app.api.problems import STORE_RETRY_SECONDS, Problem, invalid, retry_after
+from app.api.services import Services
+from app.catalog import UnknownModel, Version
+from app.encoding import MEDIA_TYPES, WEBP_LARGEST_SIDE, Drawn, Format, encode, png, sheet_size
+from app.engine.engine import Ticket
+from app.engine.request import (
+    DeadlineUnmeetable,
+    EngineStopped,
+    Event,
+    Failed,
+    Finished,
+    Preview,
+    Progress,
+    QueueFull,
+    RowDone,
+    RowRequest,
+    SampleRequest,
+    Timings,
+    TooManyRows,
+    VersionNotLoaded,
+)
+from model.checkpoint import CheckpointError
+from model.config import SamplerName, SamplingConfig, ThresholdName, VarianceName
+from store.artifacts import ArtifactCorrupted, ArtifactMissing
+
+LARGEST_SEED = 2**63 - 1
+RANDOM_SEED_BITS = 53
+"""Seeds drawn by the service are numbers that JavaScript holds exactly."""
+
+KEEPALIVE_SECONDS = 15.0
+EVENT_STREAM = "text/event-stream"
+
+ClassReference = StrictInt | StrictStr
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Seed = Annotated[int, Field(strict=True, ge=0, le=LARGEST_SEED)]
+
+
+class SamplingFields(BaseModel):
+    """Fields that every sampling request has. What is left out is taken from the model's card."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    guidance: Finite | None = Field(
+        None, ge=0.0, le=100.0, description="w: 1 is plain conditional, 0 unconditional, more than 1 guided"
+    )
+    steps: Annotated[int, Field(strict=True)] | None = Field(None, ge=1, le=1000)
+    sampler: SamplerName | None = None
+    threshold: ThresholdName | None = None
+    percentile: Finite | None = Field(None, gt=0.0, le=1.0, description="of dynamic thresholding")
+    eta: Finite | None = Field(None, ge=0.0, le=1.0, description="of ddim")
+    variance: VarianceName | None = Field(None, description="of ddpm")
+    model: StrictStr | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9._-]{0,62}(@[A-Za-z0-9:._-]{1,80})?$",
+        description="NAME, NAME@production, NAME@NUMBER or NAME@sha256:...",
+    )
+    deadline_seconds: Finite | None = Field(None, gt=0.0, le=86_400.0)
+    format: Format | None = Field(None, description="without it the Accept header decides; else png")
+    grid: StrictBool | None = Field(None, description="png and webp of several images are always one grid")
+    stream: StrictBool = Field(False, description="server-sent events with previews")
+    preview_every_steps: Annotated[int, Field(strict=True)] = Field(5, ge=1, le=1000, description="with stream")
+
+    def sampling(self, version: Version) -> SamplingConfig:
+        """The settings to draw with: the model's own, changed by what was asked for."""
+        asked = self.model_dump(include=set(SamplingConfig.model_fields), exclude_none=True)
+        try:
+            settings = SamplingConfig.model_validate(version.header.sampling.model_dump() | asked)
+        except ValidationError as error:
+            raise invalid([("/" + str(e["loc"][0]), e["msg"]) for e in error.errors()]) from error
+        if settings.steps > version.header.model.schedule.steps:
+            raise invalid([("/steps", f"the model has {version.header.model.schedule.steps} diffusion steps")])
+        return settings
+
+
+def random_seed() -> int:
+    """A seed for a request that names none."""
+    return secrets.randbits(RANDOM_SEED_BITS)
+
+
+async def find_version(services: Services, reference: str | None) -> Version:
+    """The model version that a request names, loaded; raises Problem."""
+    if not services.catalog.ready:
+        raise Problem(503, "not-ready", "the model is still being loaded", headers=retry_after(2.0))
+    try:
+        version = await services.catalog.find(reference)
+        await services.catalog.ensure_loaded(version)
+    except UnknownModel as error:
+        raise invalid([("/model", str(error))]) from error
+    except EngineStopped as error:
+        raise _restarting() from error
+    except (OperationalError, PoolTimeout) as error:
+        raise Problem(
+            503,
+            "store-unavailable",
+            "that version is not in memory and the database cannot be reached",
+            headers=retry_after(STORE_RETRY_SECONDS),
+        ) from error
+    except (CheckpointError, ArtifactMissing, ArtifactCorrupted) as error:
+        raise Problem(503, "version-unusable", str(error)) from error
+    return version
+
+
+def find_class(version: Version, reference: int | str, pointer: str) -> int:
+    """The index of a class given by name (case does not matter) or index; raises Problem naming those that exist."""
+    names = version.header.class_names
+    if isinstance(reference, int):
+        if 0 <= reference < len(names):
+            return reference
+        raise invalid([(pointer, f"class {reference} is not in 0..{len(names) - 1}")])
+    if reference in names:
+        return names.index(reference)
+    alike = [index for index, name in enumerate(names) if name.casefold() == reference.strip().casefold()]
+    if len(alike) == 1:
+        return alike[0]
+    if alike:
+        meant = ", ".join(names[index] for index in alike)
+        raise invalid([(pointer, f"{reference[:100]!r} may be any of: {meant}; write it exactly")])
+    raise invalid([(pointer, f"there is no class {reference[:100]!r}; there are: {', '.join(names)}")])
+
+
+_OFFERS: Mapping[str, tuple[Format, bool]] = {
+    **{MEDIA_TYPES[name]: (name, False) for name in ("png", "webp", "json", "zip", "npz")},
+    "application/octet-stream": ("npz", False),
+    EVENT_STREAM: ("json", True),
+}
+"""Media type -> format and whether to stream. The order decides what a wildcard means."""
+
+
+def _accepted(accept: str) -> dict[str, tuple[float, int]]:
+    """Media range -> (quality, place in the header)."""
+    ranges: dict[str, tuple[float, int]] = {}
+    for place, part in enumerate(accept.split(",")):
+        media, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        quality = 1.0
+        for parameter in parameters:
+            if parameter.startswith("q="):
+                with contextlib.suppress(ValueError):
+                    quality = float(parameter[2:])
+        ranges[media] = (quality, place)
+    return ranges
+
+
+def negotiate(fields: SamplingFields, accept: str) -> tuple[Format, bool]:
+    """The format, and whether to stream: the body decides, then the Accept header, then png. Raises Problem (406)."""
+    if fields.format is not None:
+        return fields.format, fields.stream
+    if fields.stream:
+        return "json", True
+    ranges = _accepted(accept or "*/*")
+    wanted: list[tuple[float, int, int, str]] = []
+    for order, media in enumerate(_OFFERS):
+        # the most specific range counts (RFC 9110, 12.5.1); nobody is streamed to who did not ask for it
+        wildcards = [] if media == EVENT_STREAM else [media.partition("/")[0] + "/*", "*/*"]
+        for candidate in (media, *wildcards):
+            if candidate in ranges:
+                quality, place = ranges[candidate]
+                if quality > 0.0:
+                    wanted.append((-quality, place, order, media))
+                break
+    if not wanted:
+        raise Problem(406, "not-acceptable", f"choose one of {', '.join(_OFFERS)}")
+    return _OFFERS[min(wanted)[-1]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request made ready. drawn_as: for each row its index, class index and class name in the answer.
+
+    facts: the answer's JSON members that are known before drawing; columns: of a grid.
+    """
+
+    version: Version
+    sampling: SamplingConfig
+    rows: tuple[RowRequest, ...]
+    drawn_as: Sequence[tuple[int, int, str]]
+    facts: Mapping[str, Any]
+    columns: int
+
+
+class _Events:
+    """A submitted request's events on the event loop.
+
+    Of the progress and each row's previews that nobody has taken yet only the newest is kept, so that a client who
+    does not read costs no memory.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[type, int], Event] = {}
+        self._arrived = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def sink(self, event: Event) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has closed: nobody is left to tell
+            self._loop.call_soon_threadsafe(self._keep, event)
+
+    def _keep(self, event: Event) -> None:
+        key = (type(event), event.row if isinstance(event, Preview | RowDone) else 0)
+        self._waiting.pop(key, None)
+        self._waiting[key] = event
+        self._arrived.set()
+
+    async def next(self, timeout_seconds: float | None = None) -> Event | None:
+        """The next event; None when none came in time."""
+        try:
+            await asyncio.wait_for(self._arrived.wait(), timeout_seconds)
+        except TimeoutError:
+            return None
+        event = self._waiting.pop(next(iter(self._waiting)))
+        if not self._waiting:
+            self._arrived.clear()
+        return event
+
+
+async def answer(services: Services, request: Request, fields: SamplingFields, plan: Plan) -> Response:
+    """Draw the plan's rows and answer in the form that was asked for."""
+    wanted, stream = negotiate(fields, request.headers.get("accept", ""))
+    if fields.grid is False and wanted in ("png", "webp") and len(plan.rows) > 1 and not stream:
+        raise invalid([("/grid", f"{len(plan.rows)} images in one {wanted} are a grid; single images: zip, npz, json")])
+    if wanted == "webp" and not stream:
+        _require_fits_webp(plan)
+    facts = {
+        "id": uuid.uuid4().hex,
+        "model": plan.version.name,
+        "version": plan.version.digest,
+        **plan.sampling.model_dump(),
+        **plan.facts,
+    }
+    events = _Events()
+    ticket = _submit(services, fields, plan, events, previews=stream)
+    if stream:
+        return StreamingResponse(
+            _stream(ticket, events, plan, facts),
+            media_type=EVENT_STREAM,
+            headers=_headers(facts) | {"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+    drawn, timings = await _draw(request, ticket, events, plan)
+    facts["timings"] = _timings(timings)
+    body = await asyncio.to_thread(encode, drawn, facts, wanted, plan.columns)
+    headers = _headers(facts) | {
+        "Darkroom-Queue-Seconds": f"{timings.queue_seconds:.4f}",
+        "Darkroom-Run-Seconds": f"{timings.run_seconds:.4f}",
+        "Server-Timing": f"queue;dur={1e3 * timings.queue_seconds:.1f}, run;dur={1e3 * timings.run_seconds:.1f}",
+        "Vary": "Accept",
+    }
+    if wanted in ("zip", "npz"):
+        headers["Content-Disposition"] = f'attachment; filename="darkroom-{facts["id"][:8]}.{wanted}"'
+    return Response(body, media_type=MEDIA_TYPES[wanted], headers=headers)
+
+
+def _restarting() -> Problem:
+    return Problem(503, "unavailable", "the service is restarting", headers=retry_after(5.0))
+
+
+def _require_fits_webp(plan: Plan) -> None:
+    side = plan.version.header.model.unet.image_size
+    width, height = sheet_size(len(plan.rows), plan.columns, side)
+    if max(width, height) > WEBP_LARGEST_SIDE:
+        detail = f"a grid of {width}x{height} pixels is more than webp's {WEBP_LARGEST_SIDE}; take png, zip or npz"
+        raise invalid([("/format", detail)])
+
+
+def _submit(services: Services, fields: SamplingFields, plan: Plan, events: _Events, *, previews: bool) -> Ticket:
+    every = fields.preview_every_steps if previews else 0
+    wanted = SampleRequest(plan.version.digest, plan.rows, fields.deadline_seconds, every)
+    try:
+        return services.engine.submit(wanted, events.sink)
+    except QueueFull as full:
+        detail = f"{full.rows} images do not fit: {full.rows_waiting} of {full.limit} places are taken"
+        raise Problem(429, "queue-full", detail, headers=retry_after(full.retry_after_seconds)) from full
+    except TooManyRows as many:
+        raise invalid([("", f"{many.rows} images are more than the queue's {many.limit} places")]) from many
+    except DeadlineUnmeetable as late:
+        seconds = late.deadline_seconds
+        detail = f"about {late.expected_seconds:.2f} s are needed, more than the deadline of {seconds:g} s"
+        fits_idle = late.idle_seconds <= seconds
+        headers = retry_after(late.expected_seconds - late.idle_seconds) if fits_idle else None
+        raise Problem(
+            503, "deadline-unmeetable", detail, headers=headers, expected_seconds=round(late.expected_seconds, 3)
+        ) from late
+    except VersionNotLoaded as gone:
+        detail = "that version had to leave memory for another one"
+        raise Problem(503, "unavailable", detail, headers=retry_after(1.0)) from gone
+    except EngineStopped as gone:
+        raise _restarting() from gone
+
+
+async def _gone(request: Request) -> None:
+    """Return when the client has left; its body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _draw(request: Request, ticket: Ticket, events: _Events, plan: Plan) -> tuple[list[Drawn], Timings]:
+    """All images in order. Cancels when the client leaves, and whenever this coroutine ends early."""
+    gone = asyncio.create_task(_gone(request))
+    work = asyncio.create_task(_collect(events, plan))
+    try:
+        await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise Problem(400, "client-closed-request", "the client left")  # nobody reads it; logs and metrics do
+        return work.result()
+    finally:
+        ticket.cancel()
+        gone.cancel()
+        work.cancel()
+
+
+async def _collect(events: _Events, plan: Plan) -> tuple[list[Drawn], Timings]:
+    drawn: dict[int, Drawn] = {}
+    while True:
+        event = await events.next()
+        if isinstance(event, RowDone):
+            drawn[event.row] = Drawn(*plan.drawn_as[event.row], event.image)
+        elif isinstance(event, Failed):
+            raise _failure(event)
+        elif isinstance(event, Finished):
+            return [drawn[row] for row in range(len(plan.rows))], event.timings
+
+
+def _failure(event: Failed) -> Problem:
+    if event.reason == "deadline":
+        return Problem(504, "deadline-passed", event.detail)
+    if event.reason == "shutdown":
+        return Problem(503, "unavailable", event.detail, headers=retry_after(5.0))
+    return Problem(500, "internal", event.detail)
+
+
+async def _stream(ticket: Ticket, events: _Events, plan: Plan, facts: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Server-sent events: `preview`, `image`, `progress`, and last `done` or `error`."""
+    try:
+        while True:
+            event = await events.next(KEEPALIVE_SECONDS)
+            if event is None:
+                yield b": keepalive\n\n"
+            elif isinstance(event, Preview | RowDone):
+                index, class_index, class_name = plan.drawn_as[event.row]
+                about = {"row": event.row, "index": index, "class": class_name, "class_index": class_index}
+                if isinstance(event, Preview):
+                    about |= {"step": event.step, "steps": event.steps}
+                written = facts | about if isinstance(event, RowDone) else {}
+                encoded = await asyncio.to_thread(png, event.image, written)
+                about["png"] = base64.b64encode(encoded).decode()
+                yield _sse("preview" if isinstance(event, Preview) else "image", about)
+            elif isinstance(event, Progress):
+                yield _sse("progress", {"done_steps": event.done_steps, "total_steps": event.total_steps})
+            elif isinstance(event, Finished):
+                yield _sse("done", facts | {"timings": _timings(event.timings)})
+                return
+            else:
+                yield _sse("error", _failure(event).details())
+                return
+    finally:
+        ticket.cancel()
+
+
+def _sse(kind: Literal["preview", "image", "progress", "done", "error"], data: Mapping[str, Any]) -> bytes:
+    return f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+def _timings(timings: Timings) -> dict[str, float]:
+    return {"queue_seconds": round(timings.queue_seconds, 4), "run_seconds": round(timings.run_seconds, 4)}
+
+
+def _headers(facts: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "Darkroom-" + name.replace("_", "-").title(): _header_text(value)
+        for name, value in facts.items()
+        if name not in ("timings", "classes", "mixes") and value is not None  # of classes the indices are enough
+    }
+
+
+def _header_text(value: Any) -> str:
+    """A header's value: plain ASCII; names in other scripts are escaped as in JSON."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if text.isascii() and text.isprintable() else json.dumps(text)

@@ -1,0 +1,89 @@
+"""The command line: `darkroom up`, `darkroom train`, `darkroom generate`. Heavy imports wait until they are needed."""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+cli = typer.Typer(
+    help="Trains class-conditional image diffusion models and serves them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+DEFAULT_STATE = Path(".darkroom")
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@cli.command()
+def up(
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="port to listen on")] = 8000,
+    state: Annotated[Path, typer.Option(help="folder for everything that is kept")] = DEFAULT_STATE,
+) -> None:
+    """Start PostgreSQL, Redis and the API; Ctrl-C ends them all."""
+    from app.embedded.up import up as run
+
+    if not _is_loopback(host):
+        typer.echo(f"darkroom: {host} is not a loopback address, and other addresses need API keys", err=True)
+        raise typer.Exit(1)
+    raise typer.Exit(run(state, host, port))
+
+
+@cli.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="a YAML file, such as recipes/digits.yaml")],
+    folder: Annotated[Path | None, typer.Option(help="where the run lives; default runs/RECIPE")] = None,
+    datasets: Annotated[Path, typer.Option(help="cache of decoded data sets")] = DEFAULT_STATE / "datasets",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: CUDA where there is one")] = None,
+) -> None:
+    """Train a recipe, or go on with it: checkpoints, loss curve and sample grids land in the folder."""
+    from app.training_cli import run_training
+
+    raise typer.Exit(run_training(recipe, folder, datasets, device))
+
+
+@cli.command()
+def generate(
+    classes: Annotated[list[str], typer.Argument(help="names or indices of classes")],
+    n: Annotated[int, typer.Option(help="images of each class")] = 1,
+    out: Annotated[Path, typer.Option(help="a .png, .webp, .zip, .npz or .json file")] = Path("darkroom.png"),
+    guidance: Annotated[float | None, typer.Option()] = None,
+    steps: Annotated[int | None, typer.Option()] = None,
+    sampler: Annotated[str | None, typer.Option()] = None,
+    threshold: Annotated[str | None, typer.Option()] = None,
+    percentile: Annotated[float | None, typer.Option()] = None,
+    seed: Annotated[int | None, typer.Option(help="drawn at random when left out")] = None,
+    model: Annotated[str | None, typer.Option(help="NAME, NAME@NUMBER or NAME@sha256:...")] = None,
+    url: Annotated[str, typer.Option(envvar="DARKROOM_URL", help="where the API is")] = DEFAULT_URL,
+) -> None:
+    """Draw images with a running service and write them to a file."""
+    from app.client import generate_to_file
+
+    fields = {
+        "class": [int(one) if one.isdecimal() else one for one in classes],
+        "n": n,
+        "guidance": guidance,
+        "steps": steps,
+        "sampler": sampler,
+        "threshold": threshold,
+        "percentile": percentile,
+        "seed": seed,
+        "model": model,
+    }
+    asked = {name: value for name, value in fields.items() if value is not None}
+    raise typer.Exit(generate_to_file(url, asked, out))
+
+
+def main() -> None:
+    """Entry point of the `darkroom` command."""
+    cli()

@@ -1,0 +1,129 @@
+"""Finished images as files: png, webp, zip, npz, json, each with the facts that make them again."""
+
+import base64
+import json
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, Literal
+
+import numpy as np
+from PIL.PngImagePlugin import PngInfo
+
+from app.engine.request import Pixels
+from model.pictures import grid, to_pillow
+
+Format = Literal["png", "webp", "zip", "npz", "json"]
+MEDIA_TYPES: Mapping[Format, str] = {
+    "png": "image/png",
+    "webp": "image/webp",
+    "zip": "application/zip",
+    "npz": "application/x-npz",
+    "json": "application/json",
+}
+
+WEBP_LARGEST_SIDE = 16383
+LONGEST_ROW = 64
+"""Images in a row, and rows, of a grid that has a row a class."""
+
+GAP = 2
+"""Pixels between the images of a grid."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One finished image (H, W, C) uint8. index and class_index: with the answer's seed and settings they fix it."""
+
+    index: int
+    class_index: int
+    class_name: str
+    image: Pixels
+
+
+def encode(drawn: Sequence[Drawn], facts: Mapping[str, Any], wanted: Format, columns: int) -> bytes:
+    """The body of an answer. facts: the JSON members of the answer but for the images; columns: of a grid."""
+    encoder = {"png": _png, "webp": _webp, "zip": _zip, "npz": _npz, "json": _json}[wanted]
+    return encoder(drawn, facts, columns)
+
+
+def png(image: Pixels, facts: Mapping[str, Any]) -> bytes:
+    """(H, W, C) uint8 as PNG with `facts` as JSON in the text chunk `darkroom`."""
+    information = PngInfo()
+    information.add_text("darkroom", json.dumps(facts))
+    buffer = BytesIO()
+    to_pillow(image).save(buffer, "PNG", pnginfo=information)
+    return buffer.getvalue()
+
+
+def default_columns(classes: int, images_per_class: int) -> int:
+    """Columns of a grid: a row a class; nearly square for one class, and where rows would make a ribbon."""
+    if 1 < classes <= LONGEST_ROW and images_per_class <= LONGEST_ROW:
+        return images_per_class
+    return math.ceil(math.sqrt(classes * images_per_class))
+
+
+def sheet_size(count: int, columns: int, side: int) -> tuple[int, int]:
+    """Width and height in pixels of the picture of `count` images of that side."""
+    if count == 1:
+        return side, side
+    return columns * (side + GAP) + GAP, math.ceil(count / columns) * (side + GAP) + GAP
+
+
+def _sheet(drawn: Sequence[Drawn], columns: int) -> Pixels:
+    return drawn[0].image if len(drawn) == 1 else grid(np.stack([one.image for one in drawn]), columns, gap=GAP)
+
+
+def _one_facts(one: Drawn, facts: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(facts) | {"index": one.index, "class": one.class_name, "class_index": one.class_index}
+
+
+def _png(drawn: Sequence[Drawn], facts: Mapping[str, Any], columns: int) -> bytes:
+    written = _one_facts(drawn[0], facts) if len(drawn) == 1 else facts
+    return png(_sheet(drawn, columns), written)
+
+
+def _webp(drawn: Sequence[Drawn], facts: Mapping[str, Any], columns: int) -> bytes:
+    buffer = BytesIO()
+    to_pillow(_sheet(drawn, columns)).save(buffer, "WEBP", lossless=True)
+    return buffer.getvalue()
+
+
+def _zip(drawn: Sequence[Drawn], facts: Mapping[str, Any], columns: int) -> bytes:
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        names = []
+        for number, one in enumerate(drawn):
+            name = f"{number:05d}-class{one.class_index}-index{one.index}.png"
+            archive.writestr(name, png(one.image, _one_facts(one, facts)))
+            names.append({"file": name, "index": one.index, "class": one.class_name, "class_index": one.class_index})
+        archive.writestr("manifest.json", json.dumps(dict(facts) | {"images": names}, indent=2))
+    return buffer.getvalue()
+
+
+def _npz(drawn: Sequence[Drawn], facts: Mapping[str, Any], columns: int) -> bytes:
+    """images (N, H, W, C) uint8, labels, seeds and indices (N,) int64, facts as a JSON string."""
+    buffer = BytesIO()
+    np.savez_compressed(
+        buffer,
+        images=np.stack([one.image for one in drawn]),
+        labels=np.array([one.class_index for one in drawn], dtype=np.int64),
+        seeds=np.full(len(drawn), facts["seed"], dtype=np.int64),
+        indices=np.array([one.index for one in drawn], dtype=np.int64),
+        facts=np.array(json.dumps(facts)),
+    )
+    return buffer.getvalue()
+
+
+def _json(drawn: Sequence[Drawn], facts: Mapping[str, Any], columns: int) -> bytes:
+    images = [
+        {
+            "index": one.index,
+            "class": one.class_name,
+            "class_index": one.class_index,
+            "png": base64.b64encode(png(one.image, _one_facts(one, facts))).decode(),
+        }
+        for one in drawn
+    ]
+    return json.dumps(dict(facts) | {"images": images}).encode()

@@ -1,0 +1,448 @@
+"""The batching engine: one thread that owns the device and advances rows of all requests together.
+
+Rows join and leave between any two steps. Read `_loop` first: drop who left, pick the rows of this step, advance
+them, deliver what is finished.
+"""
+
+import contextlib
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from app.engine.observer import EngineObserver, NoObserver
+from app.engine.policy import due_time, pick_rows
+from app.engine.request import (
+    DeadlineUnmeetable,
+    EngineRefusal,
+    EngineStopped,
+    Failed,
+    Finished,
+    Preview,
+    Progress,
+    QueueFull,
+    RowDone,
+    RowRequest,
+    SampleRequest,
+    Sink,
+    Timings,
+    TooManyRows,
+    VersionNotLoaded,
+)
+from app.engine.speed import SpeedCurve
+from app.engine.warmup import is_out_of_memory, measure_speed
+from model.denoiser import Denoiser
+from model.sampling import RowPlan, advance, plan_row, start, to_pixels
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EngineLimits:
+    """At most: queue_rows unfinished rows held, batch_rows forward rows a step, versions of models held."""
+
+    queue_rows: int = 2048
+    batch_rows: int = 64
+    versions: int = 4
+
+
+@dataclass(eq=False)
+class _Resident:
+    """A model version in memory, with what warm-up measured. batch_limit: forward rows a step."""
+
+    version: str
+    denoiser: Denoiser
+    speed: SpeedCurve
+    batch_limit: int
+
+
+@dataclass(eq=False)
+class _Row:
+    """One image on its way. state: (STATE, C, H, W) once it has begun."""
+
+    request: "_Request"
+    number: int
+    plan: RowPlan
+    position: int = 0
+    state: Tensor | None = None
+
+    @property
+    def forward_rows(self) -> int:
+        return self.plan.forward_rows
+
+    @property
+    def remaining_work(self) -> int:
+        """Forward rows still to be computed."""
+        return (self.plan.steps - self.position) * self.forward_rows
+
+
+@dataclass(eq=False)
+class _Request:
+    """An accepted request; it leaves the engine with its one Finished or Failed event."""
+
+    request: SampleRequest
+    sink: Sink
+    resident: _Resident
+    submitted: float
+    due: float
+    deadline: float | None
+    idle_seconds: float
+    total_steps: int
+    unfinished: list[_Row] = field(default_factory=list)
+    done_steps: int = 0
+    begun: float | None = None
+    cancelled: bool = False
+
+    @property
+    def remaining_work(self) -> int:
+        return sum(row.remaining_work for row in self.unfinished)
+
+
+@dataclass(frozen=True)
+class EngineSnapshot:
+    """The engine at one moment. resident: version -> batch limit, least recently used first."""
+
+    rows_waiting: int
+    rows_running: int
+    requests: int
+    resident: dict[str, int]
+
+
+class Ticket:
+    """A submitted request, to be cancelled when nobody waits for it any more."""
+
+    def __init__(self, engine: "Engine", request: _Request) -> None:
+        self._engine = engine
+        self._request = request
+
+    def cancel(self) -> None:
+        """Drop the request between two steps; harmless when it is over. Its last event is then Failed("cancelled")."""
+        self._engine._cancel(self._request)
+
+
+class Engine:
+    """See the module. Thread-safe: `submit`, `load`, `snapshot` and tickets may be used from any thread."""
+
+    def __init__(
+        self,
+        limits: EngineLimits | None = None,
+        observer: EngineObserver | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.limits = limits or EngineLimits()
+        self._observer = observer or NoObserver()
+        self._clock = clock
+        self._wake = threading.Condition()
+        self._requests: list[_Request] = []
+        self._residents: OrderedDict[str, _Resident] = OrderedDict()
+        self._loading: list[tuple[str, Denoiser, Iterator[SpeedCurve | None], Future[None]]] = []
+        self._stopping = False
+        self._deadline_to_drain: float | None = None
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    # -- called from any thread ---------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the engine's thread."""
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs; one that died of a fault answers nobody any more."""
+        return self._thread.is_alive()
+
+    def stop(self, drain_seconds: float) -> None:
+        """Refuse new requests, give those under way `drain_seconds` to finish, fail the rest, end the thread."""
+        with self._wake:
+            self._stopping = True
+            self._deadline_to_drain = self._clock() + drain_seconds
+            self._wake.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def load(self, version: str, denoiser: Denoiser) -> Future[None]:
+        """Warm a model version up between other requests' steps and hold it; the future ends when it can be used.
+
+        Beyond `limits.versions` the least recently used version without rows under way leaves.
+        """
+        future: Future[None] = Future()
+        future.set_running_or_notify_cancel()  # from here on nobody but the engine ends it
+        with self._wake:
+            if version in self._residents:
+                future.set_result(None)
+            elif self._stopping:
+                future.set_exception(EngineStopped())
+            else:
+                self._loading.append((version, denoiser, measure_speed(denoiser, self.limits.batch_rows), future))
+                self._wake.notify()
+        return future
+
+    def submit(self, request: SampleRequest, sink: Sink) -> Ticket:
+        """Queue a request, all of it or nothing; `sink` receives its events on the engine's thread.
+
+        Raises an EngineRefusal (QueueFull, TooManyRows, DeadlineUnmeetable, VersionNotLoaded, EngineStopped), or
+        ValueError for a row that the model cannot draw.
+        """
+        with self._wake:
+            if self._stopping:
+                raise self._refusal("stopped", EngineStopped())
+            resident = self._residents.get(request.version)
+            if resident is None:
+                raise self._refusal("version_not_loaded", VersionNotLoaded(request.version))
+            plans = [_plan(resident.denoiser, row) for row in request.rows]
+            if not plans:
+                raise ValueError("a request needs at least one row")
+            accepted = self._accept(request, sink, resident, plans)
+            self._residents.move_to_end(request.version)
+            self._requests.append(accepted)
+            self._wake.notify()
+        return Ticket(self, accepted)
+
+    def snapshot(self) -> EngineSnapshot:
+        """Counts of the moment."""
+        with self._wake:
+            rows = [row for request in self._requests for row in request.unfinished]
+            running = sum(row.state is not None for row in rows)
+            resident = {version: held.batch_limit for version, held in self._residents.items()}
+            return EngineSnapshot(len(rows) - running, running, len(self._requests), resident)
+
+    def _cancel(self, request: _Request) -> None:
+        with self._wake:
+            request.cancelled = True
+            self._wake.notify()
+
+    def _refusal(self, reason: str, refusal: EngineRefusal) -> EngineRefusal:
+        self._observer.refused(reason)
+        return refusal
+
+    def _accept(self, request: SampleRequest, sink: Sink, resident: _Resident, plans: Sequence[RowPlan]) -> _Request:
+        """Check room and deadline, and make the request's rows."""
+        now, limit = self._clock(), self.limits.queue_rows
+        if len(plans) > limit:
+            raise self._refusal("too_many_rows", TooManyRows(len(plans), limit))
+        held = sum(len(other.unfinished) for other in self._requests)
+        if held + len(plans) > limit:
+            backlog = sum(_work_seconds(other.resident, other.remaining_work) for other in self._requests)
+            share = (held + len(plans) - limit) / held
+            raise self._refusal("queue_full", QueueFull(len(plans), held, limit, backlog * share))
+
+        idle = _idle_seconds(resident, plans)
+        deadline = None if request.deadline_seconds is None else now + request.deadline_seconds
+        due = due_time(now, idle, deadline)
+        if request.deadline_seconds is not None:
+            ahead = [other for other in self._requests if other.due <= due]
+            expected = idle + sum(_work_seconds(other.resident, other.remaining_work) for other in ahead)
+            if expected > request.deadline_seconds:
+                raise self._refusal("deadline", DeadlineUnmeetable(request.deadline_seconds, expected, idle))
+
+        total_steps = sum(plan.steps for plan in plans)
+        accepted = _Request(request, sink, resident, now, due, deadline, idle, total_steps)
+        accepted.unfinished = [_Row(accepted, number, plan) for number, plan in enumerate(plans)]
+        return accepted
+
+    # -- the engine's own thread --------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            with torch.inference_mode():
+                self._loop()
+        except Exception:
+            log.exception("the engine has failed; everything under way is given up")
+            with self._wake:
+                self._stopping = True
+                for request in list(self._requests):
+                    with contextlib.suppress(Exception):  # the fault may be a sink's own
+                        self._end(request, Failed("internal", "the engine has failed"))
+                self._fail_loads()
+
+    def _loop(self) -> None:
+        while True:
+            with self._wake:
+                while not (self._requests or self._loading or self._stopping):
+                    self._wake.wait()
+                self._drop_the_departed()
+                if self._stopping and not self._requests:
+                    self._fail_loads()
+                    return
+                resident, rows = self._pick()
+            if self._loading:
+                self._warm_up_a_little()
+            if rows and resident is not None:
+                self._step(resident, rows)
+
+    def _drop_the_departed(self) -> None:
+        """Between two steps: cancelled and expired requests leave, and all when the time to drain is over."""
+        now = self._clock()
+        drained = self._deadline_to_drain is not None and now >= self._deadline_to_drain
+        for request in list(self._requests):
+            if request.cancelled:
+                self._end(request, Failed("cancelled", "the request was cancelled"))
+            elif request.deadline is not None and now > request.deadline:
+                self._end(request, Failed("deadline", "the deadline passed before all images were finished"))
+            elif drained:
+                self._end(request, Failed("shutdown", "the service is shutting down"))
+
+    def _pick(self) -> tuple[_Resident | None, list[_Row]]:
+        """The rows of the next step, all of the model version whose request is most urgent."""
+        if not self._requests:
+            return None, []
+        resident = min(self._requests, key=lambda request: request.due).resident
+        mine = [request for request in self._requests if request.resident is resident]
+        return resident, pick_rows(mine, resident.speed, resident.batch_limit)
+
+    def _step(self, resident: _Resident, rows: list[_Row]) -> None:
+        """Advance the rows by one step. Out of memory halves the batch; any other fault is cornered to its own row."""
+        began = self._clock()
+        for row in rows:
+            if row.request.begun is None:
+                row.request.begun = began
+        try:
+            state, estimates = self._advance(resident, rows)
+        except Exception as error:  # whatever a network raises must not end the thread or harm batchmates
+            if len(rows) == 1:
+                log.exception("a row failed alone")
+                with self._wake:
+                    self._end(rows[0].request, Failed("internal", f"sampling failed: {type(error).__name__}"))
+                return
+            half = len(rows) // 2
+            if is_out_of_memory(error):
+                resident.batch_limit = min(resident.batch_limit, max(1, sum(row.forward_rows for row in rows) // 2))
+                log.warning("out of memory at %d rows; the batch limit is now %d", len(rows), resident.batch_limit)
+                if resident.denoiser.device.type == "cuda":
+                    torch.cuda.empty_cache()
+            for part in (rows[:half], rows[half:]):
+                if left := [row for row in part if row.request in self._requests]:
+                    self._step(resident, left)
+            return
+        seconds = self._clock() - began
+        forward_rows = sum(row.forward_rows for row in rows)
+        resident.speed.observe(forward_rows, seconds)
+        self._observer.step(len(rows), forward_rows, seconds, resident.batch_limit)
+        self._deliver(rows, state, estimates)
+
+    def _advance(self, resident: _Resident, rows: list[_Row]) -> tuple[Tensor, Tensor]:
+        """The next states and the estimates of x_0; changes no row but for the start noise of new ones."""
+        fresh = [row for row in rows if row.state is None]
+        if fresh:
+            now = self._clock()
+            for row, state in zip(fresh, start(resident.denoiser, [row.plan for row in fresh]), strict=True):
+                row.state = state
+                self._observer.row_waited(now - row.request.submitted)
+        states = torch.stack([row.state for row in rows if row.state is not None])
+        moved, estimates = advance(
+            resident.denoiser, [row.plan for row in rows], [row.position for row in rows], states
+        )
+        if resident.denoiser.device.type == "cuda":
+            torch.cuda.synchronize(resident.denoiser.device)  # the step's time, and its faults, belong to this step
+        return moved, estimates
+
+    def _deliver(self, rows: list[_Row], states: Tensor, estimates: Tensor) -> None:
+        """Store the new states; send finished images, previews and progress."""
+        finished: list[int] = []
+        previewed: list[int] = []
+        for number, row in enumerate(rows):
+            row.state = states[number]
+            row.position += 1
+            row.request.done_steps += 1
+            every = row.request.request.preview_every_steps
+            if row.position == row.plan.steps:
+                finished.append(number)
+            elif every and row.position % every == 0:
+                previewed.append(number)
+        images = states[finished, 0] if finished else states[:0, 0]
+        broken = {n for n, image in zip(finished, images, strict=True) if not bool(image.isfinite().all())}
+        pixels = dict(zip(finished, to_pixels(images), strict=True))
+        pixels |= dict(zip(previewed, to_pixels(estimates[previewed]), strict=True)) if previewed else {}
+
+        with self._wake:
+            for number in finished:
+                row = rows[number]
+                row.request.unfinished.remove(row)
+                if number in broken:
+                    self._end(row.request, Failed("internal", "the model gave values that are not finite"))
+        for number, image in pixels.items():
+            row = rows[number]
+            if row.request not in self._requests:
+                continue
+            if row.position == row.plan.steps:
+                row.request.sink(RowDone(row.number, image.copy()))  # a view would keep the whole batch alive
+            else:
+                row.request.sink(Preview(row.number, row.position, row.plan.steps, image.copy()))
+        now = self._clock()
+        for request in dict.fromkeys(row.request for row in rows):
+            if request not in self._requests:
+                continue
+            request.sink(Progress(request.done_steps, request.total_steps))
+            if not request.unfinished and request.begun is not None:
+                with self._wake:
+                    self._end(request, Finished(Timings(request.begun - request.submitted, now - request.begun)))
+
+    def _end(self, request: _Request, event: Finished | Failed) -> None:
+        """Remove a request and send its last event; nothing when it has ended before. The lock is held."""
+        if request in self._requests:
+            self._requests.remove(request)
+            request.sink(event)
+
+    def _warm_up_a_little(self) -> None:
+        """One measured forward of the first version that is loading; when its curve is known it becomes resident."""
+        version, denoiser, measurement, future = self._loading[0]
+        try:
+            speed = next(measurement)
+        except Exception as error:  # a model that cannot run must not end the thread
+            self._loading.pop(0)
+            future.set_exception(error)
+            return
+        if speed is None:
+            return
+        with self._wake:
+            self._loading.pop(0)
+            self._residents[version] = _Resident(version, denoiser, speed, speed.knee())
+            self._evict()
+        log.info("version %s is warm: %d forward rows a step", version, speed.knee())
+        future.set_result(None)
+
+    def _evict(self) -> None:
+        busy = {request.resident.version for request in self._requests}
+        newest = next(reversed(self._residents))
+        for version in list(self._residents):
+            if len(self._residents) <= self.limits.versions:
+                return
+            if version not in busy and version != newest:
+                del self._residents[version]
+
+    def _fail_loads(self) -> None:
+        for _, _, _, future in self._loading:
+            future.set_exception(EngineStopped())
+        self._loading.clear()
+
+
+def _plan(denoiser: Denoiser, row: RowRequest) -> RowPlan:
+    return plan_row(
+        denoiser,
+        row.sampling,
+        label=row.class_index,
+        seed=row.seed,
+        index=row.index,
+        end_label=row.end_class_index,
+        end_seed=row.end_seed,
+        mix=row.mix,
+    )
+
+
+def _work_seconds(resident: _Resident, forward_rows: int) -> float:
+    """How long so many forward rows take in full batches."""
+    return forward_rows * resident.speed.seconds(resident.batch_limit) / resident.batch_limit
+
+
+def _idle_seconds(resident: _Resident, plans: Sequence[RowPlan]) -> float:
+    """How long the rows take when nobody else is there."""
+    width = sum(plan.forward_rows for plan in plans)
+    if width >= resident.batch_limit:
+        return _work_seconds(resident, sum(plan.steps * plan.forward_rows for plan in plans))
+    return max(plan.steps for plan in plans) * resident.speed.seconds(width)

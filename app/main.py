@@ -1,0 +1,90 @@
+"""The service: parts made in `create_app`, started and ended in `_lifespan`. `app` is what uvicorn runs."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import torch
+from fastapi import FastAPI
+
+from app.api import docs, generate, interpolate, models, operations, problems
+from app.api.body_limit import BodyLimit
+from app.api.http_metrics import HttpMetrics
+from app.api.services import Services
+from app.catalog import Catalog
+from app.engine.engine import Engine, EngineLimits
+from app.metrics import Metrics
+from app.settings import Settings
+from store.database import Database
+
+logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+log = logging.getLogger(__name__)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("loading the models has failed", exc_info=task.exception())
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Serve while models load. At the end the server has let requests finish (uvicorn --timeout-graceful-shutdown)."""
+    services: Services = app.state.services
+    services.engine.start()
+    loading = asyncio.create_task(services.catalog.open(services.settings.weights_folder))
+    loading.add_done_callback(_log_failure)
+    try:
+        yield
+    finally:
+        loading.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await loading
+        await asyncio.to_thread(services.engine.stop, 0.0)
+        if services.database is not None:
+            services.database.dispose()
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application, not yet started."""
+    settings = settings or Settings()
+    metrics = Metrics()
+    limits = EngineLimits(settings.queue_rows, settings.batch_rows, settings.resident_versions)
+    engine = Engine(limits, metrics)
+    metrics.watch(engine.snapshot)
+    database = Database(settings.database_url) if settings.database_url else None
+    catalog = Catalog(
+        engine, database, device=_device(settings.device), compiled=settings.compile, default=settings.default_model
+    )
+
+    app = FastAPI(
+        title="Darkroom",
+        description="Trains class-conditional image diffusion models and serves them.",
+        version="0.1.0",
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.services = Services(settings, engine, catalog, metrics, database)
+    problems.install(app)
+    for resource in (generate.router, interpolate.router, models.router):
+        app.include_router(resource, prefix="/v1")
+        app.include_router(resource, include_in_schema=resource is generate.router)
+    app.include_router(operations.router)
+    app.include_router(docs.router)
+    docs.mount_assets(app)
+    problems.describe(app)
+    app.add_middleware(BodyLimit, limit_bytes=settings.body_limit_bytes)
+    app.add_middleware(HttpMetrics, metrics=metrics)
+    return app
+
+
+app = create_app()

@@ -1,0 +1,83 @@
+"""Prometheus metrics of the service and of the engine."""
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from app.engine.engine import EngineSnapshot
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+
+
+class Metrics:
+    """The registry and what is counted in it; also the engine's observer."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "darkroom_http_requests", "HTTP requests answered.", ["route", "method", "status"], registry=self.registry
+        )
+        self.request_seconds = Histogram(
+            "darkroom_http_request_duration_seconds",
+            "From the request's first byte to the answer's last.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._refusals = Counter(
+            "darkroom_refusals", "Sampling requests that the engine did not take.", ["reason"], registry=self.registry
+        )
+        self._queue_wait = Histogram(
+            "darkroom_queue_wait_seconds",
+            "From submission to a row's first step.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._step = Histogram(
+            "darkroom_step_duration_seconds", "Duration of an engine step.", buckets=_SECONDS, registry=self.registry
+        )
+        self._rows = Histogram(
+            "darkroom_step_rows", "Rows advanced by an engine step.", buckets=_ROWS, registry=self.registry
+        )
+        self._occupancy = Histogram(
+            "darkroom_batch_occupancy_ratio",
+            "Forward rows of an engine step as a share of the batch limit.",
+            buckets=_SHARES,
+            registry=self.registry,
+        )
+        self._row_steps = Counter("darkroom_row_steps", "Rows times steps computed.", registry=self.registry)
+
+    def step(self, rows: int, forward_rows: int, seconds: float, batch_limit: int) -> None:
+        """EngineObserver."""
+        self._step.observe(seconds)
+        self._rows.observe(rows)
+        self._occupancy.observe(forward_rows / batch_limit)
+        self._row_steps.inc(rows)
+
+    def row_waited(self, seconds: float) -> None:
+        """EngineObserver."""
+        self._queue_wait.observe(seconds)
+
+    def refused(self, reason: str) -> None:
+        """EngineObserver."""
+        self._refusals.labels(reason).inc()
+
+    def watch(self, snapshot: Callable[[], EngineSnapshot]) -> None:
+        """Read the engine's gauges at every scrape."""
+        self.registry.register(_EngineGauges(snapshot))
+
+
+class _EngineGauges(Collector):
+    def __init__(self, snapshot: Callable[[], EngineSnapshot]) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        now = self._snapshot()
+        yield GaugeMetricFamily("darkroom_rows_waiting", "Rows before their first step.", now.rows_waiting)
+        yield GaugeMetricFamily("darkroom_rows_running", "Rows between first and last step.", now.rows_running)
+        yield GaugeMetricFamily("darkroom_requests_open", "Sampling requests in the engine.", now.requests)
+        yield GaugeMetricFamily("darkroom_resident_versions", "Model versions in memory.", len(now.resident))

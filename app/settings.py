@@ -1,0 +1,25 @@
+"""What the operator sets: environment variables with the prefix DARKROOM_, and the database's address."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """Every field is the environment variable DARKROOM_<FIELD>, but for DATABASE_URL."""
+
+    model_config = SettingsConfigDict(env_prefix="DARKROOM_", extra="ignore", populate_by_name=True)
+
+    database_url: str | None = Field(None, validation_alias="DATABASE_URL", description="PostgreSQL")
+    weights_folder: Path = Field(REPOSITORY / "weights", description="shipped checkpoints, served at once")
+    default_model: str | None = Field(None, description="served when a request names none; default: the first shipped")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    compile: bool = Field(False, description="compile the network on the CPU: minutes of warm-up, faster steps")
+    queue_rows: int = Field(2048, ge=1, description="images waiting or running at most")
+    request_rows: int = Field(1024, ge=1, description="images in one request at most")
+    batch_rows: int = Field(64, ge=1, description="forward rows in one step at most")
+    resident_versions: int = Field(4, ge=1, description="model versions in memory at most")
+    body_limit_bytes: int = Field(1 << 20, ge=1)

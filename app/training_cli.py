@@ -1,0 +1,94 @@
+"""`darkroom train`: a recipe from the command line, with a progress bar, a clean stop on Ctrl-C, and resuming."""
+
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from app.terminal import print_error
+from model.checkpoint import CheckpointError
+from model.config import RecipeError, load_recipe
+from model.datasets import DatasetError, load_dataset
+from model.training import TrainingError, TrainingProgress, train
+
+SECONDS_BETWEEN_LINES = 30.0
+"""Where there is no terminal to draw a bar in, a line is written as often as this."""
+
+
+class _StopOnInterrupt:
+    """The first Ctrl-C or SIGTERM asks the run to stop after the step under way; a second Ctrl-C interrupts it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._asked = threading.Event()
+
+    def __call__(self) -> bool:
+        return self._asked.is_set()
+
+    def __enter__(self) -> "_StopOnInterrupt":
+        self._before = {kind: signal.signal(kind, self._ask) for kind in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for kind, handler in self._before.items():
+            signal.signal(kind, handler)
+
+    def _ask(self, kind: int, frame: FrameType | None) -> None:
+        if self._asked.is_set():
+            raise KeyboardInterrupt
+        self._console.print("Stopping after this step and writing a checkpoint. Press Ctrl-C again to give up both.")
+        self._asked.set()
+
+
+def run_training(recipe_path: Path, folder: Path | None, datasets: Path, device_name: str | None) -> int:
+    """Train and report; returns the process's exit code: 0 at the end, 1 on an error, 130 when stopped early.
+
+    folder: default `runs/RECIPE`; a folder that holds a state of this recipe is continued.
+    """
+    console = Console(stderr=True)
+    try:
+        recipe = load_recipe(recipe_path)
+        folder = folder or Path("runs") / recipe.name
+        device = torch.device(device_name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        where = f" {recipe.dataset.path}" if recipe.dataset.path else ""
+        console.print(f"Reading {recipe.dataset.format} data set{where}", markup=False)
+        dataset = load_dataset(recipe.dataset, datasets)
+        counts = f"{len(dataset):,} images, {len(dataset.class_names)} classes"
+        console.print(f"{counts}; training on {device} in {folder}", markup=False)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("images  {task.fields[facts]}"),
+            TimeRemainingColumn(),
+        )
+        drawn = console.is_terminal
+        with Progress(*columns, console=console, disable=not drawn) as bar, _StopOnInterrupt(console) as should_stop:
+            task = bar.add_task(recipe.name, total=recipe.training.total_images, facts="")
+
+            due = time.monotonic()
+
+            def on_progress(now: TrainingProgress) -> None:
+                nonlocal due
+                facts = f"{now.images_per_second:.0f}/s  loss {now.loss:.4f}"
+                bar.update(task, completed=now.images_seen, facts=facts)
+                if not drawn and time.monotonic() >= due:
+                    console.print(f"{now.images_seen:,} of {now.total_images:,} images  {facts}", highlight=False)
+                    due = time.monotonic() + SECONDS_BETWEEN_LINES
+
+            result = train(recipe, dataset, folder, device=device, on_progress=on_progress, should_stop=should_stop)
+    except (RecipeError, DatasetError, CheckpointError, TrainingError) as error:
+        print_error(console, str(error))
+        return 1
+    except OSError as error:
+        print_error(console, f"{error.filename or folder}: {error.strerror}")
+        return 1
+    console.print(f"{result.images_seen:,} images seen. Weights: {result.checkpoint}", markup=False, soft_wrap=True)
+    if not result.finished:
+        console.print("Stopped early; run the same command again to go on.")
+    return 0 if result.finished else 130
