@@ -1,0 +1,77 @@
+"""How often a classifier trained on real images sees in a generated image the class that was asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bench.classifier import Classifier, ClassifierHeader, predict, recall_per_class
+from model.checkpoint import Checkpoint, CheckpointError
+from model.config import SamplingConfig
+from model.denoiser import Denoiser
+from model.sampling import plan_row, sample, to_pixels
+
+FIRST_SEED = 1000
+"""Image i of class c is drawn with seed FIRST_SEED + c and index i, so asking for more keeps the first ones."""
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Shares of generated images in 0..1 whose predicted class is the asked one, in all and per class."""
+
+    guidance: float
+    images_per_class: int
+    overall: float
+    per_class: tuple[float, ...]
+
+
+def check_classes(checkpoint: Checkpoint, judge: ClassifierHeader) -> None:
+    """Raises CheckpointError unless both have the same classes, index by index, and the same image form."""
+    names = checkpoint.header.class_names
+    if names != judge.class_names:
+        raise CheckpointError(f"the checkpoint's classes are {list(names)}, the judge's {list(judge.class_names)}")
+    unet = checkpoint.header.model.unet
+    if (unet.image_channels, unet.image_size) != (judge.image_channels, judge.image_size):
+        raise CheckpointError(
+            f"the checkpoint draws {unet.image_channels} x {unet.image_size} x {unet.image_size} images, "
+            f"the judge reads {judge.image_channels} x {judge.image_size} x {judge.image_size}"
+        )
+
+
+def generate(denoiser: Denoiser, sampling: SamplingConfig, images_per_class: int) -> Pixels:
+    """Images (classes, images_per_class, H, W, C) uint8, drawn with the seeds that FIRST_SEED states."""
+    classes = len(denoiser.class_names)
+    plans = [
+        plan_row(denoiser, sampling, label=label, seed=FIRST_SEED + label, index=index)
+        for label in range(classes)
+        for index in range(images_per_class)
+    ]
+    pixels = to_pixels(sample(denoiser, plans))
+    return pixels.reshape(classes, images_per_class, *pixels.shape[1:])
+
+
+def agreement(judge: Classifier, images: Pixels, guidance: float) -> Agreement:
+    """Judge images (classes, images_per_class, H, W, C) that were drawn with `guidance`."""
+    classes, count = images.shape[:2]
+    flat = torch.from_numpy(images.reshape(classes * count, *images.shape[2:])).permute(0, 3, 1, 2)
+    labels = torch.arange(classes).repeat_interleave(count)
+    per_class = recall_per_class(predict(judge.network, flat), labels, classes)
+    return Agreement(guidance, count, sum(per_class) / classes, per_class)
+
+
+def agreement_table(judge: ClassifierHeader, results: Sequence[Agreement]) -> str:
+    """A markdown table: a line per guidance weight, and one of the judge's own recall on real test images."""
+    lines = [
+        "| guidance | images | overall | " + " | ".join(judge.class_names) + " |",
+        "| --- |" + " ---: |" * (2 + len(judge.class_names)),
+    ]
+    for result in results:
+        shares = " | ".join(f"{share:.1%}" for share in (result.overall, *result.per_class))
+        lines.append(f"| {result.guidance:g} | {result.images_per_class * len(result.per_class):,} | {shares} |")
+    shares = " | ".join(f"{share:.1%}" for share in (judge.test_accuracy, *judge.recalls))
+    lines.append(f"| real test images | {judge.test_images:,} | {shares} |")
+    return "\n".join(lines)

@@ -1,0 +1,155 @@
+"""The engine against a bare loop, and a short request against a long one: `python -m bench.engine CHECKPOINT`.
+
+Both figures are ratios within this run, since machines differ and do other things meanwhile:
+
+* throughput: rows x steps a second with the queue full, divided by what a bare loop of the same network's forward
+  reaches at the same batch size. The two alternate, so that a disturbance meets both.
+* latency: 1 image at 10 steps that arrives while 64 at 50 steps are running, divided by what it takes alone.
+"""
+
+import argparse
+import statistics
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from app.engine.engine import Engine, EngineLimits, Ticket
+from app.engine.observer import NoObserver
+from app.engine.request import Event, Failed, Finished, RowRequest, SampleRequest
+from model.checkpoint import Checkpoint, load_checkpoint
+from model.denoiser import Denoiser
+
+ROUNDS = 5
+BARE_SECONDS = 4.0
+LONG_ROWS, LONG_STEPS = 64, 50
+SHORT_STEPS = 10
+SHORT_REPEATS = 5
+
+
+class _Counter(NoObserver):
+    """Counts what the engine computes. mark: forward rows so far, and when the step that brought them ended."""
+
+    def __init__(self) -> None:
+        self.mark = (0, 0.0)
+        self.steps = 0
+
+    def step(self, rows: int, forward_rows: int, seconds: float, batch_limit: int) -> None:
+        self.mark = (self.mark[0] + forward_rows, time.perf_counter())
+        self.steps += 1
+
+
+@dataclass
+class _Call:
+    began: float = field(default_factory=time.perf_counter)
+    seconds: float = 0.0
+    over: threading.Event = field(default_factory=threading.Event)
+    ticket: Ticket | None = None
+
+    def sink(self, event: Event) -> None:
+        if isinstance(event, Finished | Failed):
+            self.seconds = time.perf_counter() - self.began
+            self.over.set()
+
+
+def _submit(engine: Engine, checkpoint: Checkpoint, images: int, steps: int, guidance: float, seed: int) -> _Call:
+    sampling = checkpoint.header.sampling.model_copy(update={"steps": steps, "guidance": guidance})
+    classes = len(checkpoint.header.class_names)
+    rows = tuple(RowRequest(index % classes, seed, index, sampling) for index in range(images))
+    call = _Call()
+    call.ticket = engine.submit(SampleRequest(checkpoint.digest, rows), call.sink)
+    return call
+
+
+@torch.inference_mode()
+def _bare_rows_per_second(denoiser: Denoiser, batch: int) -> float:
+    """Forward rows a second of the network alone, called again and again on one batch."""
+    x = torch.randn(batch, *denoiser.image_shape).contiguous(memory_format=torch.channels_last)
+    t, labels = torch.full((batch,), 500), torch.zeros(batch, dtype=torch.long)
+    denoiser.network(x, t, labels)
+    began, rows = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - began) < BARE_SECONDS:
+        denoiser.network(x, t, labels)
+        rows += batch
+    return rows / elapsed
+
+
+def _engine_rows_per_second(engine: Engine, counter: _Counter, checkpoint: Checkpoint, guidance: float) -> float:
+    """Forward rows a second with several requests waiting, from the end of one full step to that of a later one."""
+    calls = [_submit(engine, checkpoint, 64, LONG_STEPS, guidance, seed) for seed in range(8)]
+    steps = counter.steps
+    while counter.steps < steps + 3:
+        time.sleep(0.001)
+    rows, began = counter.mark
+    time.sleep(BARE_SECONDS)
+    rows_then, ended = counter.mark
+    rate = (rows_then - rows) / (ended - began)
+    for call in calls:
+        assert call.ticket is not None
+        call.ticket.cancel()
+    for call in calls:
+        call.over.wait()
+    return rate
+
+
+def throughput(engine: Engine, counter: _Counter, checkpoint: Checkpoint, denoiser: Denoiser, guidance: float) -> None:
+    """Print the rates and the median ratio of ROUNDS alternating measurements."""
+    batch = engine.snapshot().resident[checkpoint.digest]
+    ratios = []
+    print(f"\n| round | bare loop, batch {batch}: rows x steps / s | engine, guidance {guidance:g} | ratio |")
+    print("| --- | --- | --- | --- |")
+    for number in range(ROUNDS):
+        before = _bare_rows_per_second(denoiser, batch)
+        rate = _engine_rows_per_second(engine, counter, checkpoint, guidance)
+        bare = (before + _bare_rows_per_second(denoiser, batch)) / 2
+        ratios.append(rate / bare)
+        print(f"| {number + 1} | {bare:.0f} | {rate:.0f} | {rate / bare:.3f} |", flush=True)
+    print(f"\nmedian ratio {statistics.median(ratios):.3f} (goal: at least 0.95)")
+
+
+def latency(engine: Engine, checkpoint: Checkpoint, guidance: float) -> None:
+    """Print how much longer a short request takes beside a long one."""
+    alone = []
+    for seed in range(SHORT_REPEATS):
+        call = _submit(engine, checkpoint, 1, SHORT_STEPS, guidance, seed)
+        call.over.wait()
+        alone.append(call.seconds)
+    beside = []
+    for seed in range(SHORT_REPEATS):
+        long = _submit(engine, checkpoint, LONG_ROWS, LONG_STEPS, guidance, seed)
+        time.sleep(0.5)
+        call = _submit(engine, checkpoint, 1, SHORT_STEPS, guidance, seed)
+        call.over.wait()
+        beside.append(call.seconds)
+        assert not long.over.is_set(), "the long request ended too soon to measure anything"
+        assert long.ticket is not None
+        long.ticket.cancel()
+        long.over.wait()
+    ratio = statistics.median(beside) / statistics.median(alone)
+    print(f"\n1 image at {SHORT_STEPS} steps, guidance {guidance:g}, median of {SHORT_REPEATS}:")
+    print(f"alone {1e3 * statistics.median(alone):.0f} ms, while {LONG_ROWS} at {LONG_STEPS} steps run ", end="")
+    print(f"{1e3 * statistics.median(beside):.0f} ms (worst {1e3 * max(beside):.0f} ms): ", end="")
+    print(f"ratio {ratio:.2f} (goal: at most 3)")
+
+
+def main() -> None:
+    """Run both benchmarks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    arguments = parser.parse_args()
+    checkpoint = load_checkpoint(arguments.checkpoint)
+    denoiser = checkpoint.denoiser()
+    counter = _Counter()
+    engine = Engine(EngineLimits(queue_rows=4096), counter)
+    engine.start()
+    engine.load(checkpoint.digest, denoiser).result()
+    for guidance in (1.0, checkpoint.header.sampling.guidance):
+        throughput(engine, counter, checkpoint, denoiser, guidance)
+        latency(engine, checkpoint, guidance)
+    engine.stop(0.0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,275 @@
+"""The shipped weights file and its model card; every figure and picture in the card is computed here.
+
+python -m bench.model_card RUN_FOLDER CHECKPOINT --out weights/
+"""
+
+import argparse
+import csv
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+from pydantic import ValidationError
+
+from bench.agreement import FIRST_SEED, Agreement, agreement, agreement_table, check_classes, generate
+from bench.classifier import ClassifierHeader, load_classifier
+from bench.judge import CACHE_PATH, JUDGE_PATH, RECIPE_PATH, positive, with_overrides, with_split
+from bench.nearest import NEIGHBOURS, Nearest, most_alike, nearest, nearest_table
+from model.checkpoint import Checkpoint, CheckpointError, CheckpointHeader, load_checkpoint, write_atomically
+from model.config import Recipe, RecipeError
+from model.datasets import DatasetError, ImageDataset, load_dataset
+from model.pictures import grid, loss_curve, png
+
+LARGEST_FILE_BYTES = 10_000_000
+COLUMNS = 10
+PAIRS_PER_CLASS = 5
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float64]
+
+
+class CardError(ValueError):
+    """Inputs from which no card can be made; the message names the fault."""
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """A run's losses.csv up to a checkpoint. images_seen, losses: (N,); hours: time spent training, in all."""
+
+    images_seen: Floats
+    losses: Floats
+    hours: float
+
+
+def read_training_log(path: Path, images_seen: int) -> TrainingLog:
+    """Read losses.csv up to `images_seen`; raises CardError when it is missing or does not reach that far."""
+    try:
+        with path.open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if int(row["images_seen"]) <= images_seen]
+    except OSError as error:
+        raise CardError(f"{path}: {error.strerror}") from error
+    seen = np.array([float(row["images_seen"]) for row in rows])
+    gaps = np.diff(seen, prepend=0.0)
+    # A checkpoint may fall between two lines, which are equally many images apart.
+    if not len(rows) or images_seen - seen[-1] > gaps.max():
+        raise CardError(f"{path}: ends before the checkpoint's {images_seen:,} images; is it of another run?")
+    rates = np.array([float(row["images_per_second"]) for row in rows])
+    return TrainingLog(seen, np.array([float(row["loss"]) for row in rows]), float((gaps / rates).sum()) / 3600.0)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the card states besides the checkpoint's own header. generated, real: their nearest training images."""
+
+    log: TrainingLog
+    judge: ClassifierHeader
+    agreements: tuple[Agreement, ...]
+    generated: Nearest
+    real: Nearest
+    size_bytes: int
+    commands: tuple[str, ...]
+
+
+def first_of_each_class(dataset: ImageDataset, per_class: int) -> Pixels:
+    """The first `per_class` images of each class, (classes * per_class, C, H, W), class by class."""
+    chosen = [np.flatnonzero(dataset.labels == label)[:per_class] for label in range(len(dataset.class_names))]
+    images: Pixels = dataset.images[np.concatenate(chosen)]
+    return images
+
+
+def pairs_picture(images: Pixels, training: Pixels, found: Nearest, classes: int) -> bytes:
+    """PNG bytes, a row a class: generated, its nearest training image, generated, ...; both (N, C, H, W)."""
+    chosen = most_alike(found, classes, PAIRS_PER_CLASS)
+    pairs = np.stack([images[chosen], training[found.index[chosen]]], axis=1)
+    flat = pairs.reshape(-1, *pairs.shape[2:]).transpose(0, 2, 3, 1)
+    return png(grid(flat, 2 * PAIRS_PER_CLASS), scale=2)
+
+
+def _facts(checkpoint: Checkpoint, recipe: Recipe, measured: Measured) -> str:
+    header = checkpoint.header
+    unet = header.model.unet
+    parameters = sum(value.numel() for value in checkpoint.weights.values())
+    facts = {
+        "images": f"{unet.image_channels} x {unet.image_size} x {unet.image_size} (channels, height, width)",
+        "classes": ", ".join(f"{index} {name}" for index, name in enumerate(header.class_names)),
+        "parameters": f"{parameters:,}, float32, the moving average of the training weights",
+        "file": f"`{header.name}.safetensors`, {measured.size_bytes:,} bytes",
+        "SHA-256": f"`{checkpoint.digest.removeprefix('sha256:')}`",
+        "images seen in training": f"{header.images_seen:,} of the recipe's {recipe.training.total_images:,}",
+        "time spent training": f"{measured.log.hours:.2f} hours by the clock",
+        "sampling defaults": ", ".join(f"{name} {value}" for name, value in header.sampling.model_dump().items()),
+    }
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in facts.items())])
+
+
+def _memorisation(measured: Measured) -> str:
+    generated, real = measured.generated, measured.real
+    median, reference = float(np.median(generated.distance)), float(np.median(real.distance))
+    nearer = float((generated.distance < real.distance.min()).mean())
+    lonely = float((generated.ratio < real.ratio.min()).mean())
+    return (
+        f"The median generated image lies {median / reference:.2f} times as far from its nearest training image as the "
+        f"median test image does. {nearer:.1%} of the generated images lie nearer to a training image than any of the "
+        f"test images, and {lonely:.1%} have a lower ratio than any of them; "
+        f"{int((generated.distance == 0).sum())} generated and {int((real.distance == 0).sum())} test images equal a "
+        "training image exactly. Smooth images lie nearer to everything, which lowers the distance but not the ratio."
+    )
+
+
+def card(checkpoint: Checkpoint, recipe: Recipe, measured: Measured) -> str:
+    """The model card in markdown."""
+    header, judge = checkpoint.header, measured.judge
+    name, sampling, count = header.name, header.sampling, measured.agreements[0].images_per_class
+    weakest = min(zip(measured.agreements[-1].per_class, header.class_names, strict=True))
+    return f"""# {name}
+
+A class-conditional diffusion model: asked for one of {len(header.class_names)} classes, it draws new images of it.
+{recipe.description}
+
+{_facts(checkpoint, recipe, measured)}
+
+![A row of generated images for each class]({name}-grid.png)
+
+The first {min(COLUMNS, count)} images of each class at guidance {sampling.guidance:g}, not selected.
+
+## Data
+
+Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, <https://github.com/zalandoresearch/fashion-mnist>), its training set.
+Digest of the decoded images, labels and class names: `{header.dataset_digest}`.
+The data are under the MIT licence, Copyright 2017 Zalando SE, <https://tech.zalando.com>; `{name}-nearest.png` shows
+some of the training images under that licence.
+
+## Recipe
+
+```yaml
+{yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, width=110).rstrip()}
+```
+
+![The training loss against images seen]({name}-loss.png)
+
+## Agreement with the asked class
+
+The share of generated images in which a judge sees the class that was asked for: {sampling.sampler}, {sampling.steps}
+steps, {count} images a class, image i of class c drawn with seed {FIRST_SEED} + c and index i. The judge is a small
+convolutional classifier trained on the real training set; the last line is how often it is right on the real test
+set, over all images and for each class. Images as varied as the real ones would come close to that line; a share
+above it means images more typical of their class than real ones are, as strong guidance makes them.
+
+{agreement_table(judge, measured.agreements)}
+
+Agreement says that an image is recognisable, not that it is sharp or that the images are varied.
+
+## Nearest training images
+
+For {len(measured.generated.distance):,} generated images (guidance {sampling.guidance:g}) and as many images of the
+test set, the same number of each class: the L2 distance, pixels in 0..1, to the nearest of all training images, and the
+ratio of that distance to the mean distance to the {NEIGHBOURS} nearest, which is near 0 for a copy.
+
+{nearest_table(measured.generated, measured.real)}
+
+{_memorisation(measured)}
+
+![Pairs of a generated image and its nearest training image]({name}-nearest.png)
+
+A row a class: the {PAIRS_PER_CLASS} generated images that lie nearest to a training image, each with that image at its
+right. These are the most suspicious of the {count} of the class, not typical ones.
+
+## Use and limits
+
+For trying the service, for tests and benchmarks, and as a worked example of the recipe. It knows the classes
+above in the form of Fashion-MNIST's product photographs and nothing else: no people, no colour, no other size.
+It repeats what the data set over- and under-represents. Higher guidance usually gives images that are clearer
+and less varied. The class that the judge recognises least often at guidance {measured.agreements[-1].guidance:g} is
+{weakest[1]} ({weakest[0]:.1%}). Images drawn from it should not stand in for real ones in a measurement
+without a check that they may.
+
+## Making the figures again
+
+```sh
+{chr(10).join(measured.commands)}
+```
+
+The same weights file, seeds, library versions and kind of processor give the same images; elsewhere rounding may
+differ in the last digits.
+"""
+
+
+def load_halves(header: CheckpointHeader, cache: Path) -> tuple[Recipe, ImageDataset, ImageDataset]:
+    """The recipe in a checkpoint's header, its training set and its test set; raises CardError when they do not fit."""
+    if header.recipe is None:
+        raise CardError("the checkpoint carries no recipe, so nobody could make it again")
+    train = load_dataset(with_split(header.recipe.dataset, "train"), cache=cache)
+    if header.dataset_digest != train.digest:
+        raise CardError(f"the checkpoint was trained on {header.dataset_digest}, the data set here is {train.digest}")
+    return header.recipe, train, load_dataset(with_split(header.recipe.dataset, "test"), cache=cache)
+
+
+def _write(arguments: argparse.Namespace) -> None:
+    data = arguments.checkpoint.read_bytes()
+    if len(data) > LARGEST_FILE_BYTES:
+        raise CardError(f"{arguments.checkpoint}: {len(data):,} bytes, more than the {LARGEST_FILE_BYTES:,} shipped")
+    checkpoint, judge = load_checkpoint(arguments.checkpoint), load_classifier(arguments.judge)
+    check_classes(checkpoint, judge.header)
+    header, classes = checkpoint.header, len(checkpoint.header.class_names)
+    recipe, train, test = load_halves(header, arguments.cache)
+    if (judge.header.train_digest, judge.header.test_digest) != (train.digest, test.digest):
+        raise CardError(f"{arguments.judge}: was trained or tested on other images")
+    log = read_training_log(arguments.run_folder / "losses.csv", header.images_seen)
+
+    denoiser, count = checkpoint.denoiser(), arguments.images_per_class
+    weights = list(dict.fromkeys((1.0, header.sampling.guidance)))  # the default last; once when it is 1
+    agreements = []
+    for guidance in weights:
+        images = generate(denoiser, with_overrides(header.sampling, {"guidance": guidance}), count)
+        agreements.append(agreement(judge, images, guidance))
+        print(f"guidance {guidance:g}: agreement {agreements[-1].overall:.1%}", file=sys.stderr)
+    flat = images.reshape(classes * count, *images.shape[2:]).transpose(0, 3, 1, 2)
+    generated = nearest(flat, train.images)
+    real = nearest(first_of_each_class(test, count), train.images)
+
+    out, name = arguments.out, header.name
+    shown = " ".join(f"{guidance:g}" for guidance in weights)
+    commands = (
+        f"darkroom train {RECIPE_PATH}",
+        "python -m bench.judge train",
+        shlex.join(["python", "-m", "bench.judge", "score", str(out / f"{name}.safetensors"), "--guidance"])
+        + f" {shown} --images-per-class {count}",
+        shlex.join(["python", "-m", "bench.model_card", str(arguments.run_folder), str(arguments.checkpoint)])
+        + f" --out {shlex.quote(str(out))} --images-per-class {count}",
+    )
+    measured = Measured(log, judge.header, tuple(agreements), generated, real, len(data), commands)
+    columns = min(COLUMNS, count)
+    sheet = grid(images[:, :columns].reshape(classes * columns, *images.shape[2:]), columns)
+    write_atomically(out / f"{name}-grid.png", png(sheet, scale=2))
+    write_atomically(out / f"{name}-loss.png", loss_curve(log.images_seen, log.losses, name))
+    write_atomically(out / f"{name}-nearest.png", pairs_picture(flat, train.images, generated, classes))
+    write_atomically(out / f"{name}.safetensors", data)
+    write_atomically(out / f"{name}.md", card(checkpoint, recipe, measured).encode())
+    print(f"{out / f'{name}.md'}: {header.images_seen:,} images seen, {len(data):,} bytes, {checkpoint.digest}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench.model_card", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("run_folder", type=Path, help="the training run's folder (for losses.csv)")
+    parser.add_argument("checkpoint", type=Path, help="the weights file to ship")
+    parser.add_argument("--out", type=Path, default=Path("weights"))
+    parser.add_argument("--judge", type=Path, default=JUDGE_PATH)
+    parser.add_argument("--cache", type=Path, default=CACHE_PATH)
+    parser.add_argument("--images-per-class", type=positive, default=200)
+    arguments = parser.parse_args(argv)
+    try:
+        _write(arguments)
+    except (CardError, CheckpointError, DatasetError, OSError, RecipeError, ValidationError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
