@@ -1,0 +1,68 @@
+"""Laws under load: who leaves frees the engine at once, and of a crowd everybody is answered rightly."""
+
+import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.app.served import Service, pixels_of, serving, serving_slowly
+from tests.processes import wait_until
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_rows_of_a_client_that_left_are_freed(weights: Path, stream: bool) -> None:
+    with serving_slowly(weights, default_model="tiny") as (service, pace), ThreadPoolExecutor(1) as pool:
+        pace.seconds = 0.02
+        other = pool.submit(service.generate, seed=1, steps=100)
+        with httpx.Client(base_url=service.url, trust_env=False) as leaver:
+            request = {"class": 0, "n": 4, "steps": 500, "stream": stream, "guidance": 2}
+            if stream:
+                with leaver.stream("POST", "/generate", json=request) as answer:
+                    assert answer.status_code == 200
+                    next(answer.iter_lines())
+                    wait_until(lambda: service.gauge("darkroom_rows_running") >= 1, "rows running")
+            else:
+                with pytest.raises(httpx.ReadTimeout):
+                    leaver.post("/generate", json=request, timeout=0.5)
+        left_at = pace.calls
+        wait_until(lambda: service.gauge("darkroom_requests_open") <= 1, "the request gone")
+        assert pace.calls - left_at < 300, "the request was computed to its end"
+        expected = other.result()
+        pace.seconds = 0.0
+        wait_until(lambda: service.rows() == 0, "all rows freed")
+        np.testing.assert_array_equal(service.images(seed=1, steps=100), pixels_of(expected))
+
+
+async def _crowd(service: Service, size: int) -> list[httpx.Response]:
+    limits = httpx.Limits(max_connections=size)
+    async with httpx.AsyncClient(base_url=service.url, timeout=120, limits=limits, trust_env=False) as client:
+        requests = [
+            {"class": number % 4, "n": 1 + number % 3, "seed": number % 7, "format": "json"} for number in range(size)
+        ]
+        return await asyncio.gather(*(client.post("/generate", json=request) for request in requests))
+
+
+async def test_a_crowd_is_answered_to_the_last(weights: Path) -> None:
+    size = 200
+    with serving(weights, default_model="tiny", queue_rows=100) as service:
+        answers = await _crowd(service, size)
+        statuses = {answer.status_code for answer in answers}
+        assert statuses <= {200, 429}
+        assert 200 in statuses
+        kept: dict[tuple[int, int], np.ndarray] = {}
+        for number, answer in enumerate(answers):
+            if answer.status_code == 429:
+                assert int(answer.headers["retry-after"]) >= 1
+                continue
+            key = (number % 4, number % 7)
+            if key not in kept:
+                kept[key] = service.images(**{"class": key[0], "seed": key[1], "n": 3})
+            images = pixels_of(json.loads(answer.text))
+            assert len(images) == 1 + number % 3
+            difference = np.abs(images.astype(int) - kept[key][: len(images)])
+            assert difference.max() <= 1, "the company changed the image"
+        wait_until(lambda: service.rows() == 0, "all rows freed")

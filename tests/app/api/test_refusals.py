@@ -1,0 +1,262 @@
+"""Laws of refusing: problem details with the right status, which name the fault and what would be right."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.app.served import CLASS_NAMES, Service, events_of, serving, serving_slowly
+from tests.processes import wait_until
+
+JSON = {"Content-Type": "application/json"}
+
+
+def assert_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = json.loads(answer.text)
+    assert problem["status"] == status
+    assert problem["type"].startswith("urn:darkroom:")
+    assert problem["title"]
+    assert problem["detail"]
+    return problem
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer", "says"),
+    [
+        ({"class": "Cat"}, "/class", ", ".join(CLASS_NAMES)),
+        ({"class": 4}, "/class", "0..3"),
+        ({"class": -1}, "/class", "0..3"),
+        ({"class": 2**70}, "/class", ""),
+        ({"class": ["One", "Cat"]}, "/class/1", "Zero"),
+        ({"class": ["One", None]}, "/class/1", ""),
+        ({"class": [[0]]}, "/class/0", ""),
+        ({"class": []}, "/class", "at least 1"),
+        ({"class": None}, "/class", ""),
+        ({"class": True}, "/class", ""),
+        ({"class": 1.0}, "/class", ""),
+        ({"class": {"a": 1}}, "/class", ""),
+        ({"class": "\ud800"}, "/class", ""),
+        ({"n": 0}, "/n", "greater than or equal to 1"),
+        ({"n": 1_000_000}, "/n", "32"),
+        ({"n": 33}, "/n", "32"),
+        ({"class": list(range(4)), "n": 9}, "/n", "32"),
+        ({"n": "3"}, "/n", "integer"),
+        ({"n": True}, "/n", "integer"),
+        ({"n": 2.5}, "/n", "integer"),
+        ({"seed": -1}, "/seed", "0"),
+        ({"seed": 2**63}, "/seed", ""),
+        ({"seed": 2**80}, "/seed", ""),
+        ({"seed": "1"}, "/seed", "integer"),
+        ({"guidance": -0.1}, "/guidance", "0"),
+        ({"guidance": 101}, "/guidance", "100"),
+        ({"guidance": float("nan")}, "/guidance", "finite"),
+        ({"guidance": float("inf")}, "/guidance", "finite"),
+        ({"guidance": "2"}, "/guidance", "number"),
+        ({"sampler": "euler"}, "/sampler", "dpmpp_2m"),
+        ({"threshold": "soft"}, "/threshold", "dynamic"),
+        ({"variance": "gamma"}, "/variance", "beta_tilde"),
+        ({"percentile": 0}, "/percentile", "0"),
+        ({"percentile": 1.01}, "/percentile", "1"),
+        ({"eta": 2}, "/eta", "1"),
+        ({"steps": 0}, "/steps", "1"),
+        ({"steps": 501}, "/steps", "500 diffusion steps"),
+        ({"steps": 1001}, "/steps", "1000"),
+        ({"steps": [4]}, "/steps", "integer"),
+        ({"model": "unknown"}, "/model", "other, tiny"),
+        ({"model": "tiny@9"}, "/model", "tiny"),
+        ({"model": "tiny@" + "9" * 80}, "/model", "tiny"),
+        ({"model": "tiny@sha256:" + "0" * 64}, "/model", "tiny"),
+        ({"model": "tiny@sha256:"}, "/model", "tiny"),
+        ({"model": "../secrets"}, "/model", "pattern"),
+        ({"model": "tiny\n"}, "/model", "pattern"),
+        ({"model": 3}, "/model", "string"),
+        ({"deadline_seconds": 0}, "/deadline_seconds", "0"),
+        ({"deadline_seconds": float("inf")}, "/deadline_seconds", ""),
+        ({"format": "jpeg"}, "/format", "npz"),
+        ({"format": "png", "n": 2, "grid": False}, "/grid", "zip"),
+        ({"stream": "yes"}, "/stream", "boolean"),
+        ({"colour": "red"}, "/colour", "not permitted"),
+        ({"a/b~c": 1}, "/a~1b~0c", "not permitted"),
+        ({"\ud800": 1}, "", ""),  # such a name cannot be repeated in an answer
+    ],
+)
+def test_a_faulty_field_is_named(service: Service, change: dict[str, Any], pointer: str, says: str) -> None:
+    before = service.rows()
+    answer = service.client.post("/generate", content=json.dumps({"class": "One"} | change), headers=JSON)
+    problem = assert_problem(answer, 422)
+    assert pointer in [error["pointer"] for error in problem["errors"]]
+    assert any(says in error["detail"] for error in problem["errors"] if error["pointer"] == pointer), problem
+    assert service.rows() == before
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"), [("{}", "/class"), ("[]", ""), ("3", ""), ('"One"', ""), ("null", ""), ("", "")]
+)
+def test_a_body_that_is_no_request_is_refused(service: Service, body: str, pointer: str) -> None:
+    problem = assert_problem(service.client.post("/generate", content=body, headers=JSON), 422)
+    assert problem["errors"][0]["pointer"] == pointer
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b'{"class": }',
+        b"\xff\xfe\xff",
+        b"[" * 20_000,
+        b'{"a":' * 8_000,
+        b'{"class": 0, "seed": ' + b"9" * 10_000 + b"}",
+    ],
+    ids=["cut", "hole", "not-utf8", "deep-lists", "deep-objects", "long-number"],
+)
+def test_what_is_not_json_is_400(service: Service, body: bytes) -> None:
+    assert_problem(service.client.post("/generate", content=body, headers=JSON), 400)
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+@pytest.mark.parametrize("path", ["/generate", "/v1/interpolate"])
+def test_a_body_that_does_not_say_it_is_json_is_415(service: Service, path: str, kind: str | None) -> None:
+    headers = {} if kind is None else {"Content-Type": kind}
+    assert_problem(service.client.post(path, content=b'{"class": 0}', headers=headers), 415)
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.x+json"])
+def test_every_way_to_say_json_is_taken(service: Service, kind: str) -> None:
+    assert service.client.post("/generate", content=b'{"class": 0}', headers={"Content-Type": kind}).is_success
+
+
+def _answer_to(service: Service, sent: bytes) -> httpx.Response:
+    """The answer to raw bytes on a connection of its own."""
+    with socket.create_connection((httpx.URL(service.url).host, httpx.URL(service.url).port), timeout=30) as connection:
+        connection.sendall(sent)
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+    head, _, body = received.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    return httpx.Response(int(status.split()[1]), headers=headers, content=body)
+
+
+def test_a_body_over_the_limit_is_413(service: Service) -> None:
+    """The limit is 50,000 bytes: by its own word, in fact, and before the rest was sent."""
+    long = b'{"class": "' + b"a" * 60_000 + b'"}'
+    assert_problem(service.client.post("/generate", content=long, headers=JSON), 413)
+
+    def pieces() -> Iterator[bytes]:
+        for start in range(0, len(long), 1000):
+            yield long[start : start + 1000]
+
+    assert_problem(service.client.post("/generate", content=pieces(), headers=JSON), 413)
+    head = b"POST /generate HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+    assert_problem(_answer_to(service, head + b"Content-Length: 999999999\r\n\r\n{"), 413)
+    chunk = b"%x\r\n%s\r\n" % (60_000, b" " * 60_000)
+    assert_problem(_answer_to(service, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk), 413)
+    just_right = b'{"class": 0}' + b" " * (50_000 - 12)
+    assert service.client.post("/generate", content=just_right, headers=JSON).status_code == 200
+
+
+def test_an_unknown_path_is_404_and_a_wrong_method_405(service: Service) -> None:
+    assert_problem(service.client.get("/nothing"), 404)
+    assert_problem(service.client.get("/v1/models/NoName"), 422)
+    for path, allowed in (("/generate", "POST"), ("/v1/interpolate", "POST"), ("/v1/models", "GET")):
+        answer = service.client.request("PATCH", path)
+        assert_problem(answer, 405)
+        assert allowed in answer.headers["allow"]
+
+
+def test_strange_methods_do_not_become_series(service: Service) -> None:
+    for method in ("BREW", "PROPFIND"):
+        assert_problem(service.client.request(method, "/generate"), 405)
+    assert "BREW" not in service.client.get("/metrics").text
+
+
+def test_every_fault_is_reported_at_once(service: Service) -> None:
+    problem = assert_problem(service.client.post("/generate", json={"n": 0, "seed": -1, "colour": 1}), 422)
+    assert {error["pointer"] for error in problem["errors"]} == {"/class", "/n", "/seed", "/colour"}
+
+
+def test_without_a_store_models_say_so(service: Service) -> None:
+    assert_problem(service.client.get("/models"), 503)
+    assert_problem(service.client.get("/v1/models/tiny"), 503)
+
+
+def test_full_queue_late_deadline_and_passed_deadline(weights: Path) -> None:
+    with serving_slowly(weights, default_model="tiny", queue_rows=6, request_rows=32) as (service, pace):
+        assert_problem(service.client.post("/generate", json={"class": 0, "n": 7}), 422)  # it could never fit
+        pace.open.clear()
+        with ThreadPoolExecutor(2) as pool:
+            held = pool.submit(service.generate, n=5, seed=1)
+            wait_until(lambda: service.rows() == 5, "five rows held")
+            full = service.client.post("/generate", json={"class": 0, "n": 2})
+            problem = assert_problem(full, 429)
+            assert int(full.headers["retry-after"]) >= 1
+            assert "5 of 6" in problem["detail"]
+            streamed = service.client.post("/generate", json={"class": 0, "n": 2, "stream": True})
+            assert_problem(streamed, 429)
+            late = pool.submit(
+                service.client.post, "/generate", json={"class": 0, "steps": 500, "deadline_seconds": 1e-6}
+            ).result()
+            problem = assert_problem(late, 503)
+            assert problem["expected_seconds"] > 0.0
+            pace.open.set()
+            assert len(held.result()["images"]) == 5
+        refused = service.client.get("/metrics").text
+        for reason, count in (("queue_full", 2.0), ("deadline", 1.0), ("too_many_rows", 1.0)):
+            assert f'darkroom_refusals_total{{reason="{reason}"}} {count}' in refused
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_deadline_that_passes_under_way_ends_the_request(weights: Path, stream: bool) -> None:
+    with serving_slowly(weights, default_model="tiny") as (service, pace), ThreadPoolExecutor(1) as pool:
+        pace.open.clear()
+        request = {"class": 0, "steps": 2, "deadline_seconds": 2.0, "stream": stream}
+        asking = pool.submit(service.client.post, "/generate", json=request)
+        wait_until(lambda: service.rows() == 1, "the row held")
+        time.sleep(2.1)
+        pace.open.set()
+        answer = asking.result()
+        if stream:
+            kind, problem = events_of(answer.text)[-1]
+            assert kind == "error"
+            assert problem["status"] == 504
+        else:
+            assert_problem(answer, 504)
+        wait_until(lambda: service.rows() == 0, "the late request's rows freed")
+
+
+def test_before_a_model_is_loaded_requests_are_told_to_wait(tmp_path: Path) -> None:
+    with serving(tmp_path, wait_until_ready=False) as service:
+        assert service.client.get("/healthz").status_code == 200
+        for answer in (
+            service.client.get("/readyz"),
+            service.client.post("/generate", json={"class": 0}),
+            service.client.post("/v1/interpolate", json={"class": 0, "seeds": [1, 2]}),
+        ):
+            assert_problem(answer, 503)
+            assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_while_the_database_is_away_images_are_drawn_and_models_say_when_to_ask_again(weights: Path) -> None:
+    with socket.socket() as bound:  # nobody listens on a port that is only bound
+        bound.bind(("127.0.0.1", 0))
+        url = f"postgresql://nobody@127.0.0.1:{bound.getsockname()[1]}/none"
+        with serving(weights, default_model="tiny", database_url=url) as service:
+            assert service.images(seed=1).shape == (1, 8, 8, 1)
+            for answer in (
+                service.client.get("/models"),
+                service.client.get("/v1/models/tiny"),
+                service.client.post("/generate", json={"class": 0, "model": "elsewhere"}),
+            ):
+                assert_problem(answer, 503)
+                assert int(answer.headers["retry-after"]) >= 1
+            np.testing.assert_array_equal(service.images(seed=1), service.images(seed=1))

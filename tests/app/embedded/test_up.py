@@ -1,0 +1,275 @@
+"""Laws of the supervisor, on real servers: nothing is lost, nothing is left behind, every refusal says why."""
+
+import fcntl
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from app.embedded.postgres import socket_folder
+from app.embedded.up import up
+from tests.processes import family_of, free_port, living
+
+ROOT = Path(__file__).resolve().parents[3]
+RUN_UP = Path(__file__).with_name("run_up.py")
+PATIENCE_SECONDS = 90.0
+
+
+class Up:
+    """A running `up` whose output lines are collected."""
+
+    def __init__(self, state: Path, port: int, **environment: str) -> None:
+        inherited = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
+        self.port = port
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            [sys.executable, str(RUN_UP), str(state), str(port)],
+            env={**inherited, "PYTHONPATH": str(ROOT), **environment},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+
+    def wait_for(self, words: str) -> None:
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not any(words in line for line in self.lines):
+            assert time.monotonic() < end, f"{words!r} never came: {self.lines}"
+            assert self.process.poll() is None or self._reader.is_alive(), f"ended before {words!r}: {self.lines}"
+            time.sleep(0.05)
+
+    def end(self) -> int:
+        code = self.process.wait(PATIENCE_SECONDS)
+        self._reader.join()
+        return code
+
+    def get(self, path: str) -> bytes:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=PATIENCE_SECONDS) as answer:
+            body: bytes = answer.read()
+            return body
+
+    def urls(self) -> tuple[str, str]:
+        given = json.loads(self.get("/environment"))
+        return given["DATABASE_URL"], given["REDIS_URL"]
+
+
+@contextmanager
+def _running(state: Path, **environment: str) -> Iterator[Up]:
+    started = Up(state, free_port(), **environment)
+    try:
+        started.wait_for("ready at")
+        yield started
+    finally:
+        if started.process.poll() is None:
+            started.process.terminate()
+        started.end()
+
+
+def _all_end(pids: set[int]) -> bool:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while living(pids):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state folder so deep that no socket's name would fit, with characters that need quoting."""
+    return tmp_path_factory.mktemp("up") / ("deep " * 25 + "'%&") / ".darkroom"
+
+
+def test_killed_without_warning_it_leaves_no_process_and_loses_no_row(state: Path) -> None:
+    with _running(state) as killed:
+        database_url, redis_url = killed.urls()
+        with psycopg.connect(database_url) as connection:
+            connection.execute("INSERT INTO models (name) VALUES ('kept')")
+        redis.Redis.from_url(redis_url).set("hint", "kept")
+        time.sleep(1.5)  # Redis writes its file every second
+        family = family_of(killed.process.pid)
+        assert len(family) > 3
+        killed.process.kill()
+        assert killed.end() == -signal.SIGKILL
+        assert _all_end(family)
+    with _running(state) as again:
+        database_url, redis_url = again.urls()
+        with psycopg.connect(database_url) as connection:
+            assert connection.execute("SELECT name FROM models").fetchall() == [("kept",)]
+        assert redis.Redis.from_url(redis_url).get("hint") == b"kept"
+
+
+def test_servers_that_an_earlier_run_has_left_are_taken_over_from(state: Path) -> None:
+    with _running(state) as first:
+        pass
+    # a number in the pid files that now belongs to somebody else: neither an obstacle nor a victim
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        (state / "postgres" / "postmaster.pid").write_text(f"{stranger.pid}\n", encoding="ascii")
+        (state / "redis" / "redis.pid").write_text(f"{stranger.pid}\n", encoding="ascii")
+        with _running(state):
+            assert stranger.poll() is None
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+    assert first.process.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_request_to_end_lets_the_api_finish_and_ends_all(state: Path, number: signal.Signals) -> None:
+    with _running(state) as running:
+        family = family_of(running.process.pid)
+        answers: list[bytes] = []
+        request = threading.Thread(target=lambda: answers.append(running.get("/slow")))
+        request.start()
+        _wait_for_log(state, "slow request begun")
+        running.process.send_signal(number)
+        assert running.end() == 0
+        request.join()
+        assert answers == [b""]
+        assert _all_end(family)
+        assert not socket_folder(state.resolve()).exists()
+        assert running.lines[-2:] == ["darkroom: stopping", "darkroom: stopped"]
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_api(state: Path) -> None:
+    with _running(state, SLOW_SECONDS="600") as running:
+        family = family_of(running.process.pid)
+        outcome: list[str] = []
+
+        def request() -> None:
+            try:
+                running.get("/slow")
+            except OSError as error:
+                outcome.append(type(error).__name__)
+
+        thread = threading.Thread(target=request)
+        thread.start()
+        _wait_for_log(state, "slow request begun")
+        running.process.send_signal(signal.SIGINT)
+        running.wait_for("stopping")
+        running.process.send_signal(signal.SIGINT)
+        assert running.end() == 130
+        thread.join()
+        assert len(outcome) == 1
+        assert _all_end(family)
+        assert not any("did not finish" in line for line in running.lines)
+
+
+def test_when_the_api_dies_its_log_is_shown_and_the_rest_ends(state: Path) -> None:
+    with _running(state) as running:
+        family = family_of(running.process.pid)
+        with pytest.raises(http.client.RemoteDisconnected):
+            running.get("/end")
+        assert running.end() == 1
+        output = "\n".join(running.lines)
+        assert "the API ended with exit code 3" in output
+        assert "the stand-in was told to end" in output
+        assert _all_end(family)
+
+
+@pytest.mark.parametrize(("server", "name"), [("postgres/postmaster.pid", "PostgreSQL"), ("redis/redis.pid", "Redis")])
+def test_when_a_server_dies_it_is_named_and_the_rest_ends(state: Path, server: str, name: str) -> None:
+    with _running(state) as running:
+        family = family_of(running.process.pid)
+        os.kill(int((state / server).read_text(encoding="ascii").split("\n")[0]), signal.SIGKILL)
+        assert running.end() == 1
+        assert any(f"{name} was killed by SIGKILL" in line for line in running.lines)
+        assert _all_end(family)
+
+
+def test_a_second_darkroom_on_the_folder_is_refused_with_the_first_ones_number(state: Path) -> None:
+    with _running(state) as running:
+        second = Up(state, free_port())
+        assert second.end() == 1
+        assert len(second.lines) == 1
+        assert f"another Darkroom (process {running.process.pid}) is running" in second.lines[0]
+        assert running.get("/readyz") == b""
+
+
+def test_servers_from_the_environment_are_used_instead_of_private_ones(state: Path, tmp_path: Path) -> None:
+    with _running(state) as running:
+        database_url, redis_url = running.urls()
+        with _running(tmp_path / "other", DATABASE_URL=database_url, REDIS_URL=redis_url) as other:
+            assert other.urls() == (database_url, redis_url)
+            assert not (tmp_path / "other" / "postgres").exists()
+            assert not (tmp_path / "other" / "redis").exists()
+
+
+def _wait_for_log(state: Path, words: str) -> None:
+    """Wait until the API's log has `words` once more than when the run began."""
+    log = state / "logs" / "api.log"
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not log.read_text(encoding="utf-8").endswith(f"{words}\n"):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def _refusal(capsys: pytest.CaptureFixture[str], state: Path, host: str, port: int) -> str:
+    """The one line with which `up` refuses; it starts nothing."""
+    assert up(state, host, port, command=lambda host, port: ["/nonexistent"]) != 0
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.count("\n") == 1
+    return output.err
+
+
+def test_a_port_in_use_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"port {port} on 127.0.0.1 is in use" in _refusal(capsys, tmp_path, "127.0.0.1", port)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "words"),
+    [
+        ("127.0.0.1", 0, "between 1 and 65535"),
+        ("127.0.0.1", 70000, "between 1 and 65535"),
+        ("203.0.113.1", 8000, "cannot listen on 203.0.113.1"),
+        ("host name", 8000, "there is no host 'host name'"),
+    ],
+)
+def test_an_address_that_cannot_be_had_is_said(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, host: str, port: int, words: str
+) -> None:
+    assert words in _refusal(capsys, tmp_path, host, port)
+
+
+def test_a_folder_that_cannot_be_made_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    # below a regular file, because permissions do not stop root, whom these tests may run as
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    assert f"cannot write to the state folder {file / 'state'}" in _refusal(
+        capsys, file / "state", "127.0.0.1", free_port()
+    )
+
+
+def test_a_lock_file_without_a_living_holder_is_no_obstacle(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("1\n", encoding="ascii")
+    assert "is running" not in _refusal(capsys, tmp_path, "127.0.0.1", 0)
+    with (tmp_path / "lock").open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        held.write("4242\n")
+        held.flush()
+        assert "another Darkroom (process 4242) is running" in _refusal(capsys, tmp_path, "127.0.0.1", 0)

@@ -1,0 +1,404 @@
+"""The engine's laws: nothing lost, nobody harmed by a batchmate, the same image whatever the company."""
+
+import contextlib
+import random
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from app.engine.engine import Engine, EngineLimits, Ticket
+from app.engine.fixed_shapes import FixedShapes
+from app.engine.observer import NoObserver
+from app.engine.request import (
+    DeadlineUnmeetable,
+    EngineStopped,
+    Event,
+    Failed,
+    Finished,
+    Preview,
+    Progress,
+    QueueFull,
+    RowDone,
+    RowRequest,
+    SampleRequest,
+    TooManyRows,
+    VersionNotLoaded,
+)
+from app.engine.speed import SpeedCurve
+from model.config import ModelConfig, SamplingConfig, UNetConfig
+from model.denoiser import Denoiser, Network
+from model.sampling import plan_row, sample, to_pixels
+
+CLASSES = ("zero", "one", "two", "poison")
+POISON = 3
+CONFIG = ModelConfig(prediction="v", unet=UNetConfig(image_channels=1, image_size=8, attention_resolutions=()))
+
+
+def smooth(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+    """A network whose output depends on every one of its inputs, row by row."""
+    hard = labels.argmax(1) if labels.is_floating_point() else labels
+    shift = (hard.float() / 4.0 + t.float() / 1000.0).reshape(-1, 1, 1, 1)
+    return torch.tanh(0.7 * x + shift)
+
+
+@dataclass
+class Call:
+    """A submitted request and its events."""
+
+    events: list[Event] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+    ticket: Ticket | None = None
+
+    def sink(self, event: Event) -> None:
+        assert not self.over.is_set(), "an event after the last one"
+        self.events.append(event)
+        if isinstance(event, Finished | Failed):
+            self.over.set()
+
+    def wait(self) -> Event:
+        assert self.over.wait(60), "the request never ended"
+        return self.events[-1]
+
+    def images(self) -> dict[int, np.ndarray]:
+        return {event.row: event.image for event in self.events if isinstance(event, RowDone)}
+
+
+MakeEngine = Callable[..., Engine]
+
+
+@pytest.fixture
+def make_engine() -> Iterator[MakeEngine]:
+    engines: list[Engine] = []
+
+    def make(network: Network = smooth, limits: EngineLimits | None = None) -> Engine:
+        engine = Engine(limits)
+        engines.append(engine)
+        engine.start()
+        engine.load("v1", Denoiser(CONFIG, CLASSES, network)).result(60)
+        return engine
+
+    yield make
+    for engine in engines:
+        engine.stop(0.0)
+
+
+def rows(count: int, *, label: int | None = 1, seed: int = 5, **sampling: object) -> tuple[RowRequest, ...]:
+    settings = SamplingConfig.model_validate({"guidance": 2.0, "steps": 10} | sampling)
+    return tuple(RowRequest(label, seed, index, settings) for index in range(count))
+
+
+def submit(engine: Engine, wanted: tuple[RowRequest, ...], version: str = "v1", **options: Any) -> Call:
+    call = Call()
+    call.ticket = engine.submit(SampleRequest(version, wanted, **options), call.sink)
+    return call
+
+
+class Gate:
+    """A network that stands still while closed, and counts the rows of each forward."""
+
+    def __init__(self, network: Network = smooth) -> None:
+        self.open = threading.Event()
+        self.open.set()
+        self.entered = threading.Event()
+        self.calls = 0
+        self._network = network
+
+    def __call__(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        self.calls += 1
+        self.entered.set()
+        assert self.open.wait(60)
+        return self._network(x, t, labels)
+
+
+def test_a_row_gets_what_it_gets_alone(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    generator = random.Random(0)
+    calls = []
+    for number in range(12):
+        settings = {
+            "sampler": generator.choice(["ddpm", "ddim", "dpmpp_2m", "unipc"]),
+            "steps": generator.choice([3, 10, 25]),
+            "guidance": generator.choice([0.0, 1.0, 3.0]),
+            "threshold": generator.choice(["none", "static", "dynamic"]),
+        }
+        wanted = rows(generator.randint(1, 4), label=generator.choice([None, 0, 1, 2]), seed=number, **settings)
+        calls.append((wanted, submit(engine, wanted)))
+    denoiser = Denoiser(CONFIG, CLASSES, smooth)
+    for wanted, call in calls:
+        assert isinstance(call.wait(), Finished)
+        images = call.images()
+        assert sorted(images) == list(range(len(wanted)))
+        for number, row in enumerate(wanted):
+            alone = sample(
+                denoiser, [plan_row(denoiser, row.sampling, label=row.class_index, seed=row.seed, index=row.index)]
+            )
+            difference = np.abs(images[number].astype(int) - to_pixels(alone)[0].astype(int))
+            assert difference.max() <= 1
+
+
+def test_every_request_ends_exactly_once_whatever_happens(make_engine: MakeEngine) -> None:
+    engine = make_engine(limits=EngineLimits(queue_rows=60, batch_rows=8))
+    generator = random.Random(1)
+    calls: list[Call] = []
+    refused = 0
+    for _ in range(150):
+        options = {"deadline_seconds": generator.choice([None, None, 0.05, 5.0])}
+        try:
+            calls.append(submit(engine, rows(generator.randint(1, 9), steps=generator.randint(1, 9)), **options))
+        except (QueueFull, DeadlineUnmeetable):
+            refused += 1
+        if calls and generator.random() < 0.3:
+            ticket = generator.choice(calls).ticket
+            assert ticket is not None
+            ticket.cancel()
+    outcomes = [call.wait() for call in calls]
+    assert len(outcomes) + refused == 150
+    for call, outcome in zip(calls, outcomes, strict=True):
+        numbers = [event.row for event in call.events if isinstance(event, RowDone)]
+        assert len(numbers) == len(set(numbers)), "an image was delivered twice"
+        if isinstance(outcome, Finished):
+            progress = [event for event in call.events if isinstance(event, Progress)]
+            assert progress[-1].done_steps == progress[-1].total_steps
+    left = engine.snapshot()
+    assert (left.rows_waiting, left.rows_running, left.requests) == (0, 0, 0)
+
+
+def test_a_faulty_row_harms_nobody_else(make_engine: MakeEngine) -> None:
+    def poisoned(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        if bool((labels == POISON).any()):
+            raise RuntimeError("bad class")
+        return smooth(x, t, labels)
+
+    gate = Gate(poisoned)
+    engine = make_engine(gate)
+    gate.open.clear()
+    gate.entered.clear()
+    blocker = submit(engine, rows(1))
+    assert gate.entered.wait(60)
+    good = [submit(engine, rows(3, seed=seed)) for seed in range(3)]
+    bad = submit(engine, rows(2, label=POISON))
+    gate.open.set()
+    assert bad.wait() == Failed("internal", "sampling failed: RuntimeError")
+    for call in [blocker, *good]:
+        assert isinstance(call.wait(), Finished)
+
+
+def test_values_that_are_not_finite_fail_their_own_request_only(make_engine: MakeEngine) -> None:
+    def diverging(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        return torch.where((labels == POISON).reshape(-1, 1, 1, 1), torch.nan, smooth(x, t, labels))
+
+    engine = make_engine(diverging)
+    bad = submit(engine, rows(2, label=POISON, threshold="none"))
+    good = submit(engine, rows(2))
+    assert isinstance(good.wait(), Finished)
+    end = bad.wait()
+    assert isinstance(end, Failed)
+    assert end.reason == "internal"
+    assert not bad.images()
+
+
+def test_out_of_memory_halves_the_batch_and_loses_nothing(make_engine: MakeEngine) -> None:
+    limited = False
+
+    def tight(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        if limited and len(x) > 4:
+            raise torch.OutOfMemoryError("too large")
+        return smooth(x, t, labels)
+
+    engine = make_engine(tight, EngineLimits(batch_rows=32))
+    limited = True
+    calls = [submit(engine, rows(6, seed=seed)) for seed in range(4)]
+    assert all(isinstance(call.wait(), Finished) for call in calls)
+    assert engine.snapshot().resident["v1"] <= 32
+    assert all(len(call.images()) == 6 for call in calls)
+
+
+def test_the_limit_after_out_of_memory_only_falls(make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    limited = False
+
+    def tight(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        if limited and len(x) > 5:
+            raise torch.OutOfMemoryError("too large")
+        return smooth(x, t, labels)
+
+    monkeypatch.setattr(SpeedCurve, "knee", lambda curve: 32)
+    engine = make_engine(tight, EngineLimits(batch_rows=32))
+    limited, seen = True, [32]
+    call = Call()
+
+    def sink(event: Event) -> None:
+        if isinstance(event, Progress):
+            seen.append(engine.snapshot().resident["v1"])
+        call.sink(event)
+
+    engine.submit(SampleRequest("v1", rows(32, guidance=1.0)), sink)
+    assert isinstance(call.wait(), Finished)
+    assert seen == sorted(seen, reverse=True)
+    assert 1 <= seen[-1] <= 5
+
+
+def test_out_of_memory_in_warm_up_leaves_the_smaller_batches(make_engine: MakeEngine) -> None:
+    def tight(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        if len(x) > 8:
+            raise torch.OutOfMemoryError("too large")
+        return smooth(x, t, labels)
+
+    engine = make_engine(tight, EngineLimits(batch_rows=64))
+    assert engine.snapshot().resident["v1"] <= 8
+    assert isinstance(submit(engine, rows(20, guidance=1.0)).wait(), Finished)
+
+
+def test_a_fault_of_the_engine_itself_ends_every_request_and_is_seen() -> None:
+    class Broken(NoObserver):
+        def step(self, rows: int, forward_rows: int, seconds: float, batch_limit: int) -> None:
+            raise RuntimeError("a bug")
+
+    engine = Engine(observer=Broken())
+    engine.start()
+    engine.load("v1", Denoiser(CONFIG, CLASSES, smooth)).result(60)
+    assert engine.alive
+    calls = [submit(engine, rows(2))]
+    with contextlib.suppress(EngineStopped):  # it may have failed by now
+        calls.append(submit(engine, rows(2, seed=6)))
+    for call in calls:
+        event = call.wait()
+        assert isinstance(event, Failed)
+        assert event.reason == "internal"
+    engine.stop(0.0)
+    assert not engine.alive
+    with pytest.raises(EngineStopped):
+        submit(engine, rows(1))
+    with pytest.raises(EngineStopped):
+        engine.load("v2", Denoiser(CONFIG, CLASSES, smooth)).result(60)
+
+
+def test_who_gives_up_waiting_for_a_load_harms_nobody(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    engine.load("v2", Denoiser(CONFIG, CLASSES, smooth)).cancel()
+    engine.load("v3", Denoiser(CONFIG, CLASSES, smooth)).result(60)
+    assert isinstance(submit(engine, rows(1)).wait(), Finished)
+
+
+def test_the_queue_is_bounded_in_rows_and_says_when_to_return(make_engine: MakeEngine) -> None:
+    gate = Gate()
+    engine = make_engine(gate, EngineLimits(queue_rows=10))
+    gate.open.clear()
+    first = submit(engine, rows(8))
+    with pytest.raises(QueueFull) as refusal:
+        submit(engine, rows(3))
+    assert refusal.value.rows_waiting == 8
+    assert 0.0 < refusal.value.retry_after_seconds < float("inf")
+    second = submit(engine, rows(2))
+    with pytest.raises(TooManyRows):
+        submit(engine, rows(11))
+    gate.open.set()
+    assert isinstance(first.wait(), Finished)
+    assert isinstance(second.wait(), Finished)
+
+
+def test_a_cancelled_request_leaves_between_two_steps(make_engine: MakeEngine) -> None:
+    gate = Gate()
+    engine = make_engine(gate)
+    gate.open.clear()
+    gate.entered.clear()
+    call = submit(engine, rows(4, steps=1000))
+    assert gate.entered.wait(60)
+    assert call.ticket is not None
+    call.ticket.cancel()
+    calls = gate.calls
+    gate.open.set()
+    assert call.wait() == Failed("cancelled", "the request was cancelled")
+    assert gate.calls == calls, "another step was computed for nobody"
+    assert engine.snapshot().requests == 0
+
+
+def test_a_deadline_that_cannot_be_met_is_refused_at_once(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    with pytest.raises(DeadlineUnmeetable) as refusal:
+        submit(engine, rows(64, steps=1000), deadline_seconds=1e-4)
+    assert refusal.value.expected_seconds > 1e-4
+    assert engine.snapshot().requests == 0
+
+
+def test_a_deadline_that_passes_drops_the_request(make_engine: MakeEngine) -> None:
+    gate = Gate()
+    engine = make_engine(gate)
+    gate.open.clear()
+    call = submit(engine, rows(1, steps=2), deadline_seconds=0.5)
+    threading.Timer(0.8, gate.open.set).start()
+    end = call.wait()
+    assert isinstance(end, Failed)
+    assert end.reason == "deadline"
+
+
+def test_previews_come_in_order_and_only_when_asked_for(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    call = submit(engine, rows(2, steps=10), preview_every_steps=3)
+    call.wait()
+    previews = [(event.row, event.step) for event in call.events if isinstance(event, Preview)]
+    assert sorted(previews) == [(row, step) for row in range(2) for step in (3, 6, 9)]
+    assert previews.index((0, 3)) < previews.index((0, 6)) < previews.index((0, 9))
+    plain = submit(engine, rows(1))
+    plain.wait()
+    assert not [event for event in plain.events if isinstance(event, Preview)]
+
+
+def test_versions_load_beside_each_other_and_the_least_recently_used_leaves(make_engine: MakeEngine) -> None:
+    engine = make_engine(limits=EngineLimits(versions=2))
+    running = submit(engine, rows(4, steps=200))
+    engine.load("v2", Denoiser(CONFIG, CLASSES, lambda x, t, labels: -smooth(x, t, labels))).result(60)
+    assert isinstance(running.wait(), Finished)
+    new, old = submit(engine, rows(1), "v2"), submit(engine, rows(1), "v1")
+    new.wait()
+    old.wait()
+    assert not np.array_equal(new.images()[0], old.images()[0])
+    engine.load("v3", Denoiser(CONFIG, CLASSES, smooth)).result(60)
+    assert list(engine.snapshot().resident) == ["v1", "v3"]
+    with pytest.raises(VersionNotLoaded):
+        submit(engine, rows(1), "v2")
+
+
+def test_a_model_that_cannot_run_is_reported_to_who_loads_it(make_engine: MakeEngine) -> None:
+    def broken(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        raise RuntimeError("no such kernel")
+
+    engine = make_engine()
+    with pytest.raises(RuntimeError, match="no such kernel"):
+        engine.load("broken", Denoiser(CONFIG, CLASSES, broken)).result(60)
+    assert isinstance(submit(engine, rows(1)).wait(), Finished)
+
+
+def test_stopping_drains_and_refuses(make_engine: MakeEngine) -> None:
+    gate = Gate()
+    engine = make_engine(gate)
+    gate.open.clear()
+    call = submit(engine, rows(2, steps=5))
+    stopper = threading.Thread(target=engine.stop, args=(60.0,))
+    stopper.start()
+    while True:
+        try:
+            submit(engine, rows(1))
+        except EngineStopped:
+            break
+    gate.open.set()
+    assert isinstance(call.wait(), Finished)
+    stopper.join(60)
+    assert not stopper.is_alive()
+
+
+def test_padding_to_fixed_shapes_changes_no_row() -> None:
+    seen: list[int] = []
+
+    def network(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        seen.append(len(x))
+        return smooth(x, t, labels)
+
+    x, t, labels = torch.randn(5, 1, 8, 8), torch.arange(1, 6), torch.arange(5) % 3
+    assert torch.equal(FixedShapes(network)(x, t, labels), smooth(x, t, labels))
+    assert seen == [8]

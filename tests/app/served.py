@@ -1,0 +1,219 @@
+"""The real service on a real socket, with a tiny random model in place of the shipped one."""
+
+import base64
+import json
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import torch
+import uvicorn
+from PIL import Image
+from torch import Tensor
+
+import app.catalog
+from app.main import create_app
+from app.settings import Settings
+from model.checkpoint import CheckpointHeader, decode_checkpoint, digest_of, encode_checkpoint
+from model.config import ModelConfig, SamplingConfig, ScheduleConfig
+from model.denoiser import Network
+from model.unet import UNet
+from store.checkpoint_repository import register_checkpoint
+from store.database import Database
+from store.tables import CheckpointSource
+from tests.model.small import awaken, small_unet
+from tests.processes import PATIENCE_SECONDS, wait_until
+
+CLASS_NAMES = ("Zero", "One", "T-shirt/top", "Größe")
+SIDE = 8
+SCHEDULE_STEPS = 500
+
+Json = dict[str, Any]
+
+
+def tiny_weights(name: str = "tiny", seed: int = 0, class_names: tuple[str, ...] = CLASS_NAMES) -> bytes:
+    """The bytes of a weights file whose network depends on image, time and class."""
+    unet = small_unet(width=8, multipliers=(1,), attention_resolutions=())
+    model = ModelConfig(prediction="v", schedule=ScheduleConfig(steps=SCHEDULE_STEPS), unet=unet)
+    network = UNet(unet, len(class_names))
+    awaken(network, seed)
+    header = CheckpointHeader(
+        name=name,
+        model=model,
+        sampling=SamplingConfig(guidance=2.0, sampler="ddim", steps=4),
+        class_names=class_names,
+        images_seen=1000,
+        dataset_digest=digest_of(b"none"),
+        metrics={"fid": 12.5},
+    )
+    return encode_checkpoint(header, network.state_dict())
+
+
+def weights_folder(folder: Path, **names_and_seeds: int) -> Path:
+    """A folder of tiny weights, one file a name (default: `tiny`)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, seed in (names_and_seeds or {"tiny": 0}).items():
+        (folder / f"{name}.safetensors").write_bytes(tiny_weights(name, seed))
+    return folder
+
+
+def store_weights(
+    database: Database, data: bytes, source: CheckpointSource = "shipped", name: str | None = None
+) -> str:
+    """Register a weights file as the next version of a model (default: the one that it names); returns its digest."""
+    header = decode_checkpoint(data, source="test").header
+    with database.session() as session:
+        return register_checkpoint(
+            session,
+            model_name=name or header.name,
+            data=data,
+            configuration=header.model.model_dump(mode="json"),
+            class_names=header.class_names,
+            images_seen=header.images_seen,
+            metrics=header.metrics,
+            source=source,
+        ).digest
+
+
+class Service:
+    """A running service. client: sends to it; url: where it is."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.client = httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False)
+
+    def generate(self, **body: Any) -> Json:
+        """POST /generate with format json, which must succeed."""
+        answer = self.client.post("/v1/generate", json={"class": "One", "format": "json"} | body)
+        assert answer.status_code == 200, answer.text
+        found: Json = answer.json()
+        return found
+
+    def images(self, **body: Any) -> np.ndarray:
+        """The pixels (N, H, W, C) of a request."""
+        return pixels_of(self.generate(**body))
+
+    def gauge(self, name: str) -> float:
+        """A metric without labels."""
+        for line in self.client.get("/metrics").text.splitlines():
+            if line.startswith(f"{name} "):
+                return float(line.split()[1])
+        raise AssertionError(f"no metric {name}")
+
+    def rows(self) -> float:
+        """Rows that the engine holds."""
+        return self.gauge("darkroom_rows_waiting") + self.gauge("darkroom_rows_running")
+
+
+@contextmanager
+def serving(weights: Path, *, wait_until_ready: bool = True, **settings: Any) -> Iterator[Service]:
+    """The service under uvicorn, in a thread of this process."""
+    application = create_app(Settings(weights_folder=weights, device="cpu", **settings))
+    config = uvicorn.Config(application, port=0, log_level="error", timeout_graceful_shutdown=2, lifespan="on")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, name="uvicorn")
+    thread.start()
+    try:
+        wait_until(lambda: server.started or not thread.is_alive(), "uvicorn started")
+        port = server.servers[0].sockets[0].getsockname()[1]
+        service = Service(f"http://127.0.0.1:{port}")
+        with service.client:
+            if wait_until_ready:
+                wait_until(lambda: service.client.get("/readyz").status_code == 200, "ready")
+            yield service
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+class Pace:
+    """How fast the networks of a service go: `seconds` more a call, and not at all while the gate is closed."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.open.set()
+        self.seconds = 0.0
+        self.calls = 0
+
+    def slowed(self, network: Network) -> Network:
+        """A network that keeps this pace."""
+
+        def slow(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+            self.calls += 1
+            assert self.open.wait(PATIENCE_SECONDS), "the gate stayed closed"
+            time.sleep(self.seconds)
+            return network(x, t, labels)
+
+        return slow
+
+
+@contextmanager
+def serving_slowly(weights: Path, **settings: Any) -> Iterator[tuple[Service, Pace]]:
+    """The service with networks whose speed the test rules."""
+    pace = Pace()
+    prepare = app.catalog.prepare_network
+
+    def slowly(network: Network, device: torch.device, *, compiled: bool) -> Network:
+        return pace.slowed(prepare(network, device, compiled=compiled))
+
+    app.catalog.prepare_network = slowly
+    try:
+        with serving(weights, **settings) as service:
+            try:
+                yield service, pace
+            finally:
+                pace.seconds = 0.0
+                pace.open.set()
+    finally:
+        app.catalog.prepare_network = prepare
+
+
+def picture(data: bytes) -> np.ndarray:
+    """(H, W, C) uint8 of an encoded picture."""
+    pixels = np.asarray(Image.open(BytesIO(data)))
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def pixels_of(answer: Json) -> np.ndarray:
+    """The images (N, H, W, C) of a JSON answer."""
+    return np.stack([picture(base64.b64decode(image["png"])) for image in answer["images"]])
+
+
+def png_facts(data: bytes) -> Json:
+    """What a PNG of the service says of itself."""
+    facts: Json = json.loads(Image.open(BytesIO(data)).info["darkroom"])
+    return facts
+
+
+def cut_grid(sheet: np.ndarray, count: int, columns: int, gap: int = 2) -> np.ndarray:
+    """The images (N, H, W, C) of a grid."""
+    cells = []
+    for position in range(count):
+        top, left = (gap + part * (SIDE + gap) for part in divmod(position, columns))
+        cells.append(sheet[top : top + SIDE, left : left + SIDE])
+    return np.stack(cells)
+
+
+def zip_images(data: bytes) -> tuple[np.ndarray, Json]:
+    """The images of a zip in the order of its manifest, and the manifest."""
+    with zipfile.ZipFile(BytesIO(data)) as archive:
+        assert archive.testzip() is None
+        manifest: Json = json.loads(archive.read("manifest.json"))
+        return np.stack([picture(archive.read(image["file"])) for image in manifest["images"]]), manifest
+
+
+def events_of(text: str) -> list[tuple[str, Json]]:
+    """(event, data) of a whole stream of server-sent events."""
+    events = []
+    for block in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if fields:
+            events.append((fields["event"], json.loads(fields["data"])))
+    return events

@@ -1,0 +1,184 @@
+"""Laws of the catalog: which version a name means, what a fault leaves standing, and who leaves memory first."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from sqlalchemy import delete
+
+import app.catalog
+from app.catalog import Catalog, UnknownModel
+from app.engine.engine import Engine, EngineLimits
+from model.checkpoint import digest_of
+from model.denoiser import Network
+from store.database import Database
+from store.model_repository import PRODUCTION, set_alias
+from store.tables import ArtifactChunk
+from tests.app.served import store_weights, tiny_weights, weights_folder
+
+
+@asynccontextmanager
+async def opened(
+    weights: Path, database: Database | None = None, *, default: str | None = None, versions: int = 4
+) -> AsyncIterator[tuple[Catalog, Engine]]:
+    """A catalog over a running engine, with the folder's weights loaded."""
+    engine = Engine(EngineLimits(batch_rows=2, versions=versions))
+    engine.start()
+    try:
+        catalog = Catalog(engine, database, device=torch.device("cpu"), compiled=False, default=default)
+        await catalog.open(weights)
+        yield catalog, engine
+    finally:
+        engine.stop(0.0)
+
+
+async def test_the_first_shipped_model_answers_for_no_name_unless_another_is_set(tmp_path: Path) -> None:
+    weights = weights_folder(tmp_path, beta=1, alpha=2)
+    async with opened(weights) as (catalog, _):
+        assert catalog.ready
+        assert (await catalog.find(None)).name == "alpha"
+    async with opened(weights, default="beta") as (catalog, engine):
+        found = await catalog.find(None)
+        assert found.name == "beta"
+        assert found.digest == digest_of(tiny_weights("beta", 1))
+        assert found.digest in engine.snapshot().resident
+
+
+async def test_a_damaged_file_is_named_and_the_others_are_served(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights = weights_folder(tmp_path, good=1)
+    (weights / "cut.safetensors").write_bytes(tiny_weights("cut")[:-10])
+    (weights / "text.safetensors").write_text("not weights")
+    with caplog.at_level(logging.ERROR):
+        async with opened(weights) as (catalog, _):
+            assert catalog.ready
+            assert (await catalog.find("good")).name == "good"
+            with pytest.raises(UnknownModel, match="there are: good"):
+                await catalog.find("cut")
+    assert "cut.safetensors" in caplog.text
+    assert "text.safetensors" in caplog.text
+
+
+async def test_a_model_that_does_not_run_is_named_and_the_others_are_served(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = weights_folder(tmp_path, broken=1, good=2)
+    prepare = app.catalog.prepare_network
+
+    def prepared(network: Network, device: torch.device, *, compiled: bool) -> Network:
+        monkeypatch.setattr(app.catalog, "prepare_network", prepare)  # only the first one is broken
+        return lambda x, t, labels: x[:, :0]
+
+    monkeypatch.setattr(app.catalog, "prepare_network", prepared)
+    with caplog.at_level(logging.ERROR):
+        async with opened(weights) as (catalog, _):
+            assert catalog.ready
+            assert (await catalog.find(None)).name == "good"
+    assert "broken sha256:" in caplog.text
+    assert "does not run" in caplog.text
+
+
+async def test_one_file_under_two_names_stays_two_models(tmp_path: Path, database: Database) -> None:
+    weights = weights_folder(tmp_path, tiny=0)
+    data = tiny_weights("tiny", 0)
+    async with opened(weights, database) as (catalog, _):
+        copy = store_weights(database, data, "imported", name="copy")
+        found = await catalog.find("copy")
+        assert (found.name, found.digest) == ("copy", copy)
+        shipped = await catalog.find("tiny")
+        assert (shipped.name, shipped.digest, shipped.number) == ("tiny", copy, 1)
+
+
+async def test_an_alias_is_looked_up_without_its_bytes_once_they_are_known(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = weights_folder(tmp_path, tiny=0)
+    async with opened(weights, database) as (catalog, _):
+        second, third = (store_weights(database, tiny_weights("tiny", seed), "trained") for seed in (5, 6))
+        with database.session() as session:
+            set_alias(session, "tiny", "candidate", second)
+        assert (await catalog.find("tiny@candidate")).digest == second
+        with monkeypatch.context() as patch:
+            patch.setattr(app.catalog, "checkpoint_bytes", None)
+            assert (await catalog.find("tiny@candidate")).digest == second
+        with database.session() as session:
+            set_alias(session, "tiny", "candidate", third)
+        assert (await catalog.find("tiny@candidate")).digest == third  # it is asked again each time
+
+
+async def test_without_any_model_it_is_not_ready(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (catalog, _):
+        assert not catalog.ready
+        with pytest.raises(UnknownModel):
+            await catalog.find(None)
+
+
+async def test_what_a_name_may_be(tmp_path: Path, database: Database) -> None:
+    weights = weights_folder(tmp_path, tiny=0)
+    async with opened(weights, database) as (catalog, _):
+        shipped, second = (
+            digest_of(tiny_weights("tiny", 0)),
+            store_weights(database, tiny_weights("tiny", 5), "trained"),
+        )
+        with database.session() as session:
+            set_alias(session, "tiny", "candidate", second)
+        for reference, digest in {
+            "tiny": shipped,
+            "tiny@production": shipped,
+            "tiny@1": shipped,
+            f"tiny@{shipped}": shipped,
+            f"tiny@{shipped[:20]}": shipped,
+            "tiny@2": second,
+            "tiny@candidate": second,
+            f"tiny@{second}": second,
+        }.items():
+            version = await catalog.find(reference)
+            assert version.digest == digest, reference
+            await catalog.ensure_loaded(version)
+        for reference in ("nobody", "tiny@3", "tiny@nothing", "tiny@sha256:" + "0" * 64, "tiny@sha256:", "@1", ""):
+            with pytest.raises(UnknownModel):
+                await catalog.find(reference)
+
+
+async def _promote(weights: Path, database: Database) -> str:
+    """Register the shipped weights, then make another version production; returns its digest."""
+    async with opened(weights, database):
+        pass
+    promoted = store_weights(database, tiny_weights("tiny", 7), "trained")
+    with database.session() as session:
+        set_alias(session, "tiny", PRODUCTION, promoted)
+    return promoted
+
+
+async def test_production_of_the_store_is_served_over_the_shipped_weights(tmp_path: Path, database: Database) -> None:
+    weights = weights_folder(tmp_path, tiny=0)
+    promoted = await _promote(weights, database)
+    async with opened(weights, database) as (catalog, engine):
+        assert (await catalog.find("tiny")).digest == promoted
+        assert promoted in engine.snapshot().resident
+
+
+async def test_lost_bytes_of_production_leave_the_shipped_weights_in_service(
+    tmp_path: Path, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights = weights_folder(tmp_path, tiny=0)
+    promoted = await _promote(weights, database)
+    with database.session() as session:
+        session.execute(delete(ArtifactChunk).where(ArtifactChunk.digest == promoted))
+    with caplog.at_level(logging.ERROR):
+        async with opened(weights, database) as (catalog, _):
+            assert (await catalog.find("tiny")).digest == digest_of(tiny_weights("tiny", 0))
+    assert "production of tiny cannot be served" in caplog.text
+
+
+async def test_the_least_recently_used_version_leaves_first_and_returns_when_asked_for(tmp_path: Path) -> None:
+    weights = weights_folder(tmp_path, a=1, b=2, c=3)
+    async with opened(weights, versions=2) as (catalog, engine):
+        a, b, c = [await catalog.find(name) for name in "abc"]
+        assert set(engine.snapshot().resident) == {b.digest, c.digest}
+        await catalog.ensure_loaded(a)
+        assert set(engine.snapshot().resident) == {c.digest, a.digest}

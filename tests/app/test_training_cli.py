@@ -1,0 +1,146 @@
+"""Laws of `darkroom train`, as a process: what it shows and leaves, how it stops and goes on, what it refuses."""
+
+import contextlib
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from model.checkpoint import load_checkpoint
+from tests.model.small import small_recipe
+from tests.processes import PATIENCE_SECONDS, wait_until
+
+SIDE, CLASSES, COLUMNS = 8, 3, 2
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """A recipe file whose run takes a second or two."""
+    draw = np.random.default_rng(0)
+    images, labels = draw.integers(0, 256, (60, SIDE, SIDE), dtype=np.uint8), np.arange(60) % CLASSES
+    np.savez(tmp_path / "images.npz", images=images, labels=labels)
+    return _write_recipe(tmp_path, total_images=960)
+
+
+def _write_recipe(folder: Path, **training: Any) -> Path:
+    data = small_recipe().model_dump(mode="json")
+    data["dataset"] = {"format": "npz", "path": str(folder / "images.npz"), "class_names": ["a", "b", "c"]}
+    data["training"] |= {"checkpoint_every_images": 400, "samples_per_class": COLUMNS} | training
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+def _command(recipe: Path, folder: Path) -> list[str]:
+    darkroom, datasets = Path(sys.executable).with_name("darkroom"), recipe.parent / "datasets"
+    command = (darkroom, "train", recipe, "--folder", folder, "--datasets", datasets, "--device", "cpu")
+    return [str(part) for part in command]
+
+
+def _train(recipe: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = _command(recipe, folder)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+
+
+def _refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert result.returncode == 1, result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in last
+
+
+def test_a_run_shows_its_progress_and_leaves_what_it_promises(recipe: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    result = _train(recipe, folder)
+    assert result.returncode == 0, result.stderr
+    assert "60 images, 3 classes; training on cpu" in result.stderr
+    assert re.search(r"160 of 960 images  \d+/s  loss \d\.\d{4}", result.stderr)
+    assert f"960 images seen. Weights: {folder}/checkpoints/0000000960.safetensors" in result.stderr
+    names = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert names == ["0000000400.safetensors", "0000000800.safetensors", "0000000960.safetensors"]
+    assert load_checkpoint(folder / "checkpoints" / names[-1]).header.class_names == ("a", "b", "c")
+    assert Image.open(folder / "loss.png").format == "PNG"
+    grid = Image.open(folder / "samples" / "0000000960.png")
+    assert abs(grid.width / grid.height - COLUMNS / CLASSES) < 0.1  # a row a class
+    assert (folder / "losses.csv").read_text().count("\n") == 1 + 960 // 160
+
+
+def test_on_a_terminal_there_is_a_bar_with_speed_loss_and_time_left(recipe: Path, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "160"}
+    with subprocess.Popen(_command(recipe, tmp_path / "run"), stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # the other end has closed
+            while part := os.read(ours, 65536):
+                shown += part
+        os.close(ours)
+    assert process.returncode == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert re.search(r"small .*320/960 images  \d+/s  loss \d\.\d{4} \d:\d\d:\d\d", text)
+
+
+def test_ctrl_c_stops_cleanly_and_the_same_command_ends_as_if_nothing_had_been(tmp_path: Path, recipe: Path) -> None:
+    recipe = _write_recipe(tmp_path, total_images=2400)
+    whole = _train(recipe, tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+
+    folder = tmp_path / "stopped"
+    with subprocess.Popen(_command(recipe, folder), stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: (folder / "state.safetensors").exists(), "the first checkpoint")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 130, said
+    assert "Stopping after this step" in said
+    assert "run the same command again to go on" in said
+    stopped_at = max(int(path.stem) for path in (folder / "checkpoints").iterdir())
+    assert 400 <= stopped_at < 2400
+
+    early = folder / "checkpoints" / "0000000400.safetensors"
+    early.unlink()
+    assert _train(recipe, folder).returncode == 0
+    assert not early.exists()  # it went on and did not begin again, which would lead to the same end
+    last = "0000002400.safetensors"
+    resumed, undisturbed = (load_checkpoint(run / "checkpoints" / last) for run in (folder, tmp_path / "whole"))
+    assert resumed.header == undisturbed.header
+    assert resumed.weights.keys() == undisturbed.weights.keys()
+    for name, value in resumed.weights.items():
+        assert torch.equal(value, undisturbed.weights[name]), name
+
+
+def test_a_folder_of_another_recipe_is_refused(tmp_path: Path, recipe: Path) -> None:
+    folder = tmp_path / "run"
+    assert _train(recipe, folder).returncode == 0
+    kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    _refused(_train(_write_recipe(tmp_path, total_images=1000), folder), "state.safetensors")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == kept
+
+
+def test_what_cannot_be_trained_is_one_clear_line(tmp_path: Path, recipe: Path) -> None:
+    folder = tmp_path / "run"
+    _refused(_train(tmp_path / "none.yaml", folder), "none.yaml")
+
+    text = recipe.read_text()
+    recipe.write_text(text.replace("batch_size", "batch_seize"))
+    _refused(_train(recipe, folder), "recipe.yaml", "batch_seize")
+    recipe.write_text(text.replace("images.npz", "[red]gone.npz"))
+    _refused(_train(recipe, folder), "[red]gone.npz")
+    recipe.write_text("!!python/object/apply:os.system ['touch made-by-yaml']")
+    _refused(_train(recipe, folder), "recipe.yaml")
+    assert not folder.exists()
+
+    recipe.write_text(text)
+    (tmp_path / "file").write_text("")
+    _refused(_train(recipe, tmp_path / "file" / "run"), str(tmp_path / "file"))

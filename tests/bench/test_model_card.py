@@ -1,0 +1,127 @@
+"""The card states what was computed from the run, and the script refuses a run, judge or data set that do not fit."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from bench.classifier import train_classifier
+from bench.model_card import CardError, main, read_training_log
+from model.checkpoint import CheckpointHeader, encode_checkpoint
+from model.config import Recipe, parse_recipe
+from model.datasets import load_dataset
+from model.unet import UNet
+
+LOG = "images_seen,loss,gradient_norm,learning_rate,images_per_second\n"
+
+
+def _write_idx(folder: Path, prefix: str, count: int, seed: int) -> None:
+    """A set of count 8x8 images in two classes: noise, with the bright half at the side that the label says."""
+    random = np.random.default_rng(seed)
+    labels = (np.arange(count) % 2).astype(np.uint8)
+    images = random.integers(0, 100, (count, 8, 8), dtype=np.uint8)
+    images[labels == 0, :, :4] += 100
+    images[labels == 1, :, 4:] += 100
+    header = b"\x00\x00\x08\x03" + b"".join(size.to_bytes(4, "big") for size in images.shape)
+    (folder / f"{prefix}-images-idx3-ubyte").write_bytes(header + images.tobytes())
+    header = b"\x00\x00\x08\x01" + count.to_bytes(4, "big")
+    (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
+
+
+def _recipe(data: Path) -> Recipe:
+    unet = {
+        "image_channels": 1,
+        "image_size": 8,
+        "width": 8,
+        "multipliers": [1],
+        "blocks_per_level": 1,
+        "attention_resolutions": [],
+        "attention_head_channels": 8,
+        "norm_groups": 4,
+    }
+    return parse_recipe(
+        {
+            "name": "halves",
+            "dataset": {"format": "idx", "path": str(data), "class_names": ["left", "right"]},
+            "model": {"unet": unet},
+            "training": {"total_images": 4000, "checkpoint_every_images": 1000, "sample_every_images": 1000},
+            "sampling": {"guidance": 2.5, "steps": 2},
+        },
+        source="test",
+    )
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> list[str]:
+    """A finished run of an untrained network on a small data set, with its judge."""
+    data, cache, run = tmp_path / "data", tmp_path / "cache", tmp_path / "run"
+    data.mkdir()
+    run.mkdir()
+    _write_idx(data, "train", 1280, 0)
+    _write_idx(data, "t10k", 60, 1)
+    recipe = _recipe(data)
+    train = load_dataset(recipe.dataset, cache)
+    test = load_dataset(recipe.dataset.model_copy(update={"split": "test"}), cache)
+    train_classifier(train, test, epochs=1, seed=0).save(tmp_path / "judge.safetensors")
+    torch.manual_seed(0)
+    header = CheckpointHeader(
+        name=recipe.name,
+        model=recipe.model,
+        sampling=recipe.sampling,
+        class_names=train.class_names,
+        images_seen=3600,
+        dataset_digest=train.digest,
+        recipe=recipe,
+    )
+    (tmp_path / "w.safetensors").write_bytes(encode_checkpoint(header, UNet(recipe.model.unet, 2).state_dict()))
+    (run / "losses.csv").write_text(LOG + "1800,0.5,1,1e-3,1\n3600,0.25,1,1e-3,0.5\n5400,0.2,1,1e-3,1\n")
+    paths = ["--judge", str(tmp_path / "judge.safetensors"), "--cache", str(cache), "--out", str(tmp_path / "out")]
+    return [str(run), str(tmp_path / "w.safetensors"), *paths, "--images-per-class", "6"]
+
+
+def test_everything_in_the_card_is_of_this_run(arguments: list[str], tmp_path: Path) -> None:
+    assert main(arguments) == 0
+    out = tmp_path / "out"
+    names = {path.name for path in out.iterdir()}
+    pictures = {f"halves-{kind}.png" for kind in ("grid", "loss", "nearest")}
+    assert names == pictures | {"halves.md", "halves.safetensors"}
+    weights, text = (out / "halves.safetensors").read_bytes(), (out / "halves.md").read_text()
+    assert weights == (tmp_path / "w.safetensors").read_bytes()
+    assert hashlib.sha256(weights).hexdigest() in text
+    assert "3,600 of the recipe's 4,000" in text
+    assert "1.50 hours" in text  # 1,800 images at 1 a second and 1,800 at 0.5; the line after the checkpoint is not its
+    block = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert block is not None
+    assert Recipe.model_validate(yaml.safe_load(block[1])) == _recipe(tmp_path / "data")
+    for guidance in ("1", "2.5"):
+        assert re.search(rf"^\| {re.escape(guidance)} \| 12 \| [0-9.]+% \|", text, re.MULTILINE)
+    assert set(re.findall(r"\]\((halves-\w+\.png)\)", text)) == pictures
+    assert Image.open(out / "halves-nearest.png").size == (2 * (10 * 10 + 2), 2 * (2 * 10 + 2))
+
+
+def test_the_same_inputs_give_the_same_bytes(arguments: list[str], tmp_path: Path) -> None:
+    assert main(arguments) == 0
+    first = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert main(arguments) == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == first
+
+
+def test_refuses_a_data_set_that_the_model_did_not_see(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _write_idx(tmp_path / "data", "train", 1282, 4)
+    assert main(arguments) == 2
+    assert "was trained on sha256:" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_refuses_the_log_of_a_shorter_run(tmp_path: Path) -> None:
+    (tmp_path / "losses.csv").write_text(LOG + "1000,0.5,1,1e-3,10\n2000,0.4,1,1e-3,10\n")
+    assert read_training_log(tmp_path / "losses.csv", 2500).hours == pytest.approx(200 / 3600)
+    with pytest.raises(CardError, match="ends before"):
+        read_training_log(tmp_path / "losses.csv", 3500)

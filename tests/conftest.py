@@ -1,0 +1,15 @@
+"""Fixtures that every part's tests may ask for, and one thread for all arithmetic, here and in processes started here.
+
+The number of threads decides the order of sums, so runs are equal to the last bit only where it is the same; and with
+several threads a test's tiny networks are no faster.
+"""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, so it stands before
+
+import torch
+
+torch.set_num_threads(1)
+
+pytest_plugins = ["tests.fixtures.postgres"]

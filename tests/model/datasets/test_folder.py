@@ -1,0 +1,135 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.config import DatasetConfig
+from model.datasets import DatasetError, load_dataset
+
+
+def _config(path: Path, **fields: object) -> DatasetConfig:
+    return DatasetConfig.model_validate({"format": "folder", "path": path, **fields})
+
+
+def _save(file: Path, picture: Image.Image, **options: Any) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(file, **options)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp"])
+def test_lossless_colour_files_keep_every_pixel(
+    suffix: str,
+    tmp_path: Path,
+    cache: Path,
+    write_folder: Callable[..., Path],
+    colour: np.ndarray,
+    labels: list[int],
+    names: tuple[str, ...],
+) -> None:
+    dataset = load_dataset(_config(write_folder(tmp_path / "set", colour, labels, names, suffix)), cache)
+    np.testing.assert_array_equal(dataset.images, colour)
+    assert dataset.labels.tolist() == labels
+    assert dataset.class_names == names
+
+
+def test_classes_are_the_sorted_folders_and_images_the_sorted_files(tmp_path: Path, cache: Path) -> None:
+    for value, place in enumerate(["b/2.png", "a/1.png", "b/1.png"]):
+        _save(tmp_path / "set" / place, Image.new("L", (4, 4), value))
+    (tmp_path / "set" / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "set" / "a" / ".DS_Store").write_bytes(b"x")
+    dataset = load_dataset(_config(tmp_path / "set"), cache)
+    assert dataset.class_names == ("a", "b")
+    assert dataset.labels.tolist() == [0, 1, 1]
+    assert dataset.images[:, 0, 0, 0].tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".gif", ".tiff", ".JPEG"])
+def test_lossy_and_rarer_formats_are_read(suffix: str, tmp_path: Path, cache: Path) -> None:
+    _save(tmp_path / "set" / "a" / f"1{suffix}", Image.new("RGB", (8, 8), (200, 100, 50)))
+    image = load_dataset(_config(tmp_path / "set"), cache).images[0].astype(int)
+    assert image.shape == (3, 8, 8)
+    assert np.abs(image - np.array([200, 100, 50])[:, None, None]).max() <= 8
+
+
+def test_all_grey_files_give_one_channel_and_one_colour_file_makes_it_three(tmp_path: Path, cache: Path) -> None:
+    _save(tmp_path / "set" / "a" / "1.png", Image.new("L", (4, 4), 7))
+    _save(tmp_path / "set" / "a" / "2.png", Image.fromarray(np.full((4, 4), 257 * 9, np.uint16)))
+    assert load_dataset(_config(tmp_path / "set"), cache).images[:, :, 0, 0].tolist() == [[7], [9]]
+    _save(tmp_path / "set" / "a" / "3.png", Image.new("RGB", (4, 4), (1, 2, 3)))
+    images = load_dataset(_config(tmp_path / "set"), cache).images
+    assert images[:, :, 0, 0].tolist() == [[7, 7, 7], [9, 9, 9], [1, 2, 3]]
+
+
+def test_transparency_is_laid_over_white(tmp_path: Path, cache: Path) -> None:
+    _save(tmp_path / "set" / "a" / "1.png", Image.new("RGBA", (4, 4), (0, 0, 0, 0)))
+    _save(tmp_path / "set" / "a" / "2.png", Image.new("LA", (4, 4), (10, 255)))
+    assert load_dataset(_config(tmp_path / "set"), cache).images[:, :, 0, 0].tolist() == [[255] * 3, [10] * 3]
+
+
+def test_the_centre_is_kept_and_exif_orientation_followed(tmp_path: Path, cache: Path) -> None:
+    tall = Image.new("L", (8, 16), 0)
+    tall.paste(200, (0, 4, 8, 12))
+    _save(tmp_path / "set" / "a" / "1.png", tall)
+    turned = Image.new("L", (8, 8), 0)
+    turned.paste(255, (0, 0, 8, 4))  # the upper half is white; orientation 3 turns it by 180 degrees
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    _save(tmp_path / "set" / "a" / "2.png", turned, exif=exif)
+    images = load_dataset(_config(tmp_path / "set", image_size=8), cache).images
+    np.testing.assert_array_equal(images[0, 0], np.full((8, 8), 200))
+    np.testing.assert_array_equal(images[1, 0], np.repeat([0, 255], 4)[:, None] * np.ones((1, 8), int))
+
+
+def test_differing_sizes_need_image_size(tmp_path: Path, cache: Path) -> None:
+    _save(tmp_path / "set" / "a" / "1.png", Image.new("L", (8, 8)))
+    _save(tmp_path / "set" / "a" / "2.png", Image.new("L", (9, 9)))
+    with pytest.raises(DatasetError, match=r"2\.png: is 9x9; set image_size"):
+        load_dataset(_config(tmp_path / "set"), cache)
+    assert load_dataset(_config(tmp_path / "set", image_size=4), cache).images.shape == (2, 1, 4, 4)
+
+
+def test_split_folders_are_followed(tmp_path: Path, cache: Path) -> None:
+    _save(tmp_path / "set" / "train" / "a" / "1.png", Image.new("L", (4, 4), 1))
+    with pytest.raises(DatasetError, match="no folder 'test'"):
+        load_dataset(_config(tmp_path / "set", split="test"), cache)
+    _save(tmp_path / "set" / "test" / "a" / "1.png", Image.new("L", (4, 4), 2))
+    assert load_dataset(_config(tmp_path / "set"), cache).images.max() == 1
+    assert load_dataset(_config(tmp_path / "set", split="test"), cache).images.max() == 2
+
+
+def _cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-40])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fault"),
+    [
+        (lambda a: (a / "notes.txt").write_text("hello"), r"notes\.txt: not a readable image"),
+        (lambda a: (a / "2.png").write_bytes(b""), r"2\.png: not a readable image"),
+        (lambda a: _cut(a / "1.png"), r"1\.png: not a readable image"),
+        (lambda a: (a / "2.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n"), r"2\.png: not a readable image"),
+        (lambda a: (a / "inner").mkdir(), "inner: not an image file; class folders are not nested"),
+        (lambda a: (a.parent / "b").mkdir(), "b: a class without images"),
+        (lambda a: Image.new("L", (4, 4)).save(a.parent / "0.png"), r"0\.png: an image outside the class folders"),
+        (lambda a: Image.new("F", (4, 4)).save(a / "2.tiff"), r"2\.tiff: pixels of mode 'F'"),
+    ],
+)
+def test_what_is_not_an_image_in_a_class_folder_is_named(
+    spoil: Callable[[Path], object], fault: str, tmp_path: Path, cache: Path
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)
+    _save(tmp_path / "set" / "a" / "1.png", Image.fromarray(noise))
+    spoil(tmp_path / "set" / "a")
+    with pytest.raises(DatasetError, match=fault):
+        load_dataset(_config(tmp_path / "set"), cache)
+
+
+def test_a_folder_without_classes_is_an_error(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "set").mkdir()
+    with pytest.raises(DatasetError, match="no class folders"):
+        load_dataset(_config(tmp_path / "set"), cache)
+    with pytest.raises(DatasetError, match="no such folder"):
+        load_dataset(_config(tmp_path / "none"), cache)

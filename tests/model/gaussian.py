@@ -1,0 +1,104 @@
+"""A data set that is one Gaussian, N(mu, diag(s^2)), and has everything in closed form: the oracle of the samplers.
+
+x_t is N(alpha mu, alpha^2 s^2 + sigma^2); the best estimate of x_0, the probability-flow ODE and the moments that a
+linear sampler gives follow from it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from model.config import ModelConfig, PredictionName, ScheduleConfig, UNetConfig
+from model.denoiser import Denoiser
+from model.prediction import from_x0
+from model.samplers import StepTable
+from model.samplers.step import ADVANCE, CORRECT, NOISE
+from model.schedule import NoiseSchedule, make_schedule
+
+Vector = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """mean, deviation: (D,), of the data's independent components."""
+
+    mean: Vector
+    deviation: Vector
+
+    def spread(self, schedule: NoiseSchedule, t: int) -> Vector:
+        """Standard deviation of x_t, (D,)."""
+        variance: Vector = schedule.alpha[t] ** 2 * self.deviation**2 + schedule.sigma[t] ** 2
+        return np.asarray(np.sqrt(variance))
+
+    def estimate(self, schedule: NoiseSchedule, t: int) -> tuple[Vector, Vector]:
+        """(slope, intercept) of E[x_0 | x_t] = slope x_t + intercept."""
+        slope = schedule.alpha[t] * self.deviation**2 / self.spread(schedule, t) ** 2
+        return slope, self.mean * (1.0 - schedule.alpha[t] * slope)
+
+    def flow(self, schedule: NoiseSchedule, t: int, z: Vector) -> Vector:
+        """The point at t of the probability-flow ODE's path whose standardised place is z: (N, D)."""
+        return schedule.alpha[t] * self.mean + self.spread(schedule, t) * z
+
+    def path(self, schedule: NoiseSchedule, table: StepTable, x: Vector) -> Vector:
+        """Every point of a sampler without noise, (steps + 1, N, D), as the sampler's own state keeps them.
+
+        Those before the last are the corrected ones.
+        """
+        previous = h1 = h2 = np.zeros_like(x)
+        points = []
+        for k, row in enumerate(table.coefficients):
+            slope, intercept = self.estimate(schedule, int(table.times[k]))
+            m = slope * x + intercept
+            corrected = np.tensordot(row[:CORRECT], np.stack([x, previous, m, h1, h2]), 1)
+            points.append(corrected)
+            moved = np.tensordot(row[CORRECT : CORRECT + ADVANCE], np.stack([corrected, m, h1, h2]), 1)
+            x, previous, h1, h2 = moved, corrected, m, h1
+        return np.stack([*points, x])
+
+    def moments(self, schedule: NoiseSchedule, table: StepTable) -> tuple[Vector, Vector]:
+        """Mean and standard deviation, (D,), of what a sampler draws from standard normal start noise.
+
+        The sampler is linear in its state (x, previous, h1, h2), so both are propagated exactly.
+        """
+        size = len(self.mean)
+        mean, covariance = np.zeros((size, 4)), np.zeros((size, 4, 4))
+        covariance[:, 0, 0] = 1.0
+        for k, row in enumerate(table.coefficients):
+            slope, intercept = self.estimate(schedule, int(table.times[k]))
+            correct, move = row[:CORRECT], row[CORRECT : CORRECT + ADVANCE]
+            m, offset = np.zeros((size, 4)), np.zeros((size, 4))
+            m[:, 0] = slope
+            corrected = np.tile([correct[0], correct[1], correct[3], correct[4]], (size, 1)) + correct[2] * m
+            moved = move[0] * corrected + move[1] * m + np.array([0.0, 0.0, move[2], move[3]])
+            h1 = np.tile([0.0, 0.0, 1.0, 0.0], (size, 1))
+            step = np.stack([moved, corrected, m, h1], axis=1)
+            offset[:, 1], offset[:, 2] = correct[2] * intercept, intercept
+            offset[:, 0] = move[0] * offset[:, 1] + move[1] * intercept
+            mean = np.einsum("dij,dj->di", step, mean) + offset
+            covariance = np.einsum("dij,djk,dlk->dil", step, covariance, step)
+            covariance[:, 0, 0] += row[NOISE] ** 2
+        return mean[:, 0], np.sqrt(covariance[:, 0, 0])
+
+    def denoiser(self, prediction: PredictionName, schedule: ScheduleConfig, side: int) -> Denoiser:
+        """The exact denoiser for D = side * side, in the form of a network that predicts `prediction`."""
+        tables = make_schedule(schedule)
+        slopes, intercepts = zip(*[self.estimate(tables, t) for t in range(tables.steps + 1)], strict=True)
+        slope, intercept = torch.tensor(np.stack(slopes)), torch.tensor(np.stack(intercepts))
+
+        def network(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+            x0 = slope[t].reshape(x.shape) * x.double() + intercept[t].reshape(x.shape)
+            return from_x0(tables, prediction, x.double(), x0, t)
+
+        unet = UNetConfig(
+            image_channels=1,
+            image_size=side,
+            width=4,
+            multipliers=(1,),
+            attention_resolutions=(),
+            norm_groups=1,
+            attention_head_channels=1,
+        )
+        return Denoiser(ModelConfig(schedule=schedule, prediction=prediction, unet=unet), ("only",), network)

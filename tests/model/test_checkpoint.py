@@ -1,0 +1,202 @@
+"""Weights files: what goes in comes out, and nothing damaged or foreign gets in."""
+
+import contextlib
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save
+
+from model.checkpoint import (
+    CheckpointError,
+    CheckpointHeader,
+    decode_checkpoint,
+    digest_of,
+    encode_checkpoint,
+    load_checkpoint,
+    write_atomically,
+)
+from model.config import ModelConfig, SamplingConfig
+from model.unet import UNet
+from tests.model.small import CLASS_NAMES, awaken, small_recipe, small_unet
+
+MODEL = ModelConfig(unet=small_unet())
+HEADER = CheckpointHeader(
+    name="small",
+    model=MODEL,
+    sampling=SamplingConfig(steps=3, guidance=2.0),
+    class_names=CLASS_NAMES,
+    images_seen=123,
+    dataset_digest="sha256:abc",
+    metrics={"fid": 12.5},
+    recipe=small_recipe(),
+)
+
+
+def network() -> UNet:
+    unet = UNet(MODEL.unet, len(CLASS_NAMES))
+    awaken(unet)
+    return unet.eval()
+
+
+def encoded() -> bytes:
+    return encode_checkpoint(HEADER, network().state_dict())
+
+
+DATA = encoded()
+HEADER_END = 8 + int.from_bytes(DATA[:8], "little")
+
+
+def with_header(change: dict[str, object]) -> bytes:
+    """A well-formed safetensors file whose Darkroom header has other values."""
+    header = json.loads(HEADER.model_dump_json()) | change
+    return save(dict(network().state_dict()), metadata={"darkroom": json.dumps(header)})
+
+
+def test_what_goes_in_comes_out() -> None:
+    checkpoint = decode_checkpoint(DATA, source="here")
+    assert checkpoint.header == HEADER
+    weights = network().state_dict()
+    assert set(checkpoint.weights) == set(weights)
+    assert all(torch.equal(checkpoint.weights[name], value) for name, value in weights.items())
+    assert checkpoint.digest == "sha256:" + hashlib.sha256(DATA).hexdigest() == digest_of(DATA)
+    assert encode_checkpoint(checkpoint.header, checkpoint.weights) == DATA
+
+
+def test_the_denoiser_is_the_network_that_was_saved() -> None:
+    denoiser = decode_checkpoint(DATA, source="here").denoiser()
+    x, t, labels = torch.randn(3, 1, 8, 8), torch.tensor([1, 500, 1000]), torch.tensor([0, 2, 3])
+    torch.testing.assert_close(denoiser.network(x, t, labels), network()(x, t, labels), rtol=1e-4, atol=1e-5)
+    assert denoiser.class_names == CLASS_NAMES
+    assert denoiser.config == MODEL
+
+
+def test_the_header_alone_rebuilds_everything() -> None:
+    """Read as any safetensors reader would: JSON text with every field of the configuration written out."""
+    metadata = json.loads(DATA[8:HEADER_END])["__metadata__"]
+    header = json.loads(metadata["darkroom"])
+    assert header["class_names"] == list(CLASS_NAMES)
+    assert header["images_seen"] == 123
+    assert header["metrics"] == {"fid": 12.5}
+    for section, config in (("model", MODEL), ("sampling", HEADER.sampling), ("recipe", HEADER.recipe)):
+        assert config is not None
+        assert header[section].keys() == type(config).model_fields.keys()
+    assert header["model"]["unet"].keys() == type(MODEL.unet).model_fields.keys()
+    assert ModelConfig.model_validate(header["model"]) == MODEL
+
+
+def test_files_are_written_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "weights.safetensors"
+    write_atomically(path, DATA)
+    assert load_checkpoint(path).header == HEADER
+    write_atomically(path, b"other")
+    assert path.read_bytes() == b"other"
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"none\.safetensors: No such file"):
+        load_checkpoint(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 8, 100, HEADER_END - 1, HEADER_END, len(DATA) - 1])
+def test_truncated_files_are_refused(length: int) -> None:
+    with pytest.raises(CheckpointError, match=r"^cut\.safetensors: "):
+        decode_checkpoint(DATA[:length], source="cut.safetensors")
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(0, HEADER_END - 1), st.integers(1, 255))
+def test_a_damaged_header_is_refused_or_harmless(position: int, flip: int) -> None:
+    """Whatever byte changes, reading ends in a CheckpointError or in a valid header; never in another exception."""
+    damaged = bytearray(DATA)
+    damaged[position] ^= flip
+    with contextlib.suppress(CheckpointError):
+        decode_checkpoint(bytes(damaged), source="damaged").denoiser()
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"format_version": 2}, "format_version"),
+        ({"class_names": []}, "class_names"),
+        ({"images_seen": -1}, "images_seen"),
+        ({"model": {"unet": {"widht": 3}}}, r"model\.unet\.widht"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_an_invalid_header_is_refused_by_field(change: dict[str, object], field: str) -> None:
+    with pytest.raises(CheckpointError, match=rf"bad: invalid header: .*{field}"):
+        decode_checkpoint(with_header(change), source="bad")
+
+
+def test_weights_of_another_network_are_refused() -> None:
+    wider = json.loads(ModelConfig(unet=small_unet(width=32)).model_dump_json())
+    checkpoint = decode_checkpoint(with_header({"model": wider}), source="other")
+    with pytest.raises(CheckpointError, match="do not fit"):
+        checkpoint.denoiser()
+
+
+def test_a_header_that_claims_a_giant_costs_no_memory() -> None:
+    """The network claimed would need terabytes; the refusal comes from its shapes alone."""
+    unet = {"image_size": 1024, "width": 2048, "multipliers": [64] * 8, "attention_resolutions": []}
+    giant = json.loads(ModelConfig.model_validate({"unet": unet}).model_dump_json())
+    checkpoint = decode_checkpoint(with_header({"model": giant}), source="giant")
+    with pytest.raises(CheckpointError, match="do not fit"):
+        checkpoint.denoiser()
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"format": "pt"}, {"darkroom": "not JSON"}])
+def test_foreign_safetensors_are_refused(metadata: dict[str, str] | None) -> None:
+    with pytest.raises(CheckpointError, match=r"^foreign: "):
+        decode_checkpoint(save({"w": torch.zeros(2)}, metadata=metadata), source="foreign")
+
+
+def raw_safetensors(header: object, payload: bytes) -> bytes:
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + payload
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        [],
+        None,
+        {"__metadata__": None, "w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}},
+        {"__metadata__": [1], "w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}},
+        {"w": {"dtype": "F4", "shape": [8], "data_offsets": [0, 4]}},
+        {"w": {"dtype": "F8_E8M0", "shape": [4], "data_offsets": [0, 4]}},
+        {"w": {"dtype": "OBJECT", "shape": [1], "data_offsets": [0, 4]}},
+        {"w": {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 4]}},
+        {"w": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}},
+    ],
+    ids=str,
+)
+def test_hand_made_files_are_refused(header: object) -> None:
+    with pytest.raises(CheckpointError, match=r"^made: "):
+        decode_checkpoint(raw_safetensors(header, b"\0" * 4), source="made")
+
+
+def test_pickles_are_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save({"w": torch.zeros(2)}, path)
+    with pytest.raises(CheckpointError, match="not a readable safetensors file"):
+        load_checkpoint(path)
+
+
+def test_damage_in_the_weights_changes_the_digest() -> None:
+    damaged = bytearray(DATA)
+    damaged[-1] ^= 1
+    assert decode_checkpoint(bytes(damaged), source="damaged").digest != digest_of(DATA)
+
+
+def test_any_layout_of_the_weights_encodes_alike() -> None:
+    weights = network().place(torch.device("cpu")).state_dict()
+    assert any(not value.is_contiguous() for value in weights.values())
+    assert encode_checkpoint(HEADER, weights) == DATA
+    assert np.isfinite([float(value.sum()) for value in weights.values()]).all()

@@ -1,0 +1,85 @@
+"""Recipes: what is shipped loads, and what is misspelt is named."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from model.config import Recipe, RecipeError, SamplingConfig, load_recipe, parse_recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_shipped_recipe_loads(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+def test_recipes_are_shipped() -> None:
+    assert {"digits", "fashion-mnist"} <= {path.stem for path in RECIPES}
+
+
+def minimal(**changes: Any) -> dict[str, Any]:
+    training = {"total_images": 10, "checkpoint_every_images": 5, "sample_every_images": 5}
+    return {"name": "tiny", "dataset": {"format": "digits"}, "training": training} | changes
+
+
+def test_what_is_left_out_has_the_documented_default() -> None:
+    recipe = parse_recipe(minimal(), source="tiny")
+    assert (recipe.model.schedule.name, recipe.model.schedule.steps, recipe.model.prediction) == ("cosine", 1000, "eps")
+    assert (recipe.ema.warmup, recipe.ema.warmup_iterations) == ("copy", 2000)
+    assert recipe.objective.label_drop == 0.1
+
+
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        (minimal(optimiser={}), "optimiser"),
+        (minimal(model={"unet": {"widht": 64}}), "model.unet.widht"),
+        (minimal(model={"shedule": {}}), "model.shedule"),
+        (minimal(training={"total_images": 10}), "training.checkpoint_every_images"),
+        (minimal(sampling={"sampler": "euler"}), "sampling.sampler"),
+        (minimal(ema={"decay": 1.0}), "ema.decay"),
+        (minimal(name="Not A Name"), "name"),
+        ([1, 2], "recipe"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_faulty_field_is_named(data: Any, field: str) -> None:
+    with pytest.raises(RecipeError, match=rf"^bad\.yaml: {field}: "):
+        parse_recipe(data, source="bad.yaml")
+
+
+def test_every_fault_is_named_at_once() -> None:
+    with pytest.raises(RecipeError, match=r"ema\.decoy.*sampling\.stepz"):
+        parse_recipe(minimal(ema={"decoy": 1}, sampling={"stepz": 2}), source="x")
+
+
+def test_files_that_cannot_be_read_are_recipe_errors(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"none\.yaml: No such file"):
+        load_recipe(tmp_path / "none.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1, 2")
+    with pytest.raises(RecipeError, match=r"broken\.yaml: not valid YAML"):
+        load_recipe(broken)
+    broken.write_bytes(b"name: \xff\xfe")
+    with pytest.raises(RecipeError, match="not valid YAML"):
+        load_recipe(broken)
+    broken.write_text("!!python/object/apply:os.getcwd []")
+    with pytest.raises(RecipeError, match="not valid YAML"):
+        load_recipe(broken)
+
+
+@pytest.mark.parametrize("field", SamplingConfig.model_fields)
+def test_configuration_cannot_be_changed(field: str) -> None:
+    with pytest.raises(ValidationError):
+        setattr(SamplingConfig(), field, 3)
+
+
+@pytest.mark.parametrize("guidance", [float("nan"), float("inf"), -0.1])
+def test_guidance_is_a_finite_weight(guidance: float) -> None:
+    with pytest.raises(ValidationError):
+        SamplingConfig(guidance=guidance)

@@ -1,0 +1,41 @@
+"""What tests of running processes share: a free port, patience, and who descends from whom."""
+
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+
+PATIENCE_SECONDS = 180.0
+"""Beyond this something hangs; no test depends on how much sooner it comes."""
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for something that must come about."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < end, f"never: {what}"
+        time.sleep(0.01)
+
+
+def family_of(pid: int) -> set[int]:
+    """The process and all that descend from it."""
+    table = subprocess.run(["ps", "-eo", "pid=,ppid="], check=True, capture_output=True, text=True).stdout
+    pairs = [tuple(map(int, line.split())) for line in table.splitlines()]
+    family = {pid}
+    while grown := {child for child, parent in pairs if parent in family} - family:
+        family |= grown
+    return family
+
+
+def living(pids: set[int]) -> set[int]:
+    """Those that still run; a zombie has ended."""
+    listed = ",".join(map(str, sorted(pids)))
+    table = subprocess.run(["ps", "-o", "pid=,stat=", "-p", listed], check=False, capture_output=True, text=True)
+    return {int(pid) for pid, state in map(str.split, table.stdout.splitlines()) if not state.startswith("Z")}

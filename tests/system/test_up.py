@@ -1,0 +1,229 @@
+"""Laws of `darkroom up` with the real API: a picture, the same after a restart, and in trouble nothing lost or left."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.embedded.process import works_in
+from tests.app.served import Service, weights_folder
+from tests.processes import PATIENCE_SECONDS, family_of, free_port, living, wait_until
+
+DARKROOM = str(Path(sys.executable).with_name("darkroom"))
+
+
+def _environment(**additions: str) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
+    return inherited | {"OMP_NUM_THREADS": "1"} | additions
+
+
+class Darkroom:
+    """A `darkroom up` under way, whose output goes to a file."""
+
+    def __init__(self, state: Path, weights: Path, output: Path) -> None:
+        self.port = free_port()
+        self._output = output
+        with output.open("wb") as file:
+            self.process = subprocess.Popen(
+                [DARKROOM, "up", "--state", str(state), "--port", str(self.port)],
+                env=_environment(DARKROOM_WEIGHTS_FOLDER=str(weights)),
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a process group of its own, as a terminal gives it
+            )
+
+    def said(self) -> str:
+        """All of its output until now."""
+        return self._output.read_text(encoding="utf-8")
+
+    def wait_for(self, words: str) -> None:
+        """Wait until it has said `words`."""
+        wait_until(lambda: words in self.said() or self.process.poll() is not None, words)
+        assert words in self.said(), self.said()
+
+    def end(self) -> int:
+        """Wait for its end; returns the exit code."""
+        return self.process.wait(PATIENCE_SECONDS)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the weights of one tiny model."""
+    return weights_folder(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state folder that these tests share: whatever one of them did to it, the next one must be able to start."""
+    return tmp_path_factory.mktemp("up") / "state"
+
+
+@contextmanager
+def _started(state: Path, weights: Path, output: Path) -> Iterator[Darkroom]:
+    """`darkroom up`, just begun; killed at the end when it still runs."""
+    started = Darkroom(state, weights, output)
+    try:
+        yield started
+    finally:
+        started.process.kill()
+        started.end()
+
+
+@contextmanager
+def _ready(state: Path, weights: Path, output: Path) -> Iterator[tuple[Darkroom, Service]]:
+    """`darkroom up` with everything running."""
+    with _started(state, weights, output) as started:
+        started.wait_for(f"ready at http://127.0.0.1:{started.port}")
+        service = Service(f"http://127.0.0.1:{started.port}")
+        with service.client:
+            yield started, service
+
+
+def _registered(service: Service) -> dict[str, Any]:
+    """What the store says of the model, once the shipped weights are in it."""
+    wait_until(lambda: service.client.get("/v1/models/tiny").status_code == 200, "registered")
+    found: dict[str, Any] = service.client.get("/v1/models/tiny").json()
+    return found
+
+
+def test_from_the_command_to_a_picture_and_again_after_a_restart(weights: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with _ready(state, weights, tmp_path / "first") as (started, service):
+        first = service.images(seed=3, n=2)
+        model = _registered(service)
+        assert model["versions"] == 1
+        family = family_of(started.process.pid)
+        assert len(family) >= 4  # itself, PostgreSQL, Redis, the API
+        _end_in_order(started)
+    assert not living(family)
+
+    with _ready(state, weights, tmp_path / "second") as (started, service):
+        np.testing.assert_array_equal(service.images(seed=3, n=2), first)
+        assert _registered(service) == model
+        assert service.client.get("/docs").status_code == 200
+        _end_in_order(started)
+
+
+def _end_in_order(started: Darkroom) -> None:
+    """One Ctrl-C ends it all."""
+    started.process.send_signal(signal.SIGINT)
+    assert started.end() == 0, started.said()
+    assert started.said().endswith("darkroom: stopped\n")
+
+
+@pytest.mark.parametrize("stage", ["starting PostgreSQL", "starting the API"])
+def test_ctrl_c_while_it_starts_ends_what_was_started(state: Path, weights: Path, tmp_path: Path, stage: str) -> None:
+    with _started(state, weights, tmp_path / "output") as started:
+        started.wait_for(stage)
+        wait_until(lambda: len(family_of(started.process.pid)) > 1, "a child")
+        family = family_of(started.process.pid)
+        os.killpg(started.process.pid, signal.SIGINT)  # a terminal sends it to the whole group
+        assert started.end() == 0, started.said()
+        assert started.said().endswith("darkroom: stopping\ndarkroom: stopped\n")
+        wait_until(lambda: not living(family), "all ended")
+
+
+def test_killed_without_warning_it_starts_again_with_what_was_stored(
+    state: Path, weights: Path, tmp_path: Path
+) -> None:
+    with _ready(state, weights, tmp_path / "first") as (killed, service):
+        stored, drawn = _registered(service), service.images(seed=3)
+        assert stored["versions"] == 1
+        family = family_of(killed.process.pid)
+        killed.process.kill()
+        assert killed.end() == -signal.SIGKILL
+        wait_until(lambda: not living(family), "all ended")
+    assert (state / "lock").read_text(encoding="ascii") == f"{killed.process.pid}\n"  # stale, and no obstacle
+    with _ready(state, weights, tmp_path / "second") as (_, service):
+        assert _registered(service) == stored
+        np.testing.assert_array_equal(service.images(seed=3), drawn)
+
+
+def test_a_killed_api_is_named_and_ends_the_rest(state: Path, weights: Path, tmp_path: Path) -> None:
+    with _ready(state, weights, tmp_path / "output") as (running, _):
+        family = family_of(running.process.pid)
+        (api,) = (pid for pid in family if b"app.main:app" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        os.kill(api, signal.SIGKILL)
+        assert running.end() == 1
+        after = running.said().partition("logs in")[2]
+        assert f"darkroom: the API was killed by SIGKILL; the end of {state / 'logs' / 'api.log'}:" in after
+        assert "serving tiny" in after  # the end of its log
+        assert "Traceback" not in after
+        wait_until(lambda: not living(family), "all ended")
+
+
+def test_a_closed_terminal_ends_everything_in_order(state: Path, weights: Path) -> None:
+    with subprocess.Popen(
+        [DARKROOM, "up", "--state", str(state), "--port", str(free_port())],
+        env=_environment(DARKROOM_WEIGHTS_FOLDER=str(weights)),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        assert any("ready at" in line for line in process.stdout)
+        process.stdout.close()
+        os.killpg(process.pid, signal.SIGHUP)
+        assert process.wait(PATIENCE_SECONDS) == 0
+    ended = (state / "logs" / "postgres.log").read_text(encoding="utf-8").splitlines()[-20:]
+    assert any("received fast shutdown request" in line for line in ended), ended  # and no immediate one
+    assert "database system is shut down" in ended[-1]
+    api = (state / "logs" / "api.log").read_text(encoding="utf-8").rpartition("Started server process")[2]
+    assert "Application shutdown complete" in api
+
+
+def _refusal(state: Path, *options: str, **environment: str) -> str:
+    """What `darkroom up` says when it cannot start."""
+    refused = subprocess.run(
+        [DARKROOM, "up", "--state", str(state), *options],
+        env=_environment(**environment),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert refused.returncode == 1, refused.stderr
+    assert refused.stderr.startswith("darkroom: ")
+    assert "Traceback" not in refused.stderr
+    return refused.stderr
+
+
+def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = _refusal(tmp_path / "state", "--port", str(port))
+    assert said == f"darkroom: port {port} on 127.0.0.1 is in use; choose another one with --port\n"
+    assert not (tmp_path / "state" / "postgres").exists()
+
+
+@pytest.mark.parametrize("place", ["{file}", "{file}/state", "/proc/darkroom"])
+def test_a_state_folder_that_cannot_be_made_is_one_line(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_bytes(b"")  # modes would not stop root
+    state = Path(place.format(file=tmp_path / "file"))
+    said = _refusal(state, "--port", str(free_port()))
+    assert said.startswith(f"darkroom: cannot write to the state folder {state}: ")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.org"])
+def test_an_address_for_others_is_refused_without_api_keys(tmp_path: Path, host: str) -> None:
+    said = _refusal(tmp_path / "state", "--host", host)
+    assert said == f"darkroom: {host} is not a loopback address, and other addresses need API keys\n"
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_database_that_is_away_is_said_and_nothing_stays(tmp_path: Path) -> None:
+    address = "postgresql://nobody@127.0.0.1:1/none"
+    said = _refusal(tmp_path / "state", "--port", str(free_port()), DATABASE_URL=address)
+    assert "cannot migrate the database" in said
+    assert "127.0.0.1" in said
+    processes = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    assert not [pid for pid in processes if works_in(pid, tmp_path / "state" / "redis")]
