@@ -5,7 +5,7 @@ import json
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -134,11 +134,15 @@ def serving(weights: Path, *, wait_until_ready: bool = True, **settings: Any) ->
 
 
 class Pace:
-    """How fast the networks of a service go: `seconds` more a call, and not at all while the gate is closed."""
+    """How fast the networks of a service go: `seconds` more a call, and not at all while the gate is closed.
+
+    turns: where set, each call takes one, so that the test decides when the next step is made.
+    """
 
     def __init__(self) -> None:
         self.open = threading.Event()
         self.open.set()
+        self.turns: threading.Semaphore | None = None
         self.seconds = 0.0
         self.calls = 0
 
@@ -148,6 +152,8 @@ class Pace:
         def slow(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
             self.calls += 1
             assert self.open.wait(PATIENCE_SECONDS), "the gate stayed closed"
+            if self.turns is not None:
+                assert self.turns.acquire(timeout=PATIENCE_SECONDS), "nobody gave a turn"
             time.sleep(self.seconds)
             return network(x, t, labels)
 
@@ -211,9 +217,15 @@ def zip_images(data: bytes) -> tuple[np.ndarray, Json]:
 
 def events_of(text: str) -> list[tuple[str, Json]]:
     """(event, data) of a whole stream of server-sent events."""
-    events = []
-    for block in text.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
-        if fields:
-            events.append((fields["event"], json.loads(fields["data"])))
-    return events
+    return list(events_in(text.splitlines()))
+
+
+def events_in(lines: Iterable[str]) -> Iterator[tuple[str, Json]]:
+    """(event, data) of a stream of server-sent events, as they come."""
+    kind = ""
+    for line in lines:
+        name, _, value = line.partition(": ")
+        if name == "event":
+            kind = value
+        elif name == "data":
+            yield kind, json.loads(value)
