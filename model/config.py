@@ -153,9 +153,21 @@ class TrainingConfig(Config):
     horizontal_flip: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
+    devices: int = Field(1, ge=1, le=64, description="processes that share each batch (DistributedDataParallel)")
     checkpoint_every_images: int = Field(ge=1)
     sample_every_images: int = Field(ge=1)
     samples_per_class: int = Field(8, ge=1, le=64)
+
+
+class EvaluationConfig(Config):
+    """How checkpoints of a run are judged (`model/metrics/`): generated images against the data set's."""
+
+    every_images: int = Field(ge=1, description="training images between two evaluations; one more at the end")
+    images: int = Field(1000, ge=2, description="generated images, the classes in the data set's proportions")
+    batch_images: int = Field(64, ge=1, description="images drawn together")
+    seed: int = Field(0, ge=0, lt=2**63, description="of the generated images")
+    steps: int | None = Field(None, ge=1, le=1000, description="default: the recipe's sampling.steps")
+    guidance: float | None = Field(None, ge=0.0, le=100.0, allow_inf_nan=False, description="default: the recipe's")
 
 
 class Recipe(Config):
@@ -170,6 +182,7 @@ class Recipe(Config):
     ema: EMAConfig = EMAConfig()
     training: TrainingConfig
     sampling: SamplingConfig = SamplingConfig()
+    evaluation: EvaluationConfig | None = Field(None, description="null: checkpoints are not evaluated")
 
 
 def _faults(error: ValidationError) -> str:
