@@ -1,15 +1,24 @@
-"""Artifact bytes, addressed by their SHA-256 and checked against it on every read."""
+"""Artifact bytes, addressed by their SHA-256 and checked against it on every read.
+
+They live in PostgreSQL in chunks, so that rows and bytes commit together and GPU nodes share no disk; or, for large
+models, below an address that fsspec knows (a folder, S3), where the row says so.
+"""
 
 import hashlib
-from typing import Protocol
+import io
+from collections.abc import Iterator
+from typing import BinaryIO
 
-from sqlalchemy import insert, select
+import fsspec
+from sqlalchemy import delete, func, insert, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from store.tables import Artifact, ArtifactChunk
+from store.tables import Artifact, ArtifactChunk, Base
 
 CHUNK_BYTES = 1 << 20
+COLLECT_AFTER_SECONDS = 3600.0
+"""Bytes that nobody refers to are kept this long, since whoever stored them may be about to refer to them."""
 
 
 class ArtifactMissing(LookupError):
@@ -28,58 +37,129 @@ class ArtifactCorrupted(RuntimeError):
         self.digest = digest
 
 
-class ArtifactStore(Protocol):
-    """Keeps bytes by content. Storing the same content twice stores it once."""
-
-    def put(self, data: bytes) -> str:
-        """Store `data` and return its digest ("sha256:" and 64 hexadecimal digits)."""
-        ...
-
-    def get(self, digest: str) -> bytes:
-        """The bytes that `digest` names; raises ArtifactMissing or ArtifactCorrupted."""
-        ...
-
-
 def digest_of(data: bytes) -> str:
     """The content address of `data`: "sha256:" and 64 hexadecimal digits."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-class PostgresArtifacts:
-    """An ArtifactStore in PostgreSQL. It works in the caller's transaction: rows and bytes commit together."""
+class Artifacts:
+    """The artifacts as one transaction sees them. Storing the same content twice stores it once.
+
+    New bytes go to `Database.artifacts_url` where the session's database has one; old ones are read where they are.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._url: str | None = session.info.get("artifacts_url")
 
     def put(self, data: bytes) -> str:
-        digest = digest_of(data)
-        # a second writer of the same content waits here for the first one's commit, then has nothing to do
+        """Store `data` and return its digest."""
+        return self.put_file(io.BytesIO(data))
+
+    def put_file(self, file: BinaryIO) -> str:
+        """Store a seekable file's content, a chunk in memory at a time, and return its digest."""
+        hasher, size_bytes = hashlib.sha256(), 0
+        for chunk in _chunks(file):
+            hasher.update(chunk)
+            size_bytes += len(chunk)
+        digest = "sha256:" + hasher.hexdigest()
+        # A second writer of the same content waits here for the first one's commit, then has nothing to do. Touching
+        # the row keeps the collector away from bytes that are about to be referred to.
         created = self._session.scalar(
             upsert(Artifact)
-            .values(digest=digest, size_bytes=len(data))
-            .on_conflict_do_nothing()
-            .returning(Artifact.digest)
+            .values(digest=digest, size_bytes=size_bytes, location=self._location(digest))
+            .on_conflict_do_update(index_elements=[Artifact.digest], set_={"created_at": func.now()})
+            .returning(text("xmax = 0"))  # true of a new row
         )
-        if created is not None:
-            for position, start in enumerate(range(0, len(data), CHUNK_BYTES)):
-                chunk = data[start : start + CHUNK_BYTES]
-                self._session.execute(insert(ArtifactChunk).values(digest=digest, position=position, data=chunk))
+        if created:
+            self._store(digest, file)
         return digest
 
     def get(self, digest: str) -> bytes:
-        size_bytes = self._session.scalar(select(Artifact.size_bytes).where(Artifact.digest == digest))
-        if size_bytes is None:
+        """The bytes that `digest` names; raises ArtifactMissing or ArtifactCorrupted."""
+        file = io.BytesIO()
+        self.copy_to(digest, file)
+        return file.getvalue()
+
+    def copy_to(self, digest: str, file: BinaryIO) -> None:
+        """Write the bytes to `file`, a chunk in memory at a time.
+
+        Raises ArtifactMissing or ArtifactCorrupted; `file` then holds what is not to be used.
+        """
+        row = self._session.get(Artifact, digest)
+        if row is None:
             raise ArtifactMissing(digest)
-        chunks = self._session.scalars(
-            select(ArtifactChunk.data)
-            .where(ArtifactChunk.digest == digest)
-            .order_by(ArtifactChunk.position)
-            .execution_options(yield_per=16)
-        )
-        data = b"".join(chunks)
-        if len(data) != size_bytes:
-            raise ArtifactCorrupted(digest, f"{len(data)} bytes instead of {size_bytes}")
-        found = digest_of(data)
-        if found != digest:
-            raise ArtifactCorrupted(digest, f"the bytes have the digest {found}")
-        return data
+        hasher, size_bytes = hashlib.sha256(), 0
+        for chunk in self._stored(row):
+            hasher.update(chunk)
+            size_bytes += len(chunk)
+            file.write(chunk)
+        if size_bytes != row.size_bytes:
+            raise ArtifactCorrupted(digest, f"{size_bytes} bytes instead of {row.size_bytes}")
+        if "sha256:" + hasher.hexdigest() != digest:
+            raise ArtifactCorrupted(digest, f"the bytes have the digest sha256:{hasher.hexdigest()}")
+
+    def _location(self, digest: str) -> str | None:
+        name = digest.removeprefix("sha256:")
+        return f"{self._url.rstrip('/')}/{name[:2]}/{name}" if self._url else None
+
+    def _store(self, digest: str, file: BinaryIO) -> None:
+        location = self._location(digest)
+        if location is None:
+            for position, chunk in enumerate(_chunks(file)):
+                self._session.execute(insert(ArtifactChunk).values(digest=digest, position=position, data=chunk))
+            return
+        system, path = fsspec.url_to_fs(location)
+        system.makedirs(path.rpartition("/")[0], exist_ok=True)
+        with system.open(path + ".part", "wb") as target:
+            for chunk in _chunks(file):
+                target.write(chunk)
+        system.mv(path + ".part", path)  # a reader of the final name finds all of it
+
+    def _stored(self, row: Artifact) -> Iterator[bytes]:
+        if row.location is None:
+            yield from self._session.scalars(
+                select(ArtifactChunk.data)
+                .where(ArtifactChunk.digest == row.digest)
+                .order_by(ArtifactChunk.position)
+                .execution_options(yield_per=16)
+            )
+            return
+        try:
+            with fsspec.open(row.location, "rb") as source:
+                while chunk := source.read(CHUNK_BYTES):
+                    yield chunk
+        except FileNotFoundError as error:
+            raise ArtifactCorrupted(row.digest, f"{row.location} is gone") from error
+
+
+def collect_artifacts(session: Session, limit: int = 100) -> int:
+    """Delete at most `limit` artifacts that no row refers to and that are not new; returns how many."""
+    references = [
+        ~select(1).where(column == Artifact.digest).exists()
+        for table in Base.metadata.sorted_tables
+        if table.name != ArtifactChunk.__tablename__
+        for key in table.foreign_keys
+        if key.column.table.name == Artifact.__tablename__
+        for column in [key.parent]
+    ]
+    age = func.extract("epoch", func.now() - Artifact.created_at)
+    found = session.execute(
+        select(Artifact.digest, Artifact.location)
+        .where(age > COLLECT_AFTER_SECONDS, *references)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    for _, location in found:
+        if location is not None:
+            system, path = fsspec.url_to_fs(location)
+            if system.exists(path):
+                system.rm(path)
+    session.execute(delete(Artifact).where(Artifact.digest.in_([digest for digest, _ in found])))
+    return len(found)
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    file.seek(0)
+    while chunk := file.read(CHUNK_BYTES):
+        yield chunk

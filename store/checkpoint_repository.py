@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from store.artifacts import PostgresArtifacts
+from store.artifacts import Artifacts
 from store.model_repository import PRODUCTION, ModelNotFound, ensure_model, point_alias
 from store.tables import Checkpoint, CheckpointSource, Model, ModelAlias
 
@@ -25,24 +25,27 @@ def register_checkpoint(
     """Add a checkpoint to a model (created when it is new) and return its row. Bytes that the model has already
     return the version that holds them and change nothing.
 
-    The first checkpoint of a model becomes "production". A later shipped one takes "production" over from a
-    shipped one only: what somebody trained or chose is never replaced by an update of the software.
+    The first one that was not trained becomes "production"; a training job's best is promoted when the job ends, or by
+    somebody. A later shipped one takes "production" over from a shipped one only: what somebody
+    trained or chose is never replaced by an update of the software.
 
     data: the safetensors file. metrics: finite numbers (NaN raises an error). model_name: lower-case letters,
     digits and `._-`, at most 63; anything else raises sqlalchemy.exc.IntegrityError.
     """
     model = ensure_model(session, model_name)
-    digest = PostgresArtifacts(session).put(data)
+    digest = Artifacts(session).put(data)
     known = session.scalars(
         select(Checkpoint).where(Checkpoint.model_id == model.id, Checkpoint.digest == digest)
     ).one_or_none()
     if known is not None:
+        known.artifact_digest = digest  # its bytes may have been collected before
         return known
     latest = session.scalar(select(func.max(Checkpoint.version)).where(Checkpoint.model_id == model.id)) or 0
     checkpoint = Checkpoint(
         model=model,
         version=latest + 1,
         digest=digest,
+        artifact_digest=digest,
         size_bytes=len(data),
         images_seen=images_seen,
         source=source,
@@ -53,7 +56,8 @@ def register_checkpoint(
     session.add(checkpoint)
     session.flush()
     session.refresh(checkpoint)  # created_at, from the database's clock
-    if latest == 0 or (source == "shipped" and _production_source(session, model) == "shipped"):
+    production = _production_source(session, model)
+    if (production is None and source != "trained") or production == source == "shipped":
         point_alias(session, checkpoint, PRODUCTION)
     return checkpoint
 
@@ -78,7 +82,7 @@ def checkpoint_bytes(session: Session, checkpoint: Checkpoint) -> bytes:
 
     Raises store.artifacts.ArtifactMissing, ArtifactCorrupted.
     """
-    return PostgresArtifacts(session).get(checkpoint.digest)
+    return Artifacts(session).get(checkpoint.digest)
 
 
 def _production_source(session: Session, model: Model) -> CheckpointSource | None:

@@ -27,9 +27,10 @@ class Database:
     """A pool of connections to one PostgreSQL database. Safe to share between threads.
 
     pool_connections: connections kept open; as many again are opened under load.
+    artifacts_url: where new artifact bytes go, an address that fsspec knows; None keeps them in the database.
     """
 
-    def __init__(self, url: str, *, pool_connections: int = 5) -> None:
+    def __init__(self, url: str, *, pool_connections: int = 5, artifacts_url: str | None = None) -> None:
         parsed = parse_url(url)
         defaults = {"connect_timeout": "10", "application_name": "darkroom"}
         self.engine: Engine = create_engine(
@@ -41,7 +42,7 @@ class Database:
             # NaN is no JSON: refused here with a ValueError rather than by the server in the middle of a transaction
             json_serializer=partial(json.dumps, allow_nan=False),
         )
-        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        self._sessions = sessionmaker(self.engine, expire_on_commit=False, info={"artifacts_url": artifacts_url})
 
     @contextmanager
     def session(self) -> Iterator[Session]:

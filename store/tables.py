@@ -10,17 +10,29 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Identity,
+    Index,
     LargeBinary,
     MetaData,
     Text,
     UniqueConstraint,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 CheckpointSource = Literal["shipped", "trained", "imported"]
 """Where a checkpoint comes from: with the software, from a training job, or uploaded."""
+
+JobKind = Literal["train", "sample", "assemble"]
+"""What a worker does: train a model, draw one shard of a generate job, or join its shards to one artifact."""
+
+JobStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
+Device = Literal["auto", "cpu", "cuda"]
+"""What a job asks for. auto: whatever the worker has."""
+
+Promotion = Literal["never", "best"]
+"""best: when the job succeeds, its best checkpoint becomes its model's production."""
 
 
 class Base(DeclarativeBase):
@@ -38,11 +50,15 @@ class Base(DeclarativeBase):
         datetime: DateTime(timezone=True),
         dict[str, Any]: JSONB(),
         list[str]: JSONB(),
+        list[int]: JSONB(),
     }
 
 
 class Artifact(Base):
-    """Content-addressed bytes. digest: "sha256:" and 64 hexadecimal digits."""
+    """Content-addressed bytes. digest: "sha256:" and 64 hexadecimal digits.
+
+    location: where the bytes are when they are not in artifact_chunks (an fsspec address).
+    """
 
     __tablename__ = "artifacts"
     __table_args__ = (
@@ -52,6 +68,7 @@ class Artifact(Base):
 
     digest: Mapped[str] = mapped_column(primary_key=True)
     size_bytes: Mapped[int] = mapped_column(BigInteger)
+    location: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -77,7 +94,11 @@ class Model(Base):
 
 
 class Checkpoint(Base):
-    """A version of a model. version counts from 1 within the model; metrics hold finite numbers only."""
+    """A version of a model. version counts from 1 within the model; metrics hold finite numbers only.
+
+    digest: of its bytes. artifact_digest: the same while they are kept, null once they were collected: the row stays
+    as a record of what the model was.
+    """
 
     __tablename__ = "checkpoints"
     __table_args__ = (
@@ -93,7 +114,8 @@ class Checkpoint(Base):
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     model_id: Mapped[int] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"))
     version: Mapped[int]
-    digest: Mapped[str] = mapped_column(ForeignKey("artifacts.digest"), index=True)
+    digest: Mapped[str] = mapped_column(index=True)
+    artifact_digest: Mapped[str | None] = mapped_column(ForeignKey("artifacts.digest"), index=True)
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     images_seen: Mapped[int] = mapped_column(BigInteger)
     source: Mapped[CheckpointSource] = mapped_column(Text)
@@ -122,3 +144,266 @@ class ModelAlias(Base):
     alias: Mapped[str] = mapped_column(primary_key=True)
     checkpoint_id: Mapped[int] = mapped_column(BigInteger, index=True)
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
+
+
+class Dataset(Base):
+    """A registered data set: an upload, whose decoded form is an artifact, or a path that the workers see.
+
+    digest: of the decoded content (`model.datasets.ImageDataset.digest`), whatever form it came in.
+    configuration: of a path, the `model.config.DatasetConfig` that reads it.
+    class_counts: images of each class, in the order of class_names.
+    """
+
+    __tablename__ = "datasets"
+    __table_args__ = (
+        CheckConstraint("length(name) BETWEEN 1 AND 100", name="name"),
+        CheckConstraint("(artifact_digest IS NULL) <> (configuration IS NULL)", name="source"),
+        CheckConstraint("image_count > 0", name="image_count"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    format: Mapped[str]
+    digest: Mapped[str] = mapped_column(index=True)
+    artifact_digest: Mapped[str | None] = mapped_column(ForeignKey("artifacts.digest"), index=True)
+    configuration: Mapped[dict[str, Any] | None]
+    class_names: Mapped[list[str]]
+    class_counts: Mapped[list[int]]
+    image_count: Mapped[int] = mapped_column(BigInteger)
+    image_channels: Mapped[int]
+    image_size: Mapped[int]
+    contact_sheet_digest: Mapped[str] = mapped_column(ForeignKey("artifacts.digest"), index=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Job(Base):
+    """Work for a worker, and its own outbox: what is `queued` here will run, whether or not a hint was sent.
+
+    attempt: how often it was claimed, and the fencing token: every write of a worker names the attempt it belongs to.
+    lease_expires_at: until when the claim holds, on the database's clock.
+    failures: attempts in a row that ended badly without a new checkpoint; at max_attempts the job fails for good.
+    not_before: an earlier claim is refused (waiting after a failure). hinted_at: when the last hint was sent.
+    configuration: a train job's recipe and starting point (`store/job_forms.py`), a sample job's rows.
+    images_done, total_images: progress. failure: {"kind", "detail"} of the last bad end.
+    event_count, log_line_count: numbers given out; counted here so that they are gapless and in commit order.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint("kind IN ('train', 'sample', 'assemble')", name="kind"),
+        CheckConstraint(
+            "status IN ('queued', 'running', 'cancelling', 'succeeded', 'failed', 'cancelled')", name="status"
+        ),
+        CheckConstraint("device IN ('auto', 'cpu', 'cuda')", name="device"),
+        CheckConstraint("devices >= 1", name="devices"),
+        CheckConstraint("promote IN ('never', 'best')", name="promote"),
+        CheckConstraint("max_attempts >= 1", name="max_attempts"),
+        CheckConstraint("total_images >= 1", name="total_images"),
+        CheckConstraint(
+            "(status IN ('running', 'cancelling')) = (lease_expires_at IS NOT NULL)", name="lease_while_running"
+        ),
+        CheckConstraint(
+            "(status IN ('succeeded', 'failed', 'cancelled')) = (finished_at IS NOT NULL)", name="finished_at"
+        ),
+        Index("ix_jobs_claim", text("priority DESC"), "id", postgresql_where=text("status = 'queued'")),
+        Index("ix_jobs_lease", "lease_expires_at", postgresql_where=text("lease_expires_at IS NOT NULL")),
+        Index("ix_jobs_kind_id", "kind", text("id DESC")),
+        Index("ix_jobs_kind_status_id", "kind", "status", text("id DESC")),
+        Index("ix_jobs_kind_model_name_id", "kind", "model_name", text("id DESC")),
+        Index("ix_jobs_sweep_id_id", "sweep_id", "id", postgresql_where=text("sweep_id IS NOT NULL")),
+        Index(
+            "ix_jobs_generate_job_id_id", "generate_job_id", "id", postgresql_where=text("generate_job_id IS NOT NULL")
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    kind: Mapped[JobKind] = mapped_column(Text)
+    status: Mapped[JobStatus] = mapped_column(Text, server_default="queued")
+    priority: Mapped[int] = mapped_column(server_default="0")
+    model_name: Mapped[str]
+    dataset_id: Mapped[int | None] = mapped_column(ForeignKey("datasets.id"), index=True)
+    sweep_id: Mapped[int | None] = mapped_column(ForeignKey("sweeps.id"))
+    generate_job_id: Mapped[int | None] = mapped_column(ForeignKey("generate_jobs.id"))
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    configuration: Mapped[dict[str, Any]]
+    device: Mapped[Device] = mapped_column(Text, server_default="auto")
+    devices: Mapped[int] = mapped_column(server_default="1")
+    promote: Mapped[Promotion] = mapped_column(Text, server_default="never")
+    attempt: Mapped[int] = mapped_column(server_default="0")
+    failures: Mapped[int] = mapped_column(server_default="0")
+    max_attempts: Mapped[int] = mapped_column(server_default="3")
+    lease_expires_at: Mapped[datetime | None]
+    worker: Mapped[str | None]
+    hinted_at: Mapped[datetime | None]
+    not_before: Mapped[datetime] = mapped_column(server_default=func.now())
+    images_done: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    total_images: Mapped[int] = mapped_column(BigInteger)
+    best_checkpoint_id: Mapped[int | None] = mapped_column(ForeignKey("checkpoints.id"), index=True)
+    failure: Mapped[dict[str, Any] | None]
+    event_count: Mapped[int] = mapped_column(server_default="0")
+    log_line_count: Mapped[int] = mapped_column(server_default="0")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class JobEvent(Base):
+    """Something that happened to a job; number counts from 1 within the job."""
+
+    __tablename__ = "job_events"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    kind: Mapped[str]
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class JobMetric(Base):
+    """Means of training since the line before. A resumed run writes the lines after its checkpoint again."""
+
+    __tablename__ = "job_metrics"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    images_seen: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    loss: Mapped[float]
+    gradient_norm: Mapped[float]
+    learning_rate: Mapped[float]
+    images_per_second: Mapped[float]
+    memory_bytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class JobLogLine(Base):
+    """A line that the training process wrote; number counts from 1 within the job."""
+
+    __tablename__ = "job_log_lines"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    attempt: Mapped[int]
+    line: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class JobSamples(Base):
+    """A grid of samples, a row a class, as PNG."""
+
+    __tablename__ = "job_samples"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    images_seen: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    digest: Mapped[str] = mapped_column(ForeignKey("artifacts.digest"), index=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class JobCheckpoint(Base):
+    """What a training job saved at images_seen: the model version to sample from, and the state to resume from.
+
+    state_digest: null once the state was collected; the newest few are kept.
+    """
+
+    __tablename__ = "job_checkpoints"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    images_seen: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    checkpoint_id: Mapped[int] = mapped_column(ForeignKey("checkpoints.id"), index=True)
+    state_digest: Mapped[str | None] = mapped_column(ForeignKey("artifacts.digest"), index=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Evaluation(Base):
+    """A checkpoint's figure under one protocol (`model.metrics`)."""
+
+    __tablename__ = "evaluations"
+
+    checkpoint_id: Mapped[int] = mapped_column(ForeignKey("checkpoints.id", ondelete="CASCADE"), primary_key=True)
+    metric: Mapped[str] = mapped_column(primary_key=True)
+    protocol_digest: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float]
+    protocol: Mapped[dict[str, Any]]
+    seconds: Mapped[float]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ReferenceStatistics(Base):
+    """A data set's features as an extractor sees them, computed once. key: as `model.metrics` makes it."""
+
+    __tablename__ = "reference_statistics"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(ForeignKey("artifacts.digest"), index=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Sweep(Base):
+    """A grid of training jobs. configuration: the request; fields: the varied fields' dotted names, in order."""
+
+    __tablename__ = "sweeps"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    name: Mapped[str]
+    configuration: Mapped[dict[str, Any]]
+    fields: Mapped[list[str]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class GenerateJob(Base):
+    """A large request for images, drawn in shards by workers. Its status follows from its jobs.
+
+    result_digest: the finished archive.
+    """
+
+    __tablename__ = "generate_jobs"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    checkpoint_id: Mapped[int] = mapped_column(ForeignKey("checkpoints.id"), index=True)
+    configuration: Mapped[dict[str, Any]]
+    total_images: Mapped[int] = mapped_column(BigInteger)
+    result_digest: Mapped[str | None] = mapped_column(ForeignKey("artifacts.digest"), index=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class GeneratePart(Base):
+    """Finished images of a generate job: those from first_row on, in the order of the request."""
+
+    __tablename__ = "generate_parts"
+
+    generate_job_id: Mapped[int] = mapped_column(ForeignKey("generate_jobs.id", ondelete="CASCADE"), primary_key=True)
+    first_row: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    rows: Mapped[int]
+    digest: Mapped[str] = mapped_column(ForeignKey("artifacts.digest"), index=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class IdempotencyKey(Base):
+    """A create request that was answered. scope: its method and path; request_digest: SHA-256 of its body."""
+
+    __tablename__ = "idempotency_keys"
+
+    scope: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    request_digest: Mapped[str]
+    resource_id: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+
+
+class Worker(Base):
+    """A worker that has been seen. job_id: what it works at."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    device: Mapped[str]
+    devices: Mapped[int]
+    job_id: Mapped[int | None] = mapped_column(BigInteger)
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+
+
+class Counter(Base):
+    """A total that Prometheus reads, counted where it happens and in the same transaction."""
+
+    __tablename__ = "counters"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    label: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float]

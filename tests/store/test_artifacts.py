@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from store.artifacts import CHUNK_BYTES, ArtifactCorrupted, ArtifactMissing, PostgresArtifacts
+from store.artifacts import CHUNK_BYTES, ArtifactCorrupted, ArtifactMissing, Artifacts
 from store.database import Database
 from store.tables import Artifact, ArtifactChunk
 
@@ -20,9 +20,9 @@ def _bytes(size: int) -> bytes:
 @pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES + 5])
 def test_what_was_put_is_got_under_its_sha256(session: Session, size: int) -> None:
     data = _bytes(size)
-    digest = PostgresArtifacts(session).put(data)
+    digest = Artifacts(session).put(data)
     assert digest == "sha256:" + hashlib.sha256(data).hexdigest()
-    assert PostgresArtifacts(session).get(digest) == data
+    assert Artifacts(session).get(digest) == data
     pieces = list(session.scalars(select(func.length(ArtifactChunk.data)).order_by(ArtifactChunk.position)))
     assert sum(pieces) == size
     assert all(piece == CHUNK_BYTES for piece in pieces[:-1])
@@ -30,7 +30,7 @@ def test_what_was_put_is_got_under_its_sha256(session: Session, size: int) -> No
 
 def test_the_same_content_is_stored_once(session: Session) -> None:
     data = _bytes(CHUNK_BYTES + 1)
-    store = PostgresArtifacts(session)
+    store = Artifacts(session)
     assert store.put(data) == store.put(data)
     assert session.scalar(select(func.count()).select_from(Artifact)) == 1
     assert session.scalar(select(func.count()).select_from(ArtifactChunk)) == 2
@@ -44,7 +44,7 @@ def test_simultaneous_writers_of_one_content_agree(database: Database) -> None:
     def write() -> None:
         start.wait()
         with database.session() as session:
-            digests.append(PostgresArtifacts(session).put(data))
+            digests.append(Artifacts(session).put(data))
 
     threads = [threading.Thread(target=write) for _ in range(4)]
     for thread in threads:
@@ -53,31 +53,31 @@ def test_simultaneous_writers_of_one_content_agree(database: Database) -> None:
         thread.join()
     assert len(digests) == 4
     with database.session() as session:
-        assert PostgresArtifacts(session).get(digests[0]) == data
+        assert Artifacts(session).get(digests[0]) == data
 
 
 def test_an_unknown_digest_is_missing(session: Session) -> None:
     with pytest.raises(ArtifactMissing):
-        PostgresArtifacts(session).get("sha256:" + "0" * 64)
+        Artifacts(session).get("sha256:" + "0" * 64)
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
 def test_one_flipped_bit_is_found(session: Session, position: int) -> None:
-    digest = PostgresArtifacts(session).put(_bytes(2 * CHUNK_BYTES + 9))
+    digest = Artifacts(session).put(_bytes(2 * CHUNK_BYTES + 9))
     chunk = (ArtifactChunk.digest == digest) & (ArtifactChunk.position == position)
     flipped = bytearray(session.scalars(select(ArtifactChunk.data).where(chunk)).one())
     flipped[len(flipped) // 2] ^= 0b100
     session.execute(update(ArtifactChunk).where(chunk).values(data=bytes(flipped)))
     with pytest.raises(ArtifactCorrupted):
-        PostgresArtifacts(session).get(digest)
+        Artifacts(session).get(digest)
 
 
 def test_a_lost_or_misplaced_chunk_is_found(session: Session) -> None:
-    digest = PostgresArtifacts(session).put(_bytes(2 * CHUNK_BYTES))
+    digest = Artifacts(session).put(_bytes(2 * CHUNK_BYTES))
     session.execute(update(ArtifactChunk).where(ArtifactChunk.position == 0).values(position=7))
     with pytest.raises(ArtifactCorrupted):
-        PostgresArtifacts(session).get(digest)
+        Artifacts(session).get(digest)
     session.delete(session.get_one(ArtifactChunk, (digest, 7)))
     session.flush()
     with pytest.raises(ArtifactCorrupted):
-        PostgresArtifacts(session).get(digest)
+        Artifacts(session).get(digest)

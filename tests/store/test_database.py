@@ -5,7 +5,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import Session
 
-from store.artifacts import PostgresArtifacts
+from store.artifacts import Artifacts
 from store.database import Database, parse_url
 from store.tables import Artifact, Checkpoint, Model
 
@@ -27,7 +27,7 @@ def test_other_urls_are_refused_without_repeating_them(url: str) -> None:
 
 def _put_and_stop(database: Database) -> None:
     with database.session() as session:
-        PostgresArtifacts(session).put(b"bytes")
+        Artifacts(session).put(b"bytes")
         raise RuntimeError("stop")
 
 
@@ -40,7 +40,7 @@ def test_a_session_that_raises_leaves_nothing(database: Database) -> None:
 
 def test_a_number_that_is_no_json_is_refused(session: Session) -> None:
     model = Model(name="digits")
-    digest = PostgresArtifacts(session).put(b"bytes")
+    digest = Artifacts(session).put(b"bytes")
     checkpoint = Checkpoint(
         model=model,
         version=1,

@@ -22,7 +22,7 @@ from store.tables import Checkpoint, CheckpointSource, Model, ModelAlias
 
 
 def _register(
-    session: Session, data: bytes, source: CheckpointSource = "trained", model_name: str = "digits"
+    session: Session, data: bytes, source: CheckpointSource = "imported", model_name: str = "digits"
 ) -> Checkpoint:
     return register_checkpoint(
         session,
@@ -45,7 +45,7 @@ def test_a_registered_checkpoint_is_read_back(database: Database) -> None:
         _register(session, b"weights")
     with database.session() as session:
         found = resolve(session, "digits", 1)
-        assert (found.model.name, found.version, found.source, found.size_bytes) == ("digits", 1, "trained", 7)
+        assert (found.model.name, found.version, found.source, found.size_bytes) == ("digits", 1, "imported", 7)
         assert found.configuration == {"schedule": {"name": "cosine", "steps": 1000}}
         assert (found.class_names, found.images_seen) == (["zero", "one"], 5_000_000_000)
         assert found.metrics == {"fid": 12.5}
@@ -85,8 +85,13 @@ def test_simultaneous_registrations_number_the_versions_without_gaps(database: D
         assert sorted(c.version for c in list_checkpoints(session, "digits")) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("source", ["shipped", "trained", "imported"])
-def test_the_first_checkpoint_becomes_production(session: Session, source: CheckpointSource) -> None:
+@pytest.mark.parametrize("source", ["shipped", "imported"])
+def test_the_first_checkpoint_that_was_not_trained_becomes_production(
+    session: Session, source: CheckpointSource
+) -> None:
+    _register(session, b"trained", "trained")
+    with pytest.raises(VersionNotFound):
+        resolve(session, "digits")
     _register(session, b"a", source)
     assert _production(session) == digest_of(b"a")
 
@@ -105,7 +110,7 @@ def test_the_first_checkpoint_becomes_production(session: Session, source: Check
 def test_production_moves_from_shipped_to_shipped_only(
     session: Session, before: CheckpointSource, newer: CheckpointSource, moves: bool
 ) -> None:
-    _register(session, b"before", before)
+    set_alias(session, "digits", "production", _register(session, b"before", before).version)
     _register(session, b"newer", newer)
     assert _production(session) == digest_of(b"newer" if moves else b"before")
 
