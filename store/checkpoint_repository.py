@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from store.artifacts import Artifacts
+from store.artifacts import ArtifactMissing, Artifacts
 from store.model_repository import PRODUCTION, ModelNotFound, ensure_model, point_alias
 from store.tables import Checkpoint, CheckpointSource, Model, ModelAlias
 
@@ -82,7 +82,9 @@ def checkpoint_bytes(session: Session, checkpoint: Checkpoint) -> bytes:
 
     Raises store.artifacts.ArtifactMissing, ArtifactCorrupted.
     """
-    return Artifacts(session).get(checkpoint.digest)
+    if checkpoint.artifact_digest is None:
+        raise ArtifactMissing(checkpoint.digest)
+    return Artifacts(session).get(checkpoint.artifact_digest)
 
 
 def _production_source(session: Session, model: Model) -> CheckpointSource | None:

@@ -22,6 +22,13 @@ class ModelNotFound(LookupError):
         self.name = name
 
 
+class VersionCollected(RuntimeError):
+    """The version's bytes are no longer kept."""
+
+    def __init__(self, name: str, version: int) -> None:
+        super().__init__(f"the weights of model {name!r} version {version} are no longer kept")
+
+
 class VersionNotFound(LookupError):
     """The model has no such version, digest or alias."""
 
@@ -105,10 +112,13 @@ def resolve(session: Session, name: str, version: str | int | None = None) -> Ch
 def set_alias(session: Session, name: str, alias: str, version: str | int) -> Checkpoint:
     """Point `alias` of model `name` at a version (number, digest or another alias) and return that checkpoint.
 
-    Raises ModelNotFound, VersionNotFound; sqlalchemy.exc.IntegrityError for an alias that is no valid name.
+    Raises ModelNotFound, VersionNotFound, VersionCollected; sqlalchemy.exc.IntegrityError for an alias that is no valid
+    name.
     """
     lock_model(session, name)
     checkpoint = resolve(session, name, version)
+    if checkpoint.artifact_digest is None:
+        raise VersionCollected(name, checkpoint.version)
     point_alias(session, checkpoint, alias)
     return checkpoint
 

@@ -388,14 +388,13 @@ class IdempotencyKey(Base):
 
 
 class Worker(Base):
-    """A worker that has been seen. job_id: what it works at."""
+    """A worker that has been seen. devices: how many of them one job may use."""
 
     __tablename__ = "workers"
 
     name: Mapped[str] = mapped_column(primary_key=True)
     device: Mapped[str]
     devices: Mapped[int]
-    job_id: Mapped[int | None] = mapped_column(BigInteger)
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
 
 

@@ -65,7 +65,6 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("device", sa.Text(), nullable=False),
         sa.Column("devices", sa.Integer(), nullable=False),
-        sa.Column("job_id", sa.BigInteger(), nullable=True),
         _clock("seen_at"),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_workers")),
     )

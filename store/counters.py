@@ -1,0 +1,25 @@
+"""Totals that Prometheus reads, counted in the transaction of what they count."""
+
+from collections.abc import Mapping
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import Session
+
+from store.tables import Counter
+
+
+def count(session: Session, name: str, label: str = "", by: float = 1.0) -> None:
+    """Add to a counter. To be called late in a transaction: others that count the same wait for its end."""
+    session.flush()
+    new = upsert(Counter).values(name=name, label=label, value=by)
+    session.execute(
+        new.on_conflict_do_update(
+            index_elements=[Counter.name, Counter.label], set_={"value": Counter.value + new.excluded.value}
+        )
+    )
+
+
+def read_counters(session: Session) -> Mapping[tuple[str, str], float]:
+    """All counters by name and label."""
+    return {(row.name, row.label): row.value for row in session.scalars(select(Counter))}

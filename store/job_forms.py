@@ -1,0 +1,55 @@
+"""What a job's `configuration` holds: validated when it is written and again when a worker reads it."""
+
+from pydantic import Field
+
+from model.config import Config, ModelName, Recipe, SamplingConfig
+
+
+class ContinueFrom(Config):
+    """Go on from another job's training state, with its optimizer and images seen."""
+
+    job_id: int
+    images_seen: int = Field(ge=0)
+
+
+class ForkFrom(Config):
+    """Begin with a model version's weights, with a fresh optimizer and no images seen."""
+
+    model: ModelName
+    digest: str
+
+
+class TrainWork(Config):
+    """A train job. recipe: complete; its dataset section says how the registered data set was read.
+
+    keep_last: checkpoints kept besides the best one and those with an alias.
+    """
+
+    recipe: Recipe
+    start: ContinueFrom | ForkFrom | None = None
+    keep_last: int = Field(3, ge=1, le=1000)
+
+
+class SampleWork(Config):
+    """One shard of a generate job: `rows` images from `first_row` on, in the order of the request."""
+
+    first_row: int = Field(ge=0)
+    rows: int = Field(ge=1)
+
+
+class GenerateRun(Config):
+    """A generate job's `configuration`: `images_per_class` images of each class, numbered as POST /generate does.
+
+    Row r is image r mod images_per_class of class class_indices[r div images_per_class].
+    """
+
+    class_indices: tuple[int, ...] = Field(min_length=1)
+    images_per_class: int = Field(ge=1)
+    seed: int = Field(ge=0, lt=2**63)
+    sampling: SamplingConfig
+    format: str = Field(pattern="^(npz|zip)$")
+
+    @property
+    def total_images(self) -> int:
+        """Images in all."""
+        return len(self.class_indices) * self.images_per_class

@@ -1,0 +1,370 @@
+"""Jobs: submitting, claiming, the lease, and every change of state.
+
+All times are the database's clock. A worker's write goes through `hold`, which locks the job's row and proves that the
+worker's claim still stands; without that proof nothing is written (fencing).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import func, literal, or_, select, update
+from sqlalchemy.orm import Session
+
+from store.clock import seconds
+from store.counters import count
+from store.tables import Device, Job, JobEvent, JobKind, JobStatus, Promotion
+from store.worker_repository import devices_alive
+
+FINISHED: tuple[JobStatus, ...] = ("succeeded", "failed", "cancelled")
+FIRST_RETRY_SECONDS = 2.0
+LONGEST_RETRY_SECONDS = 300.0
+
+
+class JobNotFound(LookupError):
+    """There is no such job."""
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__(f"there is no job {job_id}")
+
+
+class JobConflict(RuntimeError):
+    """What was asked for is not possible in the job's present state; the message says why."""
+
+
+class LeaseLost(RuntimeError):
+    """The claim no longer stands: the lease lapsed, or another attempt has begun. Nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A claim on a job. attempt: the fencing token."""
+
+    job_id: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """Who claims. device: "cpu" or "cuda"; devices: how many of them one job may use (on a CPU any number will do)."""
+
+    worker: str
+    device: Literal["cpu", "cuda"]
+    devices: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a job ended badly. kind: one of a few fixed words; detail: a sentence that says what to do."""
+
+    kind: str
+    detail: str
+
+    def as_json(self) -> dict[str, Any]:
+        """For the job's row."""
+        return {"kind": self.kind, "detail": self.detail[:4000]}
+
+
+def submit_job(
+    session: Session,
+    *,
+    kind: JobKind,
+    model_name: str,
+    configuration: Mapping[str, Any],
+    total_images: int,
+    dataset_id: int | None = None,
+    sweep_id: int | None = None,
+    generate_job_id: int | None = None,
+    parent_id: int | None = None,
+    priority: int = 0,
+    device: Device = "auto",
+    devices: int = 1,
+    promote: Promotion = "never",
+    max_attempts: int = 3,
+) -> Job:
+    """Queue a job. It will run once the transaction commits, whether or not a hint is sent."""
+    job = Job(
+        kind=kind,
+        status="queued",
+        model_name=model_name,
+        configuration=dict(configuration),
+        total_images=total_images,
+        dataset_id=dataset_id,
+        sweep_id=sweep_id,
+        generate_job_id=generate_job_id,
+        parent_id=parent_id,
+        priority=priority,
+        device=device,
+        devices=devices,
+        promote=promote,
+        max_attempts=max_attempts,
+    )
+    session.add(job)
+    session.flush()
+    session.refresh(job)
+    add_event(session, job, "status", {"status": "queued"})
+    return job
+
+
+def claim_job(session: Session, claimant: Claimant, lease_seconds: float) -> Job | None:
+    """Claim the most urgent runnable job for this attempt; None when there is none. One conditional UPDATE."""
+    mine = (
+        [Job.device != "cuda"] if claimant.device == "cpu" else [Job.device != "cpu", Job.devices <= claimant.devices]
+    )
+    candidate = (
+        select(Job.id)
+        .where(Job.status == "queued", Job.not_before <= func.now(), *mine)
+        .order_by(Job.priority.desc(), Job.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    job = session.scalars(
+        update(Job)
+        .where(Job.id == candidate, Job.status == "queued")
+        .values(
+            status="running",
+            attempt=Job.attempt + 1,
+            worker=claimant.worker,
+            lease_expires_at=func.clock_timestamp() + seconds(lease_seconds),
+            started_at=func.coalesce(Job.started_at, func.now()),
+        )
+        .returning(Job),
+        execution_options={"populate_existing": True},
+    ).one_or_none()
+    if job is not None:
+        add_event(session, job, "status", {"status": "running", "attempt": job.attempt, "worker": claimant.worker})
+    return job
+
+
+def hold(session: Session, lease: Lease) -> Job:
+    """The job's row, locked until the transaction ends; raises LeaseLost unless the claim stands now."""
+    job = session.scalars(
+        select(Job)
+        .where(
+            Job.id == lease.job_id,
+            Job.attempt == lease.attempt,
+            Job.lease_expires_at > func.clock_timestamp(),
+        )
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+    if job is None:
+        raise LeaseLost(f"attempt {lease.attempt} at job {lease.job_id} is over")
+    return job
+
+
+def renew(session: Session, lease: Lease, lease_seconds: float) -> None:
+    """Put the end of the lease off; raises LeaseLost."""
+    hold(session, lease).lease_expires_at = func.clock_timestamp() + seconds(lease_seconds)
+
+
+def cancel_requested(session: Session, lease: Lease) -> bool:
+    """Whether the job is to be cancelled; raises LeaseLost when another attempt has begun. Locks nothing."""
+    status = session.scalar(select(Job.status).where(Job.id == lease.job_id, Job.attempt == lease.attempt))
+    if status not in ("running", "cancelling"):
+        raise LeaseLost(f"attempt {lease.attempt} at job {lease.job_id} is over")
+    return status == "cancelling"
+
+
+def succeed(session: Session, lease: Lease) -> Job:
+    """End the job well; raises LeaseLost."""
+    job = hold(session, lease)
+    _end(session, job, "succeeded")
+    count(session, "attempts", "succeeded")
+    return job
+
+
+def fail(session: Session, lease: Lease, failure: Failure) -> None:
+    """End the job for good with a cause; raises LeaseLost."""
+    job = hold(session, lease)
+    job.failure = failure.as_json()
+    _end(session, job, "failed")
+    count(session, "attempts", "failed")
+
+
+def stop(session: Session, lease: Lease) -> None:
+    """The run has stopped because it was asked to: cancelled, or, when only the worker ends, queued again."""
+    job = hold(session, lease)
+    if job.status == "cancelling":
+        _end(session, job, "cancelled")
+        count(session, "attempts", "cancelled")
+    else:
+        _queue_again(session, job, reason="the worker was stopped")
+        count(session, "attempts", "handed_back")
+
+
+def crash(session: Session, lease: Lease, failure: Failure) -> None:
+    """The attempt ended badly; raises LeaseLost. The job runs again later, up to max_attempts without progress."""
+    _after_bad_end(session, hold(session, lease), failure)
+    count(session, "attempts", "crashed")
+
+
+def requeue_lapsed(session: Session, limit: int = 100) -> int:
+    """Take up what is left of claims whose lease has lapsed; returns how many there were. Harmless when run twice."""
+    jobs = session.scalars(
+        select(Job)
+        .where(Job.lease_expires_at <= func.clock_timestamp())
+        .order_by(Job.lease_expires_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    for job in jobs:
+        add_event(session, job, "lease_lapsed", {"attempt": job.attempt, "worker": job.worker})
+        detail = f"worker {job.worker} was lost in attempt {job.attempt}: it or its machine ended, or hung"
+        _after_bad_end(session, job, Failure("worker_lost", detail))
+    if jobs:
+        count(session, "attempts", "lapsed", len(jobs))
+        count(session, "lease_lapses", "", len(jobs))
+    return len(jobs)
+
+
+def fail_unservable(session: Session, patience_seconds: float, worker_fresh_seconds: float, limit: int = 100) -> int:
+    """Fail queued jobs that need a device which no living worker has had since `patience_seconds`."""
+    most = devices_alive(session, worker_fresh_seconds)
+    unservable = [(Job.device == "cuda") & (Job.devices > most.get("cuda", 0))]
+    if "cpu" not in most:
+        unservable.append((Job.device == "cpu") & literal(bool(most)))
+    jobs = session.scalars(
+        select(Job)
+        .where(Job.status == "queued", Job.not_before <= func.now() - seconds(patience_seconds), or_(*unservable))
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    for job in jobs:
+        job.failure = Failure(
+            "no_device",
+            f"no worker offers {job.devices} {job.device} device(s): start one that does, or submit the job with "
+            'device "auto"',
+        ).as_json()
+        _end(session, job, "failed")
+    return len(jobs)
+
+
+def request_cancel(session: Session, job_id: int) -> Job:
+    """Cancel a job: at once when it is queued, else its worker is asked to. Raises JobNotFound, JobConflict."""
+    job = lock_job(session, job_id)
+    if job.status == "queued":
+        _end(session, job, "cancelled")
+    elif job.status == "running":
+        job.status = "cancelling"
+        add_event(session, job, "status", {"status": "cancelling"})
+    elif job.status != "cancelling":
+        raise JobConflict(f"job {job_id} has {job.status}; there is nothing to cancel")
+    return job
+
+
+def requeue(session: Session, job_id: int, *, was: JobStatus) -> Job:
+    """Queue a finished job again, to go on from its last checkpoint. Raises JobNotFound, JobConflict."""
+    job = lock_job(session, job_id)
+    if job.status != was:
+        raise JobConflict(f"job {job_id} is {job.status}, not {was}")
+    job.failures = 0
+    job.failure = None
+    job.finished_at = None
+    _queue_again(session, job, reason="asked for")
+    return job
+
+
+def get_job(session: Session, job_id: int) -> Job:
+    """One job; raises JobNotFound."""
+    job = session.get(Job, job_id)
+    if job is None:
+        raise JobNotFound(job_id)
+    return job
+
+
+def lock_job(session: Session, job_id: int) -> Job:
+    """The job's row, locked until the transaction ends; raises JobNotFound."""
+    job = session.get(Job, job_id, with_for_update=True, populate_existing=True)
+    if job is None:
+        raise JobNotFound(job_id)
+    return job
+
+
+def list_jobs(
+    session: Session,
+    *,
+    kind: JobKind,
+    before: int | None = None,
+    limit: int = 50,
+    status: JobStatus | None = None,
+    model_name: str | None = None,
+) -> Sequence[Job]:
+    """At most `limit` jobs, newest first, with ids below `before`."""
+    query = select(Job).where(Job.kind == kind).order_by(Job.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(Job.id < before)
+    if status is not None:
+        query = query.where(Job.status == status)
+    if model_name is not None:
+        query = query.where(Job.model_name == model_name)
+    return session.scalars(query).all()
+
+
+def jobs_to_hint(session: Session, older_than_seconds: float, limit: int = 100) -> Sequence[int]:
+    """Runnable jobs that no hint was sent for, or only one that must have been lost by now, the most urgent first."""
+    return session.scalars(
+        select(Job.id)
+        .where(
+            Job.status == "queued",
+            Job.not_before <= func.now(),
+            or_(Job.hinted_at.is_(None), Job.hinted_at < func.now() - seconds(older_than_seconds)),
+        )
+        .order_by(Job.priority.desc(), Job.id)
+        .limit(limit)
+    ).all()
+
+
+def mark_hinted(session: Session, job_ids: Sequence[int]) -> None:
+    """Note that hints were sent now."""
+    session.execute(update(Job).where(Job.id.in_(job_ids), Job.status == "queued").values(hinted_at=func.now()))
+
+
+def add_event(session: Session, job: Job, kind: str, data: Mapping[str, Any]) -> None:
+    """Append an event. The caller holds the job's row, so events are numbered in the order of their commits."""
+    job.event_count += 1
+    session.add(JobEvent(job_id=job.id, number=job.event_count, kind=kind, data=dict(data)))
+
+
+def events_after(session: Session, job_id: int, number: int, limit: int = 200) -> Sequence[JobEvent]:
+    """At most `limit` events of a job behind the one with that number, in order."""
+    return session.scalars(
+        select(JobEvent)
+        .where(JobEvent.job_id == job_id, JobEvent.number > number)
+        .order_by(JobEvent.number)
+        .limit(limit)
+    ).all()
+
+
+def _after_bad_end(session: Session, job: Job, failure: Failure) -> None:
+    job.failures += 1
+    job.failure = failure.as_json()
+    if job.status == "cancelling":
+        _end(session, job, "cancelled")
+    elif job.failures >= job.max_attempts:
+        _end(session, job, "failed")
+    else:
+        wait = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** (job.failures - 1))
+        _queue_again(session, job, reason=failure.detail, wait_seconds=wait)
+
+
+def _queue_again(session: Session, job: Job, *, reason: str, wait_seconds: float = 0.0) -> None:
+    job.status = "queued"
+    job.lease_expires_at = None
+    job.worker = None
+    job.hinted_at = None
+    job.not_before = func.now() + seconds(wait_seconds)
+    add_event(session, job, "status", {"status": "queued", "reason": reason, "wait_seconds": wait_seconds})
+
+
+def _end(session: Session, job: Job, status: JobStatus) -> None:
+    job.status = status
+    job.lease_expires_at = None
+    job.worker = None
+    job.finished_at = func.now()
+    data: dict[str, Any] = {"status": status}
+    if status == "failed":
+        data["failure"] = job.failure
+    add_event(session, job, "status", data)
+    count(session, "jobs_finished", f"{job.kind}:{status}")

@@ -1,0 +1,27 @@
+"""Promotion of what a training job has found."""
+
+from sqlalchemy.orm import Session
+
+from store.job_repository import add_event
+from store.model_repository import PRODUCTION, lock_model, point_alias
+from store.tables import Checkpoint, Job, JobCheckpoint
+
+
+def promote_best(session: Session, job: Job) -> Checkpoint | None:
+    """Point production at the best checkpoint of a job that asked for it; at its last one when none was evaluated.
+
+    The caller holds the job's row and ends the job in the same transaction. Returns None when nothing is promoted.
+    """
+    if job.kind != "train" or job.promote != "best":
+        return None
+    lock_model(session, job.model_name)
+    best_id = job.best_checkpoint_id
+    if best_id is None:
+        saved = session.get(JobCheckpoint, (job.id, job.images_done))
+        best_id = saved.checkpoint_id if saved else None
+    checkpoint = session.get(Checkpoint, best_id) if best_id is not None else None
+    if checkpoint is None or checkpoint.artifact_digest is None:
+        return None
+    point_alias(session, checkpoint, PRODUCTION)
+    add_event(session, job, "promoted", {"version": checkpoint.version, "digest": checkpoint.digest})
+    return checkpoint

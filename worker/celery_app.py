@@ -1,0 +1,94 @@
+"""The Celery application. Two commands run it:
+
+    celery --app worker.celery_app worker --queues darkroom                              runs jobs, one child a device
+    celery --app worker.celery_app worker --queues darkroom.reconcile --pool solo --beat      reconciles, on a timer
+
+The second is a process of its own because a child of the first is busy for as long as its job lasts. A message is only
+a hint: whatever a child takes, it claims the most urgent job from the database, so a lost, repeated or late message
+changes nothing.
+"""
+
+import logging
+import multiprocessing
+import threading
+import time
+from functools import cache
+from typing import Any
+
+from celery.signals import worker_ready, worker_shutting_down
+from sqlalchemy.exc import OperationalError
+
+from store.database import Database
+from store.hints import QUEUE, RUN_NEXT_JOB, Hints, celery_app
+from store.worker_repository import see_worker
+from worker.reconciler import reconcile
+from worker.settings import WorkerSettings
+from worker.supervisor import Supervisor
+
+RECONCILE = "darkroom.reconcile"
+RECONCILE_QUEUE = f"{QUEUE}.reconcile"
+
+log = logging.getLogger(__name__)
+settings = WorkerSettings()  # from the environment
+_stopping = multiprocessing.Event()
+"""Set in the main process, seen by the pool's children, which inherit it by fork."""
+
+app = celery_app(settings.redis_url)
+app.conf.update(
+    task_acks_late=False,  # a job's fate is in the database, not in the message
+    worker_prefetch_multiplier=1,
+    worker_disable_prefetch=True,
+    worker_concurrency=1,
+    worker_hijack_root_logger=False,
+    worker_send_task_events=False,
+    beat_schedule={
+        "reconcile": {
+            "task": RECONCILE,
+            "schedule": settings.reconcile_seconds,
+            "options": {"queue": RECONCILE_QUEUE, "expires": settings.reconcile_seconds},
+        }
+    },
+)
+
+
+@cache
+def _database() -> Database:
+    """One small pool a process, made after the fork."""
+    return Database(settings.database_url, pool_connections=2, artifacts_url=settings.artifacts_url)
+
+
+@app.task(name=RUN_NEXT_JOB)
+def run_next_job() -> None:
+    """Run jobs until none is left that this worker can run."""
+    supervisor = Supervisor(settings, _database(), _stopping.is_set)
+    while not _stopping.is_set() and supervisor.run_next():
+        pass
+
+
+@app.task(name=RECONCILE)
+def run_reconciler() -> None:
+    """One round of the reconciler."""
+    reconcile(_database(), Hints(app, settings.hint_seconds), settings)
+
+
+@worker_ready.connect
+def _beat(**_: Any) -> None:
+    """Tell the database every now and then that this worker lives."""
+
+    def tell() -> None:
+        database = Database(settings.database_url, pool_connections=1)
+        while not _stopping.is_set():
+            try:
+                with database.session() as session:
+                    see_worker(session, settings.worker_name, settings.worker_device, settings.worker_devices)
+            except OperationalError as error:
+                log.warning("the database is away: %s", error)
+            time.sleep(settings.beat_seconds)
+
+    threading.Thread(target=tell, name="alive", daemon=True).start()
+
+
+@worker_shutting_down.connect
+def _stop(**_: Any) -> None:
+    """A warm shutdown hands running jobs back: each writes a checkpoint and is queued again."""
+    _stopping.set()

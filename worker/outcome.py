@@ -1,0 +1,53 @@
+"""How the work process tells its supervisor how it ended: a small file in the folder made for the attempt."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from store.job_repository import Failure
+
+End = Literal["finished", "stopped", "failed"]
+_NAME = "outcome.json"
+_PID = "pid"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """finished: all is done and stored. stopped: it was asked to, and has stored where it is. failed: for good."""
+
+    end: End
+    failure: Failure | None = None
+
+
+def write_outcome(folder: Path, outcome: Outcome) -> None:
+    """Leave the outcome; what is not written by the time the process ends was a crash."""
+    failure = outcome.failure
+    data = {"end": outcome.end, "failure": failure.as_json() if failure else None}
+    part = folder / f"{_NAME}.part"
+    part.write_text(json.dumps(data), encoding="utf-8")
+    part.replace(folder / _NAME)
+
+
+def read_outcome(folder: Path) -> Outcome | None:
+    """The outcome that was left; None when there is none."""
+    try:
+        data = json.loads((folder / _NAME).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    failure = data["failure"]
+    return Outcome(data["end"], Failure(failure["kind"], failure["detail"]) if failure else None)
+
+
+def write_pid(folder: Path) -> None:
+    """Say which process takes SIGTERM: with several ranks the supervisor's child is only their launcher."""
+    (folder / _PID).write_text(str(os.getpid()), encoding="ascii")
+
+
+def read_pid(folder: Path) -> int | None:
+    """The process to ask; None while it has not begun."""
+    try:
+        return int((folder / _PID).read_text(encoding="ascii") or 0) or None
+    except FileNotFoundError:
+        return None

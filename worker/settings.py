@@ -1,0 +1,43 @@
+"""What the operator sets for a worker: environment variables."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from store.job_repository import Claimant
+
+
+def _detected_device() -> Literal["cpu", "cuda"]:
+    """CUDA where the driver is there; found without torch, which a supervisor does not import."""
+    return "cuda" if Path("/proc/driver/nvidia/version").exists() else "cpu"
+
+
+class WorkerSettings(BaseSettings):
+    """Every field is the environment variable DARKROOM_<FIELD>, but for DATABASE_URL and REDIS_URL."""
+
+    model_config = SettingsConfigDict(env_prefix="DARKROOM_", extra="ignore", populate_by_name=True)
+
+    database_url: str = Field(validation_alias="DATABASE_URL", description="PostgreSQL")
+    redis_url: str = Field(validation_alias="REDIS_URL", description="the broker")
+    artifacts_url: str | None = Field(None, description="where bytes go instead of the database (fsspec)")
+    worker_name: str = Field(default_factory=socket.gethostname, description="must differ between workers")
+    worker_device: Literal["cpu", "cuda"] = Field(default_factory=_detected_device)
+    worker_devices: int = Field(1, ge=1, description="devices that one job may use")
+    cache_folder: Path = Field(Path(".darkroom/datasets"), description="decoded data sets")
+    lease_seconds: float = Field(60.0, gt=0.0, description="how long a claim holds without a beat")
+    beat_seconds: float = Field(10.0, gt=0.0, description="between two renewals of the lease")
+    poll_seconds: float = Field(0.5, gt=0.0, description="between two looks at the cancel flag")
+    grace_seconds: float = Field(120.0, gt=0.0, description="for the last checkpoint when a run is to stop")
+    hint_seconds: float = Field(60.0, gt=0.0, description="after which a hint is taken for lost")
+    reconcile_seconds: float = Field(10.0, gt=0.0, description="between two rounds of the reconciler")
+    device_patience_seconds: float = Field(600.0, gt=0.0, description="for a worker with the device to appear")
+    niceness: int = Field(5, ge=0, le=19, description="of the work on a CPU, so that a service beside it goes first")
+
+    def claimant(self) -> Claimant:
+        """This process's place in the worker, one per pool process."""
+        name = f"{self.worker_name}:{os.getpid()}"
+        return Claimant(name, self.worker_device, self.worker_devices)

@@ -1,0 +1,206 @@
+"""The supervisor: claims a job, starts its work process, keeps the lease, passes on requests to stop, settles the end.
+
+It never imports torch: it must be small, and outlive a work process that runs out of memory.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from store.database import Database
+from store.job_repository import (
+    Failure,
+    Lease,
+    LeaseLost,
+    cancel_requested,
+    claim_job,
+    crash,
+    fail,
+    hold,
+    renew,
+    stop,
+    succeed,
+)
+from store.promotion import promote_best
+from store.run_repository import append_log
+from store.tables import Job
+from worker.outcome import Outcome, read_outcome, read_pid
+from worker.settings import WorkerSettings
+
+TICK_SECONDS = 0.05
+LOG_LINE_LIMIT = 2000
+LOG_LINES_HELD = 1000
+
+log = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """Runs one job at a time. stopping: whether the worker is to end; running work is then handed back."""
+
+    def __init__(self, settings: WorkerSettings, database: Database, stopping: Callable[[], bool]) -> None:
+        self._settings = settings
+        self._database = database
+        self._stopping = stopping
+
+    def run_next(self) -> bool:
+        """Claim a job and see it through; False when there was none."""
+        with self._database.session() as session:
+            job = claim_job(session, self._settings.claimant(), self._settings.lease_seconds)
+        if job is None:
+            return False
+        log.info("job %d, attempt %d: %s %s", job.id, job.attempt, job.kind, job.model_name)
+        with tempfile.TemporaryDirectory(prefix=f"darkroom-job-{job.id}-") as folder:
+            run = _Run(job, Path(folder), self._settings, self._database)
+            try:
+                run.watch(self._stopping)
+                run.settle()
+            except LeaseLost as lost:
+                log.warning("%s; its work is dropped", lost)
+            finally:
+                run.kill()
+        return True
+
+
+class _Run:
+    """One attempt at a job: its process, its lease, its log."""
+
+    def __init__(self, job: Job, folder: Path, settings: WorkerSettings, database: Database) -> None:
+        self._lease = Lease(job.id, job.attempt)
+        self._folder = folder
+        self._settings = settings
+        self._database = database
+        self._renewed = time.monotonic()
+        self._asked_to_stop: float | None = None
+        self._told = False
+        self._lines: deque[str] = deque(maxlen=LOG_LINES_HELD)
+        self._unstored: list[str] = []
+        command = [sys.executable, "-m", "worker.entry", str(os.getpid())]
+        self._process = subprocess.Popen(
+            [*command, str(job.id), str(job.attempt), str(folder), str(job.devices)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a process group of its own, to be killed as a whole
+        )
+        self._reader = threading.Thread(target=self._read, name="log", daemon=True)
+        self._reader.start()
+
+    def watch(self, stopping: Callable[[], bool]) -> None:
+        """Until the process has ended; raises LeaseLost when the claim is."""
+        settings = self._settings
+        looked = time.monotonic()
+        while self._process.poll() is None:
+            time.sleep(TICK_SECONDS)
+            now = time.monotonic()
+            if self._asked_to_stop is not None:
+                self._ask_to_stop(now - self._asked_to_stop)
+            if now - looked < settings.poll_seconds:
+                continue
+            looked = now
+            if now - self._renewed > settings.beat_seconds:
+                self._try(self._renew)
+            if self._asked_to_stop is None and (stopping() or self._try(self._is_cancelled)):
+                self._asked_to_stop = now
+            self._store_log()
+
+    def settle(self) -> None:
+        """Write how it ended, as soon as the database takes it; raises LeaseLost."""
+        self.kill()
+        self._reader.join(timeout=5.0)
+        outcome = read_outcome(self._folder)
+        while True:
+            self._store_log()
+            if self._try(lambda session: self._write_end(session, outcome)):
+                log.info("job %d: %s", self._lease.job_id, outcome.end if outcome else "crashed")
+                return
+            time.sleep(self._settings.poll_seconds)
+
+    def kill(self) -> None:
+        """End the process and all that it started; harmless when they have ended."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _try(self, action: Callable[[Session], bool]) -> bool:
+        """Run it in a transaction; False when the database is away. Raises LeaseLost when it is away for too long."""
+        try:
+            with self._database.session() as session:
+                return action(session)
+        except DBAPIError as error:
+            away = time.monotonic() - self._renewed
+            log.warning("the database is away: %s", str(error).splitlines()[0])
+            if away > self._settings.lease_seconds:
+                raise LeaseLost(f"no beat for {away:.0f} s: another worker may have the job") from error
+            return False
+
+    def _renew(self, session: Session) -> bool:
+        began = time.monotonic()
+        renew(session, self._lease, self._settings.lease_seconds)
+        self._renewed = began
+        return True
+
+    def _is_cancelled(self, session: Session) -> bool:
+        return cancel_requested(session, self._lease)
+
+    def _store_log(self) -> None:
+        while self._lines and len(self._unstored) < LOG_LINES_HELD:
+            self._unstored.append(self._lines.popleft())
+        if self._unstored and self._try(self._append_log):
+            self._unstored.clear()
+
+    def _append_log(self, session: Session) -> bool:
+        append_log(session, hold(session, self._lease), self._unstored)
+        return True
+
+    def _write_end(self, session: Session, outcome: Outcome | None) -> bool:
+        if outcome is None:
+            crash(session, self._lease, self._crash())
+        elif outcome.end == "finished":
+            promote_best(session, succeed(session, self._lease))
+        elif outcome.end == "stopped":
+            stop(session, self._lease)
+        else:
+            fail(session, self._lease, outcome.failure or Failure("unknown", "no cause was given"))
+        return True
+
+    def _crash(self) -> Failure:
+        code = self._process.returncode
+        if code == -signal.SIGKILL:
+            detail = (
+                "the work process was killed (SIGKILL): often by the kernel, when the machine ran out of memory; a "
+                "smaller training.batch_size or network needs less"
+            )
+        elif code < 0:
+            detail = f"the work process was ended by {signal.Signals(-code).name}; its log says more"
+        else:
+            detail = f"the work process ended with exit code {code}; its log says more"
+        return Failure("crashed", detail)
+
+    def _ask_to_stop(self, since_seconds: float) -> None:
+        """SIGTERM once there is a process that takes it, SIGKILL after the grace time."""
+        if since_seconds > self._settings.grace_seconds:
+            log.warning("job %d did not stop in time: killed", self._lease.job_id)
+            self.kill()
+            return
+        pid = read_pid(self._folder)
+        if pid is not None and not self._told:
+            self._told = True
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.append(line.decode(errors="replace").rstrip("\n").replace("\0", "")[:LOG_LINE_LIMIT])
