@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Float, cast, func, select, update
+from sqlalchemy import Float, cast, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
@@ -65,6 +65,12 @@ def record_metrics(session: Session, job: Job, lines: Sequence[MetricLine]) -> N
     changed = {name: new.excluded[name] for name in MetricLine.__slots__ if name != "images_seen"}
     session.execute(new.on_conflict_do_update(index_elements=[JobMetric.job_id, JobMetric.images_seen], set_=changed))
     job.images_done = lines[-1].images_seen
+
+
+def forget_beyond(session: Session, job: Job, images_seen: int) -> None:
+    """Training goes on from `images_seen`: the lines after it will be written again."""
+    session.execute(delete(JobMetric).where(JobMetric.job_id == job.id, JobMetric.images_seen > images_seen))
+    job.images_done = images_seen
 
 
 def record_checkpoint(

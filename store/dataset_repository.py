@@ -1,0 +1,146 @@
+"""Registered data sets: uploads with their bytes in the artifact store, and paths that the workers see."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import Session
+
+from model.config import DatasetConfig
+from store.artifacts import Artifacts
+from store.tables import Dataset
+
+
+class DatasetNotFound(LookupError):
+    """No data set has this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no data set {name!r}")
+        self.name = name
+
+
+class DatasetConflict(ValueError):
+    """The name belongs to a data set with other content."""
+
+    def __init__(self, known: Dataset, digest: str) -> None:
+        super().__init__(f"the data set {known.name!r} exists with other content: {known.digest}, not {digest}")
+        self.known = known
+        self.digest = digest
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFacts:
+    """What is known of a data set's content. digest: as `model.datasets.ImageDataset.digest`.
+
+    class_counts: images of each class, in the order of class_names. image_size: side in pixels.
+    """
+
+    format: str
+    digest: str
+    class_names: Sequence[str]
+    class_counts: Sequence[int]
+    image_channels: int
+    image_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A data set's row; created: whether it is new."""
+
+    dataset: Dataset
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetPage:
+    """One page of data sets by name. next_after: what to pass as `after` for the next page; None on the last."""
+
+    datasets: tuple[Dataset, ...]
+    next_after: str | None
+
+
+def register_dataset(
+    session: Session, name: str, facts: DatasetFacts, source: BinaryIO | DatasetConfig, contact_sheet: bytes
+) -> Registered:
+    """Give content a name. The same name and content again return the row that there is and change nothing.
+
+    source: the encoded file (`model/datasets/encoded.py`) of an upload, kept as an artifact; or how to read a path.
+    contact_sheet: PNG. name: 1 to 100 characters; anything else raises sqlalchemy.exc.IntegrityError.
+    Raises DatasetConflict when the name has other content.
+    """
+    known = _named(session, name)
+    if known is not None:  # before the bytes are stored for nothing
+        return _same(known, facts)
+    artifacts = Artifacts(session)
+    identifier = session.scalar(
+        upsert(Dataset)
+        .values(
+            name=name,
+            format=facts.format,
+            digest=facts.digest,
+            artifact_digest=None if isinstance(source, DatasetConfig) else artifacts.put_file(source),
+            configuration=source.model_dump(mode="json") if isinstance(source, DatasetConfig) else None,
+            class_names=list(facts.class_names),
+            class_counts=list(facts.class_counts),
+            image_count=sum(facts.class_counts),
+            image_channels=facts.image_channels,
+            image_size=facts.image_size,
+            contact_sheet_digest=artifacts.put(contact_sheet),
+        )
+        .on_conflict_do_nothing(index_elements=[Dataset.name])
+        .returning(Dataset.id)
+    )
+    if identifier is not None:
+        return Registered(session.get_one(Dataset, identifier), created=True)
+    known = _named(session, name)
+    assert known is not None  # whoever was faster has committed, and data sets are not deleted
+    return _same(known, facts)
+
+
+def get_dataset(session: Session, name: str) -> Dataset:
+    """One data set by name; raises DatasetNotFound."""
+    dataset = _named(session, name)
+    if dataset is None:
+        raise DatasetNotFound(name)
+    return dataset
+
+
+def list_datasets(session: Session, after: str | None = None, limit: int = 50) -> DatasetPage:
+    """At most `limit` data sets in the order of their names, beginning behind the name `after`.
+
+    A data set that exists from the first page to the last is listed exactly once, whatever else is added meanwhile.
+    """
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, not {limit}")
+    query = select(Dataset).order_by(Dataset.name).limit(limit + 1)
+    if after is not None:
+        query = query.where(Dataset.name > after)
+    datasets = tuple(session.scalars(query))
+    return DatasetPage(datasets[:limit], datasets[limit - 1].name if len(datasets) > limit else None)
+
+
+def copy_encoded(session: Session, dataset: Dataset, file: BinaryIO) -> None:
+    """Write an uploaded data set's encoded file to `file`, a chunk in memory at a time.
+
+    Raises ValueError when the data set is a path, ArtifactMissing or ArtifactCorrupted.
+    """
+    if dataset.artifact_digest is None:
+        raise ValueError(f"the data set {dataset.name!r} is a path, and has no bytes in the store")
+    Artifacts(session).copy_to(dataset.artifact_digest, file)
+
+
+def contact_sheet_bytes(session: Session, dataset: Dataset) -> bytes:
+    """The data set's contact sheet as PNG; raises ArtifactMissing or ArtifactCorrupted."""
+    return Artifacts(session).get(dataset.contact_sheet_digest)
+
+
+def _named(session: Session, name: str) -> Dataset | None:
+    return session.scalars(select(Dataset).where(Dataset.name == name)).one_or_none()
+
+
+def _same(known: Dataset, facts: DatasetFacts) -> Registered:
+    if known.digest != facts.digest:
+        raise DatasetConflict(known, facts.digest)
+    return Registered(known, created=False)

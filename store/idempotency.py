@@ -1,0 +1,75 @@
+"""Create requests that may be repeated: a client that got no answer sends the same key again and creates nothing twice.
+
+Within one transaction: `remember` the key, create the resource unless there is one, `settle` the key. A repetition at
+the same time waits in `remember` for the first one's end. Keys count for 24 hours; after that they are as good as new,
+and `purge_idempotency_keys` deletes them.
+"""
+
+from datetime import timedelta
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import Session
+
+from store.tables import IdempotencyKey
+
+LIFETIME = timedelta(hours=24)
+_UNSETTLED = 0
+"""No resource's id; never seen outside the transaction that remembers the key."""
+
+
+class IdempotencyKeyReused(ValueError):
+    """The key was used for another request."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the idempotency key {key!r} was used for another request")
+        self.key = key
+
+
+def remember(session: Session, scope: str, key: str, request_digest: str) -> int | None:
+    """The id of the resource that this request has created before; None when it is new.
+
+    Of a new one the key is taken until the transaction ends: the caller creates the resource and calls `settle`, or
+    rolls back. scope: the request's method and path. request_digest: of all that decides what is created.
+    Raises IdempotencyKeyReused.
+    """
+    expired = IdempotencyKey.created_at < func.now() - LIFETIME
+    fresh = {"request_digest": request_digest, "resource_id": _UNSETTLED, "created_at": func.now()}
+    taken = session.scalar(
+        upsert(IdempotencyKey)
+        .values(scope=scope, key=key, **fresh)
+        .on_conflict_do_update(
+            index_elements=[IdempotencyKey.scope, IdempotencyKey.key],
+            set_=fresh,
+            where=expired,
+        )
+        .returning(IdempotencyKey.key)
+    )
+    if taken is not None:
+        return None
+    known = session.scalars(
+        select(IdempotencyKey).where(IdempotencyKey.scope == scope, IdempotencyKey.key == key)
+    ).one()
+    if known.request_digest != request_digest:
+        raise IdempotencyKeyReused(key)
+    return known.resource_id
+
+
+def settle(session: Session, scope: str, key: str, resource_id: int) -> None:
+    """Note what the request created, in the transaction that remembered the key."""
+    session.execute(
+        update(IdempotencyKey)
+        .where(IdempotencyKey.scope == scope, IdempotencyKey.key == key)
+        .values(resource_id=resource_id)
+    )
+
+
+def purge_idempotency_keys(session: Session) -> int:
+    """Delete the keys that are older than 24 hours; returns how many."""
+    return len(
+        session.scalars(
+            delete(IdempotencyKey)
+            .where(IdempotencyKey.created_at < func.now() - LIFETIME)
+            .returning(IdempotencyKey.key)
+        ).all()
+    )

@@ -1,0 +1,196 @@
+"""A train job: the training loop with the database as its record."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from sqlalchemy.orm import Session
+
+from model.checkpoint import CheckpointError
+from model.metrics.evaluation import Evaluation, protocol_digest
+from model.run_record import TrainingProgress
+from model.training import StartingPoint, StateStart, WeightsStart, train
+from store.artifacts import ArtifactCorrupted, ArtifactMissing, Artifacts
+from store.checkpoint_repository import checkpoint_bytes
+from store.counters import count
+from store.database import Database
+from store.job_forms import ContinueFrom, ForkFrom, TrainWork
+from store.job_repository import Lease
+from store.model_repository import resolve
+from store.run_repository import (
+    EvaluationLine,
+    MetricLine,
+    evaluated,
+    forget_beyond,
+    kept_states,
+    record_checkpoint,
+    record_evaluations,
+    record_samples,
+    reference_statistics,
+    store_reference_statistics,
+)
+from store.tables import Job
+from worker.datasets import registered_dataset
+from worker.reporter import Reporter
+
+log = logging.getLogger(__name__)
+
+
+def train_job(
+    job: Job,
+    lease: Lease,
+    database: Database,
+    *,
+    cache: Path,
+    device: torch.device,
+    give_up_seconds: float,
+    should_stop: Callable[[], bool],
+) -> bool:
+    """Train until the recipe's end, or until `should_stop`; everything is stored when this returns.
+
+    Returns whether the end was reached. Raises DatasetError, CheckpointError and TrainingError with a cause for the
+    job's owner.
+    """
+    work = TrainWork.model_validate(job.configuration)
+    dataset = registered_dataset(database, job, cache)
+    record = JobRecord(database, job.id, lease, work, dataset.class_names, give_up_seconds)
+    references = StoredReferences(database)
+    start = _starting_point(database, work)
+    result = train(
+        work.recipe, dataset, record, device=device, start=start, references=references, should_stop=should_stop
+    )
+    record.flush()
+    return result.finished
+
+
+def _starting_point(database: Database, work: TrainWork) -> StartingPoint | None:
+    match work.start:
+        case ContinueFrom(job_id=job_id, images_seen=images_seen):
+            with database.session() as session:
+                kept = kept_states(session, job_id, at=images_seen)
+                if not kept:
+                    raise CheckpointError(f"the state of job {job_id} at {images_seen} images is no longer kept")
+                return StateStart(f"job {job_id} at {images_seen} images", Artifacts(session).get(kept[0][1]))
+        case ForkFrom(model=model, digest=digest):
+            with database.session() as session:
+                weights = checkpoint_bytes(session, resolve(session, model, digest))
+            return WeightsStart(f"{model}@{digest}", weights)
+        case None:
+            return None
+
+
+class JobRecord:
+    """A run's `model.run_record.RunRecord` in the database. With several processes only the first one's is used."""
+
+    def __init__(
+        self,
+        database: Database,
+        job_id: int,
+        lease: Lease,
+        work: TrainWork,
+        class_names: Sequence[str],
+        give_up_seconds: float,
+    ) -> None:
+        self._database = database
+        self._job_id = job_id
+        self._work = work
+        self._class_names = class_names
+        self._last_good: int | None = None
+        self._reporter = Reporter(database, lease, give_up_seconds)
+
+    def states(self) -> Iterator[tuple[str, bytes]]:
+        """The states that are kept, each checked against its digest; one that is damaged is passed over."""
+        with self._database.session() as session:
+            kept = kept_states(session, self._job_id)
+        damaged: list[str] = []
+        for images_seen, digest in kept:
+            try:
+                with self._database.session() as session:
+                    data = Artifacts(session).get(digest)
+            except (ArtifactCorrupted, ArtifactMissing) as error:
+                damaged.append(str(error))
+                log.warning("the state at %d images cannot be used: %s", images_seen, error)
+                continue
+            yield f"the state at {images_seen} images", data
+        if kept and len(damaged) == len(kept):
+            raise CheckpointError(f"no training state can be used ({'; '.join(damaged)}); submit a new job")
+
+    def begin(self, images_seen: int) -> None:
+        """Forget the metrics beyond the state that training goes on from."""
+        self._last_good = images_seen or None
+        self._reporter.put(lambda session, job: forget_beyond(session, job, images_seen))
+
+    def progress(self, progress: TrainingProgress) -> None:
+        """Store a line of metrics."""
+        line = {name: getattr(progress, name) for name in MetricLine.__slots__}
+        self._reporter.metrics(MetricLine(**line))
+
+    def checkpoint(self, images_seen: int, weights: bytes, state: bytes) -> None:
+        """Store weights and state in one transaction."""
+
+        def write(session: Session, job: Job) -> None:
+            began = time.monotonic()
+            record_checkpoint(
+                session,
+                job,
+                images_seen,
+                weights=weights,
+                state_digest=Artifacts(session).put(state),
+                configuration=self._work.recipe.model.model_dump(mode="json"),
+                class_names=self._class_names,
+                keep_last=self._work.keep_last,
+            )
+            count(session, "checkpoint_writes")
+            count(session, "checkpoint_write_seconds", by=time.monotonic() - began)
+
+        self._reporter.put(write)
+        self._last_good = images_seen
+
+    def samples(self, images_seen: int, picture: bytes) -> None:
+        """Store a grid of samples."""
+        self._reporter.put(lambda session, job: record_samples(session, job, images_seen, picture))
+
+    def evaluation(self, images_seen: int, evaluations: Sequence[Evaluation]) -> None:
+        """Store figures."""
+        lines = [
+            EvaluationLine(one.metric, one.value, one.protocol, protocol_digest(one.protocol), one.seconds)
+            for one in evaluations
+        ]
+        self._reporter.put(lambda session, job: record_evaluations(session, job, images_seen, lines))
+
+    def evaluated(self, images_seen: int) -> bool:
+        """Whether figures are stored."""
+        self._reporter.flush()
+        with self._database.session() as session:
+            return evaluated(session, self._job_id, images_seen)
+
+    def last_good(self) -> str | None:
+        """The last checkpoint that was handed over."""
+        return None if self._last_good is None else f"the checkpoint at {self._last_good} images"
+
+    def flush(self) -> None:
+        """Return when everything is stored."""
+        self._reporter.flush()
+
+
+class StoredReferences:
+    """A `model.metrics.references.ReferenceCache` in the database, for all workers."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, key: str) -> bytes | None:
+        """The bytes kept under the key; what is damaged counts as missing."""
+        try:
+            with self._database.session() as session:
+                return reference_statistics(session, key)
+        except (ArtifactCorrupted, ArtifactMissing) as error:
+            log.warning("stored statistics cannot be used: %s", error)
+            return None
+
+    def put(self, key: str, data: bytes) -> None:
+        """Keep the bytes."""
+        with self._database.session() as session:
+            store_reference_statistics(session, key, data)

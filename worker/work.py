@@ -1,0 +1,135 @@
+"""The work process: does what the job says, and leaves how it ended for its supervisor."""
+
+import errno
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import psycopg
+import torch
+from sqlalchemy.exc import DBAPIError
+
+from model.checkpoint import CheckpointError
+from model.datasets import DatasetError
+from model.distributed import FirstProcessError, launched_rank, process_group
+from model.trainer import TrainingError
+from store.database import Database
+from store.job_repository import Failure, Lease, LeaseLost, get_job
+from store.tables import Job
+from worker.outcome import Outcome, write_outcome, write_pid
+from worker.reporter import LEASE_LOST
+from worker.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+
+class DeviceMissing(RuntimeError):
+    """This worker does not have the device that the job needs."""
+
+
+def work(job_id: int, attempt: int, folder: str) -> None:
+    """Do one attempt at a job. Ends the process with code 0 when the outcome was written, else it was a crash."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stdout)
+    asked = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.set()
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, ask)
+    first = launched_rank() in (None, 0)
+    if first:
+        write_pid(Path(folder))
+    settings = WorkerSettings()
+    if settings.worker_device == "cpu":
+        os.nice(settings.niceness)
+    database = Database(settings.database_url, pool_connections=2, artifacts_url=settings.artifacts_url)
+    lease = Lease(job_id, attempt)
+    try:
+        with database.session() as session:
+            job = get_job(session, job_id)
+        with process_group(torch.device(_device(job, settings))) as device:
+            finished = _do(job, lease, database, settings, device, asked.is_set)
+    except LeaseLost as lost:
+        log.warning("%s", lost)
+        os._exit(LEASE_LOST)
+    except FirstProcessError:
+        sys.exit(1)  # the first process says what it was
+    except Exception as error:
+        failure = _cause(error)
+        if failure is None:
+            raise
+        log.error("%s", failure.detail)
+        write_outcome(Path(folder), Outcome("failed", failure))
+        return
+    if first:
+        write_outcome(Path(folder), Outcome("finished" if finished else "stopped"))
+
+
+def _do(
+    job: Job,
+    lease: Lease,
+    database: Database,
+    settings: WorkerSettings,
+    device: torch.device,
+    should_stop: Callable[[], bool],
+) -> bool:
+    """Whether the job is done; False when it was stopped."""
+    if job.kind == "train":
+        from worker.training import train_job
+
+        return train_job(
+            job,
+            lease,
+            database,
+            cache=settings.cache_folder,
+            device=device,
+            give_up_seconds=settings.lease_seconds,
+            should_stop=should_stop,
+        )
+    if job.kind == "sample":
+        from worker.sampling import draw_shard
+
+        return draw_shard(job, lease, database, device, should_stop)
+    from worker.assembling import assemble
+
+    return assemble(job, lease, database, should_stop)
+
+
+def _device(job: Job, settings: WorkerSettings) -> str:
+    wanted = settings.worker_device if job.device == "auto" else job.device
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise DeviceMissing(
+            f"the job needs a CUDA device and worker {settings.worker_name} finds none: repair its driver, set "
+            'DARKROOM_WORKER_DEVICE=cpu there, or submit the job with device "auto"'
+        )
+    return wanted
+
+
+def _cause(error: Exception) -> Failure | None:
+    """The failure that an error means for good; None for what may go better next time."""
+    if isinstance(error, DeviceMissing):
+        return Failure("no_device", str(error))
+    if isinstance(error, DatasetError):
+        return Failure("dataset", f"{error}; register the data set again and submit the job with it")
+    if isinstance(error, TrainingError):
+        return Failure("training", str(error))
+    if isinstance(error, CheckpointError):
+        return Failure("checkpoint", str(error))
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return Failure(
+            "out_of_memory",
+            "the device has not enough memory: lower training.batch_size or model.unet.width, or use more devices. "
+            f"({str(error).splitlines()[0][:300] if str(error) else type(error).__name__})",
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" ({error.filename})" if error.filename else ""
+        return Failure("disk_full", f"the worker's disk is full{where}: free some space, then retry the job")
+    if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg.errors.DiskFull):
+        return Failure("disk_full", "the database's disk is full: free some space, then retry the job")
+    return None
