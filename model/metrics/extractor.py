@@ -1,0 +1,38 @@
+"""What a metric needs of the network in whose features images are compared."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from torch import Tensor
+
+
+class MetricsUnavailable(RuntimeError):
+    """The extractor's weights are missing or not the expected ones; the message says what to install."""
+
+
+class FeatureExtractor(Protocol):
+    """Images to feature vectors. Two distances compare only if name, weights and protocol are equal."""
+
+    @property
+    def name(self) -> str:
+        """Part of the metrics' names, for instance "efficientnet-lite0"."""
+        ...
+
+    @property
+    def weights_digest(self) -> str:
+        """ "sha256:..." of the weights file."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """D, the features of an image."""
+        ...
+
+    @property
+    def protocol(self) -> Mapping[str, str | int]:
+        """How pixels become the network's input: resize filter, input side in pixels, normalisation."""
+        ...
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) uint8, C = 1 or 3, on any device -> (N, D) float32 on the extractor's device."""
+        ...

@@ -1,0 +1,111 @@
+"""The Fréchet distance between two sets of features, each taken for a Gaussian, in float64.
+
+    d^2 = |m - m_r|^2 + tr S + tr S_r - 2 tr (R S R)^(1/2),  R = S_r^(1/2)
+
+with means m and covariances S (Dowson & Landau 1982, equation 4; Heusel et al. 2017, equation 6). R S R is symmetric,
+so no square root of a general matrix is needed; and R belongs to the reference alone, so it is taken once.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from model.checkpoint import CheckpointError, read_metadata
+
+_HEADER_KEY = "darkroom-frechet-reference"
+
+Facts = Mapping[str, str | int | float | None]
+"""What a number or a set of statistics was measured on and how; equal facts, equal meaning."""
+
+
+class StatisticsError(ValueError):
+    """Stored reference statistics that cannot be used; the message says why."""
+
+
+class FeatureStatistics:
+    """Mean and covariance of features that arrive in batches; memory does not grow with their number.
+
+    Batches are merged by Chan, Golub & LeVeque 1983, equation 2.1: centred sums do not cancel as raw ones would.
+    """
+
+    def __init__(self, dimension: int) -> None:
+        self.count = 0
+        self.mean = torch.zeros(dimension, dtype=torch.float64)
+        self._scatter = torch.zeros(dimension, dimension, dtype=torch.float64)
+
+    def add(self, features: Tensor) -> None:
+        """Take in a batch, (N, D), of any floating type and device."""
+        x = features.to("cpu", torch.float64)
+        if len(x) == 0:
+            return
+        mean, total = x.mean(0), self.count + len(x)
+        centred, shift = x - mean, mean - self.mean
+        self._scatter.addmm_(centred.T, centred)
+        self._scatter.addr_(shift, shift, alpha=self.count * len(x) / total)
+        self.mean += shift * (len(x) / total)
+        self.count = total
+
+    @property
+    def covariance(self) -> Tensor:
+        """(D, D), divided by count - 1. Raises ValueError for fewer than two images."""
+        if self.count < 2:
+            raise ValueError(f"a covariance needs two images or more, not {self.count}")
+        return self._scatter / (self.count - 1)
+
+
+@dataclass(frozen=True)
+class FrechetReference:
+    """What others are compared with. mean: (D,) float64; root: (D, D) float64, the covariance's square root."""
+
+    count: int
+    mean: Tensor
+    root: Tensor
+
+    @classmethod
+    def of(cls, statistics: FeatureStatistics) -> "FrechetReference":
+        """Raises ValueError for statistics of fewer than two images."""
+        values, vectors = torch.linalg.eigh(statistics.covariance)
+        root = (vectors * values.clamp(min=0.0).sqrt()) @ vectors.T  # rounding leaves zeros a little negative
+        return cls(statistics.count, statistics.mean.clone(), root)
+
+
+def frechet_distance(statistics: FeatureStatistics, reference: FrechetReference) -> float:
+    """d^2 as above, as it was computed: of equal sets it is zero up to rounding, and may lie below.
+
+    Raises ValueError for fewer than two images or for features of another dimension.
+    """
+    if statistics.mean.shape != reference.mean.shape:
+        raise ValueError(f"features of {len(statistics.mean)} and of {len(reference.mean)} dimensions do not compare")
+    covariance, root = statistics.covariance, reference.root
+    eigenvalues = torch.linalg.eigvalsh(root @ covariance @ root)
+    shared = eigenvalues.clamp(min=0.0).sqrt().sum()
+    means = (statistics.mean - reference.mean).square().sum()
+    return float(means + covariance.trace() + root.square().sum() - 2.0 * shared)
+
+
+def encode_reference(reference: FrechetReference, facts: Facts) -> bytes:
+    """A safetensors file of the statistics; facts: what they are the statistics of."""
+    header = json.dumps({"count": reference.count, "facts": dict(facts)}, sort_keys=True, allow_nan=False)
+    return save({"mean": reference.mean, "root": reference.root}, metadata={_HEADER_KEY: header})
+
+
+def decode_reference(data: bytes, facts: Facts, dimension: int) -> FrechetReference:
+    """Read statistics back; raises StatisticsError when they are damaged or those of something else."""
+    try:
+        metadata = read_metadata(data, source="reference statistics")
+        header = json.loads(metadata[_HEADER_KEY])
+        count, stored = header["count"], header["facts"]
+    except (CheckpointError, ValueError, KeyError, TypeError) as error:
+        raise StatisticsError(f"these are not reference statistics: {error}") from error
+    if stored != dict(facts):
+        raise StatisticsError(f"these are the statistics of {stored}, not of {dict(facts)}")
+    tensors = load(data)
+    found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    wanted = {"mean": ((dimension,), torch.float64), "root": ((dimension, dimension), torch.float64)}
+    if found != wanted or not isinstance(count, int):
+        raise StatisticsError(f"reference statistics hold {found} instead of {wanted}")
+    return FrechetReference(count, tensors["mean"], tensors["root"])

@@ -1,0 +1,267 @@
+"""An evaluation draws what the service would serve, is repeatable, and keeps the reference."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+import model.metrics.evaluation as evaluation
+from model.config import DatasetConfig, EvaluationConfig, SamplingConfig
+from model.datasets import ImageDataset, load_dataset
+from model.denoiser import Denoiser
+from model.metrics.efficientnet import EfficientNetLite0
+from model.metrics.evaluation import (
+    Evaluation,
+    EvaluationError,
+    EvaluationStopped,
+    FolderReferences,
+    class_counts,
+    evaluate,
+    protocol_digest,
+)
+from model.metrics.fid import FeatureStatistics, FrechetReference, frechet_distance
+from model.sampling import RowPlan, plan_row, sample, to_pixels
+from tests.model.small import CLASS_NAMES, random_dataset, small_denoiser
+
+WEIGHTS = "sha256:0123"
+CONFIG = EvaluationConfig(every_images=1000, images=11, batch_images=4, seed=5)
+SAMPLING = SamplingConfig(steps=2, guidance=2.0)
+
+
+class Remembered:
+    """A cache that counts."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+        self.puts = 0
+
+    def get(self, key: str) -> bytes | None:
+        return self.kept.get(key)
+
+    def put(self, key: str, data: bytes) -> None:
+        self.puts += 1
+        self.kept[key] = data
+
+
+def run(
+    references: evaluation.ReferenceCache,
+    denoiser: Denoiser | None = None,
+    dataset: ImageDataset | None = None,
+    config: EvaluationConfig = CONFIG,
+    sampling: SamplingConfig = SAMPLING,
+) -> Evaluation:
+    chosen = dataset or random_dataset()
+    (found,) = evaluate(denoiser or small_denoiser(), WEIGHTS, chosen, config, sampling, references)
+    return found
+
+
+def distance_of(images: Tensor, dataset: ImageDataset) -> float:
+    """The distance without streaming, caching or batches. images: (N, C, H, W) uint8."""
+    extractor = EfficientNetLite0()
+    found, reference = FeatureStatistics(extractor.dimension), FeatureStatistics(extractor.dimension)
+    found.add(extractor.features(images))
+    reference.add(extractor.features(torch.from_numpy(dataset.images)))
+    return frechet_distance(found, FrechetReference.of(reference))
+
+
+def watch_plans(monkeypatch: pytest.MonkeyPatch) -> list[RowPlan]:
+    """The rows that evaluations draw from now on."""
+    seen: list[RowPlan] = []
+
+    def watching(denoiser: Denoiser, plans: Sequence[RowPlan], **settings: Any) -> Tensor:
+        seen.extend(plans)
+        return sample(denoiser, plans, **settings)
+
+    monkeypatch.setattr(evaluation, "sample", watching)
+    return seen
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> ImageDataset:
+    return load_dataset(DatasetConfig(format="digits"), tmp_path / "digits")
+
+
+def test_the_value_is_the_distance_of_the_served_images() -> None:
+    denoiser, dataset = small_denoiser(), random_dataset()
+    counts = class_counts(dataset.labels, len(CLASS_NAMES), CONFIG.images)
+    plans = [
+        plan_row(denoiser, SAMPLING, label=label, seed=CONFIG.seed, index=index)
+        for label, count in enumerate(counts)
+        for index in range(count)
+    ]
+    images = torch.from_numpy(to_pixels(sample(denoiser, plans))).permute(0, 3, 1, 2)
+    found = run(Remembered(), denoiser, dataset)
+    assert found.metric == "fid-efficientnet-lite0"
+    assert found.value == pytest.approx(distance_of(images, dataset), rel=1e-4)
+
+
+def test_the_same_arguments_give_the_same_value_to_the_last_digit(tmp_path: Path) -> None:
+    first = run(FolderReferences(tmp_path / "a"))
+    kept = run(FolderReferences(tmp_path / "a"))
+    afresh = run(FolderReferences(tmp_path / "b"))
+    assert first.value == kept.value == afresh.value
+    assert first.protocol == kept.protocol == afresh.protocol
+
+
+def test_another_seed_guidance_or_step_count_is_another_value_and_protocol() -> None:
+    cache = Remembered()
+    found = [run(cache, config=CONFIG.model_copy(update=change)) for change in ({}, {"seed": 6}, {"steps": 3})]
+    found += [run(cache, config=CONFIG.model_copy(update={"guidance": guidance})) for guidance in (0.0, 1.0)]
+    assert len({one.value for one in found}) == len(found)
+    assert len({protocol_digest(one.protocol) for one in found}) == len(found)
+
+
+def test_the_protocol_is_the_same_for_other_weights_and_says_what_was_done() -> None:
+    dataset = random_dataset()
+    first = run(Remembered(), dataset=dataset, config=CONFIG.model_copy(update={"steps": 3, "guidance": 1.5}))
+    second = run(Remembered(), small_denoiser("eps"), dataset, CONFIG.model_copy(update={"steps": 3, "guidance": 1.5}))
+    assert first.value != second.value
+    assert first.protocol == second.protocol
+    assert dict(first.protocol) == {
+        "metric": "fid-efficientnet-lite0",
+        "extractor": "efficientnet-lite0",
+        "extractor_weights_digest": EfficientNetLite0.weights_digest,
+        "extractor_resize": "bicubic-antialias",
+        "extractor_input_pixels": 64,
+        "extractor_normalisation": "(x - 127) / 128",
+        "reference_dataset_digest": dataset.digest,
+        "reference_images": 20,
+        "images": 11,
+        "classes": "data-set-proportions",
+        "seed": 5,
+        "batch_images": 4,
+        "sampler": "ddim",
+        "steps": 3,
+        "guidance": 1.5,
+        "threshold": "dynamic",
+        "percentile": 0.995,
+        "eta": 0.0,
+        "variance": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("sampling", "idle"),
+    [
+        ({"sampler": "ddim"}, {"variance": "beta"}),
+        ({"sampler": "ddpm"}, {"eta": 0.5}),
+        ({"sampler": "dpmpp_2m"}, {"eta": 0.5, "variance": "beta"}),
+        ({"threshold": "static"}, {"percentile": 0.5}),
+    ],
+)
+def test_settings_without_effect_do_not_tell_protocols_apart(sampling: dict[str, Any], idle: dict[str, Any]) -> None:
+    cache = Remembered()
+    one, other = (
+        run(cache, sampling=SamplingConfig.model_validate({"steps": 2, **sampling, **extra})) for extra in ({}, idle)
+    )
+    assert one.value == other.value
+    assert protocol_digest(one.protocol) == protocol_digest(other.protocol)
+
+
+def test_the_digest_of_a_protocol_does_not_depend_on_order() -> None:
+    assert protocol_digest({"a": 1, "b": None}) == protocol_digest({"b": None, "a": 1})
+    assert protocol_digest({"a": 1}) != protocol_digest({"a": "1"})
+    assert protocol_digest({"a": 1, "b": None}).startswith("sha256:")
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=200), st.integers(2, 500))
+def test_classes_get_their_shares_to_less_than_one_image(labels: list[int], images: int) -> None:
+    counts = class_counts(np.array(labels), 5, images)
+    assert sum(counts) == images
+    of = Counter(labels)
+    for label, count in enumerate(counts):
+        assert abs(count * len(labels) - images * of[label]) < len(labels)
+
+
+def test_remainders_are_filled_from_the_largest_and_ties_from_the_lowest_class() -> None:
+    assert class_counts(np.array([0, 1, 2]), 3, 4) == [2, 1, 1]
+    assert class_counts(np.repeat([0, 1, 2], [46, 23, 31]), 3, 10) == [5, 2, 3]
+
+
+def test_without_guidance_no_image_is_drawn_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = watch_plans(monkeypatch)
+    run(Remembered(), config=CONFIG.model_copy(update={"guidance": 0.0}))
+    assert sorted(plan.index for plan in seen) == list(range(11))
+
+
+def test_the_reference_is_computed_once_for_a_data_set() -> None:
+    cache, other = Remembered(), random_dataset(seed=1)
+    for config in (CONFIG, CONFIG.model_copy(update={"batch_images": 3, "seed": 9})):
+        run(cache, config=config)
+    assert cache.puts == 1
+    run(cache, dataset=other)
+    assert cache.puts == len(cache.kept) == 2
+
+
+def test_a_damaged_or_foreign_reference_is_computed_again() -> None:
+    cache = Remembered()
+    value = run(cache).value
+    run(cache, dataset=random_dataset(seed=1))
+    (key, data), (_, foreign) = cache.kept.items()
+    for wrong in (data[: len(data) // 2], b"", foreign):
+        cache.kept[key] = wrong
+        assert run(cache).value == value
+        assert cache.kept[key] == data
+
+
+def test_of_a_large_data_set_evenly_spaced_images_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "REFERENCE_IMAGES", 5)
+    dataset = random_dataset(20)
+    found = run(Remembered(), dataset=dataset)
+    part = replace(dataset, images=dataset.images[::4], labels=dataset.labels[::4])
+    monkeypatch.undo()
+    assert found.protocol["reference_images"] == 5
+    counts = class_counts(dataset.labels, len(CLASS_NAMES), CONFIG.images)
+    monkeypatch.setattr(evaluation, "class_counts", lambda *_: counts)
+    assert run(Remembered(), dataset=part).value == pytest.approx(found.value, rel=1e-9)
+
+
+@pytest.mark.parametrize("asked", [0, 1, 2, 3])
+def test_it_stops_between_batches(asked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One batch of the reference, then three of drawn images."""
+    seen, answers = watch_plans(monkeypatch), iter([False] * asked + [True])
+    with pytest.raises(EvaluationStopped):
+        evaluate(small_denoiser(), WEIGHTS, random_dataset(), CONFIG, SAMPLING, Remembered(), lambda: next(answers))
+    assert len(seen) == max(0, asked - 1) * CONFIG.batch_images
+
+
+def test_a_model_that_does_not_fit_the_data_set_is_refused() -> None:
+    with pytest.raises(EvaluationError, match=rf"{WEIGHTS}.*\(1, 8, 8\).*\(3, 8, 8\)"):
+        run(Remembered(), dataset=random_dataset(channels=3))
+    with pytest.raises(EvaluationError, match=r"of 3 classes.* of 2"):
+        run(Remembered(), dataset=replace(random_dataset(), class_names=("a", "b")))
+    with pytest.raises(EvaluationError, match="two are the least"):
+        run(Remembered(), dataset=random_dataset(1))
+
+
+def test_more_steps_than_the_model_has_are_refused_before_the_reference_is_computed() -> None:
+    cache, config = Remembered(), small_denoiser().config
+    short = config.model_copy(update={"schedule": config.schedule.model_copy(update={"steps": 10})})
+    denoiser = Denoiser(short, CLASS_NAMES, small_denoiser().network)
+    with pytest.raises(ValueError, match="steps must be between"):
+        run(cache, denoiser, config=CONFIG.model_copy(update={"steps": 11}))
+    assert not cache.kept
+
+
+def test_images_that_are_not_finite_have_no_distance() -> None:
+    broken = Denoiser(small_denoiser().config, CLASS_NAMES, lambda x, t, labels: x * torch.nan)
+    with pytest.raises(EvaluationError, match=WEIGHTS):
+        run(Remembered(), broken, sampling=SamplingConfig(steps=2, threshold="none"))
+
+
+def test_real_halves_lie_nearer_to_each_other_than_noise_or_flat_images_do(digits: ImageDataset) -> None:
+    half = replace(digits, images=digits.images[:800:2].copy(), labels=digits.labels[:800:2])
+    other = torch.from_numpy(digits.images[1:800:2].copy())
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(0, 256, other.shape, generator=generator, dtype=torch.uint8)
+    blurred = torch.nn.functional.avg_pool2d(other.float(), 3, 1, 1).to(torch.uint8)
+    real, blurry, noisy = (distance_of(images, half) for images in (other, blurred, noise))
+    assert 0.0 < real < 0.3 * min(blurry, noisy)
