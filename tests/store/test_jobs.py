@@ -1,0 +1,366 @@
+"""Laws of the job protocol: one claim at a time, a claim that is over writes nothing, and no job is lost."""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from store.clock import seconds
+from store.counters import read_counters
+from store.database import Database
+from store.job_repository import (
+    Claimant,
+    Failure,
+    JobConflict,
+    JobNotFound,
+    Lease,
+    LeaseLost,
+    cancel_requested,
+    claim_job,
+    crash,
+    events_after,
+    fail,
+    fail_unservable,
+    get_job,
+    hold,
+    jobs_to_hint,
+    list_jobs,
+    mark_hinted,
+    renew,
+    request_cancel,
+    requeue,
+    requeue_lapsed,
+    stop,
+    submit_job,
+    succeed,
+)
+from store.run_repository import MetricLine, append_log, job_metrics, record_metrics
+from store.tables import Job
+from store.worker_repository import see_worker
+
+WORKER = Claimant("worker", "cpu")
+BROKEN = Failure("crashed", "it broke")
+
+
+def submit(database: Database, **fields: Any) -> int:
+    with database.session() as session:
+        settings: dict[str, Any] = {"kind": "train", "model_name": "m", "configuration": {}, "total_images": 10}
+        return submit_job(session, **(settings | fields)).id
+
+
+def claim(database: Database, claimant: Claimant = WORKER, lease_seconds: float = 60.0) -> Lease | None:
+    with database.session() as session:
+        job = claim_job(session, claimant, lease_seconds)
+        return Lease(job.id, job.attempt) if job else None
+
+
+def claimed(database: Database) -> Lease:
+    lease = claim(database)
+    assert lease is not None
+    return lease
+
+
+def within(database: Database, action: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """The action in a transaction of its own."""
+    with database.session() as session:
+        return action(session, *arguments, **named)
+
+
+def lapse(database: Database, lease: Lease) -> None:
+    """Let the lease's time be over."""
+    with database.session() as session:
+        session.execute(update(Job).where(Job.id == lease.job_id).values(lease_expires_at=func.now() - seconds(1.0)))
+
+
+def make_due(database: Database, job_id: int) -> None:
+    """Let the wait after a failure be over."""
+    with database.session() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(not_before=func.now()))
+
+
+def job(database: Database, job_id: int) -> Job:
+    found: Job = within(database, get_job, job_id)
+    return found
+
+
+def statuses(database: Database, job_id: int) -> list[str]:
+    events = within(database, events_after, job_id, 0)
+    assert [event.number for event in events] == list(range(1, len(events) + 1))
+    return [event.data["status"] for event in events if event.kind == "status"]
+
+
+def test_many_claimants_share_the_jobs_without_overlap(database: Database) -> None:
+    jobs = {submit(database) for _ in range(12)}
+    taken: list[Lease] = []
+    begin = threading.Barrier(6)
+
+    def work() -> None:
+        begin.wait()
+        while (lease := claim(database)) is not None:
+            taken.append(lease)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(lease.job_id for lease in taken) == sorted(jobs)
+    assert {lease.attempt for lease in taken} == {1}
+
+
+def test_the_most_urgent_is_claimed_first_and_equals_in_their_order(database: Database) -> None:
+    first, second, urgent = submit(database), submit(database), submit(database, priority=5)
+    submit(database, device="cuda", priority=9)
+    submit(database, kind="sample", priority=-1)
+    order = [claimed(database).job_id for _ in range(3)]
+    assert order == [urgent, first, second]
+
+
+def test_a_worker_takes_only_what_it_has_the_devices_for(database: Database) -> None:
+    two = submit(database, device="cuda", devices=2)
+    assert claim(database, Claimant("cpu", "cpu")) is None
+    assert claim(database, Claimant("one", "cuda", 1)) is None
+    lease = claim(database, Claimant("two", "cuda", 2))
+    assert lease == Lease(two, 1)
+    submit(database, device="cpu")
+    assert claim(database, Claimant("cuda", "cuda", 8)) is None
+
+
+WRITES: Mapping[str, Callable[[Session, Lease], object]] = {
+    "renew": lambda session, lease: renew(session, lease, 60.0),
+    "succeed": succeed,
+    "fail": lambda session, lease: fail(session, lease, BROKEN),
+    "crash": lambda session, lease: crash(session, lease, BROKEN),
+    "stop": stop,
+    "metrics": lambda session, lease: record_metrics(
+        session, hold(session, lease), [MetricLine(5, 1.0, 1.0, 1.0, 1.0, 1)]
+    ),
+    "log": lambda session, lease: append_log(session, hold(session, lease), ["line"]),
+}
+
+
+def everything(database: Database, job_id: int) -> tuple[object, ...]:
+    with database.session() as session:
+        row = {column.name: getattr(get_job(session, job_id), column.key) for column in Job.__table__.columns}
+        events = [(event.number, event.kind, event.data) for event in events_after(session, job_id, 0)]
+        return row, events, list(job_metrics(session, job_id, 10)), dict(read_counters(session))
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("end", ["lapsed", "taken over", "finished", "cancelled"])
+def test_a_claim_that_is_over_writes_nothing(database: Database, write: str, end: str) -> None:
+    job_id = submit(database, max_attempts=9)
+    stale = claimed(database)
+    if end == "finished":
+        within(database, succeed, stale)
+    elif end == "cancelled":
+        within(database, request_cancel, job_id)
+        within(database, stop, stale)
+    else:
+        lapse(database, stale)
+    if end == "taken over":
+        assert within(database, requeue_lapsed) == 1
+        make_due(database, job_id)
+        assert claimed(database) == Lease(job_id, 2)
+    before = everything(database, job_id)
+    with pytest.raises(LeaseLost):
+        within(database, WRITES[write], stale)
+    assert everything(database, job_id) == before
+    if end != "lapsed":
+        with pytest.raises(LeaseLost):
+            within(database, cancel_requested, stale)
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_claim_that_stands_writes(database: Database, write: str) -> None:
+    job_id = submit(database)
+    lease = claimed(database)
+    before = everything(database, job_id)
+    within(database, WRITES[write], lease)
+    assert everything(database, job_id) != before
+
+
+def test_a_renewed_lease_does_not_lapse(database: Database) -> None:
+    submit(database)
+    lease = claim(database, lease_seconds=0.2)
+    assert lease is not None
+    within(database, renew, lease, 60.0)
+    assert within(database, requeue_lapsed) == 0
+    within(database, succeed, lease)
+
+
+def test_a_lapsed_job_runs_again_until_max_attempts_without_progress(database: Database) -> None:
+    job_id = submit(database, max_attempts=3)
+    for attempt in (1, 2, 3):
+        lease = claimed(database)
+        assert lease == Lease(job_id, attempt)
+        assert claim(database) is None
+        lapse(database, lease)
+        assert within(database, requeue_lapsed) == 1
+        assert within(database, requeue_lapsed) == 0
+        assert claim(database) is None  # it waits a little
+        make_due(database, job_id)
+    found = job(database, job_id)
+    assert (found.status, found.failures) == ("failed", 3)
+    assert found.failure is not None
+    assert found.failure["kind"] == "worker_lost"
+    assert statuses(database, job_id) == ["queued", "running"] * 3 + ["failed"]
+    with database.session() as session:
+        counters = read_counters(session)
+    assert counters["lease_lapses", ""] == 3
+    assert counters["attempts", "lapsed"] == 3
+    assert counters["jobs_finished", "train:failed"] == 1
+
+
+def test_two_reconcilers_at_once_count_a_lapse_once(database: Database) -> None:
+    for _ in range(8):
+        submit(database)
+        lapse(database, claimed(database))
+    begin, found = threading.Barrier(4), []
+
+    def reconcile() -> None:
+        begin.wait()
+        found.append(within(database, requeue_lapsed))
+
+    threads = [threading.Thread(target=reconcile) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(found) + within(database, requeue_lapsed) == 8
+    with database.session() as session:
+        assert read_counters(session)["lease_lapses", ""] == 8
+
+
+def test_a_queued_job_is_cancelled_at_once_and_a_running_one_when_its_worker_has_stopped(database: Database) -> None:
+    queued, running = submit(database), submit(database, priority=1)
+    lease = claimed(database)
+    assert not within(database, cancel_requested, lease)
+    assert within(database, request_cancel, queued).status == "cancelled"
+    assert within(database, request_cancel, running).status == "cancelling"
+    assert within(database, request_cancel, running).status == "cancelling"  # asked twice
+    assert within(database, cancel_requested, lease)
+    within(database, stop, lease)
+    assert statuses(database, running) == ["queued", "running", "cancelling", "cancelled"]
+    assert claim(database) is None
+    with pytest.raises(JobConflict, match="nothing to cancel"):
+        within(database, request_cancel, running)
+    with pytest.raises(JobNotFound):
+        within(database, request_cancel, 10**9)
+
+
+def test_a_job_whose_worker_is_lost_while_it_cancels_is_cancelled(database: Database) -> None:
+    job_id = submit(database)
+    lease = claimed(database)
+    within(database, request_cancel, job_id)
+    lapse(database, lease)
+    within(database, requeue_lapsed)
+    assert job(database, job_id).status == "cancelled"
+
+
+def test_success_in_spite_of_a_cancel_is_success(database: Database) -> None:
+    job_id = submit(database)
+    lease = claimed(database)
+    within(database, request_cancel, job_id)
+    within(database, succeed, lease)
+    assert job(database, job_id).status == "succeeded"
+
+
+def test_a_worker_that_ends_hands_its_job_back_at_once_and_without_blame(database: Database) -> None:
+    job_id = submit(database)
+    within(database, stop, claimed(database))
+    assert job(database, job_id).failures == 0
+    assert claimed(database) == Lease(job_id, 2)
+
+
+@pytest.mark.parametrize(("was", "end"), [("cancelled", "cancel"), ("failed", "fail")])
+def test_what_has_ended_badly_goes_on_when_asked(database: Database, was: Any, end: str) -> None:
+    job_id = submit(database)
+    lease = claimed(database)
+    with pytest.raises(JobConflict):
+        within(database, requeue, job_id, was=was)
+    if end == "cancel":
+        within(database, request_cancel, job_id)
+        within(database, stop, lease)
+    else:
+        within(database, fail, lease, BROKEN)
+    assert job(database, job_id).status == was
+    within(database, requeue, job_id, was=was)
+    found = job(database, job_id)
+    assert (found.status, found.failures, found.failure, found.finished_at) == ("queued", 0, None, None)
+    assert claimed(database) == Lease(job_id, 2)
+
+
+def test_hints_are_due_for_what_is_runnable_and_was_not_hinted_at_of_late(database: Database) -> None:
+    first, second = submit(database), submit(database, priority=1)
+    waiting = submit(database)
+    with database.session() as session:
+        session.execute(update(Job).where(Job.id == waiting).values(not_before=func.now() + seconds(60.0)))
+        assert list(jobs_to_hint(session, 60.0)) == [second, first]
+        mark_hinted(session, [second])
+    with database.session() as session:
+        assert list(jobs_to_hint(session, 60.0)) == [first]
+        assert list(jobs_to_hint(session, 0.0)) == [second, first]
+    claimed(database)
+    with database.session() as session:
+        assert list(jobs_to_hint(session, 0.0)) == [first]
+
+
+def test_a_job_for_which_there_is_no_device_fails_when_patience_ends(database: Database) -> None:
+    cuda, cpu = submit(database, device="cuda", devices=2), submit(database)
+    with database.session() as session:
+        see_worker(session, "w", "cuda", 1)
+        assert fail_unservable(session, 600.0, 60.0) == 0
+        assert fail_unservable(session, 0.0, 60.0) == 1
+    found = job(database, cuda)
+    assert found.status == "failed"
+    assert found.failure is not None
+    assert found.failure["kind"] == "no_device"
+    assert "2 cuda device" in found.failure["detail"]
+    assert job(database, cpu).status == "queued"
+
+
+def test_a_job_for_which_a_worker_lives_is_left_alone(database: Database) -> None:
+    submit(database, device="cuda", devices=2)
+    with database.session() as session:
+        see_worker(session, "w", "cuda", 2)
+    with database.session() as session:
+        assert fail_unservable(session, 0.0, 60.0) == 0
+
+
+def test_events_are_numbered_without_gaps_whoever_writes(database: Database) -> None:
+    job_id = submit(database)
+    lease = claimed(database)
+
+    def write() -> None:
+        for number in range(10):
+            with database.session() as session:
+                append_log(session, hold(session, lease), [f"line {number}"])
+                renew(session, lease, 60.0)
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert job(database, job_id).log_line_count == 40
+    assert statuses(database, job_id) == ["queued", "running"]
+
+
+def test_pages_of_jobs_hold_each_once(database: Database) -> None:
+    jobs = [submit(database, model_name=f"m{number % 2}") for number in range(7)]
+    submit(database, kind="sample")
+    with database.session() as session:
+        pages, before = [], None
+        while page := list_jobs(session, kind="train", before=before, limit=3):
+            pages += [one.id for one in page]
+            before = page[-1].id
+        assert pages == jobs[::-1]
+        assert [one.id for one in list_jobs(session, kind="train", model_name="m1")] == jobs[1::2][::-1]
+    claimed(database)
+    with database.session() as session:
+        assert [one.id for one in list_jobs(session, kind="train", status="running")] == [jobs[0]]
+        assert session.scalar(select(func.count()).select_from(Job)) == 8
