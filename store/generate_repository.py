@@ -1,0 +1,272 @@
+"""Generate jobs: large requests for images, drawn in shards by `sample` jobs and joined by one `assemble` job.
+
+Rows are locked in one order everywhere, so that no two transactions wait for each other: the assemble job, the shards
+by falling id, the generate job.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, exists, func, or_, select
+from sqlalchemy.orm import Session
+
+from store.job_forms import GenerateRun, SampleWork
+from store.job_repository import FINISHED, JobConflict, request_cancel, requeue, submit_job
+from store.tables import Checkpoint, GenerateJob, Job, JobStatus
+
+PART_DAMAGED = "part_damaged"
+"""The failure of an assemble job that found parts missing; it runs again when they were drawn again."""
+
+MOST_ASSEMBLIES = 5
+"""Attempts after which an assemble job that finds damage every time is left alone: the store itself must be ill."""
+
+
+class GenerateJobNotFound(LookupError):
+    """There is no such generate job."""
+
+    def __init__(self, generate_job_id: int) -> None:
+        super().__init__(f"there is no generate job {generate_job_id}")
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateProgress:
+    """How far a generate job is. shards: how many are in each state. failure: {"kind", "detail"} of one that failed."""
+
+    status: JobStatus
+    images_done: int
+    shards: Mapping[JobStatus, int]
+    failure: Mapping[str, Any] | None
+
+
+def submit_generate_job(
+    session: Session, checkpoint: Checkpoint, run: GenerateRun, *, shard_images: int, priority: int = 0
+) -> tuple[GenerateJob, Sequence[Job]]:
+    """Queue a request and its shards of at most `shard_images` images each; returns the request's row and theirs."""
+    generate_job = GenerateJob(
+        checkpoint_id=checkpoint.id, configuration=run.model_dump(mode="json"), total_images=run.total_images
+    )
+    session.add(generate_job)
+    session.flush()
+    session.refresh(generate_job)
+    shards = [
+        submit_job(
+            session,
+            kind="sample",
+            model_name=checkpoint.model.name,
+            configuration=work.model_dump(mode="json"),
+            total_images=work.rows,
+            generate_job_id=generate_job.id,
+            priority=priority,
+        )
+        for work in _shards(run.total_images, shard_images)
+    ]
+    return generate_job, shards
+
+
+def get_generate_job(session: Session, generate_job_id: int) -> tuple[GenerateJob, Checkpoint]:
+    """One generate job and the model version that it draws from; raises GenerateJobNotFound."""
+    found = session.execute(_with_checkpoint().where(GenerateJob.id == generate_job_id)).one_or_none()
+    if found is None:
+        raise GenerateJobNotFound(generate_job_id)
+    return found[0], found[1]
+
+
+def list_generate_jobs(
+    session: Session, *, before: int | None = None, limit: int = 50
+) -> Sequence[tuple[GenerateJob, Checkpoint]]:
+    """At most `limit` generate jobs with their model versions, newest first, with ids below `before`."""
+    query = _with_checkpoint().order_by(GenerateJob.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(GenerateJob.id < before)
+    return [(generate_job, checkpoint) for generate_job, checkpoint in session.execute(query).all()]
+
+
+def progress_of(session: Session, generate_jobs: Sequence[GenerateJob]) -> Mapping[int, GenerateProgress]:
+    """The progress of each by its id, from its jobs."""
+    ids = [generate_job.id for generate_job in generate_jobs]
+    shards: dict[int, dict[JobStatus, int]] = {number: {} for number in ids}
+    images_done = dict.fromkeys(ids, 0)
+    failures: dict[int, Mapping[str, Any]] = {}
+    grouped = (
+        select(
+            Job.generate_job_id,
+            Job.status,
+            func.count(),
+            func.sum(Job.images_done),
+            func.min(Job.id).filter(Job.failure.is_not(None)),
+        )
+        .where(Job.generate_job_id.in_(ids), Job.kind == "sample")
+        .group_by(Job.generate_job_id, Job.status)
+    )
+    failed: list[int] = []
+    for number, status, count, done, example in session.execute(grouped):
+        assert number is not None
+        shards[number][status] = count
+        images_done[number] += int(done)
+        if status == "failed" and example is not None:
+            failed.append(example)
+    for job in session.scalars(select(Job).where(Job.id.in_(failed))):
+        if job.generate_job_id is not None and job.failure is not None:
+            failures[job.generate_job_id] = job.failure
+    assemblies = {
+        job.generate_job_id: job
+        for job in session.scalars(
+            select(Job)
+            .where(Job.generate_job_id.in_(ids), Job.kind == "assemble")
+            .execution_options(populate_existing=True)
+        )
+    }
+    return {
+        one.id: _progress(one, images_done[one.id], shards[one.id], failures.get(one.id), assemblies.get(one.id))
+        for one in generate_jobs
+    }
+
+
+def cancel_generate_job(session: Session, generate_job_id: int) -> None:
+    """Cancel all of its jobs that have not ended. Raises GenerateJobNotFound, JobConflict when all have."""
+    get_generate_job(session, generate_job_id)
+    _lock_jobs(session, generate_job_id)
+    # Between the last shard and its assembly nothing is queued; the assembly is, to be cancelled like any other job.
+    queue_assembly(session, generate_job_id)
+    active = [job for job in _lock_jobs(session, generate_job_id) if job.status not in FINISHED]
+    if not active:
+        raise JobConflict(f"generate job {generate_job_id} has ended; there is nothing to cancel")
+    for job in active:
+        request_cancel(session, job.id)
+
+
+def retry_generate_job(session: Session, generate_job_id: int) -> Sequence[Job]:
+    """Queue its failed and cancelled jobs again; what is drawn stays drawn. Returns these jobs.
+
+    Raises GenerateJobNotFound, JobConflict when there are none.
+    """
+    generate_job, _ = get_generate_job(session, generate_job_id)
+    jobs = _lock_jobs(session, generate_job_id)
+    ended: tuple[JobStatus, ...] = ("failed", "cancelled")
+    shards = [job for job in jobs if job.kind == "sample"]
+    undone = [job for job in shards if job.status in ended]
+    if all(job.status == "succeeded" for job in shards):
+        undone = [job for job in jobs if job.kind == "assemble" and job.status in ended]
+    if generate_job.result_digest is not None or not undone:
+        raise JobConflict(f"generate job {generate_job_id} has no failed or cancelled shard; there is nothing to retry")
+    for job in undone:
+        requeue(session, job.id, was=job.status)
+    return undone
+
+
+def assemble_what_is_ready(session: Session) -> int:
+    """Queue the assembly of every generate job whose shards are all drawn; returns how many. Harmless when run twice,
+    also at once.
+    """
+    of_this = Job.generate_job_id == GenerateJob.id
+    undrawn = exists().where(of_this, Job.kind == "sample", Job.status != "succeeded")
+    assembly = exists().where(of_this, Job.kind == "assemble")
+    failed = exists().where(of_this, Job.kind == "assemble", Job.status == "failed")
+    candidates = session.scalars(
+        select(GenerateJob.id)
+        .where(GenerateJob.result_digest.is_(None), ~undrawn, or_(~assembly, failed))
+        .order_by(GenerateJob.id)
+    ).all()
+    return sum(queue_assembly(session, number) for number in candidates)
+
+
+def queue_assembly(session: Session, generate_job_id: int) -> bool:
+    """Queue the assembly of a generate job when all its shards are drawn and it is not queued yet; whether it was.
+
+    To be called in the transaction in which a shard succeeds, or at any later time.
+    """
+    assembly = session.scalars(_assembly_of(generate_job_id).with_for_update()).one_or_none()
+    generate_job = session.get(GenerateJob, generate_job_id, with_for_update=True, populate_existing=True)
+    if generate_job is None or generate_job.result_digest is not None:
+        return False
+    # Asked again behind the lock: another transaction may have had it, and queued the assembly.
+    undrawn = select(Job.id).where(
+        Job.generate_job_id == generate_job_id, Job.kind == "sample", Job.status != "succeeded"
+    )
+    if session.scalars(undrawn.limit(1)).one_or_none() is not None:
+        return False
+    if assembly is not None:
+        if not _is_due_again(assembly):
+            return False
+        requeue(session, assembly.id, was="failed")
+        return True
+    if session.scalars(_assembly_of(generate_job_id)).one_or_none() is not None:
+        return False
+    shard = session.scalars(
+        select(Job)
+        .where(Job.generate_job_id == generate_job_id, Job.kind == "sample")
+        .order_by(Job.priority.desc())
+        .limit(1)
+    ).one()
+    submit_job(
+        session,
+        kind="assemble",
+        model_name=shard.model_name,
+        configuration={},
+        total_images=generate_job.total_images,
+        generate_job_id=generate_job_id,
+        priority=shard.priority + 1,  # takes seconds, and would wait for the shards of every request made meanwhile
+    )
+    return True
+
+
+def _shards(total_images: int, shard_images: int) -> list[SampleWork]:
+    return [
+        SampleWork(first_row=first, rows=min(shard_images, total_images - first))
+        for first in range(0, total_images, shard_images)
+    ]
+
+
+def _with_checkpoint() -> Select[tuple[GenerateJob, Checkpoint]]:
+    return select(GenerateJob, Checkpoint).join(Checkpoint, Checkpoint.id == GenerateJob.checkpoint_id)
+
+
+def _assembly_of(generate_job_id: int) -> Select[tuple[Job]]:
+    return (
+        select(Job)
+        .where(Job.generate_job_id == generate_job_id, Job.kind == "assemble")
+        .execution_options(populate_existing=True)
+    )
+
+
+def _lock_jobs(session: Session, generate_job_id: int) -> Sequence[Job]:
+    """All jobs of a generate job, locked until the transaction ends; the assemble job is the youngest."""
+    return session.scalars(
+        select(Job)
+        .where(Job.generate_job_id == generate_job_id)
+        .order_by(Job.id.desc())
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).all()
+
+
+def _is_due_again(assembly: Job) -> bool:
+    """Whether an assembly has failed for parts that were to be drawn again."""
+    damaged = assembly.failure is not None and assembly.failure["kind"] == PART_DAMAGED
+    return assembly.status == "failed" and damaged and assembly.attempt < MOST_ASSEMBLIES
+
+
+def _progress(
+    generate_job: GenerateJob,
+    images_done: int,
+    shards: Mapping[JobStatus, int],
+    failure: Mapping[str, Any] | None,
+    assembly: Job | None,
+) -> GenerateProgress:
+    if set(shards) == {"succeeded"}:
+        status: JobStatus = "succeeded" if generate_job.result_digest is not None else "running"
+        if status == "running" and assembly is not None and not _is_due_again(assembly):
+            if assembly.status in ("cancelling", "failed", "cancelled"):
+                status = assembly.status
+            failure = assembly.failure if status == "failed" else None
+        return GenerateProgress(status, images_done, shards, failure)
+    if "cancelling" in shards:
+        status = "cancelling"
+    elif "running" in shards or ("queued" in shards and images_done > 0):
+        status = "running"
+    elif "queued" in shards:
+        status = "queued"
+    else:
+        status = "failed" if "failed" in shards else "cancelled"
+    return GenerateProgress(status, images_done, shards, failure)
