@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, exists, func, or_, select
+from sqlalchemy import exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from store.job_forms import GenerateRun, SampleWork
@@ -66,17 +66,22 @@ def submit_generate_job(
 
 def get_generate_job(session: Session, generate_job_id: int) -> tuple[GenerateJob, Checkpoint]:
     """One generate job and the model version that it draws from; raises GenerateJobNotFound."""
-    found = session.execute(_with_checkpoint().where(GenerateJob.id == generate_job_id)).one_or_none()
-    if found is None:
+    generate_job = session.get(GenerateJob, generate_job_id)
+    if generate_job is None:
         raise GenerateJobNotFound(generate_job_id)
-    return found[0], found[1]
+    return generate_job, session.get_one(Checkpoint, generate_job.checkpoint_id)
 
 
 def list_generate_jobs(
     session: Session, *, before: int | None = None, limit: int = 50
 ) -> Sequence[tuple[GenerateJob, Checkpoint]]:
     """At most `limit` generate jobs with their model versions, newest first, with ids below `before`."""
-    query = _with_checkpoint().order_by(GenerateJob.id.desc()).limit(limit)
+    query = (
+        select(GenerateJob, Checkpoint)
+        .join(Checkpoint, Checkpoint.id == GenerateJob.checkpoint_id)
+        .order_by(GenerateJob.id.desc())
+        .limit(limit)
+    )
     if before is not None:
         query = query.where(GenerateJob.id < before)
     return [(generate_job, checkpoint) for generate_job, checkpoint in session.execute(query).all()]
@@ -176,7 +181,7 @@ def queue_assembly(session: Session, generate_job_id: int) -> bool:
 
     To be called in the transaction in which a shard succeeds, or at any later time.
     """
-    assembly = session.scalars(_assembly_of(generate_job_id).with_for_update()).one_or_none()
+    assembly = _assembly(session, generate_job_id, lock=True)
     generate_job = session.get(GenerateJob, generate_job_id, with_for_update=True, populate_existing=True)
     if generate_job is None or generate_job.result_digest is not None:
         return False
@@ -191,7 +196,7 @@ def queue_assembly(session: Session, generate_job_id: int) -> bool:
             return False
         requeue(session, assembly.id, was="failed")
         return True
-    if session.scalars(_assembly_of(generate_job_id)).one_or_none() is not None:
+    if _assembly(session, generate_job_id, lock=False) is not None:
         return False
     shard = session.scalars(
         select(Job)
@@ -218,16 +223,11 @@ def _shards(total_images: int, shard_images: int) -> list[SampleWork]:
     ]
 
 
-def _with_checkpoint() -> Select[tuple[GenerateJob, Checkpoint]]:
-    return select(GenerateJob, Checkpoint).join(Checkpoint, Checkpoint.id == GenerateJob.checkpoint_id)
-
-
-def _assembly_of(generate_job_id: int) -> Select[tuple[Job]]:
-    return (
-        select(Job)
-        .where(Job.generate_job_id == generate_job_id, Job.kind == "assemble")
-        .execution_options(populate_existing=True)
-    )
+def _assembly(session: Session, generate_job_id: int, *, lock: bool) -> Job | None:
+    query = select(Job).where(Job.generate_job_id == generate_job_id, Job.kind == "assemble")
+    if lock:
+        query = query.with_for_update()
+    return session.scalars(query.execution_options(populate_existing=True)).one_or_none()
 
 
 def _lock_jobs(session: Session, generate_job_id: int) -> Sequence[Job]:
