@@ -16,6 +16,7 @@ from store.counters import count
 from store.tables import Device, Job, JobEvent, JobKind, JobStatus, Promotion
 from store.worker_repository import devices_alive
 
+UNFINISHED: tuple[JobStatus, ...] = ("queued", "running", "cancelling")
 FINISHED: tuple[JobStatus, ...] = ("succeeded", "failed", "cancelled")
 FIRST_RETRY_SECONDS = 2.0
 LONGEST_RETRY_SECONDS = 300.0

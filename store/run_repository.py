@@ -10,11 +10,11 @@ from typing import Any
 
 from sqlalchemy import Float, cast, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from store.artifacts import Artifacts
 from store.checkpoint_repository import register_checkpoint
-from store.job_repository import add_event
+from store.job_repository import UNFINISHED, add_event
 from store.tables import (
     Checkpoint,
     Evaluation,
@@ -281,21 +281,41 @@ def _best(session: Session, job_id: int, like: EvaluationLine) -> int | None:
 
 
 def _retain(session: Session, job: Job, keep_last: int) -> None:
-    """Let go of states but the newest, and of weights but the last few, the best of any job and those with an alias.
+    """Let go of states but the newest, and of weights but the last few, the best of any job and those with an alias;
+    never of what an unfinished job begins from.
 
     The model's row is locked by `register_checkpoint`, so no alias moves meanwhile. The bytes go when nothing refers to
     them any more (`store.artifacts.collect_artifacts`).
     """
     saved = select(JobCheckpoint.images_seen).where(JobCheckpoint.job_id == job.id)
     newest = saved.where(JobCheckpoint.state_digest.is_not(None)).order_by(JobCheckpoint.images_seen.desc())
+    child = aliased(Job)
+    begins_there = (
+        select(1)
+        .where(
+            child.parent_id == job.id,
+            child.status.in_(UNFINISHED),
+            child.configuration["start"]["images_seen"].as_integer() == JobCheckpoint.images_seen,
+        )
+        .exists()
+    )
     session.execute(
         update(JobCheckpoint)
-        .where(JobCheckpoint.job_id == job.id, JobCheckpoint.images_seen.not_in(newest.limit(STATES_KEPT)))
+        .where(
+            JobCheckpoint.job_id == job.id,
+            JobCheckpoint.images_seen.not_in(newest.limit(STATES_KEPT)),
+            ~begins_there,
+        )
         .values(state_digest=None)
     )
     mine = select(JobCheckpoint.checkpoint_id).where(JobCheckpoint.job_id == job.id)
     last = mine.order_by(JobCheckpoint.images_seen.desc()).limit(keep_last)
     of_others = (JobCheckpoint.checkpoint_id == Checkpoint.id) & (JobCheckpoint.job_id != job.id)
+    begins_with = (
+        child.kind == "train",
+        child.status.in_(UNFINISHED),
+        child.configuration["start"]["digest"].as_string() == Checkpoint.digest,
+    )
     drawn_from = (GenerateJob.checkpoint_id == Checkpoint.id) & GenerateJob.result_digest.is_(None)
     session.execute(
         update(Checkpoint)
@@ -303,6 +323,7 @@ def _retain(session: Session, job: Job, keep_last: int) -> None:
             Checkpoint.id.in_(mine),
             Checkpoint.id.not_in(last),
             ~select(1).where(of_others).exists(),
+            ~select(1).where(*begins_with).exists(),
             ~select(1).where(drawn_from).exists(),
             ~select(1).where(Job.best_checkpoint_id == Checkpoint.id).exists(),
             ~select(1).where(ModelAlias.checkpoint_id == Checkpoint.id).exists(),

@@ -6,15 +6,15 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
+from app.api.event_stream import EVENT_STREAM
 from app.api.problems import documented, invalid
 from app.api.sampling import (
-    EVENT_STREAM,
     ClassReference,
     Plan,
     SamplingFields,
     Seed,
     answer,
-    find_class,
+    find_classes,
     find_version,
     random_seed,
 )
@@ -89,7 +89,7 @@ def described(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     binary["application/json"] = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
     binary[EVENT_STREAM] = {"schema": {"type": "string"}}
     return {200: {"description": "The images", "model": model, "content": binary}} | documented(
-        400, 406, 413, 415, 422, 429, 500, 503, 504
+        400, 406, 410, 413, 415, 422, 429, 500, 503, 504
     )
 
 
@@ -98,13 +98,12 @@ def described(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
 )
 async def generate(body: GenerateRequest, request: Request, services: ServicesHere) -> Response:
     """Draw n images of each class."""
-    wanted = body.class_ if isinstance(body.class_, list) else [body.class_]
+    wanted = len(body.class_) if isinstance(body.class_, list) else 1
     limit = services.settings.request_rows
-    if body.n * len(wanted) > limit:
-        raise invalid([("/n", f"{body.n} images of {len(wanted)} classes are more than {limit} in one request")])
+    if body.n * wanted > limit:
+        raise invalid([("/n", f"{body.n} images of {wanted} classes are more than {limit} in one request")])
     version = await find_version(services, body.model)
-    pointers = [f"/class/{number}" for number in range(len(wanted))] if isinstance(body.class_, list) else ["/class"]
-    classes = [find_class(version, one, pointer) for one, pointer in zip(wanted, pointers, strict=True)]
+    classes = find_classes(version, body.class_)
     sampling = body.sampling(version)
     seed = random_seed() if body.seed is None else body.seed
     names = version.header.class_names

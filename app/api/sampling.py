@@ -8,7 +8,7 @@ import secrets
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
@@ -16,10 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from app.api.accept import choose
+from app.api.event_stream import EVENT_STREAM, KEEPALIVE, KEEPALIVE_SECONDS, STREAM_HEADERS, sse
 from app.api.problems import STORE_RETRY_SECONDS, Problem, invalid, retry_after
 from app.api.services import Services
-from app.catalog import UnknownModel, Version
-from app.encoding import MEDIA_TYPES, WEBP_LARGEST_SIDE, Drawn, Format, encode, png, sheet_size
+from app.catalog import UnknownModel, Unusable, Version
+from app.encoding import MEDIA_TYPES, WEBP_LARGEST_SIDE, Drawn, Format, encode, sheet_size
 from app.engine.engine import Ticket
 from app.engine.request import (
     DeadlineUnmeetable,
@@ -37,24 +39,23 @@ from app.engine.request import (
     TooManyRows,
     VersionNotLoaded,
 )
-from model.checkpoint import CheckpointError
 from model.config import SamplerName, SamplingConfig, ThresholdName, VarianceName
-from store.artifacts import ArtifactCorrupted, ArtifactMissing
+from model.image_archive import described_png
+from store.model_repository import VersionCollected
 
 LARGEST_SEED = 2**63 - 1
 RANDOM_SEED_BITS = 53
 """Seeds drawn by the service are numbers that JavaScript holds exactly."""
 
-KEEPALIVE_SECONDS = 15.0
-EVENT_STREAM = "text/event-stream"
+RELOADS = 3
 
 ClassReference = StrictInt | StrictStr
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Seed = Annotated[int, Field(strict=True, ge=0, le=LARGEST_SEED)]
 
 
-class SamplingFields(BaseModel):
-    """Fields that every sampling request has. What is left out is taken from the model's card."""
+class SettingsFields(BaseModel):
+    """How images are drawn, and by which model. What is left out is taken from the model's card."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -72,12 +73,6 @@ class SamplingFields(BaseModel):
         pattern=r"^[a-z0-9][a-z0-9._-]{0,62}(@[A-Za-z0-9:._-]{1,80})?$",
         description="NAME, NAME@production, NAME@NUMBER or NAME@sha256:...",
     )
-    deadline_seconds: Finite | None = Field(None, gt=0.0, le=86_400.0)
-    format: Format | None = Field(None, description="without it the Accept header decides; else png")
-    grid: StrictBool | None = Field(None, description="png and webp of several images are always one grid")
-    stream: StrictBool = Field(False, description="server-sent events with previews")
-    preview_every_steps: Annotated[int, Field(strict=True)] = Field(5, ge=1, le=1000, description="with stream")
-
     def sampling(self, version: Version) -> SamplingConfig:
         """The settings to draw with: the model's own, changed by what was asked for."""
         asked = self.model_dump(include=set(SamplingConfig.model_fields), exclude_none=True)
@@ -90,18 +85,29 @@ class SamplingFields(BaseModel):
         return settings
 
 
+class SamplingFields(SettingsFields):
+    """Fields that every request has whose images are drawn at once."""
+
+    deadline_seconds: Finite | None = Field(None, gt=0.0, le=86_400.0)
+    format: Format | None = Field(None, description="without it the Accept header decides; else png")
+    grid: StrictBool | None = Field(None, description="png and webp of several images are always one grid")
+    stream: StrictBool = Field(False, description="server-sent events with previews")
+    preview_every_steps: Annotated[int, Field(strict=True)] = Field(5, ge=1, le=1000, description="with stream")
+
+
 def random_seed() -> int:
     """A seed for a request that names none."""
     return secrets.randbits(RANDOM_SEED_BITS)
 
 
-async def find_version(services: Services, reference: str | None) -> Version:
-    """The model version that a request names, loaded; raises Problem."""
+async def find_version(services: Services, reference: str | None, *, load: bool = True) -> Version:
+    """The model version that a request names, in the engine when `load`; raises Problem."""
     if not services.catalog.ready:
         raise Problem(503, "not-ready", "the model is still being loaded", headers=retry_after(2.0))
     try:
         version = await services.catalog.find(reference)
-        await services.catalog.ensure_loaded(version)
+        if load:
+            await services.catalog.ensure_loaded(version)
     except UnknownModel as error:
         raise invalid([("/model", str(error))]) from error
     except EngineStopped as error:
@@ -113,9 +119,18 @@ async def find_version(services: Services, reference: str | None) -> Version:
             "that version is not in memory and the database cannot be reached",
             headers=retry_after(STORE_RETRY_SECONDS),
         ) from error
-    except (CheckpointError, ArtifactMissing, ArtifactCorrupted) as error:
+    except VersionCollected as error:
+        raise Problem(410, "version-collected", str(error)) from error
+    except Unusable as error:
         raise Problem(503, "version-unusable", str(error)) from error
     return version
+
+
+def find_classes(version: Version, wanted: ClassReference | list[ClassReference]) -> list[int]:
+    """The indices of a body's `class`; raises Problem naming those that exist."""
+    if isinstance(wanted, list):
+        return [find_class(version, one, f"/class/{number}") for number, one in enumerate(wanted)]
+    return [find_class(version, wanted, "/class")]
 
 
 def find_class(version: Version, reference: int | str, pointer: str) -> int:
@@ -144,40 +159,17 @@ _OFFERS: Mapping[str, tuple[Format, bool]] = {
 """Media type -> format and whether to stream. The order decides what a wildcard means."""
 
 
-def _accepted(accept: str) -> dict[str, tuple[float, int]]:
-    """Media range -> (quality, place in the header)."""
-    ranges: dict[str, tuple[float, int]] = {}
-    for place, part in enumerate(accept.split(",")):
-        media, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        quality = 1.0
-        for parameter in parameters:
-            if parameter.startswith("q="):
-                with contextlib.suppress(ValueError):
-                    quality = float(parameter[2:])
-        ranges[media] = (quality, place)
-    return ranges
-
-
 def negotiate(fields: SamplingFields, accept: str) -> tuple[Format, bool]:
     """The format, and whether to stream: the body decides, then the Accept header, then png. Raises Problem (406)."""
     if fields.format is not None:
         return fields.format, fields.stream
     if fields.stream:
         return "json", True
-    ranges = _accepted(accept or "*/*")
-    wanted: list[tuple[float, int, int, str]] = []
-    for order, media in enumerate(_OFFERS):
-        # the most specific range counts (RFC 9110, 12.5.1); nobody is streamed to who did not ask for it
-        wildcards = [] if media == EVENT_STREAM else [media.partition("/")[0] + "/*", "*/*"]
-        for candidate in (media, *wildcards):
-            if candidate in ranges:
-                quality, place = ranges[candidate]
-                if quality > 0.0:
-                    wanted.append((-quality, place, order, media))
-                break
-    if not wanted:
+    # nobody is streamed to who did not ask for it
+    media = choose(accept, list(_OFFERS), only_by_name=(EVENT_STREAM,))
+    if media is None:
         raise Problem(406, "not-acceptable", f"choose one of {', '.join(_OFFERS)}")
-    return _OFFERS[min(wanted)[-1]]
+    return _OFFERS[media]
 
 
 @dataclass(frozen=True)
@@ -244,12 +236,12 @@ async def answer(services: Services, request: Request, fields: SamplingFields, p
         **plan.facts,
     }
     events = _Events()
-    ticket = _submit(services, fields, plan, events, previews=stream)
+    ticket = await _submit_loaded(services, fields, plan, events, previews=stream)
     if stream:
         return StreamingResponse(
             _stream(ticket, events, plan, facts),
             media_type=EVENT_STREAM,
-            headers=_headers(facts) | {"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+            headers=_headers(facts) | STREAM_HEADERS,
         )
     drawn, timings = await _draw(request, ticket, events, plan)
     facts["timings"] = _timings(timings)
@@ -277,6 +269,18 @@ def _require_fits_webp(plan: Plan) -> None:
         raise invalid([("/format", detail)])
 
 
+async def _submit_loaded(
+    services: Services, fields: SamplingFields, plan: Plan, events: _Events, *, previews: bool
+) -> Ticket:
+    """Submit; a version that had to leave memory for others since it was found is loaded again, a few times."""
+    for _ in range(RELOADS):
+        try:
+            return _submit(services, fields, plan, events, previews=previews)
+        except VersionNotLoaded:
+            await find_version(services, f"{plan.version.name}@{plan.version.digest}")
+    raise Problem(503, "unavailable", "that version had to leave memory for others", headers=retry_after(1.0))
+
+
 def _submit(services: Services, fields: SamplingFields, plan: Plan, events: _Events, *, previews: bool) -> Ticket:
     every = fields.preview_every_steps if previews else 0
     wanted = SampleRequest(plan.version.digest, plan.rows, fields.deadline_seconds, every)
@@ -295,9 +299,6 @@ def _submit(services: Services, fields: SamplingFields, plan: Plan, events: _Eve
         raise Problem(
             503, "deadline-unmeetable", detail, headers=headers, expected_seconds=round(late.expected_seconds, 3)
         ) from late
-    except VersionNotLoaded as gone:
-        detail = "that version had to leave memory for another one"
-        raise Problem(503, "unavailable", detail, headers=retry_after(1.0)) from gone
     except EngineStopped as gone:
         raise _restarting() from gone
 
@@ -349,30 +350,26 @@ async def _stream(ticket: Ticket, events: _Events, plan: Plan, facts: dict[str, 
         while True:
             event = await events.next(KEEPALIVE_SECONDS)
             if event is None:
-                yield b": keepalive\n\n"
+                yield KEEPALIVE
             elif isinstance(event, Preview | RowDone):
                 index, class_index, class_name = plan.drawn_as[event.row]
                 about = {"row": event.row, "index": index, "class": class_name, "class_index": class_index}
                 if isinstance(event, Preview):
                     about |= {"step": event.step, "steps": event.steps}
                 written = facts | about if isinstance(event, RowDone) else {}
-                encoded = await asyncio.to_thread(png, event.image, written)
+                encoded = await asyncio.to_thread(described_png, event.image, written)
                 about["png"] = base64.b64encode(encoded).decode()
-                yield _sse("preview" if isinstance(event, Preview) else "image", about)
+                yield sse("preview" if isinstance(event, Preview) else "image", about)
             elif isinstance(event, Progress):
-                yield _sse("progress", {"done_steps": event.done_steps, "total_steps": event.total_steps})
+                yield sse("progress", {"done_steps": event.done_steps, "total_steps": event.total_steps})
             elif isinstance(event, Finished):
-                yield _sse("done", facts | {"timings": _timings(event.timings)})
+                yield sse("done", facts | {"timings": _timings(event.timings)})
                 return
             else:
-                yield _sse("error", _failure(event).details())
+                yield sse("error", _failure(event).details())
                 return
     finally:
         ticket.cancel()
-
-
-def _sse(kind: Literal["preview", "image", "progress", "done", "error"], data: Mapping[str, Any]) -> bytes:
-    return f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode()
 
 
 def _timings(timings: Timings) -> dict[str, float]:

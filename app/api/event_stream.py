@@ -1,0 +1,21 @@
+"""Server-sent events: how one is written, and what a stream of them tells proxies."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+EVENT_STREAM = "text/event-stream"
+KEEPALIVE_SECONDS = 15.0
+KEEPALIVE = b": keepalive\n\n"
+STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+def sse(kind: str, data: Mapping[str, Any], number: int | None = None) -> bytes:
+    """One event. number: its id, which a client that connects again names as Last-Event-ID."""
+    numbered = "" if number is None else f"id: {number}\n"
+    return f"{numbered}event: {kind}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+def comment(text: str) -> bytes:
+    """A line that clients ignore. text: without line breaks."""
+    return f": {text}\n\n".encode()

@@ -1,0 +1,128 @@
+"""What lists and tables show of jobs, for many at once and in a fixed number of queries."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import and_, select, true
+from sqlalchemy.orm import Session, aliased
+
+from store.run_repository import MetricLine
+from store.tables import Checkpoint, Dataset, Evaluation, Job, JobCheckpoint, JobMetric, JobStatus
+
+
+@dataclass(frozen=True, slots=True)
+class BestCheckpoint:
+    """The checkpoint with the lowest value of a metric."""
+
+    version: int
+    digest: str
+    images_seen: int
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A train job with what is looked up elsewhere. last: its newest metrics, None before the first ones."""
+
+    job: Job
+    dataset_name: str | None
+    last: MetricLine | None
+    best: BestCheckpoint | None
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """What changes while somebody watches a job. event_count: events so far; last: as in JobView."""
+
+    status: JobStatus
+    event_count: int
+    images_done: int
+    total_images: int
+    last: MetricLine | None
+
+
+def view_jobs(session: Session, jobs: Sequence[Job]) -> list[JobView]:
+    """The jobs in their order."""
+    names = _dataset_names(session, {job.dataset_id for job in jobs if job.dataset_id is not None})
+    last = last_metrics(session, [job.id for job in jobs])
+    best = _best_checkpoints(session, jobs)
+    return [
+        JobView(job, names.get(job.dataset_id) if job.dataset_id else None, last.get(job.id), best.get(job.id))
+        for job in jobs
+    ]
+
+
+def last_metrics(session: Session, job_ids: Iterable[int]) -> Mapping[int, MetricLine]:
+    """The newest metrics of each job that has any."""
+    newest = (
+        select(JobMetric).where(JobMetric.job_id == Job.id).order_by(JobMetric.images_seen.desc()).limit(1).lateral()
+    )
+    lines = session.scalars(
+        select(aliased(JobMetric, newest)).select_from(Job).join(newest, true()).where(Job.id.in_(list(job_ids)))
+    )
+    return {line.job_id: MetricLine(**{name: getattr(line, name) for name in MetricLine.__slots__}) for line in lines}
+
+
+def glimpse_jobs(session: Session, job_ids: Collection[int]) -> Mapping[int, Glimpse]:
+    """Those of the train jobs that exist."""
+    rows = session.execute(
+        select(Job.id, Job.status, Job.event_count, Job.images_done, Job.total_images).where(
+            Job.id.in_(list(job_ids)), Job.kind == "train"
+        )
+    ).all()
+    last = last_metrics(session, job_ids)
+    return {row[0]: Glimpse(row[1], row[2], row[3], row[4], last.get(row[0])) for row in rows}
+
+
+def best_figures(session: Session, job_ids: Iterable[int], metric: str) -> Mapping[int, BestCheckpoint]:
+    """Each job's lowest value of a metric; the earlier one of equals."""
+    rows = session.execute(
+        select(JobCheckpoint.job_id, Checkpoint, JobCheckpoint.images_seen, Evaluation.value)
+        .join(Checkpoint, Checkpoint.id == JobCheckpoint.checkpoint_id)
+        .join(Evaluation, Evaluation.checkpoint_id == JobCheckpoint.checkpoint_id)
+        .where(JobCheckpoint.job_id.in_(list(job_ids)), Evaluation.metric == metric)
+        .distinct(JobCheckpoint.job_id)
+        .order_by(JobCheckpoint.job_id, Evaluation.value, JobCheckpoint.images_seen)
+    ).all()
+    return {
+        job_id: BestCheckpoint(checkpoint.version, checkpoint.digest, images_seen, metric, value)
+        for job_id, checkpoint, images_seen, value in rows
+    }
+
+
+def measured(session: Session, job_ids: Iterable[int]) -> Sequence[str]:
+    """The metrics that the jobs' checkpoints were evaluated by, in alphabetical order."""
+    return session.scalars(
+        select(Evaluation.metric)
+        .join(JobCheckpoint, JobCheckpoint.checkpoint_id == Evaluation.checkpoint_id)
+        .where(JobCheckpoint.job_id.in_(list(job_ids)))
+        .distinct()
+        .order_by(Evaluation.metric)
+    ).all()
+
+
+def _dataset_names(session: Session, dataset_ids: Iterable[int]) -> Mapping[int, str]:
+    rows = session.execute(select(Dataset.id, Dataset.name).where(Dataset.id.in_(list(dataset_ids)))).all()
+    return {row.id: row.name for row in rows}
+
+
+def _best_checkpoints(session: Session, jobs: Sequence[Job]) -> Mapping[int, BestCheckpoint]:
+    """The jobs' best checkpoints; of several metrics the first in alphabetical order."""
+    wanted = [job.id for job in jobs if job.best_checkpoint_id is not None]
+    if not wanted:
+        return {}
+    saved = and_(JobCheckpoint.job_id == Job.id, JobCheckpoint.checkpoint_id == Job.best_checkpoint_id)
+    rows = session.execute(
+        select(Job.id, Checkpoint, JobCheckpoint.images_seen, Evaluation.metric, Evaluation.value)
+        .join(Checkpoint, Checkpoint.id == Job.best_checkpoint_id)
+        .join(JobCheckpoint, saved)
+        .join(Evaluation, Evaluation.checkpoint_id == Checkpoint.id)
+        .where(Job.id.in_(wanted))
+        .distinct(Job.id)
+        .order_by(Job.id, Evaluation.metric, Evaluation.created_at.desc())
+    ).all()
+    return {
+        job_id: BestCheckpoint(checkpoint.version, checkpoint.digest, images_seen, metric, value)
+        for job_id, checkpoint, images_seen, metric, value in rows
+    }

@@ -1,0 +1,73 @@
+"""Sweeps: grids of train jobs."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from store.job_repository import UNFINISHED, request_cancel
+from store.tables import Job, JobStatus, Sweep
+
+
+class SweepNotFound(LookupError):
+    """There is no such sweep."""
+
+    def __init__(self, sweep_id: int) -> None:
+        super().__init__(f"there is no sweep {sweep_id}")
+
+
+def create_sweep(session: Session, name: str, configuration: Mapping[str, Any], fields: Sequence[str]) -> Sweep:
+    """Add a sweep, to which jobs are then submitted in the same transaction."""
+    sweep = Sweep(name=name, configuration=dict(configuration), fields=list(fields))
+    session.add(sweep)
+    session.flush()
+    session.refresh(sweep)
+    return sweep
+
+
+def get_sweep(session: Session, sweep_id: int) -> Sweep:
+    """One sweep; raises SweepNotFound."""
+    sweep = session.get(Sweep, sweep_id)
+    if sweep is None:
+        raise SweepNotFound(sweep_id)
+    return sweep
+
+
+def list_sweeps(session: Session, before: int | None = None, limit: int = 50) -> Sequence[Sweep]:
+    """At most `limit` sweeps, newest first, with ids below `before`."""
+    query = select(Sweep).order_by(Sweep.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(Sweep.id < before)
+    return session.scalars(query).all()
+
+
+def sweep_jobs(session: Session, sweep_id: int) -> Sequence[Job]:
+    """A sweep's jobs in the order of the grid."""
+    return session.scalars(select(Job).where(Job.sweep_id == sweep_id).order_by(Job.id)).all()
+
+
+def count_jobs(session: Session, sweep_ids: Iterable[int]) -> Mapping[int, Mapping[JobStatus, int]]:
+    """How many jobs of each sweep are in which state."""
+    counts: dict[int, dict[JobStatus, int]] = {sweep_id: {} for sweep_id in sweep_ids}
+    rows = session.execute(
+        select(Job.sweep_id, Job.status, func.count())
+        .where(Job.sweep_id.in_(list(counts)))
+        .group_by(Job.sweep_id, Job.status)
+    ).all()
+    for sweep_id, status, jobs in rows:
+        assert sweep_id is not None  # it is one of those asked for
+        counts[sweep_id][status] = jobs
+    return counts
+
+
+def cancel_sweep(session: Session, sweep_id: int) -> Sweep:
+    """Cancel what has not finished; raises SweepNotFound. Harmless when nothing is left to cancel."""
+    sweep = get_sweep(session, sweep_id)
+    # All rows before any counter: a worker takes its job's row first too, so that the two cannot wait for each other.
+    unfinished = session.scalars(
+        select(Job.id).where(Job.sweep_id == sweep_id, Job.status.in_(UNFINISHED)).order_by(Job.id).with_for_update()
+    ).all()
+    for job_id in unfinished:
+        request_cancel(session, job_id)
+    return sweep
