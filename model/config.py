@@ -14,7 +14,7 @@ PredictionName = Literal["eps", "x0", "v"]
 SamplerName = Literal["ddpm", "ddim", "dpmpp_2m", "unipc"]
 ThresholdName = Literal["none", "static", "dynamic"]
 VarianceName = Literal["beta", "beta_tilde"]
-DatasetFormat = Literal["idx", "cifar10", "stl10", "npz", "folder", "digits"]
+DatasetFormat = Literal["idx", "cifar10", "stl10", "npz", "zip", "folder", "digits"]
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -74,20 +74,23 @@ def register_dataset(
     if known is not None:  # before the bytes are stored for nothing
         return _same(known, facts)
     artifacts = Artifacts(session)
+    if isinstance(source, DatasetConfig):
+        origin: dict[str, Any] = {"configuration": source.model_dump(mode="json")}
+    else:
+        origin = {"artifact_digest": artifacts.put_file(source)}
     identifier = session.scalar(
         upsert(Dataset)
         .values(
             name=name,
             format=facts.format,
             digest=facts.digest,
-            artifact_digest=None if isinstance(source, DatasetConfig) else artifacts.put_file(source),
-            configuration=source.model_dump(mode="json") if isinstance(source, DatasetConfig) else None,
             class_names=list(facts.class_names),
             class_counts=list(facts.class_counts),
             image_count=sum(facts.class_counts),
             image_channels=facts.image_channels,
             image_size=facts.image_size,
             contact_sheet_digest=artifacts.put(contact_sheet),
+            **origin,
         )
         .on_conflict_do_nothing(index_elements=[Dataset.name])
         .returning(Dataset.id)
@@ -105,6 +108,11 @@ def get_dataset(session: Session, name: str) -> Dataset:
     if dataset is None:
         raise DatasetNotFound(name)
     return dataset
+
+
+def get_dataset_by_id(session: Session, identifier: int) -> Dataset:
+    """One data set by its row's id, which exists."""
+    return session.get_one(Dataset, identifier)
 
 
 def list_datasets(session: Session, after: str | None = None, limit: int = 50) -> DatasetPage:

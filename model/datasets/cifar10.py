@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.config import DatasetConfig
+from model.datasets.archive_limits import ArchiveLimits
 from model.datasets.dataset import DatasetError
 from model.datasets.decoded import Decoded, agreed_class_names, check_decoded
 from model.datasets.members import Variant, member_files, read_members
@@ -90,13 +91,13 @@ def _binary_names(content: bytes, source: str) -> tuple[str, ...]:
         raise DatasetError(f"{source}: not text") from error
 
 
-def decode_cifar10(config: DatasetConfig, path: Path) -> Decoded:
-    """Colour images (N, 3, 32, 32), or of side `image_size`, from an official archive (.tar.gz) or its folder.
+def decode_cifar10(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
+    """Colour images (N, 3, 32, 32), or of side `image_size`, from an archive (.tar.gz or zip) or its folder.
 
     Raises DatasetError naming the member and its fault; a train split lacks nothing only with all five batches, of
     equal length.
     """
-    members = read_members(path, _variants(config))
+    members = read_members(path, _variants(config), limits)
     batches: list[_Batch] = []
     if _PYTHON_META in members:
         meta_source = f"{path}: {_PYTHON_META}"

@@ -1,5 +1,6 @@
 """What a format's decoder hands over: arrays in memory, checked before anything is written."""
 
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ def check_decoded(
 
     images: (N, C, H, W) uint8; labels: (N,) of any integer type. The sources are the files to name in an error.
     Raises DatasetError when there are no images, they are not square grey or RGB, the counts differ, a label is out
-    of range, or a class name is empty or given twice.
+    of range, or a class name is empty, no text or given twice.
     """
     if images.ndim != 4 or images.shape[0] == 0 or 0 in images.shape:
         raise DatasetError(f"{images_source}: holds no images")
@@ -57,6 +58,8 @@ def check_decoded(
     for name, times in Counter(class_names).items():
         if not name.strip():
             raise DatasetError(f"{labels_source}: a class name is empty")
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+            raise DatasetError(f"{labels_source}: the class name {name!r} holds control characters or is no text")
         if times > 1:
             raise DatasetError(f"{labels_source}: the class name {name!r} is given twice")
     outside = np.flatnonzero((labels < 0) | (labels >= len(class_names)))

@@ -1,141 +1,24 @@
-"""A folder with one folder of image files for each class.
+"""Class folders on disk (`model/datasets/class_folders.py`)."""
 
-With `train` and `test` folders in it that hold the class folders, the split chooses between them.
-"""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageOps
-
 from model.config import DatasetConfig
+from model.datasets.class_folders import class_files, decode_classes
 from model.datasets.dataset import DatasetError
-from model.datasets.decoded import Decoded, agreed_class_names, check_decoded, check_size
-from model.datasets.resize import square_picture
-
-# Pillow also knows formats that start other programs (EPS: Ghostscript); those must not be reached by a file's content.
-PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
-MAX_IMAGE_PIXELS = 100_000_000
-
-_GREY_MODES = {"1", "L", "LA", "I;16", "I;16B", "I;16L"}
-_COLOUR_MODES = {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa"}
+from model.datasets.decoded import Decoded
 
 
-@dataclass(frozen=True)
-class _Kind:
-    size: tuple[int, int]
-    grey: bool
-
-
-def _visible(folder: Path) -> list[Path]:
-    """Entries by name, without what file managers leave behind."""
-    return sorted(
-        (entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.name != "__MACOSX"),
-        key=lambda entry: entry.name,
-    )
-
-
-def _root(config: DatasetConfig, path: Path) -> Path:
+def _classes(config: DatasetConfig, path: Path) -> dict[str, list[Path]]:
     if not path.is_dir():
         raise DatasetError(f"{path}: no such folder")
-    split = path / config.split
-    if split.is_dir() and any(entry.is_dir() for entry in _visible(split)):
-        return split
-    if config.split == "test":
-        raise DatasetError(f"{path}: has no folder 'test' with class folders in it")
-    return path
-
-
-def _class_files(config: DatasetConfig, path: Path) -> dict[str, list[Path]]:
-    root = _root(config, path)
-    classes: dict[str, list[Path]] = {}
-    for entry in _visible(root):
-        if entry.is_dir():
-            classes[entry.name] = files = _visible(entry)
-            if not files:
-                raise DatasetError(f"{entry}: a class without images")
-            for file in files:
-                if not file.is_file():
-                    raise DatasetError(f"{file}: not an image file; class folders are not nested")
-        elif entry.suffix.lower() in IMAGE_SUFFIXES:
-            raise DatasetError(f"{entry}: an image outside the class folders")
-    if not classes:
-        raise DatasetError(f"{root}: holds no class folders")
-    return classes
+    return class_files(config, path)
 
 
 def folder_files(config: DatasetConfig, path: Path) -> list[Path]:
     """The image files of the split, by class and name; raises DatasetError on a layout that is not class folders."""
-    return [file for files in _class_files(config, path).values() for file in files]
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[Image.Image]:
-    """The file with its header read; raises DatasetError when it is not an image, too large or damaged."""
-    try:
-        with Image.open(file, formats=PILLOW_FORMATS) as picture:
-            if picture.width * picture.height > MAX_IMAGE_PIXELS:
-                raise DatasetError(
-                    f"{file}: {picture.width}x{picture.height} pixels; at most {MAX_IMAGE_PIXELS} are read"
-                )
-            if picture.mode not in _GREY_MODES | _COLOUR_MODES:
-                raise DatasetError(f"{file}: pixels of mode {picture.mode!r} have no agreed range")
-            yield picture
-    except DatasetError:
-        raise
-    except Exception as error:  # Pillow's decoders raise many kinds on damaged files
-        raise DatasetError(f"{file}: not a readable image: {error}") from error
-
-
-def _kind(file: Path) -> _Kind:
-    with _opened(file) as picture:
-        return _Kind(picture.size, picture.mode in _GREY_MODES)
-
-
-def _pixels(picture: Image.Image, grey: bool, side: int) -> npt.NDArray[np.uint8]:
-    """(C, side, side) uint8; transparency is laid over white, 16-bit grey divided by 257."""
-    if picture.mode.startswith("I;16"):
-        wide = np.asarray(picture).astype(np.uint32)
-        picture = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
-    if picture.has_transparency_data:
-        clear = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
-    square = np.asarray(square_picture(picture.convert("L" if grey else "RGB"), side))
-    return square[None] if grey else square.transpose(2, 0, 1)
+    return [file for files in _classes(config, path).values() for file in files]
 
 
 def decode_folder(config: DatasetConfig, path: Path) -> Decoded:
-    """Images (N, C, S, S), in the order of class and file names; the sorted folder names are the classes.
-
-    S is `image_size`: each picture is turned as its EXIF orientation says, its shorter side scaled to S (Pillow's
-    antialiased Lanczos filter) and its centre cropped. It may be left out when all files are squares of one size.
-    C = 1 when every file is stored as grey, else 3.
-    Raises DatasetError naming the file that is not an image or does not fit.
-    """
-    classes = _class_files(config, path)
-    names = agreed_class_names(tuple(classes), config.class_names, str(path))
-    files = [(file, label) for label, name in enumerate(names) for file in classes[name]]
-    kinds = [_kind(file) for file, _ in files]
-    side = config.image_size
-    if side is None:
-        for (file, _), kind in zip(files, kinds, strict=True):
-            if kind.size != kinds[0].size or kind.size[0] != kind.size[1]:
-                raise DatasetError(
-                    f"{file}: is {kind.size[0]}x{kind.size[1]}; set image_size, since the files are not all squares "
-                    "of one size"
-                )
-        side = kinds[0].size[0]
-    grey = all(kind.grey for kind in kinds)
-    shape = (len(files), 1 if grey else 3, side, side)
-    check_size(shape[0] * shape[1] * side * side, str(path))
-    images = np.empty(shape, dtype=np.uint8)
-    for index, (file, _) in enumerate(files):
-        with _opened(file) as picture:
-            images[index] = _pixels(ImageOps.exif_transpose(picture), grey, side)
-    labels = np.array([label for _, label in files], dtype=np.int64)
-    return check_decoded(images, labels, names, images_source=str(path), labels_source=str(path))
+    """Images (N, C, S, S) as `decode_classes` makes them of the folder; raises DatasetError naming the file."""
+    return decode_classes(config, _classes(config, path), str(path))

@@ -7,19 +7,32 @@ Big-endian header: two zero bytes, the type (8 = unsigned byte), the number of d
 import gzip
 import struct
 import zlib
+from io import BytesIO
 from math import prod
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from model.config import DatasetConfig
+from model.datasets.archive_limits import ArchiveLimits
 from model.datasets.dataset import DatasetError
 from model.datasets.decoded import Decoded, check_decoded, check_size, numbered_class_names
+from model.datasets.members import Variant, member_files, read_members
 from model.datasets.resize import square_images
 
 _PREFIX = {"train": "train", "test": "t10k"}
 _UNSIGNED_BYTE = 8
+
+
+def _names(config: DatasetConfig, suffix: str) -> tuple[str, str]:
+    prefix = _PREFIX[config.split]
+    return f"{prefix}-images-idx3-ubyte{suffix}", f"{prefix}-labels-idx1-ubyte{suffix}"
+
+
+def _variants(config: DatasetConfig) -> tuple[Variant, Variant]:
+    return _names(config, ""), _names(config, ".gz")
 
 
 def _file(folder: Path, name: str) -> Path:
@@ -30,9 +43,13 @@ def _file(folder: Path, name: str) -> Path:
 
 
 def idx_files(config: DatasetConfig, path: Path) -> list[Path]:
-    """The images and the labels file of the split in the folder `path`; raises DatasetError when one is missing."""
-    prefix = _PREFIX[config.split]
-    return [_file(path, f"{prefix}-images-idx3-ubyte"), _file(path, f"{prefix}-labels-idx1-ubyte")]
+    """The archive `path`, or the images and the labels file of the split in the folder `path`.
+
+    Raises DatasetError when one is missing.
+    """
+    if path.is_file():
+        return member_files(path, _variants(config))
+    return [_file(path, name) for name in _names(config, "")]
 
 
 def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
@@ -40,41 +57,54 @@ def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
 
     Raises DatasetError on a wrong magic number, missing or surplus bytes, or damaged compression.
     """
-    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rb") as file:
-            header = file.read(4 + 4 * dimensions)
-            if header[:4] != bytes((0, 0, _UNSIGNED_BYTE, dimensions)):
-                raise DatasetError(
-                    f"{path}: magic number 0x{header[:4].hex()}, not 0x0000{_UNSIGNED_BYTE:02x}{dimensions:02x}"
-                )
-            if len(header) < 4 + 4 * dimensions:
-                raise DatasetError(f"{path}: truncated in its header")
-            shape = struct.unpack(f">{dimensions}I", header[4:])
-            check_size(prod(shape), str(path))
-            content = file.read(prod(shape) + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DatasetError(f"{path}: damaged or truncated gzip: {error}") from error
+        with path.open("rb") as file:
+            return _array(file, dimensions, str(path))
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror}") from error
+
+
+def _array(file: IO[bytes], dimensions: int, source: str) -> npt.NDArray[np.uint8]:
+    if source.endswith(".gz"):
+        file = cast(IO[bytes], gzip.GzipFile(fileobj=file))
+    try:
+        header = file.read(4 + 4 * dimensions)
+        if header[:4] != bytes((0, 0, _UNSIGNED_BYTE, dimensions)):
+            raise DatasetError(
+                f"{source}: magic number 0x{header[:4].hex()}, not 0x0000{_UNSIGNED_BYTE:02x}{dimensions:02x}"
+            )
+        if len(header) < 4 + 4 * dimensions:
+            raise DatasetError(f"{source}: truncated in its header")
+        shape = struct.unpack(f">{dimensions}I", header[4:])
+        check_size(prod(shape), source)
+        content = file.read(prod(shape) + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DatasetError(f"{source}: damaged or truncated gzip: {error}") from error
     if len(content) != prod(shape):
         fault = "truncated" if len(content) < prod(shape) else "too long"
-        raise DatasetError(f"{path}: {fault}: its header announces {prod(shape)} bytes of shape {shape}")
+        raise DatasetError(f"{source}: {fault}: its header announces {prod(shape)} bytes of shape {shape}")
     return np.frombuffer(content, dtype=np.uint8).reshape(shape)
 
 
-def decode_idx(config: DatasetConfig, path: Path) -> Decoded:
-    """Grey images (N, 1, H, W) from the folder `path`; classes are named by the configuration, else "0", "1", ...
+def decode_idx(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
+    """Grey images (N, 1, H, W) from the folder `path`, or a zip or tar archive of it.
 
-    Raises DatasetError naming the file and its fault.
+    Classes are named by the configuration, else "0", "1", ... Raises DatasetError naming the file and its fault.
     """
-    images_file, labels_file = idx_files(config, path)
-    labels = read_idx(labels_file, 1)
-    images = read_idx(images_file, 3)
+    if path.is_file():
+        members = read_members(path, _variants(config), limits)
+        images_name, labels_name = sorted(members)
+        images_source, labels_source = f"{path}: {images_name}", f"{path}: {labels_name}"
+        labels = _array(BytesIO(members[labels_name]), 1, labels_source)
+        images = _array(BytesIO(members[images_name]), 3, images_source)
+    else:
+        images_file, labels_file = idx_files(config, path)
+        images_source, labels_source = str(images_file), str(labels_file)
+        labels, images = read_idx(labels_file, 1), read_idx(images_file, 3)
     return check_decoded(
-        square_images(images[:, None], config.image_size, str(images_file)),
+        square_images(images[:, None], config.image_size, images_source),
         labels,
-        numbered_class_names(labels, config.class_names, str(labels_file)),
-        images_source=str(images_file),
-        labels_source=str(labels_file),
+        numbered_class_names(labels, config.class_names, labels_source),
+        images_source=images_source,
+        labels_source=labels_source,
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.config import DatasetConfig
+from model.datasets.archive_limits import ArchiveLimits
 from model.datasets.cifar10 import cifar10_files, decode_cifar10
 from model.datasets.dataset import DatasetError, ImageDataset
 from model.datasets.decoded import Decoded
@@ -15,6 +16,7 @@ from model.datasets.materialise import materialise, open_materialised
 from model.datasets.npz import decode_npz, npz_files
 from model.datasets.source_index import fingerprint, recall, remember
 from model.datasets.stl10 import decode_stl10, stl10_files
+from model.datasets.zip_folder import decode_zip, zip_files
 
 
 @dataclass(frozen=True)
@@ -25,20 +27,32 @@ class _Source:
     decode: Callable[[], Decoded]
 
 
-def _source(config: DatasetConfig) -> _Source:
+def _source(config: DatasetConfig, limits: ArchiveLimits) -> _Source:
     path = config.path
     if config.format == "digits":
         return _Source(lambda: digits_files(config, path), lambda: decode_digits(config, path))
     if path is None:
         raise DatasetError(f"{config.format}: a data set of this format needs a path")
+    if config.format == "folder":
+        return _Source(lambda: folder_files(config, path), lambda: decode_folder(config, path))
     files, decode = {
         "idx": (idx_files, decode_idx),
         "cifar10": (cifar10_files, decode_cifar10),
         "stl10": (stl10_files, decode_stl10),
         "npz": (npz_files, decode_npz),
-        "folder": (folder_files, decode_folder),
+        "zip": (zip_files, decode_zip),
     }[config.format]
-    return _Source(lambda: files(config, path), lambda: decode(config, path))
+    return _Source(lambda: files(config, path), lambda: decode(config, path, limits))
+
+
+def dataset_files(config: DatasetConfig) -> list[Path]:
+    """The files that the data set of `config` is read from; raises DatasetError when one is missing."""
+    return _source(config, ArchiveLimits()).files()
+
+
+def decode_dataset(config: DatasetConfig, limits: ArchiveLimits | None = None) -> Decoded:
+    """The data set of `config` in memory, not cached anywhere; raises DatasetError naming the file and its fault."""
+    return _source(config, limits or ArchiveLimits()).decode()
 
 
 def load_dataset(config: DatasetConfig, cache: Path) -> ImageDataset:
@@ -48,7 +62,7 @@ def load_dataset(config: DatasetConfig, cache: Path) -> ImageDataset:
     it was decoded is not decoded again, unless its entry in the cache is missing or damaged.
     Raises DatasetError naming the file and its fault.
     """
-    source = _source(config)
+    source = _source(config, ArchiveLimits())
     before = fingerprint(config, source.files())
     digest = recall(cache, before)
     dataset = open_materialised(cache, digest) if digest is not None else None

@@ -1,24 +1,62 @@
-"""Named members of a data set that comes as a tar archive or as the folder it unpacks to.
+"""Named members of a data set that comes as a tar or zip archive, or as the folder it unpacks to.
 
 Archive members are read into memory by name and never extracted, so a path inside an archive reaches no disk.
 """
 
+import bz2
+import gzip
 import lzma
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Collection, Sequence
+from io import SEEK_SET
 from pathlib import Path, PurePosixPath
+from typing import IO, cast
 
+from model.datasets.archive_limits import ArchiveLimits
 from model.datasets.dataset import DatasetError
 from model.datasets.decoded import check_size
+from model.datasets.zip_archive import open_zip, read_entry
 
 Variant = Collection[str]
 """File names that make one published version of a data set complete."""
 
+_CHUNK_BYTES = 1 << 20
+_LARGEST_HEADER_BYTES = 16 * _CHUNK_BYTES
 
-def _incomplete(path: Path, found: Collection[str], variants: Sequence[Variant]) -> DatasetError:
+
+class _Unpacked:
+    """A tar archive's decompressed bytes, of which so many are read and no more.
+
+    `tarfile` reads the headers of long names whole, whatever size they claim, and skips members by decompressing them.
+    """
+
+    def __init__(self, file: IO[bytes], limit_bytes: int) -> None:
+        self._file = file
+        self._limit_bytes = limit_bytes
+
+    def read(self, size: int) -> bytes:
+        if size > _LARGEST_HEADER_BYTES:  # contents are asked for in smaller pieces
+            raise DatasetError(f"a header of {size} bytes")
+        self._check(self._file.tell() + size)
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = SEEK_SET) -> int:
+        self._check(offset)
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def _check(self, position: int) -> None:
+        if position > self._limit_bytes:
+            raise DatasetError(f"unpacks to more than {self._limit_bytes} bytes, the most for an archive of its size")
+
+
+def _incomplete(found: Collection[str], variants: Sequence[Variant]) -> DatasetError:
     closest = max(variants, key=lambda names: len(set(names) & set(found)))
-    return DatasetError(f"{path}: lacks {', '.join(sorted(set(closest) - set(found)))}")
+    return DatasetError(f"lacks {', '.join(sorted(set(closest) - set(found)))}")
 
 
 def _complete(found: Collection[str], variants: Sequence[Variant]) -> Variant | None:
@@ -35,31 +73,89 @@ def _folder(path: Path, variants: Sequence[Variant]) -> dict[str, Path]:
         if complete is not None:
             return {name: found[name] for name in complete}
         best = max(best, found, key=len)
-    raise _incomplete(path, best, variants)
+    raise DatasetError(f"{path}: {_incomplete(best, variants)}")
 
 
-def _archive(path: Path, variants: Sequence[Variant]) -> dict[str, bytes]:
+def _check_member(member: tarfile.TarInfo, number: int, limits: ArchiveLimits) -> None:
+    parts = member.name.split("/")
+    if number >= limits.entries:
+        raise DatasetError(f"more than {limits.entries} entries")
+    if member.name.startswith("/") or ".." in parts or "\\" in member.name:
+        raise DatasetError(f"{member.name!r}: not a plain relative name")
+    if not (member.isfile() or member.isdir()) or member.issparse():
+        raise DatasetError(f"{member.name!r}: a link, sparse or special file")
+
+
+def _decompressed(path: Path) -> IO[bytes]:
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start.startswith(b"\x1f\x8b"):
+        return cast(IO[bytes], gzip.open(path, "rb"))
+    if start.startswith(b"BZh"):
+        return bz2.open(path, "rb")
+    if start.startswith(b"\xfd7zXZ\x00"):
+        return lzma.open(path, "rb")
+    return path.open("rb")
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    check_size(member.size, member.name)
+    file = archive.extractfile(member)
+    assert file is not None  # links and folders were sorted out
+    content = bytearray()
+    while chunk := file.read(_CHUNK_BYTES):
+        content += chunk
+    return bytes(content)
+
+
+def _tar(path: Path, variants: Sequence[Variant], limits: ArchiveLimits) -> dict[str, bytes]:
     wanted = set().union(*variants)
     found: dict[str, bytes] = {}
-    try:
-        with tarfile.open(path, "r:*") as archive:
-            for member in archive:
+    with _decompressed(path) as file:
+        bounded = cast(IO[bytes], _Unpacked(file, limits.unpacked_bytes(path.stat().st_size)))
+        with tarfile.open(fileobj=bounded, mode="r:") as archive:
+            for number, member in enumerate(archive):
+                _check_member(member, number, limits)
                 name = PurePosixPath(member.name).name
                 if name not in wanted or not member.isfile():
                     continue
                 if name in found:
-                    raise DatasetError(f"{path}: holds {name} twice")
-                check_size(member.size, f"{path}: {name}")
-                content = archive.extractfile(member)
-                found[name] = content.read() if content is not None else b""
+                    raise DatasetError(f"holds {name} twice")
+                found[name] = _content(archive, member)
                 complete = _complete(found, variants)
                 if complete is not None:  # the rest (2.7 GB in STL-10) need not be decompressed
                     return {name: found[name] for name in complete}
-    except DatasetError:
-        raise
+    raise _incomplete(found, variants)
+
+
+def _zip(path: Path, variants: Sequence[Variant], limits: ArchiveLimits) -> dict[str, bytes]:
+    wanted = set().union(*variants)
+    found: dict[str, zipfile.ZipInfo] = {}
+    with open_zip(path, limits) as archive:
+        for entry in archive.infolist():
+            name = PurePosixPath(entry.filename).name
+            if name in wanted and not entry.is_dir():
+                if name in found:
+                    raise DatasetError(f"{path}: holds {name} twice")
+                found[name] = entry
+        complete = _complete(found, variants)
+        if complete is None:
+            raise DatasetError(f"{path}: {_incomplete(found, variants)}")
+        return {name: read_entry(archive, found[name], str(path)) for name in complete}
+
+
+def _archive(path: Path, variants: Sequence[Variant], limits: ArchiveLimits) -> dict[str, bytes]:
+    try:
+        if zipfile.is_zipfile(path):
+            return _zip(path, variants, limits)
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror}") from error
+    try:
+        return _tar(path, variants, limits)
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {error}") from error
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError) as error:
         raise DatasetError(f"{path}: not a readable tar archive, or truncated: {error}") from error
-    raise _incomplete(path, found, variants)
 
 
 def member_files(path: Path, variants: Sequence[Variant]) -> list[Path]:
@@ -74,14 +170,14 @@ def member_files(path: Path, variants: Sequence[Variant]) -> list[Path]:
     return [path]
 
 
-def read_members(path: Path, variants: Sequence[Variant]) -> dict[str, bytes]:
-    """Contents, by file name, of the first variant that is complete in `path` (a tar archive or a folder).
+def read_members(path: Path, variants: Sequence[Variant], limits: ArchiveLimits) -> dict[str, bytes]:
+    """Contents, by file name, of the first variant that is complete in `path` (a tar or zip archive, or a folder).
 
     Raises DatasetError naming the archive when it cannot be read, and the members that are missing.
     """
     files = member_files(path, variants)
     if not path.is_dir():
-        return _archive(path, variants)
+        return _archive(path, variants, limits)
     contents = {}
     for file in files:
         try:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.config import DatasetConfig
+from model.datasets.archive_limits import ArchiveLimits
 from model.datasets.dataset import DatasetError
 from model.datasets.decoded import (
     Decoded,
@@ -25,6 +26,7 @@ from model.datasets.decoded import (
     numbered_class_names,
 )
 from model.datasets.resize import square_images
+from model.datasets.zip_archive import open_zip
 
 MAX_CLASS_NAMES_BYTES = 16 * 2**20
 
@@ -89,8 +91,8 @@ def _names(array: npt.NDArray[Any], source: str) -> tuple[str, ...]:
         raise DatasetError(f"{source}: class_names: not text") from error
 
 
-def _decode(config: DatasetConfig, path: Path, source: str) -> Decoded:
-    with zipfile.ZipFile(path) as archive:
+def _decode(config: DatasetConfig, path: Path, source: str, limits: ArchiveLimits) -> Decoded:
+    with open_zip(path, limits) as archive:
         named = "class_names.npy" in archive.namelist()
         images_header = _header(archive, "images", source)
         labels_header = _header(archive, "labels", source)
@@ -127,7 +129,7 @@ def _decode(config: DatasetConfig, path: Path, source: str) -> Decoded:
     )
 
 
-def decode_npz(config: DatasetConfig, path: Path) -> Decoded:
+def decode_npz(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
     """Images (N, C, H, W) from the archive of the split.
 
     `images`: uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), C = 1 or 3; `labels`: integers (N,); `class_names`: texts,
@@ -135,7 +137,7 @@ def decode_npz(config: DatasetConfig, path: Path) -> Decoded:
     """
     (file,) = npz_files(config, path)
     try:
-        return _decode(config, file, str(file))
+        return _decode(config, file, str(file), limits)
     except DatasetError:
         raise
     except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from model.config import DatasetConfig
+from model.datasets.archive_limits import ArchiveLimits
 from model.datasets.dataset import DatasetError
 from model.datasets.decoded import Decoded, agreed_class_names, check_decoded
 from model.datasets.members import Variant, member_files, read_members
@@ -30,13 +31,13 @@ def stl10_files(config: DatasetConfig, path: Path) -> list[Path]:
     return member_files(path, _variants(config))
 
 
-def decode_stl10(config: DatasetConfig, path: Path) -> Decoded:
+def decode_stl10(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
     """Colour images (N, 3, S, S) with S = `image_size`, 32 when it is not set, 96 for the images as published.
 
     Reduced with Pillow's antialiased Lanczos filter (`Image.Resampling.LANCZOS`).
     Raises DatasetError naming the member and its fault.
     """
-    members = read_members(path, _variants(config))
+    members = read_members(path, _variants(config), limits)
     images_source, labels_source = f"{path}: {config.split}_X.bin", f"{path}: {config.split}_y.bin"
     content = members[f"{config.split}_X.bin"]
     if not content or len(content) % IMAGE_BYTES:

@@ -11,6 +11,7 @@ import pytest
 
 from model.config import DatasetConfig
 from model.datasets import DatasetError, load_dataset
+from model.datasets.archive_limits import ArchiveLimits
 from model.datasets.decoded import Decoded
 from model.datasets.idx import decode_idx
 from model.datasets.materialise import content_digest, materialise
@@ -32,9 +33,9 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Grows by the path of each IDX data set that is decoded."""
     seen: list[Path] = []
 
-    def counted(config: DatasetConfig, path: Path) -> Decoded:
+    def counted(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
         seen.append(path)
-        return decode_idx(config, path)
+        return decode_idx(config, path, limits)
 
     monkeypatch.setattr("model.datasets.load.decode_idx", counted)
     return seen
@@ -178,8 +179,8 @@ def test_a_damaged_note_costs_a_decoding_and_nothing_else(
 def test_a_source_that_changes_while_it_is_decoded_is_not_remembered(
     config: DatasetConfig, cache: Path, monkeypatch: pytest.MonkeyPatch, grey: np.ndarray
 ) -> None:
-    def overtaken(config: DatasetConfig, path: Path) -> Decoded:
-        decoded = decode_idx(config, path)
+    def overtaken(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
+        decoded = decode_idx(config, path, limits)
         for file in path.iterdir():
             os.utime(file, ns=(0, 10**18))
         return decoded

@@ -1,0 +1,37 @@
+"""A picture of a data set, for people: the first images of each class, a row a class."""
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from model.datasets.decoded import Decoded
+from model.datasets.resize import square_picture
+from model.pictures import grid, png
+
+MOST_IMAGES = 10
+MOST_CLASSES = 50
+LARGEST_SIDE = 96
+"""Of an image on the sheet, in pixels; larger ones are scaled down."""
+
+
+def _shown(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """(C, H, W) as (S, S, C), S at most LARGEST_SIDE."""
+    channels_last = np.ascontiguousarray(image.transpose(1, 2, 0))
+    if len(channels_last) <= LARGEST_SIDE:
+        return channels_last
+    picture = Image.fromarray(channels_last[:, :, 0] if channels_last.shape[2] == 1 else channels_last)
+    pixels = np.asarray(square_picture(picture, LARGEST_SIDE))
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def contact_sheet(decoded: Decoded) -> bytes:
+    """A PNG with at most the first ten images of each of the first fifty classes; a shorter row ends in white."""
+    classes = min(len(decoded.class_names), MOST_CLASSES)
+    rows = [np.flatnonzero(decoded.labels == label)[:MOST_IMAGES] for label in range(classes)]
+    columns = max(1, max(len(row) for row in rows))
+    side = min(decoded.images.shape[2], LARGEST_SIDE)
+    sheet = np.full((classes * columns, side, side, decoded.images.shape[1]), 255, dtype=np.uint8)
+    for number, row in enumerate(rows):
+        for place, index in enumerate(row):
+            sheet[number * columns + place] = _shown(decoded.images[index])
+    return png(grid(sheet, columns))

@@ -1,0 +1,126 @@
+"""A decoded data set as one file, as it travels to the workers: safetensors with `images`, `labels` and class names.
+
+Written and read a piece at a time: safetensors' own functions hold everything in memory once more. Equal content gives
+equal bytes. The header repeats the content's digest, and what is read must have it.
+"""
+
+import json
+import os
+from math import prod
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, ValidationError
+
+from model.config import Config
+from model.datasets.dataset import DatasetError
+from model.datasets.decoded import Decoded, check_decoded, check_size
+from model.datasets.materialise import content_digest
+
+_HEADER_KEY = "darkroom"
+_MAX_HEADER_BYTES = 64 * 2**20
+_ALIGNMENT_BYTES = 8
+_DTYPES: dict[str, tuple[str, np.dtype[Any], int]] = {"images": ("U8", np.dtype(np.uint8), 4), "labels": ("I64", np.dtype("<i8"), 1)}
+"""Name -> type in the file, the same for numpy, number of dimensions."""
+
+
+class EncodedHeader(Config):
+    """What the file says of itself. digest: of the content, as `ImageDataset.digest`."""
+
+    format_version: int = Field(1, ge=1, le=1)
+    class_names: tuple[str, ...]
+    digest: str
+
+
+def encode(decoded: Decoded, file: BinaryIO) -> str:
+    """Write the data set to `file` and return its digest. Errors are those of the file."""
+    digest = content_digest(decoded.images, decoded.labels, decoded.class_names)
+    arrays = {"images": decoded.images, "labels": decoded.labels.astype("<i8", copy=False)}
+    header: dict[str, Any] = {
+        "__metadata__": {
+            _HEADER_KEY: EncodedHeader(
+                format_version=1, class_names=decoded.class_names, digest=digest
+            ).model_dump_json()
+        }
+    }
+    offset = 0
+    for name in ("labels", "images"):  # the wider numbers first, so that they are aligned
+        array = arrays[name]
+        header[name] = {
+            "dtype": _DTYPES[name][0],
+            "shape": list(array.shape),
+            "data_offsets": [offset, offset + array.nbytes],
+        }
+        offset += array.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNMENT_BYTES)
+    file.write(len(text).to_bytes(8, "little"))
+    file.write(text)
+    for name in ("labels", "images"):
+        file.write(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data)
+    return digest
+
+
+def decode(file: BinaryIO, digest: str, source: str) -> Decoded:
+    """The data set of that digest from a file on disk, read from its start.
+
+    Raises DatasetError naming `source` when the file is damaged, is no encoded data set, or holds another one.
+    """
+    header, start = _header(file, source)
+    stated = _stated(header, source)
+    if stated.digest != digest:
+        raise DatasetError(f"{source}: holds the data set {stated.digest}, not {digest}")
+    labels = _array(file, header, "labels", start, source)
+    images = _array(file, header, "images", start, source)
+    decoded = check_decoded(
+        images, labels, stated.class_names, images_source=f"{source}: images", labels_source=f"{source}: labels"
+    )
+    if content_digest(decoded.images, decoded.labels, decoded.class_names) != digest:
+        raise DatasetError(f"{source}: damaged: its content does not have the digest that it states")
+    return decoded
+
+
+def _header(file: BinaryIO, source: str) -> tuple[dict[str, Any], int]:
+    """The file's header, and where its data begin."""
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    if not 0 < length <= _MAX_HEADER_BYTES:
+        raise DatasetError(f"{source}: not an encoded data set: its header claims {length} bytes")
+    try:
+        header = json.loads(file.read(length))
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{source}: not an encoded data set, or truncated: {error}") from error
+    if not isinstance(header, dict):
+        raise DatasetError(f"{source}: not an encoded data set")
+    return header, 8 + length
+
+
+def _stated(header: dict[str, Any], source: str) -> EncodedHeader:
+    try:
+        return EncodedHeader.model_validate_json(header["__metadata__"][_HEADER_KEY])
+    except (KeyError, TypeError, ValidationError) as error:
+        raise DatasetError(f"{source}: not an encoded data set: {error}") from error
+
+
+def _array(file: BinaryIO, header: dict[str, Any], name: str, start: int, source: str) -> npt.NDArray[Any]:
+    kind, dtype, dimensions = _DTYPES[name]
+    try:
+        shape = [int(side) for side in header[name]["shape"]]
+        first, last = header[name]["data_offsets"]
+        fits = (
+            header[name]["dtype"] == kind
+            and len(shape) == dimensions
+            and min(shape) >= 0
+            and first >= 0
+            and last - first == prod(shape) * dtype.itemsize
+            and start + last <= os.fstat(file.fileno()).st_size
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"{source}: not an encoded data set: {name}: {error}") from error
+    if not fits:
+        raise DatasetError(f"{source}: {name}: truncated, or not {kind} of {dimensions} dimensions: {header[name]}")
+    check_size(last - first, f"{source}: {name}")
+    file.seek(start + first)
+    values: npt.NDArray[Any] = np.fromfile(file, dtype=dtype, count=prod(shape))
+    return values.reshape(shape)

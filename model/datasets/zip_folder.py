@@ -1,0 +1,89 @@
+"""Class folders in a zip archive (`model/datasets/class_folders.py`), at its top or in one folder of any name."""
+
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO, Literal
+from zipfile import ZipFile, ZipInfo
+
+from model.config import DatasetConfig
+from model.datasets.archive_limits import ArchiveLimits
+from model.datasets.class_folders import class_files, decode_classes, visible
+from model.datasets.dataset import DatasetError
+from model.datasets.decoded import Decoded
+from model.datasets.zip_archive import open_zip, read_entry
+
+
+class _Member:
+    """A file or folder of the archive."""
+
+    def __init__(self, archive: ZipFile, source: str, name: str = "", parent: str = "") -> None:
+        self.name = name
+        self.entry: ZipInfo | None = None
+        self._archive = archive
+        self._source = source
+        self._place = f"{parent}{name}"
+        self._members: dict[str, _Member] = {}
+
+    def __str__(self) -> str:
+        return f"{self._source}: {self._place}" if self._place else self._source
+
+    def member(self, name: str) -> "_Member":
+        """The member of that name, made when it is missing."""
+        parent = f"{self._place}/" if self._place else ""
+        return self._members.setdefault(name, _Member(self._archive, self._source, name, parent))
+
+    def is_dir(self) -> bool:
+        return self.entry is None
+
+    def is_file(self) -> bool:
+        return self.entry is not None
+
+    def iterdir(self) -> Iterable["_Member"]:
+        return self._members.values()
+
+    def open(self, mode: Literal["rb"], /) -> BinaryIO:
+        assert self.entry is not None
+        return BytesIO(read_entry(self._archive, self.entry, self._source))
+
+
+def _tree(archive: ZipFile, source: str) -> _Member:
+    top = _Member(archive, source)
+    for entry in archive.infolist():
+        here = top
+        for part in entry.filename.split("/"):
+            if here.is_file():
+                raise DatasetError(f"{here}: both a file and a folder")
+            if part not in ("", "."):
+                here = here.member(part)
+        if not entry.is_dir():
+            if here is top or any(here.iterdir()):
+                raise DatasetError(f"{source}: {entry.filename!r}: both a file and a folder")
+            here.entry = entry
+    return top
+
+
+def _unwrapped(folder: _Member) -> _Member:
+    """What one folder around everything holds: zip programs put a folder's own name in front."""
+    members = visible(folder)
+    if len(members) == 1 and members[0].name not in ("train", "test"):
+        inner = members[0]
+        if inner.is_dir() and any(entry.is_dir() for entry in visible(inner)):
+            return _unwrapped(inner)
+    return folder
+
+
+def zip_files(config: DatasetConfig, path: Path) -> list[Path]:
+    """The archive itself; raises DatasetError when it is not there."""
+    if not path.is_file():
+        raise DatasetError(f"{path}: no such file")
+    return [path]
+
+
+def decode_zip(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
+    """Images (N, C, S, S) as `decode_classes` makes them; raises DatasetError naming the archive and the entry."""
+    with open_zip(path, limits) as archive:
+        if "images.npy" in archive.namelist():
+            raise DatasetError(f"{path}: holds arrays and no class folders; its format is npz")
+        classes = class_files(config, _unwrapped(_tree(archive, str(path))))
+        return decode_classes(config, classes, str(path), pixels=limits.pixels)
