@@ -3,16 +3,15 @@
 import base64
 import json
 import math
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Literal
 
 import numpy as np
-from PIL.PngImagePlugin import PngInfo
 
 from app.engine.request import Pixels
+from model.image_archive import ArchiveFacts, ArchiveFormat, described_png, image_archive
 from model.pictures import grid, to_pillow
 
 Format = Literal["png", "webp", "zip", "npz", "json"]
@@ -48,15 +47,6 @@ def encode(drawn: Sequence[Drawn], facts: Mapping[str, Any], wanted: Format, col
     return encoder(drawn, facts, columns)
 
 
-def png(image: Pixels, facts: Mapping[str, Any]) -> bytes:
-    """(H, W, C) uint8 as PNG with `facts` as JSON in the text chunk `darkroom`."""
-    information = PngInfo()
-    information.add_text("darkroom", json.dumps(facts))
-    buffer = BytesIO()
-    to_pillow(image).save(buffer, "PNG", pnginfo=information)
-    return buffer.getvalue()
-
-
 def default_columns(classes: int, images_per_class: int) -> int:
     """Columns of a grid: a row a class; nearly square for one class, and where rows would make a ribbon."""
     if 1 < classes <= LONGEST_ROW and images_per_class <= LONGEST_ROW:
@@ -81,7 +71,7 @@ def _one_facts(one: Drawn, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _png(drawn: Sequence[Drawn], facts: Mapping[str, Any], columns: int) -> bytes:
     written = _one_facts(drawn[0], facts) if len(drawn) == 1 else facts
-    return png(_sheet(drawn, columns), written)
+    return described_png(_sheet(drawn, columns), written)
 
 
 def _webp(drawn: Sequence[Drawn], facts: Mapping[str, Any], columns: int) -> bytes:
@@ -91,28 +81,23 @@ def _webp(drawn: Sequence[Drawn], facts: Mapping[str, Any], columns: int) -> byt
 
 
 def _zip(drawn: Sequence[Drawn], facts: Mapping[str, Any], columns: int) -> bytes:
-    buffer = BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        names = []
-        for number, one in enumerate(drawn):
-            name = f"{number:05d}-class{one.class_index}-index{one.index}.png"
-            archive.writestr(name, png(one.image, _one_facts(one, facts)))
-            names.append({"file": name, "index": one.index, "class": one.class_name, "class_index": one.class_index})
-        archive.writestr("manifest.json", json.dumps(dict(facts) | {"images": names}, indent=2))
-    return buffer.getvalue()
+    return _archive("zip", drawn, facts)
 
 
 def _npz(drawn: Sequence[Drawn], facts: Mapping[str, Any], columns: int) -> bytes:
-    """images (N, H, W, C) uint8, labels, seeds and indices (N,) int64, facts as a JSON string."""
+    return _archive("npz", drawn, facts)
+
+
+def _archive(wanted: ArchiveFormat, drawn: Sequence[Drawn], facts: Mapping[str, Any]) -> bytes:
+    images = np.stack([one.image for one in drawn])
+    class_names = {one.class_index: one.class_name for one in drawn}
+    count, height, width, channels = images.shape
     buffer = BytesIO()
-    np.savez_compressed(
-        buffer,
-        images=np.stack([one.image for one in drawn]),
-        labels=np.array([one.class_index for one in drawn], dtype=np.int64),
-        seeds=np.full(len(drawn), facts["seed"], dtype=np.int64),
-        indices=np.array([one.index for one in drawn], dtype=np.int64),
-        facts=np.array(json.dumps(facts)),
+    archive = image_archive(
+        wanted, buffer, ArchiveFacts(facts, {}, class_names), images=count, image_shape=(height, width, channels)
     )
+    archive.add(images, np.array([one.class_index for one in drawn]), np.array([one.index for one in drawn]))
+    archive.close()
     return buffer.getvalue()
 
 
@@ -122,7 +107,7 @@ def _json(drawn: Sequence[Drawn], facts: Mapping[str, Any], columns: int) -> byt
             "index": one.index,
             "class": one.class_name,
             "class_index": one.class_index,
-            "png": base64.b64encode(png(one.image, _one_facts(one, facts))).decode(),
+            "png": base64.b64encode(described_png(one.image, _one_facts(one, facts))).decode(),
         }
         for one in drawn
     ]

@@ -73,6 +73,7 @@ class SettingsFields(BaseModel):
         pattern=r"^[a-z0-9][a-z0-9._-]{0,62}(@[A-Za-z0-9:._-]{1,80})?$",
         description="NAME, NAME@production, NAME@NUMBER or NAME@sha256:...",
     )
+
     def sampling(self, version: Version) -> SamplingConfig:
         """The settings to draw with: the model's own, changed by what was asked for."""
         asked = self.model_dump(include=set(SamplingConfig.model_fields), exclude_none=True)
