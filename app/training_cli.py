@@ -11,9 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from app.terminal import print_error
+from app.training_processes import training_processes
 from model.checkpoint import CheckpointError
-from model.config import RecipeError, load_recipe
+from model.config import Recipe, RecipeError, load_recipe
 from model.datasets import DatasetError, load_dataset
+from model.distributed import FirstProcessError, first_then_others, launched_rank, process_group
+from model.metrics.references import FolderReferences
+from model.run_record import FolderRecord
 from model.training import TrainingError, TrainingProgress, train
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -49,46 +53,62 @@ def run_training(recipe_path: Path, folder: Path | None, datasets: Path, device_
     """Train and report; returns the process's exit code: 0 at the end, 1 on an error, 130 when stopped early.
 
     folder: default `runs/RECIPE`; a folder that holds a state of this recipe is continued.
+    With several devices this is called in each of their processes, and the first one reports.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=bool(launched_rank()))
     try:
         recipe = load_recipe(recipe_path)
         folder = folder or Path("runs") / recipe.name
         device = torch.device(device_name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        where = f" {recipe.dataset.path}" if recipe.dataset.path else ""
-        console.print(f"Reading {recipe.dataset.format} data set{where}", markup=False)
-        dataset = load_dataset(recipe.dataset, datasets)
-        counts = f"{len(dataset):,} images, {len(dataset.class_names)} classes"
-        console.print(f"{counts}; training on {device} in {folder}", markup=False)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("images  {task.fields[facts]}"),
-            TimeRemainingColumn(),
-        )
-        drawn = console.is_terminal
-        with Progress(*columns, console=console, disable=not drawn) as bar, _StopOnInterrupt(console) as should_stop:
-            task = bar.add_task(recipe.name, total=recipe.training.total_images, facts="")
-
-            due = time.monotonic()
-
-            def on_progress(now: TrainingProgress) -> None:
-                nonlocal due
-                facts = f"{now.images_per_second:.0f}/s  loss {now.loss:.4f}"
-                bar.update(task, completed=now.images_seen, facts=facts)
-                if not drawn and time.monotonic() >= due:
-                    console.print(f"{now.images_seen:,} of {now.total_images:,} images  {facts}", highlight=False)
-                    due = time.monotonic() + SECONDS_BETWEEN_LINES
-
-            result = train(recipe, dataset, folder, device=device, on_progress=on_progress, should_stop=should_stop)
-    except (RecipeError, DatasetError, CheckpointError, TrainingError) as error:
+        with training_processes(recipe.training.devices), process_group(device) as device:
+            return _train(recipe, folder, datasets, device, console)
+    except (RecipeError, DatasetError, CheckpointError, TrainingError, FirstProcessError) as error:
         print_error(console, str(error))
         return 1
     except OSError as error:
         print_error(console, f"{error.filename or folder}: {error.strerror}")
         return 1
-    console.print(f"{result.images_seen:,} images seen. Weights: {result.checkpoint}", markup=False, soft_wrap=True)
+
+
+def _train(recipe: Recipe, folder: Path, datasets: Path, device: torch.device, console: Console) -> int:
+    where = f" {recipe.dataset.path}" if recipe.dataset.path else ""
+    console.print(f"Reading {recipe.dataset.format} data set{where}", markup=False)
+    dataset = first_then_others(lambda: load_dataset(recipe.dataset, datasets))
+    counts = f"{len(dataset):,} images, {len(dataset.class_names)} classes"
+    devices = f"{recipe.training.devices} x {device.type}" if recipe.training.devices > 1 else str(device)
+    console.print(f"{counts}; training on {devices} in {folder}", markup=False)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("images  {task.fields[facts]}"),
+        TimeRemainingColumn(),
+    )
+    record, references = FolderRecord(folder, recipe.name), FolderReferences(datasets / "references")
+    drawn = console.is_terminal
+    with Progress(*columns, console=console, disable=not drawn) as bar, _StopOnInterrupt(console) as should_stop:
+        task = bar.add_task(recipe.name, total=recipe.training.total_images, facts="")
+        due = time.monotonic()
+
+        def on_progress(now: TrainingProgress) -> None:
+            nonlocal due
+            facts = f"{now.images_per_second:.0f}/s  loss {now.loss:.4f}"
+            bar.update(task, completed=now.images_seen, facts=facts)
+            if not drawn and time.monotonic() >= due:
+                console.print(f"{now.images_seen:,} of {now.total_images:,} images  {facts}", highlight=False)
+                due = time.monotonic() + SECONDS_BETWEEN_LINES
+
+        result = train(
+            recipe,
+            dataset,
+            record,
+            device=device,
+            references=references,
+            on_progress=on_progress,
+            should_stop=should_stop,
+        )
+    weights = record.checkpoint_path(result.images_seen)
+    console.print(f"{result.images_seen:,} images seen. Weights: {weights}", markup=False, soft_wrap=True)
     if not result.finished:
         console.print("Stopped early; run the same command again to go on.")
     return 0 if result.finished else 130

@@ -24,6 +24,10 @@ def batch_indices(size: int, seed: int, images_seen: int, batch_size: int) -> np
     return indices
 
 
-def batch_seed(seed: int, images_seen: int) -> int:
-    """Seed for all that is drawn for the batch after `images_seen`: times, noise, label drop, flips, dropout."""
-    return int(np.random.SeedSequence((seed, _BATCH, images_seen)).generate_state(1, np.uint64)[0] >> 1)
+def batch_seed(seed: int, images_seen: int, rank: int = 0) -> int:
+    """Seed for what is drawn for the batch after `images_seen`: times, noise, label drop, flips, dropout.
+
+    rank: of the process that draws, where each draws its own (dropout). What is drawn for the whole batch is rank 0's.
+    """
+    sequence = np.random.SeedSequence((seed, _BATCH, images_seen), spawn_key=(rank,) if rank else ())
+    return int(sequence.generate_state(1, np.uint64)[0] >> 1)

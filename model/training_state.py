@@ -1,69 +1,82 @@
 """All that a run needs to go on as if it had never stopped: weights, EMA, optimizer state, images and iterations."""
 
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from model.checkpoint import CheckpointError, read_metadata, write_atomically
+from model.checkpoint import CheckpointError, read_metadata
+from model.config import Recipe
 from model.ema import ExponentialMovingAverage
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def save_training_state(
-    path: Path,
-    network: nn.Module,
-    ema: ExponentialMovingAverage,
-    optimizer: torch.optim.AdamW,
-    *,
-    images_seen: int,
-    iteration: int,
-    recipe_json: str,
-    dataset_digest: str,
-) -> None:
-    """Write the state as one safetensors file, atomically."""
+@dataclass(frozen=True)
+class StateHeader:
+    """What a training state says of itself."""
+
+    images_seen: int
+    iteration: int
+    recipe: Recipe
+    dataset_digest: str
+
+
+def encode_training_state(
+    header: StateHeader, network: nn.Module, ema: ExponentialMovingAverage, optimizer: torch.optim.AdamW
+) -> bytes:
+    """The bytes of a state, one safetensors file."""
     tensors = {f"model.{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"ema.{name}": value for name, value in ema.weights.items()}
     for name, parameter in network.named_parameters():
         state = optimizer.state[parameter]
         tensors |= {f"optimizer.{name}.{moment}": state[moment] for moment in _MOMENTS if moment in state}
     metadata = {
-        "images_seen": str(images_seen),
-        "iteration": str(iteration),
-        "recipe": recipe_json,
-        "dataset_digest": dataset_digest,
+        "images_seen": str(header.images_seen),
+        "iteration": str(header.iteration),
+        "recipe": header.recipe.model_dump_json(),
+        "dataset_digest": header.dataset_digest,
     }
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_atomically(path, save(contiguous, metadata=metadata))
+    return save(contiguous, metadata=metadata)
+
+
+def read_state_header(data: bytes, *, source: str) -> StateHeader:
+    """What a state says of itself; raises CheckpointError, which names `source`, when the bytes are no state."""
+    metadata = read_metadata(data, source=source)
+    try:
+        return StateHeader(
+            int(metadata["images_seen"]),
+            int(metadata["iteration"]),
+            Recipe.model_validate_json(metadata["recipe"]),
+            metadata["dataset_digest"],
+        )
+    except KeyError as error:
+        raise CheckpointError(f"{source}: a safetensors file, but not a training state (no {error})") from error
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise CheckpointError(f"{source}: holds a recipe that is not valid: {faults}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{source}: not a training state: {error}") from error
 
 
 @torch.no_grad()
-def load_training_state(
-    path: Path,
+def restore_training_state(
+    data: bytes,
     network: nn.Module,
     ema: ExponentialMovingAverage,
     optimizer: torch.optim.AdamW,
     *,
-    recipe_json: str,
-    dataset_digest: str,
-) -> tuple[int, int]:
-    """Restore a state in place; returns (images_seen, iteration).
+    iteration: int,
+    source: str,
+) -> None:
+    """Restore the tensors of a state in place; iteration: its header's.
 
-    Raises CheckpointError when the file is missing, damaged or belongs to another recipe or data set.
+    Raises CheckpointError, which names `source`, when they do not fit; the three are then of no use any more.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror}") from error
-    metadata = read_metadata(data, source=str(path))
-    if metadata.get("recipe") != recipe_json:
-        raise CheckpointError(f"{path}: was written by another recipe; resume with that one or choose another folder")
-    if metadata.get("dataset_digest") != dataset_digest:
-        raise CheckpointError(f"{path}: was trained on another data set ({metadata.get('dataset_digest')})")
     tensors = load(data)
-    iteration = int(metadata["iteration"])
     try:
         network.load_state_dict(_part(tensors, "model."))
         ema.load(_part(tensors, "ema."))
@@ -78,8 +91,7 @@ def load_training_state(
                 state["step"] = state["step"].to(parameter.device)
             optimizer.state[parameter] = state
     except (KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: does not fit the recipe's network: {error}") from error
-    return int(metadata["images_seen"]), iteration
+        raise CheckpointError(f"{source}: does not fit the recipe's network: {error}") from error
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

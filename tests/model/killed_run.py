@@ -12,6 +12,7 @@ from unittest import mock
 
 import torch
 
+from model.run_record import FolderRecord
 from model.training import train
 from tests.model.small import random_dataset, small_recipe
 
@@ -38,7 +39,8 @@ def main(folder: Path, moment: str, count: int) -> None:
             die()
 
     with mock.patch("os.fsync", fsync):
-        train(small_recipe(), random_dataset(), folder, device=torch.device("cpu"), should_stop=should_stop)
+        record = FolderRecord(folder, "small")
+        train(small_recipe(), random_dataset(), record, device=torch.device("cpu"), should_stop=should_stop)
 
 
 if __name__ == "__main__":

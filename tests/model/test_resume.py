@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 
 from model.checkpoint import CheckpointError
 from model.config import Recipe
-from model.training import Trainer, train
+from model.run_record import FolderRecord
+from model.trainer import Trainer
+from model.training import train
 from tests.model.small import random_dataset, small_recipe
 
 CPU = torch.device("cpu")
@@ -51,15 +53,15 @@ def assert_equal(one: Trainer, other: Trainer) -> None:
     ids=str,
 )
 @pytest.mark.parametrize("stop", [0, 2, 5])
-def test_a_fresh_trainer_goes_on_bit_for_bit(tmp_path: Path, stop: int, changes: dict[str, Any]) -> None:
+def test_a_fresh_trainer_goes_on_bit_for_bit(stop: int, changes: dict[str, Any]) -> None:
     recipe, dataset = small_recipe(**changes), random_dataset()
     uninterrupted, stopped = Trainer(recipe, dataset, CPU), Trainer(recipe, dataset, CPU)
     for _ in range(stop):
         assert uninterrupted.step() == stopped.step()
-    stopped.save(tmp_path / "state.safetensors")
+    state = stopped.state()
     torch.manual_seed(123)  # whatever else drew random numbers in between must not matter
     resumed = Trainer(recipe, dataset, CPU)
-    resumed.resume(tmp_path / "state.safetensors")
+    resumed.resume(state, source="the state")
     assert_equal(resumed, uninterrupted)
     while uninterrupted.images_seen < recipe.training.total_images:
         torch.randn(3)
@@ -88,7 +90,7 @@ def files(folder: Path) -> Files:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Files:
     folder = tmp_path_factory.mktemp("uninterrupted")
-    assert train(small_recipe(), random_dataset(), folder, device=CPU).finished
+    assert train(small_recipe(), random_dataset(), FolderRecord(folder, "small"), device=CPU).finished
     return files(folder)
 
 
@@ -102,29 +104,31 @@ def test_a_killed_process_is_continued_to_the_same_end(
     command = [sys.executable, "-m", "tests.model.killed_run", str(tmp_path), moment, str(count)]
     killed = subprocess.run(command, cwd=ROOT, check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    assert train(small_recipe(), random_dataset(), tmp_path, device=CPU).finished
+    assert train(small_recipe(), random_dataset(), FolderRecord(tmp_path, "small"), device=CPU).finished
     assert files(tmp_path) == uninterrupted
 
 
 def test_asked_to_stop_it_saves_and_goes_on_from_there(tmp_path: Path, uninterrupted: Files) -> None:
     answers = iter([False] * 5 + [True])
-    first = train(small_recipe(), random_dataset(), tmp_path, device=CPU, should_stop=lambda: next(answers))
+    first = train(
+        small_recipe(), random_dataset(), FolderRecord(tmp_path, "small"), device=CPU, should_stop=lambda: next(answers)
+    )
     assert not first.finished
     assert first.images_seen == 40
-    assert first.checkpoint.exists()
-    second = train(small_recipe(), random_dataset(), tmp_path, device=CPU)
+    assert (tmp_path / "checkpoints" / "0000000040.safetensors").exists()
+    second = train(small_recipe(), random_dataset(), FolderRecord(tmp_path, "small"), device=CPU)
     assert second.finished
     ended = files(tmp_path)
     assert ended.pop("0000000040.safetensors")[0]["__metadata__"]  # the checkpoint written when it was asked to stop
     assert ended == uninterrupted
 
 
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def saved() -> bytes:
+    """The state after one step."""
     trainer = Trainer(small_recipe(), random_dataset(), CPU)
     trainer.step()
-    trainer.save(tmp_path / "state.safetensors")
-    return tmp_path / "state.safetensors"
+    return trainer.state()
 
 
 @pytest.mark.parametrize(
@@ -132,35 +136,46 @@ def saved(tmp_path: Path) -> Path:
     [small_recipe(training__seed=4), small_recipe(optimizer__learning_rate=1e-3), small_recipe(name="other")],
     ids=["seed", "learning rate", "name"],
 )
-def test_another_recipe_is_refused(saved: Path, recipe: Recipe) -> None:
+def test_another_recipe_is_refused(tmp_path: Path, saved: bytes, recipe: Recipe) -> None:
     trainer = Trainer(recipe, random_dataset(), CPU)
     with pytest.raises(CheckpointError, match="another recipe"):
-        trainer.resume(saved)
-    with pytest.raises(CheckpointError, match="another recipe"):
-        train(recipe, random_dataset(), saved.parent, device=CPU)
+        trainer.resume(saved, source="the state")
+    (tmp_path / "state.safetensors").write_bytes(saved)
+    with pytest.raises(CheckpointError, match=r"state\.safetensors: was written by another recipe"):
+        train(recipe, random_dataset(), FolderRecord(tmp_path, "small"), device=CPU)
 
 
-def test_another_dataset_is_refused(saved: Path) -> None:
+def rewritten(state: bytes, recipe_without: str) -> bytes:
+    """The state with one field of training left out of its recipe, as a version wrote it that did not know it."""
+    end = 8 + int.from_bytes(state[:8], "little")
+    metadata = json.loads(state[8:end])["__metadata__"]
+    recipe = json.loads(metadata["recipe"])
+    del recipe["training"][recipe_without]
+    return save(load(state), metadata=metadata | {"recipe": json.dumps(recipe)})
+
+
+def test_a_state_from_before_an_option_existed_is_resumed(saved: bytes) -> None:
+    trainer = Trainer(small_recipe(), random_dataset(), CPU)
+    trainer.resume(rewritten(saved, "devices"), source="the state")
+    assert trainer.images_seen == 8
+
+
+def test_another_dataset_is_refused(saved: bytes) -> None:
     with pytest.raises(CheckpointError, match="another data set"):
-        Trainer(small_recipe(), random_dataset(seed=1), CPU).resume(saved)
+        Trainer(small_recipe(), random_dataset(seed=1), CPU).resume(saved, source="the state")
 
 
-def test_a_truncated_state_is_refused(saved: Path) -> None:
-    data = saved.read_bytes()
-    for length in (0, 7, 500, len(data) // 2, len(data) - 1):
-        saved.write_bytes(data[:length])
+def test_a_truncated_state_is_refused(tmp_path: Path, saved: bytes) -> None:
+    for length in (0, 7, 500, len(saved) // 2, len(saved) - 1):
+        with pytest.raises(CheckpointError, match="the state: not a readable"):
+            Trainer(small_recipe(), random_dataset(), CPU).resume(saved[:length], source="the state")
+        (tmp_path / "state.safetensors").write_bytes(saved[:length])
         with pytest.raises(CheckpointError, match=r"state\.safetensors: not a readable"):
-            Trainer(small_recipe(), random_dataset(), CPU).resume(saved)
-
-
-def test_a_missing_state_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"none\.safetensors: No such file"):
-        Trainer(small_recipe(), random_dataset(), CPU).resume(tmp_path / "none.safetensors")
+            train(small_recipe(), random_dataset(), FolderRecord(tmp_path, "small"), device=CPU)
 
 
 @pytest.mark.parametrize("part", ["model.", "ema.", "optimizer."])
-def test_a_state_that_lacks_tensors_is_refused(saved: Path, part: str) -> None:
-    whole = load_file(saved)
+def test_a_state_that_lacks_tensors_is_refused(saved: bytes, part: str) -> None:
     trainer = Trainer(small_recipe(), random_dataset(), CPU)
     metadata = {
         "images_seen": "8",
@@ -168,6 +183,16 @@ def test_a_state_that_lacks_tensors_is_refused(saved: Path, part: str) -> None:
         "recipe": small_recipe().model_dump_json(),
         "dataset_digest": random_dataset().digest,
     }
-    save_file({name: value for name, value in whole.items() if not name.startswith(part)}, saved, metadata=metadata)
+    kept = {name: value for name, value in load(saved).items() if not name.startswith(part)}
     with pytest.raises(CheckpointError, match="does not fit"):
-        trainer.resume(saved)
+        trainer.resume(save(kept, metadata=metadata), source="the state")
+
+
+@pytest.mark.parametrize("field", ["images_seen", "iteration", "recipe", "dataset_digest"])
+@pytest.mark.parametrize("value", [None, "eight"])
+def test_a_file_that_is_no_state_is_refused(saved: bytes, field: str, value: str | None) -> None:
+    end = 8 + int.from_bytes(saved[:8], "little")
+    metadata = json.loads(saved[8:end])["__metadata__"]
+    metadata = {name: text for name, text in metadata.items() if name != field} | ({field: value} if value else {})
+    with pytest.raises(CheckpointError, match="the state: "):
+        Trainer(small_recipe(), random_dataset(), CPU).resume(save(load(saved), metadata=metadata), source="the state")

@@ -10,15 +10,17 @@ import pytest
 import torch
 from PIL import Image
 
-import model.training
+import model.trainer
 from model.checkpoint import load_checkpoint
 from model.config import OptimizerConfig
 from model.forward import add_noise
 from model.objective import row_losses
 from model.prediction import training_target
+from model.run_record import FolderRecord
 from model.sampling import from_pixels
 from model.schedule import make_schedule
-from model.training import Trainer, TrainingError, TrainingProgress, learning_rate, train
+from model.trainer import Trainer, learning_rate
+from model.training import TrainingError, TrainingProgress, train
 from tests.model.small import CLASS_NAMES, random_dataset, small_recipe, small_unet
 
 CPU = torch.device("cpu")
@@ -111,9 +113,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_good_checkpoint(
         losses = row_losses(*arguments)
         return losses * math.nan if calls > 2 * good_checkpoints else losses
 
-    monkeypatch.setattr(model.training, "row_losses", breaks)
+    monkeypatch.setattr(model.trainer, "row_losses", breaks)
     with pytest.raises(TrainingError, match="the loss is nan") as raised:
-        train(recipe, dataset, tmp_path, device=CPU)
+        train(recipe, dataset, FolderRecord(tmp_path, "small"), device=CPU)
     checkpoints = sorted((tmp_path / "checkpoints").glob("*")) if good_checkpoints else []
     assert len(checkpoints) == good_checkpoints
     if not good_checkpoints:
@@ -127,11 +129,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_good_checkpoint(
         assert torch.equal(value, reference.ema.weights[name]), name
 
     with pytest.raises(TrainingError, match="the loss is nan") as again:  # at once, after resuming
-        train(recipe, dataset, tmp_path, device=CPU)
+        train(recipe, dataset, FolderRecord(tmp_path, "small"), device=CPU)
     assert str(checkpoints[-1]) in str(again.value)
 
     monkeypatch.undo()  # with the cause gone, the same folder goes on to the end
-    assert train(recipe, dataset, tmp_path, device=CPU).finished
+    assert train(recipe, dataset, FolderRecord(tmp_path, "small"), device=CPU).finished
 
 
 def test_a_step_with_a_loss_that_is_not_finite_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +141,7 @@ def test_a_step_with_a_loss_that_is_not_finite_changes_nothing(monkeypatch: pyte
     trainer.step()
     twin.step()
     with monkeypatch.context() as patch:
-        patch.setattr(model.training, "row_losses", lambda *arguments: row_losses(*arguments) * math.inf)
+        patch.setattr(model.trainer, "row_losses", lambda *arguments: row_losses(*arguments) * math.inf)
         assert not math.isfinite(trainer.step()[0])
     assert trainer.step() == twin.step()
     assert all(map(torch.equal, trainer.network.parameters(), twin.network.parameters()))
@@ -151,19 +153,20 @@ def test_a_run_leaves_what_it_promises(tmp_path: Path) -> None:
         training__total_images=400, training__checkpoint_every_images=150, training__sample_every_images=200
     )
     reports: list[TrainingProgress] = []
-    result = train(recipe, random_dataset(), tmp_path, device=CPU, on_progress=reports.append)
+    record = FolderRecord(tmp_path, "small")
+    result = train(recipe, random_dataset(), record, device=CPU, on_progress=reports.append)
     assert (result.images_seen, result.finished) == (400, True)
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["0000000152.safetensors", "0000000304.safetensors", "0000000400.safetensors"]
-    assert result.checkpoint == tmp_path / "checkpoints" / names[-1]
 
-    checkpoint = load_checkpoint(result.checkpoint)
+    checkpoint = load_checkpoint(tmp_path / "checkpoints" / names[-1])
     assert checkpoint.header.recipe == recipe
     assert checkpoint.header.class_names == CLASS_NAMES
     checkpoint.denoiser()
 
     assert [report.images_seen for report in reports] == [160, 320, 400]
     assert all(report.total_images == 400 and report.images_per_second > 0 for report in reports)
+    assert all(2**24 < report.memory_bytes < 2**40 for report in reports)
     with (tmp_path / "losses.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["images_seen"]) for row in rows] == [160, 320, 400]
@@ -175,10 +178,10 @@ def test_a_run_leaves_what_it_promises(tmp_path: Path) -> None:
 
 
 def test_a_finished_run_started_again_is_left_as_it_is(tmp_path: Path) -> None:
-    first = train(small_recipe(), random_dataset(), tmp_path, device=CPU)
-    data = first.checkpoint.read_bytes()
-    assert train(small_recipe(), random_dataset(), tmp_path, device=CPU) == first
-    assert first.checkpoint.read_bytes() == data
+    first = train(small_recipe(), random_dataset(), FolderRecord(tmp_path, "small"), device=CPU)
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")}
+    assert train(small_recipe(), random_dataset(), FolderRecord(tmp_path, "small"), device=CPU) == first
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")} == kept
 
 
 def test_the_loss_log_forgets_what_was_not_saved(tmp_path: Path) -> None:
@@ -191,8 +194,8 @@ def test_the_loss_log_forgets_what_was_not_saved(tmp_path: Path) -> None:
         return False
 
     with pytest.raises(KeyboardInterrupt):  # after 400 images; the state is that of image 320
-        train(recipe, random_dataset(), tmp_path, device=CPU, should_stop=killed)
-    train(recipe, random_dataset(), tmp_path, device=CPU)
+        train(recipe, random_dataset(), FolderRecord(tmp_path, "small"), device=CPU, should_stop=killed)
+    train(recipe, random_dataset(), FolderRecord(tmp_path, "small"), device=CPU)
     with (tmp_path / "losses.csv").open(newline="") as file:
         seen = [int(row["images_seen"]) for row in csv.DictReader(file)]
     assert seen == [160, 320, 480, 640, 800]
@@ -201,11 +204,13 @@ def test_the_loss_log_forgets_what_was_not_saved(tmp_path: Path) -> None:
 def test_a_torn_line_of_the_loss_log_is_dropped(tmp_path: Path) -> None:
     recipe = small_recipe(training__total_images=480)
     answers = iter([False] * 40)
-    train(recipe, random_dataset(), tmp_path, device=CPU, should_stop=lambda: next(answers, True))
+    train(
+        recipe, random_dataset(), FolderRecord(tmp_path, "small"), device=CPU, should_stop=lambda: next(answers, True)
+    )
     path = tmp_path / "losses.csv"
     with path.open("a") as file:
         file.write("32")  # the disk was full
-    train(recipe, random_dataset(), tmp_path, device=CPU)
+    train(recipe, random_dataset(), FolderRecord(tmp_path, "small"), device=CPU)
     with path.open(newline="") as file:
         assert [int(row["images_seen"]) for row in csv.DictReader(file)] == [160, 320, 480]
 

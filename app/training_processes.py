@@ -1,0 +1,66 @@
+"""The processes of `darkroom train` on several devices: this one is the first, and starts the others.
+
+They find each other as under torchrun. Torchrun itself would stand between the user and the run: Ctrl-C, messages and
+exit codes would be its own.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from model.distributed import launched_rank
+
+GRACE_SECONDS = 10.0
+"""How long the others may take to end after this one, and this one after one of them has failed."""
+
+
+@contextmanager
+def training_processes(devices: int) -> Iterator[None]:
+    """While the block runs, `devices` - 1 more processes execute this one's command, each with its own rank.
+
+    Nothing is started for one device, or where torchrun has started the processes already.
+    """
+    if devices == 1 or launched_rank() is not None:
+        yield
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    # On the CPU the processes share the cores.
+    threads = max(1, torch.get_num_threads() // devices)
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(devices)}
+    places = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(devices)]
+    torch.set_num_threads(threads)
+    command = [sys.executable, *sys.argv]
+    others = [
+        subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)} | place, stdin=subprocess.DEVNULL)
+        for place in places[1:]
+    ]
+    os.environ.update(places[0])
+    ending = threading.Event()
+    for process in others:
+        threading.Thread(target=_end_with, args=(process, ending), daemon=True).start()
+    try:
+        yield
+    finally:
+        ending.set()
+        for name in places[0]:
+            del os.environ[name]
+        for process in others:
+            try:
+                process.wait(GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _end_with(process: subprocess.Popen[bytes], ending: threading.Event) -> None:
+    """End this process when the other one has failed: it may wait for it where nothing can be raised."""
+    if process.wait() != 0 and not ending.wait(GRACE_SECONDS):
+        os._exit(1)

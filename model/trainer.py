@@ -1,0 +1,255 @@
+"""One step of training, and all that it changes: network, EMA, optimizer, and the two numbers that count it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from model import distributed
+from model.checkpoint import CheckpointError, CheckpointHeader, decode_checkpoint, encode_checkpoint
+from model.config import OptimizerConfig, Recipe, UNetConfig
+from model.datasets.dataset import ImageDataset
+from model.denoiser import Denoiser
+from model.ema import ExponentialMovingAverage
+from model.forward import add_noise
+from model.objective import drop_labels, loss_weights, row_losses
+from model.prediction import training_target
+from model.randomness import batch_indices, batch_seed
+from model.sampling import from_pixels
+from model.schedule import make_schedule
+from model.training_state import StateHeader, encode_training_state, read_state_header, restore_training_state
+from model.unet import UNet
+
+
+class TrainingError(RuntimeError):
+    """A run that cannot go on; the message says what to do and which checkpoint is good."""
+
+
+class TrainingStopped(Exception):
+    """Raised by a network that draws samples when the run was asked to stop."""
+
+
+def learning_rate(config: OptimizerConfig, images_seen: int, total_images: int) -> float:
+    """The learning rate for the batch after `images_seen`: linear warm-up, then constant or a half cosine to zero."""
+    if images_seen < config.warmup_images:
+        return config.learning_rate * (images_seen + 1) / config.warmup_images
+    if config.decay == "constant":
+        return config.learning_rate
+    done = (images_seen - config.warmup_images) / max(1, total_images - config.warmup_images)
+    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+
+
+@dataclass
+class Trainer:
+    """Network, EMA and optimizer of a run, and the two numbers that say how far it is.
+
+    The processes of a group (`model/distributed.py`) hold one each, do the same, and share the rows of every batch.
+    Raises TrainingError when the recipe does not fit the data set or the number of processes.
+    """
+
+    recipe: Recipe
+    dataset: ImageDataset
+    device: torch.device
+    images_seen: int = 0
+    iteration: int = 0
+    network: UNet = field(init=False)
+    ema: ExponentialMovingAverage = field(init=False)
+    optimizer: torch.optim.AdamW = field(init=False)
+
+    def __post_init__(self) -> None:
+        unet = self.recipe.model.unet
+        wanted = (unet.image_channels, unet.image_size, unet.image_size)
+        if self.dataset.images.shape[1:] != wanted:
+            raise TrainingError(
+                f"the data set's images are {tuple(self.dataset.images.shape[1:])} (C, H, W) but the recipe's "
+                f"network takes {wanted}; set model.unet.image_channels and image_size, or dataset.image_size"
+            )
+        devices, processes = self.recipe.training.devices, distributed.world_size()
+        if devices != processes:
+            raise TrainingError(
+                f"the recipe's training.devices is {devices} but the number of processes here is {processes}; "
+                f"start it with torchrun --nproc-per-node {devices}, or set training.devices to {processes}"
+            )
+        torch.manual_seed(self.recipe.training.seed)
+        self.network = UNet(unet, len(self.dataset.class_names)).place(self.device)
+        self.ema = ExponentialMovingAverage(self.network, self.recipe.ema)
+        config = self.recipe.optimizer
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(),
+            lr=config.learning_rate,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        self._schedule = make_schedule(self.recipe.model.schedule)
+        self._weights = loss_weights(self._schedule, self.recipe.model.prediction, self.recipe.objective)
+        self._forward: Callable[[Tensor, Tensor, Tensor], Tensor] = (
+            torch.compile(self.network) if self.recipe.training.compile else self.network
+        )
+        if processes > 1:
+            self._forward = self._shared(self._forward)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the recipe's last image was seen."""
+        return self.images_seen >= self.recipe.training.total_images
+
+    def step(self) -> tuple[float, float]:
+        """Train on the next batch; returns its loss and gradient norm. All randomness follows from `images_seen`.
+
+        Every process draws the whole batch's randomness and takes its own rows of it, so their number changes
+        nothing but the order of sums, and dropout. A loss or gradient that is not finite is returned, in every
+        process, and leaves weights, EMA and optimizer as they were.
+        """
+        recipe, training = self.recipe, self.recipe.training
+        generator = torch.Generator().manual_seed(batch_seed(training.seed, self.images_seen))
+        # Dropout has no generator of its own.
+        torch.manual_seed(batch_seed(training.seed, self.images_seen, distributed.rank()))
+        size = min(training.batch_size, training.total_images - self.images_seen)
+        own = distributed.own_rows(size)
+        share = (own.stop - own.start) / size
+        if share == 0.0:
+            own = slice(0, 1)  # a row without weight, so that this process takes part in the averaging
+        x0, t, eps, labels = self._batch(size, own, generator)
+        x = add_noise(self._schedule, x0, t, eps)
+        target = training_target(self._schedule, recipe.model.prediction, x0, eps, t)
+
+        rate = learning_rate(recipe.optimizer, self.images_seen, training.total_images)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._autocast():
+            output = self._forward(x, t.to(self.device), labels)
+        # The processes' gradients are averaged, which makes them that of the mean over all rows.
+        processes = distributed.world_size()
+        loss = row_losses(self._weights, output, target, t).mean() * (share * processes)
+        torch.autograd.backward(loss)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), recipe.optimizer.gradient_clip or math.inf)
+        loss_value, norm_value = (total / processes for total in distributed.sums([loss.item(), norm.item()]))
+        if math.isfinite(loss_value) and math.isfinite(norm_value):
+            self.optimizer.step()
+            self.iteration += 1
+            self.images_seen += size
+            self.ema.update(self.network, self.iteration)
+        return loss_value, norm_value
+
+    def _batch(self, size: int, own: slice, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x_0 (b, C, H, W), t (b,) on the CPU, eps and labels of this process's rows of the next `size` images."""
+        training = self.recipe.training
+        indices = batch_indices(len(self.dataset), training.seed, self.images_seen, size)
+        pixels = torch.from_numpy(self.dataset.images[indices[own]])
+        if training.horizontal_flip:
+            flip = (torch.rand(size, generator=generator) < 0.5)[own]
+            pixels = torch.where(flip[:, None, None, None], pixels.flip(3), pixels)
+        t = torch.randint(1, self._schedule.steps + 1, (size,), generator=generator)
+        eps = torch.randn((size, *pixels.shape[1:]), generator=generator)
+        labels = torch.from_numpy(self.dataset.labels[indices])
+        labels = drop_labels(labels, self.network.null_label, self.recipe.objective.label_drop, generator)
+        x0 = from_pixels(pixels.to(self.device)).contiguous(memory_format=torch.channels_last)
+        return x0, t[own], eps[own].to(self.device), labels[own].to(self.device)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.training.precision == "bfloat16")
+
+    def _shared(self, network: Callable[[Tensor, Tensor, Tensor], Tensor]) -> DistributedDataParallel:
+        """The network, with gradients averaged over all processes in an order that is the same in every step.
+
+        After its first backward pass, DistributedDataParallel lays gradients out anew, which changes the order of
+        sums among three processes and more; a pass that counts for nothing gets that over, or a resumed run would
+        differ.
+        """
+        assert isinstance(network, torch.nn.Module)
+        shared = DistributedDataParallel(network, device_ids=[self.device] if self.device.type == "cuda" else None)
+        own = distributed.own_rows(self.recipe.training.batch_size)
+        rows = max(1, own.stop - own.start)
+        nothing = torch.zeros(rows, *self.dataset.images.shape[1:], device=self.device)
+        nothing = nothing.contiguous(memory_format=torch.channels_last)
+        ones = torch.ones(rows, dtype=torch.int64, device=self.device)
+        with self._autocast():
+            output = shared(nothing, ones, torch.zeros_like(ones))
+        torch.autograd.backward(output.float().mean())
+        self.optimizer.zero_grad(set_to_none=True)
+        return shared
+
+    def state(self) -> bytes:
+        """The bytes of the training state as it is now."""
+        header = StateHeader(self.images_seen, self.iteration, self.recipe, self.dataset.digest)
+        return encode_training_state(header, self.network, self.ema, self.optimizer)
+
+    def resume(self, data: bytes, *, source: str) -> None:
+        """Go on from a training state of this very run; raises CheckpointError, naming `source`, when it is not one."""
+        header = read_state_header(data, source=source)
+        if header.recipe != self.recipe:
+            raise CheckpointError(
+                f"{source}: was written by another recipe; resume with that one or choose another folder"
+            )
+        self._restore(data, header, source)
+
+    def continue_from(self, data: bytes, *, source: str) -> None:
+        """Go on from a training state of another run, with this recipe and at the images that the other has seen.
+
+        Raises CheckpointError, naming `source`, when network or data set are others.
+        """
+        header = read_state_header(data, source=source)
+        self._require_network(header.recipe.model.unet, source)
+        self._restore(data, header, source)
+
+    def start_from(self, data: bytes, *, source: str) -> None:
+        """Begin with the weights of a weights file, at no images seen: a fine-tune or a fork.
+
+        Raises CheckpointError, naming `source`, when network or number of classes are others.
+        """
+        checkpoint = decode_checkpoint(data, source=source)
+        self._require_network(checkpoint.header.model.unet, source)
+        theirs, ours = len(checkpoint.header.class_names), len(self.dataset.class_names)
+        if theirs != ours:
+            raise CheckpointError(f"{source}: was trained on {theirs} classes, and the data set has {ours}")
+        try:
+            self.network.load_state_dict(dict(checkpoint.weights))
+        except RuntimeError as error:
+            raise CheckpointError(f"{source}: does not fit the recipe's network: {error}") from error
+        self.ema.load(self.network.state_dict())
+
+    def _restore(self, data: bytes, header: StateHeader, source: str) -> None:
+        if header.dataset_digest != self.dataset.digest:
+            raise CheckpointError(f"{source}: was trained on another data set ({header.dataset_digest})")
+        restore_training_state(data, self.network, self.ema, self.optimizer, iteration=header.iteration, source=source)
+        self.images_seen, self.iteration = header.images_seen, header.iteration
+
+    def _require_network(self, theirs: UNetConfig, source: str) -> None:
+        ours = self.recipe.model.unet.model_dump(exclude={"dropout"})  # dropout belongs to training, not to the weights
+        differing = [f"{name} {value}" for name, value in theirs.model_dump().items() if ours.get(name, value) != value]
+        if differing:
+            raise CheckpointError(f"{source}: does not fit the recipe's network: it has {', '.join(differing)}")
+
+    def checkpoint(self) -> bytes:
+        """The bytes of a weights file with the EMA weights as they are now."""
+        header = CheckpointHeader(
+            name=self.recipe.name,
+            model=self.recipe.model,
+            sampling=self.recipe.sampling,
+            class_names=self.dataset.class_names,
+            images_seen=self.images_seen,
+            dataset_digest=self.dataset.digest,
+            recipe=self.recipe,
+        )
+        return encode_checkpoint(header, self.ema.weights)
+
+    def denoiser(self, should_stop: Callable[[], bool]) -> Denoiser:
+        """A denoiser with a copy of the EMA weights; once `should_stop` answers True, its network raises
+        TrainingStopped instead of taking the next step.
+        """
+        network = UNet(self.recipe.model.unet, len(self.dataset.class_names))
+        network.load_state_dict(self.ema.weights)
+        network = network.place(self.device).eval().requires_grad_(False)
+
+        def interruptible(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+            if should_stop():
+                raise TrainingStopped
+            output: Tensor = network(x, t, labels)
+            return output
+
+        return Denoiser(self.recipe.model, self.dataset.class_names, interruptible, self.device)

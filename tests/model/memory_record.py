@@ -1,0 +1,46 @@
+"""A run kept in memory: what any record other than a folder looks like to the training loop."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from model.metrics.evaluation import Evaluation
+from model.run_record import TrainingProgress
+
+
+@dataclass
+class MemoryRecord:
+    """checkpoints: (weights, state) by images seen; calls: the order of everything that was recorded."""
+
+    checkpoints: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    reports: dict[int, TrainingProgress] = field(default_factory=dict)
+    pictures: dict[int, bytes] = field(default_factory=dict)
+    evaluations: dict[int, tuple[Evaluation, ...]] = field(default_factory=dict)
+    calls: list[tuple[str, int]] = field(default_factory=list)
+
+    def states(self) -> Iterator[tuple[str, bytes]]:
+        for images_seen in sorted(self.checkpoints, reverse=True):
+            yield f"state {images_seen}", self.checkpoints[images_seen][1]
+
+    def begin(self, images_seen: int) -> None:
+        self.calls.append(("begin", images_seen))
+
+    def progress(self, progress: TrainingProgress) -> None:
+        self.reports[progress.images_seen] = progress
+
+    def checkpoint(self, images_seen: int, weights: bytes, state: bytes) -> None:
+        self.calls.append(("checkpoint", images_seen))
+        self.checkpoints[images_seen] = weights, state
+
+    def samples(self, images_seen: int, picture: bytes) -> None:
+        self.calls.append(("samples", images_seen))
+        self.pictures[images_seen] = picture
+
+    def evaluation(self, images_seen: int, evaluations: Sequence[Evaluation]) -> None:
+        self.calls.append(("evaluation", images_seen))
+        self.evaluations[images_seen] = tuple(evaluations)
+
+    def evaluated(self, images_seen: int) -> bool:
+        return images_seen in self.evaluations
+
+    def last_good(self) -> str | None:
+        return f"checkpoint {max(self.checkpoints)}" if self.checkpoints else None
