@@ -1,7 +1,8 @@
 """The model versions that requests can name, and their way from files and store into the engine.
 
 Names are resolved in memory, so that a loaded model is served while the database is away. The shipped weights are
-loaded from their files at once and registered in the store as soon as it answers.
+loaded from their files at once and registered in the store as soon as it answers; from then on the production aliases
+in the store say what is served, whoever moved them: this process, another replica, a training job.
 """
 
 import asyncio
@@ -19,12 +20,27 @@ from model.checkpoint import Checkpoint, CheckpointError, CheckpointHeader, deco
 from store.artifacts import ArtifactCorrupted, ArtifactMissing
 from store.checkpoint_repository import checkpoint_bytes, register_checkpoint
 from store.database import Database
-from store.model_repository import PRODUCTION, ModelNotFound, VersionNotFound, list_models, resolve
+from store.model_repository import (
+    PRODUCTION,
+    AliasTarget,
+    ModelNotFound,
+    VersionCollected,
+    VersionNotFound,
+    production_targets,
+    resolve,
+    set_alias,
+)
 
 log = logging.getLogger(__name__)
 
-RETRY_SECONDS = 5.0
+FIRST_RETRY_SECONDS = 5.0
+LONGEST_RETRY_SECONDS = 300.0
 SHORTEST_DIGEST = len("sha256:") + 8
+REMEMBERED_VERSIONS = 256
+NAMES_TOLD = 50
+
+Unusable = (CheckpointError, ArtifactMissing, ArtifactCorrupted, VersionCollected)
+"""Why a version's weights cannot be used, whoever asks."""
 
 
 class UnknownModel(LookupError):
@@ -41,6 +57,15 @@ class Version:
     number: int | None = None
 
 
+@dataclass
+class _Refused:
+    """A production version that could not be loaded, and when to try again, on the event loop's clock."""
+
+    digest: str
+    wait_seconds: float
+    try_at: float
+
+
 class Catalog:
     """See the module. All methods are for the event loop's thread."""
 
@@ -55,12 +80,16 @@ class Catalog:
         self._versions: dict[tuple[str, str], Version] = {}  # by name and digest: two names may share the bytes
         self._production: dict[str, str] = {}
         self._shipped: dict[str, Path] = {}
+        self._unregistered: list[tuple[str, str]] = []
+        self._refused: dict[str, _Refused] = {}
         self._one_load = asyncio.Lock()
+        self._switching = asyncio.Lock()
         self._loads: dict[str, asyncio.Task[None]] = {}
+        self._store_away = False
         self.ready = False
 
     async def open(self, weights_folder: Path) -> None:
-        """Load the shipped weights into the engine, then make store and catalog agree, however long it is away."""
+        """Load the shipped weights into the engine, then look at the store once."""
         for path in sorted(weights_folder.glob("*.safetensors")):
             try:
                 checkpoint = await asyncio.to_thread(load_checkpoint, path)
@@ -75,44 +104,80 @@ class Catalog:
                 log.error("shipped weights left out: %s", error)
                 del self._shipped[checkpoint.digest], self._versions[version.name, version.digest]
                 continue
+            self._unregistered.append((version.name, version.digest))
             self._production.setdefault(version.name, version.digest)
-        self.ready = bool(self._production)
-        while self._database is not None:
-            try:
-                await self._synchronise(self._database)
-                break
-            except SQLAlchemyError as error:
-                log.warning("the database is of no use, trying again in %g s: %s", RETRY_SECONDS, error)
-                await asyncio.sleep(RETRY_SECONDS)
+        await self.look()
         self.ready = bool(self._production)
         if not self.ready:
             log.error("no model: %s holds no weights and the store no model", weights_folder)
 
+    async def follow(self, poll_seconds: float) -> None:
+        """Look at the store again and again, for ever."""
+        while self._database is not None:
+            await asyncio.sleep(poll_seconds)
+            await self.look()
+            self.ready = self.ready or bool(self._production)
+
+    async def look(self) -> None:
+        """One look at the store: register shipped weights, then serve what the production aliases point at.
+
+        While the store is away everything stays as it is. A version that cannot be loaded replaces nothing; it is
+        logged once, and tried again after longer and longer times.
+        """
+        if self._database is None:
+            return
+        try:
+            await self._register_shipped(self._database)
+            await self._follow_aliases(self._database)
+        except SQLAlchemyError as error:
+            if not self._store_away:
+                log.warning("the database is of no use; what is loaded is served all the same: %s", error)
+            self._store_away = True
+        else:
+            if self._store_away:
+                log.info("the database is back")
+            self._store_away = False
+
+    async def promote(self, name: str, selector: str) -> None:
+        """Make a version production: it is loaded and warmed up first, so no request waits for it or fails.
+
+        selector: a number, a digest or an alias. Raises ModelNotFound, VersionNotFound, EngineStopped, sqlalchemy's
+        errors, and those of `Unusable`; production is then what it was.
+        """
+        if self._database is None:
+            raise ValueError("there is no store to keep it in")
+        version = await self._find_in_store(self._database, name, selector)
+        await self.ensure_loaded(version)
+        async with self._switching:
+            await asyncio.to_thread(_point_production, self._database, name, version.digest)
+            self._production[name] = version.digest
+
     async def find(self, reference: str | None) -> Version:
         """The version that NAME, NAME@ALIAS, NAME@NUMBER or NAME@sha256:... means; None: the default model.
 
-        Raises UnknownModel; when only the store could know, also sqlalchemy's errors, ArtifactMissing,
-        ArtifactCorrupted and CheckpointError.
+        Raises UnknownModel; when only the store could know, also sqlalchemy's errors and those of `Unusable`.
         """
         if reference is None:
-            reference = self._default or next(iter(self._production), None)
+            reference = self._default or self._first_model()
             if reference is None:
                 raise UnknownModel("there is no model yet")
         name, _, selector = reference.partition("@")
+        if selector in ("", PRODUCTION):
+            selector = self._production.get(name, PRODUCTION)
         here = self._find_here(name, selector)
         if here is not None:
             return here
         if self._database is None or not name:
             raise self._unknown(reference)
         try:
-            return await self._find_in_store(self._database, name, selector or PRODUCTION)
-        except (ModelNotFound, VersionNotFound, ValueError) as error:
+            return await self._find_in_store(self._database, name, selector)
+        except (ModelNotFound, VersionNotFound) as error:
             raise self._unknown(reference) from error
 
     async def ensure_loaded(self, version: Version) -> None:
         """Wait until the engine holds the version; callers of one version share the work.
 
-        Raises CheckpointError, ArtifactMissing or ArtifactCorrupted when its weights cannot be used, and EngineStopped.
+        Raises one of `Unusable` when its weights cannot be used, and EngineStopped.
         """
         if version.digest in self._engine.snapshot().resident:
             return
@@ -124,17 +189,19 @@ class Catalog:
         await asyncio.shield(task)
 
     def production(self, name: str) -> Version | None:
-        """The version that requests for `name` are served from."""
-        digest = self._production.get(name)
-        return self._versions[name, digest] if digest else None
+        """The version that requests for `name` are served from; None also when it has not been looked at yet."""
+        return self._versions.get((name, self._production.get(name, "")))
 
     def digests(self, name: str) -> list[str]:
-        """Digests of the versions of `name` that have been looked at."""
+        """Digests of the versions of `name` that have been looked at and are remembered."""
         return [version.digest for version in self._versions.values() if version.name == name]
 
+    def _first_model(self) -> str | None:
+        """The first of the shipped models, else the first by name: the same on every replica."""
+        shipped = (version.name for version in self._versions.values() if version.digest in self._shipped)
+        return next((name for name in shipped if name in self._production), min(self._production, default=None))
+
     def _find_here(self, name: str, selector: str) -> Version | None:
-        if selector in ("", PRODUCTION):
-            return self.production(name)
         mine = [version for version in self._versions.values() if version.name == name]
         if selector.startswith("sha256:") and len(selector) >= SHORTEST_DIGEST:
             mine = [version for version in mine if version.digest.startswith(selector)]
@@ -143,11 +210,11 @@ class Catalog:
         return mine[0] if len(mine) == 1 else None
 
     async def _find_in_store(self, database: Database, name: str, selector: str) -> Version:
-        digest, number = await asyncio.to_thread(_resolve, database, name, selector)
-        known = self._versions.get((name, digest))
+        target = await asyncio.to_thread(_resolve, database, name, selector)
+        known = self._versions.get((name, target.digest))
         if known is not None:
             return known
-        return self._add(await asyncio.to_thread(_read, database, name, digest), number, name)
+        return self._add(await asyncio.to_thread(_read, database, name, target.digest), target.version, name)
 
     async def _load(self, version: Version) -> None:
         async with self._one_load:  # one at a time: weights on their way count towards no limit
@@ -171,42 +238,103 @@ class Catalog:
             raise
         except Exception as error:  # whatever a network raises when it is run for the first time
             raise CheckpointError(f"{version.name} {version.digest}: does not run: {error}") from error
+        self._remember(version)
         log.info("serving %s %s", version.name, version.digest)
 
-    async def _synchronise(self, database: Database) -> None:
-        """Register the shipped weights, learn the versions' numbers, and load what production points at."""
-        for version in [version for version in self._versions.values() if version.digest in self._shipped]:
-            path = self._shipped[version.digest]
-            number = await asyncio.to_thread(_register, database, version.header, path)
-            self._versions[version.name, version.digest] = replace(version, number=number)
-        for name, digest in await asyncio.to_thread(_production_digests, database):
+    async def _register_shipped(self, database: Database) -> None:
+        """Bring shipped weights into the store, and learn their numbers there."""
+        while self._unregistered:
+            key = self._unregistered[0]
+            version = self._versions[key]
             try:
-                version = self._versions.get((name, digest)) or await self._find_in_store(database, name, digest)
-                await self.ensure_loaded(version)
-            except (CheckpointError, ArtifactMissing, ArtifactCorrupted) as error:
-                log.error("production of %s cannot be served: %s", name, error)
-                continue
-            self._production[name] = digest
+                number = await asyncio.to_thread(_register, database, version.header, self._shipped[version.digest])
+                self._versions[key] = replace(version, number=number)
+            except OSError as error:  # the file has gone since it was loaded
+                log.error("shipped weights cannot be registered: %s", error)
+            self._unregistered.pop(0)
+
+    async def _follow_aliases(self, database: Database) -> None:
+        async with self._switching:
+            targets = await asyncio.to_thread(_production_targets, database)
+            for name in self._production.keys() - targets.keys():
+                version = self.production(name)
+                if version is not None and version.number is None:
+                    continue  # shipped, and the store knows nothing of it
+                log.info("%s has no production version any more", name)
+                del self._production[name]
+        for name in self._refused.keys() - targets.keys():
+            del self._refused[name]
+        for name, target in targets.items():
+            if self._production.get(name) != target.digest:
+                await self._follow_alias(database, name, target)
+            else:
+                self._refused.pop(name, None)
+
+    async def _follow_alias(self, database: Database, name: str, target: AliasTarget) -> None:
+        """Load the version beside the one that is served, then switch, unless the alias has moved on meanwhile."""
+        now = asyncio.get_running_loop().time()
+        refused = self._refused.get(name)
+        if refused is not None and refused.digest != target.digest:
+            refused = None
+        if refused is not None and now < refused.try_at:
+            return
+        try:
+            # of a model that nobody was served from yet the first request will do, when memory is full
+            if name in self._production or self._has_room():
+                await self.ensure_loaded(await self._find_in_store(database, name, target.digest))
+        except (ModelNotFound, VersionNotFound):
+            return  # deleted since
+        except (SQLAlchemyError, EngineStopped):
+            raise
+        except Exception as error:  # the weights' faults, and whatever an artifact store elsewhere raises
+            if refused is None:
+                log.error("production of %s cannot be served; what was served before stays: %s", name, error)
+            wait = FIRST_RETRY_SECONDS if refused is None else min(2.0 * refused.wait_seconds, LONGEST_RETRY_SECONDS)
+            self._refused[name] = _Refused(target.digest, wait, now + wait)
+            return
+        self._refused.pop(name, None)
+        async with self._switching:
+            if (await asyncio.to_thread(_production_targets, database)).get(name) == target:
+                self._production[name] = target.digest
+
+    def _has_room(self) -> bool:
+        return len(self._engine.snapshot().resident) < self._engine.limits.versions
 
     def _add(self, checkpoint: Checkpoint, number: int | None, name: str | None = None) -> Version:
         version = Version(name or checkpoint.header.name, checkpoint.digest, checkpoint.header, number)
-        self._versions[version.name, version.digest] = version
+        self._remember(version)
         return version
 
+    def _remember(self, version: Version) -> None:
+        """Keep it; of many that were looked at once, and are neither served nor in memory, the oldest are forgotten."""
+        self._versions.setdefault((version.name, version.digest), version)
+        surplus = len(self._versions) - REMEMBERED_VERSIONS
+        if surplus <= 0:
+            return
+        kept = self._shipped.keys() | self._engine.snapshot().resident.keys() | {version.digest}
+        idle = [(name, d) for name, d in self._versions if d not in kept and self._production.get(name) != d]
+        for key in idle[:surplus]:
+            del self._versions[key]
+
     def _unknown(self, reference: str) -> UnknownModel:
-        return UnknownModel(f"there is no model {reference!r}; there are: {', '.join(sorted(self._production))}")
+        names = sorted(self._production)
+        told = ", ".join(names[:NAMES_TOLD]) + (", ..." if len(names) > NAMES_TOLD else "")
+        return UnknownModel(f"there is no model {reference!r}; there are: {told}")
 
 
-def _resolve(database: Database, name: str, selector: str) -> tuple[str, int]:
+def _resolve(database: Database, name: str, selector: str) -> AliasTarget:
     """Digest and number of the version that a name means; its bytes stay where they are."""
     with database.session() as session:
         row = resolve(session, name, selector)
-        return row.digest, row.version
+        return AliasTarget(row.version, row.digest)
 
 
 def _read(database: Database, name: str, digest: str) -> Checkpoint:
     with database.session() as session:
-        return decode_checkpoint(checkpoint_bytes(session, resolve(session, name, digest)), source=f"{name}@{digest}")
+        row = resolve(session, name, digest)
+        if row.artifact_digest is None:
+            raise VersionCollected(name, row.version)
+        return decode_checkpoint(checkpoint_bytes(session, row), source=f"{name}@{digest}")
 
 
 def _register(database: Database, header: CheckpointHeader, path: Path) -> int:
@@ -223,14 +351,11 @@ def _register(database: Database, header: CheckpointHeader, path: Path) -> int:
         ).version
 
 
-def _production_digests(database: Database) -> list[tuple[str, str]]:
-    """(model, digest) of every model's production alias."""
-    found: list[tuple[str, str]] = []
-    after: str | None = None
+def _production_targets(database: Database) -> dict[str, AliasTarget]:
     with database.session() as session:
-        while True:
-            page = list_models(session, after)
-            found += [(m.name, m.aliases[PRODUCTION].digest) for m in page.models if PRODUCTION in m.aliases]
-            after = page.next_after
-            if after is None:
-                return found
+        return dict(production_targets(session))
+
+
+def _point_production(database: Database, name: str, digest: str) -> None:
+    with database.session() as session:
+        set_alias(session, name, PRODUCTION, digest)

@@ -15,6 +15,7 @@ from app.api.http_metrics import HttpMetrics
 from app.api.services import Services
 from app.catalog import Catalog
 from app.engine.engine import Engine, EngineLimits
+from app.job_metrics import JobMetrics
 from app.metrics import Metrics
 from app.settings import Settings
 from store.database import Database
@@ -32,7 +33,12 @@ def _device(name: str) -> torch.device:
 
 def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and task.exception() is not None:
-        log.error("loading the models has failed", exc_info=task.exception())
+        log.error("following the models has failed", exc_info=task.exception())
+
+
+async def _follow_models(catalog: Catalog, settings: Settings) -> None:
+    await catalog.open(settings.weights_folder)
+    await catalog.follow(settings.alias_poll_seconds)
 
 
 @asynccontextmanager
@@ -40,14 +46,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Serve while models load. At the end the server has let requests finish (uvicorn --timeout-graceful-shutdown)."""
     services: Services = app.state.services
     services.engine.start()
-    loading = asyncio.create_task(services.catalog.open(services.settings.weights_folder))
-    loading.add_done_callback(_log_failure)
+    following = asyncio.create_task(_follow_models(services.catalog, services.settings))
+    following.add_done_callback(_log_failure)
+    job_metrics = JobMetrics(services.database) if services.database else None
+    if job_metrics is not None:
+        services.metrics.registry.register(job_metrics)
+        job_metrics.start()
     try:
         yield
     finally:
-        loading.cancel()
+        following.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
-            await loading
+            await following
+        if job_metrics is not None:
+            job_metrics.stop()
         await asyncio.to_thread(services.engine.stop, 0.0)
         if services.database is not None:
             services.database.dispose()

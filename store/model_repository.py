@@ -123,6 +123,27 @@ def set_alias(session: Session, name: str, alias: str, version: str | int) -> Ch
     return checkpoint
 
 
+def remove_alias(session: Session, name: str, alias: str) -> None:
+    """Forget an alias; the version that it pointed at stays. Raises ModelNotFound, VersionNotFound."""
+    model = lock_model(session, name)
+    found = session.get(ModelAlias, (model.id, alias))
+    if found is None:
+        raise VersionNotFound(name, alias)
+    session.delete(found)
+
+
+def production_targets(session: Session) -> Mapping[str, AliasTarget]:
+    """What every model's production alias points at, by the models' names in order."""
+    rows = session.execute(
+        select(Model.name, Checkpoint.version, Checkpoint.digest)
+        .join(ModelAlias, ModelAlias.model_id == Model.id)
+        .join(Checkpoint, Checkpoint.id == ModelAlias.checkpoint_id)
+        .where(ModelAlias.alias == PRODUCTION)
+        .order_by(Model.name)
+    )
+    return {name: AliasTarget(version, digest) for name, version, digest in rows}
+
+
 def lock_model(session: Session, name: str) -> Model:
     """The model's row, locked until the transaction ends, so that its versions and aliases change one by one.
 

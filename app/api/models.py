@@ -1,21 +1,41 @@
-"""GET /models: what is in the store and what the engine holds."""
+"""Models: what is in the store, what the engine holds, and which version an alias means (promotion, roll-back)."""
 
 import asyncio
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Depends, Path, Query
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.problems import Problem, documented
-from app.api.services import Services, ServicesHere
+from app.api.problems import Problem, documented, retry_after
+from app.api.services import Services, ServicesHere, require_json
+from app.catalog import Unusable
+from app.engine.request import EngineStopped
 from model.config import SamplingConfig
 from store.checkpoint_repository import list_checkpoints
 from store.database import Database
-from store.model_repository import ModelNotFound, ModelPage, ModelSummary, get_model, list_models
+from store.model_repository import (
+    PRODUCTION,
+    ModelNotFound,
+    ModelPage,
+    ModelSummary,
+    VersionCollected,
+    VersionNotFound,
+    get_model,
+    list_models,
+    remove_alias,
+    set_alias,
+)
 from store.tables import Checkpoint
 
+LARGEST_VERSION = 2**31 - 1
+
 router = APIRouter(tags=["models"])
+
+ModelName = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+AliasName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9._-]{0,62}$")]
+Number = Annotated[int, Field(strict=True, ge=1, le=LARGEST_VERSION)]
 
 
 class AliasAnswer(BaseModel):
@@ -25,8 +45,18 @@ class AliasAnswer(BaseModel):
     digest: str
 
 
+class AliasRequest(BaseModel):
+    """What an alias is to point at."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: Number | Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64}|[a-z][a-z0-9._-]{0,62})$")] = Field(
+        description="a version's number, its digest, or another alias"
+    )
+
+
 class VersionAnswer(BaseModel):
-    """One version of a model."""
+    """One version of a model. metrics: the figures of its evaluations, and those that it came with."""
 
     version: int
     digest: str
@@ -35,6 +65,7 @@ class VersionAnswer(BaseModel):
     size_bytes: int
     images_seen: int
     metrics: dict[str, float]
+    kept: bool = Field(description="its weights are in the store; of a training job's checkpoints only some stay")
     resident: bool = Field(description="in the engine's memory now")
 
 
@@ -51,9 +82,10 @@ class ModelAnswer(BaseModel):
 
 
 class ModelDetailAnswer(ModelAnswer):
-    """A model with its newest versions."""
+    """A model with one page of its versions."""
 
-    newest: list[VersionAnswer]
+    newest: list[VersionAnswer] = Field(description="newest first, those below `before`")
+    next_before: int | None = Field(description="pass as `before` for the next page; null on the last")
 
 
 class ModelsAnswer(BaseModel):
@@ -69,6 +101,11 @@ def _database(services: Services) -> Database:
     return services.database
 
 
+def _not_found(error: ModelNotFound | VersionNotFound) -> Problem:
+    kind = "no-such-model" if isinstance(error, ModelNotFound) else "no-such-version"
+    return Problem(404, kind, str(error))
+
+
 def _describe(services: Services, model: ModelSummary) -> ModelAnswer:
     resident = services.engine.snapshot().resident
     production = services.catalog.production(model.name)
@@ -82,6 +119,40 @@ def _describe(services: Services, model: ModelSummary) -> ModelAnswer:
         resident=[digest for digest in services.catalog.digests(model.name) if digest in resident],
         class_names=list(production.header.class_names) if production else None,
         default_sampling=production.header.sampling if production else None,
+    )
+
+
+async def _detail(services: Services, name: str, before: int | None = None, limit: int = 50) -> ModelDetailAnswer:
+    database = _database(services)
+
+    def read() -> tuple[ModelSummary, tuple[Checkpoint, ...]]:
+        with database.session() as session:
+            return get_model(session, name), list_checkpoints(session, name, before, limit + 1)
+
+    try:
+        summary, checkpoints = await asyncio.to_thread(read)
+    except ModelNotFound as error:
+        raise _not_found(error) from error
+    resident = services.engine.snapshot().resident
+    page = checkpoints[:limit]
+    newest = [
+        VersionAnswer(
+            version=row.version,
+            digest=row.digest,
+            source=row.source,
+            created_at=row.created_at,
+            size_bytes=row.size_bytes,
+            images_seen=row.images_seen,
+            metrics=row.metrics,
+            kept=row.artifact_digest is not None,
+            resident=row.digest in resident,
+        )
+        for row in page
+    ]
+    return ModelDetailAnswer(
+        **_describe(services, summary).model_dump(),
+        newest=newest,
+        next_before=page[-1].version if len(checkpoints) > limit else None,
     )
 
 
@@ -106,31 +177,68 @@ async def models(
 
 @router.get("/models/{name}", responses=documented(404, 422, 500, 503))
 async def model(
-    services: ServicesHere, name: Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+    services: ServicesHere,
+    name: ModelName,
+    before: Annotated[
+        int | None, Query(ge=1, le=LARGEST_VERSION, description="the last version of the page before")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> ModelDetailAnswer:
-    """One model and its fifty newest versions."""
-    database = _database(services)
+    """One model and its newest versions."""
+    return await _detail(services, name, before, limit)
 
-    def read() -> tuple[ModelSummary, tuple[Checkpoint, ...]]:
+
+@router.put(
+    "/models/{name}/alias/{alias}",
+    dependencies=[Depends(require_json)],
+    responses=documented(400, 404, 409, 413, 415, 422, 500, 503),
+)
+async def put_alias(body: AliasRequest, services: ServicesHere, name: ModelName, alias: AliasName) -> ModelDetailAnswer:
+    """Point an alias at a version; `production` is what requests that name no version are served from.
+
+    A version becomes production only once it is loaded and warm: no request waits or fails, those under way finish on
+    the version that they began with, and the same call with the former version rolls back.
+    """
+    database, version = _database(services), str(body.version)
+
+    def point() -> None:
         with database.session() as session:
-            return get_model(session, name), list_checkpoints(session, name)
+            set_alias(session, name, alias, version)
 
     try:
-        summary, checkpoints = await asyncio.to_thread(read)
-    except ModelNotFound as error:
-        raise Problem(404, "no-such-model", str(error)) from error
-    resident = services.engine.snapshot().resident
-    newest = [
-        VersionAnswer(
-            version=row.version,
-            digest=row.digest,
-            source=row.source,
-            created_at=row.created_at,
-            size_bytes=row.size_bytes,
-            images_seen=row.images_seen,
-            metrics=row.metrics,
-            resident=row.digest in resident,
-        )
-        for row in checkpoints
-    ]
-    return ModelDetailAnswer(**_describe(services, summary).model_dump(), newest=newest)
+        if alias == PRODUCTION:
+            await services.catalog.promote(name, version)
+        else:
+            await asyncio.to_thread(point)
+    except (ModelNotFound, VersionNotFound) as error:
+        raise _not_found(error) from error
+    except VersionCollected as error:
+        raise Problem(409, "version-collected", str(error)) from error
+    except Unusable as error:
+        raise Problem(409, "version-unusable", f"it cannot be loaded, so nothing was changed: {error}") from error
+    except EngineStopped as error:
+        raise Problem(503, "unavailable", "the service is restarting", headers=retry_after(5.0)) from error
+    return await _detail(services, name)
+
+
+@router.delete(
+    "/models/{name}/alias/{alias}",
+    status_code=204,
+    response_class=Response,
+    responses=documented(404, 409, 422, 500, 503),
+)
+async def delete_alias(services: ServicesHere, name: ModelName, alias: AliasName) -> Response:
+    """Forget an alias; the version stays. Production can be pointed elsewhere, not deleted."""
+    database = _database(services)
+    if alias == PRODUCTION:
+        raise Problem(409, "production-needed", "production cannot be deleted; point it at another version")
+
+    def remove() -> None:
+        with database.session() as session:
+            remove_alias(session, name, alias)
+
+    try:
+        await asyncio.to_thread(remove)
+    except (ModelNotFound, VersionNotFound) as error:
+        raise _not_found(error) from error
+    return Response(status_code=204)

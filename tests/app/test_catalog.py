@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from sqlalchemy import delete
+from sqlalchemy import delete, update
+from sqlalchemy.exc import OperationalError
 
 import app.catalog
-from app.catalog import Catalog, UnknownModel
+from app.catalog import Catalog, UnknownModel, Version
 from app.engine.engine import Engine, EngineLimits
 from model.checkpoint import digest_of
 from model.denoiser import Network
 from store.database import Database
-from store.model_repository import PRODUCTION, set_alias
-from store.tables import ArtifactChunk
+from store.model_repository import PRODUCTION, VersionCollected, set_alias
+from store.tables import ArtifactChunk, Checkpoint, ModelAlias
 from tests.app.served import store_weights, tiny_weights, weights_folder
 
 
@@ -182,3 +183,173 @@ async def test_the_least_recently_used_version_leaves_first_and_returns_when_ask
         assert set(engine.snapshot().resident) == {b.digest, c.digest}
         await catalog.ensure_loaded(a)
         assert set(engine.snapshot().resident) == {c.digest, a.digest}
+
+
+def _point(database: Database, name: str, version: str | int) -> None:
+    """Move production as another replica or a training job does."""
+    with database.session() as session:
+        set_alias(session, name, PRODUCTION, version)
+
+
+async def test_production_that_others_move_is_followed_there_and_back(tmp_path: Path, database: Database) -> None:
+    shipped = digest_of(tiny_weights("tiny", 0))
+    async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, engine):
+        trained = store_weights(database, tiny_weights("tiny", 5), "trained")
+        await catalog.look()
+        assert (await catalog.find("tiny")).digest == shipped  # not every checkpoint is production
+        for digest in (trained, shipped, trained):
+            _point(database, "tiny", digest)
+            await catalog.look()
+            assert (await catalog.find("tiny")).digest == digest
+            assert (await catalog.find("tiny@production")).digest == digest
+            assert {shipped, trained} <= set(engine.snapshot().resident)  # the one before is loaded beside it
+
+
+async def test_a_model_that_a_job_has_trained_is_loaded_without_a_restart(tmp_path: Path, database: Database) -> None:
+    async with opened(tmp_path, database) as (catalog, engine):
+        trained = store_weights(database, tiny_weights("new", 5), "trained")
+        await catalog.look()
+        with pytest.raises(UnknownModel):
+            await catalog.find("new")
+        assert (await catalog.find("new@1")).digest == trained
+        _point(database, "new", 1)
+        await catalog.look()
+        assert trained in engine.snapshot().resident
+        assert (await catalog.find(None)).digest == trained
+
+
+async def test_a_deleted_production_alias_leaves_the_versions(tmp_path: Path, database: Database) -> None:
+    async with opened(weights_folder(tmp_path, tiny=0, other=1), database) as (catalog, _):
+        with database.session() as session:
+            name = Checkpoint.digest == digest_of(tiny_weights("tiny", 0))
+            (checkpoint,) = session.query(Checkpoint).where(name)
+            session.execute(delete(ModelAlias).where(ModelAlias.checkpoint_id == checkpoint.id))
+        await catalog.look()
+        with pytest.raises(UnknownModel, match="there are: other"):
+            await catalog.find("tiny")
+        assert (await catalog.find("tiny@1")).number == 1
+        assert (await catalog.find(None)).name == "other"
+
+
+async def test_while_the_store_is_away_what_is_loaded_is_served(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(database: Database) -> None:
+        raise OperationalError("SELECT", {}, Exception("the server has gone"))
+
+    async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, _):
+        trained = store_weights(database, tiny_weights("tiny", 5), "trained")
+        _point(database, "tiny", trained)
+        with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+            patch.setattr(app.catalog, "_production_targets", away)
+            for _ in range(3):
+                await catalog.look()
+            assert (await catalog.find("tiny")).digest == digest_of(tiny_weights("tiny", 0))
+        assert caplog.text.count("the server has gone") == 1
+        await catalog.look()
+        assert (await catalog.find("tiny")).digest == trained
+
+
+async def test_a_version_that_cannot_be_loaded_replaces_nothing_and_is_tried_again(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shipped = digest_of(tiny_weights("tiny", 0))
+    monkeypatch.setattr(app.catalog, "FIRST_RETRY_SECONDS", 0.0)
+    async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, _):
+        broken = store_weights(database, tiny_weights("tiny", 5), "trained")
+        with database.session() as session:
+            (chunk,) = session.query(ArtifactChunk).where(ArtifactChunk.digest == broken)
+            good, chunk.data = chunk.data, b"damaged"
+        _point(database, "tiny", broken)
+        with caplog.at_level(logging.ERROR):
+            for _ in range(3):
+                await catalog.look()
+                assert (await catalog.find("tiny")).digest == shipped
+        assert caplog.text.count("production of tiny cannot be served") == 1
+        with database.session() as session:
+            session.execute(update(ArtifactChunk).where(ArtifactChunk.digest == broken).values(data=good))
+        await catalog.look()
+        assert (await catalog.find("tiny")).digest == broken
+
+
+async def test_a_version_that_cannot_be_loaded_is_left_alone_for_a_while(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+
+    def read(database: Database, name: str, digest: str) -> None:
+        reads.append(digest)
+        raise OSError("the artifact store elsewhere is away")
+
+    async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, _):
+        _point(database, "tiny", store_weights(database, tiny_weights("tiny", 5), "trained"))
+        monkeypatch.setattr(app.catalog, "_read", read)
+        for _ in range(3):
+            await catalog.look()
+        assert len(reads) == 1
+        _point(database, "tiny", store_weights(database, tiny_weights("tiny", 6), "trained"))
+        await catalog.look()
+        assert len(reads) == 2  # another version is another matter
+
+
+async def test_what_is_production_no_more_when_it_is_warm_does_not_become_it(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = digest_of(tiny_weights("tiny", 0))
+    async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, _):
+        _point(database, "tiny", store_weights(database, tiny_weights("tiny", 5), "trained"))
+        load = catalog.ensure_loaded
+
+        async def loaded_slowly(version: Version) -> None:
+            await load(version)
+            _point(database, "tiny", shipped)
+
+        monkeypatch.setattr(catalog, "ensure_loaded", loaded_slowly)
+        await catalog.look()
+        assert (await catalog.find("tiny")).digest == shipped
+
+
+async def test_models_beyond_the_memory_push_nobody_out_before_they_are_asked_for(
+    tmp_path: Path, database: Database
+) -> None:
+    async with opened(weights_folder(tmp_path, a=1, b=2), database, versions=2) as (catalog, engine):
+        before = set(engine.snapshot().resident)
+        third = store_weights(database, tiny_weights("c", 3), "imported")
+        await catalog.look()
+        assert set(engine.snapshot().resident) == before
+        found = await catalog.find("c")
+        await catalog.ensure_loaded(found)
+        assert found.digest == third
+        assert third in engine.snapshot().resident
+
+
+async def test_a_collected_version_is_served_while_it_is_in_memory_and_then_refused(
+    tmp_path: Path, database: Database
+) -> None:
+    async with opened(weights_folder(tmp_path, tiny=0), database, versions=2) as (catalog, engine):
+        old, new = (store_weights(database, tiny_weights("tiny", seed), "trained") for seed in (5, 6))
+        await catalog.ensure_loaded(await catalog.find("tiny@2"))
+        with database.session() as session:
+            session.execute(update(Checkpoint).where(Checkpoint.digest == old).values(artifact_digest=None))
+        await catalog.ensure_loaded(await catalog.find("tiny@2"))
+        for reference in ("tiny@3", "tiny@1"):  # both have to be loaded; the one out of use longest leaves
+            await catalog.ensure_loaded(await catalog.find(reference))
+        assert old not in engine.snapshot().resident
+        with pytest.raises(VersionCollected, match="version 2"):
+            await catalog.ensure_loaded(await catalog.find("tiny@2"))
+        assert (await catalog.find("tiny@3")).digest == new
+
+
+async def test_of_many_versions_looked_at_only_some_are_remembered_and_all_are_found(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app.catalog, "REMEMBERED_VERSIONS", 4)
+    async with opened(weights_folder(tmp_path, tiny=0, other=1), database, versions=2) as (catalog, _):
+        stored = [store_weights(database, tiny_weights("tiny", seed), "trained") for seed in range(2, 12)]
+        for number, digest in enumerate(stored, start=2):
+            assert (await catalog.find(f"tiny@{number}")).digest == digest
+            assert len(catalog.digests("tiny")) <= 4
+        assert (await catalog.find(f"tiny@{stored[0]}")).number == 2
+        for name, seed in (("tiny", 0), ("other", 1)):
+            assert catalog.production(name) is not None
+            assert digest_of(tiny_weights(name, seed)) in catalog.digests(name)

@@ -1,0 +1,118 @@
+"""Prometheus metrics of jobs and workers, from the database.
+
+A thread reads them every few seconds and a scrape tells what was read last, so that no scrape waits for a database
+that is slow or away: its age then grows. Every replica tells the same figures.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
+
+from store.database import Database
+from store.job_statistics import JobStatistics, read_job_statistics
+
+REFRESH_SECONDS = 5.0
+WORKER_FRESH_SECONDS = 60.0
+"""Several of a worker's beats (10 s by default)."""
+
+log = logging.getLogger(__name__)
+
+
+class JobMetrics(Collector):
+    """Holds what was read last; without anything read it tells nothing."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
+        self._database = database
+        self._clock = clock
+        self._latest: tuple[JobStatistics, float] | None = None
+        self._away = False
+        self._ended = threading.Event()
+
+    def start(self) -> None:
+        """Refresh from now on, in a thread that keeps no process from ending: the database may never answer it."""
+        threading.Thread(target=self._keep_fresh, name="job metrics", daemon=True).start()
+
+    def stop(self) -> None:
+        """Refresh no more."""
+        self._ended.set()
+
+    def refresh(self) -> None:
+        """Read now; when that fails what was read before stays."""
+        try:
+            with self._database.session() as session:
+                statistics = read_job_statistics(session, WORKER_FRESH_SECONDS)
+        except SQLAlchemyError as error:
+            if not self._away:
+                log.warning("the jobs' metrics cannot be read: %s", error)
+            self._away = True
+        else:
+            self._latest = statistics, self._clock()
+            self._away = False
+
+    def collect(self) -> Iterator[Metric]:
+        """Prometheus: of what was read last."""
+        latest = self._latest
+        if latest is not None:
+            statistics, read_at = latest
+            yield GaugeMetricFamily(
+                "darkroom_job_statistics_age_seconds",
+                "Since the metrics of jobs and workers were read from the database.",
+                self._clock() - read_at,
+            )
+            yield from _gauges(statistics)
+            yield from _counters(statistics)
+
+    def _keep_fresh(self) -> None:
+        while not self._ended.is_set():
+            self.refresh()
+            self._ended.wait(REFRESH_SECONDS)
+
+
+def _gauges(statistics: JobStatistics) -> Iterator[Metric]:
+    jobs = GaugeMetricFamily("darkroom_jobs", "Jobs that are not finished.", labels=["kind", "status"])
+    for (kind, status), number in statistics.unfinished.items():
+        jobs.add_metric([kind, status], number)
+    yield jobs
+    yield GaugeMetricFamily(
+        "darkroom_job_queue_age_seconds",
+        "How long the oldest job that could run has been waiting.",
+        statistics.queue_age_seconds,
+    )
+    workers = GaugeMetricFamily("darkroom_workers_alive", "Workers seen lately.", labels=["device"])
+    for device, number in statistics.workers_alive.items():
+        workers.add_metric([device], number)
+    yield workers
+    speeds = GaugeMetricFamily(
+        "darkroom_training_images_per_second", "Of the newest training jobs under way.", labels=["job"]
+    )
+    losses = GaugeMetricFamily("darkroom_training_last_loss", "Of the newest training jobs under way.", labels=["job"])
+    for training in statistics.trainings:
+        speeds.add_metric([str(training.job_id)], training.images_per_second)
+        losses.add_metric([str(training.job_id)], training.loss)
+    yield speeds
+    yield losses
+
+
+def _counters(statistics: JobStatistics) -> Iterator[Metric]:
+    for name, counted, documentation in (
+        ("darkroom_lease_lapses", "lease_lapses", "Claims that were lost: the worker ended or hung."),
+        ("darkroom_hints_sent_again", "hints_sent_again", "Hints that the reconciler sent."),
+        ("darkroom_checkpoint_write_seconds", "checkpoint_write_seconds", "Time spent on storing checkpoints."),
+        ("darkroom_checkpoint_writes", "checkpoint_writes", "Checkpoints stored."),
+    ):
+        yield CounterMetricFamily(name, documentation, statistics.counters.get((counted, ""), 0.0))
+    finished = CounterMetricFamily("darkroom_jobs_finished", "Jobs that have ended.", labels=["kind", "status"])
+    attempts = CounterMetricFamily("darkroom_job_attempts", "Attempts at jobs that have ended.", labels=["outcome"])
+    for (name, label), value in statistics.counters.items():
+        if name == "jobs_finished":
+            finished.add_metric(label.split(":"), value)
+        elif name == "attempts":
+            attempts.add_metric([label], value)
+    yield finished
+    yield attempts

@@ -1,0 +1,89 @@
+"""What Prometheus reads of the jobs: queries whose work grows with what is unfinished, never with what is done."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import func, literal_column, select, text, true
+from sqlalchemy.orm import Session
+
+from store.clock import seconds
+from store.counters import read_counters
+from store.tables import Job, JobKind, JobMetric, JobStatus, Worker
+
+TRAININGS_TOLD = 50
+TIMEOUT_SECONDS = 5
+"""A statement that takes longer is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """The last line of metrics of a training job under way."""
+
+    job_id: int
+    images_per_second: float
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatistics:
+    """The jobs at one moment.
+
+    unfinished: how many by kind and status. queue_age_seconds: how long the oldest runnable job has waited, 0 without
+    one. trainings: the newest TRAININGS_TOLD under way that have told something. workers_alive: by device.
+    counters: totals by name and label (`store.counters`).
+    """
+
+    unfinished: Mapping[tuple[JobKind, JobStatus], int]
+    queue_age_seconds: float
+    trainings: Sequence[Training]
+    workers_alive: Mapping[str, int]
+    counters: Mapping[tuple[str, str], float]
+
+
+def read_job_statistics(session: Session, worker_fresh_seconds: float) -> JobStatistics:
+    """Count; at most TIMEOUT_SECONDS a statement, then sqlalchemy.exc.OperationalError.
+
+    worker_fresh_seconds: a worker that was not seen for so long is taken for dead.
+    """
+    session.execute(text(f"SET LOCAL statement_timeout = '{TIMEOUT_SECONDS}s'"))
+    unfinished: dict[tuple[JobKind, JobStatus], int] = {}
+    queue_age_seconds = 0.0
+    # written into the statements as in the partial indexes, which a parameter could not be proved to imply
+    is_queued = Job.status == literal_column("'queued'")
+    has_lease = Job.lease_expires_at.is_not(None)
+    waiting_seconds = func.extract("epoch", func.max(func.now() - Job.not_before))
+    for kind, count, age in session.execute(
+        select(Job.kind, func.count(), waiting_seconds).where(is_queued).group_by(Job.kind)
+    ):
+        unfinished[kind, "queued"] = count
+        queue_age_seconds = max(queue_age_seconds, float(age))
+    for kind, status, count in session.execute(
+        select(Job.kind, Job.status, func.count()).where(has_lease).group_by(Job.kind, Job.status)
+    ):
+        unfinished[kind, status] = count
+    last = (
+        select(JobMetric.images_per_second, JobMetric.loss)
+        .where(JobMetric.job_id == Job.id)
+        .order_by(JobMetric.images_seen.desc())
+        .limit(1)
+        .lateral()
+    )
+    trainings = session.execute(
+        select(Job.id, last.c.images_per_second, last.c.loss)
+        .join(last, true())
+        .where(has_lease, Job.kind == "train")
+        .order_by(Job.id.desc())
+        .limit(TRAININGS_TOLD)
+    )
+    workers = session.execute(
+        select(Worker.device, func.count().label("workers"))
+        .where(Worker.seen_at > func.now() - seconds(worker_fresh_seconds))
+        .group_by(Worker.device)
+    )
+    return JobStatistics(
+        unfinished,
+        queue_age_seconds,
+        [Training(job_id, speed, loss) for job_id, speed, loss in trainings],
+        {row.device: row.workers for row in workers},
+        read_counters(session),
+    )
