@@ -99,6 +99,14 @@ class Artifacts:
         if "sha256:" + hasher.hexdigest() != digest:
             raise ArtifactCorrupted(digest, f"the bytes have the digest sha256:{hasher.hexdigest()}")
 
+    def discard(self, digest: str) -> None:
+        """Delete bytes that are damaged, so that the same content can be stored anew. No row may refer to them."""
+        row = self._session.get(Artifact, digest)
+        if row is not None:
+            _remove_file(row.location)
+            self._session.delete(row)
+            self._session.flush()
+
     def _location(self, digest: str) -> str | None:
         name = digest.removeprefix("sha256:")
         return f"{self._url.rstrip('/')}/{name[:2]}/{name}" if self._url else None
@@ -151,12 +159,16 @@ def collect_artifacts(session: Session, limit: int = 100) -> int:
         .with_for_update(skip_locked=True)
     ).all()
     for _, location in found:
-        if location is not None:
-            system, path = fsspec.url_to_fs(location)
-            if system.exists(path):
-                system.rm(path)
+        _remove_file(location)
     session.execute(delete(Artifact).where(Artifact.digest.in_([digest for digest, _ in found])))
     return len(found)
+
+
+def _remove_file(location: str | None) -> None:
+    if location is not None:
+        system, path = fsspec.url_to_fs(location)
+        if system.exists(path):
+            system.rm(path)
 
 
 def _chunks(file: BinaryIO) -> Iterator[bytes]:

@@ -1,0 +1,102 @@
+"""Parts: the finished images of a generate job, as its shards store them, and the archive that they become.
+
+What is stored may be large, so each function stores it first and takes the job's row, which proves the claim, last.
+"""
+
+from collections.abc import Sequence
+from typing import BinaryIO
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import Session
+
+from store.artifacts import Artifacts
+from store.generate_repository import PART_DAMAGED
+from store.job_forms import SampleWork
+from store.job_repository import Failure, Lease, fail, hold, requeue
+from store.tables import GenerateJob, GeneratePart, Job
+
+
+def parts_within(session: Session, generate_job_id: int, first_row: int, rows: int) -> Sequence[GeneratePart]:
+    """The parts that begin in rows first_row .. first_row + rows - 1, in order."""
+    return session.scalars(
+        select(GeneratePart)
+        .where(
+            GeneratePart.generate_job_id == generate_job_id,
+            GeneratePart.first_row >= first_row,
+            GeneratePart.first_row < first_row + rows,
+        )
+        .order_by(GeneratePart.first_row)
+    ).all()
+
+
+def record_part(session: Session, lease: Lease, first_row: int, rows: int, data: bytes) -> None:
+    """Store images that a shard has drawn, and its progress; raises LeaseLost.
+
+    data: differs from every other part's, or one could not be replaced when it is damaged. Doing it twice is harmless.
+    """
+    digest = Artifacts(session).put(data)
+    job = hold(session, lease)
+    work = SampleWork.model_validate(job.configuration)
+    new = {"rows": rows, "digest": digest}
+    session.execute(
+        upsert(GeneratePart)
+        .values(generate_job_id=job.generate_job_id, first_row=first_row, **new)
+        .on_conflict_do_update(index_elements=[GeneratePart.generate_job_id, GeneratePart.first_row], set_=new)
+    )
+    job.images_done = _rows_drawn(session, job, work)
+    job.failures = 0  # there is progress
+
+
+def record_result(session: Session, lease: Lease, file: BinaryIO) -> str:
+    """Store the finished archive, let go of the parts, and return its digest; raises LeaseLost."""
+    digest = Artifacts(session).put_file(file)
+    job = hold(session, lease)
+    generate_job = session.get_one(GenerateJob, job.generate_job_id, with_for_update=True, populate_existing=True)
+    generate_job.result_digest = digest
+    session.execute(delete(GeneratePart).where(GeneratePart.generate_job_id == generate_job.id))
+    job.images_done = job.total_images
+    return digest
+
+
+def redraw(session: Session, lease: Lease, rows: Sequence[int], detail: str) -> bool:
+    """Drop the damaged parts that begin at these rows, queue their shards again, and end the assembly until then.
+
+    A row without a part is one to draw, too. Returns False, with nothing changed, when the assembly is being cancelled.
+    Raises LeaseLost.
+    """
+    assembly = hold(session, lease)
+    if assembly.status == "cancelling":
+        return False
+    shards = session.scalars(
+        select(Job)
+        .where(Job.generate_job_id == assembly.generate_job_id, Job.kind == "sample")
+        .order_by(Job.id.desc())
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).all()
+    assert assembly.generate_job_id is not None
+    for row in rows:
+        part = session.get(GeneratePart, (assembly.generate_job_id, row))
+        if part is not None:
+            session.delete(part)
+            session.flush()
+            Artifacts(session).discard(part.digest)
+    for shard in shards:
+        work = SampleWork.model_validate(shard.configuration)
+        if any(work.first_row <= row < work.first_row + work.rows for row in rows):
+            requeue(session, shard.id, was="succeeded")
+            shard.images_done = _rows_drawn(session, shard, work)
+    fail(session, lease, Failure(PART_DAMAGED, detail))
+    return True
+
+
+def _rows_drawn(session: Session, shard: Job, work: SampleWork) -> int:
+    drawn = session.scalar(
+        select(func.sum(GeneratePart.rows)).where(
+            GeneratePart.generate_job_id == shard.generate_job_id,
+            GeneratePart.first_row >= work.first_row,
+            GeneratePart.first_row < work.first_row + work.rows,
+        )
+    )
+    return int(drawn or 0)
