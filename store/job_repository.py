@@ -160,6 +160,18 @@ def renew(session: Session, lease: Lease, lease_seconds: float) -> None:
     hold(session, lease).lease_expires_at = func.clock_timestamp() + seconds(lease_seconds)
 
 
+def lease_seconds_left(session: Session, lease: Lease) -> float:
+    """How long the claim will hold from now on, not more than 0 when it has lapsed; raises LeaseLost.
+
+    Locks nothing.
+    """
+    left = func.extract("epoch", Job.lease_expires_at - func.clock_timestamp())
+    found = session.scalar(select(left).where(Job.id == lease.job_id, Job.attempt == lease.attempt))
+    if found is None:
+        raise LeaseLost(f"attempt {lease.attempt} at job {lease.job_id} is over")
+    return float(found)
+
+
 def cancel_requested(session: Session, lease: Lease) -> bool:
     """Whether the job is to be cancelled; raises LeaseLost when another attempt has begun. Locks nothing."""
     status = session.scalar(select(Job.status).where(Job.id == lease.job_id, Job.attempt == lease.attempt))
@@ -168,12 +180,10 @@ def cancel_requested(session: Session, lease: Lease) -> bool:
     return status == "cancelling"
 
 
-def succeed(session: Session, lease: Lease) -> Job:
+def succeed(session: Session, lease: Lease) -> None:
     """End the job well; raises LeaseLost."""
-    job = hold(session, lease)
-    _end(session, job, "succeeded")
+    _end(session, hold(session, lease), "succeeded")
     count(session, "attempts", "succeeded")
-    return job
 
 
 def fail(session: Session, lease: Lease, failure: Failure) -> None:

@@ -57,7 +57,6 @@ def _database() -> Database:
     return Database(settings.database_url, pool_connections=2, artifacts_url=settings.artifacts_url)
 
 
-@app.task(name=RUN_NEXT_JOB)
 def run_next_job() -> None:
     """Run jobs until none is left that this worker can run."""
     supervisor = Supervisor(settings, _database(), _stopping.is_set)
@@ -65,13 +64,11 @@ def run_next_job() -> None:
         pass
 
 
-@app.task(name=RECONCILE)
 def run_reconciler() -> None:
     """One round of the reconciler."""
     reconcile(_database(), Hints(app, settings.hint_seconds), settings)
 
 
-@worker_ready.connect
 def _beat(**_: Any) -> None:
     """Tell the database every now and then that this worker lives."""
 
@@ -88,7 +85,12 @@ def _beat(**_: Any) -> None:
     threading.Thread(target=tell, name="alive", daemon=True).start()
 
 
-@worker_shutting_down.connect
 def _stop(**_: Any) -> None:
     """A warm shutdown hands running jobs back: each writes a checkpoint and is queued again."""
     _stopping.set()
+
+
+app.task(name=RUN_NEXT_JOB)(run_next_job)
+app.task(name=RECONCILE)(run_reconciler)
+worker_ready.connect(_beat)
+worker_shutting_down.connect(_stop)

@@ -168,7 +168,8 @@ class _Run:
         if outcome is None:
             crash(session, self._lease, self._crash())
         elif outcome.end == "finished":
-            promote_best(session, succeed(session, self._lease))
+            promote_best(session, hold(session, self._lease))
+            succeed(session, self._lease)
         elif outcome.end == "stopped":
             stop(session, self._lease)
         else:

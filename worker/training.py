@@ -55,6 +55,7 @@ def train_job(
     """
     work = TrainWork.model_validate(job.configuration)
     dataset = registered_dataset(database, job, cache)
+    log.info("%d images of %d classes; training on %s", len(dataset), len(dataset.class_names), device)
     record = JobRecord(database, job.id, lease, work, dataset.class_names, give_up_seconds)
     references = StoredReferences(database)
     start = _starting_point(database, work)
@@ -120,6 +121,9 @@ class JobRecord:
     def begin(self, images_seen: int) -> None:
         """Forget the metrics beyond the state that training goes on from."""
         self._last_good = images_seen or None
+        log.info(
+            "training goes on after %d images" if images_seen else "training begins", *[images_seen] * bool(images_seen)
+        )
         self._reporter.put(lambda session, job: forget_beyond(session, job, images_seen))
 
     def progress(self, progress: TrainingProgress) -> None:

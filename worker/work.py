@@ -22,8 +22,8 @@ from store.database import Database
 from store.job_repository import Failure, Lease, LeaseLost, get_job
 from store.tables import Job
 from worker.outcome import Outcome, write_outcome, write_pid
-from worker.reporter import LEASE_LOST
 from worker.settings import WorkerSettings
+from worker.watchdog import LEASE_LOST, end_with_lease
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +48,9 @@ def work(job_id: int, attempt: int, folder: str) -> None:
     settings = WorkerSettings()
     if settings.worker_device == "cpu":
         os.nice(settings.niceness)
-    database = Database(settings.database_url, pool_connections=2, artifacts_url=settings.artifacts_url)
+    database = Database(settings.database_url, pool_connections=3, artifacts_url=settings.artifacts_url)
     lease = Lease(job_id, attempt)
+    end_with_lease(database, lease)
     try:
         with database.session() as session:
             job = get_job(session, job_id)
@@ -113,6 +114,9 @@ def _device(job: Job, settings: WorkerSettings) -> str:
 
 def _cause(error: Exception) -> Failure | None:
     """The failure that an error means for good; None for what may go better next time."""
+    full = _full_disk(error)
+    if full is not None:
+        return Failure("disk_full", f"{full}: free some space, then retry the job")
     if isinstance(error, DeviceMissing):
         return Failure("no_device", str(error))
     if isinstance(error, DatasetError):
@@ -127,9 +131,15 @@ def _cause(error: Exception) -> Failure | None:
             "the device has not enough memory: lower training.batch_size or model.unet.width, or use more devices. "
             f"({str(error).splitlines()[0][:300] if str(error) else type(error).__name__})",
         )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = f" ({error.filename})" if error.filename else ""
-        return Failure("disk_full", f"the worker's disk is full{where}: free some space, then retry the job")
-    if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg.errors.DiskFull):
-        return Failure("disk_full", "the database's disk is full: free some space, then retry the job")
+    return None
+
+
+def _full_disk(error: BaseException | None) -> str | None:
+    """Which disk is full, when that is at the root of the error."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return "the worker's disk is full" + (f" ({error.filename})" if error.filename else "")
+        if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg.errors.DiskFull):
+            return "the database's disk is full"
+        error = error.__cause__
     return None

@@ -1,0 +1,48 @@
+"""A work process ends by itself when its claim does, so that two attempts at one job never work side by side."""
+
+import logging
+import os
+import threading
+import time
+
+from sqlalchemy.exc import DBAPIError
+
+from store.database import Database
+from store.job_repository import Lease, LeaseLost, lease_seconds_left
+
+LEASE_LOST = 75
+"""Exit code of a process whose claim is over."""
+
+LONGEST_SLEEP_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+def end_with_lease(database: Database, lease: Lease) -> None:
+    """Watch the lease from a thread of its own, and end the process when it lapses or another attempt begins.
+
+    While the database is away the lease is taken to end when it was last said to.
+    """
+
+    def watch() -> None:
+        deadline = None
+        while True:
+            asked = time.monotonic()
+            try:
+                with database.session() as session:
+                    deadline = asked + lease_seconds_left(session, lease)
+            except LeaseLost as lost:
+                _end(str(lost))
+            except DBAPIError as error:
+                log.warning("the database is away: %s", str(error).splitlines()[0])
+            left = LONGEST_SLEEP_SECONDS if deadline is None else deadline - time.monotonic()
+            if left <= 0.0:
+                _end("the lease has lapsed")
+            time.sleep(min(LONGEST_SLEEP_SECONDS, left))
+
+    threading.Thread(target=watch, name="watchdog", daemon=True).start()
+
+
+def _end(why: str) -> None:
+    log.warning("%s; this process ends", why)
+    os._exit(LEASE_LOST)
