@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import torch
 from fastapi import FastAPI
 
-from app.api import docs, generate, interpolate, models, operations, problems
+from app.api import datasets, docs, generate, interpolate, models, operations, problems
 from app.api.body_limit import BodyLimit
 from app.api.http_metrics import HttpMetrics
 from app.api.services import Services
@@ -87,14 +87,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.services = Services(settings, engine, catalog, metrics, database)
     problems.install(app)
-    for resource in (generate.router, interpolate.router, models.router):
+    for resource in (generate.router, interpolate.router, models.router, datasets.router):
         app.include_router(resource, prefix="/v1")
         app.include_router(resource, include_in_schema=resource is generate.router)
     app.include_router(operations.router)
     app.include_router(docs.router)
     docs.mount_assets(app)
     problems.describe(app)
-    app.add_middleware(BodyLimit, limit_bytes=settings.body_limit_bytes)
+    app.add_middleware(
+        BodyLimit,
+        limit_bytes=lambda scope: (
+            settings.dataset_limit_bytes if datasets.is_upload(scope) else settings.body_limit_bytes
+        ),
+    )
     app.add_middleware(HttpMetrics, metrics=metrics)
     return app
 

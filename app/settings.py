@@ -1,9 +1,11 @@
 """What the operator sets: environment variables with the prefix DARKROOM_, and the database's address."""
 
+import os
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -24,3 +26,13 @@ class Settings(BaseSettings):
     resident_versions: int = Field(4, ge=1, description="model versions in memory at most")
     alias_poll_seconds: float = Field(2.0, gt=0.0, description="between two looks at what production points at")
     body_limit_bytes: int = Field(1 << 20, ge=1)
+    dataset_limit_bytes: int = Field(2 << 30, ge=1, description="an uploaded data set's archive at most")
+    dataset_entries: int = Field(200_000, ge=1, description="files and folders in an uploaded archive at most")
+    dataset_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (Path("/usr/share/datasets"),), description="folders, divided by colons, whose data sets may be registered"
+    )
+
+    @field_validator("dataset_roots", mode="before")
+    @classmethod
+    def _folders(cls, value: object) -> object:
+        return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value

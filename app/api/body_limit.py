@@ -1,6 +1,7 @@
 """A limit on request bodies, counted on the stream: a Content-Length may be absent or wrong."""
 
 import contextlib
+from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -12,9 +13,12 @@ class _BodyTooLarge(Exception):
 
 
 class BodyLimit:
-    """Answers 413 as soon as a body is larger than `limit_bytes`, by its own word or in fact."""
+    """Answers 413 as soon as a body is larger than its limit, by its own word or in fact.
 
-    def __init__(self, app: ASGIApp, limit_bytes: int) -> None:
+    limit_bytes: the limit of a request, by its ASGI scope.
+    """
+
+    def __init__(self, app: ASGIApp, limit_bytes: Callable[[Scope], int]) -> None:
         self._app = app
         self._limit_bytes = limit_bytes
 
@@ -23,14 +27,15 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limit_bytes = self._limit_bytes(scope)
         too_large = Problem(
             413,
             "body-too-large",
-            f"the body is larger than {self._limit_bytes} bytes",
+            f"the body is larger than {limit_bytes} bytes",
             headers={"Connection": "close"},  # what is still being sent is not read
         )
         stated = dict(scope["headers"]).get(b"content-length", b"")
-        if stated.isdigit() and int(stated) > self._limit_bytes:
+        if stated.isdigit() and int(stated) > limit_bytes:
             await too_large.response()(scope, receive, send)
             return
         received, over, started = 0, False, False
@@ -39,7 +44,7 @@ class BodyLimit:
             nonlocal received, over
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._limit_bytes:
+            if received > limit_bytes:
                 over = True
                 raise _BodyTooLarge
             return message
