@@ -21,7 +21,10 @@ from model.datasets.materialise import content_digest
 _HEADER_KEY = "darkroom"
 _MAX_HEADER_BYTES = 64 * 2**20
 _ALIGNMENT_BYTES = 8
-_DTYPES: dict[str, tuple[str, np.dtype[Any], int]] = {"images": ("U8", np.dtype(np.uint8), 4), "labels": ("I64", np.dtype("<i8"), 1)}
+_DTYPES: dict[str, tuple[str, np.dtype[Any], int]] = {
+    "images": ("U8", np.dtype(np.uint8), 4),
+    "labels": ("I64", np.dtype("<i8"), 1),
+}
 """Name -> type in the file, the same for numpy, number of dimensions."""
 
 
