@@ -13,6 +13,10 @@ Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(x (B, C, H, W), t (B,), labels (B,) or (B, classes + 1)) -> prediction (B, C, H, W)."""
 
 
+class SamplingStopped(Exception):
+    """Raised instead of another step when drawing was asked to stop."""
+
+
 class Denoiser:
     """Estimates x_0 for rows with their own times, classes and guidance weights.
 
@@ -40,6 +44,17 @@ class Denoiser:
         """(C, H, W)."""
         unet = self.config.unet
         return unet.image_channels, unet.image_size, unet.image_size
+
+    def interruptible(self, should_stop: Callable[[], bool]) -> "Denoiser":
+        """The same denoiser, but once `should_stop` answers True its network raises SamplingStopped."""
+        network = self.network
+
+        def stopping(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+            if should_stop():
+                raise SamplingStopped
+            return network(x, t, labels)
+
+        return Denoiser(self.config, self.class_names, stopping, self.device)
 
     def predict_x0(self, x: Tensor, t: Tensor, labels: Tensor, guidance: Tensor) -> Tensor:
         """x_0 under classifier-free guidance, before thresholding (Ho & Salimans 2022, equation 6).

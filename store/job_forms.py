@@ -1,5 +1,7 @@
 """What a job's `configuration` holds: validated when it is written and again when a worker reads it."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from model.config import Config, ModelName, Recipe, SamplingConfig
@@ -47,7 +49,7 @@ class GenerateRun(Config):
     images_per_class: int = Field(ge=1)
     seed: int = Field(ge=0, lt=2**63)
     sampling: SamplingConfig
-    format: str = Field(pattern="^(npz|zip)$")
+    format: Literal["npz", "zip"]
 
     @property
     def total_images(self) -> int:

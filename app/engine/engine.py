@@ -36,8 +36,9 @@ from app.engine.request import (
     VersionNotLoaded,
 )
 from app.engine.speed import SpeedCurve
-from app.engine.warmup import is_out_of_memory, measure_speed
+from app.engine.warmup import measure_speed
 from model.denoiser import Denoiser
+from model.memory import is_out_of_memory
 from model.sampling import RowPlan, advance, plan_row, start, to_pixels
 
 log = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ from app.engine.fixed_shapes import BUCKETS
 from app.engine.speed import SpeedCurve
 from model.config import SamplingConfig
 from model.denoiser import Denoiser
+from model.memory import is_out_of_memory
 from model.sampling import advance, plan_row, start
 
 log = logging.getLogger(__name__)
@@ -46,8 +47,3 @@ def measure_speed(denoiser: Denoiser, batch_rows: int) -> Iterator[SpeedCurve | 
                 measured[size] = min(seconds, measured.get(size, seconds))
             yield None
     yield SpeedCurve(measured)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether the device had no room, so that a smaller batch may do."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

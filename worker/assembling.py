@@ -1,0 +1,115 @@
+"""An assemble job: joins the parts of a generate job to one archive, with one part at a time in memory."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from tempfile import TemporaryFile
+
+import numpy as np
+from safetensors.numpy import load
+from sqlalchemy.orm import Session
+
+from model.image_archive import ArchiveFacts, ImageArchive, image_archive
+from model.pictures import Pixels
+from store.artifacts import ArtifactCorrupted, ArtifactMissing, Artifacts
+from store.database import Database
+from store.generate_repository import get_generate_job
+from store.job_forms import GenerateRun
+from store.job_repository import Lease
+from store.part_repository import parts_within, record_result, redraw
+from store.tables import Checkpoint, GeneratePart, Job
+from worker.transactions import transact
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Assembly:
+    """What is joined. done: an earlier attempt has stored the result."""
+
+    done: bool
+    run: GenerateRun
+    facts: ArchiveFacts
+    parts: Sequence[GeneratePart]
+
+
+def assemble(job: Job, lease: Lease, database: Database, should_stop: Callable[[], bool]) -> bool:
+    """Join a generate job's parts and store the archive as its result; returns False when `should_stop` ended it.
+
+    The same images give the same bytes. When parts are damaged, their shards are queued again and this job ends as
+    failed until they are drawn (`store.generate_repository.queue_assembly`); then, too, False is returned, and the
+    claim is over. Raises LeaseLost.
+    """
+    assembly = transact(database, lambda session: _read(session, job))
+    if assembly.done:
+        return True
+    if sum(part.rows for part in assembly.parts) != assembly.run.total_images:
+        raise RuntimeError(f"the parts of generate job {job.generate_job_id} are not all there")
+    archive: ImageArchive | None = None
+    damaged: dict[int, str] = {}
+    with TemporaryFile(prefix="darkroom-") as file:
+        for part in assembly.parts:
+            if should_stop():
+                return False
+            try:
+                pixels = _pixels(database, part)
+            except (ArtifactCorrupted, ArtifactMissing) as error:
+                damaged[part.first_row] = str(error)
+                continue
+            if archive is None:
+                _, height, width, channels = pixels.shape
+                shape = height, width, channels
+                run = assembly.run
+                archive = image_archive(run.format, file, assembly.facts, images=run.total_images, image_shape=shape)
+            if not damaged:  # else it goes on only to find all that is
+                _add(archive, assembly.run, part, pixels)
+        if damaged or archive is None:
+            _redraw(database, lease, damaged)
+            return False
+        archive.close()
+        digest = transact(database, lambda session: record_result(session, lease, file))
+    log.info("generate job %s: %d images as %s", job.generate_job_id, assembly.run.total_images, digest)
+    return True
+
+
+def _read(session: Session, job: Job) -> _Assembly:
+    assert job.generate_job_id is not None
+    generate_job, checkpoint = get_generate_job(session, job.generate_job_id)
+    run = GenerateRun.model_validate(generate_job.configuration)
+    parts = parts_within(session, generate_job.id, 0, run.total_images)
+    return _Assembly(generate_job.result_digest is not None, run, _facts(checkpoint, run), parts)
+
+
+def _facts(checkpoint: Checkpoint, run: GenerateRun) -> ArchiveFacts:
+    """What POST /generate tells of the same images, but for the number and the times of that one request."""
+    names = checkpoint.class_names
+    return ArchiveFacts(
+        shared={
+            "model": checkpoint.model.name,
+            "version": checkpoint.digest,
+            **run.sampling.model_dump(),
+            "seed": run.seed,
+        },
+        request={
+            "n": run.images_per_class,
+            "classes": [names[index] for index in run.class_indices],
+            "class_indices": list(run.class_indices),
+        },
+        class_names=dict(enumerate(names)),
+    )
+
+
+def _pixels(database: Database, part: GeneratePart) -> Pixels:
+    pixels: Pixels = load(transact(database, lambda session: Artifacts(session).get(part.digest)))["pixels"]
+    return pixels
+
+
+def _add(archive: ImageArchive, run: GenerateRun, part: GeneratePart, pixels: Pixels) -> None:
+    number, index = np.divmod(np.arange(part.first_row, part.first_row + part.rows), run.images_per_class)
+    archive.add(pixels, np.array(run.class_indices)[number], index)
+
+
+def _redraw(database: Database, lease: Lease, damaged: dict[int, str]) -> None:
+    detail = f"{len(damaged)} parts are damaged and are drawn again: {'; '.join(damaged.values())}"
+    log.warning("%s", detail)
+    transact(database, lambda session: redraw(session, lease, list(damaged), detail))
