@@ -10,17 +10,19 @@ changes nothing.
 
 import logging
 import multiprocessing
+import os
 import threading
 import time
 from functools import cache
 from typing import Any
 
-from celery.signals import worker_ready, worker_shutting_down
+from celery.signals import beat_embedded_init, worker_process_init, worker_ready, worker_shutting_down
 from sqlalchemy.exc import OperationalError
 
 from store.database import Database
 from store.hints import QUEUE, RUN_NEXT_JOB, Hints, celery_app
 from store.worker_repository import see_worker
+from worker.entry import die_with
 from worker.reconciler import reconcile
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
@@ -30,6 +32,7 @@ RECONCILE_QUEUE = f"{QUEUE}.reconcile"
 
 log = logging.getLogger(__name__)
 settings = WorkerSettings()  # from the environment
+_main_process = os.getpid()  # what its children, made by fork, remember it by
 _stopping = multiprocessing.Event()
 """Set in the main process, seen by the pool's children, which inherit it by fork."""
 
@@ -70,7 +73,9 @@ def run_reconciler() -> None:
 
 
 def _beat(**_: Any) -> None:
-    """Tell the database every now and then that this worker lives."""
+    """Tell the database every now and then that this worker lives; a reconciler runs no jobs and is none."""
+    if QUEUE not in app.amqp.queues.consume_from:
+        return
 
     def tell() -> None:
         database = Database(settings.database_url, pool_connections=1)
@@ -90,7 +95,15 @@ def _stop(**_: Any) -> None:
     _stopping.set()
 
 
+def _die_with_the_main_process(**_: Any) -> None:
+    """A pool's child at work would notice its end with the job's only, and the timer would never."""
+    if os.getpid() != _main_process:  # the reconciler's pool is the main process itself
+        die_with(_main_process)
+
+
 app.task(name=RUN_NEXT_JOB)(run_next_job)
 app.task(name=RECONCILE)(run_reconciler)
+worker_process_init.connect(_die_with_the_main_process)
+beat_embedded_init.connect(_die_with_the_main_process)
 worker_ready.connect(_beat)
 worker_shutting_down.connect(_stop)
