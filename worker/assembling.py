@@ -17,7 +17,7 @@ from store.generate_repository import get_generate_job
 from store.job_forms import GenerateRun
 from store.job_repository import Lease
 from store.part_repository import parts_within, record_result, redraw
-from store.tables import Checkpoint, GeneratePart, Job
+from store.tables import Checkpoint, GenerateJob, GeneratePart, Job
 from worker.transactions import transact
 
 log = logging.getLogger(__name__)
@@ -77,14 +77,15 @@ def _read(session: Session, job: Job) -> _Assembly:
     generate_job, checkpoint = get_generate_job(session, job.generate_job_id)
     run = GenerateRun.model_validate(generate_job.configuration)
     parts = parts_within(session, generate_job.id, 0, run.total_images)
-    return _Assembly(generate_job.result_digest is not None, run, _facts(checkpoint, run), parts)
+    return _Assembly(generate_job.result_digest is not None, run, _facts(generate_job, checkpoint, run), parts)
 
 
-def _facts(checkpoint: Checkpoint, run: GenerateRun) -> ArchiveFacts:
-    """What POST /generate tells of the same images, but for the number and the times of that one request."""
+def _facts(generate_job: GenerateJob, checkpoint: Checkpoint, run: GenerateRun) -> ArchiveFacts:
+    """What POST /generate tells of the same images, but for its timings."""
     names = checkpoint.class_names
     return ArchiveFacts(
         shared={
+            "id": generate_job.id,
             "model": checkpoint.model.name,
             "version": checkpoint.digest,
             **run.sampling.model_dump(),

@@ -22,7 +22,7 @@ from sqlalchemy.exc import OperationalError
 from store.database import Database
 from store.hints import QUEUE, RUN_NEXT_JOB, Hints, celery_app
 from store.worker_repository import see_worker
-from worker.entry import die_with
+from worker.parent_death import die_with
 from worker.reconciler import reconcile
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor

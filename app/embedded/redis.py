@@ -34,7 +34,7 @@ class PrivateRedis:
         return f"redis://:{self._password}@127.0.0.1:{self._port}/0"
 
     def start(self, pause: Pause = time.sleep) -> None:
-        """Start the server and wait until it answers.
+        """Start the server and wait until it answers; one that is started again keeps its address.
 
         Raises EmbeddedError, and whatever `pause` raises; a server that was started is then left to `stop`.
         """
@@ -54,6 +54,7 @@ class PrivateRedis:
                 return
             if "in use" not in self.process.log_tail() or not attempts_left:
                 raise EmbeddedError(f"Redis did not start:\n{self.process.log_tail()}")
+            self._port = 0
 
     def stop(self, seconds: float = 15.0, pause: Pause = time.sleep) -> None:
         """Shut down in order: the append-only file is flushed; after `seconds` by force."""
@@ -68,10 +69,11 @@ class PrivateRedis:
             self.process.kill()
 
     def _configure(self) -> None:
-        self._password = secrets.token_urlsafe(24)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = int(probe.getsockname()[1])
+        self._password = self._password or secrets.token_urlsafe(24)
+        if not self._port:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                self._port = int(probe.getsockname()[1])
         settings = {
             "bind": "127.0.0.1",
             "port": str(self._port),

@@ -1,0 +1,207 @@
+"""Real servers and real workers on this machine, with short times, to be killed and stopped in every way."""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import redis
+from sqlalchemy.exc import DBAPIError
+
+from app.embedded.postgres import PrivatePostgres
+from app.embedded.process import ChildProcess
+from app.embedded.redis import PrivateRedis
+from model.config import Recipe
+from model.datasets.contact_sheet import contact_sheet
+from model.datasets.decoded import Decoded
+from model.datasets.encoded import encode
+from store.database import Database
+from store.dataset_repository import DatasetFacts, register_dataset
+from store.hints import Hints, celery_app
+from store.job_forms import TrainWork
+from store.job_repository import get_job, submit_job
+from store.migrations import upgrade
+from store.tables import Job
+from tests.model.small import random_dataset
+from tests.processes import wait_until
+
+LEASE_SECONDS = 5.0
+TIMES = {
+    "DARKROOM_LEASE_SECONDS": str(LEASE_SECONDS),
+    "DARKROOM_BEAT_SECONDS": "1",
+    "DARKROOM_POLL_SECONDS": "0.2",
+    "DARKROOM_RECONCILE_SECONDS": "1",
+    "DARKROOM_HINT_SECONDS": "3",
+    "DARKROOM_GRACE_SECONDS": "60",
+    "DARKROOM_NICENESS": "0",
+}
+
+
+class Cluster:
+    """PostgreSQL, Redis, workers by name, and the reconciler."""
+
+    def __init__(self, folder: Path, *, environment: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        self.postgres = PrivatePostgres(folder)
+        self.redis = PrivateRedis(folder)
+        self._extra = dict(environment or {})
+        self.processes: dict[str, ChildProcess] = {}
+        self.postgres.start()
+        upgrade(self.postgres.url)
+        self.redis.start()
+        self.database = Database(self.postgres.url)
+
+    def stop(self) -> None:
+        """End everything."""
+        for name in list(self.processes):
+            self.kill(name)
+        self.database.dispose()
+        self.redis.stop()
+        self.postgres.stop()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What every process of the cluster is started with."""
+        return {
+            "DATABASE_URL": self.postgres.url,
+            "REDIS_URL": self.redis.url,
+            "DARKROOM_CACHE_FOLDER": str(self.folder / "datasets"),
+            "OMP_NUM_THREADS": "1",
+            "C_FORCE_ROOT": "1",
+            **TIMES,
+            **self._extra,
+        }
+
+    def start_worker(self, name: str) -> None:
+        """A worker with one pool process."""
+        self._start(name, "--queues", "darkroom", "--concurrency", "1")
+
+    def start_reconciler(self, name: str = "reconciler") -> None:
+        """The reconciler with its timer."""
+        schedule = self.folder / f"schedule-{name}"
+        self._start(name, *("--queues", "darkroom.reconcile", "--pool", "solo", "--beat", "--schedule", str(schedule)))
+
+    def _start(self, name: str, *options: str) -> None:
+        celery = [sys.executable, "-m", "celery", "--app", "worker.celery_app", "worker", "--loglevel", "INFO"]
+        self.processes[name] = ChildProcess(
+            name,
+            [*celery, "--hostname", f"{name}@cluster", *options],
+            log=self.folder / f"{name}.log",
+            parent_death_signal=signal.SIGKILL,
+            environment=self.environment | {"DARKROOM_WORKER_NAME": name},
+        )
+
+    def kill(self, name: str) -> None:
+        """SIGKILL a worker or the reconciler with what is in its process group; work processes have their own."""
+        self.processes.pop(name).kill()
+
+    def end(self, name: str) -> None:
+        """SIGTERM: a worker hands its job back."""
+        process = self.processes.pop(name)
+        process.send(signal.SIGTERM)
+        wait_until(lambda: process.exit_code() is not None, f"{name} ends")
+
+    def work_processes(self) -> dict[int, tuple[int, int]]:
+        """Process -> (job, attempt) of every work process that runs; ranks and their launcher count each."""
+        found = {}
+        for pid, command in _commands():
+            if "worker.entry" in command:
+                job_id, attempt = command[command.index("worker.entry") + 2 :][:2]
+                found[pid] = (int(job_id), int(attempt))
+        return found
+
+    def supervisors(self) -> list[int]:
+        """Pool processes that supervise a job now."""
+        return sorted({parent for pid in self.work_processes() if (parent := _parent(pid)) is not None})
+
+    def send_hints(self, count: int) -> None:
+        """Repeat the message that workers get, as a broker may."""
+        hints = Hints(celery_app(self.redis.url), 60.0)
+        for _ in range(count):
+            hints.send()
+
+    def flush_redis(self) -> None:
+        """Lose every message."""
+        redis.Redis.from_url(self.redis.url).flushall()
+
+    def register(self, name: str = "data", count: int = 40) -> int:
+        """A data set of random images, uploaded; returns its id."""
+        made = random_dataset(count)
+        decoded = Decoded(made.images, made.labels, made.class_names)
+        path = self.folder / f"{name}.encoded"
+        with path.open("w+b") as file:
+            digest = encode(decoded, file)
+            facts = DatasetFacts("npz", digest, made.class_names, [count, 0, 0], 1, 8)
+            with self.database.session() as session:
+                return register_dataset(session, name, facts, file, contact_sheet(decoded)).dataset.id
+
+    def submit(self, recipe: Recipe, dataset_id: int, **fields: object) -> int:
+        """A train job; returns its id."""
+        with self.database.session() as session:
+            settings = {"model_name": recipe.name, "devices": recipe.training.devices} | fields
+            work = TrainWork(recipe=recipe)
+            return submit_job(
+                session,
+                kind="train",
+                configuration=work.model_dump(mode="json"),
+                total_images=recipe.training.total_images,
+                dataset_id=dataset_id,
+                **settings,  # type: ignore[arg-type]
+            ).id
+
+    def job(self, job_id: int) -> Job:
+        """The job's row, as soon as the database answers."""
+        while True:
+            try:
+                with self.database.session() as session:
+                    return get_job(session, job_id)
+            except DBAPIError:
+                time.sleep(0.05)
+
+    def wait_for(self, job_id: int, *statuses: str) -> Job:
+        """Wait until the job has one of these statuses."""
+        wait_until(lambda: self.job(job_id).status in statuses, f"job {job_id} {' or '.join(statuses)}")
+        return self.job(job_id)
+
+
+@contextlib.contextmanager
+def cluster(folder: Path, *workers: str, **environment: str) -> Iterator[Cluster]:
+    """A cluster with these workers and a reconciler."""
+    running = Cluster(folder, environment=environment)
+    try:
+        for name in workers:
+            running.start_worker(name)
+        running.start_reconciler()
+        yield running
+    except BaseException:
+        for log in folder.glob("*.log"):
+            print(f"--- {log.name}\n{log.read_text(errors='replace')[-4000:]}")
+        raise
+    finally:
+        running.stop()
+
+
+def _commands() -> Iterator[tuple[int, list[str]]]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                if state != "Z":
+                    yield int(entry.name), (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+
+
+def signal_all(pids: list[int], number: signal.Signals) -> None:
+    """Signal processes, of which some may have ended."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
