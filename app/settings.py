@@ -11,17 +11,21 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 class Settings(BaseSettings):
-    """Every field is the environment variable DARKROOM_<FIELD>, but for DATABASE_URL."""
+    """Every field is the environment variable DARKROOM_<FIELD>, but for DATABASE_URL and REDIS_URL."""
 
     model_config = SettingsConfigDict(env_prefix="DARKROOM_", extra="ignore", populate_by_name=True)
 
     database_url: str | None = Field(None, validation_alias="DATABASE_URL", description="PostgreSQL")
+    redis_url: str | None = Field(None, validation_alias="REDIS_URL", description="the broker that hints go through")
+    hint_seconds: float = Field(60.0, gt=0.0, description="after which a hint is taken for lost")
+    recipes_folder: Path = Field(REPOSITORY / "recipes", description="recipes that requests may name")
     weights_folder: Path = Field(REPOSITORY / "weights", description="shipped checkpoints, served at once")
     default_model: str | None = Field(None, description="served when a request names none; default: the first shipped")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     compile: bool = Field(False, description="compile the network on the CPU: minutes of warm-up, faster steps")
     queue_rows: int = Field(2048, ge=1, description="images waiting or running at most")
     request_rows: int = Field(1024, ge=1, description="images in one request at most")
+    generate_job_images: int = Field(1_000_000, ge=1, description="images in one generate job at most")
     batch_rows: int = Field(64, ge=1, description="forward rows in one step at most")
     resident_versions: int = Field(4, ge=1, description="model versions in memory at most")
     alias_poll_seconds: float = Field(2.0, gt=0.0, description="between two looks at what production points at")

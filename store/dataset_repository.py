@@ -115,6 +115,13 @@ def get_dataset_by_id(session: Session, identifier: int) -> Dataset:
     return session.get_one(Dataset, identifier)
 
 
+def find_configured(session: Session, config: DatasetConfig) -> Dataset | None:
+    """The data set that was registered as a path and is read in exactly this way; of several the first."""
+    return session.scalars(
+        select(Dataset).where(Dataset.configuration == config.model_dump(mode="json")).order_by(Dataset.id).limit(1)
+    ).one_or_none()
+
+
 def list_datasets(session: Session, after: str | None = None, limit: int = 50) -> DatasetPage:
     """At most `limit` data sets in the order of their names, beginning behind the name `after`.
 

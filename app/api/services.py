@@ -1,13 +1,16 @@
 """What the routers share: the engine, the catalog and the rest, made once at start-up."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from app.api.problems import Problem
+from app.api.problems import STORE_RETRY_SECONDS, Problem, retry_after
 from app.catalog import Catalog
 from app.engine.engine import Engine
+from app.hint_sender import HintSender
+from app.job_watch import JobWatch
 from app.metrics import Metrics
 from app.settings import Settings
 from store.database import Database
@@ -15,13 +18,42 @@ from store.database import Database
 
 @dataclass(frozen=True)
 class Services:
-    """The parts of a running service. database: None when no DATABASE_URL is set."""
+    """The parts of a running service.
+
+    database, job_watch: None when no DATABASE_URL is set; hints: None without a broker.
+    """
 
     settings: Settings
     engine: Engine
     catalog: Catalog
     metrics: Metrics
     database: Database | None
+    hints: HintSender | None = None
+    job_watch: JobWatch | None = None
+
+    @property
+    def store(self) -> Database:
+        """The database; raises Problem (503) when the service runs without one."""
+        if self.database is None:
+            raise _no_database()
+        return self.database
+
+    @property
+    def watch(self) -> JobWatch:
+        """What watches jobs; raises Problem (503) when the service runs without a database."""
+        if self.job_watch is None:
+            raise _no_database()
+        return self.job_watch
+
+    def hint(self, job_ids: Iterable[int]) -> None:
+        """Tell the workers of jobs that were queued and committed; never waits, never fails."""
+        if self.hints is not None:
+            self.hints.soon(job_ids)
+
+
+def _no_database() -> Problem:
+    detail = "the service was started without DATABASE_URL"
+    return Problem(503, "store-unavailable", detail, headers=retry_after(STORE_RETRY_SECONDS))
 
 
 def _services(request: Request) -> Services:

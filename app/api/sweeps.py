@@ -1,0 +1,320 @@
+"""/sweeps: grids of training jobs, compared."""
+
+import asyncio
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Path, Query, Response
+from pydantic import BaseModel, Field, StrictStr
+from sqlalchemy.orm import Session
+
+from app.api.idempotency import IdempotencyKey
+from app.api.job_answers import BestAnswer, best_answer
+from app.api.problems import Problem, documented, invalid
+from app.api.services import ServicesHere, require_json
+from app.api.train_fields import LARGEST_ID, TrainFields, require_storable, token
+from app.api.train_plan import Change, Plan, change, make_plan, make_work, queue_work
+from app.api.transactions import in_store, once
+from app.sweep_picture import sweep_picture
+from app.sweep_table import Group, Row, SweepTable, build_table, label, sort_keys, sort_table
+from store.job_forms import TrainWork
+from store.job_views import best_figures, last_metrics, measured
+from store.sweep_repository import cancel_sweep, count_jobs, create_sweep, get_sweep, list_sweeps, sweep_jobs
+from store.tables import JobStatus, Sweep
+
+router = APIRouter(tags=["sweeps"])
+
+SCOPE = "POST /sweeps"
+MOST_JOBS = 256
+LONGEST_PREFIX = 59
+
+SweepId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+Seeds = Annotated[list[Annotated[int, Field(strict=True, ge=0, lt=2**63)]], Field(min_length=1, max_length=MOST_JOBS)]
+
+
+class SweepRequest(TrainFields):
+    """A grid of training jobs: every combination of the fields' values, each with every seed.
+
+    model is a prefix: the jobs train models of their own, PREFIX-01, PREFIX-02, ...
+    """
+
+    name: StrictStr = Field(min_length=1, max_length=200)
+    grid: dict[StrictStr, Annotated[list[Any], Field(min_length=1, max_length=MOST_JOBS)]] = Field(
+        {}, max_length=20, description='values by dotted name of a field: {"optimizer.learning_rate": [1e-4, 3e-4]}'
+    )
+    seeds: Seeds | None = Field(None, description="of training.seed; default: the recipe's")
+
+
+class SweepAnswer(BaseModel):
+    """A sweep as a list shows it."""
+
+    id: int
+    name: str
+    fields: list[str] = Field(description="the varied fields")
+    jobs: dict[JobStatus, int] = Field(description="how many are in which state")
+    created_at: datetime
+    links: dict[str, str]
+
+
+class SweepsAnswer(BaseModel):
+    """One page of sweeps."""
+
+    sweeps: list[SweepAnswer]
+    next_before: int | None = Field(description="pass as `before` for the next page; null on the last")
+
+
+class SweepRow(BaseModel):
+    """A job of the sweep."""
+
+    values: dict[str, Any]
+    seed: int
+    job_id: int
+    model: str
+    status: JobStatus
+    images_done: int
+    total_images: int
+    loss: float | None
+    best: BestAnswer | None
+    link: str
+
+
+class SpreadAnswer(BaseModel):
+    """Of `count` runs. sd: null of a single one."""
+
+    count: int
+    mean: float
+    sd: float | None
+
+
+class SweepGroup(BaseModel):
+    """The runs of one combination of values, over its seeds."""
+
+    values: dict[str, Any]
+    job_ids: list[int]
+    loss: SpreadAnswer | None
+    best: SpreadAnswer | None
+
+
+class SweepDetailAnswer(SweepAnswer):
+    """A sweep with its comparison. metric: what `best` is measured by, the lower the better."""
+
+    configuration: dict[str, Any] = Field(description="the request")
+    metric: str | None
+    metrics: list[str] = Field(description="all that its checkpoints were evaluated by")
+    rows: list[SweepRow]
+    groups: list[SweepGroup]
+
+
+SortKey = Annotated[str, Query(alias="sort", max_length=200, description="job, seed, status, loss, best or a field")]
+Order = Annotated[Literal["ascending", "descending"], Query()]
+Metric = Annotated[
+    str | None, Query(max_length=200, pattern=r"^[^\x00]*$", description="default: the first of `metrics`")
+]
+
+
+@router.post(
+    "/sweeps",
+    status_code=202,
+    dependencies=[Depends(require_json)],
+    responses=documented(400, 404, 409, 413, 415, 422, 500, 503),
+)
+async def submit(
+    body: SweepRequest, response: Response, services: ServicesHere, idempotency_key: IdempotencyKey = None
+) -> SweepDetailAnswer:
+    """Check every combination, then queue them all or none."""
+    require_storable(body)
+    combinations = _combinations(body)
+
+    def run(session: Session) -> tuple[SweepDetailAnswer, bool]:
+        def create() -> int:
+            plan = make_plan(session, services.settings.recipes_folder, body)
+            works = _works(plan, combinations)
+            sweep = create_sweep(session, body.name, body.model_dump(mode="json"), list(body.grid))
+            for work in works:
+                queue_work(session, plan, work, sweep_id=sweep.id)
+            return sweep.id
+
+        sweep_id, new = once(session, SCOPE, idempotency_key, body.model_dump_json(), create)
+        return _detail(session, get_sweep(session, sweep_id), "job", "ascending", None), new
+
+    answer, new = await in_store(services, run)
+    if new:
+        services.hint([row.job_id for row in answer.rows])
+    response.headers["Location"] = answer.links["self"]
+    return answer
+
+
+@router.get("/sweeps", responses=documented(422, 500, 503))
+async def sweeps(
+    services: ServicesHere,
+    before: Annotated[int | None, Query(ge=1, le=LARGEST_ID, description="the last id of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> SweepsAnswer:
+    """Sweeps, newest first."""
+
+    def read(session: Session) -> SweepsAnswer:
+        rows = list_sweeps(session, before, limit + 1)
+        page = rows[:limit]
+        counts = count_jobs(session, [row.id for row in page])
+        return SweepsAnswer(
+            sweeps=[SweepAnswer(**_members(row, counts[row.id])) for row in page],
+            next_before=page[-1].id if len(rows) > limit else None,
+        )
+
+    return await in_store(services, read)
+
+
+@router.get("/sweeps/{sweep_id}", responses=documented(404, 422, 500, 503))
+async def sweep(
+    sweep_id: SweepId,
+    services: ServicesHere,
+    sort: SortKey = "job",
+    order: Order = "ascending",
+    metric: Metric = None,
+) -> SweepDetailAnswer:
+    """One sweep with its comparison."""
+    return await in_store(services, lambda session: _detail(session, get_sweep(session, sweep_id), sort, order, metric))
+
+
+@router.get(
+    "/sweeps/{sweep_id}/picture",
+    response_class=Response,
+    responses=documented(404, 422, 500, 503)
+    | {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+async def picture(
+    sweep_id: SweepId,
+    services: ServicesHere,
+    sort: SortKey = "job",
+    order: Order = "ascending",
+    metric: Metric = None,
+) -> Response:
+    """The comparison as PNG."""
+
+    def read(session: Session) -> tuple[SweepTable, str]:
+        row = get_sweep(session, sweep_id)
+        return _table(session, row, sort, order, metric)[0], f"sweep {row.id}: {row.name}"
+
+    table, title = await in_store(services, read)
+    return Response(await asyncio.to_thread(sweep_picture, table, title), media_type="image/png")
+
+
+@router.post("/sweeps/{sweep_id}/cancel", status_code=202, responses=documented(404, 422, 500, 503))
+async def cancel(sweep_id: SweepId, services: ServicesHere) -> SweepDetailAnswer:
+    """Cancel the jobs that have not finished."""
+
+    def run(session: Session) -> SweepDetailAnswer:
+        row = cancel_sweep(session, sweep_id)
+        session.flush()
+        return _detail(session, row, "job", "ascending", None)
+
+    return await in_store(services, run)
+
+
+def _combinations(body: SweepRequest) -> list[tuple[Change, ...]]:
+    """The grid's combinations in order, the last field the fastest, seeds faster still; raises Problem."""
+    if not body.grid and not body.seeds:
+        raise invalid([("/grid", "nothing varies: give a field's values, or seeds")])
+    columns = {
+        f"/grid/{token(name)}": [
+            change(name, value, f"/grid/{token(name)}/{place}") for place, value in enumerate(values)
+        ]
+        for name, values in body.grid.items()
+    }
+    if body.seeds is not None:
+        columns["/seeds"] = [
+            Change(("training", "seed"), seed, f"/seeds/{place}") for place, seed in enumerate(body.seeds)
+        ]
+    _require_apart(columns)
+    count = 1
+    for column in columns.values():
+        count *= len(column)
+    if count > MOST_JOBS:
+        raise invalid([("/grid", f"{count} combinations are more than {MOST_JOBS}")])
+    return list(itertools.product(*columns.values()))
+
+
+def _require_apart(columns: Mapping[str, list[Change]]) -> None:
+    """No value twice, and no field that holds another one; raises Problem."""
+    for pointer, column in columns.items():
+        texts = [json.dumps(one.value, sort_keys=True) for one in column]
+        if len(set(texts)) < len(texts):
+            raise invalid([(pointer, "has a value twice")])
+    paths = {pointer: column[0].path for pointer, column in columns.items()}
+    for (_, one), (pointer, other) in itertools.permutations(paths.items(), 2):
+        if other[: len(one)] == one:
+            raise invalid([(pointer, f"is set by {'.'.join(one)} as well")])
+
+
+def _works(plan: Plan, combinations: list[tuple[Change, ...]]) -> list[TrainWork]:
+    """Each combination's work; raises Problem that names the combination."""
+    if len(plan.name) > LONGEST_PREFIX:
+        raise invalid([("/model", f"{plan.name!r} is longer than {LONGEST_PREFIX} characters, and numbers follow")])
+    digits = max(2, len(str(len(combinations))))
+    works = []
+    for number, combination in enumerate(combinations, 1):
+        try:
+            works.append(make_work(plan, name=f"{plan.name}-{number:0{digits}d}", more=combination))
+        except Problem as fault:
+            named = label({one.name: one.value for one in combination})
+            raise Problem(
+                fault.status, fault.kind, f"combination {number} ({named}): {fault.detail}", **fault.extra
+            ) from fault
+    return works
+
+
+def _table(session: Session, row: Sweep, sort: str, order: str, metric: str | None) -> tuple[SweepTable, list[str]]:
+    """The comparison as asked, and the metrics that there are; raises Problem."""
+    if sort not in sort_keys(row.fields):
+        raise invalid([("sort", f"is none of {', '.join(sort_keys(row.fields))}")])
+    jobs = sweep_jobs(session, row.id)
+    job_ids = [job.id for job in jobs]
+    metrics = list(measured(session, job_ids))
+    if metric is not None and metric not in metrics:
+        raise invalid([("metric", f"was not measured; there are: {', '.join(metrics) or 'none'}")])
+    chosen = metric or (metrics[0] if metrics else None)
+    best = best_figures(session, job_ids, chosen) if chosen else {}
+    table = build_table(row, jobs, last_metrics(session, job_ids), best, chosen)
+    return sort_table(table, sort, descending=order == "descending"), metrics
+
+
+def _detail(session: Session, row: Sweep, sort: str, order: str, metric: str | None) -> SweepDetailAnswer:
+    table, metrics = _table(session, row, sort, order, metric)
+    return SweepDetailAnswer(
+        **_members(row, count_jobs(session, [row.id])[row.id]),
+        configuration=row.configuration,
+        metric=table.metric,
+        metrics=metrics,
+        rows=[_row(one) for one in table.rows],
+        groups=[_group(one) for one in table.groups],
+    )
+
+
+def _members(row: Sweep, jobs: Mapping[JobStatus, int]) -> dict[str, Any]:
+    here = f"/v1/sweeps/{row.id}"
+    return {
+        "id": row.id,
+        "name": row.name,
+        "fields": row.fields,
+        "jobs": jobs,
+        "created_at": row.created_at,
+        "links": {"self": here, "picture": f"{here}/picture"},
+    }
+
+
+def _row(one: Row) -> SweepRow:
+    named = {name: getattr(one, name) for name in SweepRow.model_fields if name not in ("best", "link")}
+    return SweepRow(**named, best=best_answer(one.best), link=f"/v1/train-jobs/{one.job_id}")
+
+
+def _group(one: Group) -> SweepGroup:
+    return SweepGroup(
+        values=dict(one.values),
+        job_ids=list(one.job_ids),
+        loss=SpreadAnswer(**asdict(one.loss)) if one.loss else None,
+        best=SpreadAnswer(**asdict(one.best)) if one.best else None,
+    )

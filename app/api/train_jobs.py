@@ -1,0 +1,94 @@
+"""/train-jobs: the list, one job, and what can be asked of it."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel, Field
+from sqlalchemy.orm import Session
+
+from app.api.job_answers import JobAnswer, JobDetailAnswer, detail_of, job_answer, train_job
+from app.api.problems import documented
+from app.api.services import Services, ServicesHere
+from app.api.train_fields import LARGEST_ID
+from app.api.transactions import in_store
+from model.config import ModelName
+from store.job_repository import list_jobs, request_cancel, requeue
+from store.job_views import view_jobs
+from store.tables import Job, JobStatus
+
+router = APIRouter(tags=["training"])
+
+JobId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+
+
+class JobsAnswer(BaseModel):
+    """One page of train jobs."""
+
+    jobs: list[JobAnswer]
+    next_before: int | None = Field(description="pass as `before` for the next page; null on the last")
+
+
+@router.get("/train-jobs", responses=documented(422, 500, 503))
+async def jobs(
+    services: ServicesHere,
+    before: Annotated[int | None, Query(ge=1, le=LARGEST_ID, description="the last id of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    status: JobStatus | None = None,
+    model: Annotated[ModelName | None, Query()] = None,
+) -> JobsAnswer:
+    """Train jobs, newest first."""
+
+    def read(session: Session) -> JobsAnswer:
+        rows = list_jobs(session, kind="train", before=before, limit=limit + 1, status=status, model_name=model)
+        page = rows[:limit]
+        return JobsAnswer(
+            jobs=[job_answer(view) for view in view_jobs(session, page)],
+            next_before=page[-1].id if len(rows) > limit else None,
+        )
+
+    return await in_store(services, read)
+
+
+@router.get("/train-jobs/{job_id}", responses=documented(404, 422, 500, 503))
+async def job(job_id: JobId, services: ServicesHere) -> JobDetailAnswer:
+    """One train job."""
+    return await in_store(services, lambda session: detail_of(session, train_job(session, job_id)))
+
+
+_CHANGES = documented(404, 409, 422, 500, 503)
+
+
+async def _change(services: Services, job_id: int, change: Callable[[Session], Job]) -> JobDetailAnswer:
+    def run(session: Session) -> JobDetailAnswer:
+        train_job(session, job_id)
+        row = change(session)
+        session.flush()
+        session.refresh(row)  # times come from the database's clock
+        return detail_of(session, row)
+
+    return await in_store(services, run)
+
+
+@router.post("/train-jobs/{job_id}/cancel", status_code=202, responses=_CHANGES)
+async def cancel(job_id: JobId, services: ServicesHere) -> JobDetailAnswer:
+    """Cancel a job: one that waits at once, one that runs after a last checkpoint."""
+    return await _change(services, job_id, lambda session: request_cancel(session, job_id))
+
+
+async def _queue_again(services: Services, job_id: int, was: JobStatus) -> JobDetailAnswer:
+    answer = await _change(services, job_id, lambda session: requeue(session, job_id, was=was))
+    services.hint([job_id])
+    return answer
+
+
+@router.post("/train-jobs/{job_id}/resume", status_code=202, responses=_CHANGES)
+async def resume(job_id: JobId, services: ServicesHere) -> JobDetailAnswer:
+    """Queue a cancelled job again; it goes on from its last checkpoint."""
+    return await _queue_again(services, job_id, "cancelled")
+
+
+@router.post("/train-jobs/{job_id}/retry", status_code=202, responses=_CHANGES)
+async def retry(job_id: JobId, services: ServicesHere) -> JobDetailAnswer:
+    """Queue a failed job again; it goes on from its last checkpoint."""
+    return await _queue_again(services, job_id, "failed")

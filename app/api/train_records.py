@@ -1,0 +1,257 @@
+"""What a train job has left behind so far: checkpoints, evaluations, samples, metrics, log lines."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from pydantic import BaseModel, Field
+from sqlalchemy.orm import Session
+
+from app.api.accept import choose
+from app.api.job_answers import train_job
+from app.api.problems import Problem, documented
+from app.api.services import ServicesHere
+from app.api.train_fields import LARGEST_ID
+from app.api.train_jobs import JobId
+from app.api.transactions import in_store
+from store.artifacts import ArtifactCorrupted, ArtifactMissing, Artifacts
+from store.run_repository import (
+    MetricLine,
+    job_checkpoints,
+    job_evaluations,
+    job_metrics,
+    job_samples,
+    log_after,
+)
+from store.tables import JobLogLine, JobSamples
+
+router = APIRouter(tags=["training"])
+
+LARGEST_NUMBER = 2**31 - 1
+_READ = documented(404, 422, 500, 503)
+
+
+class SavedCheckpoint(BaseModel):
+    """A model version that the job saved. reference: what a request names it by."""
+
+    images_seen: int
+    version: int
+    digest: str
+    reference: str
+    size_bytes: int
+    metrics: dict[str, float]
+    weights_kept: bool = Field(description="it can be sampled from and begun from")
+    state_kept: bool = Field(description="a job can go on from it, with optimizer and all")
+    best: bool
+    created_at: datetime
+
+
+class CheckpointsAnswer(BaseModel):
+    """Newest first."""
+
+    checkpoints: list[SavedCheckpoint]
+
+
+class FigureAnswer(BaseModel):
+    """A checkpoint's figure. protocol: what determines it besides the weights; figures compare where it is equal."""
+
+    images_seen: int
+    version: int
+    metric: str
+    value: float
+    protocol: dict[str, Any]
+    protocol_digest: str
+    seconds: float
+    created_at: datetime
+
+
+class EvaluationsAnswer(BaseModel):
+    """In the order of images seen."""
+
+    evaluations: list[FigureAnswer]
+
+
+class SamplesLink(BaseModel):
+    """A grid of samples. picture: address of the PNG."""
+
+    images_seen: int
+    picture: str
+    created_at: datetime
+
+
+class SamplesAnswer(BaseModel):
+    """Oldest first."""
+
+    samples: list[SamplesLink]
+
+
+class MetricsAnswer(BaseModel):
+    """Columns of equal length: means over equal stretches of the job, images_seen the end of each."""
+
+    images_seen: list[int]
+    loss: list[float]
+    gradient_norm: list[float]
+    learning_rate: list[float]
+    images_per_second: list[float]
+    memory_bytes: list[int]
+
+
+class LogLineAnswer(BaseModel):
+    """A line that the training process wrote."""
+
+    number: int
+    attempt: int
+    line: str
+    created_at: datetime
+
+
+class LogAnswer(BaseModel):
+    """Lines in order. next_after: what to pass as `after` for the lines behind them."""
+
+    lines: list[LogLineAnswer]
+    next_after: int
+
+
+@router.get("/train-jobs/{job_id}/checkpoints", responses=_READ)
+async def checkpoints(job_id: JobId, services: ServicesHere) -> CheckpointsAnswer:
+    """What the job has saved."""
+
+    def read(session: Session) -> CheckpointsAnswer:
+        job = train_job(session, job_id)
+        return CheckpointsAnswer(
+            checkpoints=[
+                SavedCheckpoint(
+                    images_seen=saved.images_seen,
+                    version=row.version,
+                    digest=row.digest,
+                    reference=f"{job.model_name}@{row.version}",
+                    size_bytes=row.size_bytes,
+                    metrics=row.metrics,
+                    weights_kept=row.artifact_digest is not None,
+                    state_kept=saved.state_digest is not None,
+                    best=row.id == job.best_checkpoint_id,
+                    created_at=saved.created_at,
+                )
+                for saved, row in job_checkpoints(session, job_id)
+            ]
+        )
+
+    return await in_store(services, read)
+
+
+@router.get("/train-jobs/{job_id}/evaluations", responses=_READ)
+async def evaluations(job_id: JobId, services: ServicesHere) -> EvaluationsAnswer:
+    """How the job's checkpoints were judged."""
+
+    def read(session: Session) -> EvaluationsAnswer:
+        train_job(session, job_id)
+        return EvaluationsAnswer(
+            evaluations=[
+                FigureAnswer(
+                    images_seen=images_seen,
+                    version=checkpoint.version,
+                    metric=figure.metric,
+                    value=figure.value,
+                    protocol=figure.protocol,
+                    protocol_digest=figure.protocol_digest,
+                    seconds=figure.seconds,
+                    created_at=figure.created_at,
+                )
+                for images_seen, checkpoint, figure in job_evaluations(session, job_id)
+            ]
+        )
+
+    return await in_store(services, read)
+
+
+@router.get("/train-jobs/{job_id}/samples", responses=_READ)
+async def samples(job_id: JobId, services: ServicesHere) -> SamplesAnswer:
+    """The grids of samples that were drawn on the way."""
+
+    def read(session: Session) -> SamplesAnswer:
+        train_job(session, job_id)
+        return SamplesAnswer(
+            samples=[
+                SamplesLink(
+                    images_seen=row.images_seen,
+                    picture=f"/v1/train-jobs/{job_id}/samples/{row.images_seen}",
+                    created_at=row.created_at,
+                )
+                for row in job_samples(session, job_id)
+            ]
+        )
+
+    return await in_store(services, read)
+
+
+@router.get(
+    "/train-jobs/{job_id}/samples/{images_seen}",
+    response_class=Response,
+    responses=_READ | {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+async def picture(
+    job_id: JobId, images_seen: Annotated[int, Path(ge=0, le=LARGEST_ID)], services: ServicesHere
+) -> Response:
+    """A grid of samples, a row a class, as PNG."""
+
+    def read(session: Session) -> bytes:
+        train_job(session, job_id)
+        row = session.get(JobSamples, (job_id, images_seen))
+        if row is None:
+            raise Problem(404, "no-such-samples", f"job {job_id} has no samples at {images_seen} images")
+        try:
+            return Artifacts(session).get(row.digest)
+        except (ArtifactMissing, ArtifactCorrupted) as error:
+            raise Problem(500, "artifact-unusable", str(error)) from error
+
+    return Response(await in_store(services, read), media_type="image/png")
+
+
+@router.get("/train-jobs/{job_id}/metrics", responses=_READ)
+async def metrics(
+    job_id: JobId, services: ServicesHere, points: Annotated[int, Query(ge=1, le=5000)] = 200
+) -> MetricsAnswer:
+    """The curves of training, in at most `points` points."""
+
+    def read(session: Session) -> Sequence[MetricLine]:
+        train_job(session, job_id)
+        return job_metrics(session, job_id, points)
+
+    lines = await in_store(services, read)
+    return MetricsAnswer(**{name: [getattr(line, name) for line in lines] for name in MetricsAnswer.model_fields})
+
+
+@router.get(
+    "/train-jobs/{job_id}/logs",
+    response_class=JSONResponse,
+    responses=documented(404, 406, 422, 500, 503)
+    | {200: {"model": LogAnswer, "content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+async def logs(
+    job_id: JobId,
+    request: Request,
+    services: ServicesHere,
+    after: Annotated[int, Query(ge=0, le=LARGEST_NUMBER, description="the number of the last line seen")] = 0,
+    limit: Annotated[int, Query(ge=1, le=5000)] = 500,
+) -> Response:
+    """Log lines as JSON or, by Accept, as plain text (with the header Darkroom-Next-After)."""
+    media = choose(request.headers.get("accept", ""), ("application/json", "text/plain"))
+    if media is None:
+        raise Problem(406, "not-acceptable", "choose one of application/json, text/plain")
+
+    def read(session: Session) -> Sequence[JobLogLine]:
+        train_job(session, job_id)
+        return log_after(session, job_id, after, limit)
+
+    rows = await in_store(services, read)
+    next_after = rows[-1].number if rows else after
+    headers = {"Darkroom-Next-After": str(next_after), "Vary": "Accept"}
+    if media == "text/plain":
+        return PlainTextResponse("".join(f"{row.line}\n" for row in rows), headers=headers)
+    lines = [
+        LogLineAnswer(number=row.number, attempt=row.attempt, line=row.line, created_at=row.created_at) for row in rows
+    ]
+    answer = LogAnswer(lines=lines, next_after=next_after)
+    return Response(answer.model_dump_json(), media_type=media, headers=headers)

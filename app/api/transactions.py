@@ -1,0 +1,52 @@
+"""A request's work in the database: one transaction in a thread, and the store's refusals as problems."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy.orm import Session
+
+from app.api.idempotency import key_reused
+from app.api.problems import Problem
+from app.api.services import Services
+from store.artifacts import digest_of
+from store.idempotency import IdempotencyKeyReused, remember, settle
+from store.job_repository import JobConflict, JobNotFound
+from store.sweep_repository import SweepNotFound
+
+T = TypeVar("T")
+
+
+async def in_store(services: Services, action: Callable[[Session], T]) -> T:
+    """Run the action in a transaction; raises Problem, and the database's errors, which are answered with 503."""
+    database = services.store
+
+    def run() -> T:
+        with database.session() as session:
+            return action(session)
+
+    try:
+        return await asyncio.to_thread(run)
+    except JobNotFound as error:
+        raise Problem(404, "no-such-job", str(error)) from error
+    except SweepNotFound as error:
+        raise Problem(404, "no-such-sweep", str(error)) from error
+    except JobConflict as error:
+        raise Problem(409, "job-conflict", str(error)) from error
+    except IdempotencyKeyReused as error:
+        raise key_reused(error) from error
+
+
+def once(session: Session, scope: str, key: str | None, request: str, create: Callable[[], int]) -> tuple[int, bool]:
+    """The id of what the request creates, and whether it is new: under a key it is created once.
+
+    request: all that decides what is created. Raises store.idempotency.IdempotencyKeyReused.
+    """
+    if key is None:
+        return create(), True
+    known = remember(session, scope, key, digest_of(request.encode()))
+    if known is not None:
+        return known, False
+    created = create()
+    settle(session, scope, key, created)
+    return created, True

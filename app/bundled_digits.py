@@ -1,0 +1,28 @@
+"""The digits that come with scikit-learn, registered the first time that a job wants them."""
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from model.config import DatasetConfig
+from model.datasets.contact_sheet import contact_sheet
+from model.datasets.load import decode_dataset
+from model.datasets.materialise import content_digest
+from store.dataset_repository import DatasetFacts, register_dataset
+from store.tables import Dataset
+
+BUNDLED = DatasetConfig(format="digits")
+
+
+def register_digits(session: Session) -> Dataset:
+    """The data set `digits`. Raises DatasetError without scikit-learn, DatasetConflict when the name means another."""
+    decoded = decode_dataset(BUNDLED)
+    counts = np.bincount(decoded.labels, minlength=len(decoded.class_names))
+    facts = DatasetFacts(
+        format=BUNDLED.format,
+        digest=content_digest(decoded.images, decoded.labels, decoded.class_names),
+        class_names=decoded.class_names,
+        class_counts=[int(count) for count in counts],
+        image_channels=decoded.images.shape[1],
+        image_size=decoded.images.shape[2],
+    )
+    return register_dataset(session, "digits", facts, BUNDLED, contact_sheet(decoded)).dataset

@@ -1,0 +1,56 @@
+"""What changes in jobs while somebody watches: one look at the database serves all who wait, however many they are."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from store.database import Database
+from store.job_repository import events_after
+from store.job_views import Glimpse, glimpse_jobs
+from store.tables import JobEvent
+
+POLL_SECONDS = 0.5
+READERS = 2
+"""Watchers that read events at the same time: no more of the pool's connections are ever taken by watching."""
+
+EVENTS_AT_ONCE = 200
+
+
+class JobWatch:
+    """See the module. All methods are for the event loop's thread, and pass on the database's errors."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._wanted: set[int] = set()
+        self._round: asyncio.Task[Mapping[int, Glimpse]] | None = None
+        self._reading = asyncio.Semaphore(READERS)
+
+    async def now(self, job_id: int) -> Glimpse | None:
+        """A look at once; None when there is no such train job."""
+        async with self._reading:
+            return (await asyncio.to_thread(self._look, {job_id})).get(job_id)
+
+    async def next(self, job_id: int) -> Glimpse | None:
+        """A look together with all other watchers, at most POLL_SECONDS from now and a little."""
+        self._wanted.add(job_id)
+        if self._round is None:
+            self._round = asyncio.create_task(self._look_together())
+        return (await asyncio.shield(self._round)).get(job_id)
+
+    async def events(self, job_id: int, after: int) -> Sequence[JobEvent]:
+        """At most EVENTS_AT_ONCE events behind number `after`."""
+        async with self._reading:
+            return await asyncio.to_thread(self._read, job_id, after)
+
+    async def _look_together(self) -> Mapping[int, Glimpse]:
+        await asyncio.sleep(POLL_SECONDS)
+        wanted, self._wanted, self._round = self._wanted, set(), None
+        async with self._reading:
+            return await asyncio.to_thread(self._look, wanted)
+
+    def _look(self, job_ids: set[int]) -> Mapping[int, Glimpse]:
+        with self._database.session() as session:
+            return glimpse_jobs(session, job_ids)
+
+    def _read(self, job_id: int, after: int) -> Sequence[JobEvent]:
+        with self._database.session() as session:
+            return events_after(session, job_id, after, EVENTS_AT_ONCE)
