@@ -1,0 +1,34 @@
+"""A process that draws the most urgent shard and that SIGKILL ends before its COUNT-th step:
+`python -m tests.worker.killed_shard DATABASE_URL PART_IMAGES COUNT`.
+"""
+
+import os
+import signal
+import sys
+from unittest import mock
+
+import torch
+
+from store.database import Database
+from tests.generate_jobs import CPU, claim
+from worker import sampling
+
+
+def main(url: str, part_images: int, count: int) -> None:
+    asked = 0
+
+    def should_stop() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+    torch.set_num_threads(1)
+    database = Database(url)
+    with mock.patch.object(sampling, "PART_IMAGES", part_images):
+        sampling.draw_shard(*claim(database), database, CPU, should_stop)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
