@@ -30,7 +30,7 @@ def up(
     port: Annotated[int, typer.Option(help="port to listen on")] = 8000,
     state: Annotated[Path, typer.Option(help="folder for everything that is kept")] = DEFAULT_STATE,
 ) -> None:
-    """Start PostgreSQL, Redis and the API; Ctrl-C ends them all."""
+    """Start PostgreSQL, Redis, the API and a worker; Ctrl-C ends them all."""
     from app.embedded.up import up as run
 
     if not _is_loopback(host):

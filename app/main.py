@@ -9,20 +9,38 @@ from contextlib import asynccontextmanager
 import torch
 from fastapi import FastAPI
 
-from app.api import datasets, docs, generate, interpolate, models, operations, problems
+from app.api import (
+    datasets,
+    docs,
+    generate,
+    interpolate,
+    models,
+    operations,
+    problems,
+    sweeps,
+    train_events,
+    train_jobs,
+    train_records,
+    train_submission,
+)
 from app.api.body_limit import BodyLimit
 from app.api.http_metrics import HttpMetrics
 from app.api.services import Services
 from app.catalog import Catalog
 from app.engine.engine import Engine, EngineLimits
+from app.hint_sender import HintSender
 from app.job_metrics import JobMetrics
+from app.job_watch import JobWatch
 from app.metrics import Metrics
 from app.settings import Settings
 from store.database import Database
+from store.hints import Hints, celery_app
 
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 log = logging.getLogger(__name__)
+
+HINTS_STOP_SECONDS = 2.0
 
 
 def _device(name: str) -> torch.device:
@@ -41,11 +59,19 @@ async def _follow_models(catalog: Catalog, settings: Settings) -> None:
     await catalog.follow(settings.alias_poll_seconds)
 
 
+def _hint_sender(settings: Settings, database: Database | None) -> HintSender | None:
+    if settings.redis_url is None or database is None:
+        return None
+    return HintSender(Hints(celery_app(settings.redis_url), settings.hint_seconds), database)
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Serve while models load. At the end the server has let requests finish (uvicorn --timeout-graceful-shutdown)."""
     services: Services = app.state.services
     services.engine.start()
+    if services.hints is not None:
+        services.hints.start()
     following = asyncio.create_task(_follow_models(services.catalog, services.settings))
     following.add_done_callback(_log_failure)
     job_metrics = JobMetrics(services.database) if services.database else None
@@ -61,6 +87,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         if job_metrics is not None:
             job_metrics.stop()
         await asyncio.to_thread(services.engine.stop, 0.0)
+        if services.hints is not None:
+            await asyncio.to_thread(services.hints.stop, HINTS_STOP_SECONDS)
         if services.database is not None:
             services.database.dispose()
 
@@ -85,11 +113,29 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.state.services = Services(settings, engine, catalog, metrics, database)
+    app.state.services = Services(
+        settings,
+        engine,
+        catalog,
+        metrics,
+        database,
+        hints=_hint_sender(settings, database),
+        job_watch=JobWatch(database) if database else None,
+    )
     problems.install(app)
-    for resource in (generate.router, interpolate.router, models.router, datasets.router):
+    for resource in (
+        generate.router,
+        interpolate.router,
+        train_submission.router,
+        train_jobs.router,
+        train_records.router,
+        train_events.router,
+        sweeps.router,
+        models.router,
+        datasets.router,
+    ):
         app.include_router(resource, prefix="/v1")
-        app.include_router(resource, include_in_schema=resource is generate.router)
+        app.include_router(resource, include_in_schema=resource in (generate.router, train_submission.router))
     app.include_router(operations.router)
     app.include_router(docs.router)
     docs.mount_assets(app)

@@ -77,17 +77,23 @@ def glimpse_jobs(session: Session, job_ids: Collection[int]) -> Mapping[int, Gli
 
 def best_figures(session: Session, job_ids: Iterable[int], metric: str) -> Mapping[int, BestCheckpoint]:
     """Each job's lowest value of a metric; the earlier one of equals."""
+    lowest = (
+        select(Checkpoint.version, Checkpoint.digest, JobCheckpoint.images_seen, Evaluation.value)
+        .join(JobCheckpoint, JobCheckpoint.checkpoint_id == Checkpoint.id)
+        .join(Evaluation, Evaluation.checkpoint_id == Checkpoint.id)
+        .where(JobCheckpoint.job_id == Job.id, Evaluation.metric == metric)
+        .order_by(Evaluation.value, JobCheckpoint.images_seen)
+        .limit(1)
+        .lateral()
+    )
     rows = session.execute(
-        select(JobCheckpoint.job_id, Checkpoint, JobCheckpoint.images_seen, Evaluation.value)
-        .join(Checkpoint, Checkpoint.id == JobCheckpoint.checkpoint_id)
-        .join(Evaluation, Evaluation.checkpoint_id == JobCheckpoint.checkpoint_id)
-        .where(JobCheckpoint.job_id.in_(list(job_ids)), Evaluation.metric == metric)
-        .distinct(JobCheckpoint.job_id)
-        .order_by(JobCheckpoint.job_id, Evaluation.value, JobCheckpoint.images_seen)
+        select(Job.id, lowest.c.version, lowest.c.digest, lowest.c.images_seen, lowest.c.value)
+        .join(lowest, true())
+        .where(Job.id.in_(list(job_ids)))
     ).all()
     return {
-        job_id: BestCheckpoint(checkpoint.version, checkpoint.digest, images_seen, metric, value)
-        for job_id, checkpoint, images_seen, value in rows
+        job_id: BestCheckpoint(version, digest, images_seen, metric, value)
+        for job_id, version, digest, images_seen, value in rows
     }
 
 
@@ -113,16 +119,16 @@ def _best_checkpoints(session: Session, jobs: Sequence[Job]) -> Mapping[int, Bes
     if not wanted:
         return {}
     saved = and_(JobCheckpoint.job_id == Job.id, JobCheckpoint.checkpoint_id == Job.best_checkpoint_id)
+    columns = (Checkpoint.version, Checkpoint.digest, JobCheckpoint.images_seen, Evaluation.metric, Evaluation.value)
     rows = session.execute(
-        select(Job.id, Checkpoint, JobCheckpoint.images_seen, Evaluation.metric, Evaluation.value)
+        select(Job.id, *columns)
         .join(Checkpoint, Checkpoint.id == Job.best_checkpoint_id)
         .join(JobCheckpoint, saved)
         .join(Evaluation, Evaluation.checkpoint_id == Checkpoint.id)
         .where(Job.id.in_(wanted))
-        .distinct(Job.id)
-        .order_by(Job.id, Evaluation.metric, Evaluation.created_at.desc())
+        .order_by(Evaluation.metric.desc(), Evaluation.created_at)  # of several the last one read is kept
     ).all()
     return {
-        job_id: BestCheckpoint(checkpoint.version, checkpoint.digest, images_seen, metric, value)
-        for job_id, checkpoint, images_seen, metric, value in rows
+        job_id: BestCheckpoint(version, digest, images_seen, metric, value)
+        for job_id, version, digest, images_seen, metric, value in rows
     }

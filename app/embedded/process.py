@@ -68,6 +68,13 @@ class ChildProcess:
         """None while it runs; negative for the number of the signal that ended it."""
         return self._process.poll()
 
+    def fate(self) -> str | None:
+        """How it ended, in words that go on after its name; None while it runs."""
+        code = self.exit_code()
+        if code is None:
+            return None
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
     def send(self, number: signal.Signals) -> None:
         """Signal the process alone; nothing happens when it has ended."""
         self._process.send_signal(number)

@@ -1,4 +1,4 @@
-"""`darkroom up`: the private servers, the migrations and the API, started in order and ended in order."""
+"""`darkroom up`: the private servers, the migrations, the API and the worker, started in order and ended in order."""
 
 import errno
 import ipaddress
@@ -7,8 +7,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -18,11 +20,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.embedded.postgres import PrivatePostgres
 from app.embedded.process import ChildProcess, EmbeddedError
 from app.embedded.redis import PrivateRedis
+from app.embedded.restarted import Restarted
 from app.embedded.state_lock import StateLock
 from store.migrations import upgrade
 
 INTERRUPTED = 130
 """Exit code after a second Ctrl-C, as shells have it."""
+
+FIRST_PATIENCE_SECONDS = 5.0
+"""So long a worker may take to end before it is said why."""
 
 
 class _Interrupted(Exception):
@@ -63,27 +69,61 @@ def api_command(host: str, port: int) -> list[str]:
     ]
 
 
+def worker_commands() -> dict[str, list[str]]:
+    """The command lines of what runs the jobs, by name: the worker, and the reconciler with its timer.
+
+    The nodes do not look for each other: nothing here needs it, and it would take a second of every start.
+    """
+    celery = [sys.executable, "-m", "celery", "--app", "worker.celery_app", "worker"]
+    alone = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    # the timer keeps no file that a kill could damage: there is one task, and it is due every few seconds
+    timer = ["--beat", "--scheduler", "celery.beat:Scheduler"]
+    return {
+        "worker": [
+            *(*celery, *alone, "--hostname", "worker@%h", "--queues", "darkroom", "--concurrency", "1"),
+            *("--loglevel", "INFO"),
+        ],
+        "reconciler": [
+            *(*celery, *alone, "--hostname", "reconciler@%h", "--queues", "darkroom.reconcile", "--pool", "solo"),
+            *(*timer, "--loglevel", "WARNING"),  # INFO is some lines a round, for ever
+        ],
+    }
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long things may take. ready_seconds: until `/readyz` must answer 200. drain_seconds: for the API's last
+    requests. hand_back_seconds: for the worker to store where its job is (more than its own `grace_seconds`).
+    restart_seconds: between two starts of a worker that keeps ending.
+    """
+
+    ready_seconds: float = 300.0
+    drain_seconds: float = 30.0
+    hand_back_seconds: float = 130.0
+    restart_seconds: float = 10.0
+
+
 def up(
     state: Path,
     host: str,
     port: int,
     *,
-    command: Callable[[str, int], Sequence[str]] = api_command,
-    ready_seconds: float = 300.0,
-    drain_seconds: float = 30.0,
+    api: Callable[[str, int], Sequence[str]] = api_command,
+    workers: Callable[[], Mapping[str, Sequence[str]]] = worker_commands,
+    patience: Patience | None = None,
 ) -> int:
     """Run Darkroom until Ctrl-C or SIGTERM; the exit code is 0 after an orderly end, else not 0.
 
     state: folder for the servers' data, made when it is missing. DATABASE_URL and REDIS_URL in the environment
-    stand in for the private servers. command: makes the API's command line from host and port.
-    ready_seconds: until `/readyz` must answer 200. drain_seconds: how long requests may take to finish at the end;
-    a second Ctrl-C kills at once. Every error is said on stderr. To be called from the main thread.
+    stand in for the private servers. api, workers: make the command lines. A worker that ends is started again; when
+    anything else ends, all does. A second Ctrl-C kills at once. Every error is said on stderr. To be called from the
+    main thread.
     """
     requests = _StopRequests()
     try:
         with StateLock(state) as lock, _signals(requests):
             _check_port(host, port, patience_seconds=2.0 if lock.previous_was_killed else 0.0)
-            return _run(state, host, port, requests, command(host, port), ready_seconds, drain_seconds)
+            return _run(_Parts(state, host, port, requests, patience or Patience()), api(host, port), workers())
     except EmbeddedError as error:
         print(f"darkroom: {error}", file=sys.stderr, flush=True)
     except OSError as error:  # a full disk, a file of another owner
@@ -91,56 +131,15 @@ def up(
     return 1
 
 
-def _run(
-    state: Path,
-    host: str,
-    port: int,
-    requests: _StopRequests,
-    command: Sequence[str],
-    ready_seconds: float,
-    drain_seconds: float,
-) -> int:
-    postgres = None if os.environ.get("DATABASE_URL") else PrivatePostgres(state)
-    redis = None if os.environ.get("REDIS_URL") else PrivateRedis(state)
-    api: ChildProcess | None = None
+def _run(parts: "_Parts", api: Sequence[str], workers: Mapping[str, Sequence[str]]) -> int:
     try:
-        pause = requests.pause_until_asked
-        if postgres:
-            _say("starting PostgreSQL")
-            postgres.start(pause)
-        if redis:
-            _say("starting Redis")
-            redis.start(pause)
-        database_url = postgres.url if postgres else os.environ["DATABASE_URL"]
-        redis_url = redis.url if redis else os.environ["REDIS_URL"]
-        pause(0.0)
-        _say("migrating the database")
-        _migrate(database_url)
-        pause(0.0)
-        _say("starting the API")
-        (state / "logs").mkdir(exist_ok=True)
-        api = ChildProcess(
-            "the API",
-            command,
-            log=state / "logs" / "api.log",
-            environment={"DATABASE_URL": database_url, "REDIS_URL": redis_url},
-            parent_death_signal=signal.SIGKILL,
-        )
-        children = [
-            api,
-            *([postgres.process] if postgres and postgres.process else []),
-            *([redis.process] if redis and redis.process else []),
-        ]
-        url = _url(host, port)
-        _wait_until_ready(url, children, requests, ready_seconds)
-        _say(f"ready at {url}  (Ctrl-C ends it; logs in {state / 'logs'})")
-        while True:
-            _check_alive(children)
-            pause(0.1)
+        parts.start(api, workers)
+        parts.watch()
+        return 0
     except _Interrupted:
         try:
             _say("stopping")
-            _stop(api, redis, postgres, requests, drain_seconds)
+            parts.stop()
             _say("stopped")
             return 0
         except _KilledAtOnce:
@@ -148,37 +147,139 @@ def _run(
             return INTERRUPTED
     except EmbeddedError:
         try:
-            _stop(api, redis, postgres, requests, drain_seconds)
+            parts.stop()
         except _KilledAtOnce:
             _say("killed")
         raise
     finally:
-        # whatever happened above: nothing is left running (a child that has ended is not touched)
-        if api and api.exit_code() is None:
-            api.kill()
-        if redis:
-            redis.kill()
-        if postgres:
-            postgres.kill()
+        parts.kill()  # whatever happened above: nothing is left running
 
 
-def _stop(
-    api: ChildProcess | None,
-    redis: PrivateRedis | None,
-    postgres: PrivatePostgres | None,
-    requests: _StopRequests,
-    drain_seconds: float,
-) -> None:
-    """In the order of need: the API finishes its requests while the servers are still there."""
-    if api and api.exit_code() is None:
-        api.send(signal.SIGTERM)
-        if not api.wait(drain_seconds, requests.pause_while_stopping):
-            _say(f"the API did not finish its requests in {drain_seconds:g} s: killed")
-            api.kill()
-    if redis:
-        redis.stop(pause=requests.pause_while_stopping)
-    if postgres:
-        postgres.stop(pause=requests.pause_while_stopping)
+class _Parts:
+    """What is running: two servers, the API that they serve, and what runs the jobs."""
+
+    def __init__(self, state: Path, host: str, port: int, requests: _StopRequests, patience: Patience) -> None:
+        self._state = state
+        self._host = host
+        self._port = port
+        self._requests = requests
+        self._patience = patience
+        self._postgres = None if os.environ.get("DATABASE_URL") else PrivatePostgres(state)
+        self._redis = None if os.environ.get("REDIS_URL") else PrivateRedis(state)
+        self._api: ChildProcess | None = None
+        self._workers: list[Restarted] = []
+
+    def start(self, api: Sequence[str], workers: Mapping[str, Sequence[str]]) -> None:
+        """In the order of need; API and workers together, because each of them takes seconds to import what it uses."""
+        pause = self._requests.pause_until_asked
+        if self._postgres:
+            _say("starting PostgreSQL")
+            self._postgres.start(pause)
+        if self._redis:
+            _say("starting Redis")
+            self._redis.start(pause)
+        database_url = self._postgres.url if self._postgres else os.environ["DATABASE_URL"]
+        redis_url = self._redis.url if self._redis else os.environ["REDIS_URL"]
+        pause(0.0)
+        _say("migrating the database")
+        _migrate(database_url)
+        pause(0.0)
+        _say("starting the API and the worker")
+        urls = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+        (self._state / "logs").mkdir(exist_ok=True)
+        self._api = self._child("API", api, urls)
+        for name, command in workers.items():
+            start = partial(self._child, name, command, urls | self._worker_settings())
+            self._workers.append(Restarted(start, spacing_seconds=self._patience.restart_seconds, say=_say))
+
+    def watch(self) -> None:
+        """Until something ends that all depends on, which raises EmbeddedError, or until somebody asks for the end."""
+        api, url = self._api, _url(self._host, self._port)
+        assert api is not None
+        end, ready = time.monotonic() + self._patience.ready_seconds, False
+        with httpx.Client(trust_env=False, timeout=2.0) as client:
+            while True:
+                self._check_alive()
+                for worker in self._workers:
+                    worker.look()
+                if not ready:
+                    ready = _is_ready(client, url)
+                    if ready:
+                        _say(f"ready at {url}  (Ctrl-C ends it; logs in {self._state / 'logs'})")
+                    elif time.monotonic() >= end:
+                        seconds = self._patience.ready_seconds
+                        raise EmbeddedError(f"the API is not ready after {seconds:g} s:\n{api.log_tail()}")
+                self._requests.pause_until_asked(0.1)
+
+    def stop(self) -> None:
+        """In the order of need: requests are finished and jobs handed back while the servers are still there."""
+        pause = self._requests.pause_while_stopping
+        patience = self._patience
+        workers = [worker.child for worker in self._workers]
+        if self._postgres and self._postgres.process and self._postgres.process.exit_code() is not None:
+            self._kill_workers()  # there is nothing left to store in
+        asked = time.monotonic()
+        for child in [*([self._api] if self._api else []), *workers]:
+            child.send(signal.SIGTERM)
+        if self._api and not self._api.wait(patience.drain_seconds, pause):
+            _say(f"the API did not finish its requests in {patience.drain_seconds:g} s: killed")
+            self._api.kill()
+        for child in workers:
+            if not child.wait(FIRST_PATIENCE_SECONDS, pause):
+                _say(f"{child.name} is storing where its job is (Ctrl-C again ends everything at once)")
+            if not child.wait(asked + patience.hand_back_seconds - time.monotonic(), pause):
+                _say(f"{child.name} did not end in {patience.hand_back_seconds:g} s: killed")
+                child.kill()
+        if self._redis:
+            self._redis.stop(pause=pause)
+        if self._postgres:
+            self._postgres.stop(pause=pause)
+
+    def kill(self) -> None:
+        """At once; a child that has ended is not touched."""
+        if self._api and self._api.exit_code() is None:
+            self._api.kill()
+        self._kill_workers()
+        if self._redis:
+            self._redis.kill()
+        if self._postgres:
+            self._postgres.kill()
+
+    def _kill_workers(self) -> None:
+        for worker in self._workers:
+            if worker.child.exit_code() is None:
+                worker.child.kill()
+
+    def _child(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> ChildProcess:
+        return ChildProcess(
+            f"the {name}",
+            command,
+            log=self._state / "logs" / f"{name.lower()}.log",
+            environment=environment,
+            parent_death_signal=signal.SIGKILL,
+        )
+
+    def _worker_settings(self) -> dict[str, str]:
+        """What a worker is told unless the environment tells it already."""
+        defaults = {
+            "DARKROOM_CACHE_FOLDER": str(self._state.resolve() / "datasets"),
+            "DARKROOM_WORKER_NAME": f"{socket.gethostname()}:{self._port}",
+        }
+        return {name: os.environ.get(name, value) for name, value in defaults.items()}
+
+    def _check_alive(self) -> None:
+        servers = (part.process for part in (self._postgres, self._redis) if part)
+        for child in (self._api, *servers):
+            fate = child.fate() if child else None
+            if child and fate:
+                raise EmbeddedError(f"{child.name} {fate}; the end of {child.log}:\n{child.log_tail()}")
+
+
+def _is_ready(client: httpx.Client, url: str) -> bool:
+    try:
+        return client.get(f"{url}/readyz").status_code == httpx.codes.OK
+    except httpx.TransportError:  # not listening yet, or busy loading
+        return False
 
 
 def _migrate(database_url: str) -> None:
@@ -186,31 +287,6 @@ def _migrate(database_url: str) -> None:
         upgrade(database_url)
     except (SQLAlchemyError, ValueError) as error:
         raise EmbeddedError(f"cannot migrate the database: {error}") from error
-
-
-def _wait_until_ready(
-    url: str, children: Sequence[ChildProcess], requests: _StopRequests, ready_seconds: float
-) -> None:
-    end = time.monotonic() + ready_seconds
-    with httpx.Client(trust_env=False, timeout=2.0) as client:
-        while True:
-            _check_alive(children)
-            try:
-                if client.get(f"{url}/readyz").status_code == httpx.codes.OK:
-                    return
-            except httpx.TransportError:
-                pass  # not listening yet, or busy loading
-            if time.monotonic() >= end:
-                raise EmbeddedError(f"the API is not ready after {ready_seconds:g} s:\n{children[0].log_tail()}")
-            requests.pause_until_asked(0.1)
-
-
-def _check_alive(children: Sequence[ChildProcess]) -> None:
-    for child in children:
-        code = child.exit_code()
-        if code is not None:
-            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            raise EmbeddedError(f"{child.name} {how}; the end of {child.log}:\n{child.log_tail()}")
 
 
 def _check_port(host: str, port: int, *, patience_seconds: float) -> None:

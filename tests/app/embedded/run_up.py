@@ -1,11 +1,12 @@
-"""`up` as a process of its own, with the stand-in API: python run_up.py STATE PORT."""
+"""`up` as a process of its own, with stand-ins for the API and the workers: python run_up.py STATE PORT."""
 
 import sys
 from pathlib import Path
 
-from app.embedded.up import up
+from app.embedded.up import Patience, up
 
-STAND_IN = str(Path(__file__).with_name("stand_in_api.py"))
+API = str(Path(__file__).with_name("stand_in_api.py"))
+WORKER = str(Path(__file__).with_name("stand_in_worker.py"))
 
 if __name__ == "__main__":
     sys.exit(
@@ -13,7 +14,8 @@ if __name__ == "__main__":
             Path(sys.argv[1]),
             "127.0.0.1",
             int(sys.argv[2]),
-            command=lambda host, port: [sys.executable, STAND_IN, host, str(port)],
-            drain_seconds=20.0,
+            api=lambda host, port: [sys.executable, API, host, str(port)],
+            workers=lambda: {name: [sys.executable, WORKER, name] for name in ("worker", "reconciler")},
+            patience=Patience(drain_seconds=20.0, hand_back_seconds=20.0, restart_seconds=1.0),
         )
     )

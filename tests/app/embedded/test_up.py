@@ -11,8 +11,8 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -107,8 +107,9 @@ def test_killed_without_warning_it_leaves_no_process_and_loses_no_row(state: Pat
             connection.execute("INSERT INTO models (name) VALUES ('kept')")
         redis.Redis.from_url(redis_url).set("hint", "kept")
         time.sleep(1.5)  # Redis writes its file every second
+        _wait_for_log(state, "worker", "datasets")
         family = family_of(killed.process.pid)
-        assert len(family) > 3
+        assert len(family) > 7  # itself, PostgreSQL, Redis, the API, two workers with a child each
         killed.process.kill()
         assert killed.end() == -signal.SIGKILL
         assert _all_end(family)
@@ -143,7 +144,7 @@ def test_one_request_to_end_lets_the_api_finish_and_ends_all(state: Path, number
         answers: list[bytes] = []
         request = threading.Thread(target=lambda: answers.append(running.get("/slow")))
         request.start()
-        _wait_for_log(state, "slow request begun")
+        _wait_for_log(state, "api", "slow request begun")
         running.process.send_signal(number)
         assert running.end() == 0
         request.join()
@@ -151,6 +152,8 @@ def test_one_request_to_end_lets_the_api_finish_and_ends_all(state: Path, number
         assert _all_end(family)
         assert not socket_folder(state.resolve()).exists()
         assert running.lines[-2:] == ["darkroom: stopping", "darkroom: stopped"]
+        for name in ("worker", "reconciler"):
+            assert _log(state, name).endswith(f"{name} was asked to end\n{name} has handed back\n")
 
 
 def test_a_second_ctrl_c_does_not_wait_for_the_api(state: Path) -> None:
@@ -166,7 +169,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_api(state: Path) -> None:
 
         thread = threading.Thread(target=request)
         thread.start()
-        _wait_for_log(state, "slow request begun")
+        _wait_for_log(state, "api", "slow request begun")
         running.process.send_signal(signal.SIGINT)
         running.wait_for("stopping")
         running.process.send_signal(signal.SIGINT)
@@ -175,6 +178,63 @@ def test_a_second_ctrl_c_does_not_wait_for_the_api(state: Path) -> None:
         assert len(outcome) == 1
         assert _all_end(family)
         assert not any("did not finish" in line for line in running.lines)
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_worker(state: Path) -> None:
+    with _running(state, HAND_BACK_SECONDS="600") as running:
+        _wait_for_log(state, "worker", "datasets")
+        family = family_of(running.process.pid)
+        running.process.send_signal(signal.SIGINT)
+        running.wait_for("the worker is storing where its job is")
+        running.process.send_signal(signal.SIGINT)
+        assert running.end() == 130
+        assert _all_end(family)
+
+
+def test_a_worker_that_does_not_end_in_time_is_killed_and_the_rest_ends_in_order(state: Path) -> None:
+    with _running(state, HAND_BACK_SECONDS="600") as running:
+        _wait_for_log(state, "worker", "datasets")
+        family = family_of(running.process.pid)
+        running.process.send_signal(signal.SIGTERM)
+        assert running.end() == 0
+        for name in ("worker", "reconciler"):
+            assert f"darkroom: the {name} did not end in 20 s: killed" in running.lines
+        assert running.lines[-1] == "darkroom: stopped"
+        assert _all_end(family)
+
+
+@pytest.mark.parametrize("name", ["worker", "reconciler"])
+def test_a_worker_that_dies_is_started_again_and_the_api_goes_on(state: Path, name: str) -> None:
+    with _running(state) as running:
+        said = f"darkroom: the {name} was killed by SIGKILL and is started again; its log is {_log_path(state, name)}"
+        for times in range(1, 4):
+            _wait(lambda: len(_family_of_worker(running, name)) == 2)
+            family = _family_of_worker(running, name)
+            os.kill(family[0], signal.SIGKILL)
+            assert _all_end(set(family))
+            _wait(lambda times=times: running.lines.count(said) == times)
+            assert running.get("/readyz") == b""
+        _wait(lambda: len(_family_of_worker(running, name)) == 2)
+
+
+def _family_of_worker(running: Up, name: str) -> list[int]:
+    """The processes of a worker that runs, itself first."""
+    ending = f"stand_in_worker.py\0{name}\0".encode()
+    for pid in living(family_of(running.process.pid)):
+        with suppress(FileNotFoundError):
+            if Path(f"/proc/{pid}/cmdline").read_bytes().endswith(ending):
+                return [pid, *(family_of(pid) - {pid})]
+    return []
+
+
+def test_a_worker_is_told_where_it_is(state: Path) -> None:
+    with _running(state) as running:
+        _wait_for_log(state, "worker", "datasets")
+        told = _log(state, "worker").splitlines()[-1]
+        assert told == f"worker of {socket.gethostname()}:{running.port} with {state.resolve() / 'datasets'}"
+    with _running(state, DARKROOM_WORKER_NAME="first", DARKROOM_CACHE_FOLDER="/elsewhere/datasets"):
+        _wait_for_log(state, "worker", "datasets")
+        assert _log(state, "worker").splitlines()[-1] == "worker of first with /elsewhere/datasets"
 
 
 def test_when_the_api_dies_its_log_is_shown_and_the_rest_ends(state: Path) -> None:
@@ -217,18 +277,29 @@ def test_servers_from_the_environment_are_used_instead_of_private_ones(state: Pa
             assert not (tmp_path / "other" / "redis").exists()
 
 
-def _wait_for_log(state: Path, words: str) -> None:
-    """Wait until the API's log has `words` once more than when the run began."""
-    log = state / "logs" / "api.log"
+def _log_path(state: Path, name: str) -> Path:
+    return state / "logs" / f"{name}.log"
+
+
+def _log(state: Path, name: str) -> str:
+    return _log_path(state, name).read_text(encoding="utf-8")
+
+
+def _wait(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE_SECONDS
-    while not log.read_text(encoding="utf-8").endswith(f"{words}\n"):
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
 
 
+def _wait_for_log(state: Path, name: str, words: str) -> None:
+    """Wait until `words` are the last that a child has logged."""
+    _wait(lambda: _log(state, name).endswith(f"{words}\n"))
+
+
 def _refusal(capsys: pytest.CaptureFixture[str], state: Path, host: str, port: int) -> str:
     """The one line with which `up` refuses; it starts nothing."""
-    assert up(state, host, port, command=lambda host, port: ["/nonexistent"]) != 0
+    assert up(state, host, port, api=lambda host, port: ["/nonexistent"]) != 0
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.count("\n") == 1

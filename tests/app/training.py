@@ -1,0 +1,85 @@
+"""What tests of training over HTTP share: a data set, a small recipe, and a worker's writes without a worker."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.settings import REPOSITORY
+from model.config import Recipe, load_recipe
+from store.artifacts import Artifacts
+from store.database import Database
+from store.dataset_repository import DatasetFacts, register_dataset
+from store.job_repository import Claimant, Failure, Lease, claim_job, fail, hold, succeed
+from store.run_repository import EvaluationLine, MetricLine, record_checkpoint, record_evaluations, record_metrics
+from store.tables import Job
+
+WORKER = Claimant("worker", "cpu")
+SHAPES = DatasetFacts("zip", "sha256:" + "5" * 64, ("circle", "square"), (60, 40), 1, 8)
+
+
+def add_dataset(database: Database, name: str = "shapes", facts: DatasetFacts = SHAPES) -> None:
+    """Register a data set whose bytes nobody will read."""
+    with database.session() as session:
+        register_dataset(session, name, facts, BytesIO(name.encode()), b"picture")
+
+
+def configuration() -> dict[str, Any]:
+    """The digits' recipe as a request may hold it: without name and data set."""
+    recipe: Recipe = load_recipe(REPOSITORY / "recipes" / "digits.yaml")
+    return recipe.model_dump(mode="json", exclude={"name", "dataset"})
+
+
+def claim(database: Database) -> Lease:
+    """Take up the next job as a worker does."""
+    with database.session() as session:
+        job = claim_job(session, WORKER, 600.0)
+        assert job is not None
+        return Lease(job.id, job.attempt)
+
+
+@contextmanager
+def holding(database: Database, lease: Lease) -> Iterator[tuple[Session, Job]]:
+    """The session and the row of a worker's write."""
+    with database.session() as session:
+        yield session, hold(session, lease)
+
+
+def metrics(database: Database, lease: Lease, images_seen: int, loss: float = 0.5, speed: float = 100.0) -> None:
+    """Write a line of metrics."""
+    with holding(database, lease) as (session, job):
+        record_metrics(session, job, [MetricLine(images_seen, loss, 1.0, 1e-3, speed, 1000)])
+
+
+def checkpoint(database: Database, lease: Lease, images_seen: int, figures: Mapping[str, float] | None = None) -> None:
+    """Save a checkpoint with its state, and how it was judged."""
+    with holding(database, lease) as (session, job):
+        recipe = job.configuration["recipe"]
+        record_checkpoint(
+            session,
+            job,
+            images_seen,
+            weights=f"weights {job.id} {images_seen}".encode(),
+            state_digest=Artifacts(session).put(f"state {job.id} {images_seen}".encode()),
+            configuration=recipe["model"],
+            class_names=["circle", "square"],
+            keep_last=job.configuration["keep_last"],
+        )
+        lines = [
+            EvaluationLine(metric, value, {"images": 100}, "sha256:" + "0" * 64, 1.5)
+            for metric, value in (figures or {}).items()
+        ]
+        record_evaluations(session, job, images_seen, lines)
+
+
+def end(database: Database, lease: Lease, how: Callable[[Session, Lease], object] = succeed) -> None:
+    """End the attempt."""
+    with database.session() as session:
+        how(session, lease)
+
+
+def broken(session: Session, lease: Lease) -> None:
+    """A bad end for good."""
+    fail(session, lease, Failure("broken", "it broke; mend it"))
