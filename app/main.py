@@ -13,6 +13,7 @@ from app.api import (
     datasets,
     docs,
     generate,
+    generate_jobs,
     interpolate,
     models,
     operations,
@@ -126,6 +127,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for resource in (
         generate.router,
         interpolate.router,
+        generate_jobs.router,
         train_submission.router,
         train_jobs.router,
         train_records.router,

@@ -1,0 +1,327 @@
+"""Generate jobs: more images than one answer holds, drawn by the workers, with the result as one file."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from itertools import chain
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, Depends, Header, Path, Query
+from fastapi.responses import Response, StreamingResponse
+from pydantic import BaseModel, Field
+from sqlalchemy.orm import Session
+
+from app.api.idempotency import IdempotencyKey
+from app.api.job_answers import FailureAnswer
+from app.api.problems import Problem, documented, invalid, retry_after
+from app.api.sampling import (
+    ClassReference,
+    Seed,
+    SettingsFields,
+    find_classes,
+    find_version,
+    random_seed,
+)
+from app.api.services import Services, ServicesHere, require_json
+from app.api.train_fields import LARGEST_ID
+from app.api.transactions import in_store, once
+from app.catalog import Version
+from app.encoding import MEDIA_TYPES
+from model.config import SamplerName, ThresholdName, VarianceName
+from model.image_archive import ArchiveFormat
+from store.artifact_stream import stream_artifact
+from store.artifacts import ArtifactCorrupted, ArtifactMissing
+from store.generate_repository import (
+    GenerateJobNotFound,
+    GenerateProgress,
+    cancel_generate_job,
+    get_generate_job,
+    list_generate_jobs,
+    progress_of,
+    retry_generate_job,
+    submit_generate_job,
+)
+from store.job_forms import GenerateRun
+from store.job_repository import JobConflict
+from store.model_repository import ModelNotFound, VersionCollected, VersionNotFound, lock_model, resolve
+from store.tables import Artifact, Checkpoint, GenerateJob, JobStatus
+
+SCOPE = "POST /generate-jobs"
+MOST_SHARDS = 1000
+LARGEST_ZIP_IMAGES = 100_000
+"""A zip file's directory is in memory while it is written, and few programs open one with more files than that."""
+
+T = TypeVar("T")
+GenerateJobId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+
+router = APIRouter(tags=["generate jobs"])
+
+
+class GenerateJobRequest(SettingsFields):
+    """What to draw: the images are those that POST /generate draws for the same class, seed, number and settings.
+
+    The model version is fixed when the request is accepted; a later promotion changes nothing.
+    """
+
+    class_: ClassReference | Annotated[list[ClassReference], Field(min_length=1, max_length=1000)] | None = Field(
+        None,
+        alias="class",
+        description="a name (case does not matter), an index, or a list of these; left out: every class of the model",
+    )
+    n: Annotated[int, Field(strict=True)] = Field(1, ge=1, description="images of each class")
+    seed: Seed | None = Field(None, description="drawn at random when left out; the answer tells it")
+    format: ArchiveFormat = Field("npz", description="zip: a PNG an image and manifest.json")
+    priority: Annotated[int, Field(strict=True)] = Field(0, ge=-100, le=100, description="higher ones run first")
+    shard_images: Annotated[int, Field(strict=True)] = Field(
+        2048, ge=1, le=1_000_000, description="images that one worker draws at a time"
+    )
+
+
+class ShardsAnswer(BaseModel):
+    """How many shards are in each state."""
+
+    queued: int = 0
+    running: int = 0
+    cancelling: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+class GenerateJobAnswer(BaseModel):
+    """A generate job."""
+
+    id: int
+    status: JobStatus = Field(description="running until the result is there; cancelling until every worker has heard")
+    model: str
+    version: str = Field(description="digest")
+    version_number: int
+    sampler: SamplerName
+    steps: int
+    guidance: float
+    threshold: ThresholdName
+    percentile: float
+    eta: float
+    variance: VarianceName
+    seed: int
+    n: int = Field(description="images of each class")
+    classes: list[str]
+    class_indices: list[int]
+    format: ArchiveFormat
+    images_done: int
+    total_images: int
+    shards: ShardsAnswer
+    failure: FailureAnswer | None
+    result: str | None = Field(description="address of the finished file")
+    result_digest: str | None
+    created_at: datetime
+
+
+class GenerateJobsAnswer(BaseModel):
+    """One page of generate jobs, newest first."""
+
+    generate_jobs: list[GenerateJobAnswer]
+    next_before: int | None = Field(description="pass as `before` for the next page; null on the last")
+
+
+def _address(generate_job_id: int) -> str:
+    return f"/v1/generate-jobs/{generate_job_id}"
+
+
+def _describe(row: GenerateJob, checkpoint: Checkpoint, progress: GenerateProgress) -> GenerateJobAnswer:
+    run = GenerateRun.model_validate(row.configuration)
+    finished = row.result_digest is not None
+    return GenerateJobAnswer(
+        id=row.id,
+        status=progress.status,
+        model=checkpoint.model.name,
+        version=checkpoint.digest,
+        version_number=checkpoint.version,
+        **run.sampling.model_dump(),
+        seed=run.seed,
+        n=run.images_per_class,
+        classes=[checkpoint.class_names[index] for index in run.class_indices],
+        class_indices=list(run.class_indices),
+        format=run.format,
+        images_done=progress.images_done,
+        total_images=row.total_images,
+        shards=ShardsAnswer.model_validate(progress.shards),
+        failure=FailureAnswer.model_validate(progress.failure) if progress.failure else None,
+        result=f"{_address(row.id)}/result" if finished else None,
+        result_digest=row.result_digest,
+        created_at=row.created_at,
+    )
+
+
+def _described(session: Session, generate_job_id: int) -> GenerateJobAnswer:
+    row, checkpoint = get_generate_job(session, generate_job_id)
+    session.refresh(row)
+    return _describe(row, checkpoint, progress_of(session, [row])[row.id])
+
+
+async def _in_store(services: Services, action: Callable[[Session], T]) -> T:
+    try:
+        return await in_store(services, action)
+    except GenerateJobNotFound as error:
+        raise Problem(404, "no-such-generate-job", str(error)) from error
+    except (ModelNotFound, VersionNotFound) as error:
+        detail = f"{error} in the store yet: the service is about to register it"
+        raise Problem(503, "not-registered", detail, headers=retry_after(2.0)) from error
+    except VersionCollected as error:
+        raise Problem(410, "version-collected", str(error)) from error
+
+
+def _require_size(body: GenerateJobRequest, classes: int, limit: int) -> None:
+    images = body.n * classes
+    if images > limit:
+        raise invalid([("/n", f"{body.n} images of {classes} classes are more than {limit} in one request")])
+    if images > MOST_SHARDS * body.shard_images:
+        least = -(-images // MOST_SHARDS)
+        raise invalid([("/shard_images", f"{images} images need at least {least}: there are {MOST_SHARDS} shards")])
+    if body.format == "zip" and images > LARGEST_ZIP_IMAGES:
+        raise invalid([("/format", f"a zip holds at most {LARGEST_ZIP_IMAGES} images; take npz")])
+
+
+def _run(body: GenerateJobRequest, version: Version, limit: int) -> GenerateRun:
+    everything = list(range(len(version.header.class_names)))
+    classes = everything if body.class_ is None else find_classes(version, body.class_)
+    _require_size(body, len(classes), limit)
+    return GenerateRun(
+        class_indices=tuple(classes),
+        images_per_class=body.n,
+        seed=random_seed() if body.seed is None else body.seed,
+        sampling=body.sampling(version),
+        format=body.format,
+    )
+
+
+def _submit(
+    session: Session, version: Version, run: GenerateRun, body: GenerateJobRequest, key: str | None
+) -> tuple[int, Sequence[int]]:
+    """The generate job's id, and its jobs' when they are new."""
+    job_ids: list[int] = []
+
+    def create() -> int:
+        lock_model(session, version.name)  # nobody lets go of the weights before the job refers to them
+        checkpoint = resolve(session, version.name, version.digest)
+        if checkpoint.artifact_digest is None:
+            raise VersionCollected(version.name, checkpoint.version)
+        generate_job, shards = submit_generate_job(
+            session, checkpoint, run, shard_images=body.shard_images, priority=body.priority
+        )
+        job_ids.extend(shard.id for shard in shards)
+        return generate_job.id
+
+    return once(session, SCOPE, key, body.model_dump_json(), create)[0], job_ids
+
+
+@router.post(
+    "/generate-jobs",
+    status_code=202,
+    dependencies=[Depends(require_json)],
+    responses=documented(400, 410, 413, 415, 422, 500, 503),
+)
+async def create(
+    body: GenerateJobRequest, response: Response, services: ServicesHere, idempotency_key: IdempotencyKey = None
+) -> GenerateJobAnswer:
+    """Have n images of each class drawn by the workers; look at the Location for progress and the result."""
+    version = await find_version(services, body.model, load=False)
+    run = _run(body, version, services.settings.generate_job_images)
+    number, job_ids = await _in_store(services, lambda session: _submit(session, version, run, body, idempotency_key))
+    services.hint(job_ids)
+    response.headers["Location"] = _address(number)
+    return await _in_store(services, lambda session: _described(session, number))
+
+
+@router.get("/generate-jobs", responses=documented(422, 500, 503))
+async def generate_jobs(
+    services: ServicesHere,
+    before: Annotated[int | None, Query(ge=1, le=LARGEST_ID, description="the last id of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> GenerateJobsAnswer:
+    """Generate jobs, newest first."""
+
+    def read(session: Session) -> GenerateJobsAnswer:
+        rows = list_generate_jobs(session, before=before, limit=limit + 1)
+        page = rows[:limit]
+        progress = progress_of(session, [row for row, _ in page])
+        return GenerateJobsAnswer(
+            generate_jobs=[_describe(row, checkpoint, progress[row.id]) for row, checkpoint in page],
+            next_before=page[-1][0].id if len(rows) > limit else None,
+        )
+
+    return await _in_store(services, read)
+
+
+@router.get("/generate-jobs/{id}", responses=documented(404, 422, 500, 503))
+async def generate_job(services: ServicesHere, id: GenerateJobId) -> GenerateJobAnswer:
+    """One generate job and how far it is."""
+    return await _in_store(services, lambda session: _described(session, id))
+
+
+@router.post("/generate-jobs/{id}/cancel", status_code=202, responses=documented(404, 409, 422, 500, 503))
+async def cancel(services: ServicesHere, id: GenerateJobId) -> GenerateJobAnswer:
+    """Stop drawing: what is queued at once, what runs within a step of the sampler. What is drawn is kept."""
+
+    def act(session: Session) -> GenerateJobAnswer:
+        cancel_generate_job(session, id)
+        return _described(session, id)
+
+    return await _in_store(services, act)
+
+
+@router.post("/generate-jobs/{id}/retry", status_code=202, responses=documented(404, 409, 422, 500, 503))
+async def retry(services: ServicesHere, id: GenerateJobId) -> GenerateJobAnswer:
+    """Draw what failed or was cancelled; images that are drawn stay as they are."""
+
+    def act(session: Session) -> tuple[GenerateJobAnswer, Sequence[int]]:
+        job_ids = [job.id for job in retry_generate_job(session, id)]
+        return _described(session, id), job_ids
+
+    answer, job_ids = await _in_store(services, act)
+    services.hint(job_ids)
+    return answer
+
+
+@router.get(
+    "/generate-jobs/{id}/result",
+    response_class=Response,
+    responses=documented(404, 409, 422, 500, 503)
+    | {
+        200: {
+            "description": "The images",
+            "content": {
+                MEDIA_TYPES[name]: {"schema": {"type": "string", "format": "binary"}} for name in ("npz", "zip")
+            },
+        },
+        304: {"description": "The same as before"},
+    },
+)
+async def result(
+    services: ServicesHere, id: GenerateJobId, if_none_match: Annotated[str | None, Header()] = None
+) -> Response:
+    """The finished file: an npz with `images` (N, H, W, C) uint8, `labels`, `seeds`, `indices` and `facts`, or a zip.
+
+    It is checked while it is sent: when the stored bytes are damaged the connection breaks before the end.
+    """
+
+    def read(session: Session) -> tuple[GenerateJobAnswer, int]:
+        answer = _described(session, id)
+        if answer.result_digest is None:
+            raise JobConflict(f"generate job {id} is {answer.status}; there is no result yet")
+        return answer, session.get_one(Artifact, answer.result_digest).size_bytes
+
+    answer, size_bytes = await _in_store(services, read)
+    headers = {"ETag": f'"{answer.result_digest}"', "Cache-Control": "no-cache", "Accept-Ranges": "none"}
+    if if_none_match is not None and headers["ETag"] in if_none_match.replace("W/", "").split(", "):
+        return Response(status_code=304, headers=headers)
+    chunks = stream_artifact(services.store, str(answer.result_digest))
+    try:
+        first = await asyncio.to_thread(next, chunks)
+    except (ArtifactCorrupted, ArtifactMissing) as error:
+        raise Problem(500, "result-damaged", f"{error}; submit the request again") from error
+    headers |= {
+        "Content-Length": str(size_bytes),
+        "Content-Disposition": f'attachment; filename="darkroom-generate-job-{id}.{answer.format}"',
+    }
+    return StreamingResponse(chain([first], chunks), media_type=MEDIA_TYPES[answer.format], headers=headers)
