@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
 
@@ -103,6 +105,15 @@ def from_first(make: Callable[[], T]) -> T:
         raise FirstProcessError(message[1])
     value: T = message[0]
     return value
+
+
+def averaging_gradients(network: nn.Module, device: torch.device) -> DistributedDataParallel:
+    """The network, with each gradient replaced by its mean over all processes when a backward pass ends."""
+    # In a group of its own, as it never lets go of the group that it is given (seen with torch 2.13). What Python
+    # sends goes through the other one, whose threads are therefore gone when the interpreter ends: a thread that then
+    # still had to release a tensor of Python's would abort the process.
+    own = dist.new_group(timeout=PATIENCE)
+    return DistributedDataParallel(network, [device] if device.type == "cuda" else None, process_group=own)
 
 
 def first_then_others(make: Callable[[], T]) -> T:

@@ -5,14 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor, nn
 
 from model import distributed
 from model.checkpoint import CheckpointError, CheckpointHeader, decode_checkpoint, encode_checkpoint
 from model.config import OptimizerConfig, Recipe, UNetConfig
 from model.datasets.dataset import ImageDataset
-from model.denoiser import Denoiser
+from model.denoiser import Denoiser, Network
 from model.ema import ExponentialMovingAverage
 from model.forward import add_noise
 from model.objective import drop_labels, loss_weights, row_losses
@@ -86,9 +85,7 @@ class Trainer:
         )
         self._schedule = make_schedule(self.recipe.model.schedule)
         self._weights = loss_weights(self._schedule, self.recipe.model.prediction, self.recipe.objective)
-        self._forward: Callable[[Tensor, Tensor, Tensor], Tensor] = (
-            torch.compile(self.network) if self.recipe.training.compile else self.network
-        )
+        self._forward: Network = torch.compile(self.network) if self.recipe.training.compile else self.network
         if processes > 1:
             self._forward = self._shared(self._forward)
 
@@ -154,15 +151,15 @@ class Trainer:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.training.precision == "bfloat16")
 
-    def _shared(self, network: Callable[[Tensor, Tensor, Tensor], Tensor]) -> DistributedDataParallel:
+    def _shared(self, network: Network) -> Network:
         """The network, with gradients averaged over all processes in an order that is the same in every step.
 
         After its first backward pass, DistributedDataParallel lays gradients out anew, which changes the order of
         sums among three processes and more; a pass that counts for nothing gets that over, or a resumed run would
         differ.
         """
-        assert isinstance(network, torch.nn.Module)
-        shared = DistributedDataParallel(network, device_ids=[self.device] if self.device.type == "cuda" else None)
+        assert isinstance(network, nn.Module)
+        shared = distributed.averaging_gradients(network, self.device)
         own = distributed.own_rows(self.recipe.training.batch_size)
         rows = max(1, own.stop - own.start)
         nothing = torch.zeros(rows, *self.dataset.images.shape[1:], device=self.device)

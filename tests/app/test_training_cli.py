@@ -18,7 +18,7 @@ from PIL import Image
 
 from model.checkpoint import load_checkpoint
 from tests.model.small import small_recipe
-from tests.processes import PATIENCE_SECONDS, wait_until
+from tests.processes import PATIENCE_SECONDS, family_of, living, wait_until
 
 SIDE, CLASSES, COLUMNS = 8, 3, 2
 
@@ -144,3 +144,36 @@ def test_what_cannot_be_trained_is_one_clear_line(tmp_path: Path, recipe: Path) 
     recipe.write_text(text)
     (tmp_path / "file").write_text("")
     _refused(_train(recipe, tmp_path / "file" / "run"), str(tmp_path / "file"))
+
+
+def test_on_two_devices_one_command_runs_stops_and_goes_on_like_one_process(tmp_path: Path, recipe: Path) -> None:
+    recipe, folder = _write_recipe(tmp_path, total_images=2400, devices=2), tmp_path / "run"
+    with subprocess.Popen(_command(recipe, folder), stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: (folder / "state.safetensors").exists(), "the first checkpoint")
+        family = family_of(process.pid)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 130, said
+    assert len(family) == 2
+    assert not living(family)
+    assert "60 images, 3 classes; training on 2 x cpu" in said
+    assert said.count("run the same command again to go on") == 1
+
+    result = _train(recipe, folder)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("2,400 images seen") == 1
+    assert "Traceback" not in result.stderr
+    load_checkpoint(folder / "checkpoints" / "0000002400.safetensors")
+    _refused(_train(_write_recipe(tmp_path, total_images=2500, devices=2), folder), "another recipe")
+
+
+def test_when_one_of_two_processes_dies_the_other_ends_too(tmp_path: Path, recipe: Path) -> None:
+    recipe, folder = _write_recipe(tmp_path, total_images=2_000_000, devices=2), tmp_path / "run"
+    with subprocess.Popen(_command(recipe, folder), stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: (folder / "state.safetensors").exists(), "the first checkpoint")
+        family = family_of(process.pid)
+        (other,) = family - {process.pid}
+        os.kill(other, signal.SIGKILL)
+        process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 1
+    assert not living(family)
