@@ -1,4 +1,4 @@
-"""The command line: `darkroom up`, `darkroom train`, `darkroom generate`. Heavy imports wait until they are needed."""
+"""The command line: `darkroom up`, `train`, `generate` and `jobs`. Heavy imports wait until they are needed."""
 
 import ipaddress
 from pathlib import Path
@@ -6,15 +6,17 @@ from typing import Annotated
 
 import typer
 
+from app.jobs_cli import DEFAULT_URL, jobs_cli
+
 cli = typer.Typer(
     help="Trains class-conditional image diffusion models and serves them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+cli.add_typer(jobs_cli, name="jobs")
 
 DEFAULT_STATE = Path(".darkroom")
-DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 def _is_loopback(host: str) -> bool:

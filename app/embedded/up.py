@@ -225,7 +225,7 @@ class _Parts:
             _say(f"the API did not finish its requests in {patience.drain_seconds:g} s: killed")
             self._api.kill()
         for child in workers:
-            if not child.wait(FIRST_PATIENCE_SECONDS, pause):
+            if not child.wait(min(FIRST_PATIENCE_SECONDS, patience.hand_back_seconds), pause):
                 _say(f"{child.name} is storing where its job is (Ctrl-C again ends everything at once)")
             if not child.wait(asked + patience.hand_back_seconds - time.monotonic(), pause):
                 _say(f"{child.name} did not end in {patience.hand_back_seconds:g} s: killed")

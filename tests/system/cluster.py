@@ -40,11 +40,57 @@ TIMES = {
 }
 
 
-class Cluster:
+class Jobs:
+    """Jobs in a database, and the data sets that they train on. folder: for files on their way there."""
+
+    def __init__(self, folder: Path, database: Database) -> None:
+        self.folder = folder
+        self.database = database
+
+    def register(self, name: str = "data", count: int = 40) -> int:
+        """A data set of random images, uploaded; returns its id."""
+        made = random_dataset(count)
+        decoded = Decoded(made.images, made.labels, made.class_names)
+        path = self.folder / f"{name}.encoded"
+        with path.open("w+b") as file:
+            digest = encode(decoded, file)
+            facts = DatasetFacts("npz", digest, made.class_names, [count, 0, 0], 1, 8)
+            with self.database.session() as session:
+                return register_dataset(session, name, facts, file, contact_sheet(decoded)).dataset.id
+
+    def submit(self, recipe: Recipe, dataset_id: int, **fields: object) -> int:
+        """A train job; returns its id."""
+        with self.database.session() as session:
+            settings = {"model_name": recipe.name, "devices": recipe.training.devices} | fields
+            work = TrainWork(recipe=recipe)
+            return submit_job(
+                session,
+                kind="train",
+                configuration=work.model_dump(mode="json"),
+                total_images=recipe.training.total_images,
+                dataset_id=dataset_id,
+                **settings,  # type: ignore[arg-type]
+            ).id
+
+    def job(self, job_id: int) -> Job:
+        """The job's row, as soon as the database answers."""
+        while True:
+            try:
+                with self.database.session() as session:
+                    return get_job(session, job_id)
+            except DBAPIError:
+                time.sleep(0.05)
+
+    def wait_for(self, job_id: int, *statuses: str) -> Job:
+        """Wait until the job has one of these statuses."""
+        wait_until(lambda: self.job(job_id).status in statuses, f"job {job_id} {' or '.join(statuses)}")
+        return self.job(job_id)
+
+
+class Cluster(Jobs):
     """PostgreSQL, Redis, workers by name, and the reconciler."""
 
     def __init__(self, folder: Path, *, environment: Mapping[str, str] | None = None) -> None:
-        self.folder = folder
         self.postgres = PrivatePostgres(folder)
         self.redis = PrivateRedis(folder)
         self._extra = dict(environment or {})
@@ -52,7 +98,7 @@ class Cluster:
         self.postgres.start()
         upgrade(self.postgres.url)
         self.redis.start()
-        self.database = Database(self.postgres.url)
+        super().__init__(folder, Database(self.postgres.url))
 
     def stop(self) -> None:
         """End everything."""
@@ -126,45 +172,6 @@ class Cluster:
     def flush_redis(self) -> None:
         """Lose every message."""
         redis.Redis.from_url(self.redis.url).flushall()
-
-    def register(self, name: str = "data", count: int = 40) -> int:
-        """A data set of random images, uploaded; returns its id."""
-        made = random_dataset(count)
-        decoded = Decoded(made.images, made.labels, made.class_names)
-        path = self.folder / f"{name}.encoded"
-        with path.open("w+b") as file:
-            digest = encode(decoded, file)
-            facts = DatasetFacts("npz", digest, made.class_names, [count, 0, 0], 1, 8)
-            with self.database.session() as session:
-                return register_dataset(session, name, facts, file, contact_sheet(decoded)).dataset.id
-
-    def submit(self, recipe: Recipe, dataset_id: int, **fields: object) -> int:
-        """A train job; returns its id."""
-        with self.database.session() as session:
-            settings = {"model_name": recipe.name, "devices": recipe.training.devices} | fields
-            work = TrainWork(recipe=recipe)
-            return submit_job(
-                session,
-                kind="train",
-                configuration=work.model_dump(mode="json"),
-                total_images=recipe.training.total_images,
-                dataset_id=dataset_id,
-                **settings,  # type: ignore[arg-type]
-            ).id
-
-    def job(self, job_id: int) -> Job:
-        """The job's row, as soon as the database answers."""
-        while True:
-            try:
-                with self.database.session() as session:
-                    return get_job(session, job_id)
-            except DBAPIError:
-                time.sleep(0.05)
-
-    def wait_for(self, job_id: int, *statuses: str) -> Job:
-        """Wait until the job has one of these statuses."""
-        wait_until(lambda: self.job(job_id).status in statuses, f"job {job_id} {' or '.join(statuses)}")
-        return self.job(job_id)
 
 
 @contextlib.contextmanager

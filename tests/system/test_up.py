@@ -1,4 +1,4 @@
-"""Laws of `darkroom up` with the real API: a picture, the same after a restart, and in trouble nothing lost or left."""
+"""Laws of `darkroom up` with all its parts: a picture, the same after a restart, in trouble nothing lost or left."""
 
 import os
 import signal
@@ -13,16 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.embedded.postgres import PrivatePostgres
 from app.embedded.process import works_in
+from store.database import Database
 from tests.app.served import Service, weights_folder
+from tests.model.small import small_recipe
 from tests.processes import PATIENCE_SECONDS, family_of, free_port, living, wait_until
+from tests.system.cluster import TIMES, Jobs
 
 DARKROOM = str(Path(sys.executable).with_name("darkroom"))
 
 
 def _environment(**additions: str) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
-    return inherited | {"OMP_NUM_THREADS": "1"} | additions
+    return inherited | TIMES | {"OMP_NUM_THREADS": "1"} | additions
 
 
 class Darkroom:
@@ -87,6 +91,29 @@ def _ready(state: Path, weights: Path, output: Path) -> Iterator[tuple[Darkroom,
             yield started, service
 
 
+def _worker(started: Darkroom, name: str) -> list[int]:
+    """The two processes of the worker (with its pool's child) or the reconciler (with its timer), the first one first.
+
+    Empty while there are not both.
+    """
+    found = [pid for pid in family_of(started.process.pid) if f"\0{name}@%h\0".encode() in _command(pid)]
+    found.sort(key=lambda pid: len(family_of(pid)), reverse=True)
+    return found if len(found) == 2 and found[1] in family_of(found[0]) else []
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has ended
+        return b""
+
+
+def _with_workers(started: Darkroom) -> set[int]:
+    """Everything that belongs to it, once the workers have begun."""
+    wait_until(lambda: bool(_worker(started, "worker") and _worker(started, "reconciler")), "workers")
+    return family_of(started.process.pid)
+
+
 def _registered(service: Service) -> dict[str, Any]:
     """What the store says of the model, once the shipped weights are in it."""
     wait_until(lambda: service.client.get("/v1/models/tiny").status_code == 200, "registered")
@@ -100,8 +127,9 @@ def test_from_the_command_to_a_picture_and_again_after_a_restart(weights: Path, 
         first = service.images(seed=3, n=2)
         model = _registered(service)
         assert model["versions"] == 1
-        family = family_of(started.process.pid)
-        assert len(family) >= 4  # itself, PostgreSQL, Redis, the API
+        wait_until(lambda: 'darkroom_workers_alive{device="cpu"} 1.0' in service.client.get("/metrics").text, "alive")
+        family = _with_workers(started)
+        assert len(family) >= 8  # itself, PostgreSQL, Redis, the API, worker and reconciler with a child each
         _end_in_order(started)
     assert not living(family)
 
@@ -137,7 +165,7 @@ def test_killed_without_warning_it_starts_again_with_what_was_stored(
     with _ready(state, weights, tmp_path / "first") as (killed, service):
         stored, drawn = _registered(service), service.images(seed=3)
         assert stored["versions"] == 1
-        family = family_of(killed.process.pid)
+        family = _with_workers(killed)
         killed.process.kill()
         assert killed.end() == -signal.SIGKILL
         wait_until(lambda: not living(family), "all ended")
@@ -149,8 +177,8 @@ def test_killed_without_warning_it_starts_again_with_what_was_stored(
 
 def test_a_killed_api_is_named_and_ends_the_rest(state: Path, weights: Path, tmp_path: Path) -> None:
     with _ready(state, weights, tmp_path / "output") as (running, _):
-        family = family_of(running.process.pid)
-        (api,) = (pid for pid in family if b"app.main:app" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        family = _with_workers(running)
+        (api,) = (pid for pid in family if b"app.main:app" in _command(pid))
         os.kill(api, signal.SIGKILL)
         assert running.end() == 1
         after = running.said().partition("logs in")[2]
@@ -158,6 +186,47 @@ def test_a_killed_api_is_named_and_ends_the_rest(state: Path, weights: Path, tmp
         assert "serving tiny" in after  # the end of its log
         assert "Traceback" not in after
         wait_until(lambda: not living(family), "all ended")
+
+
+def test_a_killed_worker_is_started_again_and_the_service_goes_on(state: Path, weights: Path, tmp_path: Path) -> None:
+    with _ready(state, weights, tmp_path / "output") as (running, service):
+        for name in ("worker", "reconciler"):
+            wait_until(lambda name=name: bool(_worker(running, name)), name)
+            before = _worker(running, name)
+            os.kill(before[0], signal.SIGKILL)
+            running.wait_for(f"darkroom: the {name} was killed by SIGKILL and is started again")
+            wait_until(lambda before=before: not living(set(before)), "it and its child ended")
+            service.images(seed=3)
+            wait_until(lambda name=name: bool(_worker(running, name)), f"{name} again")
+        _end_in_order(running)
+
+
+def test_a_job_goes_on_after_ctrl_c_and_a_kill_leaves_none_of_its_processes(weights: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    database = Database(PrivatePostgres(state).url)
+    jobs = Jobs(tmp_path, database)
+    try:
+        with _ready(state, weights, tmp_path / "first") as (started, service):
+            recipe = small_recipe(training__total_images=10**8, training__checkpoint_every_images=1600)
+            job_id = jobs.submit(recipe, jobs.register())
+            wait_until(lambda: jobs.job(job_id).images_done > 0, "under way")
+            service.images(seed=3)
+            family = _with_workers(started)
+            assert [pid for pid in family if b"worker.entry" in _command(pid)]
+            _end_in_order(started)
+            assert not living(family)
+        with _ready(state, weights, tmp_path / "second") as (started, service):
+            wait_until(lambda: jobs.job(job_id).attempt == 2, "taken up again")
+            handed_back = jobs.job(job_id)
+            assert (handed_back.failures, handed_back.failure) == (0, None)
+            wait_until(lambda: jobs.job(job_id).images_done > handed_back.images_done > 0, "going on")
+            family = _with_workers(started)
+            assert [pid for pid in family if b"worker.entry" in _command(pid)]
+            started.process.kill()
+            assert started.end() == -signal.SIGKILL
+            wait_until(lambda: not living(family), "all ended")
+    finally:
+        database.dispose()
 
 
 def test_a_closed_terminal_ends_everything_in_order(state: Path, weights: Path) -> None:

@@ -1,5 +1,6 @@
 """`up` as a process of its own, with stand-ins for the API and the workers: python run_up.py STATE PORT."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -16,6 +17,10 @@ if __name__ == "__main__":
             int(sys.argv[2]),
             api=lambda host, port: [sys.executable, API, host, str(port)],
             workers=lambda: {name: [sys.executable, WORKER, name] for name in ("worker", "reconciler")},
-            patience=Patience(drain_seconds=20.0, hand_back_seconds=20.0, restart_seconds=1.0),
+            patience=Patience(
+                drain_seconds=20.0,
+                hand_back_seconds=float(os.environ.get("HAND_BACK_LIMIT_SECONDS", "20")),
+                restart_seconds=1.0,
+            ),
         )
     )

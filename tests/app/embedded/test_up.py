@@ -192,13 +192,14 @@ def test_a_second_ctrl_c_does_not_wait_for_the_worker(state: Path) -> None:
 
 
 def test_a_worker_that_does_not_end_in_time_is_killed_and_the_rest_ends_in_order(state: Path) -> None:
-    with _running(state, HAND_BACK_SECONDS="600") as running:
-        _wait_for_log(state, "worker", "datasets")
+    with _running(state, HAND_BACK_SECONDS="600", HAND_BACK_LIMIT_SECONDS="1") as running:
+        for name in ("worker", "reconciler"):
+            _wait_for_log(state, name, "datasets")
         family = family_of(running.process.pid)
         running.process.send_signal(signal.SIGTERM)
         assert running.end() == 0
         for name in ("worker", "reconciler"):
-            assert f"darkroom: the {name} did not end in 20 s: killed" in running.lines
+            assert f"darkroom: the {name} did not end in 1 s: killed" in running.lines
         assert running.lines[-1] == "darkroom: stopped"
         assert _all_end(family)
 
