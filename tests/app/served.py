@@ -113,10 +113,10 @@ class Service:
 
 
 @contextmanager
-def serving(weights: Path, *, wait_until_ready: bool = True, **settings: Any) -> Iterator[Service]:
-    """The service under uvicorn, in a thread of this process."""
+def serving(weights: Path, *, wait_until_ready: bool = True, port: int = 0, **settings: Any) -> Iterator[Service]:
+    """The service under uvicorn, in a thread of this process. port: 0 is any free one."""
     application = create_app(Settings(weights_folder=weights, device="cpu", **settings))
-    config = uvicorn.Config(application, port=0, log_level="error", timeout_graceful_shutdown=2, lifespan="on")
+    config = uvicorn.Config(application, port=port, log_level="error", timeout_graceful_shutdown=2, lifespan="on")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="uvicorn")
     thread.start()
