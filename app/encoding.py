@@ -93,11 +93,10 @@ def _archive(wanted: ArchiveFormat, drawn: Sequence[Drawn], facts: Mapping[str, 
     class_names = {one.class_index: one.class_name for one in drawn}
     count, height, width, channels = images.shape
     buffer = BytesIO()
-    archive = image_archive(
-        wanted, buffer, ArchiveFacts(facts, {}, class_names), images=count, image_shape=(height, width, channels)
-    )
-    archive.add(images, np.array([one.class_index for one in drawn]), np.array([one.index for one in drawn]))
-    archive.close()
+    described, shape = ArchiveFacts(facts, {}, class_names), (height, width, channels)
+    with image_archive(wanted, buffer, described, images=count, image_shape=shape) as archive:
+        archive.add(images, np.array([one.class_index for one in drawn]), np.array([one.index for one in drawn]))
+        archive.finish()
     return buffer.getvalue()
 
 

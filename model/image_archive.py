@@ -6,10 +6,11 @@ kept, besides the directory that every zip file needs.
 
 import json
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from typing import IO, Any, BinaryIO, Literal, Protocol
+from typing import IO, Any, BinaryIO, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,14 +26,26 @@ _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file can give its members."""
 
 
-class ImageArchive(Protocol):
-    """A file that images are added to."""
+class ImageArchive(ABC):
+    """A file that images are added to, of use once `finish` was called; a context that ends sooner gives it up."""
 
+    @abstractmethod
     def add(self, images: Pixels, class_indices: Integers, indices: Integers) -> None:
         """Append images (N, H, W, C). class_indices, indices: (N,); with the facts they fix each image."""
 
-    def close(self) -> None:
+    @abstractmethod
+    def finish(self) -> None:
         """Write what stands at the end; the file stays open."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the file; harmless after `finish`."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 @dataclass(frozen=True)
@@ -70,7 +83,7 @@ def described_png(image: Pixels, facts: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-class NpzArchive:
+class NpzArchive(ImageArchive):
     """What `numpy.load` reads without pickle: images (N, H, W, C) uint8, labels, seeds and indices (N,) int64, and
     facts, a JSON string.
     """
@@ -91,8 +104,8 @@ class NpzArchive:
         self._labels.append(class_indices)
         self._indices.append(indices)
 
-    def close(self) -> None:
-        """See `ImageArchive.close`; raises ValueError when fewer or more images were added than were announced."""
+    def finish(self) -> None:
+        """See `ImageArchive.finish`; raises ValueError when fewer or more images were added than were announced."""
         self._images.close()
         labels, indices = np.concatenate(self._labels), np.concatenate(self._indices)
         if len(labels) != self._expected:
@@ -108,11 +121,16 @@ class NpzArchive:
                 npy.write_array(member, array, allow_pickle=False)
         self._zip.close()
 
+    def close(self) -> None:
+        """See `ImageArchive.close`."""
+        self._images.close()
+        self._zip.close()
+
     def _member(self, name: str) -> IO[bytes]:
         return self._zip.open(_entry(f"{name}.npy", zipfile.ZIP_DEFLATED), "w", force_zip64=True)
 
 
-class ZipArchive:
+class ZipArchive(ImageArchive):
     """A PNG an image, each with its own facts in it, and manifest.json, which says of every file what it shows."""
 
     def __init__(self, file: BinaryIO, facts: ArchiveFacts) -> None:
@@ -131,8 +149,8 @@ class ZipArchive:
         self._numbers.append((class_indices, indices))
         self._count += len(images)
 
-    def close(self) -> None:
-        """See `ImageArchive.close`."""
+    def finish(self) -> None:
+        """See `ImageArchive.finish`."""
         with self._zip.open(_entry("manifest.json", zipfile.ZIP_STORED), "w", force_zip64=True) as member:
             head = json.dumps(self._facts.all, indent=2).removesuffix("\n}")
             member.write(f'{head},\n  "images": ['.encode())
@@ -142,6 +160,10 @@ class ZipArchive:
                 member.write((separator + text).encode())
                 separator = ",\n"
             member.write(b"\n  ]\n}\n")
+        self._zip.close()
+
+    def close(self) -> None:
+        """See `ImageArchive.close`."""
         self._zip.close()
 
     def _shown(self, class_index: int, index: int) -> dict[str, Any]:

@@ -108,11 +108,10 @@ def rebuilt(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> bytes
     images = arrays["images"]
     count, height, width, channels = images.shape
     file = BytesIO()
-    archive = image_archive(
-        "npz", file, ArchiveFacts(facts, {}, {}), images=count, image_shape=(height, width, channels)
-    )
-    archive.add(images, arrays["labels"], arrays["indices"])
-    archive.close()
+    described, shape = ArchiveFacts(facts, {}, {}), (height, width, channels)
+    with image_archive("npz", file, described, images=count, image_shape=shape) as archive:
+        archive.add(images, arrays["labels"], arrays["indices"])
+        archive.finish()
     return file.getvalue()
 
 

@@ -4,11 +4,13 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from tempfile import TemporaryFile
+from typing import BinaryIO
 
 import numpy as np
 from safetensors.numpy import load
 from sqlalchemy.orm import Session
 
+from model.config import ModelConfig
 from model.image_archive import ArchiveFacts, ImageArchive, image_archive
 from model.pictures import Pixels
 from store.artifacts import ArtifactCorrupted, ArtifactMissing, Artifacts
@@ -25,10 +27,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Assembly:
-    """What is joined. done: an earlier attempt has stored the result."""
+    """What is joined. done: an earlier attempt has stored the result. image_shape: (H, W, C)."""
 
     done: bool
     run: GenerateRun
+    image_shape: tuple[int, int, int]
     facts: ArchiveFacts
     parts: Sequence[GeneratePart]
 
@@ -45,28 +48,23 @@ def assemble(job: Job, lease: Lease, database: Database, should_stop: Callable[[
         return True
     if sum(part.rows for part in assembly.parts) != assembly.run.total_images:
         raise RuntimeError(f"the parts of generate job {job.generate_job_id} are not all there")
-    archive: ImageArchive | None = None
     damaged: dict[int, str] = {}
     with TemporaryFile(prefix="darkroom-") as file:
-        for part in assembly.parts:
-            if should_stop():
+        with _archive(assembly, file) as archive:
+            for part in assembly.parts:
+                if should_stop():
+                    return False
+                try:
+                    pixels = _pixels(database, part)
+                except (ArtifactCorrupted, ArtifactMissing) as error:
+                    damaged[part.first_row] = str(error)
+                    continue
+                if not damaged:  # else it goes on only to find all that is
+                    _add(archive, assembly.run, part, pixels)
+            if damaged:
+                _redraw(database, lease, damaged)
                 return False
-            try:
-                pixels = _pixels(database, part)
-            except (ArtifactCorrupted, ArtifactMissing) as error:
-                damaged[part.first_row] = str(error)
-                continue
-            if archive is None:
-                _, height, width, channels = pixels.shape
-                shape = height, width, channels
-                run = assembly.run
-                archive = image_archive(run.format, file, assembly.facts, images=run.total_images, image_shape=shape)
-            if not damaged:  # else it goes on only to find all that is
-                _add(archive, assembly.run, part, pixels)
-        if damaged or archive is None:
-            _redraw(database, lease, damaged)
-            return False
-        archive.close()
+            archive.finish()
         digest = transact(database, lambda session: record_result(session, lease, file))
     log.info("generate job %s: %d images as %s", job.generate_job_id, assembly.run.total_images, digest)
     return True
@@ -77,7 +75,19 @@ def _read(session: Session, job: Job) -> _Assembly:
     generate_job, checkpoint = get_generate_job(session, job.generate_job_id)
     run = GenerateRun.model_validate(generate_job.configuration)
     parts = parts_within(session, generate_job.id, 0, run.total_images)
-    return _Assembly(generate_job.result_digest is not None, run, _facts(generate_job, checkpoint, run), parts)
+    unet = ModelConfig.model_validate(checkpoint.configuration).unet
+    return _Assembly(
+        done=generate_job.result_digest is not None,
+        run=run,
+        image_shape=(unet.image_size, unet.image_size, unet.image_channels),
+        facts=_facts(generate_job, checkpoint, run),
+        parts=parts,
+    )
+
+
+def _archive(assembly: _Assembly, file: BinaryIO) -> ImageArchive:
+    run = assembly.run
+    return image_archive(run.format, file, assembly.facts, images=run.total_images, image_shape=assembly.image_shape)
 
 
 def _facts(generate_job: GenerateJob, checkpoint: Checkpoint, run: GenerateRun) -> ArchiveFacts:

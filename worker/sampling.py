@@ -73,8 +73,8 @@ def draw_shard(
 
 def encode_part(pixels: Pixels, generate_job_id: int | None, first_row: int) -> bytes:
     """The bytes of a part: safetensors with `pixels` (N, H, W, C) uint8; its place in the header makes it unique."""
-    place = {"generate_job": str(generate_job_id), "first_row": str(first_row)}
-    return save({"pixels": pixels}, metadata=place)
+    # one entry only: the library writes several in any order, and equal parts are to have equal bytes
+    return save({"pixels": pixels}, metadata={"place": f"generate job {generate_job_id}, row {first_row}"})
 
 
 class _Artist:
