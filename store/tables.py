@@ -210,6 +210,7 @@ class Job(Base):
         Index("ix_jobs_kind_id", "kind", text("id DESC")),
         Index("ix_jobs_kind_status_id", "kind", "status", text("id DESC")),
         Index("ix_jobs_kind_model_name_id", "kind", "model_name", text("id DESC")),
+        Index("ix_jobs_kind_model_name_status_id", "kind", "model_name", "status", text("id DESC")),
         Index("ix_jobs_sweep_id_id", "sweep_id", "id", postgresql_where=text("sweep_id IS NOT NULL")),
         Index(
             "ix_jobs_generate_job_id_id", "generate_job_id", "id", postgresql_where=text("generate_job_id IS NOT NULL")

@@ -240,6 +240,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_jobs_kind_id", "jobs", ["kind", sa.literal_column("id DESC")])
     op.create_index("ix_jobs_kind_model_name_id", "jobs", ["kind", "model_name", sa.literal_column("id DESC")])
+    op.create_index(
+        "ix_jobs_kind_model_name_status_id", "jobs", ["kind", "model_name", "status", sa.literal_column("id DESC")]
+    )
     op.create_index("ix_jobs_kind_status_id", "jobs", ["kind", "status", sa.literal_column("id DESC")])
     op.create_index(
         "ix_jobs_lease",
