@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from sqlalchemy import update
 
+from app.catalog import Catalog, Version
 from store.database import Database
 from store.model_repository import PRODUCTION, set_alias
 from store.tables import ArtifactChunk, Checkpoint
@@ -145,6 +146,26 @@ async def test_with_room_for_one_version_no_request_is_lost_to_a_switch(
                     switched.set()
 
             await asyncio.gather(switch(), *(ask() for _ in range(3)))
+
+
+def test_a_version_that_is_pushed_out_before_its_rows_are_in_is_loaded_again(
+    tmp_path: Path, database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensure_loaded = Catalog.ensure_loaded
+    pushed_out: list[str] = []
+
+    async def then_pushed_out(catalog: Catalog, version: Version) -> None:
+        await ensure_loaded(catalog, version)
+        if version.number == 1 and not pushed_out:
+            other = await catalog.find("tiny@2")
+            pushed_out.append(version.digest)
+            await ensure_loaded(catalog, other)
+
+    with serving(weights_folder(tmp_path), database_url=database_url, resident_versions=1) as service:
+        _registered(service)
+        store_weights(database, tiny_weights("tiny", 5), "trained")
+        monkeypatch.setattr(Catalog, "ensure_loaded", then_pushed_out)
+        assert service.generate(model="tiny@1")["version"] == pushed_out[0]
 
 
 def test_what_another_replica_points_production_at_is_served(
