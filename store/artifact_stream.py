@@ -23,12 +23,12 @@ def stream_artifact(database: Database, digest: str) -> Iterator[bytes]:
         raise ArtifactMissing(digest)
     hasher, size_bytes, last = hashlib.sha256(), 0, b""
     for chunk in _chunks(database, row):
-        if last:
-            yield last
         hasher.update(chunk)
         size_bytes += len(chunk)
         if size_bytes > row.size_bytes:
             raise ArtifactCorrupted(digest, f"more than {row.size_bytes} bytes")
+        if last:
+            yield last
         last = chunk
     if size_bytes != row.size_bytes:
         raise ArtifactCorrupted(digest, f"{size_bytes} bytes instead of {row.size_bytes}")
