@@ -16,13 +16,21 @@ EVENTS_AT_ONCE = 200
 
 
 class JobWatch:
-    """See the module. All methods are for the event loop's thread, and pass on the database's errors."""
+    """See the module. Its coroutines are for one event loop, and pass on the database's errors.
+
+    closed: watchers are to end.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._wanted: set[int] = set()
         self._round: asyncio.Task[Mapping[int, Glimpse]] | None = None
         self._reading = asyncio.Semaphore(READERS)
+        self.closed = False
+
+    def close(self) -> None:
+        """Let every watcher end soon, since the service does; to be called from anywhere."""
+        self.closed = True
 
     async def now(self, job_id: int) -> Glimpse | None:
         """A look at once; None when there is no such train job."""

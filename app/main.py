@@ -34,6 +34,7 @@ from app.job_metrics import JobMetrics
 from app.job_watch import JobWatch
 from app.metrics import Metrics
 from app.settings import Settings
+from app.stop_signals import noticing_stop
 from store.database import Database
 from store.hints import Hints, celery_app
 
@@ -80,7 +81,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         services.metrics.registry.register(job_metrics)
         job_metrics.start()
     try:
-        yield
+        with noticing_stop(services.job_watch.close) if services.job_watch else contextlib.nullcontext():
+            yield
     finally:
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):

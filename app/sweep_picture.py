@@ -6,11 +6,13 @@ from io import BytesIO
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 
 from app.sweep_table import Group, Row, Spread, SweepTable, label
 
 ROW_INCHES = 0.32
 LONGEST_LABEL = 60
+FONT = "DejaVu Sans"
 _BAR, _DOT = "#9ec5e8", "#1f4e79"
 
 
@@ -23,7 +25,7 @@ def sweep_picture(table: SweepTable, title: str) -> bytes:
     # A figure of its own with its own canvas: pyplot's state is shared by all threads.
     figure = Figure(figsize=(4.0 + 4.0 * len(panels), 1.4 + ROW_INCHES * len(table.groups)), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=11, parse_math=False)
+    figure.suptitle(_drawable(title), fontsize=11, parse_math=False)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (name, spreads, figures) in zip(axes, panels, strict=True):
         _draw(axis, name, table.groups, spreads, figures)
@@ -56,7 +58,7 @@ def _draw(
         axis.annotate(
             f"{spread.mean:.4g}{sd}", (right, place), (6, 0), textcoords="offset points", va="center", fontsize=8
         )
-    axis.margins(x=0.3)
+    axis.margins(x=0.4)
 
 
 def _name_rows(axis: Axes, table: SweepTable) -> None:
@@ -67,8 +69,14 @@ def _name_rows(axis: Axes, table: SweepTable) -> None:
 
 
 def _row_name(group: Group, runs: Sequence[Row]) -> str:
-    text = label(group.values) or "seeds"
+    text = _drawable(label(group.values)) or "seeds"
     if len(text) > LONGEST_LABEL:
         text = text[: LONGEST_LABEL - 1] + "…"
     done = sum(run.status == "succeeded" for run in runs)
     return text if done == len(runs) else f"{text}  ({done} of {len(runs)} done)"
+
+
+def _drawable(text: str) -> str:
+    """The text with a question mark for what the font, which comes with matplotlib, cannot draw."""
+    known = get_font(findfont(FONT)).get_charmap()
+    return "".join(character if ord(character) in known else "?" for character in text)

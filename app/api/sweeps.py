@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
+from textwrap import shorten
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Response
@@ -197,7 +198,7 @@ async def picture(
 
     def read(session: Session) -> tuple[SweepTable, str]:
         row = get_sweep(session, sweep_id)
-        return _table(session, row, sort, order, metric)[0], f"sweep {row.id}: {row.name}"
+        return _table(session, row, sort, order, metric)[0], f"sweep {row.id}: {shorten(row.name, 80, placeholder='…')}"
 
     table, title = await in_store(services, read)
     return Response(await asyncio.to_thread(sweep_picture, table, title), media_type="image/png")

@@ -64,7 +64,7 @@ async def _stream(watch: JobWatch, job_id: int, glimpse: Glimpse, seen: int) -> 
     yield f"retry: {RECONNECT_MILLISECONDS}\n\n".encode()
     shown: tuple[int, float | None] | None = None
     sent = time.monotonic()
-    while True:
+    while not watch.closed:  # a client that connects again finds the next process
         try:
             while seen < glimpse.event_count:
                 for event in await watch.events(job_id, seen):

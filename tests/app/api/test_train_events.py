@@ -1,6 +1,10 @@
 """Laws of a job's events: each exactly once and in order, however often a watcher is cut off and however many watch."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +17,13 @@ import pytest
 
 from app.embedded.postgres import PrivatePostgres
 from store.database import Database
-from store.job_repository import events_after, request_cancel, stop
+from store.job_repository import events_after, request_cancel, stop, submit_job
 from store.migrations import upgrade
 from tests.app.api.test_refusals import assert_problem
 from tests.app.api.test_train_jobs import submit
 from tests.app.served import Service, serving
 from tests.app.training import add_dataset, broken, checkpoint, claim, end, metrics
-from tests.processes import PATIENCE_SECONDS, wait_until
+from tests.processes import PATIENCE_SECONDS, free_port, wait_until
 
 
 @pytest.fixture
@@ -208,3 +212,33 @@ def test_the_stream_outlives_the_database_s_absence(tmp_path: Path) -> None:
         database.dispose()
     finally:
         server.stop()
+
+
+def test_a_watcher_does_not_hold_up_the_service_s_end(tmp_path: Path, database_url: str, database: Database) -> None:
+    """The server would wait for open answers almost for ever; it ends because the stream does."""
+    add_dataset(database)
+    with database.session() as session:
+        job = submit_job(session, kind="train", model_name="m", configuration={}, total_images=10).id
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "app.main:app", "--port", str(port)]
+    environment = os.environ | {"DATABASE_URL": database_url, "DARKROOM_WEIGHTS_FOLDER": str(tmp_path)}
+    with subprocess.Popen([*command, "--timeout-graceful-shutdown", "100000"], env=environment) as server:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_until(lambda: _answers(url), "the service")
+            client = httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False)
+            with client, client.stream("GET", f"/v1/train-jobs/{job}/events") as answer:
+                events = parse(answer.iter_lines())
+                assert isinstance(next(events), Event)
+                server.send_signal(signal.SIGTERM)
+                assert not any(isinstance(one, Event) and one.kind == "end" for one in events)
+            assert server.wait(PATIENCE_SECONDS) in (0, -signal.SIGTERM)
+        finally:
+            server.kill()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz", trust_env=False).is_success
+    except httpx.TransportError:
+        return False
