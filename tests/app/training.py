@@ -1,10 +1,13 @@
 """What tests of training over HTTP share: a data set, a small recipe, and a worker's writes without a worker."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
+import httpx
 from sqlalchemy.orm import Session
 
 from app.settings import REPOSITORY
@@ -15,6 +18,7 @@ from store.dataset_repository import DatasetFacts, register_dataset
 from store.job_repository import Claimant, Failure, Lease, claim_job, fail, hold, succeed
 from store.run_repository import EvaluationLine, MetricLine, record_checkpoint, record_evaluations, record_metrics
 from store.tables import Job
+from tests.app.served import Service, serving
 
 WORKER = Claimant("worker", "cpu")
 SHAPES = DatasetFacts("zip", "sha256:" + "5" * 64, ("circle", "square"), (60, 40), 1, 8)
@@ -83,3 +87,27 @@ def end(database: Database, lease: Lease, how: Callable[[Session, Lease], object
 def broken(session: Session, lease: Lease) -> None:
     """A bad end for good."""
     fail(session, lease, Failure("broken", "it broke; mend it"))
+
+
+@contextmanager
+def serving_jobs(folder: Path, database_url: str, **settings: Any) -> Iterator[Service]:
+    """The service with the data set `shapes` and without models; every answer's status and form must be documented."""
+    database = Database(database_url)
+    add_dataset(database)
+    database.dispose()
+    with serving(folder, wait_until_ready=False, database_url=database_url, **settings) as service:
+        paths = service.client.get("/openapi.json").json()["paths"]
+        routes = {re.compile(re.sub(r"\{\w+\}", "[^/]+", path)): methods for path, methods in paths.items()}
+
+        def check(answer: httpx.Response) -> None:
+            path, method = answer.request.url.path, answer.request.method.lower()
+            if path == "/openapi.json":
+                return
+            if not path.startswith("/v1/"):
+                path = f"/v1{path}"
+            (methods,) = (methods for pattern, methods in routes.items() if pattern.fullmatch(path))
+            described = methods[method]["responses"][str(answer.status_code)]
+            assert answer.headers["content-type"].partition(";")[0] in described["content"]
+
+        service.client.event_hooks = {"response": [check]}
+        yield service

@@ -17,17 +17,16 @@ from store.database import Database
 from store.job_repository import get_job
 from store.tables import Job, Sweep
 from tests.app.api.test_refusals import assert_problem
-from tests.app.served import Service, serving
-from tests.app.training import add_dataset, broken, checkpoint, claim, end, metrics
+from tests.app.served import Service
+from tests.app.training import broken, checkpoint, claim, end, metrics, serving_jobs
 
 GRID = {"optimizer.learning_rate": [1e-4, 3e-4], "model.unet.multipliers": [[1, 2], [1, 1]]}
 BODY = {"name": "Größe [bold] $x$", "recipe": "digits", "dataset": "shapes", "model": "try", "grid": GRID}
 
 
 @pytest.fixture
-def sweeps(tmp_path: Path, database_url: str, database: Database) -> Iterator[Service]:
-    add_dataset(database)
-    with serving(tmp_path, wait_until_ready=False, database_url=database_url) as service:
+def sweeps(tmp_path: Path, database_url: str) -> Iterator[Service]:
+    with serving_jobs(tmp_path, database_url) as service:
         yield service
 
 
@@ -106,11 +105,7 @@ def test_a_fault_in_one_combination_queues_none(
 
 @pytest.fixture(scope="module")
 def shared_sweeps(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[Service]:
-    database = Database(module_database_url)
-    add_dataset(database)
-    database.dispose()
-    folder = tmp_path_factory.mktemp("nothing")
-    with serving(folder, wait_until_ready=False, database_url=module_database_url) as service:
+    with serving_jobs(tmp_path_factory.mktemp("nothing"), module_database_url) as service:
         yield service
 
 

@@ -22,14 +22,13 @@ from store.migrations import upgrade
 from tests.app.api.test_refusals import assert_problem
 from tests.app.api.test_train_jobs import submit
 from tests.app.served import Service, serving
-from tests.app.training import add_dataset, broken, checkpoint, claim, end, metrics
+from tests.app.training import add_dataset, broken, checkpoint, claim, end, metrics, serving_jobs
 from tests.processes import PATIENCE_SECONDS, free_port, wait_until
 
 
 @pytest.fixture
-def jobs(tmp_path: Path, database_url: str, database: Database) -> Iterator[Service]:
-    add_dataset(database)
-    with serving(tmp_path, wait_until_ready=False, database_url=database_url) as service:
+def jobs(tmp_path: Path, database_url: str) -> Iterator[Service]:
+    with serving_jobs(tmp_path, database_url) as service:
         yield service
 
 

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from store.database import Database
 from store.job_forms import TrainWork
 from tests.app.api.test_fuzz import JSON
-from tests.app.served import Service, serving
-from tests.app.training import add_dataset, configuration
+from tests.app.served import Service
+from tests.app.training import configuration, serving_jobs
 
 FIELDS = st.sampled_from(
     [
@@ -70,11 +69,7 @@ RELAXED = settings(max_examples=120, deadline=None, suppress_health_check=list(H
 
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[Service]:
-    database = Database(module_database_url)
-    add_dataset(database)
-    database.dispose()
-    folder = tmp_path_factory.mktemp("nothing")
-    with serving(folder, wait_until_ready=False, database_url=module_database_url) as service:
+    with serving_jobs(tmp_path_factory.mktemp("nothing"), module_database_url) as service:
         yield service
 
 

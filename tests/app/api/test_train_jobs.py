@@ -30,6 +30,7 @@ from tests.app.training import (
     end,
     holding,
     metrics,
+    serving_jobs,
 )
 from tests.processes import free_port, wait_until
 
@@ -37,10 +38,9 @@ JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
-def jobs(tmp_path: Path, database_url: str, database: Database) -> Iterator[Service]:
+def jobs(tmp_path: Path, database_url: str) -> Iterator[Service]:
     """The service with the data set `shapes`, and without models or a broker."""
-    add_dataset(database)
-    with serving(tmp_path, wait_until_ready=False, database_url=database_url) as service:
+    with serving_jobs(tmp_path, database_url) as service:
         yield service
 
 
@@ -214,11 +214,7 @@ def test_a_faulty_field_is_named_and_nothing_is_queued(
 @pytest.fixture(scope="module")
 def shared_jobs(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[Service]:
     """As `jobs`, for tests that store nothing."""
-    database = Database(module_database_url)
-    add_dataset(database)
-    database.dispose()
-    folder = tmp_path_factory.mktemp("nothing")
-    with serving(folder, wait_until_ready=False, database_url=module_database_url) as service:
+    with serving_jobs(tmp_path_factory.mktemp("nothing"), module_database_url) as service:
         yield service
 
 
