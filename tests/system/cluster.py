@@ -153,8 +153,9 @@ class Cluster(Jobs):
     def work_processes(self) -> dict[int, tuple[int, int]]:
         """Process -> (job, attempt) of every work process that runs; ranks and their launcher count each."""
         found = {}
-        for pid, command in _commands():
-            if "worker.entry" in command:
+        mine = f"DATABASE_URL={self.postgres.url}"
+        for pid, command, environment in _processes():
+            if "worker.entry" in command and mine in environment:
                 job_id, attempt = command[command.index("worker.entry") + 2 :][:2]
                 found[pid] = (int(job_id), int(attempt))
         return found
@@ -191,13 +192,17 @@ def cluster(folder: Path, *workers: str, **environment: str) -> Iterator[Cluster
         running.stop()
 
 
-def _commands() -> Iterator[tuple[int, list[str]]]:
+def _processes() -> Iterator[tuple[int, list[str], list[str]]]:
+    """(process, command line, environment) of all that run."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-                if state != "Z":
-                    yield int(entry.name), (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                if (entry / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                    command, environment = (
+                        (entry / name).read_bytes().decode(errors="replace").split("\0")
+                        for name in ("cmdline", "environ")
+                    )
+                    yield int(entry.name), command, environment
 
 
 def _parent(pid: int) -> int | None:

@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,18 +16,21 @@ from model.run_record import FolderRecord
 from model.training import train
 from store.job_repository import request_cancel, requeue
 from store.run_repository import job_checkpoints, kept_states, log_after
-from tests.model.small import random_dataset, small_recipe
+from tests.model.small import random_dataset, small_recipe, small_unet
 from tests.processes import wait_until
 from tests.system.cluster import LEASE_SECONDS, Cluster, cluster, signal_all
 
 
-def long_recipe(**changes: object) -> Recipe:
+def long_recipe(**changes: Any) -> Recipe:
     """A run of some seconds, that saves often."""
-    return small_recipe(
-        **{"training__total_images": 16000, "training__checkpoint_every_images": 1600}
-        | {"training__sample_every_images": 8000}
-        | changes
-    )
+    tiny = small_unet(width=8, multipliers=(1,), attention_resolutions=(), norm_groups=2, dropout=0.2)
+    settings: dict[str, Any] = {
+        "model__unet": tiny.model_dump(),
+        "training__total_images": 8000,
+        "training__checkpoint_every_images": 800,
+        "training__sample_every_images": 8000,
+    }
+    return small_recipe(**(settings | changes))
 
 
 def undisturbed(recipe: Recipe, folder: Path) -> str:
@@ -59,7 +63,7 @@ def test_a_job_trains_what_the_command_line_trains(one: Cluster, dataset_id: int
     recipe = long_recipe()
     job_id = one.submit(recipe, dataset_id)
     done = one.wait_for(job_id, "succeeded", "failed")
-    assert (done.status, done.attempt, done.images_done) == ("succeeded", 1, 16000)
+    assert (done.status, done.attempt, done.images_done) == ("succeeded", 1, 8000)
     assert last_weights(one, job_id) == undisturbed(recipe, tmp_path)
     assert not one.work_processes()
     with one.database.session() as session:
@@ -102,7 +106,7 @@ def test_a_worker_that_is_asked_to_end_hands_its_job_back(one: Cluster, dataset_
 def test_a_supervisor_that_was_stopped_beyond_its_lease_can_write_nothing(
     one: Cluster, dataset_id: int, tmp_path: Path
 ) -> None:
-    recipe = long_recipe(training__total_images=40000)
+    recipe = long_recipe(training__total_images=16000)
     job_id = one.submit(recipe, dataset_id, model_name="stopped")
     wait_until(lambda: one.job(job_id).images_done > 0, "some progress")
     stale = one.supervisors()

@@ -1,0 +1,197 @@
+"""A fault campaign: jobs run while at random moments something dies, is lost, repeated or stopped.
+
+`python -m tests.system.faults --faults 50 --seed 1` prints its table.
+"""
+
+import argparse
+import random
+import signal
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from store.job_repository import events_after
+from store.run_repository import job_checkpoints
+from tests.system.cluster import LEASE_SECONDS, Cluster, cluster, signal_all
+
+WORKERS = ("first", "second")
+BETWEEN_SECONDS = (0.3, 4.0)
+
+
+@dataclass
+class Report:
+    """What came of a campaign. doubled: jobs that two work processes were seen at, at the same time."""
+
+    faults: Counter[str] = field(default_factory=Counter)
+    finished: Counter[int] = field(default_factory=Counter)
+    attempts: dict[int, int] = field(default_factory=dict)
+    statuses: dict[int, str] = field(default_factory=dict)
+    weights: dict[int, str] = field(default_factory=dict)
+    doubled: set[int] = field(default_factory=set)
+
+    def table(self) -> str:
+        """For a note."""
+        lines = [
+            "| fault | times |",
+            "| --- | ---: |",
+            *(f"| {name} | {n} |" for name, n in sorted(self.faults.items())),
+        ]
+        lines += [
+            "",
+            "| job | end | times finished | attempts | seen twice at once | last weights |",
+            "|" + " --- |" * 6,
+        ]
+        for job, status in sorted(self.statuses.items()):
+            twice = "yes" if job in self.doubled else "no"
+            counts = f"{self.finished[job]} | {self.attempts[job]}"
+            lines.append(f"| {job} | {status} | {counts} | {twice} | {self.weights[job][7:19]} |")
+        return "\n".join(lines)
+
+
+class Campaign:
+    """Faults against one cluster. Each leaves it whole again: what was killed is started, what was stopped goes on."""
+
+    def __init__(self, running: Cluster, draw: random.Random) -> None:
+        self._running = running
+        self._draw = draw
+        self.faults: dict[str, Callable[[], None]] = {
+            "work process killed": self._kill_work,
+            "supervisor killed": self._kill_supervisor,
+            "worker killed": self._kill_worker,
+            "reconciler and timer killed": self._kill_reconciler,
+            "supervisor stopped beyond its lease": self._stop_supervisor,
+            "Redis flushed": running.flush_redis,
+            "Redis killed": self._kill_redis,
+            "PostgreSQL restarted": self._restart_postgres,
+            "PostgreSQL killed": self._kill_postgres,
+            "every message repeated": lambda: running.send_hints(5),
+            "machine lost": self._lose_machine,
+        }
+
+    def inflict(self, name: str) -> None:
+        """Do it."""
+        self.faults[name]()
+
+    def _kill_work(self) -> None:
+        signal_all(self._some(list(self._running.work_processes())), signal.SIGKILL)
+
+    def _kill_supervisor(self) -> None:
+        signal_all(self._some(self._running.supervisors()), signal.SIGKILL)
+
+    def _kill_worker(self) -> None:
+        name = self._draw.choice(WORKERS)
+        self._running.kill(name)
+        self._running.start_worker(name)
+
+    def _kill_reconciler(self) -> None:
+        self._running.kill("reconciler")
+        self._running.start_reconciler()
+
+    def _stop_supervisor(self) -> None:
+        stale = self._some(self._running.supervisors())
+        signal_all(stale, signal.SIGSTOP)
+        time.sleep(LEASE_SECONDS + 3.0)
+        signal_all(stale, signal.SIGCONT)
+
+    def _kill_redis(self) -> None:
+        self._running.redis.kill()
+        time.sleep(self._draw.uniform(0.0, 2.0))
+        self._running.redis.start()
+
+    def _restart_postgres(self) -> None:
+        self._running.postgres.stop()
+        self._running.postgres.start()
+
+    def _kill_postgres(self) -> None:
+        self._running.postgres.kill()
+        time.sleep(self._draw.uniform(0.0, 2.0))
+        self._running.postgres.start()
+
+    def _lose_machine(self) -> None:
+        for name in list(self._running.processes):
+            self._running.kill(name)
+        self._running.redis.kill()
+        self._running.postgres.kill()
+        self._running.postgres.start()
+        self._running.redis.start()
+        for name in WORKERS:
+            self._running.start_worker(name)
+        self._running.start_reconciler()
+
+    def _some(self, pids: list[int]) -> list[int]:
+        return [self._draw.choice(pids)] if pids else []
+
+
+@contextmanager
+def _watching(running: Cluster, report: Report) -> Iterator[None]:
+    """Look again and again whether two work processes, which are not ranks of one attempt, are at one job."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.05):
+            attempts: dict[int, set[int]] = {}
+            for job, attempt in running.work_processes().values():
+                attempts.setdefault(job, set()).add(attempt)
+            report.doubled |= {job for job, seen in attempts.items() if len(seen) > 1}
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def run_campaign(running: Cluster, jobs: list[int], faults: int, seed: int) -> Report:
+    """Inflict `faults` faults at random moments, then wait for the end of all jobs.
+
+    The kinds come in shuffled rounds, so that each comes about equally often.
+    """
+    draw, report = random.Random(seed), Report()
+    campaign = Campaign(running, draw)
+    plan: list[str] = []
+    while len(plan) < faults:
+        plan += draw.sample(list(campaign.faults), len(campaign.faults))
+    with _watching(running, report):
+        for name in plan[:faults]:
+            time.sleep(draw.uniform(*BETWEEN_SECONDS))
+            campaign.inflict(name)
+            report.faults[name] += 1
+        for job in jobs:
+            report.statuses[job] = running.wait_for(job, "succeeded", "failed", "cancelled").status
+    for job in jobs:
+        with running.database.session() as session:
+            events = events_after(session, job, 0, limit=10_000)
+            report.weights[job] = job_checkpoints(session, job)[0][1].digest
+        report.finished[job] = sum(e.kind == "status" and e.data["status"] == "succeeded" for e in events)
+        report.attempts[job] = running.job(job).attempt
+    return report
+
+
+def main() -> None:
+    """Run one and print its table."""
+    from tests.system.test_jobs import long_recipe
+
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--faults", type=int, default=50)
+    arguments.add_argument("--seed", type=int, default=1)
+    arguments.add_argument("--jobs", type=int, default=6)
+    chosen = arguments.parse_args()
+    with tempfile.TemporaryDirectory() as folder, cluster(Path(folder), *WORKERS) as running:
+        dataset_id = running.register()
+        recipe = long_recipe(training__total_images=chosen.faults * 2000)
+        jobs = [
+            running.submit(recipe, dataset_id, model_name=f"model-{number}", max_attempts=20)
+            for number in range(chosen.jobs)
+        ]
+        print(run_campaign(running, jobs, chosen.faults, chosen.seed).table())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""The law of the fault campaign: whatever dies, every job ends well, once, with the weights of an undisturbed run."""
+
+from pathlib import Path
+
+from tests.system.cluster import cluster
+from tests.system.faults import WORKERS, run_campaign
+from tests.system.test_jobs import long_recipe, undisturbed
+
+FAULTS = 50
+JOBS = 4
+
+
+def test_whatever_dies_every_job_finishes_once_with_the_weights_of_an_undisturbed_run(tmp_path: Path) -> None:
+    recipe = long_recipe(training__total_images=40000)
+    with cluster(tmp_path / "cluster", *WORKERS) as running:
+        dataset_id = running.register()
+        jobs = [
+            running.submit(recipe, dataset_id, model_name=f"model-{number}", max_attempts=20) for number in range(JOBS)
+        ]
+        report = run_campaign(running, jobs, FAULTS, seed=1)
+    print(report.table())
+    assert sum(report.faults.values()) == FAULTS
+    assert set(report.statuses.values()) == {"succeeded"}
+    assert all(report.finished[job] == 1 for job in jobs)
+    assert not report.doubled
+    assert set(report.weights.values()) == {undisturbed(recipe, tmp_path / "undisturbed")}
