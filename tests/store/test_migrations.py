@@ -1,18 +1,40 @@
 """Laws of the migrations."""
 
+import hashlib
+import io
 import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import NullPool, create_engine, inspect
+from sqlalchemy import NullPool, create_engine, inspect, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.orm import Session
 
+from model.config import SamplingConfig
+from store import run_repository
+from store.artifacts import Artifacts
 from store.checkpoint_repository import checkpoint_bytes, register_checkpoint
+from store.counters import count
 from store.database import Database, parse_url
+from store.dataset_repository import DatasetFacts, register_dataset
+from store.generate_repository import submit_generate_job
+from store.idempotency import remember
+from store.job_forms import GenerateRun
+from store.job_repository import Claimant, Lease, claim_job, hold, submit_job
 from store.migrations import downgrade, upgrade
-from store.model_repository import resolve
-from store.tables import Base
+from store.model_repository import point_alias, resolve
+from store.part_repository import record_part
+from store.run_repository import EvaluationLine, MetricLine
+from store.sweep_repository import create_sweep
+from store.tables import Base, Checkpoint
+from store.worker_repository import see_worker
+
+DATA = b"some bytes" * 200_000
+"""More than one chunk."""
 
 
 def _tables(url: str) -> set[str]:
@@ -29,22 +51,76 @@ def _constraints(url: str) -> set[str]:
         return names | {str(inspector.get_pk_constraint(table)["name"]) for table in Base.metadata.tables}
 
 
+def _register(session: Session, data: bytes) -> Checkpoint:
+    return register_checkpoint(
+        session,
+        model_name="digits",
+        data=data,
+        configuration={"a": 1},
+        class_names=["zero"],
+        images_seen=1,
+        metrics={"fid": 2.5},
+        source="shipped",
+    )
+
+
 def _add_row(url: str) -> None:
     database = Database(url)
     with database.session() as session:
-        register_checkpoint(
-            session,
-            model_name="digits",
-            data=b"weights",
-            configuration={},
-            class_names=["zero"],
-            images_seen=1,
-            metrics={},
-            source="shipped",
-        )
+        _register(session, b"weights")
     with database.session() as session:
         assert checkpoint_bytes(session, resolve(session, "digits")) == b"weights"
     database.dispose()
+
+
+def _fill(database: Database) -> None:
+    """A row in every table, by those who write them."""
+    with database.session() as session:
+        facts = DatasetFacts("npz", f"sha256:{'0' * 64}", ["zero"], [1], 1, 8)
+        dataset = register_dataset(session, "data", facts, io.BytesIO(b"data set"), b"picture").dataset
+        sweep = create_sweep(session, "sweep", {}, ["training.seed"])
+        given = {"model_name": "digits", "configuration": {}, "total_images": 8}
+        submit_job(session, kind="train", dataset_id=dataset.id, sweep_id=sweep.id, priority=1, **given)
+        sampling = SamplingConfig()
+        run = GenerateRun(class_indices=(0,), images_per_class=1, seed=0, sampling=sampling, format="npz")
+        submit_generate_job(session, resolve(session, "digits"), run, shard_images=1)
+        remember(session, "POST /train-jobs", "key", "digest")
+        see_worker(session, "worker", "cpu", 1)
+        count(session, "hints_sent_again")
+        run_repository.store_reference_statistics(session, "key", b"statistics")
+    train, sample = (_claim(database) for _ in range(2))
+    with database.session() as session:
+        state = Artifacts(session).put(b"state")
+        job = hold(session, train)
+        run_repository.record_metrics(session, job, [MetricLine(4, 1.0, 1.0, 1.0, 1.0, 1)])
+        kept: dict[str, Any] = {"weights": b"trained", "state_digest": state, "keep_last": 1}
+        run_repository.record_checkpoint(session, job, 8, configuration={}, class_names=["zero"], **kept)
+        run_repository.record_evaluations(session, job, 8, [EvaluationLine("fid", 1.0, {}, "digest", 1.0)])
+        run_repository.record_samples(session, job, 8, b"samples")
+        run_repository.append_log(session, job, ["line"])
+    with database.session() as session:
+        record_part(session, sample, 0, 1, b"part")
+
+
+def _claim(database: Database) -> Lease:
+    with database.session() as session:
+        job = claim_job(session, Claimant("worker", "cpu"), 60.0)
+    assert job is not None
+    return Lease(job.id, job.attempt)
+
+
+def _rows(url: str, *tables: str) -> Mapping[str, list[Mapping[str, Any]]]:
+    """All rows of these tables, in some fixed order."""
+    with create_engine(parse_url(url), poolclass=NullPool).connect() as connection:
+        found = {
+            table: [dict(row) for row in connection.execute(text(f"SELECT * FROM {table}")).mappings()]
+            for table in tables
+        }
+    return {table: sorted(rows, key=repr) for table, rows in found.items()}
+
+
+def _without(rows: list[Mapping[str, Any]], *columns: str) -> list[Mapping[str, Any]]:
+    return [{name: value for name, value in row.items() if name not in columns} for row in rows]
 
 
 def test_the_migrated_schema_is_the_one_of_the_tables(database_url: str, empty_database_url: str) -> None:
@@ -75,6 +151,57 @@ def test_upgrading_again_keeps_the_rows(empty_database_url: str) -> None:
     with database.session() as session:
         assert checkpoint_bytes(session, resolve(session, "digits")) == b"weights"
     database.dispose()
+
+
+def test_down_to_the_first_tables_and_up_again_keeps_what_they_hold(empty_database_url: str, tmp_path: Path) -> None:
+    url = empty_database_url
+    upgrade(url)
+    inside, outside = Database(url), Database(url, artifacts_url=str(tmp_path))
+    with inside.session() as session:
+        shipped = _register(session, DATA)
+    _fill(inside)
+    with inside.session() as session:
+        collected = _register(session, b"collected")
+        point_alias(session, collected, "old")
+        collected.artifact_digest = None
+    with outside.session() as session:
+        elsewhere = _register(session, b"elsewhere")
+        point_alias(session, elsewhere, "far")
+        point_alias(session, resolve(session, "digits", 1), "production")
+    everything = _rows(url, *Base.metadata.tables)
+    assert [table for table, rows in everything.items() if not rows] == []
+
+    downgrade(url, "0001")
+    old = _tables(url) - {"alembic_version"}
+    assert old == {"artifacts", "artifact_chunks", "models", "checkpoints", "model_aliases"}
+    lost = {collected.id, elsewhere.id}
+    kept = {
+        "artifacts": _without([row for row in everything["artifacts"] if row["location"] is None], "location"),
+        "artifact_chunks": everything["artifact_chunks"],
+        "models": everything["models"],
+        "checkpoints": _without([row for row in everything["checkpoints"] if row["id"] not in lost], "artifact_digest"),
+        "model_aliases": [row for row in everything["model_aliases"] if row["checkpoint_id"] not in lost],
+    }
+    assert _rows(url, *old) == kept
+    assert {row["id"] for row in kept["checkpoints"]} > {shipped.id}
+    for row in kept["checkpoints"]:
+        chunks = sorted(
+            (chunk for chunk in kept["artifact_chunks"] if chunk["digest"] == row["digest"]),
+            key=lambda one: one["position"],
+        )
+        assert row["digest"] == "sha256:" + hashlib.sha256(b"".join(chunk["data"] for chunk in chunks)).hexdigest()
+
+    upgrade(url)
+    now = _rows(url, *Base.metadata.tables)
+    assert {table: _without(now[table], "location", "artifact_digest") for table in old} == kept
+    assert all(not now[table] for table in Base.metadata.tables if table not in old)
+    with inside.session() as session:
+        assert resolve(session, "digits").id == shipped.id
+        assert checkpoint_bytes(session, resolve(session, "digits")) == DATA
+        assert checkpoint_bytes(session, resolve(session, "digits", 2)) == b"trained"
+    _fill(inside)
+    inside.dispose()
+    outside.dispose()
 
 
 def test_two_starters_do_not_collide(empty_database_url: str) -> None:
