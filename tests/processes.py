@@ -16,12 +16,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for something that must come about."""
+def wait_until(condition: Callable[[], bool], what: str, *, every_seconds: float = 0.01) -> None:
+    """Wait for something that must come about. every_seconds: between two looks, which cost something themselves."""
     end = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < end, f"never: {what}"
-        time.sleep(0.01)
+        time.sleep(every_seconds)
 
 
 def family_of(pid: int) -> set[int]:

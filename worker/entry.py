@@ -1,7 +1,7 @@
 """First moments of a work process, with the standard library alone: tie its life to the parent's, then do the work.
 
 `python -m worker.entry PARENT JOB ATTEMPT FOLDER DEVICES`. With several devices it becomes torchrun, which starts this
-entry again once a rank.
+entry again once a rank, in sessions of their own: that they end with it is up to them.
 """
 
 import os
@@ -12,11 +12,12 @@ from worker.parent_death import die_with
 
 def main(arguments: list[str]) -> None:
     parent, job_id, attempt, folder, devices = arguments
-    rank = os.environ.get("RANK")
-    die_with(int(parent) if rank is None else os.getppid())
-    if devices != "1" and rank is None:
+    die_with(int(parent))
+    if devices != "1" and "RANK" not in os.environ:
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // int(devices))))  # torchrun would say 1
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", devices]
-        os.execv(sys.executable, [*torchrun, "-m", "worker.entry", *arguments])  # noqa: S606
+        os.execv(sys.executable, [*torchrun, "-m", "worker.entry", str(os.getpid()), *arguments[1:]])  # noqa: S606
     from worker.work import work
 
     work(int(job_id), int(attempt), folder)

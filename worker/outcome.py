@@ -25,7 +25,7 @@ def write_outcome(folder: Path, outcome: Outcome) -> None:
     """Leave the outcome; what is not written by the time the process ends was a crash."""
     failure = outcome.failure
     data = {"end": outcome.end, "failure": failure.as_json() if failure else None}
-    part = folder / f"{_NAME}.part"
+    part = folder / f"{_NAME}.{os.getpid()}"  # several ranks may fail at once
     part.write_text(json.dumps(data), encoding="utf-8")
     part.replace(folder / _NAME)
 

@@ -5,15 +5,17 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import httpx
 import redis
 from sqlalchemy.exc import DBAPIError
 
 from app.embedded.postgres import PrivatePostgres
 from app.embedded.process import ChildProcess
 from app.embedded.redis import PrivateRedis
+from app.embedded.up import api_command
 from model.config import Recipe
 from model.datasets.contact_sheet import contact_sheet
 from model.datasets.decoded import Decoded
@@ -26,7 +28,7 @@ from store.job_repository import get_job, submit_job
 from store.migrations import upgrade
 from store.tables import Job
 from tests.model.small import random_dataset
-from tests.processes import wait_until
+from tests.processes import free_port, wait_until
 
 LEASE_SECONDS = 5.0
 TIMES = {
@@ -83,12 +85,13 @@ class Jobs:
 
     def wait_for(self, job_id: int, *statuses: str) -> Job:
         """Wait until the job has one of these statuses."""
-        wait_until(lambda: self.job(job_id).status in statuses, f"job {job_id} {' or '.join(statuses)}")
+        what = f"job {job_id} {' or '.join(statuses)}"
+        wait_until(lambda: self.job(job_id).status in statuses, what, every_seconds=0.1)
         return self.job(job_id)
 
 
 class Cluster(Jobs):
-    """PostgreSQL, Redis, workers by name, and the reconciler."""
+    """PostgreSQL, Redis, the API, workers by name, and the reconciler."""
 
     def __init__(self, folder: Path, *, environment: Mapping[str, str] | None = None) -> None:
         self.postgres = PrivatePostgres(folder)
@@ -130,18 +133,30 @@ class Cluster(Jobs):
         schedule = self.folder / f"schedule-{name}"
         self._start(name, *("--queues", "darkroom.reconcile", "--pool", "solo", "--beat", "--schedule", str(schedule)))
 
+    def start_api(self, weights: Path, name: str = "api") -> str:
+        """The API with the weights of that folder; returns its address when it is ready."""
+        port = free_port()
+        settings = {"DARKROOM_WEIGHTS_FOLDER": str(weights), "DARKROOM_DEVICE": "cpu"}
+        self._run(name, api_command("127.0.0.1", port), **settings)
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: _is_ready(url), f"{name} is ready")
+        return url
+
     def _start(self, name: str, *options: str) -> None:
         celery = [sys.executable, "-m", "celery", "--app", "worker.celery_app", "worker", "--loglevel", "INFO"]
+        self._run(name, [*celery, "--hostname", f"{name}@cluster", *options], DARKROOM_WORKER_NAME=name)
+
+    def _run(self, name: str, command: Sequence[str], **environment: str) -> None:
         self.processes[name] = ChildProcess(
             name,
-            [*celery, "--hostname", f"{name}@cluster", *options],
+            command,
             log=self.folder / f"{name}.log",
             parent_death_signal=signal.SIGKILL,
-            environment=self.environment | {"DARKROOM_WORKER_NAME": name},
+            environment=self.environment | environment,
         )
 
     def kill(self, name: str) -> None:
-        """SIGKILL a worker or the reconciler with what is in its process group; work processes have their own."""
+        """SIGKILL a process by name with what is in its process group; work processes have their own."""
         self.processes.pop(name).kill()
 
     def end(self, name: str) -> None:
@@ -152,12 +167,21 @@ class Cluster(Jobs):
 
     def work_processes(self) -> dict[int, tuple[int, int]]:
         """Process -> (job, attempt) of every work process that runs; ranks and their launcher count each."""
-        found = {}
+        return {pid: (int(job_id), int(attempt)) for pid, (job_id, attempt, *_), _ in self._work()}
+
+    def _work(self) -> Iterator[tuple[int, list[str], list[str]]]:
+        """(process, job and attempt and what follows, environment) of every work process of this cluster."""
         mine = f"DATABASE_URL={self.postgres.url}"
         for pid, command, environment in _processes():
             if "worker.entry" in command and mine in environment:
-                job_id, attempt = command[command.index("worker.entry") + 2 :][:2]
-                found[pid] = (int(job_id), int(attempt))
+                yield pid, command[command.index("worker.entry") + 2 :], environment
+
+    def ranks(self, job_id: int) -> dict[int, int]:
+        """Rank -> process of a job that runs on several devices; their launcher is none of them."""
+        found: dict[int, int] = {}
+        for pid, command, environment in self._work():
+            if command[0] == str(job_id):
+                found |= {int(line.removeprefix("RANK=")): pid for line in environment if line.startswith("RANK=")}
         return found
 
     def supervisors(self) -> list[int]:
@@ -203,6 +227,13 @@ def _processes() -> Iterator[tuple[int, list[str], list[str]]]:
                         for name in ("cmdline", "environ")
                     )
                     yield int(entry.name), command, environment
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", trust_env=False).status_code == httpx.codes.OK
+    except httpx.TransportError:  # it does not listen yet
+        return False
 
 
 def _parent(pid: int) -> int | None:
