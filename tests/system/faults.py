@@ -13,10 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from store.job_repository import events_after
+from store.job_repository import FINISHED, events_after
 from store.run_repository import job_checkpoints
+from tests.processes import wait_until
 from tests.system.cluster import LEASE_SECONDS, Cluster, cluster, signal_all
 
 WORKERS = ("first", "second")
@@ -128,8 +130,8 @@ class Campaign:
 
 
 @contextmanager
-def _watching(running: Cluster, report: Report) -> Iterator[None]:
-    """Look again and again whether two work processes, which are not ranks of one attempt, are at one job."""
+def watching(running: Cluster, report: Report) -> Iterator[None]:
+    """Look, while the block runs, again and again whether two work processes, which are not ranks of one attempt, are at one job."""
     over = threading.Event()
 
     def watch() -> None:
@@ -148,6 +150,18 @@ def _watching(running: Cluster, report: Report) -> Iterator[None]:
         thread.join()
 
 
+def _wait_for_the_end(running: Cluster, jobs: list[int]) -> None:
+    """Until all jobs have ended, however long that takes, as long as something goes on."""
+
+    def seen() -> list[tuple[str, int, int]]:
+        return [(row.status, row.attempt, row.images_done) for row in map(running.job, jobs)]
+
+    before = seen()
+    while any(status not in FINISHED for status, _, _ in before):
+        wait_until(partial(lambda old: seen() != old, before), f"something new of jobs {jobs}, which are {before}")
+        before = seen()
+
+
 def run_campaign(running: Cluster, jobs: list[int], faults: int, seed: int) -> Report:
     """Inflict `faults` faults at random moments, then wait for the end of all jobs.
 
@@ -158,14 +172,14 @@ def run_campaign(running: Cluster, jobs: list[int], faults: int, seed: int) -> R
     plan: list[str] = []
     while len(plan) < faults:
         plan += draw.sample(list(campaign.faults), len(campaign.faults))
-    with _watching(running, report):
+    with watching(running, report):
         for name in plan[:faults]:
             time.sleep(draw.uniform(*BETWEEN_SECONDS))
             campaign.inflict(name)
             report.faults[name] += 1
-        for job in jobs:
-            report.statuses[job] = running.wait_for(job, "succeeded", "failed", "cancelled").status
+        _wait_for_the_end(running, jobs)
     for job in jobs:
+        report.statuses[job] = running.job(job).status
         with running.database.session() as session:
             events = events_after(session, job, 0, limit=10_000)
             report.weights[job] = job_checkpoints(session, job)[0][1].digest
