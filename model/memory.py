@@ -4,5 +4,5 @@ import torch
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether the device had no room, so that a smaller batch may do."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Whether the device or the process had no room, so that a smaller batch may do."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

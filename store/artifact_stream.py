@@ -1,12 +1,10 @@
 """An artifact's bytes for a reader who may be slow: no transaction or connection is held while he reads."""
 
-import hashlib
 from collections.abc import Iterator
 
-import fsspec
 from sqlalchemy import select
 
-from store.artifacts import CHUNK_BYTES, ArtifactCorrupted, ArtifactMissing
+from store.artifacts import ArtifactMissing, checked, read_location
 from store.database import Database
 from store.tables import Artifact, ArtifactChunk
 
@@ -21,31 +19,15 @@ def stream_artifact(database: Database, digest: str) -> Iterator[bytes]:
         row = session.get(Artifact, digest)
     if row is None:
         raise ArtifactMissing(digest)
-    hasher, size_bytes, last = hashlib.sha256(), 0, b""
-    for chunk in _chunks(database, row):
-        hasher.update(chunk)
-        size_bytes += len(chunk)
-        if size_bytes > row.size_bytes:
-            raise ArtifactCorrupted(digest, f"more than {row.size_bytes} bytes")
+    last = b""
+    for chunk in checked(row, _chunks(database, row) if row.location is None else read_location(row)):
         if last:
             yield last
         last = chunk
-    if size_bytes != row.size_bytes:
-        raise ArtifactCorrupted(digest, f"{size_bytes} bytes instead of {row.size_bytes}")
-    if "sha256:" + hasher.hexdigest() != digest:
-        raise ArtifactCorrupted(digest, f"the bytes have the digest sha256:{hasher.hexdigest()}")
     yield last
 
 
 def _chunks(database: Database, row: Artifact) -> Iterator[bytes]:
-    if row.location is not None:
-        try:
-            with fsspec.open(row.location, "rb") as source:
-                while piece := source.read(CHUNK_BYTES):
-                    yield piece
-        except FileNotFoundError as error:
-            raise ArtifactCorrupted(row.digest, f"{row.location} is gone") from error
-        return
     position = 0
     while True:
         # content does not change under its digest, so it needs no one transaction around it

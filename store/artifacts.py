@@ -6,7 +6,7 @@ models, below an address that fsspec knows (a folder, S3), where the row says so
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import fsspec
@@ -43,7 +43,7 @@ def digest_of(data: bytes) -> str:
 
 
 class Artifacts:
-    """The artifacts as one transaction sees them. Storing the same content twice stores it once.
+    """The artifacts as one transaction sees them. Storing the same content twice stores it once, and mends it.
 
     New bytes go to `Database.artifacts_url` where the session's database has one; old ones are read where they are.
     """
@@ -71,8 +71,8 @@ class Artifacts:
             .on_conflict_do_update(index_elements=[Artifact.digest], set_={"created_at": func.now()})
             .returning(text("xmax = 0"))  # true of a new row
         )
-        if created:
-            self._store(digest, file)
+        if created or not self._is_intact(digest):
+            self._store(self._session.get_one(Artifact, digest, populate_existing=True), file)
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -86,18 +86,15 @@ class Artifacts:
 
         Raises ArtifactMissing or ArtifactCorrupted; `file` then holds what is not to be used.
         """
+        for chunk in self._checked(digest):
+            file.write(chunk)
+
+    def _checked(self, digest: str) -> Iterator[bytes]:
+        """What is stored; raises ArtifactMissing, and at the end ArtifactCorrupted."""
         row = self._session.get(Artifact, digest)
         if row is None:
             raise ArtifactMissing(digest)
-        hasher, size_bytes = hashlib.sha256(), 0
-        for chunk in self._stored(row):
-            hasher.update(chunk)
-            size_bytes += len(chunk)
-            file.write(chunk)
-        if size_bytes != row.size_bytes:
-            raise ArtifactCorrupted(digest, f"{size_bytes} bytes instead of {row.size_bytes}")
-        if "sha256:" + hasher.hexdigest() != digest:
-            raise ArtifactCorrupted(digest, f"the bytes have the digest sha256:{hasher.hexdigest()}")
+        return checked(row, self._stored(row) if row.location is None else read_location(row))
 
     def discard(self, digest: str) -> None:
         """Delete bytes that are damaged, so that the same content can be stored anew. No row may refer to them."""
@@ -111,34 +108,61 @@ class Artifacts:
         name = digest.removeprefix("sha256:")
         return f"{self._url.rstrip('/')}/{name[:2]}/{name}" if self._url else None
 
-    def _store(self, digest: str, file: BinaryIO) -> None:
-        location = self._location(digest)
-        if location is None:
+    def _is_intact(self, digest: str) -> bool:
+        try:
+            for _ in self._checked(digest):
+                pass
+        except ArtifactCorrupted:
+            return False
+        return True
+
+    def _store(self, row: Artifact, file: BinaryIO) -> None:
+        """Write the bytes where the row says; those that may be there are damaged."""
+        if row.location is None:
+            self._session.execute(delete(ArtifactChunk).where(ArtifactChunk.digest == row.digest))
             for position, chunk in enumerate(_chunks(file)):
-                self._session.execute(insert(ArtifactChunk).values(digest=digest, position=position, data=chunk))
+                self._session.execute(insert(ArtifactChunk).values(digest=row.digest, position=position, data=chunk))
             return
-        system, path = fsspec.url_to_fs(location)
+        system, path = fsspec.url_to_fs(row.location)
         system.makedirs(path.rpartition("/")[0], exist_ok=True)
         with system.open(path + ".part", "wb") as target:
             for chunk in _chunks(file):
                 target.write(chunk)
         system.mv(path + ".part", path)  # a reader of the final name finds all of it
 
-    def _stored(self, row: Artifact) -> Iterator[bytes]:
-        if row.location is None:
-            yield from self._session.scalars(
-                select(ArtifactChunk.data)
-                .where(ArtifactChunk.digest == row.digest)
-                .order_by(ArtifactChunk.position)
-                .execution_options(yield_per=16)
-            )
-            return
-        try:
-            with fsspec.open(row.location, "rb") as source:
-                while chunk := source.read(CHUNK_BYTES):
-                    yield chunk
-        except FileNotFoundError as error:
-            raise ArtifactCorrupted(row.digest, f"{row.location} is gone") from error
+    def _stored(self, row: Artifact) -> Iterable[bytes]:
+        return self._session.scalars(
+            select(ArtifactChunk.data)
+            .where(ArtifactChunk.digest == row.digest)
+            .order_by(ArtifactChunk.position)
+            .execution_options(yield_per=16)
+        )
+
+
+def checked(row: Artifact, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The chunks; raises ArtifactCorrupted when they become too many, and at the end when they are not the row's."""
+    hasher, size_bytes = hashlib.sha256(), 0
+    for chunk in chunks:
+        hasher.update(chunk)
+        size_bytes += len(chunk)
+        if size_bytes > row.size_bytes:
+            raise ArtifactCorrupted(row.digest, f"more than {row.size_bytes} bytes")
+        yield chunk
+    if size_bytes != row.size_bytes:
+        raise ArtifactCorrupted(row.digest, f"{size_bytes} bytes instead of {row.size_bytes}")
+    if "sha256:" + hasher.hexdigest() != row.digest:
+        raise ArtifactCorrupted(row.digest, f"the bytes have the digest sha256:{hasher.hexdigest()}")
+
+
+def read_location(row: Artifact) -> Iterator[bytes]:
+    """What lies at the row's location, which it has; raises ArtifactCorrupted when nothing does."""
+    assert row.location is not None
+    try:
+        with fsspec.open(row.location, "rb") as source:
+            while chunk := source.read(CHUNK_BYTES):
+                yield chunk
+    except FileNotFoundError as error:
+        raise ArtifactCorrupted(row.digest, f"{row.location} is gone") from error
 
 
 def collect_artifacts(session: Session, limit: int = 100) -> int:

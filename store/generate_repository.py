@@ -12,7 +12,7 @@ from sqlalchemy import exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from store.job_forms import GenerateRun, SampleWork
-from store.job_repository import FINISHED, JobConflict, request_cancel, requeue, submit_job
+from store.job_repository import FINISHED, JobConflict, Lease, get_job, request_cancel, requeue, submit_job, succeed
 from store.tables import Checkpoint, GenerateJob, Job, JobStatus
 
 PART_DAMAGED = "part_damaged"
@@ -160,6 +160,15 @@ def retry_generate_job(session: Session, generate_job_id: int) -> Sequence[Job]:
     return undone
 
 
+def succeed_shard(session: Session, lease: Lease) -> None:
+    """End a shard well, and queue the assembly when it was the last; raises LeaseLost."""
+    number = get_job(session, lease.job_id).generate_job_id
+    assert number is not None
+    _assembly(session, number, lock=True)  # before its shard's row
+    succeed(session, lease)
+    queue_assembly(session, number)
+
+
 def assemble_what_is_ready(session: Session) -> int:
     """Queue the assembly of every generate job whose shards are all drawn; returns how many. Harmless when run twice,
     also at once.
@@ -179,7 +188,7 @@ def assemble_what_is_ready(session: Session) -> int:
 def queue_assembly(session: Session, generate_job_id: int) -> bool:
     """Queue the assembly of a generate job when all its shards are drawn and it is not queued yet; whether it was.
 
-    To be called in the transaction in which a shard succeeds, or at any later time.
+    Harmless at any time; of the caller's locks only the assemble job's and shards' may be older.
     """
     assembly = _assembly(session, generate_job_id, lock=True)
     generate_job = session.get(GenerateJob, generate_job_id, with_for_update=True, populate_existing=True)

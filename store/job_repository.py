@@ -182,7 +182,9 @@ def cancel_requested(session: Session, lease: Lease) -> bool:
 
 def succeed(session: Session, lease: Lease) -> None:
     """End the job well; raises LeaseLost."""
-    _end(session, hold(session, lease), "succeeded")
+    job = hold(session, lease)
+    job.failure = None  # an earlier attempt's
+    _end(session, job, "succeeded")
     count(session, "attempts", "succeeded")
 
 

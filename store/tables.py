@@ -184,7 +184,7 @@ class Job(Base):
     failures: attempts in a row that ended badly without a new checkpoint; at max_attempts the job fails for good.
     not_before: an earlier claim is refused (waiting after a failure). hinted_at: when the last hint was sent.
     configuration: a train job's recipe and starting point (`store/job_forms.py`), a sample job's rows.
-    images_done, total_images: progress. failure: {"kind", "detail"} of the last bad end.
+    images_done, total_images: progress. failure: {"kind", "detail"} of the last bad end, until the job succeeds.
     event_count, log_line_count: numbers given out; counted here so that they are gapless and in commit order.
     """
 

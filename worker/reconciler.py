@@ -2,13 +2,12 @@
 
 import logging
 
-from store.generate_repository import assemble_what_is_ready
-from store.idempotency import purge_idempotency_keys
-
 from store.artifacts import collect_artifacts
 from store.counters import count
 from store.database import Database
+from store.generate_repository import assemble_what_is_ready
 from store.hints import Hints
+from store.idempotency import purge_idempotency_keys
 from store.job_repository import fail_unservable, jobs_to_hint, mark_hinted, requeue_lapsed
 from worker.settings import WorkerSettings
 

@@ -1,43 +1,33 @@
-"""The work process's way to the database: a thread that writes in order, fenced, and waits while the database is away.
+"""The work process's way to the database: a thread that writes in order, and waits while the database is away.
 
 Training goes on meanwhile. When the claim is over the whole process ends at once: another attempt may have begun.
 """
 
-import logging
-import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 
-import psycopg
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from store.database import Database
 from store.job_repository import Lease, LeaseLost, hold
 from store.run_repository import MetricLine, record_metrics
-from store.tables import Job
+from worker.transactions import transact
+from worker.watchdog import end_process
 
-LEASE_LOST = 75
-"""Exit code of a process whose claim is over."""
-
-RETRY_SECONDS = 0.5
 HELD_WRITES = 4
 """Checkpoints and pictures that wait for the database; with more, training waits too."""
 
-Write = Callable[[Session, Job], None]
-
-log = logging.getLogger(__name__)
+Write = Callable[[Session, Lease], object]
+"""A transaction. It takes the job's row with `store.job_repository.hold`, behind whatever takes long."""
 
 
 class Reporter:
-    """Writes for one attempt. give_up_seconds: how long the database may be away; then the claim cannot stand."""
+    """Writes for one attempt."""
 
-    def __init__(self, database: Database, lease: Lease, give_up_seconds: float) -> None:
+    def __init__(self, database: Database, lease: Lease) -> None:
         self._database = database
         self._lease = lease
-        self._give_up_seconds = give_up_seconds
         self._changed = threading.Condition()
         self._writes: deque[Write] = deque()
         self._metrics: list[MetricLine] = []
@@ -84,8 +74,7 @@ class Reporter:
             try:
                 self._store(lines, write)
             except LeaseLost as lost:
-                log.warning("%s; this process ends", lost)
-                os._exit(LEASE_LOST)
+                end_process(str(lost))
             except Exception as error:  # a full disk, a damaged row: for the main thread to report
                 fault = error
             with self._changed:
@@ -98,37 +87,7 @@ class Reporter:
                 return
 
     def _store(self, lines: list[MetricLine], write: Write | None) -> None:
-        def action(session: Session, job: Job) -> None:
-            record_metrics(session, job, lines)
-            if write is not None:
-                write(session, job)
-
-        fenced(self._database, self._lease, action, give_up_seconds=self._give_up_seconds)
-
-
-def fenced(database: Database, lease: Lease, action: Write, *, give_up_seconds: float) -> None:
-    """Run `action` in a transaction that holds the claim; waits while the database is away.
-
-    Raises LeaseLost when the claim is over, or the database was away for `give_up_seconds`, and whatever else goes
-    wrong.
-    """
-    began = time.monotonic()
-    while True:
-        try:
-            with database.session() as session:
-                action(session, hold(session, lease))
-            return
-        except DBAPIError as error:
-            if not is_away(error):
-                raise
-            if time.monotonic() - began > give_up_seconds:
-                raise LeaseLost(f"the database was away for {give_up_seconds:g} s") from error
-            log.warning("the database is away, trying again: %s", str(error).splitlines()[0])
-            time.sleep(RETRY_SECONDS)
-
-
-def is_away(error: DBAPIError) -> bool:
-    """Whether the database did not answer, so that the same may succeed later. A full disk is not that."""
-    if isinstance(error.orig, psycopg.errors.DiskFull):
-        return False
-    return error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError | psycopg.InterfaceError)
+        if lines:
+            transact(self._database, lambda session: record_metrics(session, hold(session, self._lease), lines))
+        if write is not None:
+            transact(self._database, lambda session: write(session, self._lease))

@@ -13,13 +13,14 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from store.database import Database
+from store.generate_repository import succeed_shard
 from store.job_repository import (
     Failure,
     Lease,
@@ -42,17 +43,24 @@ from worker.settings import WorkerSettings
 TICK_SECONDS = 0.05
 LOG_LINE_LIMIT = 2000
 LOG_LINES_HELD = 1000
+WORK = (sys.executable, "-m", "worker.entry")
 
 log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """Runs one job at a time. stopping: whether the worker is to end; running work is then handed back."""
+    """Runs one job at a time. stopping: whether the worker is to end; running work is then handed back.
 
-    def __init__(self, settings: WorkerSettings, database: Database, stopping: Callable[[], bool]) -> None:
+    work: the command of a work process, to be given the arguments of `worker.entry`.
+    """
+
+    def __init__(
+        self, settings: WorkerSettings, database: Database, stopping: Callable[[], bool], work: Sequence[str] = WORK
+    ) -> None:
         self._settings = settings
         self._database = database
         self._stopping = stopping
+        self._work = work
 
     def run_next(self) -> bool:
         """Claim a job and see it through; False when there was none."""
@@ -62,7 +70,7 @@ class Supervisor:
             return False
         log.info("job %d, attempt %d: %s %s", job.id, job.attempt, job.kind, job.model_name)
         with tempfile.TemporaryDirectory(prefix=f"darkroom-job-{job.id}-") as folder:
-            run = _Run(job, Path(folder), self._settings, self._database)
+            run = _Run(job, Path(folder), self._settings, self._database, self._work)
             try:
                 run.watch(self._stopping)
                 run.settle()
@@ -76,8 +84,11 @@ class Supervisor:
 class _Run:
     """One attempt at a job: its process, its lease, its log."""
 
-    def __init__(self, job: Job, folder: Path, settings: WorkerSettings, database: Database) -> None:
+    def __init__(
+        self, job: Job, folder: Path, settings: WorkerSettings, database: Database, work: Sequence[str]
+    ) -> None:
         self._lease = Lease(job.id, job.attempt)
+        self._is_shard = job.kind == "sample"
         self._folder = folder
         self._settings = settings
         self._database = database
@@ -86,9 +97,8 @@ class _Run:
         self._told = False
         self._lines: deque[str] = deque(maxlen=LOG_LINES_HELD)
         self._unstored: list[str] = []
-        command = [sys.executable, "-m", "worker.entry", str(os.getpid())]
         self._process = subprocess.Popen(
-            [*command, str(job.id), str(job.attempt), str(folder), str(job.devices)],
+            [*work, str(os.getpid()), str(job.id), str(job.attempt), str(folder), str(job.devices)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -168,8 +178,11 @@ class _Run:
         if outcome is None:
             crash(session, self._lease, self._crash())
         elif outcome.end == "finished":
-            promote_best(session, hold(session, self._lease))
-            succeed(session, self._lease)
+            if self._is_shard:
+                succeed_shard(session, self._lease)
+            else:
+                promote_best(session, hold(session, self._lease))
+                succeed(session, self._lease)
         elif outcome.end == "stopped":
             stop(session, self._lease)
         else:

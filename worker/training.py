@@ -17,7 +17,7 @@ from store.checkpoint_repository import checkpoint_bytes
 from store.counters import count
 from store.database import Database
 from store.job_forms import ContinueFrom, ForkFrom, TrainWork
-from store.job_repository import Lease
+from store.job_repository import Lease, hold
 from store.model_repository import resolve
 from store.run_repository import (
     EvaluationLine,
@@ -45,7 +45,6 @@ def train_job(
     *,
     cache: Path,
     device: torch.device,
-    give_up_seconds: float,
     should_stop: Callable[[], bool],
 ) -> bool:
     """Train until the recipe's end, or until `should_stop`; everything is stored when this returns.
@@ -56,13 +55,15 @@ def train_job(
     work = TrainWork.model_validate(job.configuration)
     dataset = registered_dataset(database, job, cache)
     log.info("%d images of %d classes; training on %s", len(dataset), len(dataset.class_names), device)
-    record = JobRecord(database, job.id, lease, work, dataset.class_names, give_up_seconds)
+    record = JobRecord(database, job.id, lease, work, dataset.class_names)
     references = StoredReferences(database)
     start = _starting_point(database, work)
-    result = train(
-        work.recipe, dataset, record, device=device, start=start, references=references, should_stop=should_stop
-    )
-    record.flush()
+    try:
+        result = train(
+            work.recipe, dataset, record, device=device, start=start, references=references, should_stop=should_stop
+        )
+    finally:
+        record.flush()  # what was handed over lasts, also when training fails after it
     return result.finished
 
 
@@ -86,20 +87,14 @@ class JobRecord:
     """A run's `model.run_record.RunRecord` in the database. With several processes only the first one's is used."""
 
     def __init__(
-        self,
-        database: Database,
-        job_id: int,
-        lease: Lease,
-        work: TrainWork,
-        class_names: Sequence[str],
-        give_up_seconds: float,
+        self, database: Database, job_id: int, lease: Lease, work: TrainWork, class_names: Sequence[str]
     ) -> None:
         self._database = database
         self._job_id = job_id
         self._work = work
         self._class_names = class_names
         self._last_good: int | None = None
-        self._reporter = Reporter(database, lease, give_up_seconds)
+        self._reporter = Reporter(database, lease)
 
     def states(self) -> Iterator[tuple[str, bytes]]:
         """The states that are kept, each checked against its digest; one that is damaged is passed over."""
@@ -124,7 +119,7 @@ class JobRecord:
         log.info(
             "training goes on after %d images" if images_seen else "training begins", *[images_seen] * bool(images_seen)
         )
-        self._reporter.put(lambda session, job: forget_beyond(session, job, images_seen))
+        self._reporter.put(lambda session, lease: forget_beyond(session, hold(session, lease), images_seen))
 
     def progress(self, progress: TrainingProgress) -> None:
         """Store a line of metrics."""
@@ -134,14 +129,15 @@ class JobRecord:
     def checkpoint(self, images_seen: int, weights: bytes, state: bytes) -> None:
         """Store weights and state in one transaction."""
 
-        def write(session: Session, job: Job) -> None:
+        def write(session: Session, lease: Lease) -> None:
             began = time.monotonic()
+            state_digest = Artifacts(session).put(state)
             record_checkpoint(
                 session,
-                job,
+                hold(session, lease),
                 images_seen,
                 weights=weights,
-                state_digest=Artifacts(session).put(state),
+                state_digest=state_digest,
                 configuration=self._work.recipe.model.model_dump(mode="json"),
                 class_names=self._class_names,
                 keep_last=self._work.keep_last,
@@ -154,7 +150,7 @@ class JobRecord:
 
     def samples(self, images_seen: int, picture: bytes) -> None:
         """Store a grid of samples."""
-        self._reporter.put(lambda session, job: record_samples(session, job, images_seen, picture))
+        self._reporter.put(lambda session, lease: record_samples(session, hold(session, lease), images_seen, picture))
 
     def evaluation(self, images_seen: int, evaluations: Sequence[Evaluation]) -> None:
         """Store figures."""
@@ -162,7 +158,7 @@ class JobRecord:
             EvaluationLine(one.metric, one.value, one.protocol, protocol_digest(one.protocol), one.seconds)
             for one in evaluations
         ]
-        self._reporter.put(lambda session, job: record_evaluations(session, job, images_seen, lines))
+        self._reporter.put(lambda session, lease: record_evaluations(session, hold(session, lease), images_seen, lines))
 
     def evaluated(self, images_seen: int) -> bool:
         """Whether figures are stored."""

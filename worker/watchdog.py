@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 import time
+from typing import NoReturn
 
 from sqlalchemy.exc import DBAPIError
 
@@ -32,17 +33,18 @@ def end_with_lease(database: Database, lease: Lease) -> None:
                 with database.session() as session:
                     deadline = asked + lease_seconds_left(session, lease)
             except LeaseLost as lost:
-                _end(str(lost))
+                end_process(str(lost))
             except DBAPIError as error:
                 log.warning("the database is away: %s", str(error).splitlines()[0])
             left = LONGEST_SLEEP_SECONDS if deadline is None else deadline - time.monotonic()
             if left <= 0.0:
-                _end("the lease has lapsed")
+                end_process("the lease has lapsed")
             time.sleep(min(LONGEST_SLEEP_SECONDS, left))
 
     threading.Thread(target=watch, name="watchdog", daemon=True).start()
 
 
-def _end(why: str) -> None:
+def end_process(why: str) -> NoReturn:
+    """End this process at once, whatever its threads do: its claim is over."""
     log.warning("%s; this process ends", why)
     os._exit(LEASE_LOST)

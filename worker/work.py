@@ -17,13 +17,14 @@ from sqlalchemy.exc import DBAPIError
 from model.checkpoint import CheckpointError
 from model.datasets import DatasetError
 from model.distributed import FirstProcessError, launched_rank, process_group
+from model.memory import is_out_of_memory
 from model.trainer import TrainingError
 from store.database import Database
 from store.job_repository import Failure, Lease, LeaseLost, get_job
 from store.tables import Job
 from worker.outcome import Outcome, write_outcome, write_pid
 from worker.settings import WorkerSettings
-from worker.watchdog import LEASE_LOST, end_with_lease
+from worker.watchdog import end_process, end_with_lease
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +58,7 @@ def work(job_id: int, attempt: int, folder: str) -> None:
         with process_group(torch.device(_device(job, settings))) as device:
             finished = _do(job, lease, database, settings, device, asked.is_set)
     except LeaseLost as lost:
-        log.warning("%s", lost)
-        os._exit(LEASE_LOST)
+        end_process(str(lost))
     except FirstProcessError:
         sys.exit(1)  # the first process says what it was
     except Exception as error:
@@ -90,7 +90,6 @@ def _do(
             database,
             cache=settings.cache_folder,
             device=device,
-            give_up_seconds=settings.lease_seconds,
             should_stop=should_stop,
         )
     if job.kind == "sample":
@@ -125,7 +124,7 @@ def _cause(error: Exception) -> Failure | None:
         return Failure("training", str(error))
     if isinstance(error, CheckpointError):
         return Failure("checkpoint", str(error))
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+    if is_out_of_memory(error):
         return Failure(
             "out_of_memory",
             "the device has not enough memory: lower training.batch_size or model.unet.width, or use more devices. "

@@ -3,6 +3,8 @@
 import hashlib
 import random
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select, update
@@ -63,13 +65,16 @@ def test_an_unknown_digest_is_missing(session: Session) -> None:
 
 @pytest.mark.parametrize("position", [0, 1, 2])
 def test_one_flipped_bit_is_found(session: Session, position: int) -> None:
-    digest = Artifacts(session).put(_bytes(2 * CHUNK_BYTES + 9))
+    data = _bytes(2 * CHUNK_BYTES + 9)
+    digest = Artifacts(session).put(data)
     chunk = (ArtifactChunk.digest == digest) & (ArtifactChunk.position == position)
     flipped = bytearray(session.scalars(select(ArtifactChunk.data).where(chunk)).one())
     flipped[len(flipped) // 2] ^= 0b100
     session.execute(update(ArtifactChunk).where(chunk).values(data=bytes(flipped)))
     with pytest.raises(ArtifactCorrupted):
         Artifacts(session).get(digest)
+    assert Artifacts(session).put(data) == digest
+    assert Artifacts(session).get(digest) == data
 
 
 def test_a_lost_or_misplaced_chunk_is_found(session: Session) -> None:
@@ -81,3 +86,22 @@ def test_a_lost_or_misplaced_chunk_is_found(session: Session) -> None:
     session.flush()
     with pytest.raises(ArtifactCorrupted):
         Artifacts(session).get(digest)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"other")])
+def test_bytes_outside_the_database_are_checked_and_mended_too(
+    database_url: str, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    outside, inside = Database(database_url, artifacts_url=str(tmp_path)), Database(database_url)
+    data = _bytes(CHUNK_BYTES + 1)
+    with outside.session() as session:
+        digest = Artifacts(session).put(data)
+    with inside.session() as session:
+        assert Artifacts(session).get(digest) == data
+        damage(next(path for path in tmp_path.rglob("*") if path.is_file()))
+        with pytest.raises(ArtifactCorrupted):
+            Artifacts(session).get(digest)
+        Artifacts(session).put(data)
+        assert Artifacts(session).get(digest) == data
+    for database in (outside, inside):
+        database.dispose()

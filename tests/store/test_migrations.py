@@ -79,7 +79,7 @@ def _fill(database: Database) -> None:
         facts = DatasetFacts("npz", f"sha256:{'0' * 64}", ["zero"], [1], 1, 8)
         dataset = register_dataset(session, "data", facts, io.BytesIO(b"data set"), b"picture").dataset
         sweep = create_sweep(session, "sweep", {}, ["training.seed"])
-        given = {"model_name": "digits", "configuration": {}, "total_images": 8}
+        given: dict[str, Any] = {"model_name": "digits", "configuration": {}, "total_images": 8}
         submit_job(session, kind="train", dataset_id=dataset.id, sweep_id=sweep.id, priority=1, **given)
         sampling = SamplingConfig()
         run = GenerateRun(class_indices=(0,), images_per_class=1, seed=0, sampling=sampling, format="npz")

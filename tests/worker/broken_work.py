@@ -1,0 +1,149 @@
+"""A work process in which something goes wrong: `python -m tests.worker.broken_work FAULTS ...`, else as worker.entry.
+
+FAULTS: names of functions below with a number each, as `killed_at=160,judged=80`. `killed` needs no number.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from worker import entry
+
+NOISE_BYTES = 1 << 20
+
+
+def killed(_: int) -> None:
+    """SIGKILL before anything is done."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def noisy(_: int) -> None:
+    """Lines that are hard to store, and a last one without an end."""
+    for line in (b"before\n", b"nul \0 byte\n", b"\xff\xfe not UTF-8\n", b"x" * NOISE_BYTES + b"\n", b"\0\n"):
+        os.write(1, line)
+    os.write(2, b"to standard error\n")
+
+
+def killed_at(images: int) -> None:
+    """SIGKILL as soon as the checkpoint at so many images is stored."""
+    from worker.training import JobRecord
+
+    original = JobRecord.checkpoint
+
+    def checkpoint(self: JobRecord, images_seen: int, weights: bytes, state: bytes) -> None:
+        original(self, images_seen, weights, state)
+        self.flush()
+        if images_seen == images:
+            killed(0)
+
+    _patch(JobRecord, "checkpoint", checkpoint)
+
+
+def judged(best: int) -> None:
+    """An evaluation that costs nothing; the nearer a checkpoint is to `best` images, the better."""
+    from model.metrics import efficientnet, evaluation
+    from worker.training import JobRecord
+
+    original = JobRecord.evaluation
+
+    def record(self: JobRecord, images_seen: int, found: Sequence[evaluation.Evaluation]) -> None:
+        original(self, images_seen, [replace(one, value=float(abs(images_seen - best))) for one in found])
+
+    _patch(efficientnet, "EfficientNetLite0", lambda: None)
+    _patch(evaluation, "evaluate", lambda *_: (evaluation.Evaluation("distance", 0.0, {"of": "test"}, 0.0),))
+    _patch(JobRecord, "evaluation", record)
+
+
+def full_disk(_: int) -> None:
+    """The data set's cache lies on a full disk."""
+    import numpy as np
+
+    def save(_: Path, array: Any) -> None:
+        with Path("/dev/full").open("wb") as full:
+            np.lib.format.write_array(full, array)
+
+    _patch(np, "save", save)
+
+
+def out_of_memory(images: int) -> None:
+    """The network asks for more than any machine has, as soon as so many images were seen."""
+    import torch
+
+    _before_step_at(images, lambda: torch.empty(1 << 60, dtype=torch.uint8))
+
+
+def out_of_device_memory(images: int) -> None:
+    """A device says that it is full, as soon as so many images were seen."""
+    import torch
+
+    def full() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    _before_step_at(images, full)
+
+
+def stuck(images: int) -> None:
+    """The step behind so many images lasts until SIGTERM has arrived, and is then finished."""
+
+    def wait() -> None:
+        handler = signal.getsignal(signal.SIGTERM)
+        assert callable(handler)
+        arrived = False
+
+        def note(*arguments: Any) -> None:
+            nonlocal arrived
+            handler(*arguments)
+            arrived = True
+
+        signal.signal(signal.SIGTERM, note)
+        print(f"process {os.getpid()} is stuck", flush=True)
+        while not arrived:
+            time.sleep(0.01)
+
+    _before_step_at(images, wait)
+
+
+def _before_step_at(images: int, action: Callable[[], object]) -> None:
+    from model.trainer import Trainer
+    from model.unet import UNet
+
+    steps, forward = Trainer.step, UNet.forward
+    due = False
+
+    def step(self: Trainer) -> tuple[float, float]:
+        nonlocal due
+        due = self.images_seen == images
+        return steps(self)
+
+    def broken(self: UNet, *arguments: Any) -> Any:
+        nonlocal due
+        if due:
+            due = False
+            action()
+        return forward(self, *arguments)
+
+    _patch(Trainer, "step", step)
+    _patch(UNet, "forward", broken)
+
+
+def _patch(owner: object, name: str, new: object) -> None:
+    mock.patch.object(owner, name, new).start()
+
+
+FAULTS: dict[str, Callable[[int], None]] = {
+    fault.__name__: fault
+    for fault in (killed, noisy, killed_at, judged, full_disk, out_of_memory, out_of_device_memory, stuck)
+}
+
+
+if __name__ == "__main__":
+    for described in filter(None, sys.argv[1].split(",")):
+        name, _, number = described.partition("=")
+        FAULTS[name](int(number or 0))
+    entry.main(sys.argv[2:])

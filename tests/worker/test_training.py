@@ -1,0 +1,295 @@
+"""Laws of train jobs, each attempt in a process of its own: what fails is found and named, and nothing good is lost."""
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import select
+
+from model.training import StateStart, WeightsStart
+from store.artifacts import ArtifactCorrupted, collect_artifacts
+from store.database import Database
+from store.job_forms import ContinueFrom, ForkFrom
+from store.job_repository import request_cancel, requeue
+from store.model_repository import PRODUCTION, point_alias, resolve
+from store.run_repository import job_metrics, job_samples
+from store.tables import Checkpoint, Dataset, Job
+from tests.generate_jobs import status
+from tests.generate_jobs import submit as submit_generate
+from tests.processes import wait_until
+from tests.worker.broken_work import NOISE_BYTES
+from tests.worker.train_jobs import BATCH, EVERY, TOTAL, TrainJobs, dataset, short_recipe, trained
+from worker.settings import WorkerSettings
+from worker.supervisor import LOG_LINE_LIMIT
+
+
+@pytest.fixture
+def jobs(database: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainJobs:
+    environment = {
+        "DATABASE_URL": database_url,
+        "REDIS_URL": "redis://nobody.invalid",
+        "DARKROOM_WORKER_DEVICE": "cpu",
+        "DARKROOM_CACHE_FOLDER": str(tmp_path / "cache"),
+        "DARKROOM_POLL_SECONDS": "0.05",
+        "DARKROOM_NICENESS": "0",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return TrainJobs(tmp_path, database, WorkerSettings())
+
+
+def test_a_damaged_state_is_found_and_the_one_before_leads_to_the_same_end(jobs: TrainJobs, tmp_path: Path) -> None:
+    recipe = short_recipe()
+    job_id = jobs.train_job(recipe, jobs.register())
+    jobs.run(f"killed_at={2 * EVERY}")
+    assert jobs.outcome(job_id) == ("queued", "crashed", 1)
+    older, newest = jobs.state(job_id, EVERY), jobs.state(job_id, 2 * EVERY)
+
+    jobs.flip(older)
+    jobs.flip(newest)
+    jobs.run()
+    assert jobs.outcome(job_id) == ("failed", "checkpoint", 2)
+    assert older in jobs.detail(job_id)
+    assert newest in jobs.detail(job_id)
+
+    jobs.flip(older)  # mended
+    with jobs.database.session() as session:
+        requeue(session, job_id, was="failed")
+    jobs.run()
+    assert jobs.outcome(job_id) == ("succeeded", None, 3)
+    assert any(f"training goes on after {EVERY} images" in line for line in jobs.log(job_id))
+    assert jobs.weights(job_id) == trained(recipe, tmp_path / "undisturbed")
+
+    weights = jobs.weights(job_id)
+    jobs.get(weights)
+    jobs.flip(weights)
+    with pytest.raises(ArtifactCorrupted):
+        jobs.get(weights)
+
+
+def test_the_last_the_best_and_the_named_are_kept_and_the_best_is_promoted(jobs: TrainJobs) -> None:
+    every, best, named, keep_last = TOTAL // 6, TOTAL // 3, TOTAL // 2, 2
+    recipe = short_recipe(training__checkpoint_every_images=every, evaluation={"every_images": every, "images": 2})
+    job_id = jobs.train_job(recipe, jobs.register(), work={"keep_last": keep_last}, promote="best")
+    jobs.run(f"judged={best},killed_at={named}")
+    assert jobs.outcome(job_id) == ("queued", "crashed", 1)
+    with jobs.database.session() as session:
+        point_alias(session, session.get_one(Checkpoint, jobs.saved(job_id)[named][0].id), "demo")
+    jobs.run(f"judged={best}")
+    assert jobs.outcome(job_id) == ("succeeded", None, 2)
+
+    saved = jobs.saved(job_id)
+    kept = {images for images, (checkpoint, _) in saved.items() if checkpoint.artifact_digest is not None}
+    assert kept == {best, named, TOTAL - every, TOTAL}
+    assert {images for images, (_, state) in saved.items() if state is not None} == {TOTAL - every, TOTAL}
+    metrics = {images: checkpoint.metrics["distance"] for images, (checkpoint, _) in saved.items()}
+    assert metrics == {images: abs(images - best) for images in range(every, TOTAL + 1, every)}
+
+    with jobs.database.session() as session:
+        assert resolve(session, recipe.name).id == saved[best][0].id
+        assert resolve(session, recipe.name, PRODUCTION).id == jobs.job(job_id).best_checkpoint_id
+        wanted = {row.digest for row in job_samples(session, job_id)}
+        wanted |= {
+            digest
+            for row in session.execute(select(Dataset.artifact_digest, Dataset.contact_sheet_digest))
+            for digest in row
+        }
+    kinds = [event.kind for event in jobs.events(job_id)]
+    assert kinds.count("evaluation") == len(saved)
+    promoted, end = jobs.events(job_id)[-2:]
+    assert (promoted.kind, promoted.data["digest"]) == ("promoted", saved[best][0].digest)
+    assert (end.kind, end.data["status"]) == ("status", "succeeded")
+    assert [event.data["checkpoint_id"] for event in jobs.events(job_id) if event.kind == "best"] == [
+        saved[every][0].id,
+        saved[best][0].id,
+    ]
+
+    with jobs.database.session() as session:
+        assert collect_artifacts(session) == 0  # too new
+    jobs.sql("UPDATE artifacts SET created_at = created_at - interval '1 day'")
+    with jobs.database.session() as session:
+        collect_artifacts(session)
+    wanted |= {
+        digest for checkpoint, state in saved.values() for digest in (checkpoint.artifact_digest, state) if digest
+    }
+    assert jobs.stored() == wanted
+
+
+def test_a_data_set_that_vanished_or_changed_fails_the_job_at_once(jobs: TrainJobs, tmp_path: Path) -> None:
+    dataset_id = jobs.register()
+    path = tmp_path / "images.npz"
+    np.savez(path, images=np.zeros((9, 8, 8), np.uint8), labels=np.zeros(9, np.int64))
+    with jobs.database.session() as session:
+        row = session.get_one(Dataset, dataset_id)
+        row.artifact_digest, row.configuration = None, {"format": "npz", "path": str(path)}
+    changed = jobs.train_job(short_recipe(), dataset_id)
+    jobs.run()
+    assert jobs.outcome(changed) == ("failed", "dataset", 1)
+    assert "changed since it was registered" in jobs.detail(changed)
+
+    path.unlink()
+    vanished = jobs.train_job(short_recipe(), dataset_id)
+    jobs.run()
+    assert jobs.outcome(vanished) == ("failed", "dataset", 1)
+    assert f"{path} vanished" in jobs.detail(vanished)
+
+
+def test_full_disks_are_told_from_damage_and_leave_the_last_checkpoint(jobs: TrainJobs) -> None:
+    dataset_id = jobs.register()
+    worker = jobs.train_job(short_recipe(), dataset_id)
+    jobs.run("full_disk")
+    assert jobs.outcome(worker) == ("failed", "disk_full", 1)
+    assert "worker's disk" in jobs.detail(worker)
+
+    jobs.sql(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$"
+    )
+    jobs.sql(
+        "CREATE TRIGGER full_disk BEFORE INSERT ON job_checkpoints FOR EACH ROW "
+        f"WHEN (NEW.images_seen > {EVERY}) EXECUTE FUNCTION refuse()"
+    )
+    database = jobs.train_job(short_recipe(), dataset_id)
+    jobs.run()
+    assert jobs.outcome(database) == ("failed", "disk_full", 1)
+    assert "database's disk" in jobs.detail(database)
+    assert list(jobs.saved(database)) == [EVERY]
+
+    jobs.sql("DROP TRIGGER full_disk ON job_checkpoints")
+    with jobs.database.session() as session:
+        requeue(session, database, was="failed")
+    jobs.run()
+    assert jobs.outcome(database) == ("succeeded", None, 2)
+    assert any(f"training goes on after {EVERY} images" in line for line in jobs.log(database))
+
+
+@pytest.mark.parametrize("fault", ["out_of_memory", "out_of_device_memory"])
+def test_too_little_memory_is_told_with_what_to_change(jobs: TrainJobs, fault: str) -> None:
+    job_id = jobs.train_job(short_recipe(), jobs.register())
+    jobs.run(f"{fault}={EVERY + BATCH}")
+    assert jobs.outcome(job_id) == ("failed", "out_of_memory", 1)
+    assert "training.batch_size" in jobs.detail(job_id)
+    assert list(jobs.saved(job_id)) == [EVERY]
+    jobs.get(jobs.weights(job_id))
+
+
+def test_a_driver_without_a_device_is_told(jobs: TrainJobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARKROOM_WORKER_DEVICE", "cuda")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    jobs.settings = WorkerSettings()
+    job_id = jobs.train_job(short_recipe(), jobs.register(), device="cuda")
+    jobs.run()
+    assert jobs.outcome(job_id) == ("failed", "no_device", 1)
+    assert 'device "auto"' in jobs.detail(job_id)
+
+
+def test_what_kills_its_process_is_tried_less_and_less_often_and_only_without_progress_given_up(
+    jobs: TrainJobs,
+) -> None:
+    job_id = jobs.train_job(short_recipe(), jobs.register(), max_attempts=3)
+    for _ in range(2):
+        jobs.run("killed")
+    assert (jobs.outcome(job_id), jobs.job(job_id).failures) == (("queued", "crashed", 2), 2)
+    jobs.run(f"killed_at={EVERY}")  # a third bad end, but with a checkpoint
+    assert (jobs.outcome(job_id), jobs.job(job_id).failures) == (("queued", "crashed", 3), 1)
+    for _ in range(2):
+        jobs.run("killed")
+    assert jobs.outcome(job_id) == ("failed", "crashed", 5)
+    assert "SIGKILL" in jobs.detail(job_id)
+    waits = [event.data["wait_seconds"] for event in jobs.events(job_id) if "wait_seconds" in event.data]
+    first, second, after_progress, then = waits
+    assert 0 < first < second
+    assert (after_progress, then) == (first, second)
+    assert list(jobs.saved(job_id)) == [EVERY]
+
+
+def test_a_finished_job_goes_on_for_longer_and_another_begins_with_its_weights(jobs: TrainJobs, tmp_path: Path) -> None:
+    dataset_id = jobs.register()
+    parent = jobs.train_job(short_recipe(), dataset_id)
+    jobs.run()
+    digest = jobs.weights(parent)
+
+    longer = short_recipe(training__total_images=TOTAL + EVERY)
+    start = ContinueFrom(job_id=parent, images_seen=TOTAL)
+    child = jobs.train_job(longer, dataset_id, work={"start": start}, parent_id=parent, model_name="longer")
+    jobs.run()
+    assert jobs.outcome(child) == ("succeeded", None, 1)
+    assert any(f"training goes on after {TOTAL} images" in line for line in jobs.log(child))
+    assert list(jobs.saved(child)) == [TOTAL + EVERY]
+    with jobs.database.session() as session:
+        assert all(line.images_seen > TOTAL for line in job_metrics(session, child, 1000))
+    state = StateStart("parent", jobs.get(jobs.state(parent, TOTAL)))
+    assert jobs.weights(child) == trained(longer, tmp_path / "longer", state)
+
+    other = short_recipe(training__seed=4)
+    fork = jobs.train_job(
+        other, dataset_id, work={"start": ForkFrom(model="small", digest=digest)}, parent_id=parent, model_name="fork"
+    )
+    jobs.run()
+    assert jobs.outcome(fork) == ("succeeded", None, 1)
+    assert list(jobs.saved(fork)) == [EVERY, 2 * EVERY, 3 * EVERY]
+    weights = WeightsStart("parent", jobs.get(digest))
+    assert jobs.weights(fork) == trained(other, tmp_path / "fork", weights)
+    assert jobs.weights(fork) != trained(other, tmp_path / "new")
+
+
+def test_every_line_that_a_process_writes_is_stored_whatever_it_holds(jobs: TrainJobs) -> None:
+    job_id = jobs.train_job(short_recipe(training__total_images=BATCH), jobs.register())
+    jobs.run("noisy")
+    assert jobs.outcome(job_id) == ("succeeded", None, 1)
+    lines = jobs.log(job_id)
+    assert lines[0] == "before"
+    assert lines[1] == "nul  byte"
+    assert lines[2].endswith(" not UTF-8")
+    assert lines[3] == "x" * LOG_LINE_LIMIT
+    assert len(lines[3]) < NOISE_BYTES
+    assert lines[4:6] == ["", "to standard error"]
+    assert lines[-1].endswith("training begins")
+    assert jobs.job(job_id).log_line_count == len(lines)
+
+
+def test_a_cancel_ends_the_process_within_a_step_and_with_a_checkpoint(jobs: TrainJobs, tmp_path: Path) -> None:
+    recipe = short_recipe()
+    job_id = jobs.train_job(recipe, jobs.register())
+    begun = EVERY + 2 * BATCH
+    running = threading.Thread(target=jobs.run, args=[f"stuck={begun}"])
+    running.start()
+
+    def stuck() -> list[str]:
+        return [line for line in jobs.log(job_id) if line.endswith("is stuck")]
+
+    wait_until(lambda: bool(stuck()), "a step that lasts")
+    with jobs.database.session() as session:
+        request_cancel(session, job_id)
+    running.join()
+    assert jobs.outcome(job_id) == ("cancelled", None, 1)
+    assert jobs.job(job_id).images_done == begun + BATCH  # the step under way was finished
+    assert list(jobs.saved(job_id)) == [EVERY, begun + BATCH]
+    jobs.get(jobs.state(job_id, begun + BATCH))
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(stuck()[0].split()[1]), 0)
+
+    with jobs.database.session() as session:
+        requeue(session, job_id, was="cancelled")
+    jobs.run()
+    assert jobs.outcome(job_id) == ("succeeded", None, 2)
+    assert jobs.weights(job_id) == trained(recipe, tmp_path / "undisturbed")
+
+
+def test_who_draws_the_last_shard_queues_the_assembly(jobs: TrainJobs) -> None:
+    number = submit_generate(jobs.database, shard_images=6)
+    for queued in (0, 1):
+        jobs.run()
+        with jobs.database.session() as session:
+            query = select(Job).where(Job.generate_job_id == number, Job.kind == "assemble")
+            assert len(session.scalars(query).all()) == queued
+    jobs.run()
+    assert status(jobs.database, number) == "succeeded"
+
+
+def test_the_data_set_of_these_tests_is_the_registered_one(jobs: TrainJobs) -> None:
+    dataset_id = jobs.register()
+    with jobs.database.session() as session:
+        assert session.get_one(Dataset, dataset_id).digest == dataset().digest

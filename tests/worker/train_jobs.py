@@ -1,0 +1,141 @@
+"""Train jobs on a real database, each carried out by a supervisor of the tests' own process, with faults at will."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from sqlalchemy import func, select, text, update
+
+from model.checkpoint import digest_of
+from model.config import Recipe
+from model.datasets.dataset import ImageDataset
+from model.datasets.materialise import content_digest
+from model.run_record import FolderRecord
+from model.training import StartingPoint, train
+from store.artifacts import Artifacts
+from store.database import Database
+from store.job_forms import TrainWork
+from store.job_repository import events_after, submit_job
+from store.run_repository import job_checkpoints, log_after
+from store.tables import Artifact, Checkpoint, Job, JobEvent
+from tests.model.small import random_dataset, small_recipe, small_unet
+from tests.system.cluster import Jobs
+from worker.settings import WorkerSettings
+from worker.supervisor import WORK, Supervisor
+
+IMAGES = 40
+EVERY = 80
+"""Images between two checkpoints."""
+
+TOTAL = 240
+BATCH = 8
+
+
+def short_recipe(**changes: Any) -> Recipe:
+    """Less than a second of work, with three checkpoints."""
+    tiny = small_unet(width=8, multipliers=(1,), attention_resolutions=(), norm_groups=2, dropout=0.2)
+    settings: dict[str, Any] = {
+        "model__unet": tiny.model_dump(),
+        "training__total_images": TOTAL,
+        "training__batch_size": BATCH,
+        "training__checkpoint_every_images": EVERY,
+        "training__sample_every_images": TOTAL,
+    }
+    return small_recipe(**(settings | changes))
+
+
+@cache
+def dataset() -> ImageDataset:
+    """What `TrainJobs.register` puts into the database."""
+    made = random_dataset(IMAGES)
+    return replace(made, digest=content_digest(made.images, made.labels, made.class_names))
+
+
+def trained(recipe: Recipe, folder: Path, start: StartingPoint | None = None) -> str:
+    """The digest of the last weights of a run in this process that nothing disturbs."""
+    record = FolderRecord(folder, recipe.name)
+    train(recipe, dataset(), record, device=torch.device("cpu"), start=start)
+    return digest_of(record.checkpoint_path(recipe.training.total_images).read_bytes())
+
+
+class TrainJobs(Jobs):
+    """Jobs and the one who runs them."""
+
+    def __init__(self, folder: Path, database: Database, settings: WorkerSettings) -> None:
+        super().__init__(folder, database)
+        self.settings = settings
+
+    def train_job(self, recipe: Recipe, dataset_id: int | None = None, *, work: Any = None, **fields: Any) -> int:
+        """Queue a job; returns its id. work: further fields of `TrainWork`."""
+        form = TrainWork(recipe=recipe, **(work or {}))
+        configured = {"configuration": form.model_dump(mode="json"), "total_images": recipe.training.total_images}
+        with self.database.session() as session:
+            settings: dict[str, Any] = {"kind": "train", "model_name": recipe.name, "dataset_id": dataset_id}
+            return submit_job(session, **(settings | configured | fields)).id
+
+    def run(self, *faults: str) -> None:
+        """One attempt at the most urgent job, with these faults (`tests/worker/broken_work.py`); none has to wait."""
+        with self.database.session() as session:
+            session.execute(update(Job).values(not_before=func.now()))
+        work = (*WORK[:2], "tests.worker.broken_work", ",".join(faults)) if faults else WORK
+        assert Supervisor(self.settings, self.database, lambda: False, work).run_next()
+
+    def outcome(self, job_id: int) -> tuple[str, str | None, int]:
+        """(status, kind of failure, attempt)."""
+        found = self.job(job_id)
+        return found.status, found.failure["kind"] if found.failure else None, found.attempt
+
+    def detail(self, job_id: int) -> str:
+        """Of its failure."""
+        failure = self.job(job_id).failure
+        return failure["detail"] if failure else ""
+
+    def saved(self, job_id: int) -> dict[int, tuple[Checkpoint, str | None]]:
+        """Images seen -> (checkpoint, digest of the state), in order."""
+        with self.database.session() as session:
+            rows = job_checkpoints(session, job_id)
+        return {row.images_seen: (checkpoint, row.state_digest) for row, checkpoint in reversed(rows)}
+
+    def weights(self, job_id: int) -> str:
+        """The digest of the last ones."""
+        return list(self.saved(job_id).values())[-1][0].digest
+
+    def state(self, job_id: int, images_seen: int) -> str:
+        """The digest of the state there."""
+        digest = self.saved(job_id)[images_seen][1]
+        assert digest is not None
+        return digest
+
+    def events(self, job_id: int) -> list[JobEvent]:
+        """All there are."""
+        with self.database.session() as session:
+            return list(events_after(session, job_id, 0))
+
+    def log(self, job_id: int) -> list[str]:
+        """Its lines."""
+        with self.database.session() as session:
+            return [line.line for line in log_after(session, job_id, 0)]
+
+    def flip(self, digest: str) -> None:
+        """Flip a bit in the middle of the stored bytes; once more mends them."""
+        self.sql(
+            "UPDATE artifact_chunks SET data = set_bit(data, length(data) * 4, 1 - get_bit(data, length(data) * 4)) "
+            f"WHERE digest = '{digest}' AND position = 0"
+        )
+
+    def get(self, digest: str) -> bytes:
+        """Stored bytes."""
+        with self.database.session() as session:
+            return Artifacts(session).get(digest)
+
+    def stored(self) -> set[str]:
+        """The digests of all stored bytes."""
+        with self.database.session() as session:
+            return set(session.scalars(select(Artifact.digest)))
+
+    def sql(self, statement: str) -> None:
+        """Behind everybody's back."""
+        with self.database.session() as session:
+            session.execute(text(statement))
