@@ -1,7 +1,6 @@
 """One step of training, and all that it changes: network, EMA, optimizer, and the two numbers that count it."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -25,10 +24,6 @@ from model.unet import UNet
 
 class TrainingError(RuntimeError):
     """A run that cannot go on; the message says what to do and which checkpoint is good."""
-
-
-class TrainingStopped(Exception):
-    """Raised by a network that draws samples when the run was asked to stop."""
 
 
 def learning_rate(config: OptimizerConfig, images_seen: int, total_images: int) -> float:
@@ -235,18 +230,9 @@ class Trainer:
         )
         return encode_checkpoint(header, self.ema.weights)
 
-    def denoiser(self, should_stop: Callable[[], bool]) -> Denoiser:
-        """A denoiser with a copy of the EMA weights; once `should_stop` answers True, its network raises
-        TrainingStopped instead of taking the next step.
-        """
+    def denoiser(self) -> Denoiser:
+        """A denoiser with a copy of the EMA weights."""
         network = UNet(self.recipe.model.unet, len(self.dataset.class_names))
         network.load_state_dict(self.ema.weights)
         network = network.place(self.device).eval().requires_grad_(False)
-
-        def interruptible(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-            if should_stop():
-                raise TrainingStopped
-            output: Tensor = network(x, t, labels)
-            return output
-
-        return Denoiser(self.recipe.model, self.dataset.class_names, interruptible, self.device)
+        return Denoiser(self.recipe.model, self.dataset.class_names, network, self.device)

@@ -22,10 +22,11 @@ from model import distributed
 from model.checkpoint import CheckpointError, digest_of, read_metadata
 from model.config import Recipe
 from model.datasets.dataset import ImageDataset
+from model.denoiser import SamplingStopped
 from model.pictures import grid, png
 from model.run_record import RunRecord, TrainingProgress
 from model.sampling import plan_row, sample, to_pixels
-from model.trainer import Trainer, TrainingError, TrainingStopped, learning_rate
+from model.trainer import Trainer, TrainingError, learning_rate
 
 if TYPE_CHECKING:
     from model.metrics.evaluation import ReferenceCache
@@ -251,7 +252,7 @@ def _report(progress: TrainingProgress, record: RunRecord, on_progress: Callable
 def _draw_samples(trainer: Trainer, record: RunRecord, stop: Callable[[], bool]) -> None:
     """Record a row of samples for every class, drawn with the EMA weights; nothing when stopped on the way."""
     classes, columns = len(trainer.dataset.class_names), trainer.recipe.training.samples_per_class
-    denoiser = trainer.denoiser(stop)
+    denoiser = trainer.denoiser().interruptible(stop)
     plans = [
         plan_row(denoiser, trainer.recipe.sampling, label=label, seed=0, index=index)
         for label in range(classes)
@@ -259,7 +260,7 @@ def _draw_samples(trainer: Trainer, record: RunRecord, stop: Callable[[], bool])
     ]
     try:
         images = to_pixels(sample(denoiser, plans))
-    except TrainingStopped:
+    except SamplingStopped:
         return
     record.samples(trainer.images_seen, png(grid(images, columns), scale=2))
 
@@ -290,14 +291,14 @@ class _Judge:
             raise TrainingError(f"the recipe asks for evaluations, but {error}") from error
 
     def _once(self, stop: Callable[[], bool]) -> bool:
-        from model.metrics.evaluation import EvaluationStopped, evaluate
+        from model.metrics.evaluation import evaluate
 
         trainer, images_seen = self._trainer, self._trainer.images_seen
         if self._record.evaluated(images_seen):
             return True
         try:
             evaluations = evaluate(
-                trainer.denoiser(stop),
+                trainer.denoiser().interruptible(stop),
                 digest_of(trainer.checkpoint()),
                 trainer.dataset,
                 self._config,
@@ -305,7 +306,7 @@ class _Judge:
                 self._references,
                 stop,
             )
-        except (TrainingStopped, EvaluationStopped):
+        except SamplingStopped:
             return False
         except ValueError as error:  # EvaluationError is one
             raise TrainingError(

@@ -23,13 +23,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
+from sqlalchemy.orm import Session
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from app.api.idempotency import IdempotencyKey, key_reused
-from app.api.problems import STORE_RETRY_SECONDS, Problem, documented, invalid, retry_after
+from app.api.problems import Problem, documented, invalid
 from app.api.services import Services, ServicesHere
+from app.api.transactions import in_store
 from app.settings import Settings
 from model.config import DatasetConfig, DatasetFormat
 from model.datasets import DatasetError
@@ -44,7 +46,6 @@ from store.dataset_repository import (
     DatasetConflict,
     DatasetFacts,
     DatasetNotFound,
-    DatasetPage,
     Registered,
     contact_sheet_bytes,
     get_dataset,
@@ -165,17 +166,6 @@ def _media_type(content_type: str) -> str:
 def _is_json(content_type: str) -> bool:
     kind = _media_type(content_type)
     return kind == "application/json" or kind.endswith("+json")
-
-
-def _database(services: Services) -> Database:
-    if services.database is None:
-        raise Problem(
-            503,
-            "store-unavailable",
-            "the service was started without DATABASE_URL",
-            headers=retry_after(STORE_RETRY_SECONDS),
-        )
-    return services.database
 
 
 def _address(name: str) -> str:
@@ -424,7 +414,7 @@ async def register(
 
     The same name with the same content again answers 200 with what is there; with other content 409.
     """
-    database = _database(services)
+    database = services.store
     by_path = _is_json(request.headers.get("content-type", ""))
     await asyncio.to_thread(_connect, database)  # before somebody sends gigabytes for nothing
     wanted = await (_path(request, services.settings) if by_path else _upload(request))
@@ -444,19 +434,13 @@ async def datasets(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> DatasetsAnswer:
     """Data sets by name."""
-    database = _database(services)
-
-    def read() -> DatasetPage:
-        with database.session() as session:
-            return list_datasets(session, after, limit)
-
-    page = await asyncio.to_thread(read)
+    page = await in_store(services, lambda session: list_datasets(session, after, limit))
     return DatasetsAnswer(datasets=[_describe(row) for row in page.datasets], next_after=page.next_after)
 
 
-async def _found(read: Callable[[], T]) -> T:
+async def _found(services: Services, read: Callable[[Session], T]) -> T:
     try:
-        return await asyncio.to_thread(read)
+        return await in_store(services, read)
     except DatasetNotFound as error:
         raise Problem(404, "no-such-dataset", str(error)) from error
 
@@ -464,13 +448,7 @@ async def _found(read: Callable[[], T]) -> T:
 @router.get("/datasets/{name}", responses=documented(404, 422, 500, 503))
 async def dataset(services: ServicesHere, name: Annotated[DatasetName, PathParameter()]) -> DatasetAnswer:
     """One data set."""
-    database = _database(services)
-
-    def read() -> Dataset:
-        with database.session() as session:
-            return get_dataset(session, name)
-
-    return _describe(await _found(read))
+    return _describe(await _found(services, lambda session: get_dataset(session, name)))
 
 
 @router.get(
@@ -481,10 +459,5 @@ async def dataset(services: ServicesHere, name: Annotated[DatasetName, PathParam
 )
 async def sheet(services: ServicesHere, name: Annotated[DatasetName, PathParameter()]) -> Response:
     """A PNG with the first images of each class, a row a class."""
-    database = _database(services)
-
-    def read() -> bytes:
-        with database.session() as session:
-            return contact_sheet_bytes(session, get_dataset(session, name))
-
-    return Response(await _found(read), media_type="image/png")
+    picture = await _found(services, lambda session: contact_sheet_bytes(session, get_dataset(session, name)))
+    return Response(picture, media_type="image/png")

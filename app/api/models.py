@@ -1,24 +1,25 @@
 """Models: what is in the store, what the engine holds, and which version an alias means (promotion, roll-back)."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
 
 from app.api.problems import Problem, documented, retry_after
 from app.api.services import Services, ServicesHere, require_json
+from app.api.transactions import in_store
 from app.catalog import Unusable
 from app.engine.request import EngineStopped
 from model.config import SamplingConfig
 from store.checkpoint_repository import list_checkpoints
-from store.database import Database
 from store.model_repository import (
     PRODUCTION,
     ModelNotFound,
-    ModelPage,
     ModelSummary,
     VersionCollected,
     VersionNotFound,
@@ -95,12 +96,6 @@ class ModelsAnswer(BaseModel):
     next_after: str | None = Field(description="pass as `after` for the next page; null on the last")
 
 
-def _database(services: Services) -> Database:
-    if services.database is None:
-        raise Problem(503, "store-unavailable", "the service was started without DATABASE_URL")
-    return services.database
-
-
 def _not_found(error: ModelNotFound | VersionNotFound) -> Problem:
     kind = "no-such-model" if isinstance(error, ModelNotFound) else "no-such-version"
     return Problem(404, kind, str(error))
@@ -123,14 +118,11 @@ def _describe(services: Services, model: ModelSummary) -> ModelAnswer:
 
 
 async def _detail(services: Services, name: str, before: int | None = None, limit: int = 50) -> ModelDetailAnswer:
-    database = _database(services)
-
-    def read() -> tuple[ModelSummary, tuple[Checkpoint, ...]]:
-        with database.session() as session:
-            return get_model(session, name), list_checkpoints(session, name, before, limit + 1)
+    def read(session: Session) -> tuple[ModelSummary, Sequence[Checkpoint]]:
+        return get_model(session, name), list_checkpoints(session, name, before, limit + 1)
 
     try:
-        summary, checkpoints = await asyncio.to_thread(read)
+        summary, checkpoints = await in_store(services, read)
     except ModelNotFound as error:
         raise _not_found(error) from error
     resident = services.engine.snapshot().resident
@@ -165,13 +157,7 @@ async def models(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> ModelsAnswer:
     """Models by name."""
-    database = _database(services)
-
-    def read() -> ModelPage:
-        with database.session() as session:
-            return list_models(session, after, limit)
-
-    page = await asyncio.to_thread(read)
+    page = await in_store(services, lambda session: list_models(session, after, limit))
     return ModelsAnswer(models=[_describe(services, model) for model in page.models], next_after=page.next_after)
 
 
@@ -199,7 +185,7 @@ async def put_alias(body: AliasRequest, services: ServicesHere, name: ModelName,
     A version becomes production only once it is loaded and warm: no request waits or fails, those under way finish on
     the version that they began with, and the same call with the former version rolls back.
     """
-    database, version = _database(services), str(body.version)
+    database, version = services.store, str(body.version)
 
     def point() -> None:
         with database.session() as session:
@@ -229,16 +215,10 @@ async def put_alias(body: AliasRequest, services: ServicesHere, name: ModelName,
 )
 async def delete_alias(services: ServicesHere, name: ModelName, alias: AliasName) -> Response:
     """Forget an alias; the version stays. Production can be pointed elsewhere, not deleted."""
-    database = _database(services)
     if alias == PRODUCTION:
         raise Problem(409, "production-needed", "production cannot be deleted; point it at another version")
-
-    def remove() -> None:
-        with database.session() as session:
-            remove_alias(session, name, alias)
-
     try:
-        await asyncio.to_thread(remove)
+        await in_store(services, lambda session: remove_alias(session, name, alias))
     except (ModelNotFound, VersionNotFound) as error:
         raise _not_found(error) from error
     return Response(status_code=204)

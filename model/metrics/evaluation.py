@@ -12,7 +12,7 @@ import torch
 from model.checkpoint import digest_of
 from model.config import EvaluationConfig, SamplingConfig
 from model.datasets.dataset import ImageDataset
-from model.denoiser import Denoiser
+from model.denoiser import Denoiser, SamplingStopped
 from model.metrics.efficientnet import EfficientNetLite0
 from model.metrics.extractor import FeatureExtractor
 from model.metrics.fid import (
@@ -30,7 +30,6 @@ from model.sampling import plan_row, sample, to_pixels
 __all__ = [
     "Evaluation",
     "EvaluationError",
-    "EvaluationStopped",
     "FolderReferences",
     "ReferenceCache",
     "class_counts",
@@ -46,10 +45,6 @@ REFERENCE_BATCH_IMAGES = 64
 
 class EvaluationError(ValueError):
     """A model that cannot be judged against the data set; the message names both."""
-
-
-class EvaluationStopped(Exception):
-    """`should_stop` said so."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +96,7 @@ def evaluate(
     weights_digest: the denoiser's, for messages. The same arguments give the same value to the last digit on the same
     machine with the same number of threads.
     Raises EvaluationError when model and data set do not fit or an image is not finite, ValueError for more steps than
-    the model has, MetricsUnavailable without the extra `metrics`, and EvaluationStopped.
+    the model has, MetricsUnavailable without the extra `metrics`, and SamplingStopped.
     """
     began = time.perf_counter()
     _check(denoiser, weights_digest, dataset)
@@ -120,7 +115,7 @@ def evaluate(
     statistics = FeatureStatistics(extractor.dimension)
     for first in range(0, len(rows), config.batch_images):
         if should_stop():
-            raise EvaluationStopped
+            raise SamplingStopped
         batch = rows[first : first + config.batch_images]
         plans = [plan_row(denoiser, settings, label=label, seed=config.seed, index=index) for label, index in batch]
         images = sample(denoiser, plans, batch_rows=config.batch_images)
@@ -199,7 +194,7 @@ def _reference(
     statistics = FeatureStatistics(extractor.dimension)
     for indices in _reference_batches(len(dataset)):
         if should_stop():
-            raise EvaluationStopped
+            raise SamplingStopped
         statistics.add(extractor.features(torch.from_numpy(dataset.images[indices])))
     reference = FrechetReference.of(statistics)
     references.put(key, encode_reference(reference, facts))

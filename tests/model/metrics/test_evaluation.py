@@ -16,12 +16,11 @@ from torch import Tensor
 import model.metrics.evaluation as evaluation
 from model.config import DatasetConfig, EvaluationConfig, SamplingConfig
 from model.datasets import ImageDataset, load_dataset
-from model.denoiser import Denoiser
+from model.denoiser import Denoiser, SamplingStopped
 from model.metrics.efficientnet import EfficientNetLite0
 from model.metrics.evaluation import (
     Evaluation,
     EvaluationError,
-    EvaluationStopped,
     FolderReferences,
     class_counts,
     evaluate,
@@ -228,7 +227,7 @@ def test_of_a_large_data_set_evenly_spaced_images_are_taken(monkeypatch: pytest.
 def test_it_stops_between_batches(asked: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """One batch of the reference, then three of drawn images."""
     seen, answers = watch_plans(monkeypatch), iter([False] * asked + [True])
-    with pytest.raises(EvaluationStopped):
+    with pytest.raises(SamplingStopped):
         evaluate(small_denoiser(), WEIGHTS, random_dataset(), CONFIG, SAMPLING, Remembered(), lambda: next(answers))
     assert len(seen) == max(0, asked - 1) * CONFIG.batch_images
 
