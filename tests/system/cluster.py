@@ -22,7 +22,7 @@ from model.datasets.decoded import Decoded
 from model.datasets.encoded import encode
 from store.database import Database
 from store.dataset_repository import DatasetFacts, register_dataset
-from store.hints import Hints, celery_app
+from store.hints import QUEUE, Hints, celery_app
 from store.job_forms import TrainWork
 from store.job_repository import get_job, submit_job
 from store.migrations import upgrade
@@ -94,6 +94,7 @@ class Cluster(Jobs):
     """PostgreSQL, Redis, the API, workers by name, and the reconciler."""
 
     def __init__(self, folder: Path, *, environment: Mapping[str, str] | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.postgres = PrivatePostgres(folder)
         self.redis = PrivateRedis(folder)
         self._extra = dict(environment or {})
@@ -194,9 +195,23 @@ class Cluster(Jobs):
         for _ in range(count):
             hints.send()
 
+    def waiting_hints(self) -> int:
+        """Messages that no worker has taken."""
+        return int(redis.Redis.from_url(self.redis.url).llen(QUEUE))
+
     def flush_redis(self) -> None:
         """Lose every message."""
         redis.Redis.from_url(self.redis.url).flushall()
+
+
+@contextlib.contextmanager
+def away(server: PrivatePostgres | PrivateRedis) -> Iterator[None]:
+    """While the block runs, the server does not."""
+    server.stop()
+    try:
+        yield
+    finally:
+        server.start()
 
 
 @contextlib.contextmanager

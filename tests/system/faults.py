@@ -131,7 +131,7 @@ class Campaign:
 
 @contextmanager
 def watching(running: Cluster, report: Report) -> Iterator[None]:
-    """Look, while the block runs, again and again whether two work processes, which are not ranks of one attempt, are at one job."""
+    """Look again and again, while the block runs, whether two attempts are at one job at the same time."""
     over = threading.Event()
 
     def watch() -> None:

@@ -1,0 +1,290 @@
+"""Laws of outages: what does not need the part that is away goes on, nothing is lost, and nothing happens twice."""
+
+import http.client
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import pytest
+from sqlalchemy import text, update
+
+from model.config import Recipe
+from store.job_forms import TrainWork
+from store.job_repository import events_after, list_jobs
+from store.tables import Job
+from tests.app.api.test_refusals import assert_problem
+from tests.app.api.test_train_events import Event, numbered, parse, stored, watch
+from tests.app.served import Service, weights_folder
+from tests.processes import living, wait_until
+from tests.system.cluster import Cluster, away, cluster
+from tests.system.faults import Report, watching
+from tests.system.test_jobs import last_weights, long_recipe, undisturbed
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return weights_folder(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster with one worker, whose leases outlast every outage here."""
+    with cluster(tmp_path_factory.mktemp("cluster"), "first", DARKROOM_LEASE_SECONDS="300") as running:
+        running.register()
+        yield running
+
+
+@pytest.fixture(scope="module")
+def service(running: Cluster, weights: Path) -> Iterator[Service]:
+    service = Service(running.start_api(weights))
+    with service.client:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def second(running: Cluster) -> None:
+    """One worker more."""
+    running.start_worker("second")
+
+
+def short_recipe() -> Recipe:
+    return long_recipe(training__total_images=800)
+
+
+def request(model: str, recipe: Recipe, **fields: Any) -> Json:
+    """The body of POST /train-jobs."""
+    described = recipe.model_dump(mode="json", exclude={"name", "dataset"})
+    return {"recipe": described, "dataset": "data", "model": model} | fields
+
+
+def submit(service: Service, model: str, recipe: Recipe, **fields: Any) -> int:
+    answer = service.client.post("/train-jobs", json=request(model, recipe, **fields))
+    assert answer.status_code == 202, answer.text
+    return int(answer.json()["id"])
+
+
+def starts(running: Cluster, job_id: int) -> int:
+    """How often it was taken up."""
+    with running.database.session() as session:
+        events = events_after(session, job_id, 0)
+    return sum(event.kind == "status" and event.data["status"] == "running" for event in events)
+
+
+def assert_ran_once(running: Cluster, job_id: int) -> None:
+    done = running.wait_for(job_id, "succeeded", "failed", "cancelled")
+    assert (done.status, done.attempt, done.failures) == ("succeeded", 1, 0), done.failure
+    assert starts(running, job_id) == 1
+
+
+def expected_weights(job: Job, folder: Path) -> str:
+    return undisturbed(TrainWork.model_validate(job.configuration).recipe, folder)
+
+
+def watch_until_cut_off(service: Service, job_id: int, on_event: Callable[[Event], None]) -> list[Event]:
+    """What came before the connection broke."""
+    seen: list[Event] = []
+    try:
+        with service.client.stream("GET", f"/v1/train-jobs/{job_id}/events") as answer:
+            for event in parse(answer.iter_lines()):
+                if isinstance(event, Event):
+                    seen.append(event)
+                    on_event(event)
+    except httpx.TransportError:
+        return seen
+    raise AssertionError("the stream came to its end")
+
+
+def waiting_for_a_lock(running: Cluster, statement: str) -> int:
+    """Connections whose statement, a pattern, waits for a lock."""
+    query = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE :statement")
+    with running.database.session() as session:
+        return session.scalar(query, {"statement": statement}) or 0
+
+
+def cpu_ticks(pids: set[int]) -> int:
+    """What the processes have used of the processor."""
+    fields = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids)
+    return sum(int(field[11]) + int(field[12]) for field in fields)
+
+
+def test_without_redis_jobs_are_accepted_and_run_when_it_is_back(running: Cluster, service: Service) -> None:
+    before = service.images(seed=1)
+    with away(running.redis):
+        job_id = submit(service, "without-redis", short_recipe())
+        assert np.array_equal(service.images(seed=1), before)
+        for path in ("/healthz", "/readyz", f"/train-jobs/{job_id}", "/models"):
+            assert service.client.get(path).status_code == 200, path
+    assert_ran_once(running, job_id)
+
+
+def test_a_job_whose_message_was_lost_runs(running: Cluster, service: Service) -> None:
+    running.end("first")
+    before = submit(service, "lost-message", short_recipe())
+    wait_until(lambda: running.waiting_hints() > 0, "a message")
+    running.flush_redis()
+    running.start_worker("first")
+    assert_ran_once(running, before)
+    running.flush_redis()  # with it goes what everybody who is connected has declared
+    after = submit(service, "after-the-loss", short_recipe())
+    running.flush_redis()
+    assert_ran_once(running, after)
+
+
+def test_without_postgresql_images_are_drawn_and_training_goes_on(
+    running: Cluster, service: Service, tmp_path: Path
+) -> None:
+    recipe = long_recipe(training__total_images=12000, training__checkpoint_every_images=3000)
+    job_id = submit(service, "without-postgresql", recipe)
+    wait_until(lambda: running.job(job_id).images_done > 0, "some progress")
+    work = set(running.work_processes())
+    before = service.images(seed=1)
+    client = service.client
+    with away(running.postgres):
+        used = cpu_ticks(work)
+        assert np.array_equal(service.images(seed=1), before)
+        archive = {"Content-Type": "application/octet-stream"}
+        for answer in (
+            client.get("/train-jobs"),
+            client.post("/train-jobs", json=request("refused", recipe)),
+            client.post("/train-jobs", json=request("refused", recipe), headers={"Idempotency-Key": "away"}),
+            client.get(f"/train-jobs/{job_id}"),
+            client.post(f"/train-jobs/{job_id}/cancel"),
+            client.get(f"/train-jobs/{job_id}/events"),
+            client.get(f"/train-jobs/{job_id}/metrics"),
+            client.get("/v1/models"),
+            client.get("/v1/models/tiny"),
+            client.put("/v1/models/tiny/alias/canary", json={"version": 1}),
+            client.post("/v1/datasets?name=new&format=zip", content=b"PK", headers=archive),
+            client.post("/v1/datasets", json={"name": "new", "format": "digits"}),
+            client.get("/v1/datasets"),
+            client.post("/v1/generate-jobs", json={"class": "One", "n": 10}),
+        ):
+            assert_problem(answer, 503)
+            assert int(answer.headers["retry-after"]) > 0
+        for path in ("/healthz", "/readyz", "/metrics"):
+            assert client.get(path).status_code == 200, path
+        wait_until(lambda: cpu_ticks(work) > used + 50, "training goes on")
+        assert living(work) == work
+    assert client.get("/train-jobs").status_code == 200
+    assert_ran_once(running, job_id)
+    assert last_weights(running, job_id) == expected_weights(running.job(job_id), tmp_path)
+    assert client.get("/train-jobs", params={"model": "refused"}).json()["jobs"] == []
+
+
+def test_without_postgresql_beyond_the_lease_the_work_ends_and_the_job_goes_on_later(tmp_path: Path) -> None:
+    with cluster(tmp_path / "cluster", "first") as running:
+        job_id = running.submit(long_recipe(), running.register(), max_attempts=20)
+        wait_until(lambda: running.job(job_id).images_done > 0, "some progress")
+        work = set(running.work_processes())
+        with away(running.postgres):
+            wait_until(lambda: not living(work), "the work process ends with its lease", every_seconds=0.1)
+        done = running.wait_for(job_id, "succeeded", "failed")
+        assert done.status == "succeeded", done.failure
+        assert done.attempt > 1
+        assert last_weights(running, job_id) == expected_weights(done, tmp_path / "undisturbed")
+
+
+def test_a_request_that_is_repeated_after_the_api_was_killed_creates_one_job(running: Cluster, weights: Path) -> None:
+    """Killed in the middle of its transaction, when it has committed, and when it has answered."""
+
+    def jobs(model: str) -> list[int]:
+        with running.database.session() as session:
+            return [job.id for job in list_jobs(session, kind="train", model_name=model)]
+
+    def inside(send: Callable[[], http.client.HTTPConnection], model: str) -> None:
+        with running.database.session() as blocking:
+            blocking.execute(text("LOCK TABLE jobs IN EXCLUSIVE MODE"))
+            send()
+            wait_until(lambda: waiting_for_a_lock(running, "INSERT INTO jobs %") > 0, "the job is being stored")
+            running.kill("mortal")
+            assert jobs(model) == []
+
+    def committed(send: Callable[[], http.client.HTTPConnection], model: str) -> None:
+        send()
+        wait_until(lambda: bool(jobs(model)), "the job is stored")
+        running.kill("mortal")
+
+    def answered(send: Callable[[], http.client.HTTPConnection], model: str) -> None:
+        answer = send().getresponse()
+        assert answer.status == 202
+        assert jobs(model) == [json.loads(answer.read())["id"]]
+        running.kill("mortal")
+
+    url = running.start_api(weights, "mortal")
+    for number, moment in enumerate((inside, committed, answered)):
+        model = f"repeated-{number}"
+        body = request(model, short_recipe(), device="cuda")  # no worker here has one
+        headers = {"Idempotency-Key": f"key-{number}"}
+
+        def send(url: str = url, body: Json = body, headers: dict[str, str] = headers) -> http.client.HTTPConnection:
+            connection = http.client.HTTPConnection(urlsplit(url).netloc)
+            sent = headers | {"Content-Type": "application/json"}
+            connection.request("POST", "/v1/train-jobs", json.dumps(body), sent)
+            return connection
+
+        moment(send, model)
+        url = running.start_api(weights, "mortal")
+        with Service(url).client as client:
+            told = [client.post("/v1/train-jobs", json=body, headers=headers) for _ in range(2)]
+        assert [answer.status_code for answer in told] == [202, 202]
+        assert [answer.json()["id"] for answer in told] == jobs(model) * 2
+    running.kill("mortal")
+
+
+def test_a_watcher_misses_nothing_when_the_api_is_killed(running: Cluster, weights: Path) -> None:
+    def cut_off(event: Event) -> None:
+        if event.kind == "checkpoint" and "mortal" in running.processes:
+            running.kill("mortal")
+
+    first = Service(running.start_api(weights, "mortal"))
+    with first.client:
+        job_id = submit(first, "watched", long_recipe(training__checkpoint_every_images=400))
+        seen = watch_until_cut_off(first, job_id, cut_off)
+    last = max(number for number, _ in numbered(seen) if number is not None)
+    again = Service(running.start_api(weights, "mortal"))
+    with again.client:
+        rest = watch(again, job_id, headers={"Last-Event-ID": str(last)})
+    running.kill("mortal")
+    assert rest[-1].kind == "end"
+    assert numbered(rest)
+    assert numbered(seen + rest) == stored(running.database, job_id)
+    assert_ran_once(running, job_id)
+
+
+@pytest.mark.usefixtures("second")
+def test_when_every_message_comes_many_times_no_job_runs_twice(running: Cluster, service: Service) -> None:
+    report = Report()
+    with watching(running, report):
+        running.send_hints(50)
+        jobs = [submit(service, f"repeated-message-{number}", short_recipe()) for number in range(3)]
+        running.send_hints(50)
+        for job_id in jobs:
+            running.wait_for(job_id, "running", "succeeded")
+            running.send_hints(50)
+        for job_id in jobs:
+            running.wait_for(job_id, "succeeded", "failed")
+        wait_until(lambda: running.waiting_hints() == 0, "every message was taken")
+    assert not report.doubled
+    for job_id in jobs:
+        assert_ran_once(running, job_id)
+
+
+@pytest.mark.usefixtures("second")
+def test_of_two_supervisors_that_claim_a_job_at_the_same_time_one_gets_it(running: Cluster, service: Service) -> None:
+    job_id = submit(service, "wanted-twice", short_recipe(), device="cuda")  # no worker here has one
+    report = Report()
+    with watching(running, report):
+        with running.database.session() as blocking:
+            blocking.execute(text("LOCK TABLE jobs IN EXCLUSIVE MODE"))
+            blocking.execute(update(Job).where(Job.id == job_id).values(device="cpu"))
+            running.send_hints(2)
+            claim = "UPDATE jobs SET %attempt=%"
+            wait_until(lambda: waiting_for_a_lock(running, claim) == 2, "two supervisors are about to claim")
+        assert_ran_once(running, job_id)
+    assert not report.doubled
