@@ -8,6 +8,15 @@ from functools import partial
 from sqlalchemy import URL, Engine, create_engine, make_url
 from sqlalchemy.orm import Session, sessionmaker
 
+_NOTICE_A_LOST_SERVER = {
+    "connect_timeout": "10",
+    "tcp_user_timeout": "10000",  # milliseconds
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "2",
+}
+"""A server whose machine or network has gone says nothing: without these a statement would wait for some 15 minutes."""
+
 
 def parse_url(url: str) -> URL:
     """A DATABASE_URL as SQLAlchemy wants it: `postgres://` and `postgresql://` get the psycopg 3 driver.
@@ -32,7 +41,7 @@ class Database:
 
     def __init__(self, url: str, *, pool_connections: int = 5, artifacts_url: str | None = None) -> None:
         parsed = parse_url(url)
-        defaults = {"connect_timeout": "10", "application_name": "darkroom"}
+        defaults = {"application_name": "darkroom", **_NOTICE_A_LOST_SERVER}
         self.engine: Engine = create_engine(
             parsed,
             pool_size=pool_connections,

@@ -4,9 +4,11 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import secrets
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -48,6 +50,9 @@ RANDOM_SEED_BITS = 53
 """Seeds drawn by the service are numbers that JavaScript holds exactly."""
 
 RELOADS = 3
+
+_encoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="encode")
+"""Threads of their own: the common ones may all be waiting for a database that does not answer."""
 
 ClassReference = StrictInt | StrictStr
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -246,7 +251,8 @@ async def answer(services: Services, request: Request, fields: SamplingFields, p
         )
     drawn, timings = await _draw(request, ticket, events, plan)
     facts["timings"] = _timings(timings)
-    body = await asyncio.to_thread(encode, drawn, facts, wanted, plan.columns)
+    loop = asyncio.get_running_loop()
+    body = await loop.run_in_executor(_encoders, encode, drawn, facts, wanted, plan.columns)
     headers = _headers(facts) | {
         "Darkroom-Queue-Seconds": f"{timings.queue_seconds:.4f}",
         "Darkroom-Run-Seconds": f"{timings.run_seconds:.4f}",
@@ -358,7 +364,8 @@ async def _stream(ticket: Ticket, events: _Events, plan: Plan, facts: dict[str, 
                 if isinstance(event, Preview):
                     about |= {"step": event.step, "steps": event.steps}
                 written = facts | about if isinstance(event, RowDone) else {}
-                encoded = await asyncio.to_thread(described_png, event.image, written)
+                loop = asyncio.get_running_loop()
+                encoded = await loop.run_in_executor(_encoders, described_png, event.image, written)
                 about["png"] = base64.b64encode(encoded).decode()
                 yield sse("preview" if isinstance(event, Preview) else "image", about)
             elif isinstance(event, Progress):

@@ -2,7 +2,10 @@
 
 import http.client
 import json
+import signal
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,12 +22,15 @@ from store.tables import Job
 from tests.app.api.test_refusals import assert_problem
 from tests.app.api.test_train_events import Event, numbered, parse, stored, watch
 from tests.app.served import Service, weights_folder
-from tests.processes import living, wait_until
-from tests.system.cluster import Cluster, away, cluster
+from tests.processes import PATIENCE_SECONDS, family_of, living, wait_until
+from tests.system.cluster import Cluster, away, cluster, signal_all
 from tests.system.faults import Report, watching
 from tests.system.test_jobs import last_weights, long_recipe, undisturbed
 
 Json = dict[str, Any]
+
+MANY = 40
+"""More requests than the service has threads and connections."""
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +181,31 @@ def test_without_postgresql_images_are_drawn_and_training_goes_on(
     assert_ran_once(running, job_id)
     assert last_weights(running, job_id) == expected_weights(running.job(job_id), tmp_path)
     assert client.get("/train-jobs", params={"model": "refused"}).json()["jobs"] == []
+
+
+def test_while_postgresql_hangs_images_are_drawn(running: Cluster, service: Service) -> None:
+    """Requests that wait for it take no thread that others need."""
+    before = service.images(seed=1)
+    assert running.postgres.process is not None
+    server = list(family_of(running.postgres.process.pid))
+
+    def ask(_: int) -> int:
+        return httpx.get(f"{service.url}/train-jobs", timeout=PATIENCE_SECONDS, trust_env=False).status_code
+
+    with ThreadPoolExecutor(MANY) as threads:
+        signal_all(server, signal.SIGSTOP)
+        try:
+            waiting = [threads.submit(ask, number) for number in range(MANY)]
+            time.sleep(1.0)  # for them to take what threads there are
+            assert np.array_equal(service.images(seed=1), before)
+            answered = sum(one.done() for one in waiting)
+            for path in ("/healthz", "/readyz"):
+                assert service.client.get(path).status_code == 200, path
+        finally:
+            signal_all(server, signal.SIGCONT)
+        assert {one.result() for one in waiting} <= {200, 503}
+    assert answered < MANY / 2, "the images came when requests that waited for the database had given up"
+    assert service.client.get("/train-jobs").status_code == 200
 
 
 def test_without_postgresql_beyond_the_lease_the_work_ends_and_the_job_goes_on_later(tmp_path: Path) -> None:
