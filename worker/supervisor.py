@@ -40,7 +40,7 @@ from store.tables import Job
 from worker.outcome import Outcome, read_outcome, read_pid
 from worker.settings import WorkerSettings
 
-TICK_SECONDS = 0.05
+TICK_SECONDS = 0.2
 LOG_LINE_LIMIT = 2000
 LOG_LINES_HELD = 1000
 WORK = (sys.executable, "-m", "worker.entry")

@@ -14,7 +14,8 @@ from store.job_repository import Lease, LeaseLost, lease_seconds_left
 LEASE_LOST = 75
 """Exit code of a process whose claim is over."""
 
-LONGEST_SLEEP_SECONDS = 1.0
+LONGEST_SLEEP_SECONDS = 5.0
+SHORTEST_SLEEP_SECONDS = 0.05
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,8 @@ def end_with_lease(database: Database, lease: Lease) -> None:
             left = LONGEST_SLEEP_SECONDS if deadline is None else deadline - time.monotonic()
             if left <= 0.0:
                 end_process("the lease has lapsed")
-            time.sleep(min(LONGEST_SLEEP_SECONDS, left))
+            # Several looks before the lease would end, and few while it is long: each costs the training a little.
+            time.sleep(min(LONGEST_SLEEP_SECONDS, max(SHORTEST_SLEEP_SECONDS, left / 4.0)))
 
     threading.Thread(target=watch, name="watchdog", daemon=True).start()
 
