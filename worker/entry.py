@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> None:
         cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // int(devices))))  # torchrun would say 1
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", devices]
-        os.execv(sys.executable, [*torchrun, "-m", "worker.entry", str(os.getpid()), *arguments[1:]])  # noqa: S606
+        os.execv(sys.executable, [*torchrun, "-m", "worker.entry", str(os.getpid()), *arguments[1:]])
     from worker.work import work
 
     work(int(job_id), int(attempt), folder)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import redis
@@ -63,7 +64,7 @@ class Jobs:
     def submit(self, recipe: Recipe, dataset_id: int, **fields: object) -> int:
         """A train job; returns its id."""
         with self.database.session() as session:
-            settings = {"model_name": recipe.name, "devices": recipe.training.devices} | fields
+            settings: dict[str, Any] = {"model_name": recipe.name, "devices": recipe.training.devices} | fields
             work = TrainWork(recipe=recipe)
             return submit_job(
                 session,
@@ -71,7 +72,7 @@ class Jobs:
                 configuration=work.model_dump(mode="json"),
                 total_images=recipe.training.total_images,
                 dataset_id=dataset_id,
-                **settings,  # type: ignore[arg-type]
+                **settings,
             ).id
 
     def job(self, job_id: int) -> Job:
