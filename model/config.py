@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 ScheduleName = Literal["cosine", "linear"]
 PredictionName = Literal["eps", "x0", "v"]
-SamplerName = Literal["ddpm", "ddim", "dpmpp_2m", "unipc"]
+SamplerName = Literal["ddpm", "ddim", "dpmpp_2m", "dpmpp_3m", "unipc", "unipc_3", "ipndm", "ipndm_3", "ipndm_2"]
+SpacingName = Literal["trailing", "log_snr", "edm"]
 ThresholdName = Literal["none", "static", "dynamic"]
 VarianceName = Literal["beta", "beta_tilde"]
 DatasetFormat = Literal["idx", "cifar10", "stl10", "npz", "zip", "folder", "digits"]
@@ -138,6 +139,7 @@ class SamplingConfig(Config):
     guidance: float = Field(1.0, ge=0.0, le=100.0, allow_inf_nan=False)
     sampler: SamplerName = "ddim"
     steps: int = Field(50, ge=1, le=1000)
+    spacing: SpacingName = Field("trailing", description="of the times that are visited (`model/samplers/spacing.py`)")
     threshold: ThresholdName = "dynamic"
     percentile: Annotated[float, Field(gt=0.0, le=1.0)] = 0.995
     eta: Fraction = Field(0.0, description="ddim: 0 is deterministic, 1 is ancestral")

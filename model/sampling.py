@@ -17,11 +17,8 @@ from model.denoiser import Denoiser
 from model.interpolation import slerp
 from model.noise import normal_noise
 from model.samplers import StepTable, step_table
-from model.samplers.step import ADVANCE, CORRECT, NOISE
+from model.samplers.step import STATE
 from model.thresholding import threshold
-
-STATE = 4
-"""Images of state a row carries: the point x, the corrected point before, and two earlier estimates of x_0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,7 @@ class RowPlan:
     @property
     def steps(self) -> int:
         """Network evaluations in all."""
-        return len(self.table.coefficients)
+        return len(self.table.noise)
 
     @property
     def forward_rows(self) -> int:
@@ -119,7 +116,7 @@ def advance(
 
     state: (B, STATE, C, H, W). Returns the new state and the estimates of x_0, thresholded, (B, C, H, W).
     """
-    x, previous, h1, h2 = state.unbind(1)
+    x = state[:, 0]
     t = torch.tensor([int(plan.table.times[k]) for plan, k in zip(plans, positions, strict=True)])
     guidance = torch.tensor([plan.guidance for plan in plans], dtype=torch.float64)
     m = denoiser.predict_x0(x, t, _labels(denoiser, plans), guidance)
@@ -127,15 +124,13 @@ def advance(
     if any(mode != "none" for mode in modes):
         m = threshold(m, modes, [plan.sampling.percentile for plan in plans])
 
-    table = np.stack([plan.table.coefficients[k] for plan, k in zip(plans, positions, strict=True)])
-    coefficients = torch.from_numpy(table).to(x.device, x.dtype)[:, :, None, None, None]
-    correct, move = coefficients[:, :CORRECT], coefficients[:, CORRECT : CORRECT + ADVANCE]
-    corrected = x
-    if (table[:, 0] != 1.0).any():
-        points = torch.stack([x, previous, m, h1, h2], dim=1)
-        corrected = torch.where(correct[:, 0] == 1.0, x, (correct * points).sum(1))
-    moved = move[:, 0] * corrected + move[:, 1] * m + move[:, 2] * h1 + move[:, 3] * h2
-    noisy = table[:, NOISE].nonzero()[0].tolist()
+    tables = [plan.table for plan in plans]
+    stacked = np.stack([table.linear[k] for table, k in zip(tables, positions, strict=True)])
+    linear = torch.from_numpy(stacked).to(x.device, x.dtype)
+    moved = torch.bmm(linear[:, :, :STATE], state.flatten(2)).reshape(state.shape)
+    moved.addcmul_(linear[:, :, STATE, None, None, None], m[:, None])
+    deviations = np.array([table.noise[k] for table, k in zip(tables, positions, strict=True)])
+    noisy = deviations.nonzero()[0].tolist()
     if noisy:
         rows = torch.tensor(noisy, device=x.device)
         z = normal_noise(
@@ -145,8 +140,9 @@ def advance(
             x.shape[1:],
             x.device,
         )
-        moved = moved.index_add(0, rows, coefficients[rows, NOISE] * z.to(x.dtype))
-    return torch.stack([moved, corrected, m, h1], dim=1), m
+        scale = torch.from_numpy(deviations[noisy]).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
+        moved[:, 0].index_add_(0, rows, scale * z.to(x.dtype))
+    return moved, m
 
 
 @torch.inference_mode()

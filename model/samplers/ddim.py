@@ -1,6 +1,6 @@
 """Denoising diffusion implicit models (Song et al. 2021)."""
 
-from model.samplers.step import StepTable, Times
+from model.samplers.step import M, StepTable, Times, X
 from model.schedule import NoiseSchedule
 
 
@@ -15,6 +15,6 @@ def ddim(schedule: NoiseSchedule, times: Times, eta: float) -> StepTable:
     for k, (t, s) in enumerate(zip(times[:-1].tolist(), times[1:].tolist(), strict=True)):
         noise = eta * float((sigma[s] / sigma[t]) * (1.0 - abar[t] / abar[s]) ** 0.5)
         towards = max(0.0, float(sigma[s] ** 2) - noise**2) ** 0.5
-        x = towards / float(sigma[t])
-        table.set_advance(k, x=x, m=float(alpha[s]) - float(alpha[t]) * x, noise=noise)
+        eps = (X - alpha[t] * M) / sigma[t]
+        table.set_step(k, alpha[s] * M + towards * eps, noise=noise)
     return table

@@ -2,7 +2,7 @@
 
 from model.config import VarianceName
 from model.forward import posterior_coefficients
-from model.samplers.step import StepTable, Times
+from model.samplers.step import M, StepTable, Times, X
 from model.schedule import NoiseSchedule
 
 
@@ -17,5 +17,5 @@ def ddpm(schedule: NoiseSchedule, times: Times, variance: VarianceName) -> StepT
         a, b, beta_tilde = posterior_coefficients(schedule, t, s)
         beta = 1.0 - float(schedule.alpha_bar[t] / schedule.alpha_bar[s])
         noise = 0.0 if s == 0 else (beta_tilde if variance == "beta_tilde" else beta) ** 0.5
-        table.set_advance(k, x=b, m=a, noise=noise)
+        table.set_step(k, b * X + a * M, noise=noise)
     return table

@@ -1,14 +1,15 @@
-"""The form that every sampler takes here: a table of linear coefficients, one row a step.
+"""The form that every sampler takes here: a table of linear maps, one a step.
 
-All of the samplers are linear multistep methods in the estimate of x_0, so a step from t_k to t_{k+1} is
+All of the samplers are linear multistep methods, so a step from t_k to t_{k+1} is
 
-    corrected = C . (x, previous, m, h1, h2)
-    x'        = A . (corrected, m, h1, h2) + noise * z
+    (x', memory') = L (x, memory, m) + (noise z, 0)
 
-where x is the current point, `previous` the corrected point of the step before, m the (thresholded) estimate of x_0
-at x, and h1, h2 the estimates one and two steps before. C is (1, 0, 0, 0, 0) for samplers without a corrector. Hence
-rows of different samplers, step counts and positions advance together in a few tensor operations, and a sampler is a
-pure function of schedule and times.
+where x is the current point, m the (thresholded) estimate of x_0 at x, and memory three images that a method carries
+from step to step: earlier estimates, earlier directions, or sums of these. L has 4 x 5 numbers. Hence rows of
+different samplers, step counts and positions advance together in one batched matrix product, and a sampler is a pure
+function of schedule and times.
+
+A sampler writes its formulas in the unit vectors X, MEMORY and M; `2.0 * X - M` is a row of L.
 """
 
 from dataclasses import dataclass
@@ -16,39 +17,37 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-CORRECT = 5
-ADVANCE = 4
-NOISE = CORRECT + ADVANCE
-WIDTH = NOISE + 1
+MEMORIES = 3
+STATE = 1 + MEMORIES
+"""Images of state that a row carries: its point and the memory."""
+
+Combination = npt.NDArray[np.float64]
+"""(STATE + 1,): coefficients of x, the three memories and m."""
+
+X, *MEMORY, M = np.eye(STATE + 1)
 
 Times = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class StepTable:
-    """times: (n + 1,) decreasing, the last is where the sampler ends; coefficients: (n, WIDTH) float64."""
+    """times: (n + 1,) decreasing, the last is where the sampler ends.
+
+    linear: (n, STATE, STATE + 1) float64, L of each step; noise: (n,) float64, the standard deviation of its noise.
+    """
 
     times: Times
-    coefficients: npt.NDArray[np.float64]
+    linear: npt.NDArray[np.float64]
+    noise: npt.NDArray[np.float64]
 
     @classmethod
     def empty(cls, times: Times) -> "StepTable":
-        """A table of steps that do not correct and have everything else still to be filled in."""
-        coefficients = np.zeros((len(times) - 1, WIDTH))
-        coefficients[:, 0] = 1.0
-        return cls(times, coefficients)
+        """A table whose steps are still to be filled in."""
+        steps = len(times) - 1
+        return cls(times, np.zeros((steps, STATE, STATE + 1)), np.zeros(steps))
 
-    def set_correct(self, k: int, x: float, previous: float, m: float, h1: float, h2: float) -> None:
-        """Coefficients of step k's corrector."""
-        self.coefficients[k, :CORRECT] = x, previous, m, h1, h2
-
-    def set_advance(self, k: int, x: float, m: float, h1: float = 0.0, h2: float = 0.0, noise: float = 0.0) -> None:
-        """Coefficients of step k's move to the next time, and the standard deviation of its noise."""
-        self.coefficients[k, CORRECT:] = x, m, h1, h2, noise
-
-
-def trailing_times(schedule_steps: int, steps: int) -> Times:
-    """`steps` + 1 times from T down to 0, evenly spaced so that T itself is always used (Lin et al. 2024, table 2)."""
-    if not 1 <= steps <= schedule_steps:
-        raise ValueError(f"steps must be between 1 and {schedule_steps}, not {steps}")
-    return np.round(schedule_steps * np.arange(steps, -1, -1) / steps).astype(np.int64)
+    def set_step(self, k: int, x: Combination, *memory: Combination, noise: float = 0.0) -> None:
+        """Step k: where the point goes, what is remembered (a memory that is not given becomes 0), and its noise."""
+        for place, combination in enumerate((x, *memory)):
+            self.linear[k, place] = combination
+        self.noise[k] = noise

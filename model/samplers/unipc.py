@@ -1,20 +1,57 @@
 """UniPC: a predictor and a corrector that share one network evaluation (Zhao et al. 2023), B2 variant, data prediction.
 
-The predictor is of order 2 and the corrector raises it to 3; both are written as coefficients of the estimates.
+The predictor is of order 2 or 3 and the corrector raises it by one.
 """
 
 import math
 
 import numpy as np
 
-from model.samplers.step import StepTable, Times
-from model.schedule import NoiseSchedule
-
-ORDER = 2
+from model.samplers.step import MEMORY, Combination, M, StepTable, Times, X
+from model.schedule import NoiseSchedule, Table
 
 
-def _moments(h: float, count: int) -> tuple[list[float], float]:
-    """The right-hand side b of Zhao et al. 2023, equation 9 (for B(h) = e^-h - 1), and B(h) itself."""
+def unipc(schedule: NoiseSchedule, times: Times, order: int) -> StepTable:
+    """Zhao et al. 2023, algorithms 1 and 2 with x_0 prediction.
+
+    Lower orders at the start, and where the times end at 0 towards the end: order 1 to t = 0, 2 before it.
+    Of the corrector everything but the newest estimate is known a step before, and is one of the memories.
+    """
+    table = StepTable.empty(times)
+    alpha, sigma, lam = schedule.alpha, schedule.sigma, schedule.half_log_snr
+    known, h1, h2 = MEMORY  # the corrected point but for its newest estimate; the estimates one and two steps before
+    newest = 0.0
+    steps = len(times) - 1
+    for k, (t, s) in enumerate(zip(times[:-1].tolist(), times[1:].tolist(), strict=True)):
+        corrected = X if k == 0 else known + newest * M
+        here = min(order, k + 1, steps - k if times[-1] == 0 else order)
+        h = float(lam[s] - lam[t])
+        base = -float(alpha[s]) * math.expm1(-h)
+        plain = sigma[s] / sigma[t] * corrected + base * M
+        ratios = _ratios(lam, times, k, here)
+        slopes = [(earlier - M) / r for earlier, r in zip((h1, h2), ratios, strict=False)]
+        predicted = plain + base * _weighted(_predictor_weights(h, ratios), slopes)
+        if math.isinf(h):  # the last estimate is the image; nothing is left to correct
+            table.set_step(k, predicted)
+            continue
+        *weights, last = _corrector_weights(h, ratios)
+        newest = base * last
+        table.set_step(k, predicted, plain + base * _weighted(weights, slopes) - newest * M, M, h1)
+    return table
+
+
+def _ratios(lam: Table, times: Times, k: int, order: int) -> list[float]:
+    """r_i = (lambda of the i-th time before - lambda_t) / h for i = 1..order - 1; negative."""
+    h = lam[times[k + 1]] - lam[times[k]]
+    return [float((lam[times[k - i]] - lam[times[k]]) / h) for i in range(1, order)]
+
+
+def _weighted(weights: list[float], slopes: list[Combination]) -> Combination:
+    return sum((w * slope for w, slope in zip(weights, slopes, strict=True)), np.zeros_like(M))
+
+
+def _moments(h: float, count: int) -> list[float]:
+    """The right-hand side b of Zhao et al. 2023, equation 9, for B(h) = e^-h - 1."""
     phi = math.expm1(-h) / -h - 1.0
     factorial = 1
     b = []
@@ -22,39 +59,20 @@ def _moments(h: float, count: int) -> tuple[list[float], float]:
         b.append(phi * factorial / math.expm1(-h))
         factorial *= i + 1
         phi = phi / -h - 1.0 / factorial
-    return b, math.expm1(-h)
+    return b
 
 
-def unipc(schedule: NoiseSchedule, times: Times) -> StepTable:
-    """Zhao et al. 2023, algorithms 1 and 2 with x_0 prediction; lower orders at the start, order 1 to t = 0."""
-    table = StepTable.empty(times)
-    alpha, sigma, lam = schedule.alpha, schedule.sigma, schedule.half_log_snr
-    for k, (t, s) in enumerate(zip(times[:-1].tolist(), times[1:].tolist(), strict=True)):
-        h = float(lam[s] - lam[t])
-        if k > 0:
-            before, order = int(times[k - 1]), min(ORDER, k)
-            _set_corrector(table, k, schedule, before, t, int(times[k - 2]) if order == 2 else None)
-        x, m, h1 = float(sigma[s] / sigma[t]), -float(alpha[s]) * math.expm1(-h), 0.0
-        if k > 0 and not math.isinf(h):
-            r = float(lam[times[k - 1]] - lam[t]) / h
-            second = -float(alpha[s]) * math.expm1(-h) * 0.5 / r  # rho = 1/2 is exact enough for order 2
-            m, h1 = m - second, second
-        table.set_advance(k, x=x, m=m, h1=h1)
-    return table
+def _solve(h: float, ratios: list[float]) -> list[float]:
+    powers = np.vander(ratios, increasing=True).T
+    weights: list[float] = np.linalg.solve(powers, np.array(_moments(h, len(ratios)))).tolist()
+    return weights
 
 
-def _set_corrector(table: StepTable, k: int, schedule: NoiseSchedule, s: int, t: int, earlier: int | None) -> None:
-    """Correct the point at time t, reached from s, with the estimate at t: h1 is the estimate at s, h2 at `earlier`."""
-    lam = schedule.half_log_snr
-    h = float(lam[t] - lam[s])
-    alpha, ratio = float(schedule.alpha[t]), float(schedule.sigma[t] / schedule.sigma[s])
-    base = -alpha * math.expm1(-h)
-    if earlier is None:
-        rho, slope = 0.5, 0.0
-    else:
-        r = float(lam[earlier] - lam[s]) / h
-        b, _ = _moments(h, 2)
-        first, rho = np.linalg.solve(np.array([[1.0, 1.0], [r, 1.0]]), np.array(b)).tolist()
-        slope = first / r
-    # x = ratio * previous + base * h1 + base * (slope * (h2 - h1) + rho * (m - h1))
-    table.set_correct(k, x=0.0, previous=ratio, m=base * rho, h1=base * (1.0 - slope - rho), h2=base * slope)
+def _predictor_weights(h: float, ratios: list[float]) -> list[float]:
+    """Of each (h_i - m) / r_i. A single one is 1/2, which is exact enough for order 2 (as in the paper's code)."""
+    return [0.5] * len(ratios) if len(ratios) < 2 else _solve(h, ratios)
+
+
+def _corrector_weights(h: float, ratios: list[float]) -> list[float]:
+    """Likewise, with the weight of the newest estimate's own difference at the end, where r = 1."""
+    return [0.5] if not ratios else _solve(h, [*ratios, 1.0])

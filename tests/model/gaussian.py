@@ -15,7 +15,7 @@ from model.config import ModelConfig, PredictionName, ScheduleConfig, UNetConfig
 from model.denoiser import Denoiser
 from model.prediction import from_x0
 from model.samplers import StepTable
-from model.samplers.step import ADVANCE, CORRECT, NOISE
+from model.samplers.step import STATE
 from model.schedule import NoiseSchedule, make_schedule
 
 Vector = npt.NDArray[np.float64]
@@ -43,43 +43,32 @@ class Gaussian:
         return schedule.alpha[t] * self.mean + self.spread(schedule, t) * z
 
     def path(self, schedule: NoiseSchedule, table: StepTable, x: Vector) -> Vector:
-        """Every point of a sampler without noise, (steps + 1, N, D), as the sampler's own state keeps them.
-
-        Those before the last are the corrected ones.
-        """
-        previous = h1 = h2 = np.zeros_like(x)
-        points = []
-        for k, row in enumerate(table.coefficients):
+        """Every point of a sampler without noise, (steps + 1, N, D)."""
+        state = np.zeros((STATE, *x.shape))
+        state[0] = x
+        points = [x]
+        for k, linear in enumerate(table.linear):
             slope, intercept = self.estimate(schedule, int(table.times[k]))
-            m = slope * x + intercept
-            corrected = np.tensordot(row[:CORRECT], np.stack([x, previous, m, h1, h2]), 1)
-            points.append(corrected)
-            moved = np.tensordot(row[CORRECT : CORRECT + ADVANCE], np.stack([corrected, m, h1, h2]), 1)
-            x, previous, h1, h2 = moved, corrected, m, h1
-        return np.stack([*points, x])
+            m = slope * state[0] + intercept
+            state = np.tensordot(linear, np.stack([*state, m]), 1)
+            points.append(state[0])
+        return np.stack(points)
 
     def moments(self, schedule: NoiseSchedule, table: StepTable) -> tuple[Vector, Vector]:
         """Mean and standard deviation, (D,), of what a sampler draws from standard normal start noise.
 
-        The sampler is linear in its state (x, previous, h1, h2), so both are propagated exactly.
+        The sampler is linear in its state, so both are propagated exactly.
         """
         size = len(self.mean)
-        mean, covariance = np.zeros((size, 4)), np.zeros((size, 4, 4))
+        mean, covariance = np.zeros((size, STATE)), np.zeros((size, STATE, STATE))
         covariance[:, 0, 0] = 1.0
-        for k, row in enumerate(table.coefficients):
+        for k, (linear, noise) in enumerate(zip(table.linear, table.noise.tolist(), strict=True)):
             slope, intercept = self.estimate(schedule, int(table.times[k]))
-            correct, move = row[:CORRECT], row[CORRECT : CORRECT + ADVANCE]
-            m, offset = np.zeros((size, 4)), np.zeros((size, 4))
-            m[:, 0] = slope
-            corrected = np.tile([correct[0], correct[1], correct[3], correct[4]], (size, 1)) + correct[2] * m
-            moved = move[0] * corrected + move[1] * m + np.array([0.0, 0.0, move[2], move[3]])
-            h1 = np.tile([0.0, 0.0, 1.0, 0.0], (size, 1))
-            step = np.stack([moved, corrected, m, h1], axis=1)
-            offset[:, 1], offset[:, 2] = correct[2] * intercept, intercept
-            offset[:, 0] = move[0] * offset[:, 1] + move[1] * intercept
-            mean = np.einsum("dij,dj->di", step, mean) + offset
+            step = np.tile(linear[:, :STATE], (size, 1, 1))
+            step[:, :, 0] += slope[:, None] * linear[:, STATE]
+            mean = np.einsum("dij,dj->di", step, mean) + intercept[:, None] * linear[:, STATE]
             covariance = np.einsum("dij,djk,dlk->dil", step, covariance, step)
-            covariance[:, 0, 0] += row[NOISE] ** 2
+            covariance[:, 0, 0] += noise**2
         return mean[:, 0], np.sqrt(covariance[:, 0, 0])
 
     def denoiser(self, prediction: PredictionName, schedule: ScheduleConfig, side: int) -> Denoiser:

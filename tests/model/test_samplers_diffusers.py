@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.config import SamplingConfig, ScheduleConfig, ScheduleName
+from model.config import SamplingConfig, ScheduleConfig, ScheduleName, SpacingName
 from model.prediction import to_x0
 from model.samplers import StepTable, step_table
-from model.samplers.step import ADVANCE, CORRECT, NOISE
+from model.samplers.step import STATE
 from model.schedule import NoiseSchedule, make_schedule
 
 DIFFUSERS: Any = diffusers  # has no types
@@ -23,27 +23,21 @@ def network(x: Tensor, t: int) -> Tensor:
     return 0.9 * x + 0.3 * torch.sin(3.0 * x + t / 300.0)
 
 
-def step(
-    schedule: NoiseSchedule, table: StepTable, k: int, state: list[Tensor], noise: Tensor
-) -> tuple[list[Tensor], Tensor]:
+def step(schedule: NoiseSchedule, table: StepTable, k: int, state: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """One step by the formula in model/samplers/step.py, in float64; returns the state and the network's output."""
-    x, previous, h1, h2 = state
     t = int(table.times[k])
-    output = network(x, t)
-    m = to_x0(schedule, "eps", x, output, torch.full((len(x),), t))
-    row = table.coefficients[k].tolist()
-    corrected = sum(c * point for c, point in zip(row[:CORRECT], (x, previous, m, h1, h2), strict=True))
-    assert isinstance(corrected, Tensor)
-    moved = row[NOISE] * noise
-    for c, point in zip(row[CORRECT : CORRECT + ADVANCE], (corrected, m, h1, h2), strict=True):
-        moved = moved + c * point
-    return [moved, corrected, m, h1], output
+    output = network(state[0], t)
+    m = to_x0(schedule, "eps", state[0], output, torch.full((len(noise),), t))
+    moved = torch.tensordot(torch.from_numpy(table.linear[k].copy()), torch.stack([*state, m]), 1)
+    moved[0] += table.noise[k] * noise
+    return moved, output
 
 
-def beginning() -> tuple[list[Tensor], torch.Generator]:
+def beginning() -> tuple[Tensor, torch.Generator]:
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(SHAPE, generator=generator, dtype=torch.float64)
-    return [x, *[torch.zeros_like(x)] * 3], generator
+    state = torch.zeros(STATE, *SHAPE, dtype=torch.float64)
+    state[0] = torch.randn(SHAPE, generator=generator, dtype=torch.float64)
+    return state, generator
 
 
 @pytest.mark.parametrize("name", ["cosine", "linear"])
@@ -71,13 +65,17 @@ def test_ddim(name: ScheduleName, eta: float, steps: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["cosine", "linear"])
-@pytest.mark.parametrize("sampler", ["dpmpp_2m", "unipc"])
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "unipc", "unipc_3"])
 @pytest.mark.parametrize("steps", [1, 2, 3, 10, 50])
 def test_multistep(name: ScheduleName, sampler: str, steps: int) -> None:
     config = ScheduleConfig(name=name, steps=1000)
     schedule = make_schedule(config)
     table = step_table(config, SamplingConfig.model_validate({"sampler": sampler, "steps": steps}))
-    settings = {"solver_order": 2, "final_sigmas_type": "zero", "timestep_spacing": "trailing"}
+    settings = {
+        "solver_order": 3 if sampler == "unipc_3" else 2,
+        "final_sigmas_type": "zero",
+        "timestep_spacing": "trailing",
+    }
     if sampler == "dpmpp_2m":
         theirs = DIFFUSERS.DPMSolverMultistepScheduler(
             algorithm_type="dpmsolver++", solver_type="midpoint", lower_order_final=False, **settings
@@ -92,10 +90,36 @@ def test_multistep(name: ScheduleName, sampler: str, steps: int) -> None:
     theirs.timesteps = torch.tensor(table.times[:-1] - 1)
 
     state, generator = beginning()
-    x = state[0]
     for k, t in enumerate(theirs.timesteps.tolist()):
-        state, output = step(schedule, table, k, [x, *state[1:]], torch.randn(SHAPE, generator=generator))
-        x = theirs.step(output, t, x).prev_sample
+        x = state[0]
+        state, output = step(schedule, table, k, state, torch.randn(SHAPE, generator=generator))
+        expected = theirs.step(output, t, x).prev_sample.double()
         # Theirs rounds to float32 on the way.
-        scale = float(x.abs().max())
-        np.testing.assert_allclose(state[0].numpy(), x.double().numpy(), rtol=0, atol=1e-5 * scale)
+        np.testing.assert_allclose(state[0].numpy(), expected.numpy(), rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear"])
+@pytest.mark.parametrize("spacing", ["trailing", "edm"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 50])
+def test_ipndm(name: ScheduleName, spacing: SpacingName, steps: int) -> None:
+    config = ScheduleConfig(name=name, steps=1000)
+    schedule = make_schedule(config)
+    table = step_table(config, SamplingConfig(sampler="ipndm", steps=steps, spacing=spacing))
+    theirs = DIFFUSERS.IPNDMScheduler()
+    theirs.set_timesteps(steps)
+    # Their `betas` and `alphas` are the factors of noise and signal.
+    theirs.betas = torch.tensor(schedule.sigma[table.times])
+    theirs.alphas = torch.tensor(schedule.alpha[table.times])
+    theirs.timesteps = torch.tensor(table.times[:-1] - 1)
+
+    state, generator = beginning()
+    for k, t in enumerate(theirs.timesteps.tolist()):
+        x = state[0]
+        state, eps = step(schedule, table, k, state, torch.randn(SHAPE, generator=generator))
+        sigma, alpha = schedule.sigma[t + 1], schedule.alpha[t + 1]
+        v = (eps - sigma * x) / alpha
+        expected = theirs.step(v, t, x).prev_sample
+        if k < steps - 1:  # theirs keeps its order to t = 0, ours ends on the estimate
+            torch.testing.assert_close(state[0], expected, rtol=1e-6, atol=1e-8)
+        else:
+            torch.testing.assert_close(state[0], (x - sigma * eps) / alpha, rtol=1e-6, atol=1e-8)

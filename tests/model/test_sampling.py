@@ -1,6 +1,7 @@
 """Drawing images: guidance, mixed batches, seeds and prefixes."""
 
 import itertools
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor
 from model.config import PredictionName, SamplerName, SamplingConfig, ScheduleConfig, ThresholdName
 from model.denoiser import Denoiser
 from model.noise import normal_noise
-from model.samplers import step_table, trailing_times
+from model.samplers import step_table
 from model.sampling import RowPlan, advance, from_pixels, plan_row, sample, start, to_pixels
 from tests.model.gaussian import Gaussian
 from tests.model.small import small_denoiser
@@ -18,7 +19,7 @@ from tests.model.small import small_denoiser
 GREY_LEVEL = 2.0 / 255.0
 """1/255 of the pixels' range -1..1."""
 
-SAMPLERS: list[SamplerName] = ["ddpm", "ddim", "dpmpp_2m", "unipc"]
+SAMPLERS: list[SamplerName] = list(get_args(SamplerName))
 
 
 def only_conditional(denoiser: Denoiser, label: int) -> Denoiser:
@@ -36,7 +37,8 @@ def test_ddim_with_eta_1_is_ddpm_with_beta_tilde() -> None:
         ddpm = step_table(schedule, SamplingConfig(sampler="ddpm", variance="beta_tilde", steps=steps))
         ddim = step_table(schedule, SamplingConfig(sampler="ddim", eta=1.0, steps=steps))
         assert (ddpm.times == ddim.times).all()
-        np.testing.assert_allclose(ddim.coefficients, ddpm.coefficients, rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(ddim.linear, ddpm.linear, rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(ddim.noise, ddpm.noise, rtol=1e-8, atol=1e-10)
 
 
 def test_ddim_with_eta_1_draws_the_images_of_ddpm() -> None:
@@ -209,24 +211,9 @@ def test_unknown_classes_are_refused(label: int) -> None:
         plan_row(denoiser, SamplingConfig(), label=0, end_label=label, seed=0)
 
 
-@pytest.mark.parametrize("steps", [1, 7, 50, 999, 1000])
-def test_trailing_times_use_the_noisiest_time_and_end_clean(steps: int) -> None:
-    times = trailing_times(1000, steps)
-    assert len(times) == steps + 1
-    assert (times[0], times[-1]) == (1000, 0)
-    assert (np.diff(times) < 0).all()
-    assert np.abs(np.diff(times) + 1000 / steps).max() <= 1.0
-
-
-@pytest.mark.parametrize("steps", [0, 1001])
-def test_more_steps_than_the_schedule_has_are_refused(steps: int) -> None:
-    with pytest.raises(ValueError, match="between 1 and 1000"):
-        trailing_times(1000, steps)
-
-
 def test_kept_tables_cannot_be_written() -> None:
     table = step_table(ScheduleConfig(), SamplingConfig(steps=5))
-    for values in (table.coefficients, table.times):
+    for values in (table.linear, table.noise, table.times):
         with pytest.raises(ValueError, match="read-only"):
             values[0] = 0
 

@@ -1,0 +1,58 @@
+"""Which of the schedule's times a sampler visits."""
+
+import numpy as np
+import numpy.typing as npt
+
+from model.config import SpacingName
+from model.samplers.step import Times
+from model.schedule import NoiseSchedule
+
+HIGHEST, LOWEST = 80.0, 0.002
+"""Where `log_snr` and `edm` begin and end, in sigma / alpha (Karras et al. 2022, table 1).
+
+The cosine schedule goes on to 20,000: more than a third of the steps in log-SNR would be spent where nothing is to be
+seen yet. What is left out at that end is done by the analytic step whose estimate is the grey image, x_0 = 0: from pure
+noise it leads to pure noise (as EDM's start does; off by the mean image / 80), so sampling begins at HIGHEST.
+"""
+
+RHO = 7.0
+"""Karras et al. 2022, equation 5: steps grow with the noise level; infinite would be even steps in log-SNR."""
+
+
+def spaced_times(schedule: NoiseSchedule, spacing: SpacingName, steps: int) -> Times:
+    """`steps` + 1 decreasing times from the first that is evaluated down to 0.
+
+    Raises ValueError when there are not so many different times.
+    """
+    if spacing == "trailing":
+        return trailing_times(schedule.steps, steps)
+    if spacing == "edm":
+        levels = np.linspace(HIGHEST ** (1.0 / RHO), LOWEST ** (1.0 / RHO), steps + 1) ** RHO
+    else:
+        levels = np.geomspace(HIGHEST, LOWEST, steps + 1)
+    return _nearest_times(schedule, spacing, levels[:-1])
+
+
+def trailing_times(schedule_steps: int, steps: int) -> Times:
+    """`steps` + 1 times from T down to 0, evenly spaced so that T itself is always used (Lin et al. 2024, table 2)."""
+    if not 1 <= steps <= schedule_steps:
+        raise ValueError(f"steps must be between 1 and {schedule_steps}, not {steps}")
+    return np.round(schedule_steps * np.arange(steps, -1, -1) / steps).astype(np.int64)
+
+
+def _nearest_times(schedule: NoiseSchedule, spacing: SpacingName, levels: npt.NDArray[np.float64]) -> Times:
+    """The times whose sigma / alpha is nearest in ratio to each of the falling levels, then 0; all different.
+
+    Where levels lie closer together than times do, which is at the clean end, they move up to the next free time.
+    """
+    log_levels = -schedule.half_log_snr[1:]
+    below = np.interp(np.log(levels), log_levels, np.arange(1, schedule.steps + 1))
+    times = np.round(below).astype(np.int64)
+    first = int(np.round(np.interp(np.log(HIGHEST), log_levels, np.arange(1, schedule.steps + 1))))
+    count = len(levels)
+    if not 1 <= count <= first:
+        raise ValueError(f"steps must be between 1 and {first} with spacing {spacing}, not {count}")
+    after = np.arange(count, 0, -1)  # how many times from this one on have to differ
+    times = after + np.maximum.accumulate((times - after)[::-1])[::-1]
+    times = np.minimum(np.maximum(times, after), first + 1 - after[::-1])
+    return np.append(times, 0)
