@@ -145,7 +145,7 @@ class UNet(nn.Module):
             self.down.append(Level(blocks, attentions(level, len(blocks)), halve))
 
         self.middle_in = ResidualBlock(channels, channels, embedding, config)
-        self.middle_attention = SelfAttention(channels, config)
+        self.middle_attention = SelfAttention(channels, config) if config.middle_attention else nn.Identity()
         self.middle_out = ResidualBlock(channels, channels, embedding, config)
 
         self.up = nn.ModuleList()

@@ -19,6 +19,7 @@ from tests.model.small import awaken, small_unet
         {"image_channels": 3, "image_size": 16, "patch_size": 2},
         {"image_size": 28, "patch_size": 2, "attention_resolutions": (7, 14)},
         {"image_size": 16, "multipliers": (1, 2, 2, 3), "attention_resolutions": (2,)},
+        {"attention_resolutions": (), "middle_attention": False},
     ],
     ids=str,
 )

@@ -64,6 +64,7 @@ def diffusers_twin(config: UNetConfig) -> Any:
         attn_norm_num_groups=config.norm_groups,
         resnet_time_scale_shift="scale_shift",
         num_class_embeds=CLASSES + 1,
+        add_attention=config.middle_attention,
     )
     for module in twin.modules():  # the constructor lets only the middle be rescaled
         if isinstance(module, ResnetBlock2D):
@@ -78,6 +79,7 @@ def diffusers_twin(config: UNetConfig) -> Any:
     [
         {"multipliers": (1, 2, 2), "attention_resolutions": (8, 4)},
         {"multipliers": (1, 2, 2), "attention_resolutions": ()},
+        {"multipliers": (1, 2, 2), "attention_resolutions": (), "middle_attention": False},
         {"multipliers": (1, 2, 3), "attention_resolutions": (16,), "residual_scale": 0.5**0.5},
         {"multipliers": (1, 1, 2, 2), "attention_resolutions": (4,), "blocks_per_level": 2},
         {"multipliers": (1, 2, 2, 4), "attention_resolutions": (2, 16), "residual_scale": 0.5**0.5},

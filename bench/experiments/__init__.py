@@ -1,0 +1,1 @@
+"""The experiments behind `docs/results.md`: `python -m bench.experiments run NAME`, then `... report`."""

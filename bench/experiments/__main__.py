@@ -1,0 +1,39 @@
+"""Run experiments, each cell once: `python -m bench.experiments NAME ... [--jobs 2]`. An interrupted run goes on."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import torch
+
+from bench.experiments import ablations, guidance, table1
+from bench.experiments.cell import Cell, run_cell
+
+EXPERIMENTS = {module.EXPERIMENT: module.cells for module in (table1, ablations, guidance)}
+
+
+def _one(cell: Cell) -> str:
+    torch.set_num_threads(1)  # two processes of one thread are faster than one process of two
+    began = time.perf_counter()
+    run_cell(cell)
+    return f"{cell.experiment}/{cell.name}, seed {cell.seed}: {time.perf_counter() - began:.0f} s"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench.experiments", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("experiments", nargs="+", choices=sorted(EXPERIMENTS), metavar="NAME")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
+    arguments = parser.parse_args(argv)
+    cells = [cell for name in arguments.experiments for cell in EXPERIMENTS[name]()]
+    with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
+        for number, line in enumerate(pool.map(_one, cells), 1):
+            print(f"{number}/{len(cells)} {line}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

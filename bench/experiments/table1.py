@@ -1,0 +1,33 @@
+"""The paper's table 1 as a sweep: depth, dropout and learning rate, on 32x32 Fashion-MNIST, three seeds a cell."""
+
+from itertools import product
+from pathlib import Path
+
+from bench.experiments.cell import Cell, Judging
+
+EXPERIMENT = "table1"
+BASE = Path(__file__).with_name("paper_small.yaml")
+DEPTHS = {3: (1, 2, 4), 4: (1, 2, 4, 4)}
+DROPOUTS = (0.0, 0.1, 0.3)
+LEARNING_RATES = (2e-4, 1e-3)
+SEEDS = (1, 2, 3)
+JUDGING = Judging("unguided", {}, images=2000)
+
+
+def cells() -> list[Cell]:
+    """All of them, a seed after the other, so that an interrupted sweep has whole tables of fewer seeds."""
+    return [
+        Cell(
+            EXPERIMENT,
+            f"depth{depth}-dropout{dropout:g}-rate{rate:g}",
+            BASE,
+            {
+                "model.unet.multipliers": DEPTHS[depth],
+                "model.unet.dropout": dropout,
+                "optimizer.learning_rate": rate,
+            },
+            seed,
+            [JUDGING],
+        )
+        for seed, depth, dropout, rate in product(SEEDS, DEPTHS, DROPOUTS, LEARNING_RATES)
+    ]
