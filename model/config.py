@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from model.metrics.names import DECIDING, ExtractorName, MetricName
+
 ScheduleName = Literal["cosine", "linear"]
 PredictionName = Literal["eps", "x0", "v"]
 SamplerName = Literal["ddpm", "ddim", "dpmpp_2m", "dpmpp_3m", "unipc", "unipc_3", "ipndm", "ipndm_3", "ipndm_2"]
@@ -52,6 +54,7 @@ class UNetConfig(Config):
     multipliers: tuple[int, ...] = Field((1, 2, 2), min_length=1, max_length=8, description="a level each")
     blocks_per_level: int = Field(2, ge=1, le=16)
     attention_resolutions: tuple[int, ...] = Field((16, 8), description="feature map sides with self-attention")
+    middle_attention: bool = Field(True, description="self-attention between the middle's two residual blocks")
     attention_head_channels: int = Field(32, ge=1)
     norm_groups: int = Field(32, ge=1)
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
@@ -76,7 +79,7 @@ class UNetConfig(Config):
             if size not in sizes:
                 raise ValueError(f"attention resolution {size} is not a level of this network; its levels are {sizes}")
         attended = [m for m, s in zip(self.multipliers, sizes, strict=True) if s in self.attention_resolutions]
-        for multiplier in (*attended, self.multipliers[-1]):  # the middle always attends
+        for multiplier in (*attended, *([self.multipliers[-1]] if self.middle_attention else [])):
             if self.width * multiplier % self.attention_head_channels:
                 raise ValueError(
                     f"{self.width * multiplier} channels cannot be split into heads of {self.attention_head_channels}"
@@ -145,6 +148,19 @@ class SamplingConfig(Config):
     eta: Fraction = Field(0.0, description="ddim: 0 is deterministic, 1 is ancestral")
     variance: VarianceName = Field("beta_tilde", description="ddpm: the variance of a reverse step")
 
+    def effective(self) -> dict[str, Any]:
+        """The settings as plain data, None where another setting leaves one without effect.
+
+        A field that is not named here counts as one that has an effect, so two protocols of an evaluation never
+        agree by forgetting one.
+        """
+        idle = {
+            "percentile": self.threshold != "dynamic",
+            "eta": self.sampler != "ddim",
+            "variance": self.sampler != "ddpm",
+        }
+        return {name: None if idle.get(name) else value for name, value in self.model_dump(mode="json").items()}
+
 
 class TrainingConfig(Config):
     """Length, batch and bookkeeping of a run; everything is counted in images."""
@@ -162,14 +178,30 @@ class TrainingConfig(Config):
 
 
 class EvaluationConfig(Config):
-    """How checkpoints of a run are judged (`model/metrics/`): generated images against the data set's."""
+    """How checkpoints of a run are judged (`model/metrics/`): generated images against the data set's.
+
+    Of the metrics, the first of `model.metrics.names.DECIDING` decides which checkpoint is the best one.
+    """
 
     every_images: int = Field(ge=1, description="training images between two evaluations; one more at the end")
+    metrics: tuple[MetricName, ...] = Field(
+        ("fid",), min_length=1, description="what to measure, in one pass of images"
+    )
+    extractor: ExtractorName = Field("efficientnet-lite0", description="in whose features images are compared")
     images: int = Field(1000, ge=2, description="generated images, the classes in the data set's proportions")
     batch_images: int = Field(64, ge=1, description="images drawn together")
-    seed: int = Field(0, ge=0, lt=2**63, description="of the generated images")
+    seed: int = Field(0, ge=0, lt=2**63, description="of the generated images and of the bound's noise")
     steps: int | None = Field(None, ge=1, le=1000, description="default: the recipe's sampling.steps")
     guidance: float | None = Field(None, ge=0.0, le=100.0, allow_inf_nan=False, description="default: the recipe's")
+    bound_images: int = Field(200, ge=1, description="bits_per_dimension: real images, evenly spaced in the data set")
+    bound_times: int | None = Field(50, ge=2, description="bits_per_dimension: times of an image; null takes all T")
+    bound_variance: VarianceName = Field("beta_tilde", description="bits_per_dimension: of the reverse steps")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.metrics)) < len(self.metrics):
+            raise ValueError("a metric is named twice")
+        return self
 
 
 class Recipe(Config):
@@ -185,6 +217,14 @@ class Recipe(Config):
     training: TrainingConfig
     sampling: SamplingConfig = SamplingConfig()
     evaluation: EvaluationConfig | None = Field(None, description="null: checkpoints are not evaluated")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.evaluation is not None and not set(self.evaluation.metrics) & set(DECIDING):
+            raise ValueError(
+                f"evaluation.metrics needs one of {', '.join(DECIDING)}: it decides which checkpoint is best"
+            )
+        return self
 
 
 def _faults(error: ValidationError) -> str:

@@ -282,11 +282,11 @@ class _Judge:
 
     def _require_metrics(self) -> None:
         """Find out before the training, not hours later, that the metrics are not installed."""
-        from model.metrics.efficientnet import EfficientNetLite0
+        from model.metrics.evaluation import require_metrics
         from model.metrics.extractor import MetricsUnavailable
 
         try:
-            EfficientNetLite0()
+            require_metrics(self._config)
         except MetricsUnavailable as error:
             raise TrainingError(f"the recipe asks for evaluations, but {error}") from error
 
@@ -305,6 +305,7 @@ class _Judge:
                 trainer.recipe.sampling,
                 self._references,
                 stop,
+                trainer.recipe.dataset.split,
             )
         except SamplingStopped:
             return False

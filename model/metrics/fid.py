@@ -6,24 +6,13 @@ with means m and covariances S (Dowson & Landau 1982, equation 4; Heusel et al. 
 so no square root of a general matrix is needed; and R belongs to the reference alone, so it is taken once.
 """
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from safetensors.torch import load, save
 from torch import Tensor
 
-from model.checkpoint import CheckpointError, read_metadata
-
-_HEADER_KEY = "darkroom-frechet-reference"
-
-Facts = Mapping[str, str | int | float | None]
-"""What a number or a set of statistics was measured on and how; equal facts, equal meaning."""
-
-
-class StatisticsError(ValueError):
-    """Stored reference statistics that cannot be used; the message says why."""
+from model.metrics.protocol import Facts
+from model.metrics.stored import decode_statistics, encode_statistics
 
 
 class FeatureStatistics:
@@ -88,24 +77,17 @@ def frechet_distance(statistics: FeatureStatistics, reference: FrechetReference)
 
 
 def encode_reference(reference: FrechetReference, facts: Facts) -> bytes:
-    """A safetensors file of the statistics; facts: what they are the statistics of."""
-    header = json.dumps({"count": reference.count, "facts": dict(facts)}, sort_keys=True, allow_nan=False)
-    return save({"mean": reference.mean, "root": reference.root}, metadata={_HEADER_KEY: header})
+    """A file of the statistics (`model/metrics/stored.py`); facts: what they are the statistics of."""
+    tensors = {"count": torch.tensor(reference.count), "mean": reference.mean, "root": reference.root}
+    return encode_statistics(tensors, facts)
 
 
 def decode_reference(data: bytes, facts: Facts, dimension: int) -> FrechetReference:
     """Read statistics back; raises StatisticsError when they are damaged or those of something else."""
-    try:
-        metadata = read_metadata(data, source="reference statistics")
-        header = json.loads(metadata[_HEADER_KEY])
-        count, stored = header["count"], header["facts"]
-    except (CheckpointError, ValueError, KeyError, TypeError) as error:
-        raise StatisticsError(f"these are not reference statistics: {error}") from error
-    if stored != dict(facts):
-        raise StatisticsError(f"these are the statistics of {stored}, not of {dict(facts)}")
-    tensors = load(data)
-    found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
-    wanted = {"mean": ((dimension,), torch.float64), "root": ((dimension, dimension), torch.float64)}
-    if found != wanted or not isinstance(count, int):
-        raise StatisticsError(f"reference statistics hold {found} instead of {wanted}")
-    return FrechetReference(count, tensors["mean"], tensors["root"])
+    layout = {
+        "count": ((), torch.int64),
+        "mean": ((dimension,), torch.float64),
+        "root": ((dimension, dimension), torch.float64),
+    }
+    tensors = decode_statistics(data, facts, layout)
+    return FrechetReference(int(tensors["count"]), tensors["mean"], tensors["root"])

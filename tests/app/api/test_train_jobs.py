@@ -394,6 +394,7 @@ def test_an_answer_tells_how_a_job_fares(jobs: Service, database: Database) -> N
     figures = read(jobs, f"{here}/evaluations")["evaluations"]
     assert [(one["images_seen"], one["value"]) for one in figures] == [(200, 30.0), (400, 10.0), (600, 20.0)]
     assert figures[0]["protocol"] == {"images": 100}
+    assert figures[0]["protocol_string"] == "images=100"
 
     with database.session() as session:
         broken(session, lease)

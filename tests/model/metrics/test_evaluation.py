@@ -4,16 +4,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load
 from torch import Tensor
 
-import model.metrics.evaluation as evaluation
+import model.metrics.feature_measures as feature_measures
+import model.metrics.generation as generation
+import model.metrics.reference_images as reference_images
 from model.config import DatasetConfig, EvaluationConfig, SamplingConfig
 from model.datasets import ImageDataset, load_dataset
 from model.denoiser import Denoiser, SamplingStopped
@@ -22,11 +25,14 @@ from model.metrics.evaluation import (
     Evaluation,
     EvaluationError,
     FolderReferences,
+    ReferenceCache,
     class_counts,
     evaluate,
     protocol_digest,
+    protocol_string,
 )
 from model.metrics.fid import FeatureStatistics, FrechetReference, frechet_distance
+from model.metrics.generation import plan_drawing
 from model.sampling import RowPlan, plan_row, sample, to_pixels
 from tests.model.small import CLASS_NAMES, random_dataset, small_denoiser
 
@@ -51,7 +57,7 @@ class Remembered:
 
 
 def run(
-    references: evaluation.ReferenceCache,
+    references: ReferenceCache,
     denoiser: Denoiser | None = None,
     dataset: ImageDataset | None = None,
     config: EvaluationConfig = CONFIG,
@@ -79,7 +85,7 @@ def watch_plans(monkeypatch: pytest.MonkeyPatch) -> list[RowPlan]:
         seen.extend(plans)
         return sample(denoiser, plans, **settings)
 
-    monkeypatch.setattr(evaluation, "sample", watching)
+    monkeypatch.setattr(generation, "sample", watching)
     return seen
 
 
@@ -133,18 +139,32 @@ def test_the_protocol_is_the_same_for_other_weights_and_says_what_was_done() -> 
         "extractor_normalisation": "(x - 127) / 128",
         "reference_dataset_digest": dataset.digest,
         "reference_images": 20,
+        "reference_split": "train",
+        "weights": "ema",
         "images": 11,
         "classes": "data-set-proportions",
         "seed": 5,
+        "indices": "0..4",
         "batch_images": 4,
-        "sampler": "ddim",
-        "steps": 3,
-        "guidance": 1.5,
-        "threshold": "dynamic",
-        "percentile": 0.995,
-        "eta": 0.0,
-        "variance": None,
+        **SAMPLING.model_copy(update={"steps": 3, "guidance": 1.5}).effective(),
     }
+
+
+def test_every_setting_of_the_sampling_tells_protocols_apart_unless_it_is_known_to_be_idle() -> None:
+    """Each field is changed alone; whoever adds one that `effective` forgets to tell fails here."""
+    at_work = {"eta": {"sampler": "ddim"}, "variance": {"sampler": "ddpm"}, "percentile": {"threshold": "dynamic"}}
+    dataset = random_dataset()
+    for name, field in SamplingConfig.model_fields.items():
+        base = SamplingConfig.model_validate({"steps": 2, "guidance": 2.0, **at_work.get(name, {})})
+        default = getattr(base, name)
+        literal = [one for one in get_args(field.annotation) if isinstance(one, str) and one != default]
+        other = literal[0] if literal else (0.25 if isinstance(default, float) else 3)
+        facts = [
+            plan_drawing(dataset, len(CLASS_NAMES), CONFIG, one).facts
+            for one in (base, base.model_copy(update={name: other}))
+        ]
+        assert facts[0] != facts[1], name
+        assert protocol_string(facts[0]) != protocol_string(facts[1]), name
 
 
 @pytest.mark.parametrize(
@@ -212,14 +232,14 @@ def test_a_damaged_or_foreign_reference_is_computed_again() -> None:
 
 
 def test_of_a_large_data_set_evenly_spaced_images_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "REFERENCE_IMAGES", 5)
+    monkeypatch.setattr(reference_images, "REFERENCE_IMAGES", 5)
     dataset = random_dataset(20)
     found = run(Remembered(), dataset=dataset)
     part = replace(dataset, images=dataset.images[::4], labels=dataset.labels[::4])
     monkeypatch.undo()
     assert found.protocol["reference_images"] == 5
     counts = class_counts(dataset.labels, len(CLASS_NAMES), CONFIG.images)
-    monkeypatch.setattr(evaluation, "class_counts", lambda *_: counts)
+    monkeypatch.setattr(generation, "class_counts", lambda *_: counts)
     assert run(Remembered(), dataset=part).value == pytest.approx(found.value, rel=1e-9)
 
 
@@ -264,3 +284,55 @@ def test_real_halves_lie_nearer_to_each_other_than_noise_or_flat_images_do(digit
     blurred = torch.nn.functional.avg_pool2d(other.float(), 3, 1, 1).to(torch.uint8)
     real, blurry, noisy = (distance_of(images, half) for images in (other, blurred, noise))
     assert 0.0 < real < 0.3 * min(blurry, noisy)
+
+
+def test_all_figures_of_one_evaluation_come_from_one_pass_and_name_their_extractor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = watch_plans(monkeypatch)
+    every = CONFIG.model_copy(update={"metrics": ("confidence", "precision_recall", "kid", "fid")})
+    found = evaluate(small_denoiser(), WEIGHTS, random_dataset(), every, SAMPLING, Remembered())
+    assert [one.metric.removesuffix("-efficientnet-lite0") for one in found] == [
+        "fid",
+        "kid",
+        "precision",
+        "recall",
+        "confidence",
+    ]
+    assert all(one.metric.endswith("-efficientnet-lite0") and one.protocol["metric"] == one.metric for one in found)
+    assert len(seen) == CONFIG.images
+    assert len({protocol_digest(one.protocol) for one in found}) == len(found)
+
+
+def test_what_else_is_measured_changes_no_figure() -> None:
+    denoiser, dataset, cache = small_denoiser(), random_dataset(), Remembered()
+    every = CONFIG.model_copy(update={"metrics": ("fid", "kid", "precision_recall", "confidence")})
+    together = {one.metric: one for one in evaluate(denoiser, WEIGHTS, dataset, every, SAMPLING, cache)}
+    for name in every.metrics:
+        for one in evaluate(denoiser, WEIGHTS, dataset, every.model_copy(update={"metrics": (name,)}), SAMPLING, cache):
+            assert one.value == together[one.metric].value
+            assert one.protocol == together[one.metric].protocol
+
+
+def test_features_kept_to_compare_one_by_one_are_bounded_and_the_bound_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (reference_images, feature_measures):
+        monkeypatch.setattr(module, "SAMPLE_IMAGES", 6)
+    config = CONFIG.model_copy(update={"metrics": ("kid", "precision_recall")})
+    cache = Remembered()
+    for one in evaluate(small_denoiser(), WEIGHTS, random_dataset(), config, SAMPLING, cache):
+        assert one.protocol["sample_images"] == 6
+        assert one.protocol["reference_sample_images"] == 6
+    (data,) = cache.kept.values()
+    assert load(data)["features"].shape[0] == 6
+
+
+def test_too_few_images_for_a_manifold_are_refused() -> None:
+    config = CONFIG.model_copy(update={"metrics": ("precision_recall",), "images": 3})
+    with pytest.raises(EvaluationError, match="more than 3 images"):
+        evaluate(small_denoiser(), WEIGHTS, random_dataset(), config, SAMPLING, Remembered())
+
+
+def test_the_line_for_people_is_in_a_fixed_order_without_what_has_no_effect() -> None:
+    protocol = {"steps": 20, "metric": "fid-x", "eta": None, "extractor": "x", "weights_digest": "sha256:" + "0" * 64}
+    line = "fid-x; extractor=x; steps=20; weights_digest=sha256:000000000000"
+    assert protocol_string(protocol) == protocol_string(dict(reversed(protocol.items()))) == line

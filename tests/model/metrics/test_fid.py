@@ -14,14 +14,14 @@ from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from model.metrics.fid import (
-    Facts,
     FeatureStatistics,
     FrechetReference,
-    StatisticsError,
     decode_reference,
     encode_reference,
     frechet_distance,
 )
+from model.metrics.protocol import Facts
+from model.metrics.stored import StatisticsError
 
 FACTS: Facts = {"extractor": "some", "reference_images": 7, "nothing": None}
 

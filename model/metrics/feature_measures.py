@@ -1,0 +1,103 @@
+"""Figures in an extractor's features, as generated images stream by."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from model.metrics.confidence import ClassConfidence
+from model.metrics.extractor import FeatureExtractor
+from model.metrics.fid import FeatureStatistics, frechet_distance
+from model.metrics.kid import KERNEL, kernel_distance
+from model.metrics.precision_recall import NEIGHBOURS, precision_and_recall
+from model.metrics.protocol import Facts
+from model.metrics.reference_images import SAMPLE_IMAGES, ReferenceImages, evenly_spaced, extractor_facts
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value and what of its protocol is not told by the generated images. metric: its full name."""
+
+    metric: str
+    value: float
+    facts: Facts
+
+
+class FeatureMeasure(Protocol):
+    """Takes in all generated images' features once, in order, and then tells figures."""
+
+    def add(self, positions: Sequence[int], features: Tensor) -> None:
+        """Take in a batch. positions: of the images among all generated ones; features: (B, D)."""
+        ...
+
+    def figures(self) -> Iterator[Figure]:
+        """After the last batch."""
+        ...
+
+
+class FrechetMeasure:
+    """`fid-EXTRACTOR` of all images."""
+
+    def __init__(self, reference: ReferenceImages) -> None:
+        self._reference = reference
+        self._kept = reference.frechet()
+        self._statistics = FeatureStatistics(reference.extractor.dimension)
+
+    def add(self, positions: Sequence[int], features: Tensor) -> None:
+        """Take in a batch."""
+        self._statistics.add(features)
+
+    def figures(self) -> Iterator[Figure]:
+        """The distance."""
+        value = frechet_distance(self._statistics, self._kept)
+        yield Figure(f"fid-{self._reference.extractor.name}", value, self._reference.frechet_facts)
+
+
+class SampleMeasure:
+    """`kid-EXTRACTOR`, `precision-EXTRACTOR` and `recall-EXTRACTOR`, of at most SAMPLE_IMAGES evenly spaced images."""
+
+    def __init__(self, reference: ReferenceImages, images: int, *, kernel: bool, manifolds: bool) -> None:
+        """images: how many are generated. kernel: tell the first figure. manifolds: tell the other two."""
+        self._reference, self._kernel, self._manifolds = reference, kernel, manifolds
+        self._kept = reference.sample()
+        self._places = {int(position): place for place, position in enumerate(evenly_spaced(images, SAMPLE_IMAGES))}
+        extractor = reference.extractor
+        self._features = torch.empty(len(self._places), extractor.dimension, device=extractor.device)
+
+    def add(self, positions: Sequence[int], features: Tensor) -> None:
+        """Keep the features of those images that are in the sample."""
+        for row, position in enumerate(positions):
+            place = self._places.get(position)
+            if place is not None:
+                self._features[place] = features[row]
+
+    def figures(self) -> Iterator[Figure]:
+        """The figures asked for."""
+        name, real = self._reference.extractor.name, self._kept
+        facts = {**self._reference.sample_facts, "sample_images": len(self._features)}
+        if self._kernel:
+            value = kernel_distance(self._features, real.features, real.kernel_within)
+            yield Figure(f"kid-{name}", value, {**facts, "kernel": KERNEL, "estimator": "unbiased, all pairs"})
+        if self._manifolds:
+            facts["neighbours"] = NEIGHBOURS
+            precision, recall = precision_and_recall(self._features, real.features, real.squared_radii)
+            yield Figure(f"precision-{name}", precision, facts)
+            yield Figure(f"recall-{name}", recall, facts)
+
+
+class ConfidenceMeasure:
+    """`confidence-EXTRACTOR`: the extractor's own classifier on all images. The data set has no part in it."""
+
+    def __init__(self, extractor: FeatureExtractor) -> None:
+        self._extractor, self._confidence = extractor, ClassConfidence()
+
+    def add(self, positions: Sequence[int], features: Tensor) -> None:
+        """Take in a batch."""
+        self._confidence.add(self._extractor.logits(features))
+
+    def figures(self) -> Iterator[Figure]:
+        """The figure."""
+        facts = {**extractor_facts(self._extractor), "splits": 1}
+        yield Figure(f"confidence-{self._extractor.name}", self._confidence.value, facts)

@@ -1,0 +1,81 @@
+"""Inception v3 with the TensorFlow weights of 2015-12-05, in whose features FID was defined (Heusel et al. 2017).
+
+The network and its TensorFlow-like bilinear scaling are torch-fidelity's (the optional extra `inception`, which needs
+torchvision); the weights are a file that the operator supplies, and nothing is downloaded. Tests run this adapter
+against a stand-in for torch-fidelity; with the real package and weights it has not been run.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from model.checkpoint import digest_of
+from model.metrics.extractor import MetricsUnavailable, require_images
+
+WEIGHTS_VARIABLE = "DARKROOM_INCEPTION_WEIGHTS"
+"""Names the file of the weights: torch-fidelity's weights-inception-2015-12-05-6726825d.pth."""
+
+WEIGHTS_DIGEST = "sha256:6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+
+FEATURES = 2048
+
+
+class Inception:
+    """The 2048 features before the classifier, averaged over places.
+
+    Raises MetricsUnavailable when the extra `inception` is not installed, or the file that the environment variable
+    DARKROOM_INCEPTION_WEIGHTS names is missing or another one.
+    """
+
+    name = "inception"
+    weights_digest = WEIGHTS_DIGEST
+    dimension = FEATURES
+    protocol: Mapping[str, str | int] = MappingProxyType(
+        {"resize": "bilinear-tensorflow1", "input_pixels": 299, "normalisation": "(x - 128) / 128"}
+    )
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self.device = device or torch.device("cpu")
+        path = verified_file(WEIGHTS_VARIABLE, WEIGHTS_DIGEST, "Inception's weights")
+        try:
+            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+        except ImportError as error:
+            raise MetricsUnavailable("torch-fidelity is not installed; pip install 'darkroom[inception]'") from error
+        network = FeatureExtractorInceptionV3(self.name, [str(FEATURES)], feature_extractor_weights_path=str(path))
+        self._network = network.to(self.device).eval()
+
+    @torch.inference_mode()
+    def features(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) uint8, C = 1 or 3 -> (N, 2048) float32. Raises ValueError for anything else."""
+        require_images(images)
+        (found,) = self._network(images.to(self.device).expand(-1, 3, -1, -1))
+        features: Tensor = found
+        return features
+
+    @torch.inference_mode()
+    def logits(self, features: Tensor) -> Tensor:
+        """(N, 2048) -> (N, 1008), without the bias, as the Inception Score takes them."""
+        weight: Tensor = self._network.fc.weight
+        return features.to(self.device) @ weight.T
+
+
+def verified_file(variable: str, digest: str, what: str) -> Path:
+    """The file that an environment variable names, once its SHA-256 was found to be `digest`.
+
+    Raises MetricsUnavailable, naming `what` it should be, when the variable is not set, or the file missing or another.
+    """
+    named = os.environ.get(variable)
+    if not named:
+        raise MetricsUnavailable(f"{what} are not at hand; set {variable} to the path of their file ({digest})")
+    path = Path(named)
+    try:
+        found = digest_of(path.read_bytes())
+    except OSError as error:
+        raise MetricsUnavailable(f"{variable}: {path}: {error.strerror}") from error
+    if found != digest:
+        raise MetricsUnavailable(f"{variable}: {path} is not {what}: {found} instead of {digest}")
+    return path

@@ -1,0 +1,43 @@
+"""What a figure was measured on and how: facts, their digest, and one line of them for people."""
+
+import json
+from collections.abc import Mapping
+
+from model.checkpoint import digest_of
+
+Facts = Mapping[str, str | int | float | None]
+"""What a number or a set of statistics was measured on and how; equal facts, equal meaning."""
+
+DIGITS_SHOWN = 12
+"""Of a SHA-256's 64; a figure's `protocol_digest` is over the whole ones."""
+
+_FIRST = ("metric", "extractor", "extractor_weights_digest", "reference_dataset_digest", "reference_split", "weights")
+
+
+def protocol_digest(protocol: Facts) -> str:
+    """ "sha256:..." of the protocol as canonical JSON: sorted keys, no blanks, ASCII."""
+    return digest_of(json.dumps(dict(protocol), sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
+
+
+def protocol_string(protocol: Facts) -> str:
+    """The protocol as one line, "fid-efficientnet-lite0; extractor=efficientnet-lite0; ...; steps=20".
+
+    Facts that are None have no effect and are left out; digests are shortened. The order is a fixed one, so equal
+    protocols give equal lines wherever they were stored.
+    """
+    told = {name: _shown(value) for name, value in protocol.items() if value is not None}
+    names = [name for name in _FIRST if name in told] + sorted(told.keys() - set(_FIRST))
+    return "; ".join(told[name] if name == "metric" else f"{name}={told[name]}" for name in names)
+
+
+def _shown(value: str | int | float | None) -> str:
+    if isinstance(value, str) and value.startswith("sha256:"):
+        return value[: len("sha256:") + DIGITS_SHOWN]
+    return str(value)
+
+
+def canonical(value: object) -> str | int | float | None:
+    """A setting's plain data as a fact: numbers, texts and None as they are, anything else as canonical JSON."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

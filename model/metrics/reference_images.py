@@ -1,0 +1,158 @@
+"""The data set that generated images are compared with: what is computed of it once, and kept."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from model.datasets.dataset import ImageDataset
+from model.denoiser import SamplingStopped
+from model.metrics.extractor import FeatureExtractor
+from model.metrics.fid import FeatureStatistics, FrechetReference, decode_reference, encode_reference
+from model.metrics.kid import KERNEL, kernel_sum_within
+from model.metrics.precision_recall import NEIGHBOURS, squared_radii
+from model.metrics.protocol import Facts, protocol_digest
+from model.metrics.references import ReferenceCache
+from model.metrics.stored import StatisticsError, decode_statistics, encode_statistics
+
+REFERENCE_IMAGES = 100_000
+"""Of a larger data set this many images are taken, evenly spaced, so that a first evaluation takes minutes."""
+
+SAMPLE_IMAGES = 10_000
+"""As many images of each side are compared one by one (kernel distance, precision and recall): it bounds memory, and
+the work, which grows with the square."""
+
+BATCH_IMAGES = 64
+
+Kept = TypeVar("Kept")
+
+
+def evenly_spaced(count: int, most: int) -> npt.NDArray[np.int64]:
+    """Indices of min(count, most) of `count` things, ascending."""
+    taken = min(count, most)
+    indices: npt.NDArray[np.int64] = np.arange(taken, dtype=np.int64) * count // max(1, taken)
+    return indices
+
+
+@dataclass(frozen=True)
+class FeatureSample:
+    """Features (N, D) float32 of a bounded number of images, and what of two sums and N radii belongs to them alone.
+
+    kernel_within: `kernel_sum_within` of them. squared_radii: (N,) of `precision_recall`, infinite for N <= k.
+    """
+
+    features: Tensor
+    kernel_within: float
+    squared_radii: Tensor
+
+
+@dataclass(frozen=True)
+class ReferenceImages:
+    """A data set as one extractor sees it. should_stop: asked between batches; True raises SamplingStopped."""
+
+    dataset: ImageDataset
+    extractor: FeatureExtractor
+    cache: ReferenceCache
+    should_stop: Callable[[], bool]
+
+    @property
+    def facts(self) -> dict[str, str | int | float | None]:
+        """What fixes the data set's features."""
+        return {**extractor_facts(self.extractor), "reference_dataset_digest": self.dataset.digest}
+
+    @property
+    def frechet_facts(self) -> dict[str, str | int | float | None]:
+        """What fixes `frechet()`."""
+        return {**self.facts, "reference_images": min(len(self.dataset), REFERENCE_IMAGES)}
+
+    @property
+    def sample_facts(self) -> dict[str, str | int | float | None]:
+        """What fixes `sample()`."""
+        return {**self.facts, "reference_sample_images": min(len(self.dataset), SAMPLE_IMAGES)}
+
+    def frechet(self) -> FrechetReference:
+        """Mean and covariance of the features of evenly spaced images, at most REFERENCE_IMAGES."""
+        dimension = self.extractor.dimension
+
+        def compute() -> FrechetReference:
+            statistics = FeatureStatistics(dimension)
+            for features in self._features(REFERENCE_IMAGES):
+                statistics.add(features)
+            return FrechetReference.of(statistics)
+
+        return kept(
+            self.cache, self.frechet_facts, lambda d, f: decode_reference(d, f, dimension), compute, encode_reference
+        )
+
+    def sample(self) -> FeatureSample:
+        """Features of evenly spaced images, at most SAMPLE_IMAGES, on the extractor's device."""
+        facts = {**self.sample_facts, "kernel": KERNEL, "neighbours": NEIGHBOURS}
+        count, dimension = min(len(self.dataset), SAMPLE_IMAGES), self.extractor.dimension
+        layout = {
+            "features": ((count, dimension), torch.float32),
+            "kernel_within": ((), torch.float64),
+            "squared_radii": ((count,), torch.float32),
+        }
+
+        def compute() -> FeatureSample:
+            features = torch.cat(list(self._features(SAMPLE_IMAGES)))
+            radii = squared_radii(features) if count > NEIGHBOURS else torch.full((count,), torch.inf)
+            return FeatureSample(features, kernel_sum_within(features), radii)
+
+        def encode(sample: FeatureSample, facts: Facts) -> bytes:
+            within = torch.tensor(sample.kernel_within, dtype=torch.float64)
+            tensors = {"features": sample.features, "kernel_within": within, "squared_radii": sample.squared_radii}
+            return encode_statistics(tensors, facts)
+
+        def decode(data: bytes, facts: Facts) -> FeatureSample:
+            tensors = decode_statistics(data, facts, layout)
+            return FeatureSample(tensors["features"], float(tensors["kernel_within"]), tensors["squared_radii"])
+
+        sample, device = kept(self.cache, facts, decode, compute, encode), self.extractor.device
+        return FeatureSample(sample.features.to(device), sample.kernel_within, sample.squared_radii.to(device))
+
+    def _features(self, most: int) -> Iterator[Tensor]:
+        for images in image_batches(self.dataset, most, self.should_stop):
+            yield self.extractor.features(images)
+
+
+def extractor_facts(extractor: FeatureExtractor) -> dict[str, str | int | float | None]:
+    """What fixes an image's features."""
+    return {
+        "extractor": extractor.name,
+        "extractor_weights_digest": extractor.weights_digest,
+        **{f"extractor_{name}": value for name, value in extractor.protocol.items()},
+    }
+
+
+def image_batches(dataset: ImageDataset, most: int, should_stop: Callable[[], bool]) -> Iterator[Tensor]:
+    """Evenly spaced images, (B, C, H, W) uint8, in batches of a fixed size; raises SamplingStopped."""
+    indices = evenly_spaced(len(dataset), most)
+    for first in range(0, len(indices), BATCH_IMAGES):
+        if should_stop():
+            raise SamplingStopped
+        yield torch.from_numpy(dataset.images[indices[first : first + BATCH_IMAGES]])
+
+
+def kept(
+    cache: ReferenceCache,
+    facts: Facts,
+    decode: Callable[[bytes, Facts], Kept],
+    compute: Callable[[], Kept],
+    encode: Callable[[Kept, Facts], bytes],
+) -> Kept:
+    """What the cache holds of these facts; what is missing, damaged or of other facts is computed and put there."""
+    key = protocol_digest(facts)
+    data = cache.get(key)
+    if data is not None:
+        try:
+            return decode(data, facts)
+        except StatisticsError:
+            pass
+    computed = compute()
+    cache.put(key, encode(computed, facts))
+    return computed

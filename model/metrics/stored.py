@@ -1,0 +1,41 @@
+"""Statistics of a data set as a file that says what they are the statistics of."""
+
+import json
+from collections.abc import Mapping
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from model.checkpoint import CheckpointError, read_metadata
+from model.metrics.protocol import Facts
+
+_HEADER_KEY = "darkroom-reference-statistics"
+
+Layout = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
+"""Shape and type of each tensor by name."""
+
+
+class StatisticsError(ValueError):
+    """Stored reference statistics that cannot be used; the message says why."""
+
+
+def encode_statistics(tensors: Mapping[str, Tensor], facts: Facts) -> bytes:
+    """A safetensors file of the tensors; facts: what they are the statistics of."""
+    header = json.dumps(dict(facts), sort_keys=True, allow_nan=False)
+    return save({name: value.cpu().contiguous() for name, value in tensors.items()}, metadata={_HEADER_KEY: header})
+
+
+def decode_statistics(data: bytes, facts: Facts, layout: Layout) -> dict[str, Tensor]:
+    """Read tensors back; raises StatisticsError when they are damaged, those of something else or of another layout."""
+    try:
+        stored = json.loads(read_metadata(data, source="reference statistics")[_HEADER_KEY])
+    except (CheckpointError, ValueError, KeyError) as error:
+        raise StatisticsError(f"these are not reference statistics: {error}") from error
+    if stored != dict(facts):
+        raise StatisticsError(f"these are the statistics of {stored}, not of {dict(facts)}")
+    tensors = load(data)
+    found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    if found != dict(layout):
+        raise StatisticsError(f"reference statistics hold {found} instead of {dict(layout)}")
+    return tensors

@@ -1,0 +1,82 @@
+"""The kernel distance against a plain sum over pairs, torchmetrics and a closed form for Gaussians."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torchmetrics.image.kid import KernelInceptionDistance
+
+import model.metrics.kid as kid
+from model.metrics.kid import kernel_distance, kernel_sum, kernel_sum_within
+
+
+def random_features(count: int, dimension: int, seed: int, mean: float = 0.0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return mean + torch.randn(count, dimension, generator=generator, dtype=torch.float64)
+
+
+def distance(x: Tensor, reference: Tensor) -> float:
+    return kernel_distance(x, reference, kernel_sum_within(reference))
+
+
+class Passing(torch.nn.Module):
+    """An extractor whose features are the images."""
+
+    num_features = 6
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)
+
+
+def test_it_is_the_sum_over_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kid, "ROWS", 3)
+    x, y = random_features(7, 4, 0).numpy(), random_features(5, 4, 1, 0.5).numpy()
+
+    def kernel(a: object, b: object) -> float:
+        return float((np.dot(a, b) / 4 + 1) ** 3)  # type: ignore[call-overload]
+
+    within = [np.mean([kernel(a, b) for a, b in itertools.permutations(one, 2)]) for one in (x, y)]
+    across = np.mean([kernel(a, b) for a in x for b in y])
+    assert distance(torch.tensor(x), torch.tensor(y)) == pytest.approx(sum(within) - 2 * across, rel=1e-12)
+
+
+def test_it_agrees_with_torchmetrics_where_one_subset_is_everything() -> None:
+    x, y = random_features(40, 6, 2), random_features(40, 6, 3, 0.3)
+    metric = KernelInceptionDistance(feature=Passing(), subsets=1, subset_size=40)
+    metric.set_dtype(torch.float64)
+    metric.update(y, real=True)
+    metric.update(x, real=False)
+    assert distance(x, y) == pytest.approx(float(metric.compute()[0]), rel=1e-9)
+
+
+def test_of_shifted_gaussians_it_is_the_difference_of_their_moments() -> None:
+    """E k(x, y) is a polynomial in the means: of independent N(a, 1) and N(b, 1) in one dimension, E (xy + 1)^3 =
+    E x^3 E y^3 + 3 E x^2 E y^2 + 3 a b + 1 with E x^2 = a^2 + 1 and E x^3 = a^3 + 3 a."""
+
+    def expected(a: float, b: float) -> float:
+        return (a**3 + 3 * a) * (b**3 + 3 * b) + 3 * (a**2 + 1) * (b**2 + 1) + 3 * a * b + 1
+
+    exact = expected(0.5, 0.5) + expected(0.0, 0.0) - 2 * expected(0.5, 0.0)
+    found = [distance(random_features(2000, 1, 10 + k, 0.5), random_features(2000, 1, 50 + k)) for k in range(20)]
+    error = np.std(found) / len(found) ** 0.5
+    assert abs(np.mean(found) - exact) < 4 * error
+    assert error < exact / 10
+
+
+def test_it_is_unbiased_however_few_the_images() -> None:
+    """Of equal distributions it lies around zero, where the mean over all pairs (i = j too) lies above."""
+    found = [distance(random_features(5, 3, k), random_features(5, 3, 10_000 + k)) for k in range(3000)]
+    assert abs(np.mean(found)) < 4 * np.std(found) / len(found) ** 0.5
+
+
+def test_in_single_precision_it_is_the_same_to_a_part_in_ten_thousand() -> None:
+    x, y = random_features(300, 1280, 4, 0.4).float(), random_features(200, 1280, 5, 0.5).float()
+    assert distance(x, y) == pytest.approx(distance(x.double(), y.double()), rel=1e-4)
+
+
+def test_one_image_has_no_distance() -> None:
+    with pytest.raises(ValueError, match="two images or more"):
+        kernel_distance(random_features(1, 3, 6), random_features(5, 3, 7), 0.0)
+    assert kernel_sum(torch.zeros(2, 3), torch.zeros(4, 3)) == 8.0
