@@ -2,27 +2,41 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from model.config import EMAConfig
 
 
+def power_exponent(relative_length: float) -> float:
+    """The gamma of a power profile of standard deviation `relative_length` of the run (Karras et al. 2024, eq. 3).
+
+    relative_length^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)); below 0.28 there is one root that is not negative.
+    """
+    inverse = relative_length**-2
+    return float(np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse]).real.max())
+
+
 class ExponentialMovingAverage:
     """theta_ema = rho theta_ema + (1 - rho) theta, in float32, after every iteration.
 
     `copy` warm-up: a copy of the model through iteration `warmup_iterations` (2000 in the paper). `ramp`: rho grows
-    as (1 + n) / (10 + n) up to `decay`, for runs too short for a copy phase.
+    as (1 + n) / (10 + n) up to `decay`, for runs too short for a copy phase. `power`: rho = (1 - 1/n)^(gamma + 1), so
+    that iteration m weighs as m^gamma (Karras et al. 2024, equations 1 and 2).
     """
 
     def __init__(self, network: nn.Module, config: EMAConfig) -> None:
         self.config = config
+        self._gamma = power_exponent(config.relative_length)
         self.weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
 
     def decay_at(self, iteration: int) -> float:
         """rho for the update after the `iteration`-th iteration, counted from 1."""
         if self.config.warmup == "copy":
             return 0.0 if iteration <= self.config.warmup_iterations else self.config.decay
+        if self.config.warmup == "power":
+            return float((1.0 - 1.0 / iteration) ** (self._gamma + 1.0))
         return min(self.config.decay, (1.0 + iteration) / (10.0 + iteration))
 
     @torch.no_grad()

@@ -1,11 +1,12 @@
 """The moving average of the weights."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from model.config import EMAConfig
-from model.ema import ExponentialMovingAverage
+from model.ema import ExponentialMovingAverage, power_exponent
 
 
 def set_weight(network: nn.Linear, value: float) -> None:
@@ -52,3 +53,24 @@ def test_the_average_is_its_own_memory() -> None:
     average.load(network.state_dict())
     set_weight(network, 8.0)
     assert (average.weights["weight"] == 7.0).all()
+
+
+@pytest.mark.parametrize(("relative_length", "gamma"), [(0.05, 16.97), (0.10, 6.94)])
+def test_power_exponents_are_the_published_ones(relative_length: float, gamma: float) -> None:
+    assert power_exponent(relative_length) == pytest.approx(gamma, abs=0.005)
+
+
+@pytest.mark.parametrize("iterations", [400, 1600])
+def test_a_power_average_spans_its_share_of_the_run_whatever_its_length(iterations: int) -> None:
+    network = nn.Linear(iterations, 1, bias=False)
+    average = ExponentialMovingAverage(network, EMAConfig(warmup="power", relative_length=0.1))
+    for iteration in range(1, iterations + 1):  # iteration m is the m-th unit vector, so the average shows its weights
+        with torch.no_grad():
+            network.weight.zero_()
+            network.weight[0, iteration - 1] = 1.0
+        average.update(network, iteration)
+    weights = average.weights["weight"][0].double().numpy()
+    times = np.arange(1, iterations + 1) / iterations
+    mean = weights @ times
+    assert weights.sum() == pytest.approx(1.0, abs=1e-4)
+    assert np.sqrt(weights @ (times - mean) ** 2) == pytest.approx(0.1, rel=0.02)
