@@ -14,12 +14,17 @@ SEEDS = (1, 2, 3)
 JUDGING = Judging("unguided", {}, images=2000)
 
 
+def cell_name(depth: int, dropout: float, rate: float) -> str:
+    """What a cell's results are called."""
+    return f"depth{depth}-dropout{dropout:g}-rate{rate:g}"
+
+
 def cells() -> list[Cell]:
     """All of them, a seed after the other, so that an interrupted sweep has whole tables of fewer seeds."""
     return [
         Cell(
             EXPERIMENT,
-            f"depth{depth}-dropout{dropout:g}-rate{rate:g}",
+            cell_name(depth, dropout, rate),
             BASE,
             {
                 "model.unet.multipliers": DEPTHS[depth],
