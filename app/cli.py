@@ -1,4 +1,4 @@
-"""The command line: `darkroom up`, `train`, `generate` and `jobs`. Heavy imports wait until they are needed."""
+"""The command line: `darkroom up`, `train`, `evaluate`, `generate`, `jobs`. Heavy imports wait until they are needed."""
 
 import ipaddress
 from pathlib import Path
@@ -52,6 +52,51 @@ def train(
     from app.training_cli import run_training
 
     raise typer.Exit(run_training(recipe, folder, datasets, device))
+
+
+@cli.command()
+def evaluate(
+    weights: Annotated[Path, typer.Argument(help="a weights file")],
+    recipe: Annotated[Path | None, typer.Option(help="names data set and settings; default: the file's own")] = None,
+    dataset: Annotated[Path | None, typer.Option(help="where the recipe's data set lies here")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="train or test: what to compare with; default: the recipe's")
+    ] = None,
+    metrics: Annotated[str | None, typer.Option(help="fid,kid,precision_recall,... ; default: the recipe's")] = None,
+    extractor: Annotated[str | None, typer.Option(help="efficientnet-lite0 or inception")] = None,
+    images: Annotated[int | None, typer.Option("--images", "-n", help="generated images")] = None,
+    steps: Annotated[int | None, typer.Option()] = None,
+    sampler: Annotated[str | None, typer.Option()] = None,
+    guidance: Annotated[float | None, typer.Option()] = None,
+    threshold: Annotated[str | None, typer.Option()] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE: any other setting of a recipe's evaluation or sampling"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    datasets: Annotated[Path, typer.Option(help="cache of decoded data sets")] = DEFAULT_STATE / "datasets",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: CUDA where there is one")] = None,
+) -> None:
+    """Judge a weights file: every figure comes with its whole protocol, and is what training finds by the same one."""
+    from app.evaluation_cli import EvaluationRequest, RequestError, assignments, run_evaluation
+
+    fields = {
+        "metrics": tuple(metrics.split(",")) if metrics else None,
+        "extractor": extractor,
+        "images": images,
+        "steps": steps,
+        "sampler": sampler,
+        "guidance": guidance,
+        "threshold": threshold,
+        "seed": seed,
+    }
+    try:
+        settings = {**assignments(also or []), **{name: value for name, value in fields.items() if value is not None}}
+    except RequestError as error:
+        raise typer.BadParameter(str(error)) from error
+    request = EvaluationRequest(weights, recipe, dataset, split, settings)
+    raise typer.Exit(run_evaluation(request, datasets, device, as_json))
 
 
 @cli.command()

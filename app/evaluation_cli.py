@@ -1,0 +1,144 @@
+"""`darkroom evaluate`: a weights file's figures, each with the protocol that it was measured by."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from pydantic import ValidationError
+from rich.console import Console
+
+from app.terminal import print_error
+from model.checkpoint import CheckpointError, CheckpointHeader, load_checkpoint
+from model.config import Config, DatasetConfig, EvaluationConfig, Recipe, RecipeError, SamplingConfig, load_recipe
+from model.datasets import DatasetError, load_dataset
+from model.metrics.evaluation import Evaluation, evaluate, protocol_digest, protocol_string
+from model.metrics.extractor import MetricsUnavailable
+from model.metrics.references import FolderReferences
+
+INTERRUPTED = 130
+
+Kind = TypeVar("Kind", bound=Config)
+
+
+class RequestError(ValueError):
+    """Options that do not fit; the message names the option."""
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What the command line asked for; None and absent names leave the recipe's and the weights file's own settings.
+
+    settings: fields of EvaluationConfig and of SamplingConfig by name.
+    """
+
+    weights: Path
+    recipe: Path | None
+    dataset: Path | None
+    split: str | None
+    settings: Mapping[str, Any]
+
+
+def run_evaluation(request: EvaluationRequest, datasets: Path, device_name: str | None, as_json: bool) -> int:
+    """Measure and print; returns the process's exit code: 0, 1 on an error, 130 when interrupted.
+
+    datasets: cache of decoded data sets and, below it, of what is computed of them once; `darkroom train` shares it.
+    """
+    console = Console(stderr=True)
+    try:
+        device = torch.device(device_name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        checkpoint = load_checkpoint(request.weights)
+        recipe = _recipe(request, checkpoint.header)
+        config, sampling = _settings(request.settings, recipe, checkpoint.header)
+        source = _dataset(request, recipe)
+        where = f" {source.path}" if source.path else ""
+        console.print(f"Reading {source.format} data set{where}, {source.split}", markup=False)
+        dataset = load_dataset(source, datasets)
+        console.print(f"{config.images:,} images, {', '.join(config.metrics)}, on {device}", markup=False)
+        denoiser, references = checkpoint.denoiser(device), FolderReferences(datasets / "references")
+        found = evaluate(
+            denoiser, checkpoint.digest, dataset, config, sampling, references, lambda: False, source.split
+        )
+    except (ValueError, RecipeError, CheckpointError, DatasetError, MetricsUnavailable) as error:
+        print_error(console, str(error))
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    print(figures_json(checkpoint.digest, found) if as_json else figures_table(found))
+    return 0
+
+
+def figures_table(found: Sequence[Evaluation]) -> str:
+    """A markdown table; values with all their digits."""
+    lines = ["| metric | value | protocol |", "| --- | ---: | --- |"]
+    lines += [f"| {one.metric} | {one.value!r} | {protocol_string(one.protocol)} |" for one in found]
+    return "\n".join(lines)
+
+
+def figures_json(weights_digest: str, found: Sequence[Evaluation]) -> str:
+    """One object with the weights' digest and the figures."""
+    figures = [
+        {
+            "metric": one.metric,
+            "value": one.value,
+            "protocol": dict(one.protocol),
+            "protocol_digest": protocol_digest(one.protocol),
+            "protocol_string": protocol_string(one.protocol),
+            "seconds": one.seconds,
+        }
+        for one in found
+    ]
+    return json.dumps({"weights_digest": weights_digest, "evaluations": figures}, indent=2)
+
+
+def assignments(options: Sequence[str]) -> dict[str, Any]:
+    """["seed=3", "bound_times=null"] as {"seed": 3, "bound_times": None}; raises RequestError."""
+    found: dict[str, Any] = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not equals:
+            raise RequestError(f"--set {option}: is not of the form NAME=VALUE")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value  # a bare word
+    return found
+
+
+def _recipe(request: EvaluationRequest, header: CheckpointHeader) -> Recipe:
+    if request.recipe is not None:
+        return load_recipe(request.recipe)
+    if header.recipe is None:
+        raise RequestError(f"{request.weights}: does not say its recipe; name one with --recipe")
+    return header.recipe
+
+
+def _dataset(request: EvaluationRequest, recipe: Recipe) -> DatasetConfig:
+    changes = {"path": request.dataset, "split": request.split}
+    return _changed(recipe.dataset, {name: value for name, value in changes.items() if value is not None})
+
+
+def _settings(
+    settings: Mapping[str, Any], recipe: Recipe, header: CheckpointHeader
+) -> tuple[EvaluationConfig, SamplingConfig]:
+    """Steps and guidance are the evaluation's own where it has them, as in training."""
+    of_evaluation = EvaluationConfig.model_fields.keys()
+    of_sampling = SamplingConfig.model_fields.keys() - of_evaluation
+    unknown = sorted(settings.keys() - of_evaluation - of_sampling)
+    if unknown:
+        raise RequestError(
+            f"{', '.join(unknown)}: no such setting; there are {', '.join(sorted(of_evaluation | of_sampling))}"
+        )
+    own = recipe.evaluation or EvaluationConfig(every_images=recipe.training.total_images)
+    config = _changed(own, {name: value for name, value in settings.items() if name in of_evaluation})
+    return config, _changed(header.sampling, {name: settings[name] for name in of_sampling if name in settings})
+
+
+def _changed(config: Kind, changes: Mapping[str, Any]) -> Kind:
+    try:
+        return type(config).model_validate({**config.model_dump(), **changes})
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise RequestError(faults) from error
