@@ -195,7 +195,7 @@ class EvaluationConfig(Config):
     guidance: float | None = Field(None, ge=0.0, le=100.0, allow_inf_nan=False, description="default: the recipe's")
     bound_images: int = Field(200, ge=1, description="bits_per_dimension: real images, evenly spaced in the data set")
     bound_times: int | None = Field(50, ge=2, description="bits_per_dimension: times of an image; null takes all T")
-    bound_variance: VarianceName = Field("beta_tilde", description="bits_per_dimension: of the reverse steps")
+    bound_variance: VarianceName = Field("beta", description="bits_per_dimension: of the reverse steps")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from model.config import EvaluationConfig, SamplingConfig
 from model.datasets.dataset import ImageDataset
 from model.denoiser import Denoiser, SamplingStopped
+from model.metrics.bound import bits_per_dimension
 from model.metrics.extractor import FeatureExtractor
 from model.metrics.extractors import load_extractor
 from model.metrics.feature_measures import ConfidenceMeasure, FeatureMeasure, Figure, FrechetMeasure, SampleMeasure
 from model.metrics.generation import Drawing, NotFinite, class_counts, draw, plan_drawing
-from model.metrics.names import MetricName
+from model.metrics.names import BITS_PER_DIMENSION, MetricName, decision_order
 from model.metrics.precision_recall import NEIGHBOURS
 from model.metrics.protocol import Facts, protocol_digest, protocol_string
 from model.metrics.reference_images import ReferenceImages
@@ -94,7 +95,49 @@ def evaluate(
             raise EvaluationError(f"the model {weights_digest} cannot be judged: {error}") from error
         seconds = time.perf_counter() - began
         found += [_evaluation(figure, {**drawing.facts, "reference_split": split}, seconds) for figure in figures]
-    return tuple(found)
+    if "bits_per_dimension" in config.metrics:
+        found.append(_bound(denoiser, weights_digest, dataset, config, split, should_stop))
+    return tuple(sorted(found, key=lambda one: decision_order(one.metric)[0]))
+
+
+def _bound(
+    denoiser: Denoiser,
+    weights_digest: str,
+    dataset: ImageDataset,
+    config: EvaluationConfig,
+    split: str,
+    should_stop: Callable[[], bool],
+) -> Evaluation:
+    began = time.perf_counter()
+    images, times, variance = min(config.bound_images, len(dataset)), config.bound_times, config.bound_variance
+    try:
+        value = bits_per_dimension(
+            denoiser,
+            dataset,
+            images=images,
+            times=times,
+            variance=variance,
+            seed=config.seed,
+            batch_images=config.batch_images,
+            should_stop=should_stop,
+        )
+    except ValueError as error:
+        raise EvaluationError(f"the bound of the model {weights_digest}: {error}") from error
+    facts: dict[str, str | int | float | None] = {
+        "reference_dataset_digest": dataset.digest,
+        "reference_split": split,
+        "weights": "ema",
+        "images": images,
+        "times": "all" if times is None else times,
+        "variance": variance,
+        "decoder_variance": "beta_tilde_2",
+        "estimate": "clipped to -1..1",
+        "classes": "the images' own",
+        "seed": config.seed,
+        "batch_images": config.batch_images,
+    }
+    figure = Figure(BITS_PER_DIMENSION, value, facts)
+    return _evaluation(figure, {}, time.perf_counter() - began)
 
 
 def _check(denoiser: Denoiser, weights_digest: str, dataset: ImageDataset, config: EvaluationConfig) -> None:

@@ -1,0 +1,170 @@
+"""The variational bound on a model's negative log-likelihood, in bits per dimension of real images.
+
+    L = L_T + sum_{t = 2}^{T} L_{t-1} + L_0     (Ho et al. 2020, equation 5; Nichol & Dhariwal 2021, equations 4 to 7)
+    L_T     = KL(q(x_T | x_0) || N(0, 1))
+    L_{t-1} = KL(q(x_{t-1} | x_t, x_0) || N(mu(x_t, t), v_t))
+    L_0     = -log p(x_0 | x_1), the mass that N(mu(x_1, 1), v_1) gives to the pixel's own interval: 2/255 wide, and
+              open at the two ends of the scale (Ho et al. 2020, equation 13)
+
+mu is the posterior's mean with the model's estimate for x_0, clipped to -1..1; v_t is beta_t or beta-tilde_t, and v_1 =
+beta-tilde_2 for both, as beta-tilde_1 is zero (Ho et al.'s code). The mass in L_0 is taken as it is, however small;
+code that bounds it from below by 1e-12 finds less.
+
+All terms of an image are T network calls. A part of them estimates the sum without bias: t = 1 always, and of the rest
+one drawn from each of K - 1 strata, times the stratum's size. Strata grow with t as the terms fall.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from model.config import ScheduleConfig, VarianceName
+from model.datasets.dataset import ImageDataset
+from model.denoiser import Denoiser, SamplingStopped
+from model.forward import add_noise, posterior_coefficients
+from model.metrics.reference_images import evenly_spaced
+from model.noise import normal_noise
+from model.sampling import from_pixels
+from model.schedule import NoiseSchedule, Table, make_schedule
+
+HALF_BIN = 1.0 / 255.0
+"""Half a pixel value's width where pixels lie in -1..1."""
+
+Times = npt.NDArray[np.int64]
+
+
+def strata(steps: int, times: int) -> Times:
+    """Bounds b of K - 1 = `times` - 1 strata b[j] <= t < b[j + 1] that divide 2..T, (K,): each about equal in log t.
+
+    Raises ValueError for more times than the model has, or fewer than two.
+    """
+    if not 2 <= times <= steps:
+        raise ValueError(f"times must be between 2 and the model's {steps}, not {times}")
+    count = times - 1
+    bounds = np.rint(2.0 * ((steps + 1) / 2.0) ** (np.arange(count + 1) / count)).astype(np.int64)
+    for j in range(1, count):  # at least a time in each, and enough left for the strata after it
+        bounds[j] = min(max(bounds[j], bounds[j - 1] + 1), steps + 1 - (count - j))
+    return bounds
+
+
+def times_of_image(steps: int, times: int | None, seed: int, image: int) -> tuple[Times, npt.NDArray[np.float64]]:
+    """(t, weight): the times at which an image's terms are taken, and how many terms each stands for.
+
+    times: None for all of 1..T. The draw depends on (seed, image) alone.
+    """
+    if times is None:
+        return np.arange(1, steps + 1, dtype=np.int64), np.ones(steps)
+    bounds = strata(steps, times)
+    sizes = np.diff(bounds)
+    drawn = bounds[:-1] + np.random.default_rng((seed, image)).integers(0, sizes)
+    return np.concatenate([[1], drawn]), np.concatenate([[1.0], sizes])
+
+
+def bits_per_dimension(
+    denoiser: Denoiser,
+    dataset: ImageDataset,
+    *,
+    images: int,
+    times: int | None,
+    variance: VarianceName,
+    seed: int,
+    batch_images: int,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> float:
+    """The bound as a mean over evenly spaced images of the data set, each under its own class.
+
+    The noise of image i at t depends on (seed, i, t). Memory does not grow with `images` or `times`. Raises ValueError
+    for more times than the model has and for estimates that are not finite, and SamplingStopped between two batches.
+    """
+    schedule = make_schedule(denoiser.config.schedule)
+    chosen = evenly_spaced(len(dataset), images)
+    rows = (
+        (int(image), int(t), float(weight))
+        for image in chosen
+        for t, weight in zip(*times_of_image(schedule.steps, times, seed, int(image)), strict=True)
+    )
+    nats = 0.0
+    while batch := tuple(islice(rows, batch_images)):
+        if should_stop():
+            raise SamplingStopped
+        indices, t, weights = zip(*batch, strict=True)
+        pixels = torch.from_numpy(dataset.images[list(indices)]).to(denoiser.device)
+        labels = torch.from_numpy(dataset.labels[list(indices)]).to(denoiser.device)
+        terms = _terms(denoiser, pixels, labels, torch.tensor(t), indices, variance, seed)
+        nats += float((terms * torch.tensor(weights, dtype=torch.float64)).sum())
+    for first in range(0, len(chosen), batch_images):
+        x0 = from_pixels(torch.from_numpy(dataset.images[chosen[first : first + batch_images]])).double()
+        nats += float(prior_term(schedule, x0).sum())
+    if not math.isfinite(nats):
+        raise ValueError("the model's estimates are not finite numbers")
+    return nats / (len(chosen) * math.prod(denoiser.image_shape) * math.log(2.0))
+
+
+def prior_term(schedule: NoiseSchedule, x0: Tensor) -> Tensor:
+    """L_T in nats, (B,), of images (B, C, H, W) in -1..1."""
+    left = float(schedule.alpha_bar[-1])
+    return 0.5 * (left * (x0.square() - 1.0) - math.log1p(-left)).flatten(1).sum(1)
+
+
+def decoder_term(x0: Tensor, mean: Tensor, deviation: float) -> Tensor:
+    """L_0 in nats, (B,). x0, mean: (B, C, H, W) float64, x0 on the pixels' grid in -1..1."""
+    low, high = (x0 - HALF_BIN - mean) / deviation, (x0 + HALF_BIN - mean) / deviation
+    low = torch.where(x0 < -1.0 + HALF_BIN, -torch.inf, low)
+    high = torch.where(x0 > 1.0 - HALF_BIN, torch.inf, high)
+    mirrored = low > 0.0  # far out on the right both masses are one, on the left their logarithms differ
+    below, above = torch.where(mirrored, -high, low), torch.where(mirrored, -low, high)
+    log_above, log_below = torch.special.log_ndtr(above), torch.special.log_ndtr(below)
+    nats: Tensor = -(log_above + torch.log1p(-torch.exp(log_below - log_above)))
+    return nats.flatten(1).sum(1)
+
+
+@lru_cache(maxsize=16)
+def step_tables(config: ScheduleConfig, variance: VarianceName) -> tuple[Table, Table]:
+    """(constant, factor) over t >= 2 with L_{t-1} = sum over dimensions of constant_t + factor_t (x_0 - estimate)^2.
+
+    Of two normal distributions with variances beta-tilde_t and v_t whose means differ by a_t (x_0 - estimate).
+    """
+    schedule = make_schedule(config)
+    constant, factor = np.zeros(schedule.steps + 1), np.zeros(schedule.steps + 1)
+    for t in range(2, schedule.steps + 1):
+        a, _, posterior = posterior_coefficients(schedule, t, t - 1)
+        v = posterior if variance == "beta_tilde" else float(schedule.beta[t])
+        constant[t] = 0.5 * (math.log(v / posterior) + posterior / v - 1.0)
+        factor[t] = 0.5 * a * a / v
+    return constant, factor
+
+
+@torch.inference_mode()
+def _terms(
+    denoiser: Denoiser,
+    pixels: Tensor,
+    labels: Tensor,
+    t: Tensor,
+    indices: Sequence[int],
+    variance: VarianceName,
+    seed: int,
+) -> Tensor:
+    """L_{t-1} of each row in nats, (B,) float64 on the CPU. t: (B,) in 1..T, on the CPU; indices: of the noise."""
+    config = denoiser.config.schedule
+    schedule = make_schedule(config)
+    x0 = from_pixels(pixels)
+    eps = normal_noise([seed] * len(t), indices, t.tolist(), x0.shape[1:], x0.device)
+    x = add_noise(schedule, x0, t, eps)
+    estimate = denoiser.predict_x0(x, t, labels, torch.ones(len(t), dtype=torch.float64)).clamp(-1.0, 1.0)
+    x0, estimate = x0.double(), estimate.double()
+    constant, factor = step_tables(config, variance)
+    squares = (x0 - estimate).square().flatten(1).sum(1).cpu()
+    terms = torch.from_numpy(constant[t.numpy()]) * math.prod(x0.shape[1:])
+    terms = terms + torch.from_numpy(factor[t.numpy()]) * squares
+    first = t == 1
+    if first.any():
+        deviation = posterior_coefficients(schedule, 2, 1)[2] ** 0.5
+        rows = first.to(x0.device)
+        terms[first] = decoder_term(x0[rows], estimate[rows], deviation).cpu()
+    return terms
