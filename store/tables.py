@@ -326,6 +326,22 @@ class Evaluation(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class FrontierFigure(Base):
+    """A point of a checkpoint's frontier (`model.metrics.frontier`).
+
+    Not an evaluation: those of a job's checkpoints are compared with each other, and these are not about checkpoints.
+    """
+
+    __tablename__ = "frontier_figures"
+
+    checkpoint_id: Mapped[int] = mapped_column(ForeignKey("checkpoints.id", ondelete="CASCADE"), primary_key=True)
+    metric: Mapped[str] = mapped_column(primary_key=True)
+    protocol_digest: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float]
+    protocol: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class ReferenceStatistics(Base):
     """A data set's features as an extractor sees them, computed once. key: as `model.metrics` makes it."""
 

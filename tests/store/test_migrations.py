@@ -21,6 +21,7 @@ from store.checkpoint_repository import checkpoint_bytes, register_checkpoint
 from store.counters import count
 from store.database import Database, parse_url
 from store.dataset_repository import DatasetFacts, register_dataset
+from store.frontier_repository import FrontierLine, record_job_frontier
 from store.generate_repository import submit_generate_job
 from store.idempotency import remember
 from store.job_forms import GenerateRun
@@ -96,6 +97,7 @@ def _fill(database: Database) -> None:
         kept: dict[str, Any] = {"weights": b"trained", "state_digest": state, "keep_last": 1}
         run_repository.record_checkpoint(session, job, 8, configuration={}, class_names=["zero"], **kept)
         run_repository.record_evaluations(session, job, 8, [EvaluationLine("fid", 1.0, {}, "digest", 1.0)])
+        record_job_frontier(session, job, 8, [FrontierLine("fid", 1.0, {}, "digest")])
         run_repository.record_samples(session, job, 8, b"samples")
         run_repository.append_log(session, job, ["line"])
     with database.session() as session:
