@@ -1,6 +1,7 @@
 # make up     start Darkroom on http://127.0.0.1:8000; Ctrl-C ends it
 # make test   run all tests
 # make lint   style, types and import rules
+# make peers  an environment for the libraries that bench/peers compares with
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 HOST = 127.0.0.1
 PORT = 8000
 
-.PHONY: up install dev test lint clean
+.PHONY: up install dev test lint peers clean
 
 up: install
 	@exec $(BIN)/darkroom up --host $(HOST) --port $(PORT)
@@ -38,5 +39,13 @@ lint: dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# denoising-diffusion-pytorch without what it depends on: the part that is used needs einops alone, not torchvision.
+peers: .peers/.installed
+.peers/.installed: bench/peers/requirements.txt
+	$(PYTHON) -m venv .peers
+	.peers/bin/python -m pip install --quiet --disable-pip-version-check -r bench/peers/requirements.txt
+	.peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps denoising-diffusion-pytorch==2.3.4
+	@touch $@
+
 clean:
-	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .peers *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,74 @@
+"""Measure drawn images against the training set: `python -m bench.peers.score FILE.npz ...`, in Darkroom's environment.
+
+Whoever drew them: the extractor, the statistics and the judge are those that Darkroom's own evaluations use. The
+figures land beside each npz, as JSON, for `bench.peers.table`.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.agreement import agreement
+from bench.classifier import Classifier, load_classifier
+from bench.judge import JUDGE_PATH
+from bench.peers.drawn import Drawn
+from bench.peers.train import CACHE, RECIPE, data_set
+from model.checkpoint import write_atomically
+from model.metrics.extractors import load_extractor
+from model.metrics.feature_measures import FeatureMeasure, FrechetMeasure, SampleMeasure
+from model.metrics.reference_images import ReferenceImages
+from model.metrics.references import FolderReferences
+
+REFERENCES = Path(".darkroom/references")
+BATCH_IMAGES = 64
+
+
+def figures(drawn: Drawn, reference: ReferenceImages, judge: Classifier) -> dict[str, float]:
+    """Every figure by its name; `agreement` is the share of images in which the judge sees the class asked for."""
+    images = torch.from_numpy(drawn.images).permute(0, 3, 1, 2)
+    measures: list[FeatureMeasure] = [
+        FrechetMeasure(reference),
+        SampleMeasure(reference, len(images), kernel=True, manifolds=True),
+    ]
+    for first in range(0, len(images), BATCH_IMAGES):
+        batch = images[first : first + BATCH_IMAGES]
+        features = reference.extractor.features(batch)
+        for measure in measures:
+            measure.add(range(first, first + len(batch)), features)
+    found = {figure.metric: figure.value for measure in measures for figure in measure.figures()}
+    by_class = drawn.by_class(len(reference.dataset.class_names))
+    return {**found, "agreement": agreement(judge, by_class, drawn.facts["guidance"]).overall}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--images", type=int, help="measure the first so many of each file; default: all")
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="names the data set")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="of decoded data sets")
+    parser.add_argument("--references", type=Path, default=REFERENCES, help="cache of the data set's statistics")
+    parser.add_argument("--judge", type=Path, default=JUDGE_PATH, help="of python -m bench.judge train")
+    arguments = parser.parse_args(argv)
+    dataset, judge = data_set(arguments.recipe, arguments.cache), load_classifier(arguments.judge)
+    extractor = load_extractor("efficientnet-lite0")
+    reference = ReferenceImages(dataset, extractor, FolderReferences(arguments.references), lambda: False)
+    for path in arguments.files:
+        drawn = Drawn.load(path)
+        if arguments.images is not None:
+            if len(drawn.labels) < arguments.images:
+                sys.exit(f"{path} holds {len(drawn.labels)} images, not {arguments.images}")
+            drawn = Drawn(drawn.images[: arguments.images], drawn.labels[: arguments.images], drawn.facts)
+        found = figures(drawn, reference, judge)
+        result: dict[str, Any] = {**drawn.facts, "images": len(drawn.labels), "figures": found}
+        write_atomically(path.with_name(f"{path.stem}-{len(drawn.labels)}.json"), json.dumps(result, indent=1).encode())
+        print(path, ", ".join(f"{name} {value:.4g}" for name, value in found.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Print all contenders side by side: `python -m bench.peers.table runs/peers`, from the files of `bench.peers.score`.
+
+Each contender stands with the network and sampler of its lowest distance; all others that were tried follow. Distances
+depend on the number of images, so only results of one number are compared.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+Result = dict[str, Any]
+
+FID = "fid-efficientnet-lite0"
+GOAL_RATIO = 0.7
+"""Darkroom's distance over the better peer's: at most this."""
+DARKROOM = "Darkroom"
+
+HEAD = (
+    "| contender | network | parameters | images seen | minutes | images/s | sampler | FID | KID x 1000 | precision "
+    "| recall | agreement |"
+)
+RULE = "| --- | --- |" + " ---: |" * 4 + " --- |" + " ---: |" * 5
+
+
+def common_count(results: Iterable[Result]) -> int:
+    """The largest number of images that every contender was measured with. Raises ValueError when there is none."""
+    counts: dict[str, set[int]] = {}
+    for result in results:
+        counts.setdefault(result["contender"], set()).add(result["images"])
+    shared = set.intersection(*counts.values()) if counts else set()
+    if not shared:
+        raise ValueError(f"no number of images is common to all contenders: {counts}")
+    return max(shared)
+
+
+def line(result: Result) -> str:
+    """A row of the table."""
+    figures, extractor = result["figures"], FID.removeprefix("fid-")
+    minutes = result["train_seconds"] / 60.0
+    cells = (
+        f"{result['contender']} {result['version']}",
+        str(result["network"]),
+        f"{result['parameters']:,}",
+        f"{result['images_seen']:,}",
+        f"{minutes:.1f}",
+        f"{result['images_seen'] / result['train_seconds']:.1f}",
+        f"{result['sampler']}, {result['steps']} steps, guidance {result['guidance']:g}",
+        f"{figures[FID]:.2f}",
+        f"{1000.0 * figures[f'kid-{extractor}']:.2f}",
+        f"{figures[f'precision-{extractor}']:.3f}",
+        f"{figures[f'recall-{extractor}']:.3f}",
+        f"{figures['agreement']:.1%}",
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def best(results: Iterable[Result]) -> list[Result]:
+    """Each contender's result of the lowest distance, the lowest first."""
+    found: dict[str, Result] = {}
+    for result in sorted(results, key=lambda result: float(result["figures"][FID])):
+        found.setdefault(result["contender"], result)
+    return list(found.values())
+
+
+def verdict(results: Sequence[Result]) -> str:
+    """Darkroom against the better peer. results: as `best` gives them."""
+    ours = [result["figures"][FID] for result in results if result["contender"] == DARKROOM]
+    theirs = [result for result in results if result["contender"] != DARKROOM]
+    if not ours or not theirs:
+        return "Darkroom and a peer are needed for a comparison."
+    ratio = ours[0] / theirs[0]["figures"][FID]
+    reached = "reached" if ratio <= GOAL_RATIO else "missed"
+    return (
+        f"Darkroom's distance is {ratio:.2f} times that of the better peer ({theirs[0]['contender']}); "
+        f"the goal of at most {GOAL_RATIO:g} is {reached}."
+    )
+
+
+def table(results: Sequence[Result]) -> str:
+    """Markdown: the best of each, the verdict, and everything that was tried. Raises ValueError as `common_count`."""
+    count = common_count(results)
+    compared = [result for result in results if result["images"] == count]
+    chosen = best(compared)
+    others = sorted(compared, key=lambda result: (result["contender"], result["figures"][FID]))
+    return "\n".join(
+        [
+            f"{count:,} images each; FID is {FID}, against all training images.",
+            "",
+            HEAD,
+            RULE,
+            *map(line, chosen),
+            "",
+            verdict(chosen),
+            "",
+            "All that was tried:",
+            "",
+            HEAD,
+            RULE,
+            *map(line, others),
+        ]
+    )
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", type=Path, nargs="+", help="searched for results, however deep")
+    arguments = parser.parse_args()
+    paths = sorted(path for folder in arguments.folders for path in folder.rglob("drawn/*.json"))
+    try:
+        print(table([json.loads(path.read_text()) for path in paths]))
+    except ValueError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Train a peer: `python -m bench.peers.train LIBRARY FOLDER --minutes 45`, in the peers' environment.
+
+Every contender sees the same images in the same order. The clock runs in training steps alone: not while the data set
+is read, networks are built or states are written. A run that was stopped (Ctrl-C, SIGTERM, or a crash) goes on with
+`python -m bench.peers.train LIBRARY FOLDER --resume` as if it had not been.
+"""
+
+import argparse
+import io
+import signal
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from bench.peers.contender import LIBRARIES, Contender, Settings, library
+from model.checkpoint import write_atomically
+from model.config import load_recipe
+from model.datasets import load_dataset
+from model.datasets.dataset import ImageDataset
+from model.randomness import batch_indices, batch_seed
+
+RECIPE = Path("recipes/fashion-mnist.yaml")
+CACHE = Path(".darkroom/datasets")
+STATE = "state.pt"
+REPORT_EVERY_SECONDS = 15.0
+
+
+@dataclass
+class Run:
+    """A contender and how far it is. seconds: of training steps so far, over all the pieces of the run."""
+
+    settings: Settings
+    contender: Contender
+    images_seen: int = 0
+    seconds: float = 0.0
+
+    @property
+    def done(self) -> float:
+        """The share of the budget that is used up."""
+        return self.settings.done(self.seconds, self.images_seen)
+
+    def step(self, dataset: ImageDataset) -> float:
+        """Train on the next batch; returns its loss. Equal `images_seen`, equal batch and equal random numbers."""
+        began = time.perf_counter()
+        settings = self.settings
+        indices = batch_indices(len(dataset), settings.seed, self.images_seen, settings.batch_images)
+        torch.manual_seed(batch_seed(settings.seed, self.images_seen))
+        pixels, labels = torch.from_numpy(dataset.images[indices]), torch.from_numpy(dataset.labels[indices])
+        loss = self.contender.step(pixels, labels, self.done)
+        self.images_seen += settings.batch_images
+        self.seconds += time.perf_counter() - began
+        return loss
+
+    def save(self, folder: Path) -> None:
+        """Write the state, whole or not at all."""
+        content = {
+            "settings": asdict(self.settings),
+            "images_seen": self.images_seen,
+            "seconds": self.seconds,
+            "contender": self.contender.state(),
+        }
+        file = io.BytesIO()
+        torch.save(content, file)
+        write_atomically(folder / STATE, file.getvalue())
+
+
+def new_run(settings: Settings, dataset: ImageDataset) -> Run:
+    """A run at its beginning."""
+    torch.manual_seed(settings.seed)
+    classes, (_, channels, side, _) = len(dataset.class_names), dataset.images.shape
+    return Run(settings, library(settings.contender).build(settings, classes, channels, side))
+
+
+def load_run(folder: Path, dataset: ImageDataset) -> Run:
+    """The run as it was saved last. Its file holds numbers only: nothing in it is executed."""
+    content: dict[str, Any] = torch.load(folder / STATE, weights_only=True)
+    run = new_run(Settings(**content["settings"]), dataset)
+    run.contender.restore(content["contender"])
+    run.images_seen, run.seconds = content["images_seen"], content["seconds"]
+    return run
+
+
+def data_set(recipe: Path, cache: Path) -> ImageDataset:
+    """The recipe's training images."""
+    return load_dataset(load_recipe(recipe).dataset, cache)
+
+
+def train(run: Run, dataset: ImageDataset, folder: Path, save_every_seconds: float) -> None:
+    """Go on until the budget is used up or a signal asks to stop; the state is then on disk."""
+    stop = False
+
+    def ask_to_stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stop
+        stop = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask_to_stop)
+    saved = reported = run.seconds
+    images, losses = run.images_seen, []
+    while run.done < 1.0 and not stop:
+        losses.append(run.step(dataset))
+        if run.seconds - reported >= REPORT_EVERY_SECONDS or run.done >= 1.0:
+            speed = (run.images_seen - images) / (run.seconds - reported)
+            print(
+                f"{run.images_seen:,} images, {run.seconds / 60:.1f} min, {run.done:.1%} of the budget, "
+                f"loss {sum(losses) / len(losses):.4f}, {speed:.1f} images/s",
+                file=sys.stderr,
+            )
+            reported, images, losses = run.seconds, run.images_seen, []
+        if run.seconds - saved >= save_every_seconds:
+            run.save(folder)
+            saved = run.seconds
+    run.save(folder)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("library", choices=LIBRARIES)
+    parser.add_argument("folder", type=Path, help="where the run is kept")
+    parser.add_argument("--minutes", type=float, help="the budget, in minutes of training")
+    parser.add_argument("--images", type=int, help="the budget, in images (on a machine that does other things too)")
+    parser.add_argument("--resume", action="store_true", help="go on with the folder's run, with its own settings")
+    parser.add_argument("--size", help="of the network; default: the first of the library's")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch-images", type=int, help="default: the library's example")
+    parser.add_argument("--learning-rate", type=float, help="default: the library's example")
+    parser.add_argument("--save-every-seconds", type=float, default=120.0)
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="names the data set")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="of decoded data sets")
+    arguments = parser.parse_args()
+    wrapper, dataset = library(arguments.library), data_set(arguments.recipe, arguments.cache)
+    if arguments.resume:
+        run = load_run(arguments.folder, dataset)
+        if run.settings.contender != arguments.library:
+            parser.error(f"{arguments.folder} is a run of {run.settings.contender}")
+    else:
+        if (arguments.folder / STATE).exists():
+            parser.error(f"{arguments.folder} holds a run; --resume goes on with it")
+        if (arguments.minutes is None) == (arguments.images is None):
+            parser.error("one of --minutes and --images is needed")
+        size = arguments.size or wrapper.SIZES[0]
+        if size not in wrapper.SIZES:
+            parser.error(f"--size is one of {', '.join(wrapper.SIZES)}")
+        settings = Settings(
+            contender=arguments.library,
+            size=size,
+            seed=arguments.seed,
+            batch_images=arguments.batch_images or wrapper.BATCH_IMAGES,
+            learning_rate=arguments.learning_rate or wrapper.LEARNING_RATE,
+            budget_seconds=None if arguments.minutes is None else arguments.minutes * 60.0,
+            budget_images=arguments.images,
+        )
+        run = new_run(settings, dataset)
+    print(
+        f"{wrapper.TITLE} {wrapper.version()}, {run.settings.size}: {run.contender.parameters:,} parameters, "
+        f"{torch.get_num_threads()} threads, at {run.images_seen:,} images",
+        file=sys.stderr,
+    )
+    train(run, dataset, arguments.folder, arguments.save_every_seconds)
+    speed = run.images_seen / run.seconds
+    print(f"{run.images_seen:,} images in {run.seconds / 60:.1f} minutes of training, {speed:.1f} images/s")
+
+
+if __name__ == "__main__":
+    main()
