@@ -232,6 +232,8 @@ class Catalog:
             raise CheckpointError(f"{shipped}: the file was changed while the service ran; restart it")
         denoiser = await asyncio.to_thread(checkpoint.denoiser, self._device)
         denoiser.network = prepare_network(denoiser.network, self._device, compiled=self._compiled)
+        if denoiser.snapshot is not None:
+            denoiser.snapshot = prepare_network(denoiser.snapshot, self._device, compiled=self._compiled)
         try:
             await asyncio.wrap_future(self._engine.load(version.digest, denoiser))
         except EngineStopped:
@@ -298,7 +300,7 @@ class Catalog:
                 self._production[name] = target.digest
 
     def _has_room(self) -> bool:
-        return len(self._engine.snapshot().resident) < self._engine.limits.versions
+        return self._engine.snapshot().networks < self._engine.limits.versions
 
     def _add(self, checkpoint: Checkpoint, number: int | None, name: str | None = None) -> Version:
         version = Version(name or checkpoint.header.name, checkpoint.digest, checkpoint.header, number)

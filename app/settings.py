@@ -27,7 +27,9 @@ class Settings(BaseSettings):
     request_rows: int = Field(1024, ge=1, description="images in one request at most")
     generate_job_images: int = Field(1_000_000, ge=1, description="images in one generate job at most")
     batch_rows: int = Field(64, ge=1, description="forward rows in one step at most")
-    resident_versions: int = Field(4, ge=1, description="model versions in memory at most")
+    resident_versions: int = Field(
+        4, ge=1, description="model versions in memory at most; one with a snapshot counts as two"
+    )
     alias_poll_seconds: float = Field(2.0, gt=0.0, description="between two looks at what production points at")
     body_limit_bytes: int = Field(1 << 20, ge=1)
     dataset_limit_bytes: int = Field(2 << 30, ge=1, description="an uploaded data set's archive at most")

@@ -10,22 +10,34 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from model.config import Config, ModelConfig, ModelName, Recipe, SamplingConfig
+from model.config import Config, ModelConfig, ModelName, Recipe, SamplingConfig, UNetConfig
 from model.denoiser import Denoiser
 from model.unet import UNet
 
 _HEADER_KEY = "darkroom"
+_SNAPSHOT_PREFIX = "snapshot."
 
 
 class CheckpointError(ValueError):
     """A weights file that cannot be used; the message names the file and its fault."""
+
+
+class SnapshotHeader(Config):
+    """What a weights file says of the second network that it carries: an earlier state to guide by, or a smaller one.
+
+    unet: where it is another than the model's. Everything else is the model's.
+    """
+
+    images_seen: int = Field(ge=0)
+    unet: UNetConfig | None = None
 
 
 class CheckpointHeader(Config):
@@ -40,15 +52,23 @@ class CheckpointHeader(Config):
     dataset_digest: str
     metrics: dict[str, float] = Field(default_factory=dict)
     recipe: Recipe | None = None
+    snapshot: SnapshotHeader | None = None
+
+    @model_validator(mode="after")
+    def _guide_is_there(self) -> Self:
+        if self.sampling.guide == "snapshot" and self.snapshot is None:
+            raise ValueError("sampling.guide is the snapshot, and there is none")
+        return self
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A weights file in memory. digest: "sha256:..." of its bytes."""
+    """A weights file in memory. digest: "sha256:..." of its bytes; snapshot: the second network's weights, if any."""
 
     header: CheckpointHeader
     weights: Mapping[str, Tensor]
     digest: str
+    snapshot: Mapping[str, Tensor] | None = None
 
     def denoiser(self, device: torch.device | None = None) -> Denoiser:
         """The network with these weights, ready to sample on `device` (default: the CPU).
@@ -56,15 +76,21 @@ class Checkpoint:
         Raises CheckpointError when the weights do not fit the configuration.
         """
         header = self.header
+        network = self._network(header.model.unet, self.weights, device)
+        snapshot = None
+        if header.snapshot is not None and self.snapshot is not None:
+            snapshot = self._network(header.snapshot.unet or header.model.unet, self.snapshot, device)
+        return Denoiser(header.model, header.class_names, network, device, snapshot)
+
+    def _network(self, config: UNetConfig, weights: Mapping[str, Tensor], device: torch.device | None) -> UNet:
         with torch.device("meta"):  # takes no memory, however large a network the header claims
-            network = UNet(header.model.unet, len(header.class_names))
+            network = UNet(config, len(self.header.class_names))
         try:
-            weights = {name: value.to(torch.float32, copy=True) for name, value in self.weights.items()}
-            network.load_state_dict(weights, assign=True)
+            own = {name: value.to(torch.float32, copy=True) for name, value in weights.items()}
+            network.load_state_dict(own, assign=True)
         except RuntimeError as error:
             raise CheckpointError(f"{self.digest}: the weights do not fit the configuration: {error}") from error
-        network = network.place(device or torch.device("cpu")).eval().requires_grad_(False)
-        return Denoiser(header.model, header.class_names, network, device)
+        return network.place(device or torch.device("cpu")).eval().requires_grad_(False)
 
 
 def digest_of(data: bytes) -> str:
@@ -83,9 +109,14 @@ def write_atomically(path: Path, data: bytes) -> None:
     part.replace(path)
 
 
-def encode_checkpoint(header: CheckpointHeader, weights: Mapping[str, Tensor]) -> bytes:
-    """The bytes of a weights file."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+def encode_checkpoint(
+    header: CheckpointHeader, weights: Mapping[str, Tensor], snapshot: Mapping[str, Tensor] | None = None
+) -> bytes:
+    """The bytes of a weights file. snapshot: the weights of the second network; there when `header.snapshot` is."""
+    if (header.snapshot is None) != (snapshot is None):
+        raise ValueError("a snapshot's header and its weights belong together")
+    named = dict(weights) | {_SNAPSHOT_PREFIX + name: value for name, value in (snapshot or {}).items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in named.items()}
     return save(tensors, metadata={_HEADER_KEY: header.model_dump_json()})
 
 
@@ -99,7 +130,41 @@ def decode_checkpoint(data: bytes, *, source: str) -> Checkpoint:
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise CheckpointError(f"{source}: invalid header: {faults}") from error
-    return Checkpoint(header, load(data), digest_of(data))
+    tensors = load(data)
+    if header.snapshot is None:
+        return Checkpoint(header, tensors, digest_of(data))
+    snapshot = {
+        name.removeprefix(_SNAPSHOT_PREFIX): tensors.pop(name)
+        for name in list(tensors)
+        if name.startswith(_SNAPSHOT_PREFIX)
+    }
+    return Checkpoint(header, tensors, digest_of(data), snapshot)
+
+
+def with_snapshot(checkpoint: Checkpoint, snapshot: Checkpoint) -> bytes:
+    """The bytes of a weights file that has `snapshot`'s weights to guide by (in place of those that it may carry).
+
+    Raises CheckpointError when the two do not go together: another schedule, prediction, image, data set or classes, or
+    a snapshot that has seen more images.
+    """
+    main, other = checkpoint.header, snapshot.header
+    compared = {
+        "schedule": (main.model.schedule, other.model.schedule),
+        "prediction": (main.model.prediction, other.model.prediction),
+        "image channels": (main.model.unet.image_channels, other.model.unet.image_channels),
+        "image size": (main.model.unet.image_size, other.model.unet.image_size),
+        "classes": (main.class_names, other.class_names),
+        "data set": (main.dataset_digest, other.dataset_digest),
+    }
+    differing = [name for name, (ours, theirs) in compared.items() if ours != theirs]
+    if differing:
+        raise CheckpointError(f"{snapshot.digest} cannot guide {checkpoint.digest}: another {', '.join(differing)}")
+    if other.images_seen > main.images_seen:
+        raise CheckpointError(f"{snapshot.digest} has seen more images than {checkpoint.digest}, so it cannot guide it")
+    about = SnapshotHeader(
+        images_seen=other.images_seen, unet=None if other.model.unet == main.model.unet else other.model.unet
+    )
+    return encode_checkpoint(main.model_copy(update={"snapshot": about}), checkpoint.weights, snapshot.weights)
 
 
 def read_metadata(data: bytes, *, source: str) -> dict[str, str]:

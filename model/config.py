@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from model.metrics.names import DECIDING, ExtractorName, MetricName
 
@@ -16,11 +16,13 @@ PredictionName = Literal["eps", "x0", "v"]
 SamplerName = Literal["ddpm", "ddim", "dpmpp_2m", "dpmpp_3m", "unipc", "unipc_3", "ipndm", "ipndm_3", "ipndm_2"]
 SpacingName = Literal["trailing", "log_snr", "edm"]
 ThresholdName = Literal["none", "static", "dynamic"]
+GuideName = Literal["unconditional", "snapshot"]
 VarianceName = Literal["beta", "beta_tilde"]
 DatasetFormat = Literal["idx", "cifar10", "stl10", "npz", "zip", "folder", "digits"]
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+NoiseLevel = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
 class RecipeError(ValueError):
@@ -140,6 +142,12 @@ class SamplingConfig(Config):
     """How images are drawn: the defaults that a checkpoint carries and a request may change."""
 
     guidance: float = Field(1.0, ge=0.0, le=100.0, allow_inf_nan=False)
+    guidance_interval: tuple[NoiseLevel, NoiseLevel] | None = Field(
+        None, description="(low, high) in sigma/alpha: outside of it guidance is 1; null: everywhere"
+    )
+    guide: GuideName = Field(
+        "unconditional", description="what guidance leads away from: no class, or the checkpoint's earlier snapshot"
+    )
     sampler: SamplerName = "ddim"
     steps: int = Field(50, ge=1, le=1000)
     spacing: SpacingName = Field("trailing", description="of the times that are visited (`model/samplers/spacing.py`)")
@@ -147,6 +155,18 @@ class SamplingConfig(Config):
     percentile: Annotated[float, Field(gt=0.0, le=1.0)] = 0.995
     eta: Fraction = Field(0.0, description="ddim: 0 is deterministic, 1 is ancestral")
     variance: VarianceName = Field("beta_tilde", description="ddpm: the variance of a reverse step")
+
+    @field_validator("guidance_interval")
+    @classmethod
+    def _rising(cls, interval: tuple[float, float] | None) -> tuple[float, float] | None:
+        if interval is not None and interval[0] >= interval[1]:
+            raise ValueError(f"the interval's low end {interval[0]:g} must be below its high end {interval[1]:g}")
+        return interval
+
+    @property
+    def unconditional(self) -> bool:
+        """Whether the class has no say: guidance 0 towards no class, at every step."""
+        return self.guidance == 0.0 and self.guide == "unconditional" and self.guidance_interval is None
 
     def effective(self) -> dict[str, Any]:
         """The settings as plain data, None where another setting leaves one without effect.

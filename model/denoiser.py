@@ -22,14 +22,21 @@ class Denoiser:
 
     network: the U-Net, or any function of the same form (a closed form in tests).
     class_names: the classes' names; label len(class_names) is the null label.
+    snapshot: an earlier, hence worse, state of the network, or a smaller one, to guide by; of the same form.
     """
 
     def __init__(
-        self, config: ModelConfig, class_names: tuple[str, ...], network: Network, device: torch.device | None = None
+        self,
+        config: ModelConfig,
+        class_names: tuple[str, ...],
+        network: Network,
+        device: torch.device | None = None,
+        snapshot: Network | None = None,
     ) -> None:
         self.config = config
         self.class_names = class_names
         self.network = network
+        self.snapshot = snapshot
         self.device = device or torch.device("cpu")
         schedule = make_schedule(config.schedule)
         self._from_x, self._from_output = x0_coefficients(schedule, config.prediction)
@@ -54,33 +61,56 @@ class Denoiser:
                 raise SamplingStopped
             return network(x, t, labels)
 
-        return Denoiser(self.config, self.class_names, stopping, self.device)
+        return Denoiser(self.config, self.class_names, stopping, self.device, self.snapshot)
 
-    def predict_x0(self, x: Tensor, t: Tensor, labels: Tensor, guidance: Tensor) -> Tensor:
-        """x_0 under classifier-free guidance, before thresholding (Ho & Salimans 2022, equation 6).
+    def predict_x0(
+        self, x: Tensor, t: Tensor, labels: Tensor, guidance: Tensor, by_snapshot: Tensor | None = None
+    ) -> Tensor:
+        """x_0 under guidance, before thresholding.
 
-        output = w output(class) + (1 - w) output(null); as x_0 is affine in the output with the same coefficients on
-        both sides, combining outputs is combining eps. A row with w = 1 or with the null label costs one forward row,
-        every other two (w = 0 is for the caller to express as the null label).
-        x: (B, C, H, W); t: (B,) int64 on the CPU; labels: (B,) int64 or (B, classes + 1); guidance: (B,) on the CPU.
+        output = w output(class) + (1 - w) guide, where the guide is output(null) (Ho & Salimans 2022, equation 6) or,
+        for rows in `by_snapshot`, the snapshot's output(class) (Karras et al. 2024, equation 3). As x_0 is affine in
+        the output with the same coefficients on both sides, combining outputs is combining eps. A row with w = 1
+        costs one forward row, every other two (w = 0 throughout is for the caller to express as the null label).
+        x: (B, C, H, W); t: (B,) int64 on the CPU; labels: (B,) int64 or (B, classes + 1); guidance: (B,) and
+        by_snapshot: (B,) bool, none if left out, on the CPU.
         """
-        guided = (guidance != 1.0).nonzero()[:, 0]
+        guided = guidance != 1.0
+        away = guided & by_snapshot if by_snapshot is not None else torch.zeros_like(guided)
+        to_null = (guided & ~away).nonzero()[:, 0].to(x.device)
+        to_snapshot = away.nonzero()[:, 0].to(x.device)
         t_device = t.to(x.device)
-        if len(guided) == 0:
+        if len(to_null) == 0:
             output = self.network(x, t_device, labels)
+            unconditional = output[:0]
         else:
-            rows = guided.to(x.device)
-            null = torch.full_like(labels[rows], self.null_label)
-            if labels.is_floating_point():
-                null = torch.nn.functional.one_hot(
-                    torch.full((len(guided),), self.null_label, device=x.device), len(self.class_names) + 1
-                ).to(labels.dtype)
-            times_twice = torch.cat([t_device, t_device[rows]])
-            both = self.network(torch.cat([x, x[rows]]), times_twice, torch.cat([labels, null]))
+            times_twice = torch.cat([t_device, t_device[to_null]])
+            both_labels = torch.cat([labels, self._null_labels(labels[to_null])])
+            both = self.network(torch.cat([x, x[to_null]]), times_twice, both_labels)
             output, unconditional = both[: len(x)], both[len(x) :]
-            w = guidance[guided].to(x.device, x.dtype).reshape(-1, 1, 1, 1)
-            output = output.index_copy(0, rows, w * output[rows] + (1.0 - w) * unconditional)
+        w = guidance.to(x.device, x.dtype).reshape(-1, 1, 1, 1)
+        if len(to_snapshot) > 0:
+            if self.snapshot is None:
+                raise ValueError("the model carries no snapshot to guide by")
+            earlier = self.snapshot(x[to_snapshot], t_device[to_snapshot], labels[to_snapshot])
+            output = _led_away(output, earlier, to_snapshot, w)
+        if len(to_null) > 0:
+            output = _led_away(output, unconditional, to_null, w)
         times = t.numpy()
         a = torch.from_numpy(self._from_x[times]).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
         b = torch.from_numpy(self._from_output[times]).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
         return a * x + b * output.to(x.dtype)
+
+    def _null_labels(self, labels: Tensor) -> Tensor:
+        """Null labels in the form of the given ones."""
+        if not labels.is_floating_point():
+            return torch.full_like(labels, self.null_label)
+        null = torch.zeros_like(labels)
+        null[:, self.null_label] = 1.0
+        return null
+
+
+def _led_away(output: Tensor, guide: Tensor, rows: Tensor, w: Tensor) -> Tensor:
+    """`output` with w output + (1 - w) guide in the given rows; written so that equal outputs give themselves."""
+    own = output[rows]
+    return output.index_copy(0, rows, own + (w[rows] - 1.0) * (own - guide))

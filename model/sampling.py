@@ -14,6 +14,7 @@ from torch import Tensor
 
 from model.config import SamplingConfig
 from model.denoiser import Denoiser
+from model.guidance import forward_rows_left
 from model.interpolation import slerp
 from model.noise import normal_noise
 from model.samplers import StepTable, step_table
@@ -27,7 +28,8 @@ class RowPlan:
 
     label, end_label, mix: the class, or the mixture (1 - mix) label + mix end_label of two.
     seed, end_seed, mix: likewise for the start noise (spherical).
-    guidance: 1 where no second forward row is needed.
+    guidance: the weight where a step is guided; 1 for none.
+    forward_rows_left: rows of the network's batch still to be computed from each position on (`model/guidance.py`).
     """
 
     label: int
@@ -39,16 +41,20 @@ class RowPlan:
     guidance: float
     sampling: SamplingConfig
     table: StepTable
+    forward_rows_left: tuple[int, ...]
 
     @property
     def steps(self) -> int:
         """Network evaluations in all."""
         return len(self.table.noise)
 
-    @property
-    def forward_rows(self) -> int:
-        """Rows of the network's batch that one step takes."""
-        return 1 if self.guidance == 1.0 else 2
+    def forward_rows(self, position: int) -> int:
+        """Rows of the network's batch that the step at this position takes: two where it is guided."""
+        return self.forward_rows_left[position] - self.forward_rows_left[position + 1]
+
+    def guidance_at(self, position: int) -> float:
+        """The weight of the step at this position."""
+        return self.guidance if self.forward_rows(position) == 2 else 1.0
 
 
 def plan_row(
@@ -62,15 +68,19 @@ def plan_row(
     end_seed: int | None = None,
     mix: float = 0.0,
 ) -> RowPlan:
-    """Resolve one image's settings. label None, or guidance 0, draws unconditionally.
+    """Resolve one image's settings. label None, or guidance 0 away from no class, draws unconditionally.
 
-    Raises ValueError for a label or step count that the model does not have.
+    Raises ValueError for a label, step count or guide that the model does not have.
     """
     null = denoiser.null_label
     for candidate in (label, end_label):
         if candidate is not None and not 0 <= candidate < null:
             raise ValueError(f"class {candidate} is not in 0..{null - 1}")
-    unconditional = label is None or sampling.guidance == 0.0
+    by_snapshot = sampling.guide == "snapshot"
+    if by_snapshot and denoiser.snapshot is None:
+        raise ValueError("the model carries no snapshot to guide by")
+    unconditional = label is None or sampling.unconditional
+    guidance = 1.0 if unconditional and not by_snapshot else sampling.guidance
     first = null if label is None or unconditional else label
     return RowPlan(
         label=first,
@@ -79,9 +89,10 @@ def plan_row(
         end_seed=seed if end_seed is None else end_seed,
         mix=mix,
         index=index,
-        guidance=1.0 if unconditional else sampling.guidance,
+        guidance=guidance,
         sampling=sampling,
         table=step_table(denoiser.config.schedule, sampling),
+        forward_rows_left=forward_rows_left(denoiser.config.schedule, sampling, guidance),
     )
 
 
@@ -118,8 +129,10 @@ def advance(
     """
     x = state[:, 0]
     t = torch.tensor([int(plan.table.times[k]) for plan, k in zip(plans, positions, strict=True)])
-    guidance = torch.tensor([plan.guidance for plan in plans], dtype=torch.float64)
-    m = denoiser.predict_x0(x, t, _labels(denoiser, plans), guidance)
+    weights = [plan.guidance_at(k) for plan, k in zip(plans, positions, strict=True)]
+    guidance = torch.tensor(weights, dtype=torch.float64)
+    by_snapshot = torch.tensor([plan.sampling.guide == "snapshot" for plan in plans])
+    m = denoiser.predict_x0(x, t, _labels(denoiser, plans), guidance, by_snapshot)
     modes = [plan.sampling.threshold for plan in plans]
     if any(mode != "none" for mode in modes):
         m = threshold(m, modes, [plan.sampling.percentile for plan in plans])

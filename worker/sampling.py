@@ -84,7 +84,8 @@ class _Artist:
         self._denoiser = denoiser
         self._run = shard.run
         self._version = shard.version
-        self._batch_images = max(1, BATCH_ROWS[denoiser.device.type] // self._plan(0).forward_rows)
+        plan = self._plan(0)
+        self._batch_images = max(1, BATCH_ROWS[denoiser.device.type] // max(map(plan.forward_rows, range(plan.steps))))
 
     def draw(self, first_row: int, rows: int) -> Pixels:
         """Images (rows, H, W, C). Out of memory halves the batch from then on."""

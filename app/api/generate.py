@@ -63,7 +63,10 @@ class SamplingAnswer(BaseModel):
     version: str
     sampler: str
     steps: int
+    spacing: str
     guidance: float
+    guidance_interval: tuple[float, float] | None
+    guide: str
     threshold: str
     percentile: float
     eta: float

@@ -27,7 +27,7 @@ from app.api.train_fields import LARGEST_ID
 from app.api.transactions import in_store, once
 from app.catalog import Version
 from app.encoding import MEDIA_TYPES
-from model.config import SamplerName, ThresholdName, VarianceName
+from model.config import GuideName, SamplerName, SpacingName, ThresholdName, VarianceName
 from model.image_archive import ArchiveFormat
 from store.artifact_stream import stream_artifact
 from store.artifacts import ArtifactCorrupted, ArtifactMissing
@@ -98,7 +98,10 @@ class GenerateJobAnswer(BaseModel):
     version_number: int
     sampler: SamplerName
     steps: int
+    spacing: SpacingName
     guidance: float
+    guidance_interval: tuple[float, float] | None
+    guide: GuideName
     threshold: ThresholdName
     percentile: float
     eta: float

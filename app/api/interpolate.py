@@ -36,7 +36,7 @@ class InterpolationAnswer(SamplingAnswer):
 
 def _require_deterministic(sampling: SamplingConfig) -> None:
     if sampling.sampler == "ddpm":
-        raise invalid([("/sampler", "interpolation needs a deterministic sampler: ddim, dpmpp_2m or unipc")])
+        raise invalid([("/sampler", "interpolation needs a deterministic sampler: any but ddpm")])
     if sampling.sampler == "ddim" and sampling.eta != 0.0:
         raise invalid([("/eta", "interpolation needs a deterministic sampler: ddim with eta 0")])
 

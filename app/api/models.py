@@ -71,7 +71,7 @@ class VersionAnswer(BaseModel):
 
 
 class ModelAnswer(BaseModel):
-    """A model. default_sampling and class_names: of its production version where that has been loaded."""
+    """A model. class_names, default_sampling, snapshot_images: of its production version where that has been loaded."""
 
     name: str
     created_at: datetime
@@ -80,6 +80,9 @@ class ModelAnswer(BaseModel):
     resident: list[str] = Field(description="digests of its versions in the engine's memory")
     class_names: list[str] | None = None
     default_sampling: SamplingConfig | None = None
+    snapshot_images: int | None = Field(
+        None, description="images that the snapshot had seen which guide `snapshot` takes; null: it carries none"
+    )
 
 
 class ModelDetailAnswer(ModelAnswer):
@@ -114,6 +117,7 @@ def _describe(services: Services, model: ModelSummary) -> ModelAnswer:
         resident=[digest for digest in services.catalog.digests(model.name) if digest in resident],
         class_names=list(production.header.class_names) if production else None,
         default_sampling=production.header.sampling if production else None,
+        snapshot_images=production.header.snapshot.images_seen if production and production.header.snapshot else None,
     )
 
 

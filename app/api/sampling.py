@@ -41,8 +41,10 @@ from app.engine.request import (
     TooManyRows,
     VersionNotLoaded,
 )
-from model.config import SamplerName, SamplingConfig, ThresholdName, VarianceName
+from model.config import GuideName, SamplerName, SamplingConfig, SpacingName, ThresholdName, VarianceName
 from model.image_archive import described_png
+from model.samplers.spacing import spaced_times
+from model.schedule import make_schedule
 from store.model_repository import VersionCollected
 
 LARGEST_SEED = 2**63 - 1
@@ -56,6 +58,7 @@ _encoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="
 
 ClassReference = StrictInt | StrictStr
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+NoiseLevel = Annotated[float, Field(strict=True, ge=0.0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(strict=True, ge=0, le=LARGEST_SEED)]
 
 
@@ -67,8 +70,25 @@ class SettingsFields(BaseModel):
     guidance: Finite | None = Field(
         None, ge=0.0, le=100.0, description="w: 1 is plain conditional, 0 unconditional, more than 1 guided"
     )
+    guidance_interval: tuple[NoiseLevel, NoiseLevel] | None = Field(
+        None,
+        description="[low, high] in sigma/alpha: at other noise levels guidance is 1 and a step costs one forward row; "
+        "[0, 1000000] is everywhere",
+    )
+    guide: GuideName | None = Field(
+        None,
+        description="what guidance leads away from: no class, or an earlier snapshot of the network that the model "
+        "carries (`snapshot_images` in GET /models)",
+    )
     steps: Annotated[int, Field(strict=True)] | None = Field(None, ge=1, le=1000)
-    sampler: SamplerName | None = None
+    spacing: SpacingName | None = Field(
+        None,
+        description="of the steps' noise levels: evenly in time from pure noise (trailing), or from sigma/alpha = 80 "
+        "evenly in log-SNR or by EDM's polynomial, which pay at few steps",
+    )
+    sampler: SamplerName | None = Field(
+        None, description="ddpm and, with eta, ddim add noise on the way; the others are deterministic"
+    )
     threshold: ThresholdName | None = None
     percentile: Finite | None = Field(None, gt=0.0, le=1.0, description="of dynamic thresholding")
     eta: Finite | None = Field(None, ge=0.0, le=1.0, description="of ddim")
@@ -86,8 +106,15 @@ class SettingsFields(BaseModel):
             settings = SamplingConfig.model_validate(version.header.sampling.model_dump() | asked)
         except ValidationError as error:
             raise invalid([("/" + str(e["loc"][0]), e["msg"]) for e in error.errors()]) from error
-        if settings.steps > version.header.model.schedule.steps:
-            raise invalid([("/steps", f"the model has {version.header.model.schedule.steps} diffusion steps")])
+        schedule = version.header.model.schedule
+        if settings.steps > schedule.steps:
+            raise invalid([("/steps", f"the model has {schedule.steps} diffusion steps")])
+        try:
+            spaced_times(make_schedule(schedule), settings.spacing, settings.steps)
+        except ValueError as error:
+            raise invalid([("/steps", str(error))]) from error
+        if settings.guide == "snapshot" and version.header.snapshot is None:
+            raise invalid([("/guide", f"{version.name} {version.digest} carries no snapshot to guide by")])
         return settings
 
 

@@ -46,7 +46,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EngineLimits:
-    """At most: queue_rows unfinished rows held, batch_rows forward rows a step, versions of models held."""
+    """At most: queue_rows unfinished rows held, batch_rows forward rows a step, versions of models held.
+
+    A version that carries a snapshot holds two networks, and counts as two.
+    """
 
     queue_rows: int = 2048
     batch_rows: int = 64
@@ -62,6 +65,10 @@ class _Resident:
     speed: SpeedCurve
     batch_limit: int
 
+    @property
+    def networks(self) -> int:
+        return 1 if self.denoiser.snapshot is None else 2
+
 
 @dataclass(eq=False)
 class _Row:
@@ -75,12 +82,12 @@ class _Row:
 
     @property
     def forward_rows(self) -> int:
-        return self.plan.forward_rows
+        return self.plan.forward_rows(self.position)
 
     @property
     def remaining_work(self) -> int:
         """Forward rows still to be computed."""
-        return (self.plan.steps - self.position) * self.forward_rows
+        return self.plan.forward_rows_left[self.position]
 
 
 @dataclass(eq=False)
@@ -107,12 +114,16 @@ class _Request:
 
 @dataclass(frozen=True)
 class EngineSnapshot:
-    """The engine at one moment. resident: version -> batch limit, least recently used first."""
+    """The engine at one moment. resident: version -> batch limit, least recently used first.
+
+    networks: held, which is what `EngineLimits.versions` limits.
+    """
 
     rows_waiting: int
     rows_running: int
     requests: int
     resident: dict[str, int]
+    networks: int
 
 
 class Ticket:
@@ -211,7 +222,7 @@ class Engine:
             rows = [row for request in self._requests for row in request.unfinished]
             running = sum(row.state is not None for row in rows)
             resident = {version: held.batch_limit for version, held in self._residents.items()}
-            return EngineSnapshot(len(rows) - running, running, len(self._requests), resident)
+            return EngineSnapshot(len(rows) - running, running, len(self._requests), resident, self._networks())
 
     def _cancel(self, request: _Request) -> None:
         with self._wake:
@@ -412,10 +423,13 @@ class Engine:
         busy = {request.resident.version for request in self._requests}
         newest = next(reversed(self._residents))
         for version in list(self._residents):
-            if len(self._residents) <= self.limits.versions:
+            if self._networks() <= self.limits.versions:
                 return
             if version not in busy and version != newest:
                 del self._residents[version]
+
+    def _networks(self) -> int:
+        return sum(resident.networks for resident in self._residents.values())
 
     def _fail_loads(self) -> None:
         for _, _, _, future in self._loading:
@@ -442,8 +456,8 @@ def _work_seconds(resident: _Resident, forward_rows: int) -> float:
 
 
 def _idle_seconds(resident: _Resident, plans: Sequence[RowPlan]) -> float:
-    """How long the rows take when nobody else is there."""
-    width = sum(plan.forward_rows for plan in plans)
-    if width >= resident.batch_limit:
-        return _work_seconds(resident, sum(plan.steps * plan.forward_rows for plan in plans))
-    return max(plan.steps for plan in plans) * resident.speed.seconds(width)
+    """How long the rows take when nobody else is there. Steps are counted at their mean width."""
+    work, steps = sum(plan.forward_rows_left[0] for plan in plans), max(plan.steps for plan in plans)
+    if work >= steps * resident.batch_limit:
+        return _work_seconds(resident, work)
+    return steps * resident.speed.seconds(work / steps)

@@ -23,7 +23,7 @@ class SchedulableRow(Protocol):
 
     @property
     def forward_rows(self) -> int:
-        """1, or 2 when guided."""
+        """Of its next step: 1, or 2 when guided."""
 
 
 Row = TypeVar("Row", bound=SchedulableRow)

@@ -22,8 +22,8 @@ class SpeedCurve:
         self._sizes = sorted(measured)
         self._seconds = [measured[size] for size in self._sizes]
 
-    def seconds(self, forward_rows: int) -> float:
-        """Expected duration of a step of that many forward rows."""
+    def seconds(self, forward_rows: float) -> float:
+        """Expected duration of a step of that many forward rows, in the mean over steps."""
         sizes, seconds = self._sizes, self._seconds
         if forward_rows <= sizes[0]:
             return seconds[0]

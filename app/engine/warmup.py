@@ -22,13 +22,18 @@ def measure_speed(denoiser: Denoiser, batch_rows: int) -> Iterator[SpeedCurve | 
     """Yield None after each step, so that the caller can serve in between, and the curve at the end.
 
     The best of REPEATS counts: a disturbed step says nothing of the device. Runs real sampler steps of one plain row
-    a forward row; the first step of a size, which may compile, is not timed. Out of memory ends the curve early.
+    a forward row; the first step of a size, which may compile, is not timed, and runs the snapshot, too, where there
+    is one. Out of memory ends the curve early.
     """
-    plan = plan_row(denoiser, SamplingConfig(sampler="ddim", steps=1, threshold="dynamic"), label=None, seed=0)
+    plain = SamplingConfig(sampler="ddim", steps=1, threshold="dynamic")
+    by_snapshot = plain.model_copy(update={"guidance": 2.0, "guide": "snapshot"})
+    plan = plan_row(denoiser, plain, label=None, seed=0)
+    first = plan if denoiser.snapshot is None else plan_row(denoiser, by_snapshot, label=None, seed=0)
     measured: dict[int, float] = {}
     for size in (bucket for bucket in BUCKETS if bucket <= batch_rows):
-        plans, positions = [plan] * size, [0] * size
+        positions = [0] * size
         for repeat in range(1 + REPEATS):
+            plans = [plan if repeat > 0 else first] * size
             try:
                 state = start(denoiser, plans)
                 began = time.perf_counter()

@@ -21,7 +21,7 @@ from torch import Tensor
 import app.catalog
 from app.main import create_app
 from app.settings import Settings
-from model.checkpoint import CheckpointHeader, decode_checkpoint, digest_of, encode_checkpoint
+from model.checkpoint import CheckpointHeader, decode_checkpoint, digest_of, encode_checkpoint, with_snapshot
 from model.config import ModelConfig, SamplingConfig, ScheduleConfig
 from model.denoiser import Network
 from model.unet import UNet
@@ -38,8 +38,10 @@ SCHEDULE_STEPS = 500
 Json = dict[str, Any]
 
 
-def tiny_weights(name: str = "tiny", seed: int = 0, class_names: tuple[str, ...] = CLASS_NAMES) -> bytes:
-    """The bytes of a weights file whose network depends on image, time and class."""
+def tiny_weights(
+    name: str = "tiny", seed: int = 0, class_names: tuple[str, ...] = CLASS_NAMES, *, snapshot_seed: int | None = None
+) -> bytes:
+    """The bytes of a weights file whose network depends on image, time and class; by choice with a snapshot."""
     unet = small_unet(width=8, multipliers=(1,), attention_resolutions=())
     model = ModelConfig(prediction="v", schedule=ScheduleConfig(steps=SCHEDULE_STEPS), unet=unet)
     network = UNet(unet, len(class_names))
@@ -53,7 +55,11 @@ def tiny_weights(name: str = "tiny", seed: int = 0, class_names: tuple[str, ...]
         dataset_digest=digest_of(b"none"),
         metrics={"fid": 12.5},
     )
-    return encode_checkpoint(header, network.state_dict())
+    data = encode_checkpoint(header, network.state_dict())
+    if snapshot_seed is None:
+        return data
+    earlier = decode_checkpoint(tiny_weights(name, snapshot_seed, class_names), source="earlier")
+    return with_snapshot(decode_checkpoint(data, source="later"), earlier)
 
 
 def weights_folder(folder: Path, **names_and_seeds: int) -> Path:

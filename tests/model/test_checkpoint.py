@@ -15,13 +15,15 @@ from safetensors.torch import save
 from model.checkpoint import (
     CheckpointError,
     CheckpointHeader,
+    SnapshotHeader,
     decode_checkpoint,
     digest_of,
     encode_checkpoint,
     load_checkpoint,
+    with_snapshot,
     write_atomically,
 )
-from model.config import ModelConfig, SamplingConfig
+from model.config import ModelConfig, SamplingConfig, ScheduleConfig, UNetConfig
 from model.unet import UNet
 from tests.model.small import CLASS_NAMES, awaken, small_recipe, small_unet
 
@@ -66,6 +68,72 @@ def test_what_goes_in_comes_out() -> None:
     assert all(torch.equal(checkpoint.weights[name], value) for name, value in weights.items())
     assert checkpoint.digest == "sha256:" + hashlib.sha256(DATA).hexdigest() == digest_of(DATA)
     assert encode_checkpoint(checkpoint.header, checkpoint.weights) == DATA
+
+
+SNAPSHOT_UNET = small_unet(width=8)
+
+
+def carrying(unet: UNetConfig | None = None) -> bytes:
+    """The small weights file with another network to guide by."""
+    snapshot = UNet(unet or MODEL.unet, len(CLASS_NAMES))
+    awaken(snapshot, seed=1)
+    model = MODEL if unet is None else MODEL.model_copy(update={"unet": unet})
+    header = HEADER.model_copy(update={"images_seen": 50, "model": model, "metrics": {"fid": 99.0}})
+    earlier = decode_checkpoint(encode_checkpoint(header, snapshot.state_dict()), source="earlier")
+    return with_snapshot(decode_checkpoint(DATA, source="here"), earlier)
+
+
+@pytest.mark.parametrize("unet", [None, SNAPSHOT_UNET], ids=["same", "smaller"])
+def test_a_snapshot_is_carried_beside_weights_that_stay_as_they_are(unet: UNetConfig | None) -> None:
+    checkpoint = decode_checkpoint(carrying(unet), source="here")
+    assert checkpoint.header.snapshot == SnapshotHeader(images_seen=50, unet=unet)
+    assert checkpoint.header.model_copy(update={"snapshot": None}) == HEADER
+    weights = network().state_dict()
+    assert checkpoint.weights.keys() == weights.keys()
+    assert all(torch.equal(checkpoint.weights[name], value) for name, value in weights.items())
+    assert checkpoint.snapshot is not None
+    assert encode_checkpoint(checkpoint.header, checkpoint.weights, checkpoint.snapshot) == carrying(unet)
+
+    expected = UNet(unet or MODEL.unet, len(CLASS_NAMES))
+    awaken(expected, seed=1)
+    denoiser = checkpoint.denoiser()
+    assert denoiser.snapshot is not None
+    x, t, labels = torch.randn(3, 1, 8, 8), torch.tensor([1, 500, 1000]), torch.tensor([0, 2, 3])
+    torch.testing.assert_close(denoiser.snapshot(x, t, labels), expected.eval()(x, t, labels), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(denoiser.network(x, t, labels), network()(x, t, labels), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"images_seen": 124}, "seen more images"),
+        ({"dataset_digest": "sha256:def"}, "another data set"),
+        ({"model": MODEL.model_copy(update={"prediction": "v"})}, "another prediction"),
+        ({"model": MODEL.model_copy(update={"schedule": ScheduleConfig(name="linear")})}, "another schedule"),
+        ({"class_names": ("circle", "square", "star")}, "another classes"),
+    ],
+)
+def test_a_snapshot_of_something_else_is_refused(change: dict[str, object], says: str) -> None:
+    other = decode_checkpoint(encode_checkpoint(HEADER.model_copy(update=change), network().state_dict()), source="x")
+    with pytest.raises(CheckpointError, match=says):
+        with_snapshot(decode_checkpoint(DATA, source="here"), other)
+
+
+def test_a_snapshot_is_never_lost_on_the_way() -> None:
+    checkpoint = decode_checkpoint(carrying(), source="here")
+    with pytest.raises(ValueError, match="belong together"):
+        encode_checkpoint(checkpoint.header, checkpoint.weights)
+    with pytest.raises(ValueError, match="belong together"):
+        encode_checkpoint(HEADER, checkpoint.weights, checkpoint.snapshot)
+    lying = decode_checkpoint(with_header({"snapshot": {"images_seen": 50}}), source="lying")
+    with pytest.raises(CheckpointError, match="do not fit"):
+        lying.denoiser()
+
+
+def test_a_file_cannot_be_guided_by_default_by_what_it_does_not_carry() -> None:
+    sampling = HEADER.sampling.model_copy(update={"guide": "snapshot"}).model_dump()
+    with pytest.raises(CheckpointError, match="there is none"):
+        decode_checkpoint(with_header({"sampling": sampling}), source="lying")
 
 
 def test_the_denoiser_is_the_network_that_was_saved() -> None:

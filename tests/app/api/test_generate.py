@@ -23,12 +23,14 @@ from tests.app.served import (
     zip_images,
 )
 
-SETTINGS = ("guidance", "steps", "sampler", "threshold", "percentile", "eta", "variance")
+SETTINGS = ("guidance", "guidance_interval", "guide", "steps", "spacing", "sampler", "threshold", "percentile")
+SETTINGS += ("eta", "variance")
+TEXTS = ("guide", "spacing", "sampler", "threshold", "variance")
 
 
 def remade(service: Service, facts: Json, **request: object) -> np.ndarray:
     """The images that the facts of an answer ask for."""
-    settings = {name: facts[name] for name in SETTINGS}
+    settings = {name: facts.get(name) for name in SETTINGS}  # of None there is no header
     return service.images(**settings, seed=facts["seed"], model=f"{facts['model']}@{facts['version']}", **request)
 
 
@@ -37,7 +39,9 @@ def from_headers(headers: dict[str, str]) -> Json:
     facts: Json = {"model": headers["darkroom-model"], "version": headers["darkroom-version"]}
     for name in ("guidance", "steps", "percentile", "eta", "seed", "n", "class-indices"):
         facts[name.replace("-", "_")] = json.loads(headers[f"darkroom-{name}"])
-    return facts | {name: headers[f"darkroom-{name}"] for name in ("sampler", "threshold", "variance")}
+    if "darkroom-guidance-interval" in headers:
+        facts["guidance_interval"] = json.loads(headers["darkroom-guidance-interval"])
+    return facts | {name: headers[f"darkroom-{name}"] for name in TEXTS}
 
 
 def test_every_format_holds_the_same_pixels(service: Service) -> None:
@@ -62,9 +66,10 @@ def test_every_format_holds_the_same_pixels(service: Service) -> None:
     assert arrays["indices"].tolist() == [0, 1, 2, 0, 1, 2]
 
 
-@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp_2m", "unipc"])
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp_2m", "unipc", "ipndm"])
 def test_a_single_png_carries_everything_to_make_it_again(service: Service, sampler: str) -> None:
     request = {"class": 3, "sampler": sampler, "steps": 6, "guidance": 1.5, "eta": 0.5, "threshold": "static"}
+    request |= {"spacing": "edm", "guidance_interval": [0.2, 4]}
     answer = service.client.post("/v1/generate", json=request)
     assert answer.headers["content-type"] == "image/png"
     facts = png_facts(answer.content)

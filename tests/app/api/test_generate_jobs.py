@@ -67,6 +67,7 @@ REQUEST: dict[str, Any] = {"class": ["Größe", 0], "n": 5, "seed": 3, "guidance
         {"sampler": "dpmpp_2m", "threshold": "static"},
         {"sampler": "ddpm", "variance": "beta"},
         {"sampler": "ddim", "eta": 0.5, "percentile": 0.9},
+        {"sampler": "ipndm", "spacing": "edm", "guidance_interval": [0.3, 3.0]},
         {"sampler": "unipc", "threshold": "none", "guidance": 0.0, "model": "other"},
     ],
 )

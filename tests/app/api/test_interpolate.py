@@ -13,7 +13,7 @@ def interpolated(service: Service, **body: object) -> np.ndarray:
     return pixels_of(answer.json())
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m", "unipc"])
+@pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m", "unipc", "ipndm"])
 def test_the_ends_are_what_generate_draws(service: Service, sampler: str) -> None:
     way = interpolated(service, sampler=sampler, **{"class": [1, 0]})
     assert way.shape == (5, 8, 8, 1)

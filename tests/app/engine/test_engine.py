@@ -47,6 +47,11 @@ def smooth(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
     return torch.tanh(0.7 * x + shift)
 
 
+def rough(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+    """An earlier state of it."""
+    return 0.6 * smooth(x, t, labels) + 0.1
+
+
 @dataclass
 class Call:
     """A submitted request and its events."""
@@ -76,11 +81,11 @@ MakeEngine = Callable[..., Engine]
 def make_engine() -> Iterator[MakeEngine]:
     engines: list[Engine] = []
 
-    def make(network: Network = smooth, limits: EngineLimits | None = None) -> Engine:
+    def make(network: Network = smooth, limits: EngineLimits | None = None, snapshot: Network | None = None) -> Engine:
         engine = Engine(limits)
         engines.append(engine)
         engine.start()
-        engine.load("v1", Denoiser(CONFIG, CLASSES, network)).result(60)
+        engine.load("v1", Denoiser(CONFIG, CLASSES, network, snapshot=snapshot)).result(60)
         return engine
 
     yield make
@@ -117,19 +122,22 @@ class Gate:
 
 
 def test_a_row_gets_what_it_gets_alone(make_engine: MakeEngine) -> None:
-    engine = make_engine()
+    engine = make_engine(snapshot=rough)
     generator = random.Random(0)
     calls = []
-    for number in range(12):
+    for number in range(24):
         settings = {
-            "sampler": generator.choice(["ddpm", "ddim", "dpmpp_2m", "unipc"]),
+            "sampler": generator.choice(["ddpm", "ddim", "dpmpp_2m", "unipc", "ipndm"]),
+            "spacing": generator.choice(["trailing", "edm"]),
             "steps": generator.choice([3, 10, 25]),
             "guidance": generator.choice([0.0, 1.0, 3.0]),
+            "guidance_interval": generator.choice([None, (0.3, 3.0)]),
+            "guide": generator.choice(["unconditional", "snapshot"]),
             "threshold": generator.choice(["none", "static", "dynamic"]),
         }
         wanted = rows(generator.randint(1, 4), label=generator.choice([None, 0, 1, 2]), seed=number, **settings)
         calls.append((wanted, submit(engine, wanted)))
-    denoiser = Denoiser(CONFIG, CLASSES, smooth)
+    denoiser = Denoiser(CONFIG, CLASSES, smooth, snapshot=rough)
     for wanted, call in calls:
         assert isinstance(call.wait(), Finished)
         images = call.images()
@@ -252,6 +260,73 @@ def test_out_of_memory_in_warm_up_leaves_the_smaller_batches(make_engine: MakeEn
     engine = make_engine(tight, EngineLimits(batch_rows=64))
     assert engine.snapshot().resident["v1"] <= 8
     assert isinstance(submit(engine, rows(20, guidance=1.0)).wait(), Finished)
+
+
+def test_a_row_outside_its_interval_takes_one_forward_row_and_both_networks_are_counted(
+    make_engine: MakeEngine,
+) -> None:
+    """What the engine says that it computed is what the networks were given, and what the rows' plans say."""
+    told: list[int] = []
+
+    class Listening(NoObserver):
+        def step(self, rows: int, forward_rows: int, seconds: float, batch_limit: int) -> None:
+            told.append(forward_rows)
+
+    seen: list[int] = []
+
+    def counted(network: Network) -> Network:
+        def counting(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+            seen.append(len(x))
+            return network(x, t, labels)
+
+        return counting
+
+    denoiser = Denoiser(CONFIG, CLASSES, counted(smooth), snapshot=counted(rough))
+    engine = Engine(EngineLimits(batch_rows=16), Listening())
+    engine.start()
+    engine.load("v1", denoiser).result(60)
+    seen.clear()
+    wanted = (
+        *rows(3, guidance_interval=(0.3, 3.0), steps=12),
+        *rows(2, guidance_interval=(0.3, 3.0), guide="snapshot", sampler="ipndm", spacing="edm"),
+        *rows(2, guide="snapshot"),
+    )
+    call = submit(engine, wanted)
+    assert isinstance(call.wait(), Finished)
+    engine.stop(1.0)
+    plans = [plan_row(denoiser, row.sampling, label=row.class_index, seed=row.seed) for row in wanted]
+    work = sum(plan.forward_rows_left[0] for plan in plans)
+    assert sum(plan.steps for plan in plans) < work < 2 * sum(plan.steps for plan in plans)
+    assert sum(told) == sum(seen) == work
+    assert max(told) <= 16
+
+
+def test_warm_up_runs_the_snapshot_at_every_size(make_engine: MakeEngine) -> None:
+    """Where shapes are compiled or captured, the first guided request does not wait for it."""
+    sizes: set[int] = set()
+
+    def watched(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        sizes.add(len(x))
+        return rough(x, t, labels)
+
+    make_engine(limits=EngineLimits(batch_rows=16), snapshot=watched)
+    assert sizes == {1, 2, 4, 8, 16}
+
+
+def test_a_version_with_a_snapshot_takes_the_room_of_two(make_engine: MakeEngine) -> None:
+    engine = make_engine(limits=EngineLimits(versions=3))
+    engine.load("v2", Denoiser(CONFIG, CLASSES, smooth)).result(60)
+    assert engine.snapshot().networks == 2
+    engine.load("v3", Denoiser(CONFIG, CLASSES, smooth, snapshot=rough)).result(60)
+    assert list(engine.snapshot().resident) == ["v2", "v3"]
+    assert engine.snapshot().networks == 3
+
+
+def test_a_snapshot_that_a_version_does_not_carry_is_refused_at_once(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    with pytest.raises(ValueError, match="carries no snapshot"):
+        submit(engine, rows(1, guide="snapshot"))
+    assert engine.snapshot().requests == 0
 
 
 def test_a_fault_of_the_engine_itself_ends_every_request_and_is_seen() -> None:
