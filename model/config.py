@@ -18,6 +18,7 @@ SpacingName = Literal["trailing", "log_snr", "edm"]
 ThresholdName = Literal["none", "static", "dynamic"]
 GuideName = Literal["unconditional", "snapshot"]
 VarianceName = Literal["beta", "beta_tilde"]
+FRONTIER_SAMPLERS: tuple[SamplerName, ...] = ("ddpm", "ddim", "dpmpp_2m", "unipc", "ipndm")
 DatasetFormat = Literal["idx", "cifar10", "stl10", "npz", "zip", "folder", "digits"]
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
@@ -109,17 +110,24 @@ class EMAConfig(Config):
     """The exponential moving average (`model/ema.py`).
 
     `warmup`: `copy` keeps a copy of the weights for `warmup_iterations` and averages with `decay` from then on
-    (the paper's); `ramp` uses the decay min(decay, (1 + n) / (10 + n)) from the first iteration (short runs).
+    (the paper's); `ramp` uses the decay min(decay, (1 + n) / (10 + n)) from the first iteration (short runs);
+    `power` averages over the share `relative_length` of the run so far, whatever its length.
     """
 
     decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9999
-    warmup: Literal["copy", "ramp"] = "copy"
+    warmup: Literal["copy", "ramp", "power"] = "copy"
     warmup_iterations: int = Field(2000, ge=0)
+    relative_length: Annotated[float, Field(ge=0.01, le=0.25)] = 0.1
 
 
 class OptimizerConfig(Config):
-    """AdamW, its learning-rate schedule and gradient clipping."""
+    """The optimizer, its learning-rate schedule and gradient clipping.
 
+    `muon` (`model/muon.py`) updates the weights between stem and head; AdamW does the rest, and with `adamw` all.
+    """
+
+    name: Literal["adamw", "muon"] = "adamw"
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.95, description="muon's")
     learning_rate: Positive = 2e-4
     warmup_images: int = Field(0, ge=0, description="linear learning-rate warm-up")
     decay: Literal["constant", "cosine"] = "constant"
@@ -133,7 +141,7 @@ class DatasetConfig(Config):
 
     format: DatasetFormat
     path: Path | None = Field(None, description="file or folder; none for the bundled digits")
-    split: Literal["train", "test"] = "train"
+    split: Literal["train", "test", "all"] = Field("train", description="all: the train split, then the test split")
     image_size: int | None = Field(None, ge=4, le=1024, description="resize (and centre-crop) to this side")
     class_names: tuple[str, ...] | None = Field(None, description="names for formats that carry none")
 
@@ -178,6 +186,8 @@ class SamplingConfig(Config):
             "percentile": self.threshold != "dynamic",
             "eta": self.sampler != "ddim",
             "variance": self.sampler != "ddpm",
+            "guidance_interval": self.guidance == 1.0,
+            "guide": self.guidance == 1.0,
         }
         return {name: None if idle.get(name) else value for name, value in self.model_dump(mode="json").items()}
 
@@ -192,6 +202,12 @@ class TrainingConfig(Config):
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
     devices: int = Field(1, ge=1, le=64, description="processes that share each batch (DistributedDataParallel)")
+    guide_snapshot_images: int | None = Field(
+        None,
+        ge=1,
+        description="keep the EMA weights after so many images in all later checkpoints, to guide by (about 1/16 of "
+        "the run; Karras et al. 2024)",
+    )
     checkpoint_every_images: int = Field(ge=1)
     sample_every_images: int = Field(ge=1)
     samples_per_class: int = Field(8, ge=1, le=64)
@@ -213,6 +229,10 @@ class EvaluationConfig(Config):
     seed: int = Field(0, ge=0, lt=2**63, description="of the generated images and of the bound's noise")
     steps: int | None = Field(None, ge=1, le=1000, description="default: the recipe's sampling.steps")
     guidance: float | None = Field(None, ge=0.0, le=100.0, allow_inf_nan=False, description="default: the recipe's")
+    frontier_steps: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(
+        (), description="the last checkpoint's frontier: fid at these step counts, by every one of frontier_samplers"
+    )
+    frontier_samplers: tuple[SamplerName, ...] = Field(FRONTIER_SAMPLERS, min_length=1)
     bound_images: int = Field(200, ge=1, description="bits_per_dimension: real images, evenly spaced in the data set")
     bound_times: int | None = Field(50, ge=2, description="bits_per_dimension: times of an image; null takes all T")
     bound_variance: VarianceName = Field("beta", description="bits_per_dimension: of the reverse steps")
@@ -221,6 +241,8 @@ class EvaluationConfig(Config):
     def _check(self) -> Self:
         if len(set(self.metrics)) < len(self.metrics):
             raise ValueError("a metric is named twice")
+        if self.frontier_steps and "fid" not in self.metrics:
+            raise ValueError("frontier_steps needs fid among the metrics: it is what a frontier measures")
         return self
 
 
@@ -244,6 +266,11 @@ class Recipe(Config):
             raise ValueError(
                 f"evaluation.metrics needs one of {', '.join(DECIDING)}: it decides which checkpoint is best"
             )
+        snapshot, total = self.training.guide_snapshot_images, self.training.total_images
+        if snapshot is not None and snapshot > total:
+            raise ValueError(f"training.guide_snapshot_images {snapshot} is more than training.total_images {total}")
+        if self.sampling.guide == "snapshot" and snapshot is None:
+            raise ValueError("sampling.guide snapshot needs training.guide_snapshot_images: when to keep it")
         return self
 
 

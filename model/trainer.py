@@ -1,24 +1,32 @@
 """One step of training, and all that it changes: network, EMA, optimizer, and the two numbers that count it."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from model import distributed
-from model.checkpoint import CheckpointError, CheckpointHeader, decode_checkpoint, encode_checkpoint
-from model.config import OptimizerConfig, Recipe, UNetConfig
+from model.checkpoint import CheckpointError, CheckpointHeader, SnapshotHeader, decode_checkpoint, encode_checkpoint
+from model.config import OptimizerConfig, Recipe, SamplingConfig, UNetConfig
 from model.datasets.dataset import ImageDataset
 from model.denoiser import Denoiser, Network
 from model.ema import ExponentialMovingAverage
 from model.forward import add_noise
+from model.muon import MuonAdamW
 from model.objective import drop_labels, loss_weights, row_losses
 from model.prediction import training_target
 from model.randomness import batch_indices, batch_seed
 from model.sampling import from_pixels
 from model.schedule import make_schedule
-from model.training_state import StateHeader, encode_training_state, read_state_header, restore_training_state
+from model.training_state import (
+    Snapshot,
+    StateHeader,
+    encode_training_state,
+    read_state_header,
+    restore_training_state,
+)
 from model.unet import UNet
 
 
@@ -52,6 +60,7 @@ class Trainer:
     network: UNet = field(init=False)
     ema: ExponentialMovingAverage = field(init=False)
     optimizer: torch.optim.AdamW = field(init=False)
+    snapshot: Snapshot | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         unet = self.recipe.model.unet
@@ -70,19 +79,22 @@ class Trainer:
         torch.manual_seed(self.recipe.training.seed)
         self.network = UNet(unet, len(self.dataset.class_names)).place(self.device)
         self.ema = ExponentialMovingAverage(self.network, self.recipe.ema)
-        config = self.recipe.optimizer
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=config.learning_rate,
-            betas=config.betas,
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
+        self.optimizer = self._make_optimizer()
         self._schedule = make_schedule(self.recipe.model.schedule)
         self._weights = loss_weights(self._schedule, self.recipe.model.prediction, self.recipe.objective)
         self._forward: Network = torch.compile(self.network) if self.recipe.training.compile else self.network
         if processes > 1:
             self._forward = self._shared(self._forward)
+
+    def _make_optimizer(self) -> torch.optim.AdamW:
+        config, parameters = self.recipe.optimizer, list(self.network.parameters())
+        rate, decay = config.learning_rate, config.weight_decay
+        if config.name == "adamw":
+            return torch.optim.AdamW(parameters, lr=rate, betas=config.betas, weight_decay=decay, fused=True)
+        matrices = self.network.hidden_matrices()
+        taken = {id(parameter) for parameter in matrices}
+        others = [parameter for parameter in parameters if id(parameter) not in taken]
+        return MuonAdamW(matrices, others, lr=rate, momentum=config.momentum, betas=config.betas, weight_decay=decay)
 
     @property
     def ended(self) -> bool:
@@ -126,7 +138,15 @@ class Trainer:
             self.iteration += 1
             self.images_seen += size
             self.ema.update(self.network, self.iteration)
+            self._keep_snapshot()
         return loss_value, norm_value
+
+    def _keep_snapshot(self) -> None:
+        """At the images that the recipe names, a copy of the EMA weights for later checkpoints to be guided by."""
+        at = self.recipe.training.guide_snapshot_images
+        if at is not None and self.snapshot is None and self.images_seen >= at:
+            weights = {name: value.detach().cpu().clone() for name, value in self.ema.weights.items()}
+            self.snapshot = Snapshot(self.images_seen, weights)
 
     def _batch(self, size: int, own: slice, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x_0 (b, C, H, W), t (b,) on the CPU, eps and labels of this process's rows of the next `size` images."""
@@ -169,7 +189,7 @@ class Trainer:
     def state(self) -> bytes:
         """The bytes of the training state as it is now."""
         header = StateHeader(self.images_seen, self.iteration, self.recipe, self.dataset.digest)
-        return encode_training_state(header, self.network, self.ema, self.optimizer)
+        return encode_training_state(header, self.network, self.ema, self.optimizer, self.snapshot)
 
     def resume(self, data: bytes, *, source: str) -> None:
         """Go on from a training state of this very run; raises CheckpointError, naming `source`, when it is not one."""
@@ -183,11 +203,21 @@ class Trainer:
     def continue_from(self, data: bytes, *, source: str) -> None:
         """Go on from a training state of another run, with this recipe and at the images that the other has seen.
 
-        Raises CheckpointError, naming `source`, when network or data set are others.
+        Raises CheckpointError, naming `source`, when network or data set are others, or when it has gone past the
+        images at which the recipe wants a snapshot and holds none.
         """
         header = read_state_header(data, source=source)
         self._require_network(header.recipe.model.unet, source)
+        at = self.recipe.training.guide_snapshot_images
+        past = at is not None and header.images_seen >= at
+        if past and header.snapshot_images is None:
+            raise CheckpointError(
+                f"{source}: holds no snapshot and has seen {header.images_seen} images; "
+                f"set training.guide_snapshot_images, {at}, to more than these"
+            )
         self._restore(data, header, source)
+        if not past:  # the recipe wants none, or its own at a later moment
+            self.snapshot = None
 
     def start_from(self, data: bytes, *, source: str) -> None:
         """Begin with the weights of a weights file, at no images seen: a fine-tune or a fork.
@@ -208,7 +238,9 @@ class Trainer:
     def _restore(self, data: bytes, header: StateHeader, source: str) -> None:
         if header.dataset_digest != self.dataset.digest:
             raise CheckpointError(f"{source}: was trained on another data set ({header.dataset_digest})")
-        restore_training_state(data, self.network, self.ema, self.optimizer, iteration=header.iteration, source=source)
+        self.snapshot = restore_training_state(
+            data, self.network, self.ema, self.optimizer, header=header, source=source
+        )
         self.images_seen, self.iteration = header.images_seen, header.iteration
 
     def _require_network(self, theirs: UNetConfig, source: str) -> None:
@@ -217,22 +249,34 @@ class Trainer:
         if differing:
             raise CheckpointError(f"{source}: does not fit the recipe's network: it has {', '.join(differing)}")
 
+    @property
+    def sampling(self) -> SamplingConfig:
+        """The recipe's, guided by no class as long as there is no snapshot."""
+        wanted = self.recipe.sampling
+        return wanted if self.snapshot is not None else wanted.model_copy(update={"guide": "unconditional"})
+
     def checkpoint(self) -> bytes:
         """The bytes of a weights file with the EMA weights as they are now."""
+        snapshot = self.snapshot
         header = CheckpointHeader(
             name=self.recipe.name,
             model=self.recipe.model,
-            sampling=self.recipe.sampling,
+            sampling=self.sampling,
             class_names=self.dataset.class_names,
             images_seen=self.images_seen,
             dataset_digest=self.dataset.digest,
             recipe=self.recipe,
+            snapshot=None if snapshot is None else SnapshotHeader(images_seen=snapshot.images_seen),
         )
-        return encode_checkpoint(header, self.ema.weights)
+        return encode_checkpoint(header, self.ema.weights, None if snapshot is None else snapshot.weights)
 
     def denoiser(self) -> Denoiser:
-        """A denoiser with a copy of the EMA weights."""
+        """A denoiser with a copy of the EMA weights, and of the snapshot where there is one."""
+        network = self._frozen(self.ema.weights)
+        snapshot = None if self.snapshot is None else self._frozen(self.snapshot.weights)
+        return Denoiser(self.recipe.model, self.dataset.class_names, network, self.device, snapshot)
+
+    def _frozen(self, weights: Mapping[str, Tensor]) -> UNet:
         network = UNet(self.recipe.model.unet, len(self.dataset.class_names))
-        network.load_state_dict(self.ema.weights)
-        network = network.place(self.device).eval().requires_grad_(False)
-        return Denoiser(self.recipe.model, self.dataset.class_names, network, self.device)
+        network.load_state_dict(dict(weights))
+        return network.place(self.device).eval().requires_grad_(False)

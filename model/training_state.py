@@ -1,5 +1,6 @@
 """All that a run needs to go on as if it had never stopped: weights, EMA, optimizer state, images and iterations."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from model.checkpoint import CheckpointError, read_metadata
 from model.config import Recipe
 from model.ema import ExponentialMovingAverage
+from model.muon import MuonAdamW
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -22,23 +24,38 @@ class StateHeader:
     iteration: int
     recipe: Recipe
     dataset_digest: str
+    snapshot_images: int | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The EMA weights as they were after `images_seen` images, for later checkpoints to be guided by."""
+
+    images_seen: int
+    weights: Mapping[str, Tensor]
 
 
 def encode_training_state(
-    header: StateHeader, network: nn.Module, ema: ExponentialMovingAverage, optimizer: torch.optim.AdamW
+    header: StateHeader,
+    network: nn.Module,
+    ema: ExponentialMovingAverage,
+    optimizer: torch.optim.AdamW,
+    snapshot: Snapshot | None,
 ) -> bytes:
-    """The bytes of a state, one safetensors file."""
+    """The bytes of a state, one safetensors file; the header's own `snapshot_images` is not used."""
     tensors = {f"model.{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"ema.{name}": value for name, value in ema.weights.items()}
     for name, parameter in network.named_parameters():
         state = optimizer.state[parameter]
         tensors |= {f"optimizer.{name}.{moment}": state[moment] for moment in _MOMENTS if moment in state}
+    if snapshot is not None:
+        tensors |= {f"snapshot.{name}": value for name, value in snapshot.weights.items()}
     metadata = {
         "images_seen": str(header.images_seen),
         "iteration": str(header.iteration),
         "recipe": header.recipe.model_dump_json(),
         "dataset_digest": header.dataset_digest,
-    }
+    } | ({} if snapshot is None else {"snapshot_images": str(snapshot.images_seen)})
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     return save(contiguous, metadata=metadata)
 
@@ -52,6 +69,7 @@ def read_state_header(data: bytes, *, source: str) -> StateHeader:
             int(metadata["iteration"]),
             Recipe.model_validate_json(metadata["recipe"]),
             metadata["dataset_digest"],
+            int(metadata["snapshot_images"]) if "snapshot_images" in metadata else None,
         )
     except KeyError as error:
         raise CheckpointError(f"{source}: a safetensors file, but not a training state (no {error})") from error
@@ -69,10 +87,10 @@ def restore_training_state(
     ema: ExponentialMovingAverage,
     optimizer: torch.optim.AdamW,
     *,
-    iteration: int,
+    header: StateHeader,
     source: str,
-) -> None:
-    """Restore the tensors of a state in place; iteration: its header's.
+) -> Snapshot | None:
+    """Restore the tensors of a state in place; returns the snapshot that it holds.
 
     Raises CheckpointError, which names `source`, when they do not fit; the three are then of no use any more.
     """
@@ -81,17 +99,27 @@ def restore_training_state(
         network.load_state_dict(_part(tensors, "model."))
         ema.load(_part(tensors, "ema."))
         for name, parameter in network.named_parameters():
-            if iteration == 0:
+            if header.iteration == 0:
                 continue
-            state: dict[str, Tensor] = {"step": torch.tensor(float(iteration))}
-            for moment in _MOMENTS:
+            moments = _moments(optimizer, parameter)
+            state: dict[str, Tensor] = {}
+            if moments == _MOMENTS:  # AdamW's, which also counts steps, on the parameter's device
+                state["step"] = torch.tensor(float(header.iteration), device=parameter.device)
+            for moment in moments:
                 # Into memory laid out like the parameter, so that the arithmetic is the same as before the stop.
                 state[moment] = torch.zeros_like(parameter).copy_(tensors[f"optimizer.{name}.{moment}"])
-            if parameter.device.type != "cpu":
-                state["step"] = state["step"].to(parameter.device)
             optimizer.state[parameter] = state
+        if header.snapshot_images is None:
+            return None
+        kept = _part(tensors, "snapshot.")
+        return Snapshot(header.snapshot_images, {name: kept[name] for name in ema.weights})
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(f"{source}: does not fit the recipe's network: {error}") from error
+
+
+def _moments(optimizer: torch.optim.AdamW, parameter: nn.Parameter) -> tuple[str, ...]:
+    """What the optimizer remembers of a parameter once it was updated."""
+    return _MOMENTS[:1] if isinstance(optimizer, MuonAdamW) and optimizer.is_matrix(parameter) else _MOMENTS
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -161,6 +161,11 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(channels, pixels, 3, padding=1)
         _zero(self.head)
 
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """The weights of all convolutions and projections between stem and head, embeddings and norms excepted."""
+        inner = (self.down, self.middle_in, self.middle_attention, self.middle_out, self.up)
+        return [parameter for module in inner for parameter in module.parameters() if parameter.ndim > 1]
+
     def place(self, device: torch.device) -> Self:
         """Move to a device and lay 4-D weights out as channels last, the layout that convolutions are fastest in."""
         self.to(device)
