@@ -1,0 +1,70 @@
+"""Pictures that were not picked: a random batch and interpolations, drawn with stated seeds.
+
+python -m bench.experiments.pictures
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from bench.experiments.guidance import WEIGHTS
+from model.checkpoint import load_checkpoint, write_atomically
+from model.config import SamplingConfig
+from model.denoiser import Denoiser
+from model.pictures import grid, png
+from model.sampling import plan_row, sample, to_pixels
+
+FOLDER = Path("docs/results")
+SEED = 2024
+COLUMNS = 16
+ROWS = 8
+INTERPOLATED = 12
+"""Images from one end to the other, both included."""
+
+
+def random_batch(denoiser: Denoiser, sampling: SamplingConfig) -> bytes:
+    """Images 0, 1, 2, ... of one seed, of classes that a generator with the same seed draws; a PNG."""
+    labels = np.random.default_rng(SEED).integers(len(denoiser.class_names), size=ROWS * COLUMNS)
+    plans = [
+        plan_row(denoiser, sampling, label=int(label), seed=SEED, index=index) for index, label in enumerate(labels)
+    ]
+    return png(grid(to_pixels(sample(denoiser, plans)), COLUMNS), scale=2)
+
+
+def interpolations(denoiser: Denoiser, sampling: SamplingConfig) -> bytes:
+    """A row a class: from the latent of seed SEED to that of SEED + 1, spherically, as POST /interpolate; a PNG."""
+    mixes = np.linspace(0.0, 1.0, INTERPOLATED)
+    plans = [
+        plan_row(denoiser, sampling, label=label, seed=SEED, end_seed=SEED + 1, mix=float(mix))
+        for label in range(len(denoiser.class_names))
+        for mix in mixes
+    ]
+    return png(grid(to_pixels(sample(denoiser, plans)), INTERPOLATED), scale=2)
+
+
+def class_mixtures(denoiser: Denoiser, sampling: SamplingConfig) -> bytes:
+    """A row a class: with one latent, from the class to the one after it in equal steps; a PNG."""
+    classes = len(denoiser.class_names)
+    plans = [
+        plan_row(denoiser, sampling, label=label, end_label=(label + 1) % classes, seed=SEED, mix=float(mix))
+        for label in range(classes)
+        for mix in np.linspace(0.0, 1.0, INTERPOLATED)
+    ]
+    return png(grid(to_pixels(sample(denoiser, plans)), INTERPOLATED), scale=2)
+
+
+def main() -> int:
+    """Draw them with the shipped model's own defaults, by a deterministic sampler."""
+    checkpoint = load_checkpoint(WEIGHTS)
+    denoiser, sampling = checkpoint.denoiser(), checkpoint.header.sampling
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for draw in (random_batch, interpolations, class_mixtures):
+        path = FOLDER / f"{draw.__name__.replace('_', '-')}.png"
+        write_atomically(path, draw(denoiser, sampling))
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
