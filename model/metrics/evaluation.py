@@ -4,15 +4,25 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+
 from model.config import EvaluationConfig, SamplingConfig
 from model.datasets.dataset import ImageDataset
 from model.denoiser import Denoiser, SamplingStopped
 from model.metrics.bound import bits_per_dimension
-from model.metrics.extractor import FeatureExtractor
-from model.metrics.extractors import load_extractor
-from model.metrics.feature_measures import ConfidenceMeasure, FeatureMeasure, Figure, FrechetMeasure, SampleMeasure
+from model.metrics.extractors import load_extractor, load_perceptual
+from model.metrics.feature_measures import (
+    ConfidenceMeasure,
+    FeatureMeasure,
+    Figure,
+    FrechetMeasure,
+    InFeatures,
+    Measure,
+    SampleMeasure,
+)
 from model.metrics.generation import Drawing, NotFinite, class_counts, draw, plan_drawing
 from model.metrics.names import BITS_PER_DIMENSION, MetricName, decision_order
+from model.metrics.perceptual import NearestImages, PerceptualMeasure
 from model.metrics.precision_recall import NEIGHBOURS
 from model.metrics.protocol import Facts, protocol_digest, protocol_string
 from model.metrics.reference_images import ReferenceImages
@@ -32,6 +42,7 @@ __all__ = [
 ]
 
 _IN_FEATURES: frozenset[MetricName] = frozenset({"fid", "kid", "precision_recall", "confidence"})
+_PERCEPTUAL: frozenset[MetricName] = frozenset({"perceptual", "lpips"})
 
 
 class EvaluationError(ValueError):
@@ -58,6 +69,8 @@ def require_metrics(config: EvaluationConfig) -> None:
     """Raises MetricsUnavailable when something that `config` asks for is not installed."""
     if _IN_FEATURES & set(config.metrics):
         load_extractor(config.extractor)
+    for name in _PERCEPTUAL & set(config.metrics):
+        load_perceptual(name)
 
 
 def evaluate(
@@ -83,18 +96,22 @@ def evaluate(
     """
     _check(denoiser, weights_digest, dataset, config)
     found: list[Evaluation] = []
-    if _IN_FEATURES & set(config.metrics):
+    if (_IN_FEATURES | _PERCEPTUAL) & set(config.metrics):
         began = time.perf_counter()
         drawing = plan_drawing(dataset, len(denoiser.class_names), config, sampling)
         drawing.check(denoiser)
-        extractor = load_extractor(config.extractor, denoiser.device)
-        measures = _feature_measures(ReferenceImages(dataset, extractor, references, should_stop), drawing, config)
+        measures = _measures(denoiser.device, dataset, drawing, config, references, should_stop)
         try:
-            figures = _one_pass(denoiser, drawing, extractor, measures, should_stop)
+            for positions, images in draw(denoiser, drawing, should_stop):
+                for measure in measures:
+                    measure.add(positions, images)
         except NotFinite as error:
             raise EvaluationError(f"the model {weights_digest} cannot be judged: {error}") from error
+        figures = [figure for measure in measures for figure in measure.figures()]
         seconds = time.perf_counter() - began
-        found += [_evaluation(figure, {**drawing.facts, "reference_split": split}, seconds) for figure in figures]
+        # Of figures that the data set's images have no part in, its labels still decide how many of a class there are.
+        facts = {**drawing.facts, "reference_dataset_digest": dataset.digest, "reference_split": split}
+        found += [_evaluation(figure, facts, seconds) for figure in figures]
     if "bits_per_dimension" in config.metrics:
         found.append(_bound(denoiser, weights_digest, dataset, config, split, should_stop))
     return tuple(sorted(found, key=lambda one: decision_order(one.metric)[0]))
@@ -156,33 +173,37 @@ def _check(denoiser: Denoiser, weights_digest: str, dataset: ImageDataset, confi
         )
 
 
-def _feature_measures(
-    reference: ReferenceImages, drawing: Drawing, config: EvaluationConfig
-) -> tuple[FeatureMeasure, ...]:
+def _measures(
+    device: torch.device,
+    dataset: ImageDataset,
+    drawing: Drawing,
+    config: EvaluationConfig,
+    references: ReferenceCache,
+    should_stop: Callable[[], bool],
+) -> tuple[Measure, ...]:
     asked = set(config.metrics)
+    measures: list[Measure] = []
+    if _IN_FEATURES & asked:
+        extractor = load_extractor(config.extractor, device)
+        reference = ReferenceImages(dataset, extractor, references, should_stop)
+        measures.append(InFeatures(extractor, _feature_measures(reference, len(drawing.rows), asked)))
+    for name in sorted(_PERCEPTUAL & asked):
+        network = load_perceptual(name, device)
+        nearest = NearestImages(network, dataset, references, should_stop)
+        measures.append(PerceptualMeasure(network, drawing.rows, nearest))
+    return tuple(measures)
+
+
+def _feature_measures(reference: ReferenceImages, images: int, asked: set[MetricName]) -> tuple[FeatureMeasure, ...]:
     measures: list[FeatureMeasure] = []
     if "fid" in asked:
         measures.append(FrechetMeasure(reference))
     if {"kid", "precision_recall"} & asked:
         kernel, manifolds = "kid" in asked, "precision_recall" in asked
-        measures.append(SampleMeasure(reference, len(drawing.rows), kernel=kernel, manifolds=manifolds))
+        measures.append(SampleMeasure(reference, images, kernel=kernel, manifolds=manifolds))
     if "confidence" in asked:
         measures.append(ConfidenceMeasure(reference.extractor))
     return tuple(measures)
-
-
-def _one_pass(
-    denoiser: Denoiser,
-    drawing: Drawing,
-    extractor: FeatureExtractor,
-    measures: tuple[FeatureMeasure, ...],
-    should_stop: Callable[[], bool],
-) -> list[Figure]:
-    for positions, images in draw(denoiser, drawing, should_stop):
-        features = extractor.features(images)
-        for measure in measures:
-            measure.add(positions, features)
-    return [figure for measure in measures for figure in measure.figures()]
 
 
 def _evaluation(figure: Figure, facts: Facts, seconds: float) -> Evaluation:

@@ -37,6 +37,36 @@ class FeatureMeasure(Protocol):
         ...
 
 
+class Measure(Protocol):
+    """Takes in all generated images once, in order, keeps few of them, and then tells figures."""
+
+    def add(self, positions: Sequence[int], images: Tensor) -> None:
+        """Take in a batch. positions: of the images among all generated ones; images: (B, C, H, W) uint8."""
+        ...
+
+    def figures(self) -> Iterator[Figure]:
+        """After the last batch."""
+        ...
+
+
+class InFeatures:
+    """The measures that one forward pass of an extractor serves."""
+
+    def __init__(self, extractor: FeatureExtractor, measures: Sequence[FeatureMeasure]) -> None:
+        self._extractor, self._measures = extractor, measures
+
+    def add(self, positions: Sequence[int], images: Tensor) -> None:
+        """Take in a batch."""
+        features = self._extractor.features(images)
+        for measure in self._measures:
+            measure.add(positions, features)
+
+    def figures(self) -> Iterator[Figure]:
+        """Those of all measures, in order."""
+        for measure in self._measures:
+            yield from measure.figures()
+
+
 class FrechetMeasure:
     """`fid-EXTRACTOR` of all images."""
 
@@ -88,7 +118,7 @@ class SampleMeasure:
 
 
 class ConfidenceMeasure:
-    """`confidence-EXTRACTOR`: the extractor's own classifier on all images. The data set has no part in it."""
+    """`confidence-EXTRACTOR`: the extractor's own classifier on all images."""
 
     def __init__(self, extractor: FeatureExtractor) -> None:
         self._extractor, self._confidence = extractor, ClassConfidence()
