@@ -60,7 +60,7 @@ def evaluate(
     recipe: Annotated[Path | None, typer.Option(help="names data set and settings; default: the file's own")] = None,
     dataset: Annotated[Path | None, typer.Option(help="where the recipe's data set lies here")] = None,
     split: Annotated[
-        str | None, typer.Option(help="train or test: what to compare with; default: the recipe's")
+        str | None, typer.Option(help="train, test or all: what to compare with; default: the recipe's")
     ] = None,
     metrics: Annotated[str | None, typer.Option(help="fid,kid,precision_recall,... ; default: the recipe's")] = None,
     extractor: Annotated[str | None, typer.Option(help="efficientnet-lite0 or inception")] = None,

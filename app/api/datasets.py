@@ -91,7 +91,7 @@ class _Fields(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: DatasetName = Field(description="1 to 100 characters of any script, without / and \\; unique")
-    split: Literal["train", "test"] = "train"
+    split: Literal["train", "test", "all"] = Field("train", description="all: the train split, then the test split")
     image_size: int | None = Field(
         None, ge=4, le=1024, description="resize (and centre-crop) to this side; needed where sizes differ"
     )

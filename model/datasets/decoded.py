@@ -71,6 +71,23 @@ def check_decoded(
     return Decoded(np.ascontiguousarray(images), labels.astype(np.int64), class_names)
 
 
+def joined(first: Decoded, second: Decoded, source: str) -> Decoded:
+    """All images of both, the first one's before the second one's.
+
+    Raises DatasetError, which names `source`, when classes or shapes differ.
+    """
+    if first.class_names != second.class_names:
+        raise DatasetError(
+            f"{source}: its splits' classes are {list(first.class_names)} and {list(second.class_names)}"
+        )
+    shapes = first.images.shape[1:], second.images.shape[1:]
+    if shapes[0] != shapes[1]:
+        raise DatasetError(f"{source}: its splits' images are {shapes[0]} and {shapes[1]} (C, H, W)")
+    images, labels = (first.images, second.images), (first.labels, second.labels)
+    check_size(sum(part.nbytes for part in images), source)
+    return Decoded(np.concatenate(images), np.concatenate(labels), first.class_names)
+
+
 def agreed_class_names(carried: tuple[str, ...], configured: tuple[str, ...] | None, source: str) -> tuple[str, ...]:
     """The names that a format carries; raises DatasetError when the configuration contradicts them."""
     if configured is not None and configured != carried:

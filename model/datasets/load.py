@@ -8,7 +8,7 @@ from model.config import DatasetConfig
 from model.datasets.archive_limits import ArchiveLimits
 from model.datasets.cifar10 import cifar10_files, decode_cifar10
 from model.datasets.dataset import DatasetError, ImageDataset
-from model.datasets.decoded import Decoded
+from model.datasets.decoded import Decoded, joined
 from model.datasets.digits import decode_digits, digits_files
 from model.datasets.folder import decode_folder, folder_files
 from model.datasets.idx import decode_idx, idx_files
@@ -29,6 +29,12 @@ class _Source:
 
 def _source(config: DatasetConfig, limits: ArchiveLimits) -> _Source:
     path = config.path
+    if config.split == "all":
+        train, test = (_source(config.model_copy(update={"split": half}), limits) for half in ("train", "test"))
+        return _Source(
+            lambda: list(dict.fromkeys([*train.files(), *test.files()])),  # one archive may hold both
+            lambda: joined(train.decode(), test.decode(), str(path)),
+        )
     if config.format == "digits":
         return _Source(lambda: digits_files(config, path), lambda: decode_digits(config, path))
     if path is None:

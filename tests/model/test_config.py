@@ -19,7 +19,7 @@ def test_every_shipped_recipe_loads(path: Path) -> None:
 
 
 def test_recipes_are_shipped() -> None:
-    assert {"digits", "fashion-mnist"} <= {path.stem for path in RECIPES}
+    assert {"cifar10", "digits", "fashion-mnist", "stl10"} <= {path.stem for path in RECIPES}
 
 
 def minimal(**changes: Any) -> dict[str, Any]:

@@ -222,3 +222,22 @@ def test_what_a_dead_writer_left_is_cleared(config: DatasetConfig, cache: Path) 
 def test_a_format_that_needs_a_path_says_so(cache: Path) -> None:
     with pytest.raises(DatasetError, match="idx: a data set of this format needs a path"):
         load_dataset(DatasetConfig(format="idx"), cache)
+
+
+def test_all_is_the_train_split_and_then_the_test_split(
+    tmp_path: Path, cache: Path, write_idx: Callable[..., Path], grey: np.ndarray
+) -> None:
+    write_idx(tmp_path / "idx", grey[:6], [0, 1, 2, 3, 0, 1])
+    folder = write_idx(tmp_path / "idx", grey[6:], [3, 2, 1, 0], split="test")
+    dataset = load_dataset(DatasetConfig(format="idx", path=folder, split="all"), cache)
+    np.testing.assert_array_equal(dataset.images, grey)
+    assert dataset.labels.tolist() == [0, 1, 2, 3, 0, 1, 3, 2, 1, 0]
+
+
+def test_splits_of_other_classes_are_not_joined(
+    tmp_path: Path, cache: Path, write_idx: Callable[..., Path], grey: np.ndarray
+) -> None:
+    write_idx(tmp_path / "idx", grey[:2], [0, 1])
+    folder = write_idx(tmp_path / "idx", grey[2:4], [2, 0], split="test")
+    with pytest.raises(DatasetError, match=r"splits' classes are \['0', '1'\] and \['0', '1', '2'\]"):
+        load_dataset(DatasetConfig(format="idx", path=folder, split="all"), cache)
