@@ -122,6 +122,8 @@ def _sentence(kind: str, data: dict[str, Any]) -> str | None:
             return f"{data['images_seen']:,} images: version {data['version']}"
         case "evaluation":
             return f"{data['images_seen']:,} images: {data['metric']} {data['value']:.4g}"
+        case "frontier":
+            return f"{data['sampler']}, {data['steps']} steps: {data['metric']} {data['value']:.4g}"
         case "promoted":
             return f"version {data['version']} is production now"
         case _:

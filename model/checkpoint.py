@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, FiniteFloat, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -30,6 +30,14 @@ class CheckpointError(ValueError):
     """A weights file that cannot be used; the message names the file and its fault."""
 
 
+class StoredEvaluation(Config):
+    """A figure that was measured of these weights (`model.metrics`): its protocol fixes it, besides the weights."""
+
+    metric: str
+    value: FiniteFloat
+    protocol: dict[str, str | int | FiniteFloat | None]
+
+
 class SnapshotHeader(Config):
     """What a weights file says of the second network that it carries: an earlier state to guide by, or a smaller one.
 
@@ -41,7 +49,7 @@ class SnapshotHeader(Config):
 
 
 class CheckpointHeader(Config):
-    """What a weights file says of itself."""
+    """What a weights file says of itself. evaluations: with their protocols; metrics: single figures without."""
 
     format_version: int = Field(1, ge=1, le=1)
     name: ModelName
@@ -51,6 +59,7 @@ class CheckpointHeader(Config):
     images_seen: int = Field(ge=0)
     dataset_digest: str
     metrics: dict[str, float] = Field(default_factory=dict)
+    evaluations: tuple[StoredEvaluation, ...] = ()
     recipe: Recipe | None = None
     snapshot: SnapshotHeader | None = None
 

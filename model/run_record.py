@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from model.checkpoint import write_atomically
+from model.checkpoint import load_checkpoint, write_atomically
 from model.loss_log import LossLog
 
 if TYPE_CHECKING:
     from model.metrics.evaluation import Evaluation
+    from model.metrics.frontier import Measured
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,12 @@ class RunRecord(Protocol):
 
     def evaluated(self, images_seen: int) -> bool:
         """Whether `evaluation` was recorded for these `images_seen`."""
+
+    def frontier(self, images_seen: int, evaluations: Sequence["Evaluation"]) -> None:
+        """Keep points of the frontier of the checkpoint of these `images_seen`, beside those that are kept."""
+
+    def frontier_points(self, images_seen: int) -> Sequence["Measured"]:
+        """What `frontier` was given for these `images_seen`."""
 
     def last_good(self) -> str | None:
         """What an error message calls the last checkpoint that can be used; None when there is none."""
@@ -123,6 +130,17 @@ class FolderRecord:
     def evaluated(self, images_seen: int) -> bool:
         """Whether `evaluations.jsonl` has a line for these `images_seen`."""
         return any(row["images_seen"] == images_seen for row in self._evaluations())
+
+    def frontier(self, images_seen: int, evaluations: Sequence["Evaluation"]) -> None:
+        """Write the points into the header of the weights file, which thereby has another digest."""
+        from model.metrics.frontier_measurement import with_evaluations
+
+        path = self.checkpoint_path(images_seen)
+        write_atomically(path, with_evaluations(load_checkpoint(path), evaluations))
+
+    def frontier_points(self, images_seen: int) -> Sequence["Measured"]:
+        """The evaluations in the header of the weights file."""
+        return load_checkpoint(self.checkpoint_path(images_seen)).header.evaluations
 
     def last_good(self) -> str | None:
         """The path of the weights file that goes with the state."""

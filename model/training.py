@@ -137,7 +137,7 @@ def train(
     if saved != trainer.images_seen or distributed.from_first(record.last_good) is None:
         save()
     # A run that another one's state brought to the end at once is judged here.
-    judged = judge is None or not trainer.ended or judge.once(stop)
+    judged = judge is None or not trainer.ended or (judge.once(stop) and judge.frontier(stop))
     return TrainingResult(trainer.images_seen, trainer.ended and judged)
 
 
@@ -254,7 +254,7 @@ def _draw_samples(trainer: Trainer, record: RunRecord, stop: Callable[[], bool])
     classes, columns = len(trainer.dataset.class_names), trainer.recipe.training.samples_per_class
     denoiser = trainer.denoiser().interruptible(stop)
     plans = [
-        plan_row(denoiser, trainer.recipe.sampling, label=label, seed=0, index=index)
+        plan_row(denoiser, trainer.sampling, label=label, seed=0, index=index)
         for label in range(classes)
         for index in range(columns)
     ]
@@ -280,6 +280,10 @@ class _Judge:
         """Evaluate and record unless that was done; False when stopped on the way, and then nothing is recorded."""
         return distributed.from_first(lambda: self._once(stop))
 
+    def frontier(self, stop: Callable[[], bool]) -> bool:
+        """Measure and record the frontier that the recipe asks for, point by point; False when stopped on the way."""
+        return distributed.from_first(lambda: self._frontier(stop))
+
     def _require_metrics(self) -> None:
         """Find out before the training, not hours later, that the metrics are not installed."""
         from model.metrics.evaluation import require_metrics
@@ -302,7 +306,7 @@ class _Judge:
                 digest_of(trainer.checkpoint()),
                 trainer.dataset,
                 self._config,
-                trainer.recipe.sampling,
+                trainer.sampling,
                 self._references,
                 stop,
                 trainer.recipe.dataset.split,
@@ -314,4 +318,33 @@ class _Judge:
                 f"the evaluation after {images_seen} images failed: {error}; {self._record.last_good()} is good"
             ) from error
         self._record.evaluation(images_seen, evaluations)
+        return True
+
+    def _frontier(self, stop: Callable[[], bool]) -> bool:
+        from model.metrics.frontier_measurement import frontier_cells, measure_frontier
+
+        trainer, config, images_seen = self._trainer, self._config, self._trainer.images_seen
+        if not config.frontier_steps:
+            return True
+        recipe, sampling = trainer.recipe, trainer.sampling
+        if config.guidance is not None:
+            sampling = sampling.model_copy(update={"guidance": config.guidance})
+        cells = frontier_cells(sampling, config.frontier_samplers, config.frontier_steps, recipe.model.schedule)
+        try:
+            for point in measure_frontier(
+                trainer.denoiser().interruptible(stop),
+                digest_of(trainer.checkpoint()),
+                trainer.dataset,
+                config,
+                cells,
+                self._references,
+                stop,
+                known=self._record.frontier_points(images_seen),
+                split=recipe.dataset.split,
+            ):
+                self._record.frontier(images_seen, [point])
+        except SamplingStopped:
+            return False
+        except ValueError as error:
+            raise TrainingError(f"the frontier after {images_seen} images could not be measured: {error}") from error
         return True

@@ -16,6 +16,7 @@ from store.artifacts import ArtifactCorrupted, ArtifactMissing, Artifacts
 from store.checkpoint_repository import checkpoint_bytes
 from store.counters import count
 from store.database import Database
+from store.frontier_repository import FrontierLine, job_frontier, record_job_frontier
 from store.job_forms import ContinueFrom, ForkFrom, TrainWork
 from store.job_repository import Lease, hold
 from store.model_repository import resolve
@@ -165,6 +166,21 @@ class JobRecord:
         self._reporter.flush()
         with self._database.session() as session:
             return evaluated(session, self._job_id, images_seen)
+
+    def frontier(self, images_seen: int, evaluations: Sequence[Evaluation]) -> None:
+        """Store points."""
+        lines = [
+            FrontierLine(one.metric, one.value, one.protocol, protocol_digest(one.protocol)) for one in evaluations
+        ]
+        self._reporter.put(
+            lambda session, lease: record_job_frontier(session, hold(session, lease), images_seen, lines)
+        )
+
+    def frontier_points(self, images_seen: int) -> Sequence[FrontierLine]:
+        """The stored points."""
+        self._reporter.flush()
+        with self._database.session() as session:
+            return job_frontier(session, self._job_id, images_seen)
 
     def last_good(self) -> str | None:
         """The last checkpoint that was handed over."""

@@ -15,6 +15,7 @@ class MemoryRecord:
     reports: dict[int, TrainingProgress] = field(default_factory=dict)
     pictures: dict[int, bytes] = field(default_factory=dict)
     evaluations: dict[int, tuple[Evaluation, ...]] = field(default_factory=dict)
+    points: dict[int, list[Evaluation]] = field(default_factory=dict)
     calls: list[tuple[str, int]] = field(default_factory=list)
 
     def states(self) -> Iterator[tuple[str, bytes]]:
@@ -41,6 +42,13 @@ class MemoryRecord:
 
     def evaluated(self, images_seen: int) -> bool:
         return images_seen in self.evaluations
+
+    def frontier(self, images_seen: int, evaluations: Sequence[Evaluation]) -> None:
+        self.calls.append(("frontier", images_seen))
+        self.points[images_seen] = [*self.points.get(images_seen, []), *evaluations]
+
+    def frontier_points(self, images_seen: int) -> Sequence[Evaluation]:
+        return self.points.get(images_seen, [])
 
     def last_good(self) -> str | None:
         return f"checkpoint {max(self.checkpoints)}" if self.checkpoints else None

@@ -1,0 +1,201 @@
+"""The Frechet distance of every sampler at every step count: a table, a plot, and what a weights file keeps of it.
+
+python -m bench.frontier CHECKPOINT [--out FOLDER] [--images N] [--guidance W] [--samplers NAME ...] [--steps N ...]
+                         [--spacing NAME] [--write FILE]
+
+Every measured cell is written to FOLDER/frontier.jsonl at once, and a rerun goes on with those that are missing.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from itertools import groupby
+from pathlib import Path
+from typing import get_args
+
+import torch
+from pydantic import ValidationError
+
+from bench.judge import CACHE_PATH, RECIPE_PATH, positive, with_overrides
+from model.checkpoint import CheckpointError, load_checkpoint, write_atomically
+from model.config import FRONTIER_SAMPLERS, EvaluationConfig, RecipeError, SamplerName, SpacingName, load_recipe
+from model.datasets import DatasetError, load_dataset
+from model.metrics.evaluation import Evaluation, EvaluationError, FolderReferences
+from model.metrics.extractor import MetricsUnavailable
+from model.metrics.frontier import WITHIN, Frontier, FrontierPoint, choose, efficient, frontiers
+from model.metrics.frontier_measurement import STEPS, frontier_cells, measure_frontier, with_evaluations
+
+REFERENCES_PATH = Path(".darkroom/bench/references")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A measured cell as a line of the results file. weights: digest of the file that it was measured of."""
+
+    weights: str
+    metric: str
+    value: float
+    protocol: dict[str, str | int | float | None]
+    seconds: float
+
+
+def read_cells(path: Path, weights: str) -> list[Cell]:
+    """What was measured of these weights; nothing when there is no such file. A line that was cut off is left out."""
+    if not path.exists():
+        return []
+    cells = []
+    for line in path.read_text().splitlines():
+        try:
+            cells.append(Cell(**json.loads(line)))
+        except (json.JSONDecodeError, TypeError):
+            print(f"{path}: a line that cannot be read is left out", file=sys.stderr)
+    return [cell for cell in cells if cell.weights == weights]
+
+
+def append_cell(path: Path, weights: str, evaluation: Evaluation) -> None:
+    """Add a line to the results file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cell = Cell(weights, evaluation.metric, evaluation.value, dict(evaluation.protocol), evaluation.seconds)
+    lines = path.read_text().splitlines() if path.exists() else []
+    write_atomically(path, "".join(line + "\n" for line in [*lines, json.dumps(asdict(cell))]).encode())
+
+
+def _name(point: FrontierPoint) -> str:
+    sampling = point.sampling
+    parts: list[str] = [sampling.sampler]
+    parts += [sampling.spacing] * (sampling.spacing != "trailing")
+    parts += [f"eta {sampling.eta:g}"] * (sampling.sampler == "ddim" and sampling.eta > 0.0)
+    parts += [sampling.variance] * (sampling.sampler == "ddpm" and sampling.variance == "beta")
+    return " ".join(parts)
+
+
+def _rows(frontier: Frontier) -> dict[str, list[FrontierPoint]]:
+    by_name = sorted(frontier.points, key=lambda point: (_name(point), point.sampling.steps))
+    return {name: list(points) for name, points in groupby(by_name, key=_name)}
+
+
+def frontier_table(frontier: Frontier) -> str:
+    """A markdown table, a line a sampler and a column a step count, then what each quality picks."""
+    counts = sorted({point.sampling.steps for point in frontier.points})
+    best = set(efficient(frontier.points))
+    lines = [
+        "| steps | " + " | ".join(map(str, counts)) + " |",
+        "| --- |" + " ---: |" * len(counts),
+    ]
+    for name, points in _rows(frontier).items():
+        found = {point.sampling.steps: point for point in points}
+        cells = [
+            ""
+            if count not in found
+            else f"**{found[count].value:.2f}**"
+            if found[count] in best
+            else f"{found[count].value:.2f}"
+            for count in counts
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines.append("\nBold: no other one is better at the same cost or less.")
+    for quality in WITHIN:
+        chosen = choose(frontier.points, quality)
+        lines.append(
+            f"{quality}: {_name(chosen)}, {chosen.sampling.steps} steps, {chosen.network_evaluations} network "
+            f"evaluations an image, {frontier.metric} {chosen.value:.2f}"
+        )
+    return "\n".join(lines)
+
+
+def frontier_picture(frontier: Frontier, title: str) -> bytes:
+    """The distance against the number of steps, a line a sampler, as PNG bytes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    for name, points in _rows(frontier).items():
+        axes.plot([p.sampling.steps for p in points], [p.value for p in points], marker="o", markersize=4, label=name)
+    counts = sorted({point.sampling.steps for point in frontier.points})
+    axes.set(xscale="log", yscale="log", xlabel="steps", ylabel=frontier.metric, title=title)
+    axes.set_xticks(counts, [str(count) for count in counts])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend()
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _measure(arguments: argparse.Namespace) -> Iterable[str]:
+    checkpoint = load_checkpoint(arguments.checkpoint)
+    recipe = checkpoint.header.recipe or load_recipe(arguments.recipe)
+    dataset = load_dataset(recipe.dataset, cache=arguments.cache)
+    denoiser = checkpoint.denoiser(torch.device(arguments.device))
+    wanted = {"guidance": arguments.guidance, "spacing": arguments.spacing}
+    sampling = with_overrides(checkpoint.header.sampling, wanted)
+    cells = frontier_cells(sampling, arguments.samplers, arguments.steps, checkpoint.header.model.schedule)
+    config = EvaluationConfig(
+        every_images=1, images=arguments.images, seed=arguments.seed, batch_images=arguments.batch_images
+    )
+    results = arguments.out / "frontier.jsonl"
+    known = read_cells(results, checkpoint.digest)
+    measured = measure_frontier(
+        denoiser,
+        checkpoint.digest,
+        dataset,
+        config,
+        cells,
+        FolderReferences(REFERENCES_PATH),
+        known=known,
+        split=recipe.dataset.split,
+    )
+    for one in measured:
+        append_cell(results, checkpoint.digest, one)
+        told = f"{one.protocol['sampler']}, {one.protocol['steps']} steps: {one.metric} {one.value:.2f}"
+        print(f"{told} ({one.seconds:.0f} s)", file=sys.stderr)
+    found = read_cells(results, checkpoint.digest)
+    for number, frontier in enumerate(frontiers(found, checkpoint.header.model.schedule)):
+        title = f"{checkpoint.header.name}, guidance {frontier.guidance:g}, {frontier.images:,} images"
+        picture = arguments.out / f"frontier-{number}.png"
+        write_atomically(picture, frontier_picture(frontier, title))
+        yield f"{title}: {frontier.metric} by sampler and steps ({picture})\n\n{frontier_table(frontier)}\n"
+    if arguments.write is not None:
+        write_atomically(arguments.write, with_evaluations(checkpoint, found))
+        yield f"written with {len(found)} evaluations: {arguments.write}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench.frontier", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--out", type=Path, default=Path(".darkroom/bench/frontier"), help="results, pictures")
+    parser.add_argument("--images", type=positive, default=5000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch-images", type=positive, default=64)
+    parser.add_argument("--guidance", type=float, help="default: the checkpoint's")
+    parser.add_argument("--samplers", nargs="+", choices=get_args(SamplerName), default=list(FRONTIER_SAMPLERS))
+    parser.add_argument("--steps", nargs="+", type=positive, default=list(STEPS))
+    parser.add_argument("--spacing", choices=get_args(SpacingName), help="default: the checkpoint's")
+    parser.add_argument("--recipe", type=Path, default=RECIPE_PATH, help="names the data set where the file does not")
+    parser.add_argument("--cache", type=Path, default=CACHE_PATH)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="the weights with all that was measured of them")
+    arguments = parser.parse_args(argv)
+    try:
+        for text in _measure(arguments):
+            print(text)
+    except (
+        CheckpointError,
+        DatasetError,
+        EvaluationError,
+        MetricsUnavailable,
+        OSError,
+        RecipeError,
+        ValidationError,
+    ) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

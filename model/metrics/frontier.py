@@ -1,0 +1,165 @@
+"""A checkpoint's frontier: how good each sampler is at how many steps, as measured, and what to draw with therefore.
+
+A point is an evaluation. Points belong to one frontier when their protocols are equal but for the settings that are the
+sampler's own; so guidance, threshold, number of images and data set are the same, and the values compare.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, Protocol
+
+from pydantic import ValidationError
+
+from model.config import SamplingConfig, ScheduleConfig
+from model.guidance import forward_rows_left
+from model.metrics.protocol import Facts, protocol_digest
+
+Quality = Literal["fast", "balanced", "best"]
+
+WITHIN: Mapping[Quality, float] = MappingProxyType({"fast": 1.25, "balanced": 1.05, "best": 1.0})
+"""A quality is the cheapest point whose value is at most so many times the frontier's lowest one.
+
+5% is less than a Frechet distance of a few thousand images differs from one seed to the next; 25% is what one sees.
+"""
+
+SAMPLER_SETTINGS = ("sampler", "steps", "spacing", "eta", "variance")
+"""The fields of SamplingConfig that a choice from the frontier sets; every other is the request's or the model's."""
+
+FEWEST_POINTS = 2
+"""A single evaluation leaves nothing to choose."""
+
+_METRIC_PREFIX = "fid-"
+
+
+class Measured(Protocol):
+    """What a point is made of; `model.metrics.evaluation.Evaluation` is one."""
+
+    @property
+    def metric(self) -> str:
+        """For instance "fid-efficientnet-lite0"."""
+
+    @property
+    def value(self) -> float:
+        """Less is better."""
+
+    @property
+    def protocol(self) -> Facts:
+        """Everything besides the weights that fixes the value."""
+
+
+@dataclass(frozen=True)
+class FrontierPoint:
+    """One measured way to draw. network_evaluations: forward rows of the network that an image takes.
+
+    protocol_digest: "sha256:..." of the whole protocol, the sampler's settings included.
+    """
+
+    sampling: SamplingConfig
+    network_evaluations: int
+    value: float
+    protocol_digest: str
+
+    def applied_to(self, sampling: SamplingConfig) -> SamplingConfig:
+        """`sampling` with the sampler's settings of this point."""
+        return sampling.model_copy(update={name: getattr(self.sampling, name) for name in SAMPLER_SETTINGS})
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Points that compare, cheapest first. protocol: what all have in common; guidance and images are two of it."""
+
+    metric: str
+    guidance: float
+    images: int
+    protocol: Facts
+    points: tuple[FrontierPoint, ...]
+
+
+def frontiers(evaluations: Iterable[Measured], schedule: ScheduleConfig) -> tuple[Frontier, ...]:
+    """The frontiers that a checkpoint's evaluations make; the order of evaluations does not matter.
+
+    Figures of other metrics than a Frechet distance, and protocols that name settings which are not known here, are
+    left out. schedule: the model's.
+    """
+    groups: dict[str, tuple[Measured, dict[str, FrontierPoint]]] = {}
+    for one in evaluations:
+        sampling = _sampling(one.protocol)
+        if sampling is None or not one.metric.startswith(_METRIC_PREFIX) or not math.isfinite(one.value):
+            continue
+        try:
+            cost = network_evaluations(schedule, sampling)
+        except ValueError:  # steps that this schedule does not have
+            continue
+        digest = protocol_digest(one.protocol)
+        _, points = groups.setdefault(protocol_digest(_common(one.protocol)), (one, {}))
+        points[digest] = FrontierPoint(sampling, cost, one.value, digest)
+    found = [_frontier(first, points.values()) for first, points in groups.values() if len(points) >= FEWEST_POINTS]
+    return tuple(sorted(found, key=lambda frontier: (-frontier.images, protocol_digest(frontier.protocol))))
+
+
+def nearest_frontier(found: Sequence[Frontier], guidance: float) -> Frontier | None:
+    """The one that was measured at the nearest guidance; of several the one of more images, then of more points."""
+    return min(
+        found, key=lambda one: (abs(one.guidance - guidance), -one.images, -len(one.points), one.metric), default=None
+    )
+
+
+def efficient(points: Sequence[FrontierPoint]) -> tuple[FrontierPoint, ...]:
+    """The points that no other one beats in both cost and value, cheapest first: from the worst value to the best."""
+    kept: list[FrontierPoint] = []
+    for point in sorted(points, key=_by_cost):
+        if not kept or point.value < kept[-1].value:
+            kept.append(point)
+    return tuple(kept)
+
+
+def choose(points: Sequence[FrontierPoint], quality: Quality) -> FrontierPoint:
+    """The cheapest point whose value is within WITHIN[quality] times the lowest. points: of a frontier, not empty."""
+    lowest = min(point.value for point in points)
+    limit = max(lowest, WITHIN[quality] * lowest)  # rounding may leave a distance of zero a little negative
+    return min((point for point in points if point.value <= limit), key=_by_cost)
+
+
+def network_evaluations(schedule: ScheduleConfig, sampling: SamplingConfig) -> int:
+    """Forward rows of the network that an image takes; raises ValueError for steps that the schedule does not have."""
+    return forward_rows_left(schedule, sampling, 1.0 if sampling.unconditional else sampling.guidance)[0]
+
+
+def _by_cost(point: FrontierPoint) -> tuple[int, float, str]:
+    return point.network_evaluations, point.value, point.protocol_digest
+
+
+def _frontier(first: Measured, points: Iterable[FrontierPoint]) -> Frontier:
+    protocol = _common(first.protocol)
+    guidance, images = protocol.get("guidance"), protocol.get("images")
+    assert isinstance(guidance, int | float)
+    return Frontier(
+        first.metric,
+        float(guidance),
+        images if isinstance(images, int) else 0,
+        MappingProxyType(protocol),
+        tuple(sorted(points, key=_by_cost)),
+    )
+
+
+def _common(protocol: Facts) -> dict[str, str | int | float | None]:
+    return {name: value for name, value in protocol.items() if name not in SAMPLER_SETTINGS}
+
+
+def _sampling(protocol: Facts) -> SamplingConfig | None:
+    """The settings that a protocol names; what has no effect takes its default. None when they are not all known."""
+    if any(protocol.get(name) is None for name in ("sampler", "steps", "guidance")):
+        return None
+    named = {name: protocol[name] for name in SamplingConfig.model_fields if protocol.get(name) is not None}
+    try:
+        return SamplingConfig.model_validate({name: _plain(value) for name, value in named.items()})
+    except ValidationError:
+        return None
+
+
+def _plain(value: object) -> object:
+    """The inverse of `model.metrics.protocol.canonical`."""
+    return json.loads(value) if isinstance(value, str) and value.startswith(("[", "{")) else value
