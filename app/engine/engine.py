@@ -6,6 +6,7 @@ them, deliver what is finished.
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -24,6 +25,7 @@ from app.engine.request import (
     EngineStopped,
     Failed,
     Finished,
+    Pixels,
     Preview,
     Progress,
     QueueFull,
@@ -39,7 +41,8 @@ from app.engine.speed import SpeedCurve
 from app.engine.warmup import measure_speed
 from model.denoiser import Denoiser
 from model.memory import is_out_of_memory
-from model.sampling import RowPlan, advance, plan_row, start, to_pixels
+from model.sampling import RowPlan, advance, from_pixels, plan_row, start, to_pixels
+from model.scoring import SCORE_FORWARD_ROWS, SCORE_STEPS, score_step
 
 log = logging.getLogger(__name__)
 
@@ -72,22 +75,38 @@ class _Resident:
 
 @dataclass(eq=False)
 class _Row:
-    """One image on its way. state: (STATE, C, H, W) once it has begun."""
+    """One image on its way: it is drawn, and then scored where that was asked for.
+
+    state: (STATE, C, H, W) once it has begun; once it is drawn (1, C, H, W), the image as it is served, which is then
+    also in pixels, (H, W, C). terms: of the score so far.
+    """
 
     request: "_Request"
     number: int
     plan: RowPlan
     position: int = 0
     state: Tensor | None = None
+    pixels: Pixels | None = None
+    terms: list[float] = field(default_factory=list)
+
+    @property
+    def steps(self) -> int:
+        return self.plan.steps + self.request.score_steps
+
+    @property
+    def scoring(self) -> bool:
+        return self.position >= self.plan.steps
 
     @property
     def forward_rows(self) -> int:
-        return self.plan.forward_rows(self.position)
+        return SCORE_FORWARD_ROWS if self.scoring else self.plan.forward_rows(self.position)
 
     @property
     def remaining_work(self) -> int:
         """Forward rows still to be computed."""
-        return self.plan.forward_rows_left[self.position]
+        if self.scoring:
+            return (self.steps - self.position) * SCORE_FORWARD_ROWS
+        return self.plan.forward_rows_left[self.position] + self.request.score_steps * SCORE_FORWARD_ROWS
 
 
 @dataclass(eq=False)
@@ -101,15 +120,31 @@ class _Request:
     due: float
     deadline: float | None
     idle_seconds: float
-    total_steps: int
+    total_steps: int = 0
     unfinished: list[_Row] = field(default_factory=list)
     done_steps: int = 0
     begun: float | None = None
     cancelled: bool = False
 
     @property
+    def score_steps(self) -> int:
+        """Steps of each row after it is drawn."""
+        return SCORE_STEPS if self.request.scored else 0
+
+    @property
     def remaining_work(self) -> int:
         return sum(row.remaining_work for row in self.unfinished)
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """What is foreseen for a request. deadline, due: on the engine's clock; seconds: until it is done, others ahead."""
+
+    now: float
+    idle_seconds: float
+    deadline: float | None
+    due: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -207,14 +242,23 @@ class Engine:
             resident = self._residents.get(request.version)
             if resident is None:
                 raise self._refusal("version_not_loaded", VersionNotLoaded(request.version))
-            plans = [_plan(resident.denoiser, row) for row in request.rows]
-            if not plans:
-                raise ValueError("a request needs at least one row")
+            plans = _plans(resident, request)
             accepted = self._accept(request, sink, resident, plans)
             self._residents.move_to_end(request.version)
             self._requests.append(accepted)
             self._wake.notify()
         return Ticket(self, accepted)
+
+    def expected_seconds(self, request: SampleRequest) -> float:
+        """How long a request would take if it were submitted now, as a deadline is judged by.
+
+        Raises VersionNotLoaded, and ValueError for a row that the model cannot draw.
+        """
+        with self._wake:
+            resident = self._residents.get(request.version)
+            if resident is None:
+                raise VersionNotLoaded(request.version)
+            return self._expect(request, resident, _plans(resident, request)).seconds
 
     def snapshot(self) -> EngineSnapshot:
         """Counts of the moment."""
@@ -235,7 +279,7 @@ class Engine:
 
     def _accept(self, request: SampleRequest, sink: Sink, resident: _Resident, plans: Sequence[RowPlan]) -> _Request:
         """Check room and deadline, and make the request's rows."""
-        now, limit = self._clock(), self.limits.queue_rows
+        limit = self.limits.queue_rows
         if len(plans) > limit:
             raise self._refusal("too_many_rows", TooManyRows(len(plans), limit))
         held = sum(len(other.unfinished) for other in self._requests)
@@ -244,19 +288,24 @@ class Engine:
             share = (held + len(plans) - limit) / held
             raise self._refusal("queue_full", QueueFull(len(plans), held, limit, backlog * share))
 
-        idle = _idle_seconds(resident, plans)
+        found = self._expect(request, resident, plans)
+        if request.deadline_seconds is not None and found.seconds > request.deadline_seconds:
+            refusal = DeadlineUnmeetable(request.deadline_seconds, found.seconds, found.idle_seconds)
+            raise self._refusal("deadline", refusal)
+
+        accepted = _Request(request, sink, resident, found.now, found.due, found.deadline, found.idle_seconds)
+        accepted.unfinished = [_Row(accepted, number, plan) for number, plan in enumerate(plans)]
+        accepted.total_steps = sum(row.steps for row in accepted.unfinished)
+        return accepted
+
+    def _expect(self, request: SampleRequest, resident: _Resident, plans: Sequence[RowPlan]) -> "_Expected":
+        """When a request that arrives now would be due and done. The lock is held."""
+        now, idle = self._clock(), _idle_seconds(resident, plans, SCORE_STEPS if request.scored else 0)
         deadline = None if request.deadline_seconds is None else now + request.deadline_seconds
         due = due_time(now, idle, deadline)
-        if request.deadline_seconds is not None:
-            ahead = [other for other in self._requests if other.due <= due]
-            expected = idle + sum(_work_seconds(other.resident, other.remaining_work) for other in ahead)
-            if expected > request.deadline_seconds:
-                raise self._refusal("deadline", DeadlineUnmeetable(request.deadline_seconds, expected, idle))
-
-        total_steps = sum(plan.steps for plan in plans)
-        accepted = _Request(request, sink, resident, now, due, deadline, idle, total_steps)
-        accepted.unfinished = [_Row(accepted, number, plan) for number, plan in enumerate(plans)]
-        return accepted
+        ahead = [other for other in self._requests if other.due <= due]
+        seconds = idle + sum(_work_seconds(other.resident, other.remaining_work) for other in ahead)
+        return _Expected(now, idle, deadline, due, seconds)
 
     # -- the engine's own thread --------------------------------------------------------------------------------
 
@@ -301,12 +350,14 @@ class Engine:
                 self._end(request, Failed("shutdown", "the service is shutting down"))
 
     def _pick(self) -> tuple[_Resident | None, list[_Row]]:
-        """The rows of the next step, all of the model version whose request is most urgent."""
+        """The rows of the next step: all of the model version whose request is most urgent, and all to be drawn or all
+        to be scored, whichever its first row is."""
         if not self._requests:
             return None, []
         resident = min(self._requests, key=lambda request: request.due).resident
         mine = [request for request in self._requests if request.resident is resident]
-        return resident, pick_rows(mine, resident.speed, resident.batch_limit)
+        rows = pick_rows(mine, resident.speed, resident.batch_limit)
+        return resident, [row for row in rows if row.scoring == rows[0].scoring]
 
     def _step(self, resident: _Resident, rows: list[_Row]) -> None:
         """Advance the rows by one step. Out of memory halves the batch; any other fault is cornered to its own row."""
@@ -315,7 +366,7 @@ class Engine:
             if row.request.begun is None:
                 row.request.begun = began
         try:
-            state, estimates = self._advance(resident, rows)
+            deliver = self._score(resident, rows) if rows[0].scoring else self._advance(resident, rows)
         except Exception as error:  # whatever a network raises must not end the thread or harm batchmates
             if len(rows) == 1:
                 log.exception("a row failed alone")
@@ -336,10 +387,13 @@ class Engine:
         forward_rows = sum(row.forward_rows for row in rows)
         resident.speed.observe(forward_rows, seconds)
         self._observer.step(len(rows), forward_rows, seconds, resident.batch_limit)
-        self._deliver(rows, state, estimates)
+        deliver()
 
-    def _advance(self, resident: _Resident, rows: list[_Row]) -> tuple[Tensor, Tensor]:
-        """The next states and the estimates of x_0; changes no row but for the start noise of new ones."""
+    def _advance(self, resident: _Resident, rows: list[_Row]) -> Callable[[], None]:
+        """Compute one step of the sampler, and return how to deliver it.
+
+        Until then no row changes but for the start noise of new ones.
+        """
         fresh = [row for row in rows if row.state is None]
         if fresh:
             now = self._clock()
@@ -352,40 +406,71 @@ class Engine:
         )
         if resident.denoiser.device.type == "cuda":
             torch.cuda.synchronize(resident.denoiser.device)  # the step's time, and its faults, belong to this step
-        return moved, estimates
+        return lambda: self._deliver(rows, moved, estimates)
+
+    def _score(self, resident: _Resident, rows: list[_Row]) -> Callable[[], None]:
+        """Compute one term of the score of rows that are drawn, and return how to deliver it."""
+        images = torch.stack([row.state[0] for row in rows if row.state is not None])
+        labels = [row.plan.label for row in rows]
+        terms = score_step(resident.denoiser, images, labels, [row.position - row.plan.steps for row in rows])
+        return lambda: self._deliver_terms(rows, terms.tolist())
 
     def _deliver(self, rows: list[_Row], states: Tensor, estimates: Tensor) -> None:
-        """Store the new states; send finished images, previews and progress."""
-        finished: list[int] = []
+        """Store the new states; send finished images, previews and progress. What is to be scored is not finished."""
+        drawn: list[int] = []
         previewed: list[int] = []
         for number, row in enumerate(rows):
             row.state = states[number]
             row.position += 1
             row.request.done_steps += 1
             every = row.request.request.preview_every_steps
-            if row.position == row.plan.steps:
-                finished.append(number)
+            if row.scoring:
+                drawn.append(number)
             elif every and row.position % every == 0:
                 previewed.append(number)
-        images = states[finished, 0] if finished else states[:0, 0]
-        broken = {n for n, image in zip(finished, images, strict=True) if not bool(image.isfinite().all())}
-        pixels = dict(zip(finished, to_pixels(images), strict=True))
+        images = states[drawn, 0] if drawn else states[:0, 0]
+        broken = [rows[n] for n, image in zip(drawn, images, strict=True) if not bool(image.isfinite().all())]
+        pixels = dict(zip(drawn, to_pixels(images), strict=True))
         pixels |= dict(zip(previewed, to_pixels(estimates[previewed]), strict=True)) if previewed else {}
 
-        with self._wake:
-            for number in finished:
-                row = rows[number]
-                row.request.unfinished.remove(row)
-                if number in broken:
-                    self._end(row.request, Failed("internal", "the model gave values that are not finite"))
+        self._fail_broken(broken)
         for number, image in pixels.items():
-            row = rows[number]
+            row, own = rows[number], image.copy()  # a view would keep the whole batch alive
             if row.request not in self._requests:
                 continue
-            if row.position == row.plan.steps:
-                row.request.sink(RowDone(row.number, image.copy()))  # a view would keep the whole batch alive
+            if not row.scoring:
+                row.request.sink(Preview(row.number, row.position, row.plan.steps, own))
+            elif row.position < row.steps:
+                row.pixels = own
+                row.state = from_pixels(torch.from_numpy(own).permute(2, 0, 1).to(states.device))[None]
             else:
-                row.request.sink(Preview(row.number, row.position, row.plan.steps, image.copy()))
+                self._finish(row, RowDone(row.number, own))
+        self._tell_progress(rows)
+
+    def _deliver_terms(self, rows: list[_Row], terms: list[float]) -> None:
+        """Store the terms; send the images whose score is complete, and progress."""
+        for row, term in zip(rows, terms, strict=True):
+            row.terms.append(term)
+            row.position += 1
+            row.request.done_steps += 1
+        self._fail_broken([row for row in rows if not math.isfinite(row.terms[-1])])
+        for row in rows:
+            if row.position == row.steps and row.request in self._requests and row.pixels is not None:
+                self._finish(row, RowDone(row.number, row.pixels, sum(row.terms) / len(row.terms)))
+        self._tell_progress(rows)
+
+    def _fail_broken(self, broken: list[_Row]) -> None:
+        with self._wake:
+            for row in broken:
+                self._end(row.request, Failed("internal", "the model gave values that are not finite"))
+
+    def _finish(self, row: _Row, done: RowDone) -> None:
+        with self._wake:
+            row.request.unfinished.remove(row)
+        row.request.sink(done)
+
+    def _tell_progress(self, rows: list[_Row]) -> None:
+        """Send progress to the rows' requests, and its end to one that has nothing left to do."""
         now = self._clock()
         for request in dict.fromkeys(row.request for row in rows):
             if request not in self._requests:
@@ -437,6 +522,17 @@ class Engine:
         self._loading.clear()
 
 
+def _plans(resident: _Resident, request: SampleRequest) -> list[RowPlan]:
+    """The rows' plans; raises ValueError for a row that the model cannot draw, or cannot score."""
+    plans = [_plan(resident.denoiser, row) for row in request.rows]
+    if not plans:
+        raise ValueError("a request needs at least one row")
+    null = resident.denoiser.null_label
+    if request.scored and any(plan.label != plan.end_label or plan.label == null for plan in plans):
+        raise ValueError("only images of one class have a score")
+    return plans
+
+
 def _plan(denoiser: Denoiser, row: RowRequest) -> RowPlan:
     return plan_row(
         denoiser,
@@ -455,9 +551,10 @@ def _work_seconds(resident: _Resident, forward_rows: int) -> float:
     return forward_rows * resident.speed.seconds(resident.batch_limit) / resident.batch_limit
 
 
-def _idle_seconds(resident: _Resident, plans: Sequence[RowPlan]) -> float:
+def _idle_seconds(resident: _Resident, plans: Sequence[RowPlan], score_steps: int) -> float:
     """How long the rows take when nobody else is there. Steps are counted at their mean width."""
-    work, steps = sum(plan.forward_rows_left[0] for plan in plans), max(plan.steps for plan in plans)
+    work = sum(plan.forward_rows_left[0] + score_steps * SCORE_FORWARD_ROWS for plan in plans)
+    steps = max(plan.steps for plan in plans) + score_steps
     if work >= steps * resident.batch_limit:
         return _work_seconds(resident, work)
     return steps * resident.speed.seconds(work / steps)

@@ -38,12 +38,14 @@ class SampleRequest:
     version: digest ("sha256:...") of a model that the engine holds.
     deadline_seconds: from submission; refused at once when it cannot be met, dropped when it passes.
     preview_every_steps: 0 for no previews, else a Preview of every row each so many steps.
+    scored: every image is scored by its class when it is drawn (`model.scoring`), so every row needs one class.
     """
 
     version: str
     rows: tuple[RowRequest, ...]
     deadline_seconds: float | None = None
     preview_every_steps: int = 0
+    scored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +68,16 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class RowDone:
-    """A finished row. row: its position in SampleRequest.rows; image: (H, W, C) uint8."""
+    """A finished row. row: its position in SampleRequest.rows; image: (H, W, C) uint8; score: where asked for."""
 
     row: int
     image: Pixels
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Steps done of all the request's row steps, after each engine step that moved it."""
+    """Steps done of all the request's row steps, scoring included, after each engine step that moved it."""
 
     done_steps: int
     total_steps: int
