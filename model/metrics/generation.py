@@ -42,7 +42,7 @@ class Drawing:
     @property
     def conditional(self) -> bool:
         """Whether the images have classes."""
-        return self.settings.guidance != 0.0
+        return not self.settings.unconditional
 
     @property
     def facts(self) -> dict[str, str | int | float | None]:
@@ -66,7 +66,7 @@ def plan_drawing(dataset: ImageDataset, classes: int, config: EvaluationConfig, 
     """`config.images` images, the classes in the data set's proportions; image k of a class has the index k."""
     given = {"steps": config.steps, "guidance": config.guidance}
     settings = sampling.model_copy(update={name: value for name, value in given.items() if value is not None})
-    if settings.guidance == 0.0:  # the class has no say, so equal indices of two classes would be one image twice
+    if settings.unconditional:  # the class has no say, so equal indices of two classes would be one image twice
         rows = [Row(None, index) for index in range(config.images)]
     else:
         counts = class_counts(dataset.labels, classes, config.images)
