@@ -17,7 +17,7 @@ SamplerName = Literal["ddpm", "ddim", "dpmpp_2m", "dpmpp_3m", "unipc", "unipc_3"
 SpacingName = Literal["trailing", "log_snr", "edm"]
 ThresholdName = Literal["none", "static", "dynamic"]
 GuideName = Literal["unconditional", "snapshot"]
-VarianceName = Literal["beta", "beta_tilde"]
+VarianceName = Literal["beta", "beta_tilde", "learned"]
 FRONTIER_SAMPLERS: tuple[SamplerName, ...] = ("ddpm", "ddim", "dpmpp_2m", "unipc", "ipndm")
 DatasetFormat = Literal["idx", "cifar10", "stl10", "npz", "zip", "folder", "digits"]
 
@@ -62,6 +62,9 @@ class UNetConfig(Config):
     norm_groups: int = Field(32, ge=1)
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     residual_scale: Positive = Field(1.0, description="residual sums are multiplied by it; 0.7071 is 1/sqrt(2)")
+    learned_variance: bool = Field(
+        False, description="a second output a pixel: the variance of ddpm's steps (`model/learned_variance.py`)"
+    )
 
     @property
     def feature_size(self) -> int:
@@ -98,12 +101,26 @@ class ModelConfig(Config):
     unet: UNetConfig = UNetConfig()
 
 
+class TimeSamplingConfig(Config):
+    """Which times training draws (`model/time_sampling.py`): each alike, or by a density over the log-SNR."""
+
+    name: Literal["uniform", "normal", "laplace"] = "uniform"
+    mean: Annotated[float, Field(ge=-20.0, le=20.0)] = Field(0.5, description="of the log-SNR, log(alpha^2 / sigma^2)")
+    scale: Annotated[float, Field(ge=0.1, le=20.0)] = Field(
+        2.0, description="the normal's standard deviation, or the Laplace density's b"
+    )
+
+
 class ObjectiveConfig(Config):
     """The training loss (`model/objective.py`)."""
 
     weighting: Literal["simple", "min_snr"] = "simple"
     min_snr_gamma: Positive = 5.0
     label_drop: Fraction = 0.1
+    times: TimeSamplingConfig = TimeSamplingConfig()
+    vlb_weight: float = Field(
+        0.001, ge=0.0, allow_inf_nan=False, description="of the bound that teaches model.unet.learned_variance"
+    )
 
 
 class EMAConfig(Config):
@@ -271,6 +288,12 @@ class Recipe(Config):
             raise ValueError(f"training.guide_snapshot_images {snapshot} is more than training.total_images {total}")
         if self.sampling.guide == "snapshot" and snapshot is None:
             raise ValueError("sampling.guide snapshot needs training.guide_snapshot_images: when to keep it")
+        wanted = {"sampling.variance": self.sampling.variance}
+        if self.evaluation is not None:
+            wanted["evaluation.bound_variance"] = self.evaluation.bound_variance
+        for name, variance in wanted.items():
+            if variance == "learned" and not self.model.unet.learned_variance:
+                raise ValueError(f"{name} learned needs model.unet.learned_variance")
         return self
 
 

@@ -14,12 +14,14 @@ from model.datasets.dataset import ImageDataset
 from model.denoiser import Denoiser, Network
 from model.ema import ExponentialMovingAverage
 from model.forward import add_noise
+from model.learned_variance import bound_losses, to_fraction
 from model.muon import MuonAdamW
 from model.objective import drop_labels, loss_weights, row_losses
 from model.prediction import training_target
 from model.randomness import batch_indices, batch_seed
 from model.sampling import from_pixels
 from model.schedule import make_schedule
+from model.time_sampling import TimeSampler
 from model.training_state import (
     Snapshot,
     StateHeader,
@@ -82,6 +84,7 @@ class Trainer:
         self.optimizer = self._make_optimizer()
         self._schedule = make_schedule(self.recipe.model.schedule)
         self._weights = loss_weights(self._schedule, self.recipe.model.prediction, self.recipe.objective)
+        self._times = TimeSampler(self._schedule, self.recipe.objective.times)
         self._forward: Network = torch.compile(self.network) if self.recipe.training.compile else self.network
         if processes > 1:
             self._forward = self._shared(self._forward)
@@ -129,7 +132,7 @@ class Trainer:
             output = self._forward(x, t.to(self.device), labels)
         # The processes' gradients are averaged, which makes them that of the mean over all rows.
         processes = distributed.world_size()
-        loss = row_losses(self._weights, output, target, t).mean() * (share * processes)
+        loss = self._losses(output, target, x, x0, t).mean() * (share * processes)
         torch.autograd.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), recipe.optimizer.gradient_clip or math.inf)
         loss_value, norm_value = (total / processes for total in distributed.sums([loss.item(), norm.item()]))
@@ -140,6 +143,17 @@ class Trainer:
             self.ema.update(self.network, self.iteration)
             self._keep_snapshot()
         return loss_value, norm_value
+
+    def _losses(self, output: Tensor, target: Tensor, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        """Each row's loss, (B,): with learned variances L_hybrid (Nichol & Dhariwal 2021, equation 16)."""
+        recipe, channels = self.recipe, x0.shape[1]
+        prediction = output[:, :channels]
+        losses = row_losses(self._weights, prediction, target, t)
+        if recipe.model.unet.learned_variance:
+            fraction = to_fraction(output[:, channels:])
+            bound = bound_losses(recipe.model.schedule, recipe.model.prediction, x, prediction, fraction, x0, t)
+            losses = losses + recipe.objective.vlb_weight * bound
+        return losses
 
     def _keep_snapshot(self) -> None:
         """At the images that the recipe names, a copy of the EMA weights for later checkpoints to be guided by."""
@@ -156,7 +170,7 @@ class Trainer:
         if training.horizontal_flip:
             flip = (torch.rand(size, generator=generator) < 0.5)[own]
             pixels = torch.where(flip[:, None, None, None], pixels.flip(3), pixels)
-        t = torch.randint(1, self._schedule.steps + 1, (size,), generator=generator)
+        t = self._times.draw(size, generator)
         eps = torch.randn((size, *pixels.shape[1:]), generator=generator)
         labels = torch.from_numpy(self.dataset.labels[indices])
         labels = drop_labels(labels, self.network.null_label, self.recipe.objective.label_drop, generator)

@@ -49,7 +49,7 @@ def assert_equal(one: Trainer, other: Trainer) -> None:
         {"training__batch_size": 7},  # no divisor of data set or total: batches cross epochs, the last is short
         {"training__precision": "bfloat16"},
         {"model__prediction": "v", "ema__warmup": "ramp", "objective__weighting": "min_snr"},
-        {"optimizer__name": "muon", "ema__warmup": "power"},
+        {"optimizer__name": "muon", "ema__warmup": "power", "objective__times": {"name": "normal"}},
     ],
     ids=str,
 )
