@@ -7,7 +7,9 @@ in the store say what is served, whoever moved them: this process, another repli
 
 import asyncio
 import logging
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -17,9 +19,12 @@ from app.engine.engine import Engine
 from app.engine.fixed_shapes import prepare_network
 from app.engine.request import EngineStopped
 from model.checkpoint import Checkpoint, CheckpointError, CheckpointHeader, decode_checkpoint, load_checkpoint
+from model.metrics.frontier import Frontier, frontiers
+from model.metrics.protocol import protocol_digest
 from store.artifacts import ArtifactCorrupted, ArtifactMissing
 from store.checkpoint_repository import checkpoint_bytes, register_checkpoint
 from store.database import Database
+from store.frontier_repository import FrontierLine, frontier_lines, record_frontier
 from store.model_repository import (
     PRODUCTION,
     AliasTarget,
@@ -49,12 +54,21 @@ class UnknownModel(LookupError):
 
 @dataclass(frozen=True)
 class Version:
-    """A model version. number: its place in the store, None until it is registered."""
+    """A model version. number: its place in the store, None until it is registered.
+
+    measured: points of its frontier that the store has, beside those in the header.
+    """
 
     name: str
     digest: str
     header: CheckpointHeader
     number: int | None = None
+    measured: tuple[FrontierLine, ...] = ()
+
+    @cached_property
+    def frontiers(self) -> tuple[Frontier, ...]:
+        """What was measured of it by sampler and steps."""
+        return frontiers([*self.header.evaluations, *self.measured], self.header.model.schedule)
 
 
 @dataclass
@@ -129,6 +143,7 @@ class Catalog:
         try:
             await self._register_shipped(self._database)
             await self._follow_aliases(self._database)
+            await self._follow_frontiers(self._database)
         except SQLAlchemyError as error:
             if not self._store_away:
                 log.warning("the database is of no use; what is loaded is served all the same: %s", error)
@@ -214,7 +229,9 @@ class Catalog:
         known = self._versions.get((name, target.digest))
         if known is not None:
             return known
-        return self._add(await asyncio.to_thread(_read, database, name, target.digest), target.version, name)
+        checkpoint = await asyncio.to_thread(_read, database, name, target.digest)
+        measured = (await asyncio.to_thread(_frontier_lines, database, [target.digest])).get(target.digest, ())
+        return self._add(checkpoint, target.version, name, measured)
 
     async def _load(self, version: Version) -> None:
         async with self._one_load:  # one at a time: weights on their way count towards no limit
@@ -272,6 +289,15 @@ class Catalog:
             else:
                 self._refused.pop(name, None)
 
+    async def _follow_frontiers(self, database: Database) -> None:
+        """Learn what has been measured of the versions in memory since they were found."""
+        resident = self._engine.snapshot().resident.keys()
+        found = await asyncio.to_thread(_frontier_lines, database, resident)
+        for key, version in list(self._versions.items()):
+            measured = tuple(found.get(version.digest, ()))
+            if version.digest in resident and measured != version.measured:
+                self._versions[key] = replace(version, measured=measured)
+
     async def _follow_alias(self, database: Database, name: str, target: AliasTarget) -> None:
         """Load the version beside the one that is served, then switch, unless the alias has moved on meanwhile."""
         now = asyncio.get_running_loop().time()
@@ -302,8 +328,15 @@ class Catalog:
     def _has_room(self) -> bool:
         return self._engine.snapshot().networks < self._engine.limits.versions
 
-    def _add(self, checkpoint: Checkpoint, number: int | None, name: str | None = None) -> Version:
-        version = Version(name or checkpoint.header.name, checkpoint.digest, checkpoint.header, number)
+    def _add(
+        self,
+        checkpoint: Checkpoint,
+        number: int | None,
+        name: str | None = None,
+        measured: Sequence[FrontierLine] = (),
+    ) -> Version:
+        header = checkpoint.header
+        version = Version(name or header.name, checkpoint.digest, header, number, tuple(measured))
         self._remember(version)
         return version
 
@@ -339,9 +372,18 @@ def _read(database: Database, name: str, digest: str) -> Checkpoint:
         return decode_checkpoint(checkpoint_bytes(session, row), source=f"{name}@{digest}")
 
 
-def _register(database: Database, header: CheckpointHeader, path: Path) -> int:
+def _frontier_lines(database: Database, digests: Collection[str]) -> Mapping[str, Sequence[FrontierLine]]:
     with database.session() as session:
-        return register_checkpoint(
+        return frontier_lines(session, digests)
+
+
+def _register(database: Database, header: CheckpointHeader, path: Path) -> int:
+    """The version's number in the store, which also gets the frontier in its header."""
+    points = [
+        FrontierLine(one.metric, one.value, one.protocol, protocol_digest(one.protocol)) for one in header.evaluations
+    ]
+    with database.session() as session:
+        checkpoint = register_checkpoint(
             session,
             model_name=header.name,
             data=path.read_bytes(),
@@ -350,7 +392,9 @@ def _register(database: Database, header: CheckpointHeader, path: Path) -> int:
             images_seen=header.images_seen,
             metrics=header.metrics,
             source="shipped",
-        ).version
+        )
+        record_frontier(session, checkpoint.id, points)
+        return checkpoint.version
 
 
 def _production_targets(database: Database) -> dict[str, AliasTarget]:

@@ -33,12 +33,22 @@ GAP = 2
 
 @dataclass(frozen=True)
 class Drawn:
-    """One finished image (H, W, C) uint8. index and class_index: with the answer's seed and settings they fix it."""
+    """One finished image (H, W, C) uint8. index and class_index: with the answer's seed and settings they fix it.
+
+    score: where images were scored.
+    """
 
     index: int
     class_index: int
     class_name: str
     image: Pixels
+    score: float | None = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is told of this image alone."""
+        own = {"index": self.index, "class": self.class_name, "class_index": self.class_index}
+        return own if self.score is None else own | {"score": self.score}
 
 
 def encode(drawn: Sequence[Drawn], facts: Mapping[str, Any], wanted: Format, columns: int) -> bytes:
@@ -66,7 +76,7 @@ def _sheet(drawn: Sequence[Drawn], columns: int) -> Pixels:
 
 
 def _one_facts(one: Drawn, facts: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(facts) | {"index": one.index, "class": one.class_name, "class_index": one.class_index}
+    return dict(facts) | one.facts
 
 
 def _png(drawn: Sequence[Drawn], facts: Mapping[str, Any], columns: int) -> bytes:
@@ -102,12 +112,8 @@ def _archive(wanted: ArchiveFormat, drawn: Sequence[Drawn], facts: Mapping[str, 
 
 def _json(drawn: Sequence[Drawn], facts: Mapping[str, Any], columns: int) -> bytes:
     images = [
-        {
-            "index": one.index,
-            "class": one.class_name,
-            "class_index": one.class_index,
-            "png": base64.b64encode(described_png(one.image, _one_facts(one, facts))).decode(),
-        }
+        one.facts
+        | {"score": one.score, "png": base64.b64encode(described_png(one.image, _one_facts(one, facts))).decode()}
         for one in drawn
     ]
     return json.dumps(dict(facts) | {"images": images}).encode()

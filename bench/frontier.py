@@ -28,8 +28,6 @@ from model.metrics.extractor import MetricsUnavailable
 from model.metrics.frontier import WITHIN, Frontier, FrontierPoint, choose, efficient, frontiers
 from model.metrics.frontier_measurement import STEPS, frontier_cells, measure_frontier, with_evaluations
 
-REFERENCES_PATH = Path(".darkroom/bench/references")
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -144,7 +142,7 @@ def _measure(arguments: argparse.Namespace) -> Iterable[str]:
         dataset,
         config,
         cells,
-        FolderReferences(REFERENCES_PATH),
+        FolderReferences(arguments.cache / "references"),
         known=known,
         split=recipe.dataset.split,
     )

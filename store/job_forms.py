@@ -1,6 +1,6 @@
 """What a job's `configuration` holds: validated when it is written and again when a worker reads it."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -43,6 +43,7 @@ class GenerateRun(Config):
     """A generate job's `configuration`: `images_per_class` images of each class, numbered as POST /generate does.
 
     Row r is image r mod images_per_class of class class_indices[r div images_per_class].
+    choice: how sampler and steps were picked, as the answer tells it; they are in `sampling`.
     """
 
     class_indices: tuple[int, ...] = Field(min_length=1)
@@ -50,6 +51,7 @@ class GenerateRun(Config):
     seed: int = Field(ge=0, lt=2**63)
     sampling: SamplingConfig
     format: Literal["npz", "zip"]
+    choice: dict[str, Any] | None = None
 
     @property
     def total_images(self) -> int:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
+from app.api.choice import ChoiceAnswer
 from app.api.event_stream import EVENT_STREAM
 from app.api.problems import documented, invalid
 from app.api.sampling import (
@@ -21,6 +22,8 @@ from app.api.sampling import (
 from app.api.services import ServicesHere, require_json
 from app.encoding import MEDIA_TYPES, default_columns
 from app.engine.request import RowRequest
+from model.config import SamplingConfig
+from model.scoring import SCORE_FORWARD_ROWS, SCORE_NAME, SCORE_STEPS
 
 router = APIRouter(tags=["sampling"])
 
@@ -37,6 +40,15 @@ class GenerateRequest(SamplingFields):
     ]
     n: Annotated[int, Field(strict=True)] = Field(1, ge=1, description="images of each class")
     seed: Seed | None = Field(None, description="drawn at random when left out; the answer tells it")
+    best_of: Annotated[int, Field(strict=True)] | None = Field(
+        None,
+        ge=1,
+        description="draw so many of each class, with the indices from 0 on, and answer the n of them that score best, "
+        "best first. The score is the log-likelihood ratio of class and no class in the eyes of the network that drew "
+        f"the image, estimated at {SCORE_STEPS} noise levels, which cost {SCORE_STEPS * SCORE_FORWARD_ROWS} forward "
+        "rows an image: higher shows the class more clearly. It depends on model, image and class alone, and compares "
+        "within a class",
+    )
 
 
 class GeneratedImage(BaseModel):
@@ -46,6 +58,7 @@ class GeneratedImage(BaseModel):
     class_: str = Field(alias="class")
     class_index: int
     png: str = Field(description="base64")
+    score: float | None = Field(description="with best_of")
 
 
 class Timings(BaseModel):
@@ -72,6 +85,7 @@ class SamplingAnswer(BaseModel):
     eta: float
     variance: str
     seed: int
+    choice: ChoiceAnswer | None = Field(description="how sampler and steps were picked, where the request left it open")
     classes: list[str]
     class_indices: list[int]
     timings: Timings
@@ -82,6 +96,10 @@ class GenerateAnswer(SamplingAnswer):
     """The answer with format json."""
 
     n: int = Field(description="images of each class")
+    best_of: int | None = Field(description="images of each class that were drawn; null for n")
+    score: str | None = Field(description="the score's name, with best_of")
+    indices: list[int] | None = Field(description="the images', with best_of")
+    scores: list[float] | None = Field(description="the images', with best_of")
 
 
 def described(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
@@ -96,31 +114,59 @@ def described(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     )
 
 
+def _images_drawn(body: GenerateRequest, classes: int, limit: int) -> int:
+    """Of each class; raises Problem for more in all than `limit`."""
+    if body.best_of is None:
+        if body.n * classes > limit:
+            raise invalid([("/n", f"{body.n} images of {classes} classes are more than {limit} in one request")])
+        return body.n
+    if body.best_of < body.n:
+        raise invalid([("/best_of", f"the best {body.n} of {body.best_of} images cannot be answered")])
+    if body.best_of * classes > limit:
+        detail = f"{body.best_of} images of {classes} classes are more than {limit} in one request"
+        raise invalid([("/best_of", detail)])
+    return body.best_of
+
+
 @router.post(
     "/generate", dependencies=[Depends(require_json)], responses=described(GenerateAnswer), response_class=Response
 )
 async def generate(body: GenerateRequest, request: Request, services: ServicesHere) -> Response:
-    """Draw n images of each class."""
+    """Draw n images of each class, or the best n of more.
+
+    Sampler and steps may be named, left to `quality`, or left to `deadline_seconds`; `choice` in the answer tells what
+    was picked and by what measurement.
+    """
     wanted = len(body.class_) if isinstance(body.class_, list) else 1
-    limit = services.settings.request_rows
-    if body.n * wanted > limit:
-        raise invalid([("/n", f"{body.n} images of {wanted} classes are more than {limit} in one request")])
+    count = _images_drawn(body, wanted, services.settings.request_rows)
     version = await find_version(services, body.model)
     classes = find_classes(version, body.class_)
-    sampling = body.sampling(version)
     seed = random_seed() if body.seed is None else body.seed
     names = version.header.class_names
+
+    def rows(sampling: SamplingConfig) -> tuple[RowRequest, ...]:
+        return tuple(RowRequest(label, seed, index, sampling) for label in classes for index in range(count))
+
+    chosen = body.chosen_in_time(services, version, rows, scored=body.best_of is not None)
+    if body.best_of is not None and chosen.sampling.unconditional:
+        raise invalid([("/best_of", "guidance 0 draws images of no class, and the score is of a class")])
     plan = Plan(
         version=version,
-        sampling=sampling,
-        rows=tuple(RowRequest(label, seed, index, sampling) for label in classes for index in range(body.n)),
-        drawn_as=[(index, label, names[label]) for label in classes for index in range(body.n)],
+        sampling=chosen.sampling,
+        rows=rows(chosen.sampling),
+        drawn_as=[(index, label, names[label]) for label in classes for index in range(count)],
         facts={
             "seed": seed,
             "n": body.n,
             "classes": [names[label] for label in classes],
             "class_indices": classes,
+            **chosen.facts,
+            "best_of": body.best_of,
+            "score": None if body.best_of is None else SCORE_NAME,
+            "indices": None,
+            "scores": None,
         },
         columns=default_columns(len(classes), body.n),
+        best_of=None if body.best_of is None else (body.n, body.best_of),
     )
     return await answer(services, request, body, plan)

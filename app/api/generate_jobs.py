@@ -11,6 +11,7 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
+from app.api.choice import ChoiceAnswer
 from app.api.idempotency import IdempotencyKey
 from app.api.job_answers import FailureAnswer
 from app.api.problems import Problem, documented, invalid, retry_after
@@ -107,6 +108,7 @@ class GenerateJobAnswer(BaseModel):
     eta: float
     variance: VarianceName
     seed: int
+    choice: ChoiceAnswer | None = Field(description="how sampler and steps were picked, where quality was asked for")
     n: int = Field(description="images of each class")
     classes: list[str]
     class_indices: list[int]
@@ -142,6 +144,7 @@ def _describe(row: GenerateJob, checkpoint: Checkpoint, progress: GenerateProgre
         version_number=checkpoint.version,
         **run.sampling.model_dump(),
         seed=run.seed,
+        choice=ChoiceAnswer.model_validate(run.choice) if run.choice else None,
         n=run.images_per_class,
         classes=[checkpoint.class_names[index] for index in run.class_indices],
         class_indices=list(run.class_indices),
@@ -189,12 +192,14 @@ def _run(body: GenerateJobRequest, version: Version, limit: int) -> GenerateRun:
     everything = list(range(len(version.header.class_names)))
     classes = everything if body.class_ is None else find_classes(version, body.class_)
     _require_size(body, len(classes), limit)
+    chosen = body.chosen(version)
     return GenerateRun(
         class_indices=tuple(classes),
         images_per_class=body.n,
         seed=random_seed() if body.seed is None else body.seed,
-        sampling=body.sampling(version),
+        sampling=chosen.sampling,
         format=body.format,
+        choice=chosen.facts["choice"],
     )
 
 

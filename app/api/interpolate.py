@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import Field
 
+from app.api.choice import deterministic
 from app.api.generate import SamplingAnswer, described
 from app.api.problems import invalid
 from app.api.sampling import ClassReference, Plan, SamplingFields, Seed, answer, find_class, find_version
@@ -48,23 +49,30 @@ def _require_deterministic(sampling: SamplingConfig) -> None:
     response_class=Response,
 )
 async def interpolate(body: InterpolateRequest, request: Request, services: ServicesHere) -> Response:
-    """Draw images along the spherical path between two start noises, and the straight one between two classes."""
+    """Draw images along the spherical path between two start noises, and the straight one between two classes.
+
+    `quality` and a deadline pick among deterministic samplers.
+    """
     version = await find_version(services, body.model)
     if isinstance(body.class_, list):
         first, last = (find_class(version, one, f"/class/{number}") for number, one in enumerate(body.class_))
     else:
         first = last = find_class(version, body.class_, "/class")
-    sampling = body.sampling(version)
-    _require_deterministic(sampling)
     mixes = [number / (body.count - 1) for number in range(body.count)]
     names = version.header.class_names
-    plan = Plan(
-        version=version,
-        sampling=sampling,
-        rows=tuple(
+
+    def rows(sampling: SamplingConfig) -> tuple[RowRequest, ...]:
+        return tuple(
             RowRequest(first, body.seeds[0], 0, sampling, end_class_index=last, end_seed=body.seeds[1], mix=mix)
             for mix in mixes
-        ),
+        )
+
+    chosen = body.chosen_in_time(services, version, rows, usable=deterministic)
+    _require_deterministic(chosen.sampling)
+    plan = Plan(
+        version=version,
+        sampling=chosen.sampling,
+        rows=rows(chosen.sampling),
         drawn_as=[
             (number, first if mix < 0.5 else last, names[first if mix < 0.5 else last])
             for number, mix in enumerate(mixes)
@@ -75,6 +83,7 @@ async def interpolate(body: InterpolateRequest, request: Request, services: Serv
             "classes": [names[first], names[last]],
             "class_indices": [first, last],
             "mixes": [round(mix, 6) for mix in mixes],
+            **chosen.facts,
         },
         columns=body.count,
     )

@@ -1,9 +1,9 @@
 """Models: what is in the store, what the engine holds, and which version an alias means (promotion, roll-back)."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import Response
@@ -15,8 +15,10 @@ from app.api.services import Services, ServicesHere, require_json
 from app.api.transactions import in_store
 from app.catalog import Unusable
 from app.engine.request import EngineStopped
-from model.config import SamplingConfig
+from model.config import ModelConfig, SamplerName, SamplingConfig, SpacingName, VarianceName
+from model.metrics.frontier import SAMPLER_SETTINGS, WITHIN, Quality, choose, frontiers
 from store.checkpoint_repository import list_checkpoints
+from store.frontier_repository import FrontierLine, frontier_lines
 from store.model_repository import (
     PRODUCTION,
     ModelNotFound,
@@ -56,6 +58,30 @@ class AliasRequest(BaseModel):
     )
 
 
+class FrontierPointAnswer(BaseModel):
+    """A measured way to draw. picked_by: the qualities that mean this point, where guidance is near the frontier's."""
+
+    sampler: SamplerName
+    steps: int
+    spacing: SpacingName
+    eta: float
+    variance: VarianceName
+    network_evaluations: int = Field(description="forward rows of the network an image")
+    value: float = Field(description="less is better")
+    protocol_digest: str
+    picked_by: list[Quality]
+
+
+class FrontierAnswer(BaseModel):
+    """Points that compare, cheapest first. protocol: what they have in common."""
+
+    metric: str
+    guidance: float
+    images: int
+    protocol: dict[str, Any]
+    points: list[FrontierPointAnswer]
+
+
 class VersionAnswer(BaseModel):
     """One version of a model. metrics: the figures of its evaluations, and those that it came with."""
 
@@ -68,6 +94,7 @@ class VersionAnswer(BaseModel):
     metrics: dict[str, float]
     kept: bool = Field(description="its weights are in the store; of a training job's checkpoints only some stay")
     resident: bool = Field(description="in the engine's memory now")
+    frontiers: list[FrontierAnswer] = Field(description="what `quality` and deadlines pick from; none where unmeasured")
 
 
 class ModelAnswer(BaseModel):
@@ -121,12 +148,40 @@ def _describe(services: Services, model: ModelSummary) -> ModelAnswer:
     )
 
 
+def _frontiers(row: Checkpoint, measured: Sequence[FrontierLine]) -> list[FrontierAnswer]:
+    if not measured:
+        return []
+    found = frontiers(measured, ModelConfig.model_validate(row.configuration).schedule)
+    return [
+        FrontierAnswer(
+            metric=one.metric,
+            guidance=one.guidance,
+            images=one.images,
+            protocol=dict(one.protocol),
+            points=[
+                FrontierPointAnswer(
+                    **point.sampling.model_dump(include=set(SAMPLER_SETTINGS)),
+                    network_evaluations=point.network_evaluations,
+                    value=point.value,
+                    protocol_digest=point.protocol_digest,
+                    picked_by=[quality for quality in WITHIN if choose(one.points, quality) == point],
+                )
+                for point in one.points
+            ],
+        )
+        for one in found
+    ]
+
+
 async def _detail(services: Services, name: str, before: int | None = None, limit: int = 50) -> ModelDetailAnswer:
-    def read(session: Session) -> tuple[ModelSummary, Sequence[Checkpoint]]:
-        return get_model(session, name), list_checkpoints(session, name, before, limit + 1)
+    def read(
+        session: Session,
+    ) -> tuple[ModelSummary, Sequence[Checkpoint], Mapping[str, Sequence[FrontierLine]]]:
+        found = list_checkpoints(session, name, before, limit + 1)
+        return get_model(session, name), found, frontier_lines(session, [row.digest for row in found])
 
     try:
-        summary, checkpoints = await in_store(services, read)
+        summary, checkpoints, measured = await in_store(services, read)
     except ModelNotFound as error:
         raise _not_found(error) from error
     resident = services.engine.snapshot().resident
@@ -142,6 +197,7 @@ async def _detail(services: Services, name: str, before: int | None = None, limi
             metrics=row.metrics,
             kept=row.artifact_digest is not None,
             resident=row.digest in resident,
+            frontiers=_frontiers(row, measured.get(row.digest, ())),
         )
         for row in page
     ]

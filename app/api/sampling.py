@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -19,6 +19,14 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.api.accept import choose
+from app.api.choice import (
+    DEADLINE_DESCRIPTION,
+    DEADLINE_SHARE,
+    QUALITY_DESCRIPTION,
+    Chosen,
+    choose_by_deadline,
+    choose_by_quality,
+)
 from app.api.event_stream import EVENT_STREAM, KEEPALIVE, KEEPALIVE_SECONDS, STREAM_HEADERS, sse
 from app.api.problems import STORE_RETRY_SECONDS, Problem, invalid, retry_after
 from app.api.services import Services
@@ -43,6 +51,7 @@ from app.engine.request import (
 )
 from model.config import GuideName, SamplerName, SamplingConfig, SpacingName, ThresholdName, VarianceName
 from model.image_archive import described_png
+from model.metrics.frontier import SAMPLER_SETTINGS, Quality
 from model.samplers.spacing import spaced_times
 from model.schedule import make_schedule
 from store.model_repository import VersionCollected
@@ -52,6 +61,9 @@ RANDOM_SEED_BITS = 53
 """Seeds drawn by the service are numbers that JavaScript holds exactly."""
 
 RELOADS = 3
+
+HEADER_ITEMS = 64
+"""A longer list is in the body only: clients and proxies take a few thousand bytes of headers."""
 
 _encoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="encode")
 """Threads of their own: the common ones may all be waiting for a database that does not answer."""
@@ -92,15 +104,40 @@ class SettingsFields(BaseModel):
     threshold: ThresholdName | None = None
     percentile: Finite | None = Field(None, gt=0.0, le=1.0, description="of dynamic thresholding")
     eta: Finite | None = Field(None, ge=0.0, le=1.0, description="of ddim")
-    variance: VarianceName | None = Field(None, description="of ddpm")
+    variance: VarianceName | None = Field(
+        None, description="of ddpm; `learned` for models that have learned variances (`model.unet.learned_variance`)"
+    )
     model: StrictStr | None = Field(
         None,
         pattern=r"^[a-z0-9][a-z0-9._-]{0,62}(@[A-Za-z0-9:._-]{1,80})?$",
         description="NAME, NAME@production, NAME@NUMBER or NAME@sha256:...",
     )
 
+    quality: Quality | None = Field(None, description=QUALITY_DESCRIPTION)
+
+    def chosen(
+        self,
+        version: Version,
+        fits: Callable[[SamplingConfig], bool] | None = None,
+        usable: Callable[[SamplingConfig], bool] = lambda sampling: True,
+    ) -> Chosen:
+        """The settings to draw with; sampler and steps are picked where the request leaves them to.
+
+        fits: whether settings can be met in time, where there is a time; usable: which settings the request can take.
+        """
+        settings = self.sampling(version)
+        named = [name for name in SAMPLER_SETTINGS if getattr(self, name) is not None]
+        if self.quality is not None:
+            if named:
+                detail = f"quality picks it: leave out {', '.join(named)} or leave out quality"
+                raise invalid([(f"/{name}", detail) for name in named])
+            return choose_by_quality(version, settings, self.quality, usable)
+        if fits is not None and not named:
+            return choose_by_deadline(version, settings, fits, usable)
+        return Chosen(settings)
+
     def sampling(self, version: Version) -> SamplingConfig:
-        """The settings to draw with: the model's own, changed by what was asked for."""
+        """The settings that the request names, and the model's own."""
         asked = self.model_dump(include=set(SamplingConfig.model_fields), exclude_none=True)
         try:
             settings = SamplingConfig.model_validate(version.header.sampling.model_dump() | asked)
@@ -115,17 +152,42 @@ class SettingsFields(BaseModel):
             raise invalid([("/steps", str(error))]) from error
         if settings.guide == "snapshot" and version.header.snapshot is None:
             raise invalid([("/guide", f"{version.name} {version.digest} carries no snapshot to guide by")])
+        if settings.variance == "learned" and not version.header.model.unet.learned_variance:
+            raise invalid([("/variance", f"{version.name} {version.digest} has not learned variances")])
         return settings
 
 
 class SamplingFields(SettingsFields):
     """Fields that every request has whose images are drawn at once."""
 
-    deadline_seconds: Finite | None = Field(None, gt=0.0, le=86_400.0)
+    deadline_seconds: Finite | None = Field(None, gt=0.0, le=86_400.0, description=DEADLINE_DESCRIPTION)
     format: Format | None = Field(None, description="without it the Accept header decides; else png")
     grid: StrictBool | None = Field(None, description="png and webp of several images are always one grid")
     stream: StrictBool = Field(False, description="server-sent events with previews")
     preview_every_steps: Annotated[int, Field(strict=True)] = Field(5, ge=1, le=1000, description="with stream")
+
+    def chosen_in_time(
+        self,
+        services: Services,
+        version: Version,
+        rows: Callable[[SamplingConfig], tuple[RowRequest, ...]],
+        *,
+        scored: bool = False,
+        usable: Callable[[SamplingConfig], bool] = lambda sampling: True,
+    ) -> Chosen:
+        """Likewise; where there is a deadline, by what the engine expects of the `rows` that settings would give."""
+        deadline = self.deadline_seconds
+        if deadline is None:
+            return self.chosen(version, None, usable)
+
+        def fits(sampling: SamplingConfig) -> bool:
+            wanted = SampleRequest(version.digest, rows(sampling), deadline, scored=scored)
+            try:
+                return services.engine.expected_seconds(wanted) <= DEADLINE_SHARE * deadline
+            except VersionNotLoaded:  # since a moment ago; it is loaded again before the request is judged
+                return True
+
+        return self.chosen(version, fits, usable)
 
 
 def random_seed() -> int:
@@ -210,6 +272,7 @@ class Plan:
     """A request made ready. drawn_as: for each row its index, class index and class name in the answer.
 
     facts: the answer's JSON members that are known before drawing; columns: of a grid.
+    best_of: (n, k) where of each k rows the n that score best are answered, best first.
     """
 
     version: Version
@@ -218,6 +281,28 @@ class Plan:
     drawn_as: Sequence[tuple[int, int, str]]
     facts: Mapping[str, Any]
     columns: int
+    best_of: tuple[int, int] | None = None
+
+    @property
+    def answered(self) -> int:
+        """How many images the answer has."""
+        if self.best_of is None:
+            return len(self.rows)
+        n, k = self.best_of
+        return len(self.rows) // k * n
+
+    def best(self, drawn: Mapping[int, RowDone]) -> list[RowDone]:
+        """The rows of the answer in their order. drawn: all of them by number."""
+        if self.best_of is None:
+            return [drawn[row] for row in range(len(self.rows))]
+        n, k = self.best_of
+        of_each = (range(first, first + k) for first in range(0, len(self.rows), k))
+        return [drawn[row] for rows in of_each for row in sorted(rows, key=lambda row: (-_score(drawn[row]), row))[:n]]
+
+
+def _score(done: RowDone) -> float:
+    assert done.score is not None
+    return done.score
 
 
 class _Events:
@@ -257,8 +342,8 @@ class _Events:
 async def answer(services: Services, request: Request, fields: SamplingFields, plan: Plan) -> Response:
     """Draw the plan's rows and answer in the form that was asked for."""
     wanted, stream = negotiate(fields, request.headers.get("accept", ""))
-    if fields.grid is False and wanted in ("png", "webp") and len(plan.rows) > 1 and not stream:
-        raise invalid([("/grid", f"{len(plan.rows)} images in one {wanted} are a grid; single images: zip, npz, json")])
+    if fields.grid is False and wanted in ("png", "webp") and plan.answered > 1 and not stream:
+        raise invalid([("/grid", f"{plan.answered} images in one {wanted} are a grid; single images: zip, npz, json")])
     if wanted == "webp" and not stream:
         _require_fits_webp(plan)
     facts = {
@@ -276,8 +361,10 @@ async def answer(services: Services, request: Request, fields: SamplingFields, p
             media_type=EVENT_STREAM,
             headers=_headers(facts) | STREAM_HEADERS,
         )
-    drawn, timings = await _draw(request, ticket, events, plan)
+    done, timings = await _draw(request, ticket, events, plan)
+    drawn = [Drawn(*plan.drawn_as[one.row], one.image, one.score) for one in done]
     facts["timings"] = _timings(timings)
+    facts |= _ranks(plan, done)
     loop = asyncio.get_running_loop()
     body = await loop.run_in_executor(_encoders, encode, drawn, facts, wanted, plan.columns)
     headers = _headers(facts) | {
@@ -297,7 +384,7 @@ def _restarting() -> Problem:
 
 def _require_fits_webp(plan: Plan) -> None:
     side = plan.version.header.model.unet.image_size
-    width, height = sheet_size(len(plan.rows), plan.columns, side)
+    width, height = sheet_size(plan.answered, plan.columns, side)
     if max(width, height) > WEBP_LARGEST_SIDE:
         detail = f"a grid of {width}x{height} pixels is more than webp's {WEBP_LARGEST_SIDE}; take png, zip or npz"
         raise invalid([("/format", detail)])
@@ -317,7 +404,8 @@ async def _submit_loaded(
 
 def _submit(services: Services, fields: SamplingFields, plan: Plan, events: _Events, *, previews: bool) -> Ticket:
     every = fields.preview_every_steps if previews else 0
-    wanted = SampleRequest(plan.version.digest, plan.rows, fields.deadline_seconds, every)
+    scored = plan.best_of is not None
+    wanted = SampleRequest(plan.version.digest, plan.rows, fields.deadline_seconds, every, scored)
     try:
         return services.engine.submit(wanted, events.sink)
     except QueueFull as full:
@@ -343,8 +431,8 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def _draw(request: Request, ticket: Ticket, events: _Events, plan: Plan) -> tuple[list[Drawn], Timings]:
-    """All images in order. Cancels when the client leaves, and whenever this coroutine ends early."""
+async def _draw(request: Request, ticket: Ticket, events: _Events, plan: Plan) -> tuple[list[RowDone], Timings]:
+    """The images of the answer in order. Cancels when the client leaves, and whenever this coroutine ends early."""
     gone = asyncio.create_task(_gone(request))
     work = asyncio.create_task(_collect(events, plan))
     try:
@@ -358,16 +446,16 @@ async def _draw(request: Request, ticket: Ticket, events: _Events, plan: Plan) -
         work.cancel()
 
 
-async def _collect(events: _Events, plan: Plan) -> tuple[list[Drawn], Timings]:
-    drawn: dict[int, Drawn] = {}
+async def _collect(events: _Events, plan: Plan) -> tuple[list[RowDone], Timings]:
+    drawn: dict[int, RowDone] = {}
     while True:
         event = await events.next()
         if isinstance(event, RowDone):
-            drawn[event.row] = Drawn(*plan.drawn_as[event.row], event.image)
+            drawn[event.row] = event
         elif isinstance(event, Failed):
             raise _failure(event)
         elif isinstance(event, Finished):
-            return [drawn[row] for row in range(len(plan.rows))], event.timings
+            return plan.best(drawn), event.timings
 
 
 def _failure(event: Failed) -> Problem:
@@ -379,25 +467,27 @@ def _failure(event: Failed) -> Problem:
 
 
 async def _stream(ticket: Ticket, events: _Events, plan: Plan, facts: dict[str, Any]) -> AsyncIterator[bytes]:
-    """Server-sent events: `preview`, `image`, `progress`, and last `done` or `error`."""
+    """Server-sent events: `preview`, `image`, `progress`, and last `done` or `error`.
+
+    Images come as they are finished; with best_of those of the answer in its order, at the end.
+    """
+    drawn: dict[int, RowDone] = {}
     try:
         while True:
             event = await events.next(KEEPALIVE_SECONDS)
             if event is None:
                 yield KEEPALIVE
+            elif isinstance(event, RowDone) and plan.best_of is not None:
+                drawn[event.row] = event
             elif isinstance(event, Preview | RowDone):
-                index, class_index, class_name = plan.drawn_as[event.row]
-                about = {"row": event.row, "index": index, "class": class_name, "class_index": class_index}
-                if isinstance(event, Preview):
-                    about |= {"step": event.step, "steps": event.steps}
-                written = facts | about if isinstance(event, RowDone) else {}
-                loop = asyncio.get_running_loop()
-                encoded = await loop.run_in_executor(_encoders, described_png, event.image, written)
-                about["png"] = base64.b64encode(encoded).decode()
-                yield sse("preview" if isinstance(event, Preview) else "image", about)
+                yield await _picture_event(event, plan, facts)
             elif isinstance(event, Progress):
                 yield sse("progress", {"done_steps": event.done_steps, "total_steps": event.total_steps})
             elif isinstance(event, Finished):
+                best = plan.best(drawn) if plan.best_of is not None else []
+                facts |= _ranks(plan, best)
+                for one in best:
+                    yield await _picture_event(one, plan, facts)
                 yield sse("done", facts | {"timings": _timings(event.timings)})
                 return
             else:
@@ -405,6 +495,27 @@ async def _stream(ticket: Ticket, events: _Events, plan: Plan, facts: dict[str, 
                 return
     finally:
         ticket.cancel()
+
+
+def _ranks(plan: Plan, best: Sequence[RowDone]) -> dict[str, Any]:
+    """The members of the answer that tell how the images were picked, if they were."""
+    if plan.best_of is None:
+        return {}
+    return {"indices": [plan.drawn_as[one.row][0] for one in best], "scores": [one.score for one in best]}
+
+
+async def _picture_event(event: Preview | RowDone, plan: Plan, facts: Mapping[str, Any]) -> bytes:
+    index, class_index, class_name = plan.drawn_as[event.row]
+    about: dict[str, Any] = {"row": event.row, "index": index, "class": class_name, "class_index": class_index}
+    if isinstance(event, Preview):
+        about |= {"step": event.step, "steps": event.steps}
+    elif event.score is not None:
+        about["score"] = event.score
+    written = dict(facts) | about if isinstance(event, RowDone) else {}
+    loop = asyncio.get_running_loop()
+    encoded = await loop.run_in_executor(_encoders, described_png, event.image, written)
+    about["png"] = base64.b64encode(encoded).decode()
+    return sse("preview" if isinstance(event, Preview) else "image", about)
 
 
 def _timings(timings: Timings) -> dict[str, float]:
@@ -415,7 +526,9 @@ def _headers(facts: Mapping[str, Any]) -> dict[str, str]:
     return {
         "Darkroom-" + name.replace("_", "-").title(): _header_text(value)
         for name, value in facts.items()
-        if name not in ("timings", "classes", "mixes") and value is not None  # of classes the indices are enough
+        if name not in ("timings", "classes", "mixes")
+        and value is not None  # of classes the indices are enough
+        and not (isinstance(value, list) and len(value) > HEADER_ITEMS)
     }
 
 
