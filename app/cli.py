@@ -1,4 +1,4 @@
-"""The command line: `darkroom up`, `train`, `evaluate`, `generate`, `jobs`. Heavy imports wait until they are needed."""
+"""The command line: `darkroom up`, `train`, `evaluate`, `generate`, `jobs`. Heavy imports wait until needed."""
 
 import ipaddress
 from pathlib import Path

@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from model.config import ModelConfig
+from model.learned_variance import to_fraction
 from model.prediction import x0_coefficients
 from model.schedule import make_schedule
 
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(x (B, C, H, W), t (B,), labels (B,) or (B, classes + 1)) -> prediction (B, C, H, W)."""
+"""(x (B, C, H, W), t (B,), labels (B,) or (B, classes + 1)) -> prediction (B, C, H, W), or (B, 2 C, H, W) where the
+configuration says that it has learned variances (`model/learned_variance.py`)."""
 
 
 class SamplingStopped(Exception):
@@ -66,7 +68,15 @@ class Denoiser:
     def predict_x0(
         self, x: Tensor, t: Tensor, labels: Tensor, guidance: Tensor, by_snapshot: Tensor | None = None
     ) -> Tensor:
-        """x_0 under guidance, before thresholding.
+        """The first of what `estimate` returns."""
+        return self.estimate(x, t, labels, guidance, by_snapshot)[0]
+
+    def estimate(
+        self, x: Tensor, t: Tensor, labels: Tensor, guidance: Tensor, by_snapshot: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """x_0 under guidance, before thresholding; and where variances are learned, their fraction, else None.
+
+        The fraction is the conditional output's own: guidance moves means only.
 
         output = w output(class) + (1 - w) guide, where the guide is output(null) (Ho & Salimans 2022, equation 6) or,
         for rows in `by_snapshot`, the snapshot's output(class) (Karras et al. 2024, equation 3). As x_0 is affine in
@@ -81,25 +91,31 @@ class Denoiser:
         to_snapshot = away.nonzero()[:, 0].to(x.device)
         t_device = t.to(x.device)
         if len(to_null) == 0:
-            output = self.network(x, t_device, labels)
+            output, fraction = self._split(self.network(x, t_device, labels))
             unconditional = output[:0]
         else:
             times_twice = torch.cat([t_device, t_device[to_null]])
             both_labels = torch.cat([labels, self._null_labels(labels[to_null])])
-            both = self.network(torch.cat([x, x[to_null]]), times_twice, both_labels)
+            both, fraction = self._split(self.network(torch.cat([x, x[to_null]]), times_twice, both_labels))
             output, unconditional = both[: len(x)], both[len(x) :]
         w = guidance.to(x.device, x.dtype).reshape(-1, 1, 1, 1)
         if len(to_snapshot) > 0:
             if self.snapshot is None:
                 raise ValueError("the model carries no snapshot to guide by")
-            earlier = self.snapshot(x[to_snapshot], t_device[to_snapshot], labels[to_snapshot])
+            earlier, _ = self._split(self.snapshot(x[to_snapshot], t_device[to_snapshot], labels[to_snapshot]))
             output = _led_away(output, earlier, to_snapshot, w)
         if len(to_null) > 0:
             output = _led_away(output, unconditional, to_null, w)
         times = t.numpy()
         a = torch.from_numpy(self._from_x[times]).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
         b = torch.from_numpy(self._from_output[times]).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
-        return a * x + b * output.to(x.dtype)
+        return a * x + b * output.to(x.dtype), None if fraction is None else fraction[: len(x)].to(x.dtype)
+
+    def _split(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
+        """A network's output as prediction and, where there is one, fraction."""
+        channels = self.config.unet.image_channels
+        second = output[:, channels:]
+        return output[:, :channels], to_fraction(second) if self.config.unet.learned_variance else None
 
     def _null_labels(self, labels: Tensor) -> Tensor:
         """Null labels in the form of the given ones."""

@@ -70,7 +70,7 @@ def plan_row(
 ) -> RowPlan:
     """Resolve one image's settings. label None, or guidance 0 away from no class, draws unconditionally.
 
-    Raises ValueError for a label, step count or guide that the model does not have.
+    Raises ValueError for a label, step count, guide or variance that the model does not have.
     """
     null = denoiser.null_label
     for candidate in (label, end_label):
@@ -79,6 +79,8 @@ def plan_row(
     by_snapshot = sampling.guide == "snapshot"
     if by_snapshot and denoiser.snapshot is None:
         raise ValueError("the model carries no snapshot to guide by")
+    if sampling.variance == "learned" and not denoiser.config.unet.learned_variance:
+        raise ValueError("the model has not learned variances")
     unconditional = label is None or sampling.unconditional
     guidance = 1.0 if unconditional and not by_snapshot else sampling.guidance
     first = null if label is None or unconditional else label
@@ -132,7 +134,7 @@ def advance(
     weights = [plan.guidance_at(k) for plan, k in zip(plans, positions, strict=True)]
     guidance = torch.tensor(weights, dtype=torch.float64)
     by_snapshot = torch.tensor([plan.sampling.guide == "snapshot" for plan in plans])
-    m = denoiser.predict_x0(x, t, _labels(denoiser, plans), guidance, by_snapshot)
+    m, fraction = denoiser.estimate(x, t, _labels(denoiser, plans), guidance, by_snapshot)
     modes = [plan.sampling.threshold for plan in plans]
     if any(mode != "none" for mode in modes):
         m = threshold(m, modes, [plan.sampling.percentile for plan in plans])
@@ -154,6 +156,10 @@ def advance(
             x.device,
         )
         scale = torch.from_numpy(deviations[noisy]).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
+        spreads = np.array([tables[row].spread[positions[row]] for row in noisy])
+        if fraction is not None and spreads.any():
+            spread = torch.from_numpy(spreads).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
+            scale = scale * (spread * fraction[rows]).exp()
         moved[:, 0].index_add_(0, rows, scale * z.to(x.dtype))
     return moved, m
 

@@ -54,7 +54,7 @@ def score_step(denoiser: Denoiser, images: Tensor, labels: Sequence[int], steps:
     given = torch.tensor(labels, device=images.device)
     both = torch.cat([given, torch.full_like(given, denoiser.null_label)])
     x, t = torch.cat([x, x]), t.repeat(2)
-    output = denoiser.network(x, t.to(x.device), both).to(x.dtype)
+    output = denoiser.network(x, t.to(x.device), both)[:, : images.shape[1]].to(x.dtype)  # without learned variances
     v = convert(schedule, denoiser.config.prediction, "v", x, output, t)
     error = (v - torch.cat([target, target])).square().flatten(1).mean(1)
     return (error[len(images) :] - error[: len(images)]).float().cpu()

@@ -109,6 +109,7 @@ class Level(nn.Module):
 class UNet(nn.Module):
     """The denoising network: (B, C, H, W) noisy images, times and labels -> (B, C, H, W) prediction.
 
+    With `learned_variance` it returns (B, 2 C, H, W): the prediction, then what `model/learned_variance.py` reads.
     `classes` labels plus a null label (index `classes`) that stands for "no class".
     """
 
@@ -158,7 +159,7 @@ class UNet(nn.Module):
             self.up.append(Level(blocks, attentions(level, len(blocks)), double))
 
         self.norm = nn.GroupNorm(config.norm_groups, channels)
-        self.head = nn.Conv2d(channels, pixels, 3, padding=1)
+        self.head = nn.Conv2d(channels, pixels * (2 if config.learned_variance else 1), 3, padding=1)
         _zero(self.head)
 
     def hidden_matrices(self) -> list[nn.Parameter]:

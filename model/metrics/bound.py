@@ -7,7 +7,8 @@
               open at the two ends of the scale (Ho et al. 2020, equation 13)
 
 mu is the posterior's mean with the model's estimate for x_0, clipped to -1..1; v_t is beta_t or beta-tilde_t, and v_1 =
-beta-tilde_2 for both, as beta-tilde_1 is zero (Ho et al.'s code). The mass in L_0 is taken as it is, however small;
+beta-tilde_2 for both, as beta-tilde_1 is zero (Ho et al.'s code); or v_t is learned (`model/learned_variance.py`). The
+mass in L_0 is taken as it is, however small;
 code that bounds it from below by 1e-12 finds less.
 
 All terms of an image are T network calls. A part of them estimates the sum without bias: t = 1 always, and of the rest
@@ -28,13 +29,12 @@ from model.config import ScheduleConfig, VarianceName
 from model.datasets.dataset import ImageDataset
 from model.denoiser import Denoiser, SamplingStopped
 from model.forward import add_noise, posterior_coefficients
+from model.learned_variance import bound_terms
 from model.metrics.reference_images import evenly_spaced
 from model.noise import normal_noise
 from model.sampling import from_pixels
 from model.schedule import NoiseSchedule, Table, make_schedule
-
-HALF_BIN = 1.0 / 255.0
-"""Half a pixel value's width where pixels lie in -1..1."""
+from model.variational import decoder_term
 
 Times = npt.NDArray[np.int64]
 
@@ -80,8 +80,11 @@ def bits_per_dimension(
     """The bound as a mean over evenly spaced images of the data set, each under its own class.
 
     The noise of image i at t depends on (seed, i, t). Memory does not grow with `images` or `times`. Raises ValueError
-    for more times than the model has and for estimates that are not finite, and SamplingStopped between two batches.
+    for more times than the model has, a variance that it has not learned and estimates that are not finite, and
+    SamplingStopped between two batches.
     """
+    if variance == "learned" and not denoiser.config.unet.learned_variance:
+        raise ValueError("the model has not learned variances")
     schedule = make_schedule(denoiser.config.schedule)
     chosen = evenly_spaced(len(dataset), images)
     rows = (
@@ -110,18 +113,6 @@ def prior_term(schedule: NoiseSchedule, x0: Tensor) -> Tensor:
     """L_T in nats, (B,), of images (B, C, H, W) in -1..1."""
     left = float(schedule.alpha_bar[-1])
     return 0.5 * (left * (x0.square() - 1.0) - math.log1p(-left)).flatten(1).sum(1)
-
-
-def decoder_term(x0: Tensor, mean: Tensor, deviation: float) -> Tensor:
-    """L_0 in nats, (B,). x0, mean: (B, C, H, W) float64, x0 on the pixels' grid in -1..1."""
-    low, high = (x0 - HALF_BIN - mean) / deviation, (x0 + HALF_BIN - mean) / deviation
-    low = torch.where(x0 < -1.0 + HALF_BIN, -torch.inf, low)
-    high = torch.where(x0 > 1.0 - HALF_BIN, torch.inf, high)
-    mirrored = low > 0.0  # far out on the right both masses are one, on the left their logarithms differ
-    below, above = torch.where(mirrored, -high, low), torch.where(mirrored, -low, high)
-    log_above, log_below = torch.special.log_ndtr(above), torch.special.log_ndtr(below)
-    nats: Tensor = -(log_above + torch.log1p(-torch.exp(log_below - log_above)))
-    return nats.flatten(1).sum(1)
 
 
 @lru_cache(maxsize=16)
@@ -156,8 +147,11 @@ def _terms(
     x0 = from_pixels(pixels)
     eps = normal_noise([seed] * len(t), indices, t.tolist(), x0.shape[1:], x0.device)
     x = add_noise(schedule, x0, t, eps)
-    estimate = denoiser.predict_x0(x, t, labels, torch.ones(len(t), dtype=torch.float64)).clamp(-1.0, 1.0)
-    x0, estimate = x0.double(), estimate.double()
+    estimate, fraction = denoiser.estimate(x, t, labels, torch.ones(len(t), dtype=torch.float64))
+    x0, estimate = x0.double(), estimate.clamp(-1.0, 1.0).double()
+    if variance == "learned":
+        assert fraction is not None
+        return bound_terms(config, x0, estimate, fraction.double(), t).cpu()
     constant, factor = step_tables(config, variance)
     squares = (x0 - estimate).square().flatten(1).sum(1).cpu()
     terms = torch.from_numpy(constant[t.numpy()]) * math.prod(x0.shape[1:])

@@ -147,7 +147,7 @@ def _bound(
         "images": images,
         "times": "all" if times is None else times,
         "variance": variance,
-        "decoder_variance": "beta_tilde_2",
+        "decoder_variance": "learned" if variance == "learned" else "beta_tilde_2",
         "estimate": "clipped to -1..1",
         "classes": "the images' own",
         "seed": config.seed,

@@ -45,6 +45,6 @@ def _kept_table(
     schedule = make_schedule(config)
     sampling = SamplingConfig(sampler=sampler, eta=eta, variance=variance)
     table = tabulate(schedule, spaced_times(schedule, spacing, steps), sampling)
-    for values in (table.times, table.linear, table.noise):
+    for values in (table.times, table.linear, table.noise, table.spread):
         values.setflags(write=False)
     return table

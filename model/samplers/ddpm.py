@@ -1,5 +1,7 @@
 """Ancestral sampling (Ho et al. 2020, algorithm 2)."""
 
+import math
+
 from model.config import VarianceName
 from model.forward import posterior_coefficients
 from model.samplers.step import M, StepTable, Times, X
@@ -7,15 +9,17 @@ from model.schedule import NoiseSchedule
 
 
 def ddpm(schedule: NoiseSchedule, times: Times, variance: VarianceName) -> StepTable:
-    """x_s ~ q(x_s | x_t, x_0 = m), with the posterior's own variance beta-tilde or the larger beta.
+    """x_s ~ q(x_s | x_t, x_0 = m), with the posterior's own variance beta-tilde, the larger beta, or a learned one.
 
-    Both are recomputed on the sub-sequence when times are skipped (Nichol & Dhariwal 2021, section 4). The step to
-    t = 0 adds no noise.
+    beta and beta-tilde are recomputed on the sub-sequence when times are skipped (Nichol & Dhariwal 2021, section 4),
+    and with them what is learned between. The step to t = 0 adds no noise.
     """
     table = StepTable.empty(times)
     for k, (t, s) in enumerate(zip(times[:-1].tolist(), times[1:].tolist(), strict=True)):
         a, b, beta_tilde = posterior_coefficients(schedule, t, s)
         beta = 1.0 - float(schedule.alpha_bar[t] / schedule.alpha_bar[s])
-        noise = 0.0 if s == 0 else (beta_tilde if variance == "beta_tilde" else beta) ** 0.5
-        table.set_step(k, b * X + a * M, noise=noise)
+        noise, spread = (beta if variance == "beta" else beta_tilde) ** 0.5, 0.0
+        if variance == "learned" and s > 0:
+            spread = 0.5 * math.log(beta / beta_tilde)  # exp(f log beta + (1 - f) log beta-tilde), its root
+        table.set_step(k, b * X + a * M, noise=noise if s > 0 else 0.0, spread=spread)
     return table

@@ -34,20 +34,23 @@ class StepTable:
     """times: (n + 1,) decreasing, the last is where the sampler ends.
 
     linear: (n, STATE, STATE + 1) float64, L of each step; noise: (n,) float64, the standard deviation of its noise.
+    spread: (n,) float64; where the model has learned variances and they are used, a pixel's standard deviation is
+    noise * exp(spread * f) with the fraction f that the network tells of it, and elsewhere spread is 0.
     """
 
     times: Times
     linear: npt.NDArray[np.float64]
     noise: npt.NDArray[np.float64]
+    spread: npt.NDArray[np.float64]
 
     @classmethod
     def empty(cls, times: Times) -> "StepTable":
         """A table whose steps are still to be filled in."""
         steps = len(times) - 1
-        return cls(times, np.zeros((steps, STATE, STATE + 1)), np.zeros(steps))
+        return cls(times, np.zeros((steps, STATE, STATE + 1)), np.zeros(steps), np.zeros(steps))
 
-    def set_step(self, k: int, x: Combination, *memory: Combination, noise: float = 0.0) -> None:
+    def set_step(self, k: int, x: Combination, *memory: Combination, noise: float = 0.0, spread: float = 0.0) -> None:
         """Step k: where the point goes, what is remembered (a memory that is not given becomes 0), and its noise."""
         for place, combination in enumerate((x, *memory)):
             self.linear[k, place] = combination
-        self.noise[k] = noise
+        self.noise[k], self.spread[k] = noise, spread

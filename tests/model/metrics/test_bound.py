@@ -16,11 +16,12 @@ from torch.distributions import Normal, kl_divergence
 from model.config import EvaluationConfig, SamplingConfig, ScheduleConfig, VarianceName
 from model.datasets.dataset import ImageDataset
 from model.denoiser import Denoiser, SamplingStopped
-from model.metrics.bound import bits_per_dimension, decoder_term, strata, times_of_image
+from model.metrics.bound import bits_per_dimension, strata, times_of_image
 from model.metrics.evaluation import EvaluationError, evaluate
 from model.metrics.references import FolderReferences
 from model.noise import normal_noise
 from model.schedule import make_schedule
+from model.variational import decoder_term
 from tests.model.gaussian import Gaussian
 from tests.model.small import random_dataset, small_denoiser
 
