@@ -83,6 +83,31 @@ async def test_a_model_that_does_not_run_is_named_and_the_others_are_served(
     assert "does not run" in caplog.text
 
 
+async def test_a_snapshot_is_prepared_for_the_device_as_the_network_is_and_counts_as_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "carrying.safetensors").write_bytes(tiny_weights("carrying", snapshot_seed=4))
+    prepare = app.catalog.prepare_network
+    calls: dict[int, int] = {}
+
+    def prepared(network: Network, device: torch.device, *, compiled: bool) -> Network:
+        ready, number = prepare(network, device, compiled=compiled), len(calls)
+        calls[number] = 0
+
+        def counted(x: torch.Tensor, t: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            calls[number] += 1
+            return ready(x, t, labels)
+
+        return counted
+
+    monkeypatch.setattr(app.catalog, "prepare_network", prepared)
+    async with opened(tmp_path) as (catalog, engine):
+        assert catalog.ready
+        assert len(calls) == 2
+        assert all(calls.values())
+        assert engine.snapshot().networks == 2
+
+
 async def test_one_file_under_two_names_stays_two_models(tmp_path: Path, database: Database) -> None:
     weights = weights_folder(tmp_path, tiny=0)
     data = tiny_weights("tiny", 0)
