@@ -66,8 +66,9 @@ def bound_losses(
     x0: Tensor,
     t: Tensor,
 ) -> Tensor:
-    """Each row's estimate of L_vlb, T L_{t-1}, in bits per dimension, (B,) float32.
+    """Each row's estimate of L_vlb, T L_{t-1}, in bits per dimension, (B,) float32, for times that are drawn uniformly.
 
+    Another density of the times weights its terms, as it does the squared errors; where each is least stays the same.
     It teaches the variance alone: `output`, the prediction, is taken as it is (their section 3.1: a stop-gradient on
     the mean, equation 16). The estimate of x_0 is clipped to -1..1, as samplers and the bound as a metric have it.
     x, output, fraction, x0: (B, C, H, W); t: (B,) in 1..T on the CPU.

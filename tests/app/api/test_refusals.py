@@ -75,6 +75,7 @@ def assert_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
         ({"sampler": "euler"}, "/sampler", "dpmpp_2m"),
         ({"threshold": "soft"}, "/threshold", "dynamic"),
         ({"variance": "gamma"}, "/variance", "beta_tilde"),
+        ({"variance": "learned"}, "/variance", "has not learned variances"),
         ({"percentile": 0}, "/percentile", "0"),
         ({"percentile": 1.01}, "/percentile", "1"),
         ({"eta": 2}, "/eta", "1"),
