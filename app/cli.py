@@ -109,6 +109,8 @@ def generate(
     sampler: Annotated[str | None, typer.Option()] = None,
     threshold: Annotated[str | None, typer.Option()] = None,
     percentile: Annotated[float | None, typer.Option()] = None,
+    quality: Annotated[str | None, typer.Option(help="fast, balanced or best, in place of sampler and steps")] = None,
+    best_of: Annotated[int | None, typer.Option(help="draw so many of each class, keep the n that score best")] = None,
     seed: Annotated[int | None, typer.Option(help="drawn at random when left out")] = None,
     model: Annotated[str | None, typer.Option(help="NAME, NAME@NUMBER or NAME@sha256:...")] = None,
     url: Annotated[str, typer.Option(envvar="DARKROOM_URL", help="where the API is")] = DEFAULT_URL,
@@ -124,6 +126,8 @@ def generate(
         "sampler": sampler,
         "threshold": threshold,
         "percentile": percentile,
+        "quality": quality,
+        "best_of": best_of,
         "seed": seed,
         "model": model,
     }

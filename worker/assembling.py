@@ -100,6 +100,7 @@ def _facts(generate_job: GenerateJob, checkpoint: Checkpoint, run: GenerateRun) 
             "version": checkpoint.digest,
             **run.sampling.model_dump(),
             "seed": run.seed,
+            "choice": run.choice,
         },
         request={
             "n": run.images_per_class,
