@@ -10,8 +10,9 @@ from torch import Tensor
 from model.metrics.confidence import ClassConfidence
 from model.metrics.extractor import FeatureExtractor
 from model.metrics.fid import FeatureStatistics, frechet_distance
-from model.metrics.kid import KERNEL, kernel_distance
-from model.metrics.precision_recall import NEIGHBOURS, precision_and_recall
+from model.metrics.kid import KERNEL, KernelSum, kernel_distance, within
+from model.metrics.pairs import OfPairs, go_through
+from model.metrics.precision_recall import NEIGHBOURS, Membership, Radii
 from model.metrics.protocol import Facts
 from model.metrics.reference_images import SAMPLE_IMAGES, ReferenceImages, evenly_spaced, extractor_facts
 
@@ -107,14 +108,21 @@ class SampleMeasure:
         """The figures asked for."""
         name, real = self._reference.extractor.name, self._kept
         facts = {**self._reference.sample_facts, "sample_images": len(self._features)}
+        x, dimension = self._features, self._features.shape[1]
+        inside, across, radii = KernelSum(dimension), KernelSum(dimension), Radii()
+        of_set: list[OfPairs] = [inside] if self._kernel else []
+        of_both: list[OfPairs] = [across] if self._kernel else []
+        go_through(x, x, *of_set, *([radii] if self._manifolds else []))
+        manifolds = Membership(radii.squared, real.squared_radii) if self._manifolds else None
+        go_through(x, real.features, *of_both, *([manifolds] if manifolds else []))
         if self._kernel:
-            value = kernel_distance(self._features, real.features, real.kernel_within)
+            sums = within(x, inside.value), real.kernel_within, across.value
+            value = kernel_distance(len(x), len(real.features), *sums)
             yield Figure(f"kid-{name}", value, {**facts, "kernel": KERNEL, "estimator": "unbiased, all pairs"})
-        if self._manifolds:
+        if manifolds is not None:
             facts["neighbours"] = NEIGHBOURS
-            precision, recall = precision_and_recall(self._features, real.features, real.squared_radii)
-            yield Figure(f"precision-{name}", precision, facts)
-            yield Figure(f"recall-{name}", recall, facts)
+            yield Figure(f"precision-{name}", manifolds.precision, facts)
+            yield Figure(f"recall-{name}", manifolds.recall, facts)
 
 
 class ConfidenceMeasure:

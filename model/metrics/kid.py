@@ -11,38 +11,45 @@ that it was shown and draws its subsets from torch's global generator, so it is 
 import torch
 from torch import Tensor
 
-ROWS = 1024
-"""Rows of a block of kernel values: they are never held all at once."""
+from model.metrics.pairs import Block, go_through
 
 KERNEL = "(x.y/D + 1)^3"
 
 
-def kernel_sum(x: Tensor, y: Tensor) -> float:
-    """sum_{i, j} k(x_i, y_j), x: (m, D), y: (n, D). Products in the features' own type, the rest in float64."""
-    total = torch.zeros((), dtype=torch.float64, device=x.device)
-    for first in range(0, len(x), ROWS):
-        total += _kernel(x[first : first + ROWS] @ y.T, x.shape[1]).sum()
-    return float(total)
+class KernelSum:
+    """sum_{i, j} k(x_i, y_j) over blocks of pairs; values in the features' own type, their sum in float64."""
+
+    def __init__(self, dimension: int) -> None:
+        self.value = 0.0
+        self._dimension = dimension
+
+    def add(self, block: Block) -> None:
+        """Take in a block."""
+        self.value += _kernel_sum(block.products, self._dimension)
+
+
+def within(x: Tensor, all_pairs: float) -> float:
+    """The sum over i != j of x (m, D) with itself, from that over all i, j."""
+    return all_pairs - _kernel_sum(x.square().sum(1), x.shape[1])
 
 
 def kernel_sum_within(x: Tensor) -> float:
     """sum_{i != j} k(x_i, x_j), x: (m, D)."""
-    itself = _kernel(x.square().sum(1), x.shape[1]).sum()
-    return kernel_sum(x, x) - float(itself)
+    total = KernelSum(x.shape[1])
+    go_through(x, x, total)
+    return within(x, total.value)
 
 
-def kernel_distance(x: Tensor, reference: Tensor, reference_within: float) -> float:
-    """MMD^2 as above of x (m, D) and reference (n, D); of equal distributions it lies around zero, on either side.
+def kernel_distance(m: int, n: int, x_within: float, y_within: float, across: float) -> float:
+    """MMD^2 as above from its three sums; of equal distributions it lies around zero, on either side.
 
-    reference_within: `kernel_sum_within(reference)`. Raises ValueError when a set holds fewer than two features.
+    Raises ValueError when a set holds fewer than two features.
     """
-    m, n = len(x), len(reference)
     if min(m, n) < 2:
         raise ValueError(f"a kernel distance needs two images or more of each, not {m} and {n}")
-    across = kernel_sum(x, reference)
-    return kernel_sum_within(x) / (m * (m - 1)) + reference_within / (n * (n - 1)) - 2.0 * across / (m * n)
+    return x_within / (m * (m - 1)) + y_within / (n * (n - 1)) - 2.0 * across / (m * n)
 
 
-def _kernel(products: Tensor, dimension: int) -> Tensor:
-    base = products.double().div_(dimension).add_(1.0)
-    return base.square().mul_(base)
+def _kernel_sum(products: Tensor, dimension: int) -> float:
+    base = products.div(dimension).add_(1.0)
+    return float(base.square().mul_(base).sum(dtype=torch.float64))

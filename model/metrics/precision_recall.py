@@ -8,45 +8,65 @@ neighbour in the set, itself not counted. Precision is the share of generated im
 import torch
 from torch import Tensor
 
+from model.metrics.pairs import Block, go_through
+
 NEIGHBOURS = 3
 """k, Kynkaanniemi et al.'s."""
 
-ROWS = 1024
-"""Rows of a block of distances: they are never held all at once."""
+
+class Radii:
+    """Squared distances of features to their k-th nearest other one, over blocks of a set's pairs with itself."""
+
+    def __init__(self, neighbours: int = NEIGHBOURS) -> None:
+        self._neighbours = neighbours
+        self._parts: list[Tensor] = []
+
+    def add(self, block: Block) -> None:
+        """Take in a block."""
+        distances = block.squared_distances
+        rows = torch.arange(len(distances), device=distances.device)
+        distances[rows, block.first + rows] = torch.inf
+        self._parts.append(distances.topk(self._neighbours, dim=1, largest=False).values[:, -1])
+
+    @property
+    def squared(self) -> Tensor:
+        """(N,)."""
+        return torch.cat(self._parts)
+
+
+class Membership:
+    """Which features of either set lie in the other's manifold, over blocks of generated features with real ones.
+
+    generated, real: the sets' squared radii, (M,) and (N,).
+    """
+
+    def __init__(self, generated: Tensor, real: Tensor) -> None:
+        self._generated, self._real = generated, real
+        self._precise = 0
+        self._recalled = torch.zeros(len(real), dtype=torch.bool, device=real.device)
+
+    def add(self, block: Block) -> None:
+        """Take in a block."""
+        distances = block.squared_distances
+        radii = self._generated[block.first : block.first + len(distances)]
+        self._precise += int((distances <= self._real).any(1).sum())
+        self._recalled |= (distances <= radii[:, None]).any(0)
+
+    @property
+    def precision(self) -> float:
+        """The share of the generated ones, in 0..1."""
+        return self._precise / len(self._generated)
+
+    @property
+    def recall(self) -> float:
+        """The share of the real ones, in 0..1."""
+        return float(self._recalled.double().mean())
 
 
 def squared_radii(features: Tensor, neighbours: int = NEIGHBOURS) -> Tensor:
     """Squared distance of each feature (N, D) to its k-th nearest other one, (N,). Raises ValueError for N <= k."""
     if len(features) <= neighbours:
         raise ValueError(f"a manifold needs more than {neighbours} images, not {len(features)}")
-    radii = []
-    for first in range(0, len(features), ROWS):
-        rows = torch.arange(first, min(first + ROWS, len(features)), device=features.device)
-        distances = _squared_distances(features[rows], features)
-        distances[rows - first, rows] = torch.inf
-        radii.append(distances.topk(neighbours, dim=1, largest=False).values[:, -1])
-    return torch.cat(radii)
-
-
-def precision_and_recall(
-    generated: Tensor, real: Tensor, real_squared_radii: Tensor, neighbours: int = NEIGHBOURS
-) -> tuple[float, float]:
-    """(precision, recall) of features (M, D) and (N, D), each in 0..1.
-
-    real_squared_radii: `squared_radii(real)`. Raises ValueError when a set holds no more than k features.
-    """
-    generated_squared_radii = squared_radii(generated, neighbours)
-    precise, recalled = 0, torch.zeros(len(real), dtype=torch.bool, device=real.device)
-    for first in range(0, len(generated), ROWS):
-        rows = slice(first, first + ROWS)
-        distances = _squared_distances(generated[rows], real)
-        precise += int((distances <= real_squared_radii).any(1).sum())
-        recalled |= (distances <= generated_squared_radii[rows, None]).any(0)
-    return precise / len(generated), float(recalled.double().mean())
-
-
-def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """(M, N). Taken around y's mean, where the short formula loses the fewest digits."""
-    centre = y.mean(0)
-    x, y = x - centre, y - centre
-    return torch.addmm(y.square().sum(1), x, y.T, alpha=-2.0).add_(x.square().sum(1)[:, None]).clamp_(min=0.0)
+    radii = Radii(neighbours)
+    go_through(features, features, radii)
+    return radii.squared

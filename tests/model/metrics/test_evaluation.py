@@ -158,7 +158,8 @@ def test_every_setting_of_the_sampling_tells_protocols_apart_unless_it_is_known_
         base = SamplingConfig.model_validate({"steps": 2, "guidance": 2.0, **at_work.get(name, {})})
         default = getattr(base, name)
         literal = [one for one in get_args(field.annotation) if isinstance(one, str) and one != default]
-        other = literal[0] if literal else (0.25 if isinstance(default, float) else 3)
+        by_kind = {float: 0.25, int: 3, type(None): (0.25, 4.0)}
+        other = literal[0] if literal else by_kind[type(default)]
         facts = [
             plan_drawing(dataset, len(CLASS_NAMES), CONFIG, one).facts
             for one in (base, base.model_copy(update={name: other}))

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torchmetrics.image.kid import KernelInceptionDistance
 
-import model.metrics.kid as kid
-from model.metrics.kid import kernel_distance, kernel_sum, kernel_sum_within
+import model.metrics.pairs as pairs
+from model.metrics.kid import KernelSum, kernel_distance, kernel_sum_within
+from model.metrics.pairs import go_through
 
 
 def random_features(count: int, dimension: int, seed: int, mean: float = 0.0) -> Tensor:
@@ -18,7 +19,10 @@ def random_features(count: int, dimension: int, seed: int, mean: float = 0.0) ->
 
 
 def distance(x: Tensor, reference: Tensor) -> float:
-    return kernel_distance(x, reference, kernel_sum_within(reference))
+    across = KernelSum(x.shape[1])
+    go_through(x, reference, across)
+    sums = kernel_sum_within(x), kernel_sum_within(reference), across.value
+    return kernel_distance(len(x), len(reference), *sums)
 
 
 class Passing(torch.nn.Module):
@@ -31,7 +35,7 @@ class Passing(torch.nn.Module):
 
 
 def test_it_is_the_sum_over_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kid, "ROWS", 3)
+    monkeypatch.setattr(pairs, "ROWS", 3)
     x, y = random_features(7, 4, 0).numpy(), random_features(5, 4, 1, 0.5).numpy()
 
     def kernel(a: object, b: object) -> float:
@@ -78,5 +82,4 @@ def test_in_single_precision_it_is_the_same_to_a_part_in_ten_thousand() -> None:
 
 def test_one_image_has_no_distance() -> None:
     with pytest.raises(ValueError, match="two images or more"):
-        kernel_distance(random_features(1, 3, 6), random_features(5, 3, 7), 0.0)
-    assert kernel_sum(torch.zeros(2, 3), torch.zeros(4, 3)) == 8.0
+        distance(random_features(1, 3, 6), random_features(5, 3, 7))

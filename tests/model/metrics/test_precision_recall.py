@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import model.metrics.precision_recall as precision_recall
-from model.metrics.precision_recall import precision_and_recall, squared_radii
+import model.metrics.pairs as pairs
+from model.metrics.pairs import go_through
+from model.metrics.precision_recall import Membership, squared_radii
 
 
 def random_features(count: int, dimension: int, seed: int, mean: float = 0.0) -> Tensor:
@@ -17,7 +18,9 @@ def random_features(count: int, dimension: int, seed: int, mean: float = 0.0) ->
 
 
 def measured(generated: Tensor, real: Tensor, k: int = 3) -> tuple[float, float]:
-    return precision_and_recall(generated, real, squared_radii(real, k), k)
+    found = Membership(squared_radii(generated, k), squared_radii(real, k))
+    go_through(generated, real, found)
+    return found.precision, found.recall
 
 
 def brute_force(generated: Tensor, real: Tensor, k: int) -> tuple[float, float]:
@@ -42,7 +45,7 @@ def test_it_is_what_brute_force_finds(generated: int, real: int, k: int, shift: 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = random_features(50, 4, 0, 0.5), random_features(60, 4, 1)
     whole = measured(x, y)
-    monkeypatch.setattr(precision_recall, "ROWS", 7)
+    monkeypatch.setattr(pairs, "ROWS", 7)
     assert measured(x, y) == whole
 
 
