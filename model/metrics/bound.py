@@ -8,8 +8,7 @@
 
 mu is the posterior's mean with the model's estimate for x_0, clipped to -1..1; v_t is beta_t or beta-tilde_t, and v_1 =
 beta-tilde_2 for both, as beta-tilde_1 is zero (Ho et al.'s code); or v_t is learned (`model/learned_variance.py`). The
-mass in L_0 is taken as it is, however small;
-code that bounds it from below by 1e-12 finds less.
+mass in L_0 is taken as it is, however small; code that bounds it from below by 1e-12 finds less.
 
 All terms of an image are T network calls. A part of them estimates the sum without bias: t = 1 always, and of the rest
 one drawn from each of K - 1 strata, times the stratum's size. Strata grow with t as the terms fall.
