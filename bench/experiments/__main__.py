@@ -9,10 +9,10 @@ from multiprocessing import get_context
 
 import torch
 
-from bench.experiments import ablations, guidance, table1
+from bench.experiments import ablations, guidance, search, table1
 from bench.experiments.cell import Cell, run_cell
 
-EXPERIMENTS = {module.EXPERIMENT: module.cells for module in (table1, ablations, guidance)}
+EXPERIMENTS = {module.EXPERIMENT: module.cells for module in (table1, ablations, guidance, search)}
 
 
 def _one(cell: Cell) -> str:
