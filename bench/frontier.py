@@ -113,7 +113,7 @@ def frontier_picture(frontier: Frontier, title: str) -> bytes:
     for name, points in _rows(frontier).items():
         axes.plot([p.sampling.steps for p in points], [p.value for p in points], marker="o", markersize=4, label=name)
     counts = sorted({point.sampling.steps for point in frontier.points})
-    axes.set(xscale="log", yscale="log", xlabel="steps", ylabel=frontier.metric, title=title)
+    axes.set(xscale="log", xlabel="steps", ylabel=frontier.metric, title=title)
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.minorticks_off()
     axes.grid(alpha=0.3)

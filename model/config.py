@@ -247,7 +247,9 @@ class EvaluationConfig(Config):
     steps: int | None = Field(None, ge=1, le=1000, description="default: the recipe's sampling.steps")
     guidance: float | None = Field(None, ge=0.0, le=100.0, allow_inf_nan=False, description="default: the recipe's")
     frontier_steps: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(
-        (), description="the last checkpoint's frontier: fid at these step counts, by every one of frontier_samplers"
+        (),
+        description="the last checkpoint's frontier: fid at these step counts, by each of frontier_samplers; of few "
+        "images everything seems alike",
     )
     frontier_samplers: tuple[SamplerName, ...] = Field(FRONTIER_SAMPLERS, min_length=1)
     bound_images: int = Field(200, ge=1, description="bits_per_dimension: real images, evenly spaced in the data set")

@@ -22,7 +22,8 @@ Quality = Literal["fast", "balanced", "best"]
 WITHIN: Mapping[Quality, float] = MappingProxyType({"fast": 1.25, "balanced": 1.05, "best": 1.0})
 """A quality is the cheapest point whose value is at most so many times the frontier's lowest one.
 
-5% is less than a Frechet distance of a few thousand images differs from one seed to the next; 25% is what one sees.
+Of few images a Frechet distance is too large by an amount that hardly depends on the sampler (Chong & Forsyth 2020),
+and then everything seems near the best: a frontier wants some thousands.
 """
 
 SAMPLER_SETTINGS = ("sampler", "steps", "spacing", "eta", "variance")
