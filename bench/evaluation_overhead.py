@@ -78,7 +78,7 @@ def _extractor(clock: Clock) -> Callable[..., EfficientNetLite0]:
     def load(_: str, device: torch.device | None = None) -> EfficientNetLite0:
         extractor: Any = EfficientNetLite0(device)
         extractor._layers = TimedLayers(extractor._layers, clock)
-        return extractor  # type: ignore[no-any-return]
+        return extractor
 
     return load
 

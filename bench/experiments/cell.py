@@ -160,7 +160,7 @@ def _judge(way: Judging, cell: Cell, checkpoint: Checkpoint, recipe: Recipe, dat
         {"every_images": 1, "images": way.images, "metrics": way.metrics, "seed": SEED}
     )
     evaluations = evaluate(denoiser, checkpoint.digest, dataset, config, sampling, FolderReferences(REFERENCES))
-    row = {
+    row: dict[str, Any] = {
         "name": way.name,
         "asked": _asked(way),
         "values": {evaluation.metric: evaluation.value for evaluation in evaluations},

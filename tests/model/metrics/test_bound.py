@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -196,9 +197,9 @@ def test_each_image_is_judged_under_its_own_class() -> None:
     assert seen == np.repeat(dataset.labels, 2).tolist()
 
 
-def test_as_a_metric_it_comes_with_its_protocol_and_stops(tmp_path: object) -> None:
+def test_as_a_metric_it_comes_with_its_protocol_and_stops(tmp_path: Path) -> None:
     config = EvaluationConfig(every_images=1, metrics=("bits_per_dimension",), bound_images=4, bound_times=5)
-    references = FolderReferences(tmp_path)  # type: ignore[arg-type]
+    references = FolderReferences(tmp_path)
     arguments = (small_denoiser(), "sha256:0", random_dataset(), config, SamplingConfig(), references)
     first, again = (evaluate(*arguments)[0] for _ in range(2))
     assert first.metric == "bits-per-dimension"

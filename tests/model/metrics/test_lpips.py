@@ -43,7 +43,7 @@ class Layer(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.model = nn.Sequential(nn.Dropout(), nn.Conv2d(channels, 1, 1, bias=False))
-        nn.init.uniform_(self.model[1].weight)  # type: ignore[arg-type]
+        nn.init.uniform_(self.model[1].weight)
 
 
 class StandIn(nn.Module):
