@@ -358,7 +358,7 @@ def test_a_hostile_or_faulty_upload_leaves_nothing_behind(posted: Posted, what: 
         ({"format": "digits"}, "format"),
         ({"format": None}, "format"),
         ({"name": None}, "name"),
-        ({"split": "all"}, "split"),
+        ({"split": "validation"}, "split"),
         ({"image_size": 3}, "image_size"),
         ({"image_size": "x"}, "image_size"),
         ({"image_size": 1025}, "image_size"),
