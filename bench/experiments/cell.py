@@ -147,10 +147,11 @@ def run_cell(cell: Cell) -> None:
 
 
 def _train(recipe: Recipe, dataset: ImageDataset, record: FolderRecord, folder: Path) -> None:
-    """Train to the end; an interrupted run's CPU time before the interruption is not counted twice but lost."""
+    """Train to the end, or go on; what an interrupted run took is not known, so then no time is kept."""
+    goes_on = (folder / "state.safetensors").exists()
     began = time.process_time()
     train(recipe, dataset, record, device=torch.device("cpu"))
-    (folder / CPU_SECONDS).write_text(json.dumps(round(time.process_time() - began, 1)))
+    (folder / CPU_SECONDS).write_text(json.dumps(None if goes_on else round(time.process_time() - began, 1)))
 
 
 def _judge(way: Judging, cell: Cell, checkpoint: Checkpoint, recipe: Recipe, dataset: ImageDataset) -> dict[str, Any]:

@@ -97,10 +97,10 @@ def search_table() -> str:
     for cell in search.cells():
         result = cell.result()
         if result:
-            values = result["judgings"][0]["values"]
+            values, seconds = result["judgings"][0]["values"], result["train_cpu_seconds"]
             rows.append(
                 f"| {cell.name} | {result['images_seen']:,} | {result['parameters']:,} | "
-                f"{result['train_cpu_seconds']:.0f} | {values[FID]:.1f} | {values[PRECISION]:.3f} | "
+                f"{'interrupted' if seconds is None else f'{seconds:.0f}'} | {values[FID]:.1f} | {values[PRECISION]:.3f} | "
                 f"{values[RECALL]:.3f} |"
             )
     heads = f"| lead | images | parameters | CPU seconds | {FID} | precision | recall |"
