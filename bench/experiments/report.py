@@ -98,10 +98,10 @@ def search_table() -> str:
         result = cell.result()
         if result:
             values, seconds = result["judgings"][0]["values"], result["train_cpu_seconds"]
+            took = "interrupted" if seconds is None else f"{seconds:.0f}"
             rows.append(
-                f"| {cell.name} | {result['images_seen']:,} | {result['parameters']:,} | "
-                f"{'interrupted' if seconds is None else f'{seconds:.0f}'} | {values[FID]:.1f} | {values[PRECISION]:.3f} | "
-                f"{values[RECALL]:.3f} |"
+                f"| {cell.name} | {result['images_seen']:,} | {result['parameters']:,} | {took} | "
+                f"{values[FID]:.1f} | {values[PRECISION]:.3f} | {values[RECALL]:.3f} |"
             )
     heads = f"| lead | images | parameters | CPU seconds | {FID} | precision | recall |"
     protocol = protocol_of([row for cell in search.cells() for row in cell.result().get("judgings", [])][:1])
