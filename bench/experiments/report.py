@@ -58,6 +58,10 @@ def protocol_of(results: Sequence[Judged], metric: str = FID) -> str:
     return f"```text\n{protocol_string(results[0]['protocols'][metric])}\n```" if results else ""
 
 
+def _all(rows: Sequence[tuple[Sequence[str], Sequence[Judged]]]) -> list[Judged]:
+    return [result for _, results in rows for result in results]
+
+
 def paper_table() -> str:
     """Depth, dropout and learning rate."""
     found = judged(table1.cells())
@@ -68,13 +72,15 @@ def paper_table() -> str:
                 results = found.get((table1.cell_name(depth, dropout, rate), table1.JUDGING.name), [])
                 rows.append(((str(depth), f"{dropout:g}", f"{rate:g}"), results))
     shown = table(("depth", "dropout", "learning rate"), rows, (FID, PRECISION, RECALL))
-    return f"{shown}\n\n{protocol_of(rows[0][1])}"
+    return f"{shown}\n\n{protocol_of(_all(rows))}" if _all(rows) else ""
 
 
 def ablation_table() -> str:
     """What each part is worth, and a picture of each."""
     found = judged(ablations.cells())
     rows = [((name,), results) for name, way, results in _ablations(found)]
+    if not rows:
+        return ""
     shown = table(("run",), rows, (FID, PRECISION, RECALL))
     columns = [cell.picture(way) for cell in ablations.cells() if cell.seed == 1 for way in cell.judgings]
     picture = beside([path for path in columns if path.exists()], PICTURES / "ablations.png")
@@ -104,8 +110,8 @@ def search_table() -> str:
                 f"{values[FID]:.1f} | {values[PRECISION]:.3f} | {values[RECALL]:.3f} |"
             )
     heads = f"| lead | images | parameters | CPU seconds | {FID} | precision | recall |"
-    protocol = protocol_of([row for cell in search.cells() for row in cell.result().get("judgings", [])][:1])
-    return "\n".join([heads, "| --- |" + " ---: |" * 6, *rows]) + f"\n\n{protocol}"
+    protocol = protocol_of([row for cell in search.cells() for row in cell.result().get("judgings", [])])
+    return "" if not rows else "\n".join([heads, "| --- |" + " ---: |" * 6, *rows]) + f"\n\n{protocol}"
 
 
 def guidance_tables() -> str:
@@ -122,7 +128,9 @@ def guidance_tables() -> str:
             results = found.get((thresholds.name, f"{name}-w{w:g}"), [])
             values.append(f"{results[0]['values'][FID]:.1f}" if results else "")
         lines.append("| " + " | ".join([name, *values]) + " |")
-    return f"{first}\n\n{protocol_of(by_weight[0][1])}\n\n{FID} by threshold and guidance:\n\n" + "\n".join(lines)
+    if not found:
+        return ""
+    return f"{first}\n\n{protocol_of(_all(by_weight))}\n\n{FID} by threshold and guidance:\n\n" + "\n".join(lines)
 
 
 def beside(paths: Sequence[Path], target: Path) -> str:
@@ -168,7 +176,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[], str]], ...] = (
 
 
 def page() -> str:
-    """The whole page."""
+    """The whole page; what was not measured yet is left out."""
     parts = [
         "# Results",
         "Made by `python -m bench.experiments.report` from the measurements in `bench/results/`. Distances are Fréchet "
@@ -176,7 +184,9 @@ def page() -> str:
         "the FID of Inception's features; lower is better. ± is the standard deviation over seeds.",
     ]
     for heading, text, made in SECTIONS:
-        parts += [f"## {heading}", text, made()]
+        measured = made()
+        if measured:
+            parts += [f"## {heading}", text, measured]
     return "\n\n".join(parts) + "\n"
 
 
