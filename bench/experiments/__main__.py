@@ -27,8 +27,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.experiments", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("experiments", nargs="+", choices=sorted(EXPERIMENTS), metavar="NAME")
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
+    parser.add_argument("--only", nargs="+", metavar="CELL", help="run these cells, of all seeds; default: all")
     arguments = parser.parse_args(argv)
     cells = [cell for name in arguments.experiments for cell in EXPERIMENTS[name]()]
+    names = dict.fromkeys(cell.name for cell in cells)
+    if unknown := [name for name in arguments.only or () if name not in names]:
+        parser.error(f"no cell is called {', '.join(unknown)}; they are {', '.join(names)}")
+    cells = [cell for cell in cells if not arguments.only or cell.name in arguments.only]
     with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
         for number, line in enumerate(pool.map(_one, cells), 1):
             print(f"{number}/{len(cells)} {line}", flush=True)

@@ -19,6 +19,7 @@ LEADS: dict[str, dict[str, Any]] = {
     "muon-normal-1-2": {"objective.times": {"name": "normal", "mean": 1.0, "scale": 2.0}},
     "rate-4e-3": {"optimizer.learning_rate": 4e-3},
     "batch-32": {"training.batch_size": 32},
+    "bfloat16": {"training.precision": "bfloat16"},
     "attention-14-and-7": {"model.unet.attention_resolutions": [14, 7]},
     "width-24-240k-images": {
         "model.unet.width": 24,
