@@ -2,24 +2,14 @@
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-import torch
-
 from bench.experiments import ablations, guidance, search, table1
-from bench.experiments.cell import Cell, run_cell
+from bench.experiments.cell import run_alone
 
 EXPERIMENTS = {module.EXPERIMENT: module.cells for module in (table1, ablations, guidance, search)}
-
-
-def _one(cell: Cell) -> str:
-    torch.set_num_threads(1)  # two processes of one thread are faster than one process of two
-    began = time.perf_counter()
-    run_cell(cell)
-    return f"{cell.experiment}/{cell.name}, seed {cell.seed}: {time.perf_counter() - began:.0f} s"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"no cell is called {', '.join(unknown)}; they are {', '.join(names)}")
     cells = [cell for cell in cells if not arguments.only or cell.name in arguments.only]
     with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
-        for number, line in enumerate(pool.map(_one, cells), 1):
+        for number, line in enumerate(pool.map(run_alone, cells), 1):
             print(f"{number}/{len(cells)} {line}", flush=True)
     return 0
 
