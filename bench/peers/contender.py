@@ -31,7 +31,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Settings:
-    """What is fixed when a run begins. The budget is in training seconds or in images: one of the two is None."""
+    """What is fixed when a run begins. The budget is in processor seconds or in images: one is None."""
 
     contender: str
     size: str

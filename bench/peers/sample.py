@@ -6,7 +6,6 @@ where it was stopped, and more images are added to those that are there.
 """
 
 import argparse
-import csv
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from bench.peers.contender import Choice, library
+from bench.peers.darkroom import core_seconds
 from bench.peers.drawn import Drawn
 from bench.peers.train import CACHE, RECIPE, data_set, load_run
 from model.checkpoint import load_checkpoint
@@ -65,7 +65,7 @@ def peer(folder: Path, recipe: Path, cache: Path, seed: int) -> tuple[dict[str, 
 
 
 def darkroom(path: Path, seed: int) -> tuple[dict[str, Any], Draw, tuple[str, ...]]:
-    """Facts, drawing and choices of a weights file in the folder of a run of `darkroom train`.
+    """Facts, drawing and choices of a weights file in the folder of a run of `bench.peers.darkroom`.
 
     Whatever a choice does not say (thresholding, spacing of times) is as the weights file has it.
     """
@@ -78,7 +78,7 @@ def darkroom(path: Path, seed: int) -> tuple[dict[str, Any], Draw, tuple[str, ..
         "network": header.name,
         "parameters": sum(weights.numel() for weights in checkpoint.weights.values()),
         "images_seen": header.images_seen,
-        "train_seconds": training_seconds(path.parents[1] / "losses.csv", header.images_seen),
+        "train_seconds": core_seconds(path.parents[1]),
         "batch_images": recipe.training.batch_size if recipe else None,
         "learning_rate": recipe.optimizer.learning_rate if recipe else None,
         "train_seed": recipe.training.seed if recipe else None,
@@ -94,18 +94,6 @@ def darkroom(path: Path, seed: int) -> tuple[dict[str, Any], Draw, tuple[str, ..
         return sample(denoiser, plans, batch_rows=len(plans))
 
     return facts, draw, DARKROOM_CHOICES
-
-
-def training_seconds(losses: Path, images_seen: int) -> float:
-    """Seconds of training steps until `images_seen`, from the speeds in a run's log."""
-    seconds, before = 0.0, 0
-    with losses.open(newline="") as file:
-        for line in csv.DictReader(file):
-            images = int(line["images_seen"])
-            if images <= images_seen:
-                seconds += (images - before) / float(line["images_per_second"])
-                before = images
-    return seconds
 
 
 def fill(path: Path, facts: dict[str, Any], draw: Draw, choice: Choice, classes: int, images: int) -> None:

@@ -1,11 +1,14 @@
 """How fast each contender trains alone: `python -m bench.peers.speed`, in Darkroom's environment.
 
-Short rounds in turns, each contender in a process and an environment of its own, so that what else the machine does
-meets all of them alike; the median counts. It tells how many images a budget in minutes is worth, for runs that have
-to share the machine (`--images` of `bench.peers.train`, `training.total_images` of a recipe).
+Short rounds in turns, each contender in processes and an environment of its own, so that what else the machine does
+meets all of them alike. A core each for two processes is often faster than two threads of one process, and all three
+libraries can train so (DistributedDataParallel): both are measured, and the better median counts. It tells how many
+images a budget in minutes is worth, for runs that have to share the machine (`--images` of `bench.peers.train`,
+`training.total_images` of a recipe).
 """
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -25,6 +28,8 @@ PEERS_PYTHON = Path(".peers/bin/python")
 DARKROOM = "darkroom"
 SIZES = ("small", "medium", "large")
 WARM_UP_STEPS = 3
+WAYS = {"two threads": (1, 2), "two processes": (2, 1)}
+"""How two cores are used: (processes, threads of each)."""
 
 
 def _darkroom(recipe_path: Path, dataset: ImageDataset) -> tuple[Callable[[], object], int]:
@@ -51,11 +56,18 @@ def images_per_second(step: Callable[[], object], batch: int, seconds: float) ->
     return images / (time.perf_counter() - began)
 
 
-def _in_own_process(name: str, size: str, arguments: argparse.Namespace) -> float:
+def _in_own_processes(name: str, size: str, way: str, arguments: argparse.Namespace) -> float:
+    """images/s of all processes together"""
+    processes, threads = WAYS[way]
     python = sys.executable if name == DARKROOM else str(PEERS_PYTHON)
     command = [python, "-m", "bench.peers.speed", "--measure", name, size, "--seconds", str(arguments.seconds)]
     where = ["--recipe", str(arguments.recipe), "--cache", str(arguments.cache)]
-    return float(subprocess.run([*command, *where], check=True, stdout=subprocess.PIPE, text=True).stdout)
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    running = [
+        subprocess.Popen([*command, *where], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(processes)
+    ]
+    return sum(float(process.communicate()[0]) for process in running)
 
 
 def main() -> None:
@@ -76,16 +88,19 @@ def main() -> None:
         print(images_per_second(step, batch, arguments.seconds))
         return
     contenders = [(DARKROOM, arguments.recipe.stem), *((name, size) for name in LIBRARIES for size in arguments.sizes)]
-    speeds: dict[tuple[str, str], list[float]] = {contender: [] for contender in contenders}
+    speeds: dict[tuple[str, str, str], list[float]] = {(*who, way): [] for who in contenders for way in WAYS}
     for number in range(arguments.rounds):
-        for name, size in contenders:
-            speeds[name, size].append(_in_own_process(name, size, arguments))
-            print(f"round {number + 1}: {name}, {size}: {speeds[name, size][-1]:.1f} images/s", file=sys.stderr)
-    print(f"| contender | network | images/s, by round | median | images in {arguments.minutes:g} minutes |")
-    print("| --- | --- | ---: | ---: | ---: |")
-    for (name, size), measured in speeds.items():
+        for name, size, way in speeds:
+            speeds[name, size, way].append(_in_own_processes(name, size, way, arguments))
+            print(
+                f"round {number + 1}: {name}, {size}, {way}: {speeds[name, size, way][-1]:.1f} images/s",
+                file=sys.stderr,
+            )
+    print(f"| contender | network | way | images/s, by round | median | images in {arguments.minutes:g} minutes |")
+    print("| --- | --- | --- | ---: | ---: | ---: |")
+    for (name, size, way), measured in speeds.items():
         middle, each = statistics.median(measured), " ".join(f"{speed:.1f}" for speed in measured)
-        print(f"| {name} | {size} | {each} | {middle:.1f} | {int(middle * 60 * arguments.minutes):,} |")
+        print(f"| {name} | {size} | {way} | {each} | {middle:.1f} | {int(middle * 60 * arguments.minutes):,} |")
 
 
 if __name__ == "__main__":

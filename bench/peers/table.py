@@ -19,8 +19,8 @@ GOAL_RATIO = 0.7
 DARKROOM = "Darkroom"
 
 HEAD = (
-    "| contender | network | parameters | images seen | minutes | images/s | sampler | FID | KID x 1000 | precision "
-    "| recall | agreement |"
+    "| contender | network | parameters | images seen | core minutes | images a core second | sampler | FID "
+    "| KID x 1000 | precision | recall | agreement |"
 )
 RULE = "| --- | --- |" + " ---: |" * 4 + " --- |" + " ---: |" * 5
 

@@ -1,8 +1,12 @@
-"""Train a peer: `python -m bench.peers.train LIBRARY FOLDER --minutes 45`, in the peers' environment.
+"""Train a peer: `python -m bench.peers.train LIBRARY FOLDER --core-minutes 90`, in the peers' environment.
 
-Every contender sees the same images in the same order. The clock runs in training steps alone: not while the data set
-is read, networks are built or states are written. A run that was stopped (Ctrl-C, SIGTERM, or a crash) goes on with
-`python -m bench.peers.train LIBRARY FOLDER --resume` as if it had not been.
+Every contender sees the same images in the same order. The clock is the processor's, of all threads, in training steps
+alone: not while the data set is read, networks are built or states are written, and not while the process waits for a
+core that others use. With one thread (`OMP_NUM_THREADS=1`), where no core's time is lost to threads waiting for each
+other, 90 core minutes are what two processes do in 45 minutes alone on two cores.
+
+A run that was stopped (Ctrl-C, SIGTERM, or a crash) goes on with `python -m bench.peers.train LIBRARY FOLDER --resume`
+as if it had not been.
 """
 
 import argparse
@@ -32,7 +36,7 @@ REPORT_EVERY_SECONDS = 15.0
 
 @dataclass
 class Run:
-    """A contender and how far it is. seconds: of training steps so far, over all the pieces of the run."""
+    """A contender and how far it is. seconds: of processor time in its steps so far, over all the pieces of the run."""
 
     settings: Settings
     contender: Contender
@@ -46,14 +50,14 @@ class Run:
 
     def step(self, dataset: ImageDataset) -> float:
         """Train on the next batch; returns its loss. Equal `images_seen`, equal batch and equal random numbers."""
-        began = time.perf_counter()
+        began = time.process_time()
         settings = self.settings
         indices = batch_indices(len(dataset), settings.seed, self.images_seen, settings.batch_images)
         torch.manual_seed(batch_seed(settings.seed, self.images_seen))
         pixels, labels = torch.from_numpy(dataset.images[indices]), torch.from_numpy(dataset.labels[indices])
         loss = self.contender.step(pixels, labels, self.done)
         self.images_seen += settings.batch_images
-        self.seconds += time.perf_counter() - began
+        self.seconds += time.process_time() - began
         return loss
 
     def save(self, folder: Path) -> None:
@@ -107,7 +111,7 @@ def train(run: Run, dataset: ImageDataset, folder: Path, save_every_seconds: flo
         if run.seconds - reported >= REPORT_EVERY_SECONDS or run.done >= 1.0:
             speed = (run.images_seen - images) / (run.seconds - reported)
             print(
-                f"{run.images_seen:,} images, {run.seconds / 60:.1f} min, {run.done:.1%} of the budget, "
+                f"{run.images_seen:,} images, {run.seconds / 60:.1f} core min, {run.done:.1%} of the budget, "
                 f"loss {sum(losses) / len(losses):.4f}, {speed:.1f} images/s",
                 file=sys.stderr,
             )
@@ -123,8 +127,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("library", choices=LIBRARIES)
     parser.add_argument("folder", type=Path, help="where the run is kept")
-    parser.add_argument("--minutes", type=float, help="the budget, in minutes of training")
-    parser.add_argument("--images", type=int, help="the budget, in images (on a machine that does other things too)")
+    parser.add_argument("--core-minutes", type=float, help="the budget, in minutes of one core's time")
+    parser.add_argument("--images", type=int, help="the budget, in images")
     parser.add_argument("--resume", action="store_true", help="go on with the folder's run, with its own settings")
     parser.add_argument("--size", help="of the network; default: the first of the library's")
     parser.add_argument("--seed", type=int, default=0)
@@ -142,8 +146,8 @@ def main() -> None:
     else:
         if (arguments.folder / STATE).exists():
             parser.error(f"{arguments.folder} holds a run; --resume goes on with it")
-        if (arguments.minutes is None) == (arguments.images is None):
-            parser.error("one of --minutes and --images is needed")
+        if (arguments.core_minutes is None) == (arguments.images is None):
+            parser.error("one of --core-minutes and --images is needed")
         size = arguments.size or wrapper.SIZES[0]
         if size not in wrapper.SIZES:
             parser.error(f"--size is one of {', '.join(wrapper.SIZES)}")
@@ -153,7 +157,7 @@ def main() -> None:
             seed=arguments.seed,
             batch_images=arguments.batch_images or wrapper.BATCH_IMAGES,
             learning_rate=arguments.learning_rate or wrapper.LEARNING_RATE,
-            budget_seconds=None if arguments.minutes is None else arguments.minutes * 60.0,
+            budget_seconds=None if arguments.core_minutes is None else arguments.core_minutes * 60.0,
             budget_images=arguments.images,
         )
         run = new_run(settings, dataset)
@@ -164,7 +168,7 @@ def main() -> None:
     )
     train(run, dataset, arguments.folder, arguments.save_every_seconds)
     speed = run.images_seen / run.seconds
-    print(f"{run.images_seen:,} images in {run.seconds / 60:.1f} minutes of training, {speed:.1f} images/s")
+    print(f"{run.images_seen:,} images in {run.seconds / 60:.1f} core minutes of training, {speed:.1f} images/s")
 
 
 if __name__ == "__main__":

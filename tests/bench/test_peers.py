@@ -10,8 +10,9 @@ from torch import Tensor
 
 from bench.peers import table
 from bench.peers.contender import Choice, Settings
+from bench.peers.darkroom import CORE_SECONDS, core_seconds
 from bench.peers.drawn import Drawn
-from bench.peers.sample import BATCH_IMAGES, fill, training_seconds
+from bench.peers.sample import BATCH_IMAGES, fill
 from bench.peers.train import load_run, new_run
 from tests.model.small import random_dataset
 
@@ -100,10 +101,9 @@ def test_images_are_sorted_into_classes() -> None:
         Drawn(images[:5], np.arange(5) % 3, {}).by_class(3)
 
 
-def test_training_seconds_stop_at_the_checkpoint(tmp_path: Path) -> None:
-    path = tmp_path / "losses.csv"
-    path.write_text("images_seen,images_per_second\n100,10\n300,50\n400,1\n")
-    assert training_seconds(path, 300) == pytest.approx(100 / 10 + 200 / 50)
+def test_processor_time_is_the_sum_of_a_runs_pieces(tmp_path: Path) -> None:
+    (tmp_path / CORE_SECONDS).write_text("[100.5, 20.25]")
+    assert core_seconds(tmp_path) == 120.75
 
 
 def _result(contender: str, fid: float, images: int = 1000) -> table.Result:

@@ -1,0 +1,42 @@
+"""Train Darkroom and keep the time that it took: `python -m bench.peers.darkroom RECIPE FOLDER`, in its own environment.
+
+It is `darkroom train`, which stops and goes on as ever. The processor time of all its pieces is summed, and unlike the peers' it
+has everything in it: reading the data, writing checkpoints and drawing samples. A piece that was killed is not counted,
+so a run that is to be compared must be stopped by Ctrl-C or SIGTERM.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from bench.peers.train import CACHE
+from model.checkpoint import write_atomically
+
+CORE_SECONDS = "core_seconds.json"
+
+
+def core_seconds(folder: Path) -> float:
+    """Processor time of the run in a folder, over all its pieces."""
+    pieces: list[float] = json.loads((folder / CORE_SECONDS).read_text())
+    return sum(pieces)
+
+
+def main() -> int:
+    """Run the command line; returns the exit status of `darkroom train`."""
+    from app.training_cli import run_training  # not above: `core_seconds` is wanted in the peers' environment as well
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("folder", type=Path)
+    arguments = parser.parse_args()
+    kept = arguments.folder / CORE_SECONDS
+    pieces = json.loads(kept.read_text()) if kept.exists() else []
+    status = run_training(arguments.recipe, arguments.folder, CACHE, None)
+    write_atomically(kept, (json.dumps([*pieces, round(time.process_time(), 1)]) + "\n").encode())
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
