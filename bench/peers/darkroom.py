@@ -1,8 +1,8 @@
-"""Train Darkroom and keep the time that it took: `python -m bench.peers.darkroom RECIPE FOLDER`, in its own environment.
+"""Train Darkroom and keep the time it took: `python -m bench.peers.darkroom RECIPE FOLDER`, in Darkroom's environment.
 
-It is `darkroom train`, which stops and goes on as ever. The processor time of all its pieces is summed, and unlike the peers' it
-has everything in it: reading the data, writing checkpoints and drawing samples. A piece that was killed is not counted,
-so a run that is to be compared must be stopped by Ctrl-C or SIGTERM.
+It is `darkroom train`, which stops and goes on as ever. The processor time of all its pieces is summed, and unlike the
+peers' it has everything in it: reading the data, writing checkpoints and drawing samples. The time of a piece that was
+killed is lost, so a run that is to be compared must be stopped by Ctrl-C or SIGTERM.
 """
 
 import argparse
