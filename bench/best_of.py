@@ -1,6 +1,7 @@
 """Does the score of `best_of` mean anything? A judge that never saw it says which images show their class.
 
 python -m bench.best_of CHECKPOINT [--images-per-class N] [--guidance W ...] [--sampler NAME] [--steps N]
+                        [--out FILE]
 
 Of the images of each class the quarter that scores best, all, and the quarter that scores worst are judged by a
 classifier that was trained on the real images (`python -m bench.judge train`).
@@ -21,7 +22,7 @@ from pydantic import ValidationError
 from bench.agreement import Pixels, check_classes, generate
 from bench.classifier import Classifier, load_classifier, predict
 from bench.judge import JUDGE_PATH, positive, with_overrides
-from model.checkpoint import CheckpointError, load_checkpoint
+from model.checkpoint import CheckpointError, load_checkpoint, write_atomically
 from model.config import SamplerName
 from model.denoiser import Denoiser
 from model.scoring import SCORE_NAME, SCORE_STEPS, score
@@ -103,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sampler", choices=get_args(SamplerName), help="default: the checkpoint's")
     parser.add_argument("--steps", type=positive, help="default: the checkpoint's")
     parser.add_argument("--judge", type=Path, default=JUDGE_PATH)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="keep what is printed")
     arguments = parser.parse_args(argv)
     try:
         judge, checkpoint = load_classifier(arguments.judge), load_checkpoint(arguments.checkpoint)
@@ -120,12 +122,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     sampling = with_overrides(defaults, flags)
-    print(
+    text = (
         f"Agreement with the asked class by {SCORE_NAME} ({SCORE_STEPS} terms): {checkpoint.header.name}, "
         f"{checkpoint.digest}; {sampling.sampler}, {sampling.steps} steps, "
-        f"{arguments.images_per_class} images a class.\n"
+        f"{arguments.images_per_class} images a class.\n\n{separation_table(results)}"
     )
-    print(separation_table(results))
+    print(text)
+    if arguments.out is not None:
+        write_atomically(arguments.out, f"{text}\n".encode())
     return 0
 
 

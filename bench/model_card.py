@@ -7,9 +7,10 @@ import argparse
 import csv
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +21,19 @@ from bench.agreement import FIRST_SEED, Agreement, agreement, agreement_table, c
 from bench.classifier import ClassifierHeader, load_classifier
 from bench.judge import CACHE_PATH, JUDGE_PATH, RECIPE_PATH, positive, with_overrides, with_split
 from bench.nearest import NEIGHBOURS, Nearest, most_alike, nearest, nearest_table
-from model.checkpoint import Checkpoint, CheckpointError, CheckpointHeader, load_checkpoint, write_atomically
+from model.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    CheckpointHeader,
+    decode_checkpoint,
+    encode_checkpoint,
+    write_atomically,
+)
 from model.config import Recipe, RecipeError
 from model.datasets import DatasetError, ImageDataset, load_dataset
 from model.pictures import grid, loss_curve, png
 
-LARGEST_FILE_BYTES = 10_000_000
+LARGEST_FILE_BYTES = 25_000_000
 COLUMNS = 10
 PAIRS_PER_CLASS = 5
 
@@ -209,11 +217,31 @@ def load_halves(header: CheckpointHeader, cache: Path) -> tuple[Recipe, ImageDat
     return header.recipe, train, load_dataset(with_split(header.recipe.dataset, "test"), cache=cache)
 
 
+def with_defaults(data: bytes, overrides: Mapping[str, Any], *, source: str) -> bytes:
+    """A weights file's bytes with other sampling defaults in its header, as measurements after the training chose them.
+
+    Raises CheckpointError and ValidationError.
+    """
+    checkpoint = decode_checkpoint(data, source=source)
+    sampling = with_overrides(checkpoint.header.sampling, dict(overrides))
+    header = checkpoint.header.model_copy(update={"sampling": sampling})
+    return encode_checkpoint(header, checkpoint.weights, checkpoint.snapshot)
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, yaml.safe_load(value)
+
+
 def _write(arguments: argparse.Namespace) -> None:
     data = arguments.checkpoint.read_bytes()
+    if arguments.sampling:
+        data = with_defaults(data, dict(arguments.sampling), source=str(arguments.checkpoint))
     if len(data) > LARGEST_FILE_BYTES:
         raise CardError(f"{arguments.checkpoint}: {len(data):,} bytes, more than the {LARGEST_FILE_BYTES:,} shipped")
-    checkpoint, judge = load_checkpoint(arguments.checkpoint), load_classifier(arguments.judge)
+    checkpoint, judge = decode_checkpoint(data, source=str(arguments.checkpoint)), load_classifier(arguments.judge)
     check_classes(checkpoint, judge.header)
     header, classes = checkpoint.header, len(checkpoint.header.class_names)
     recipe, train, test = load_halves(header, arguments.cache)
@@ -234,12 +262,14 @@ def _write(arguments: argparse.Namespace) -> None:
 
     out, name = arguments.out, header.name
     shown = " ".join(f"{guidance:g}" for guidance in weights)
+    defaults = [part for name, value in arguments.sampling for part in ("--sampling", f"{name}={value}")]
+    run = [str(arguments.run_folder), str(arguments.checkpoint), *defaults]
     commands = (
         f"darkroom train {RECIPE_PATH}",
         "python -m bench.judge train",
         shlex.join(["python", "-m", "bench.judge", "score", str(out / f"{name}.safetensors"), "--guidance"])
         + f" {shown} --images-per-class {count}",
-        shlex.join(["python", "-m", "bench.model_card", str(arguments.run_folder), str(arguments.checkpoint)])
+        shlex.join(["python", "-m", "bench.model_card", *run])
         + f" --out {shlex.quote(str(out))} --images-per-class {count}",
     )
     measured = Measured(log, judge.header, tuple(agreements), generated, real, len(data), commands)
@@ -262,6 +292,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--judge", type=Path, default=JUDGE_PATH)
     parser.add_argument("--cache", type=Path, default=CACHE_PATH)
     parser.add_argument("--images-per-class", type=positive, default=200)
+    parser.add_argument(
+        "--sampling",
+        type=_assignment,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a sampling default in place of the training recipe's",
+    )
     arguments = parser.parse_args(argv)
     try:
         _write(arguments)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from bench.experiments import ablations, guidance, search, table1
+from bench.experiments import ablations, guidance, guides, learned_variance, search, table1
 from bench.experiments.cell import run_alone
 
-EXPERIMENTS = {module.EXPERIMENT: module.cells for module in (table1, ablations, guidance, search)}
+MODULES = (table1, ablations, learned_variance, guidance, guides, search)
+EXPERIMENTS = {module.EXPERIMENT: module.cells for module in MODULES}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,12 +1,14 @@
-"""Pictures that were not picked: a random batch and interpolations, drawn with stated seeds.
+"""Pictures that nobody picked: a random batch, interpolations, and the best and worst by a score; seeds are stated.
 
 python -m bench.experiments.pictures
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from bench.experiments.guidance import WEIGHTS
 from model.checkpoint import load_checkpoint, write_atomically
@@ -14,6 +16,7 @@ from model.config import SamplingConfig
 from model.denoiser import Denoiser
 from model.pictures import grid, png
 from model.sampling import plan_row, sample, to_pixels
+from model.scoring import score
 
 FOLDER = Path("docs/results")
 SEED = 2024
@@ -21,6 +24,9 @@ COLUMNS = 16
 ROWS = 8
 INTERPOLATED = 12
 """Images from one end to the other, both included."""
+DRAWN = 32
+SHOWN = 6
+"""Of so many images of a class by their score, the best and the worst."""
 
 
 def random_batch(denoiser: Denoiser, sampling: SamplingConfig) -> bytes:
@@ -54,13 +60,33 @@ def class_mixtures(denoiser: Denoiser, sampling: SamplingConfig) -> bytes:
     return png(grid(to_pixels(sample(denoiser, plans)), INTERPOLATED), scale=2)
 
 
+def best_and_worst(denoiser: Denoiser, sampling: SamplingConfig) -> bytes:
+    """A row a class: of images 0..DRAWN-1 the SHOWN of the highest score, then those of the lowest; a PNG."""
+    rows = []
+    for label in range(len(denoiser.class_names)):
+        plans = [plan_row(denoiser, sampling, label=label, seed=SEED, index=index) for index in range(DRAWN)]
+        images = to_pixels(sample(denoiser, plans))
+        scores = score(denoiser, torch.from_numpy(images).permute(0, 3, 1, 2), [label] * DRAWN)
+        order = torch.argsort(scores, descending=True, stable=True).numpy()
+        rows.append(images[np.concatenate([order[:SHOWN], order[-SHOWN:]])])
+    return png(grid(np.concatenate(rows), 2 * SHOWN), scale=2)
+
+
+PICTURES = (random_batch, interpolations, class_mixtures, best_and_worst)
+
+
+def path_of(draw: Callable[..., bytes]) -> Path:
+    """Where a picture is kept."""
+    return FOLDER / f"{draw.__name__.replace('_', '-')}.png"
+
+
 def main() -> int:
     """Draw them with the shipped model's own defaults, by a deterministic sampler."""
     checkpoint = load_checkpoint(WEIGHTS)
     denoiser, sampling = checkpoint.denoiser(), checkpoint.header.sampling
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for draw in (random_batch, interpolations, class_mixtures):
-        path = FOLDER / f"{draw.__name__.replace('_', '-')}.png"
+    for draw in PICTURES:
+        path = path_of(draw)
         write_atomically(path, draw(denoiser, sampling))
         print(path)
     return 0

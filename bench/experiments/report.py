@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bench.experiments import ablations, guidance, search, table1
+from bench.experiments import ablations, guidance, guides, learned_variance, pictures, search, table1
 from bench.experiments.cell import RESULTS, Cell
-from model.checkpoint import write_atomically
+from bench.frontier import frontier_picture, frontier_table, read_cells
+from model.checkpoint import load_checkpoint, write_atomically
+from model.metrics.frontier import frontiers
 from model.metrics.protocol import protocol_string
 
 PAGE = Path("docs/results.md")
-PICTURES = Path("docs/results")
+PICTURES = pictures.FOLDER
+FRONTIER = RESULTS / "frontier"
 FID, PRECISION, RECALL = (f"{name}-efficientnet-lite0" for name in ("fid", "precision", "recall"))
 HEADINGS = {FID: FID, PRECISION: "precision", RECALL: "recall", "agreement": "agreement"}
 DIGITS = {FID: 1, PRECISION: 3, RECALL: 3, "agreement": 3}
@@ -133,6 +136,55 @@ def guidance_tables() -> str:
     return f"{first}\n\n{protocol_of(_all(by_weight))}\n\n{FID} by threshold and guidance:\n\n" + "\n".join(lines)
 
 
+def guide_table() -> str:
+    """Ways to guide, side by side."""
+    cells = guides.cells()
+    found = judged(cells)
+    rows = [((name,), found.get((cells[0].name, name), [])) for name in guides.WAYS]
+    if not found:
+        return ""
+    return f"{table(('way',), rows, (FID, PRECISION, RECALL, 'agreement'))}\n\n{protocol_of(_all(rows))}"
+
+
+def variance_table() -> str:
+    """A line for each training and the variance that it is sampled with, a column for each number of steps."""
+    found = judged(learned_variance.cells())
+    heads = ["training", "variance", *(f"{steps} steps" for steps in learned_variance.STEPS)]
+    lines = ["| " + " | ".join(heads) + " |", "| --- | --- |" + " ---: |" * len(learned_variance.STEPS)]
+    for name, (_, variances) in learned_variance.TRAININGS.items():
+        for variance in variances:
+            results = [found[name, learned_variance.judging_name(variance, n)] for n in learned_variance.STEPS]
+            values = [mean_and_spread([one["values"][FID] for one in each], 1) if each else "" for each in results]
+            lines.append("| " + " | ".join([name, variance, *values]) + " |")
+    return "\n".join(lines) + f"\n\n{protocol_of(next(iter(found.values())))}" if found else ""
+
+
+def frontier_section() -> str:
+    """Distance against steps: plot and table of every frontier that was measured of the shipped weights."""
+    checkpoint = load_checkpoint(guidance.WEIGHTS)
+    cells = read_cells(FRONTIER / "frontier.jsonl", checkpoint.digest)
+    parts = []
+    for number, frontier in enumerate(frontiers(cells, checkpoint.header.model.schedule)):
+        title = f"guidance {frontier.guidance:g}, {frontier.images:,} images"
+        picture = PICTURES / f"frontier-{number}.png"
+        write_atomically(picture, frontier_picture(frontier, title))
+        parts.append(f"![Distance by steps, {title}]({picture.relative_to(PAGE.parent)})")
+        parts.append(f"{title[0].upper()}{title[1:]}:\n\n{frontier_table(frontier)}")
+        parts.append(f"```text\n{protocol_string(frontier.protocol)}\n```")
+    return "\n\n".join(parts)
+
+
+def _kept(path: Path) -> str:
+    return path.read_text().strip() if path.exists() else ""
+
+
+def unpicked_pictures() -> str:
+    """Pictures by `bench.experiments.pictures`, and what the score that ranks the last of them is worth."""
+    paths = [path for path in map(pictures.path_of, pictures.PICTURES) if path.exists()]
+    parts = [f"![{path.stem.replace('-', ' ')}]({path.relative_to(PAGE.parent)})" for path in paths]
+    return "\n\n".join([*parts, _kept(RESULTS / "best_of.md")]) if parts else ""
+
+
 def beside(paths: Sequence[Path], target: Path) -> str:
     """Pictures of equal width, one below the other with a gap, as one; returns its name relative to the page."""
     if not paths:
@@ -146,6 +198,38 @@ def beside(paths: Sequence[Path], target: Path) -> str:
 
 
 SECTIONS: tuple[tuple[str, str, Callable[[], str]], ...] = (
+    (
+        "The shipped model",
+        "Pictures that nobody picked: a random batch; between the latents of two seeds, a row a class; from a class to "
+        "the next with one latent; of 32 images of each class the six of the highest and the six of the lowest score "
+        "of `best_of`. Commands: `python -m bench.experiments.pictures`, `python -m bench.best_of`.",
+        unpicked_pictures,
+    ),
+    (
+        "Fewer steps",
+        "The shipped model by sampler, spacing of times and number of steps. Command: "
+        "`python -m bench.frontier weights/fashion-mnist.safetensors --out bench/results/frontier`.",
+        frontier_section,
+    ),
+    (
+        "Guidance and thresholding",
+        "The shipped model; w = 1 is plain conditional, w = 0 unconditional. Command: "
+        "`python -m bench.experiments guidance`.",
+        guidance_tables,
+    ),
+    (
+        "What to guide by, and where",
+        "The shipped model. `interval-a-b`: guided where sigma/alpha is between a and b alone (Kynkäänniemi et al. "
+        "2024). `snapshot`: away from an earlier state of the same network, with the class (Karras et al. 2024), "
+        "instead of away from no class. Command: `python -m bench.experiments guides`.",
+        guide_table,
+    ),
+    (
+        "Beside other libraries",
+        "Trained on the same images for the same 90 minutes of processor time and sampled each by its own best "
+        "documented sampler; how, and what is alike: `bench/peers/README.md`.",
+        lambda: _kept(RESULTS / "peers.md"),
+    ),
     (
         "Depth, dropout and learning rate",
         "A network of the paper's form (eps-prediction, cosine schedule, attention at 8x8, 32x32 images), narrow and "
@@ -161,16 +245,16 @@ SECTIONS: tuple[tuple[str, str, Callable[[], str]], ...] = (
         ablation_table,
     ),
     (
-        "The search for a recipe",
-        "The same recipe at 150,000 images, one lead at a time, one seed; sizes at about an equal cost. "
-        "Command: `python -m bench.experiments search`.",
-        search_table,
+        "Learned variance",
+        "DDPM's sampler at few steps, after the same short training with L_simple and with L_hybrid (Nichol & Dhariwal "
+        f"2021). {FID}. Command: `python -m bench.experiments learned-variance`.",
+        variance_table,
     ),
     (
-        "Guidance and thresholding",
-        "The shipped model; w = 1 is plain conditional, w = 0 unconditional. Command: "
-        "`python -m bench.experiments guidance`.",
-        guidance_tables,
+        "The search for a recipe",
+        "The short recipe at 150,000 images, one lead at a time, one seed; sizes at about an equal cost. "
+        "Command: `python -m bench.experiments search`.",
+        search_table,
     ),
 )
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from model.checkpoint import write_atomically
+
 Result = dict[str, Any]
 
 FID = "fid-efficientnet-lite0"
@@ -108,12 +110,16 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", help="searched for results, however deep")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="keep what is printed")
     arguments = parser.parse_args()
     paths = sorted(path for folder in arguments.folders for path in folder.rglob("drawn/*.json"))
     try:
-        print(table([json.loads(path.read_text()) for path in paths]))
+        text = table([json.loads(path.read_text()) for path in paths])
     except ValueError as error:
         sys.exit(str(error))
+    print(text)
+    if arguments.out is not None:
+        write_atomically(arguments.out, f"{text}\n".encode())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from PIL import Image
 
 from bench.classifier import train_classifier
 from bench.model_card import CardError, main, read_training_log
-from model.checkpoint import CheckpointHeader, encode_checkpoint
+from model.checkpoint import CheckpointHeader, encode_checkpoint, load_checkpoint
 from model.config import Recipe, parse_recipe
 from model.datasets import load_dataset
 from model.unet import UNet
@@ -102,6 +102,24 @@ def test_everything_in_the_card_is_of_this_run(arguments: list[str], tmp_path: P
         assert re.search(rf"^\| {re.escape(guidance)} \| 12 \| [0-9.]+% \|", text, re.MULTILINE)
     assert set(re.findall(r"\]\((halves-\w+\.png)\)", text)) == pictures
     assert Image.open(out / "halves-nearest.png").size == (2 * (10 * 10 + 2), 2 * (2 * 10 + 2))
+
+
+def test_defaults_chosen_after_the_training_are_shipped_and_drawn_with(arguments: list[str], tmp_path: Path) -> None:
+    assert main([*arguments, "--sampling", "guidance=1.5", "--sampling", "sampler=dpmpp_2m"]) == 0
+    shipped = load_checkpoint(tmp_path / "out" / "halves.safetensors")
+    trained = load_checkpoint(tmp_path / "w.safetensors")
+    assert shipped.header.sampling == trained.header.sampling.model_copy(
+        update={"guidance": 1.5, "sampler": "dpmpp_2m"}
+    )
+    assert all(torch.equal(value, trained.weights[name]) for name, value in shipped.weights.items())
+    text = (tmp_path / "out" / "halves.md").read_text()
+    assert re.search(r"^\| 1\.5 \| 12 \|", text, re.MULTILINE)
+    assert "--sampling guidance=1.5 --sampling sampler=dpmpp_2m" in text
+
+
+def test_a_default_that_is_none_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*arguments, "--sampling", "sampler=euler"]) == 2
+    assert "sampler" in capsys.readouterr().err
 
 
 def test_the_same_inputs_give_the_same_bytes(arguments: list[str], tmp_path: Path) -> None:
