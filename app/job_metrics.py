@@ -1,13 +1,15 @@
 """Prometheus metrics of jobs and workers, from the database.
 
 A thread reads them every few seconds and a scrape tells what was read last, so that no scrape waits for a database
-that is slow or away: its age then grows. Every replica tells the same figures.
+that is slow or away: its age then grows. Every replica tells the same figures. Every word that a label can have is
+told from the start: a series that began with its first event would hide that event from Prometheus' rate().
 """
 
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import get_args
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -15,7 +17,10 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 from store.database import Database
+from store.job_repository import ATTEMPT_OUTCOMES, FINISHED, UNFINISHED, FailureKind
 from store.job_statistics import JobStatistics, read_job_statistics
+from store.tables import JobKind
+from store.worker_repository import WORKER_DEVICES
 
 REFRESH_SECONDS = 5.0
 WORKER_FRESH_SECONDS = 60.0
@@ -76,27 +81,32 @@ class JobMetrics(Collector):
 
 def _gauges(statistics: JobStatistics) -> Iterator[Metric]:
     jobs = GaugeMetricFamily("darkroom_jobs", "Jobs that are not finished.", labels=["kind", "status"])
-    for (kind, status), number in statistics.unfinished.items():
-        jobs.add_metric([kind, status], number)
+    ages = GaugeMetricFamily(
+        "darkroom_job_queue_oldest_age_seconds",
+        "How long the oldest job that could run has been waiting, 0 without one.",
+        labels=["kind"],
+    )
+    for kind in get_args(JobKind):
+        for status in UNFINISHED:
+            jobs.add_metric([kind, status], statistics.unfinished.get((kind, status), 0))
+        ages.add_metric([kind], statistics.queue_age_seconds.get(kind, 0.0))
     yield jobs
-    yield GaugeMetricFamily(
-        "darkroom_job_queue_age_seconds",
-        "How long the oldest job that could run has been waiting.",
-        statistics.queue_age_seconds,
-    )
+    yield ages
     workers = GaugeMetricFamily("darkroom_workers_alive", "Workers seen lately.", labels=["device"])
-    for device, number in statistics.workers_alive.items():
-        workers.add_metric([device], number)
+    for device in WORKER_DEVICES:
+        workers.add_metric([device], statistics.workers_alive.get(device, 0))
     yield workers
-    speeds = GaugeMetricFamily(
-        "darkroom_training_images_per_second", "Of the newest training jobs under way.", labels=["job"]
-    )
-    losses = GaugeMetricFamily("darkroom_training_last_loss", "Of the newest training jobs under way.", labels=["job"])
-    for training in statistics.trainings:
-        speeds.add_metric([str(training.job_id)], training.images_per_second)
-        losses.add_metric([str(training.job_id)], training.loss)
-    yield speeds
-    yield losses
+    for name, field, documentation in (
+        ("darkroom_training_images_per_second", "images_per_second", "Speed of training alone."),
+        ("darkroom_training_loss", "loss", "Mean loss since the line of metrics before."),
+        ("darkroom_training_gradient_norm", "gradient_norm", "Mean gradient norm since the line of metrics before."),
+        ("darkroom_training_peak_memory_bytes", "memory_bytes", "Most that device (CUDA) or process has held so far."),
+    ):
+        # not "job": Prometheus gives every series a label of that name
+        told = GaugeMetricFamily(name, f"{documentation} Of the newest training jobs under way.", labels=["job_id"])
+        for training in statistics.trainings:
+            told.add_metric([str(training.job_id)], getattr(training, field))
+        yield told
 
 
 def _counters(statistics: JobStatistics) -> Iterator[Metric]:
@@ -105,14 +115,20 @@ def _counters(statistics: JobStatistics) -> Iterator[Metric]:
         ("darkroom_hints_sent_again", "hints_sent_again", "Hints that the reconciler sent."),
         ("darkroom_checkpoint_write_seconds", "checkpoint_write_seconds", "Time spent on storing checkpoints."),
         ("darkroom_checkpoint_writes", "checkpoint_writes", "Checkpoints stored."),
+        ("darkroom_training_images", "training_images", "Images trained on, again after an interruption included."),
     ):
         yield CounterMetricFamily(name, documentation, statistics.counters.get((counted, ""), 0.0))
     finished = CounterMetricFamily("darkroom_jobs_finished", "Jobs that have ended.", labels=["kind", "status"])
-    attempts = CounterMetricFamily("darkroom_job_attempts", "Attempts at jobs that have ended.", labels=["outcome"])
-    for (name, label), value in statistics.counters.items():
-        if name == "jobs_finished":
-            finished.add_metric(label.split(":"), value)
-        elif name == "attempts":
-            attempts.add_metric([label], value)
+    for kind in get_args(JobKind):
+        for status in FINISHED:
+            finished.add_metric([kind, status], statistics.counters.get(("jobs_finished", f"{kind}:{status}"), 0.0))
     yield finished
-    yield attempts
+    for name, counted, label, words, documentation in (
+        ("darkroom_job_attempts_started", "attempts_started", "kind", get_args(JobKind), "Claims of jobs."),
+        ("darkroom_job_attempts", "attempts", "outcome", ATTEMPT_OUTCOMES, "Attempts at jobs that have ended."),
+        ("darkroom_job_failures", "failures", "cause", get_args(FailureKind), "Bad ends of attempts and jobs."),
+    ):
+        family = CounterMetricFamily(name, documentation, labels=[label])
+        for word in words:
+            family.add_metric([word], statistics.counters.get((counted, word), 0.0))
+        yield family

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import torch
 from fastapi import FastAPI
@@ -36,7 +37,9 @@ from app.metrics import Metrics
 from app.settings import Settings
 from app.stop_signals import noticing_stop
 from store.database import Database
-from store.hints import Hints, celery_app
+from store.hints import Hints, broker_answers, celery_app
+from telemetry.machine import watch_machine
+from telemetry.reachability import Reachability
 
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
@@ -67,6 +70,15 @@ def _hint_sender(settings: Settings, database: Database | None) -> HintSender | 
     return HintSender(Hints(celery_app(settings.redis_url), settings.hint_seconds), database)
 
 
+def _reachability(settings: Settings, database: Database | None) -> Reachability:
+    probes: dict[str, Callable[[], bool]] = {}
+    if database is not None:
+        probes["database"] = database.answers
+    if settings.redis_url is not None:
+        probes["broker"] = partial(broker_answers, settings.redis_url)
+    return Reachability(probes)
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Serve while models load. At the end the server has let requests finish (uvicorn --timeout-graceful-shutdown)."""
@@ -76,6 +88,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         services.hints.start()
     following = asyncio.create_task(_follow_models(services.catalog, services.settings))
     following.add_done_callback(_log_failure)
+    reachability = _reachability(services.settings, services.database)
+    services.metrics.registry.register(reachability)
+    reachability.start()
     job_metrics = JobMetrics(services.database) if services.database else None
     if job_metrics is not None:
         services.metrics.registry.register(job_metrics)
@@ -87,6 +102,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
             await following
+        reachability.stop()
         if job_metrics is not None:
             job_metrics.stop()
         await asyncio.to_thread(services.engine.stop, 0.0)
@@ -100,10 +116,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The application, not yet started."""
     settings = settings or Settings()
     metrics = Metrics()
+    watch_machine(metrics.registry, settings.state_folder)
     limits = EngineLimits(settings.queue_rows, settings.batch_rows, settings.resident_versions)
     engine = Engine(limits, metrics)
     metrics.watch(engine.snapshot)
     database = Database(settings.database_url) if settings.database_url else None
+    if database is not None:
+        metrics.watch_pool(database.pool_use)
     catalog = Catalog(
         engine, database, device=_device(settings.device), compiled=settings.compile, default=settings.default_model
     )

@@ -2,21 +2,25 @@
 
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from app.engine.engine import EngineSnapshot
+from store.database import PoolUse
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+_REFUSALS = ("queue_full", "deadline", "too_many_rows", "version_not_loaded", "stopped")
+_OUTCOMES = ("finished", "cancelled", "deadline", "shutdown", "internal")
 
 
 class Metrics:
     """The registry and what is counted in it; also the engine's observer."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # a second series for each, which nobody asks for
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "darkroom_http_requests", "HTTP requests answered.", ["route", "method", "status"], registry=self.registry
@@ -27,6 +31,9 @@ class Metrics:
             ["route"],
             buckets=_SECONDS,
             registry=self.registry,
+        )
+        self.requests_in_flight = Gauge(
+            "darkroom_http_requests_in_flight", "HTTP requests being answered now.", registry=self.registry
         )
         self._refusals = Counter(
             "darkroom_refusals", "Sampling requests that the engine did not take.", ["reason"], registry=self.registry
@@ -50,6 +57,21 @@ class Metrics:
             registry=self.registry,
         )
         self._row_steps = Counter("darkroom_row_steps", "Rows times steps computed.", registry=self.registry)
+        self._images = Counter("darkroom_images", "Images drawn.", registry=self.registry)
+        self._ended = Counter(
+            "darkroom_sampling_requests",
+            "Sampling requests that have left the engine.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._loads = Counter("darkroom_model_loads", "Model versions warmed up.", ["outcome"], registry=self.registry)
+        for counter, words in (
+            (self._refusals, _REFUSALS),
+            (self._ended, _OUTCOMES),
+            (self._loads, ("loaded", "failed")),
+        ):
+            for word in words:  # a series that begins with its first event would hide that event from rate()
+                counter.labels(word)
 
     def step(self, rows: int, forward_rows: int, seconds: float, batch_limit: int) -> None:
         """EngineObserver."""
@@ -66,9 +88,25 @@ class Metrics:
         """EngineObserver."""
         self._refusals.labels(reason).inc()
 
+    def image_finished(self) -> None:
+        """EngineObserver."""
+        self._images.inc()
+
+    def request_ended(self, outcome: str) -> None:
+        """EngineObserver."""
+        self._ended.labels(outcome).inc()
+
+    def version_loaded(self, outcome: str) -> None:
+        """EngineObserver."""
+        self._loads.labels(outcome).inc()
+
     def watch(self, snapshot: Callable[[], EngineSnapshot]) -> None:
         """Read the engine's gauges at every scrape."""
         self.registry.register(_EngineGauges(snapshot))
+
+    def watch_pool(self, use: Callable[[], PoolUse]) -> None:
+        """Read the gauges of the database's pool at every scrape."""
+        self.registry.register(_PoolGauges(use))
 
 
 class _EngineGauges(Collector):
@@ -81,3 +119,20 @@ class _EngineGauges(Collector):
         yield GaugeMetricFamily("darkroom_rows_running", "Rows between first and last step.", now.rows_running)
         yield GaugeMetricFamily("darkroom_requests_open", "Sampling requests in the engine.", now.requests)
         yield GaugeMetricFamily("darkroom_resident_versions", "Model versions in memory.", len(now.resident))
+
+
+class _PoolGauges(Collector):
+    def __init__(self, use: Callable[[], PoolUse]) -> None:
+        self._use = use
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        now = self._use()
+        connections = GaugeMetricFamily(
+            "darkroom_database_pool_connections", "Open connections to PostgreSQL.", labels=["state"]
+        )
+        connections.add_metric(["in_use"], now.in_use)
+        connections.add_metric(["idle"], now.idle)
+        yield connections
+        yield GaugeMetricFamily(
+            "darkroom_database_pool_limit_connections", "Connections that may be open at once.", now.limit
+        )

@@ -18,6 +18,7 @@ class Settings(BaseSettings):
     database_url: str | None = Field(None, validation_alias="DATABASE_URL", description="PostgreSQL")
     redis_url: str | None = Field(None, validation_alias="REDIS_URL", description="the broker that hints go through")
     hint_seconds: float = Field(60.0, gt=0.0, description="after which a hint is taken for lost")
+    state_folder: Path = Field(Path(".darkroom"), description="the free disk under it is told to Prometheus")
     recipes_folder: Path = Field(REPOSITORY / "recipes", description="recipes that requests may name")
     weights_folder: Path = Field(REPOSITORY / "weights", description="shipped checkpoints, served at once")
     default_model: str | None = Field(None, description="served when a request names none; default: the first shipped")

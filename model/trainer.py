@@ -36,6 +36,10 @@ class TrainingError(RuntimeError):
     """A run that cannot go on; the message says what to do and which checkpoint is good."""
 
 
+class TrainingDiverged(TrainingError):
+    """The loss or the gradient norm is not finite."""
+
+
 def learning_rate(config: OptimizerConfig, images_seen: int, total_images: int) -> float:
     """The learning rate for the batch after `images_seen`: linear warm-up, then constant or a half cosine to zero."""
     if images_seen < config.warmup_images:

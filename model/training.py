@@ -26,7 +26,7 @@ from model.denoiser import SamplingStopped
 from model.pictures import grid, png
 from model.run_record import RunRecord, TrainingProgress
 from model.sampling import plan_row, sample, to_pixels
-from model.trainer import Trainer, TrainingError, learning_rate
+from model.trainer import Trainer, TrainingDiverged, TrainingError, learning_rate
 
 if TYPE_CHECKING:
     from model.metrics.evaluation import ReferenceCache
@@ -236,9 +236,9 @@ def _newest_intact(record: RunRecord) -> tuple[str, bytes] | None:
     return None
 
 
-def _not_finite(loss: float, norm: float, images_seen: int, last_good: str | None) -> TrainingError:
+def _not_finite(loss: float, norm: float, images_seen: int, last_good: str | None) -> TrainingDiverged:
     good = f"{last_good} is the last good checkpoint" if last_good else "no checkpoint was written yet"
-    return TrainingError(
+    return TrainingDiverged(
         f"the loss is {loss} and the gradient norm {norm} after {images_seen} images; {good}. "
         "Start a new run with a lower optimizer.learning_rate or with optimizer.gradient_clip."
     )

@@ -3,9 +3,11 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
-from sqlalchemy import URL, Engine, create_engine, make_url
+from sqlalchemy import URL, Engine, QueuePool, create_engine, make_url, text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 _NOTICE_A_LOST_SERVER = {
@@ -32,6 +34,15 @@ def parse_url(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg")
 
 
+@dataclass(frozen=True, slots=True)
+class PoolUse:
+    """Connections of a pool at one moment. limit: that may be open at once; whoever wants one more waits."""
+
+    in_use: int
+    idle: int
+    limit: int
+
+
 class Database:
     """A pool of connections to one PostgreSQL database. Safe to share between threads.
 
@@ -51,6 +62,7 @@ class Database:
             # NaN is no JSON: refused here with a ValueError rather than by the server in the middle of a transaction
             json_serializer=partial(json.dumps, allow_nan=False),
         )
+        self._connection_limit = 2 * pool_connections
         self._sessions = sessionmaker(self.engine, expire_on_commit=False, info={"artifacts_url": artifacts_url})
 
     @contextmanager
@@ -61,6 +73,21 @@ class Database:
         """
         with self._sessions.begin() as session:
             yield session
+
+    def answers(self) -> bool:
+        """Whether a connection can be had and a statement is answered; waits as long as both may take."""
+        try:
+            with self.engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        except SQLAlchemyError:
+            return False
+        return True
+
+    def pool_use(self) -> PoolUse:
+        """How busy the pool is; asks nobody."""
+        pool = self.engine.pool
+        assert isinstance(pool, QueuePool)
+        return PoolUse(in_use=pool.checkedout(), idle=pool.checkedin(), limit=self._connection_limit)
 
     def dispose(self) -> None:
         """Close every idle connection."""

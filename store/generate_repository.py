@@ -12,10 +12,20 @@ from sqlalchemy import exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from store.job_forms import GenerateRun, SampleWork
-from store.job_repository import FINISHED, JobConflict, Lease, get_job, request_cancel, requeue, submit_job, succeed
+from store.job_repository import (
+    FINISHED,
+    FailureKind,
+    JobConflict,
+    Lease,
+    get_job,
+    request_cancel,
+    requeue,
+    submit_job,
+    succeed,
+)
 from store.tables import Checkpoint, GenerateJob, Job, JobStatus
 
-PART_DAMAGED = "part_damaged"
+PART_DAMAGED: FailureKind = "part_damaged"
 """The failure of an assemble job that found parts missing; it runs again when they were drawn again."""
 
 MOST_ASSEMBLIES = 5

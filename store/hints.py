@@ -4,6 +4,8 @@ import logging
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+from redis import Redis
+from redis.exceptions import RedisError
 
 RUN_NEXT_JOB = "darkroom.run_next_job"
 """The task that a hint calls: it claims the most urgent job that its worker can run."""
@@ -26,6 +28,17 @@ def celery_app(redis_url: str) -> Celery:
         broker_transport_options={"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": 30.0},
     )
     return app
+
+
+def broker_answers(redis_url: str) -> bool:
+    """Whether the broker answers within CONNECT_SECONDS."""
+    try:
+        with Redis.from_url(
+            redis_url, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=CONNECT_SECONDS
+        ) as broker:
+            return bool(broker.ping())
+    except RedisError:
+        return False
 
 
 class Hints:

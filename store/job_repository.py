@@ -18,6 +18,22 @@ from store.worker_repository import devices_alive
 
 UNFINISHED: tuple[JobStatus, ...] = ("queued", "running", "cancelling")
 FINISHED: tuple[JobStatus, ...] = ("succeeded", "failed", "cancelled")
+ATTEMPT_OUTCOMES = ("succeeded", "failed", "cancelled", "handed_back", "crashed", "lapsed")
+FailureKind = Literal[
+    "dataset",
+    "checkpoint",
+    "training",
+    "diverged",
+    "out_of_memory",
+    "disk_full",
+    "no_device",
+    "part_damaged",
+    "unknown",
+    "crashed",
+    "worker_lost",
+]
+"""The last two may go better next time, and are tried again."""
+
 FIRST_RETRY_SECONDS = 2.0
 LONGEST_RETRY_SECONDS = 300.0
 
@@ -56,9 +72,9 @@ class Claimant:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a job ended badly. kind: one of a few fixed words; detail: a sentence that says what to do."""
+    """Why a job ended badly. detail: a sentence that says what to do."""
 
-    kind: str
+    kind: FailureKind
     detail: str
 
     def as_json(self) -> dict[str, Any]:
@@ -135,6 +151,7 @@ def claim_job(session: Session, claimant: Claimant, lease_seconds: float) -> Job
     ).one_or_none()
     if job is not None:
         add_event(session, job, "status", {"status": "running", "attempt": job.attempt, "worker": claimant.worker})
+        count(session, "attempts_started", job.kind)
     return job
 
 
@@ -194,6 +211,7 @@ def fail(session: Session, lease: Lease, failure: Failure) -> None:
     job.failure = failure.as_json()
     _end(session, job, "failed")
     count(session, "attempts", "failed")
+    count(session, "failures", failure.kind)
 
 
 def stop(session: Session, lease: Lease) -> None:
@@ -211,6 +229,7 @@ def crash(session: Session, lease: Lease, failure: Failure) -> None:
     """The attempt ended badly; raises LeaseLost. The job runs again later, up to max_attempts without progress."""
     _after_bad_end(session, hold(session, lease), failure)
     count(session, "attempts", "crashed")
+    count(session, "failures", failure.kind)
 
 
 def requeue_lapsed(session: Session, limit: int = 100) -> int:
@@ -228,6 +247,7 @@ def requeue_lapsed(session: Session, limit: int = 100) -> int:
         _after_bad_end(session, job, Failure("worker_lost", detail))
     if jobs:
         count(session, "attempts", "lapsed", len(jobs))
+        count(session, "failures", "worker_lost", len(jobs))
         count(session, "lease_lapses", "", len(jobs))
     return len(jobs)
 
@@ -251,6 +271,8 @@ def fail_unservable(session: Session, patience_seconds: float, worker_fresh_seco
             'device "auto"',
         ).as_json()
         _end(session, job, "failed")
+    if jobs:
+        count(session, "failures", "no_device", len(jobs))
     return len(jobs)
 
 

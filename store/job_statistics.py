@@ -22,19 +22,21 @@ class Training:
     job_id: int
     images_per_second: float
     loss: float
+    gradient_norm: float
+    memory_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class JobStatistics:
     """The jobs at one moment.
 
-    unfinished: how many by kind and status. queue_age_seconds: how long the oldest runnable job has waited, 0 without
-    one. trainings: the newest TRAININGS_TOLD under way that have told something. workers_alive: by device.
-    counters: totals by name and label (`store.counters`).
+    unfinished: how many by kind and status. queue_age_seconds: how long the oldest runnable job has waited, by kind, of
+    kinds that have one. trainings: the newest TRAININGS_TOLD under way that have told something. workers_alive: by
+    device. counters: totals by name and label (`store.counters`).
     """
 
     unfinished: Mapping[tuple[JobKind, JobStatus], int]
-    queue_age_seconds: float
+    queue_age_seconds: Mapping[JobKind, float]
     trainings: Sequence[Training]
     workers_alive: Mapping[str, int]
     counters: Mapping[tuple[str, str], float]
@@ -47,7 +49,7 @@ def read_job_statistics(session: Session, worker_fresh_seconds: float) -> JobSta
     """
     session.execute(text(f"SET LOCAL statement_timeout = '{TIMEOUT_SECONDS}s'"))
     unfinished: dict[tuple[JobKind, JobStatus], int] = {}
-    queue_age_seconds = 0.0
+    queue_age_seconds: dict[JobKind, float] = {}
     # written into the statements as in the partial indexes, which a parameter could not be proved to imply
     is_queued = Job.status == literal_column("'queued'")
     has_lease = Job.lease_expires_at.is_not(None)
@@ -56,20 +58,22 @@ def read_job_statistics(session: Session, worker_fresh_seconds: float) -> JobSta
         select(Job.kind, func.count(), waiting_seconds).where(is_queued).group_by(Job.kind)
     ):
         unfinished[kind, "queued"] = count
-        queue_age_seconds = max(queue_age_seconds, float(age))
+        if age > 0.0:
+            queue_age_seconds[kind] = float(age)
     for kind, status, count in session.execute(
         select(Job.kind, Job.status, func.count()).where(has_lease).group_by(Job.kind, Job.status)
     ):
         unfinished[kind, status] = count
+    told = [name for name in Training.__slots__ if name != "job_id"]
     last = (
-        select(JobMetric.images_per_second, JobMetric.loss)
+        select(*(getattr(JobMetric, name) for name in told))
         .where(JobMetric.job_id == Job.id)
         .order_by(JobMetric.images_seen.desc())
         .limit(1)
         .lateral()
     )
     trainings = session.execute(
-        select(Job.id, last.c.images_per_second, last.c.loss)
+        select(Job.id, *(last.c[name] for name in told))
         .join(last, true())
         .where(has_lease, Job.kind == "train")
         .order_by(Job.id.desc())
@@ -83,7 +87,7 @@ def read_job_statistics(session: Session, worker_fresh_seconds: float) -> JobSta
     return JobStatistics(
         unfinished,
         queue_age_seconds,
-        [Training(job_id, speed, loss) for job_id, speed, loss in trainings],
+        [Training(*row) for row in trainings],
         {row.device: row.workers for row in workers},
         read_counters(session),
     )

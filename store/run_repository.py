@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, aliased
 
 from store.artifacts import Artifacts
 from store.checkpoint_repository import register_checkpoint
+from store.counters import count
 from store.job_repository import UNFINISHED, add_event
 from store.tables import (
     Checkpoint,
@@ -64,7 +65,7 @@ def record_metrics(session: Session, job: Job, lines: Sequence[MetricLine]) -> N
     )
     changed = {name: new.excluded[name] for name in MetricLine.__slots__ if name != "images_seen"}
     session.execute(new.on_conflict_do_update(index_elements=[JobMetric.job_id, JobMetric.images_seen], set_=changed))
-    job.images_done = lines[-1].images_seen
+    _advance(session, job, lines[-1].images_seen)
 
 
 def forget_beyond(session: Session, job: Job, images_seen: int) -> None:
@@ -107,7 +108,6 @@ def record_checkpoint(
             set_={"checkpoint_id": checkpoint.id, "state_digest": state_digest},
         )
     )
-    job.images_done = images_seen
     job.failures = 0  # there is progress
     add_event(
         session,
@@ -117,6 +117,7 @@ def record_checkpoint(
     )
     session.flush()
     _retain(session, job, keep_last)
+    _advance(session, job, images_seen)
     return checkpoint
 
 
@@ -268,6 +269,13 @@ def store_reference_statistics(session: Session, key: str, data: bytes) -> None:
         .values(key=key, digest=digest)
         .on_conflict_do_update(index_elements=[ReferenceStatistics.key], set_={"digest": digest})
     )
+
+
+def _advance(session: Session, job: Job, images_seen: int) -> None:
+    """Note the progress, and count the images since the last time; those that a resumed run repeats count again."""
+    if images_seen > job.images_done:
+        count(session, "training_images", by=images_seen - job.images_done)
+    job.images_done = images_seen
 
 
 def _best(session: Session, job_id: int, like: EvaluationLine) -> int | None:

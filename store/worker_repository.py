@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from store.clock import seconds
 from store.tables import Worker
 
+WORKER_DEVICES = ("cpu", "cuda")
 FORGET_AFTER_SECONDS = 7 * 24 * 3600.0
 
 

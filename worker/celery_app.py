@@ -22,6 +22,7 @@ from sqlalchemy.exc import OperationalError
 from store.database import Database
 from store.hints import QUEUE, RUN_NEXT_JOB, Hints, celery_app
 from store.worker_repository import see_worker
+from worker.metrics import serve_metrics
 from worker.parent_death import die_with
 from worker.reconciler import reconcile
 from worker.settings import WorkerSettings
@@ -90,6 +91,11 @@ def _beat(**_: Any) -> None:
     threading.Thread(target=tell, name="alive", daemon=True).start()
 
 
+def _serve_metrics(**_: Any) -> None:
+    if settings.metrics_port is not None:
+        serve_metrics(settings, settings.metrics_port)
+
+
 def _stop(**_: Any) -> None:
     """A warm shutdown hands running jobs back: each writes a checkpoint and is queued again."""
     _stopping.set()
@@ -106,4 +112,5 @@ app.task(name=RECONCILE)(run_reconciler)
 worker_process_init.connect(_die_with_the_main_process)
 beat_embedded_init.connect(_die_with_the_main_process)
 worker_ready.connect(_beat)
+worker_ready.connect(_serve_metrics)
 worker_shutting_down.connect(_stop)

@@ -35,6 +35,8 @@ class WorkerSettings(BaseSettings):
     hint_seconds: float = Field(60.0, gt=0.0, description="after which a hint is taken for lost")
     reconcile_seconds: float = Field(10.0, gt=0.0, description="between two rounds of the reconciler")
     device_patience_seconds: float = Field(600.0, gt=0.0, description="for a worker with the device to appear")
+    metrics_port: int | None = Field(None, ge=1, le=65535, description="of this worker's /metrics; none without it")
+    metrics_host: str = Field("127.0.0.1", description="what that port listens on")
     niceness: int = Field(5, ge=0, le=19, description="of the work on a CPU, so that a service beside it goes first")
 
     def claimant(self) -> Claimant:

@@ -18,7 +18,7 @@ from model.checkpoint import CheckpointError
 from model.datasets import DatasetError
 from model.distributed import FirstProcessError, launched_rank, process_group
 from model.memory import is_out_of_memory
-from model.trainer import TrainingError
+from model.trainer import TrainingDiverged, TrainingError
 from store.database import Database
 from store.job_repository import Failure, Lease, LeaseLost, get_job
 from store.tables import Job
@@ -120,6 +120,8 @@ def _cause(error: Exception) -> Failure | None:
         return Failure("no_device", str(error))
     if isinstance(error, DatasetError):
         return Failure("dataset", f"{error}; register the data set again and submit the job with it")
+    if isinstance(error, TrainingDiverged):
+        return Failure("diverged", str(error))
     if isinstance(error, TrainingError):
         return Failure("training", str(error))
     if isinstance(error, CheckpointError):

@@ -1,4 +1,4 @@
-"""Counts requests and their duration by route template, so that the labels stay few."""
+"""Counts requests, those under way, and their duration by route template, so that the labels stay few."""
 
 import time
 
@@ -30,9 +30,11 @@ class HttpMetrics:
                 status = message["status"]
             await send(message)
 
+        self._metrics.requests_in_flight.inc()
         try:
             await self._app(scope, receive, watched)
         finally:
+            self._metrics.requests_in_flight.dec()
             route = getattr(scope.get("route"), "path", "unmatched")
             method = scope["method"] if scope["method"] in _METHODS and route != "unmatched" else "other"
             self._metrics.requests.labels(route, method, status).inc()

@@ -187,7 +187,8 @@ class _Parts:
         _say("starting the API and the worker")
         urls = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
         (self._state / "logs").mkdir(exist_ok=True)
-        self._api = self._child("API", api, urls)
+        state_folder = os.environ.get("DARKROOM_STATE_FOLDER", str(self._state.absolute()))
+        self._api = self._child("API", api, urls | {"DARKROOM_STATE_FOLDER": state_folder})
         for name, command in workers.items():
             start = partial(self._child, name, command, urls | self._worker_settings())
             self._workers.append(Restarted(start, spacing_seconds=self._patience.restart_seconds, say=_say))

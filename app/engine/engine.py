@@ -467,6 +467,7 @@ class Engine:
     def _finish(self, row: _Row, done: RowDone) -> None:
         with self._wake:
             row.request.unfinished.remove(row)
+        self._observer.image_finished()
         row.request.sink(done)
 
     def _tell_progress(self, rows: list[_Row]) -> None:
@@ -484,6 +485,7 @@ class Engine:
         """Remove a request and send its last event; nothing when it has ended before. The lock is held."""
         if request in self._requests:
             self._requests.remove(request)
+            self._observer.request_ended("finished" if isinstance(event, Finished) else event.reason)
             request.sink(event)
 
     def _warm_up_a_little(self) -> None:
@@ -493,6 +495,7 @@ class Engine:
             speed = next(measurement)
         except Exception as error:  # a model that cannot run must not end the thread
             self._loading.pop(0)
+            self._observer.version_loaded("failed")
             future.set_exception(error)
             return
         if speed is None:
@@ -501,6 +504,7 @@ class Engine:
             self._loading.pop(0)
             self._residents[version] = _Resident(version, denoiser, speed, speed.knee())
             self._evict()
+        self._observer.version_loaded("loaded")
         log.info("version %s is warm: %d forward rows a step", version, speed.knee())
         future.set_result(None)
 

@@ -15,6 +15,15 @@ class EngineObserver(Protocol):
     def refused(self, reason: str) -> None:
         """A request was not taken; reason is one of a few fixed words."""
 
+    def image_finished(self) -> None:
+        """A row is done, and scored where that was asked for."""
+
+    def request_ended(self, outcome: str) -> None:
+        """A request that was taken has left: "finished", or the reason of its `app.engine.request.Failed`."""
+
+    def version_loaded(self, outcome: str) -> None:
+        """The warm-up of a model version is over: "loaded" or "failed"."""
+
 
 class NoObserver:
     """Watches nothing."""
@@ -26,4 +35,13 @@ class NoObserver:
         """Ignored."""
 
     def refused(self, reason: str) -> None:
+        """Ignored."""
+
+    def image_finished(self) -> None:
+        """Ignored."""
+
+    def request_ended(self, outcome: str) -> None:
+        """Ignored."""
+
+    def version_loaded(self, outcome: str) -> None:
         """Ignored."""

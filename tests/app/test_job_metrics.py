@@ -51,7 +51,7 @@ def _fill(database: Database) -> tuple[int, int]:
         done, running = (claim_job(session, Claimant("w", "cpu"), 600.0) for _ in range(2))
         assert done is not None
         assert running is not None
-        record_metrics(session, running, [MetricLine(10, 0.25, 1.0, 1e-3, 12.5, 0)])
+        record_metrics(session, running, [MetricLine(10, 0.25, 1.5, 1e-3, 12.5, 4096)])
         session.flush()
         succeed(session, Lease(done.id, done.attempt))
         see_worker(session, "w", "cpu", 1)
@@ -70,15 +70,18 @@ def test_a_scrape_tells_what_was_read_last(database: Database) -> None:
     metrics.refresh()
     clock.now += 7.0
     found = _scrape(metrics)
-    age = found.pop(("darkroom_job_queue_age_seconds", ()))
-    assert age >= 0.0
-    told: Samples = {
+    assert found.pop(("darkroom_job_queue_oldest_age_seconds", ("train",))) >= 0.0
+    happened: Samples = {
         ("darkroom_job_statistics_age_seconds", ()): 7.0,
         ("darkroom_jobs", ("train", "queued")): 1.0,
         ("darkroom_jobs", ("train", "running")): 1.0,
         ("darkroom_workers_alive", ("cpu",)): 1.0,
         ("darkroom_training_images_per_second", (str(running),)): 12.5,
-        ("darkroom_training_last_loss", (str(running),)): 0.25,
+        ("darkroom_training_loss", (str(running),)): 0.25,
+        ("darkroom_training_gradient_norm", (str(running),)): 1.5,
+        ("darkroom_training_peak_memory_bytes", (str(running),)): 4096.0,
+        ("darkroom_training_images_total", ()): 10.0,
+        ("darkroom_job_attempts_started_total", ("train",)): 2.0,
         ("darkroom_lease_lapses_total", ()): 2.0,
         ("darkroom_hints_sent_again_total", ()): 3.0,
         ("darkroom_checkpoint_write_seconds_total", ()): 4.5,
@@ -86,7 +89,10 @@ def test_a_scrape_tells_what_was_read_last(database: Database) -> None:
         ("darkroom_jobs_finished_total", ("train", "succeeded")): 1.0,
         ("darkroom_job_attempts_total", ("succeeded",)): 1.0,
     }
-    assert found == told
+    assert {name: value for name, value in found.items() if value} == happened
+    words = {"jobs": 9, "jobs_finished_total": 9, "job_attempts_total": 6, "workers_alive": 2}
+    for name, count_of_words in words.items():  # each is told from the start, as 0
+        assert sum(one == f"darkroom_{name}" for one, _ in found) == count_of_words
 
 
 def test_when_nothing_can_be_read_what_was_read_before_stays_and_grows_old(database: Database) -> None:

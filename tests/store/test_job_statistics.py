@@ -19,7 +19,7 @@ from store.job_repository import (
     submit_job,
     succeed,
 )
-from store.job_statistics import TRAININGS_TOLD, read_job_statistics
+from store.job_statistics import TRAININGS_TOLD, Training, read_job_statistics
 from store.run_repository import MetricLine, record_metrics
 from store.tables import Job, JobKind
 from store.worker_repository import see_worker
@@ -41,7 +41,7 @@ def _claim(session: Session) -> Job:
 
 
 def _line(images_seen: int, loss: float) -> MetricLine:
-    return MetricLine(images_seen, loss, 1.0, 1e-3, 10.0 * images_seen, 0)
+    return MetricLine(images_seen, loss, 1.0, 1e-3, 10.0 * images_seen, 7)
 
 
 def test_they_are_what_happened(database: Database) -> None:
@@ -72,13 +72,18 @@ def test_they_are_what_happened(database: Database) -> None:
         ("sample", "running"): 1,
         ("train", "cancelling"): 1,
     }
-    assert 100.0 <= found.queue_age_seconds < 200.0
-    assert [(one.job_id, one.loss, one.images_per_second) for one in found.trainings] == [(cancelling.id, 0.5, 200.0)]
+    assert list(found.queue_age_seconds) == ["train"]
+    assert 100.0 <= found.queue_age_seconds["train"] < 200.0
+    assert found.trainings == [Training(cancelling.id, 200.0, 0.5, 1.0, 7)]
     assert found.workers_alive == {"cpu": 2, "cuda": 1}
     assert found.counters == {
         ("jobs_finished", "train:succeeded"): 1.0,
         ("attempts", "succeeded"): 1.0,
         ("attempts", "crashed"): 1.0,
+        ("attempts_started", "train"): 3.0,
+        ("attempts_started", "sample"): 1.0,
+        ("failures", "crashed"): 1.0,
+        ("training_images", ""): 30.0,
     }
 
 
@@ -88,7 +93,7 @@ def test_without_a_job_that_could_run_the_queue_has_no_age(database: Database, l
         if later:
             _submit(session).not_before = text("now() + interval '1 hour'")
         session.flush()
-        assert read_job_statistics(session, 60.0).queue_age_seconds == 0.0
+        assert read_job_statistics(session, 60.0).queue_age_seconds == {}
 
 
 def test_of_many_trainings_the_newest_are_told(database: Database) -> None:

@@ -137,6 +137,6 @@ def test_a_nan_loss_fails_the_job_with_its_cause_and_keeps_the_last_good_checkpo
     failed = one.wait_for(job_id, "succeeded", "failed")
     assert failed.status == "failed"
     assert failed.failure is not None
-    assert failed.failure["kind"] == "training"
+    assert failed.failure["kind"] == "diverged"
     assert "learning_rate" in failed.failure["detail"]
     assert failed.attempt == 1

@@ -1,0 +1,100 @@
+"""Laws of monitoring on real processes: what is documented is what is told, and nothing else."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.app.served import weights_folder
+from tests.processes import free_port, wait_until
+from tests.system.cluster import Cluster, cluster
+from tests.system.test_jobs import long_recipe
+
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "monitoring.md"
+_ROW = re.compile(r"^\| `(\w+)` \| (counter|gauge|histogram) \| ([^|]*)\| ([^|]*) \|", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Told:
+    """A metric: its type, and its labels where it has samples."""
+
+    kind: str
+    labels: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A cluster with its API and the metrics' addresses."""
+
+    cluster: Cluster
+    api: str
+    worker: str
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """An API and a worker, with a job that trains and some images drawn."""
+    folder = tmp_path_factory.mktemp("monitoring")
+    port = free_port()
+    with cluster(folder, "first", DARKROOM_METRICS_PORT=str(port)) as parts:
+        api = parts.start_api(weights_folder(folder / "weights"))
+        yield Running(parts, api, f"http://127.0.0.1:{port}")
+
+
+def _scrape(address: str) -> str:
+    return httpx.get(f"{address}/metrics", trust_env=False).raise_for_status().text
+
+
+def _told(exposition: str) -> dict[str, Told]:
+    found: dict[str, Told] = {}
+    for family in text_string_to_metric_families(exposition):
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = frozenset(label for sample in family.samples for label in sample.labels)
+        found[name] = Told(family.type, labels - {"le"})
+    return found
+
+
+def _documented(process: str) -> dict[str, Told]:
+    """What the table says that a process without a GPU tells."""
+    rows = _ROW.findall(DOCUMENTATION.read_text(encoding="utf-8"))
+    return {
+        name: Told(kind, frozenset(re.findall(r"`(\w+)`", labels)))
+        for name, kind, labels, by in rows
+        if process in by and "GPU" not in by
+    }
+
+
+def test_every_metric_is_documented_and_every_documented_one_is_told(running: Running) -> None:
+    job_id = running.cluster.submit(long_recipe(training__total_images=200_000), running.cluster.register())
+    label = f'job_id="{job_id}"'
+    wait_until(lambda: label in _scrape(running.api), "the training's metrics", every_seconds=0.2)
+    wait_until(lambda: "database" in _scrape(running.worker), "the worker's probes", every_seconds=0.2)
+    assert _told(_scrape(running.api)) == _documented("API")
+    assert _told(_scrape(running.worker)) == _documented("worker")
+    httpx.post(f"{running.api}/v1/train-jobs/{job_id}/cancel", trust_env=False).raise_for_status()
+    running.cluster.wait_for(job_id, "cancelled")
+
+
+def test_a_trainings_numbers_reach_the_api_from_its_process(running: Running) -> None:
+    before = _values(running)
+    job_id = running.cluster.submit(long_recipe(), running.cluster.register("again"), model_name="counted")
+    assert running.cluster.wait_for(job_id, "succeeded", "failed").status == "succeeded"
+
+    def grown(name: str) -> float:
+        return _values(running).get(name, 0.0) - before.get(name, 0.0)
+
+    wait_until(lambda: grown('darkroom_jobs_finished_total{kind="train",status="succeeded"}') == 1.0, "told")
+    assert grown("darkroom_training_images_total") == 8000
+    assert grown('darkroom_job_attempts_started_total{kind="train"}') == 1
+    assert grown('darkroom_job_attempts_total{outcome="succeeded"}') == 1
+    assert grown("darkroom_checkpoint_writes_total") == 10
+    assert grown("darkroom_checkpoint_write_seconds_total") > 0
+
+
+def _values(running: Running) -> dict[str, float]:
+    samples = [line.rpartition(" ") for line in _scrape(running.api).splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in samples}

@@ -1,0 +1,34 @@
+"""A worker's own /metrics: what only its machine knows. What PostgreSQL knows of jobs, the API tells."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from prometheus_client import CollectorRegistry, start_http_server
+
+from store.database import Database
+from store.hints import broker_answers
+from telemetry.machine import watch_machine
+from telemetry.reachability import Reachability
+from worker.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+
+def serve_metrics(settings: WorkerSettings, port: int) -> None:
+    """Answer Prometheus from a thread. A port that is taken is said in the log: no job is lost for want of a metric."""
+    registry = CollectorRegistry()
+    watch_machine(registry, settings.cache_folder)
+    database = Database(settings.database_url, pool_connections=1)
+    probes: dict[str, Callable[[], bool]] = {
+        "database": database.answers,
+        "broker": partial(broker_answers, settings.redis_url),
+    }
+    reachability = Reachability(probes)
+    registry.register(reachability)
+    try:
+        start_http_server(port, settings.metrics_host, registry)
+    except OSError as error:
+        log.error("metrics cannot be served on %s port %d: %s", settings.metrics_host, port, error.strerror)
+        return
+    reachability.start()
