@@ -19,6 +19,7 @@ from app.api import (
     models,
     operations,
     problems,
+    recipes,
     sweeps,
     train_events,
     train_jobs,
@@ -29,6 +30,7 @@ from app.api.body_limit import BodyLimit
 from app.api.http_metrics import HttpMetrics
 from app.api.services import Services
 from app.catalog import Catalog
+from app.console import pages
 from app.engine.engine import Engine, EngineLimits
 from app.hint_sender import HintSender
 from app.job_metrics import JobMetrics
@@ -153,6 +155,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         train_jobs.router,
         train_records.router,
         train_events.router,
+        recipes.router,
         sweeps.router,
         models.router,
         datasets.router,
@@ -162,6 +165,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(operations.router)
     app.include_router(docs.router)
     docs.mount_assets(app)
+    pages.mount(app)
     problems.describe(app)
     app.add_middleware(
         BodyLimit,

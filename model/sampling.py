@@ -27,7 +27,7 @@ class RowPlan:
     """Everything that fixes one image, given the denoiser.
 
     label, end_label, mix: the class, or the mixture (1 - mix) label + mix end_label of two.
-    seed, end_seed, mix: likewise for the start noise (spherical).
+    (seed, index), (end_seed, end_index), mix: likewise for the start noise (spherical).
     guidance: the weight where a step is guided; 1 for none.
     forward_rows_left: rows of the network's batch still to be computed from each position on (`model/guidance.py`).
     """
@@ -38,6 +38,7 @@ class RowPlan:
     end_seed: int
     mix: float
     index: int
+    end_index: int
     guidance: float
     sampling: SamplingConfig
     table: StepTable
@@ -66,6 +67,7 @@ def plan_row(
     index: int = 0,
     end_label: int | None = None,
     end_seed: int | None = None,
+    end_index: int | None = None,
     mix: float = 0.0,
 ) -> RowPlan:
     """Resolve one image's settings. label None, or guidance 0 away from no class, draws unconditionally.
@@ -91,6 +93,7 @@ def plan_row(
         end_seed=seed if end_seed is None else end_seed,
         mix=mix,
         index=index,
+        end_index=index if end_index is None else end_index,
         guidance=guidance,
         sampling=sampling,
         table=step_table(denoiser.config.schedule, sampling),
@@ -104,8 +107,9 @@ def start(denoiser: Denoiser, plans: Sequence[RowPlan]) -> Tensor:
     zeros = [0] * len(plans)
     shape, device = denoiser.image_shape, denoiser.device
     noise = normal_noise([plan.seed for plan in plans], indices, zeros, shape, device)
-    if any(plan.end_seed != plan.seed for plan in plans):
-        end = normal_noise([plan.end_seed for plan in plans], indices, zeros, shape, device)
+    if any((plan.end_seed, plan.end_index) != (plan.seed, plan.index) for plan in plans):
+        end_indices = [plan.end_index for plan in plans]
+        end = normal_noise([plan.end_seed for plan in plans], end_indices, zeros, shape, device)
         noise = slerp(noise, end, torch.tensor([plan.mix for plan in plans], device=device))
     state = torch.zeros(len(plans), STATE, *shape, device=device)
     state[:, 0] = noise

@@ -4,7 +4,7 @@ The functions that write take the job's row as `store.job_repository.hold` gave 
 attempt whose claim is over.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -228,6 +228,18 @@ def job_evaluations(session: Session, job_id: int) -> Sequence[tuple[int, Checkp
         .order_by(JobCheckpoint.images_seen, Evaluation.metric)
     ).all()
     return [(images_seen, checkpoint, figure) for images_seen, checkpoint, figure in rows]
+
+
+def evaluations_of(session: Session, checkpoint_ids: Collection[int]) -> Mapping[int, Sequence[Evaluation]]:
+    """By checkpoint its figures; no entry where nothing was measured."""
+    found: dict[int, list[Evaluation]] = {}
+    for figure in session.scalars(
+        select(Evaluation)
+        .where(Evaluation.checkpoint_id.in_(list(checkpoint_ids)))
+        .order_by(Evaluation.checkpoint_id, Evaluation.metric, Evaluation.protocol_digest)
+    ):
+        found.setdefault(figure.checkpoint_id, []).append(figure)
+    return found
 
 
 def job_samples(session: Session, job_id: int) -> Sequence[JobSamples]:

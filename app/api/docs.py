@@ -4,7 +4,7 @@ from importlib.resources import files
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
 router = APIRouter(include_in_schema=False)
@@ -23,12 +23,6 @@ async def docs() -> HTMLResponse:
         swagger_favicon_url=f"{ASSETS}/favicon-32x32.png",
         swagger_ui_parameters={"validatorUrl": None},  # its default is a badge from another origin
     )
-
-
-@router.get("/")
-async def root() -> RedirectResponse:
-    """The interface's description is the front page."""
-    return RedirectResponse("/docs")
 
 
 def mount_assets(app: FastAPI) -> None:

@@ -11,6 +11,7 @@ from app.api.event_stream import EVENT_STREAM
 from app.api.problems import documented, invalid
 from app.api.sampling import (
     ClassReference,
+    ImageIndex,
     Plan,
     SamplingFields,
     Seed,
@@ -40,10 +41,13 @@ class GenerateRequest(SamplingFields):
     ]
     n: Annotated[int, Field(strict=True)] = Field(1, ge=1, description="images of each class")
     seed: Seed | None = Field(None, description="drawn at random when left out; the answer tells it")
+    first_index: ImageIndex = Field(
+        0, description="index of the first image of each class: goes on behind what was drawn, or makes one image again"
+    )
     best_of: Annotated[int, Field(strict=True)] | None = Field(
         None,
         ge=1,
-        description="draw so many of each class, with the indices from 0 on, and answer the n of them that score best, "
+        description="draw so many of each class, with the indices from first_index on, and answer the n of them that score best, "
         "best first. The score is the log-likelihood ratio of class and no class in the eyes of the network that drew "
         f"the image, estimated at {SCORE_STEPS} noise levels, which cost {SCORE_STEPS * SCORE_FORWARD_ROWS} forward "
         "rows an image: higher shows the class more clearly. It depends on model, image and class alone, and compares "
@@ -96,6 +100,7 @@ class GenerateAnswer(SamplingAnswer):
     """The answer with format json."""
 
     n: int = Field(description="images of each class")
+    first_index: int
     best_of: int | None = Field(description="images of each class that were drawn; null for n")
     score: str | None = Field(description="the score's name, with best_of")
     indices: list[int] | None = Field(description="the images', with best_of")
@@ -143,9 +148,10 @@ async def generate(body: GenerateRequest, request: Request, services: ServicesHe
     classes = find_classes(version, body.class_)
     seed = random_seed() if body.seed is None else body.seed
     names = version.header.class_names
+    indices = range(body.first_index, body.first_index + count)
 
     def rows(sampling: SamplingConfig) -> tuple[RowRequest, ...]:
-        return tuple(RowRequest(label, seed, index, sampling) for label in classes for index in range(count))
+        return tuple(RowRequest(label, seed, index, sampling) for label in classes for index in indices)
 
     chosen = body.chosen_in_time(services, version, rows, scored=body.best_of is not None)
     if body.best_of is not None and chosen.sampling.unconditional:
@@ -154,10 +160,11 @@ async def generate(body: GenerateRequest, request: Request, services: ServicesHe
         version=version,
         sampling=chosen.sampling,
         rows=rows(chosen.sampling),
-        drawn_as=[(index, label, names[label]) for label in classes for index in range(count)],
+        drawn_as=[(index, label, names[label]) for label in classes for index in indices],
         facts={
             "seed": seed,
             "n": body.n,
+            "first_index": body.first_index,
             "classes": [names[label] for label in classes],
             "class_indices": classes,
             **chosen.facts,

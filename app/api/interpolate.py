@@ -9,7 +9,16 @@ from pydantic import Field
 from app.api.choice import deterministic
 from app.api.generate import SamplingAnswer, described
 from app.api.problems import invalid
-from app.api.sampling import ClassReference, Plan, SamplingFields, Seed, answer, find_class, find_version
+from app.api.sampling import (
+    ClassReference,
+    ImageIndex,
+    Plan,
+    SamplingFields,
+    Seed,
+    answer,
+    find_class,
+    find_version,
+)
 from app.api.services import ServicesHere, require_json
 from app.engine.request import RowRequest
 from model.config import SamplingConfig
@@ -21,6 +30,9 @@ class InterpolateRequest(SamplingFields):
     """Two images and how many to draw from the first to the second, both included."""
 
     seeds: Annotated[list[Seed], Field(min_length=2, max_length=2)]
+    indices: Annotated[list[ImageIndex], Field(min_length=2, max_length=2)] = Field(
+        [0, 0], description="of the two images within what generate draws from their seeds"
+    )
     class_: Annotated[
         ClassReference | Annotated[list[ClassReference], Field(min_length=2, max_length=2)],
         Field(alias="class", description="one class, or a list of two: where the way begins and ends"),
@@ -32,6 +44,7 @@ class InterpolationAnswer(SamplingAnswer):
     """The answer with format json. seed: the first of the two."""
 
     seeds: list[int]
+    indices: list[int]
     mixes: list[float] = Field(description="0 is the first image, 1 the last")
 
 
@@ -63,7 +76,16 @@ async def interpolate(body: InterpolateRequest, request: Request, services: Serv
 
     def rows(sampling: SamplingConfig) -> tuple[RowRequest, ...]:
         return tuple(
-            RowRequest(first, body.seeds[0], 0, sampling, end_class_index=last, end_seed=body.seeds[1], mix=mix)
+            RowRequest(
+                first,
+                body.seeds[0],
+                body.indices[0],
+                sampling,
+                end_class_index=last,
+                end_seed=body.seeds[1],
+                end_index=body.indices[1],
+                mix=mix,
+            )
             for mix in mixes
         )
 
@@ -80,6 +102,7 @@ async def interpolate(body: InterpolateRequest, request: Request, services: Serv
         facts={
             "seed": body.seeds[0],
             "seeds": body.seeds,
+            "indices": body.indices,
             "classes": [names[first], names[last]],
             "class_indices": [first, last],
             "mixes": [round(mix, 6) for mix in mixes],

@@ -17,6 +17,7 @@ from app.catalog import Unusable
 from app.engine.request import EngineStopped
 from model.config import ModelConfig, SamplerName, SamplingConfig, SpacingName, VarianceName
 from model.metrics.frontier import SAMPLER_SETTINGS, WITHIN, Quality, choose, frontiers
+from model.metrics.protocol import protocol_string
 from store.checkpoint_repository import list_checkpoints
 from store.frontier_repository import FrontierLine, frontier_lines
 from store.model_repository import (
@@ -30,7 +31,8 @@ from store.model_repository import (
     remove_alias,
     set_alias,
 )
-from store.tables import Checkpoint
+from store.run_repository import evaluations_of
+from store.tables import Checkpoint, Evaluation
 
 LARGEST_VERSION = 2**31 - 1
 
@@ -82,6 +84,15 @@ class FrontierAnswer(BaseModel):
     points: list[FrontierPointAnswer]
 
 
+class VersionFigure(BaseModel):
+    """A figure of a version. protocol_string: what it was measured on and how; figures compare where it is equal."""
+
+    metric: str
+    value: float
+    protocol_digest: str
+    protocol_string: str
+
+
 class VersionAnswer(BaseModel):
     """One version of a model. metrics: the figures of its evaluations, and those that it came with."""
 
@@ -91,7 +102,9 @@ class VersionAnswer(BaseModel):
     created_at: datetime
     size_bytes: int
     images_seen: int
+    class_names: list[str]
     metrics: dict[str, float]
+    evaluations: list[VersionFigure] = Field(description="of `metrics` those that were measured here, with how")
     kept: bool = Field(description="its weights are in the store; of a training job's checkpoints only some stay")
     resident: bool = Field(description="in the engine's memory now")
     frontiers: list[FrontierAnswer] = Field(description="what `quality` and deadlines pick from; none where unmeasured")
@@ -173,15 +186,30 @@ def _frontiers(row: Checkpoint, measured: Sequence[FrontierLine]) -> list[Fronti
     ]
 
 
+def _figure(one: Evaluation) -> VersionFigure:
+    return VersionFigure(
+        metric=one.metric,
+        value=one.value,
+        protocol_digest=one.protocol_digest,
+        protocol_string=protocol_string(one.protocol),
+    )
+
+
 async def _detail(services: Services, name: str, before: int | None = None, limit: int = 50) -> ModelDetailAnswer:
     def read(
         session: Session,
-    ) -> tuple[ModelSummary, Sequence[Checkpoint], Mapping[str, Sequence[FrontierLine]]]:
+    ) -> tuple[
+        ModelSummary,
+        Sequence[Checkpoint],
+        Mapping[str, Sequence[FrontierLine]],
+        Mapping[int, Sequence[Evaluation]],
+    ]:
         found = list_checkpoints(session, name, before, limit + 1)
-        return get_model(session, name), found, frontier_lines(session, [row.digest for row in found])
+        measured = frontier_lines(session, [row.digest for row in found])
+        return get_model(session, name), found, measured, evaluations_of(session, [row.id for row in found])
 
     try:
-        summary, checkpoints, measured = await in_store(services, read)
+        summary, checkpoints, measured, evaluated = await in_store(services, read)
     except ModelNotFound as error:
         raise _not_found(error) from error
     resident = services.engine.snapshot().resident
@@ -194,7 +222,9 @@ async def _detail(services: Services, name: str, before: int | None = None, limi
             created_at=row.created_at,
             size_bytes=row.size_bytes,
             images_seen=row.images_seen,
+            class_names=list(row.class_names),
             metrics=row.metrics,
+            evaluations=[_figure(one) for one in evaluated.get(row.id, ())],
             kept=row.artifact_digest is not None,
             resident=row.digest in resident,
             frontiers=_frontiers(row, measured.get(row.digest, ())),

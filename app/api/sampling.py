@@ -57,6 +57,7 @@ from model.schedule import make_schedule
 from store.model_repository import VersionCollected
 
 LARGEST_SEED = 2**63 - 1
+LARGEST_INDEX = 2**31 - 1
 RANDOM_SEED_BITS = 53
 """Seeds drawn by the service are numbers that JavaScript holds exactly."""
 
@@ -72,6 +73,7 @@ ClassReference = StrictInt | StrictStr
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 NoiseLevel = Annotated[float, Field(strict=True, ge=0.0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(strict=True, ge=0, le=LARGEST_SEED)]
+ImageIndex = Annotated[int, Field(strict=True, ge=0, le=LARGEST_INDEX)]
 
 
 class SettingsFields(BaseModel):

@@ -546,6 +546,7 @@ def _plan(denoiser: Denoiser, row: RowRequest) -> RowPlan:
         index=row.index,
         end_label=row.end_class_index,
         end_seed=row.end_seed,
+        end_index=row.end_index,
         mix=row.mix,
     )
 

@@ -18,8 +18,8 @@ class RowRequest:
 
     class_index: None draws without a class (guidance then has no effect).
     index: the image's number within its request; with `seed` it fixes the image.
-    end_class_index, end_seed, mix: for interpolation; the start noise is the spherical interpolation at `mix` in 0..1
-    from `seed`'s to `end_seed`'s, and the class embedding the linear one.
+    end_class_index, end_seed, end_index, mix: for interpolation; the start noise is the spherical interpolation at
+    `mix` in 0..1 from that of (seed, index) to that of (end_seed, end_index), and the class embedding the linear one.
     """
 
     class_index: int | None
@@ -28,6 +28,7 @@ class RowRequest:
     sampling: SamplingConfig
     end_class_index: int | None = None
     end_seed: int | None = None
+    end_index: int | None = None
     mix: float = 0.0
 
 

@@ -1,0 +1,43 @@
+/** From values to places, and where the ticks are. */
+
+/** A linear or logarithmic scale of values [low, high] onto [from, to]: {place(value), ticks}. */
+export function scale(values, from, to, { log = false, count = 5, zero = false } = {}) {
+  const usable = values.filter((value) => Number.isFinite(value) && (!log || value > 0));
+  let low = usable.length ? Math.min(...usable) : 0;
+  let high = usable.length ? Math.max(...usable) : 1;
+  if (zero) low = Math.min(0, low);
+  if (log) return logarithmic(low || 1, high || 1, from, to);
+  if (low === high) {
+    const room = Math.abs(low) * 0.1 || 1;
+    low -= zero && low === 0 ? 0 : room;
+    high += room;
+  }
+  const step = niceStep((high - low) / count);
+  const ticks = [];
+  for (let tick = Math.ceil(low / step) * step; tick <= high + step * 1e-9; tick += step) ticks.push(Number(tick.toPrecision(12)));
+  return { place: (value) => from + ((value - low) / (high - low)) * (to - from), ticks };
+}
+
+function logarithmic(low, high, from, to) {
+  let first = Math.log10(low);
+  let last = Math.log10(high);
+  const room = (last - first) * 0.05 || 0.1;
+  first -= room;
+  last += room;
+  const factors = last - first < 1 ? [1, 2, 3, 5, 7] : last - first < 2.2 ? [1, 2, 5] : [1];
+  const ticks = [];
+  for (let power = Math.floor(first); power <= last; power += 1) {
+    for (const factor of factors) {
+      const tick = factor * 10 ** power;
+      const at = Math.log10(tick);
+      if (at >= first && at <= last) ticks.push(Number(tick.toPrecision(12)));
+    }
+  }
+  return { place: (value) => from + ((Math.log10(value) - first) / (last - first)) * (to - from), ticks };
+}
+
+function niceStep(rough) {
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const share = rough / power;
+  return power * (share <= 1 ? 1 : share <= 2 ? 2 : share <= 5 ? 5 : 10);
+}

@@ -1,0 +1,8 @@
+/** A job's state as a word with a mark. */
+
+import { el } from "../core/dom.js";
+
+export const STATUSES = ["queued", "running", "cancelling", "succeeded", "failed", "cancelled"];
+
+/** The badge. */
+export const badge = (status) => el("span", { class: `badge ${status}` }, status);

@@ -1,0 +1,19 @@
+/** The pages of the section Training. */
+
+import { el } from "../core/dom.js";
+
+const PAGES = [
+  ["#/training/jobs", "Jobs"],
+  ["#/training/new", "New job"],
+  ["#/training/datasets", "Data sets"],
+  ["#/training/sweeps", "Sweeps"],
+];
+
+/** Links to them. current: the address of this one. */
+export function trainingNav(current) {
+  return el(
+    "nav",
+    { class: "sub-nav", "aria-label": "Training" },
+    PAGES.map(([address, text]) => el("a", { href: address, "aria-current": address === current ? "page" : null }, text)),
+  );
+}

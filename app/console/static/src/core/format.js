@@ -1,0 +1,55 @@
+/** Numbers, sizes and times as people read them. */
+
+const WHOLE = new Intl.NumberFormat("en");
+const SHORT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
+const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+/** 1,234,567 */
+export const whole = (number) => WHOLE.format(number);
+
+/** 1.2M */
+export const short = (number) => SHORT.format(number);
+
+/** To about four figures. */
+export function figure(number) {
+  if (number === null || number === undefined) return "–";
+  const size = Math.abs(number);
+  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return number.toExponential(2);
+  return String(Number(number.toPrecision(4)));
+}
+
+/** 12.3 MB */
+export function bytes(count) {
+  const units = ["bytes", "kB", "MB", "GB", "TB"];
+  let unit = 0;
+  while (count >= 1000 && unit < units.length - 1) {
+    count /= 1000;
+    unit += 1;
+  }
+  return `${unit ? count.toFixed(1) : count} ${units[unit]}`;
+}
+
+/** 2 h 5 min */
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined) return "–";
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
+  if (seconds < 90) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 90) return `${minutes} min`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 48) return `${hours} h ${minutes % 60} min`;
+  return `${Math.round(hours / 24)} days`;
+}
+
+/** A moment in the reader's own zone. */
+export const moment = (text) => (text ? MOMENT.format(new Date(text)) : "–");
+
+/** 5 min ago */
+export function ago(text) {
+  if (!text) return "–";
+  const seconds = (Date.now() - new Date(text)) / 1000;
+  return seconds < 5 ? "just now" : `${duration(seconds)} ago`;
+}
+
+/** The first places of a digest. */
+export const shortDigest = (digest) => digest.replace("sha256:", "").slice(0, 12);

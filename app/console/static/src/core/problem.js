@@ -1,0 +1,62 @@
+/** What can go wrong with a request, in plain words. */
+
+/** The service answered with a problem (RFC 9457). */
+export class ApiProblem extends Error {
+  constructor(status, details, headers) {
+    super(details.detail || details.title || `the service answered with ${status}`);
+    this.status = status;
+    this.details = details;
+    this.kind = String(details.type || "").replace("urn:darkroom:", "");
+    this.errors = details.errors || [];
+    this.requestId = headers.get("X-Request-Id") || details.request_id || null;
+    const wait = Number(headers.get("Retry-After"));
+    this.retryAfterSeconds = wait > 0 ? wait : null;
+  }
+}
+
+/** The service could not be reached. */
+export class Offline extends Error {
+  constructor() {
+    super("the service cannot be reached");
+  }
+}
+
+const TITLES = {
+  401: "A key is needed",
+  403: "This key may not do that",
+  404: "Not found",
+  409: "That is not possible now",
+  410: "It is no longer kept",
+  413: "That is too large",
+  422: "Something in it is not right",
+  429: "The service is busy",
+  500: "The service made an error",
+  503: "The service cannot do that at the moment",
+  504: "It took too long",
+  507: "The service has no room left",
+};
+
+/** {title, text} of any error. */
+export function explain(error) {
+  if (error instanceof Offline) {
+    return {
+      title: "The service cannot be reached",
+      text: "It may be starting again. Nothing that you typed is lost; this page goes on by itself.",
+    };
+  }
+  if (error instanceof ApiProblem) {
+    const title = TITLES[error.status] || error.details.title || "That did not work";
+    return { title, text: error.status === 403 ? lackingScope(error) : sentence(error.message) };
+  }
+  return { title: "The console made an error", text: String(error && error.message ? error.message : error) };
+}
+
+function lackingScope(problem) {
+  const scope = problem.details.scope || problem.details.required_scope;
+  return scope ? `This key lacks the scope ${scope}. (${sentence(problem.message)})` : sentence(problem.message);
+}
+
+function sentence(text) {
+  const begun = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?…]$/.test(begun) ? begun : `${begun}.`;
+}

@@ -1,0 +1,113 @@
+/** One request for images under way: what has come of it so far, and its end. It goes on when its page is left. */
+
+import { send } from "../core/api.js";
+import { eventsOf } from "../core/event-stream.js";
+import { toJson } from "../core/json.js";
+import { ApiProblem } from "../core/problem.js";
+import { factsOf } from "./facts.js";
+
+const MOST_KEPT = 40;
+
+/** Newest first; kept while the tab is open. */
+export const runs = [];
+
+/** What tells of new and removed runs. */
+export const changes = new EventTarget();
+
+/** kind: generate or interpolate. expected: [{class, class_index}] of the images that will come. */
+export class Run extends EventTarget {
+  constructor(kind, body, title, expected) {
+    super();
+    this.kind = kind;
+    this.body = body;
+    this.title = title;
+    this.images = expected.map((one, row) => ({ row, index: row, png: null, finished: false, score: null, ...one }));
+    this.status = "waiting";
+    this.progress = { done: 0, total: 0 };
+    this.facts = null;
+    this.timings = null;
+    this.problem = null;
+    this.controller = new AbortController();
+  }
+
+  get isOpen() {
+    return this.status === "waiting" || this.status === "running";
+  }
+
+  cancel() {
+    this.controller.abort();
+  }
+
+  /** Send it and take what comes; never raises. */
+  async start() {
+    this.controller = new AbortController();
+    this.problem = null;
+    this.become("waiting");
+    try {
+      const answer = await send(`/v1/${this.kind}`, {
+        method: "POST",
+        headers: { "Content-Type": "application/json", Accept: "text/event-stream" },
+        body: toJson({ ...this.body, stream: true, preview_every_steps: previewEvery(this.body.steps) }),
+        signal: this.controller.signal,
+      });
+      this.facts = factsOf(answer.headers);
+      this.become("running");
+      for await (const event of eventsOf(answer)) this.take(event);
+      if (this.isOpen) throw new Error("the answer ended before its last image");
+    } catch (error) {
+      if (error.name === "AbortError") {
+        this.become("cancelled");
+        return;
+      }
+      this.problem = error;
+      this.become("failed");
+    }
+  }
+
+  take({ kind, data }) {
+    if (kind === "preview" || kind === "image") this.takePicture(data, kind === "image");
+    else if (kind === "progress") {
+      this.progress = { done: data.done_steps, total: data.total_steps };
+      this.dispatchEvent(new Event("progress"));
+    } else if (kind === "done") {
+      this.timings = data.timings;
+      this.facts.choice ??= data.choice;
+      this.become("done");
+    } else if (kind === "error") throw new ApiProblem(data.status, data, new Headers());
+  }
+
+  takePicture(data, finished) {
+    let image = this.images.find((one) => one.row === data.row);
+    if (finished && this.body.best_of) {
+      // rows are of all that were drawn; the best come last, in the order of the answer
+      image = this.images.find((one) => !one.finished);
+    }
+    if (!image) return; // a preview of one that may not be among the best
+    Object.assign(image, { png: data.png, finished, index: data.index, class: data.class, class_index: data.class_index, score: data.score ?? null });
+    this.dispatchEvent(new CustomEvent("image", { detail: image }));
+  }
+
+  become(status) {
+    this.status = status;
+    this.dispatchEvent(new Event("status"));
+  }
+}
+
+function previewEvery(steps) {
+  return steps && steps < 12 ? 1 : 4;
+}
+
+/** Begin a run and keep it. */
+export function begin(run) {
+  runs.unshift(run);
+  for (const old of runs.splice(MOST_KEPT)) old.cancel();
+  changes.dispatchEvent(new CustomEvent("begun", { detail: run }));
+  run.start();
+  return run;
+}
+
+/** Forget all that have ended. */
+export function clearEnded() {
+  for (let at = runs.length - 1; at >= 0; at -= 1) if (!runs[at].isOpen) runs.splice(at, 1);
+  changes.dispatchEvent(new Event("cleared"));
+}

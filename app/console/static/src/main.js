@@ -1,0 +1,40 @@
+/** Where the console begins: theme, tools, pages. */
+
+import { askForKey, keyButton } from "./components/key-dialog.js";
+import { setKeyAsker } from "./core/api.js";
+import { startRouter } from "./core/router.js";
+import { startTheme, themeSwitch } from "./core/theme.js";
+import { generatePage } from "./generate/page.js";
+import { modelPage } from "./models/model-page.js";
+import { modelsPage } from "./models/models-page.js";
+import { servicePage } from "./service/page.js";
+import { datasetsPage } from "./training/datasets-page.js";
+import { jobPage } from "./training/job-page.js";
+import { jobsPage } from "./training/jobs-page.js";
+import { newJobPage } from "./training/new-job-page.js";
+import { sweepPage } from "./training/sweep-page.js";
+import { sweepsPage } from "./training/sweeps-page.js";
+
+startTheme();
+document.getElementById("tools").append(keyButton(), themeSwitch());
+setKeyAsker(askForKey);
+document.getElementById("skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address behind # is the page's
+  document.getElementById("main").focus();
+});
+
+startRouter(
+  [
+    ["/generate", generatePage],
+    ["/training/jobs", jobsPage],
+    ["/training/jobs/{id}", jobPage],
+    ["/training/new", newJobPage],
+    ["/training/datasets", datasetsPage],
+    ["/training/sweeps", sweepsPage],
+    ["/training/sweeps/{id}", sweepPage],
+    ["/models", modelsPage],
+    ["/models/{name}", modelPage],
+    ["/service", servicePage],
+  ],
+  "#/generate",
+);

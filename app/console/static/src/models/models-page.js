@@ -1,0 +1,48 @@
+/** The list of models. */
+
+import { get } from "../core/api.js";
+import { el, fill, name } from "../core/dom.js";
+import { moment } from "../core/format.js";
+import { empty, shown } from "../components/states.js";
+
+const MOST_CLASSES = 8;
+
+export const modelsPage = {
+  title: () => "Models",
+  render(main, { signal }) {
+    const place = el("div", { class: "stack" });
+    fill(main, el("div", { class: "page-head" }, el("h1", {}, "Models")), place);
+    shown(place, () => list(signal), "Loading models");
+  },
+};
+
+async function list(signal) {
+  const cards = el("div", { class: "cards" });
+  const more = el("button", { type: "button", hidden: true, on: { click: () => add() } }, "Show more");
+  let after = null;
+  async function add() {
+    const page = await get("/v1/models", { query: { after, limit: 48 }, signal });
+    cards.append(...page.models.map(card));
+    after = page.next_after;
+    more.hidden = after === null;
+  }
+  await add();
+  if (!cards.children.length) {
+    return empty("No model yet", "Training jobs bring models: each checkpoint is a version.", el("a", { class: "button primary", href: "#/training/new" }, "Train one"));
+  }
+  return el("div", { class: "stack" }, cards, more);
+}
+
+function card(model) {
+  const production = model.aliases.production;
+  const classes = model.class_names || [];
+  const rest = classes.length - MOST_CLASSES;
+  return el(
+    "article",
+    { class: "card stack" },
+    el("h2", {}, el("a", { href: `#/models/${encodeURIComponent(model.name)}` }, name(model.name))),
+    el("p", { class: "soft small" }, `${model.versions} ${model.versions === 1 ? "version" : "versions"} · ${production ? `production is version ${production.version}` : "nothing in production"}${model.resident.length ? " · in memory" : ""}`),
+    classes.length > 0 && el("ul", { class: "classes" }, classes.slice(0, MOST_CLASSES).map((one) => el("li", { class: "tag" }, name(one))), rest > 0 && el("li", { class: "soft small" }, `and ${rest} more`)),
+    el("div", { class: "actions" }, production && el("a", { class: "button compact", href: `#/generate?model=${encodeURIComponent(model.name)}`, "aria-label": `Generate from ${model.name}` }, "Generate"), el("span", { class: "soft small" }, `since ${moment(model.created_at)}`)),
+  );
+}

@@ -1,0 +1,33 @@
+/** An upload with its progress: by XMLHttpRequest, as fetch does not tell how much of a body was sent. */
+
+import { lost } from "../core/connection.js";
+import { authorization } from "../core/key.js";
+import { ApiProblem, Offline } from "../core/problem.js";
+
+/** Send the file; resolves to the answer. onProgress: (sent, total) in bytes. Raises ApiProblem, Offline, AbortError. */
+export function upload(path, file, { signal, onProgress }) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", path);
+    request.setRequestHeader("Content-Type", "application/octet-stream");
+    for (const [header, value] of Object.entries(authorization())) request.setRequestHeader(header, value);
+    request.upload.addEventListener("progress", (event) => onProgress(event.loaded, event.total));
+    request.addEventListener("load", () => {
+      let details = {};
+      try {
+        details = JSON.parse(request.responseText);
+      } catch {
+        details = { title: request.statusText };
+      }
+      if (request.status >= 200 && request.status < 300) resolve(details);
+      else reject(new ApiProblem(request.status, details, { get: (name) => request.getResponseHeader(name) }));
+    });
+    request.addEventListener("error", () => {
+      lost();
+      reject(new Offline());
+    });
+    request.addEventListener("abort", () => reject(new DOMException("cancelled", "AbortError")));
+    signal.addEventListener("abort", () => request.abort(), { once: true });
+    request.send(file);
+  });
+}
