@@ -84,7 +84,6 @@ def test_the_json_answer_has_the_documented_members(service: Service, document: 
 def test_the_documentation_loads_nothing_from_elsewhere(service: Service) -> None:
     page = service.client.get("/docs")
     assert page.status_code == 200
-    assert service.client.get("/", follow_redirects=True).text == page.text
     assets = re.findall(r'(?:src|href)="([^"]+)"', page.text)
     assert len(assets) >= 3
     for asset in assets:

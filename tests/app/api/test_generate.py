@@ -123,6 +123,15 @@ def test_asking_for_more_keeps_the_first_ones(service: Service) -> None:
         np.testing.assert_array_equal(service.images(n=n, seed=3), many[:n])
 
 
+def test_from_an_index_on_the_images_are_those_that_more_would_have_given(service: Service) -> None:
+    body = {"class": [1, 0], "seed": 6}
+    first, rest = service.images(**body, n=3), service.generate(**body, n=2, first_index=1)
+    assert rest["first_index"] == 1
+    assert [image["index"] for image in rest["images"]] == [1, 2, 1, 2]
+    np.testing.assert_array_equal(pixels_of(rest), first[[1, 2, 4, 5]])
+    assert service.generate(**body, first_index=2**31 - 1)["images"][0]["index"] == 2**31 - 1
+
+
 def test_a_class_in_a_list_gives_what_it_gives_alone(service: Service) -> None:
     listed = service.images(**{"class": [0, "One", 2], "n": 2, "seed": 9})
     for position, name in enumerate(("Zero", "One", "T-shirt/top")):

@@ -23,6 +23,15 @@ def test_the_ends_are_what_generate_draws(service: Service, sampler: str) -> Non
     assert np.abs(way[-1].astype(int) - last).max() <= 1
 
 
+@pytest.mark.parametrize("seeds", [[3, 8], [3, 3]])
+def test_any_image_of_a_seed_can_be_an_end(service: Service, seeds: list[int]) -> None:
+    way = interpolated(service, seeds=seeds, indices=[2, 1], **{"class": [1, 0]})
+    for end, label, seed, index in ((way[0], 1, seeds[0], 2), (way[-1], 0, seeds[1], 1)):
+        drawn = service.images(**{"class": label, "seed": seed, "first_index": index})[0]
+        assert np.abs(end.astype(int) - drawn).max() <= 1
+    assert np.abs(way[0].astype(int) - way[-1]).max() > 1
+
+
 def test_the_way_back_is_the_way_reversed(service: Service) -> None:
     there, back = interpolated(service), interpolated(service, seeds=[8, 3])
     assert np.abs(there.astype(int) - back[::-1]).max() <= 1
@@ -39,6 +48,8 @@ def test_the_way_back_is_the_way_reversed(service: Service) -> None:
         ({"class": [0, "Cat"]}, "/class/1"),
         ({"count": 1}, "/count"),
         ({"count": 65}, "/count"),
+        ({"indices": [0]}, "/indices"),
+        ({"indices": [0, -1]}, "/indices/1"),
         ({"n": 3}, "/n"),
     ],
 )

@@ -34,6 +34,8 @@ def test_models_are_registered_listed_and_pinned(tmp_path: Path, database_url: s
             assert answer["default_sampling"]["steps"] == 4
             assert answer["newest"][0]["resident"]
             assert answer["newest"][0]["metrics"] == {"fid": 12.5}
+            assert answer["newest"][0]["evaluations"] == []  # it came with the weights, and without a protocol
+            assert answer["newest"][0]["class_names"] == list(CLASS_NAMES)
             wait_until(
                 lambda service=service: (
                     service.client.post("/generate", json={"class": 0, "model": "tiny@1"}).status_code == 200

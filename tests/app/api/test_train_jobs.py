@@ -395,6 +395,13 @@ def test_an_answer_tells_how_a_job_fares(jobs: Service, database: Database) -> N
     assert [(one["images_seen"], one["value"]) for one in figures] == [(200, 30.0), (400, 10.0), (600, 20.0)]
     assert figures[0]["protocol"] == {"images": 100}
     assert figures[0]["protocol_string"] == "images=100"
+    versions = jobs.client.get("/v1/models/digits").json()["newest"]
+    assert [[(one["value"], one["protocol_string"]) for one in version["evaluations"]] for version in versions] == [
+        [(20.0, "images=100")],
+        [(10.0, "images=100")],
+        [(30.0, "images=100")],
+    ]
+    assert versions[0]["class_names"] == ["circle", "square"]
 
     with database.session() as session:
         broken(session, lease)

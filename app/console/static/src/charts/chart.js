@@ -9,7 +9,7 @@ const MOST_MARKS = 60;
 
 /**
  * A figure with `show(series)`. series: [{name, points: [{x, y, label?, on?}], line}]; label: what a tooltip adds;
- * on: a filled mark with its label beside it. x, y: {label, format, log, zero, ticks: [[value, text]]} of the axes.
+ * on: a filled mark with its label beside it. x, y: {label, format, log, zero, domain, ticks: [[value, text]]} of the axes.
  */
 export function chart(title, { x = {}, y = {}, height = 230, note = "" } = {}) {
   const drawing = svg("svg", { role: "img", tabindex: "0", "aria-label": title });
@@ -39,14 +39,19 @@ export function chart(title, { x = {}, y = {}, height = 230, note = "" } = {}) {
     drawing.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const all = series.flatMap((one) => one.points);
     const usable = all.filter((point) => Number.isFinite(point.x) && Number.isFinite(point.y));
-    const across = scale(usable.map((p) => p.x), EDGE.left, width - EDGE.right, { log: x.log, count: width < 420 ? 3 : 6 });
+    const across = scale(usable.map((p) => p.x), EDGE.left, width - EDGE.right, { log: x.log, domain: x.domain, count: width < 420 ? 3 : 6 });
     const up = scale(usable.map((p) => p.y), height - EDGE.bottom, EDGE.top, { log: y.log, zero: y.zero, count: 5 });
     places = [];
+    if (!usable.length) {
+      fill(drawing, svg("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, "no values yet"), svg("line", {}));
+      drawing.setAttribute("aria-label", `${title}, no values yet`);
+      fill(legend);
+      return;
+    }
     fill(drawing, axes(across, up), series.map((one, number) => drawSeries(one, number, across, up)), svg("line", { class: "cursor-line" }));
     drawing.lastChild.setAttribute("visibility", "hidden");
     places.sort((one, other) => one.left - other.left || one.top - other.top);
-    const range = usable.length ? `, ${usable.length} values` : ", no values yet";
-    drawing.setAttribute("aria-label", `${title}${range}; arrow keys read them`);
+    drawing.setAttribute("aria-label", `${title}, ${usable.length} values; arrow keys read them`);
     fill(legend, series.length > 1 ? series.map((one, number) => el("li", { class: `series-${number % 6}` }, one.name)) : []);
     if (details.open) fillTable();
   }
@@ -152,8 +157,9 @@ export function chart(title, { x = {}, y = {}, height = 230, note = "" } = {}) {
     if (Math.abs(node.clientWidth - width) > 1) draw();
   }).observe(node);
 
-  node.show = (next, { ticks } = {}) => {
+  node.show = (next, { ticks, domain } = {}) => {
     series = next;
+    if (domain !== undefined) x.domain = domain;
     if (ticks !== undefined) x.ticks = ticks;
     draw();
   };

@@ -1,8 +1,8 @@
 /** From values to places, and where the ticks are. */
 
-/** A linear or logarithmic scale of values [low, high] onto [from, to]: {place(value), ticks}. */
-export function scale(values, from, to, { log = false, count = 5, zero = false } = {}) {
-  const usable = values.filter((value) => Number.isFinite(value) && (!log || value > 0));
+/** A linear or logarithmic scale of the values, or of `domain`, onto [from, to]: {place(value), ticks}. */
+export function scale(values, from, to, { log = false, count = 5, zero = false, domain = null } = {}) {
+  const usable = (domain || values).filter((value) => Number.isFinite(value) && (!log || value > 0));
   let low = usable.length ? Math.min(...usable) : 0;
   let high = usable.length ? Math.max(...usable) : 1;
   if (zero) low = Math.min(0, low);

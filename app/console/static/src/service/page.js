@@ -11,6 +11,7 @@ import { reading } from "./exposition.js";
 
 const FRESH_MILLISECONDS = 2000;
 const MOST_READINGS = 300;
+const SHORTEST_SHOWN_SECONDS = 60;
 
 /** Kept while the tab is open: [{at, metrics}]. */
 const readings = [];
@@ -20,12 +21,12 @@ export const servicePage = {
   render(main, { signal }) {
     const trouble = el("div", {}, loading("Reading the metrics"));
     const lights = el("dl", { class: "lights" });
-    const x = { label: "seconds ago", format: (value) => whole(Math.round(-value)) };
+    const x = () => ({ label: "seconds ago", format: (value) => whole(Math.abs(Math.round(value))) });
     const charts = {
-      queue: chart("Rows in the engine", { x, y: { label: "rows", zero: true }, height: 190 }),
-      step: chart("Time of a step", { x, y: { label: "ms", zero: true }, height: 190 }),
-      occupancy: chart("Batch occupancy", { x, y: { label: "% of the limit", zero: true }, height: 190 }),
-      speed: chart("Row steps", { x, y: { label: "a second", zero: true }, height: 190 }),
+      queue: chart("Rows in the engine", { x: x(), y: { label: "rows", zero: true }, height: 190 }),
+      step: chart("Time of a step", { x: x(), y: { label: "ms", zero: true }, height: 190 }),
+      occupancy: chart("Batch occupancy", { x: x(), y: { label: "% of the limit", zero: true }, height: 190 }),
+      speed: chart("Row steps", { x: x(), y: { label: "a second", zero: true }, height: 190 }),
     };
     const tables = el("div", { class: "grid-2" });
     const content = el("div", { class: "stack", hidden: true }, lights, el("div", { class: "grid-2" }, Object.values(charts).map((one) => el("div", { class: "card" }, one))), tables);
@@ -44,10 +45,11 @@ export const servicePage = {
       const now = readings.at(-1).metrics;
       fill(lights, lightsOf(now, ready).map(([term, value, note, kind]) => el("div", { class: kind ? `light ${kind}` : "light" }, el("dt", {}, term), el("dd", {}, value, note && el("span", { class: "soft small" }, note)))));
       const gauge = (name, series) => ({ name, points: points((one) => one.of(series)) });
-      charts.queue.show([gauge("running", "darkroom_rows_running"), gauge("waiting", "darkroom_rows_waiting")]);
-      charts.step.show([{ name: "mean", points: means("darkroom_step_duration_seconds", 1000) }]);
-      charts.occupancy.show([{ name: "mean", points: means("darkroom_batch_occupancy_ratio", 100) }]);
-      charts.speed.show([{ name: "speed", points: rates("darkroom_row_steps_total") }]);
+      const span = { domain: [Math.min(-SHORTEST_SHOWN_SECONDS, secondsAgo(readings[0].at)), 0] };
+      charts.queue.show([gauge("running", "darkroom_rows_running"), gauge("waiting", "darkroom_rows_waiting")], span);
+      charts.step.show([{ name: "mean", points: means("darkroom_step_duration_seconds", 1000) }], span);
+      charts.occupancy.show([{ name: "mean", points: means("darkroom_batch_occupancy_ratio", 100) }], span);
+      charts.speed.show([{ name: "speed", points: rates("darkroom_row_steps_total") }], span);
       fill(
         tables,
         counts("Refused sampling requests", "Reason", now.by("darkroom_refusals_total", "reason"), "None was refused."),

@@ -76,7 +76,6 @@ function jobForm({ recipes, datasets, query, signal }) {
   );
   const value = (member) => form.elements.namedItem(member).value.trim();
   const keep = keepDraft(form, DRAFT);
-  if (query.get("dataset")) fields.dataset.control.value = query.get("dataset");
   // the same key for the same form: sent twice, it creates one job
   let idempotency = freshKey();
   form.addEventListener("input", () => {
@@ -96,6 +95,12 @@ function jobForm({ recipes, datasets, query, signal }) {
     fields.model.control.placeholder = recipe.name;
     const { image_channels: channels, image_size: side } = config.model.unet;
     fill(about, `${recipe.description} For images of ${channels}×${side}×${side}; ${whole(config.training.total_images)} images to train on.`, fitting(channels, side));
+  }
+
+  function fits(recipe) {
+    const { image_channels: channels, image_size: side } = recipe.configuration.model.unet;
+    const shape = datasetNow()?.image_shape;
+    return Boolean(shape) && shape[0] === channels && shape[1] === side;
   }
 
   /** What to change where the data set's images have another form than the recipe's. */
@@ -172,8 +177,12 @@ function jobForm({ recipes, datasets, query, signal }) {
       start.disabled = false;
     }
   }
+  fields.recipe.control.value = quickest(recipes);
   restoreDraft(form, DRAFT);
-  if (query.get("dataset")) fields.dataset.control.value = query.get("dataset");
+  if (query.get("dataset")) {
+    fields.dataset.control.value = query.get("dataset");
+    fields.recipe.control.value = quickest(recipes.filter(fits)) || value("recipe");
+  }
   showRecipe();
   return form;
 }
@@ -188,6 +197,10 @@ async function allDatasets(signal) {
   } while (after !== null);
   return found;
 }
+
+/** The recipe that is over first. */
+const quickest = (recipes) =>
+  [...recipes].sort((one, other) => one.configuration.training.total_images - other.configuration.training.total_images)[0]?.name || "";
 
 const at = (config, dotted) => dotted.split(".").reduce((here, part) => here?.[part], config) ?? "";
 

@@ -1,0 +1,26 @@
+"""Laws of GET /recipes: whatever is listed can be named by a job, with the fields that overrides may change."""
+
+import shutil
+from pathlib import Path
+
+from app.settings import REPOSITORY
+from tests.app.served import Service, serving
+
+
+def test_every_recipe_of_the_repository_is_listed_by_its_files_name(service: Service) -> None:
+    listed = service.client.get("/v1/recipes").json()
+    assert listed["unreadable"] == []
+    names = [recipe["name"] for recipe in listed["recipes"]]
+    assert names == sorted(path.stem for path in (REPOSITORY / "recipes").glob("*.yaml"))
+    digits = next(recipe for recipe in listed["recipes"] if recipe["name"] == "digits")
+    assert digits["configuration"]["training"]["total_images"] == 150_000
+    assert digits["configuration"]["training"]["precision"] == "float32"  # a default, written out
+
+
+def test_a_file_that_is_no_recipe_is_named_and_hides_no_other(weights: Path, tmp_path: Path) -> None:
+    shutil.copy(REPOSITORY / "recipes" / "digits.yaml", tmp_path / "mine.yaml")
+    (tmp_path / "broken.yaml").write_text("name: [", encoding="utf-8")
+    with serving(weights, recipes_folder=tmp_path) as service:
+        listed = service.client.get("/v1/recipes").json()
+    assert [recipe["name"] for recipe in listed["recipes"]] == ["mine"]
+    assert listed["unreadable"] == ["broken.yaml"]
