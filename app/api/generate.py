@@ -48,9 +48,10 @@ class GenerateRequest(SamplingFields):
         None,
         ge=1,
         description="draw so many of each class, with the indices from first_index on, and answer the n of them that "
-        "score best, best first. The score is the log-likelihood ratio of class and no class in the eyes of the network "
-        f"that drew the image, estimated at {SCORE_STEPS} noise levels, which cost {SCORE_STEPS * SCORE_FORWARD_ROWS} forward "
-        "rows an image: higher shows the class more clearly. It depends on model, image and class alone, and compares "
+        "score best, best first. The score is the log-likelihood ratio of class and no class in the eyes of the "
+        f"network that drew the image, estimated at {SCORE_STEPS} noise levels, which cost "
+        f"{SCORE_STEPS * SCORE_FORWARD_ROWS} forward rows an image: higher shows the class more clearly. It depends on "
+        "model, image and class alone, and compares "
         "within a class",
     )
 
