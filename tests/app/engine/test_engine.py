@@ -4,15 +4,13 @@ import contextlib
 import random
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from app.engine.engine import Engine, EngineLimits, Ticket
+from app.engine.engine import Engine, EngineLimits
 from app.engine.fixed_shapes import FixedShapes
 from app.engine.observer import NoObserver
 from app.engine.request import (
@@ -25,53 +23,19 @@ from app.engine.request import (
     Progress,
     QueueFull,
     RowDone,
-    RowRequest,
     SampleRequest,
     TooManyRows,
     VersionNotLoaded,
 )
 from app.engine.speed import SpeedCurve
-from model.config import ModelConfig, SamplingConfig, UNetConfig
 from model.denoiser import Denoiser, Network
 from model.sampling import plan_row, sample, to_pixels
-
-CLASSES = ("zero", "one", "two", "poison")
-POISON = 3
-CONFIG = ModelConfig(prediction="v", unet=UNetConfig(image_channels=1, image_size=8, attention_resolutions=()))
-
-
-def smooth(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-    """A network whose output depends on every one of its inputs, row by row."""
-    hard = labels.argmax(1) if labels.is_floating_point() else labels
-    shift = (hard.float() / 4.0 + t.float() / 1000.0).reshape(-1, 1, 1, 1)
-    return torch.tanh(0.7 * x + shift)
+from tests.app.engine.calls import CLASSES, CONFIG, POISON, Call, rows, smooth, submit
 
 
 def rough(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
     """An earlier state of it."""
     return 0.6 * smooth(x, t, labels) + 0.1
-
-
-@dataclass
-class Call:
-    """A submitted request and its events."""
-
-    events: list[Event] = field(default_factory=list)
-    over: threading.Event = field(default_factory=threading.Event)
-    ticket: Ticket | None = None
-
-    def sink(self, event: Event) -> None:
-        assert not self.over.is_set(), "an event after the last one"
-        self.events.append(event)
-        if isinstance(event, Finished | Failed):
-            self.over.set()
-
-    def wait(self) -> Event:
-        assert self.over.wait(60), "the request never ended"
-        return self.events[-1]
-
-    def images(self) -> dict[int, np.ndarray]:
-        return {event.row: event.image for event in self.events if isinstance(event, RowDone)}
 
 
 MakeEngine = Callable[..., Engine]
@@ -91,17 +55,6 @@ def make_engine() -> Iterator[MakeEngine]:
     yield make
     for engine in engines:
         engine.stop(0.0)
-
-
-def rows(count: int, *, label: int | None = 1, seed: int = 5, **sampling: object) -> tuple[RowRequest, ...]:
-    settings = SamplingConfig.model_validate({"guidance": 2.0, "steps": 10} | sampling)
-    return tuple(RowRequest(label, seed, index, settings) for index in range(count))
-
-
-def submit(engine: Engine, wanted: tuple[RowRequest, ...], version: str = "v1", **options: Any) -> Call:
-    call = Call()
-    call.ticket = engine.submit(SampleRequest(version, wanted, **options), call.sink)
-    return call
 
 
 class Gate:

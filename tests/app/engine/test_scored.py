@@ -9,43 +9,13 @@ import torch
 from torch import Tensor
 
 from app.engine.engine import Engine, EngineLimits
-from app.engine.request import DeadlineUnmeetable, Event, Failed, Finished, Progress, RowDone, RowRequest, SampleRequest
-from model.config import ModelConfig, SamplingConfig, UNetConfig
+from app.engine.request import DeadlineUnmeetable, Failed, Finished, Progress, RowRequest, SampleRequest
+from model.config import SamplingConfig
 from model.denoiser import Denoiser, Network
 from model.scoring import SCORE_STEPS, score
+from tests.app.engine.calls import CLASSES, CONFIG, POISON, rows, smooth, submit
 
-CLASSES = ("zero", "one", "two", "poison")
-POISON = 3
-CONFIG = ModelConfig(prediction="v", unet=UNetConfig(image_channels=1, image_size=8, attention_resolutions=()))
 T = CONFIG.schedule.steps
-
-
-def smooth(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-    """Depends on every one of its inputs, row by row."""
-    return torch.tanh(0.7 * x + (labels.float() / 4.0 + t.float() / 1000.0).reshape(-1, 1, 1, 1))
-
-
-class Call:
-    """A submitted request and its events."""
-
-    def __init__(self, engine: Engine, *rows: RowRequest, **options: bool | float) -> None:
-        self.events: list[Event] = []
-        self.over = threading.Event()
-        self.ticket = engine.submit(SampleRequest("v1", rows, **{"scored": True, **options}), self._sink)
-
-    def _sink(self, event: Event) -> None:
-        assert not self.over.is_set(), "an event after the last one"
-        self.events.append(event)
-        if isinstance(event, Finished | Failed):
-            self.over.set()
-
-    def wait(self) -> Event:
-        assert self.over.wait(60), "the request never ended"
-        return self.events[-1]
-
-    @property
-    def done(self) -> dict[int, RowDone]:
-        return {event.row: event for event in self.events if isinstance(event, RowDone)}
 
 
 @pytest.fixture
@@ -64,45 +34,40 @@ def started(engines: list[Engine], network: Network = smooth, **limits: int) -> 
     return engine
 
 
-def rows(count: int, label: int | None = 1, seed: int = 5, **sampling: object) -> list[RowRequest]:
-    settings = SamplingConfig.model_validate({"guidance": 2.0, "steps": 6} | sampling)
-    return [RowRequest(label, seed, index, settings) for index in range(count)]
-
-
 def test_scored_images_are_those_of_a_plain_request_with_the_score_of_what_is_served(engines: list[Engine]) -> None:
     engine = started(engines, batch_rows=16)
-    company = [Call(engine, *rows(5, seed=seed, steps=3 + 4 * seed), scored=seed % 2 == 0) for seed in range(6)]
-    wanted = [*rows(4, 0), *rows(5, 2, guidance=1.0, steps=9)]
-    scored, plain = Call(engine, *wanted), Call(engine, *wanted, scored=False)
+    company = [submit(engine, rows(5, seed=seed, steps=3 + 4 * seed), scored=seed % 2 == 0) for seed in range(6)]
+    wanted = (*rows(4, label=0), *rows(5, label=2, guidance=1.0, steps=9))
+    scored, plain = submit(engine, wanted, scored=True), submit(engine, wanted)
     for call in [scored, plain, *company]:
         assert isinstance(call.wait(), Finished)
-    assert sorted(scored.done) == sorted(plain.done) == list(range(9))
-    images = np.stack([scored.done[row].image for row in range(9)])
-    others = np.stack([plain.done[row].image for row in range(9)])
+    assert sorted(scored.done()) == sorted(plain.done()) == list(range(9))
+    images = np.stack([scored.done()[row].image for row in range(9)])
+    others = np.stack([plain.done()[row].image for row in range(9)])
     assert np.abs(images.astype(int) - others.astype(int)).max() <= 1
     alone = score(Denoiser(CONFIG, CLASSES, smooth), torch.from_numpy(images).permute(0, 3, 1, 2), [0] * 4 + [2] * 5)
-    assert [scored.done[row].score for row in range(9)] == pytest.approx(alone.tolist(), rel=1e-4, abs=1e-6)
+    assert [scored.done()[row].score for row in range(9)] == pytest.approx(alone.tolist(), rel=1e-4, abs=1e-6)
     assert len(set(alone.tolist())) == 9
-    assert all(one.score is None for one in plain.done.values())
+    assert all(one.score is None for one in plain.done().values())
 
 
 def test_scoring_counts_as_progress(engines: list[Engine]) -> None:
-    call = Call(started(engines), *rows(3))
+    call = submit(started(engines), rows(3), scored=True)
     call.wait()
     told = [event for event in call.events if isinstance(event, Progress)]
-    assert {event.total_steps for event in told} == {3 * (6 + SCORE_STEPS)}
+    assert {event.total_steps for event in told} == {3 * (10 + SCORE_STEPS)}
     assert [event.done_steps for event in told] == sorted({event.done_steps for event in told})
     assert told[-1].done_steps == told[-1].total_steps
 
 
 def test_estimates_and_refusals_know_of_the_scoring(engines: list[Engine]) -> None:
     engine = started(engines)
-    wanted = tuple(rows(64, steps=1, guidance=1.0))
+    wanted = rows(64, steps=1, guidance=1.0)
     plain = engine.expected_seconds(SampleRequest("v1", wanted))
     scored = engine.expected_seconds(SampleRequest("v1", wanted, scored=True))
     assert scored > SCORE_STEPS * plain
     with pytest.raises(DeadlineUnmeetable) as refusal:
-        Call(engine, *wanted, deadline_seconds=plain * 1.5)
+        submit(engine, wanted, scored=True, deadline_seconds=plain * 1.5)
     assert refusal.value.idle_seconds > plain * 1.5
 
 
@@ -118,12 +83,12 @@ def test_a_request_leaves_between_two_steps_of_scoring(engines: list[Engine]) ->
 
     engine = started(engines, scoring_waits)
     loaded = True
-    call = Call(engine, *rows(4, steps=1))
+    call = submit(engine, rows(4, steps=1), scored=True)
     assert entered.wait(60)
-    call.ticket.cancel()
+    call.cancel()
     gate.set()
     assert call.wait() == Failed("cancelled", "the request was cancelled")
-    assert not call.done
+    assert not call.done()
     left = engine.snapshot()
     assert (left.rows_waiting, left.rows_running, left.requests) == (0, 0, 0)
 
@@ -138,10 +103,10 @@ def test_out_of_memory_while_scoring_loses_nothing(engines: list[Engine]) -> Non
 
     engine = started(engines, tight, batch_rows=32)
     limited = True
-    call = Call(engine, *rows(10, steps=1))
+    call = submit(engine, rows(10, steps=1), scored=True)
     assert isinstance(call.wait(), Finished)
-    assert all(one.score is not None for one in call.done.values())
-    assert len(call.done) == 10
+    assert all(one.score is not None for one in call.done().values())
+    assert len(call.done()) == 10
 
 
 @pytest.mark.parametrize("fault", ["raises", "nan"])
@@ -153,13 +118,14 @@ def test_a_fault_in_scoring_fails_its_own_request_only(engines: list[Engine], fa
         return torch.where(bad.reshape(-1, 1, 1, 1), torch.nan, smooth(x, t, labels))
 
     engine = started(engines, faulty)
-    good, bad = Call(engine, *rows(3, steps=1)), Call(engine, *rows(2, POISON, steps=1))
+    good = submit(engine, rows(3, steps=1), scored=True)
+    bad = submit(engine, rows(2, label=POISON, steps=1), scored=True)
     assert isinstance(good.wait(), Finished)
     end = bad.wait()
     assert isinstance(end, Failed)
     assert end.reason == "internal"
-    assert not bad.done
-    assert isinstance(Call(engine, *rows(1)).wait(), Finished)
+    assert not bad.done()
+    assert isinstance(submit(engine, rows(1), scored=True).wait(), Finished)
 
 
 SETTINGS = SamplingConfig(guidance=2.0, steps=2)
@@ -176,5 +142,5 @@ SETTINGS = SamplingConfig(guidance=2.0, steps=2)
 def test_what_is_of_no_single_class_cannot_be_scored(engines: list[Engine], row: RowRequest) -> None:
     engine = started(engines)
     with pytest.raises(ValueError, match="one class"):
-        Call(engine, row)
+        submit(engine, (row,), scored=True)
     assert engine.snapshot().requests == 0
