@@ -7,13 +7,14 @@ in the store say what is served, whoever moved them: this process, another repli
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from app.engine.engine import Engine
 from app.engine.fixed_shapes import prepare_network
@@ -35,6 +36,7 @@ from store.model_repository import (
     resolve,
     set_alias,
 )
+from store.tables import Checkpoint as CheckpointRow
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,9 @@ LONGEST_RETRY_SECONDS = 300.0
 SHORTEST_DIGEST = len("sha256:") + 8
 REMEMBERED_VERSIONS = 256
 NAMES_TOLD = 50
+
+AliasNote = Callable[[Session, CheckpointRow], None]
+"""Notes in an alias's own transaction what it points at now."""
 
 Unusable = (CheckpointError, ArtifactMissing, ArtifactCorrupted, VersionCollected)
 """Why a version's weights cannot be used, whoever asks."""
@@ -153,18 +158,18 @@ class Catalog:
                 log.info("the database is back")
             self._store_away = False
 
-    async def promote(self, name: str, selector: str) -> None:
+    async def promote(self, name: str, selector: str, noted: AliasNote | None = None) -> None:
         """Make a version production: it is loaded and warmed up first, so no request waits for it or fails.
 
-        selector: a number, a digest or an alias. Raises ModelNotFound, VersionNotFound, EngineStopped, sqlalchemy's
-        errors, and those of `Unusable`; production is then what it was.
+        selector: a number, a digest or an alias. noted: called in the change's transaction. Raises ModelNotFound,
+        VersionNotFound, EngineStopped, sqlalchemy's errors, and those of `Unusable`; production is then what it was.
         """
         if self._database is None:
             raise ValueError("there is no store to keep it in")
         version = await self._find_in_store(self._database, name, selector)
         await self.ensure_loaded(version)
         async with self._switching:
-            await asyncio.to_thread(_point_production, self._database, name, version.digest)
+            await asyncio.to_thread(_point_production, self._database, name, version.digest, noted)
             self._production[name] = version.digest
 
     async def find(self, reference: str | None) -> Version:
@@ -402,6 +407,8 @@ def _production_targets(database: Database) -> dict[str, AliasTarget]:
         return dict(production_targets(session))
 
 
-def _point_production(database: Database, name: str, digest: str) -> None:
+def _point_production(database: Database, name: str, digest: str, noted: AliasNote | None) -> None:
     with database.session() as session:
-        set_alias(session, name, PRODUCTION, digest)
+        checkpoint = set_alias(session, name, PRODUCTION, digest)
+        if noted is not None:
+            noted(session, checkpoint)

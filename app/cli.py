@@ -1,12 +1,12 @@
-"""The command line: `darkroom up`, `train`, `evaluate`, `generate`, `jobs`. Heavy imports wait until needed."""
+"""The command line: `darkroom up`, `train`, `generate`, `jobs`, `keys` and so on. Heavy imports wait until needed."""
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from app.jobs_cli import DEFAULT_URL, jobs_cli
+from app.keys_cli import DEFAULT_STATE, audit, keys_cli
 
 cli = typer.Typer(
     help="Trains class-conditional image diffusion models and serves them.",
@@ -15,29 +15,19 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
 )
 cli.add_typer(jobs_cli, name="jobs")
-
-DEFAULT_STATE = Path(".darkroom")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+cli.add_typer(keys_cli, name="keys")
+cli.command()(audit)
 
 
 @cli.command()
 def up(
-    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="address to listen on; any but loopback needs API keys")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="port to listen on")] = 8000,
     state: Annotated[Path, typer.Option(help="folder for everything that is kept")] = DEFAULT_STATE,
 ) -> None:
     """Start PostgreSQL, Redis, the API and a worker; Ctrl-C ends them all."""
     from app.embedded.up import up as run
 
-    if not _is_loopback(host):
-        typer.echo(f"darkroom: {host} is not a loopback address, and other addresses need API keys", err=True)
-        raise typer.Exit(1)
     raise typer.Exit(run(state, host, port))
 
 

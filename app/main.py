@@ -9,13 +9,21 @@ from functools import partial
 
 import torch
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
+from app.access import routes
+from app.access.beyond_loopback import require_keys_beyond_loopback
+from app.access.gate import AccessControl, Gate
+from app.access.limits import Limits
+from app.access.verifier import Verifier
 from app.api import (
+    audit_events,
     datasets,
     docs,
     generate,
     generate_jobs,
     interpolate,
+    keys,
     models,
     operations,
     problems,
@@ -28,6 +36,8 @@ from app.api import (
 )
 from app.api.body_limit import BodyLimit
 from app.api.http_metrics import HttpMetrics
+from app.api.request_id import HEADER, RequestId
+from app.api.security_headers import SecurityHeaders
 from app.api.services import Services
 from app.catalog import Catalog
 from app.console import pages
@@ -85,6 +95,7 @@ def _reachability(settings: Settings, database: Database | None) -> Reachability
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Serve while models load. At the end the server has let requests finish (uvicorn --timeout-graceful-shutdown)."""
     services: Services = app.state.services
+    await asyncio.to_thread(require_keys_beyond_loopback, services.settings.host, services.database)
     services.engine.start()
     if services.hints is not None:
         services.hints.start()
@@ -110,6 +121,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(services.engine.stop, 0.0)
         if services.hints is not None:
             await asyncio.to_thread(services.hints.stop, HINTS_STOP_SECONDS)
+        await services.gate.close()
         if services.database is not None:
             services.database.dispose()
 
@@ -129,6 +141,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         engine, database, device=_device(settings.device), compiled=settings.compile, default=settings.default_model
     )
 
+    gate = Gate(
+        settings,
+        Verifier(database, settings.key_cache_seconds) if database else None,
+        Limits(settings.redis_url, counted_alone=metrics.counted_alone),
+        metrics.access_refused,
+    )
     app = FastAPI(
         title="Darkroom",
         description="Trains class-conditional image diffusion models and serves them.",
@@ -142,6 +160,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         engine,
         catalog,
         metrics,
+        gate,
         database,
         hints=_hint_sender(settings, database),
         job_watch=JobWatch(database) if database else None,
@@ -159,6 +178,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         sweeps.router,
         models.router,
         datasets.router,
+        keys.router,
+        audit_events.router,
     ):
         app.include_router(resource, prefix="/v1")
         app.include_router(resource, include_in_schema=resource in (generate.router, train_submission.router))
@@ -167,12 +188,24 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     docs.mount_assets(app)
     pages.mount(app)
     problems.describe(app)
+    routes.describe(app.openapi())
     app.add_middleware(
         BodyLimit,
         limit_bytes=lambda scope: (
             settings.dataset_limit_bytes if datasets.is_upload(scope) else settings.body_limit_bytes
         ),
     )
+    app.add_middleware(AccessControl, gate=gate)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", HEADER],
+            expose_headers=["*"],
+        )
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(RequestId)
     app.add_middleware(HttpMetrics, metrics=metrics)
     return app
 

@@ -13,6 +13,10 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 _REFUSALS = ("queue_full", "deadline", "too_many_rows", "version_not_loaded", "stopped")
+_ACCESS_REFUSALS = (
+    *("key_needed", "key_refused", "scope_missing", "cross_site"),
+    *("requests_limit", "images_limit", "jobs_limit"),
+)
 _OUTCOMES = ("finished", "cancelled", "deadline", "shutdown", "internal")
 
 
@@ -37,6 +41,17 @@ class Metrics:
         )
         self._refusals = Counter(
             "darkroom_refusals", "Sampling requests that the engine did not take.", ["reason"], registry=self.registry
+        )
+        self._access_refusals = Counter(
+            "darkroom_access_refusals",
+            "Requests refused for their key, scope or limits.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self._counted_alone = Counter(
+            "darkroom_limits_counted_without_redis",
+            "Uses of keys' limits that this process counted by itself, because Redis was away.",
+            registry=self.registry,
         )
         self._queue_wait = Histogram(
             "darkroom_queue_wait_seconds",
@@ -67,6 +82,7 @@ class Metrics:
         self._loads = Counter("darkroom_model_loads", "Model versions warmed up.", ["outcome"], registry=self.registry)
         for counter, words in (
             (self._refusals, _REFUSALS),
+            (self._access_refusals, _ACCESS_REFUSALS),
             (self._ended, _OUTCOMES),
             (self._loads, ("loaded", "failed")),
         ):
@@ -99,6 +115,14 @@ class Metrics:
     def version_loaded(self, outcome: str) -> None:
         """EngineObserver."""
         self._loads.labels(outcome).inc()
+
+    def access_refused(self, reason: str) -> None:
+        """A request was refused. reason: one of a few fixed words."""
+        self._access_refusals.labels(reason).inc()
+
+    def counted_alone(self) -> None:
+        """A use of a key's limits was counted without Redis."""
+        self._counted_alone.inc()
 
     def watch(self, snapshot: Callable[[], EngineSnapshot]) -> None:
         """Read the engine's gauges at every scrape."""

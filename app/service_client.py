@@ -1,6 +1,7 @@
 """What the commands that talk to a running service share: its refusals, its events, its absence."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -32,8 +33,13 @@ class ServerEvent:
 
 
 def connect(url: str) -> httpx.Client:
-    """A client of the service at `url`; raises httpx.InvalidURL."""
-    return httpx.Client(base_url=url.rstrip("/"), timeout=NO_TIMEOUT_BETWEEN_EVENTS)
+    """A client of the service at `url`, with the key in DARKROOM_API_KEY where it is set; raises httpx.InvalidURL.
+
+    There is no option for the key: everybody on the machine can read the arguments of a process.
+    """
+    key = os.environ.get("DARKROOM_API_KEY", "").strip()
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return httpx.Client(base_url=url.rstrip("/"), timeout=NO_TIMEOUT_BETWEEN_EVENTS, headers=headers)
 
 
 def require_success(response: httpx.Response) -> None:

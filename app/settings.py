@@ -1,6 +1,7 @@
 """What the operator sets: environment variables with the prefix DARKROOM_, and the database's address."""
 
 import os
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,16 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address, or the name that stands for one, can be reached from this machine alone."""
+    try:
+        address = ip_address(host.strip("[]"))
+    except ValueError:
+        return host.lower() == "localhost"
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
 
 
 class Settings(BaseSettings):
@@ -38,6 +49,21 @@ class Settings(BaseSettings):
     dataset_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         (Path("/usr/share/datasets"),), description="folders, divided by colons, whose data sets may be registered"
     )
+
+    host: str = Field("127.0.0.1", description="where the service can be reached: any but loopback needs API keys")
+    require_keys: bool = Field(False, description="ask for a key on loopback, too: behind a proxy on this machine")
+    key_cache_seconds: float = Field(5.0, gt=0.0, description="after which a revoked key is refused at the latest")
+    key_requests_per_minute: int = Field(600, ge=1, description="of a key that has no limit of its own")
+    key_images_per_day: int = Field(100_000, ge=0, description="of a key that has no limit of its own; days are UTC's")
+    key_unfinished_jobs: int = Field(300, ge=0, description="of a key that has no limit of its own")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="origins, divided by commas, whose pages may call the API: https://lab.example.org"
+    )
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("dataset_roots", mode="before")
     @classmethod

@@ -50,7 +50,13 @@ class GenerateProgress:
 
 
 def submit_generate_job(
-    session: Session, checkpoint: Checkpoint, run: GenerateRun, *, shard_images: int, priority: int = 0
+    session: Session,
+    checkpoint: Checkpoint,
+    run: GenerateRun,
+    *,
+    shard_images: int,
+    priority: int = 0,
+    api_key_id: int | None = None,
 ) -> tuple[GenerateJob, Sequence[Job]]:
     """Queue a request and its shards of at most `shard_images` images each; returns the request's row and theirs."""
     generate_job = GenerateJob(
@@ -67,6 +73,7 @@ def submit_generate_job(
             configuration=work.model_dump(mode="json"),
             total_images=work.rows,
             generate_job_id=generate_job.id,
+            api_key_id=api_key_id,
             priority=priority,
         )
         for work in _shards(run.total_images, shard_images)
@@ -151,10 +158,10 @@ def cancel_generate_job(session: Session, generate_job_id: int) -> None:
         request_cancel(session, job.id)
 
 
-def retry_generate_job(session: Session, generate_job_id: int) -> Sequence[Job]:
+def retry_generate_job(session: Session, generate_job_id: int, *, api_key_id: int | None = None) -> Sequence[Job]:
     """Queue its failed and cancelled jobs again; what is drawn stays drawn. Returns these jobs.
 
-    Raises GenerateJobNotFound, JobConflict when there are none.
+    api_key_id: as `store.job_repository.requeue` has it. Raises GenerateJobNotFound, JobConflict when there are none.
     """
     generate_job, _ = get_generate_job(session, generate_job_id)
     jobs = _lock_jobs(session, generate_job_id)
@@ -166,7 +173,7 @@ def retry_generate_job(session: Session, generate_job_id: int) -> Sequence[Job]:
     if generate_job.result_digest is not None or not undone:
         raise JobConflict(f"generate job {generate_job_id} has no failed or cancelled shard; there is nothing to retry")
     for job in undone:
-        requeue(session, job.id, was=job.status)
+        requeue(session, job.id, was=job.status, api_key_id=api_key_id)
     return undone
 
 

@@ -93,6 +93,7 @@ def submit_job(
     sweep_id: int | None = None,
     generate_job_id: int | None = None,
     parent_id: int | None = None,
+    api_key_id: int | None = None,
     priority: int = 0,
     device: Device = "auto",
     devices: int = 1,
@@ -110,6 +111,7 @@ def submit_job(
         sweep_id=sweep_id,
         generate_job_id=generate_job_id,
         parent_id=parent_id,
+        api_key_id=api_key_id,
         priority=priority,
         device=device,
         devices=devices,
@@ -289,14 +291,18 @@ def request_cancel(session: Session, job_id: int) -> Job:
     return job
 
 
-def requeue(session: Session, job_id: int, *, was: JobStatus) -> Job:
-    """Queue a finished job again, to go on from its last checkpoint. Raises JobNotFound, JobConflict."""
+def requeue(session: Session, job_id: int, *, was: JobStatus, api_key_id: int | None = None) -> Job:
+    """Queue a finished job again, to go on from its last checkpoint. Raises JobNotFound, JobConflict.
+
+    api_key_id: who asked for it; None: the job counts against the key that it was queued with before.
+    """
     job = lock_job(session, job_id)
     if job.status != was:
         raise JobConflict(f"job {job_id} is {job.status}, not {was}")
     job.failures = 0
     job.failure = None
     job.finished_at = None
+    job.api_key_id = api_key_id or job.api_key_id
     _queue_again(session, job, reason="asked for")
     return job
 

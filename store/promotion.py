@@ -2,6 +2,7 @@
 
 from sqlalchemy.orm import Session
 
+from store.audit_repository import Actor, record
 from store.job_repository import add_event
 from store.model_repository import PRODUCTION, lock_model, point_alias
 from store.tables import Checkpoint, Job, JobCheckpoint
@@ -23,5 +24,8 @@ def promote_best(session: Session, job: Job) -> Checkpoint | None:
     if checkpoint is None or checkpoint.artifact_digest is None:
         return None
     point_alias(session, checkpoint, PRODUCTION)
-    add_event(session, job, "promoted", {"version": checkpoint.version, "digest": checkpoint.digest})
+    facts = {"version": checkpoint.version, "digest": checkpoint.digest}
+    add_event(session, job, "promoted", facts)
+    by = Actor(f"train job {job.id}", job.api_key_id)
+    record(session, by, "alias.moved", f"models/{job.model_name}/alias/{PRODUCTION}", facts)
     return checkpoint

@@ -34,6 +34,9 @@ Device = Literal["auto", "cpu", "cuda"]
 Promotion = Literal["never", "best"]
 """best: when the job succeeds, its best checkpoint becomes its model's production."""
 
+Scope = Literal["generate", "train", "metrics", "admin"]
+"""What an API key may do; `app/access/routes.py` says which call needs which."""
+
 
 class Base(DeclarativeBase):
     metadata = MetaData(
@@ -184,6 +187,7 @@ class Job(Base):
     failures: attempts in a row that ended badly without a new checkpoint; at max_attempts the job fails for good.
     not_before: an earlier claim is refused (waiting after a failure). hinted_at: when the last hint was sent.
     configuration: a train job's recipe and starting point (`store/job_forms.py`), a sample job's rows.
+    api_key_id: the key that it was queued with, by which unfinished jobs are limited; null without one.
     images_done, total_images: progress. failure: {"kind", "detail"} of the last bad end, until the job succeeds.
     event_count, log_line_count: numbers given out; counted here so that they are gapless and in commit order.
     """
@@ -211,6 +215,11 @@ class Job(Base):
         Index("ix_jobs_kind_status_id", "kind", "status", text("id DESC")),
         Index("ix_jobs_kind_model_name_id", "kind", "model_name", text("id DESC")),
         Index("ix_jobs_kind_model_name_status_id", "kind", "model_name", "status", text("id DESC")),
+        Index(
+            "ix_jobs_api_key_id",
+            "api_key_id",
+            postgresql_where=text("api_key_id IS NOT NULL AND status IN ('queued', 'running', 'cancelling')"),
+        ),
         Index("ix_jobs_sweep_id_id", "sweep_id", "id", postgresql_where=text("sweep_id IS NOT NULL")),
         Index(
             "ix_jobs_generate_job_id_id", "generate_job_id", "id", postgresql_where=text("generate_job_id IS NOT NULL")
@@ -226,6 +235,7 @@ class Job(Base):
     sweep_id: Mapped[int | None] = mapped_column(ForeignKey("sweeps.id"))
     generate_job_id: Mapped[int | None] = mapped_column(ForeignKey("generate_jobs.id"))
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    api_key_id: Mapped[int | None] = mapped_column(ForeignKey("api_keys.id"))
     configuration: Mapped[dict[str, Any]]
     device: Mapped[Device] = mapped_column(Text, server_default="auto")
     devices: Mapped[int] = mapped_column(server_default="1")
@@ -423,3 +433,61 @@ class Counter(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     label: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[float]
+
+
+class ApiKey(Base):
+    """A key to the API; a revoked one stays as a record. Its secret is nowhere: digest is the token's SHA-256.
+
+    prefix: the token's readable beginning, by which it is found. A limit that is null is the service's default.
+    last_used_at: to the minute.
+    """
+
+    __tablename__ = "api_keys"
+    __table_args__ = (
+        CheckConstraint("length(name) BETWEEN 1 AND 100", name="name"),
+        CheckConstraint("length(digest) = 32", name="digest"),
+        CheckConstraint(
+            'jsonb_array_length(scopes) > 0 AND scopes <@ \'["generate", "train", "metrics", "admin"]\'::jsonb',
+            name="scopes",
+        ),
+        CheckConstraint("requests_per_minute >= 1", name="requests_per_minute"),
+        CheckConstraint("images_per_day >= 0", name="images_per_day"),
+        CheckConstraint("unfinished_jobs >= 0", name="unfinished_jobs"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    name: Mapped[str]
+    prefix: Mapped[str] = mapped_column(unique=True)
+    digest: Mapped[bytes] = mapped_column(LargeBinary)
+    scopes: Mapped[list[Scope]] = mapped_column(JSONB())
+    requests_per_minute: Mapped[int | None]
+    images_per_day: Mapped[int | None]
+    unfinished_jobs: Mapped[int | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+
+class AuditEvent(Base):
+    """Something that somebody changed. Rows are added only: a trigger refuses to change or delete one.
+
+    action: noun and verb, such as "key.created"; target: the resource's path below /v1, such as "models/digits".
+    actor: the key's name, "loopback", "command line", or the job that did it; api_key_id: the key's.
+    """
+
+    __tablename__ = "audit_events"
+    __table_args__ = (
+        Index("ix_audit_events_action_id", "action", text("id DESC")),
+        Index("ix_audit_events_target_id", "target", text("id DESC")),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    actor: Mapped[str]
+    api_key_id: Mapped[int | None] = mapped_column(ForeignKey("api_keys.id"))
+    action: Mapped[str]
+    target: Mapped[str]
+    data: Mapped[dict[str, Any]]
+    request_id: Mapped[str | None]
+    client_address: Mapped[str | None]

@@ -28,6 +28,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
+from app.api.callers import CallerHere
 from app.api.idempotency import IdempotencyKey, key_reused
 from app.api.problems import Problem, documented, invalid
 from app.api.services import Services, ServicesHere
@@ -41,6 +42,7 @@ from model.datasets.decoded import Decoded
 from model.datasets.encoded import encode
 from model.datasets.load import dataset_files, decode_dataset
 from model.datasets.materialise import content_digest
+from store.audit_repository import Actor, record
 from store.database import Database
 from store.dataset_repository import (
     DatasetConflict,
@@ -325,23 +327,26 @@ def _facts(wanted: _Registration, decoded: Decoded, digest: str) -> DatasetFacts
     )
 
 
-def _register(database: Database, settings: Settings, wanted: _Registration, key: str | None) -> Registered:
+def _register(
+    database: Database, settings: Settings, wanted: _Registration, actor: Actor, key: str | None
+) -> Registered:
     """Decode and store; what is new is committed as a whole. Closes the uploaded file."""
     with _room_for_files():
         if wanted.file is None:
             decoded = _decoded(wanted, settings)
             digest = content_digest(decoded.images, decoded.labels, decoded.class_names)
-            return _store(database, wanted, key, _facts(wanted, decoded, digest), wanted.config, decoded)
+            return _store(database, wanted, actor, key, _facts(wanted, decoded, digest), wanted.config, decoded)
         with TemporaryFile() as encoded:
             with wanted.file:
                 decoded = _decoded(wanted, settings)
             digest = encode(decoded, encoded)
-            return _store(database, wanted, key, _facts(wanted, decoded, digest), encoded, decoded)
+            return _store(database, wanted, actor, key, _facts(wanted, decoded, digest), encoded, decoded)
 
 
 def _store(
     database: Database,
     wanted: _Registration,
+    actor: Actor,
     key: str | None,
     facts: DatasetFacts,
     source: BinaryIO | DatasetConfig,
@@ -357,6 +362,9 @@ def _store(
             registered = register_dataset(session, wanted.name, facts, source, sheet)
             if key is not None:
                 settle(session, SCOPE, key, registered.dataset.id)
+            if registered.created:
+                told = {"format": facts.format, "digest": facts.digest, "images": registered.dataset.image_count}
+                record(session, actor, "dataset.registered", f"datasets/{wanted.name}", told)
             return registered
     except IdempotencyKeyReused as error:
         raise key_reused(error) from error
@@ -404,7 +412,11 @@ _DESCRIBED: dict[str, Any] = {
     | {200: {"model": DatasetAnswer, "description": "It was there already"}},
 )
 async def register(
-    request: Request, response: Response, services: ServicesHere, idempotency_key: IdempotencyKey = None
+    request: Request,
+    response: Response,
+    services: ServicesHere,
+    caller: CallerHere,
+    idempotency_key: IdempotencyKey = None,
 ) -> DatasetAnswer:
     """Register a data set: upload an archive, or name a path that the workers see.
 
@@ -419,7 +431,9 @@ async def register(
     await asyncio.to_thread(_connect, database)  # before somebody sends gigabytes for nothing
     wanted = await (_path(request, services.settings) if by_path else _upload(request))
     loop = asyncio.get_running_loop()
-    registered = await loop.run_in_executor(_decoder, _register, database, services.settings, wanted, idempotency_key)
+    registered = await loop.run_in_executor(
+        _decoder, _register, database, services.settings, wanted, caller.actor, idempotency_key
+    )
     response.status_code = 201 if registered.created else 200
     response.headers["Location"] = _address(registered.dataset.name)
     return _describe(registered.dataset)

@@ -11,6 +11,9 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
+from app.access.caller import Caller
+from app.access.limits import IMAGES
+from app.api.callers import CallerHere, require_room
 from app.api.choice import ChoiceAnswer
 from app.api.idempotency import IdempotencyKey
 from app.api.job_answers import FailureAnswer
@@ -32,6 +35,7 @@ from model.config import GuideName, SamplerName, SpacingName, ThresholdName, Var
 from model.image_archive import ArchiveFormat
 from store.artifact_stream import stream_artifact
 from store.artifacts import ArtifactCorrupted, ArtifactMissing
+from store.audit_repository import record
 from store.generate_repository import (
     GenerateJobNotFound,
     GenerateProgress,
@@ -204,19 +208,33 @@ def _run(body: GenerateJobRequest, version: Version, limit: int) -> GenerateRun:
 
 
 def _submit(
-    session: Session, version: Version, run: GenerateRun, body: GenerateJobRequest, key: str | None
+    session: Session,
+    services: Services,
+    caller: Caller,
+    version: Version,
+    run: GenerateRun,
+    body: GenerateJobRequest,
+    key: str | None,
 ) -> tuple[int, Sequence[int]]:
     """The generate job's id, and its jobs' when they are new."""
     job_ids: list[int] = []
 
     def create() -> int:
+        require_room(session, services, caller)
         lock_model(session, version.name)  # nobody lets go of the weights before the job refers to them
         checkpoint = resolve(session, version.name, version.digest)
         if checkpoint.artifact_digest is None:
             raise VersionCollected(version.name, checkpoint.version)
         generate_job, shards = submit_generate_job(
-            session, checkpoint, run, shard_images=body.shard_images, priority=body.priority
+            session,
+            checkpoint,
+            run,
+            shard_images=body.shard_images,
+            priority=body.priority,
+            api_key_id=caller.key_id,
         )
+        facts = {"model": version.name, "version": version.digest, "images": run.total_images}
+        record(session, caller.actor, "generate-job.submitted", f"generate-jobs/{generate_job.id}", facts)
         job_ids.extend(shard.id for shard in shards)
         return generate_job.id
 
@@ -230,12 +248,26 @@ def _submit(
     responses=documented(400, 410, 413, 415, 422, 500, 503),
 )
 async def create(
-    body: GenerateJobRequest, response: Response, services: ServicesHere, idempotency_key: IdempotencyKey = None
+    body: GenerateJobRequest,
+    response: Response,
+    services: ServicesHere,
+    caller: CallerHere,
+    idempotency_key: IdempotencyKey = None,
 ) -> GenerateJobAnswer:
     """Have n images of each class drawn by the workers; look at the Location for progress and the result."""
     version = await find_version(services, body.model, load=False)
     run = _run(body, version, services.settings.generate_job_images)
-    number, job_ids = await _in_store(services, lambda session: _submit(session, version, run, body, idempotency_key))
+
+    def submit(session: Session) -> tuple[int, Sequence[int]]:
+        return _submit(session, services, caller, version, run, body, idempotency_key)
+
+    await services.gate.charge(caller, IMAGES, run.total_images)
+    job_ids: Sequence[int] = ()
+    try:
+        number, job_ids = await _in_store(services, submit)
+    finally:
+        if not job_ids:  # refused, or created before
+            await services.gate.give_back(caller, IMAGES, run.total_images)
     services.hint(job_ids)
     response.headers["Location"] = _address(number)
     return await _in_store(services, lambda session: _described(session, number))
@@ -268,22 +300,25 @@ async def generate_job(services: ServicesHere, id: GenerateJobId) -> GenerateJob
 
 
 @router.post("/generate-jobs/{id}/cancel", status_code=202, responses=documented(404, 409, 422, 500, 503))
-async def cancel(services: ServicesHere, id: GenerateJobId) -> GenerateJobAnswer:
+async def cancel(services: ServicesHere, caller: CallerHere, id: GenerateJobId) -> GenerateJobAnswer:
     """Stop drawing: what is queued at once, what runs within a step of the sampler. What is drawn is kept."""
 
     def act(session: Session) -> GenerateJobAnswer:
         cancel_generate_job(session, id)
+        record(session, caller.actor, "generate-job.cancelled", f"generate-jobs/{id}")
         return _described(session, id)
 
     return await _in_store(services, act)
 
 
 @router.post("/generate-jobs/{id}/retry", status_code=202, responses=documented(404, 409, 422, 500, 503))
-async def retry(services: ServicesHere, id: GenerateJobId) -> GenerateJobAnswer:
+async def retry(services: ServicesHere, caller: CallerHere, id: GenerateJobId) -> GenerateJobAnswer:
     """Draw what failed or was cancelled; images that are drawn stay as they are."""
 
     def act(session: Session) -> tuple[GenerateJobAnswer, Sequence[int]]:
-        job_ids = [job.id for job in retry_generate_job(session, id)]
+        require_room(session, services, caller)
+        job_ids = [job.id for job in retry_generate_job(session, id, api_key_id=caller.key_id)]
+        record(session, caller.actor, "generate-job.retried", f"generate-jobs/{id}", {"jobs": len(job_ids)})
         return _described(session, id), job_ids
 
     answer, job_ids = await _in_store(services, act)

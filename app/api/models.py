@@ -10,6 +10,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
+from app.api.callers import CallerHere
 from app.api.problems import Problem, documented, retry_after
 from app.api.services import Services, ServicesHere, require_json
 from app.api.transactions import in_store
@@ -18,6 +19,7 @@ from app.engine.request import EngineStopped
 from model.config import ModelConfig, SamplerName, SamplingConfig, SpacingName, VarianceName
 from model.metrics.frontier import SAMPLER_SETTINGS, WITHIN, Quality, choose, frontiers
 from model.metrics.protocol import protocol_string
+from store.audit_repository import record
 from store.checkpoint_repository import list_checkpoints
 from store.frontier_repository import FrontierLine, frontier_lines
 from store.model_repository import (
@@ -269,7 +271,9 @@ async def model(
     dependencies=[Depends(require_json)],
     responses=documented(400, 404, 409, 413, 415, 422, 500, 503),
 )
-async def put_alias(body: AliasRequest, services: ServicesHere, name: ModelName, alias: AliasName) -> ModelDetailAnswer:
+async def put_alias(
+    body: AliasRequest, services: ServicesHere, caller: CallerHere, name: ModelName, alias: AliasName
+) -> ModelDetailAnswer:
     """Point an alias at a version; `production` is what requests that name no version are served from.
 
     A version becomes production only once it is loaded and warm: no request waits or fails, those under way finish on
@@ -277,13 +281,17 @@ async def put_alias(body: AliasRequest, services: ServicesHere, name: ModelName,
     """
     database, version = services.store, str(body.version)
 
+    def noted(session: Session, checkpoint: Checkpoint) -> None:
+        facts = {"version": checkpoint.version, "digest": checkpoint.digest}
+        record(session, caller.actor, "alias.moved", f"models/{name}/alias/{alias}", facts)
+
     def point() -> None:
         with database.session() as session:
-            set_alias(session, name, alias, version)
+            noted(session, set_alias(session, name, alias, version))
 
     try:
         if alias == PRODUCTION:
-            await services.catalog.promote(name, version)
+            await services.catalog.promote(name, version, noted)
         else:
             await asyncio.to_thread(point)
     except (ModelNotFound, VersionNotFound) as error:
@@ -303,12 +311,17 @@ async def put_alias(body: AliasRequest, services: ServicesHere, name: ModelName,
     response_class=Response,
     responses=documented(404, 409, 422, 500, 503),
 )
-async def delete_alias(services: ServicesHere, name: ModelName, alias: AliasName) -> Response:
+async def delete_alias(services: ServicesHere, caller: CallerHere, name: ModelName, alias: AliasName) -> Response:
     """Forget an alias; the version stays. Production can be pointed elsewhere, not deleted."""
     if alias == PRODUCTION:
         raise Problem(409, "production-needed", "production cannot be deleted; point it at another version")
+
+    def remove(session: Session) -> None:
+        remove_alias(session, name, alias)
+        record(session, caller.actor, "alias.deleted", f"models/{name}/alias/{alias}")
+
     try:
-        await in_store(services, lambda session: remove_alias(session, name, alias))
+        await in_store(services, remove)
     except (ModelNotFound, VersionNotFound) as error:
         raise _not_found(error) from error
     return Response(status_code=204)

@@ -18,7 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from app.access.limits import IMAGES
 from app.api.accept import choose
+from app.api.callers import caller_of
 from app.api.choice import (
     DEADLINE_DESCRIPTION,
     DEADLINE_SHARE,
@@ -355,8 +357,13 @@ async def answer(services: Services, request: Request, fields: SamplingFields, p
         **plan.sampling.model_dump(),
         **plan.facts,
     }
-    events = _Events()
-    ticket = await _submit_loaded(services, fields, plan, events, previews=stream)
+    events, caller = _Events(), caller_of(request)
+    await services.gate.charge(caller, IMAGES, len(plan.rows))
+    try:
+        ticket = await _submit_loaded(services, fields, plan, events, previews=stream)
+    except Problem:  # nothing is drawn
+        await services.gate.give_back(caller, IMAGES, len(plan.rows))
+        raise
     if stream:
         return StreamingResponse(
             _stream(ticket, events, plan, facts),

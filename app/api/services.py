@@ -6,6 +6,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from app.access.gate import Gate
 from app.api.problems import STORE_RETRY_SECONDS, Problem, retry_after
 from app.catalog import Catalog
 from app.engine.engine import Engine
@@ -27,6 +28,7 @@ class Services:
     engine: Engine
     catalog: Catalog
     metrics: Metrics
+    gate: Gate
     database: Database | None
     hints: HintSender | None = None
     job_watch: JobWatch | None = None

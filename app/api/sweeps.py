@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, Field, StrictStr
 from sqlalchemy.orm import Session
 
+from app.api.callers import CallerHere, require_room
 from app.api.idempotency import IdempotencyKey
 from app.api.job_answers import BestAnswer, best_answer
 from app.api.problems import Problem, documented, invalid
@@ -22,6 +23,7 @@ from app.api.train_plan import Change, Plan, change, make_plan, make_work, queue
 from app.api.transactions import in_store, once
 from app.sweep_picture import sweep_picture
 from app.sweep_table import Group, Row, SweepTable, build_table, label, sort_keys, sort_table
+from store.audit_repository import record
 from store.job_forms import TrainWork
 from store.job_views import best_figures, last_metrics, measured
 from store.sweep_repository import cancel_sweep, count_jobs, create_sweep, get_sweep, list_sweeps, sweep_jobs
@@ -124,7 +126,11 @@ Metric = Annotated[
     responses=documented(400, 404, 409, 413, 415, 422, 500, 503),
 )
 async def submit(
-    body: SweepRequest, response: Response, services: ServicesHere, idempotency_key: IdempotencyKey = None
+    body: SweepRequest,
+    response: Response,
+    services: ServicesHere,
+    caller: CallerHere,
+    idempotency_key: IdempotencyKey = None,
 ) -> SweepDetailAnswer:
     """Check every combination, then queue them all or none."""
     require_storable(body)
@@ -132,11 +138,14 @@ async def submit(
 
     def run(session: Session) -> tuple[SweepDetailAnswer, bool]:
         def create() -> int:
+            require_room(session, services, caller, len(combinations))
             plan = make_plan(session, services.settings.recipes_folder, body)
             works = _works(plan, combinations)
             sweep = create_sweep(session, body.name, body.model_dump(mode="json"), list(body.grid))
             for work in works:
-                queue_work(session, plan, work, sweep_id=sweep.id)
+                queue_work(session, plan, work, sweep_id=sweep.id, api_key_id=caller.key_id)
+            facts = {"name": body.name, "jobs": len(works)}
+            record(session, caller.actor, "sweep.created", f"sweeps/{sweep.id}", facts)
             return sweep.id
 
         sweep_id, new = once(session, SCOPE, idempotency_key, body.model_dump_json(), create)
@@ -205,11 +214,12 @@ async def picture(
 
 
 @router.post("/sweeps/{sweep_id}/cancel", status_code=202, responses=documented(404, 422, 500, 503))
-async def cancel(sweep_id: SweepId, services: ServicesHere) -> SweepDetailAnswer:
+async def cancel(sweep_id: SweepId, services: ServicesHere, caller: CallerHere) -> SweepDetailAnswer:
     """Cancel the jobs that have not finished."""
 
     def run(session: Session) -> SweepDetailAnswer:
         row = cancel_sweep(session, sweep_id)
+        record(session, caller.actor, "sweep.cancelled", f"sweeps/{sweep_id}")
         session.flush()
         return _detail(session, row, "job", "ascending", None)
 

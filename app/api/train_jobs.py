@@ -7,12 +7,15 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
+from app.access.caller import Caller
+from app.api.callers import CallerHere, require_room
 from app.api.job_answers import JobAnswer, JobDetailAnswer, detail_of, job_answer, train_job
 from app.api.problems import documented
 from app.api.services import Services, ServicesHere
 from app.api.train_fields import LARGEST_ID
 from app.api.transactions import in_store
 from model.config import ModelName
+from store.audit_repository import record
 from store.job_repository import list_jobs, request_cancel, requeue
 from store.job_views import view_jobs
 from store.tables import Job, JobStatus
@@ -59,10 +62,13 @@ async def job(job_id: JobId, services: ServicesHere) -> JobDetailAnswer:
 _CHANGES = documented(404, 409, 422, 500, 503)
 
 
-async def _change(services: Services, job_id: int, change: Callable[[Session], Job]) -> JobDetailAnswer:
+async def _change(
+    services: Services, caller: Caller, job_id: int, action: str, change: Callable[[Session], Job]
+) -> JobDetailAnswer:
     def run(session: Session) -> JobDetailAnswer:
         train_job(session, job_id)
         row = change(session)
+        record(session, caller.actor, f"train-job.{action}", f"train-jobs/{job_id}", {"status": row.status})
         session.flush()
         session.refresh(row)  # times come from the database's clock
         return detail_of(session, row)
@@ -71,24 +77,28 @@ async def _change(services: Services, job_id: int, change: Callable[[Session], J
 
 
 @router.post("/train-jobs/{job_id}/cancel", status_code=202, responses=_CHANGES)
-async def cancel(job_id: JobId, services: ServicesHere) -> JobDetailAnswer:
+async def cancel(job_id: JobId, services: ServicesHere, caller: CallerHere) -> JobDetailAnswer:
     """Cancel a job: one that waits at once, one that runs after a last checkpoint."""
-    return await _change(services, job_id, lambda session: request_cancel(session, job_id))
+    return await _change(services, caller, job_id, "cancelled", lambda session: request_cancel(session, job_id))
 
 
-async def _queue_again(services: Services, job_id: int, was: JobStatus) -> JobDetailAnswer:
-    answer = await _change(services, job_id, lambda session: requeue(session, job_id, was=was))
+async def _queue_again(services: Services, caller: Caller, job_id: int, action: str, was: JobStatus) -> JobDetailAnswer:
+    def again(session: Session) -> Job:
+        require_room(session, services, caller)
+        return requeue(session, job_id, was=was, api_key_id=caller.key_id)
+
+    answer = await _change(services, caller, job_id, action, again)
     services.hint([job_id])
     return answer
 
 
 @router.post("/train-jobs/{job_id}/resume", status_code=202, responses=_CHANGES)
-async def resume(job_id: JobId, services: ServicesHere) -> JobDetailAnswer:
+async def resume(job_id: JobId, services: ServicesHere, caller: CallerHere) -> JobDetailAnswer:
     """Queue a cancelled job again; it goes on from its last checkpoint."""
-    return await _queue_again(services, job_id, "cancelled")
+    return await _queue_again(services, caller, job_id, "resumed", "cancelled")
 
 
 @router.post("/train-jobs/{job_id}/retry", status_code=202, responses=_CHANGES)
-async def retry(job_id: JobId, services: ServicesHere) -> JobDetailAnswer:
+async def retry(job_id: JobId, services: ServicesHere, caller: CallerHere) -> JobDetailAnswer:
     """Queue a failed job again; it goes on from its last checkpoint."""
-    return await _queue_again(services, job_id, "failed")
+    return await _queue_again(services, caller, job_id, "retried", "failed")

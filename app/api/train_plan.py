@@ -106,8 +106,10 @@ def make_work(plan: Plan, *, name: str, more: Sequence[Change] = ()) -> TrainWor
     return TrainWork(recipe=recipe, start=plan.start, keep_last=plan.fields.keep_last)
 
 
-def queue_work(session: Session, plan: Plan, work: TrainWork, *, sweep_id: int | None = None) -> Job:
-    """Submit the job."""
+def queue_work(
+    session: Session, plan: Plan, work: TrainWork, *, sweep_id: int | None = None, api_key_id: int | None = None
+) -> Job:
+    """Submit the job. api_key_id: of who asks for it."""
     return submit_job(
         session,
         kind="train",
@@ -117,6 +119,7 @@ def queue_work(session: Session, plan: Plan, work: TrainWork, *, sweep_id: int |
         dataset_id=plan.dataset.id,
         sweep_id=sweep_id,
         parent_id=plan.start.job_id if isinstance(plan.start, ContinueFrom) else None,
+        api_key_id=api_key_id,
         priority=plan.fields.priority,
         device=plan.fields.device,
         devices=work.recipe.training.devices,

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Depends, Response
 from sqlalchemy.orm import Session
 
+from app.api.callers import CallerHere, require_room
 from app.api.idempotency import IdempotencyKey
 from app.api.job_answers import JobDetailAnswer, detail_of, train_job
 from app.api.problems import documented
@@ -10,6 +11,7 @@ from app.api.services import ServicesHere, require_json
 from app.api.train_fields import TrainFields, require_storable
 from app.api.train_plan import make_plan, make_work, queue_work
 from app.api.transactions import in_store, once
+from store.audit_repository import record
 
 router = APIRouter(tags=["training"])
 
@@ -27,15 +29,23 @@ class TrainJobRequest(TrainFields):
     responses=documented(400, 404, 409, 413, 415, 422, 500, 503),
 )
 async def submit(
-    body: TrainJobRequest, response: Response, services: ServicesHere, idempotency_key: IdempotencyKey = None
+    body: TrainJobRequest,
+    response: Response,
+    services: ServicesHere,
+    caller: CallerHere,
+    idempotency_key: IdempotencyKey = None,
 ) -> JobDetailAnswer:
     """Check everything, queue the job and tell the workers. It will run whether or not they could be told."""
     require_storable(body)
 
     def run(session: Session) -> tuple[JobDetailAnswer, bool]:
         def create() -> int:
+            require_room(session, services, caller)
             plan = make_plan(session, services.settings.recipes_folder, body)
-            return queue_work(session, plan, make_work(plan, name=plan.name)).id
+            job = queue_work(session, plan, make_work(plan, name=plan.name), api_key_id=caller.key_id)
+            facts = {"model": job.model_name, "dataset": plan.dataset.name, "total_images": job.total_images}
+            record(session, caller.actor, "train-job.submitted", f"train-jobs/{job.id}", facts)
+            return job.id
 
         job_id, new = once(session, SCOPE, idempotency_key, body.model_dump_json(), create)
         return detail_of(session, train_job(session, job_id)), new

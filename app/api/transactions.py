@@ -7,14 +7,18 @@ from typing import TypeVar
 from sqlalchemy.orm import Session
 
 from app.api.idempotency import key_reused
-from app.api.problems import Problem
+from app.api.problems import Problem, retry_after
 from app.api.services import Services
 from store.artifacts import digest_of
 from store.idempotency import IdempotencyKeyReused, remember, settle
 from store.job_repository import JobConflict, JobNotFound
+from store.key_repository import KeyNotFound, TooManyJobs
 from store.sweep_repository import SweepNotFound
 
 T = TypeVar("T")
+
+JOBS_RETRY_SECONDS = 60
+"""Jobs take minutes at least; nobody knows when the next one ends."""
 
 
 async def in_store(services: Services, action: Callable[[Session], T]) -> T:
@@ -31,6 +35,11 @@ async def in_store(services: Services, action: Callable[[Session], T]) -> T:
         raise Problem(404, "no-such-job", str(error)) from error
     except SweepNotFound as error:
         raise Problem(404, "no-such-sweep", str(error)) from error
+    except KeyNotFound as error:
+        raise Problem(404, "no-such-key", str(error)) from error
+    except TooManyJobs as error:
+        services.gate.refused("jobs_limit")
+        raise Problem(429, "jobs-limit", str(error), headers=retry_after(JOBS_RETRY_SECONDS)) from error
     except JobConflict as error:
         raise Problem(409, "job-conflict", str(error)) from error
     except IdempotencyKeyReused as error:

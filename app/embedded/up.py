@@ -17,11 +17,14 @@ from types import FrameType
 import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.access.beyond_loopback import KeysNeeded, require_keys_beyond_loopback
 from app.embedded.postgres import PrivatePostgres
 from app.embedded.process import ChildProcess, EmbeddedError
 from app.embedded.redis import PrivateRedis
 from app.embedded.restarted import Restarted
 from app.embedded.state_lock import StateLock
+from app.settings import is_loopback
+from store.database import Database
 from store.migrations import upgrade
 
 INTERRUPTED = 130
@@ -162,6 +165,8 @@ class _Parts:
         self._state = state
         self._host = host
         self._port = port
+        # behind a proxy that reaches it on loopback, the operator may say where others do
+        self._reached_at = os.environ.get("DARKROOM_HOST", host) if is_loopback(host) else host
         self._requests = requests
         self._patience = patience
         self._postgres = None if os.environ.get("DATABASE_URL") else PrivatePostgres(state)
@@ -183,12 +188,16 @@ class _Parts:
         pause(0.0)
         _say("migrating the database")
         _migrate(database_url)
+        _check_keys(self._reached_at, database_url)
         pause(0.0)
         _say("starting the API and the worker")
         urls = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
         (self._state / "logs").mkdir(exist_ok=True)
-        state_folder = os.environ.get("DARKROOM_STATE_FOLDER", str(self._state.absolute()))
-        self._api = self._child("API", api, urls | {"DARKROOM_STATE_FOLDER": state_folder})
+        told = {
+            "DARKROOM_STATE_FOLDER": os.environ.get("DARKROOM_STATE_FOLDER", str(self._state.absolute())),
+            "DARKROOM_HOST": self._reached_at,
+        }
+        self._api = self._child("API", api, urls | told)
         for name, command in workers.items():
             start = partial(self._child, name, command, urls | self._worker_settings())
             self._workers.append(Restarted(start, spacing_seconds=self._patience.restart_seconds, say=_say))
@@ -288,6 +297,16 @@ def _migrate(database_url: str) -> None:
         upgrade(database_url)
     except (SQLAlchemyError, ValueError) as error:
         raise EmbeddedError(f"cannot migrate the database: {error}") from error
+
+
+def _check_keys(host: str, database_url: str) -> None:
+    database = Database(database_url)
+    try:
+        require_keys_beyond_loopback(host, database)
+    except KeysNeeded as error:
+        raise EmbeddedError(str(error)) from error
+    finally:
+        database.dispose()
 
 
 def _check_port(host: str, port: int, *, patience_seconds: float) -> None:

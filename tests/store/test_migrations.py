@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from model.config import SamplingConfig
 from store import run_repository
 from store.artifacts import Artifacts
+from store.audit_repository import COMMAND_LINE
 from store.checkpoint_repository import checkpoint_bytes, register_checkpoint
 from store.counters import count
 from store.database import Database, parse_url
@@ -26,6 +27,7 @@ from store.generate_repository import submit_generate_job
 from store.idempotency import remember
 from store.job_forms import GenerateRun
 from store.job_repository import Claimant, Lease, claim_job, hold, submit_job
+from store.key_repository import KeyLimits, create_key
 from store.migrations import downgrade, upgrade
 from store.model_repository import point_alias, resolve
 from store.part_repository import record_part
@@ -88,6 +90,8 @@ def _fill(database: Database) -> None:
         remember(session, "POST /train-jobs", "key", "digest")
         see_worker(session, "worker", "cpu", 1)
         count(session, "hints_sent_again")
+        secret: dict[str, Any] = {"prefix": "drk_key", "digest": b"d" * 32}
+        create_key(session, COMMAND_LINE, name="key", scopes=["train"], limits=KeyLimits(), **secret)
         run_repository.store_reference_statistics(session, "key", b"statistics")
     train, sample = (_claim(database) for _ in range(2))
     with database.session() as session:

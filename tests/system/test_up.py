@@ -32,12 +32,12 @@ def _environment(**additions: str) -> dict[str, str]:
 class Darkroom:
     """A `darkroom up` under way, whose output goes to a file."""
 
-    def __init__(self, state: Path, weights: Path, output: Path) -> None:
+    def __init__(self, state: Path, weights: Path, output: Path, *options: str) -> None:
         self.port = free_port()
         self._output = output
         with output.open("wb") as file:
             self.process = subprocess.Popen(
-                [DARKROOM, "up", "--state", str(state), "--port", str(self.port)],
+                [DARKROOM, "up", "--state", str(state), "--port", str(self.port), *options],
                 env=_environment(DARKROOM_WEIGHTS_FOLDER=str(weights)),
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -71,9 +71,9 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def _started(state: Path, weights: Path, output: Path) -> Iterator[Darkroom]:
+def _started(state: Path, weights: Path, output: Path, *options: str) -> Iterator[Darkroom]:
     """`darkroom up`, just begun; killed at the end when it still runs."""
-    started = Darkroom(state, weights, output)
+    started = Darkroom(state, weights, output, *options)
     try:
         yield started
     finally:
@@ -82,9 +82,9 @@ def _started(state: Path, weights: Path, output: Path) -> Iterator[Darkroom]:
 
 
 @contextmanager
-def _ready(state: Path, weights: Path, output: Path) -> Iterator[tuple[Darkroom, Service]]:
+def _ready(state: Path, weights: Path, output: Path, *options: str) -> Iterator[tuple[Darkroom, Service]]:
     """`darkroom up` with everything running."""
-    with _started(state, weights, output) as started:
+    with _started(state, weights, output, *options) as started:
         started.wait_for(f"ready at http://127.0.0.1:{started.port}")
         service = Service(f"http://127.0.0.1:{started.port}")
         with service.client:
@@ -282,11 +282,38 @@ def test_a_state_folder_that_cannot_be_made_is_one_line(tmp_path: Path, place: s
     assert said.count("\n") == 1
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.org"])
-def test_an_address_for_others_is_refused_without_api_keys(tmp_path: Path, host: str) -> None:
-    said = _refusal(tmp_path / "state", "--host", host)
-    assert said == f"darkroom: {host} is not a loopback address, and other addresses need API keys\n"
-    assert not (tmp_path / "state").exists()
+def _beside(state: Path, *arguments: str, key: str = "") -> subprocess.CompletedProcess[str]:
+    """A command beside the service, which may be running or not."""
+    command = [DARKROOM, *arguments, *(["--state", str(state)] if arguments[0] != "generate" else [])]
+    environment = _environment(DARKROOM_API_KEY=key)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+
+
+def test_from_the_refusal_without_keys_to_the_end_of_one(weights: Path, tmp_path: Path) -> None:
+    """As somebody does it who lets others in."""
+    state, everywhere = tmp_path / "state", ("--host", "0.0.0.0")
+    said = _refusal(state, *everywhere, "--port", str(free_port()))
+    assert "darkroom: 0.0.0.0 can be reached from other machines, and there are no API keys" in said
+    assert "darkroom keys create" in said
+
+    made = _beside(state, "keys", "create", "--name", "lab", "--scopes", "generate", "--images-per-day", "3")
+    assert made.returncode == 0, made.stderr
+    token = made.stdout.strip()
+    with _ready(state, weights, tmp_path / "output", *everywhere) as (started, service):
+        out = str(tmp_path / "out.png")
+        drawing = ("generate", "One", "--n", "2", "--url", service.url, "--out", out)
+        for key, word in (("", "Authorization"), (token[:-1], "key")):
+            refused = _beside(state, *drawing, key=key)
+            assert refused.returncode == 1
+            assert word in refused.stderr
+        drawn = _beside(state, *drawing, key=token)
+        assert drawn.returncode == 0, drawn.stderr
+        assert "1 are left" in _beside(state, *drawing, key=token).stderr
+        assert _beside(state, "keys", "revoke", "1").returncode == 0
+        wait_until(lambda: _beside(state, *drawing, key=token).stderr.count("revoked") == 1, "the revocation is known")
+        _end_in_order(started)
+    trail = _beside(state, "audit").stdout.splitlines()
+    assert [("key.created" in line, "key.revoked" in line) for line in trail[1:]] == [(True, False), (False, True)]
 
 
 def test_a_database_that_is_away_is_said_and_nothing_stays(tmp_path: Path) -> None:

@@ -407,7 +407,7 @@ def test_a_client_that_leaves_while_it_sends_leaves_nothing(posted: Posted) -> N
     address = httpx.URL(posted.service.url)
     for head in (b"Content-Length: 200000", b"Transfer-Encoding: chunked"):
         with socket.create_connection((address.host, address.port)) as connection:
-            request = b"POST /v1/datasets?name=x&format=zip HTTP/1.1\r\nHost: here\r\n" + head + b"\r\n\r\n"
+            request = b"POST /v1/datasets?name=x&format=zip HTTP/1.1\r\nHost: localhost\r\n" + head + b"\r\n\r\n"
             connection.sendall(request + (b"%x\r\n" % 90_000 if b"chunked" in head else b""))
             connection.sendall(bytes(80_000))
             wait_until(lambda: posted.temporary_files() != [], "the upload has begun")

@@ -349,4 +349,5 @@ def test_every_status_of_these_tests_is_documented(service: Service) -> None:
         ("/v1/generate-jobs/{id}/retry", "post"): {"202", "404", "409", "422", "500", "503"},
         ("/v1/generate-jobs/{id}/result", "get"): {"200", "304", "404", "409", "422", "500", "503"},
     }
-    assert {at: set(paths[at[0]][at[1]]["responses"]) for at in expected} == expected
+    gate = {"401", "403", "429"}
+    assert {at: set(paths[at[0]][at[1]]["responses"]) - gate for at in expected} == expected

@@ -1,4 +1,4 @@
-"""`up` as a process of its own, with stand-ins for the API and the workers: python run_up.py STATE PORT."""
+"""`up` as a process of its own, with stand-ins for the API and the workers: python run_up.py STATE PORT [HOST]."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ if __name__ == "__main__":
     sys.exit(
         up(
             Path(sys.argv[1]),
-            "127.0.0.1",
+            sys.argv[3] if len(sys.argv) > 3 else "127.0.0.1",
             int(sys.argv[2]),
             api=lambda host, port: [sys.executable, API, host, str(port)],
             workers=lambda: {name: [sys.executable, WORKER, name] for name in ("worker", "reconciler")},

@@ -1,0 +1,32 @@
+"""Who makes a request, as far as it was asked."""
+
+from dataclasses import dataclass, field
+
+from app.access.limits import Use
+from app.access.verifier import VerifiedKey
+from store.audit_repository import Actor
+
+
+@dataclass(frozen=True)
+class Caller:
+    """key: None of who needs none. uses: of the key's limits in this request, by the windows' names."""
+
+    key: VerifiedKey | None = None
+    request_id: str | None = None
+    client_address: str | None = None
+    uses: dict[str, Use] = field(default_factory=dict)
+
+    @property
+    def key_id(self) -> int | None:
+        """The key's id."""
+        return self.key.id if self.key else None
+
+    @property
+    def actor(self) -> Actor:
+        """As the audit trail names the caller."""
+        return Actor(
+            name=self.key.name if self.key else "loopback",
+            api_key_id=self.key_id,
+            request_id=self.request_id,
+            client_address=self.client_address,
+        )

@@ -1,0 +1,171 @@
+"""The gate: who makes a request, whether the key has the scope that the call needs, and whether its limits allow it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.access.caller import Caller
+from app.access.limits import REQUESTS, Limits, Window, rate_limit_headers
+from app.access.loopback import is_cross_site, is_local
+from app.access.revalidated import SourceAway
+from app.access.routes import OPEN_ON_LOOPBACK, Scopes, needed
+from app.access.verifier import VerifiedKey, Verifier
+from app.api.problems import STORE_RETRY_SECONDS, Problem, retry_after
+from app.settings import Settings, is_loopback
+from store.key_repository import KeyLimits
+
+CREATE_A_KEY = "darkroom keys create --name NAME --scopes generate"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Lets a request in as a Caller, or raises Problem (401, 403, 429, 503).
+
+    verifier: None without a database, where there are no keys. refused: told the reason of every refusal.
+    """
+
+    settings: Settings
+    verifier: Verifier | None
+    limits: Limits
+    refused: Callable[[str], None]
+
+    async def admit(self, scope: Scope) -> Caller:
+        """Who asks. scope: ASGI's."""
+        headers = Headers(scope=scope)
+        client = scope.get("client")
+        nobody = Caller(None, scope.get("state", {}).get("request_id"), client[0] if client else None)
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        scopes = needed(scope["method"], path)
+        if scopes is None:
+            return nobody
+        given = headers.get("authorization")
+        if given is None:
+            await self._require_open(scope, path, scopes)
+            return nobody
+        key = await self._verified(given)
+        caller = replace(nobody, key=key)
+        await self.charge(caller, REQUESTS, 1)
+        if "admin" not in key.scopes and key.scopes.isdisjoint(scopes):
+            raise self._refusal(
+                403,
+                "scope-missing",
+                f"the key {key.name!r} has not the scope {' or '.join((*scopes, 'admin'))}",
+                f'Bearer realm="darkroom", error="insufficient_scope", scope="{" ".join(scopes)}"',
+            )
+        return caller
+
+    async def charge(self, caller: Caller, window: Window, cost: int) -> None:
+        """Count what a key uses; raises Problem (429) and counts nothing when that is more than it may."""
+        if caller.key is None:
+            return
+        use = await self.limits.take(caller.key.id, window, self._limit(caller.key, window), cost)
+        caller.uses[window.name] = use
+        if use.allowed:
+            return
+        self.refused(f"{window.name}_limit")
+        detail = f"the key {caller.key.name!r} may have {use.limit} {window.name} in {window.seconds} s"
+        wait = f"{use.remaining} are left, and all of them again in {use.reset_seconds} s"
+        headers = rate_limit_headers(caller.uses.values())
+        if cost > use.limit:
+            wait = f"{cost} are more than that"  # and waiting would not help
+        else:
+            headers |= retry_after(use.reset_seconds)
+        raise Problem(429, f"{window.name}-limit", f"{detail}: {wait}", headers=headers)
+
+    async def give_back(self, caller: Caller, window: Window, cost: int) -> None:
+        """Undo `charge` of what was not done after all."""
+        if caller.key is not None:
+            limit = self._limit(caller.key, window)
+            caller.uses[window.name] = await self.limits.take(caller.key.id, window, limit, -cost)
+
+    def forget(self) -> None:
+        """Look all keys up anew: some were changed here."""
+        if self.verifier is not None:
+            self.verifier.forget()
+
+    async def close(self) -> None:
+        """Close what it holds open."""
+        await self.limits.close()
+        if self.verifier is not None:
+            self.verifier.close()
+
+    def unfinished_jobs(self, key: VerifiedKey) -> int:
+        """How many jobs a key may have queued or running."""
+        own = key.limits.unfinished_jobs
+        return self.settings.key_unfinished_jobs if own is None else own
+
+    def _limit(self, key: VerifiedKey, window: Window) -> int:
+        own: KeyLimits = key.limits
+        if window is REQUESTS:
+            return own.requests_per_minute or self.settings.key_requests_per_minute
+        return self.settings.key_images_per_day if own.images_per_day is None else own.images_per_day
+
+    async def _verified(self, authorization: str) -> VerifiedKey:
+        kind, _, token = authorization.partition(" ")
+        key = None
+        if kind.lower() == "bearer" and self.verifier is not None:
+            try:
+                key = await self.verifier.verify(token.strip())
+            except SourceAway as error:
+                raise _store_away() from error
+        if key is None:
+            detail = "the Authorization header holds no key that is good: it is unknown, was revoked or has expired"
+            raise self._refusal(401, "key-refused", detail, 'Bearer realm="darkroom", error="invalid_token"')
+        return key
+
+    async def _require_open(self, scope: Scope, path: str, scopes: Scopes) -> None:
+        """Raise Problem unless the call needs no key: from this machine, where there are none."""
+        challenge = 'Bearer realm="darkroom"'
+        if self.settings.require_keys or not is_loopback(self.settings.host) or not is_local(scope):
+            detail = f"send Authorization: Bearer KEY; `{CREATE_A_KEY}` makes one. Only a service that is reached at a "
+            detail += "loopback address and under such a name is open, while it has no keys"
+            raise self._refusal(401, "key-needed", detail, challenge)
+        if is_cross_site(scope, self.settings.cors_origins):
+            raise self._refusal(403, "cross-site", "a page of another origin may not use what is open to this machine")
+        if path in OPEN_ON_LOOPBACK:
+            return
+        there_are = await self.verifier.keys_exist() if self.verifier is not None else False
+        if there_are:
+            detail = f"send Authorization: Bearer KEY; this service has keys (`{CREATE_A_KEY}` makes one)"
+            raise self._refusal(401, "key-needed", detail, challenge)
+        if there_are is None and "generate" not in scopes:
+            raise _store_away()
+
+    def _refusal(self, status: int, kind: str, detail: str, challenge: str | None = None) -> Problem:
+        self.refused(kind.replace("-", "_"))
+        return Problem(status, kind, detail, headers={"WWW-Authenticate": challenge} if challenge else None)
+
+
+def _store_away() -> Problem:
+    detail = "the database cannot be reached, and keys are looked up in it"
+    return Problem(503, "store-unavailable", detail, headers=retry_after(STORE_RETRY_SECONDS))
+
+
+class AccessControl:
+    """ASGI middleware: the gate before everything that reads a body; the limits' state in the answer's headers."""
+
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+        self._app = app
+        self._gate = gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            caller = await self._gate.admit(scope)
+        except Problem as refusal:
+            await refusal.response()(scope, receive, send)
+            return
+        scope.setdefault("state", {})["caller"] = caller
+
+        async def with_limits(message: Message) -> None:
+            if message["type"] == "http.response.start" and caller.uses:
+                headers = MutableHeaders(scope=message)
+                headers.update(rate_limit_headers(caller.uses.values()))
+            await send(message)
+
+        await self._app(scope, receive, with_limits)

@@ -1,0 +1,136 @@
+"""How much a key may use in a window of time, counted in Redis for all replicas together.
+
+Windows are fixed: a count begins at zero at each full minute and at midnight, UTC. While Redis is away each process
+goes on counting for itself, from zero: a key may then use its limit once more in every process, and never without end.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import ceil
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+log = logging.getLogger(__name__)
+
+REDIS_SECONDS = 1.0
+
+RETRY_SECONDS = 5.0
+"""Between two looks whether it is back."""
+
+_TAKE = """
+local used = tonumber(redis.call('GET', KEYS[1]) or '0')
+local cost, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
+if cost > 0 and used + cost > limit then return {0, used} end
+used = math.max(0, used + cost)
+redis.call('SET', KEYS[1], used, 'EX', ARGV[3])
+return {1, used}
+"""
+"""Look and count in one step, so that no two requests see the same last place. What is refused is not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What is counted, and in how many seconds."""
+
+    name: str
+    seconds: int
+
+
+REQUESTS = Window("requests", 60)
+IMAGES = Window("images", 86_400)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A key's use of a window. allowed: of the last taking; reset_seconds: until a new window begins."""
+
+    window: Window
+    limit: int
+    allowed: bool
+    remaining: int
+    reset_seconds: int
+
+
+def rate_limit_headers(uses: Iterable[Use]) -> dict[str, str]:
+    """RateLimit-Policy and RateLimit, as draft-ietf-httpapi-ratelimit-headers-10 has them."""
+    known = list(uses)
+    return {
+        "RateLimit-Policy": ", ".join(f'"{use.window.name}";q={use.limit};w={use.window.seconds}' for use in known),
+        "RateLimit": ", ".join(f'"{use.window.name}";r={use.remaining};t={use.reset_seconds}' for use in known),
+    }
+
+
+class Limits:
+    """Counts. redis_url: None for a single process without Redis.
+
+    counted_alone: called for every count that was made without Redis. clock: the time of day in seconds.
+    redis_seconds: a slower Redis counts as away.
+    """
+
+    def __init__(
+        self,
+        redis_url: str | None,
+        *,
+        counted_alone: Callable[[], None],
+        clock: Callable[[], float] = time.time,
+        redis_seconds: float = REDIS_SECONDS,
+    ) -> None:
+        self._counted_alone = counted_alone
+        self._clock = clock
+        self._here: dict[str, tuple[int, float]] = {}
+        self._look_again_at = -float("inf")
+        self._redis: Redis | None = None
+        if redis_url is not None:
+            self._redis = Redis.from_url(
+                redis_url,
+                socket_timeout=redis_seconds,
+                socket_connect_timeout=redis_seconds,
+                retry=Retry(NoBackoff(), 0),
+            )
+            self._take = self._redis.register_script(_TAKE)
+
+    async def take(self, key_id: int, window: Window, limit: int, cost: int = 1) -> Use:
+        """Use `cost` of the window, unless more than `limit` would be used in it. A negative cost gives back."""
+        now = self._clock()
+        number, passed = divmod(now, window.seconds)
+        name = f"darkroom:use:{key_id}:{window.name}:{int(number)}"
+        allowed, used = await self._counted(name, cost, limit, window.seconds)
+        return Use(window, limit, allowed, max(0, limit - used), ceil(window.seconds - passed))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._redis is not None:
+            await self._redis.aclose()
+
+    async def _counted(self, name: str, cost: int, limit: int, seconds: int) -> tuple[bool, int]:
+        if self._redis is None:
+            return self._counted_here(name, cost, limit, seconds)
+        if self._clock() >= self._look_again_at:
+            try:
+                allowed, used = await self._take(keys=[name], args=[cost, limit, seconds])
+                if self._look_again_at > 0:
+                    log.info("Redis is back: limits are counted in it again")
+                self._look_again_at = -float("inf")
+                return bool(allowed), int(used)
+            except (RedisError, OSError) as error:
+                if self._look_again_at < 0:
+                    log.warning("Redis is away: this process counts the limits of keys alone: %s", error)
+                self._look_again_at = self._clock() + RETRY_SECONDS
+        self._counted_alone()
+        return self._counted_here(name, cost, limit, seconds)
+
+    def _counted_here(self, name: str, cost: int, limit: int, seconds: int) -> tuple[bool, int]:
+        now = self._clock()
+        if name not in self._here:
+            self._here = {known: entry for known, entry in self._here.items() if entry[1] > now}
+        used, ends_at = self._here.get(name, (0, now + seconds))
+        if cost > 0 and used + cost > limit:
+            return False, used
+        used = max(0, used + cost)
+        self._here[name] = (used, ends_at)
+        return True, used

@@ -1,0 +1,24 @@
+"""What routes know of who calls them."""
+
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+from sqlalchemy.orm import Session
+
+from app.access.caller import Caller
+from app.api.services import Services
+from store.key_repository import require_room_for_jobs
+
+
+def caller_of(request: Request) -> Caller:
+    """Who was let in with this request."""
+    return cast(Caller, request.state.caller)
+
+
+CallerHere = Annotated[Caller, Depends(caller_of)]
+
+
+def require_room(session: Session, services: Services, caller: Caller, more: int = 1) -> None:
+    """Raise store.key_repository.TooManyJobs unless the caller's key may have `more` unfinished jobs."""
+    if caller.key is not None:
+        require_room_for_jobs(session, caller.key.id, more, services.gate.unfinished_jobs(caller.key))

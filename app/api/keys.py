@@ -1,0 +1,96 @@
+"""/keys: API keys, whose tokens are shown once."""
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Response
+from pydantic import BaseModel, Field
+from sqlalchemy.orm import Session
+
+from app.access.new_key import KeyRequest, make_key
+from app.api.callers import CallerHere
+from app.api.problems import documented
+from app.api.services import ServicesHere, require_json
+from app.api.train_fields import LARGEST_ID
+from app.api.transactions import in_store
+from store.key_repository import list_keys, revoke_key
+from store.tables import ApiKey, Scope
+
+router = APIRouter(tags=["keys"])
+
+KeyId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+
+
+class KeyAnswer(BaseModel):
+    """A key without its token."""
+
+    id: int
+    name: str
+    prefix: str = Field(description="the token's beginning")
+    scopes: list[Scope]
+    requests_per_minute: int | None = Field(description="null: the service's default")
+    images_per_day: int | None
+    unfinished_jobs: int | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None = Field(description="to the minute")
+
+
+class NewKeyAnswer(KeyAnswer):
+    """A key that was just created."""
+
+    token: str = Field(description="to be sent as Authorization: Bearer TOKEN; it is shown this once")
+
+
+class KeysAnswer(BaseModel):
+    """One page of keys."""
+
+    keys: list[KeyAnswer]
+    next_before: int | None = Field(description="pass as `before` for the next page; null on the last")
+
+
+def _describe(row: ApiKey) -> KeyAnswer:
+    return KeyAnswer.model_validate({name: getattr(row, name) for name in KeyAnswer.model_fields})
+
+
+@router.post(
+    "/keys",
+    status_code=201,
+    dependencies=[Depends(require_json)],
+    responses=documented(400, 413, 415, 422, 500, 503),
+)
+async def create(body: KeyRequest, response: Response, services: ServicesHere, caller: CallerHere) -> NewKeyAnswer:
+    """Create a key. As soon as there is one, the service asks for keys, on loopback too.
+
+    There is no Idempotency-Key: the token cannot be shown again, so a lost answer's key is revoked and another created.
+    """
+
+    def run(session: Session) -> NewKeyAnswer:
+        row, token = make_key(session, caller.actor, body)
+        return NewKeyAnswer(**_describe(row).model_dump(), token=token)
+
+    answer = await in_store(services, run)
+    services.gate.forget()
+    response.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+@router.get("/keys", responses=documented(422, 500, 503))
+async def keys(
+    services: ServicesHere,
+    before: Annotated[int | None, Query(ge=1, le=LARGEST_ID, description="the last id of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> KeysAnswer:
+    """Keys, newest first, those that were revoked too."""
+    rows = await in_store(services, lambda session: list_keys(session, before, limit + 1))
+    page = rows[:limit]
+    return KeysAnswer(keys=[_describe(row) for row in page], next_before=page[-1].id if len(rows) > limit else None)
+
+
+@router.post("/keys/{key_id}/revoke", responses=documented(404, 422, 500, 503))
+async def revoke(key_id: KeyId, services: ServicesHere, caller: CallerHere) -> KeyAnswer:
+    """End a key for good: here at once, in other processes after some seconds. Harmless when it was revoked before."""
+    answer = await in_store(services, lambda session: _describe(revoke_key(session, caller.actor, key_id)))
+    services.gate.forget()
+    return answer

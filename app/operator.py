@@ -1,0 +1,135 @@
+"""What `darkroom keys` and `darkroom audit` do, on the database. Names are printed as they are, not as markup."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from app.access.new_key import KeyRequest, make_key
+from app.embedded.operator_database import operator_database
+from app.embedded.process import EmbeddedError
+from app.terminal import print_error
+from store import key_repository
+from store.audit_repository import COMMAND_LINE, list_audit_events
+from store.key_repository import KeyNotFound, find_key, list_keys
+from store.tables import ApiKey, AuditEvent
+
+T = TypeVar("T")
+
+
+def create_key(state: Path, fields: Mapping[str, Any]) -> int:
+    """Create a key as `fields` say and print its token; returns the exit code."""
+    console = Console(stderr=True)
+    try:
+        wanted = KeyRequest.model_validate({name: value for name, value in fields.items() if value is not None})
+    except ValidationError as error:
+        for fault in error.errors():
+            print_error(console, f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}")
+        return 1
+
+    def say(made: tuple[ApiKey, str]) -> None:
+        row, token = made
+        _say(console, f"Key {row.id} ({row.name}) may: {', '.join(row.scopes)}. Its token is shown this once:")
+        print(token)
+
+    return _in_database(state, console, lambda session: make_key(session, COMMAND_LINE, wanted), say)
+
+
+def print_keys(state: Path, limit: int) -> int:
+    """Print the newest keys; returns the exit code."""
+    return _in_database(
+        state,
+        Console(stderr=True),
+        lambda session: list_keys(session, limit=limit),
+        lambda rows: Console().print(_keys_table(rows) if rows else "No keys."),
+    )
+
+
+def revoke_key(state: Path, key: str) -> int:
+    """End a key, named by its number or its prefix; returns the exit code."""
+    console = Console(stderr=True)
+
+    def run(session: Session) -> ApiKey:
+        number = int(key) if key.isascii() and key.isdigit() and len(key) < 19 else None
+        if number is None:
+            found = find_key(session, key)
+            if found is None:
+                raise KeyNotFound(key)
+            number = found.id
+        return key_repository.revoke_key(session, COMMAND_LINE, number)
+
+    return _in_database(state, console, run, lambda row: _say(console, f"Key {row.id} ({row.name}) is revoked"))
+
+
+def print_audit(state: Path, limit: int, action: str | None, target: str | None) -> int:
+    """Print the newest changes, the last one last; returns the exit code."""
+    return _in_database(
+        state,
+        Console(stderr=True),
+        lambda session: list_audit_events(session, limit=limit, action=action, target=target),
+        lambda rows: Console().print(_audit_table(rows) if rows else "No changes."),
+    )
+
+
+def _in_database(state: Path, console: Console, run: Callable[[Session], T], say: Callable[[T], object]) -> int:
+    """Run in a transaction and then say what came of it; returns the exit code."""
+    try:
+        with operator_database(state) as database:
+            with database.session() as session:
+                result = run(session)
+            say(result)
+    except (EmbeddedError, KeyNotFound) as error:
+        print_error(console, str(error))
+        return 1
+    except DBAPIError as error:
+        print_error(console, f"the database refused: {error.orig}")
+        return 1
+    return 0
+
+
+def _keys_table(rows: Sequence[ApiKey]) -> Table:
+    table = _table("key", "name", "prefix", "scopes", "created", "last used", "state")
+    for row in rows:
+        cells = (str(row.id), row.name, row.prefix, ", ".join(row.scopes))
+        table.add_row(*map(Text, (*cells, _time(row.created_at), _time(row.last_used_at), _state(row))))
+    return table
+
+
+def _state(row: ApiKey) -> str:
+    if row.revoked_at is not None:
+        return f"revoked {_time(row.revoked_at)}"
+    if row.expires_at is None:
+        return "good"
+    return f"{'expired' if row.expires_at <= datetime.now(UTC) else 'good until'} {_time(row.expires_at)}"
+
+
+def _audit_table(rows: Sequence[AuditEvent]) -> Table:
+    table = _table("time", "who", "from", "action", "target", "facts")
+    for row in reversed(rows):
+        who = row.actor if row.api_key_id is None else f"{row.actor} (key {row.api_key_id})"
+        facts = json.dumps(row.data, ensure_ascii=False)
+        table.add_row(*map(Text, (_time(row.created_at), who, row.client_address or "", row.action, row.target, facts)))
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def _time(time: datetime | None) -> str:
+    return "" if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(Text(line), soft_wrap=True)

@@ -1,0 +1,127 @@
+"""API keys: creating, finding, revoking, and how many jobs one may have unfinished."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import exists, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from store.audit_repository import Actor, record
+from store.clock import seconds
+from store.job_repository import UNFINISHED
+from store.tables import ApiKey, Job, Scope
+
+LAST_USED_SECONDS = 60.0
+"""The last use is noted no more often: a row that every request wrote would be the slowest part of each."""
+
+
+class KeyNotFound(LookupError):
+    """There is no such key."""
+
+    def __init__(self, key: int | str) -> None:
+        super().__init__(f"there is no API key {key}")
+
+
+class TooManyJobs(RuntimeError):
+    """The key has as many unfinished jobs as it may have."""
+
+    def __init__(self, unfinished: int, limit: int) -> None:
+        super().__init__(f"this key has {unfinished} unfinished jobs, and may have {limit}")
+        self.limit = limit
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """What a key may use; None: the service's default."""
+
+    requests_per_minute: int | None = None
+    images_per_day: int | None = None
+    unfinished_jobs: int | None = None
+
+
+def create_key(
+    session: Session,
+    actor: Actor,
+    *,
+    name: str,
+    prefix: str,
+    digest: bytes,
+    scopes: Sequence[Scope],
+    limits: KeyLimits,
+    expires_in: timedelta | None = None,
+) -> ApiKey:
+    """Add a key. prefix, digest: of its token (`app/access/token.py`). expires_in: from now on the database's clock."""
+    key = ApiKey(
+        name=name,
+        prefix=prefix,
+        digest=digest,
+        scopes=list(scopes),
+        requests_per_minute=limits.requests_per_minute,
+        images_per_day=limits.images_per_day,
+        unfinished_jobs=limits.unfinished_jobs,
+        expires_at=None if expires_in is None else func.now() + expires_in,
+    )
+    session.add(key)
+    session.flush()
+    session.refresh(key)
+    expires_at = None if key.expires_at is None else key.expires_at.isoformat()
+    facts = {"name": name, "prefix": prefix, "scopes": list(scopes), "expires_at": expires_at}
+    record(session, actor, "key.created", f"keys/{key.id}", facts)
+    return key
+
+
+def revoke_key(session: Session, actor: Actor, key_id: int) -> ApiKey:
+    """End a key for good; one that is revoked stays as it is. Raises KeyNotFound."""
+    key = session.get(ApiKey, key_id, with_for_update=True)
+    if key is None:
+        raise KeyNotFound(key_id)
+    if key.revoked_at is None:
+        key.revoked_at = session.scalar(select(func.now()))
+        record(session, actor, "key.revoked", f"keys/{key.id}", {"name": key.name, "prefix": key.prefix})
+    return key
+
+
+def find_key(session: Session, prefix: str) -> ApiKey | None:
+    """The key whose token begins so."""
+    return session.scalars(select(ApiKey).where(ApiKey.prefix == prefix)).one_or_none()
+
+
+def list_keys(session: Session, before: int | None = None, limit: int = 50) -> Sequence[ApiKey]:
+    """At most `limit` keys, revoked ones too, newest first, with ids below `before`."""
+    query = select(ApiKey).order_by(ApiKey.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(ApiKey.id < before)
+    return session.scalars(query).all()
+
+
+def keys_exist(session: Session) -> bool:
+    """Whether there is a key that was not revoked. One that has expired counts: time alone opens nothing."""
+    return bool(session.scalar(select(exists().where(ApiKey.revoked_at.is_(None)))))
+
+
+def note_use(session: Session, key_id: int) -> None:
+    """Set last_used_at, unless it was set within the last minute."""
+    session.execute(
+        update(ApiKey)
+        .where(
+            ApiKey.id == key_id,
+            or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < func.now() - seconds(LAST_USED_SECONDS)),
+        )
+        .values(last_used_at=func.now())
+    )
+
+
+def require_room_for_jobs(session: Session, key_id: int, more: int, limit: int) -> None:
+    """Raise TooManyJobs unless the key may have `more` unfinished jobs; a generate job counts as one, a sweep's each.
+
+    The key's row stays locked until the transaction ends, so that two requests at once cannot both take the last place.
+    To be called before any job's row is locked.
+    """
+    session.execute(select(ApiKey.id).where(ApiKey.id == key_id).with_for_update(key_share=True))
+    one = func.coalesce(-Job.generate_job_id, Job.id)  # ids count from 1: the two cannot meet
+    unfinished = session.scalar(
+        select(func.count(one.distinct())).where(Job.api_key_id == key_id, Job.status.in_(UNFINISHED))
+    )
+    if (unfinished or 0) + more > limit:
+        raise TooManyJobs(unfinished or 0, limit)

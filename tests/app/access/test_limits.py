@@ -1,0 +1,100 @@
+"""Laws of limits: never more than the limit in a window, nothing counted that was refused, counted on without Redis."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from app.access.limits import IMAGES, REQUESTS, RETRY_SECONDS, Limits
+from app.embedded.redis import PrivateRedis
+from tests.processes import PATIENCE_SECONDS
+
+_keys = count(1)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000_000.0  # 40 s into a minute
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@asynccontextmanager
+async def limits(url: str | None, clock: Clock, alone: Callable[[], None] = lambda: None) -> AsyncIterator[Limits]:
+    made = Limits(url, counted_alone=alone, clock=clock, redis_seconds=PATIENCE_SECONDS)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+@pytest.fixture(params=["redis", "alone"])
+def url(request: pytest.FixtureRequest, redis_server: PrivateRedis) -> str | None:
+    return redis_server.url if request.param == "redis" else None
+
+
+async def test_a_window_holds_its_limit_and_a_new_one_begins(url: str | None) -> None:
+    clock, key = Clock(), next(_keys)
+    async with limits(url, clock) as made:
+        uses = [await made.take(key, REQUESTS, 3) for _ in range(5)]
+        assert [use.allowed for use in uses] == [True, True, True, False, False]
+        assert [use.remaining for use in uses] == [2, 1, 0, 0, 0]
+        assert {use.reset_seconds for use in uses} == {20}
+        assert (await made.take(key, IMAGES, 3)).allowed  # another window
+        assert (await made.take(next(_keys), REQUESTS, 3)).remaining == 2  # another key
+        clock.now += 19.5
+        late = await made.take(key, REQUESTS, 3)
+        assert (late.allowed, late.reset_seconds) == (False, 1)
+        clock.now += 0.5
+        fresh = await made.take(key, REQUESTS, 3)
+        assert (fresh.allowed, fresh.remaining, fresh.reset_seconds) == (True, 2, 60)
+
+
+async def test_what_is_refused_or_given_back_is_not_counted(url: str | None) -> None:
+    key = next(_keys)
+    async with limits(url, Clock()) as made:
+        assert (await made.take(key, IMAGES, 10, 8)).remaining == 2
+        refused = await made.take(key, IMAGES, 10, 3)
+        assert (refused.allowed, refused.remaining) == (False, 2)
+        assert (await made.take(key, IMAGES, 10, 2)).remaining == 0
+        assert (await made.take(key, IMAGES, 10, -8)).remaining == 8
+        assert (await made.take(key, IMAGES, 10, -50)).remaining == 10  # never below nothing
+        assert not (await made.take(key, IMAGES, 0)).allowed
+
+
+async def test_many_at_once_from_two_processes_take_no_more_than_there_is(redis_server: PrivateRedis) -> None:
+    clock, key = Clock(), next(_keys)
+    async with limits(redis_server.url, clock) as one, limits(redis_server.url, clock) as other:
+        uses = await asyncio.gather(*(made.take(key, REQUESTS, 50, 2) for _ in range(40) for made in (one, other)))
+    assert sum(use.allowed for use in uses) == 25
+
+
+async def test_without_redis_each_process_counts_for_itself_until_it_is_back(tmp_path: Path) -> None:
+    server = PrivateRedis(tmp_path)
+    server.start()
+    clock, key, alone = Clock(), next(_keys), []
+    try:
+        async with limits(server.url, clock, lambda: alone.append(1)) as made:
+            assert (await made.take(key, IMAGES, 5, 4)).remaining == 1
+            server.stop()
+            uses = [await made.take(key, IMAGES, 5, 2) for _ in range(4)]
+            assert [use.allowed for use in uses] == [True, True, False, False]
+            assert len(alone) == 4
+            server.start()  # at the same address
+            clock.now += RETRY_SECONDS
+            back = await made.take(key, IMAGES, 5)
+            assert (back.allowed, back.remaining) == (True, 0)
+            assert len(alone) == 4
+    finally:
+        server.stop()
+
+
+async def test_a_redis_that_never_answered_is_away_too() -> None:
+    alone: list[int] = []
+    async with limits("redis://127.0.0.1:1/0", Clock(), lambda: alone.append(1)) as made:
+        assert [(await made.take(1, REQUESTS, 1)).allowed for _ in range(2)] == [True, False]
+    assert alone == [1, 1]

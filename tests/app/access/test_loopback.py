@@ -1,0 +1,75 @@
+"""Laws of what counts as this machine: both ends and the name are loopback, no proxy speaks, no other page asks."""
+
+from typing import Any
+
+import pytest
+
+from app.access.loopback import is_cross_site, is_local
+
+HERE: dict[str, Any] = {"client": ("127.0.0.1", 50000), "server": ("127.0.0.1", 8000)}
+
+
+def asked(host: str | None = "127.0.0.1:8000", **changes: Any) -> dict[str, Any]:
+    """An ASGI scope; what has an underscore in its name is a header."""
+    headers = {name.strip("_").replace("_", "-"): value for name, value in changes.items() if "_" in name}
+    if host is not None:
+        headers["host"] = host
+    rest = {name: value for name, value in changes.items() if "_" not in name}
+    encoded = [(name.encode(), str(value).encode()) for name, value in headers.items()]
+    return {"type": "http", "scheme": "http", "headers": encoded} | HERE | rest
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:8000", "127.0.0.1", "localhost:8000", "LOCALHOST", "[::1]:8000", "127.9.9.9"]
+)
+def test_a_program_of_this_machine_is_local(host: str) -> None:
+    assert is_local(asked(host))
+    assert is_local(asked(host, client=("::1", 5), server=("::1", 6)))
+    assert is_local(asked(host, client=("::ffff:127.0.0.1", 5)))
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        asked(client=("10.0.0.2", 5)),
+        asked(server=("10.0.0.1", 8000)),
+        asked(server=("/run/darkroom.sock", None)),
+        asked(client=None),
+        asked(server=None),
+        asked("evil.example:8000"),
+        asked("localhost.evil.example"),
+        asked("127.0.0.1.evil.example"),
+        asked("user@127.0.0.1@evil.example"),
+        asked("[::1"),
+        asked(""),
+        asked(None),
+        asked(x_forwarded_for="127.0.0.1"),
+        asked(x_forwarded_host="127.0.0.1"),
+        asked(x_real_ip="127.0.0.1"),
+        asked(forwarded_="for=127.0.0.1"),
+        asked(via_="1.1 proxy"),
+    ],
+)
+def test_everything_else_is_not(scope: dict[str, Any]) -> None:
+    assert not is_local(scope)
+
+
+@pytest.mark.parametrize(
+    ("scope", "foreign"),
+    [
+        (asked(), False),
+        (asked(sec_fetch_site="none"), False),
+        (asked(sec_fetch_site="same-origin"), False),
+        (asked(origin_="http://127.0.0.1:8000", sec_fetch_site="same-origin"), False),
+        (asked(origin_="https://lab.example"), False),
+        (asked(sec_fetch_site="cross-site"), True),
+        (asked(sec_fetch_site="same-site"), True),
+        (asked(origin_="http://127.0.0.1:9000"), True),
+        (asked(origin_="http://localhost:8000"), True),
+        (asked(origin_="https://127.0.0.1:8000"), True),
+        (asked(origin_="https://evil.example"), True),
+        (asked(origin_="null"), True),
+    ],
+)
+def test_a_page_of_another_origin_is_told_by_its_headers(scope: dict[str, Any], foreign: bool) -> None:
+    assert is_cross_site(scope, ["https://lab.example"]) is foreign

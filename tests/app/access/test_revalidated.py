@@ -1,0 +1,151 @@
+"""Laws of the cache of keys: asked again in time, shared, stale only while the source is away and not for ever."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from app.access.revalidated import Revalidated, SourceAway
+from tests.processes import PATIENCE_SECONDS
+
+FRESH, STALE = 5.0, 300.0
+
+
+class Source:
+    """Counts how often it is asked; its clock is the test's."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.value = "first"
+        self.asked: list[str] = []
+        self.away = False
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def load(self, key: str) -> str:
+        self.asked.append(key)
+        value = self.value
+        assert self.gate.wait(PATIENCE_SECONDS)
+        if self.away:
+            raise OperationalError("SELECT", {}, Exception("away"))
+        return value
+
+    def cache(self, *, entries: int = 100, patience_seconds: float = PATIENCE_SECONDS) -> Revalidated[str, str]:
+        return Revalidated(
+            self.load,
+            fresh_seconds=FRESH,
+            stale_seconds=STALE,
+            patience_seconds=patience_seconds,
+            entries=entries,
+            clock=lambda: self.now,
+        )
+
+
+async def test_a_value_is_asked_for_again_when_it_is_no_longer_fresh() -> None:
+    source = Source()
+    cache = source.cache()
+    assert await cache.get("a") == "first"
+    source.value = "second"
+    source.now += FRESH - 0.001
+    assert await cache.get("a") == "first"
+    source.now += 0.001
+    assert await cache.get("a") == "second"
+    assert source.asked == ["a", "a"]
+    source.value = "third"
+    cache.forget()
+    assert await cache.get("a") == "third"
+
+
+async def test_a_value_counts_from_when_it_was_asked_for_and_not_from_when_it_came() -> None:
+    source = Source()
+    cache = source.cache()
+    source.gate.clear()
+    first = asyncio.create_task(cache.get("a"))
+    await _until(lambda: source.asked == ["a"])
+    source.now += FRESH
+    source.value = "second"
+    source.gate.set()
+    assert await first == "first"
+    assert await cache.get("a") == "second"
+
+
+async def test_what_was_under_way_when_all_was_forgotten_is_not_kept() -> None:
+    source = Source()
+    cache = source.cache()
+    source.gate.clear()
+    first = asyncio.create_task(cache.get("a"))
+    await _until(lambda: source.asked == ["a"])
+    cache.forget()
+    source.value = "second"
+    source.gate.set()
+    assert await first == "first"
+    assert await cache.get("a") == "second"
+
+
+async def test_callers_at_the_same_time_share_one_question() -> None:
+    source = Source()
+    cache = source.cache()
+    source.gate.clear()
+    asking = [asyncio.create_task(cache.get("a")) for _ in range(20)]
+    await _until(lambda: source.asked == ["a"])
+    source.gate.set()
+    assert await asyncio.gather(*asking) == ["first"] * 20
+    assert source.asked == ["a"]
+
+
+async def test_while_the_source_is_away_a_value_is_kept_for_so_long_and_no_longer() -> None:
+    source = Source()
+    cache = source.cache()
+    await cache.get("a")
+    source.away = True
+    source.now += FRESH
+    assert await cache.get("a") == "first"
+    asked = len(source.asked)
+    assert await cache.get("a") == "first"
+    assert len(source.asked) == asked  # not every request waits for what is away
+    with pytest.raises(SourceAway):
+        await cache.get("b")
+    source.now = 1000.0 + STALE - 0.001
+    assert await cache.get("a") == "first"
+    source.now = 1000.0 + STALE
+    with pytest.raises(SourceAway):
+        await cache.get("a")
+    source.away, source.value = False, "second"
+    source.now += FRESH
+    assert await cache.get("a") == "second"
+
+
+async def test_a_source_that_hangs_counts_as_away() -> None:
+    source = Source()
+    cache = source.cache(patience_seconds=0.01)
+    source.gate.clear()
+    try:
+        with pytest.raises(SourceAway):
+            await cache.get("a")
+    finally:
+        source.gate.set()
+
+
+async def test_other_errors_are_the_caller_s() -> None:
+    def broken(_: str) -> str:
+        raise ZeroDivisionError
+
+    cache: Revalidated[str, str] = Revalidated(broken, fresh_seconds=FRESH, stale_seconds=STALE)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            await cache.get("a")
+
+
+async def test_the_least_recently_used_leaves() -> None:
+    source = Source()
+    cache = source.cache(entries=2)
+    for key in ("a", "b", "a", "c", "a", "b"):
+        await cache.get(key)
+    assert source.asked == ["a", "b", "c", "b"]
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0)

@@ -1,0 +1,24 @@
+"""Laws of tokens: unlike each other, found by their prefix, kept as a digest that only the same token has."""
+
+import pytest
+
+from app.access.token import digest_of, matches, new_token, prefix_of
+
+
+def test_a_token_is_found_by_its_prefix_and_known_by_its_digest() -> None:
+    made = [new_token() for _ in range(200)]
+    assert len({one.token for one in made}) == len({one.prefix for one in made}) == 200
+    for one in made:
+        assert prefix_of(one.token) == one.prefix
+        assert one.token.startswith(f"{one.prefix}_")
+        assert one.token.encode() not in one.digest
+        assert matches(digest_of(one.token), one.digest)
+        assert not matches(digest_of(one.token[:-1] + "-_"[one.token[-1] == "-"]), one.digest)
+
+
+@pytest.mark.parametrize("text", ["", "drk_", "drk_abc", "x" * 58, "drk_" + "a" * 10 + "_" + "é" * 43])
+def test_what_cannot_be_a_token_has_no_prefix(text: str) -> None:
+    assert prefix_of(text) is None
+    token = new_token().token
+    for changed in (token + "x", token[:-1], token.upper(), f" {token}", f"{token}\n"):
+        assert prefix_of(changed) is None

@@ -1,0 +1,90 @@
+"""Laws of `darkroom keys` and `darkroom audit`: a token once, on stdout alone; what is done is told."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from app.access.token import digest_of, prefix_of
+from app.cli import cli
+from store.database import Database
+from store.key_repository import list_keys
+from store.tables import ApiKey
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(database_url: str) -> Run:
+    def run(*arguments: object) -> Result:
+        return CliRunner().invoke(cli, list(map(str, arguments)), env={"COLUMNS": "250", "DATABASE_URL": database_url})
+
+    return run
+
+
+def rows(database: Database) -> list[ApiKey]:
+    with database.session() as session:
+        return list(list_keys(session))
+
+
+def test_a_key_is_created_listed_and_revoked_by_number_or_prefix(run: Run, database: Database) -> None:
+    assert run("keys", "list").output == "No keys.\n"
+    made = run("keys", "create", "--name", "[bold]Größe[/bold]", "--scopes", "train, generate", "--images-per-day", 5)
+    assert made.exit_code == 0, made.output
+    token = made.stdout.strip()
+    (key,) = rows(database)
+    assert (key.name, key.scopes, key.images_per_day) == ("[bold]Größe[/bold]", ["generate", "train"], 5)
+    assert (key.prefix, key.digest) == (prefix_of(token), digest_of(token))
+    assert token not in made.stderr
+    assert "[bold]Größe[/bold]" in made.stderr
+
+    run("keys", "create", "--name", "short", "--scopes", "admin", "--expires-in-days", 1)
+    listed = run("keys", "list").output
+    assert token not in listed
+    for word in (key.prefix, "[bold]Größe[/bold]", "generate, train", "good", "good until"):
+        assert word in listed
+    assert run("keys", "revoke", key.prefix).exit_code == 0
+    assert "(short) is revoked" in run("keys", "revoke", 2).output
+    assert run("keys", "list").output.count("revoked") == 2
+    assert all(row.revoked_at is not None for row in rows(database))
+
+    trail = run("audit").output.splitlines()[1:]
+    assert all("command line" in line for line in trail)
+    assert [next(word for word in line.split() if word.startswith("key.")) for line in trail] == [
+        "key.created",
+        "key.created",
+        "key.revoked",
+        "key.revoked",
+    ]
+    assert len(run("audit", "--action", "key.revoked").output.splitlines()) == 3
+    assert len(run("audit", "--target", "keys/1").output.splitlines()) == 3
+    assert run("audit", "--action", "none").output == "No changes.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("create", "--name", "a", "--scopes", "root"), "scopes.0"),
+        (("create", "--name", "", "--scopes", "train"), "name"),
+        (("create", "--name", "a", "--scopes", ""), "scopes.0"),
+        (("create", "--name", "a", "--scopes", "train", "--requests-per-minute", "0"), "requests_per_minute"),
+        (("revoke", "99"), "99"),
+        (("revoke", "drk_nobody"), "drk_nobody"),
+        (("revoke", "9" * 30), "9" * 30),
+    ],
+)
+def test_what_cannot_be_done_is_said(run: Run, database: Database, arguments: tuple[str, ...], says: str) -> None:
+    result = run("keys", *arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert says in result.stderr
+    assert result.stdout == ""
+    assert rows(database) == []
+
+
+def test_no_database_is_one_clear_line(tmp_path: Path) -> None:
+    for url in ("postgresql://nobody@/nothing?host=/nonexistent", "mysql://x"):
+        result = CliRunner().invoke(cli, ["keys", "list", "--state", str(tmp_path)], env={"DATABASE_URL": url})
+        assert result.exit_code == 1
+        assert result.output.startswith("error: ")
