@@ -75,7 +75,7 @@ def print_audit(state: Path, limit: int, action: str | None, target: str | None)
         state,
         Console(stderr=True),
         lambda session: list_audit_events(session, limit=limit, action=action, target=target),
-        lambda rows: Console().print(_audit_table(rows) if rows else "No changes."),
+        _print_audit,
     )
 
 
@@ -96,7 +96,9 @@ def _in_database(state: Path, console: Console, run: Callable[[Session], T], say
 
 
 def _keys_table(rows: Sequence[ApiKey]) -> Table:
-    table = _table("key", "name", "prefix", "scopes", "created", "last used", "state")
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("key", "name", "prefix", "scopes", "created", "last used", "state"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("key", "prefix"))
     for row in rows:
         cells = (str(row.id), row.name, row.prefix, ", ".join(row.scopes))
         table.add_row(*map(Text, (*cells, _time(row.created_at), _time(row.last_used_at), _state(row))))
@@ -111,20 +113,17 @@ def _state(row: ApiKey) -> str:
     return f"{'expired' if row.expires_at <= datetime.now(UTC) else 'good until'} {_time(row.expires_at)}"
 
 
-def _audit_table(rows: Sequence[AuditEvent]) -> Table:
-    table = _table("time", "who", "from", "action", "target", "facts")
+def _print_audit(rows: Sequence[AuditEvent]) -> None:
+    """A line an event and no table: facts are of any length, and lines are what other programs take."""
+    console = Console()
     for row in reversed(rows):
         who = row.actor if row.api_key_id is None else f"{row.actor} (key {row.api_key_id})"
+        where = f" from {row.client_address}" if row.client_address else ""
         facts = json.dumps(row.data, ensure_ascii=False)
-        table.add_row(*map(Text, (_time(row.created_at), who, row.client_address or "", row.action, row.target, facts)))
-    return table
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in columns:
-        table.add_column(name, overflow="fold")
-    return table
+        line = f"{_time(row.created_at)}  {row.action}  {row.target}  by {who}{where}  {facts}"
+        console.print(Text(line), soft_wrap=True)
+    if not rows:
+        console.print("No changes.")
 
 
 def _time(time: datetime | None) -> str:

@@ -33,11 +33,14 @@ class ServerEvent:
 
 
 def connect(url: str) -> httpx.Client:
-    """A client of the service at `url`, with the key in DARKROOM_API_KEY where it is set; raises httpx.InvalidURL.
+    """A client of the service at `url`, with the key in DARKROOM_API_KEY where it is set; raises httpx.InvalidURL, and
+    ServiceError for a key that cannot be sent.
 
     There is no option for the key: everybody on the machine can read the arguments of a process.
     """
     key = os.environ.get("DARKROOM_API_KEY", "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ServiceError("DARKROOM_API_KEY holds something that is no key")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     return httpx.Client(base_url=url.rstrip("/"), timeout=NO_TIMEOUT_BETWEEN_EVENTS, headers=headers)
 

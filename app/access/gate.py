@@ -10,7 +10,7 @@ from app.access.caller import Caller
 from app.access.limits import REQUESTS, Limits, Window, rate_limit_headers
 from app.access.loopback import is_cross_site, is_local
 from app.access.revalidated import SourceAway
-from app.access.routes import OPEN_ON_LOOPBACK, Scopes, needed
+from app.access.routes import OPEN_ON_LOOPBACK, Scopes, needed, sufficient
 from app.access.verifier import VerifiedKey, Verifier
 from app.api.problems import STORE_RETRY_SECONDS, Problem, retry_after
 from app.settings import Settings, is_loopback
@@ -47,11 +47,11 @@ class Gate:
         key = await self._verified(given)
         caller = replace(nobody, key=key)
         await self.charge(caller, REQUESTS, 1)
-        if "admin" not in key.scopes and key.scopes.isdisjoint(scopes):
+        if key.scopes.isdisjoint(sufficient(scopes)):
             raise self._refusal(
                 403,
                 "scope-missing",
-                f"the key {key.name!r} has not the scope {' or '.join((*scopes, 'admin'))}",
+                f"the key {key.name!r} has not the scope {' or '.join(sufficient(scopes))}",
                 f'Bearer realm="darkroom", error="insufficient_scope", scope="{" ".join(scopes)}"',
             )
         return caller
@@ -65,7 +65,7 @@ class Gate:
         if use.allowed:
             return
         self.refused(f"{window.name}_limit")
-        detail = f"the key {caller.key.name!r} may have {use.limit} {window.name} in {window.seconds} s"
+        detail = f"the key {caller.key.name!r} may have {use.limit} {window.name} a {window.unit}"
         wait = f"{use.remaining} are left, and all of them again in {use.reset_seconds} s"
         headers = rate_limit_headers(caller.uses.values())
         if cost > use.limit:

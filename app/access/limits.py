@@ -35,14 +35,15 @@ return {1, used}
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What is counted, and in how many seconds."""
+    """What is counted, and in how many seconds, which are a `unit`."""
 
     name: str
     seconds: int
+    unit: str
 
 
-REQUESTS = Window("requests", 60)
-IMAGES = Window("images", 86_400)
+REQUESTS = Window("requests", 60, "minute")
+IMAGES = Window("images", 86_400, "day")
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,11 @@ def needed(method: str, path: str) -> Scopes | None:
     return needs.reading if reading else needs.changing
 
 
+def sufficient(scopes: Scopes) -> Scopes:
+    """The scopes of which one is enough for a call that needs one of these."""
+    return tuple(dict.fromkeys((*scopes, "admin")))
+
+
 def describe(document: dict[str, Any]) -> None:
     """Write into an OpenAPI document what each call needs, and how it is refused."""
     components = document.setdefault("components", {})
@@ -80,7 +85,7 @@ def describe(document: dict[str, Any]) -> None:
                 operation["security"] = []
                 continue
             # one requirement a scope: any of them will do; OpenAPI 3.1 lets roles stand where OAuth has its scopes
-            operation["security"] = [{"key": [scope]} for scope in dict.fromkeys((*scopes, "admin"))]
+            operation["security"] = [{"key": [scope]} for scope in sufficient(scopes)]
             for status, (description, headers) in _REFUSALS.items():
                 answer = operation["responses"].setdefault(status, {})
                 answer["description"] = description

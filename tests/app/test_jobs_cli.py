@@ -96,6 +96,14 @@ def test_what_the_service_refuses_is_said_in_its_words(run: Run, jobs: Service, 
     assert jobs.client.get("/train-jobs").json()["jobs"] == []
 
 
+def test_a_key_that_cannot_be_one_is_said(jobs: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("ключ", "drk_a\nX-Other: 1"):
+        monkeypatch.setenv("DARKROOM_API_KEY", key)
+        refused(CliRunner().invoke(cli, ["jobs", "--url", jobs.url]), "DARKROOM_API_KEY")
+    monkeypatch.setenv("DARKROOM_API_KEY", "drk_unknown")
+    refused(CliRunner().invoke(cli, ["jobs", "--url", jobs.url]), "revoked")
+
+
 def test_cancel_resume_and_retry(run: Run, database: Database) -> None:
     run("submit", "digits", "--dataset", "shapes")
     refused(run("resume", 1), "queued")

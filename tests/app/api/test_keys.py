@@ -15,11 +15,12 @@ from model.config import Recipe
 from store.audit_repository import list_audit_events
 from store.database import Database
 from store.job_repository import submit_job
+from store.promotion import promote_best
 from tests.app.api.test_datasets import CLOTHES
 from tests.app.api.test_refusals import assert_problem
 from tests.app.keyed import Keyed, add_key, serving_keyed
 from tests.app.served import Service, serving, store_weights, tiny_weights, weights_folder
-from tests.app.training import add_dataset, broken, checkpoint, claim, configuration, end
+from tests.app.training import add_dataset, broken, checkpoint, claim, configuration, end, holding
 from tests.processes import wait_until
 
 _FIRST_IDS = count(1000, 1000)
@@ -289,7 +290,8 @@ def test_a_job_that_promotes_is_named_as_who_moved_the_alias(database: Database)
         )
     lease = claim(database)
     checkpoint(database, lease, 100, {"fid-x": 1.0})
-    end(database, lease)
+    with holding(database, lease) as (session, row):
+        promote_best(session, row)
     with database.session() as session:
         event = list_audit_events(session)[0]
     assert (event.action, event.target) == ("alias.moved", "models/mine/alias/production")

@@ -177,6 +177,23 @@ def test_a_body_over_the_limit_is_413(service: Service) -> None:
     assert service.client.post("/generate", content=just_right, headers=JSON).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 12\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (60_000, b" " * 60_000),
+        b"Content-Length: -1\r\n\r\n{}",
+        b"Content-Length: +12\r\n\r\n{}",
+        b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{} ",
+        b"Content-Length: 99999999999999999999999999\r\n\r\n{}",
+    ],
+)
+def test_no_word_about_its_length_lets_a_body_past_the_limit(service: Service, framing: bytes) -> None:
+    head = b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    before = service.rows()
+    assert _answer_to(service, head + framing).status_code in (400, 413)
+    assert service.rows() == before
+
+
 def test_an_unknown_path_is_404_and_a_wrong_method_405(service: Service) -> None:
     assert_problem(service.client.get("/nothing"), 404)
     assert_problem(service.client.get("/v1/models/NoName"), 422)
