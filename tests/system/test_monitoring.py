@@ -1,7 +1,10 @@
-"""Laws of monitoring on real processes: what is documented is what is told, and nothing else."""
+"""Laws of monitoring on real processes: what is documented is what is told, and what a dashboard asks for is there."""
 
+import json
 import re
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +13,18 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.app.served import weights_folder
+from tests.deploy.test_alerts import rules
 from tests.processes import free_port, wait_until
 from tests.system.cluster import Cluster, cluster
+from tests.system.prometheus_server import prometheus
 from tests.system.test_jobs import long_recipe
 
-DOCUMENTATION = Path(__file__).parents[2] / "docs" / "monitoring.md"
+ROOT = Path(__file__).parents[2]
+DOCUMENTATION = ROOT / "docs" / "monitoring.md"
+DASHBOARD = ROOT / "deploy" / "grafana" / "dashboards" / "darkroom.json"
+GPU_PANELS = ("GPU memory", "GPU utilisation")
+"""Empty where there is no GPU, as on the machine of these tests."""
+
 _ROW = re.compile(r"^\| `(\w+)` \| (counter|gauge|histogram) \| ([^|]*)\| ([^|]*) \|", re.MULTILINE)
 
 
@@ -98,3 +108,53 @@ def test_a_trainings_numbers_reach_the_api_from_its_process(running: Running) ->
 def _values(running: Running) -> dict[str, float]:
     samples = [line.rpartition(" ") for line in _scrape(running.api).splitlines() if not line.startswith("#")]
     return {name: float(value) for name, _, value in samples}
+
+
+@contextmanager
+def _drawing(api: str) -> Iterator[None]:
+    """While the block runs, images are drawn all the time."""
+    ended = threading.Event()
+
+    def draw() -> None:
+        while not ended.is_set():
+            answer = httpx.post(f"{api}/v1/generate", json={"class": 0, "n": 2, "steps": 5}, trust_env=False)
+            assert answer.status_code == httpx.codes.OK
+            ended.wait(0.2)
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_prometheus_answers_every_panel_of_the_dashboard_and_evaluates_every_rule(
+    running: Running, tmp_path: Path
+) -> None:
+    wanted = {
+        (panel["title"], target["expr"].replace("$__rate_interval", "20s"))
+        for panel in json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+        for target in panel.get("targets", [])
+        if panel["title"] not in GPU_PANELS
+    }
+    assert len(wanted) > 40
+    recipe = long_recipe(training__total_images=2_000_000)
+    job_id = running.cluster.submit(recipe, running.cluster.register("watched"), model_name="watched")
+    targets = {name: getattr(running, name).removeprefix("http://") for name in ("api", "worker")}
+    with _drawing(running.api), prometheus(tmp_path / "prometheus", targets) as server:
+        wait_until(lambda: server.targets() == {"api": "up", "worker": "up"}, "scraped", every_seconds=0.5)
+        missing = set(wanted)
+
+        def answered() -> bool:
+            missing.difference_update([one for one in missing if server.has_numbers(one[1])])
+            return not missing
+
+        try:
+            wait_until(answered, "every panel's query gives numbers", every_seconds=1.0)
+        except AssertionError:
+            pytest.fail(f"no numbers for {sorted(missing)}")
+        wait_until(lambda: server.alerts() == dict.fromkeys(rules(), "ok"), "rules evaluated", every_seconds=0.5)
+    httpx.post(f"{running.api}/v1/train-jobs/{job_id}/cancel", trust_env=False).raise_for_status()
+    running.cluster.wait_for(job_id, "cancelled")
