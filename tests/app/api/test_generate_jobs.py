@@ -61,7 +61,7 @@ def download(service: Service, job: Json) -> bytes:
 REQUEST: dict[str, Any] = {"class": ["Größe", 0], "n": 5, "seed": 3, "guidance": 1.5, "steps": 6}
 
 
-RANKS = {"best_of", "score", "indices", "scores"}
+RANKS = {"first_index", "best_of", "score", "indices", "scores"}
 """What a job does not tell: it draws what is asked for and ranks nothing."""
 
 

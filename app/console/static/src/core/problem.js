@@ -8,7 +8,9 @@ export class ApiProblem extends Error {
     this.details = details;
     this.kind = String(details.type || "").replace("urn:darkroom:", "");
     this.errors = details.errors || [];
-    this.requestId = headers.get("X-Request-Id") || details.request_id || null;
+    this.requestId = headers.get("X-Request-ID");
+    // RFC 6750: what the key would have needed
+    this.scope = /error="insufficient_scope".*scope="([^"]*)"/.exec(headers.get("WWW-Authenticate") || "")?.[1] || null;
     const wait = Number(headers.get("Retry-After"));
     this.retryAfterSeconds = wait > 0 ? wait : null;
   }
@@ -52,8 +54,7 @@ export function explain(error) {
 }
 
 function lackingScope(problem) {
-  const scope = problem.details.scope || problem.details.required_scope;
-  return scope ? `This key lacks the scope ${scope}. (${sentence(problem.message)})` : sentence(problem.message);
+  return problem.scope ? `This key lacks the scope ${problem.scope.replaceAll(" ", " or ")}. ${sentence(problem.message)}` : sentence(problem.message);
 }
 
 function sentence(text) {

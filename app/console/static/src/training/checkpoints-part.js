@@ -13,12 +13,13 @@ export function checkpointsPart(address, job, signal) {
   let production = null;
 
   async function look() {
-    const [answer, figures, model] = await Promise.all([
+    const [answer, figures] = await Promise.all([
       get(`${address}/checkpoints`, { signal }),
       get(`${address}/evaluations`, { signal }),
-      get(`/v1/models/${encodeURIComponent(job.model)}`, { query: { limit: 1 }, signal }).catch(() => null), // none before the first checkpoint
-    ]).catch(() => [null, null, null]);
-    if (!answer) return;
+    ]).catch(() => [null, null]);
+    if (!answer) return; // the stream says when the service is away
+    // before the first checkpoint there is no model
+    const model = answer.checkpoints.length ? await get(`/v1/models/${encodeURIComponent(job.model)}`, { query: { limit: 1 }, signal }).catch(() => null) : null;
     production = model?.aliases.production?.version ?? null;
     const every = job.configuration.recipe.training.checkpoint_every_images;
     fill(place, answer.checkpoints.length ? table(answer.checkpoints, figures.evaluations) : el("p", { class: "soft" }, `The first one is stored after ${whole(every)} images.`));

@@ -1,0 +1,78 @@
+"""A headless Chromium for tests: Debian's, driven by Playwright, which downloads none of its own."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+
+from tests.processes import PATIENCE_SECONDS
+
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+PHONE: ViewportSize = {"width": 360, "height": 740}
+DESKTOP: ViewportSize = {"width": 1280, "height": 900}
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """The browser. Where there is none the tests are skipped, but on CI they fail."""
+    path = shutil.which("chromium")
+    if path is None:
+        reason = "needs Debian's package chromium (apt-get install chromium)"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Faults:
+    """What a page complains of while a test uses it."""
+
+    def __init__(self, page: Page) -> None:
+        self.found: list[str] = []
+        page.on("pageerror", lambda error: self.found.append(str(error)))
+        page.on("console", lambda message: self._look(message.text))
+
+    def _look(self, text: str) -> None:
+        if "Content Security Policy" in text:
+            self.found.append(text)
+
+
+@contextmanager
+def opened(
+    browser: Browser, url: str, *, viewport: dict[str, int] | None = None, theme: str = "light"
+) -> Iterator[Page]:
+    """A page in a context of its own; at the end no script has failed and nothing went against the policy."""
+    context = browser.new_context(base_url=url, viewport=viewport, color_scheme=theme, accept_downloads=True)
+    page = context.new_page()
+    page.set_default_timeout(1000 * PATIENCE_SECONDS)
+    faults = Faults(page)
+    try:
+        yield page
+        assert faults.found == []
+    finally:
+        context.close()
+
+
+def accessibility_faults(page: Page) -> list[str]:
+    """What axe-core finds wrong with the page as it is, by the rules of WCAG 2.2 A and AA."""
+    options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+    found = Axe().run(page, options=options).response["violations"]
+    return [f"{one['id']}: {one['help']}: {[node['target'] for node in one['nodes']][:4]}" for one in found]
+
+
+def overflow(page: Page) -> int:
+    """By how many pixels the page is wider than its window."""
+    width: int = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    return width

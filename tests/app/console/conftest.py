@@ -1,0 +1,15 @@
+"""A browser for the tests of a module. It ends with the module: its event loop would be in the way of other tests."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.app.console.browser import chromium
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium."""
+    with chromium() as found:
+        yield found

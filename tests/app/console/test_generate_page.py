@@ -1,0 +1,273 @@
+"""Laws of the page Generate: a person's way through it, by keyboard too; refusals, absence, and what is kept."""
+
+import base64
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Locator, Page, Request, Route, expect
+
+from tests.app.console.browser import PHONE, opened, overflow
+from tests.app.served import Service, picture, serving, serving_slowly, tiny_weights, weights_folder
+from tests.processes import PATIENCE_SECONDS, free_port, wait_until
+
+expect.set_options(timeout=1000 * PATIENCE_SECONDS)
+
+NAMES = (
+    "قطة",
+    "运动鞋",
+    "👟🧦",
+    "שמלה",
+    "<img src=x onerror=alert(1)>",
+    'it\'s & "quoted"',
+    "a very long name " * 11,
+    "Größe",
+)
+
+
+FOCUSED = """(() => {
+  const here = document.activeElement;
+  return here.getAttribute("aria-label") || here.labels?.[0]?.innerText || here.innerText;
+})()"""
+"""What the focused element is called."""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[Service]:
+    """Two tiny models with a database, one with names in any script."""
+    folder = weights_folder(tmp_path_factory.mktemp("weights"), tiny=0)
+    (folder / "names.safetensors").write_bytes(tiny_weights("names", 1, NAMES))
+    with serving(folder, default_model="tiny", database_url=module_database_url, request_rows=64) as service:
+        wait_until(lambda: len(service.client.get("/v1/models").json()["models"]) == 2, "registered")
+        yield service
+
+
+def ready(page: Page, model: str = "tiny") -> None:
+    page.goto(f"/#/generate?model={model}")
+    expect(page.get_by_role("button", name="Generate", exact=True)).to_be_enabled()
+
+
+def drawn(page: Page) -> Locator:
+    """The finished images of the newest run."""
+    return page.locator(".run").first.locator(".tile-open:not([disabled])")
+
+
+def pixels(image: Locator) -> np.ndarray:
+    source = image.get_attribute("src") or ""
+    return picture(base64.b64decode(source.removeprefix("data:image/png;base64,")))
+
+
+def command_of(page: Page) -> dict[str, object]:
+    """The request in the open dialog's command line."""
+    text = page.locator("dialog pre").inner_text()
+    found = re.search(r"-d '(.*)' \\\n", text, re.DOTALL)
+    assert found is not None, text
+    body: dict[str, object] = json.loads(found[1].replace("'\\''", "'"))
+    return body
+
+
+def test_from_classes_to_images_their_recipe_more_of_them_and_the_way_between(
+    browser: Browser, served: Service
+) -> None:
+    with opened(browser, served.url) as page:
+        ready(page)
+        page.get_by_role("checkbox", name="One", exact=True).check()
+        page.get_by_role("checkbox", name="T-shirt/top").check()
+        page.get_by_role("checkbox", name="Zero").uncheck()
+        page.get_by_label("Images of each").fill("3")
+        page.get_by_label("Seed", exact=True).fill(str(2**63 - 1))
+        page.get_by_label("Sampler").select_option("dpmpp_2m")
+        page.get_by_role("button", name="Generate", exact=True).click()
+        expect(drawn(page)).to_have_count(6)
+        expected = served.images(**{"class": [1, 2], "n": 3, "seed": 2**63 - 1, "sampler": "dpmpp_2m"})
+        for at in range(6):
+            np.testing.assert_array_equal(pixels(drawn(page).nth(at).locator("img")), expected[at])
+
+        drawn(page).nth(4).click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog.get_by_text(f"{2**63 - 1}, 1")).to_be_visible()
+        answer = served.client.post("/v1/generate", json=command_of(page))
+        np.testing.assert_array_equal(picture(answer.content), expected[4])
+        with page.expect_download() as download:
+            dialog.get_by_role("link", name="Download").click()
+        np.testing.assert_array_equal(picture(Path(download.value.path()).read_bytes()), expected[4])
+        assert download.value.suggested_filename == f"T-shirt-top-{2**63 - 1}-1.png"
+        page.keyboard.press("ArrowRight")
+        expect(dialog.get_by_text(f"{2**63 - 1}, 2")).to_be_visible()
+
+        dialog.get_by_role("button", name="More like this seed").click()
+        expect(dialog).to_have_count(0)
+        expect(page.locator(".run")).to_have_count(2)
+        expect(drawn(page)).to_have_count(8)
+        more = served.images(**{"class": 2, "n": 8, "first_index": 3, "seed": 2**63 - 1, "sampler": "dpmpp_2m"})
+        np.testing.assert_array_equal(pixels(drawn(page).first.locator("img")), more[0])
+
+        page.get_by_role("button", name="Pick T-shirt/top, image 4").click()
+        page.get_by_role("button", name="Pick One, image 2").click()
+        picks = page.get_by_role("region", name="Picked images")
+        picks.get_by_label("Images").fill("5")
+        picks.get_by_role("button", name="Interpolate").click()
+        expect(page.locator(".run")).to_have_count(3)
+        expect(drawn(page)).to_have_count(5)
+        for at, end in ((0, more[1]), (4, expected[2])):
+            assert np.abs(pixels(drawn(page).nth(at).locator("img")).astype(int) - end).max() <= 1
+
+        page.get_by_role("link", name="Models").click()  # what was drawn is kept while the tab is open
+        page.get_by_role("link", name="Generate", exact=True).first.click()
+        expect(page.locator(".run")).to_have_count(3)
+
+
+def test_names_in_any_script_are_shown_as_they_are(browser: Browser, served: Service) -> None:
+    with opened(browser, served.url, viewport=PHONE) as page:
+        ready(page, "names")
+        for name in NAMES:
+            expect(page.get_by_role("checkbox", name=name.strip(), exact=True)).to_have_count(1)
+        page.get_by_role("button", name="All", exact=True).click()
+        page.get_by_label("Images of each").fill("1")
+        page.get_by_role("button", name="Generate", exact=True).click()
+        expect(drawn(page)).to_have_count(len(NAMES))
+        assert overflow(page) == 0
+        for at in (0, 4, 5):
+            drawn(page).nth(at).click()
+            expect(page.get_by_role("dialog").get_by_role("heading", level=2)).to_have_text(NAMES[at])
+            answer = served.client.post("/v1/generate", json=command_of(page))
+            np.testing.assert_array_equal(picture(answer.content), pixels(page.locator("dialog img")))
+            page.keyboard.press("Escape")
+        assert page.locator("img[src=x]").count() == 0
+
+
+def test_a_keyboard_is_enough(browser: Browser, served: Service) -> None:
+    with opened(browser, served.url) as page:
+        ready(page)
+
+        def tab_to(name: str) -> None:
+            for _ in range(60):
+                page.keyboard.press("Tab")
+                label = page.evaluate(FOCUSED)
+                if str(label).strip() == name:
+                    return
+            raise AssertionError(f"Tab never comes to {name}")
+
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.id") == "skip"
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.id") == "main"
+        tab_to("One")
+        page.keyboard.press("Space")
+        tab_to("Images of each")
+        page.keyboard.press("Control+A")
+        page.keyboard.type("2")
+        page.keyboard.press("Enter")
+        expect(drawn(page)).to_have_count(4)
+        tab_to("Open One, image 1")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("dialog")).to_be_visible()
+        assert page.evaluate("document.querySelector('dialog').contains(document.activeElement)")
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Open One, image 1"
+
+
+def test_a_fault_is_beside_its_field_and_what_was_typed_stays(browser: Browser, served: Service) -> None:
+    with opened(browser, served.url) as page:
+        ready(page)
+        page.get_by_text("More", exact=True).click()
+        page.get_by_label("Best of").fill("2")
+        page.get_by_role("button", name="Generate", exact=True).click()
+        best_of = page.get_by_label("Best of")
+        expect(best_of).to_have_attribute("aria-invalid", "true")
+        expect(best_of).to_be_focused()
+        expect(page.get_by_text("the best 8 of 2 images cannot be answered")).to_be_visible()
+        page.reload()
+        expect(page.get_by_label("Best of")).to_have_value("2")
+        page.get_by_role("button", name="None", exact=True).click()
+        page.get_by_role("button", name="Generate", exact=True).click()
+        expect(page.get_by_text("Choose at least one class.")).to_be_visible()
+
+
+def test_images_show_before_they_are_finished_and_can_be_cancelled(
+    browser: Browser, tmp_path: Path, database_url: str
+) -> None:
+    folder = weights_folder(tmp_path / "weights")
+    with serving_slowly(folder, database_url=database_url, queue_rows=8) as (service, pace):
+        wait_until(lambda: service.client.get("/v1/models/tiny").status_code == 200, "registered")
+        with opened(browser, service.url) as page:
+            ready(page)
+            page.get_by_label("Steps").fill("10")
+            pace.seconds = 0.2
+            page.get_by_role("button", name="Generate", exact=True).click()
+            expect(page.locator(".tile.is-preview img[src^='data:']").first).to_be_visible()
+            pace.open.clear()
+            expect(drawn(page)).to_have_count(0)
+            page.get_by_role("button", name="Cancel").click()
+            expect(page.locator(".run").get_by_text("cancelled")).to_be_visible()
+            pace.open.set()
+            wait_until(lambda: service.rows() == 0, "the engine let them go")
+
+            pace.open.clear()  # a full queue refuses, says for how long, and takes the same request later
+            page.get_by_role("button", name="Generate", exact=True).click()
+            wait_until(lambda: service.rows() == 8, "the queue is full")
+            page.get_by_role("button", name="Generate", exact=True).click()
+            expect(page.get_by_text("The service is busy")).to_be_visible()
+            expect(page.get_by_text(re.compile(r"It asks to wait \d+ s"))).to_be_visible()
+            pace.seconds = 0.0
+            pace.open.set()
+            wait_until(lambda: service.rows() == 0, "the first request is drawn")
+            page.get_by_role("button", name="Try again").click()
+            expect(drawn(page)).to_have_count(8)
+
+
+def test_while_the_service_is_away_it_is_said_and_nothing_is_lost(
+    browser: Browser, tmp_path: Path, database_url: str
+) -> None:
+    folder, port = weights_folder(tmp_path / "weights"), free_port()
+    with serving(folder, port=port, database_url=database_url) as service:
+        wait_until(lambda: service.client.get("/v1/models/tiny").status_code == 200, "registered")
+        context = opened(browser, service.url)
+        page = context.__enter__()
+        ready(page)
+        page.get_by_label("Seed", exact=True).fill("77")
+    page.get_by_role("button", name="Generate", exact=True).click()
+    status = page.locator("#connection")
+    expect(status).to_contain_text("cannot be reached")
+    assert status.get_attribute("aria-live") == "polite"
+    with serving(folder, port=port, database_url=database_url):
+        expect(status).to_contain_text("is back")
+        expect(page.get_by_label("Seed", exact=True)).to_have_value("77")
+        page.get_by_role("button", name="Try again").click()
+        expect(drawn(page)).to_have_count(8)
+        context.__exit__(None, None, None)
+
+
+def test_a_key_is_asked_for_kept_in_the_tab_and_what_it_lacks_is_said(browser: Browser, served: Service) -> None:
+    """The answers are those of a service with keys; everything else is the real service."""
+
+    def guard(route: Route, request: Request) -> None:
+        if "authorization" not in request.headers:
+            refuse(route, 401, "send Authorization: Bearer KEY", 'Bearer realm="darkroom"')
+        elif request.method == "POST":
+            challenge = 'Bearer realm="darkroom", error="insufficient_scope", scope="generate"'
+            refuse(route, 403, "the key 'mine' has not the scope generate or admin", challenge)
+        else:
+            route.continue_()
+
+    def refuse(route: Route, status: int, detail: str, challenge: str) -> None:
+        body = json.dumps({"type": "urn:darkroom:refused", "title": "Refused", "status": status, "detail": detail})
+        headers = {"X-Request-ID": "request-7", "WWW-Authenticate": challenge}
+        route.fulfill(status=status, content_type="application/problem+json", body=body, headers=headers)
+
+    with opened(browser, served.url) as page:
+        page.route("**/v1/**", guard)
+        page.goto("/#/generate")
+        page.get_by_label("API key").fill("dk_1234")
+        page.get_by_role("button", name="Use this key").click()
+        page.get_by_role("button", name="Generate", exact=True).click()
+        expect(page.get_by_text("This key lacks the scope generate.")).to_be_visible()
+        expect(page.get_by_text("request-7")).to_be_visible()
+        assert page.evaluate("sessionStorage.getItem('darkroom-key')") == "dk_1234"
+        assert page.evaluate("JSON.stringify(localStorage)") == "{}"
+        page.get_by_role("button", name="Forget key").click()
+        assert page.evaluate("sessionStorage.getItem('darkroom-key')") is None
