@@ -248,6 +248,7 @@ def test_a_request_that_is_repeated_after_the_api_was_killed_creates_one_job(run
         running.kill("mortal")
 
     url = running.start_api(weights, "mortal")
+    held: list[http.client.HTTPConnection] = []  # who hangs up before the body was read asks for nothing
     for number, moment in enumerate((inside, committed, answered)):
         model = f"repeated-{number}"
         body = request(model, short_recipe(), device="cuda")  # no worker here has one
@@ -257,6 +258,7 @@ def test_a_request_that_is_repeated_after_the_api_was_killed_creates_one_job(run
             connection = http.client.HTTPConnection(urlsplit(url).netloc)
             sent = headers | {"Content-Type": "application/json"}
             connection.request("POST", "/v1/train-jobs", json.dumps(body), sent)
+            held.append(connection)
             return connection
 
         moment(send, model)

@@ -251,8 +251,9 @@ def test_a_key_is_asked_for_kept_in_the_tab_and_what_it_lacks_is_said(browser: B
         elif request.method == "POST":
             challenge = 'Bearer realm="darkroom", error="insufficient_scope", scope="generate"'
             refuse(route, 403, "the key 'mine' has not the scope generate or admin", challenge)
-        else:
-            route.continue_()
+        else:  # the service behind has no keys, and refuses one that it does not know
+            headers = {name: value for name, value in request.headers.items() if name != "authorization"}
+            route.continue_(headers=headers)
 
     def refuse(route: Route, status: int, detail: str, challenge: str) -> None:
         body = json.dumps({"type": "urn:darkroom:refused", "title": "Refused", "status": status, "detail": detail})
