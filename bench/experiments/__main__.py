@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", metavar="CELL", help="run these cells, of all seeds; default: all")
     arguments = parser.parse_args(argv)
     cells = [cell for name in arguments.experiments for cell in EXPERIMENTS[name]()]
+    cells.sort(key=lambda cell: cell.seed)  # of several experiments each first seed, then the second
     names = dict.fromkeys(cell.name for cell in cells)
     if unknown := [name for name in arguments.only or () if name not in names]:
         parser.error(f"no cell is called {', '.join(unknown)}; they are {', '.join(names)}")

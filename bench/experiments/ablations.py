@@ -8,7 +8,6 @@ from bench.experiments.cell import Cell, Judging
 EXPERIMENT = "ablations"
 BASE = Path(__file__).with_name("fashion_mnist_short.yaml")
 SEEDS = (1, 2, 3)
-COMMON = {"training.precision": "bfloat16"}
 UNGUIDED = Judging("unguided", {}, images=2000)
 RAW = Judging("no-ema", {}, images=2000, raw=True)
 REMOVED: dict[str, dict[str, Any]] = {
@@ -25,7 +24,7 @@ REMOVED: dict[str, dict[str, Any]] = {
 def cells() -> list[Cell]:
     """A seed after the other. The base also judges the weights without their moving average."""
     return [
-        Cell(EXPERIMENT, name, BASE, {**COMMON, **overrides}, seed, [UNGUIDED, RAW] if name == "base" else [UNGUIDED])
+        Cell(EXPERIMENT, name, BASE, overrides, seed, [UNGUIDED, RAW] if name == "base" else [UNGUIDED])
         for seed in SEEDS
         for name, overrides in REMOVED.items()
     ]

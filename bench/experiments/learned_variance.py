@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from bench.experiments.ablations import BASE, COMMON, SEEDS
+from bench.experiments.ablations import BASE, SEEDS
 from bench.experiments.cell import Cell, Judging
 
 EXPERIMENT = "learned-variance"
 STEPS = (10, 25, 50)
-IMAGES = 1000
+IMAGES = 500
 TRAININGS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "fixed": ({}, ("beta_tilde", "beta")),
     "learned": ({"model.unet.learned_variance": True}, ("beta_tilde", "learned")),
@@ -27,7 +27,7 @@ def cells() -> list[Cell]:
             EXPERIMENT,
             name,
             BASE,
-            {**COMMON, **overrides},
+            overrides,
             seed,
             [
                 Judging(

@@ -8,7 +8,7 @@ from bench.experiments.cell import Cell, Judging
 EXPERIMENT = "table1"
 BASE = Path(__file__).with_name("paper_small.yaml")
 DEPTHS = {3: (1, 2, 4), 4: (1, 2, 4, 4)}
-DROPOUTS = (0.0, 0.1, 0.3)
+DROPOUTS = (0.0, 0.1)
 LEARNING_RATES = (2e-4, 1e-3)
 SEEDS = (1, 2, 3)
 JUDGING = Judging("unguided", {}, images=2000)
