@@ -12,6 +12,8 @@ DEFAULT_STATE = Path(".darkroom")
 
 keys_cli = typer.Typer(help="API keys, in the service's database.", no_args_is_help=True)
 
+NEW_LIMIT = "a number, or `default` for the service's"
+
 State = Annotated[Path, typer.Option(help="the service's state folder; DATABASE_URL goes before it")]
 
 
@@ -48,6 +50,25 @@ def list_(
     from app.operator import print_keys
 
     raise typer.Exit(print_keys(state, limit))
+
+
+@keys_cli.command()
+def change(
+    key: Annotated[str, typer.Argument(help="the key's number or prefix, as `list` shows them")],
+    requests_per_minute: Annotated[str | None, typer.Option(help=NEW_LIMIT)] = None,
+    images_per_day: Annotated[str | None, typer.Option(help=NEW_LIMIT)] = None,
+    unfinished_jobs: Annotated[str | None, typer.Option(help=NEW_LIMIT)] = None,
+    state: State = DEFAULT_STATE,
+) -> None:
+    """Give a key other limits; running services keep to them within seconds."""
+    from app.operator import change_key
+
+    limits = {
+        "requests_per_minute": requests_per_minute,
+        "images_per_day": images_per_day,
+        "unfinished_jobs": unfinished_jobs,
+    }
+    raise typer.Exit(change_key(state, key, {name: text for name, text in limits.items() if text is not None}))
 
 
 @keys_cli.command()

@@ -145,6 +145,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         settings,
         Verifier(database, settings.key_cache_seconds) if database else None,
         Limits(settings.redis_url, counted_alone=metrics.counted_alone),
+        Limits(None),
         metrics.access_refused,
     )
     app = FastAPI(

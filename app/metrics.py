@@ -15,7 +15,7 @@ _SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 _REFUSALS = ("queue_full", "deadline", "too_many_rows", "version_not_loaded", "stopped")
 _ACCESS_REFUSALS = (
     *("key_needed", "key_refused", "scope_missing", "cross_site"),
-    *("requests_limit", "images_limit", "jobs_limit"),
+    *("requests_limit", "images_limit", "jobs_limit", "attempts_limit"),
 )
 _OUTCOMES = ("finished", "cancelled", "deadline", "shutdown", "internal")
 

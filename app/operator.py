@@ -13,13 +13,13 @@ from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app.access.new_key import KeyRequest, make_key
+from app.access.new_key import KeyLimitsRequest, KeyRequest, make_key
 from app.embedded.operator_database import operator_database
 from app.embedded.process import EmbeddedError
 from app.terminal import print_error
 from store import key_repository
 from store.audit_repository import COMMAND_LINE, list_audit_events
-from store.key_repository import KeyNotFound, find_key, list_keys
+from store.key_repository import KeyNotFound, change_limits, find_key, list_keys
 from store.tables import ApiKey, AuditEvent
 
 T = TypeVar("T")
@@ -31,9 +31,7 @@ def create_key(state: Path, fields: Mapping[str, Any]) -> int:
     try:
         wanted = KeyRequest.model_validate({name: value for name, value in fields.items() if value is not None})
     except ValidationError as error:
-        for fault in error.errors():
-            print_error(console, f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}")
-        return 1
+        return _faults(console, error)
 
     def say(made: tuple[ApiKey, str]) -> None:
         row, token = made
@@ -53,20 +51,65 @@ def print_keys(state: Path, limit: int) -> int:
     )
 
 
+def change_key(state: Path, key: str, limits: Mapping[str, str]) -> int:
+    """Set a key's limits, each a number or "default"; the key as in `revoke_key`. Returns the exit code."""
+    console = Console(stderr=True)
+    try:
+        wanted = KeyLimitsRequest.model_validate({name: _limit(text) for name, text in limits.items()})
+    except ValidationError as error:
+        return _faults(console, error)
+    if not wanted.changes():
+        print_error(console, "name at least one limit to change")
+        return 1
+    return _in_database(
+        state,
+        console,
+        lambda session: change_limits(session, COMMAND_LINE, _key_id(session, key), wanted.changes()),
+        lambda row: _say(console, f"Key {row.id} ({row.name}) has other limits now: {_limits(row)}"),
+    )
+
+
+def _limit(text: str) -> int | str | None:
+    """A limit as it was written; what is no number is left to the validation, which names it."""
+    if text == "default":
+        return None
+    return int(text) if text.isascii() and text.removeprefix("-").isdigit() and len(text) < 19 else text
+
+
+def _limits(row: ApiKey) -> str:
+    limits = (
+        f"{name.replace('_', ' ')} {'default' if (limit := getattr(row, name)) is None else limit}"
+        for name in KeyLimitsRequest.model_fields
+    )
+    return ", ".join(limits)
+
+
+def _faults(console: Console, error: ValidationError) -> int:
+    """Say what is wrong with which field; returns the exit code."""
+    for fault in error.errors():
+        print_error(console, f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}")
+    return 1
+
+
 def revoke_key(state: Path, key: str) -> int:
     """End a key, named by its number or its prefix; returns the exit code."""
     console = Console(stderr=True)
+    return _in_database(
+        state,
+        console,
+        lambda session: key_repository.revoke_key(session, COMMAND_LINE, _key_id(session, key)),
+        lambda row: _say(console, f"Key {row.id} ({row.name}) is revoked"),
+    )
 
-    def run(session: Session) -> ApiKey:
-        number = int(key) if key.isascii() and key.isdigit() and len(key) < 19 else None
-        if number is None:
-            found = find_key(session, key)
-            if found is None:
-                raise KeyNotFound(key)
-            number = found.id
-        return key_repository.revoke_key(session, COMMAND_LINE, number)
 
-    return _in_database(state, console, run, lambda row: _say(console, f"Key {row.id} ({row.name}) is revoked"))
+def _key_id(session: Session, key: str) -> int:
+    """The number of a key that is named by it or by its prefix. Raises KeyNotFound."""
+    if key.isascii() and key.isdigit() and len(key) < 19:
+        return int(key)
+    found = find_key(session, key)
+    if found is None:
+        raise KeyNotFound(key)
+    return found.id
 
 
 def print_audit(state: Path, limit: int, action: str | None, target: str | None) -> int:

@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     key_requests_per_minute: int = Field(600, ge=1, description="of a key that has no limit of its own")
     key_images_per_day: int = Field(100_000, ge=0, description="of a key that has no limit of its own; days are UTC's")
     key_unfinished_jobs: int = Field(300, ge=0, description="of a key that has no limit of its own")
+    failed_keys_per_minute: int = Field(60, ge=1, description="bad tokens of one client address, in each process")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="origins, divided by commas, whose pages may call the API: https://lab.example.org"
     )

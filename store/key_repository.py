@@ -1,6 +1,6 @@
-"""API keys: creating, finding, revoking, and how many jobs one may have unfinished."""
+"""API keys: creating, finding, changing, revoking, and how many jobs one may have unfinished."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -73,12 +73,29 @@ def create_key(
 
 def revoke_key(session: Session, actor: Actor, key_id: int) -> ApiKey:
     """End a key for good; one that is revoked stays as it is. Raises KeyNotFound."""
-    key = session.get(ApiKey, key_id, with_for_update=True)
-    if key is None:
-        raise KeyNotFound(key_id)
+    key = _locked(session, key_id)
     if key.revoked_at is None:
         key.revoked_at = session.scalar(select(func.now()))
         record(session, actor, "key.revoked", f"keys/{key.id}", {"name": key.name, "prefix": key.prefix})
+    return key
+
+
+def change_limits(session: Session, actor: Actor, key_id: int, changes: Mapping[str, int | None]) -> ApiKey:
+    """Set some of a key's limits, by KeyLimits' field names; None: the service's default. Raises KeyNotFound."""
+    key = _locked(session, key_id)
+    told = {name: {"from": getattr(key, name), "to": value} for name, value in changes.items()}
+    told = {name: change for name, change in told.items() if change["from"] != change["to"]}
+    if told:
+        for name, change in told.items():
+            setattr(key, name, change["to"])
+        record(session, actor, "key.changed", f"keys/{key.id}", {"name": key.name, "prefix": key.prefix, **told})
+    return key
+
+
+def _locked(session: Session, key_id: int) -> ApiKey:
+    key = session.get(ApiKey, key_id, with_for_update=True)
+    if key is None:
+        raise KeyNotFound(key_id)
     return key
 
 

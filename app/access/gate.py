@@ -7,7 +7,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access.caller import Caller
-from app.access.limits import REQUESTS, Limits, Window, rate_limit_headers
+from app.access.limits import ATTEMPTS, REQUESTS, Limits, Use, Window, rate_limit_headers
 from app.access.loopback import is_cross_site, is_local
 from app.access.revalidated import SourceAway
 from app.access.routes import OPEN_ON_LOOPBACK, Scopes, needed, sufficient
@@ -23,12 +23,14 @@ CREATE_A_KEY = "darkroom keys create --name NAME --scopes generate"
 class Gate:
     """Lets a request in as a Caller, or raises Problem (401, 403, 429, 503).
 
-    verifier: None without a database, where there are no keys. refused: told the reason of every refusal.
+    verifier: None without a database, where there are no keys. attempts: counts bad tokens, for this process alone, so
+    that a flood of them costs neither PostgreSQL nor Redis anything. refused: told the reason of every refusal.
     """
 
     settings: Settings
     verifier: Verifier | None
     limits: Limits
+    attempts: Limits
     refused: Callable[[str], None]
 
     async def admit(self, scope: Scope) -> Caller:
@@ -44,7 +46,7 @@ class Gate:
         if given is None:
             await self._require_open(scope, path, scopes)
             return nobody
-        key = await self._verified(given)
+        key = await self._verified(given, nobody.client_address or "")
         caller = replace(nobody, key=key)
         await self.charge(caller, REQUESTS, 1)
         if key.scopes.isdisjoint(sufficient(scopes)):
@@ -102,18 +104,31 @@ class Gate:
             return own.requests_per_minute or self.settings.key_requests_per_minute
         return self.settings.key_images_per_day if own.images_per_day is None else own.images_per_day
 
-    async def _verified(self, authorization: str) -> VerifiedKey:
+    async def _verified(self, authorization: str, address: str) -> VerifiedKey:
         kind, _, token = authorization.partition(" ")
-        key = None
+        key, token = None, token.strip()
         if kind.lower() == "bearer" and self.verifier is not None:
+            if not self.verifier.remembers(token):  # who had a good key before is not shut out by a neighbour
+                self._require_few_attempts(await self._attempt(address, 0))
             try:
-                key = await self.verifier.verify(token.strip())
+                key = await self.verifier.verify(token)
             except SourceAway as error:
                 raise _store_away() from error
         if key is None:
+            await self._attempt(address, 1)
             detail = "the Authorization header holds no key that is good: it is unknown, was revoked or has expired"
             raise self._refusal(401, "key-refused", detail, 'Bearer realm="darkroom", error="invalid_token"')
         return key
+
+    async def _attempt(self, address: str, cost: int) -> Use:
+        return await self.attempts.take(address, ATTEMPTS, self.settings.failed_keys_per_minute, cost)
+
+    def _require_few_attempts(self, use: Use) -> None:
+        if use.remaining > 0:
+            return
+        self.refused("attempts_limit")
+        detail = f"{use.limit} tokens that are no good came from this address within a minute; more are not looked up"
+        raise Problem(429, "attempts-limit", detail, headers=retry_after(use.reset_seconds))
 
     async def _require_open(self, scope: Scope, path: str, scopes: Scopes) -> None:
         """Raise Problem unless the call needs no key: from this machine, where there are none."""

@@ -44,6 +44,8 @@ class Window:
 
 REQUESTS = Window("requests", 60, "minute")
 IMAGES = Window("images", 86_400, "day")
+ATTEMPTS = Window("attempts", 60, "minute")
+"""Tokens that were no good, of one client address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class Limits:
         self,
         redis_url: str | None,
         *,
-        counted_alone: Callable[[], None],
+        counted_alone: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
         redis_seconds: float = REDIS_SECONDS,
     ) -> None:
@@ -95,11 +97,14 @@ class Limits:
             )
             self._take = self._redis.register_script(_TAKE)
 
-    async def take(self, key_id: int, window: Window, limit: int, cost: int = 1) -> Use:
-        """Use `cost` of the window, unless more than `limit` would be used in it. A negative cost gives back."""
+    async def take(self, whose: int | str, window: Window, limit: int, cost: int = 1) -> Use:
+        """Use `cost` of the window, unless more than `limit` would be used in it. A negative cost gives back.
+
+        whose: a key's id, or a client's address.
+        """
         now = self._clock()
         number, passed = divmod(now, window.seconds)
-        name = f"darkroom:use:{key_id}:{window.name}:{int(number)}"
+        name = f"darkroom:use:{whose}:{window.name}:{int(number)}"
         allowed, used = await self._counted(name, cost, limit, window.seconds)
         return Use(window, limit, allowed, max(0, limit - used), ceil(window.seconds - passed))
 

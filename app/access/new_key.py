@@ -1,4 +1,4 @@
-"""A key as somebody asks for it, and its making."""
+"""A key as somebody asks for it, its making, and new limits for it."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -17,10 +17,22 @@ LONGEST_DAYS = 3650
 Limit = Annotated[int, Field(strict=True, le=LARGEST_LIMIT)]
 
 
-class KeyRequest(BaseModel):
-    """A key to create. A limit that is left out is the service's default, also when that changes."""
+class KeyLimitsRequest(BaseModel):
+    """A key's limits. One that is null, or was never given, is the service's default, also when that changes."""
 
     model_config = ConfigDict(extra="forbid")
+
+    requests_per_minute: Limit | None = Field(None, ge=1)
+    images_per_day: Limit | None = Field(None, ge=0, description="drawn ones, those of generate jobs too")
+    unfinished_jobs: Limit | None = Field(None, ge=0, description="queued or running at once")
+
+    def changes(self) -> dict[str, int | None]:
+        """The limits that were given."""
+        return self.model_dump(exclude_unset=True)
+
+
+class KeyRequest(KeyLimitsRequest):
+    """A key to create."""
 
     name: Annotated[StrictStr, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")] = Field(
         description="whose it is or what it is for"
@@ -32,9 +44,6 @@ class KeyRequest(BaseModel):
     expires_in_days: Annotated[float, Field(strict=True, gt=0.0, le=LONGEST_DAYS, allow_inf_nan=False)] | None = Field(
         None, description="default: never"
     )
-    requests_per_minute: Limit | None = Field(None, ge=1)
-    images_per_day: Limit | None = Field(None, ge=0, description="drawn ones, those of generate jobs too")
-    unfinished_jobs: Limit | None = Field(None, ge=0, description="queued or running at once")
 
 
 def make_key(session: Session, actor: Actor, wanted: KeyRequest) -> tuple[ApiKey, str]:

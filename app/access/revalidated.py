@@ -73,6 +73,11 @@ class Revalidated(Generic[K, V]):
             return entry.value
         raise SourceAway
 
+    def last(self, key: K) -> V | None:
+        """What was said last, however old and without asking; None when nothing was."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.value
+
     def forget(self) -> None:
         """Ask anew for everything; an answer that is still under way is not kept."""
         self._entries.clear()

@@ -65,6 +65,11 @@ class Verifier:
             return None
         return key
 
+    def remembers(self, token: str) -> bool:
+        """Whether the token was good when it was looked up last; to be verified all the same."""
+        prefix = prefix_of(token)
+        return prefix is not None and self._keys.last((prefix, digest_of(token))) is not None
+
     async def keys_exist(self) -> bool | None:
         """Whether there are keys that were not revoked; None: the database is away, and it is not known."""
         try:

@@ -7,13 +7,13 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
-from app.access.new_key import KeyRequest, make_key
+from app.access.new_key import KeyLimitsRequest, KeyRequest, make_key
 from app.api.callers import CallerHere
 from app.api.problems import documented
 from app.api.services import ServicesHere, require_json
 from app.api.train_fields import LARGEST_ID
 from app.api.transactions import in_store
-from store.key_repository import list_keys, revoke_key
+from store.key_repository import change_limits, list_keys, revoke_key
 from store.tables import ApiKey, Scope
 
 router = APIRouter(tags=["keys"])
@@ -86,6 +86,23 @@ async def keys(
     rows = await in_store(services, lambda session: list_keys(session, before, limit + 1))
     page = rows[:limit]
     return KeysAnswer(keys=[_describe(row) for row in page], next_before=page[-1].id if len(rows) > limit else None)
+
+
+@router.patch(
+    "/keys/{key_id}", dependencies=[Depends(require_json)], responses=documented(400, 404, 413, 415, 422, 500, 503)
+)
+async def change(key_id: KeyId, body: KeyLimitsRequest, services: ServicesHere, caller: CallerHere) -> KeyAnswer:
+    """Set the limits that the body names; null is the service's default, and what is left out stays as it is.
+
+    It counts here at once, in other processes after some seconds. What was used of a window stays used.
+    """
+
+    def run(session: Session) -> KeyAnswer:
+        return _describe(change_limits(session, caller.actor, key_id, body.changes()))
+
+    answer = await in_store(services, run)
+    services.gate.forget()
+    return answer
 
 
 @router.post("/keys/{key_id}/revoke", responses=documented(404, 422, 500, 503))

@@ -44,6 +44,13 @@ def test_a_key_is_created_listed_and_revoked_by_number_or_prefix(run: Run, datab
     assert token not in listed
     for word in (key.prefix, "[bold]Größe[/bold]", "generate, train", "good", "good until"):
         assert word in listed
+    changed = run("keys", "change", key.prefix, "--images-per-day", "default", "--unfinished-jobs", 3)
+    assert changed.exit_code == 0, changed.output
+    assert "images per day default, unfinished jobs 3" in changed.output
+    assert next((row.images_per_day, row.unfinished_jobs) for row in rows(database) if row.id == key.id) == (None, 3)
+    for arguments in ((key.id,), (key.id, "--images-per-day", "many"), (key.id, "--images-per-day=-1"), (99,)):
+        wrong = run("keys", "change", *arguments, *(["--unfinished-jobs", 1] if arguments == (99,) else []))
+        assert wrong.exit_code == 1, wrong.output
     assert run("keys", "revoke", key.prefix).exit_code == 0
     assert "(short) is revoked" in run("keys", "revoke", 2).output
     assert run("keys", "list").output.count("revoked") == 2
@@ -54,11 +61,12 @@ def test_a_key_is_created_listed_and_revoked_by_number_or_prefix(run: Run, datab
     assert [next(word for word in line.split() if word.startswith("key.")) for line in trail] == [
         "key.created",
         "key.created",
+        "key.changed",
         "key.revoked",
         "key.revoked",
     ]
     assert len(run("audit", "--action", "key.revoked").output.splitlines()) == 2
-    assert len(run("audit", "--target", "keys/1").output.splitlines()) == 2
+    assert len(run("audit", "--target", "keys/1").output.splitlines()) == 3
     assert run("audit", "--action", "none").output == "No changes.\n"
 
 

@@ -111,6 +111,59 @@ def test_keys_are_paged_and_unknown_ones_not_found(opened: Service, database: Da
     assert_problem(client.post("/v1/keys/0/revoke", headers=headers), 422)
 
 
+def test_limits_are_changed_one_by_one(opened: Service, database: Database) -> None:
+    _, token = add_key(database, "admin", name="ops")
+    row, lab = add_key(database, "generate", images_per_day=2, requests_per_minute=90)
+    client, headers = opened.client, bearer(token)
+    wait_until(lambda: client.get("/v1/keys").status_code == 401, "the keys are known")
+    path = f"/v1/keys/{row.id}"
+
+    def images(n: int) -> int:
+        return client.post("/v1/generate", json={"class": 0, "n": n, "steps": 1}, headers=bearer(lab)).status_code
+
+    assert [images(2), images(1)] == [200, 429]
+    changed = client.patch(path, json={"images_per_day": 3, "requests_per_minute": None}, headers=headers)
+    assert changed.status_code == 200, changed.text
+    key = changed.json()
+    assert (key["images_per_day"], key["requests_per_minute"], key["unfinished_jobs"]) == (3, None, None)
+    assert [images(1), images(1)] == [200, 429]  # at once, and what was used stays used
+    assert client.patch(path, json={}, headers=headers).json()["images_per_day"] == 3
+    assert client.patch(path, json={"images_per_day": 3}, headers=headers).status_code == 200
+    events = client.get("/v1/audit-events", params={"action": "key.changed"}, headers=headers).json()["audit_events"]
+    assert [(event["actor"], event["target"]) for event in events] == [("ops", f"keys/{row.id}")]
+    assert events[0]["data"]["images_per_day"] == {"from": 2, "to": 3}
+
+    for body, pointer in (({"images_per_day": -1}, "/images_per_day"), ({"scopes": ["admin"]}, "/scopes")):
+        problem = assert_problem(client.patch(path, json=body, headers=headers), 422)
+        assert [error["pointer"] for error in problem["errors"]] == [pointer]
+    assert_problem(client.patch("/v1/keys/999", json={}, headers=headers), 404)
+    assert_problem(client.patch(path, json={"images_per_day": 9}, headers=bearer(lab)), 403)
+
+
+def test_an_address_that_tries_many_tokens_is_refused_and_its_good_keys_are_not(
+    weights: Path, database: Database, database_url: str
+) -> None:
+    _, token = add_key(database, "generate")
+    _, late = add_key(database, "generate", name="late")
+    with serving_keyed(weights, [token], database_url=database_url, failed_keys_per_minute=3) as served:
+        good = served.clients[0]
+        assert good.get("/v1/models").status_code == 200
+
+        def attempt(guess: str) -> httpx.Response:
+            return served.bare.get("/v1/models", headers=bearer(guess))
+
+        tries = [attempt(f"{token[:-1]}{number}").status_code for number in range(8)]
+        assert tries[:3] == [401] * 3
+        assert 429 in tries[3:]  # a minute may have turned in between, once
+        refused = next(answer for answer in map(attempt, [f"{token}x"] * 5) if answer.status_code == 429)
+        assert assert_problem(refused, 429)["type"] == "urn:darkroom:attempts-limit"
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        assert good.get("/v1/models").status_code == 200
+        if attempt(late).status_code != 429:  # the minute turned: only then may an unknown one be looked up
+            assert attempt(late).status_code == 200
+        assert re.search(r'access_refusals_total\{reason="attempts_limit"\} [1-9]', served.bare.get("/metrics").text)
+
+
 @pytest.fixture(params=["redis", "alone", "redis away"])
 def limited(
     request: pytest.FixtureRequest, weights: Path, database: Database, database_url: str, redis_server: PrivateRedis
