@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import model.metrics.evaluation
+import model.training
 from model.checkpoint import CheckpointError, decode_checkpoint, digest_of
 from model.config import Recipe
 from model.denoiser import Denoiser
@@ -281,3 +282,16 @@ def test_a_folder_keeps_evaluations_by_line_and_forgets_those_that_never_happene
     again = FolderRecord(tmp_path, "small")
     again.begin(64)
     assert [again.evaluated(seen) for seen in (40, 80)] == [True, False]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("has_instructions", [False, True])
+def test_a_precision_that_this_cpu_only_emulates_is_warned_of(
+    precision: str, has_instructions: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(model.training, "_multiplies_bfloat16", lambda: has_instructions)
+    recipe = small_recipe(training__precision=precision, training__total_images=8)
+    with caplog.at_level(logging.WARNING):
+        assert train(recipe, random_dataset(), MemoryRecord(), device=CPU).finished
+    warned = "no instructions for bfloat16" in caplog.text
+    assert warned is (precision == "bfloat16" and not has_instructions)
