@@ -9,7 +9,7 @@ EXPERIMENT = "table1"
 BASE = Path(__file__).with_name("paper_small.yaml")
 DEPTHS = {3: (1, 2, 4), 4: (1, 2, 4, 4)}
 DROPOUTS = (0.0, 0.1)
-LEARNING_RATES = (2e-4, 1e-3)
+LEARNING_RATES = (3e-4, 1e-3)
 SEEDS = (1, 2, 3)
 JUDGING = Judging("unguided", {}, images=2000)
 
