@@ -37,6 +37,7 @@ from app.api import (
 from app.api.body_limit import BodyLimit
 from app.api.http_metrics import HttpMetrics
 from app.api.request_id import HEADER, RequestId
+from app.api.request_log import RequestLog
 from app.api.security_headers import SecurityHeaders
 from app.api.services import Services
 from app.catalog import Catalog
@@ -46,6 +47,7 @@ from app.hint_sender import HintSender
 from app.job_metrics import JobMetrics
 from app.job_watch import JobWatch
 from app.metrics import Metrics
+from app.server_logs import set_up_server_logs
 from app.settings import Settings
 from app.stop_signals import noticing_stop
 from store.database import Database
@@ -53,7 +55,7 @@ from store.hints import Hints, broker_answers, celery_app
 from telemetry.machine import watch_machine
 from telemetry.reachability import Reachability
 
-logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+set_up_server_logs()
 
 log = logging.getLogger(__name__)
 
@@ -205,6 +207,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", HEADER],
             expose_headers=["*"],
         )
+    app.add_middleware(RequestLog)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestId)
     app.add_middleware(HttpMetrics, metrics=metrics)

@@ -14,9 +14,11 @@ from sqlalchemy.orm import Session
 from store.job_forms import GenerateRun, SampleWork
 from store.job_repository import (
     FINISHED,
+    NO_REQUEST,
     FailureKind,
     JobConflict,
     Lease,
+    Origin,
     get_job,
     request_cancel,
     requeue,
@@ -56,7 +58,7 @@ def submit_generate_job(
     *,
     shard_images: int,
     priority: int = 0,
-    api_key_id: int | None = None,
+    origin: Origin = NO_REQUEST,
 ) -> tuple[GenerateJob, Sequence[Job]]:
     """Queue a request and its shards of at most `shard_images` images each; returns the request's row and theirs."""
     generate_job = GenerateJob(
@@ -73,7 +75,7 @@ def submit_generate_job(
             configuration=work.model_dump(mode="json"),
             total_images=work.rows,
             generate_job_id=generate_job.id,
-            api_key_id=api_key_id,
+            origin=origin,
             priority=priority,
         )
         for work in _shards(run.total_images, shard_images)
@@ -158,10 +160,10 @@ def cancel_generate_job(session: Session, generate_job_id: int) -> None:
         request_cancel(session, job.id)
 
 
-def retry_generate_job(session: Session, generate_job_id: int, *, api_key_id: int | None = None) -> Sequence[Job]:
+def retry_generate_job(session: Session, generate_job_id: int, *, origin: Origin | None = None) -> Sequence[Job]:
     """Queue its failed and cancelled jobs again; what is drawn stays drawn. Returns these jobs.
 
-    api_key_id: as `store.job_repository.requeue` has it. Raises GenerateJobNotFound, JobConflict when there are none.
+    origin: as `store.job_repository.requeue` has it. Raises GenerateJobNotFound, JobConflict when there are none.
     """
     generate_job, _ = get_generate_job(session, generate_job_id)
     jobs = _lock_jobs(session, generate_job_id)
@@ -173,7 +175,7 @@ def retry_generate_job(session: Session, generate_job_id: int, *, api_key_id: in
     if generate_job.result_digest is not None or not undone:
         raise JobConflict(f"generate job {generate_job_id} has no failed or cancelled shard; there is nothing to retry")
     for job in undone:
-        requeue(session, job.id, was=job.status, api_key_id=api_key_id)
+        requeue(session, job.id, was=job.status, origin=origin)
     return undone
 
 
@@ -237,6 +239,7 @@ def queue_assembly(session: Session, generate_job_id: int) -> bool:
         configuration={},
         total_images=generate_job.total_images,
         generate_job_id=generate_job_id,
+        origin=Origin(request_id=shard.request_id, traceparent=shard.traceparent),
         priority=shard.priority + 1,  # takes seconds, and would wait for the shards of every request made meanwhile
     )
     return True

@@ -62,6 +62,21 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Who asked for a job, and in which request.
+
+    request_id: its X-Request-ID. traceparent: of its span (W3C Trace Context), where it is traced.
+    """
+
+    api_key_id: int | None = None
+    request_id: str | None = None
+    traceparent: str | None = None
+
+
+NO_REQUEST = Origin()
+
+
+@dataclass(frozen=True, slots=True)
 class Claimant:
     """Who claims. device: "cpu" or "cuda"; devices: how many of them one job may use (on a CPU any number will do)."""
 
@@ -93,7 +108,7 @@ def submit_job(
     sweep_id: int | None = None,
     generate_job_id: int | None = None,
     parent_id: int | None = None,
-    api_key_id: int | None = None,
+    origin: Origin = NO_REQUEST,
     priority: int = 0,
     device: Device = "auto",
     devices: int = 1,
@@ -111,7 +126,9 @@ def submit_job(
         sweep_id=sweep_id,
         generate_job_id=generate_job_id,
         parent_id=parent_id,
-        api_key_id=api_key_id,
+        api_key_id=origin.api_key_id,
+        request_id=origin.request_id,
+        traceparent=origin.traceparent,
         priority=priority,
         device=device,
         devices=devices,
@@ -234,8 +251,8 @@ def crash(session: Session, lease: Lease, failure: Failure) -> None:
     count(session, "failures", failure.kind)
 
 
-def requeue_lapsed(session: Session, limit: int = 100) -> int:
-    """Take up what is left of claims whose lease has lapsed; returns how many there were. Harmless when run twice."""
+def requeue_lapsed(session: Session, limit: int = 100) -> Sequence[Job]:
+    """Take up what is left of claims whose lease has lapsed; returns their jobs. Harmless when run twice."""
     jobs = session.scalars(
         select(Job)
         .where(Job.lease_expires_at <= func.clock_timestamp())
@@ -251,11 +268,13 @@ def requeue_lapsed(session: Session, limit: int = 100) -> int:
         count(session, "attempts", "lapsed", len(jobs))
         count(session, "failures", "worker_lost", len(jobs))
         count(session, "lease_lapses", "", len(jobs))
-    return len(jobs)
+    return jobs
 
 
-def fail_unservable(session: Session, patience_seconds: float, worker_fresh_seconds: float, limit: int = 100) -> int:
-    """Fail queued jobs that need a device which no living worker has had since `patience_seconds`."""
+def fail_unservable(
+    session: Session, patience_seconds: float, worker_fresh_seconds: float, limit: int = 100
+) -> Sequence[Job]:
+    """Fail queued jobs that need a device which no living worker has had since `patience_seconds`; returns them."""
     most = devices_alive(session, worker_fresh_seconds)
     unservable = [(Job.device == "cuda") & (Job.devices > most.get("cuda", 0))]
     if "cpu" not in most:
@@ -275,7 +294,7 @@ def fail_unservable(session: Session, patience_seconds: float, worker_fresh_seco
         _end(session, job, "failed")
     if jobs:
         count(session, "failures", "no_device", len(jobs))
-    return len(jobs)
+    return jobs
 
 
 def request_cancel(session: Session, job_id: int) -> Job:
@@ -291,10 +310,11 @@ def request_cancel(session: Session, job_id: int) -> Job:
     return job
 
 
-def requeue(session: Session, job_id: int, *, was: JobStatus, api_key_id: int | None = None) -> Job:
+def requeue(session: Session, job_id: int, *, was: JobStatus, origin: Origin | None = None) -> Job:
     """Queue a finished job again, to go on from its last checkpoint. Raises JobNotFound, JobConflict.
 
-    api_key_id: who asked for it; None: the job counts against the key that it was queued with before.
+    origin: who asked for it; None: nobody did, and it goes on in the name of who had. Without a key the job counts
+    against the one that it was queued with before.
     """
     job = lock_job(session, job_id)
     if job.status != was:
@@ -302,7 +322,9 @@ def requeue(session: Session, job_id: int, *, was: JobStatus, api_key_id: int | 
     job.failures = 0
     job.failure = None
     job.finished_at = None
-    job.api_key_id = api_key_id or job.api_key_id
+    if origin is not None:
+        job.api_key_id = origin.api_key_id or job.api_key_id
+        job.request_id, job.traceparent = origin.request_id, origin.traceparent
     _queue_again(session, job, reason="asked for")
     return job
 

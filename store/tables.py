@@ -188,6 +188,7 @@ class Job(Base):
     not_before: an earlier claim is refused (waiting after a failure). hinted_at: when the last hint was sent.
     configuration: a train job's recipe and starting point (`store/job_forms.py`), a sample job's rows.
     api_key_id: the key that it was queued with, by which unfinished jobs are limited; null without one.
+    request_id, traceparent: of the request that queued it last (`store.job_repository.Origin`).
     images_done, total_images: progress. failure: {"kind", "detail"} of the last bad end, until the job succeeds.
     event_count, log_line_count: numbers given out; counted here so that they are gapless and in commit order.
     """
@@ -236,6 +237,8 @@ class Job(Base):
     generate_job_id: Mapped[int | None] = mapped_column(ForeignKey("generate_jobs.id"))
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"), index=True)
     api_key_id: Mapped[int | None] = mapped_column(ForeignKey("api_keys.id"))
+    request_id: Mapped[str | None]
+    traceparent: Mapped[str | None]
     configuration: Mapped[dict[str, Any]]
     device: Mapped[Device] = mapped_column(Text, server_default="auto")
     devices: Mapped[int] = mapped_column(server_default="1")

@@ -11,17 +11,28 @@ changes nothing.
 import logging
 import multiprocessing
 import os
+import sys
 import threading
 import time
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from celery.signals import beat_embedded_init, worker_process_init, worker_ready, worker_shutting_down
+import celery.apps.worker
+from celery.signals import (
+    beat_embedded_init,
+    celeryd_init,
+    setup_logging,
+    worker_process_init,
+    worker_ready,
+    worker_shutting_down,
+)
 from sqlalchemy.exc import OperationalError
 
 from store.database import Database
 from store.hints import QUEUE, RUN_NEXT_JOB, Hints, celery_app
 from store.worker_repository import see_worker
+from telemetry.logs import line_of, set_up_logs
 from worker.metrics import serve_metrics
 from worker.parent_death import die_with
 from worker.reconciler import reconcile
@@ -73,9 +84,14 @@ def run_reconciler() -> None:
     reconcile(_database(), Hints(app, settings.hint_seconds), settings)
 
 
+def _runs_jobs() -> bool:
+    """Whether this is a worker; else it reconciles."""
+    return QUEUE in app.amqp.queues.consume_from
+
+
 def _beat(**_: Any) -> None:
     """Tell the database every now and then that this worker lives; a reconciler runs no jobs and is none."""
-    if QUEUE not in app.amqp.queues.consume_from:
+    if not _runs_jobs():
         return
 
     def tell() -> None:
@@ -92,7 +108,8 @@ def _beat(**_: Any) -> None:
 
 
 def _serve_metrics(**_: Any) -> None:
-    if settings.metrics_port is not None:
+    """On the worker's port; a reconciler, to which the same environment may name it, must not be there first."""
+    if _runs_jobs() and settings.metrics_port is not None:
         serve_metrics(settings, settings.metrics_port)
 
 
@@ -107,8 +124,27 @@ def _die_with_the_main_process(**_: Any) -> None:
         die_with(_main_process)
 
 
+def _set_up_logs(instance: Any, options: Mapping[str, Any], **_: Any) -> None:
+    """Before Celery says anything: its lines go the way of all others, and what it would print is one of them."""
+    set_up_logs("worker" if QUEUE in (options.get("queues") or [QUEUE]) else "reconciler")
+    instance.quiet = True  # no banner
+    celery.apps.worker.safe_say = _say
+
+
+def _set_level(loglevel: int, **_: Any) -> None:
+    """The command's level is Celery's own; Celery sets up nothing more where this signal is taken."""
+    logging.getLogger("celery").setLevel(loglevel)
+
+
+def _say(message: str, *_: object) -> None:
+    """In Celery's signal handlers, where a logger may be in the middle of a line."""
+    os.write(sys.stderr.fileno(), f"{line_of(message, 'celery.worker')}\n".encode())
+
+
 app.task(name=RUN_NEXT_JOB)(run_next_job)
 app.task(name=RECONCILE)(run_reconciler)
+celeryd_init.connect(_set_up_logs)
+setup_logging.connect(_set_level)
 worker_process_init.connect(_die_with_the_main_process)
 beat_embedded_init.connect(_die_with_the_main_process)
 worker_ready.connect(_beat)

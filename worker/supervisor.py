@@ -4,6 +4,7 @@ It never imports torch: it must be small, and outlive a work process that runs o
 """
 
 import contextlib
+import contextvars
 import logging
 import os
 import signal
@@ -37,11 +38,12 @@ from store.job_repository import (
 from store.promotion import promote_best
 from store.run_repository import append_log
 from store.tables import Job
+from telemetry.log_fields import log_fields
 from worker.outcome import Outcome, read_outcome, read_pid
 from worker.settings import WorkerSettings
+from worker.work_output import relayed
 
 TICK_SECONDS = 0.2
-LOG_LINE_LIMIT = 2000
 LOG_LINES_HELD = 1000
 WORK = (sys.executable, "-m", "worker.entry")
 
@@ -68,6 +70,11 @@ class Supervisor:
             job = claim_job(session, self._settings.claimant(), self._settings.lease_seconds)
         if job is None:
             return False
+        with log_fields(request_id=job.request_id, job_id=job.id, attempt=job.attempt):
+            self._see_through(job)
+        return True
+
+    def _see_through(self, job: Job) -> None:
         log.info("job %d, attempt %d: %s %s", job.id, job.attempt, job.kind, job.model_name)
         with tempfile.TemporaryDirectory(prefix=f"darkroom-job-{job.id}-") as folder:
             run = _Run(job, Path(folder), self._settings, self._database, self._work)
@@ -78,7 +85,6 @@ class Supervisor:
                 log.warning("%s; its work is dropped", lost)
             finally:
                 run.kill()
-        return True
 
 
 class _Run:
@@ -104,7 +110,8 @@ class _Run:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # a process group of its own, to be killed as a whole
         )
-        self._reader = threading.Thread(target=self._read, name="log", daemon=True)
+        of_this_job = contextvars.copy_context()  # what it reads is logged with the job's fields
+        self._reader = threading.Thread(target=of_this_job.run, args=(self._read,), name="log", daemon=True)
         self._reader.start()
 
     def watch(self, stopping: Callable[[], bool]) -> None:
@@ -217,4 +224,4 @@ class _Run:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._lines.append(line.decode(errors="replace").rstrip("\n").replace("\0", "")[:LOG_LINE_LIMIT])
+            self._lines.extend(relayed(line.decode(errors="replace").rstrip("\n").replace("\0", "")))

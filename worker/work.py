@@ -22,6 +22,7 @@ from model.trainer import TrainingDiverged, TrainingError
 from store.database import Database
 from store.job_repository import Failure, Lease, LeaseLost, get_job
 from store.tables import Job
+from telemetry.logs import LogSettings, set_up_logs
 from worker.outcome import Outcome, write_outcome, write_pid
 from worker.settings import WorkerSettings
 from worker.watchdog import end_process, end_with_lease
@@ -35,7 +36,7 @@ class DeviceMissing(RuntimeError):
 
 def work(job_id: int, attempt: int, folder: str) -> None:
     """Do one attempt at a job. Ends the process with code 0 when the outcome was written, else it was a crash."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stdout)
+    set_up_logs("work", LogSettings(log_format="json"), sys.stdout)  # for worker.work_output
     asked = threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:

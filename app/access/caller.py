@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from app.access.limits import Use
 from app.access.verifier import VerifiedKey
 from store.audit_repository import Actor
+from store.job_repository import Origin
 
 
 @dataclass(frozen=True)
@@ -30,3 +31,8 @@ class Caller:
             request_id=self.request_id,
             client_address=self.client_address,
         )
+
+    @property
+    def origin(self) -> Origin:
+        """As jobs that the request queues have it."""
+        return Origin(self.key_id, self.request_id)

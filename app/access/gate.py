@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.access.caller import Caller
 from app.access.limits import ATTEMPTS, REQUESTS, Limits, Use, Window, rate_limit_headers
@@ -12,6 +12,7 @@ from app.access.loopback import is_cross_site, is_local
 from app.access.revalidated import SourceAway
 from app.access.routes import OPEN_ON_LOOPBACK, Scopes, needed, sufficient
 from app.access.verifier import VerifiedKey, Verifier
+from app.api.answer_headers import with_headers
 from app.api.problems import STORE_RETRY_SECONDS, Problem, retry_after
 from app.settings import Settings, is_loopback
 from store.key_repository import KeyLimits
@@ -176,11 +177,5 @@ class AccessControl:
             await refusal.response()(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
-
-        async def with_limits(message: Message) -> None:
-            if message["type"] == "http.response.start" and caller.uses:
-                headers = MutableHeaders(scope=message)
-                headers.update(rate_limit_headers(caller.uses.values()))
-            await send(message)
-
-        await self._app(scope, receive, with_limits)
+        limited = with_headers(send, lambda headers: headers.update(rate_limit_headers(caller.uses.values())))
+        await self._app(scope, receive, limited)

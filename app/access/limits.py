@@ -60,8 +60,10 @@ class Use:
 
 
 def rate_limit_headers(uses: Iterable[Use]) -> dict[str, str]:
-    """RateLimit-Policy and RateLimit, as draft-ietf-httpapi-ratelimit-headers-10 has them."""
+    """RateLimit-Policy and RateLimit, as draft-ietf-httpapi-ratelimit-headers-10 has them; none without uses."""
     known = list(uses)
+    if not known:
+        return {}
     return {
         "RateLimit-Policy": ", ".join(f'"{use.window.name}";q={use.limit};w={use.window.seconds}' for use in known),
         "RateLimit": ", ".join(f'"{use.window.name}";r={use.remaining};t={use.reset_seconds}' for use in known),

@@ -231,7 +231,7 @@ def _submit(
             run,
             shard_images=body.shard_images,
             priority=body.priority,
-            api_key_id=caller.key_id,
+            origin=caller.origin,
         )
         facts = {"model": version.name, "version": version.digest, "images": run.total_images}
         record(session, caller.actor, "generate-job.submitted", f"generate-jobs/{generate_job.id}", facts)
@@ -317,7 +317,7 @@ async def retry(services: ServicesHere, caller: CallerHere, id: GenerateJobId) -
 
     def act(session: Session) -> tuple[GenerateJobAnswer, Sequence[int]]:
         require_room(session, services, caller)
-        job_ids = [job.id for job in retry_generate_job(session, id, api_key_id=caller.key_id)]
+        job_ids = [job.id for job in retry_generate_job(session, id, origin=caller.origin)]
         record(session, caller.actor, "generate-job.retried", f"generate-jobs/{id}", {"jobs": len(job_ids)})
         return _described(session, id), job_ids
 

@@ -4,6 +4,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.route import UNMATCHED, route_of
 from app.metrics import Metrics
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
@@ -35,7 +36,7 @@ class HttpMetrics:
             await self._app(scope, receive, watched)
         finally:
             self._metrics.requests_in_flight.dec()
-            route = getattr(scope.get("route"), "path", "unmatched")
-            method = scope["method"] if scope["method"] in _METHODS and route != "unmatched" else "other"
+            route = route_of(scope)
+            method = scope["method"] if scope["method"] in _METHODS and route != UNMATCHED else "other"
             self._metrics.requests.labels(route, method, status).inc()
             self._metrics.request_seconds.labels(route).observe(time.perf_counter() - began)

@@ -68,6 +68,7 @@ class JobAnswer(BaseModel):
 class JobDetailAnswer(JobAnswer):
     """A train job with all that it was asked to do."""
 
+    request_id: str | None = Field(description="X-Request-ID of the request that queued it last, as logs have it")
     configuration: dict[str, Any] = Field(description="the complete recipe, where it starts, and what it keeps")
 
 
@@ -96,7 +97,7 @@ def job_answer(view: JobView) -> JobAnswer:
 
 def job_detail(view: JobView) -> JobDetailAnswer:
     """A job by itself."""
-    return JobDetailAnswer(**_members(view), configuration=view.job.configuration)
+    return JobDetailAnswer(**_members(view), request_id=view.job.request_id, configuration=view.job.configuration)
 
 
 def train_job(session: Session, job_id: int) -> Job:

@@ -135,7 +135,7 @@ def describe(app: FastAPI) -> None:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of `app` with problem details."""
+    """Answer errors of `app` with problem details; one that nobody expected is `app.api.request_log`'s."""
 
     @app.exception_handler(Problem)
     async def problem(request: Request, error: Problem) -> Response:
@@ -156,7 +156,3 @@ def install(app: FastAPI) -> None:
         return Problem(
             503, "store-unavailable", "the database cannot be reached", headers=retry_after(STORE_RETRY_SECONDS)
         ).response()
-
-    @app.exception_handler(Exception)
-    async def unexpected(request: Request, error: Exception) -> Response:
-        return Problem(500, "internal", "an unexpected error; the service's log has its cause").response()

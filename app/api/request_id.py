@@ -3,8 +3,11 @@
 import re
 import uuid
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.api.answer_headers import with_headers
+from telemetry.log_fields import log_fields
 
 HEADER = "X-Request-ID"
 _FORM = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -24,10 +27,5 @@ class RequestId:
         given = Headers(scope=scope).get(HEADER, "")
         request_id = given if _FORM.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
-
-        async def named(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[HEADER] = request_id
-            await send(message)
-
-        await self._app(scope, receive, named)
+        with log_fields(request_id=request_id):
+            await self._app(scope, receive, with_headers(send, lambda headers: headers.update({HEADER: request_id})))

@@ -1,7 +1,9 @@
 """What browsers are told of every answer: load nothing from elsewhere, run nothing inline, be framed by nobody."""
 
 from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.api.answer_headers import with_headers
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -35,12 +37,9 @@ class SecurityHeaders:
             await self._app(scope, receive, send)
             return
 
-        async def protected(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.update(HEADERS)
-                if scope["scheme"] == "https":  # over plain HTTP browsers must not heed it
-                    headers["Strict-Transport-Security"] = STRICT_TRANSPORT_SECURITY
-            await send(message)
+        def protect(headers: MutableHeaders) -> None:
+            headers.update(HEADERS)
+            if scope["scheme"] == "https":  # over plain HTTP browsers must not heed it
+                headers["Strict-Transport-Security"] = STRICT_TRANSPORT_SECURITY
 
-        await self._app(scope, receive, protected)
+        await self._app(scope, receive, with_headers(send, protect))

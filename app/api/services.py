@@ -1,5 +1,6 @@
 """What the routers share: the engine, the catalog and the rest, made once at start-up."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, cast
@@ -15,6 +16,8 @@ from app.job_watch import JobWatch
 from app.metrics import Metrics
 from app.settings import Settings
 from store.database import Database
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,14 @@ class Services:
         return self.job_watch
 
     def hint(self, job_ids: Iterable[int]) -> None:
-        """Tell the workers of jobs that were queued and committed; never waits, never fails."""
+        """Tell the workers, and the log, of jobs that were queued and committed; never waits, never fails."""
+        queued = list(job_ids)
+        if len(queued) == 1:
+            log.info("job %d is queued", queued[0], extra={"fields": {"job_id": queued[0]}})
+        elif queued:
+            log.info("%d jobs are queued", len(queued), extra={"fields": {"job_ids": queued}})
         if self.hints is not None:
-            self.hints.soon(job_ids)
+            self.hints.soon(queued)
 
 
 def _no_database() -> Problem:

@@ -143,7 +143,7 @@ async def submit(
             works = _works(plan, combinations)
             sweep = create_sweep(session, body.name, body.model_dump(mode="json"), list(body.grid))
             for work in works:
-                queue_work(session, plan, work, sweep_id=sweep.id, api_key_id=caller.key_id)
+                queue_work(session, plan, work, sweep_id=sweep.id, origin=caller.origin)
             facts = {"name": body.name, "jobs": len(works)}
             record(session, caller.actor, "sweep.created", f"sweeps/{sweep.id}", facts)
             return sweep.id

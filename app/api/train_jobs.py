@@ -85,7 +85,7 @@ async def cancel(job_id: JobId, services: ServicesHere, caller: CallerHere) -> J
 async def _queue_again(services: Services, caller: Caller, job_id: int, action: str, was: JobStatus) -> JobDetailAnswer:
     def again(session: Session) -> Job:
         require_room(session, services, caller)
-        return requeue(session, job_id, was=was, api_key_id=caller.key_id)
+        return requeue(session, job_id, was=was, origin=caller.origin)
 
     answer = await _change(services, caller, job_id, action, again)
     services.hint([job_id])

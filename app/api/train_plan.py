@@ -17,7 +17,7 @@ from model.config import DatasetConfig, ModelConfig, Recipe, RecipeError, load_r
 from model.datasets import DatasetError
 from store.dataset_repository import DatasetConflict, DatasetNotFound, find_configured, get_dataset
 from store.job_forms import ContinueFrom, ForkFrom, TrainWork
-from store.job_repository import JobNotFound, lock_job, submit_job
+from store.job_repository import JobNotFound, Origin, lock_job, submit_job
 from store.model_repository import ModelNotFound, VersionNotFound, lock_model, resolve
 from store.run_repository import kept_states
 from store.tables import Dataset, Job
@@ -106,10 +106,8 @@ def make_work(plan: Plan, *, name: str, more: Sequence[Change] = ()) -> TrainWor
     return TrainWork(recipe=recipe, start=plan.start, keep_last=plan.fields.keep_last)
 
 
-def queue_work(
-    session: Session, plan: Plan, work: TrainWork, *, sweep_id: int | None = None, api_key_id: int | None = None
-) -> Job:
-    """Submit the job. api_key_id: of who asks for it."""
+def queue_work(session: Session, plan: Plan, work: TrainWork, *, origin: Origin, sweep_id: int | None = None) -> Job:
+    """Submit the job."""
     return submit_job(
         session,
         kind="train",
@@ -119,7 +117,7 @@ def queue_work(
         dataset_id=plan.dataset.id,
         sweep_id=sweep_id,
         parent_id=plan.start.job_id if isinstance(plan.start, ContinueFrom) else None,
-        api_key_id=api_key_id,
+        origin=origin,
         priority=plan.fields.priority,
         device=plan.fields.device,
         devices=work.recipe.training.devices,

@@ -42,7 +42,7 @@ async def submit(
         def create() -> int:
             require_room(session, services, caller)
             plan = make_plan(session, services.settings.recipes_folder, body)
-            job = queue_work(session, plan, make_work(plan, name=plan.name), api_key_id=caller.key_id)
+            job = queue_work(session, plan, make_work(plan, name=plan.name), origin=caller.origin)
             facts = {"model": job.model_name, "dataset": plan.dataset.name, "total_images": job.total_images}
             record(session, caller.actor, "train-job.submitted", f"train-jobs/{job.id}", facts)
             return job.id

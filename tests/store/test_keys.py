@@ -14,7 +14,7 @@ from store.checkpoint_repository import register_checkpoint
 from store.database import Database
 from store.generate_repository import submit_generate_job
 from store.job_forms import GenerateRun
-from store.job_repository import request_cancel, submit_job
+from store.job_repository import Origin, request_cancel, submit_job
 from store.key_repository import (
     KeyLimits,
     KeyNotFound,
@@ -42,7 +42,7 @@ def job(session: Session, key: ApiKey | None) -> int:
         model_name="m",
         configuration={},
         total_images=1,
-        api_key_id=None if key is None else key.id,
+        origin=Origin(None if key is None else key.id),
     ).id
 
 
@@ -107,7 +107,7 @@ def test_unfinished_jobs_count_each_and_a_generate_job_once(session: Session) ->
     job(session, mine)
     job(session, theirs)
     job(session, None)
-    _, shards = submit_generate_job(session, checkpoint, run, shard_images=2, api_key_id=mine.id)
+    _, shards = submit_generate_job(session, checkpoint, run, shard_images=2, origin=Origin(mine.id))
     assert len(shards) == 5
     require_room_for_jobs(session, mine.id, 2, limit=5)
     with pytest.raises(TooManyJobs, match="3 unfinished jobs, and may have 5"):

@@ -23,7 +23,7 @@ from tests.processes import wait_until
 from tests.worker.broken_work import NOISE_BYTES
 from tests.worker.train_jobs import BATCH, EVERY, TOTAL, TrainJobs, dataset, short_recipe, trained
 from worker.settings import WorkerSettings
-from worker.supervisor import LOG_LINE_LIMIT
+from worker.work_output import LOG_LINE_LIMIT
 
 
 @pytest.fixture

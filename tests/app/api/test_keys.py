@@ -14,7 +14,7 @@ from app.embedded.redis import PrivateRedis
 from model.config import Recipe
 from store.audit_repository import list_audit_events
 from store.database import Database
-from store.job_repository import submit_job
+from store.job_repository import Origin, submit_job
 from store.promotion import promote_best
 from tests.app.api.test_datasets import CLOTHES
 from tests.app.api.test_refusals import assert_problem
@@ -339,7 +339,7 @@ def test_a_job_that_promotes_is_named_as_who_moved_the_alias(database: Database)
             configuration={"recipe": recipe.model_dump(mode="json"), "keep_last": 1},
             total_images=100,
             promote="best",
-            api_key_id=key.id,
+            origin=Origin(key.id),
         )
     lease = claim(database)
     checkpoint(database, lease, 100, {"fid-x": 1.0})

@@ -1,0 +1,17 @@
+"""Headers that a middleware adds to every answer."""
+
+from collections.abc import Callable
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import Message, Send
+
+
+def with_headers(send: Send, add: Callable[[MutableHeaders], None]) -> Send:
+    """ASGI's `send` with what `add` puts into the headers of the answer, when they are sent."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            add(MutableHeaders(scope=message))
+        await send(message)
+
+    return sending
