@@ -38,6 +38,7 @@ lint: dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile.gpu
 
 # denoising-diffusion-pytorch without what it depends on: the part that is used needs einops alone, not torchvision.
 peers: .peers/.installed

@@ -1,16 +1,15 @@
 """How alembic reaches the database: the connection that store.migrations hands over, or DATABASE_URL."""
 
-import os
-
 from alembic import context
 from sqlalchemy import Connection, NullPool, create_engine
 
 from store.database import parse_url
+from store.operator_settings import OperatorSettings
 from store.tables import Base
 
 
 def _url() -> str:
-    url = os.environ.get("DATABASE_URL")
+    url = OperatorSettings().database_url
     if not url:
         raise SystemExit("alembic: DATABASE_URL is not set")
     return url

@@ -1,12 +1,13 @@
 """The command line: `darkroom up`, `train`, `generate`, `jobs`, `keys` and so on. Heavy imports wait until needed."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from app.jobs_cli import DEFAULT_URL, jobs_cli
-from app.keys_cli import DEFAULT_STATE, audit, keys_cli
+from app.keys_cli import DEFAULT_STATE, State, audit, keys_cli
 
 cli = typer.Typer(
     help="Trains class-conditional image diffusion models and serves them.",
@@ -19,16 +20,53 @@ cli.add_typer(keys_cli, name="keys")
 cli.command()(audit)
 
 
+Host = Annotated[str, typer.Option(help="address to listen on; any but loopback needs API keys")]
+Port = Annotated[int, typer.Option(help="port to listen on")]
+
+
 @cli.command()
 def up(
-    host: Annotated[str, typer.Option(help="address to listen on; any but loopback needs API keys")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="port to listen on")] = 8000,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
     state: Annotated[Path, typer.Option(help="folder for everything that is kept")] = DEFAULT_STATE,
 ) -> None:
     """Start PostgreSQL, Redis, the API and a worker; Ctrl-C ends them all."""
     from app.embedded.up import up as run
 
     raise typer.Exit(run(state, host, port))
+
+
+@cli.command()
+def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
+    """Be the API alone, on the servers of DATABASE_URL and REDIS_URL."""
+    from app.process_commands import api_command, become, reached_at
+
+    os.environ["DARKROOM_HOST"] = reached_at(host)
+    become(api_command(host, port))
+
+
+@cli.command()
+def worker() -> None:
+    """Be a worker alone; SIGTERM makes it hand its job back."""
+    from app.process_commands import become, worker_commands
+
+    become(worker_commands()["worker"])
+
+
+@cli.command()
+def reconciler() -> None:
+    """Be the reconciler with its timer; a service needs one, and more do no harm."""
+    from app.process_commands import become, worker_commands
+
+    become(worker_commands()["reconciler"])
+
+
+@cli.command()
+def migrate(state: State = DEFAULT_STATE) -> None:
+    """Bring the database's tables up to date, which API and workers expect."""
+    from app.operator import migrate as run
+
+    raise typer.Exit(run(state))
 
 
 @cli.command()

@@ -1,4 +1,4 @@
-"""What the operator sets: environment variables with the prefix DARKROOM_, and the database's address."""
+"""What the operator sets for the API: environment variables with the prefix DARKROOM_, and where the servers are."""
 
 import os
 from ipaddress import ip_address
@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode
+
+from store.operator_settings import OperatorSettings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -21,13 +23,9 @@ def is_loopback(host: str) -> bool:
     return bool((mapped or address).is_loopback)
 
 
-class Settings(BaseSettings):
-    """Every field is the environment variable DARKROOM_<FIELD>, but for DATABASE_URL and REDIS_URL."""
+class Settings(OperatorSettings):
+    """Every field is the environment variable DARKROOM_<FIELD>."""
 
-    model_config = SettingsConfigDict(env_prefix="DARKROOM_", extra="ignore", populate_by_name=True)
-
-    database_url: str | None = Field(None, validation_alias="DATABASE_URL", description="PostgreSQL")
-    redis_url: str | None = Field(None, validation_alias="REDIS_URL", description="the broker that hints go through")
     hint_seconds: float = Field(60.0, gt=0.0, description="after which a hint is taken for lost")
     state_folder: Path = Field(Path(".darkroom"), description="the free disk under it is told to Prometheus")
     recipes_folder: Path = Field(REPOSITORY / "recipes", description="recipes that requests may name")

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from store.job_repository import Claimant
+from store.operator_settings import OperatorSettings
 
 
 def _detected_device() -> Literal["cpu", "cuda"]:
@@ -16,10 +16,8 @@ def _detected_device() -> Literal["cpu", "cuda"]:
     return "cuda" if Path("/proc/driver/nvidia/version").exists() else "cpu"
 
 
-class WorkerSettings(BaseSettings):
-    """Every field is the environment variable DARKROOM_<FIELD>, but for DATABASE_URL and REDIS_URL."""
-
-    model_config = SettingsConfigDict(env_prefix="DARKROOM_", extra="ignore", populate_by_name=True)
+class WorkerSettings(OperatorSettings):
+    """Every field is the environment variable DARKROOM_<FIELD>, but for DATABASE_URL and REDIS_URL, which it needs."""
 
     database_url: str = Field(validation_alias="DATABASE_URL", description="PostgreSQL")
     redis_url: str = Field(validation_alias="REDIS_URL", description="the broker")

@@ -18,12 +18,13 @@ import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.access.beyond_loopback import KeysNeeded, require_keys_beyond_loopback
+from app.embedded.operator_database import operator_settings
 from app.embedded.postgres import PrivatePostgres
 from app.embedded.process import ChildProcess, EmbeddedError
 from app.embedded.redis import PrivateRedis
 from app.embedded.restarted import Restarted
 from app.embedded.state_lock import StateLock
-from app.settings import is_loopback
+from app.process_commands import api_command, reached_at, worker_commands
 from store.database import Database
 from store.migrations import upgrade
 
@@ -62,35 +63,6 @@ class _StopRequests:
         time.sleep(seconds)
         if self._count >= 2:
             raise _KilledAtOnce
-
-
-def api_command(host: str, port: int) -> list[str]:
-    """The command line of the API server."""
-    return [
-        *(sys.executable, "-m", "uvicorn", "app.main:app", "--host", host, "--port", str(port)),
-        *("--timeout-graceful-shutdown", "20", "--no-access-log"),
-    ]
-
-
-def worker_commands() -> dict[str, list[str]]:
-    """The command lines of what runs the jobs, by name: the worker, and the reconciler with its timer.
-
-    The nodes do not look for each other: nothing here needs it, and it would take a second of every start.
-    """
-    celery = [sys.executable, "-m", "celery", "--app", "worker.celery_app", "worker"]
-    alone = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    # the timer keeps no file that a kill could damage: there is one task, and it is due every few seconds
-    timer = ["--beat", "--scheduler", "celery.beat:Scheduler"]
-    return {
-        "worker": [
-            *(*celery, *alone, "--hostname", "worker@%h", "--queues", "darkroom", "--concurrency", "1"),
-            *("--loglevel", "INFO"),
-        ],
-        "reconciler": [
-            *(*celery, *alone, "--hostname", "reconciler@%h", "--queues", "darkroom.reconcile", "--pool", "solo"),
-            *(*timer, "--loglevel", "WARNING"),  # INFO is some lines a round, for ever
-        ],
-    }
 
 
 @dataclass(frozen=True)
@@ -165,12 +137,13 @@ class _Parts:
         self._state = state
         self._host = host
         self._port = port
-        # behind a proxy that reaches it on loopback, the operator may say where others do
-        self._reached_at = os.environ.get("DARKROOM_HOST", host) if is_loopback(host) else host
+        self._reached_at = reached_at(host)
         self._requests = requests
         self._patience = patience
-        self._postgres = None if os.environ.get("DATABASE_URL") else PrivatePostgres(state)
-        self._redis = None if os.environ.get("REDIS_URL") else PrivateRedis(state)
+        given = operator_settings()
+        self._postgres = None if given.database_url else PrivatePostgres(state)
+        self._redis = None if given.redis_url else PrivateRedis(state)
+        self._given = given
         self._api: ChildProcess | None = None
         self._workers: list[Restarted] = []
 
@@ -183,8 +156,8 @@ class _Parts:
         if self._redis:
             _say("starting Redis")
             self._redis.start(pause)
-        database_url = self._postgres.url if self._postgres else os.environ["DATABASE_URL"]
-        redis_url = self._redis.url if self._redis else os.environ["REDIS_URL"]
+        database_url = self._postgres.url if self._postgres else str(self._given.database_url)
+        redis_url = self._redis.url if self._redis else str(self._given.redis_url)
         pause(0.0)
         _say("migrating the database")
         _migrate(database_url)

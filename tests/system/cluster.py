@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from app.embedded.postgres import PrivatePostgres
 from app.embedded.process import ChildProcess
 from app.embedded.redis import PrivateRedis
-from app.embedded.up import api_command
+from app.process_commands import api_command
 from model.config import Recipe
 from model.datasets.contact_sheet import contact_sheet
 from model.datasets.decoded import Decoded

@@ -8,9 +8,12 @@ const preference = matchMedia("(prefers-color-scheme: dark)");
 const chosen = () => localStorage.getItem(STORED);
 const current = () => chosen() || (preference.matches ? "dark" : "light");
 
-/** Apply what was chosen; otherwise the styles follow the system. */
+/** Apply it, and follow the system while nothing was chosen. */
 export function startTheme() {
-  if (chosen()) document.documentElement.dataset.theme = chosen();
+  document.documentElement.dataset.theme = current();
+  preference.addEventListener("change", () => {
+    document.documentElement.dataset.theme = current();
+  });
 }
 
 /** The switch. */

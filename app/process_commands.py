@@ -1,0 +1,48 @@
+"""The command lines of Darkroom's processes. `darkroom up` starts them as children; in a container `darkroom api` and
+the like become them."""
+
+import os
+import sys
+from typing import NoReturn
+
+from app.settings import is_loopback
+
+
+def api_command(host: str, port: int) -> list[str]:
+    """The command line of the API server."""
+    return [
+        *(sys.executable, "-m", "uvicorn", "app.main:app", "--host", host, "--port", str(port)),
+        *("--timeout-graceful-shutdown", "20", "--no-access-log"),
+    ]
+
+
+def worker_commands() -> dict[str, list[str]]:
+    """The command lines of what runs the jobs, by name: the worker, and the reconciler with its timer.
+
+    The nodes do not look for each other: nothing here needs it, and it would take a second of every start.
+    """
+    celery = [sys.executable, "-m", "celery", "--app", "worker.celery_app", "worker"]
+    alone = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    # the timer keeps no file that a kill could damage: there is one task, and it is due every few seconds
+    timer = ["--beat", "--scheduler", "celery.beat:Scheduler"]
+    return {
+        "worker": [
+            *(*celery, *alone, "--hostname", "worker@%h", "--queues", "darkroom", "--concurrency", "1"),
+            *("--loglevel", "INFO"),
+        ],
+        "reconciler": [
+            *(*celery, *alone, "--hostname", "reconciler@%h", "--queues", "darkroom.reconcile", "--pool", "solo"),
+            *(*timer, "--loglevel", "WARNING"),  # INFO is some lines a round, for ever
+        ],
+    }
+
+
+def reached_at(host: str) -> str:
+    """DARKROOM_HOST of a service that listens on `host`: behind a proxy that reaches it on loopback, the operator may
+    say where others do."""
+    return os.environ.get("DARKROOM_HOST", host) if is_loopback(host) else host
+
+
+def become(command: list[str]) -> NoReturn:
+    """Go on as this command, so that signals and exit code are its own."""
+    os.execv(command[0], command)

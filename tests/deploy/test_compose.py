@@ -1,0 +1,216 @@
+"""Laws of docker-compose.yml: a service is bounded, watched, without rights, and out of reach but through the proxy."""
+
+import re
+import stat
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.process_commands import api_command
+from tests.compose import DOCKERFILE, ROOT, compose, image_environment, seconds, services
+from worker.settings import WorkerSettings
+
+SERVICES = services()
+ONE_SHOT = {"migrate"}
+OWN = re.compile(r"darkroom(-proxy)?:(?P<version>[\d.]+)(-cpu)?")
+PINNED = re.compile(r"[\w./-]+:v?\d+\.\d+(\.\d+)?(-[\w.-]+)?")
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+
+every_service = pytest.mark.parametrize("name", SERVICES)
+lasting_service = pytest.mark.parametrize("name", sorted(SERVICES.keys() - ONE_SHOT))
+
+
+def _strings(part: Any) -> list[str]:
+    if isinstance(part, dict):
+        return [text for one in part.values() for text in _strings(one)]
+    if isinstance(part, list):
+        return [text for one in part for text in _strings(one)]
+    return [str(part)]
+
+
+def _mounts(name: str) -> list[list[str]]:
+    return [mount.split(":") for mount in SERVICES[name].get("volumes", [])]
+
+
+@every_service
+def test_an_image_is_one_of_this_version_or_pinned(name: str) -> None:
+    image = SERVICES[name]["image"]
+    own = OWN.fullmatch(image)
+    if own:
+        assert own["version"] == VERSION
+        assert SERVICES[name]["pull_policy"] == "never"
+    else:
+        assert PINNED.fullmatch(image)
+    inline = SERVICES[name].get("build", {}).get("dockerfile_inline", "")
+    assert all(PINNED.fullmatch(base) for base in re.findall(r"^FROM (\S+)", inline, re.MULTILINE))
+
+
+def test_the_image_is_made_of_a_pinned_one() -> None:
+    (base,) = re.findall(r"^ARG BASE=(\S+)", DOCKERFILE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert PINNED.fullmatch(base)
+
+
+def test_what_runs_on_is_chosen() -> None:
+    with pytest.raises(KeyError, match="COMPOSE_PROFILES"):
+        compose()
+    for profile in ("cpu", "gpu"):
+        chosen = compose(COMPOSE_PROFILES=profile)["services"]
+        built = [one for one in chosen.values() if one["image"] == f"darkroom:{VERSION}-{profile}" and "build" in one]
+        assert [one["profiles"] for one in built if one["profiles"] == [profile]] == [[profile]]
+
+
+@lasting_service
+def test_a_service_is_watched_and_started_again(name: str) -> None:
+    service = SERVICES[name]
+    assert service["restart"] == "unless-stopped"
+    kind, *test = service["healthcheck"]["test"]
+    assert kind in ("CMD", "CMD-SHELL")
+    assert test
+    assert {"interval", "timeout"} <= service["healthcheck"].keys()
+    assert seconds(service["stop_grace_period"]) >= 30
+
+
+@pytest.mark.parametrize("name", ONE_SHOT)
+def test_what_runs_to_its_end_is_waited_for(name: str) -> None:
+    assert SERVICES[name]["restart"] == "no"
+    waiting = [one for one in SERVICES.values() if name in one.get("depends_on", {})]
+    assert len(waiting) == 5  # API and worker of both kinds, and the reconciler
+    assert {one["depends_on"][name]["condition"] for one in waiting} == {"service_completed_successfully"}
+
+
+@every_service
+def test_a_service_has_limits(name: str) -> None:
+    assert SERVICES[name]["deploy"]["resources"]["limits"].keys() == {"cpus", "memory", "pids"}
+    assert SERVICES[name]["logging"]["options"].keys() == {"max-size", "max-file"}
+
+
+@every_service
+def test_a_service_has_no_rights(name: str) -> None:
+    service = SERVICES[name]
+    assert int(service["user"].split(":")[0]) > 0
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not service.keys() & {"cap_add", "privileged", "network_mode", "pid", "ipc", "devices", "group_add"}
+
+
+@every_service
+def test_a_service_writes_in_volumes_alone(name: str) -> None:
+    volumes = compose(COMPOSE_PROFILES="cpu")["volumes"]
+    for source, _, *options in _mounts(name):
+        if source.startswith("."):
+            assert options == ["ro"]
+            assert (ROOT / source).exists()
+        else:
+            assert source in volumes
+
+
+def test_the_proxy_alone_is_published_and_by_default_on_this_machine_alone() -> None:
+    assert [name for name, one in SERVICES.items() if "ports" in one] == ["proxy"]
+    assert not [name for name, one in SERVICES.items() if "expose" in one]
+    assert [port.split(":")[0] for port in SERVICES["proxy"]["ports"]] == ["127.0.0.1"] * 2
+    moved = compose(COMPOSE_PROFILES="cpu", DARKROOM_BIND="0.0.0.0")["services"]["proxy"]["ports"]
+    assert [port.split(":")[0] for port in moved] == ["0.0.0.0"] * 2
+
+
+def test_databases_and_workers_have_no_way_out() -> None:
+    assert compose(COMPOSE_PROFILES="cpu")["networks"]["inner"] == {"internal": True}
+    outer = {name for name, one in SERVICES.items() if "outer" in one["networks"]}
+    assert outer == {"proxy", "grafana", "api", "api-gpu"}
+    assert set(SERVICES["proxy"]["networks"]) == {"outer"}
+
+
+@every_service
+def test_secrets_are_files_that_the_service_is_given(name: str) -> None:
+    service = SERVICES[name]
+    told = service.get("environment", {})
+    for variable, value in told.items():
+        if re.search("password|token|secret|key", variable, re.IGNORECASE):
+            assert variable.endswith("_FILE")
+        assert not re.search(r"//[^/@]*:[^/@]*@", str(value)), "a password in an address"
+    where = _strings([told, service.get("command", []), service.get("healthcheck", {})])
+    named = {secret for text in where for secret in re.findall(r"/run/secrets/(\w+)", text)}
+    if name == "prometheus":
+        named |= set(re.findall(r"/run/secrets/(\w+)", (ROOT / "deploy/prometheus/prometheus.yml").read_text()))
+    assert named == set(service.get("secrets", []))
+
+
+def test_every_secret_is_made_once_and_kept_from_others_on_the_machine(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    make = [ROOT / "deploy" / "make-secrets", folder]
+    subprocess.run(make, check=True)
+    declared = compose(COMPOSE_PROFILES="cpu")["secrets"]
+    assert {file.name for file in folder.iterdir()} == declared.keys()
+    assert {one["file"] for one in declared.values()} == {f"./secrets/{name}" for name in declared}
+    made = {file.name: file.read_text() for file in folder.iterdir()}
+    passwords = [value for name, value in made.items() if name.endswith("_password")]
+    assert len(set(passwords)) == len(passwords) == 3
+    assert all(re.fullmatch("[0-9a-f]{64}", one) for one in passwords)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o644}
+    (folder / "metrics_token").write_text("a key")
+    subprocess.run(make, check=True)
+    assert {file.name: file.read_text() for file in folder.iterdir()} == made | {"metrics_token": "a key"}
+
+
+def test_neither_git_nor_an_image_takes_secrets() -> None:
+    kept = ["secrets/postgres_password", ".env", "darkroom.env"]
+    ignored = subprocess.run(["git", "check-ignore", *kept], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert ignored.stdout.split() == kept
+    first, *rest = [
+        line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")
+    ]
+    assert first == "*"
+    taken = [line.removeprefix("!") for line in rest if line.startswith("!")]
+    assert all((ROOT / name).exists() for name in taken)
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
+    assert {package.removesuffix("*") for package in packages} <= set(taken)
+
+
+def test_what_is_stopped_has_the_time_that_it_may_take() -> None:
+    command = api_command("127.0.0.1", 1)
+    draining = int(command[command.index("--timeout-graceful-shutdown") + 1])
+    handing_back = WorkerSettings.model_fields["grace_seconds"].default
+    for kind in ("", "-gpu"):
+        assert seconds(SERVICES[f"api{kind}"]["stop_grace_period"]) >= draining + 10
+        assert seconds(SERVICES[f"worker{kind}"]["stop_grace_period"]) >= handing_back + 20
+
+
+@pytest.mark.parametrize(("name", "setting"), [("api", "DARKROOM_DEVICE"), ("worker", "DARKROOM_WORKER_DEVICE")])
+def test_a_service_on_a_gpu_is_the_same_but_for_its_device(name: str, setting: str) -> None:
+    cpu, gpu = SERVICES[name], SERVICES[f"{name}-gpu"]
+    assert (cpu["profiles"], gpu["profiles"]) == (["cpu"], ["gpu"])
+    assert cpu["environment"] | {setting: "cuda"} == gpu["environment"]
+    assert cpu["environment"][setting] == "cpu"
+    assert set(cpu["networks"]) == gpu["networks"].keys()
+    assert all(network == {"aliases": [name]} for network in gpu["networks"].values())
+    (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
+    assert "gpu" in device["capabilities"]
+    assert gpu["deploy"]["resources"]["limits"] == cpu["deploy"]["resources"]["limits"]
+    differ = {"profiles", "environment", "networks", "deploy", "build", "shm_size"}
+    assert {key: cpu[key] for key in cpu.keys() - differ} == {key: gpu[key] for key in gpu.keys() - differ}
+
+
+def test_addresses_are_those_of_services() -> None:
+    environment = SERVICES["api"]["environment"]
+    assert environment["DATABASE_URL"].split("@")[1] == "postgres:5432/darkroom"
+    assert environment["REDIS_URL"] == "redis://redis:6379/0"
+    scraped = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    targets = {(one["names"][0], one["port"]) for job in scraped for one in job["dns_sd_configs"]}
+    api = SERVICES["api"]["command"]
+    assert targets == {
+        ("api", int(api[api.index("--port") + 1])),
+        ("worker", SERVICES["worker"]["environment"]["DARKROOM_METRICS_PORT"]),
+    }
+
+
+def test_the_image_keeps_what_is_written_in_its_volume() -> None:
+    environment = image_environment()
+    for name in ("api", "worker"):
+        ((_, folder),) = _mounts(name)
+        for setting in ("TMPDIR", "DARKROOM_STATE_FOLDER", "DARKROOM_CACHE_FOLDER"):
+            assert Path(environment[setting]).is_relative_to(folder)

@@ -1,0 +1,61 @@
+"""Laws of passwords in files: they go into the address, an address' own goes before them, and no error shows one."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from redis import Redis
+
+from app.settings import Settings
+from store.database import parse_url
+from store.operator_settings import OperatorSettings
+from worker.settings import WorkerSettings
+
+PASSWORD = "p@ss:w/ör?d%"  # every sign that means something in an address
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "password"
+    file.write_text(f"{PASSWORD}\n", encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("settings", [OperatorSettings, Settings, WorkerSettings])
+def test_api_worker_and_commands_read_the_same(
+    settings: type[OperatorSettings], file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://ada@db:5432/darkroom?sslmode=require")
+    monkeypatch.setenv("REDIS_URL", "redis://broker:6379/0")
+    for name in ("DATABASE_PASSWORD_FILE", "REDIS_PASSWORD_FILE"):
+        monkeypatch.setenv(name, str(file))
+    found = settings()
+    url = parse_url(str(found.database_url))
+    assert (url.username, url.password, url.host, url.port) == ("ada", PASSWORD, "db", 5432)
+    assert (url.database, url.query["sslmode"]) == ("darkroom", "require")
+    broker = Redis.from_url(str(found.redis_url)).connection_pool.connection_kwargs
+    assert (broker["password"], broker["host"], broker["port"]) == (PASSWORD, "broker", 6379)
+
+
+def test_a_socket_takes_a_password_too(file: Path) -> None:
+    found = OperatorSettings(database_url="postgresql://ada@/darkroom?host=%2Frun", database_password_file=file)
+    url = parse_url(str(found.database_url))
+    assert (url.username, url.password, url.query["host"]) == ("ada", PASSWORD, "/run")
+
+
+@pytest.mark.parametrize("url", ["redis://:own@broker:6379/0", "redis://ada:own@broker:6379/0"])
+def test_a_password_in_the_address_goes_before_the_file(url: str, file: Path) -> None:
+    assert OperatorSettings(redis_url=url, redis_password_file=file).redis_url == url
+
+
+def test_without_an_address_a_file_means_nothing(tmp_path: Path) -> None:
+    assert OperatorSettings(database_url=None, database_password_file=tmp_path / "none").database_url is None
+
+
+def test_a_file_that_is_missing_or_empty_is_said_without_the_address(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.write_text("\n")
+    for file in (tmp_path / "missing", empty):
+        with pytest.raises(ValidationError, match=file.name) as refusal:
+            OperatorSettings(database_url="postgresql://ada@s3cret/x", database_password_file=file)
+        assert "s3cret" not in str(refusal.value)
