@@ -37,7 +37,7 @@ from app.api import (
 from app.api.body_limit import BodyLimit
 from app.api.http_metrics import HttpMetrics
 from app.api.request_id import HEADER, RequestId
-from app.api.request_log import RequestLog
+from app.api.request_log import PROBES, RequestLog
 from app.api.security_headers import SecurityHeaders
 from app.api.services import Services
 from app.catalog import Catalog
@@ -54,8 +54,10 @@ from store.database import Database
 from store.hints import Hints, broker_answers, celery_app
 from telemetry.machine import watch_machine
 from telemetry.reachability import Reachability
+from telemetry.tracing import set_up_tracing
 
 set_up_server_logs()
+set_up_tracing("api")
 
 log = logging.getLogger(__name__)
 
@@ -157,6 +159,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
+        # spans of requests alone: metrics and logs are this service's own, and so is where spans go
+        telemetry={
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+            "exclude": lambda scope: scope.get("path") in PROBES,
+        },
     )
     app.state.services = Services(
         settings,

@@ -24,6 +24,7 @@ from celery.signals import (
     celeryd_init,
     setup_logging,
     worker_process_init,
+    worker_process_shutdown,
     worker_ready,
     worker_shutting_down,
 )
@@ -33,6 +34,7 @@ from store.database import Database
 from store.hints import QUEUE, RUN_NEXT_JOB, Hints, celery_app
 from store.worker_repository import see_worker
 from telemetry.logs import line_of, set_up_logs
+from telemetry.tracing import flush_spans, require_tracing, set_up_tracing
 from worker.metrics import serve_metrics
 from worker.parent_death import die_with
 from worker.reconciler import reconcile
@@ -47,6 +49,8 @@ settings = WorkerSettings()  # from the environment
 _main_process = os.getpid()  # what its children, made by fork, remember it by
 _stopping = multiprocessing.Event()
 """Set in the main process, seen by the pool's children, which inherit it by fork."""
+
+require_tracing()  # refused here, since Celery goes on whatever a signal's receiver raises
 
 app = celery_app(settings.redis_url)
 app.conf.update(
@@ -113,6 +117,16 @@ def _serve_metrics(**_: Any) -> None:
         serve_metrics(settings, settings.metrics_port)
 
 
+def _trace(**_: Any) -> None:
+    """In a pool's child, after the fork: the thread that sends spans would not live through it."""
+    set_up_tracing("worker")
+
+
+def _send_spans(**_: Any) -> None:
+    """A pool's child ends without the interpreter's own good-byes."""
+    flush_spans()
+
+
 def _stop(**_: Any) -> None:
     """A warm shutdown hands running jobs back: each writes a checkpoint and is queued again."""
     _stopping.set()
@@ -146,6 +160,8 @@ app.task(name=RECONCILE)(run_reconciler)
 celeryd_init.connect(_set_up_logs)
 setup_logging.connect(_set_level)
 worker_process_init.connect(_die_with_the_main_process)
+worker_process_init.connect(_trace)
+worker_process_shutdown.connect(_send_spans)
 beat_embedded_init.connect(_die_with_the_main_process)
 worker_ready.connect(_beat)
 worker_ready.connect(_serve_metrics)

@@ -17,6 +17,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -39,6 +41,7 @@ from store.promotion import promote_best
 from store.run_repository import append_log
 from store.tables import Job
 from telemetry.log_fields import log_fields
+from telemetry.tracing import TRACEPARENT, current_traceparent, span
 from worker.outcome import Outcome, read_outcome, read_pid
 from worker.settings import WorkerSettings
 from worker.work_output import relayed
@@ -70,7 +73,17 @@ class Supervisor:
             job = claim_job(session, self._settings.claimant(), self._settings.lease_seconds)
         if job is None:
             return False
-        with log_fields(request_id=job.request_id, job_id=job.id, attempt=job.attempt):
+        facts = {
+            "darkroom.job_id": job.id,
+            "darkroom.attempt": job.attempt,
+            "darkroom.kind": job.kind,
+            "darkroom.model": job.model_name,
+            "darkroom.request_id": job.request_id,
+        }
+        with (
+            span("job attempt", facts, parent=job.traceparent, kind=SpanKind.CONSUMER),
+            log_fields(request_id=job.request_id, job_id=job.id, attempt=job.attempt),
+        ):
             self._see_through(job)
         return True
 
@@ -108,6 +121,7 @@ class _Run:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            env=os.environ | ({TRACEPARENT: parent} if (parent := current_traceparent()) else {}),
             start_new_session=True,  # a process group of its own, to be killed as a whole
         )
         of_this_job = contextvars.copy_context()  # what it reads is logged with the job's fields
@@ -140,7 +154,9 @@ class _Run:
         while True:
             self._store_log()
             if self._try(lambda session: self._write_end(session, outcome)):
-                log.info("job %d: %s", self._lease.job_id, outcome.end if outcome else "crashed")
+                end = outcome.end if outcome else "crashed"
+                trace.get_current_span().set_attribute("darkroom.outcome", end)
+                log.info("job %d: %s", self._lease.job_id, end)
                 return
             time.sleep(self._settings.poll_seconds)
 

@@ -23,6 +23,7 @@ from store.database import Database
 from store.job_repository import Failure, Lease, LeaseLost, get_job
 from store.tables import Job
 from telemetry.logs import LogSettings, set_up_logs
+from telemetry.tracing import TRACEPARENT, flush_spans, set_up_tracing, span
 from worker.outcome import Outcome, write_outcome, write_pid
 from worker.settings import WorkerSettings
 from worker.watchdog import end_process, end_with_lease
@@ -37,6 +38,15 @@ class DeviceMissing(RuntimeError):
 def work(job_id: int, attempt: int, folder: str) -> None:
     """Do one attempt at a job. Ends the process with code 0 when the outcome was written, else it was a crash."""
     set_up_logs("work", LogSettings(log_format="json"), sys.stdout)  # for worker.work_output
+    set_up_tracing("work")
+    try:
+        with span("work", {"darkroom.job_id": job_id, "darkroom.attempt": attempt}, parent=os.environ.get(TRACEPARENT)):
+            _attempt(job_id, attempt, folder)
+    finally:
+        flush_spans()
+
+
+def _attempt(job_id: int, attempt: int, folder: str) -> None:
     asked = threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:

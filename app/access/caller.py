@@ -6,6 +6,7 @@ from app.access.limits import Use
 from app.access.verifier import VerifiedKey
 from store.audit_repository import Actor
 from store.job_repository import Origin
+from telemetry.tracing import current_traceparent
 
 
 @dataclass(frozen=True)
@@ -35,4 +36,4 @@ class Caller:
     @property
     def origin(self) -> Origin:
         """As jobs that the request queues have it."""
-        return Origin(self.key_id, self.request_id)
+        return Origin(self.key_id, self.request_id, current_traceparent())

@@ -3,6 +3,7 @@
 import re
 import uuid
 
+from opentelemetry import trace
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -27,5 +28,6 @@ class RequestId:
         given = Headers(scope=scope).get(HEADER, "")
         request_id = given if _FORM.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
+        trace.get_current_span().set_attribute("darkroom.request_id", request_id)
         with log_fields(request_id=request_id):
             await self._app(scope, receive, with_headers(send, lambda headers: headers.update({HEADER: request_id})))

@@ -29,6 +29,7 @@ from app.api.choice import (
     choose_by_deadline,
     choose_by_quality,
 )
+from app.api.engine_trace import traced
 from app.api.event_stream import EVENT_STREAM, KEEPALIVE, KEEPALIVE_SECONDS, STREAM_HEADERS, sse
 from app.api.problems import STORE_RETRY_SECONDS, Problem, invalid, retry_after
 from app.api.services import Services
@@ -416,7 +417,7 @@ def _submit(services: Services, fields: SamplingFields, plan: Plan, events: _Eve
     scored = plan.best_of is not None
     wanted = SampleRequest(plan.version.digest, plan.rows, fields.deadline_seconds, every, scored)
     try:
-        return services.engine.submit(wanted, events.sink)
+        return services.engine.submit(wanted, traced(events.sink, wanted))
     except QueueFull as full:
         detail = f"{full.rows} images do not fit: {full.rows_waiting} of {full.limit} places are taken"
         raise Problem(429, "queue-full", detail, headers=retry_after(full.retry_after_seconds)) from full

@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 
 import torch
@@ -111,7 +112,10 @@ class _Row:
 
 @dataclass(eq=False)
 class _Request:
-    """An accepted request; it leaves the engine with its one Finished or Failed event."""
+    """An accepted request; it leaves the engine with its one Finished or Failed event.
+
+    context: of whoever submitted it, so that what is logged of it can be told from its batchmates'.
+    """
 
     request: SampleRequest
     sink: Sink
@@ -121,6 +125,7 @@ class _Request:
     deadline: float | None
     idle_seconds: float
     total_steps: int = 0
+    context: Context = field(default_factory=copy_context)
     unfinished: list[_Row] = field(default_factory=list)
     done_steps: int = 0
     begun: float | None = None
@@ -369,7 +374,7 @@ class Engine:
             deliver = self._score(resident, rows) if rows[0].scoring else self._advance(resident, rows)
         except Exception as error:  # whatever a network raises must not end the thread or harm batchmates
             if len(rows) == 1:
-                log.exception("a row failed alone")
+                rows[0].request.context.run(log.exception, "a row failed alone")
                 with self._wake:
                     self._end(rows[0].request, Failed("internal", f"sampling failed: {type(error).__name__}"))
                 return

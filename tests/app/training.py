@@ -57,15 +57,21 @@ def metrics(database: Database, lease: Lease, images_seen: int, loss: float = 0.
         record_metrics(session, job, [MetricLine(images_seen, loss, 1.0, 1e-3, speed, 1000)])
 
 
-def checkpoint(database: Database, lease: Lease, images_seen: int, figures: Mapping[str, float] | None = None) -> None:
-    """Save a checkpoint with its state, and how it was judged."""
+def checkpoint(
+    database: Database,
+    lease: Lease,
+    images_seen: int,
+    figures: Mapping[str, float] | None = None,
+    weights: bytes | None = None,
+) -> None:
+    """Save a checkpoint with its state, and how it was judged. weights: a file's; default: bytes that nobody reads."""
     with holding(database, lease) as (session, job):
         recipe = job.configuration["recipe"]
         record_checkpoint(
             session,
             job,
             images_seen,
-            weights=f"weights {job.id} {images_seen}".encode(),
+            weights=weights or f"weights {job.id} {images_seen}".encode(),
             state_digest=Artifacts(session).put(f"state {job.id} {images_seen}".encode()),
             configuration=recipe["model"],
             class_names=["circle", "square"],

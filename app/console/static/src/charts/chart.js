@@ -5,11 +5,11 @@ import { figure, short } from "../core/format.js";
 import { scale } from "./scale.js";
 
 const EDGE = { top: 10, right: 16, bottom: 40, left: 58 };
-const MOST_MARKS = 60;
+const MOST_MARKS = 24;
 
 /**
  * A figure with `show(series)`. series: [{name, points: [{x, y, label?, on?}], line}]; label: what a tooltip adds;
- * on: a filled mark with its label beside it. x, y: {label, format, log, zero, domain, ticks: [[value, text]]} of the axes.
+ * on: a filled mark with its label beside it. x, y: {label, format, log, zero, whole, domain, ticks: [[value, text]]} of the axes.
  */
 export function chart(title, { x = {}, y = {}, height = 230, note = "" } = {}) {
   const drawing = svg("svg", { role: "img", tabindex: "0", "aria-label": title });
@@ -40,10 +40,10 @@ export function chart(title, { x = {}, y = {}, height = 230, note = "" } = {}) {
     const all = series.flatMap((one) => one.points);
     const usable = all.filter((point) => Number.isFinite(point.x) && Number.isFinite(point.y));
     const across = scale(usable.map((p) => p.x), EDGE.left, width - EDGE.right, { log: x.log, domain: x.domain, count: width < 420 ? 3 : 6 });
-    const up = scale(usable.map((p) => p.y), height - EDGE.bottom, EDGE.top, { log: y.log, zero: y.zero, count: 5 });
+    const up = scale(usable.map((p) => p.y), height - EDGE.bottom, EDGE.top, { log: y.log, zero: y.zero, whole: y.whole, round: true, count: 5 });
     places = [];
     if (!usable.length) {
-      fill(drawing, svg("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, "no values yet"), svg("line", {}));
+      fill(drawing, svg("line", { class: "axis-line", x1: EDGE.left, x2: width - EDGE.right, y1: height - EDGE.bottom, y2: height - EDGE.bottom }), svg("text", { x: (EDGE.left + width - EDGE.right) / 2, y: (height - EDGE.bottom) / 2, "text-anchor": "middle" }, "no values yet"), svg("line", {}));
       drawing.setAttribute("aria-label", `${title}, no values yet`);
       fill(legend);
       return;
@@ -88,7 +88,7 @@ export function chart(title, { x = {}, y = {}, height = 230, note = "" } = {}) {
       places.push({ left, top, point, series: one.name });
       path += `${path ? "L" : "M"}${left.toFixed(1)} ${top.toFixed(1)}`;
       if (one.line === false || one.points.length <= MOST_MARKS) {
-        marks.push(svg("circle", { class: point.on ? "mark is-on" : "mark", cx: left, cy: top, r: point.on ? 5 : 3 }));
+        marks.push(svg("circle", { class: point.on ? "mark is-on" : "mark", cx: left, cy: top, r: point.on ? 5.5 : 3.5 }));
       }
       if (point.on) marks.push(svg("text", { class: "point-label", x: left + 8, y: top - 7 }, point.on));
     }

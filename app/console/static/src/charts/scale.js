@@ -1,7 +1,10 @@
 /** From values to places, and where the ticks are. */
 
-/** A linear or logarithmic scale of the values, or of `domain`, onto [from, to]: {place(value), ticks}. */
-export function scale(values, from, to, { log = false, count = 5, zero = false, domain = null } = {}) {
+/**
+ * A linear or logarithmic scale of the values, or of `domain`, onto [from, to]: {place(value), ticks}.
+ * zero: begin there; whole: ticks at whole numbers only; round: end at ticks.
+ */
+export function scale(values, from, to, { log = false, count = 5, zero = false, whole = false, round = false, domain = null } = {}) {
   const usable = (domain || values).filter((value) => Number.isFinite(value) && (!log || value > 0));
   let low = usable.length ? Math.min(...usable) : 0;
   let high = usable.length ? Math.max(...usable) : 1;
@@ -12,7 +15,8 @@ export function scale(values, from, to, { log = false, count = 5, zero = false, 
     low -= zero && low === 0 ? 0 : room;
     high += room;
   }
-  const step = niceStep((high - low) / count);
+  const step = Math.max(niceStep((high - low) / count), whole ? 1 : 0);
+  if (round) [low, high] = [Math.floor(low / step + 1e-9) * step, Math.ceil(high / step - 1e-9) * step];
   const ticks = [];
   for (let tick = Math.ceil(low / step) * step; tick <= high + step * 1e-9; tick += step) ticks.push(Number(tick.toPrecision(12)));
   return { place: (value) => from + ((value - low) / (high - low)) * (to - from), ticks };

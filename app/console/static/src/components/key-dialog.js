@@ -1,7 +1,7 @@
 /** Asks for an API key. */
 
 import { el } from "../core/dom.js";
-import { currentKey, keepKey } from "../core/key.js";
+import { currentKey, keepKey, keyDeclined } from "../core/key.js";
 import { openDialog } from "./dialog.js";
 import { field, input } from "./fields.js";
 
@@ -29,7 +29,10 @@ async function ask(refused) {
       ),
     { narrow: true },
   );
-  if (!key) return false;
+  if (!key) {
+    keyDeclined();
+    return false;
+  }
   keepKey(key);
   return true;
 }

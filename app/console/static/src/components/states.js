@@ -1,7 +1,7 @@
 /** Loading, empty, in trouble. */
 
 import { el, fill } from "../core/dom.js";
-import { ApiProblem, explain } from "../core/problem.js";
+import { ApiProblem, Offline, explain } from "../core/problem.js";
 
 /** While something is on its way. */
 export function loading(what = "Loading") {
@@ -13,8 +13,11 @@ export function empty(title, text, ...actions) {
   return el("div", { class: "empty" }, el("h2", {}, title), el("p", { class: "soft" }, text), el("div", { class: "actions" }, actions));
 }
 
-/** An error in plain words. again: what the button tries; leftOver: faults that belong to no field on the page. */
-export function problemNotice(error, { again, leftOver = [] } = {}) {
+/**
+ * An error in plain words. again: what the button tries; unasked: it is tried by itself, too, once the service is back;
+ * leftOver: faults that belong to no field on the page.
+ */
+export function problemNotice(error, { again, unasked = false, leftOver = [] } = {}) {
   const { title, text } = explain(error);
   const notice = el("div", { class: "notice problem", role: "alert" }, el("p", { class: "notice-title" }, title), el("p", {}, text));
   if (leftOver.length > 1 || (leftOver.length && !text.includes(leftOver[0].detail))) {
@@ -24,6 +27,9 @@ export function problemNotice(error, { again, leftOver = [] } = {}) {
     notice.append(el("p", { class: "small" }, "Request ", el("code", {}, error.requestId)));
   }
   if (again) notice.append(tryAgain(error.retryAfterSeconds, again));
+  if (unasked && error instanceof Offline) {
+    document.addEventListener("serviceback", () => notice.isConnected && again(), { once: true });
+  }
   return notice;
 }
 
@@ -51,6 +57,6 @@ export async function shown(place, load, what) {
   try {
     fill(place, await load());
   } catch (error) {
-    if (error.name !== "AbortError") fill(place, problemNotice(error, { again: () => shown(place, load, what) }));
+    if (error.name !== "AbortError") fill(place, problemNotice(error, { again: () => shown(place, load, what), unasked: true }));
   }
 }

@@ -12,6 +12,18 @@ export function setKeyAsker(asker) {
   askForKey = asker;
 }
 
+let declinedAt = -Infinity;
+
+/** Whether a request that was refused with 401 is worth repeating. key, sentAt: what it was sent with, and when. */
+export async function keyChanged(key, sentAt) {
+  // another request may have asked meanwhile
+  if (key !== currentKey()) return true;
+  if (declinedAt >= sentAt) return false;
+  if (await askForKey(key !== null)) return true;
+  declinedAt = performance.now();
+  return false;
+}
+
 /** A GET with a JSON answer. query: values that are null or empty are left out. */
 export async function get(path, { query = {}, signal } = {}) {
   return (await send(withQuery(path, query), { signal })).json();
@@ -27,7 +39,7 @@ export async function put(method, path, body, { signal, headers = {} } = {}) {
 /** Send it; the answer's status is a success. Raises ApiProblem, Offline and AbortError. */
 export async function send(path, { method = "GET", headers = {}, body, signal } = {}) {
   for (;;) {
-    const key = currentKey();
+    const [key, sentAt] = [currentKey(), performance.now()];
     let answer;
     try {
       answer = await fetch(path, { method, body, signal, cache: "no-store", headers: { ...headers, ...authorization() } });
@@ -42,9 +54,7 @@ export async function send(path, { method = "GET", headers = {}, body, signal } 
       lost();
       throw problem;
     }
-    if (answer.status !== 401) throw problem;
-    // another request may have asked meanwhile
-    if (key === currentKey() && !(await askForKey(key !== null))) throw problem;
+    if (answer.status !== 401 || !(await keyChanged(key, sentAt))) throw problem;
   }
 }
 

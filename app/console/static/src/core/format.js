@@ -2,7 +2,8 @@
 
 const WHOLE = new Intl.NumberFormat("en");
 const SHORT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
-const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 
 /** 1,234,567 */
 export const whole = (number) => WHOLE.format(number);
@@ -43,6 +44,12 @@ export function duration(seconds) {
 
 /** A moment in the reader's own zone. */
 export const moment = (text) => (text ? MOMENT.format(new Date(text)) : "–");
+
+/** Its time of day, where it is today's. */
+export function clock(text) {
+  const then = new Date(text);
+  return then.toDateString() === new Date().toDateString() ? CLOCK.format(then) : moment(text);
+}
 
 /** 5 min ago */
 export function ago(text) {

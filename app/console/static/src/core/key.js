@@ -14,6 +14,11 @@ export function keepKey(key) {
   document.dispatchEvent(new Event("keychange"));
 }
 
+/** Say that somebody was asked for a key, and gave none. */
+export function keyDeclined() {
+  document.dispatchEvent(new Event("keydeclined"));
+}
+
 /** The header that proves it. */
 export function authorization() {
   const key = currentKey();

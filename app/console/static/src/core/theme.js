@@ -8,12 +8,9 @@ const preference = matchMedia("(prefers-color-scheme: dark)");
 const chosen = () => localStorage.getItem(STORED);
 const current = () => chosen() || (preference.matches ? "dark" : "light");
 
-/** Apply it, and follow the system while nothing was chosen. */
+/** Apply what was chosen; otherwise the styles follow the system. */
 export function startTheme() {
-  document.documentElement.dataset.theme = current();
-  preference.addEventListener("change", () => {
-    document.documentElement.dataset.theme = current();
-  });
+  if (chosen()) document.documentElement.dataset.theme = chosen();
 }
 
 /** The switch. */

@@ -76,7 +76,7 @@ export function generateForm({ query, signal, onSubmit }) {
       models = await allModels(signal);
       fill(problems);
     } catch (error) {
-      if (error.name !== "AbortError") fill(problems, problemNotice(error, { again: load }));
+      if (error.name !== "AbortError") fill(problems, problemNotice(error, { again: load, unasked: true }));
       return;
     }
     if (!models.length) {
@@ -96,7 +96,7 @@ export function generateForm({ query, signal, onSubmit }) {
     try {
       detail = await get(`/v1/models/${encodeURIComponent(chosen)}`, { query: { limit: 200 }, signal });
     } catch (error) {
-      if (error.name !== "AbortError") fill(problems, problemNotice(error, { again: () => chooseModel(chosen, wantedVersion) }));
+      if (error.name !== "AbortError") fill(problems, problemNotice(error, { again: () => chooseModel(chosen, wantedVersion), unasked: true }));
       return;
     }
     fill(problems);

@@ -27,7 +27,7 @@ export const modelPage = {
         versions = model.newest;
         show(model);
       } catch (error) {
-        if (error.name !== "AbortError") fill(place, problemNotice(error, { again: look }));
+        if (error.name !== "AbortError") fill(place, problemNotice(error, { again: look, unasked: true }));
       }
     }
 
@@ -37,7 +37,7 @@ export const modelPage = {
         place,
         el("section", { class: "card stack", "aria-label": "Aliases" }, el("h2", {}, "Aliases"), aliases(model)),
         measured.length > 0 && el("section", { class: "card stack", "aria-label": "Frontier" }, el("h2", {}, "Steps against quality"), measured.slice(0, 3).flatMap((one) => one.frontiers.map((frontier) => frontierChart(one.version, frontier)))),
-        el("section", { class: "stack", "aria-label": "Versions" }, el("h2", {}, "Versions"), table(model), protocols(), older(model)),
+        el("section", { class: "card stack", "aria-label": "Versions" }, el("h2", {}, "Versions"), table(model), protocols(), older(model)),
       );
     }
 
@@ -53,14 +53,14 @@ export const modelPage = {
         ),
       );
       if (!rows.length) return el("p", { class: "soft" }, "None. Promote a version, and requests for this model are answered by it.");
-      return el("div", { class: "table-wrap", tabindex: "0", role: "region", "aria-label": "Aliases" }, el("table", {}, el("thead", {}, el("tr", {}, ["Alias", "Means", "Digest", ""].map((text) => el("th", { scope: "col" }, text || el("span", { class: "visually-hidden" }, "Actions"))))), el("tbody", {}, rows)));
+      return el("div", { class: "table-wrap", tabindex: "0", role: "region", "aria-label": "Table of aliases" }, el("table", {}, el("thead", {}, el("tr", {}, ["Alias", "Means", "Digest", ""].map((text) => el("th", { scope: "col" }, text || el("span", { class: "visually-hidden" }, "Actions"))))), el("tbody", {}, rows)));
     }
 
     function table(model) {
       const metrics = [...new Set(versions.flatMap((one) => Object.keys(one.metrics)))];
       return el(
         "div",
-        { class: "table-wrap", tabindex: "0", role: "region", "aria-label": "Versions" },
+        { class: "table-wrap", tabindex: "0", role: "region", "aria-label": "Table of versions" },
         el(
           "table",
           {},

@@ -3,6 +3,7 @@
 import { get } from "../core/api.js";
 import { el, fill, name } from "../core/dom.js";
 import { moment } from "../core/format.js";
+import { moreButton } from "../components/more.js";
 import { empty, shown } from "../components/states.js";
 
 const MOST_CLASSES = 8;
@@ -18,19 +19,18 @@ export const modelsPage = {
 
 async function list(signal) {
   const cards = el("div", { class: "cards" });
-  const more = el("button", { type: "button", hidden: true, on: { click: () => add() } }, "Show more");
   let after = null;
   async function add() {
     const page = await get("/v1/models", { query: { after, limit: 48 }, signal });
     cards.append(...page.models.map(card));
     after = page.next_after;
-    more.hidden = after === null;
+    return after !== null;
   }
-  await add();
+  const rest = await add();
   if (!cards.children.length) {
     return empty("No model yet", "Training jobs bring models: each checkpoint is a version.", el("a", { class: "button primary", href: "#/training/new" }, "Train one"));
   }
-  return el("div", { class: "stack" }, cards, more);
+  return el("div", { class: "stack" }, cards, rest && moreButton("Show more", add));
 }
 
 function card(model) {

@@ -23,12 +23,12 @@ export const servicePage = {
     const lights = el("dl", { class: "lights" });
     const x = () => ({ label: "seconds ago", format: (value) => whole(Math.abs(Math.round(value))) });
     const charts = {
-      queue: chart("Rows in the engine", { x: x(), y: { label: "rows", zero: true }, height: 190 }),
+      queue: chart("Rows in the engine", { x: x(), y: { label: "rows", zero: true, whole: true }, height: 190 }),
       step: chart("Time of a step", { x: x(), y: { label: "ms", zero: true }, height: 190 }),
       occupancy: chart("Batch occupancy", { x: x(), y: { label: "% of the limit", zero: true }, height: 190 }),
       speed: chart("Row steps", { x: x(), y: { label: "a second", zero: true }, height: 190 }),
     };
-    const tables = el("div", { class: "grid-2" });
+    const tables = el("div", { class: "counts" });
     const content = el("div", { class: "stack", hidden: true }, lights, el("div", { class: "grid-2" }, Object.values(charts).map((one) => el("div", { class: "card" }, one))), tables);
     fill(main, el("div", { class: "page-head" }, el("h1", {}, "Service"), el("p", { class: "lead" }, "Read every two seconds while this page is open, from ", el("a", { href: "/metrics" }, "/metrics"), ".")), trouble, content);
 
@@ -58,7 +58,11 @@ export const servicePage = {
         counts("Jobs that have ended", "State", now.by("darkroom_jobs_finished_total", "status"), "None yet."),
       );
     }
-    poll(look, FRESH_MILLISECONDS, signal, (error) => error instanceof ApiProblem && fill(trouble, problemNotice(error)));
+    /** While the service is away, what was read stays. */
+    function failed(error) {
+      if (error instanceof ApiProblem || content.hidden) fill(trouble, problemNotice(error, { again: () => look().catch(failed) }));
+    }
+    poll(look, FRESH_MILLISECONDS, signal, failed);
   },
 };
 
@@ -77,6 +81,7 @@ function lightsOf(now, ready) {
   const alive = [...workers.values()].reduce((sum, one) => sum + one, 0);
   const hasJobs = now.has("darkroom_job_statistics_age_seconds");
   const refused = now.of("darkroom_refusals_total");
+  const oldest = Math.max(0, ...now.by("darkroom_job_queue_oldest_age_seconds", "kind").values());
   const last = means("darkroom_step_duration_seconds", 1000).at(-1);
   return [
     ["Service", ready ? "ready" : "not ready", ready ? "a model is loaded and warm" : "no model is loaded and warm", ready ? "is-good" : "is-bad"],
@@ -85,7 +90,7 @@ function lightsOf(now, ready) {
     ["Step", last ? `${figure(last.y)} ms` : "–", last ? "mean of the last seconds" : "no steps lately"],
     ["Refusals", whole(refused), "since the service began"],
     ["Versions in memory", whole(now.of("darkroom_resident_versions")), ""],
-    ["Oldest waiting job", hasJobs ? duration(now.of("darkroom_job_queue_age_seconds")) : "–", hasJobs ? `read ${duration(now.of("darkroom_job_statistics_age_seconds"))} ago` : ""],
+    ["Oldest waiting job", oldest ? duration(oldest) : "–", hasJobs ? (oldest ? "since it could begin" : "none waits") : "not read yet"],
   ];
 }
 

@@ -33,7 +33,7 @@ export function checkpointsPart(address, job, signal) {
       { class: "stack" },
       el(
         "div",
-        { class: "table-wrap", tabindex: "0", role: "region", "aria-label": "Checkpoints" },
+        { class: "table-wrap", tabindex: "0", role: "region", "aria-label": "Table of checkpoints" },
         el(
           "table",
           {},

@@ -1,7 +1,7 @@
 /** What has happened to a job, newest first. */
 
 import { el, fill, name } from "../core/dom.js";
-import { figure, moment, whole } from "../core/format.js";
+import { clock, figure, moment, whole } from "../core/format.js";
 
 const MOST_SHOWN = 400;
 
@@ -12,7 +12,7 @@ export function eventsPart() {
   return {
     node,
     add: ({ kind, data }) => {
-      list.prepend(el("li", {}, el("time", { class: "soft small", datetime: data.at }, moment(data.at)), el("span", {}, wordsOf(kind, data))));
+      list.prepend(el("li", {}, el("time", { class: "soft small", datetime: data.at, title: moment(data.at) }, clock(data.at)), el("span", {}, wordsOf(kind, data))));
       if (list.children.length > MOST_SHOWN) list.lastChild.remove();
     },
     clear: () => fill(list),
@@ -32,6 +32,8 @@ function wordsOf(kind, data) {
       return [`${data.metric} ${figure(data.value)} ${after}`];
     case "best":
       return [`the best so far ${after}, by ${data.metric}`];
+    case "frontier":
+      return [`${data.metric} ${figure(data.value)} by ${data.sampler} in ${data.steps} steps`];
     case "promoted":
       return [`version ${data.version} was promoted`];
     case "lease_lapsed":

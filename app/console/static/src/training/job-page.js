@@ -9,7 +9,7 @@ import { confirmed } from "../components/dialog.js";
 import { codeBlock } from "../components/copy.js";
 import { progressBar } from "../components/progress-bar.js";
 import { loading, problemNotice } from "../components/states.js";
-import { badge } from "../components/status.js";
+import { FINISHED, badge } from "../components/status.js";
 import { trainingNav } from "../components/sub-nav.js";
 import { checkpointsPart } from "./checkpoints-part.js";
 import { curvesPart } from "./curves-part.js";
@@ -18,7 +18,6 @@ import { logPart } from "./log-part.js";
 import { samplesPart } from "./samples-part.js";
 
 const CURVES_MILLISECONDS = 2000;
-const FINISHED = ["succeeded", "failed", "cancelled"];
 
 export const jobPage = {
   title: ({ id }) => `Job ${id}`,
@@ -31,7 +30,7 @@ export const jobPage = {
         const job = await get(address, { signal });
         openJob(main, place, address, job, signal);
       } catch (error) {
-        if (error.name !== "AbortError") fill(place, problemNotice(error, { again: begin }));
+        if (error.name !== "AbortError") fill(place, problemNotice(error, { again: begin, unasked: true }));
       }
     };
     await begin();
@@ -45,7 +44,7 @@ function openJob(main, place, address, job, signal) {
   const words = el("p", { class: "soft small" });
   const trouble = el("div", {});
   const failure = el("div", {});
-  const facts = el("dl", { class: "facts" });
+  const facts = el("dl", { class: "facts is-wide" });
   fill(main.querySelector(".page-head"), el("h1", { tabindex: "-1" }, `Job ${job.id} · `, name(job.model)), state, actions);
   const curves = curvesPart(address, signal);
   const samples = samplesPart(address, job, signal);
@@ -189,7 +188,7 @@ function factsOf(job) {
     job.best && ["Best", `${figure(job.best.value)} ${job.best.metric}, version ${job.best.version} after ${whole(job.best.images_seen)} images`],
     job.parent_id && ["Goes on from", el("a", { href: `#/training/jobs/${job.parent_id}` }, `job ${job.parent_id}`)],
     job.sweep_id && ["Part of", el("a", { href: `#/training/sweeps/${job.sweep_id}` }, `sweep ${job.sweep_id}`)],
-    ["Promotion", job.promote === "never" ? "by hand" : job.promote],
+    ["Promotion", job.promote === "never" ? "by hand" : "the best checkpoint, when it ends"],
   ];
-  return rows.filter(Boolean).flatMap(([term, detail]) => [el("dt", {}, term), el("dd", {}, detail)]);
+  return rows.filter(Boolean).map(([term, detail]) => el("div", {}, el("dt", {}, term), el("dd", {}, detail)));
 }

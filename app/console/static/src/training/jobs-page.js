@@ -8,7 +8,7 @@ import { rewriteQuery } from "../core/router.js";
 import { field, input, select } from "../components/fields.js";
 import { progressBar } from "../components/progress-bar.js";
 import { empty, loading, problemNotice } from "../components/states.js";
-import { STATUSES, badge } from "../components/status.js";
+import { FINISHED, STATUSES, badge } from "../components/status.js";
 import { trainingNav } from "../components/sub-nav.js";
 
 const PAGE_JOBS = 50;
@@ -59,7 +59,7 @@ export const jobsPage = {
         el("span", { class: "soft small", role: "status" }, jobs.length ? `Jobs ${jobs.at(-1).id} to ${jobs[0].id}` : ""),
         el(
           "div",
-          { class: "actions" },
+          { class: "actions", hidden: cursors.length === 1 && next === null },
           el("button", { type: "button", "data-focus-key": "newest", disabled: cursors.length === 1, on: { click: go(() => (cursors = [""])) } }, "Newest"),
           el("button", { type: "button", "data-focus-key": "newer", disabled: cursors.length === 1, on: { click: go(() => cursors.pop()) } }, "← Newer"),
           el("button", { type: "button", "data-focus-key": "older", disabled: next === null, on: { click: go(() => cursors.push(String(next))) } }, "Older →"),
@@ -144,7 +144,7 @@ function row(job) {
     el("th", { scope: "row" }, el("a", { href: `#/training/jobs/${job.id}`, "data-focus-key": `job-${job.id}` }, `#${job.id}`)),
     el("td", {}, el("span", { class: "cell-name clamp" }, name(job.model))),
     el("td", {}, badge(job.status)),
-    el("td", { class: "progress-cell" }, bar, el("span", { class: "small soft nowrap" }, `${short(progress.images_done)} of ${short(progress.total_images)}${progress.eta_seconds ? ` · ${duration(progress.eta_seconds)} left` : ""}`)),
+    el("td", { class: FINISHED.includes(job.status) ? "progress-cell is-over" : "progress-cell" }, bar, el("span", { class: "small soft nowrap" }, `${short(progress.images_done)} of ${short(progress.total_images)}${progress.eta_seconds ? ` · ${duration(progress.eta_seconds)} left` : ""}`)),
     el("td", {}, figure(progress.loss)),
     el("td", { class: "nowrap" }, job.best ? el("span", { title: job.best.metric }, figure(job.best.value)) : "–"),
     el("td", {}, el("span", { class: "cell-name clamp", title: job.dataset }, job.dataset === null ? "–" : name(job.dataset))),

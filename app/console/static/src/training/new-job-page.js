@@ -31,7 +31,7 @@ export const newJobPage = {
         const [recipes, datasets] = await Promise.all([get("/v1/recipes", { signal }), allDatasets(signal)]);
         fill(place, jobForm({ recipes: recipes.recipes, datasets, query, signal }));
       } catch (error) {
-        if (error.name !== "AbortError") fill(place, problemNotice(error, { again: begin }));
+        if (error.name !== "AbortError") fill(place, problemNotice(error, { again: begin, unasked: true }));
       }
     };
     await begin();
@@ -183,6 +183,7 @@ function jobForm({ recipes, datasets, query, signal }) {
     fields.dataset.control.value = query.get("dataset");
     fields.recipe.control.value = quickest(recipes.filter(fits)) || value("recipe");
   }
+  sweepPart.open ||= query.has("sweep") || ["sweep", "seeds", "grid"].some((member) => value(member));
   showRecipe();
   return form;
 }

@@ -2,7 +2,7 @@
 
 import { get } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
-import { short, whole } from "../core/format.js";
+import { whole } from "../core/format.js";
 import { openDialog } from "../components/dialog.js";
 import { picture } from "../components/picture.js";
 
@@ -22,15 +22,21 @@ export function samplesPart(address, job, signal) {
     grids = answer.samples;
     const added = grids.map((grid, at) => ({ grid, at })).filter(({ grid }) => !known.has(grid.images_seen));
     for (const { grid, at } of added) strip.append(frame(grid, at));
-    if (added.length && !strip.contains(document.activeElement)) strip.scrollLeft = strip.scrollWidth;
+    if (added.length) toEnd();
+  }
+
+  /** The newest one is in sight, unless somebody goes through them. */
+  function toEnd() {
+    if (!strip.contains(document.activeElement)) strip.scrollLeft = strip.scrollWidth;
   }
 
   function frame(grid, at) {
-    const words = `${short(grid.images_seen)} images`;
+    const drawn = picture(grid.picture, "", { signal });
+    drawn.addEventListener("load", toEnd); // before, its width is not known
     return el(
       "li",
       {},
-      el("button", { type: "button", class: "frame", "aria-label": `Open samples after ${whole(grid.images_seen)} images`, on: { click: () => open(at) } }, picture(grid.picture, "", { signal }), el("span", { class: "small" }, words)),
+      el("button", { type: "button", class: "frame", "aria-label": `Open samples after ${whole(grid.images_seen)} images`, on: { click: () => open(at) } }, drawn, el("span", { class: "small" }, `${whole(grid.images_seen)} images`)),
     );
   }
 

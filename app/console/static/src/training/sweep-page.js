@@ -44,7 +44,7 @@ export const sweepPage = {
       options(metric, sweep.metrics, sweep.metric);
       options(across, [...sweep.fields, "seed"], across.value || sweep.fields[0] || "seed");
       metric.disabled = !sweep.metrics.length;
-      if (!plotPart.isConnected) fill(place, plotPart, el("section", { class: "stack", "aria-label": "Jobs" }, el("h2", {}, "Jobs"), tablePlace), groupPlace);
+      if (!plotPart.isConnected) fill(place, plotPart, el("section", { class: "card stack", "aria-label": "Jobs" }, el("h2", {}, "Jobs"), tablePlace), groupPlace);
       drawPlot();
       const focused = tablePlace.contains(document.activeElement) ? document.activeElement.dataset.focusKey : null;
       fill(tablePlace, table());
@@ -99,7 +99,7 @@ export const sweepPage = {
         sort = { by, order: sorted === "ascending" ? "descending" : "ascending" };
         look().catch(failed);
       };
-      return el("th", { scope: "col", "aria-sort": sorted }, el("button", { type: "button", "aria-sort-button": true, "data-focus-key": by, on: { click: turn } }, text + mark));
+      return el("th", { scope: "col", "aria-sort": sorted }, el("button", { type: "button", class: "sort", "data-focus-key": by, on: { click: turn } }, text + mark));
     }
 
     function groups() {
@@ -107,7 +107,7 @@ export const sweepPage = {
       const spread = (one) => (one ? `${figure(one.mean)}${one.sd === null ? "" : ` ± ${figure(one.sd)}`} (${one.count})` : "–");
       return el(
         "section",
-        { class: "stack", "aria-label": "Over the seeds" },
+        { class: "card stack", "aria-label": "Over the seeds" },
         el("h2", {}, "Over the seeds"),
         el("div", { class: "table-wrap", tabindex: "0", role: "region", "aria-label": "Groups" }, el("table", {}, el("thead", {}, el("tr", {}, [...sweep.fields, "Loss", sweep.metric || "Best"].map((text) => el("th", { scope: "col" }, text)))), el("tbody", {}, sweep.groups.map((group) => el("tr", {}, sweep.fields.map((one) => el("td", {}, textOf(group.values[one]))), el("td", {}, spread(group.loss)), el("td", {}, spread(group.best))))))),
       );

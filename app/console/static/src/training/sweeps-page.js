@@ -3,6 +3,7 @@
 import { get } from "../core/api.js";
 import { el, fill, name } from "../core/dom.js";
 import { moment } from "../core/format.js";
+import { moreButton } from "../components/more.js";
 import { empty, shown } from "../components/states.js";
 import { badge } from "../components/status.js";
 import { trainingNav } from "../components/sub-nav.js";
@@ -14,32 +15,31 @@ export const sweepsPage = {
     fill(
       main,
       trainingNav("#/training/sweeps"),
-      el("div", { class: "page-head" }, el("h1", {}, "Sweeps"), el("div", { class: "actions" }, el("a", { class: "button primary", href: "#/training/new" }, "New sweep"))),
+      el("div", { class: "page-head" }, el("h1", {}, "Sweeps"), el("div", { class: "actions" }, el("a", { class: "button primary", href: "#/training/new?sweep=1" }, "New sweep"))),
       place,
     );
-    shown(place, () => page(null, signal), "Loading sweeps");
+    shown(place, () => page(signal), "Loading sweeps");
   },
 };
 
-async function page(before, signal) {
-  const answer = await get("/v1/sweeps", { query: { before }, signal });
+async function page(signal) {
+  const answer = await get("/v1/sweeps", { signal });
   if (!answer.sweeps.length) {
-    return empty("No sweep yet", "A sweep trains a job for each combination of values, and compares them in a table and a plot.", el("a", { class: "button primary", href: "#/training/new" }, "Start one"));
+    return empty("No sweep yet", "A sweep trains a job for each combination of values, and compares them in a table and a plot.", el("a", { class: "button primary", href: "#/training/new?sweep=1" }, "Start one"));
   }
   const body = el("tbody", {}, answer.sweeps.map(row));
-  const more = el("button", { type: "button", hidden: answer.next_before === null }, "Show older ones");
   let cursor = answer.next_before;
-  more.addEventListener("click", async () => {
+  async function add() {
     const next = await get("/v1/sweeps", { query: { before: cursor }, signal });
     body.append(...next.sweeps.map(row));
     cursor = next.next_before;
-    more.hidden = cursor === null;
-  });
+    return cursor !== null;
+  }
   return el(
     "div",
     { class: "stack" },
     el("div", { class: "table-wrap", tabindex: "0", role: "region", "aria-label": "Sweeps" }, el("table", {}, el("thead", {}, el("tr", {}, ["Sweep", "Varies", "Jobs", "Created"].map((text) => el("th", { scope: "col" }, text)))), body)),
-    more,
+    cursor !== null && moreButton("Show older ones", add),
   );
 }
 

@@ -1,11 +1,23 @@
 /** An upload with its progress: by XMLHttpRequest, as fetch does not tell how much of a body was sent. */
 
+import { keyChanged } from "../core/api.js";
 import { lost } from "../core/connection.js";
-import { authorization } from "../core/key.js";
+import { authorization, currentKey } from "../core/key.js";
 import { ApiProblem, Offline } from "../core/problem.js";
 
 /** Send the file; resolves to the answer. onProgress: (sent, total) in bytes. Raises ApiProblem, Offline, AbortError. */
-export function upload(path, file, { signal, onProgress }) {
+export async function upload(path, file, options) {
+  for (;;) {
+    const [key, sentAt] = [currentKey(), performance.now()];
+    try {
+      return await sendOnce(path, file, options);
+    } catch (error) {
+      if (error.status !== 401 || !(await keyChanged(key, sentAt))) throw error;
+    }
+  }
+}
+
+function sendOnce(path, file, { signal, onProgress }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("POST", path);
