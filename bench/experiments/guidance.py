@@ -17,9 +17,8 @@ THRESHOLDS: dict[str, dict[str, str | float]] = {
     "dynamic-0.95": {"threshold": "dynamic", "percentile": 0.95},
     "dynamic-0.99": {"threshold": "dynamic", "percentile": 0.99},
     "dynamic-0.995": {"threshold": "dynamic", "percentile": 0.995},
-    "dynamic-0.999": {"threshold": "dynamic", "percentile": 0.999},
 }
-THRESHOLD_GUIDANCES = (1.0, 2.0, 4.0, 6.0)
+THRESHOLD_GUIDANCES = (1.0, 2.0, 6.0)
 
 
 def cells() -> list[Cell]:

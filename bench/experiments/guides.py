@@ -8,13 +8,13 @@ from bench.experiments.guidance import AGREEMENT_IMAGES, DRAWN, IMAGES, RECIPE, 
 EXPERIMENT = "guides"
 WAYS: dict[str, dict[str, Any]] = {
     "none": {"guidance": 1.0},
-    **{f"plain-w{w:g}": {"guidance": w} for w in (1.25, 1.5, 2.0, 3.0)},
+    **{f"plain-w{w:g}": {"guidance": w} for w in (1.5, 2.0)},
     **{
         f"interval-{low:g}-{high:g}-w{w:g}": {"guidance": w, "guidance_interval": (low, high)}
         for w in (2.0, 3.0)
         for low, high in ((0.2, 5.0), (0.5, 2.0))
     },
-    **{f"snapshot-w{w:g}": {"guidance": w, "guide": "snapshot"} for w in (1.25, 1.5, 2.0, 3.0)},
+    **{f"snapshot-w{w:g}": {"guidance": w, "guide": "snapshot"} for w in (1.5, 2.0, 3.0)},
 }
 """Intervals in sigma/alpha: outside of them every step costs one forward row instead of two."""
 
