@@ -1,0 +1,220 @@
+"""Laws of the manifests: they are put together, valid, without rights, and run what docker-compose.yml runs."""
+
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from sqlalchemy import text
+
+from store.database import Database
+from store.job_repository import submit_job
+from tests.compose import ROOT, compose, image_environment, seconds, services
+
+Manifest = dict[str, Any]
+
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+VARIANTS = {"base": "cpu", "gpu": "gpu"}
+VERSION = "1.30"
+"""The oldest that has all that is used: preStop's sleep."""
+
+PODS = ("api", "worker", "reconciler", "postgres", "redis")
+OWN = ("api", "worker", "reconciler")
+
+every_variant = pytest.mark.parametrize("variant", VARIANTS)
+every_pod = pytest.mark.parametrize("name", PODS)
+
+
+@cache
+def _manifests(variant: str) -> list[Manifest]:
+    kubectl = Path(sys.executable).with_name("kubectl")
+    done = subprocess.run([kubectl, "kustomize", KUBERNETES / variant], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def _find(variant: str, kind: str, name: str) -> Manifest:
+    (found,) = [
+        one
+        for one in _manifests(variant)
+        if one["kind"] == kind and re.sub("-[a-z0-9]{10}$", "", one["metadata"]["name"]) == name
+    ]
+    return found
+
+
+def _workload(variant: str, name: str) -> Manifest:
+    return _find(variant, "Deployment" if name in OWN else "StatefulSet", name)
+
+
+def _pod(variant: str, name: str) -> Manifest:
+    found: Manifest = _workload(variant, name)["spec"]["template"]["spec"]
+    return found
+
+
+def _containers(pod: Manifest) -> list[Manifest]:
+    return [*pod.get("initContainers", []), *pod["containers"]]
+
+
+def _environment(container: Manifest) -> dict[str, str]:
+    return {one["name"]: one["value"] for one in container.get("env", [])}
+
+
+@every_variant
+def test_every_manifest_is_valid(variant: str) -> None:
+    known = [one for one in _manifests(variant) if not one["apiVersion"].startswith("keda.sh/")]
+    for manifest in known:
+        kubernetes_validate.validate(manifest, VERSION, strict=True)
+    assert {one["kind"] for one in _manifests(variant)} - {one["kind"] for one in known} == {
+        "ScaledObject",
+        "TriggerAuthentication",
+    }
+
+
+def test_an_invalid_manifest_is_noticed() -> None:
+    manifest = yaml.safe_load(yaml.safe_dump(_workload("base", "api")))
+    manifest["spec"]["template"]["spec"]["containers"][0]["redinessProbe"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(manifest, VERSION, strict=True)
+
+
+@every_variant
+@every_pod
+def test_a_pod_has_no_rights_and_limits(variant: str, name: str) -> None:
+    pod = _pod(variant, name)
+    account = pod["securityContext"]
+    assert account["runAsNonRoot"] is True
+    assert account["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    for container in _containers(pod):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert {"cpu", "memory"} <= container["resources"]["limits"].keys()
+        assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+        mounted = {mount["name"] for mount in container["volumeMounts"]}
+        claimed = {
+            claim["metadata"]["name"] for claim in _workload(variant, name)["spec"].get("volumeClaimTemplates", [])
+        }
+        assert mounted <= {volume["name"] for volume in pod["volumes"]} | claimed
+
+
+@every_variant
+@every_pod
+def test_a_pod_runs_what_compose_runs(variant: str, name: str) -> None:
+    suffix = "-gpu" if variant == "gpu" and name in ("api", "worker") else ""
+    service = compose(COMPOSE_PROFILES=VARIANTS[variant])["services"][f"{name}{suffix}"]
+    pod = _pod(variant, name)
+    (container,) = pod["containers"]
+    assert container["image"] == service["image"]
+    # what is left to the image is left to it in both
+    assert container.get("command") == service.get("command")
+    assert pod["terminationGracePeriodSeconds"] >= seconds(service["stop_grace_period"])
+    account = pod["securityContext"]
+    assert service["user"] == f"{account['runAsUser']}:{account['runAsGroup']}"
+    told = {key: str(value) for key, value in service.get("environment", {}).items()}
+    servers = _find(variant, "ConfigMap", "servers")["data"] if "envFrom" in container else {}
+    assert _environment(container) | servers == told
+    (secrets,) = [volume["secret"] for volume in pod["volumes"] if volume["name"] == "secrets"]
+    assert secrets["secretName"] == "darkroom"
+    assert (
+        [item["path"] for item in secrets["items"]] == [item["key"] for item in secrets["items"]] == service["secrets"]
+    )
+
+
+@every_variant
+@pytest.mark.parametrize("name", OWN)
+def test_the_tables_are_there_before_a_process_is(variant: str, name: str) -> None:
+    (migrate,) = _pod(variant, name)["initContainers"]
+    assert migrate["command"] == services()["migrate"]["command"]
+    assert migrate["image"] == _pod(variant, name)["containers"][0]["image"]
+    assert migrate["envFrom"] == _pod(variant, name)["containers"][0]["envFrom"]
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_a_process_writes_is_in_a_volume(name: str) -> None:
+    mounts = [Path(mount["mountPath"]) for mount in _pod("base", name)["containers"][0]["volumeMounts"]]
+    for setting in ("TMPDIR", "DARKROOM_STATE_FOLDER", "DARKROOM_CACHE_FOLDER", "MPLCONFIGDIR"):
+        assert any(Path(image_environment()[setting]).is_relative_to(mount) for mount in mounts), setting
+
+
+@every_pod
+def test_a_pod_is_watched(name: str) -> None:
+    (container,) = _pod("base", name)["containers"]
+    assert "livenessProbe" in container
+    assert "readinessProbe" in container or name == "reconciler"  # whom nobody asks
+    ports = {port["name"] for port in container.get("ports", [])}
+    probes = [probe for key, probe in container.items() if key.endswith("Probe")]
+    assert {probe["httpGet"]["port"] for probe in probes if "httpGet" in probe} <= ports
+
+
+def test_whom_services_budgets_and_policies_mean_exists() -> None:
+    labels = {name: _workload("base", name)["spec"]["template"]["metadata"]["labels"] for name in PODS}
+    for manifest in _manifests("base"):
+        if manifest["kind"] == "Service":
+            name = manifest["metadata"]["name"]
+            assert manifest["spec"]["selector"].items() <= labels[name].items()
+            ports = {port["name"] for port in _pod("base", name)["containers"][0]["ports"]}
+            assert {port["targetPort"] for port in manifest["spec"]["ports"]} <= ports
+        if manifest["kind"] == "PodDisruptionBudget":
+            assert manifest["spec"]["selector"]["matchLabels"].items() <= labels[manifest["metadata"]["name"]].items()
+    policies = {one["metadata"]["name"]: one["spec"] for one in _manifests("base") if one["kind"] == "NetworkPolicy"}
+    assert policies["nobody"] == {"podSelector": {}, "policyTypes": ["Ingress"]}
+    (users,) = policies["servers"]["ingress"][0]["from"]
+    using = {name for name in PODS if users["podSelector"]["matchLabels"].items() <= labels[name].items()}
+    assert using == set(OWN)
+
+
+def test_redis_has_the_configuration_that_compose_mounts() -> None:
+    name = next(volume["configMap"]["name"] for volume in _pod("base", "redis")["volumes"] if "configMap" in volume)
+    configuration = _find("base", "ConfigMap", "redis")
+    assert configuration["metadata"]["name"] == name
+    assert configuration["data"] == {"redis.conf": (ROOT / "deploy" / "redis" / "redis.conf").read_text()}
+
+
+@every_variant
+def test_workers_are_as_many_as_unfinished_jobs_that_they_can_run(variant: str, database: Database) -> None:
+    scaled = _find(variant, "ScaledObject", "worker")["spec"]
+    assert scaled["scaleTargetRef"] == {"name": "worker"}
+    assert "replicas" not in _workload(variant, "worker")["spec"]
+    (trigger,) = scaled["triggers"]
+    assert (trigger["type"], trigger["metadata"]["targetQueryValue"]) == ("postgresql", "1")
+    url = _find(variant, "ConfigMap", "servers")["data"]["DATABASE_URL"]
+    address = {key: trigger["metadata"][key] for key in ("userName", "host", "port", "dbName")}
+    assert url == "postgresql://{userName}@postgres:{port}/{dbName}".format(**address)
+    assert address["host"] == f"postgres.{_namespace(variant)}.svc"
+    key = _find(variant, "TriggerAuthentication", trigger["authenticationRef"]["name"])["spec"]["secretTargetRef"]
+    assert key == [{"parameter": "password", "name": "darkroom", "key": "postgres_password"}]
+
+    query = trigger["metadata"]["query"]
+    assert _count(database, query) == 0
+    for device in ("auto", "cpu", "cuda"):
+        with database.session() as session:
+            submit_job(session, kind="train", configuration={}, total_images=1, model_name="x", device=device)
+    assert _count(database, query) == 2
+    with database.session() as session:
+        session.execute(text("UPDATE jobs SET status = 'succeeded', finished_at = now()"))
+    assert _count(database, query) == 0
+
+
+def _namespace(variant: str) -> str:
+    """Where the manifests put everything."""
+    (name,) = {one["metadata"]["namespace"] for one in _manifests(variant) if one["kind"] != "Namespace"}
+    return str(name)
+
+
+def _count(database: Database, query: str) -> int:
+    with database.session() as session:
+        return int(session.execute(text(query)).scalar_one())
+
+
+def test_a_gpu_is_asked_for_where_one_is_used() -> None:
+    for name in PODS:
+        limits = _pod("gpu", name)["containers"][0]["resources"]["limits"]
+        assert limits.get("nvidia.com/gpu") == (1 if name in ("api", "worker") else None)
