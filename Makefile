@@ -1,6 +1,6 @@
 # make up     start Darkroom on http://127.0.0.1:8000; Ctrl-C ends it
 # make test   run all tests
-# make lint   style, types and import rules
+# make lint   style, types, import rules and the image's recipe
 # make peers  an environment for the libraries that bench/peers compares with
 PYTHON ?= python3
 VENV := .venv
