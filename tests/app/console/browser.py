@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -15,6 +16,8 @@ FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
+Theme = Literal["light", "dark"]
+
 PHONE: ViewportSize = {"width": 360, "height": 740}
 DESKTOP: ViewportSize = {"width": 1280, "height": 900}
 
@@ -51,7 +54,7 @@ class Faults:
 
 @contextmanager
 def opened(
-    browser: Browser, url: str, *, viewport: dict[str, int] | None = None, theme: str = "light"
+    browser: Browser, url: str, *, viewport: ViewportSize | None = None, theme: Theme = "light"
 ) -> Iterator[Page]:
     """A page in a context of its own; at the end no script has failed and nothing went against the policy."""
     context = browser.new_context(base_url=url, viewport=viewport, color_scheme=theme, accept_downloads=True)

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from store.database import Database
 from tests.app.console.answers import Answers
-from tests.app.console.browser import DESKTOP, PHONE, accessibility_faults, opened, overflow
+from tests.app.console.browser import DESKTOP, PHONE, Theme, accessibility_faults, opened, overflow
 from tests.app.console.stock import DATASET, SCRIPTS, Trainer, post, submit, upload
 from tests.app.served import Service, serving, weights_folder
 from tests.app.training import broken
@@ -80,7 +80,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_everyone_can_use_every_page(browser: Browser, served: Service, theme: str) -> None:
+def test_everyone_can_use_every_page(browser: Browser, served: Service, theme: Theme) -> None:
     with opened(browser, served.url, viewport=DESKTOP, theme=theme) as page:
         faults: list[str] = []
         for shown in [GENERATE, *PAGES]:

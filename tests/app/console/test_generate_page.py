@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, Request, Route, expect
 
 from tests.app.console.browser import PHONE, opened, overflow
+from tests.app.console.keyboard import tab_to
 from tests.app.served import Service, picture, serving, serving_slowly, tiny_weights, weights_folder
 from tests.processes import PATIENCE_SECONDS, free_port, wait_until
 
@@ -26,13 +27,6 @@ NAMES = (
     "a very long name " * 11,
     "Größe",
 )
-
-
-FOCUSED = """(() => {
-  const here = document.activeElement;
-  return here.getAttribute("aria-label") || here.labels?.[0]?.innerText || here.innerText;
-})()"""
-"""What the focused element is called."""
 
 
 @pytest.fixture(scope="module")
@@ -143,26 +137,18 @@ def test_a_keyboard_is_enough(browser: Browser, served: Service) -> None:
     with opened(browser, served.url) as page:
         ready(page)
 
-        def tab_to(name: str) -> None:
-            for _ in range(60):
-                page.keyboard.press("Tab")
-                label = page.evaluate(FOCUSED)
-                if str(label).strip() == name:
-                    return
-            raise AssertionError(f"Tab never comes to {name}")
-
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.id") == "skip"
         page.keyboard.press("Enter")
         assert page.evaluate("document.activeElement.id") == "main"
-        tab_to("One")
+        tab_to(page, "One")
         page.keyboard.press("Space")
-        tab_to("Images of each")
+        tab_to(page, "Images of each")
         page.keyboard.press("Control+A")
         page.keyboard.type("2")
         page.keyboard.press("Enter")
         expect(drawn(page)).to_have_count(4)
-        tab_to("Open One, image 1")
+        tab_to(page, "Open One, image 1")
         page.keyboard.press("Enter")
         expect(page.get_by_role("dialog")).to_be_visible()
         assert page.evaluate("document.querySelector('dialog').contains(document.activeElement)")

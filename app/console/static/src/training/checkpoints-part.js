@@ -70,7 +70,10 @@ export function checkpointsPart(address, job, signal) {
   }
 
   async function promoteIt(version) {
-    if (await promote(job.model, version, production, said, signal)) await look();
+    if (!(await promote(job.model, version, production, said, signal))) return;
+    production = version;
+    await look();
   }
+  said.addEventListener("moved", look);
   return { node, look };
 }

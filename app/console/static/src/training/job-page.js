@@ -5,6 +5,7 @@ import { get, put } from "../core/api.js";
 import { el, fill, name } from "../core/dom.js";
 import { follow } from "../core/event-stream.js";
 import { duration, figure, moment, short, whole } from "../core/format.js";
+import { pause, poll } from "../core/poll.js";
 import { confirmed } from "../components/dialog.js";
 import { codeBlock } from "../components/copy.js";
 import { progressBar } from "../components/progress-bar.js";
@@ -18,6 +19,7 @@ import { logPart } from "./log-part.js";
 import { samplesPart } from "./samples-part.js";
 
 const CURVES_MILLISECONDS = 2000;
+const LOG_MILLISECONDS = 3000;
 
 export const jobPage = {
   title: ({ id }) => `Job ${id}`,
@@ -102,7 +104,16 @@ function openJob(main, place, address, job, signal) {
     show();
   }
 
-  let curvesAt = 0;
+  let curvesDue = null;
+
+  /** The curves anew: at most so often, but never without the last figures. */
+  function curvesSoon() {
+    curvesDue ??= pause(CURVES_MILLISECONDS, signal).then(() => {
+      curvesDue = null;
+      if (!signal.aborted) curves.look();
+    });
+  }
+
   let refreshing = null;
 
   /** The job anew, once for all that ask meanwhile. */
@@ -125,11 +136,7 @@ function openJob(main, place, address, job, signal) {
       job.progress = { ...job.progress, ...data };
       if (!FINISHED.includes(job.status)) job.status = data.status;
       show();
-      if (Date.now() - curvesAt > CURVES_MILLISECONDS) {
-        curvesAt = Date.now();
-        curves.look();
-        log.look();
-      }
+      curvesSoon();
       return;
     }
     if (kind !== "end") events.add(event);
@@ -170,8 +177,9 @@ function openJob(main, place, address, job, signal) {
   curves.lookAtFigures();
   samples.look();
   checkpoints.look(job);
-  log.look();
   watch();
+  // no event tells of a line
+  poll(async () => FINISHED.includes(job.status) || log.look(), LOG_MILLISECONDS, signal);
 }
 
 const button = (text, click, kind = null) => el("button", { type: "button", class: kind, on: { click } }, text);

@@ -1,0 +1,20 @@
+"""The keyboard of who has no pointer."""
+
+from playwright.sync_api import Page
+
+FOCUSED = """(() => {
+  const here = document.activeElement;
+  return here.getAttribute("aria-label") || here.labels?.[0]?.innerText || here.innerText;
+})()"""
+"""What the focused element is called."""
+
+MOST_STOPS = 150
+
+
+def tab_to(page: Page, name: str) -> None:
+    """Press Tab until the element of that name has the focus."""
+    for _ in range(MOST_STOPS):
+        page.keyboard.press("Tab")
+        if str(page.evaluate(FOCUSED)).strip() == name:
+            return
+    raise AssertionError(f"Tab never comes to {name}")

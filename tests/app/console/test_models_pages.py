@@ -1,0 +1,157 @@
+"""Laws of the pages Models: versions with figures and protocol, frontiers, and aliases that move there and back."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from model.metrics.protocol import protocol_digest
+from store.database import Database
+from store.frontier_repository import FrontierLine, record_frontier
+from store.model_repository import resolve
+from tests.app.api.test_choice import FIGURES
+from tests.app.console.answers import Answers
+from tests.app.console.browser import PHONE, opened, overflow
+from tests.app.console.keyboard import tab_to
+from tests.app.console.stock import Trainer, submit, upload
+from tests.app.served import Service, serving, tiny_weights, weights_folder
+from tests.processes import PATIENCE_SECONDS, wait_until
+
+expect.set_options(timeout=1000 * PATIENCE_SECONDS)
+
+CLASSES = ("قطة", "运动鞋", "👟🧦", "Größe", *(f"class {number}" for number in range(9)))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[Service]:
+    """A shipped model, one with names in several scripts, and a trained one with three versions and a frontier."""
+    folder = weights_folder(tmp_path_factory.mktemp("weights"))
+    (folder / "names.safetensors").write_bytes(tiny_weights("names", 1, CLASSES))
+    database = Database(module_database_url)
+    with serving(folder, default_model="tiny", database_url=module_database_url) as service:
+        upload(service)
+        submit(service, "trained")
+        Trainer(database).whole_run(9.0, 4.0, 5.0)
+        lines = [FrontierLine(one.metric, one.value, one.protocol, protocol_digest(one.protocol)) for one in FIGURES]
+        with database.session() as session:
+            record_frontier(session, resolve(session, "trained", 3).id, lines)
+        wait_until(lambda: len(service.client.get("/v1/models").json()["models"]) == 3, "registered")
+        yield service
+    database.dispose()
+
+
+def production(service: Service) -> int:
+    found: int = service.client.get("/v1/models/trained").json()["aliases"]["production"]["version"]
+    return found
+
+
+def test_a_version_is_judged_promoted_and_rolled_back(browser: Browser, served: Service) -> None:
+    with opened(browser, served.url) as page:
+        page.goto("/#/models")
+        names = page.get_by_role("article").filter(has_text="names")
+        expect(names.get_by_text("and 5 more")).to_be_visible()
+        for one in CLASSES[:4]:
+            expect(names.get_by_text(one, exact=True)).to_be_visible()
+        expect(page.get_by_role("article").filter(has_text="trained")).to_contain_text("nothing in production")
+        page.get_by_role("link", name="trained", exact=True).click()
+
+        versions = page.get_by_role("region", name="Table of versions")
+        expect(versions.get_by_role("row")).to_have_count(4)
+        row = versions.get_by_role("row").nth(1)
+        for text in ("500", "5", "0.05", "trained"):
+            expect(row.get_by_role("cell", name=text, exact=True)).to_be_visible()
+        expect(page.get_by_text("images=100", exact=False).first).to_be_visible()  # the figures' protocol
+
+        # the frontier: what each quality picks is named, and every value can be read by keyboard and as a table
+        frontier = page.get_by_role("region", name="Frontier")
+        for quality in ("fast", "balanced", "best"):
+            expect(frontier.locator(".point-label", has_text=quality)).to_be_visible()
+        frontier.get_by_text("As a table").click()
+        values = frontier.locator("tbody tr")
+        expect(values).to_have_count(len(FIGURES))
+        for figure in FIGURES:
+            expect(values.filter(has_text=f"{figure.protocol['steps']} steps")).to_contain_text(f"{figure.value:g}")
+        frontier.get_by_role("img").focus()
+        page.keyboard.press("ArrowLeft")
+        expect(frontier.locator(".tooltip")).to_contain_text(f"{FIGURES[-1].protocol['steps']} steps")
+
+        # promoted, promoted, rolled back; whoever asks gets what the page says
+        dialog = page.get_by_role("dialog")
+        said = page.locator(".notice-title")
+        for version in (2, 3):
+            page.get_by_role("button", name=f"Promote version {version}", exact=True).click()
+            dialog.get_by_role("button", name=f"Promote version {version}").click()
+            expect(said).to_have_text(f"production is version {version} now")
+            expect(page.get_by_role("row").filter(has_text="in memory").filter(has_text="production")).to_be_visible()
+            assert production(served) == version
+        page.get_by_role("button", name="Roll back to version 2").click()
+        dialog.get_by_role("button", name="Leave it as it is").click()
+        assert production(served) == 3
+        page.get_by_role("button", name="Roll back to version 2").click()
+        dialog.get_by_role("button", name="Roll back").click()
+        expect(said).to_have_text("production is version 2 now")
+        assert production(served) == 2
+
+        page.set_viewport_size(PHONE)
+        assert overflow(page) == 0
+        page.get_by_role("link", name="Generate from version 1").click()
+        expect(page.get_by_label("Model", exact=True)).to_have_value("trained")
+        expect(page.get_by_label("Version")).to_have_value(re.compile("1$"))
+
+
+def test_aliases_are_given_moved_and_removed_by_keyboard(browser: Browser, served: Service) -> None:
+    with opened(browser, served.url) as page:
+        page.goto("/#/models/trained")
+        dialog = page.get_by_role("dialog")
+        aliases = page.get_by_role("region", name="Table of aliases")
+
+        def give(version: int, alias: str) -> None:
+            tab_to(page, f"Give version {version} an alias")
+            page.keyboard.press("Enter")
+            expect(dialog.get_by_label("Alias")).to_be_visible()
+            tab_to(page, "Alias")
+            page.keyboard.type(alias)
+            page.keyboard.press("Enter")
+
+        expect(page.get_by_role("button", name="Give version 1 an alias")).to_be_visible()
+        give(1, "Not An Alias")
+        expect(dialog.get_by_label("Alias")).to_have_attribute("aria-invalid", "true")
+        page.keyboard.press("Escape")
+        give(1, "canary")
+        expect(aliases.get_by_role("row").filter(has_text="canary")).to_contain_text("version 1")
+        give(3, "canary")
+        expect(dialog.get_by_text("It is version 1 now.")).to_be_visible()
+        tab_to(page, "Move it")
+        page.keyboard.press("Enter")
+        expect(aliases.get_by_role("row").filter(has_text="canary")).to_contain_text("version 3")
+        tab_to(page, "Remove alias canary")
+        page.keyboard.press("Enter")
+        expect(dialog).to_be_visible()
+        tab_to(page, "Remove it")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("row").filter(has_text="canary")).to_have_count(0)
+        assert "canary" not in served.client.get("/v1/models/trained").json()["aliases"]
+
+
+def test_a_change_that_is_refused_changes_nothing_and_says_why(browser: Browser, served: Service) -> None:
+    with opened(browser, served.url) as page:
+        page.goto("/#/models/trained")
+        button = page.get_by_role("button", name="Promote version 1", exact=True)
+        expect(button).to_be_visible()
+        before = served.client.get("/v1/models/trained").json()["aliases"]
+        answers = Answers(page)
+        confirm = page.get_by_role("dialog").get_by_role("button", name="Promote version 1")
+        answers.refuse(403, WWW_Authenticate='Bearer realm="darkroom", error="insufficient_scope", scope="admin"')
+        button.click()
+        confirm.click()
+        expect(page.get_by_role("alert").get_by_text("This key lacks the scope admin.")).to_be_visible()
+        answers.fail()
+        button.click()
+        confirm.click()
+        expect(page.locator("#connection")).to_contain_text("cannot be reached")
+        answers.through()
+        expect(page.locator("#connection")).to_contain_text("is back")
+        assert served.client.get("/v1/models/trained").json()["aliases"] == before  # it is not sent by itself
+        page.get_by_role("button", name="Try again").click()
+        expect(page.locator(".notice-title")).to_have_text("production is version 1 now")

@@ -1,0 +1,364 @@
+"""Laws of the pages Training: from an archive to a promoted model, sweeps, a thousand jobs; by keyboard, too."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
+from sqlalchemy import text
+
+from store.database import Database
+from store.job_repository import stop
+from tests.app.console.answers import Answers
+from tests.app.console.browser import PHONE, opened, overflow
+from tests.app.console.keyboard import tab_to
+from tests.app.console.stock import DATASET, SCRIPTS, Trainer, archive, submit, upload
+from tests.app.served import Service, serving
+from tests.processes import PATIENCE_SECONDS, wait_until
+
+expect.set_options(timeout=1000 * PATIENCE_SECONDS)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[Service]:
+    """No model, and one data set."""
+    folder = tmp_path_factory.mktemp("nothing")
+    with serving(folder, wait_until_ready=False, database_url=module_database_url) as service:
+        upload(service)
+        yield service
+
+
+@pytest.fixture(scope="module")
+def module_database(module_database_url: str) -> Iterator[Database]:
+    """What the tests of this module share."""
+    database = Database(module_database_url)
+    yield database
+    database.dispose()
+
+
+def file(name: str, content: bytes) -> FilePayload:
+    return {"name": name, "mimeType": "application/octet-stream", "buffer": content}
+
+
+def card(page: Page, name: str) -> Locator:
+    return page.get_by_role("article").filter(has=page.get_by_role("heading", name=name, exact=True))
+
+
+def is_drawn(image: Locator) -> bool:
+    return bool(image.evaluate("image => image.complete && image.naturalWidth > 0"))
+
+
+def test_an_archive_becomes_a_data_set_with_its_contact_sheet(browser: Browser, served: Service) -> None:
+    names = [*SCRIPTS[:4], SCRIPTS[5].strip()]
+    with opened(browser, served.url) as page:
+        page.goto("/#/training/datasets")
+        expect(card(page, "shapes")).to_be_visible()
+        register = page.get_by_role("button", name="Register")
+        register.click()
+        expect(page.get_by_text("Choose an archive, or name a path.")).to_be_visible()
+
+        # over a slow line it is seen how far the upload is, and it can be cancelled
+        line = page.context.new_cdp_session(page)
+        line.send("Network.enable")
+        slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 40_000}
+        line.send("Network.emulateNetworkConditions", slow)
+        page.get_by_label("Archive").set_input_files(file("clothes.zip", archive(names, each=4, side=160)))
+        expect(page.get_by_label("Name", exact=True)).to_have_value("clothes")
+        page.get_by_label("Name", exact=True).fill(DATASET)
+        register.click()
+        expect(page.get_by_text(re.compile(r"kB of .* sent"))).to_be_visible()
+        bar = page.get_by_role("progressbar", name="Upload")
+        wait_until(lambda: 0 < int(bar.get_attribute("aria-valuenow") or 0) < 100, "some of it was sent")
+        page.get_by_role("button", name="Cancel").click()
+        expect(page.get_by_text("Cancelled.")).to_be_visible()
+        assert [one["name"] for one in served.client.get("/v1/datasets").json()["datasets"]] == ["shapes"]
+
+        line.send("Network.emulateNetworkConditions", slow | {"uploadThroughput": -1})
+        register.click()
+        expect(page.get_by_text(f"{DATASET} is registered: 20 images.")).to_be_visible()
+        made = card(page, DATASET)
+        expect(made.get_by_text("20 images, 160×160, grey")).to_be_visible()
+        expect(made.get_by_role("listitem")).to_have_text([f"{name} 4" for name in sorted(names)])
+        wait_until(lambda: is_drawn(made.locator("img")), "the contact sheet is shown")
+
+        # what is wrong is said beside its field, or as a notice
+        page.get_by_label("Archive").set_input_files(file("other.zip", archive(("a", "b"))))
+        page.get_by_label("Name", exact=True).fill("shapes")
+        register.click()
+        expect(page.get_by_label("Name", exact=True)).to_have_attribute("aria-invalid", "true")
+        page.get_by_label("Archive").set_input_files(file("broken.zip", b"no archive"))
+        page.get_by_label("Name", exact=True).fill("broken")
+        register.click()
+        expect(page.get_by_role("alert").get_by_text("Something in it is not right")).to_be_visible()
+
+        # a key is asked for here, too, and the same archive is sent again with it
+        answers = Answers(page)
+        answers.refuse(401)
+        page.get_by_label("Archive").set_input_files(file("again.zip", archive(("a", "b"))))
+        page.get_by_label("Name", exact=True).fill("again")
+        register.click()
+        page.get_by_role("dialog").get_by_label("API key").fill("dk_1234")
+        page.keyboard.press("Enter")
+        expect(card(page, "again")).to_be_visible()
+
+        page.set_viewport_size(PHONE)
+        assert overflow(page) == 0
+        card(page, DATASET).get_by_role("link", name="Train on it").click()
+        expect(page.get_by_label("Data set")).to_have_value(DATASET)
+        page.get_by_role("button", name="Fit the recipe to them").click()
+        expect(page.get_by_label("Other fields of the recipe")).to_have_value("model.unet.image_size = 160")
+        assert overflow(page) == 0
+
+
+def test_from_a_recipe_to_a_promoted_version(browser: Browser, served: Service, module_database: Database) -> None:
+    with opened(browser, served.url) as page:
+        page.goto("/#/training/new?dataset=shapes")
+        expect(page.get_by_label("Recipe", exact=True)).to_have_value("digits")
+        page.get_by_label("Name of the model").fill("Not A Name")
+        page.get_by_label("Images to train on").fill("500")
+        start = page.get_by_role("button", name="Start training")
+        start.click()
+        expect(page.get_by_label("Name of the model")).to_have_attribute("aria-invalid", "true")
+        page.reload()
+        expect(page.get_by_label("Images to train on")).to_have_value("500")  # what was typed stays
+        page.get_by_label("Name of the model").fill("shapes-model")
+        start.click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("shapes-model")
+        status = page.locator(".page-head .badge")
+        expect(status).to_have_text("queued")
+        expect(page.get_by_text("The first figures come")).to_be_visible()
+
+        # live: curves, samples, log, checkpoints and figures come as the worker writes them
+        worker = Trainer(module_database)
+        worker.say("training on cpu", "قطة 👟 <b>")
+        worker.train(100, loss=0.75)
+        expect(status).to_have_text("running")
+        expect(page.get_by_text("100 of 500 images")).to_contain_text("loss 0.75")
+        expect(page.get_by_role("progressbar", name="Images seen")).to_have_attribute("aria-valuenow", "20")
+        worker.train(200, loss=0.5)
+        loss = page.get_by_role("img", name=re.compile("^Training loss"))
+        expect(loss).to_have_accessible_name(re.compile("2 values"))
+        expect(page.get_by_role("log")).to_contain_text("قطة 👟 <b>")
+        for images in (100, 200):
+            worker.draw(images)
+        frames = page.get_by_role("list", name="Samples over time").get_by_role("button")
+        expect(frames).to_have_count(2)
+        wait_until(lambda: all(is_drawn(one.locator("img")) for one in frames.all()), "the samples are shown")
+        worker.save(200, fid_x=4.0)
+        table = page.get_by_role("region", name="Table of checkpoints")
+        expect(table.get_by_role("row").nth(1)).to_contain_text("best")
+        expect(page.get_by_role("img", name=re.compile("^fid-x, 1 values"))).to_be_visible()
+
+        # by keyboard: the curve's values and the strip
+        loss.focus()
+        page.keyboard.press("End")
+        expect(page.locator("figure").first.locator(".tooltip")).to_have_text("images 200: 0.5")
+        frames.first.focus()
+        page.keyboard.press("Enter")
+        dialog = page.get_by_role("dialog")
+        expect(dialog.get_by_text("After 100 images (1 of 2)")).to_be_visible()
+        page.keyboard.press("ArrowRight")
+        expect(dialog.get_by_text("After 200 images (2 of 2)")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(dialog).to_have_count(0)
+
+        # cancelled, resumed, gone on from its checkpoint, done
+        page.get_by_role("button", name="Cancel").click()
+        dialog.get_by_role("button", name="Leave it as it is").click()
+        expect(status).to_have_text("running")
+        page.get_by_role("button", name="Cancel").click()
+        dialog.get_by_role("button", name="Cancel the job").click()
+        expect(status).to_have_text("cancelling")
+        worker.end(stop)
+        expect(status).to_have_text("cancelled")
+        page.get_by_role("button", name="Resume").click()
+        expect(status).to_have_text("queued")
+        worker = Trainer(module_database)
+        worker.train(500, loss=0.25)
+        worker.save(500, fid_x=6.0)
+        worker.end()
+        expect(status).to_have_text("succeeded")
+        expect(page.get_by_text("500 of 500 images")).to_be_visible()
+        expect(loss).to_have_accessible_name(re.compile("3 values"))
+
+        # the better one is promoted, then the other, and back
+        said = page.locator(".notice-title")
+        for version, roll_back in ((1, False), (2, True)):
+            page.get_by_role("button", name=f"Promote version {version}", exact=True).click()
+            dialog.get_by_role("button", name=f"Promote version {version}").click()
+            expect(said).to_have_text(f"production is version {version} now")
+            assert page.get_by_role("button", name=re.compile("Roll back")).count() == int(roll_back)
+        page.get_by_role("button", name="Roll back to version 1").click()
+        dialog.get_by_role("button", name="Roll back").click()
+        expect(said).to_have_text("production is version 1 now")
+        told = served.client.get("/v1/models/shapes-model").json()
+        assert told["aliases"]["production"]["version"] == 1
+        expect(table.get_by_role("row").filter(has_text="200").get_by_text("production")).to_be_visible()
+
+        page.get_by_role("link", name="Generate from it").click()
+        expect(page.get_by_label("Model", exact=True)).to_have_value("shapes-model")
+        page.get_by_label("Images of each").fill("2")
+        page.get_by_role("button", name="Generate", exact=True).click()
+        expect(page.locator(".run").first.locator(".tile-open:not([disabled])")).to_have_count(2)
+
+
+def test_a_sweep_is_a_table_to_be_sorted_and_a_plot(
+    browser: Browser, served: Service, module_database: Database
+) -> None:
+    name = f"Größe {SCRIPTS[0]} {SCRIPTS[2]}"
+    with opened(browser, served.url) as page:
+        page.goto("/#/training/sweeps")
+        page.get_by_role("link", name="New sweep").click()
+        page.get_by_label("Data set").select_option("shapes")
+        page.get_by_label("Name of the model").fill("try")
+        page.get_by_label("Name of the sweep").fill(name)
+        grid = page.get_by_label("Values to compare")
+        grid.fill("optimizer.learning_rate 0.001")
+        start = page.get_by_role("button", name="Start training")
+        start.click()
+        expect(page.get_by_text('Write "name = value"')).to_be_visible()
+        grid.fill("optimizer.learning_rate = 0.001, -1")
+        start.click()
+        expect(grid).to_have_attribute("aria-invalid", "true")
+        grid.fill("optimizer.learning_rate = 0.001, 0.002, 0.004")
+        start.click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text(name)
+        rows = page.get_by_role("region", name="Jobs of the sweep").locator("tbody tr")
+        expect(rows).to_have_count(3)
+        for distance in (5.0, 9.0, 7.0):
+            Trainer(module_database).whole_run(distance)
+        expect(rows.filter(has_text="succeeded")).to_have_count(3)
+        plot = page.get_by_role("img", name=re.compile("3 values"))
+        expect(plot).to_be_visible()
+        expect(page.get_by_text("fid-x by optimizer.learning_rate")).to_be_visible()
+
+        tab_to(page, "fid-x")  # by keyboard
+        for expected in (["5", "7", "9"], ["9", "7", "5"]):
+            page.keyboard.press("Enter")
+            expect(rows.locator("td:last-child")).to_have_text([f"{one} (version 1)" for one in expected])
+        expect(page.get_by_role("columnheader", name="fid-x")).to_have_attribute("aria-sort", "descending")
+        page.get_by_label("Metric").select_option("kid-x")
+        expect(page.get_by_text("kid-x by optimizer.learning_rate")).to_be_visible()
+        page.get_by_label("Across").select_option("seed")
+        expect(page.get_by_text("kid-x by seed")).to_be_visible()
+        page.set_viewport_size(PHONE)
+        assert overflow(page) == 0
+
+        page.goto("/#/training/sweeps")
+        expect(page.get_by_role("row").filter(has_text=name)).to_contain_text("3 succeeded")
+        page.goto("/#/training/new?sweep=1")
+        page.get_by_label("Data set").select_option("shapes")
+        page.get_by_label("Seeds", exact=True).fill("1, 2")
+        page.get_by_role("button", name="Start training").click()
+        page.get_by_role("button", name="Cancel its jobs").click()
+        page.get_by_role("dialog").get_by_role("button", name="Cancel them").click()
+        expect(rows.filter(has_text="cancelled")).to_have_count(2)
+        expect(page.get_by_role("button", name="Cancel its jobs")).to_be_hidden()
+
+
+THOUSAND = """
+INSERT INTO jobs (kind, status, model_name, dataset_id, configuration, total_images, images_done, finished_at)
+SELECT 'train', CASE WHEN n % 100 = 0 THEN 'failed' ELSE 'succeeded' END, 'model-' || n % 10, dataset_id,
+       configuration, 1000, n, now()
+FROM generate_series(1, 1000) AS n, (SELECT dataset_id, configuration FROM jobs WHERE id = :pattern) AS pattern
+"""
+
+
+def test_among_a_thousand_jobs_one_finds_one_s_way(
+    browser: Browser, served: Service, module_database: Database
+) -> None:
+    pattern = submit(served, "pattern")
+    with module_database.session() as session:
+        session.execute(text(THOUSAND), {"pattern": pattern})
+        newest = session.scalar(text("SELECT max(id) FROM jobs"))
+        assert newest is not None
+
+    def numbers() -> list[int]:
+        links = page.locator("table.jobs tbody th a")
+        return [int(one.lstrip("#")) for one in links.all_inner_texts()]
+
+    def wait_for(*expected: int) -> None:
+        wait_until(lambda: numbers()[: len(expected)] == list(expected), f"jobs {expected}")
+        assert len(numbers()) <= 50
+
+    with opened(browser, served.url) as page:
+        page.goto("/#/training/jobs")
+        wait_for(newest, newest - 1)
+        for pages in (1, 2, 3):
+            tab_to(page, "Older →")
+            page.keyboard.press("Enter")
+            wait_for(newest - 50 * pages)
+        page.get_by_role("link", name=f"#{newest - 150}").click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text(f"Job {newest - 150}")
+        page.go_back()
+        wait_for(newest - 150)  # the address knows the page
+        page.get_by_role("button", name="Newest").click()
+        wait_for(newest)
+
+        page.get_by_label("State").select_option("failed")
+        wait_for(*[number for number in range(newest, newest - 1000, -1) if (newest - number) % 100 == 0])
+        page.get_by_label("Model").fill("model-7")
+        expect(page.get_by_text("No job is like that")).to_be_visible()
+        page.get_by_label("State").select_option("")
+        wait_for(newest - 3, newest - 13)
+        page.reload()
+        wait_for(newest - 3, newest - 13)
+        page.get_by_label("Model").fill("Not A Name")
+        expect(page.get_by_label("Model")).to_have_attribute("aria-invalid", "true")
+
+        page.get_by_label("Job number").fill(str(newest - 700))
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", level=1)).to_contain_text(f"Job {newest - 700}")
+
+
+def test_a_job_is_started_by_keyboard_alone(browser: Browser, served: Service) -> None:
+    with opened(browser, served.url) as page:
+        page.goto("/#/training/jobs")
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        tab_to(page, "Training")
+        tab_to(page, "New job")
+        page.keyboard.press("Enter")
+        expect(page.get_by_label("Recipe", exact=True)).to_be_visible()
+        assert page.evaluate("document.activeElement.tagName") == "H1"
+        tab_to(page, "Data set")
+        page.keyboard.type("shapes")
+        tab_to(page, "Name of the model")
+        page.keyboard.type("by-keyboard")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", level=1)).to_contain_text("by-keyboard")
+        tab_to(page, "Cancel")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("dialog")).to_be_visible()
+        tab_to(page, "Cancel the job")
+        page.keyboard.press("Enter")
+        expect(page.locator(".page-head .badge")).to_have_text("cancelled")
+        tab_to(page, "Resume")
+
+
+def test_a_stream_that_breaks_goes_on_and_a_step_that_is_refused_says_why(
+    browser: Browser, served: Service, module_database: Database
+) -> None:
+    waiting = [one["id"] for one in served.client.get("/v1/train-jobs", params={"status": "queued"}).json()["jobs"]]
+    for one in waiting:
+        served.client.post(f"/v1/train-jobs/{one}/cancel")
+    job = submit(served, "cut-off")
+    with opened(browser, served.url) as page:
+        answers = Answers(page)
+        page.goto(f"/#/training/jobs/{job}")
+        status = page.locator(".page-head .badge")
+        expect(status).to_have_text("queued")
+        answers.refuse(409)
+        page.get_by_role("button", name="Cancel").click()
+        page.get_by_role("dialog").get_by_role("button", name="Cancel the job").click()
+        expect(page.get_by_role("alert").get_by_text("That is not possible now")).to_be_visible()
+        answers.through()
+        page.goto("about:blank")
+        answers.fail()
+        page.goto(f"/#/training/jobs/{job}")
+        expect(page.locator("#connection")).to_contain_text("cannot be reached")
+        worker = Trainer(module_database)
+        worker.train(100)
+        worker.end(stop)
+        answers.through()
+        expect(page.get_by_text("100 of 500 images")).to_be_visible()
+        expect(page.get_by_role("list", name="Events, newest first")).to_contain_text("queued: the worker was stopped")
