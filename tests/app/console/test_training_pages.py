@@ -332,7 +332,7 @@ def test_a_job_is_started_by_keyboard_alone(browser: Browser, served: Service) -
         tab_to(page, "Cancel the job")
         page.keyboard.press("Enter")
         expect(page.locator(".page-head .badge")).to_have_text("cancelled")
-        tab_to(page, "Resume")
+        assert page.evaluate("document.activeElement.innerText") == "Resume"
 
 
 def test_a_stream_that_breaks_goes_on_and_a_step_that_is_refused_says_why(

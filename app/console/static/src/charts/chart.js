@@ -6,6 +6,8 @@ import { scale } from "./scale.js";
 
 const EDGE = { top: 10, right: 16, bottom: 40, left: 58 };
 const MOST_MARKS = 24;
+/** About the width of a letter of a label. */
+const LETTER = 6.5;
 
 /**
  * A figure with `show(series)`. series: [{name, points: [{x, y, label?, on?}], line}]; label: what a tooltip adds;
@@ -90,7 +92,10 @@ export function chart(title, { x = {}, y = {}, height = 230, note = "" } = {}) {
       if (one.line === false || one.points.length <= MOST_MARKS) {
         marks.push(svg("circle", { class: point.on ? "mark is-on" : "mark", cx: left, cy: top, r: point.on ? 5.5 : 3.5 }));
       }
-      if (point.on) marks.push(svg("text", { class: "point-label", x: left + 8, y: top - 7 }, point.on));
+      if (point.on) {
+        const fits = left + 8 + LETTER * point.on.length < width;
+        marks.push(svg("text", { class: "point-label", x: fits ? left + 8 : left - 8, y: top - 8, "text-anchor": fits ? "start" : "end" }, point.on));
+      }
     }
     return svg("g", { class: `series-${number % 6}` }, one.line !== false && path && svg("path", { d: path }), marks);
   }

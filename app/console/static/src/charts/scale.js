@@ -37,6 +37,12 @@ function logarithmic(low, high, from, to) {
       if (at >= first && at <= last) ticks.push(Number(tick.toPrecision(12)));
     }
   }
+  if (ticks.length < 3) {
+    const [least, most] = [10 ** first, 10 ** last];
+    const step = niceStep((most - least) / 4);
+    ticks.length = 0;
+    for (let tick = Math.ceil(least / step) * step; tick <= most; tick += step) ticks.push(Number(tick.toPrecision(12)));
+  }
   return { place: (value) => from + ((Math.log10(value) - first) / (last - first)) * (to - from), ticks };
 }
 

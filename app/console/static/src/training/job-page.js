@@ -69,6 +69,8 @@ function openJob(main, place, address, job, signal) {
     ),
   );
 
+  let changing = false;
+
   function show() {
     const { progress } = job;
     fill(state, badge(job.status));
@@ -78,11 +80,23 @@ function openJob(main, place, address, job, signal) {
     words.textContent = `${whole(progress.images_done)} of ${whole(progress.total_images)} images${speed}${left}${progress.loss === null ? "" : ` · loss ${figure(progress.loss)}`}`;
     fill(failure, job.failure && job.status !== "succeeded" ? el("div", { class: "notice problem" }, el("p", { class: "notice-title" }, `The last attempt ended badly: ${job.failure.kind}`), el("p", {}, job.failure.detail)) : null);
     fill(facts, factsOf(job));
-    const buttons = [];
-    if (["queued", "running"].includes(job.status)) buttons.push(button("Cancel", cancel, "danger"));
-    if (job.status === "cancelled") buttons.push(button("Resume", () => change("resume")));
-    if (job.status === "failed") buttons.push(button("Retry", () => change("retry")));
-    fill(actions, buttons);
+    offer();
+  }
+
+  /** The button that the state allows: the same one while it does, so that it keeps the focus. */
+  function offer() {
+    const steps = {
+      queued: ["Cancel", cancel, "danger"],
+      running: ["Cancel", cancel, "danger"],
+      cancelled: ["Resume", () => change("resume")],
+      failed: ["Retry", () => change("retry")],
+    };
+    const [text, click, kind] = steps[job.status] || [""];
+    if (actions.textContent !== text) {
+      const focused = actions.contains(document.activeElement);
+      fill(actions, text ? button(text, click, kind) : null);
+      if (focused) (actions.firstChild || main.querySelector("h1")).focus();
+    }
   }
 
   async function cancel() {
@@ -91,7 +105,8 @@ function openJob(main, place, address, job, signal) {
   }
 
   async function change(what) {
-    for (const one of actions.children) one.disabled = true;
+    if (changing) return;
+    changing = true;
     try {
       job = await put("POST", `${address}/${what}`, undefined, { signal });
       fill(trouble);
@@ -100,6 +115,8 @@ function openJob(main, place, address, job, signal) {
     } catch (error) {
       if (error.name === "AbortError") return;
       fill(trouble, problemNotice(error, { again: () => change(what) }));
+    } finally {
+      changing = false;
     }
     show();
   }

@@ -59,12 +59,23 @@ export const sweepPage = {
       const numeric = values.every((value) => typeof value === "number");
       values.sort((one, other) => (numeric ? one - other : 0));
       const places = new Map(values.map((value, at) => [JSON.stringify(value), at]));
-      const points = (figureOf) =>
-        sweep.rows.filter((row) => figureOf(row) !== null).map((row) => ({ x: places.get(JSON.stringify(of(row))), y: figureOf(row), label: `job ${row.job_id}` }));
-      const best = points((row) => row.best?.value ?? null);
-      const series = best.length ? [{ name: sweep.metric, points: best, line: false }] : [{ name: "loss", points: points((row) => row.loss), line: false }];
-      plot.show(series, { ticks: values.map((value, at) => [at, typeof value === "string" ? value : JSON.stringify(value)]) });
-      plot.querySelector("figcaption").textContent = `${series[0].name} by ${by}`;
+      const judged = sweep.rows.some((row) => row.best);
+      const figureOf = (row) => (judged ? (row.best?.value ?? null) : row.loss);
+      // jobs that differ in nothing else are a line; their seeds are points at the same place
+      const others = sweep.fields.filter((one) => one !== by);
+      const lines = new Map();
+      for (const row of sweep.rows) {
+        if (figureOf(row) === null) continue;
+        const key = others.map((one) => `${one} ${textOf(row.values[one])}`).join(", ");
+        lines.set(key, [...(lines.get(key) || []), { x: places.get(JSON.stringify(of(row))), y: figureOf(row), label: `job ${row.job_id}` }]);
+      }
+      const series = [...lines].map(([key, points]) => ({
+        name: key,
+        points: points.sort((one, other) => one.x - other.x),
+        line: new Set(points.map((one) => one.x)).size === points.length,
+      }));
+      plot.show(series, { ticks: values.map((value, at) => [at, textOf(value)]), domain: [-0.4, values.length - 0.6] });
+      plot.querySelector("figcaption").textContent = `${judged ? sweep.metric : "loss"} by ${by}`;
     }
 
     function table() {
