@@ -120,6 +120,8 @@ def guidance_tables() -> str:
     """The weight w, then thresholds against w."""
     weight, thresholds = guidance.cells()
     found = judged([weight, thresholds])
+    if not found:
+        return ""
     by_weight = [((f"{w:g}",), found.get((weight.name, f"w{w:g}"), [])) for w in guidance.GUIDANCES]
     first = table(("guidance w",), by_weight, (FID, PRECISION, RECALL, "agreement"))
     heads = ["threshold", *(f"w = {w:g}" for w in guidance.THRESHOLD_GUIDANCES)]
@@ -130,9 +132,10 @@ def guidance_tables() -> str:
             results = found.get((thresholds.name, f"{name}-w{w:g}"), [])
             values.append(f"{results[0]['values'][FID]:.1f}" if results else "")
         lines.append("| " + " | ".join([name, *values]) + " |")
-    if not found:
-        return ""
-    return f"{first}\n\n{protocol_of(_all(by_weight))}\n\n{FID} by threshold and guidance:\n\n" + "\n".join(lines)
+    parts = [first, protocol_of(_all(by_weight))]
+    if any(cell == thresholds.name for cell, _ in found):
+        parts += [f"{FID} by threshold and guidance:", "\n".join(lines)]
+    return "\n\n".join(parts)
 
 
 def guide_table() -> str:
@@ -148,14 +151,17 @@ def guide_table() -> str:
 def variance_table() -> str:
     """A line for each training and the variance that it is sampled with, a column for each number of steps."""
     found = judged(learned_variance.cells())
+    if not found:
+        return ""
     heads = ["training", "variance", *(f"{steps} steps" for steps in learned_variance.STEPS)]
     lines = ["| " + " | ".join(heads) + " |", "| --- | --- |" + " ---: |" * len(learned_variance.STEPS)]
     for name, (_, variances) in learned_variance.TRAININGS.items():
         for variance in variances:
-            results = [found[name, learned_variance.judging_name(variance, n)] for n in learned_variance.STEPS]
+            names = [learned_variance.judging_name(variance, steps) for steps in learned_variance.STEPS]
+            results = [found.get((name, way), []) for way in names]
             values = [mean_and_spread([one["values"][FID] for one in each], 1) if each else "" for each in results]
             lines.append("| " + " | ".join([name, variance, *values]) + " |")
-    return "\n".join(lines) + f"\n\n{protocol_of(next(iter(found.values())))}" if found else ""
+    return "\n".join(lines) + f"\n\n{protocol_of(next(iter(found.values())))}"
 
 
 def frontier_section() -> str:
