@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from app.embedded.postgres import PrivatePostgres
 from store.database import Database
 from tests.app.console.answers import Answers
 from tests.app.console.browser import DESKTOP, PHONE, Theme, accessibility_faults, opened, overflow
 from tests.app.console.stock import DATASET, SCRIPTS, Trainer, post, submit, upload
 from tests.app.served import Service, serving, weights_folder
 from tests.app.training import broken
-from tests.fixtures.postgres import PrivatePostgres, private_database
+from tests.fixtures.postgres import private_database
 from tests.processes import PATIENCE_SECONDS, wait_until
 
 expect.set_options(timeout=1000 * PATIENCE_SECONDS)
@@ -180,7 +181,9 @@ def test_where_there_is_nothing_a_page_says_what_to_do(
             expect(page.locator("main").get_by_text(shown.empty)).to_be_visible()
             assert accessibility_faults(page) == [], shown.address
             assert overflow(page) == 0, shown.address
-        for address, says in [("/training/jobs/77", "77"), ("/training/sweeps/77", "77"), ("/models/none", "none")]:
-            page.goto(f"/#{address}")
-            expect(page.get_by_role("alert").get_by_text("Not found")).to_be_visible()
+        for address, says in [("jobs/77", "no job 77"), ("sweeps/77", "no sweep 77")]:
+            page.goto(f"/#/training/{address}")
+            expect(page.get_by_role("alert").locator(".notice-title")).to_have_text("Not found")
             expect(page.get_by_role("alert").get_by_text(says)).to_be_visible()
+        page.goto("/#/models/none")
+        expect(page.get_by_role("alert").get_by_text("'none'")).to_be_visible()
