@@ -30,7 +30,9 @@ from app.engine.request import (
 from app.engine.speed import SpeedCurve
 from model.denoiser import Denoiser, Network
 from model.sampling import plan_row, sample, to_pixels
+from telemetry.log_fields import log_fields
 from tests.app.engine.calls import CLASSES, CONFIG, POISON, Call, rows, smooth, submit
+from tests.telemetry.log_lines import logging_to
 
 
 def rough(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
@@ -143,9 +145,13 @@ def test_a_faulty_row_harms_nobody_else(make_engine: MakeEngine) -> None:
     blocker = submit(engine, rows(1))
     assert gate.entered.wait(60)
     good = [submit(engine, rows(3, seed=seed)) for seed in range(3)]
-    bad = submit(engine, rows(2, label=POISON))
-    gate.open.set()
-    assert bad.wait() == Failed("internal", "sampling failed: RuntimeError")
+    with logging_to() as written:
+        with log_fields(request_id="bad"):
+            bad = submit(engine, rows(2, label=POISON))
+        gate.open.set()
+        assert bad.wait() == Failed("internal", "sampling failed: RuntimeError")
+    (fault,) = (line for line in written.parsed() if "exception" in line)
+    assert fault["request_id"] == "bad"  # though it was the engine's thread that found it
     for call in [blocker, *good]:
         assert isinstance(call.wait(), Finished)
 
