@@ -1,6 +1,9 @@
 """The shipped weights file and its model card; every figure and picture in the card is computed here.
 
-python -m bench.model_card RUN_FOLDER CHECKPOINT --out weights/
+python -m bench.model_card RUN_FOLDER/losses.csv CHECKPOINT --out weights/
+
+The losses are shipped too, so that the card can be made again where the run's folder is no more:
+python -m bench.model_card weights/NAME-losses.csv weights/NAME.safetensors
 """
 
 import argparse
@@ -235,6 +238,12 @@ def _assignment(text: str) -> tuple[str, Any]:
     return name, yaml.safe_load(value)
 
 
+def _quoted(path: Path) -> str:
+    """A path for a shell, from the working directory where it lies within."""
+    within = path.resolve()
+    return shlex.quote(str(within.relative_to(Path.cwd()) if within.is_relative_to(Path.cwd()) else path))
+
+
 def _write(arguments: argparse.Namespace) -> None:
     data = arguments.checkpoint.read_bytes()
     if arguments.sampling:
@@ -247,7 +256,7 @@ def _write(arguments: argparse.Namespace) -> None:
     recipe, train, test = load_halves(header, arguments.cache)
     if (judge.header.train_digest, judge.header.test_digest) != (train.digest, test.digest):
         raise CardError(f"{arguments.judge}: was trained or tested on other images")
-    log = read_training_log(arguments.run_folder / "losses.csv", header.images_seen)
+    log = read_training_log(arguments.losses, header.images_seen)
 
     denoiser, count = checkpoint.denoiser(), arguments.images_per_class
     weights = list(dict.fromkeys((1.0, header.sampling.guidance)))  # the default last; once when it is 1
@@ -262,15 +271,14 @@ def _write(arguments: argparse.Namespace) -> None:
 
     out, name = arguments.out, header.name
     shown = " ".join(f"{guidance:g}" for guidance in weights)
-    defaults = [part for name, value in arguments.sampling for part in ("--sampling", f"{name}={value}")]
-    run = [str(arguments.run_folder), str(arguments.checkpoint), *defaults]
+    weights_file, losses_file = out / f"{name}.safetensors", out / f"{name}-losses.csv"
+    losses = arguments.losses.read_bytes()
     commands = (
         f"darkroom train {RECIPE_PATH}",
         "python -m bench.judge train",
-        shlex.join(["python", "-m", "bench.judge", "score", str(out / f"{name}.safetensors"), "--guidance"])
-        + f" {shown} --images-per-class {count}",
-        shlex.join(["python", "-m", "bench.model_card", *run])
-        + f" --out {shlex.quote(str(out))} --images-per-class {count}",
+        f"python -m bench.judge score {_quoted(weights_file)} --guidance {shown} --images-per-class {count}",
+        f"python -m bench.model_card {_quoted(losses_file)} {_quoted(weights_file)} --out {_quoted(out)} "
+        f"--images-per-class {count}",
     )
     measured = Measured(log, judge.header, tuple(agreements), generated, real, len(data), commands)
     columns = min(COLUMNS, count)
@@ -278,7 +286,8 @@ def _write(arguments: argparse.Namespace) -> None:
     write_atomically(out / f"{name}-grid.png", png(sheet, scale=2))
     write_atomically(out / f"{name}-loss.png", loss_curve(log.images_seen, log.losses, name))
     write_atomically(out / f"{name}-nearest.png", pairs_picture(flat, train.images, generated, classes))
-    write_atomically(out / f"{name}.safetensors", data)
+    write_atomically(losses_file, losses)
+    write_atomically(weights_file, data)
     write_atomically(out / f"{name}.md", card(checkpoint, recipe, measured).encode())
     print(f"{out / f'{name}.md'}: {header.images_seen:,} images seen, {len(data):,} bytes, {checkpoint.digest}")
 
@@ -286,7 +295,7 @@ def _write(arguments: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.model_card", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("run_folder", type=Path, help="the training run's folder (for losses.csv)")
+    parser.add_argument("losses", type=Path, help="the training run's losses.csv")
     parser.add_argument("checkpoint", type=Path, help="the weights file to ship")
     parser.add_argument("--out", type=Path, default=Path("weights"))
     parser.add_argument("--judge", type=Path, default=JUDGE_PATH)

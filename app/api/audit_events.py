@@ -6,9 +6,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from app.api.paging import BeforeId, Limit
 from app.api.problems import documented
 from app.api.services import ServicesHere
-from app.api.train_fields import LARGEST_ID
 from app.api.transactions import in_store
 from store.audit_repository import list_audit_events
 
@@ -41,8 +41,8 @@ class AuditEventsAnswer(BaseModel):
 @router.get("/audit-events", responses=documented(422, 500, 503))
 async def audit_events(
     services: ServicesHere,
-    before: Annotated[int | None, Query(ge=1, le=LARGEST_ID, description="the last id of the page before")] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    before: BeforeId = None,
+    limit: Limit = 50,
     action: Filter = None,
     target: Filter = None,
 ) -> AuditEventsAnswer:

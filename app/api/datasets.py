@@ -30,6 +30,7 @@ from starlette.types import Scope
 
 from app.api.callers import CallerHere
 from app.api.idempotency import IdempotencyKey, key_reused
+from app.api.paging import Limit
 from app.api.problems import Problem, documented, invalid
 from app.api.services import Services, ServicesHere
 from app.api.transactions import in_store
@@ -445,7 +446,7 @@ async def datasets(
     after: Annotated[
         str | None, Query(max_length=100, pattern=r"^[^\x00]*$", description="the last name of the page before")
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    limit: Limit = 50,
 ) -> DatasetsAnswer:
     """Data sets by name."""
     page = await in_store(services, lambda session: list_datasets(session, after, limit))

@@ -6,7 +6,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Depends, Header, Path, Query
+from fastapi import APIRouter, Depends, Header, Path
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
@@ -17,6 +17,7 @@ from app.api.callers import CallerHere, require_room
 from app.api.choice import ChoiceAnswer
 from app.api.idempotency import IdempotencyKey
 from app.api.job_answers import FailureAnswer
+from app.api.paging import BeforeId, Limit
 from app.api.problems import Problem, documented, invalid, retry_after
 from app.api.sampling import (
     ClassReference,
@@ -276,8 +277,8 @@ async def create(
 @router.get("/generate-jobs", responses=documented(422, 500, 503))
 async def generate_jobs(
     services: ServicesHere,
-    before: Annotated[int | None, Query(ge=1, le=LARGEST_ID, description="the last id of the page before")] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    before: BeforeId = None,
+    limit: Limit = 50,
 ) -> GenerateJobsAnswer:
     """Generate jobs, newest first."""
 

@@ -3,12 +3,13 @@
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from app.access.new_key import KeyLimitsRequest, KeyRequest, make_key
 from app.api.callers import CallerHere
+from app.api.paging import BeforeId, Limit
 from app.api.problems import documented
 from app.api.services import ServicesHere, require_json
 from app.api.train_fields import LARGEST_ID
@@ -79,8 +80,8 @@ async def create(body: KeyRequest, response: Response, services: ServicesHere, c
 @router.get("/keys", responses=documented(422, 500, 503))
 async def keys(
     services: ServicesHere,
-    before: Annotated[int | None, Query(ge=1, le=LARGEST_ID, description="the last id of the page before")] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    before: BeforeId = None,
+    limit: Limit = 50,
 ) -> KeysAnswer:
     """Keys, newest first, those that were revoked too."""
     rows = await in_store(services, lambda session: list_keys(session, before, limit + 1))

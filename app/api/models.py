@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from app.api.callers import CallerHere
+from app.api.paging import Limit
 from app.api.problems import Problem, documented, retry_after
 from app.api.services import Services, ServicesHere, require_json
 from app.api.transactions import in_store
@@ -246,7 +247,7 @@ async def models(
     after: Annotated[
         str | None, Query(max_length=63, pattern=r"^[^\x00]*$", description="the last name of the page before")
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    limit: Limit = 50,
 ) -> ModelsAnswer:
     """Models by name."""
     page = await in_store(services, lambda session: list_models(session, after, limit))
@@ -260,7 +261,7 @@ async def model(
     before: Annotated[
         int | None, Query(ge=1, le=LARGEST_VERSION, description="the last version of the page before")
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    limit: Limit = 50,
 ) -> ModelDetailAnswer:
     """One model and its newest versions."""
     return await _detail(services, name, before, limit)

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from app.api.callers import CallerHere, require_room
 from app.api.idempotency import IdempotencyKey
 from app.api.job_answers import BestAnswer, best_answer
+from app.api.paging import BeforeId, Limit
 from app.api.problems import Problem, documented, invalid
 from app.api.services import ServicesHere, require_json
 from app.api.train_fields import LARGEST_ID, TrainFields, require_storable, token
@@ -161,8 +162,8 @@ async def submit(
 @router.get("/sweeps", responses=documented(422, 500, 503))
 async def sweeps(
     services: ServicesHere,
-    before: Annotated[int | None, Query(ge=1, le=LARGEST_ID, description="the last id of the page before")] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    before: BeforeId = None,
+    limit: Limit = 50,
 ) -> SweepsAnswer:
     """Sweeps, newest first."""
 

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.access.caller import Caller
 from app.api.callers import CallerHere, require_room
 from app.api.job_answers import JobAnswer, JobDetailAnswer, detail_of, job_answer, train_job
+from app.api.paging import BeforeId, Limit
 from app.api.problems import documented
 from app.api.services import Services, ServicesHere
 from app.api.train_fields import LARGEST_ID
@@ -35,8 +36,8 @@ class JobsAnswer(BaseModel):
 @router.get("/train-jobs", responses=documented(422, 500, 503))
 async def jobs(
     services: ServicesHere,
-    before: Annotated[int | None, Query(ge=1, le=LARGEST_ID, description="the last id of the page before")] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    before: BeforeId = None,
+    limit: Limit = 50,
     status: JobStatus | None = None,
     model: Annotated[ModelName | None, Query()] = None,
 ) -> JobsAnswer:

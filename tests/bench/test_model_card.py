@@ -81,7 +81,7 @@ def arguments(tmp_path: Path) -> list[str]:
     (tmp_path / "w.safetensors").write_bytes(encode_checkpoint(header, UNet(recipe.model.unet, 2).state_dict()))
     (run / "losses.csv").write_text(LOG + "1800,0.5,1,1e-3,1\n3600,0.25,1,1e-3,0.5\n5400,0.2,1,1e-3,1\n")
     paths = ["--judge", str(tmp_path / "judge.safetensors"), "--cache", str(cache), "--out", str(tmp_path / "out")]
-    return [str(run), str(tmp_path / "w.safetensors"), *paths, "--images-per-class", "6"]
+    return [str(run / "losses.csv"), str(tmp_path / "w.safetensors"), *paths, "--images-per-class", "6"]
 
 
 def test_everything_in_the_card_is_of_this_run(arguments: list[str], tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_everything_in_the_card_is_of_this_run(arguments: list[str], tmp_path: P
     out = tmp_path / "out"
     names = {path.name for path in out.iterdir()}
     pictures = {f"halves-{kind}.png" for kind in ("grid", "loss", "nearest")}
-    assert names == pictures | {"halves.md", "halves.safetensors"}
+    assert names == pictures | {"halves.md", "halves.safetensors", "halves-losses.csv"}
     weights, text = (out / "halves.safetensors").read_bytes(), (out / "halves.md").read_text()
     assert weights == (tmp_path / "w.safetensors").read_bytes()
     assert hashlib.sha256(weights).hexdigest() in text
@@ -114,7 +114,19 @@ def test_defaults_chosen_after_the_training_are_shipped_and_drawn_with(arguments
     assert all(torch.equal(value, trained.weights[name]) for name, value in shipped.weights.items())
     text = (tmp_path / "out" / "halves.md").read_text()
     assert re.search(r"^\| 1\.5 \| 12 \|", text, re.MULTILINE)
-    assert "--sampling guidance=1.5 --sampling sampler=dpmpp_2m" in text
+
+
+def test_the_card_is_made_again_of_what_is_shipped(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*arguments, "--sampling", "guidance=1.5"]) == 0
+    first = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    command = first["halves.md"].decode().split("\npython -m bench.model_card ")[1].splitlines()[0]
+    assert command == "out/halves-losses.csv out/halves.safetensors --out out --images-per-class 6"
+    judge = arguments[arguments.index("--judge") : arguments.index("--out")]
+    assert main([*command.split(), *judge]) == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == first
 
 
 def test_a_default_that_is_none_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
