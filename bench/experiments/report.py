@@ -230,7 +230,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ),
     (
         "Beside other libraries",
-        "Trained on the same images for the same 90 minutes of processor time and sampled each by its own best "
+        "Trained on the same images for the same 92 minutes of processor time and sampled each by its own best "
         "documented sampler; how, and what is alike: `bench/peers/README.md`.",
         lambda: _kept(RESULTS / "peers.md"),
     ),
