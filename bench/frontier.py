@@ -3,7 +3,8 @@
 python -m bench.frontier CHECKPOINT [--out FOLDER] [--images N] [--guidance W] [--samplers NAME ...] [--steps N ...]
                          [--spacing NAME] [--write FILE]
 
-Every measured cell is written to FOLDER/frontier.jsonl at once, and a rerun goes on with those that are missing.
+Every measured cell is written to FOLDER/frontier.jsonl at once, and a rerun goes on with those that are missing there
+and in the file itself.
 """
 
 import argparse
@@ -135,7 +136,8 @@ def _measure(arguments: argparse.Namespace) -> Iterable[str]:
         every_images=1, images=arguments.images, seed=arguments.seed, batch_images=arguments.batch_images
     )
     results = arguments.out / "frontier.jsonl"
-    known = read_cells(results, checkpoint.digest)
+    stored = checkpoint.header.evaluations
+    known = [*stored, *read_cells(results, checkpoint.digest)]
     measured = measure_frontier(
         denoiser,
         checkpoint.digest,
@@ -151,14 +153,14 @@ def _measure(arguments: argparse.Namespace) -> Iterable[str]:
         told = f"{one.protocol['sampler']}, {one.protocol['steps']} steps: {one.metric} {one.value:.2f}"
         print(f"{told} ({one.seconds:.0f} s)", file=sys.stderr)
     found = read_cells(results, checkpoint.digest)
-    for number, frontier in enumerate(frontiers(found, checkpoint.header.model.schedule)):
+    for number, frontier in enumerate(frontiers([*stored, *found], checkpoint.header.model.schedule)):
         title = f"{checkpoint.header.name}, guidance {frontier.guidance:g}, {frontier.images:,} images"
         picture = arguments.out / f"frontier-{number}.png"
         write_atomically(picture, frontier_picture(frontier, title))
         yield f"{title}: {frontier.metric} by sampler and steps ({picture})\n\n{frontier_table(frontier)}\n"
     if arguments.write is not None:
         write_atomically(arguments.write, with_evaluations(checkpoint, found))
-        yield f"written with {len(found)} evaluations: {arguments.write}"
+        yield f"written with {len(found)} evaluations more: {arguments.write}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

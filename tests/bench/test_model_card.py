@@ -4,7 +4,6 @@ import hashlib
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -12,48 +11,12 @@ from PIL import Image
 
 from bench.classifier import train_classifier
 from bench.model_card import CardError, main, read_training_log
-from model.checkpoint import CheckpointHeader, encode_checkpoint, load_checkpoint
-from model.config import Recipe, parse_recipe
+from model.checkpoint import load_checkpoint
+from model.config import Recipe
 from model.datasets import load_dataset
-from model.unet import UNet
+from tests.bench.halves import halves_recipe, untrained_weights, write_idx
 
 LOG = "images_seen,loss,gradient_norm,learning_rate,images_per_second\n"
-
-
-def _write_idx(folder: Path, prefix: str, count: int, seed: int) -> None:
-    """A set of count 8x8 images in two classes: noise, with the bright half at the side that the label says."""
-    random = np.random.default_rng(seed)
-    labels = (np.arange(count) % 2).astype(np.uint8)
-    images = random.integers(0, 100, (count, 8, 8), dtype=np.uint8)
-    images[labels == 0, :, :4] += 100
-    images[labels == 1, :, 4:] += 100
-    header = b"\x00\x00\x08\x03" + b"".join(size.to_bytes(4, "big") for size in images.shape)
-    (folder / f"{prefix}-images-idx3-ubyte").write_bytes(header + images.tobytes())
-    header = b"\x00\x00\x08\x01" + count.to_bytes(4, "big")
-    (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
-
-
-def _recipe(data: Path) -> Recipe:
-    unet = {
-        "image_channels": 1,
-        "image_size": 8,
-        "width": 8,
-        "multipliers": [1],
-        "blocks_per_level": 1,
-        "attention_resolutions": [],
-        "attention_head_channels": 8,
-        "norm_groups": 4,
-    }
-    return parse_recipe(
-        {
-            "name": "halves",
-            "dataset": {"format": "idx", "path": str(data), "class_names": ["left", "right"]},
-            "model": {"unet": unet},
-            "training": {"total_images": 4000, "checkpoint_every_images": 1000, "sample_every_images": 1000},
-            "sampling": {"guidance": 2.5, "steps": 2},
-        },
-        source="test",
-    )
 
 
 @pytest.fixture
@@ -62,23 +25,13 @@ def arguments(tmp_path: Path) -> list[str]:
     data, cache, run = tmp_path / "data", tmp_path / "cache", tmp_path / "run"
     data.mkdir()
     run.mkdir()
-    _write_idx(data, "train", 1280, 0)
-    _write_idx(data, "t10k", 60, 1)
-    recipe = _recipe(data)
+    write_idx(data, "train", 1280, 0)
+    write_idx(data, "t10k", 60, 1)
+    recipe = halves_recipe(data)
     train = load_dataset(recipe.dataset, cache)
     test = load_dataset(recipe.dataset.model_copy(update={"split": "test"}), cache)
     train_classifier(train, test, epochs=1, seed=0).save(tmp_path / "judge.safetensors")
-    torch.manual_seed(0)
-    header = CheckpointHeader(
-        name=recipe.name,
-        model=recipe.model,
-        sampling=recipe.sampling,
-        class_names=train.class_names,
-        images_seen=3600,
-        dataset_digest=train.digest,
-        recipe=recipe,
-    )
-    (tmp_path / "w.safetensors").write_bytes(encode_checkpoint(header, UNet(recipe.model.unet, 2).state_dict()))
+    (tmp_path / "w.safetensors").write_bytes(untrained_weights(recipe, train))
     (run / "losses.csv").write_text(LOG + "1800,0.5,1,1e-3,1\n3600,0.25,1,1e-3,0.5\n5400,0.2,1,1e-3,1\n")
     paths = ["--judge", str(tmp_path / "judge.safetensors"), "--cache", str(cache), "--out", str(tmp_path / "out")]
     return [str(run / "losses.csv"), str(tmp_path / "w.safetensors"), *paths, "--images-per-class", "6"]
@@ -97,7 +50,7 @@ def test_everything_in_the_card_is_of_this_run(arguments: list[str], tmp_path: P
     assert "1.50 hours" in text  # 1,800 images at 1 a second and 1,800 at 0.5; the line after the checkpoint is not its
     block = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert block is not None
-    assert Recipe.model_validate(yaml.safe_load(block[1])) == _recipe(tmp_path / "data")
+    assert Recipe.model_validate(yaml.safe_load(block[1])) == halves_recipe(tmp_path / "data")
     for guidance in ("1", "2.5"):
         assert re.search(rf"^\| {re.escape(guidance)} \| 12 \| [0-9.]+% \|", text, re.MULTILINE)
     assert set(re.findall(r"\]\((halves-\w+\.png)\)", text)) == pictures
@@ -144,7 +97,7 @@ def test_the_same_inputs_give_the_same_bytes(arguments: list[str], tmp_path: Pat
 def test_refuses_a_data_set_that_the_model_did_not_see(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _write_idx(tmp_path / "data", "train", 1282, 4)
+    write_idx(tmp_path / "data", "train", 1282, 4)
     assert main(arguments) == 2
     assert "was trained on sha256:" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
