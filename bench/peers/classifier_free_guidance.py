@@ -8,7 +8,6 @@ The package's `__init__` imports torchvision, accelerate and pytorch-fid for par
 itself needs none of them, so it is loaded by its file.
 """
 
-import math
 from importlib.metadata import distribution
 from importlib.util import module_from_spec, spec_from_file_location
 from typing import Any
@@ -111,9 +110,14 @@ class ClassifierFreeGuidance:
             objective=self._objective,
             sampling_timesteps=choice.steps,
         )
-        # At exactly 1 the network returns one tensor where the diffusion unpacks two, so 1 is approached instead.
-        scale = math.nextafter(1.0, 2.0) if choice.guidance == 1.0 else choice.guidance
-        images: Tensor = diffusion.sample(labels, cond_scale=scale)
+        if choice.guidance == 1.0:
+            # The network then returns one tensor where the diffusion unpacks two, of which it uses the first.
+            plain = averaged.model.forward_with_cond_scale
+            averaged.model.forward_with_cond_scale = lambda *args, **kwargs: (plain(*args, **kwargs), None)
+        try:
+            images: Tensor = diffusion.sample(labels, cond_scale=choice.guidance)
+        finally:
+            vars(averaged.model).pop("forward_with_cond_scale", None)
         return images * 2.0 - 1.0
 
 
