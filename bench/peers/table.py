@@ -1,7 +1,7 @@
 """Print all contenders side by side: `python -m bench.peers.table runs/peers`, from the files of `bench.peers.score`.
 
 Each contender stands with the network and sampler of its lowest distance; all others that were tried follow. Distances
-depend on the number of images, so only results of one number are compared.
+depend on the number of images, so only results of one number are compared: the best by the largest that all have.
 """
 
 import argparse
@@ -27,15 +27,15 @@ HEAD = (
 RULE = "| --- | --- |" + " ---: |" * 4 + " --- |" + " ---: |" * 5
 
 
-def common_count(results: Iterable[Result]) -> int:
-    """The largest number of images that every contender was measured with. Raises ValueError when there is none."""
+def common_counts(results: Iterable[Result]) -> list[int]:
+    """The numbers of images that every contender was measured with, most first. Raises ValueError when there is none."""
     counts: dict[str, set[int]] = {}
     for result in results:
         counts.setdefault(result["contender"], set()).add(result["images"])
     shared = set.intersection(*counts.values()) if counts else set()
     if not shared:
         raise ValueError(f"no number of images is common to all contenders: {counts}")
-    return max(shared)
+    return sorted(shared, reverse=True)
 
 
 def line(result: Result) -> str:
@@ -82,28 +82,16 @@ def verdict(results: Sequence[Result]) -> str:
 
 
 def table(results: Sequence[Result]) -> str:
-    """Markdown: the best of each, the verdict, and everything that was tried. Raises ValueError as `common_count`."""
-    count = common_count(results)
-    compared = [result for result in results if result["images"] == count]
-    chosen = best(compared)
-    others = sorted(compared, key=lambda result: (result["contender"], result["figures"][FID]))
-    return "\n".join(
-        [
-            f"{count:,} images each; FID is {FID}, against all training images.",
-            "",
-            HEAD,
-            RULE,
-            *map(line, chosen),
-            "",
-            verdict(chosen),
-            "",
-            "All that was tried:",
-            "",
-            HEAD,
-            RULE,
-            *map(line, others),
-        ]
-    )
+    """Markdown: the best of each, the verdict, and everything that was tried. Raises ValueError as `common_counts`."""
+    counts = common_counts(results)
+    compared = {count: [result for result in results if result["images"] == count] for count in counts}
+    chosen = best(compared[counts[0]])
+    lines = [f"{counts[0]:,} images each; FID is {FID}, against all training images.", ""]
+    lines += [HEAD, RULE, *map(line, chosen), "", verdict(chosen)]
+    for count, tried in compared.items():
+        tried = sorted(tried, key=lambda result: (result["contender"], result["figures"][FID]))
+        lines += ["", f"All that was tried with {count:,} images:", "", HEAD, RULE, *map(line, tried)]
+    return "\n".join(lines)
 
 
 def main() -> None:
