@@ -28,7 +28,7 @@ RULE = "| --- | --- |" + " ---: |" * 4 + " --- |" + " ---: |" * 5
 
 
 def common_counts(results: Iterable[Result]) -> list[int]:
-    """The numbers of images that every contender was measured with, most first. Raises ValueError when there is none."""
+    """Numbers of images that all contenders were measured with, most first. Raises ValueError when there is none."""
     counts: dict[str, set[int]] = {}
     for result in results:
         counts.setdefault(result["contender"], set()).add(result["images"])
