@@ -142,7 +142,7 @@ def guide_table() -> str:
     """Ways to guide, side by side."""
     cells = guides.cells()
     found = judged(cells)
-    rows = [((name,), found.get((cells[0].name, name), [])) for name in guides.WAYS]
+    rows = [((name,), found[cells[0].name, name]) for name in guides.WAYS if (cells[0].name, name) in found]
     if not found:
         return ""
     return f"{table(('way',), rows, (FID, PRECISION, RECALL, 'agreement'))}\n\n{protocol_of(_all(rows))}"
