@@ -86,8 +86,8 @@ def table(results: Sequence[Result]) -> str:
     counts = common_counts(results)
     compared = {count: [result for result in results if result["images"] == count] for count in counts}
     lines = [
-        f"The best of each with {counts[0]:,} images; FID is {FID}, against all training images. Of few images it is too "
-        "large by about the same for all, which brings ratios nearer to 1; KID is not.",
+        f"The best of each with {counts[0]:,} images; FID is {FID}, against all training images. Of few images it is "
+        "too large by about the same for all, which brings ratios nearer to 1; KID is not.",
         "",
         *(HEAD, RULE, *map(line, best(compared[counts[0]]))),
     ]
