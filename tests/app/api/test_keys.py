@@ -152,7 +152,8 @@ def test_an_address_that_tries_many_tokens_is_refused_and_its_good_keys_are_not(
         def attempt(guess: str) -> httpx.Response:
             return served.bare.get("/v1/models", headers=bearer(guess))
 
-        tries = [attempt(f"{token[:-1]}{number}").status_code for number in range(8)]
+        others = [end for end in "0123456789" if end != token[-1]]  # one of them may be how the good key ends
+        tries = [attempt(f"{token[:-1]}{end}").status_code for end in others[:8]]
         assert tries[:3] == [401] * 3
         assert 429 in tries[3:]  # a minute may have turned in between, once
         refused = next(answer for answer in map(attempt, [f"{token}x"] * 5) if answer.status_code == 429)
