@@ -230,8 +230,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ),
     (
         "Beside other libraries",
-        "Trained on the same images for the same 92 minutes of processor time and sampled each by its own best "
-        "documented sampler; how, and what is alike: `bench/peers/README.md`.",
+        "Trained on the same images for the same 92 minutes of processor time and sampled each by the best "
+        "of its documented samplers that were tried; how, and what is alike: `bench/peers/README.md`.",
         lambda: _kept(RESULTS / "peers.md"),
     ),
     (
