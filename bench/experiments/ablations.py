@@ -8,8 +8,11 @@ from bench.experiments.cell import Cell, Judging
 EXPERIMENT = "ablations"
 BASE = Path(__file__).with_name("fashion_mnist_short.yaml")
 SEEDS = (1, 2, 3)
-UNGUIDED = Judging("unguided", {}, images=2000)
-RAW = Judging("no-ema", {}, images=2000, raw=True)
+DRAWN = {"sampler": "unipc", "steps": 10, "threshold": "static"}
+"""Static, as it costs the runs that predict v next to nothing, and eps-prediction cannot do with none at high noise."""
+UNGUIDED = Judging("unguided", DRAWN, images=2000)
+RAW = Judging("no-ema", DRAWN, images=2000, raw=True)
+THRESHOLDED = Judging("dynamic-threshold", {**DRAWN, "threshold": "dynamic"}, images=2000)
 REMOVED: dict[str, dict[str, Any]] = {
     "base": {},
     "adamw": {"optimizer.name": "adamw", "optimizer.learning_rate": 1e-3},
@@ -22,9 +25,9 @@ REMOVED: dict[str, dict[str, Any]] = {
 
 
 def cells() -> list[Cell]:
-    """A seed after the other. The base also judges the weights without their moving average."""
+    """A seed after the other. The base is also judged without its moving average, and with dynamic thresholding."""
     return [
-        Cell(EXPERIMENT, name, BASE, overrides, seed, [UNGUIDED, RAW] if name == "base" else [UNGUIDED])
+        Cell(EXPERIMENT, name, BASE, overrides, seed, [UNGUIDED, RAW, THRESHOLDED] if name == "base" else [UNGUIDED])
         for seed in SEEDS
         for name, overrides in REMOVED.items()
     ]

@@ -32,7 +32,7 @@ def cells() -> list[Cell]:
             [
                 Judging(
                     judging_name(variance, steps),
-                    {"sampler": "ddpm", "steps": steps, "variance": variance},
+                    {"sampler": "ddpm", "steps": steps, "variance": variance, "threshold": "static"},
                     IMAGES,
                     metrics=("fid",),
                 )

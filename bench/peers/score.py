@@ -1,7 +1,7 @@
 """Measure drawn images against the training set: `python -m bench.peers.score FILE.npz ...`, in Darkroom's environment.
 
 Whoever drew them: the extractor, the statistics and the judge are those that Darkroom's own evaluations use. The
-figures land beside each npz, as JSON, for `bench.peers.table`.
+figures are kept as `bench/results/peers/RUN/*.json` for `bench.peers.table`, where a run's images are in RUN/drawn/.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from model.metrics.feature_measures import FeatureMeasure, FrechetMeasure, Sampl
 from model.metrics.reference_images import ReferenceImages
 from model.metrics.references import FolderReferences
 
+RESULTS = Path("bench/results/peers")
 REFERENCES = Path(".darkroom/references")
 BATCH_IMAGES = 64
 
@@ -66,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             drawn = Drawn(drawn.images[: arguments.images], drawn.labels[: arguments.images], drawn.facts)
         found = figures(drawn, reference, judge)
         result: dict[str, Any] = {**drawn.facts, "images": len(drawn.labels), "figures": found}
-        write_atomically(path.with_name(f"{path.stem}-{len(drawn.labels)}.json"), json.dumps(result, indent=1).encode())
+        kept = RESULTS / path.parents[1].name / f"{path.stem}-{len(drawn.labels)}.json"
+        write_atomically(kept, (json.dumps(result, indent=1) + "\n").encode())
         print(path, ", ".join(f"{name} {value:.4g}" for name, value in found.items()))
 
 

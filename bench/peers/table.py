@@ -1,16 +1,15 @@
-"""Print all contenders side by side: `python -m bench.peers.table runs/peers`, from the files of `bench.peers.score`.
+"""All contenders side by side, from the results of `bench.peers.score`: `python -m bench.peers.table`.
 
 Each contender stands with the network and sampler of its lowest distance; all others that were tried follow. Distances
 depend on the number of images, so only results of one number are compared: the best by the largest that all have.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
+from bench.peers.score import RESULTS
 from model.checkpoint import write_atomically
 
 Result = dict[str, Any]
@@ -49,7 +48,8 @@ def line(result: Result) -> str:
         f"{result['images_seen']:,}",
         f"{minutes:.1f}",
         f"{result['images_seen'] / result['train_seconds']:.1f}",
-        f"{result['sampler']}, {result['steps']} steps, guidance {result['guidance']:g}",
+        f"{result['sampler']}, {result['steps']} steps, guidance {result['guidance']:g}"
+        + (f", threshold {result['threshold']}" if "threshold" in result else ""),
         f"{figures[FID]:.2f}",
         f"{1000.0 * figures[f'kid-{extractor}']:.2f}",
         f"{figures[f'precision-{extractor}']:.3f}",
@@ -99,19 +99,13 @@ def table(results: Sequence[Result]) -> str:
 
 
 def main() -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", type=Path, nargs="+", help="searched for results, however deep")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="keep what is printed")
-    arguments = parser.parse_args()
-    paths = sorted(path for folder in arguments.folders for path in folder.rglob("drawn/*.json"))
+    """Print the table, and keep it for docs/results.md."""
     try:
-        text = table([json.loads(path.read_text()) for path in paths])
+        text = table([json.loads(path.read_text()) for path in sorted(RESULTS.glob("*/*.json"))])
     except ValueError as error:
         sys.exit(str(error))
     print(text)
-    if arguments.out is not None:
-        write_atomically(arguments.out, f"{text}\n".encode())
+    write_atomically(RESULTS.with_suffix(".md"), f"{text}\n".encode())
 
 
 if __name__ == "__main__":
