@@ -14,7 +14,7 @@ from model.metrics.names import DECIDING, ExtractorName, MetricName
 ScheduleName = Literal["cosine", "linear"]
 PredictionName = Literal["eps", "x0", "v"]
 SamplerName = Literal["ddpm", "ddim", "dpmpp_2m", "dpmpp_3m", "unipc", "unipc_3", "ipndm", "ipndm_3", "ipndm_2"]
-SpacingName = Literal["trailing", "log_snr", "edm"]
+SpacingName = Literal["trailing", "log_snr", "edm", "edm_coarse"]
 ThresholdName = Literal["none", "static", "dynamic"]
 GuideName = Literal["unconditional", "snapshot"]
 VarianceName = Literal["beta", "beta_tilde", "learned"]

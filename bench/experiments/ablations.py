@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from bench.experiments import guidance
 from bench.experiments.cell import Cell, Judging
 
 EXPERIMENT = "ablations"
 BASE = Path(__file__).with_name("fashion_mnist_short.yaml")
 SEEDS = (1, 2, 3)
-DRAWN = {"sampler": "unipc", "steps": 10, "threshold": "static"}
+DRAWN = {**guidance.DRAWN, "threshold": "static"}
 """Static, as it costs the runs that predict v next to nothing, and eps-prediction cannot do with none at high noise."""
 UNGUIDED = Judging("unguided", DRAWN, images=2000)
 RAW = Judging("no-ema", DRAWN, images=2000, raw=True)

@@ -19,6 +19,11 @@ RHO = 7.0
 """Karras et al. 2022, equation 5: steps grow with the noise level; infinite would be even steps in log-SNR."""
 
 
+COARSE_LOWEST, COARSE_RHO = 0.08, 5.0
+"""The last level that `edm_coarse` evaluates, and its power. Two of ten steps of `edm` lie about it or below, where
+hardly anything is left to decide. Of the pairs tried at 10 steps on Fashion-MNIST the one of the lowest distance."""
+
+
 def spaced_times(schedule: NoiseSchedule, spacing: SpacingName, steps: int) -> Times:
     """`steps` + 1 decreasing times from the first that is evaluated down to 0.
 
@@ -27,10 +32,17 @@ def spaced_times(schedule: NoiseSchedule, spacing: SpacingName, steps: int) -> T
     if spacing == "trailing":
         return trailing_times(schedule.steps, steps)
     if spacing == "edm":
-        levels = np.linspace(HIGHEST ** (1.0 / RHO), LOWEST ** (1.0 / RHO), steps + 1) ** RHO
+        levels = _polynomial(LOWEST, RHO, steps + 1)[:-1]
+    elif spacing == "edm_coarse":
+        levels = _polynomial(COARSE_LOWEST, COARSE_RHO, steps)
     else:
-        levels = np.geomspace(HIGHEST, LOWEST, steps + 1)
-    return _nearest_times(schedule, spacing, levels[:-1])
+        levels = np.geomspace(HIGHEST, LOWEST, steps + 1)[:-1]
+    return _nearest_times(schedule, spacing, levels)
+
+
+def _polynomial(lowest: float, rho: float, count: int) -> npt.NDArray[np.float64]:
+    """Levels from HIGHEST to `lowest`, both included (Karras et al. 2022, equation 5)."""
+    return np.linspace(HIGHEST ** (1.0 / rho), lowest ** (1.0 / rho), count) ** rho
 
 
 def trailing_times(schedule_steps: int, steps: int) -> Times:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from model.config import ScheduleConfig, SpacingName
-from model.samplers.spacing import HIGHEST, LOWEST, RHO, spaced_times, trailing_times
+from model.samplers.spacing import COARSE_LOWEST, COARSE_RHO, HIGHEST, LOWEST, RHO, spaced_times, trailing_times
 from model.schedule import make_schedule
 
-BY_LEVEL = ["log_snr", "edm"]
+BY_LEVEL = ["log_snr", "edm", "edm_coarse"]
 
 
 @pytest.mark.parametrize("steps", [1, 7, 50, 999, 1000])
@@ -51,8 +51,9 @@ def test_the_levels_are_those_of_the_formula(name: str, spacing: SpacingName) ->
     if spacing == "log_snr":
         wanted = HIGHEST * (LOWEST / HIGHEST) ** (np.arange(10) / 10)
     else:
-        high, low = HIGHEST ** (1 / RHO), LOWEST ** (1 / RHO)
-        wanted = (high + np.arange(10) / 10 * (low - high)) ** RHO
+        lowest, rho, intervals = (LOWEST, RHO, 10) if spacing == "edm" else (COARSE_LOWEST, COARSE_RHO, 9)
+        high, low = HIGHEST ** (1 / rho), lowest ** (1 / rho)
+        wanted = (high + np.arange(10) / intervals * (low - high)) ** rho
     np.testing.assert_allclose(levels, wanted, rtol=0.05)
 
 

@@ -39,7 +39,7 @@ export function generateForm({ query, signal, onSubmit }) {
     threshold: choice("Threshold", "threshold", ["none", "static", "dynamic"]),
     quality: choice("Quality", "quality", ["fast", "balanced", "best"], { hint: "Picks sampler, steps and spacing." }),
     best_of: number("Best of", "best_of", { min: 1, step: 1, placeholder: "all" }, { hint: "Draw so many, keep the best." }),
-    spacing: choice("Spacing", "spacing", ["trailing", "log_snr", "edm"]),
+    spacing: choice("Spacing", "spacing", ["trailing", "log_snr", "edm", "edm_coarse"]),
     guide: choice("Guide", "guide", ["unconditional", "snapshot"]),
     percentile: number("Percentile", "percentile", { min: 0, max: 1, step: "any" }),
     eta: number("Eta", "eta", { min: 0, max: 1, step: "any" }),
