@@ -3,6 +3,7 @@
 from itertools import product
 from pathlib import Path
 
+from bench.experiments import ablations
 from bench.experiments.cell import Cell, Judging
 
 EXPERIMENT = "table1"
@@ -11,7 +12,9 @@ DEPTHS = {3: (1, 2, 4), 4: (1, 2, 4, 4)}
 DROPOUTS = (0.0, 0.1)
 LEARNING_RATES = (3e-4, 1e-3)
 SEEDS = (1, 2, 3)
-JUDGING = Judging("unguided", {}, images=2000)
+DYNAMIC = Judging("unguided", {}, images=2000)
+STATIC = Judging("static", ablations.DRAWN, images=2000)
+"""Thresholding as in the paper, and the static one that its pictures' black ground asks for."""
 
 
 def cell_name(depth: int, dropout: float, rate: float) -> str:
@@ -32,7 +35,7 @@ def cells() -> list[Cell]:
                 "optimizer.learning_rate": rate,
             },
             seed,
-            [JUDGING],
+            [DYNAMIC, STATIC],
         )
         for seed, depth, dropout, rate in product(SEEDS, DEPTHS, DROPOUTS, LEARNING_RATES)
     ]
