@@ -260,8 +260,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[], str]], ...] = (
         "Depth, dropout and learning rate",
         "A network of the paper's form (eps-prediction, cosine schedule, attention at 8x8, 32x32 images), narrow and "
         "with a patch of 2, trained by AdamW on 32,000 images a run in batches of 16. Depth is the number of "
-        "resolutions. Two thousand iterations leave such a network at its beginning. The first table is of images drawn "
-        "with static thresholding, the second with dynamic thresholding as in the paper. "
+        "resolutions. Two thousand iterations leave such a network at its beginning. The first table is of images "
+        "drawn with static thresholding, the second with dynamic thresholding as in the paper. "
         "Command: `python -m bench.experiments table1`.",
         paper_table,
     ),
