@@ -26,7 +26,7 @@ from model.config import SamplingConfig
 from model.sampling import plan_row, sample, to_pixels
 
 BATCH_IMAGES = 100
-DARKROOM_CHOICES = ("unipc-10-1", "unipc-10-1.25", "unipc-20-1", "unipc-20-1.25", "ddim-50-1", "ddpm-1000-1")
+DARKROOM_CHOICES = ("unipc_3-10-1", "unipc_3-10-1.25", "unipc_3-20-1.25", "ddim-50-1")
 
 Draw = Callable[[Tensor, Choice, int], Tensor]
 """(labels (B,), choice, number of the first image) -> images (B, C, H, W) in -1..1."""
@@ -73,6 +73,7 @@ def darkroom(path: Path, seed: int) -> tuple[dict[str, Any], Draw, tuple[str, ..
         "batch_images": recipe.training.batch_size if recipe else None,
         "learning_rate": recipe.optimizer.learning_rate if recipe else None,
         "train_seed": recipe.training.seed if recipe else None,
+        "spacing": header.sampling.spacing,
         "threshold": header.sampling.threshold,
     }
 

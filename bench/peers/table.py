@@ -49,7 +49,7 @@ def line(result: Result) -> str:
         f"{minutes:.1f}",
         f"{result['images_seen'] / result['train_seconds']:.1f}",
         f"{result['sampler']}, {result['steps']} steps, guidance {result['guidance']:g}"
-        + (f", threshold {result['threshold']}" if "threshold" in result else ""),
+        + "".join(f", {setting} {result[setting]}" for setting in ("spacing", "threshold") if setting in result),
         f"{figures[FID]:.2f}",
         f"{1000.0 * figures[f'kid-{extractor}']:.2f}",
         f"{figures[f'precision-{extractor}']:.3f}",
