@@ -63,7 +63,10 @@ def _nearest_times(schedule: NoiseSchedule, spacing: SpacingName, levels: npt.ND
     first = int(np.round(np.interp(np.log(HIGHEST), log_levels, np.arange(1, schedule.steps + 1))))
     count = len(levels)
     if not 1 <= count <= first:
-        raise ValueError(f"steps must be between 1 and {first} with spacing {spacing}, not {count}")
+        raise ValueError(
+            f"steps must be between 1 and {first} with spacing {spacing}, not {count}; "
+            f"spacing trailing takes up to {schedule.steps}"
+        )
     after = np.arange(count, 0, -1)  # how many times from this one on have to differ
     times = after + np.maximum.accumulate((times - after)[::-1])[::-1]
     times = np.minimum(np.maximum(times, after), first + 1 - after[::-1])
