@@ -38,7 +38,8 @@ def test_times_by_noise_level_are_different_and_end_clean_for_every_possible_cou
         assert (times[0], times[-1]) == (most, 0)
         assert (np.diff(times) < 0).all()
     for steps in (0, most + 1):
-        with pytest.raises(ValueError, match=f"between 1 and {most} with spacing {spacing}.*trailing takes up to {schedule.steps}"):
+        wanted = f"between 1 and {most} with spacing {spacing}.*trailing takes up to {schedule.steps}"
+        with pytest.raises(ValueError, match=wanted):
             spaced_times(schedule, spacing, steps)
 
 
