@@ -29,6 +29,9 @@ from model.metrics.extractor import MetricsUnavailable
 from model.metrics.frontier import WITHIN, Frontier, FrontierPoint, choose, efficient, frontiers
 from model.metrics.frontier_measurement import STEPS, frontier_cells, measure_frontier, with_evaluations
 
+MARKERS = "osX"
+"""A plot's ten colours are used again with the next marker."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -109,16 +112,17 @@ def frontier_picture(frontier: Frontier, title: str) -> bytes:
     """The distance against the number of steps, a line a sampler, as PNG bytes."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.5), dpi=100, layout="constrained")
+    figure = Figure(figsize=(9, 4.5), dpi=100, layout="constrained")
     axes = figure.add_subplot()
-    for name, points in _rows(frontier).items():
-        axes.plot([p.sampling.steps for p in points], [p.value for p in points], marker="o", markersize=4, label=name)
+    for number, (name, points) in enumerate(_rows(frontier).items()):
+        steps, values = [p.sampling.steps for p in points], [p.value for p in points]
+        axes.plot(steps, values, color=f"C{number % 10}", marker=MARKERS[number // 10 % 3], markersize=4, label=name)
     counts = sorted({point.sampling.steps for point in frontier.points})
     axes.set(xscale="log", xlabel="steps", ylabel=frontier.metric, title=title)
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside right upper")
     buffer = BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
