@@ -65,7 +65,8 @@ def append_cell(path: Path, weights: str, evaluation: Evaluation) -> None:
     write_atomically(path, "".join(line + "\n" for line in [*lines, json.dumps(asdict(cell))]).encode())
 
 
-def _name(point: FrontierPoint) -> str:
+def point_name(point: FrontierPoint) -> str:
+    """Its sampler, and the settings that are not the usual ones."""
     sampling = point.sampling
     parts: list[str] = [sampling.sampler]
     parts += [sampling.spacing] * (sampling.spacing != "trailing")
@@ -75,8 +76,8 @@ def _name(point: FrontierPoint) -> str:
 
 
 def _rows(frontier: Frontier) -> dict[str, list[FrontierPoint]]:
-    by_name = sorted(frontier.points, key=lambda point: (_name(point), point.sampling.steps))
-    return {name: list(points) for name, points in groupby(by_name, key=_name)}
+    by_name = sorted(frontier.points, key=lambda point: (point_name(point), point.sampling.steps))
+    return {name: list(points) for name, points in groupby(by_name, key=point_name)}
 
 
 def frontier_table(frontier: Frontier) -> str:
@@ -102,7 +103,7 @@ def frontier_table(frontier: Frontier) -> str:
     for quality in WITHIN:
         chosen = choose(frontier.points, quality)
         lines.append(
-            f"{quality}: {_name(chosen)}, {chosen.sampling.steps} steps, {chosen.network_evaluations} network "
+            f"{quality}: {point_name(chosen)}, {chosen.sampling.steps} steps, {chosen.network_evaluations} network "
             f"evaluations an image, {frontier.metric} {chosen.value:.2f}"
         )
     return "\n".join(lines)

@@ -21,7 +21,7 @@ RHO = 7.0
 
 COARSE_LOWEST, COARSE_RHO = 0.08, 5.0
 """The last level that `edm_coarse` evaluates, and its power. Two of ten steps of `edm` lie about it or below, where
-hardly anything is left to decide. Of the pairs tried at 10 steps on Fashion-MNIST the one of the lowest distance."""
+training seldom comes. Of the pairs tried at 10 steps on Fashion-MNIST the one of the lowest distance."""
 
 
 def spaced_times(schedule: NoiseSchedule, spacing: SpacingName, steps: int) -> Times:

@@ -22,7 +22,7 @@ PLAUSIBLE: dict[str, st.SearchStrategy[Any]] = {
     "steps": st.integers(0, 6),
     "guidance_interval": st.lists(st.floats(-1, 100), max_size=3),
     "guide": st.sampled_from(["unconditional", "snapshot", "x"]),
-    "spacing": st.sampled_from(["trailing", "log_snr", "edm", "x"]),
+    "spacing": st.sampled_from(["trailing", "log_snr", "edm", "edm_coarse", "x"]),
     "sampler": st.sampled_from(["ddpm", "ddim", "dpmpp_3m", "unipc", "ipndm", "x"]),
     "threshold": st.sampled_from(["none", "static", "dynamic", "x"]),
     "percentile": st.floats(0, 1),
