@@ -171,6 +171,7 @@ class Catalog:
         async with self._switching:
             await asyncio.to_thread(_point_production, self._database, name, version.digest, noted)
             self._production[name] = version.digest
+        self.ready = True  # a service that began without a model has one now, and need not look for it first
 
     async def find(self, reference: str | None) -> Version:
         """The version that NAME, NAME@ALIAS, NAME@NUMBER or NAME@sha256:... means; None: the default model.

@@ -243,6 +243,17 @@ async def test_a_model_that_a_job_has_trained_is_loaded_without_a_restart(tmp_pa
         assert (await catalog.find(None)).digest == trained
 
 
+async def test_the_first_promotion_of_a_service_without_models_makes_it_ready(
+    tmp_path: Path, database: Database
+) -> None:
+    async with opened(tmp_path, database) as (catalog, _):
+        trained = store_weights(database, tiny_weights("new", 5), "trained")
+        assert not catalog.ready
+        await catalog.promote("new", "1")
+        assert catalog.ready  # at once: whoever has promoted it asks for images next
+        assert (await catalog.find(None)).digest == trained
+
+
 async def test_a_deleted_production_alias_leaves_the_versions(tmp_path: Path, database: Database) -> None:
     async with opened(weights_folder(tmp_path, tiny=0, other=1), database) as (catalog, _):
         with database.session() as session:
