@@ -257,7 +257,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[], str]], ...] = (
     (
         "Beside other libraries",
         "Trained on the same images for the same 92 minutes of processor time and sampled each by the best "
-        "of its documented samplers that were tried; how, and what is alike: `bench/peers/README.md`.",
+        "of its documented samplers that were tried; how, and what is alike: `bench/peers/README.md`. Darkroom's "
+        "network is of the shipped model's recipe, cut to that time; the shipped weights have seen more images.",
         lambda: _kept(RESULTS / "peers.md"),
     ),
     (
