@@ -122,9 +122,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     sampling = with_overrides(defaults, flags)
+    low_high = sampling.guidance_interval
+    where = f", guided between sigma/alpha {low_high[0]:g} and {low_high[1]:g}" if low_high else ""
     text = (
         f"Agreement with the asked class by {SCORE_NAME} ({SCORE_STEPS} terms): {checkpoint.header.name}, "
-        f"{checkpoint.digest}; {sampling.sampler}, {sampling.steps} steps, "
+        f"{checkpoint.digest}; {sampling.sampler}, {sampling.steps} steps{where}, "
         f"{arguments.images_per_class} images a class.\n\n{separation_table(results)}"
     )
     print(text)

@@ -11,6 +11,7 @@ const MOST_CLASSES_SHOWN = 200;
 const CLASSES_WITHOUT_FILTER = 24;
 const DRAFT = "generate";
 const AS_THE_CARD = ["", "as the model's card"];
+const EVERYWHERE = [0, 1e6]; // as a guidance interval
 
 /** The form, with `faults(problem)`, `useSettings(values)` and `ready`; onSubmit gets {body, title, expected}. */
 export function generateForm({ query, signal, onSubmit }) {
@@ -124,6 +125,8 @@ export function generateForm({ query, signal, onSubmit }) {
     for (const member of ["guidance", "steps", "percentile", "eta"]) {
       form.elements.namedItem(member).placeholder = card ? String(card[member]) : "as the card";
     }
+    const interval = card?.guidance_interval || ["low", "high"];
+    ["interval_low", "interval_high"].forEach((member, at) => (form.elements.namedItem(member).placeholder = String(interval[at])));
     for (const member of ["sampler", "threshold", "spacing", "guide"]) {
       form.elements.namedItem(member).options[0].textContent = card ? `${card[member]} (card)` : AS_THE_CARD[1];
     }
@@ -231,7 +234,8 @@ export function generateForm({ query, signal, onSubmit }) {
       if (!control.disabled && control.value) body[member] = control.value;
     }
     if (value("interval_low") || value("interval_high")) {
-      body.guidance_interval = [Number(value("interval_low") || 0), Number(value("interval_high") || 1e6)];
+      const [low, high] = detail.default_sampling?.guidance_interval || EVERYWHERE;
+      body.guidance_interval = [Number(value("interval_low") || low), Number(value("interval_high") || high)];
     }
     const names = classNames();
     const expected = indices.flatMap((index) => Array.from({ length: body.n }, () => ({ class: names[index], class_index: index })));
