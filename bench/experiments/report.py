@@ -234,8 +234,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[], str]], ...] = (
     (
         "Fewer steps",
         "The shipped model by sampler, spacing of times and number of steps. Evenly in time, more than some 50 steps "
-        "(ddpm: 100) are worse: they visit noise levels below sigma/alpha 0.08, which training seldom does; `edm_coarse` "
-        "ends there. Command: "
+        "(ddpm: 100) are worse: they visit noise levels below sigma/alpha 0.08, which training seldom does; "
+        "`edm_coarse` ends there. Command: "
         "`python -m bench.frontier WEIGHTS --write weights/fashion-mnist.safetensors`, which keeps it in the file.",
         frontier_section,
     ),
