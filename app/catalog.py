@@ -105,6 +105,7 @@ class Catalog:
         self._switching = asyncio.Lock()
         self._loads: dict[str, asyncio.Task[None]] = {}
         self._store_away = False
+        self._opened = False
         self.ready = False
 
     async def open(self, weights_folder: Path) -> None:
@@ -126,7 +127,8 @@ class Catalog:
             self._unregistered.append((version.name, version.digest))
             self._production.setdefault(version.name, version.digest)
         await self.look()
-        self.ready = bool(self._production)
+        self._opened = True
+        self._see_whether_ready()
         if not self.ready:
             log.error("no model: %s holds no weights and the store no model", weights_folder)
 
@@ -135,7 +137,7 @@ class Catalog:
         while self._database is not None:
             await asyncio.sleep(poll_seconds)
             await self.look()
-            self.ready = self.ready or bool(self._production)
+            self._see_whether_ready()
 
     async def look(self) -> None:
         """One look at the store: register shipped weights, then serve what the production aliases point at.
@@ -171,7 +173,7 @@ class Catalog:
         async with self._switching:
             await asyncio.to_thread(_point_production, self._database, name, version.digest, noted)
             self._production[name] = version.digest
-        self.ready = True  # a service that began without a model has one now, and need not look for it first
+        self._see_whether_ready()  # a service that began without a model has one now
 
     async def find(self, reference: str | None) -> Version:
         """The version that NAME, NAME@ALIAS, NAME@NUMBER or NAME@sha256:... means; None: the default model.
@@ -216,6 +218,10 @@ class Catalog:
     def digests(self, name: str) -> list[str]:
         """Digests of the versions of `name` that have been looked at and are remembered."""
         return [version.digest for version in self._versions.values() if version.name == name]
+
+    def _see_whether_ready(self) -> None:
+        """Once the shipped weights are loaded and there is a model it is ready, for good."""
+        self.ready = self.ready or (self._opened and bool(self._production))
 
     def _first_model(self) -> str | None:
         """The first of the shipped models, else the first by name: the same on every replica."""

@@ -254,6 +254,22 @@ async def test_the_first_promotion_of_a_service_without_models_makes_it_ready(
         assert (await catalog.find(None)).digest == trained
 
 
+async def test_a_promotion_while_the_shipped_weights_are_being_loaded_makes_it_no_readier(
+    tmp_path: Path, database: Database
+) -> None:
+    engine = Engine(EngineLimits(batch_rows=2))
+    engine.start()
+    try:
+        catalog = Catalog(engine, database, device=torch.device("cpu"), compiled=False, default=None)
+        store_weights(database, tiny_weights("new", 5), "trained")
+        await catalog.promote("new", "1")
+        assert not catalog.ready
+        await catalog.open(weights_folder(tmp_path, tiny=0))
+        assert catalog.ready
+    finally:
+        engine.stop(0.0)
+
+
 async def test_a_deleted_production_alias_leaves_the_versions(tmp_path: Path, database: Database) -> None:
     async with opened(weights_folder(tmp_path, tiny=0, other=1), database) as (catalog, _):
         with database.session() as session:
