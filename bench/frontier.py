@@ -117,7 +117,8 @@ def frontier_picture(frontier: Frontier, title: str) -> bytes:
     axes = figure.add_subplot()
     for number, (name, points) in enumerate(_rows(frontier).items()):
         steps, values = [p.sampling.steps for p in points], [p.value for p in points]
-        axes.plot(steps, values, color=f"C{number % 10}", marker=MARKERS[number // 10 % 3], markersize=4, label=name)
+        look = {"color": f"C{number % 10}", "marker": MARKERS[number // 10 % len(MARKERS)]}
+        axes.plot(steps, values, **look, markersize=4, label=name)
     counts = sorted({point.sampling.steps for point in frontier.points})
     axes.set(xscale="log", xlabel="steps", ylabel=frontier.metric, title=title)
     axes.set_xticks(counts, [str(count) for count in counts])
