@@ -8,6 +8,7 @@ python -m bench.model_card weights/NAME-losses.csv weights/NAME.safetensors
 
 import argparse
 import csv
+import io
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -57,18 +58,14 @@ class TrainingLog:
     hours: float
 
 
-def read_training_log(path: Path, images_seen: int) -> TrainingLog:
-    """Read losses.csv up to `images_seen`; raises CardError when it is missing or does not reach that far."""
-    try:
-        with path.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["images_seen"]) <= images_seen]
-    except OSError as error:
-        raise CardError(f"{path}: {error.strerror}") from error
+def training_log(text: str, images_seen: int, *, source: str) -> TrainingLog:
+    """Of the text of a losses.csv what came up to `images_seen`; raises CardError when it does not reach that far."""
+    rows = [row for row in csv.DictReader(io.StringIO(text)) if int(row["images_seen"]) <= images_seen]
     seen = np.array([float(row["images_seen"]) for row in rows])
     gaps = np.diff(seen, prepend=0.0)
     # A checkpoint may fall between two lines, which are equally many images apart.
     if not len(rows) or images_seen - seen[-1] > gaps.max():
-        raise CardError(f"{path}: ends before the checkpoint's {images_seen:,} images; is it of another run?")
+        raise CardError(f"{source}: ends before the checkpoint's {images_seen:,} images; is it of another run?")
     rates = np.array([float(row["images_per_second"]) for row in rows])
     return TrainingLog(seen, np.array([float(row["loss"]) for row in rows]), float((gaps / rates).sum()) / 3600.0)
 
@@ -256,7 +253,8 @@ def _write(arguments: argparse.Namespace) -> None:
     recipe, train, test = load_halves(header, arguments.cache)
     if (judge.header.train_digest, judge.header.test_digest) != (train.digest, test.digest):
         raise CardError(f"{arguments.judge}: was trained or tested on other images")
-    log = read_training_log(arguments.losses, header.images_seen)
+    losses = arguments.losses.read_bytes()
+    log = training_log(losses.decode(), header.images_seen, source=str(arguments.losses))
 
     denoiser, count = checkpoint.denoiser(), arguments.images_per_class
     weights = list(dict.fromkeys((1.0, header.sampling.guidance)))  # the default last; once when it is 1
@@ -272,7 +270,6 @@ def _write(arguments: argparse.Namespace) -> None:
     out, name = arguments.out, header.name
     shown = " ".join(f"{guidance:g}" for guidance in weights)
     weights_file, losses_file = out / f"{name}.safetensors", out / f"{name}-losses.csv"
-    losses = arguments.losses.read_bytes()
     commands = (
         f"darkroom train {RECIPE_PATH}",
         "python -m bench.judge train",

@@ -34,14 +34,23 @@ from tests.processes import PATIENCE_SECONDS, wait_until
 CLASS_NAMES = ("Zero", "One", "T-shirt/top", "Größe")
 SIDE = 8
 SCHEDULE_STEPS = 500
+SAMPLING = {"guidance": 2.0, "sampler": "ddim", "steps": 4}
 
 Json = dict[str, Any]
 
 
 def tiny_weights(
-    name: str = "tiny", seed: int = 0, class_names: tuple[str, ...] = CLASS_NAMES, *, snapshot_seed: int | None = None
+    name: str = "tiny",
+    seed: int = 0,
+    class_names: tuple[str, ...] = CLASS_NAMES,
+    *,
+    snapshot_seed: int | None = None,
+    **sampling: Any,
 ) -> bytes:
-    """The bytes of a weights file whose network depends on image, time and class; by choice with a snapshot."""
+    """The bytes of a weights file whose network depends on image, time and class; by choice with a snapshot.
+
+    sampling: settings of the card's that are not SAMPLING's.
+    """
     unet = small_unet(width=8, multipliers=(1,), attention_resolutions=())
     model = ModelConfig(prediction="v", schedule=ScheduleConfig(steps=SCHEDULE_STEPS), unet=unet)
     network = UNet(unet, len(class_names))
@@ -49,7 +58,7 @@ def tiny_weights(
     header = CheckpointHeader(
         name=name,
         model=model,
-        sampling=SamplingConfig(guidance=2.0, sampler="ddim", steps=4),
+        sampling=SamplingConfig(**{**SAMPLING, **sampling}),
         class_names=class_names,
         images_seen=1000,
         dataset_digest=digest_of(b"none"),
@@ -58,7 +67,7 @@ def tiny_weights(
     data = encode_checkpoint(header, network.state_dict())
     if snapshot_seed is None:
         return data
-    earlier = decode_checkpoint(tiny_weights(name, snapshot_seed, class_names), source="earlier")
+    earlier = decode_checkpoint(tiny_weights(name, snapshot_seed, class_names, **sampling), source="earlier")
     return with_snapshot(decode_checkpoint(data, source="later"), earlier)
 
 

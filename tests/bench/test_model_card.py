@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from bench.classifier import train_classifier
-from bench.model_card import CardError, main, read_training_log
+from bench.model_card import CardError, main, training_log
 from model.checkpoint import load_checkpoint
 from model.config import Recipe
 from model.datasets import load_dataset
@@ -103,8 +103,8 @@ def test_refuses_a_data_set_that_the_model_did_not_see(
     assert not (tmp_path / "out").exists()
 
 
-def test_refuses_the_log_of_a_shorter_run(tmp_path: Path) -> None:
-    (tmp_path / "losses.csv").write_text(LOG + "1000,0.5,1,1e-3,10\n2000,0.4,1,1e-3,10\n")
-    assert read_training_log(tmp_path / "losses.csv", 2500).hours == pytest.approx(200 / 3600)
-    with pytest.raises(CardError, match="ends before"):
-        read_training_log(tmp_path / "losses.csv", 3500)
+def test_refuses_the_log_of_a_shorter_run() -> None:
+    losses = LOG + "1000,0.5,1,1e-3,10\n2000,0.4,1,1e-3,10\n"
+    assert training_log(losses, 2500, source="losses.csv").hours == pytest.approx(200 / 3600)
+    with pytest.raises(CardError, match=r"losses\.csv: ends before"):
+        training_log(losses, 3500, source="losses.csv")

@@ -31,11 +31,13 @@ NAMES = (
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[Service]:
-    """Two tiny models with a database, one with names in any script."""
+    """Three tiny models with a database: one with names in any script, one that is guided in an interval."""
     folder = weights_folder(tmp_path_factory.mktemp("weights"), tiny=0)
     (folder / "names.safetensors").write_bytes(tiny_weights("names", 1, NAMES))
+    interval = {"guidance": 3.0, "guidance_interval": (0.5, 2.0)}
+    (folder / "interval.safetensors").write_bytes(tiny_weights("interval", 2, **interval))
     with serving(folder, default_model="tiny", database_url=module_database_url, request_rows=64) as service:
-        wait_until(lambda: len(service.client.get("/v1/models").json()["models"]) == 2, "registered")
+        wait_until(lambda: len(service.client.get("/v1/models").json()["models"]) == 3, "registered")
         yield service
 
 
@@ -112,6 +114,29 @@ def test_from_classes_to_images_their_recipe_more_of_them_and_the_way_between(
         page.get_by_role("link", name="Models").click()  # what was drawn is kept while the tab is open
         page.get_by_role("link", name="Generate", exact=True).first.click()
         expect(page.locator(".run")).to_have_count(3)
+
+
+def test_a_models_guidance_interval_is_shown_and_completes_one_end_of_it(browser: Browser, served: Service) -> None:
+    with opened(browser, served.url) as page:
+        ready(page, "interval")
+        page.get_by_text("More", exact=True).click()
+        ends = page.get_by_label("Low end"), page.get_by_label("High end")
+        for end, shown in zip(ends, ("0.5", "2"), strict=True):
+            expect(end).to_have_attribute("placeholder", shown)
+        page.get_by_label("Seed", exact=True).fill("5")
+        for runs, (low, high, interval) in enumerate((("", "", None), ("", "40", [0.5, 40]), ("0.1", "", [0.1, 2])), 1):
+            for end, value in zip(ends, (low, high), strict=True):
+                end.fill(value)
+            with page.expect_request(lambda request: request.method == "POST") as sent:
+                page.get_by_role("button", name="Generate", exact=True).click()
+            assert sent.value.post_data_json.get("guidance_interval") == interval
+            expect(page.locator(".run")).to_have_count(runs)
+            expect(drawn(page)).to_have_count(8)
+            drawn(page).nth(0).click()
+            settings = {} if interval is None else {"guidance_interval": interval}
+            expected = served.images(**{"model": "interval", "class": [0], "n": 8, "seed": 5, **settings})
+            np.testing.assert_array_equal(pixels(page.locator("dialog img")), expected[0])
+            page.keyboard.press("Escape")
 
 
 def test_names_in_any_script_are_shown_as_they_are(browser: Browser, served: Service) -> None:
