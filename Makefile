@@ -29,9 +29,9 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,digits,metrics,dev]'
 	@touch $@ $(VENV)/.installed
 
-# Two processes, a file of tests to each: most tests use one core.
+# Three processes, a file of tests at a time to each, in the order of tests/conftest.py: on two cores one may wait.
 test: dev
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 lint: dev
 	$(BIN)/ruff check .

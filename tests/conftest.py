@@ -8,8 +8,14 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, so it stands before
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
 
 pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.redis", "tests.fixtures.spans"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole systems first: their tests are the longest and mostly wait, so none should be left alone at the end."""
+    items.sort(key=lambda item: "system" not in item.path.parts)

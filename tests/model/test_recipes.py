@@ -1,11 +1,9 @@
 """Every recipe that is shipped trains: its archive is read, its network is built, and a step of it works."""
 
 import gzip
-import io
 import math
 import pickle
 import struct
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from model.config import Recipe, load_recipe
 from model.datasets import load_dataset
 from model.trainer import Trainer
 from model.unet import UNet
+from tests.model.archives import write_tar
 
 ROOT = Path(__file__).parents[2]
 RECIPES = {path.stem: path for path in [*(ROOT / "recipes").glob("*.yaml"), *(ROOT / "bench" / "peers").glob("*.yaml")]}
@@ -30,20 +29,11 @@ def _pixels(channels: int, side: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(side).integers(0, 256, (IMAGES, channels, side, side), dtype=np.uint8)
 
 
-def _tar(path: Path, members: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz") as archive:
-        for name, content in members.items():
-            header = tarfile.TarInfo(f"top/{name}")
-            header.size = len(content)
-            archive.addfile(header, io.BytesIO(content))
-    return path
-
-
 def _cifar10(folder: Path) -> Path:
     batch = {"data": _pixels(3, 32).reshape(IMAGES, -1), "labels": list(range(IMAGES))}
     members = {f"data_batch_{number}": pickle.dumps(batch, protocol=2) for number in range(1, 6)}
     members["batches.meta"] = pickle.dumps({"label_names": list(NAMES), "num_cases_per_batch": IMAGES}, protocol=2)
-    return _tar(folder / "cifar-10-python.tar.gz", members)
+    return write_tar(folder / "cifar-10-python.tar.gz", members)
 
 
 def _stl10(folder: Path) -> Path:
@@ -51,7 +41,7 @@ def _stl10(folder: Path) -> Path:
     members = {"class_names.txt": "\n".join(NAMES).encode()}
     for split in ("train", "test"):
         members |= {f"{split}_X.bin": by_column, f"{split}_y.bin": bytes(range(1, IMAGES + 1))}
-    return _tar(folder / "stl10_binary.tar.gz", members)
+    return write_tar(folder / "stl10_binary.tar.gz", members)
 
 
 def _idx(folder: Path) -> Path:

@@ -1,10 +1,8 @@
 """A small labelled set, and writers that lay it out in each published format."""
 
 import gzip
-import io
 import pickle
 import struct
-import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+
+from tests.model.archives import write_tar
 
 Pixels = npt.NDArray[np.uint8]
 BATCHES = [f"data_batch_{number}" for number in range(1, 6)]
@@ -50,27 +50,13 @@ def labels() -> list[int]:
     return list(range(10))
 
 
-def _write_tar(path: Path, members: Mapping[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz") as archive:
-        for name, content in members.items():
-            header = tarfile.TarInfo(f"top/{name}")
-            header.size = len(content)
-            archive.addfile(header, io.BytesIO(content))
-    return path
-
-
-@pytest.fixture
-def write_tar() -> Callable[[Path, Mapping[str, bytes]], Path]:
-    return _write_tar
-
-
 @pytest.fixture
 def write_members() -> Callable[[Path, Mapping[str, bytes]], Path]:
     """Writes members as a .tar.gz when the path says so, else as a folder."""
 
     def write(path: Path, members: Mapping[str, bytes]) -> Path:
         if path.name.endswith(".tar.gz"):
-            return _write_tar(path, members)
+            return write_tar(path, members)
         path.mkdir()
         for name, content in members.items():
             (path / name).write_bytes(content)
