@@ -101,7 +101,7 @@ class SettingsFields(BaseModel):
     spacing: SpacingName | None = Field(
         None,
         description="of the steps' noise levels: evenly in time from pure noise (trailing), or from sigma/alpha = 80 "
-        "evenly in log-SNR or by EDM's polynomial (edm; edm_coarse ends at 0.08 already, for some ten steps)",
+        "evenly in log-SNR or by EDM's polynomial (edm; edm_coarse ends at 0.08, below which training seldom goes)",
     )
     sampler: SamplerName | None = Field(
         None, description="ddpm and, with eta, ddim add noise on the way; the others are deterministic"
