@@ -18,4 +18,4 @@ pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.redis", "tests.fixt
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole systems first: their tests are the longest and mostly wait, so none should be left alone at the end."""
-    items.sort(key=lambda item: "system" not in item.path.parts)
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/system/"))
