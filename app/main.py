@@ -50,6 +50,7 @@ from app.metrics import Metrics
 from app.server_logs import set_up_server_logs
 from app.settings import Settings
 from app.stop_signals import noticing_stop
+from model.threads import compute_with
 from store.database import Database
 from store.hints import Hints, broker_answers, celery_app
 from telemetry.machine import watch_machine
@@ -137,6 +138,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     watch_machine(metrics.registry, settings.state_folder)
     limits = EngineLimits(settings.queue_rows, settings.batch_rows, settings.resident_versions)
     engine = Engine(limits, metrics)
+    compute_with(1)  # all threads but the engine's
     metrics.watch(engine.snapshot)
     database = Database(settings.database_url) if settings.database_url else None
     if database is not None:

@@ -18,6 +18,7 @@ from model.checkpoint import CheckpointError
 from model.datasets import DatasetError
 from model.distributed import FirstProcessError, launched_rank, process_group
 from model.memory import is_out_of_memory
+from model.threads import compute_with
 from model.trainer import TrainingDiverged, TrainingError
 from store.database import Database
 from store.job_repository import Failure, Lease, LeaseLost, get_job
@@ -63,6 +64,7 @@ def _attempt(job_id: int, attempt: int, folder: str) -> None:
     database = Database(settings.database_url, pool_connections=3, artifacts_url=settings.artifacts_url)
     lease = Lease(job_id, attempt)
     end_with_lease(database, lease)
+    compute_with(torch.get_num_threads())  # this thread; the others of the process with one
     try:
         with database.session() as session:
             job = get_job(session, job_id)

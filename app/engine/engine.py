@@ -44,6 +44,7 @@ from model.denoiser import Denoiser
 from model.memory import is_out_of_memory
 from model.sampling import RowPlan, advance, from_pixels, plan_row, start, to_pixels
 from model.scoring import SCORE_FORWARD_ROWS, SCORE_STEPS, score_step
+from model.threads import compute_with
 
 log = logging.getLogger(__name__)
 
@@ -62,16 +63,23 @@ class EngineLimits:
 
 @dataclass(eq=False)
 class _Resident:
-    """A model version in memory, with what warm-up measured. batch_limit: forward rows a step."""
+    """A model version in memory, with what warm-up measured. batch_limit: forward rows a step.
+
+    most_threads: of a step, inside its operations.
+    """
 
     version: str
     denoiser: Denoiser
     speed: SpeedCurve
     batch_limit: int
+    most_threads: int
 
     @property
     def networks(self) -> int:
         return 1 if self.denoiser.snapshot is None else 2
+
+    def threads(self, forward_rows: int) -> int:
+        return 1 if forward_rows <= self.speed.one_thread_rows else self.most_threads
 
 
 @dataclass(eq=False)
@@ -179,17 +187,23 @@ class Ticket:
 
 
 class Engine:
-    """See the module. Thread-safe: `submit`, `load`, `snapshot` and tickets may be used from any thread."""
+    """See the module. Thread-safe: `submit`, `load`, `snapshot` and tickets may be used from any thread.
+
+    threads: inside the operations of a step on the CPU, at most; default: those of the thread that makes the engine,
+    which is to compute alone from then on (`model/threads.py`).
+    """
 
     def __init__(
         self,
         limits: EngineLimits | None = None,
         observer: EngineObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
+        threads: int | None = None,
     ) -> None:
         self.limits = limits or EngineLimits()
         self._observer = observer or NoObserver()
         self._clock = clock
+        self._threads = threads or torch.get_num_threads()
         self._wake = threading.Condition()
         self._requests: list[_Request] = []
         self._residents: OrderedDict[str, _Resident] = OrderedDict()
@@ -231,7 +245,8 @@ class Engine:
             elif self._stopping:
                 future.set_exception(EngineStopped())
             else:
-                self._loading.append((version, denoiser, measure_speed(denoiser, self.limits.batch_rows), future))
+                measurement = measure_speed(denoiser, self.limits.batch_rows, self._most_threads(denoiser))
+                self._loading.append((version, denoiser, measurement, future))
                 self._wake.notify()
         return future
 
@@ -272,6 +287,9 @@ class Engine:
             running = sum(row.state is not None for row in rows)
             resident = {version: held.batch_limit for version, held in self._residents.items()}
             return EngineSnapshot(len(rows) - running, running, len(self._requests), resident, self._networks())
+
+    def _most_threads(self, denoiser: Denoiser) -> int:
+        return self._threads if denoiser.device.type == "cpu" else 1
 
     def _cancel(self, request: _Request) -> None:
         with self._wake:
@@ -370,6 +388,8 @@ class Engine:
         for row in rows:
             if row.request.begun is None:
                 row.request.begun = began
+        forward_rows = sum(row.forward_rows for row in rows)
+        compute_with(resident.threads(forward_rows))
         try:
             deliver = self._score(resident, rows) if rows[0].scoring else self._advance(resident, rows)
         except Exception as error:  # whatever a network raises must not end the thread or harm batchmates
@@ -380,7 +400,7 @@ class Engine:
                 return
             half = len(rows) // 2
             if is_out_of_memory(error):
-                resident.batch_limit = min(resident.batch_limit, max(1, sum(row.forward_rows for row in rows) // 2))
+                resident.batch_limit = min(resident.batch_limit, max(1, forward_rows // 2))
                 log.warning("out of memory at %d rows; the batch limit is now %d", len(rows), resident.batch_limit)
                 if resident.denoiser.device.type == "cuda":
                     torch.cuda.empty_cache()
@@ -389,7 +409,6 @@ class Engine:
                     self._step(resident, left)
             return
         seconds = self._clock() - began
-        forward_rows = sum(row.forward_rows for row in rows)
         resident.speed.observe(forward_rows, seconds)
         self._observer.step(len(rows), forward_rows, seconds, resident.batch_limit)
         deliver()
@@ -507,7 +526,7 @@ class Engine:
             return
         with self._wake:
             self._loading.pop(0)
-            self._residents[version] = _Resident(version, denoiser, speed, speed.knee())
+            self._residents[version] = _Resident(version, denoiser, speed, speed.knee(), self._most_threads(denoiser))
             self._evict()
         self._observer.version_loaded("loaded")
         log.info("version %s is warm: %d forward rows a step", version, speed.knee())

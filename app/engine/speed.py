@@ -14,11 +14,13 @@ class SpeedCurve:
     """Seconds a step, linear between measured batch sizes and proportional beyond the largest.
 
     measured: seconds by batch size in forward rows; sizes and seconds positive.
+    one_thread_rows: steps of at most so many forward rows were measured on one thread, and are to run on one.
     """
 
-    def __init__(self, measured: Mapping[int, float]) -> None:
+    def __init__(self, measured: Mapping[int, float], one_thread_rows: int = 0) -> None:
         if not measured:
             raise ValueError("a speed curve needs at least one measurement")
+        self.one_thread_rows = one_thread_rows
         self._sizes = sorted(measured)
         self._seconds = [measured[size] for size in self._sizes]
 

@@ -1,4 +1,4 @@
-"""Warm-up: run a model version once at every batch size, then time it, to find how many rows a step should have."""
+"""Warm-up: time a model version at every batch size, to find how many rows a step should have, on how many threads."""
 
 import logging
 import time
@@ -11,17 +11,22 @@ from app.engine.speed import SpeedCurve
 from model.config import SamplingConfig
 from model.denoiser import Denoiser
 from model.memory import is_out_of_memory
-from model.sampling import advance, plan_row, start
+from model.sampling import RowPlan, advance, plan_row, start
+from model.threads import compute_with
 
 log = logging.getLogger(__name__)
 
 REPEATS = 3
 
+WORTH = 1.25
+"""All threads must be faster than one by this factor, or the other cores are left to others."""
 
-def measure_speed(denoiser: Denoiser, batch_rows: int) -> Iterator[SpeedCurve | None]:
+
+def measure_speed(denoiser: Denoiser, batch_rows: int, threads: int) -> Iterator[SpeedCurve | None]:
     """Yield None after each step, so that the caller can serve in between, and the curve at the end.
 
-    The best of REPEATS counts: a disturbed step says nothing of the device. Runs real sampler steps of one plain row
+    Each size runs on one thread and on `threads`, until these are worth it; larger sizes run on `threads` alone. The
+    best of REPEATS counts: a disturbed step says nothing of the device. Runs real sampler steps of one plain row
     a forward row; the first step of a size, which may compile, is not timed, and runs the snapshot, too, where there
     is one. Out of memory ends the curve early.
     """
@@ -30,25 +35,36 @@ def measure_speed(denoiser: Denoiser, batch_rows: int) -> Iterator[SpeedCurve | 
     plan = plan_row(denoiser, plain, label=None, seed=0)
     first = plan if denoiser.snapshot is None else plan_row(denoiser, by_snapshot, label=None, seed=0)
     measured: dict[int, float] = {}
+    one_thread_rows = 0
     for size in (bucket for bucket in BUCKETS if bucket <= batch_rows):
-        positions = [0] * size
-        for repeat in range(1 + REPEATS):
-            plans = [plan if repeat > 0 else first] * size
-            try:
-                state = start(denoiser, plans)
-                began = time.perf_counter()
-                advance(denoiser, plans, positions, state)
-                if denoiser.device.type == "cuda":
-                    torch.cuda.synchronize(denoiser.device)
-                seconds = time.perf_counter() - began
-            except Exception as error:
-                if not (is_out_of_memory(error) and measured):
-                    raise
-                log.warning("out of memory at %d forward rows in warm-up; smaller batches will do", size)
-                measured.pop(size, None)
-                yield SpeedCurve(measured)
-                return
-            if repeat > 0:
-                measured[size] = min(seconds, measured.get(size, seconds))
-            yield None
-    yield SpeedCurve(measured)
+        alone = threads > 1 and one_thread_rows == size // 2  # one thread was enough for all smaller sizes
+        best: dict[int, float] = {}
+        for count in (1, threads) if alone else (threads,):
+            for repeat in range(1 + REPEATS):
+                try:
+                    seconds = _timed_step(denoiser, [plan if repeat > 0 else first] * size, count)
+                except Exception as error:
+                    if not (is_out_of_memory(error) and measured):
+                        raise
+                    log.warning("out of memory at %d forward rows in warm-up; smaller batches will do", size)
+                    yield SpeedCurve(measured, one_thread_rows)
+                    return
+                if repeat > 0:
+                    best[count] = min(seconds, best.get(count, seconds))
+                yield None
+        if alone and best[1] < WORTH * best[threads]:
+            one_thread_rows, measured[size] = size, best[1]
+        else:
+            measured[size] = best[threads]
+    yield SpeedCurve(measured, one_thread_rows)
+
+
+def _timed_step(denoiser: Denoiser, plans: list[RowPlan], threads: int) -> float:
+    """Seconds of the rows' first step. The caller serves in between with other numbers of threads."""
+    compute_with(threads)
+    state = start(denoiser, plans)
+    began = time.perf_counter()
+    advance(denoiser, plans, [0] * len(plans), state)
+    if denoiser.device.type == "cuda":
+        torch.cuda.synchronize(denoiser.device)
+    return time.perf_counter() - began

@@ -1,0 +1,129 @@
+"""POST /generate on an idle service against the library's own loop: `python -m bench.one_request WEIGHTS`.
+
+It starts the API alone, without database and workers, and a second process in which nothing but the library's loop
+computes. The two draw the same images in turns. The table has the median seconds of each, and their ratio.
+"""
+
+import argparse
+import contextlib
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+
+from app.process_commands import api_command
+
+IMAGES = (1, 4, 16, 64)
+STEPS = 10
+ROUNDS = 9
+READY_SECONDS = 300.0
+
+
+@contextlib.contextmanager
+def _api(weights: Path) -> Iterator[httpx.Client]:
+    """A service that serves `weights`, once it is ready."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / weights.name).symlink_to(weights.resolve())
+        environment = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
+        process = subprocess.Popen(
+            api_command("127.0.0.1", port),
+            env=environment | {"DARKROOM_WEIGHTS_FOLDER": folder},
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60.0, trust_env=False) as client:
+                _wait(client, process)
+                yield client
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _wait(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + READY_SECONDS
+    while time.monotonic() < until and process.poll() is None:
+        with contextlib.suppress(httpx.TransportError):
+            if client.get("/readyz").status_code == 200:
+                return
+        time.sleep(0.2)
+    raise SystemExit("the service did not get ready")
+
+
+def _request(client: httpx.Client, images: int, seed: int) -> float:
+    body = {"class": 0, "n": images, "seed": seed, "steps": STEPS, "format": "npz"}
+    began = time.perf_counter()
+    client.post("/generate", json=body).raise_for_status()
+    return time.perf_counter() - began
+
+
+class _Library:
+    """A process of its own that draws with the library alone."""
+
+    def __init__(self, weights: Path) -> None:
+        command = [sys.executable, "-m", "bench.one_request", str(weights), "--library"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def draw(self, images: int, seed: int) -> float:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(images, seed, file=self._process.stdin, flush=True)
+        return float(self._process.stdout.readline())
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def _draw_as_told(weights: Path) -> None:
+    """The library's process: a line with images and seed in, the seconds that they took out."""
+    import torch
+
+    from model.checkpoint import load_checkpoint
+    from model.sampling import plan_row, sample, to_pixels
+    from model.threads import compute_with
+
+    compute_with(torch.get_num_threads())
+    checkpoint = load_checkpoint(weights)
+    denoiser = checkpoint.denoiser()
+    settings = checkpoint.header.sampling.model_copy(update={"steps": STEPS})
+    for line in sys.stdin:
+        images, seed = map(int, line.split())
+        began = time.perf_counter()
+        to_pixels(sample(denoiser, [plan_row(denoiser, settings, label=0, seed=seed, index=i) for i in range(images)]))
+        print(time.perf_counter() - began, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--library", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.library:
+        _draw_as_told(arguments.weights)
+        return
+    library = _Library(arguments.weights)
+    print("| images | POST /generate, s | library, s | ratio |\n| ---: | ---: | ---: | ---: |")
+    with _api(arguments.weights) as client:
+        for images in IMAGES:
+            _request(client, images, 0)
+            library.draw(images, 0)
+            pairs = [(_request(client, images, seed), library.draw(images, seed)) for seed in range(arguments.rounds)]
+            service, bare = (statistics.median(part) for part in zip(*pairs, strict=True))
+            print(f"| {images} | {service:.3f} | {bare:.3f} | {service / bare:.2f} |", flush=True)
+    library.close()
+
+
+if __name__ == "__main__":
+    main()
