@@ -63,23 +63,16 @@ class EngineLimits:
 
 @dataclass(eq=False)
 class _Resident:
-    """A model version in memory, with what warm-up measured. batch_limit: forward rows a step.
-
-    most_threads: of a step, inside its operations.
-    """
+    """A model version in memory, with what warm-up measured. batch_limit: forward rows a step."""
 
     version: str
     denoiser: Denoiser
     speed: SpeedCurve
     batch_limit: int
-    most_threads: int
 
     @property
     def networks(self) -> int:
         return 1 if self.denoiser.snapshot is None else 2
-
-    def threads(self, forward_rows: int) -> int:
-        return 1 if forward_rows <= self.speed.one_thread_rows else self.most_threads
 
 
 @dataclass(eq=False)
@@ -189,7 +182,7 @@ class Ticket:
 class Engine:
     """See the module. Thread-safe: `submit`, `load`, `snapshot` and tickets may be used from any thread.
 
-    threads: inside the operations of a step on the CPU, at most; default: those of the thread that makes the engine,
+    threads: inside the operations of a step, at most; default: those of the thread that makes the engine,
     which is to compute alone from then on (`model/threads.py`).
     """
 
@@ -245,7 +238,7 @@ class Engine:
             elif self._stopping:
                 future.set_exception(EngineStopped())
             else:
-                measurement = measure_speed(denoiser, self.limits.batch_rows, self._most_threads(denoiser))
+                measurement = measure_speed(denoiser, self.limits.batch_rows, self._threads)
                 self._loading.append((version, denoiser, measurement, future))
                 self._wake.notify()
         return future
@@ -287,9 +280,6 @@ class Engine:
             running = sum(row.state is not None for row in rows)
             resident = {version: held.batch_limit for version, held in self._residents.items()}
             return EngineSnapshot(len(rows) - running, running, len(self._requests), resident, self._networks())
-
-    def _most_threads(self, denoiser: Denoiser) -> int:
-        return self._threads if denoiser.device.type == "cpu" else 1
 
     def _cancel(self, request: _Request) -> None:
         with self._wake:
@@ -389,7 +379,7 @@ class Engine:
             if row.request.begun is None:
                 row.request.begun = began
         forward_rows = sum(row.forward_rows for row in rows)
-        compute_with(resident.threads(forward_rows))
+        compute_with(1 if forward_rows <= resident.speed.one_thread_rows else self._threads)
         try:
             deliver = self._score(resident, rows) if rows[0].scoring else self._advance(resident, rows)
         except Exception as error:  # whatever a network raises must not end the thread or harm batchmates
@@ -526,7 +516,7 @@ class Engine:
             return
         with self._wake:
             self._loading.pop(0)
-            self._residents[version] = _Resident(version, denoiser, speed, speed.knee(), self._most_threads(denoiser))
+            self._residents[version] = _Resident(version, denoiser, speed, speed.knee())
             self._evict()
         self._observer.version_loaded("loaded")
         log.info("version %s is warm: %d forward rows a step", version, speed.knee())

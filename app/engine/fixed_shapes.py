@@ -23,7 +23,7 @@ class FixedShapes:
         rows = len(x)
         bucket = next((size for size in BUCKETS if size >= rows), rows)
         if bucket == rows:
-            return self._network(x, t, labels)
+            return self._network(x.contiguous(), t, labels)  # other strides would be compiled again
         x, t, labels = (torch.cat([part, part.new_zeros(bucket - rows, *part.shape[1:])]) for part in (x, t, labels))
         return self._network(x, t, labels)[:rows]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from app.engine.fixed_shapes import BUCKETS
+from app.engine.fixed_shapes import BUCKETS, FixedShapes
 from app.engine.speed import SpeedCurve
 from model.config import SamplingConfig
 from model.denoiser import Denoiser
@@ -25,10 +25,11 @@ WORTH = 1.25
 def measure_speed(denoiser: Denoiser, batch_rows: int, threads: int) -> Iterator[SpeedCurve | None]:
     """Yield None after each step, so that the caller can serve in between, and the curve at the end.
 
-    Each size runs on one thread and on `threads`, until these are worth it; larger sizes run on `threads` alone. The
-    best of REPEATS counts: a disturbed step says nothing of the device. Runs real sampler steps of one plain row
-    a forward row; the first step of a size, which may compile, is not timed, and runs the snapshot, too, where there
-    is one. Out of memory ends the curve early.
+    Each size runs on one thread and on `threads`, until these are worth it; larger sizes run on `threads` alone. So do
+    all sizes of a compiled network, which would be compiled for each number of threads. The best of REPEATS counts: a
+    disturbed step says nothing of the device. Runs real sampler steps of one plain row a forward row; the first step
+    of a size, which may compile, is not timed, and runs the snapshot, too, where there is one. Out of memory ends the
+    curve early.
     """
     plain = SamplingConfig(sampler="ddim", steps=1, threshold="dynamic")
     by_snapshot = plain.model_copy(update={"guidance": 2.0, "guide": "snapshot"})
@@ -36,8 +37,10 @@ def measure_speed(denoiser: Denoiser, batch_rows: int, threads: int) -> Iterator
     first = plan if denoiser.snapshot is None else plan_row(denoiser, by_snapshot, label=None, seed=0)
     measured: dict[int, float] = {}
     one_thread_rows = 0
+    compiled = isinstance(denoiser.network, FixedShapes)
     for size in (bucket for bucket in BUCKETS if bucket <= batch_rows):
-        alone = threads > 1 and one_thread_rows == size // 2  # one thread was enough for all smaller sizes
+        # one thread was enough for all smaller sizes
+        alone = threads > 1 and not compiled and one_thread_rows == size // 2
         best: dict[int, float] = {}
         for count in (1, threads) if alone else (threads,):
             for repeat in range(1 + REPEATS):

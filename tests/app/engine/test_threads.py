@@ -9,6 +9,7 @@ from torch import Tensor
 
 from app.engine import warmup
 from app.engine.engine import Engine
+from app.engine.fixed_shapes import FixedShapes
 from app.engine.speed import SpeedCurve
 from app.engine.warmup import measure_speed
 from model.denoiser import Denoiser
@@ -19,7 +20,10 @@ DENOISER = Denoiser(CONFIG, CLASSES, smooth)
 
 
 def measured_as(
-    seconds: Mapping[tuple[int, int], float], monkeypatch: pytest.MonkeyPatch, threads: int = 2
+    seconds: Mapping[tuple[int, int], float],
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int = 2,
+    denoiser: Denoiser = DENOISER,
 ) -> SpeedCurve:
     """The curve of a device whose steps take so long by rows and threads."""
 
@@ -27,7 +31,7 @@ def measured_as(
         return seconds[len(plans), count]
 
     monkeypatch.setattr(warmup, "_timed_step", timed)
-    *_, curve = measure_speed(DENOISER, max(size for size, _ in seconds), threads)
+    *_, curve = measure_speed(denoiser, max(size for size, _ in seconds), threads)
     assert curve is not None
     return curve
 
@@ -49,6 +53,12 @@ def test_where_more_threads_always_pay_none_is_left_out(monkeypatch: pytest.Monk
 def test_where_there_is_one_thread_only_it_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     curve = measured_as({(1, 1): 4.0, (2, 1): 5.0}, monkeypatch, threads=1)
     assert [curve.seconds(size) for size in (1, 2)] == [4.0, 5.0]
+
+
+def test_a_compiled_network_keeps_its_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = Denoiser(CONFIG, CLASSES, FixedShapes(smooth))
+    curve = measured_as({(1, 2): 2.5, (2, 2): 3.7}, monkeypatch, denoiser=compiled)
+    assert curve.one_thread_rows == 0
 
 
 def test_the_engine_takes_what_warm_up_found_and_no_other_thread_computes_in_parallel(
