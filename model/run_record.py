@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from model.checkpoint import load_checkpoint, write_atomically
 from model.loss_log import LossLog
@@ -12,6 +12,10 @@ from model.loss_log import LossLog
 if TYPE_CHECKING:
     from model.metrics.evaluation import Evaluation
     from model.metrics.frontier import Measured
+
+
+Failing = Literal["evaluation", "frontier", "samples"]
+"""What a run can do without: where it fails, the training goes on."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,9 @@ class RunRecord(Protocol):
 
     def frontier_points(self, images_seen: int) -> Sequence["Measured"]:
         """What `frontier` was given for these `images_seen`."""
+
+    def failed(self, images_seen: int, what: Failing, detail: str) -> None:
+        """Tell whoever looks at the run that this could not be done at these `images_seen`; the run goes on."""
 
     def last_good(self) -> str | None:
         """What an error message calls the last checkpoint that can be used; None when there is none."""
@@ -141,6 +148,9 @@ class FolderRecord:
     def frontier_points(self, images_seen: int) -> Sequence["Measured"]:
         """The evaluations in the header of the weights file."""
         return load_checkpoint(self.checkpoint_path(images_seen)).header.evaluations
+
+    def failed(self, images_seen: int, what: Failing, detail: str) -> None:
+        """Nothing: whoever runs the command sees the warning in the log."""
 
     def last_good(self) -> str | None:
         """The path of the weights file that goes with the state."""

@@ -13,7 +13,8 @@ def time_probabilities(schedule: NoiseSchedule, config: TimeSamplingConfig) -> T
 
     The density of the log-SNR lambda (Hang et al. 2024, "Improved noise schedule for diffusion training", section 3.2)
     on the schedule's own times: p(t) is f(lambda_t) |d lambda / dt|, normalised. Uniform times of the cosine schedule
-    spend much on the ends, where there is little to learn. Loss weights stay as they are.
+    spend much on the ends, where there is little to learn. Loss weights stay as they are. Raises ValueError when no
+    time has a log-SNR near the density.
     """
     probabilities = np.zeros(schedule.steps + 1)
     if config.name == "uniform":
@@ -23,6 +24,10 @@ def time_probabilities(schedule: NoiseSchedule, config: TimeSamplingConfig) -> T
     z = (log_snr - config.mean) / config.scale
     density = np.exp(-0.5 * z * z) if config.name == "normal" else np.exp(-np.abs(z))
     probabilities[1:] = density * np.abs(np.gradient(log_snr))
+    if probabilities.sum() == 0.0:
+        raise ValueError(
+            f"no time has a log-SNR near {config.mean:g}: the schedule's go from {log_snr[-1]:.3g} to {log_snr[0]:.3g}"
+        )
     return np.asarray(probabilities / probabilities.sum(), dtype=np.float64)
 
 

@@ -1,7 +1,7 @@
 """One step of training, and all that it changes: network, EMA, optimizer, and the two numbers that count it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from model import distributed
 from model.checkpoint import CheckpointError, CheckpointHeader, SnapshotHeader, decode_checkpoint, encode_checkpoint
-from model.config import OptimizerConfig, Recipe, SamplingConfig, UNetConfig
+from model.config import OptimizerConfig, Recipe, SamplingConfig
 from model.datasets.dataset import ImageDataset
 from model.denoiser import Denoiser, Network
 from model.ema import ExponentialMovingAverage
+from model.fitting import ImageFacts, Misfit, recipe_misfits, state_misfits, weights_misfits
 from model.forward import add_noise
 from model.learned_variance import bound_losses, to_fraction
 from model.muon import MuonAdamW
@@ -30,6 +31,9 @@ from model.training_state import (
     restore_training_state,
 )
 from model.unet import UNet
+
+CLASS_EMBEDDING = "class_embedding.weight"
+"""The network's parameter with a row a class, and one for no class."""
 
 
 class TrainingError(RuntimeError):
@@ -50,12 +54,19 @@ def learning_rate(config: OptimizerConfig, images_seen: int, total_images: int) 
     return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
 
 
+def _require_none(misfits: Iterable[Misfit], source: str) -> None:
+    faults = "; ".join(map(str, misfits))
+    if faults:
+        raise CheckpointError(f"{source}: does not fit the recipe: {faults}")
+
+
 @dataclass
 class Trainer:
     """Network, EMA and optimizer of a run, and the two numbers that say how far it is.
 
     The processes of a group (`model/distributed.py`) hold one each, do the same, and share the rows of every batch.
-    Raises TrainingError when the recipe does not fit the data set or the number of processes.
+    Raises TrainingError when the recipe cannot be carried out (`model.fitting.recipe_misfits`) or does not fit the
+    number of processes.
     """
 
     recipe: Recipe
@@ -69,13 +80,11 @@ class Trainer:
     snapshot: Snapshot | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        unet = self.recipe.model.unet
-        wanted = (unet.image_channels, unet.image_size, unet.image_size)
-        if self.dataset.images.shape[1:] != wanted:
-            raise TrainingError(
-                f"the data set's images are {tuple(self.dataset.images.shape[1:])} (C, H, W) but the recipe's "
-                f"network takes {wanted}; set model.unet.image_channels and image_size, or dataset.image_size"
-            )
+        channels, _, side = self.dataset.images.shape[1:]
+        facts = ImageFacts(channels, side, self.dataset.class_counts)
+        faults = "; ".join(map(str, recipe_misfits(self.recipe, facts)))
+        if faults:
+            raise TrainingError(f"the recipe cannot be carried out: {faults}")
         devices, processes = self.recipe.training.devices, distributed.world_size()
         if devices != processes:
             raise TrainingError(
@@ -83,7 +92,7 @@ class Trainer:
                 f"start it with torchrun --nproc-per-node {devices}, or set training.devices to {processes}"
             )
         torch.manual_seed(self.recipe.training.seed)
-        self.network = UNet(unet, len(self.dataset.class_names)).place(self.device)
+        self.network = UNet(self.recipe.model.unet, len(self.dataset.class_names)).place(self.device)
         self.ema = ExponentialMovingAverage(self.network, self.recipe.ema)
         self.optimizer = self._make_optimizer()
         self._schedule = make_schedule(self.recipe.model.schedule)
@@ -221,35 +230,36 @@ class Trainer:
     def continue_from(self, data: bytes, *, source: str) -> None:
         """Go on from a training state of another run, with this recipe and at the images that the other has seen.
 
-        Raises CheckpointError, naming `source`, when network or data set are others, or when it has gone past the
-        images at which the recipe wants a snapshot and holds none.
+        Raises CheckpointError, naming `source`, when the data set is another, or the recipe differs in what the state
+        fixes (`model.fitting.state_misfits`).
         """
         header = read_state_header(data, source=source)
-        self._require_network(header.recipe.model.unet, source)
-        at = self.recipe.training.guide_snapshot_images
-        past = at is not None and header.images_seen >= at
-        if past and header.snapshot_images is None:
-            raise CheckpointError(
-                f"{source}: holds no snapshot and has seen {header.images_seen} images; "
-                f"set training.guide_snapshot_images, {at}, to more than these"
-            )
+        snapshot = header.snapshot_images is not None
+        _require_none(state_misfits(self.recipe, header.recipe, header.images_seen, snapshot), source)
         self._restore(data, header, source)
-        if not past:  # the recipe wants none, or its own at a later moment
+        at = self.recipe.training.guide_snapshot_images
+        if at is None or header.images_seen < at:  # the recipe wants none, or its own at a later moment
             self.snapshot = None
 
     def start_from(self, data: bytes, *, source: str) -> None:
         """Begin with the weights of a weights file, at no images seen: a fine-tune or a fork.
 
-        Raises CheckpointError, naming `source`, when network or number of classes are others.
+        Where both have the same class names, each class keeps what was learnt of its name; otherwise classes go by
+        number. Raises CheckpointError, naming `source`, when the number of classes is another, or the recipe differs in
+        what the weights fix (`model.fitting.weights_misfits`).
         """
         checkpoint = decode_checkpoint(data, source=source)
-        self._require_network(checkpoint.header.model.unet, source)
-        theirs, ours = len(checkpoint.header.class_names), len(self.dataset.class_names)
-        if theirs != ours:
-            raise CheckpointError(f"{source}: was trained on {theirs} classes, and the data set has {ours}")
+        _require_none(weights_misfits(self.recipe, checkpoint.header.model), source)
+        theirs, ours = checkpoint.header.class_names, self.dataset.class_names
+        if len(theirs) != len(ours):
+            raise CheckpointError(f"{source}: was trained on {len(theirs)} classes, and the data set has {len(ours)}")
+        weights = dict(checkpoint.weights)
         try:
-            self.network.load_state_dict(dict(checkpoint.weights))
-        except RuntimeError as error:
+            if len(set(ours)) == len(ours) and set(ours) == set(theirs):
+                rows = [*map(theirs.index, ours), self.network.null_label]
+                weights[CLASS_EMBEDDING] = weights[CLASS_EMBEDDING][rows]
+            self.network.load_state_dict(weights)
+        except (KeyError, RuntimeError) as error:
             raise CheckpointError(f"{source}: does not fit the recipe's network: {error}") from error
         self.ema.load(self.network.state_dict())
 
@@ -260,12 +270,6 @@ class Trainer:
             data, self.network, self.ema, self.optimizer, header=header, source=source
         )
         self.images_seen, self.iteration = header.images_seen, header.iteration
-
-    def _require_network(self, theirs: UNetConfig, source: str) -> None:
-        ours = self.recipe.model.unet.model_dump(exclude={"dropout"})  # dropout belongs to training, not to the weights
-        differing = [f"{name} {value}" for name, value in theirs.model_dump().items() if ours.get(name, value) != value]
-        if differing:
-            raise CheckpointError(f"{source}: does not fit the recipe's network: it has {', '.join(differing)}")
 
     @property
     def sampling(self) -> SamplingConfig:

@@ -9,7 +9,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,12 +24,13 @@ from model.config import Recipe
 from model.datasets.dataset import ImageDataset
 from model.denoiser import SamplingStopped
 from model.pictures import grid, png
-from model.run_record import RunRecord, TrainingProgress
+from model.run_record import Failing, RunRecord, TrainingProgress
 from model.sampling import plan_row, sample, to_pixels
 from model.trainer import Trainer, TrainingDiverged, TrainingError, learning_rate
 
 if TYPE_CHECKING:
-    from model.metrics.evaluation import ReferenceCache
+    from model.metrics.evaluation import Evaluation, ReferenceCache
+    from model.metrics.frontier import Measured
 
 __all__ = [
     "StartingPoint",
@@ -96,9 +97,10 @@ def train(
     should_stop: asked between iterations and between the steps of drawing samples; True is final.
 
     In a process group every process calls this with equal arguments; the first one records and reports, and any of
-    them may ask to stop. Raises TrainingError on a loss that is not finite (the last state and checkpoint stay good)
-    or an evaluation that is not possible, and CheckpointError when the record's state belongs to another recipe or
-    data set or `start` does not fit.
+    them may ask to stop. A sample grid or an evaluation that fails is recorded as such, and the training goes on.
+    Raises TrainingError for a recipe that cannot be carried out, metrics that are not installed, and a loss that is not
+    finite (the last state and checkpoint stay good), and CheckpointError when the record's state belongs to another
+    recipe or data set or `start` does not fit.
     """
     trainer = Trainer(recipe, dataset, device)
     training = recipe.training
@@ -256,8 +258,34 @@ def _report(progress: TrainingProgress, record: RunRecord, on_progress: Callable
     on_progress(progress)
 
 
+@contextmanager
+def _outlived(what: Failing, trainer: Trainer, record: RunRecord) -> Iterator[None]:
+    """Whatever fails in the block ends the block alone, and is recorded. SamplingStopped is no failure."""
+    try:
+        yield
+    except SamplingStopped:
+        raise
+    except Exception as error:
+        said = str(error).strip().partition("\n")[0][:1000]
+        detail = said if said and isinstance(error, ValueError) else f"{type(error).__name__}: {said}"
+        _log.warning("%s failed after %d images; the training goes on: %s", what, trainer.images_seen, detail)
+        _log.info("how it failed", exc_info=error)
+        record.failed(trainer.images_seen, what, detail)
+
+
 def _draw_samples(trainer: Trainer, record: RunRecord, stop: Callable[[], bool]) -> None:
     """Record a row of samples for every class, drawn with the EMA weights; nothing when stopped on the way."""
+    picture = None
+    try:
+        with _outlived("samples", trainer, record):
+            picture = _sample_grid(trainer, stop)
+    except SamplingStopped:
+        return
+    if picture is not None:
+        record.samples(trainer.images_seen, picture)
+
+
+def _sample_grid(trainer: Trainer, stop: Callable[[], bool]) -> bytes:
     classes, columns = len(trainer.dataset.class_names), trainer.recipe.training.samples_per_class
     denoiser = trainer.denoiser().interruptible(stop)
     plans = [
@@ -265,15 +293,14 @@ def _draw_samples(trainer: Trainer, record: RunRecord, stop: Callable[[], bool])
         for label in range(classes)
         for index in range(columns)
     ]
-    try:
-        images = to_pixels(sample(denoiser, plans))
-    except SamplingStopped:
-        return
-    record.samples(trainer.images_seen, png(grid(images, columns), scale=2))
+    return png(grid(to_pixels(sample(denoiser, plans)), columns), scale=2)
 
 
 class _Judge:
-    """Evaluates the checkpoint of the moment, in the first process; raises TrainingError when that is not possible."""
+    """Evaluates the checkpoint of the moment, in the first process. An evaluation that fails is recorded as such.
+
+    Raises TrainingError at once when the metrics are not installed.
+    """
 
     def __init__(self, trainer: Trainer, record: RunRecord, references: "ReferenceCache | None") -> None:
         config = trainer.recipe.evaluation
@@ -281,10 +308,14 @@ class _Judge:
             raise ValueError("a recipe with evaluations needs `references`")
         self._trainer, self._record, self._references, self._config = trainer, record, references, config
         self.every_images = config.every_images
+        self._failed_images: int | None = None
         distributed.from_first(self._require_metrics)
 
     def once(self, stop: Callable[[], bool]) -> bool:
-        """Evaluate and record unless that was done; False when stopped on the way, and then nothing is recorded."""
+        """Evaluate and record unless that was done; False when stopped on the way, and then nothing is recorded.
+
+        What failed counts as done until the run is started again.
+        """
         return distributed.from_first(lambda: self._once(stop))
 
     def frontier(self, stop: Callable[[], bool]) -> bool:
@@ -305,53 +336,60 @@ class _Judge:
         from model.metrics.evaluation import evaluate
 
         trainer, images_seen = self._trainer, self._trainer.images_seen
-        if self._record.evaluated(images_seen):
+        if images_seen == self._failed_images or self._record.evaluated(images_seen):
             return True
+        evaluations = None
         try:
-            evaluations = evaluate(
-                trainer.denoiser().interruptible(stop),
-                digest_of(trainer.checkpoint()),
-                trainer.dataset,
-                self._config,
-                trainer.sampling,
-                self._references,
-                stop,
-                trainer.recipe.dataset.split,
-            )
+            with _outlived("evaluation", trainer, self._record):
+                evaluations = evaluate(
+                    trainer.denoiser().interruptible(stop),
+                    digest_of(trainer.checkpoint()),
+                    trainer.dataset,
+                    self._config,
+                    trainer.sampling,
+                    self._references,
+                    stop,
+                    trainer.recipe.dataset.split,
+                )
         except SamplingStopped:
             return False
-        except ValueError as error:  # EvaluationError is one
-            raise TrainingError(
-                f"the evaluation after {images_seen} images failed: {error}; {self._record.last_good()} is good"
-            ) from error
-        self._record.evaluation(images_seen, evaluations)
+        if evaluations is None:
+            self._failed_images = images_seen
+        else:
+            self._record.evaluation(images_seen, evaluations)
         return True
 
     def _frontier(self, stop: Callable[[], bool]) -> bool:
-        from model.metrics.frontier_measurement import frontier_cells, measure_frontier
-
-        trainer, config, images_seen = self._trainer, self._config, self._trainer.images_seen
-        if not config.frontier_steps:
+        if not self._config.frontier_steps:
             return True
-        recipe, sampling = trainer.recipe, trainer.sampling
-        if config.guidance is not None:
-            sampling = sampling.model_copy(update={"guidance": config.guidance})
-        cells = frontier_cells(sampling, config.frontier_samplers, config.frontier_steps, recipe.model.schedule)
+        trainer, record, images_seen = self._trainer, self._record, self._trainer.images_seen
+        points = self._measured_points(record.frontier_points(images_seen), stop)
         try:
-            for point in measure_frontier(
-                trainer.denoiser().interruptible(stop),
-                digest_of(trainer.checkpoint()),
-                trainer.dataset,
-                config,
-                cells,
-                self._references,
-                stop,
-                known=self._record.frontier_points(images_seen),
-                split=recipe.dataset.split,
-            ):
-                self._record.frontier(images_seen, [point])
+            while True:
+                point = None
+                with _outlived("frontier", trainer, record):
+                    point = next(points, None)
+                if point is None:
+                    return True
+                record.frontier(images_seen, [point])
         except SamplingStopped:
             return False
-        except ValueError as error:
-            raise TrainingError(f"the frontier after {images_seen} images could not be measured: {error}") from error
-        return True
+
+    def _measured_points(self, known: "Sequence[Measured]", stop: Callable[[], bool]) -> "Iterator[Evaluation]":
+        from model.metrics.frontier_measurement import frontier_cells, measure_frontier
+        from model.metrics.generation import drawing_settings
+
+        trainer, config = self._trainer, self._config
+        settings = drawing_settings(config, trainer.sampling)
+        schedule = trainer.recipe.model.schedule
+        yield from measure_frontier(
+            trainer.denoiser().interruptible(stop),
+            digest_of(trainer.checkpoint()),
+            trainer.dataset,
+            config,
+            frontier_cells(settings, config.frontier_samplers, config.frontier_steps, schedule),
+            self._references,
+            stop,
+            known=known,
+            split=trainer.recipe.dataset.split,
+        )

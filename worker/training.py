@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from model.checkpoint import CheckpointError
 from model.metrics.evaluation import Evaluation, protocol_digest
-from model.run_record import TrainingProgress
+from model.run_record import Failing, TrainingProgress
 from model.training import StartingPoint, StateStart, WeightsStart, train
 from store.artifacts import ArtifactCorrupted, ArtifactMissing, Artifacts
 from store.checkpoint_repository import checkpoint_bytes
@@ -18,7 +18,7 @@ from store.counters import count
 from store.database import Database
 from store.frontier_repository import FrontierLine, job_frontier, record_job_frontier
 from store.job_forms import ContinueFrom, ForkFrom, TrainWork
-from store.job_repository import Lease, hold
+from store.job_repository import Lease, add_event, hold
 from store.model_repository import resolve
 from store.run_repository import (
     EvaluationLine,
@@ -35,6 +35,7 @@ from store.run_repository import (
 from store.tables import Job
 from worker.datasets import registered_dataset
 from worker.reporter import Reporter
+from worker.transactions import transact
 
 log = logging.getLogger(__name__)
 
@@ -182,6 +183,11 @@ class JobRecord:
         with self._database.session() as session:
             return job_frontier(session, self._job_id, images_seen)
 
+    def failed(self, images_seen: int, what: Failing, detail: str) -> None:
+        """Store an event."""
+        data = {"images_seen": images_seen, "detail": detail}
+        self._reporter.put(lambda session, lease: add_event(session, hold(session, lease), f"{what}_failed", data))
+
     def last_good(self) -> str | None:
         """The last checkpoint that was handed over."""
         return None if self._last_good is None else f"the checkpoint at {self._last_good} images"
@@ -200,13 +206,11 @@ class StoredReferences:
     def get(self, key: str) -> bytes | None:
         """The bytes kept under the key; what is damaged counts as missing."""
         try:
-            with self._database.session() as session:
-                return reference_statistics(session, key)
+            return transact(self._database, lambda session: reference_statistics(session, key))
         except (ArtifactCorrupted, ArtifactMissing) as error:
             log.warning("stored statistics cannot be used: %s", error)
             return None
 
     def put(self, key: str, data: bytes) -> None:
         """Keep the bytes."""
-        with self._database.session() as session:
-            store_reference_statistics(session, key, data)
+        transact(self._database, lambda session: store_reference_statistics(session, key, data))

@@ -1,7 +1,7 @@
 """From what a request asks for to a train job's work: everything is checked before anything is stored."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from app.api.train_fields import TrainFields, token
 from app.bundled_digits import BUNDLED, register_digits
 from model.config import DatasetConfig, ModelConfig, Recipe, RecipeError, load_recipe
 from model.datasets import DatasetError
+from model.fitting import Misfit
 from store.dataset_repository import DatasetConflict, DatasetNotFound, find_configured, get_dataset
 from store.job_forms import ContinueFrom, ForkFrom, TrainWork
 from store.job_repository import JobNotFound, Origin, lock_job, submit_job
@@ -36,12 +37,21 @@ class Change:
         """The dotted name."""
         return ".".join(self.path)
 
+    def leaves(self) -> Iterator["Change"]:
+        """The fields that a section given as an object sets: what it does not name stays as it is in the recipe."""
+        if not isinstance(self.value, Mapping) or not self.value:
+            yield self
+            return
+        for key, value in self.value.items():
+            yield from Change((*self.path, key), value, f"{self.pointer}/{token(key)}").leaves()
+
 
 @dataclass(frozen=True)
 class Plan:
     """What a request's jobs share. recipe: complete but for name and dataset; pointer: where the request has it.
 
-    changes: the request's own, in order; name: of the model.
+    changes: the request's own, in order; name: of the model; start_from: the recipe of the state, or the configuration
+    of the weights, that the jobs begin with.
     """
 
     fields: TrainFields
@@ -51,7 +61,7 @@ class Plan:
     name: str
     dataset: Dataset
     start: ContinueFrom | ForkFrom | None
-    start_model: ModelConfig | None
+    start_from: Recipe | ModelConfig | None
 
 
 def change(name: str, value: Any, pointer: str) -> Change:
@@ -80,8 +90,8 @@ def make_plan(session: Session, recipes_folder: Path, fields: TrainFields) -> Pl
     dataset = _dataset(session, fields, recipe, pointer, source)
     if not dataset.class_names:
         raise invalid([("/dataset", f"the data set {dataset.name!r} has no classes")])
-    start_model = _start_model(session, start, source, dataset, fields)
-    return Plan(fields, recipe, pointer, tuple(changes), fields.model or str(name), dataset, start, start_model)
+    start_from = _start_from(session, start, source, dataset, fields)
+    return Plan(fields, recipe, pointer, tuple(changes), fields.model or str(name), dataset, start, start_from)
 
 
 def make_work(plan: Plan, *, name: str, more: Sequence[Change] = ()) -> TrainWork:
@@ -89,7 +99,7 @@ def make_work(plan: Plan, *, name: str, more: Sequence[Change] = ()) -> TrainWor
 
     Raises Problem that names each faulty field where the request has it.
     """
-    changes = (*plan.changes, *more)
+    changes = [leaf for one in (*plan.changes, *more) for leaf in one.leaves()]
     data = _copied(plan.recipe)
     for one in changes:
         _put(data, one)
@@ -100,9 +110,9 @@ def make_work(plan: Plan, *, name: str, more: Sequence[Change] = ()) -> TrainWor
     except ValidationError as error:
         faults = [(tuple(map(str, fault["loc"])), str(fault["msg"])) for fault in error.errors()]
         raise invalid([(_pointer(plan, changes, path), text) for path, text in faults]) from error
-    faults = list(misfits(recipe, plan.dataset, plan.start, plan.start_model))
-    if faults:
-        raise invalid([(_pointer(plan, changes, path), text) for path, text in faults])
+    found = list(misfits(recipe, plan.dataset, plan.start, plan.start_from))
+    if found:
+        raise invalid([_located(plan, changes, misfit) for misfit in found])
     return TrainWork(recipe=recipe, start=plan.start, keep_last=plan.fields.keep_last)
 
 
@@ -223,10 +233,10 @@ def _dataset(
     raise invalid([("/dataset", f"the recipe's own data set ({config.format}{where}) is not registered: {advice}")])
 
 
-def _start_model(
+def _start_from(
     session: Session, start: ContinueFrom | ForkFrom | None, source: Job | None, dataset: Dataset, fields: TrainFields
-) -> ModelConfig | None:
-    """The model of the starting point, which the data set must suit; raises Problem."""
+) -> Recipe | ModelConfig | None:
+    """What the starting point was trained by, which the data set must suit; raises Problem."""
     if isinstance(start, ContinueFrom):
         assert source is not None
         trained_on = session.get(Dataset, source.dataset_id) if source.dataset_id is not None else None
@@ -234,7 +244,7 @@ def _start_model(
             named = f"{trained_on.name!r}" if trained_on else "another one"
             detail = f"job {source.id} was trained on {named}; a training state goes on with the same data set only"
             raise invalid([("/dataset", f"{detail} (from_model begins with the weights alone)")])
-        return TrainWork.model_validate(source.configuration).recipe.model
+        return TrainWork.model_validate(source.configuration).recipe
     if isinstance(start, ForkFrom):
         checkpoint = resolve(session, start.model, start.digest)
         theirs, ours = len(checkpoint.class_names), len(dataset.class_names)
@@ -262,20 +272,43 @@ def _put(data: dict[str, Any], one: Change) -> None:
         if not isinstance(inner, dict):
             raise invalid([(one.pointer, f"{part} in {one.name} has no fields of its own")])
         here = inner
-    here[one.path[-1]] = _copied(one.value) if isinstance(one.value, Mapping) else one.value
+    if isinstance(one.value, Mapping):  # an empty one: see Change.leaves
+        here.setdefault(one.path[-1], {})
+    else:
+        here[one.path[-1]] = one.value
+
+
+def _located(plan: Plan, changes: Sequence[Change], misfit: Misfit) -> tuple[str, str]:
+    """(pointer, text): at a field that the request changes, if there is one; elsewhere the text names the field."""
+    paths = [tuple(name.split(".")) for name in misfit.fields]
+    for path in paths:
+        pointer = _changed_at(changes, path)
+        if pointer is not None:
+            return pointer, misfit.text if path == paths[0] else str(misfit)
+    if isinstance(plan.fields.recipe, dict):
+        return _pointer(plan, changes, paths[0]), misfit.text
+    return plan.pointer, str(misfit)
 
 
 def _pointer(plan: Plan, changes: Sequence[Change], path: tuple[str, ...]) -> str:
     """Where the request has the recipe's field; of a fault of several fields, a change among them."""
+    changed = _changed_at(changes, path)
+    if changed is not None:
+        return changed
+    if isinstance(plan.fields.recipe, dict):
+        return "/".join((plan.pointer, *map(token, path)))
+    return plan.pointer
+
+
+def _changed_at(changes: Sequence[Change], path: tuple[str, ...]) -> str | None:
+    """The pointer to the last change of that field, or else of one in it."""
     for one in reversed(changes):
         if path[: len(one.path)] == one.path:
             return "/".join((one.pointer, *map(token, path[len(one.path) :])))
     for one in reversed(changes):
         if one.path[: len(path)] == path:
             return one.pointer
-    if isinstance(plan.fields.recipe, dict):
-        return "/".join((plan.pointer, *map(token, path)))
-    return plan.pointer
+    return None
 
 
 def _missing(kind: str, detail: str, pointer: str) -> Problem:

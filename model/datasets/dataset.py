@@ -24,5 +24,10 @@ class ImageDataset:
     class_names: tuple[str, ...]
     digest: str
 
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """How many images each class has."""
+        return tuple(int(count) for count in np.bincount(self.labels, minlength=len(self.class_names)))
+
     def __len__(self) -> int:
         return len(self.images)

@@ -21,12 +21,12 @@ from model.metrics.feature_measures import (
     SampleMeasure,
 )
 from model.metrics.generation import Drawing, NotFinite, class_counts, draw, plan_drawing
-from model.metrics.names import BITS_PER_DIMENSION, MetricName, decision_order
+from model.metrics.names import BITS_PER_DIMENSION, IN_FEATURES, PERCEPTUAL, MetricName, decision_order
 from model.metrics.perceptual import NearestImages, PerceptualMeasure
-from model.metrics.precision_recall import NEIGHBOURS
 from model.metrics.protocol import Facts, protocol_digest, protocol_string
 from model.metrics.reference_images import ReferenceImages
 from model.metrics.references import FolderReferences, ReferenceCache
+from model.metrics.requirements import evaluation_misfits
 
 __all__ = [
     "Evaluation",
@@ -40,9 +40,6 @@ __all__ = [
     "protocol_string",
     "require_metrics",
 ]
-
-_IN_FEATURES: frozenset[MetricName] = frozenset({"fid", "kid", "precision_recall", "confidence"})
-_PERCEPTUAL: frozenset[MetricName] = frozenset({"perceptual", "lpips"})
 
 
 class EvaluationError(ValueError):
@@ -67,9 +64,9 @@ class Evaluation:
 
 def require_metrics(config: EvaluationConfig) -> None:
     """Raises MetricsUnavailable when something that `config` asks for is not installed."""
-    if _IN_FEATURES & set(config.metrics):
+    if IN_FEATURES & set(config.metrics):
         load_extractor(config.extractor)
-    for name in _PERCEPTUAL & set(config.metrics):
+    for name in PERCEPTUAL & set(config.metrics):
         load_perceptual(name)
 
 
@@ -94,9 +91,9 @@ def evaluate(
     Raises EvaluationError when model and data set do not fit or an image is not finite, ValueError for more steps than
     the model has, MetricsUnavailable without what a metric needs, and SamplingStopped.
     """
-    _check(denoiser, weights_digest, dataset, config)
+    _check(denoiser, weights_digest, dataset, config, sampling)
     found: list[Evaluation] = []
-    if (_IN_FEATURES | _PERCEPTUAL) & set(config.metrics):
+    if (IN_FEATURES | PERCEPTUAL) & set(config.metrics):
         began = time.perf_counter()
         drawing = plan_drawing(dataset, len(denoiser.class_names), config, sampling)
         drawing.check(denoiser)
@@ -157,20 +154,18 @@ def _bound(
     return _evaluation(figure, {}, time.perf_counter() - began)
 
 
-def _check(denoiser: Denoiser, weights_digest: str, dataset: ImageDataset, config: EvaluationConfig) -> None:
+def _check(
+    denoiser: Denoiser, weights_digest: str, dataset: ImageDataset, config: EvaluationConfig, sampling: SamplingConfig
+) -> None:
     shape, classes = tuple(dataset.images.shape[1:]), len(dataset.class_names)
     if shape != denoiser.image_shape or classes != len(denoiser.class_names):
         raise EvaluationError(
             f"the model {weights_digest} draws {denoiser.image_shape} (C, H, W) of {len(denoiser.class_names)} "
             f"classes, but the data set {dataset.digest} holds {shape} of {classes}"
         )
-    if len(dataset) < 2:
-        raise EvaluationError(f"the data set {dataset.digest} holds {len(dataset)} images; two are the least")
-    if "precision_recall" in config.metrics and min(len(dataset), config.images) <= NEIGHBOURS:
-        raise EvaluationError(
-            f"precision and recall need more than {NEIGHBOURS} images of each side, and there are {config.images} "
-            f"generated ones and {len(dataset)} of the data set {dataset.digest}"
-        )
+    faults = evaluation_misfits(config, sampling, denoiser.config.schedule, dataset.class_counts)
+    for fault in faults:
+        raise EvaluationError(str(fault))
 
 
 def _measures(
@@ -183,11 +178,11 @@ def _measures(
 ) -> tuple[Measure, ...]:
     asked = set(config.metrics)
     measures: list[Measure] = []
-    if _IN_FEATURES & asked:
+    if IN_FEATURES & asked:
         extractor = load_extractor(config.extractor, device)
         reference = ReferenceImages(dataset, extractor, references, should_stop)
         measures.append(InFeatures(extractor, _feature_measures(reference, len(drawing.rows), asked)))
-    for name in sorted(_PERCEPTUAL & asked):
+    for name in sorted(PERCEPTUAL & asked):
         network = load_perceptual(name, device)
         nearest = NearestImages(network, dataset, references, should_stop)
         measures.append(PerceptualMeasure(network, drawing.rows, nearest))

@@ -14,6 +14,9 @@ from torch import Tensor
 from model.metrics.protocol import Facts
 from model.metrics.stored import decode_statistics, encode_statistics
 
+FEWEST_IMAGES = 2
+"""Of each side: a covariance is divided by one less."""
+
 
 class FeatureStatistics:
     """Mean and covariance of features that arrive in batches; memory does not grow with their number.
@@ -40,9 +43,9 @@ class FeatureStatistics:
 
     @property
     def covariance(self) -> Tensor:
-        """(D, D), divided by count - 1. Raises ValueError for fewer than two images."""
-        if self.count < 2:
-            raise ValueError(f"a covariance needs two images or more, not {self.count}")
+        """(D, D), divided by count - 1. Raises ValueError for fewer than FEWEST_IMAGES."""
+        if self.count < FEWEST_IMAGES:
+            raise ValueError(f"a covariance needs {FEWEST_IMAGES} images or more, not {self.count}")
         return self._scatter / (self.count - 1)
 
 

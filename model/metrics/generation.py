@@ -64,8 +64,7 @@ class Drawing:
 
 def plan_drawing(dataset: ImageDataset, classes: int, config: EvaluationConfig, sampling: SamplingConfig) -> Drawing:
     """`config.images` images, the classes in the data set's proportions; image k of a class has the index k."""
-    given = {"steps": config.steps, "guidance": config.guidance}
-    settings = sampling.model_copy(update={name: value for name, value in given.items() if value is not None})
+    settings = drawing_settings(config, sampling)
     if settings.unconditional:  # the class has no say, so equal indices of two classes would be one image twice
         rows = [Row(None, index) for index in range(config.images)]
     else:
@@ -74,14 +73,25 @@ def plan_drawing(dataset: ImageDataset, classes: int, config: EvaluationConfig, 
     return Drawing(tuple(rows), settings, config.seed, config.batch_images)
 
 
+def drawing_settings(config: EvaluationConfig, sampling: SamplingConfig) -> SamplingConfig:
+    """`sampling` with the evaluation's own steps and guidance, where it has them."""
+    given = {"steps": config.steps, "guidance": config.guidance}
+    return sampling.model_copy(update={name: value for name, value in given.items() if value is not None})
+
+
 def class_counts(labels: npt.NDArray[np.int64], classes: int, images: int) -> list[int]:
-    """`images` divided among the classes in the labels' proportions, by largest remainder (the lower class at a tie).
+    """`images` divided among the classes in the labels' proportions."""
+    return divided([int(count) for count in np.bincount(labels, minlength=classes)], images)
+
+
+def divided(of_classes: Sequence[int], images: int) -> list[int]:
+    """`images` divided in proportion to the classes' own numbers, by largest remainder (the lower class at a tie).
 
     Whole numbers throughout, so the result is the same everywhere.
     """
-    shares = [images * int(count) for count in np.bincount(labels, minlength=classes)]
-    counts = [share // len(labels) for share in shares]
-    by_remainder = sorted(range(classes), key=lambda label: (-(shares[label] % len(labels)), label))
+    whole, shares = sum(of_classes), [images * count for count in of_classes]
+    counts = [share // whole for share in shares]
+    by_remainder = sorted(range(len(shares)), key=lambda label: (-(shares[label] % whole), label))
     for label in by_remainder[: images - sum(counts)]:
         counts[label] += 1
     return counts

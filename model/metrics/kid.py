@@ -15,6 +15,9 @@ from model.metrics.pairs import Block, go_through
 
 KERNEL = "(x.y/D + 1)^3"
 
+FEWEST_IMAGES = 2
+"""Of each side: pairs of different images are what the estimate is a mean of."""
+
 
 class KernelSum:
     """sum_{i, j} k(x_i, y_j) over blocks of pairs; values in the features' own type, their sum in float64."""
@@ -43,10 +46,10 @@ def kernel_sum_within(x: Tensor) -> float:
 def kernel_distance(m: int, n: int, x_within: float, y_within: float, across: float) -> float:
     """MMD^2 as above from its three sums; of equal distributions it lies around zero, on either side.
 
-    Raises ValueError when a set holds fewer than two features.
+    Raises ValueError when a set holds fewer than FEWEST_IMAGES features.
     """
-    if min(m, n) < 2:
-        raise ValueError(f"a kernel distance needs two images or more of each, not {m} and {n}")
+    if min(m, n) < FEWEST_IMAGES:
+        raise ValueError(f"a kernel distance needs {FEWEST_IMAGES} images or more of each, not {m} and {n}")
     return x_within / (m * (m - 1)) + y_within / (n * (n - 1)) - 2.0 * across / (m * n)
 
 

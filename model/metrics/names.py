@@ -12,6 +12,12 @@ DECIDING: tuple[MetricName, ...] = ("fid", "kid", "bits_per_dimension")
 
 BITS_PER_DIMENSION = "bits-per-dimension"
 
+IN_FEATURES: frozenset[MetricName] = frozenset({"fid", "kid", "precision_recall", "confidence"})
+"""Measured in an extractor's features of generated images."""
+
+PERCEPTUAL: frozenset[MetricName] = frozenset({"perceptual", "lpips"})
+"""Measured between generated images, two of one class, and the data set's nearest ones."""
+
 _DECIDING_FIGURES = ("fid-", "kid-", BITS_PER_DIMENSION)
 """How the figures' names of DECIDING begin, in the same order."""
 

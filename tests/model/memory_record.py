@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from model.metrics.evaluation import Evaluation
-from model.run_record import TrainingProgress
+from model.run_record import Failing, TrainingProgress
 
 
 @dataclass
@@ -16,6 +16,7 @@ class MemoryRecord:
     pictures: dict[int, bytes] = field(default_factory=dict)
     evaluations: dict[int, tuple[Evaluation, ...]] = field(default_factory=dict)
     points: dict[int, list[Evaluation]] = field(default_factory=dict)
+    failures: list[tuple[str, int, str]] = field(default_factory=list)
     calls: list[tuple[str, int]] = field(default_factory=list)
 
     def states(self) -> Iterator[tuple[str, bytes]]:
@@ -49,6 +50,9 @@ class MemoryRecord:
 
     def frontier_points(self, images_seen: int) -> Sequence[Evaluation]:
         return self.points.get(images_seen, [])
+
+    def failed(self, images_seen: int, what: Failing, detail: str) -> None:
+        self.failures.append((what, images_seen, detail))
 
     def last_good(self) -> str | None:
         return f"checkpoint {max(self.checkpoints)}" if self.checkpoints else None

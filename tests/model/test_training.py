@@ -216,5 +216,5 @@ def test_a_torn_line_of_the_loss_log_is_dropped(tmp_path: Path) -> None:
 
 
 def test_images_of_another_shape_are_refused_with_advice() -> None:
-    with pytest.raises(TrainingError, match=r"\(3, 8, 8\).*image_channels"):
+    with pytest.raises(TrainingError, match=r"image_channels: is 1, .* 3 channel"):
         Trainer(small_recipe(), random_dataset(channels=3), CPU)

@@ -1,10 +1,12 @@
 """A run whose recipe asks for a frontier leaves one of its last checkpoint, whole even when it was stopped."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+import model.metrics.frontier_measurement
 from model.checkpoint import load_checkpoint
 from model.config import Recipe, RecipeError
 from model.metrics.frontier import frontiers
@@ -62,6 +64,23 @@ def test_a_stop_on_the_way_loses_no_point_and_repeats_none(references: FolderRef
     assert train(recipe(), random_dataset(), record, device=CPU, references=references).finished
     assert record.calls.count(("frontier", END)) == 4
     assert [one.value for one in record.points[END]] == [one.value for one in whole.points[END]]
+
+
+def test_a_point_that_fails_ends_the_frontier_and_not_the_run(
+    references: FolderReferences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = model.metrics.frontier_measurement.evaluate
+
+    def evaluate(*arguments: Any, **named: Any) -> Any:
+        if arguments[4].sampler == "ddim":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return measure(*arguments, **named)
+
+    monkeypatch.setattr(model.metrics.frontier_measurement, "evaluate", evaluate)
+    record = MemoryRecord()
+    assert train(recipe(), random_dataset(), record, device=CPU, references=references).finished
+    assert settings_of(record) == [("unipc", 2, 2.0)]
+    assert record.failures == [("frontier", END, "OutOfMemoryError: CUDA out of memory")]
 
 
 def test_a_folders_last_weights_file_carries_it(tmp_path: Path, references: FolderReferences) -> None:

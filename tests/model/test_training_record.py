@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ import model.metrics.evaluation
 import model.training
 from model.checkpoint import CheckpointError, decode_checkpoint, digest_of
 from model.config import Recipe
+from model.datasets.dataset import ImageDataset
 from model.denoiser import Denoiser
 from model.metrics.evaluation import Evaluation, EvaluationError
 from model.metrics.references import FolderReferences
 from model.run_record import FolderRecord
 from model.trainer import Trainer
-from model.training import StartingPoint, StateStart, TrainingError, TrainingResult, WeightsStart, train
+from model.training import StartingPoint, StateStart, TrainingResult, WeightsStart, train
 from tests.model.memory_record import MemoryRecord
 from tests.model.small import random_dataset, small_recipe, small_unet
 
@@ -129,7 +131,7 @@ def test_a_run_may_be_continued_beyond_its_end(whole: MemoryRecord) -> None:
 def test_a_start_of_another_network_is_refused(whole: MemoryRecord, kind: str, changes: dict[str, Any]) -> None:
     weights, state = whole.checkpoints[48]
     start: StartingPoint = WeightsStart("the start", weights) if kind == "weights" else StateStart("the start", state)
-    with pytest.raises(CheckpointError, match="the start: does not fit the recipe's network: it has"):
+    with pytest.raises(CheckpointError, match=r"the start: does not fit the recipe: model\.unet\."):
         train(small_recipe(**changes), random_dataset(), MemoryRecord(), device=CPU, start=start)
 
 
@@ -144,6 +146,69 @@ def test_a_start_of_other_classes_or_another_data_set_is_refused(whole: MemoryRe
     for start in (WeightsStart("the start", weights[:99]), StateStart("the start", state[:99])):
         with pytest.raises(CheckpointError, match="the start: not a readable"):
             train(small_recipe(), dataset, MemoryRecord(), device=CPU, start=start)
+
+
+def named(*names: str) -> ImageDataset:
+    """The small data set with other names of its three classes."""
+    return replace(random_dataset(), class_names=names, digest=f"sha256:{names}")
+
+
+def test_classes_begin_with_what_was_learnt_of_their_names(whole: MemoryRecord) -> None:
+    weights = whole.checkpoints[48][0]
+    learnt = weights_of(weights)["class_embedding.weight"]
+    circle, square, cross, none = learnt
+    for names, rows in (
+        (("cross", "circle", "square"), (cross, circle, square, none)),
+        (("square", "hat", "shoe"), (circle, square, cross, none)),  # other classes go by number
+        (("circle", "circle", "circle"), (circle, square, cross, none)),
+    ):
+        trainer = Trainer(small_recipe(), named(*names), CPU)
+        trainer.start_from(weights, source="the model")
+        assert torch.equal(trainer.network.class_embedding.weight, torch.stack(rows))
+        assert torch.equal(trainer.ema.weights["class_embedding.weight"], torch.stack(rows))
+
+
+@pytest.mark.parametrize(
+    ("changes", "of_weights"),
+    [
+        ({"model__prediction": "x0"}, True),
+        ({"model__schedule": {"name": "linear", "steps": 100}}, True),
+        ({"model__schedule": {"steps": 200}}, True),
+        ({"model__unet__width": 32}, True),
+        ({"optimizer__name": "muon"}, False),
+    ],
+)
+def test_what_a_start_fixes_is_refused_by_name(whole: MemoryRecord, changes: dict[str, Any], of_weights: bool) -> None:
+    weights, state = whole.checkpoints[48]
+    recipe = small_recipe(**changes)
+    field = ".".join(next(iter(changes)).split("__"))
+    with pytest.raises(CheckpointError, match=f"the start: does not fit the recipe: {field}"):
+        train(recipe, random_dataset(), MemoryRecord(), device=CPU, start=StateStart("the start", state))
+    trainer = Trainer(recipe, random_dataset(), CPU)
+    if of_weights:
+        with pytest.raises(CheckpointError, match=f"the start: does not fit the recipe: {field}"):
+            trainer.start_from(weights, source="the start")
+    else:
+        trainer.start_from(weights, source="the start")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model__unet__dropout": 0.0},
+        {"optimizer__learning_rate": 1e-3, "optimizer__betas": (0.8, 0.9), "optimizer__decay": "constant"},
+        {"ema": {"warmup": "power"}},
+        {"ema": {"warmup": "ramp", "decay": 0.99}},
+        {"objective": {"weighting": "min_snr", "times": {"name": "normal"}}},
+        {"training__batch_size": 16, "training__seed": 9, "training__total_images": 200},
+    ],
+)
+def test_all_else_may_change_and_trains(whole: MemoryRecord, changes: dict[str, Any]) -> None:
+    weights, state = whole.checkpoints[48]
+    starts: tuple[StartingPoint, ...] = (StateStart("the start", state), WeightsStart("the start", weights))
+    for start in starts:
+        record = MemoryRecord()
+        assert train(small_recipe(**changes), random_dataset(), record, device=CPU, start=start).finished
 
 
 class Judge:
@@ -234,16 +299,66 @@ def test_a_stop_during_an_evaluation_abandons_it(judge: Judge, references: Folde
     assert list(record.evaluations) == [40, 80, END]
 
 
-def test_an_evaluation_that_fails_names_the_checkpoint(
-    monkeypatch: pytest.MonkeyPatch, references: FolderReferences
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (EvaluationError("no"), "no"),
+        (ValueError(), "ValueError: "),
+        (torch.OutOfMemoryError("CUDA out of memory"), "OutOfMemoryError: CUDA out of memory"),
+        (RuntimeError("first line\nsecond"), "RuntimeError: first line"),
+    ],
+)
+def test_an_evaluation_that_fails_is_told_and_ends_nothing(
+    whole: MemoryRecord,
+    judge: Judge,
+    references: FolderReferences,
+    caplog: pytest.LogCaptureFixture,
+    fault: Exception,
+    said: str,
 ) -> None:
-    def fails(*arguments: Any) -> tuple[Evaluation, ...]:
-        raise EvaluationError("no")
-
-    monkeypatch.setattr(model.metrics.evaluation, "evaluate", fails)
     record = MemoryRecord()
-    with pytest.raises(TrainingError, match="after 40 images failed: no; checkpoint 40 is good"):
+
+    def fail() -> None:
+        if max(record.checkpoints) != 80:
+            raise fault
+
+    judge.meanwhile = fail
+    assert train(judged_recipe(), random_dataset(), record, device=CPU, references=references).finished
+    assert record.failures == [("evaluation", 40, said), ("evaluation", END, said)]
+    assert list(record.evaluations) == [80]
+    assert f"evaluation failed after 40 images; the training goes on: {said}" in caplog.text
+    assert_same_weights(record.checkpoints[END][0], whole.checkpoints[END][0])
+
+    judge.meanwhile = lambda: None  # started again, what failed last is tried again
+    assert train(judged_recipe(), random_dataset(), record, device=CPU, references=references).finished
+    assert list(record.evaluations) == [80, END]
+
+
+def test_a_sample_grid_that_fails_is_told_and_ends_nothing(
+    whole: MemoryRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(model.training, "sample", full)
+    record = MemoryRecord()
+    recipe = small_recipe(training__sample_every_images=40)
+    assert train(recipe, random_dataset(), record, device=CPU).finished
+    said = "OutOfMemoryError: CUDA out of memory"
+    assert record.failures == [("samples", seen, said) for seen in (40, 80, END)]
+    assert record.pictures == {}
+    assert_same_weights(record.checkpoints[END][0], whole.checkpoints[END][0])
+
+
+def test_a_record_that_fails_ends_the_run(judge: Judge, references: FolderReferences) -> None:
+    class Full(MemoryRecord):
+        def evaluation(self, images_seen: int, evaluations: Sequence[Evaluation]) -> None:
+            raise OSError("no space left")
+
+    record = Full()
+    with pytest.raises(OSError, match="no space left"):
         train(judged_recipe(), random_dataset(), record, device=CPU, references=references)
+    assert record.failures == []
 
 
 def test_a_stop_during_a_sample_grid_abandons_it_within_a_step() -> None:

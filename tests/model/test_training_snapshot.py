@@ -102,7 +102,7 @@ def test_another_run_goes_on_with_it_takes_its_own_or_says_what_is_wrong() -> No
     none = trainer(small_recipe())
     none.continue_from(state, source="the state")
     assert none.snapshot is None
-    with pytest.raises(CheckpointError, match="holds no snapshot and has seen 64 images"):
+    with pytest.raises(CheckpointError, match="has seen 64 images and holds no snapshot"):
         trainer(longer).continue_from(without, source="the state")
 
 

@@ -60,6 +60,35 @@ def judged(best: int) -> None:
     _patch(JobRecord, "evaluation", record)
 
 
+def unjudgeable(images: int) -> None:
+    """The evaluation and the sample grid at so many images ask for more memory than there is."""
+    import torch
+
+    import model.training
+    from model.metrics import evaluation
+    from model.trainer import Trainer
+
+    seen, step = 0, Trainer.step
+
+    def noted(self: Trainer) -> tuple[float, float]:
+        nonlocal seen
+        told = step(self)
+        seen = self.images_seen
+        return told
+
+    def unless_full(original: Callable[..., Any]) -> Callable[..., Any]:
+        def tried(*arguments: Any) -> Any:
+            if seen == images:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return original(*arguments)
+
+        return tried
+
+    _patch(Trainer, "step", noted)
+    _patch(evaluation, "evaluate", unless_full(evaluation.evaluate))
+    _patch(model.training, "sample", unless_full(model.training.sample))
+
+
 def full_disk(_: int) -> None:
     """The data set's cache lies on a full disk."""
     import numpy as np
@@ -138,7 +167,7 @@ def _patch(owner: object, name: str, new: object) -> None:
 
 FAULTS: dict[str, Callable[[int], None]] = {
     fault.__name__: fault
-    for fault in (killed, noisy, killed_at, judged, full_disk, out_of_memory, out_of_device_memory, stuck)
+    for fault in (killed, noisy, killed_at, judged, unjudgeable, full_disk, out_of_memory, out_of_device_memory, stuck)
 }
 
 

@@ -118,6 +118,23 @@ def test_the_last_the_best_and_the_named_are_kept_and_the_best_is_promoted(jobs:
     assert jobs.stored() == wanted
 
 
+def test_what_cannot_be_judged_is_told_and_trained_to_the_end(jobs: TrainJobs) -> None:
+    asked = {"every_images": EVERY, "images": 2, "metrics": ["bits_per_dimension"], "bound_images": 1, "bound_times": 2}
+    recipe = short_recipe(training__sample_every_images=EVERY, evaluation=asked)
+    job_id = jobs.train_job(recipe, jobs.register())
+    jobs.run(f"unjudgeable={2 * EVERY}")
+    assert jobs.outcome(job_id) == ("succeeded", None, 1)
+    assert list(jobs.saved(job_id)) == [EVERY, 2 * EVERY, TOTAL]
+    told = [(event.kind, event.data["images_seen"]) for event in jobs.events(job_id) if event.kind != "status"]
+    assert [images for kind, images in told if kind == "evaluation"] == [EVERY, TOTAL]
+    assert [images for kind, images in told if kind == "samples"] == [EVERY, TOTAL]
+    failed = {event.kind: event.data for event in jobs.events(job_id) if event.kind.endswith("_failed")}
+    data = {"images_seen": 2 * EVERY, "detail": "OutOfMemoryError: CUDA out of memory"}
+    assert failed == {"evaluation_failed": data, "samples_failed": data}
+    for what in ("evaluation", "samples"):
+        assert any(f"{what} failed after {2 * EVERY} images; the training goes on" in line for line in jobs.log(job_id))
+
+
 def test_a_data_set_that_vanished_or_changed_fails_the_job_at_once(jobs: TrainJobs, tmp_path: Path) -> None:
     dataset_id = jobs.register()
     path = tmp_path / "images.npz"

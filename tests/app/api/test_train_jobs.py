@@ -172,7 +172,7 @@ UNET = "/overrides/model.unet"
         ({"overrides": {"model.unet.image_size": 16}}, f"{UNET}.image_size", "attention resolution"),
         ({"overrides": {"model.unet.image_channels": 3}}, f"{UNET}.image_channels", "1 channel"),
         ({"overrides": {"model.unet.multipliers": [1, 2, 2, 2, 2]}}, f"{UNET}.multipliers", "not divisible"),
-        ({"overrides": {"model.unet": {"width": 30}}}, f"{UNET}", "norm groups"),
+        ({"overrides": {"model.unet": {"width": 30}}}, f"{UNET}/width", "norm groups"),
         ({"overrides": {"model.unet": {"widht": 30}}}, f"{UNET}/widht", "not permitted"),
         ({"overrides": {"training.checkpoint_every_images": 1}}, "/overrides/training.checkpoint_every_images", "64"),
         ({"overrides": {"sampling.steps": 1000, "model.schedule.steps": 10}}, "/overrides/sampling.steps", "10"),
@@ -321,7 +321,8 @@ def test_a_job_begins_with_a_model_s_weights(jobs: Service, database: Database) 
             "attention_resolutions": [],
             "attention_head_channels": 8,
             "norm_groups": 4,
-        }
+        },
+        "model.schedule.steps": 500,
     }
     for version in ("1", "production", digest):
         answer = submit(jobs, from_model=f"tiny@{version}", overrides=fitting)

@@ -156,5 +156,5 @@ def test_both_figures_come_with_their_caps(tmp_path: Path) -> None:
 def test_without_two_images_of_a_class_there_is_no_diversity(tmp_path: Path) -> None:
     config = EvaluationConfig(every_images=1, images=3, metrics=("perceptual",))
     dataset = ImageDataset(random_dataset(6).images, np.arange(6) % 3, random_dataset().class_names, "sha256:1")
-    with pytest.raises(ValueError, match="two generated images"):
+    with pytest.raises(ValueError, match="compares two of one: set it to 4"):
         evaluate(small_denoiser(), "sha256:0", dataset, config, SamplingConfig(steps=2), FolderReferences(tmp_path))

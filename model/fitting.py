@@ -1,0 +1,112 @@
+"""Whether a recipe can be carried out to its end: found out on paper, before a job is queued and before a run begins.
+
+A check calls the function that the run will call later, so that the two never disagree.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from model.config import ModelConfig, Recipe
+from model.samplers.spacing import spaced_times
+from model.schedule import make_schedule
+from model.time_sampling import time_probabilities
+
+_TIMES = ("model.schedule.steps", "model.schedule.name")
+
+WEIGHTS_FIX: Sequence[str] = ("model",)
+"""What a run must leave as it is that begins with a model's weights: it says what the weights mean."""
+
+STATE_FIXES: Sequence[str] = (*WEIGHTS_FIX, "optimizer.name")
+"""The same for a run that goes on from a training state, which also holds what the optimizer remembers."""
+
+FREE: Sequence[str] = ("model.unet.dropout",)
+"""What either may change all the same: it belongs to training, and not to the weights."""
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What a recipe must suit. side: of the square images in pixels; class_counts: how many images each class has."""
+
+    channels: int
+    side: int
+    class_counts: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """What is wrong with a recipe. fields: by dotted name, those that do not go together, the likeliest first."""
+
+    fields: Sequence[str]
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.fields[0]}: {self.text}"
+
+
+def recipe_misfits(recipe: Recipe, images: ImageFacts) -> Iterator[Misfit]:
+    """What is wrong with a recipe that is valid by itself: its network, times, sample grids and evaluations.
+
+    A model that it trains answers requests that name no settings: those are the recipe's own, which the grids need too.
+    """
+    yield from _network(recipe, images)
+    schedule = make_schedule(recipe.model.schedule)
+    try:
+        time_probabilities(schedule, recipe.objective.times)
+    except ValueError as error:
+        yield Misfit(("objective.times.mean", "objective.times.scale", "objective.times.name", *_TIMES), str(error))
+    try:
+        spaced_times(schedule, recipe.sampling.spacing, recipe.sampling.steps)
+    except ValueError as error:
+        yield Misfit(("sampling.steps", "sampling.spacing", *_TIMES), str(error))
+    if recipe.evaluation is not None:
+        from model.metrics.requirements import evaluation_misfits, frontier_misfits
+
+        asked = (recipe.evaluation, recipe.sampling, recipe.model.schedule)
+        yield from evaluation_misfits(*asked, images.class_counts)
+        yield from frontier_misfits(*asked)
+
+
+def weights_misfits(recipe: Recipe, theirs: ModelConfig) -> Iterator[Misfit]:
+    """What a run must not change that begins with the weights of a model of that configuration."""
+    yield from _changed(recipe, {"model": theirs.model_dump()}, WEIGHTS_FIX)
+
+
+def state_misfits(recipe: Recipe, theirs: Recipe, images_seen: int, snapshot: bool) -> Iterator[Misfit]:
+    """What a run must not change that goes on from a training state of that recipe.
+
+    images_seen: of the state. snapshot: whether it holds one to guide by.
+    """
+    yield from _changed(recipe, theirs.model_dump(), STATE_FIXES)
+    at = recipe.training.guide_snapshot_images
+    if at is not None and images_seen >= at and not snapshot:
+        text = f"is {at}, but the state has seen {images_seen} images and holds no snapshot: set it to more than these"
+        yield Misfit(("training.guide_snapshot_images",), text)
+
+
+def _network(recipe: Recipe, images: ImageFacts) -> Iterator[Misfit]:
+    unet = recipe.model.unet
+    for name, ours, theirs in (
+        ("image_channels", unet.image_channels, images.channels),
+        ("image_size", unet.image_size, images.side),
+    ):
+        if ours != theirs:
+            shape = f"{images.side}x{images.side} pixels and {images.channels} channel(s)"
+            text = f"is {ours}, but the data set has images of {shape}: set it to {theirs}"
+            yield Misfit((f"model.unet.{name}",), text)
+
+
+def _changed(recipe: Recipe, theirs: Mapping[str, Any], fixed: Sequence[str]) -> Iterator[Misfit]:
+    ours = dict(_leaves(recipe.model_dump()))
+    for name, value in _leaves(theirs):
+        if any(f"{name}.".startswith(f"{one}.") for one in fixed) and name not in FREE and ours[name] != value:
+            yield Misfit((name,), f"is {ours[name]}, but what the run begins from has {value}")
+
+
+def _leaves(section: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of all fields."""
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{name}{key}.")
+        else:
+            yield f"{name}{key}", value
