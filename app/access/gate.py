@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -50,14 +51,19 @@ class Gate:
         key = await self._verified(given, nobody.client_address or "")
         caller = replace(nobody, key=key)
         await self.charge(caller, REQUESTS, 1)
-        if key.scopes.isdisjoint(sufficient(scopes)):
-            raise self._refusal(
-                403,
-                "scope-missing",
-                f"the key {key.name!r} has not the scope {' or '.join(sufficient(scopes))}",
-                f'Bearer realm="darkroom", error="insufficient_scope", scope="{" ".join(scopes)}"',
-            )
+        self.require(caller, scopes)
         return caller
+
+    def require(self, caller: Caller, scopes: Scopes, reason: str = "", **extra: Any) -> None:
+        """Raise Problem (403) when the caller's key has none of the scopes; who needs no key has them all.
+
+        reason: what they are needed for; extra: further members of the problem.
+        """
+        if caller.key is None or not caller.key.scopes.isdisjoint(sufficient(scopes)):
+            return
+        detail = f"the key {caller.key.name!r} has not the scope {' or '.join(sufficient(scopes))}{reason}"
+        challenge = f'Bearer realm="darkroom", error="insufficient_scope", scope="{" ".join(scopes)}"'
+        raise self._refusal(403, "scope-missing", detail, challenge, **extra)
 
     async def charge(self, caller: Caller, window: Window, cost: int) -> None:
         """Count what a key uses; raises Problem (429) and counts nothing when that is more than it may."""
@@ -149,9 +155,9 @@ class Gate:
         if there_are is None and "generate" not in scopes:
             raise _store_away()
 
-    def _refusal(self, status: int, kind: str, detail: str, challenge: str | None = None) -> Problem:
+    def _refusal(self, status: int, kind: str, detail: str, challenge: str | None = None, **extra: Any) -> Problem:
         self.refused(kind.replace("-", "_"))
-        return Problem(status, kind, detail, headers={"WWW-Authenticate": challenge} if challenge else None)
+        return Problem(status, kind, detail, headers={"WWW-Authenticate": challenge} if challenge else None, **extra)
 
 
 def _store_away() -> Problem:

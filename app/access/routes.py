@@ -63,6 +63,10 @@ def needed(method: str, path: str) -> Scopes | None:
     return needs.reading if reading else needs.changing
 
 
+PROMOTION = RESOURCES["models"].changing
+"""What moves an alias in another way needs the same: a train job or a sweep that promotes, however it is queued."""
+
+
 def sufficient(scopes: Scopes) -> Scopes:
     """The scopes of which one is enough for a call that needs one of these."""
     return tuple(dict.fromkeys((*scopes, "admin")))

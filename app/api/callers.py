@@ -6,8 +6,10 @@ from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
 from app.access.caller import Caller
+from app.access.routes import PROMOTION, sufficient
 from app.api.services import Services
 from store.key_repository import require_room_for_jobs
+from store.tables import Promotion
 
 
 def caller_of(request: Request) -> Caller:
@@ -16,6 +18,15 @@ def caller_of(request: Request) -> Caller:
 
 
 CallerHere = Annotated[Caller, Depends(caller_of)]
+
+
+def require_promotion(services: Services, caller: Caller, promote: Promotion) -> None:
+    """Raise Problem (403) unless the caller may queue a job that ends with this promotion."""
+    if promote == "never":
+        return
+    reason = f", which promote {promote!r} needs: it moves the model's production, as PUT /models/NAME/alias/production"
+    faults = [{"pointer": "/promote", "detail": f"needs a key with the scope {' or '.join(sufficient(PROMOTION))}"}]
+    services.gate.require(caller, PROMOTION, reason, errors=faults)
 
 
 def require_room(session: Session, services: Services, caller: Caller, more: int = 1) -> None:

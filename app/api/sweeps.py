@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, Field, StrictStr
 from sqlalchemy.orm import Session
 
-from app.api.callers import CallerHere, require_room
+from app.api.callers import CallerHere, require_promotion, require_room
 from app.api.idempotency import IdempotencyKey
 from app.api.job_answers import BestAnswer, best_answer
 from app.api.paging import BeforeId, Limit
@@ -135,6 +135,7 @@ async def submit(
 ) -> SweepDetailAnswer:
     """Check every combination, then queue them all or none."""
     require_storable(body)
+    require_promotion(services, caller, body.promote)
     combinations = _combinations(body)
 
     def run(session: Session) -> tuple[SweepDetailAnswer, bool]:

@@ -29,7 +29,10 @@ class TrainFields(BaseModel):
         "that goes on from another one needs none",
     )
     overrides: dict[StrictStr, Any] = Field(
-        {}, max_length=100, description='fields of the recipe by dotted name: {"training.total_images": 20000}'
+        {},
+        max_length=100,
+        description='fields of the recipe by dotted name: {"training.total_images": 200000}; of a section given as an '
+        "object, what it names",
     )
     dataset: StrictStr | None = Field(
         None,
@@ -40,7 +43,11 @@ class TrainFields(BaseModel):
     model: ModelName | None = Field(None, description="what the model is called; default: the recipe's name")
     priority: Annotated[int, Field(strict=True)] = Field(0, ge=-100, le=100, description="higher ones run first")
     device: Device = "auto"
-    promote: Promotion = Field("never", description="best: the best checkpoint becomes the model's production version")
+    promote: Promotion = Field(
+        "never",
+        description="best: the best checkpoint becomes the model's production version, which needs the scope admin, "
+        "as PUT /models/NAME/alias/production does",
+    )
     max_attempts: Annotated[int, Field(strict=True)] = Field(
         3, ge=1, le=100, description="bad ends in a row, without a new checkpoint, after which the job fails for good"
     )
@@ -48,14 +55,19 @@ class TrainFields(BaseModel):
         3, ge=1, le=1000, description="checkpoints kept besides the best one and those with an alias"
     )
     evaluate_every_images: Images | None = Field(None, description="evaluation.every_images of the recipe")
-    from_job: Identifier | None = Field(None, description="go on from this job's training state, for longer or aside")
+    from_job: Identifier | None = Field(
+        None,
+        description="go on from this job's training state, for longer or aside: the data set, the recipe's `model` but "
+        "for dropout, and `optimizer.name` must be its own",
+    )
     images_seen: Annotated[int, Field(strict=True, ge=1, le=LARGEST_ID)] | None = Field(
         None, description="with from_job: which of its kept states; default: the newest"
     )
     from_model: StrictStr | None = Field(
         None,
         pattern=r"^[a-z0-9][a-z0-9._-]{0,62}@[A-Za-z0-9:._-]{1,80}$",
-        description="begin with the weights of NAME@NUMBER, NAME@ALIAS or NAME@sha256:...",
+        description="begin with the weights of NAME@NUMBER, NAME@ALIAS or NAME@sha256:...: the recipe's `model` must be "
+        "theirs but for dropout; classes go by name where both have the same names, else by number",
     )
 
 

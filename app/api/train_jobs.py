@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from app.access.caller import Caller
-from app.api.callers import CallerHere, require_room
+from app.api.callers import CallerHere, require_promotion, require_room
 from app.api.job_answers import JobAnswer, JobDetailAnswer, detail_of, job_answer, train_job
 from app.api.paging import BeforeId, Limit
 from app.api.problems import documented
@@ -17,7 +17,7 @@ from app.api.train_fields import LARGEST_ID
 from app.api.transactions import in_store
 from model.config import ModelName
 from store.audit_repository import record
-from store.job_repository import list_jobs, request_cancel, requeue
+from store.job_repository import get_job, list_jobs, request_cancel, requeue
 from store.job_views import view_jobs
 from store.tables import Job, JobStatus
 
@@ -85,6 +85,7 @@ async def cancel(job_id: JobId, services: ServicesHere, caller: CallerHere) -> J
 
 async def _queue_again(services: Services, caller: Caller, job_id: int, action: str, was: JobStatus) -> JobDetailAnswer:
     def again(session: Session) -> Job:
+        require_promotion(services, caller, get_job(session, job_id).promote)
         require_room(session, services, caller)
         return requeue(session, job_id, was=was, origin=caller.origin)
 

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Depends, Response
 from sqlalchemy.orm import Session
 
-from app.api.callers import CallerHere, require_room
+from app.api.callers import CallerHere, require_promotion, require_room
 from app.api.idempotency import IdempotencyKey
 from app.api.job_answers import JobDetailAnswer, detail_of, train_job
 from app.api.problems import documented
@@ -37,6 +37,7 @@ async def submit(
 ) -> JobDetailAnswer:
     """Check everything, queue the job and tell the workers. It will run whether or not they could be told."""
     require_storable(body)
+    require_promotion(services, caller, body.promote)
 
     def run(session: Session) -> tuple[JobDetailAnswer, bool]:
         def create() -> int:

@@ -98,6 +98,7 @@ SMALL = st.fixed_dictionaries(
         "evaluation": st.fixed_dictionaries(
             {
                 "every_images": st.just(2),
+                "bound_times": st.none() | st.integers(2, 6),
                 "images": st.integers(2, 6),
                 "metrics": st.tuples(st.sampled_from(DECIDING), st.sampled_from(METRICS)).map(lambda two: [*{*two}]),
             },
@@ -105,14 +106,13 @@ SMALL = st.fixed_dictionaries(
                 "steps": st.integers(1, 12),
                 "frontier_steps": st.lists(st.integers(1, 12), max_size=1),
                 "frontier_samplers": st.just(["ddim"]),
-                "bound_times": st.none() | st.integers(2, 12),
             },
         ),
     }
 )
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(SMALL, st.integers(1, 6))
 def test_what_is_accepted_on_paper_runs_its_grid_and_its_evaluation(
     tmp_path_factory: pytest.TempPathFactory, changes: dict[str, Any], images: int
