@@ -122,6 +122,10 @@ def _sentence(kind: str, data: dict[str, Any]) -> str | None:
             return f"{data['images_seen']:,} images: version {data['version']}"
         case "evaluation":
             return f"{data['images_seen']:,} images: {data['metric']} {data['value']:.4g}"
+        case "evaluation_failed" | "frontier_failed" | "samples_failed":
+            return f"{data['images_seen']:,} images: {kind.replace('_', ' ')}: {data['detail']}"
+        case "not_promoted":
+            return f"nothing was promoted: {data['reason']}"
         case "frontier":
             return f"{data['sampler']}, {data['steps']} steps: {data['metric']} {data['value']:.4g}"
         case "promoted":

@@ -34,15 +34,23 @@ def submit(
     dataset: Annotated[str | None, typer.Option(help="a registered data set")] = None,
     model: Annotated[str | None, typer.Option(help="what the model is called; default: as the recipe")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="such as training.total_images=20000")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="FIELD=VALUE", help="a field of the recipe by dotted name; a value as JSON or text"
+        ),
     ] = None,
     priority: Annotated[int, typer.Option(help="higher ones run first")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    promote: Annotated[bool, typer.Option("--promote", help="serve the best checkpoint at the end")] = False,
+    promote: Annotated[
+        bool, typer.Option("--promote", help="serve the best checkpoint at the end (a key needs the scope admin)")
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="and watch it")] = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Queue a training job."""
+    """Queue a training job, such as:
+
+    darkroom jobs submit digits --set training.total_images=200000 --set 'model={"unet":{"dropout":0.1}}'
+    """
     from app.jobs_client import submit_job
 
     fields = {"dataset": dataset, "model": model, "priority": priority, "device": device}

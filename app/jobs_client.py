@@ -41,7 +41,7 @@ def submit_job(url: str, recipe: str, fields: Mapping[str, Any], settings: Seque
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals:
-            print_error(console, f"{setting}: write FIELD=VALUE, such as training.total_images=20000")
+            print_error(console, f"{setting}: write FIELD=VALUE, such as training.total_images=200000")
             return 1
         body["overrides"][name] = _value(value)
     if path.suffix in (".yaml", ".yml"):

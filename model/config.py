@@ -289,7 +289,10 @@ class Recipe(Config):
             )
         snapshot, total = self.training.guide_snapshot_images, self.training.total_images
         if snapshot is not None and snapshot > total:
-            raise ValueError(f"training.guide_snapshot_images {snapshot} is more than training.total_images {total}")
+            raise ValueError(
+                f"training.guide_snapshot_images {snapshot} is more than training.total_images {total}: set it "
+                "lower, or to null for no snapshot"
+            )
         if self.sampling.guide == "snapshot" and snapshot is None:
             raise ValueError("sampling.guide snapshot needs training.guide_snapshot_images: when to keep it")
         wanted = {"sampling.variance": self.sampling.variance}

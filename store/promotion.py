@@ -9,14 +9,19 @@ from store.tables import Checkpoint, Job, JobCheckpoint
 
 
 def promote_best(session: Session, job: Job) -> Checkpoint | None:
-    """Point production at the best checkpoint of a job that asked for it; at its last one when none was evaluated.
+    """Point production at the best checkpoint of a job that asked for it; at its last one without evaluations.
 
-    The caller holds the job's row and ends the job in the same transaction. Returns None when nothing is promoted.
+    Where the recipe asks for evaluations and every one has failed, nobody knows which checkpoint is good, and
+    production stays. The caller holds the job's row and ends the job in the same transaction. Returns None when nothing
+    is promoted.
     """
     if job.kind != "train" or job.promote != "best":
         return None
     lock_model(session, job.model_name)
     best_id = job.best_checkpoint_id
+    if best_id is None and job.configuration["recipe"]["evaluation"] is not None:
+        add_event(session, job, "not_promoted", {"reason": "no checkpoint could be evaluated"})
+        return None
     if best_id is None:
         saved = session.get(JobCheckpoint, (job.id, job.images_done))
         best_id = saved.checkpoint_id if saved else None

@@ -57,8 +57,8 @@ class TrainFields(BaseModel):
     evaluate_every_images: Images | None = Field(None, description="evaluation.every_images of the recipe")
     from_job: Identifier | None = Field(
         None,
-        description="go on from this job's training state, for longer or aside: the data set, the recipe's `model` but "
-        "for dropout, and `optimizer.name` must be its own",
+        description="go on from this job's training state, for longer or aside: the data set, `optimizer.name` and "
+        "(but for dropout) the recipe's `model` must be its own",
     )
     images_seen: Annotated[int, Field(strict=True, ge=1, le=LARGEST_ID)] | None = Field(
         None, description="with from_job: which of its kept states; default: the newest"
@@ -66,8 +66,8 @@ class TrainFields(BaseModel):
     from_model: StrictStr | None = Field(
         None,
         pattern=r"^[a-z0-9][a-z0-9._-]{0,62}@[A-Za-z0-9:._-]{1,80}$",
-        description="begin with the weights of NAME@NUMBER, NAME@ALIAS or NAME@sha256:...: the recipe's `model` must be "
-        "theirs but for dropout; classes go by name where both have the same names, else by number",
+        description="begin with the weights of NAME@NUMBER, NAME@ALIAS or NAME@sha256:...: the recipe's `model` must "
+        "be theirs (but for dropout); classes go by name where both have the same names, else by number",
     )
 
 

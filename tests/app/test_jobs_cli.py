@@ -1,5 +1,6 @@
 """Laws of `darkroom jobs`: what the service says, as it says it, and an exit code that tells how the job ended."""
 
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,8 +13,11 @@ from typer.testing import CliRunner, Result
 
 from app.cli import cli
 from app.settings import REPOSITORY
+from model.checkpoint import digest_of
+from model.config import load_recipe
 from store.database import Database
-from store.job_repository import get_job, stop
+from store.dataset_repository import DatasetFacts
+from store.job_repository import add_event, get_job, stop
 from store.run_repository import append_log
 from store.tables import Job
 from tests.app.served import Service, serving
@@ -83,6 +87,25 @@ def test_submitted_jobs_are_listed_under_their_names(run: Run, database: Databas
     assert run("--status", "failed").output == "No jobs.\n"
 
 
+def test_the_example_in_the_help_works_as_printed(run: Run, database: Database) -> None:
+    printed = CliRunner().invoke(cli, ["jobs", "submit", "--help"], env={"COLUMNS": "200"}).output
+    (example,) = (line.strip() for line in printed.splitlines() if line.strip().startswith("darkroom jobs submit "))
+    words = shlex.split(example)[2:]
+    result = run(*words, "--dataset", "shapes")
+    assert result.exit_code == 0, result.output
+    recipe = row(database, 1).configuration["recipe"]
+    assert (recipe["training"]["total_images"], recipe["model"]["unet"]["dropout"]) == (200_000, 0.1)
+    assert recipe["model"]["unet"]["image_size"] == 8  # the recipe's own, beside what the object names
+
+    # and its fields are good for every recipe
+    for path in (REPOSITORY / "recipes").glob("*.yaml"):
+        unet = load_recipe(path).model.unet
+        facts = DatasetFacts("zip", digest_of(path.name.encode()), ("a",), (900,), unet.image_channels, unet.image_size)
+        add_dataset(database, path.stem, facts)
+        result = run("submit", path.stem, *words[2:], "--dataset", path.stem)
+        assert result.exit_code == 0, result.output
+
+
 def test_what_the_service_refuses_is_said_in_its_words(run: Run, jobs: Service, tmp_path: Path) -> None:
     refused(run("submit", "nothing", "--dataset", "shapes"), "/recipe", "digits")
     refused(run("submit", "digits", "--dataset", "[bold]"), "'[bold]'")
@@ -135,6 +158,8 @@ def test_watching_ends_with_the_job(
         watching = pool.submit(run, "watch", 1)
         metrics(database, lease, 100)
         checkpoint(database, lease, 200, {"fid-x": 3.0})
+        with holding(database, lease) as (session, job):
+            add_event(session, job, "evaluation_failed", {"images_seen": 200, "detail": "out of memory"})
         if how is stop:
             jobs.client.post("/train-jobs/1/cancel")
         end(database, lease, *([] if how is None else [how]))
@@ -142,6 +167,7 @@ def test_watching_ends_with_the_job(
     assert result.exit_code == code, result.output
     assert says in result.output
     assert "200 images: version 1" in result.output
+    assert "200 images: evaluation failed: out of memory" in result.output
     assert run("watch", 1).exit_code == code  # and again afterwards
 
 

@@ -146,6 +146,31 @@ def test_what_cannot_be_trained_is_one_clear_line(tmp_path: Path, recipe: Path) 
     _refused(_train(recipe, tmp_path / "file" / "run"), str(tmp_path / "file"))
 
 
+def test_what_a_recipe_will_need_is_asked_for_before_it_is_trained(tmp_path: Path, recipe: Path) -> None:
+    folder, data = tmp_path / "run", yaml.safe_load(recipe.read_text())
+    data["sampling"] |= {"spacing": "edm", "steps": 100}
+    recipe.write_text(yaml.safe_dump(data))
+    _refused(_train(recipe, folder), "sampling.steps: steps must be between 1 and 99 with spacing edm")
+    data["sampling"] |= {"steps": 2}
+    judged = {"every_images": 400, "metrics": ["fid", "precision_recall"], "images": 3}
+    recipe.write_text(yaml.safe_dump(data | {"evaluation": judged}))
+    _refused(_train(recipe, folder), "evaluation.images: is 3, and precision_recall needs 4 generated images or more")
+    assert not folder.exists()
+
+
+def test_an_evaluation_that_fails_is_printed_and_the_run_ends_well(tmp_path: Path, recipe: Path) -> None:
+    data = yaml.safe_load(recipe.read_text())
+    data["evaluation"] = {"every_images": 960, "images": 2}
+    recipe.write_text(yaml.safe_dump(data))
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "references").write_text("not a folder")
+    result = _train(recipe, tmp_path / "run")
+    assert result.returncode == 0, result.stderr
+    assert "evaluation failed after 960 images; the training goes on: " in result.stderr
+    assert "Traceback" not in result.stderr
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "0000000960.safetensors").header.images_seen == 960
+
+
 def test_on_two_devices_one_command_runs_stops_and_goes_on_like_one_process(tmp_path: Path, recipe: Path) -> None:
     recipe, folder = _write_recipe(tmp_path, total_images=2400, devices=2), tmp_path / "run"
     with subprocess.Popen(_command(recipe, folder), stderr=subprocess.PIPE, text=True) as process:

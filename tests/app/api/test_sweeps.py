@@ -79,6 +79,11 @@ def test_a_sweep_is_the_product_of_its_values(sweeps: Service, database: Databas
         ({"grid": {"model.unet": [{}], "model.unet.width": [32]}}, "/grid/model.unet.width", "model.unet"),
         ({"grid": {"training.seed": [1]}, "seeds": [1]}, "/seeds", "training.seed"),
         ({"grid": {"model": [1]}}, "/grid/model/0", ""),
+        (
+            {"grid": {"sampling": [{"steps": 50}, {"steps": 1000, "spacing": "edm"}]}},
+            "/grid/sampling/1/steps",
+            "between 1 and 992",
+        ),
         ({"grid": {"name": ["a"]}}, "/grid/name/0", "model"),
         ({"grid": {"optimizer.learning_rate": [n / 1000 for n in range(1, 129)]}, "seeds": [1, 2, 3]}, "/grid", "384"),
         ({"grid": {f"a.b{n}": list(range(256)) for n in range(20)}}, "/grid", "256"),
@@ -107,6 +112,14 @@ def test_a_fault_in_one_combination_queues_none(
 def shared_sweeps(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[Service]:
     with serving_jobs(tmp_path_factory.mktemp("nothing"), module_database_url) as service:
         yield service
+
+
+def test_values_that_are_objects_change_what_they_name(sweeps: Service, database: Database) -> None:
+    made = make(sweeps, grid={"model": [{"unet": {"width": 64}}, {"unet": {"dropout": 0.1}}]})
+    with database.session() as session:
+        found = [get_job(session, row["job_id"]).configuration["recipe"]["model"] for row in made["rows"]]
+    assert [(one["unet"]["width"], one["unet"]["dropout"]) for one in found] == [(64, 0.0), (32, 0.1)]
+    assert {(one["prediction"], one["unet"]["image_size"]) for one in found} == {("v", 8)}
 
 
 def test_the_same_key_creates_one_sweep(sweeps: Service, database: Database) -> None:

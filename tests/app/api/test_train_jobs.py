@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import func, select
 
 from app.embedded.redis import PrivateRedis
+from model.fitting import ImageFacts, recipe_misfits
 from store.database import Database
 from store.hints import QUEUE
 from store.job_forms import TrainWork
@@ -19,7 +20,7 @@ from store.job_repository import get_job, stop
 from store.run_repository import append_log, kept_states, record_samples
 from store.tables import Dataset, Job
 from tests.app.api.test_refusals import assert_problem
-from tests.app.served import Service, serving, store_weights, tiny_weights
+from tests.app.served import SCHEDULE_STEPS, SIDE, Service, serving, store_weights, tiny_weights
 from tests.app.training import (
     SHAPES,
     add_dataset,
@@ -32,6 +33,7 @@ from tests.app.training import (
     metrics,
     serving_jobs,
 )
+from tests.model.small import small_recipe
 from tests.processes import free_port, wait_until
 
 JSON = {"Content-Type": "application/json"}
@@ -132,6 +134,7 @@ def test_without_a_data_set_the_recipe_s_own_one_is_found_or_asked_for(jobs: Ser
 
 
 UNET = "/overrides/model.unet"
+IMAGES = "/overrides/evaluation.images"
 
 
 @pytest.mark.parametrize(
@@ -176,6 +179,38 @@ UNET = "/overrides/model.unet"
         ({"overrides": {"model.unet": {"widht": 30}}}, f"{UNET}/widht", "not permitted"),
         ({"overrides": {"training.checkpoint_every_images": 1}}, "/overrides/training.checkpoint_every_images", "64"),
         ({"overrides": {"sampling.steps": 1000, "model.schedule.steps": 10}}, "/overrides/sampling.steps", "10"),
+        ({"overrides": {"sampling.spacing": "edm", "sampling.steps": 1000}}, "/overrides/sampling.steps", "and 992"),
+        ({"overrides": {"sampling": {"spacing": "edm", "steps": 1000}}}, "/overrides/sampling/steps", "and 992"),
+        ({"overrides": {"model.schedule.steps": 49}}, "/overrides/model.schedule.steps", "sampling.steps: "),
+        (
+            {"overrides": {"model.schedule.steps": 50, "sampling.spacing": "edm"}},
+            "/overrides/sampling.spacing",
+            "between 1 and 49",
+        ),
+        (
+            {"overrides": {"model": {"schedule": {"steps": 20}}, "evaluation.metrics": ["bits_per_dimension"]}},
+            "/overrides/evaluation.metrics",
+            "evaluation.bound_times: times must be between 2 and the model's 20",
+        ),
+        ({"overrides": {"evaluation.metrics": ["fid", "perceptual"], "evaluation.images": 2}}, IMAGES, "set it to 3"),
+        ({"overrides": {"evaluation.metrics": ["fid", "precision_recall"], "evaluation.images": 3}}, IMAGES, "needs 4"),
+        (
+            {"overrides": {"evaluation.frontier_steps": [10, 993], "sampling.spacing": "edm_coarse"}},
+            "/overrides/evaluation.frontier_steps",
+            "not 993",
+        ),
+        (
+            {"overrides": {"objective.times": {"name": "normal", "mean": 20, "scale": 0.1}}},
+            "/overrides/objective.times/mean",
+            "log-SNR near 20",
+        ),
+        (
+            {"overrides": {"model": {"unet": {"image_channels": 3}}}},
+            "/overrides/model/unet/image_channels",
+            "1 channel",
+        ),
+        ({"overrides": {"model": {"unet": {"widht": 3}}}}, "/overrides/model/unet/widht", "not permitted"),
+        ({"overrides": {"training": {"seed": {"x": 1}}}}, "/overrides/training/seed/x", "no fields"),
         ({"overrides": {"description": "a\0b"}}, "/overrides/description", "stored"),
         ({"overrides": {"description": "\ud800"}}, "/overrides/description", "stored"),
         ({"overrides": {"a/b~c": 1}}, "/overrides/a~1b~0c", "not permitted"),
@@ -216,6 +251,58 @@ def shared_jobs(tmp_path_factory: pytest.TempPathFactory, module_database_url: s
     """As `jobs`, for tests that store nothing."""
     with serving_jobs(tmp_path_factory.mktemp("nothing"), module_database_url) as service:
         yield service
+
+
+def test_a_section_given_as_an_object_changes_what_it_names(jobs: Service) -> None:
+    dotted = {
+        "model.unet.dropout": 0.1,
+        "model.unet.width": 64,
+        "optimizer.learning_rate": 1e-3,
+        "evaluation.steps": 10,
+    }
+    nested = {
+        "model": {"unet": {"dropout": 0.1}},
+        "model.unet": {"width": 64},
+        "optimizer": {"learning_rate": 1e-3},
+        "evaluation": {"steps": 10},
+        "sampling": {},
+    }
+    one, other = (submit(jobs, overrides=overrides)["configuration"] for overrides in (dotted, nested))
+    assert one == other
+    recipe = {"recipe": configuration() | {"evaluation": None}, "model": "m"}
+    added = {"evaluation": {"every_images": 75_000, "images": 500}}
+    made = submit(jobs, **recipe, overrides=added)["configuration"]["recipe"]["evaluation"]
+    assert (made["every_images"], made["images"], made["metrics"]) == (75_000, 500, ["fid"])
+    assert submit(jobs, overrides={"evaluation": None})["configuration"]["recipe"]["evaluation"] is None
+
+
+def test_a_data_set_of_one_image_has_no_distance(jobs: Service, database: Database) -> None:
+    add_dataset(database, "lone", SHAPES.__class__("zip", "sha256:" + "7" * 64, ("a", "b"), (1, 0), 1, 8))
+    body = {"recipe": "digits", "dataset": "lone"}
+    problem = assert_problem(jobs.client.post("/train-jobs", json=body), 422)
+    (fault,) = problem["errors"]
+    assert fault["pointer"] == "/recipe"
+    assert fault["detail"] == "evaluation.metrics: fid needs 2 images of the data set or more, and there are 1"
+    unjudged = body | {"overrides": {"evaluation": None}}
+    assert jobs.client.post("/train-jobs", json=unjudged).status_code == 202
+
+
+def test_the_settings_that_are_accepted_are_those_that_a_model_answers(tmp_path: Path, database_url: str) -> None:
+    """What is refused at submission is what POST /generate refuses of a model with these defaults, and nothing else."""
+    for number, (steps, spacing, status) in enumerate(
+        [(496, "edm", 200), (497, "edm", 422), (500, "trailing", 200), (501, "trailing", 422)]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "tiny.safetensors").write_bytes(tiny_weights(steps=steps, spacing=spacing))
+        recipe = small_recipe(
+            model__schedule={"steps": SCHEDULE_STEPS}, sampling={"steps": steps, "spacing": spacing, "sampler": "ddim"}
+        )
+        found = list(recipe_misfits(recipe, ImageFacts(1, SIDE, (1, 1))))
+        assert bool(found) is (status == 422)
+        with serving(folder, default_model="tiny") as service:
+            answer = service.client.post("/generate", json={"class": "One"})
+            assert answer.status_code == status, answer.text
 
 
 def test_what_a_request_names_must_exist(shared_jobs: Service) -> None:
@@ -282,6 +369,18 @@ def test_a_finished_job_goes_on_for_longer_and_from_the_states_that_are_kept(job
     wider = {"from_job": first["id"], "overrides": longer | {"model.unet.width": 64}}
     problem = assert_problem(jobs.client.post("/train-jobs", json=wider), 422)
     assert problem["errors"][0]["pointer"] == "/overrides/model.unet.width"
+    for name, value in (
+        ("optimizer.name", "muon"),
+        ("model.prediction", "x0"),
+        ("model.schedule.name", "linear"),
+        ("training.guide_snapshot_images", 2500),
+    ):
+        other = {"from_job": first["id"], "overrides": longer | {name: value}}
+        (fault,) = assert_problem(jobs.client.post("/train-jobs", json=other), 422)["errors"]
+        assert fault["pointer"] == f"/overrides/{name}"
+    for name, free in (("ema.warmup", "power"), ("optimizer.learning_rate", 1e-4), ("objective.label_drop", 0.2)):
+        body = {"from_job": first["id"], "overrides": longer | {name: free}}
+        assert jobs.client.post("/train-jobs", json=body).status_code == 202
     regularised = {"from_job": first["id"], "overrides": longer | {"model.unet.dropout": 0.2}}
     assert jobs.client.post("/train-jobs", json=regularised).status_code == 202
     add_dataset(database, "others", SHAPES.__class__("zip", "sha256:" + "6" * 64, ("a", "b"), (1, 1), 1, 8))
@@ -335,6 +434,13 @@ def test_a_job_begins_with_a_model_s_weights(jobs: Service, database: Database) 
         jobs.client.post("/train-jobs", json=body | {"from_model": "tiny@1", "overrides": {}}), 422
     )
     assert problem["errors"][0]["pointer"] == "/recipe"
+    assert problem["errors"][0]["detail"].startswith("model.schedule.steps: is 1000, but what the run begins from has")
+    for name, value in (("model.prediction", "x0"), ("model.schedule.name", "linear"), ("model.schedule.steps", 400)):
+        changed = body | {"from_model": "tiny@1", "overrides": fitting | {name: value}}
+        (fault,) = assert_problem(jobs.client.post("/train-jobs", json=changed), 422)["errors"]
+        assert (fault["pointer"], "begins from" in fault["detail"]) == (f"/overrides/{name}", True)
+    for free in ({"optimizer.name": "muon"}, {"model.unet.dropout": 0.1}, {"ema.warmup": "power"}):
+        submit(jobs, from_model="tiny@1", overrides=fitting | free)
 
 
 def test_the_list_shows_every_job_once_newest_first(jobs: Service, database: Database) -> None:

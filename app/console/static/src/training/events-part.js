@@ -34,6 +34,12 @@ function wordsOf(kind, data) {
       return [`the best so far ${after}, by ${data.metric}`];
     case "frontier":
       return [`${data.metric} ${figure(data.value)} by ${data.sampler} in ${data.steps} steps`];
+    case "evaluation_failed":
+    case "frontier_failed":
+    case "samples_failed":
+      return [`${kind.replace("_", " ")} ${after}: ${data.detail}`];
+    case "not_promoted":
+      return [`nothing was promoted: ${data.reason}`];
     case "promoted":
       return [`version ${data.version} was promoted`];
     case "lease_lapsed":

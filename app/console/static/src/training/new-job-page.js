@@ -3,6 +3,7 @@
 import { get, put } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
 import { whole } from "../core/format.js";
+import { currentKey } from "../core/key.js";
 import { dropDraft, keepDraft, restoreDraft } from "../components/draft.js";
 import { field, input, select, showFaults } from "../components/fields.js";
 import { loading, problemNotice } from "../components/states.js";
@@ -44,7 +45,7 @@ function jobForm({ recipes, datasets, query, signal }) {
     recipe: field("Recipe", select("recipe", recipes.map((one) => [one.name, one.name])), { pointer: "/recipe" }),
     dataset: field("Data set", select("dataset", [["", "the recipe's own"], ...short(datasets.map((one) => one.name))]), { pointer: "/dataset" }),
     model: field("Name of the model", input("model", { maxlength: 63 }), { pointer: "/model", hint: "Small letters, digits, dots, dashes." }),
-    promote: field("Promotion", select("promote", [["never", "by hand"], ["best", "the best checkpoint, when it ends"]]), { pointer: "/promote" }),
+    promote: field("Promotion", select("promote", [["never", "by hand"], ["best", "the best checkpoint, when it ends"]]), { pointer: "/promote", hint: currentKey() && "Promotion needs a key with the scope admin." }),
   };
   for (const [dotted, label, properties] of OVERRIDES) fields[dotted] = field(label, input(dotted, properties), { pointer: `/overrides/${dotted}` });
   fields.evaluate_every_images = field("Evaluate every (images)", input("evaluate_every_images", { type: "number", min: 1, step: 1 }), { pointer: "/evaluate_every_images" });
