@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -54,16 +53,16 @@ class Gate:
         self.require(caller, scopes)
         return caller
 
-    def require(self, caller: Caller, scopes: Scopes, reason: str = "", **extra: Any) -> None:
+    def require(self, caller: Caller, scopes: Scopes, reason: str = "") -> None:
         """Raise Problem (403) when the caller's key has none of the scopes; who needs no key has them all.
 
-        reason: what they are needed for; extra: further members of the problem.
+        reason: what they are needed for, where that is not the call itself.
         """
         if caller.key is None or not caller.key.scopes.isdisjoint(sufficient(scopes)):
             return
         detail = f"the key {caller.key.name!r} has not the scope {' or '.join(sufficient(scopes))}{reason}"
         challenge = f'Bearer realm="darkroom", error="insufficient_scope", scope="{" ".join(scopes)}"'
-        raise self._refusal(403, "scope-missing", detail, challenge, **extra)
+        raise self._refusal(403, "scope-missing", detail, challenge)
 
     async def charge(self, caller: Caller, window: Window, cost: int) -> None:
         """Count what a key uses; raises Problem (429) and counts nothing when that is more than it may."""
@@ -155,9 +154,9 @@ class Gate:
         if there_are is None and "generate" not in scopes:
             raise _store_away()
 
-    def _refusal(self, status: int, kind: str, detail: str, challenge: str | None = None, **extra: Any) -> Problem:
+    def _refusal(self, status: int, kind: str, detail: str, challenge: str | None = None) -> Problem:
         self.refused(kind.replace("-", "_"))
-        return Problem(status, kind, detail, headers={"WWW-Authenticate": challenge} if challenge else None, **extra)
+        return Problem(status, kind, detail, headers={"WWW-Authenticate": challenge} if challenge else None)
 
 
 def _store_away() -> Problem:

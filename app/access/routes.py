@@ -36,6 +36,9 @@ RESOURCES: Mapping[str, Needs] = {
 }
 """By the first part of the path, behind /v1 where that stands before it."""
 
+PROMOTION = RESOURCES["models"].changing
+"""What moves an alias in another way needs the same: a train job or a sweep that promotes, however it is queued."""
+
 OPEN = frozenset(("/", "/healthz", "/readyz", "/docs", "/openapi.json"))
 OPEN_FOLDERS = ("/docs/", "/console/")
 """Pages and their files, which hold no secrets, and the probes."""
@@ -61,10 +64,6 @@ def needed(method: str, path: str) -> Scopes | None:
         first = rest.partition("/")[0]
     needs = RESOURCES.get(first, _CLOSED)
     return needs.reading if reading else needs.changing
-
-
-PROMOTION = RESOURCES["models"].changing
-"""What moves an alias in another way needs the same: a train job or a sweep that promotes, however it is queued."""
 
 
 def sufficient(scopes: Scopes) -> Scopes:

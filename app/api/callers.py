@@ -6,7 +6,7 @@ from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
 from app.access.caller import Caller
-from app.access.routes import PROMOTION, sufficient
+from app.access.routes import PROMOTION
 from app.api.services import Services
 from store.key_repository import require_room_for_jobs
 from store.tables import Promotion
@@ -25,8 +25,7 @@ def require_promotion(services: Services, caller: Caller, promote: Promotion) ->
     if promote == "never":
         return
     reason = f", which promote {promote!r} needs: it moves the model's production, as PUT /models/NAME/alias/production"
-    faults = [{"pointer": "/promote", "detail": f"needs a key with the scope {' or '.join(sufficient(PROMOTION))}"}]
-    services.gate.require(caller, PROMOTION, reason, errors=faults)
+    services.gate.require(caller, PROMOTION, reason)
 
 
 def require_room(session: Session, services: Services, caller: Caller, more: int = 1) -> None:

@@ -8,12 +8,15 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
+from model.config import Recipe
 from store.database import Database
-from store.job_repository import stop
+from store.job_repository import events_after, stop, submit_job
+from store.model_repository import PRODUCTION, get_model
+from store.promotion import promote_best
 from store.tables import Job
 from tests.app.api.test_refusals import assert_problem
 from tests.app.keyed import add_key, serving_keyed
-from tests.app.training import add_dataset, broken, claim, end
+from tests.app.training import add_dataset, broken, checkpoint, claim, configuration, end, holding
 
 BODY = {"recipe": "digits", "dataset": "shapes", "model": "tiny"}
 BEST = {"promote": "best"}
@@ -34,7 +37,6 @@ def refused(answer: httpx.Response) -> None:
     problem = assert_problem(answer, 403)
     assert problem["type"] == "urn:darkroom:scope-missing"
     assert "has not the scope admin, which promote 'best' needs" in problem["detail"]
-    assert problem["errors"] == [{"pointer": "/promote", "detail": "needs a key with the scope admin"}]
     assert 'error="insufficient_scope", scope="admin"' in answer.headers["www-authenticate"]
 
 
@@ -61,6 +63,26 @@ def test_a_key_that_may_train_trains_and_promotes_nothing(
     assert made(train, "/train-jobs")["promote"] == "never"
     made(train, "/sweeps", **SWEEP)
     made(admin, "/sweeps", **SWEEP, **BEST)
+
+
+@pytest.mark.parametrize(("evaluates", "promotes"), [(True, False), (False, True)])
+def test_where_every_evaluation_failed_production_stays(database: Database, evaluates: bool, promotes: bool) -> None:
+    recipe = Recipe.model_validate(configuration() | {"name": "tiny", "dataset": {"format": "digits"}})
+    if not evaluates:
+        recipe = recipe.model_copy(update={"evaluation": None})
+    work = {"recipe": recipe.model_dump(mode="json"), "keep_last": 1}
+    with database.session() as session:
+        fields: dict[str, Any] = {"configuration": work, "total_images": 100, "promote": "best"}
+        submit_job(session, kind="train", model_name="tiny", **fields)
+    lease = claim(database)
+    checkpoint(database, lease, 100)
+    with holding(database, lease) as (session, job):
+        assert (promote_best(session, job) is not None) is promotes
+    with database.session() as session:
+        kinds = [event.kind for event in events_after(session, lease.job_id, 0)]
+        assert (kinds[-1], PRODUCTION in get_model(session, "tiny").aliases) == (
+            ("promoted", True) if promotes else ("not_promoted", False)
+        )
 
 
 def test_a_promoting_job_is_queued_again_by_who_may_promote(

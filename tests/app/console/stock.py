@@ -10,7 +10,7 @@ from PIL import Image
 from sqlalchemy.orm import Session
 
 from store.database import Database
-from store.job_repository import Lease, succeed
+from store.job_repository import Lease, add_event, succeed
 from store.run_repository import append_log, record_samples
 from store.worker_repository import see_worker
 from tests.app.served import Json, Service, tiny_weights
@@ -89,6 +89,11 @@ class Trainer:
         weights = tiny_weights("trained", seed=images + 1000 * self.lease.job_id)
         named = {name.replace("_", "-"): value for name, value in figures.items()}
         checkpoint(self.database, self.lease, images, named, weights)
+
+    def fail_at(self, what: str, images: int, detail: str) -> None:
+        """Tell that something the training can do without has failed."""
+        with holding(self.database, self.lease) as (session, job):
+            add_event(session, job, f"{what}_failed", {"images_seen": images, "detail": detail})
 
     def end(self, how: Callable[[Session, Lease], object] = succeed) -> None:
         """End the attempt."""

@@ -13,7 +13,9 @@ from tests.app.console.answers import Answers
 from tests.app.console.browser import PHONE, opened, overflow
 from tests.app.console.keyboard import tab_to
 from tests.app.console.stock import DATASET, SCRIPTS, Trainer, archive, submit, upload
+from tests.app.keyed import add_key
 from tests.app.served import Service, serving
+from tests.app.training import add_dataset
 from tests.processes import PATIENCE_SECONDS, wait_until
 
 expect.set_options(timeout=1000 * PATIENCE_SECONDS)
@@ -108,6 +110,42 @@ def test_an_archive_becomes_a_data_set_with_its_contact_sheet(browser: Browser, 
         page.get_by_role("button", name="Fit the recipe to them").click()
         expect(page.get_by_label("Other fields of the recipe")).to_have_value("model.unet.image_size = 160")
         assert overflow(page) == 0
+
+
+def test_an_evaluation_that_failed_is_told_on_the_job_s_page(
+    browser: Browser, served: Service, module_database: Database
+) -> None:
+    number = submit(served, "unjudged")
+    worker = Trainer(module_database)
+    worker.save(500)
+    worker.fail_at("evaluation", 500, "OutOfMemoryError: <b>full</b>")
+    worker.end()
+    with opened(browser, served.url) as page:
+        page.goto(f"/#/training/jobs/{number}")
+        events = page.get_by_role("list", name="Events, newest first")
+        said = "evaluation failed after 500 images: OutOfMemoryError: <b>full</b>"
+        expect(events.get_by_text(said)).to_be_visible()
+
+
+def test_who_may_not_promote_is_told_what_it_needs(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory, database: Database, database_url: str
+) -> None:
+    add_dataset(database)
+    _, token = add_key(database, "train")
+    settings = {"wait_until_ready": False, "database_url": database_url}
+    with serving(tmp_path_factory.mktemp("nothing"), **settings) as keyed, opened(browser, keyed.url) as page:
+        page.goto("/#/training/new")
+        page.get_by_role("dialog").get_by_label("API key").fill(token)
+        page.keyboard.press("Enter")
+        promotion = page.get_by_label("Promotion")
+        expect(promotion).to_have_accessible_description("Promotion needs a key with the scope admin.")
+        page.get_by_label("Data set").select_option("shapes")
+        promotion.select_option("best")
+        page.get_by_role("button", name="Start training").click()
+        expect(page.get_by_text("This key lacks the scope admin.")).to_be_visible()
+        promotion.select_option("never")
+        page.get_by_role("button", name="Start training").click()
+        expect(page.get_by_role("heading", name="Job 1")).to_be_visible()
 
 
 def test_from_a_recipe_to_a_promoted_version(browser: Browser, served: Service, module_database: Database) -> None:
