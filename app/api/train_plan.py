@@ -272,10 +272,10 @@ def _put(data: dict[str, Any], one: Change) -> None:
         if not isinstance(inner, dict):
             raise invalid([(one.pointer, f"{part} in {one.name} has no fields of its own")])
         here = inner
-    if isinstance(one.value, Mapping):  # an empty one: see Change.leaves
-        here.setdefault(one.path[-1], {})
-    else:
+    if not isinstance(one.value, Mapping):
         here[one.path[-1]] = one.value
+    elif not isinstance(here.get(one.path[-1]), dict):  # an empty one (Change.leaves) changes no section
+        here[one.path[-1]] = {}
 
 
 def _located(plan: Plan, changes: Sequence[Change], misfit: Misfit) -> tuple[str, str]:

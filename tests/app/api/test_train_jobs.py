@@ -135,6 +135,7 @@ def test_without_a_data_set_the_recipe_s_own_one_is_found_or_asked_for(jobs: Ser
 
 UNET = "/overrides/model.unet"
 IMAGES = "/overrides/evaluation.images"
+EVERY = "/overrides/evaluation/every_images"
 
 
 @pytest.mark.parametrize(
@@ -210,6 +211,8 @@ IMAGES = "/overrides/evaluation.images"
             "1 channel",
         ),
         ({"overrides": {"model": {"unet": {"widht": 3}}}}, "/overrides/model/unet/widht", "not permitted"),
+        ({"recipe": configuration() | {"evaluation": None}, "model": "m", "overrides": {"evaluation": {}}}, EVERY, ""),
+        ({"overrides": {"training": {"seed": {}}}}, "/overrides/training/seed", "integer"),
         ({"overrides": {"training": {"seed": {"x": 1}}}}, "/overrides/training/seed/x", "no fields"),
         ({"overrides": {"description": "a\0b"}}, "/overrides/description", "stored"),
         ({"overrides": {"description": "\ud800"}}, "/overrides/description", "stored"),
