@@ -128,6 +128,8 @@ def _sentence(kind: str, data: dict[str, Any]) -> str | None:
             return f"nothing was promoted: {data['reason']}"
         case "frontier":
             return f"{data['sampler']}, {data['steps']} steps: {data['metric']} {data['value']:.4g}"
+        case "note":
+            return f"note: {data['detail']}"
         case "promoted":
             return f"version {data['version']} is production now"
         case _:

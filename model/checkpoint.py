@@ -18,12 +18,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from model.config import Config, ModelConfig, ModelName, Recipe, SamplingConfig, UNetConfig
+from model.config import Config, ModelConfig, ModelName, Recipe, SamplingConfig, ScheduleConfig, UNetConfig
 from model.denoiser import Denoiser
-from model.unet import UNet
+from model.sampling import draws_finite
+from model.unet import EMBEDDED_STEPS, UNet
 
 _HEADER_KEY = "darkroom"
 _SNAPSHOT_PREFIX = "snapshot."
+_DIVERGED = "its training has diverged: use an earlier checkpoint"
 
 
 class CheckpointError(ValueError):
@@ -49,11 +51,16 @@ class SnapshotHeader(Config):
 
 
 class CheckpointHeader(Config):
-    """What a weights file says of itself. evaluations: with their protocols; metrics: single figures without."""
+    """What a weights file says of itself. evaluations: with their protocols; metrics: single figures without.
+
+    embedding_steps: of the network (`model/unet.py`). It is T, but for a file of another T than 1000 from before times
+    were scaled, which does not say it.
+    """
 
     format_version: int = Field(1, ge=1, le=1)
     name: ModelName
     model: ModelConfig
+    embedding_steps: int = Field(EMBEDDED_STEPS, ge=2)
     sampling: SamplingConfig
     class_names: tuple[str, ...] = Field(min_length=1)
     images_seen: int = Field(ge=0)
@@ -62,6 +69,11 @@ class CheckpointHeader(Config):
     evaluations: tuple[StoredEvaluation, ...] = ()
     recipe: Recipe | None = None
     snapshot: SnapshotHeader | None = None
+
+    @property
+    def null_class(self) -> bool:
+        """Whether the network was trained without classes, too, as guidance needs it; assumed where no recipe says."""
+        return self.recipe is None or self.recipe.objective.label_drop > 0.0
 
     @model_validator(mode="after")
     def _guide_is_there(self) -> Self:
@@ -82,18 +94,21 @@ class Checkpoint:
     def denoiser(self, device: torch.device | None = None) -> Denoiser:
         """The network with these weights, ready to sample on `device` (default: the CPU).
 
-        Raises CheckpointError when the weights do not fit the configuration.
+        Raises CheckpointError when the weights do not fit the configuration, or draw images that are not finite.
         """
         header = self.header
         network = self._network(header.model.unet, self.weights, device)
         snapshot = None
         if header.snapshot is not None and self.snapshot is not None:
             snapshot = self._network(header.snapshot.unet or header.model.unet, self.snapshot, device)
-        return Denoiser(header.model, header.class_names, network, device, snapshot)
+        denoiser = Denoiser(header.model, header.class_names, network, device, snapshot, null_class=header.null_class)
+        if not draws_finite(denoiser):
+            raise CheckpointError(f"{self.digest}: draws images that are not finite; {_DIVERGED}")
+        return denoiser
 
     def _network(self, config: UNetConfig, weights: Mapping[str, Tensor], device: torch.device | None) -> UNet:
         with torch.device("meta"):  # takes no memory, however large a network the header claims
-            network = UNet(config, len(self.header.class_names))
+            network = UNet(config, len(self.header.class_names), self.header.embedding_steps)
         try:
             own = {name: value.to(torch.float32, copy=True) for name, value in weights.items()}
             network.load_state_dict(own, assign=True)
@@ -105,6 +120,15 @@ class Checkpoint:
 def digest_of(data: bytes) -> str:
     """The bytes' SHA-256 as "sha256:..."."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def require_scaled_times(embedding_steps: int, schedule: ScheduleConfig, source: str) -> None:
+    """Raises CheckpointError, which names `source`, for weights that embed times otherwise than training does now."""
+    if embedding_steps != schedule.steps:
+        raise CheckpointError(
+            f"{source}: is of an earlier version, which did not scale the times of its {schedule.steps} diffusion "
+            "steps before it embedded them. It can be sampled from, but not trained further: begin from new weights"
+        )
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -129,8 +153,23 @@ def encode_checkpoint(
     return save(tensors, metadata={_HEADER_KEY: header.model_dump_json()})
 
 
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of a tensor with a number that is not finite in float32; None when all are finite."""
+    return next((name for name, value in tensors.items() if not value.to(torch.float32).isfinite().all()), None)
+
+
+def require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+    """Raises CheckpointError, which names `source`, for numbers that are not finite."""
+    broken = first_not_finite(tensors)
+    if broken is not None:
+        raise CheckpointError(f"{source}: {broken} holds numbers that are not finite; {_DIVERGED}")
+
+
 def decode_checkpoint(data: bytes, *, source: str) -> Checkpoint:
-    """Read a weights file's bytes; raises CheckpointError naming `source` and the fault."""
+    """Read a weights file's bytes; raises CheckpointError naming `source` and the fault.
+
+    Numbers that are not finite are a fault.
+    """
     metadata = read_metadata(data, source=source)
     if _HEADER_KEY not in metadata:
         raise CheckpointError(f"{source}: a safetensors file, but not one of Darkroom's (no header)")
@@ -140,6 +179,7 @@ def decode_checkpoint(data: bytes, *, source: str) -> Checkpoint:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise CheckpointError(f"{source}: invalid header: {faults}") from error
     tensors = load(data)
+    require_finite(tensors, source)
     if header.snapshot is None:
         return Checkpoint(header, tensors, digest_of(data))
     snapshot = {
@@ -159,6 +199,7 @@ def with_snapshot(checkpoint: Checkpoint, snapshot: Checkpoint) -> bytes:
     main, other = checkpoint.header, snapshot.header
     compared = {
         "schedule": (main.model.schedule, other.model.schedule),
+        "time embedding": (main.embedding_steps, other.embedding_steps),
         "prediction": (main.model.prediction, other.model.prediction),
         "image channels": (main.model.unet.image_channels, other.model.unet.image_channels),
         "image size": (main.model.unet.image_size, other.model.unet.image_size),

@@ -25,6 +25,7 @@ class Denoiser:
     network: the U-Net, or any function of the same form (a closed form in tests).
     class_names: the classes' names; label len(class_names) is the null label.
     snapshot: an earlier, hence worse, state of the network, or a smaller one, to guide by; of the same form.
+    null_class: whether the network was trained without classes, too.
     """
 
     def __init__(
@@ -34,8 +35,11 @@ class Denoiser:
         network: Network,
         device: torch.device | None = None,
         snapshot: Network | None = None,
+        *,
+        null_class: bool = True,
     ) -> None:
         self.config = config
+        self.null_class = null_class
         self.class_names = class_names
         self.network = network
         self.snapshot = snapshot
@@ -63,7 +67,7 @@ class Denoiser:
                 raise SamplingStopped
             return network(x, t, labels)
 
-        return Denoiser(self.config, self.class_names, stopping, self.device, self.snapshot)
+        return Denoiser(self.config, self.class_names, stopping, self.device, self.snapshot, null_class=self.null_class)
 
     def predict_x0(
         self, x: Tensor, t: Tensor, labels: Tensor, guidance: Tensor, by_snapshot: Tensor | None = None

@@ -10,6 +10,7 @@ from typing import Any
 from model.config import ModelConfig, Recipe
 from model.samplers.spacing import spaced_times
 from model.schedule import make_schedule
+from model.suitability import recipe_faults
 from model.time_sampling import time_probabilities
 
 _TIMES = ("model.schedule.steps", "model.schedule.name")
@@ -59,6 +60,8 @@ def recipe_misfits(recipe: Recipe, images: ImageFacts) -> Iterator[Misfit]:
         spaced_times(schedule, recipe.sampling.spacing, recipe.sampling.steps)
     except ValueError as error:
         yield Misfit(("sampling.steps", "sampling.spacing", *_TIMES), str(error))
+    for path, text in recipe_faults(recipe):
+        yield Misfit((".".join(path),), text)
     if recipe.evaluation is not None:
         from model.metrics.requirements import evaluation_misfits, frontier_misfits
 

@@ -19,6 +19,7 @@ from model.interpolation import slerp
 from model.noise import normal_noise
 from model.samplers import StepTable, step_table
 from model.samplers.step import STATE
+from model.suitability import NO_NULL_CLASS, needs_null_class
 from model.thresholding import threshold
 
 
@@ -72,12 +73,15 @@ def plan_row(
 ) -> RowPlan:
     """Resolve one image's settings. label None, or guidance 0 away from no class, draws unconditionally.
 
-    Raises ValueError for a label, step count, guide or variance that the model does not have.
+    Raises ValueError for a label, step count, guide or variance that the model does not have, and where it would have
+    to draw without a class and never learned it.
     """
     null = denoiser.null_label
     for candidate in (label, end_label):
         if candidate is not None and not 0 <= candidate < null:
             raise ValueError(f"class {candidate} is not in 0..{null - 1}")
+    if (label is None or needs_null_class(sampling)) and not denoiser.null_class:
+        raise ValueError(NO_NULL_CLASS)
     by_snapshot = sampling.guide == "snapshot"
     if by_snapshot and denoiser.snapshot is None:
         raise ValueError("the model carries no snapshot to guide by")
@@ -181,6 +185,22 @@ def sample(denoiser: Denoiser, plans: Sequence[RowPlan], *, batch_rows: int = 64
             state[rows], _ = advance(denoiser, [batch[row] for row in active], [k] * len(active), state[rows])
         images.append(state[:, 0])
     return torch.cat(images)
+
+
+TRIAL_STEPS = 10
+
+
+def draws_finite(denoiser: Denoiser) -> bool:
+    """Whether one image comes out finite, drawn without thresholding by ddim in TRIAL_STEPS steps.
+
+    Weights may be finite and so large that the network overflows. Costs TRIAL_STEPS network calls of one row, and as
+    many of the snapshot, if there is one.
+    """
+    guided = {} if denoiser.snapshot is None else {"guidance": 2.0, "guide": "snapshot"}
+    steps = min(TRIAL_STEPS, denoiser.config.schedule.steps)
+    plain = SamplingConfig(sampler="ddim", steps=steps, threshold="none")
+    plan = plan_row(denoiser, plain.model_copy(update=guided), label=0, seed=0)
+    return bool(sample(denoiser, [plan]).isfinite().all())
 
 
 def to_pixels(images: Tensor) -> npt.NDArray[np.uint8]:

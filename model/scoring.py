@@ -24,6 +24,7 @@ from model.noise import normal_noise
 from model.prediction import convert, training_target
 from model.sampling import from_pixels
 from model.schedule import make_schedule
+from model.suitability import NO_NULL_CLASS
 
 SCORE_NAME = "class-log-likelihood-ratio"
 
@@ -64,8 +65,10 @@ def score_step(denoiser: Denoiser, images: Tensor, labels: Sequence[int], steps:
 def score(denoiser: Denoiser, pixels: Tensor, labels: Sequence[int], *, batch_images: int = 32) -> Tensor:
     """The score of each image, (N,) float32 on the CPU. pixels: (N, C, H, W) uint8; labels: a class each.
 
-    Raises ValueError for a label that is no class.
+    Raises ValueError for a label that is no class, and for a network that never learned to do without one.
     """
+    if not denoiser.null_class:
+        raise ValueError(NO_NULL_CLASS)
     if any(not 0 <= label < denoiser.null_label for label in labels):
         raise ValueError(f"only images of a class in 0..{denoiser.null_label - 1} have a score")
     scores = []

@@ -8,7 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from model import distributed
-from model.checkpoint import CheckpointError, CheckpointHeader, SnapshotHeader, decode_checkpoint, encode_checkpoint
+from model.checkpoint import (
+    CheckpointError,
+    CheckpointHeader,
+    SnapshotHeader,
+    decode_checkpoint,
+    encode_checkpoint,
+    first_not_finite,
+    require_scaled_times,
+)
 from model.config import OptimizerConfig, Recipe, SamplingConfig
 from model.datasets.dataset import ImageDataset
 from model.denoiser import Denoiser, Network
@@ -20,7 +28,7 @@ from model.muon import MuonAdamW
 from model.objective import drop_labels, loss_weights, row_losses
 from model.prediction import training_target
 from model.randomness import batch_indices, batch_seed
-from model.sampling import from_pixels
+from model.sampling import draws_finite, from_pixels
 from model.schedule import make_schedule
 from model.time_sampling import TimeSampler
 from model.training_state import (
@@ -29,6 +37,7 @@ from model.training_state import (
     encode_training_state,
     read_state_header,
     restore_training_state,
+    state_tensors,
 )
 from model.unet import UNet
 
@@ -36,12 +45,16 @@ CLASS_EMBEDDING = "class_embedding.weight"
 """The network's parameter with a row a class, and one for no class."""
 
 
+RATE_LEAP = 2.0
+"""By what factor the learning rate may rise unnoticed where a run goes on from another one's state."""
+
+
 class TrainingError(RuntimeError):
     """A run that cannot go on; the message says what to do and which checkpoint is good."""
 
 
 class TrainingDiverged(TrainingError):
-    """The loss or the gradient norm is not finite."""
+    """The loss, the gradient norm, the weights or what they draw are not finite."""
 
 
 def learning_rate(config: OptimizerConfig, images_seen: int, total_images: int) -> float:
@@ -58,6 +71,22 @@ def _require_none(misfits: Iterable[Misfit], source: str) -> None:
     faults = "; ".join(map(str, misfits))
     if faults:
         raise CheckpointError(f"{source}: does not fit the recipe: {faults}")
+def rate_jump(before: Recipe, after: Recipe, images_seen: int) -> str | None:
+    """What to tell of a run that goes on from another's state, when its learning rate leaps there; None when not.
+
+    The schedule is a function of the recipe and the images seen, so that a run can be resumed bit for bit. Made longer,
+    a run whose rate has decayed begins again in the middle of a new curve.
+    """
+    last = max(0, images_seen - before.training.batch_size)
+    was = learning_rate(before.optimizer, last, before.training.total_images)
+    becomes = learning_rate(after.optimizer, images_seen, after.training.total_images)
+    if becomes <= RATE_LEAP * was:
+        return None
+    return (
+        f"the learning rate leaps from {was:.2g} to {becomes:.2g} after {images_seen} images: optimizer.decay "
+        f"{after.optimizer.decay} is laid out over all {after.training.total_images} images. Images get worse before "
+        "they get better; a lower optimizer.learning_rate is gentler"
+    )
 
 
 @dataclass
@@ -92,7 +121,7 @@ class Trainer:
                 f"start it with torchrun --nproc-per-node {devices}, or set training.devices to {processes}"
             )
         torch.manual_seed(self.recipe.training.seed)
-        self.network = UNet(self.recipe.model.unet, len(self.dataset.class_names)).place(self.device)
+        self.network = self._new_network().place(self.device)
         self.ema = ExponentialMovingAverage(self.network, self.recipe.ema)
         self.optimizer = self._make_optimizer()
         self._schedule = make_schedule(self.recipe.model.schedule)
@@ -215,8 +244,23 @@ class Trainer:
 
     def state(self) -> bytes:
         """The bytes of the training state as it is now."""
-        header = StateHeader(self.images_seen, self.iteration, self.recipe, self.dataset.digest)
-        return encode_training_state(header, self.network, self.ema, self.optimizer, self.snapshot)
+        at = None if self.snapshot is None else self.snapshot.images_seen
+        steps = self.recipe.model.schedule.steps
+        header = StateHeader(self.images_seen, self.iteration, self.recipe, self.dataset.digest, steps, at)
+        return encode_training_state(header, self._tensors())
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return state_tensors(self.network, self.ema, self.optimizer, self.snapshot)
+
+    def fault(self) -> str | None:
+        """Why nothing of this moment may be kept: a number of the state, or an image drawn from it, is not finite.
+
+        None when all is well. Costs a pass over the state and the drawing of one image (`draws_finite`).
+        """
+        broken = first_not_finite(self._tensors())
+        if broken is not None:
+            return f"{broken} holds numbers that are not finite"
+        return None if draws_finite(self.denoiser()) else "the network draws images that are not finite"
 
     def resume(self, data: bytes, *, source: str) -> None:
         """Go on from a training state of this very run; raises CheckpointError, naming `source`, when it is not one."""
@@ -227,11 +271,11 @@ class Trainer:
             )
         self._restore(data, header, source)
 
-    def continue_from(self, data: bytes, *, source: str) -> None:
+    def continue_from(self, data: bytes, *, source: str) -> Recipe:
         """Go on from a training state of another run, with this recipe and at the images that the other has seen.
 
-        Raises CheckpointError, naming `source`, when the data set is another, or the recipe differs in what the state
-        fixes (`model.fitting.state_misfits`).
+        Returns the other's recipe. Raises CheckpointError, naming `source`, when the data set is another, or the recipe
+        differs in what the state fixes (`model.fitting.state_misfits`).
         """
         header = read_state_header(data, source=source)
         snapshot = header.snapshot_images is not None
@@ -240,6 +284,7 @@ class Trainer:
         at = self.recipe.training.guide_snapshot_images
         if at is None or header.images_seen < at:  # the recipe wants none, or its own at a later moment
             self.snapshot = None
+        return header.recipe
 
     def start_from(self, data: bytes, *, source: str) -> None:
         """Begin with the weights of a weights file, at no images seen: a fine-tune or a fork.
@@ -249,6 +294,7 @@ class Trainer:
         what the weights fix (`model.fitting.weights_misfits`).
         """
         checkpoint = decode_checkpoint(data, source=source)
+        require_scaled_times(checkpoint.header.embedding_steps, checkpoint.header.model.schedule, source)
         _require_none(weights_misfits(self.recipe, checkpoint.header.model), source)
         theirs, ours = checkpoint.header.class_names, self.dataset.class_names
         if len(theirs) != len(ours):
@@ -266,6 +312,7 @@ class Trainer:
     def _restore(self, data: bytes, header: StateHeader, source: str) -> None:
         if header.dataset_digest != self.dataset.digest:
             raise CheckpointError(f"{source}: was trained on another data set ({header.dataset_digest})")
+        require_scaled_times(header.embedding_steps, header.recipe.model.schedule, source)
         self.snapshot = restore_training_state(
             data, self.network, self.ema, self.optimizer, header=header, source=source
         )
@@ -273,9 +320,15 @@ class Trainer:
 
     @property
     def sampling(self) -> SamplingConfig:
-        """The recipe's, guided by no class as long as there is no snapshot."""
+        """The recipe's; as long as there is no snapshot guided by no class, or not at all where that is not learned."""
         wanted = self.recipe.sampling
-        return wanted if self.snapshot is not None else wanted.model_copy(update={"guide": "unconditional"})
+        if self.snapshot is not None or wanted.guide == "unconditional":
+            return wanted
+        return wanted.model_copy(update={"guide": "unconditional"} | ({} if self._null_class else {"guidance": 1.0}))
+
+    @property
+    def _null_class(self) -> bool:
+        return self.recipe.objective.label_drop > 0.0
 
     def checkpoint(self) -> bytes:
         """The bytes of a weights file with the EMA weights as they are now."""
@@ -283,6 +336,7 @@ class Trainer:
         header = CheckpointHeader(
             name=self.recipe.name,
             model=self.recipe.model,
+            embedding_steps=self.recipe.model.schedule.steps,
             sampling=self.sampling,
             class_names=self.dataset.class_names,
             images_seen=self.images_seen,
@@ -296,9 +350,14 @@ class Trainer:
         """A denoiser with a copy of the EMA weights, and of the snapshot where there is one."""
         network = self._frozen(self.ema.weights)
         snapshot = None if self.snapshot is None else self._frozen(self.snapshot.weights)
-        return Denoiser(self.recipe.model, self.dataset.class_names, network, self.device, snapshot)
+        model, names = self.recipe.model, self.dataset.class_names
+        return Denoiser(model, names, network, self.device, snapshot, null_class=self._null_class)
+
+    def _new_network(self) -> UNet:
+        model = self.recipe.model
+        return UNet(model.unet, len(self.dataset.class_names), model.schedule.steps)
 
     def _frozen(self, weights: Mapping[str, Tensor]) -> UNet:
-        network = UNet(self.recipe.model.unet, len(self.dataset.class_names))
+        network = self._new_network()
         network.load_state_dict(dict(weights))
         return network.place(self.device).eval().requires_grad_(False)

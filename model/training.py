@@ -19,14 +19,15 @@ import numpy as np
 import torch
 
 from model import distributed
-from model.checkpoint import CheckpointError, digest_of, read_metadata
+from model.checkpoint import CheckpointError, digest_of
 from model.config import Recipe
 from model.datasets.dataset import ImageDataset
 from model.denoiser import SamplingStopped
 from model.pictures import grid, png
 from model.run_record import Failing, RunRecord, TrainingProgress
 from model.sampling import plan_row, sample, to_pixels
-from model.trainer import Trainer, TrainingDiverged, TrainingError, learning_rate
+from model.trainer import Trainer, TrainingDiverged, TrainingError, learning_rate, rate_jump
+from model.training_state import require_sound_state
 
 if TYPE_CHECKING:
     from model.metrics.evaluation import Evaluation, ReferenceCache
@@ -98,9 +99,9 @@ def train(
 
     In a process group every process calls this with equal arguments; the first one records and reports, and any of
     them may ask to stop. A sample grid or an evaluation that fails is recorded as such, and the training goes on.
-    Raises TrainingError for a recipe that cannot be carried out, metrics that are not installed, and a loss that is not
-    finite (the last state and checkpoint stay good), and CheckpointError when the record's state belongs to another
-    recipe or data set or `start` does not fit.
+    Raises TrainingDiverged on a loss, weights or images that are not finite (what was recorded before stays good),
+    TrainingError for a recipe that cannot be carried out or metrics that are not installed, and CheckpointError when
+    the record's state belongs to another recipe or data set or `start` does not fit.
     """
     trainer = Trainer(recipe, dataset, device)
     training = recipe.training
@@ -113,7 +114,7 @@ def train(
 
     def save() -> None:
         nonlocal saved
-        distributed.from_first(lambda: record.checkpoint(trainer.images_seen, trainer.checkpoint(), trainer.state()))
+        distributed.from_first(lambda: _keep(trainer, record))
         saved = trainer.images_seen
 
     def crossed(before: int, every: int) -> bool:
@@ -126,7 +127,8 @@ def train(
         before = trainer.images_seen
         loss, norm = trainer.step()
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise _not_finite(loss, norm, trainer.images_seen, distributed.from_first(record.last_good))
+            told = f"the loss is {loss} and the gradient norm {norm}"
+            raise _diverged(told, trainer.images_seen, distributed.from_first(record.last_good))
         meter.add(loss, norm, learning_rate(recipe.optimizer, before, training.total_images))
         if trainer.iteration % LOG_EVERY_ITERATIONS == 0 or trainer.ended:
             distributed.from_first(partial(_report, meter.progress(), record, on_progress))
@@ -218,7 +220,10 @@ def _restore(trainer: Trainer, record: RunRecord, start: StartingPoint | None) -
         case WeightsStart():
             trainer.start_from(start.weights, source=start.source)
         case StateStart():
-            trainer.continue_from(start.state, source=start.source)
+            before = trainer.continue_from(start.state, source=start.source)
+            told = rate_jump(before, trainer.recipe, trainer.images_seen)
+            if told is not None:
+                _log.warning("%s", told)
         case None:
             pass
     return None
@@ -228,7 +233,7 @@ def _newest_intact(record: RunRecord) -> tuple[str, bytes] | None:
     damaged: list[CheckpointError] = []
     for name, data in record.states():
         try:
-            read_metadata(data, source=name)
+            require_sound_state(data, source=name)
         except CheckpointError as error:
             damaged.append(error)
             continue
@@ -245,11 +250,19 @@ def _multiplies_bfloat16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def _not_finite(loss: float, norm: float, images_seen: int, last_good: str | None) -> TrainingDiverged:
+def _keep(trainer: Trainer, record: RunRecord) -> None:
+    """Record a checkpoint and its state; raises TrainingDiverged in place of keeping what is broken."""
+    fault = trainer.fault()
+    if fault is not None:
+        raise _diverged(fault, trainer.images_seen, record.last_good())
+    record.checkpoint(trainer.images_seen, trainer.checkpoint(), trainer.state())
+
+
+def _diverged(fault: str, images_seen: int, last_good: str | None) -> TrainingDiverged:
     good = f"{last_good} is the last good checkpoint" if last_good else "no checkpoint was written yet"
     return TrainingDiverged(
-        f"the loss is {loss} and the gradient norm {norm} after {images_seen} images; {good}. "
-        "Start a new run with a lower optimizer.learning_rate or with optimizer.gradient_clip."
+        f"{fault} after {images_seen} images; {good}. Begin again with a lower optimizer.learning_rate or with "
+        "optimizer.gradient_clip: a new run, or a job that goes on from that checkpoint (from_job)."
     )
 
 

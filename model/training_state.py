@@ -8,22 +8,24 @@ from pydantic import ValidationError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from model.checkpoint import CheckpointError, read_metadata
+from model.checkpoint import CheckpointError, read_metadata, require_finite
 from model.config import Recipe
 from model.ema import ExponentialMovingAverage
 from model.muon import MuonAdamW
+from model.unet import EMBEDDED_STEPS
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
 class StateHeader:
-    """What a training state says of itself."""
+    """What a training state says of itself. embedding_steps: as in `model.checkpoint.CheckpointHeader`."""
 
     images_seen: int
     iteration: int
     recipe: Recipe
     dataset_digest: str
+    embedding_steps: int
     snapshot_images: int | None = None
 
 
@@ -35,14 +37,10 @@ class Snapshot:
     weights: Mapping[str, Tensor]
 
 
-def encode_training_state(
-    header: StateHeader,
-    network: nn.Module,
-    ema: ExponentialMovingAverage,
-    optimizer: torch.optim.AdamW,
-    snapshot: Snapshot | None,
-) -> bytes:
-    """The bytes of a state, one safetensors file; the header's own `snapshot_images` is not used."""
+def state_tensors(
+    network: nn.Module, ema: ExponentialMovingAverage, optimizer: torch.optim.AdamW, snapshot: Snapshot | None
+) -> dict[str, Tensor]:
+    """All numbers of a state by the names that they have in its file."""
     tensors = {f"model.{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"ema.{name}": value for name, value in ema.weights.items()}
     for name, parameter in network.named_parameters():
@@ -50,12 +48,18 @@ def encode_training_state(
         tensors |= {f"optimizer.{name}.{moment}": state[moment] for moment in _MOMENTS if moment in state}
     if snapshot is not None:
         tensors |= {f"snapshot.{name}": value for name, value in snapshot.weights.items()}
+    return tensors
+
+
+def encode_training_state(header: StateHeader, tensors: Mapping[str, Tensor]) -> bytes:
+    """The bytes of a state, one safetensors file. tensors: of `state_tensors`."""
     metadata = {
         "images_seen": str(header.images_seen),
         "iteration": str(header.iteration),
         "recipe": header.recipe.model_dump_json(),
         "dataset_digest": header.dataset_digest,
-    } | ({} if snapshot is None else {"snapshot_images": str(snapshot.images_seen)})
+        "embedding_steps": str(header.embedding_steps),
+    } | ({} if header.snapshot_images is None else {"snapshot_images": str(header.snapshot_images)})
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     return save(contiguous, metadata=metadata)
 
@@ -69,6 +73,7 @@ def read_state_header(data: bytes, *, source: str) -> StateHeader:
             int(metadata["iteration"]),
             Recipe.model_validate_json(metadata["recipe"]),
             metadata["dataset_digest"],
+            int(metadata.get("embedding_steps", EMBEDDED_STEPS)),
             int(metadata["snapshot_images"]) if "snapshot_images" in metadata else None,
         )
     except KeyError as error:
@@ -78,6 +83,12 @@ def read_state_header(data: bytes, *, source: str) -> StateHeader:
         raise CheckpointError(f"{source}: holds a recipe that is not valid: {faults}") from error
     except ValueError as error:
         raise CheckpointError(f"{source}: not a training state: {error}") from error
+
+
+def require_sound_state(data: bytes, *, source: str) -> None:
+    """Raises CheckpointError, which names `source`, for bytes that are damaged or numbers that are not finite."""
+    read_metadata(data, source=source)
+    require_finite(load(data), source)
 
 
 @torch.no_grad()
@@ -92,9 +103,11 @@ def restore_training_state(
 ) -> Snapshot | None:
     """Restore the tensors of a state in place; returns the snapshot that it holds.
 
-    Raises CheckpointError, which names `source`, when they do not fit; the three are then of no use any more.
+    Raises CheckpointError, which names `source`, when they do not fit or are not finite; the three may then be of no
+    use any more.
     """
     tensors = load(data)
+    require_finite(tensors, source)
     try:
         network.load_state_dict(_part(tensors, "model."))
         ema.load(_part(tensors, "ema."))

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from model.config import UNetConfig
 
+EMBEDDED_STEPS = 1000
+"""The T that the embedding's frequencies are made for."""
+
 
 def sinusoidal_embedding(t: Tensor, channels: int) -> Tensor:
     """Transformer position embedding of times (Vaswani et al. 2017): cosines, then sines.
@@ -123,12 +126,14 @@ class UNet(nn.Module):
     """The denoising network: (B, C, H, W) noisy images, times and labels -> (B, C, H, W) prediction.
 
     With `learned_variance` it returns (B, 2 C, H, W): the prediction, then what `model/learned_variance.py` reads.
-    `classes` labels plus a null label (index `classes`) that stands for "no class".
+    `classes` labels plus a null label (index `classes`) that stands for "no class". embedding_steps: T;
+    times 1..T are embedded as those of EMBEDDED_STEPS.
     """
 
-    def __init__(self, config: UNetConfig, classes: int) -> None:
+    def __init__(self, config: UNetConfig, classes: int, embedding_steps: int = EMBEDDED_STEPS) -> None:
         super().__init__()
         self.config = config
+        self.time_scale = EMBEDDED_STEPS / embedding_steps
         self.null_label = classes
         embedding = 4 * config.width
         pixels = config.image_channels * config.patch_size**2
@@ -200,7 +205,8 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         """x: (B, C, H, W); t: (B,) times 1..T; labels: (B,) int64 or (B, classes + 1) mixtures."""
         # The embedding counts times from 0, as DDPM's code and diffusers do.
-        time = sinusoidal_embedding(t - 1, self.config.width).to(x.dtype)
+        embedded = t - 1 if self.time_scale == 1.0 else t * self.time_scale - 1.0
+        time = sinusoidal_embedding(embedded, self.config.width).to(x.dtype)
         embedding = self.time_out(F.silu(self.time_in(time))) + self.embed_classes(labels)
 
         x = self.stem(F.pixel_unshuffle(x, self.config.patch_size))

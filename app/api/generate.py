@@ -25,6 +25,7 @@ from app.encoding import MEDIA_TYPES, default_columns
 from app.engine.request import RowRequest
 from model.config import SamplingConfig
 from model.scoring import SCORE_FORWARD_ROWS, SCORE_NAME, SCORE_STEPS
+from model.suitability import NO_NULL_CLASS
 
 router = APIRouter(tags=["sampling"])
 
@@ -146,6 +147,8 @@ async def generate(body: GenerateRequest, request: Request, services: ServicesHe
     wanted = len(body.class_) if isinstance(body.class_, list) else 1
     count = _images_drawn(body, wanted, services.settings.request_rows)
     version = await find_version(services, body.model)
+    if body.best_of is not None and not version.header.null_class:
+        raise invalid([("/best_of", f"scores compare with no class, and {NO_NULL_CLASS}: leave it out")])
     classes = find_classes(version, body.class_)
     seed = random_seed() if body.seed is None else body.seed
     names = version.header.class_names

@@ -57,6 +57,7 @@ from model.image_archive import described_png
 from model.metrics.frontier import SAMPLER_SETTINGS, Quality
 from model.samplers.spacing import spaced_times
 from model.schedule import make_schedule
+from model.suitability import drawing_faults
 from store.model_repository import VersionCollected
 
 LARGEST_SEED = 2**63 - 1
@@ -136,10 +137,13 @@ class SettingsFields(BaseModel):
             if named:
                 detail = f"quality picks it: leave out {', '.join(named)} or leave out quality"
                 raise invalid([(f"/{name}", detail) for name in named])
-            return choose_by_quality(version, settings, self.quality, usable)
-        if fits is not None and not named:
-            return choose_by_deadline(version, settings, fits, usable)
-        return Chosen(settings)
+            chosen = choose_by_quality(version, settings, self.quality, usable)
+        elif fits is not None and not named:
+            chosen = choose_by_deadline(version, settings, fits, usable)
+        else:
+            return Chosen(settings)
+        _require_suitable(version, chosen.sampling)  # it may have another spacing now
+        return chosen
 
     def sampling(self, version: Version) -> SamplingConfig:
         """The settings that the request names, and the model's own."""
@@ -159,7 +163,15 @@ class SettingsFields(BaseModel):
             raise invalid([("/guide", f"{version.name} {version.digest} carries no snapshot to guide by")])
         if settings.variance == "learned" and not version.header.model.unet.learned_variance:
             raise invalid([("/variance", f"{version.name} {version.digest} has not learned variances")])
+        _require_suitable(version, settings)
         return settings
+
+
+def _require_suitable(version: Version, sampling: SamplingConfig) -> None:
+    """Raises Problem for settings with which the model would draw noise."""
+    faults = list(drawing_faults(version.header.model, sampling, null_class=version.header.null_class))
+    if faults:
+        raise invalid([(f"/{field}", text) for field, text in faults])
 
 
 class SamplingFields(SettingsFields):

@@ -16,9 +16,10 @@ from app.bundled_digits import BUNDLED, register_digits
 from model.config import DatasetConfig, ModelConfig, Recipe, RecipeError, load_recipe
 from model.datasets import DatasetError
 from model.fitting import Misfit
+from model.trainer import rate_jump
 from store.dataset_repository import DatasetConflict, DatasetNotFound, find_configured, get_dataset
 from store.job_forms import ContinueFrom, ForkFrom, TrainWork
-from store.job_repository import JobNotFound, Origin, lock_job, submit_job
+from store.job_repository import JobNotFound, Origin, add_event, get_job, lock_job, submit_job
 from store.model_repository import ModelNotFound, VersionNotFound, lock_model, resolve
 from store.run_repository import kept_states
 from store.tables import Dataset, Job
@@ -117,8 +118,8 @@ def make_work(plan: Plan, *, name: str, more: Sequence[Change] = ()) -> TrainWor
 
 
 def queue_work(session: Session, plan: Plan, work: TrainWork, *, origin: Origin, sweep_id: int | None = None) -> Job:
-    """Submit the job."""
-    return submit_job(
+    """Submit the job. Its first events tell what its owner should know before it starts."""
+    job = submit_job(
         session,
         kind="train",
         model_name=work.recipe.name,
@@ -134,6 +135,12 @@ def queue_work(session: Session, plan: Plan, work: TrainWork, *, origin: Origin,
         promote=plan.fields.promote,
         max_attempts=plan.fields.max_attempts,
     )
+    if isinstance(plan.start, ContinueFrom):
+        before = TrainWork.model_validate(get_job(session, plan.start.job_id).configuration).recipe
+        told = rate_jump(before, work.recipe, plan.start.images_seen)
+        if told is not None:
+            add_event(session, job, "note", {"detail": told})
+    return job
 
 
 def _start(session: Session, fields: TrainFields) -> tuple[ContinueFrom | ForkFrom | None, Job | None]:

@@ -33,8 +33,8 @@ def measure_speed(denoiser: Denoiser, batch_rows: int, threads: int) -> Iterator
     """
     plain = SamplingConfig(sampler="ddim", steps=1, threshold="dynamic")
     by_snapshot = plain.model_copy(update={"guidance": 2.0, "guide": "snapshot"})
-    plan = plan_row(denoiser, plain, label=None, seed=0)
-    first = plan if denoiser.snapshot is None else plan_row(denoiser, by_snapshot, label=None, seed=0)
+    plan = plan_row(denoiser, plain, label=0, seed=0)
+    first = plan if denoiser.snapshot is None else plan_row(denoiser, by_snapshot, label=0, seed=0)
     measured: dict[int, float] = {}
     one_thread_rows = 0
     compiled = isinstance(denoiser.network, FixedShapes)

@@ -194,7 +194,7 @@ def _judge(way: Judging, cell: Cell, checkpoint: Checkpoint, recipe: Recipe, dat
 
 def _raw(folder: Path, recipe: Recipe, class_names: tuple[str, ...]) -> Denoiser:
     """A denoiser with the weights of the training state, which are not averaged."""
-    network = UNet(recipe.model.unet, len(class_names))
+    network = UNet(recipe.model.unet, len(class_names), recipe.model.schedule.steps)
     tensors = load_file(folder / "state.safetensors")
     network.load_state_dict({n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")})
     return Denoiser(recipe.model, class_names, network.place(torch.device("cpu")).eval().requires_grad_(False))

@@ -13,6 +13,7 @@ from model.datasets.dataset import ImageDataset
 from model.denoiser import Denoiser, SamplingStopped
 from model.metrics.protocol import canonical
 from model.sampling import plan_row, sample, to_pixels
+from model.suitability import drawing_faults
 
 
 class NotFinite(ValueError):
@@ -58,7 +59,9 @@ class Drawing:
         }
 
     def check(self, denoiser: Denoiser) -> None:
-        """Raises ValueError for settings that the model does not have, before anything long is begun."""
+        """Raises ValueError for settings that the model does not have or suit, before anything long is begun."""
+        for field, text in drawing_faults(denoiser.config, self.settings, null_class=denoiser.null_class):
+            raise ValueError(f"{field} {text}")
         plan_row(denoiser, self.settings, label=self.rows[0].label, seed=self.seed)
 
 

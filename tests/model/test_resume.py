@@ -183,6 +183,7 @@ def test_a_state_that_lacks_tensors_is_refused(saved: bytes, part: str) -> None:
         "iteration": "1",
         "recipe": small_recipe().model_dump_json(),
         "dataset_digest": random_dataset().digest,
+        "embedding_steps": "100",
     }
     kept = {name: value for name, value in load(saved).items() if not name.startswith(part)}
     with pytest.raises(CheckpointError, match="does not fit"):

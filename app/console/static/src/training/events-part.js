@@ -42,6 +42,8 @@ function wordsOf(kind, data) {
       return [`nothing was promoted: ${data.reason}`];
     case "promoted":
       return [`version ${data.version} was promoted`];
+    case "note":
+      return [data.detail];
     case "lease_lapsed":
       return ["the worker was lost; the job goes back to the queue"];
     default:
