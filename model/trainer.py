@@ -77,8 +77,8 @@ def rate_jump(before: Recipe, after: Recipe, images_seen: int) -> str | None:
     The schedule is a function of the recipe and the images seen, so that a run can be resumed bit for bit. Made longer,
     a run whose rate has decayed begins again in the middle of a new curve.
     """
-    last = max(0, images_seen - before.training.batch_size)
-    was = learning_rate(before.optimizer, last, before.training.total_images)
+    own = (max(0, images_seen - before.training.batch_size), images_seen)  # its last batch, and the one it would be at
+    was = max(learning_rate(before.optimizer, seen, before.training.total_images) for seen in own)
     becomes = learning_rate(after.optimizer, images_seen, after.training.total_images)
     if becomes <= RATE_LEAP * was:
         return None

@@ -21,7 +21,14 @@ from torch import Tensor
 import app.catalog
 from app.main import create_app
 from app.settings import Settings
-from model.checkpoint import CheckpointHeader, decode_checkpoint, digest_of, encode_checkpoint, with_snapshot
+from model.checkpoint import (
+    CheckpointHeader,
+    decode_checkpoint,
+    digest_of,
+    encode_checkpoint,
+    read_metadata,
+    with_snapshot,
+)
 from model.config import ModelConfig, SamplingConfig, ScheduleConfig
 from model.denoiser import Network
 from model.unet import UNet
@@ -71,6 +78,16 @@ def tiny_weights(
     return with_snapshot(decode_checkpoint(data, source="later"), earlier)
 
 
+def diverged_weights(name: str = "tiny", factor: float = float("nan")) -> bytes:
+    """Weights of which one is multiplied: by NaN, or so that all are finite and no image is."""
+    good = decode_checkpoint(tiny_weights(name, 5), source="good")
+    return encode_checkpoint(good.header, {**good.weights, "head.weight": good.weights["head.weight"] * factor})
+
+
+DIVERGED = {"nan": float("nan"), "inf": float("inf"), "finite, but images are not": 1e38}
+"""Factors for `diverged_weights`."""
+
+
 def weights_folder(folder: Path, **names_and_seeds: int) -> Path:
     """A folder of tiny weights, one file a name (default: `tiny`)."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +100,7 @@ def store_weights(
     database: Database, data: bytes, source: CheckpointSource = "shipped", name: str | None = None
 ) -> str:
     """Register a weights file as the next version of a model (default: the one that it names); returns its digest."""
-    header = decode_checkpoint(data, source="test").header
+    header = CheckpointHeader.model_validate_json(read_metadata(data, source="test")["darkroom"])
     with database.session() as session:
         return register_checkpoint(
             session,

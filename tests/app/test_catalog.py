@@ -13,12 +13,12 @@ from sqlalchemy.exc import OperationalError
 import app.catalog
 from app.catalog import Catalog, UnknownModel, Version
 from app.engine.engine import Engine, EngineLimits
-from model.checkpoint import digest_of
+from model.checkpoint import CheckpointError, digest_of
 from model.denoiser import Network
 from store.database import Database
 from store.model_repository import PRODUCTION, VersionCollected, set_alias
 from store.tables import ArtifactChunk, Checkpoint, ModelAlias
-from tests.app.served import store_weights, tiny_weights, weights_folder
+from tests.app.served import DIVERGED, diverged_weights, store_weights, tiny_weights, weights_folder
 
 
 @asynccontextmanager
@@ -62,6 +62,27 @@ async def test_a_damaged_file_is_named_and_the_others_are_served(
                 await catalog.find("cut")
     assert "cut.safetensors" in caplog.text
     assert "text.safetensors" in caplog.text
+
+
+@pytest.mark.parametrize("factor", DIVERGED.values(), ids=DIVERGED)
+async def test_weights_that_are_not_finite_are_never_served(
+    factor: float, tmp_path: Path, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither as a file, nor where production is moved to them, nor by their number."""
+    weights = weights_folder(tmp_path, tiny=0)
+    (weights / "broken.safetensors").write_bytes(diverged_weights("broken", factor))
+    with caplog.at_level(logging.ERROR):
+        async with opened(weights, database) as (catalog, engine):
+            assert "shipped weights left out" in caplog.text
+            broken = store_weights(database, diverged_weights("tiny", factor), "trained")
+            _point(database, "tiny", broken)
+            await catalog.look()
+            assert (await catalog.find("tiny")).digest == digest_of(tiny_weights("tiny", 0))
+            assert "production of tiny cannot be served; what was served before stays" in caplog.text
+            assert "not finite" in caplog.text
+            with pytest.raises(CheckpointError, match="not finite"):
+                await catalog.ensure_loaded(await catalog.find("tiny@2"))
+            assert list(engine.snapshot().resident) == [digest_of(tiny_weights("tiny", 0))]
 
 
 async def test_a_model_that_does_not_run_is_named_and_the_others_are_served(

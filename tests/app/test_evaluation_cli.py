@@ -12,6 +12,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from app.cli import cli
+from tests.app.served import diverged_weights
 
 METRICS = ("fid", "kid", "precision_recall", "confidence")
 
@@ -86,8 +87,14 @@ def test_the_table_has_a_line_a_figure_with_its_protocol(trained: Path) -> None:
 def test_what_does_not_fit_is_one_clear_line(trained: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"no weights")
+    diverged, huge = tmp_path / "diverged.safetensors", tmp_path / "huge.safetensors"
+    diverged.write_bytes(diverged_weights())
+    huge.write_bytes(diverged_weights(factor=1e38))
+    of_digits = ("--recipe", "recipes/digits.yaml")
     for options, words in (
         ([str(broken)], "not a readable safetensors file"),
+        ([str(diverged), *of_digits], "head.weight holds numbers that are not finite"),
+        ([str(huge), *of_digits], "draws images that are not finite"),
         ([_weights(trained), "--metrics", "fid,beauty"], "metrics"),
         ([_weights(trained), "--set", "beauty=3"], "no such setting"),
         ([_weights(trained), "--steps", "5000"], "steps"),

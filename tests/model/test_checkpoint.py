@@ -24,8 +24,9 @@ from model.checkpoint import (
     write_atomically,
 )
 from model.config import ModelConfig, SamplingConfig, ScheduleConfig, UNetConfig
+from model.trainer import Trainer
 from model.unet import UNet
-from tests.model.small import CLASS_NAMES, awaken, small_recipe, small_unet
+from tests.model.small import CLASS_NAMES, awaken, random_dataset, small_recipe, small_unet
 
 MODEL = ModelConfig(unet=small_unet())
 HEADER = CheckpointHeader(
@@ -268,3 +269,26 @@ def test_any_layout_of_the_weights_encodes_alike() -> None:
     assert any(not value.is_contiguous() for value in weights.values())
     assert encode_checkpoint(HEADER, weights) == DATA
     assert np.isfinite([float(value.sum()) for value in weights.values()]).all()
+
+
+def test_a_file_of_fewer_steps_from_before_times_were_scaled_draws_what_it_drew() -> None:
+    """Such a header does not say how times are embedded."""
+    model = ModelConfig(schedule=ScheduleConfig(steps=50), unet=small_unet(), prediction="v")
+    header = HEADER.model_copy(update={"model": model, "recipe": None})
+    written = json.loads(header.model_dump_json())
+    del written["embedding_steps"]
+    data = save(network().state_dict(), metadata={"darkroom": json.dumps(written)})
+    before = decode_checkpoint(data, source="before")
+    now = header.model_copy(update={"embedding_steps": 50})
+    after = decode_checkpoint(encode_checkpoint(now, network().state_dict()), source="after")
+    x, t, labels = torch.randn(2, 1, 8, 8), torch.tensor([5, 50]), torch.tensor([0, 1])
+    torch.testing.assert_close(before.denoiser().network(x, t, labels), network()(x, t, labels))
+    torch.testing.assert_close(after.denoiser().network(x, t, labels), network()(x, 20 * t, labels))
+    with pytest.raises(CheckpointError, match="time embedding"):
+        with_snapshot(after, before)
+    recipe = small_recipe(model__schedule__steps=50, model__unet=small_unet().model_dump())
+    trainer = Trainer(recipe, random_dataset(), torch.device("cpu"))
+    with pytest.raises(CheckpointError, match=r"before: is of an earlier version.*begin from new weights"):
+        trainer.start_from(data, source="before")
+    trainer.start_from(encode_checkpoint(after.header, after.weights), source="after")
+    assert decode_checkpoint(trainer.checkpoint(), source="trained").header.embedding_steps == 50

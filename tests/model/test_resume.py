@@ -161,6 +161,16 @@ def test_a_state_from_before_an_option_existed_is_resumed(saved: bytes) -> None:
     assert trainer.images_seen == 8
 
 
+def test_a_state_from_before_times_were_scaled_is_refused(saved: bytes) -> None:
+    end = 8 + int.from_bytes(saved[:8], "little")
+    metadata = json.loads(saved[8:end])["__metadata__"]
+    assert metadata.pop("embedding_steps") == "100"
+    before = save(load(saved), metadata=metadata)
+    for go_on in (Trainer.resume, Trainer.continue_from):
+        with pytest.raises(CheckpointError, match="the state: is of an earlier version"):
+            go_on(Trainer(small_recipe(), random_dataset(), CPU), before, source="the state")
+
+
 def test_another_dataset_is_refused(saved: bytes) -> None:
     with pytest.raises(CheckpointError, match="another data set"):
         Trainer(small_recipe(), random_dataset(seed=1), CPU).resume(saved, source="the state")

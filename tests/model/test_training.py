@@ -1,6 +1,7 @@
 """The training loop: it learns, it stops at nonsense, and it counts in images."""
 
 import csv
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from model.prediction import training_target
 from model.run_record import FolderRecord
 from model.sampling import from_pixels
 from model.schedule import make_schedule
-from model.trainer import Trainer, learning_rate
-from model.training import TrainingError, TrainingProgress, train
+from model.trainer import Trainer, learning_rate, rate_jump
+from model.training import StateStart, TrainingError, TrainingProgress, train
+from tests.model.memory_record import MemoryRecord
 from tests.model.small import CLASS_NAMES, random_dataset, small_recipe, small_unet
 
 CPU = torch.device("cpu")
@@ -218,3 +220,38 @@ def test_a_torn_line_of_the_loss_log_is_dropped(tmp_path: Path) -> None:
 def test_images_of_another_shape_are_refused_with_advice() -> None:
     with pytest.raises(TrainingError, match=r"image_channels: is 1, .* 3 channel"):
         Trainer(small_recipe(), random_dataset(channels=3), CPU)
+
+
+DECAYED = {"optimizer__learning_rate": 1e-3, "optimizer__decay": "cosine", "training__total_images": 96}
+
+
+@pytest.mark.parametrize(
+    ("seen", "changes", "leaps"),
+    [
+        (96, {"training__total_images": 192}, True),  # from nearly nothing to half
+        (88, {"training__total_images": 192}, True),
+        (88, {}, False),
+        (48, {"training__total_images": 112}, False),
+        (8, {}, False),  # within the warm-up, where the rate grows from batch to batch
+        (96, {"training__total_images": 192, "optimizer__learning_rate": 1e-6}, False),
+        (48, {"optimizer__learning_rate": 1.0}, True),
+    ],
+    ids=str,
+)
+def test_a_leap_of_the_learning_rate_is_told_where_a_run_goes_on(
+    seen: int, changes: dict[str, Any], leaps: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    before, after = small_recipe(**DECAYED), small_recipe(**(DECAYED | changes))
+    told = rate_jump(before, after, seen)
+    assert (told is not None) == leaps
+    trainer = Trainer(before, random_dataset(), CPU)
+    while trainer.images_seen < seen:
+        trainer.step()
+    answers = iter([True])
+    with caplog.at_level(logging.WARNING, "model.training"):
+        start = StateStart("the parent", trainer.state())
+        record = MemoryRecord()
+        train(after, random_dataset(), record, device=CPU, start=start, should_stop=lambda: next(answers, True))
+    assert [line.getMessage() for line in caplog.records] == ([told] if told else [])
+    if told:
+        assert f"to {learning_rate(after.optimizer, seen, after.training.total_images):.2g} after {seen}" in told

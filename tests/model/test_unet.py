@@ -123,3 +123,27 @@ def test_impossible_shapes_are_refused(changes: dict[str, Any], complaint: str) 
 
 def test_the_default_configuration_is_possible() -> None:
     assert UNetConfig().feature_size == 32
+
+
+@pytest.mark.parametrize("steps", [10, 50, 4000])
+def test_equal_shares_of_the_schedule_are_embedded_alike_whatever_its_length(steps: int) -> None:
+    """Weights that were trained at T = 1000 see at time t of T others what they saw at 1000 t / T."""
+    thousand = UNet(small_unet(), 3).eval()
+    awaken(thousand)
+    other = UNet(small_unet(), 3, steps).eval()
+    other.load_state_dict(thousand.state_dict())
+    shares = torch.tensor([0.1, 0.5, 1.0])
+    x, labels = torch.randn(3, 1, 8, 8), torch.tensor([0, 1, 3])
+    t = (shares * steps).long()
+    torch.testing.assert_close(other(x, t, labels), thousand(x, (shares * 1000).long(), labels), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(thousand(x, t, labels)[0], thousand(x, (shares * 1000).long(), labels)[0], atol=1e-3)
+
+
+def test_at_a_thousand_steps_times_are_embedded_as_they_always_were() -> None:
+    network = UNet(small_unet(), 3, 1000).eval()
+    awaken(network)
+    x, t, labels = torch.randn(3, 1, 8, 8), torch.tensor([1, 500, 1000]), torch.tensor([0, 1, 2])
+    embedded: list[torch.Tensor] = []
+    network.time_in.register_forward_pre_hook(lambda module, given: embedded.append(given[0]))
+    network(x, t, labels)
+    assert torch.equal(embedded[0], sinusoidal_embedding(t - 1, 16))

@@ -3,6 +3,7 @@
 FAULTS: names of functions below with a number each, as `killed_at=160,judged=80`. `killed` needs no number.
 """
 
+import math
 import os
 import signal
 import sys
@@ -43,6 +44,22 @@ def killed_at(images: int) -> None:
             killed(0)
 
     _patch(JobRecord, "checkpoint", checkpoint)
+
+
+def poisoned(images: int) -> None:
+    """A weight and its average are NaN as soon as so many images were seen."""
+    from model.trainer import Trainer
+
+    original = Trainer.step
+
+    def step(self: Trainer) -> tuple[float, float]:
+        told = original(self)
+        if self.images_seen == images:
+            self.network.stem.bias.data[0] = math.nan
+            self.ema.weights["stem.bias"][0] = math.nan
+        return told
+
+    _patch(Trainer, "step", step)
 
 
 def judged(best: int) -> None:
@@ -167,7 +184,9 @@ def _patch(owner: object, name: str, new: object) -> None:
 
 FAULTS: dict[str, Callable[[int], None]] = {
     fault.__name__: fault
-    for fault in (killed, noisy, killed_at, judged, unjudgeable, full_disk, out_of_memory, out_of_device_memory, stuck)
+    for fault in (
+        killed, noisy, killed_at, poisoned, judged, unjudgeable, full_disk, out_of_memory, out_of_device_memory, stuck
+    )
 }
 
 

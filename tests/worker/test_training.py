@@ -14,11 +14,12 @@ from store.database import Database
 from store.frontier_repository import frontier_lines, job_frontier
 from store.job_forms import ContinueFrom, ForkFrom
 from store.job_repository import request_cancel, requeue
-from store.model_repository import PRODUCTION, point_alias, resolve
+from store.model_repository import PRODUCTION, point_alias, production_targets, resolve
 from store.run_repository import job_evaluations, job_metrics, job_samples
 from store.tables import Checkpoint, Dataset, Job
 from tests.generate_jobs import status
 from tests.generate_jobs import submit as submit_generate
+from tests.model.small import small_recipe
 from tests.processes import wait_until
 from tests.worker.broken_work import NOISE_BYTES
 from tests.worker.train_jobs import BATCH, EVERY, TOTAL, TrainJobs, dataset, short_recipe, trained
@@ -326,3 +327,50 @@ def test_the_frontier_that_a_recipe_asks_for_is_stored_with_the_last_checkpoint(
         last = jobs.saved(job_id)[TOTAL][0]
         assert frontier_lines(session, [last.digest]) == {last.digest: sorted(points, key=lambda p: p.protocol_digest)}
     assert [event.kind for event in jobs.events(job_id)].count("frontier") == 4
+
+
+def production(jobs: TrainJobs, model: str) -> str | None:
+    """The digest of the version that is served, if any."""
+    with jobs.database.session() as session:
+        target = production_targets(session).get(model)
+        return None if target is None else target.digest
+
+
+def test_a_run_that_diverges_keeps_its_last_good_checkpoint_which_others_and_itself_go_on_from(
+    jobs: TrainJobs, tmp_path: Path
+) -> None:
+    recipe, dataset_id = short_recipe(), jobs.register()
+    job_id = jobs.train_job(recipe, dataset_id, promote="best")
+    jobs.run(f"poisoned={2 * EVERY}")
+    assert jobs.outcome(job_id) == ("failed", "diverged", 1)
+    told = f"after {2 * EVERY} images; the checkpoint at {EVERY} images is the last good checkpoint."
+    assert told in jobs.detail(job_id)
+    assert "lower optimizer.learning_rate" in jobs.detail(job_id)
+    assert list(jobs.saved(job_id)) == [EVERY]
+    assert production(jobs, "small") is None
+
+    slower = short_recipe(optimizer__learning_rate=5e-4)
+    start = ContinueFrom(job_id=job_id, images_seen=EVERY)
+    child = jobs.train_job(slower, dataset_id, work={"start": start}, parent_id=job_id, model_name="slower")
+    jobs.run()
+    assert jobs.outcome(child) == ("succeeded", None, 1)
+    state = StateStart("parent", jobs.get(jobs.state(job_id, EVERY)))
+    assert jobs.weights(child) == trained(slower, tmp_path / "slower", state)
+
+    with jobs.database.session() as session:
+        requeue(session, job_id, was="failed")
+    jobs.run()
+    assert jobs.outcome(job_id) == ("succeeded", None, 2)
+    assert jobs.weights(job_id) == trained(recipe, tmp_path / "undisturbed") == production(jobs, "small")
+
+
+def test_weights_that_draw_nothing_finite_are_neither_kept_nor_promoted(jobs: TrainJobs) -> None:
+    """At this rate every loss and weight of so short a run is finite."""
+    too_fast = {"learning_rate": 2000.0, "warmup_images": 0, "decay": "constant"}
+    recipe = small_recipe(optimizer=too_fast, training__total_images=16, training__batch_size=8)
+    job_id = jobs.train_job(recipe, jobs.register(), promote="best")
+    jobs.run()
+    assert jobs.outcome(job_id) == ("failed", "diverged", 1)
+    assert "draws images that are not finite after 16 images" in jobs.detail(job_id)
+    assert not jobs.saved(job_id)
+    assert production(jobs, "small") is None

@@ -12,10 +12,21 @@ import pytest
 from sqlalchemy import update
 
 from app.catalog import Catalog, Version
+from model.checkpoint import digest_of
 from store.database import Database
 from store.model_repository import PRODUCTION, set_alias
 from store.tables import ArtifactChunk, Checkpoint
-from tests.app.served import CLASS_NAMES, Service, pixels_of, serving, store_weights, tiny_weights, weights_folder
+from tests.app.served import (
+    CLASS_NAMES,
+    DIVERGED,
+    Service,
+    diverged_weights,
+    pixels_of,
+    serving,
+    store_weights,
+    tiny_weights,
+    weights_folder,
+)
 from tests.processes import wait_until
 
 
@@ -267,3 +278,19 @@ def test_the_pages_of_versions_hold_each_once(size: int, tmp_path: Path, databas
             if before is None:
                 break
         assert found == [5, 4, 3, 2, 1]
+
+
+@pytest.mark.parametrize("factor", DIVERGED.values(), ids=DIVERGED)
+def test_production_is_never_moved_to_weights_that_are_not_finite(
+    factor: float, tmp_path: Path, database_url: str, database: Database
+) -> None:
+    with serving(weights_folder(tmp_path), database_url=database_url) as service:
+        _registered(service)
+        store_weights(database, diverged_weights("tiny", factor), "trained")
+        answer = _put(service, "production", 2)
+        assert _kind(answer, 409) == "version-unusable"
+        assert "not finite" in answer.json()["detail"]
+        assert service.client.get("/models/tiny").json()["aliases"]["production"]["version"] == 1
+        answer = service.client.post("/generate", json={"class": 0, "model": "tiny@2"})
+        assert _kind(answer, 503) == "version-unusable"
+        assert service.generate()["version"] == digest_of(tiny_weights())

@@ -16,7 +16,7 @@ from model.fitting import ImageFacts, recipe_misfits
 from store.database import Database
 from store.hints import QUEUE
 from store.job_forms import TrainWork
-from store.job_repository import get_job, stop
+from store.job_repository import events_after, get_job, stop
 from store.run_repository import append_log, kept_states, record_samples
 from store.tables import Dataset, Job
 from tests.app.api.test_refusals import assert_problem
@@ -214,6 +214,21 @@ EVERY = "/overrides/evaluation/every_images"
         ({"recipe": configuration() | {"evaluation": None}, "model": "m", "overrides": {"evaluation": {}}}, EVERY, ""),
         ({"overrides": {"training": {"seed": {}}}}, "/overrides/training/seed", "integer"),
         ({"overrides": {"training": {"seed": {"x": 1}}}}, "/overrides/training/seed/x", "no fields"),
+        (
+            {"overrides": {"objective.label_drop": 0, "sampling.guidance": 2.0}},
+            "/overrides/sampling.guidance",
+            "label_drop 0",
+        ),
+        (
+            {"overrides": {"objective.label_drop": 0, "sampling.guidance": 1.0, "evaluation.guidance": 2.0}},
+            "/overrides/evaluation.guidance",
+            "label_drop 0",
+        ),
+        (
+            {"overrides": {"model.prediction": "eps", "sampling.threshold": "none"}},
+            "/overrides/sampling.threshold",
+            "log_snr",
+        ),
         ({"overrides": {"description": "a\0b"}}, "/overrides/description", "stored"),
         ({"overrides": {"description": "\ud800"}}, "/overrides/description", "stored"),
         ({"overrides": {"a/b~c": 1}}, "/overrides/a~1b~0c", "not permitted"),
@@ -361,6 +376,10 @@ def test_a_finished_job_goes_on_for_longer_and_from_the_states_that_are_kept(job
     assert on.json()["model"] == "mine"
     assert on.json()["dataset"] == "shapes"
     assert on.json()["configuration"]["start"] == {"job_id": first["id"], "images_seen": 3000}
+    with database.session() as session:
+        (told,) = (one for one in events_after(session, on.json()["id"], 0) if one.kind == "note")
+    assert "the learning rate leaps from" in told.data["detail"]
+    assert "after 3000 images" in told.data["detail"]
 
     aside = {"from_job": first["id"], "images_seen": 2000, "model": "aside", "overrides": longer}
     forked = jobs.client.post("/train-jobs", json=aside)
