@@ -98,6 +98,11 @@ def pairs_picture(images: Pixels, training: Pixels, found: Nearest, classes: int
     return png(grid(flat, 2 * PAIRS_PER_CLASS), scale=2)
 
 
+def _processes(recipe: Recipe) -> str:
+    devices, precision = recipe.training.devices, recipe.training.precision
+    return f"{devices} {'process' if devices == 1 else 'processes'} in {precision}"
+
+
 def _facts(checkpoint: Checkpoint, recipe: Recipe, measured: Measured) -> str:
     header = checkpoint.header
     unet = header.model.unet
@@ -109,7 +114,7 @@ def _facts(checkpoint: Checkpoint, recipe: Recipe, measured: Measured) -> str:
         "file": f"`{header.name}.safetensors`, {measured.size_bytes:,} bytes",
         "SHA-256": f"`{checkpoint.digest.removeprefix('sha256:')}`",
         "images seen in training": f"{header.images_seen:,} of the recipe's {recipe.training.total_images:,}",
-        "time spent training": f"{measured.log.hours:.2f} hours by the clock",
+        "time spent training": f"{measured.log.hours:.2f} hours by the clock, {_processes(recipe)}",
         "sampling defaults": ", ".join(f"{name} {value}" for name, value in header.sampling.model_dump().items()),
     }
     return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in facts.items())])

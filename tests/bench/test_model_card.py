@@ -2,7 +2,9 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +14,11 @@ from PIL import Image
 from bench.classifier import train_classifier
 from bench.model_card import CardError, main, training_log
 from model.checkpoint import load_checkpoint
-from model.config import Recipe
+from model.config import Recipe, load_recipe
 from model.datasets import load_dataset
 from tests.bench.halves import halves_recipe, untrained_weights, write_idx
 
+ROOT = Path(__file__).parents[2]
 LOG = "images_seen,loss,gradient_norm,learning_rate,images_per_second\n"
 
 
@@ -47,7 +50,7 @@ def test_everything_in_the_card_is_of_this_run(arguments: list[str], tmp_path: P
     assert weights == (tmp_path / "w.safetensors").read_bytes()
     assert hashlib.sha256(weights).hexdigest() in text
     assert "3,600 of the recipe's 4,000" in text
-    assert "1.50 hours" in text  # 1,800 images at 1 a second and 1,800 at 0.5; the line after the checkpoint is not its
+    assert "1.50 hours by the clock, 1 process in float32" in text  # 1,800 images at 1 a second and 1,800 at 0.5; the line after the checkpoint is not its
     block = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert block is not None
     assert Recipe.model_validate(yaml.safe_load(block[1])) == halves_recipe(tmp_path / "data")
@@ -108,3 +111,37 @@ def test_refuses_the_log_of_a_shorter_run() -> None:
     assert training_log(losses, 2500, source="losses.csv").hours == pytest.approx(200 / 3600)
     with pytest.raises(CardError, match=r"losses\.csv: ends before"):
         training_log(losses, 3500, source="losses.csv")
+
+
+def _leaves(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+def test_readme_card_and_recipe_tell_of_the_shipped_weights_what_the_file_does() -> None:
+    weights, recipe = load_checkpoint(ROOT / "weights" / "fashion-mnist.safetensors"), "recipes/fashion-mnist.yaml"
+    shipped, told = load_recipe(ROOT / recipe), weights.header.recipe
+    assert told is not None
+    used, given = _leaves(told.model_dump(mode="json")), _leaves(shipped.model_dump(mode="json"))
+    differing = {name for name, value in used.items() if given[name] != value}
+    assert differing == {  # the first two as the recipe's comment says, the others chosen after the training
+        "training.devices",
+        "training.precision",
+        "sampling.guidance",
+        "sampling.guidance_interval",
+    }
+    assert weights.header.sampling == shipped.sampling
+    assert weights.header.images_seen == shipped.training.total_images
+    assert (told.training.devices, told.training.precision) == (2, "bfloat16")
+
+    log = training_log((ROOT / "weights" / "fashion-mnist-losses.csv").read_text(), 1_280_000, source="losses")
+    minutes = f"{60.0 * log.hours:.0f} minutes"
+    card = (ROOT / "weights" / "fashion-mnist.md").read_text()
+    assert f"| time spent training | {log.hours:.2f} hours by the clock, 2 processes in bfloat16 |" in card
+    assert f"| images seen in training | {weights.header.images_seen:,} of the recipe's" in card
+    assert weights.digest.removeprefix("sha256:") in card
+    assert f"two CPU cores trained in {minutes} by\n[`{recipe}`]" in (ROOT / "README.md").read_text()
+    comment = f"`devices: 2` and `precision: bfloat16`: {minutes} of two CPU cores"
+    assert comment in (ROOT / recipe).read_text()

@@ -359,7 +359,8 @@ def test_the_same_key_creates_one_job(jobs: Service, database: Database) -> None
 
 
 def test_a_finished_job_goes_on_for_longer_and_from_the_states_that_are_kept(jobs: Service, database: Database) -> None:
-    first = submit(jobs, model="mine", overrides={"training.total_images": 3000})
+    decayed = {"training.total_images": 3000, "optimizer.warmup_images": 500}
+    first = submit(jobs, model="mine", overrides=decayed)
     assert_problem(jobs.client.post("/train-jobs", json={"from_job": first["id"]}), 409)  # nothing saved yet
     lease = claim(database)
     for images in (1000, 2000, 3000):
