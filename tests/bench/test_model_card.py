@@ -50,7 +50,8 @@ def test_everything_in_the_card_is_of_this_run(arguments: list[str], tmp_path: P
     assert weights == (tmp_path / "w.safetensors").read_bytes()
     assert hashlib.sha256(weights).hexdigest() in text
     assert "3,600 of the recipe's 4,000" in text
-    assert "1.50 hours by the clock, 1 process in float32" in text  # 1,800 images at 1 a second and 1,800 at 0.5; the line after the checkpoint is not its
+    # 1,800 images at 1 a second and 1,800 at 0.5; the line after the checkpoint is not its
+    assert "1.50 hours by the clock, 1 process in float32" in text
     block = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert block is not None
     assert Recipe.model_validate(yaml.safe_load(block[1])) == halves_recipe(tmp_path / "data")
