@@ -71,6 +71,8 @@ def _require_none(misfits: Iterable[Misfit], source: str) -> None:
     faults = "; ".join(map(str, misfits))
     if faults:
         raise CheckpointError(f"{source}: does not fit the recipe: {faults}")
+
+
 def rate_jump(before: Recipe, after: Recipe, images_seen: int) -> str | None:
     """What to tell of a run that goes on from another's state, when its learning rate leaps there; None when not.
 

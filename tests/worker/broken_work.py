@@ -185,7 +185,16 @@ def _patch(owner: object, name: str, new: object) -> None:
 FAULTS: dict[str, Callable[[int], None]] = {
     fault.__name__: fault
     for fault in (
-        killed, noisy, killed_at, poisoned, judged, unjudgeable, full_disk, out_of_memory, out_of_device_memory, stuck
+        killed,
+        noisy,
+        killed_at,
+        poisoned,
+        judged,
+        unjudgeable,
+        full_disk,
+        out_of_memory,
+        out_of_device_memory,
+        stuck,
     )
 }
 
