@@ -183,7 +183,7 @@ class Catalog:
         if reference is None:
             reference = self._default or self._first_model()
             if reference is None:
-                raise UnknownModel("there is no model yet")
+                raise UnknownModel("no model is in production: name a version, NAME@NUMBER, or promote one")
         name, _, selector = reference.partition("@")
         if selector in ("", PRODUCTION):
             selector = self._production.get(name, PRODUCTION)
@@ -194,8 +194,10 @@ class Catalog:
             raise self._unknown(reference)
         try:
             return await self._find_in_store(self._database, name, selector)
-        except (ModelNotFound, VersionNotFound) as error:
+        except ModelNotFound as error:
             raise self._unknown(reference) from error
+        except VersionNotFound as error:
+            raise UnknownModel(str(error)) from error
 
     async def ensure_loaded(self, version: Version) -> None:
         """Wait until the engine holds the version; callers of one version share the work.
@@ -364,9 +366,13 @@ class Catalog:
             del self._versions[key]
 
     def _unknown(self, reference: str) -> UnknownModel:
+        name = reference.partition("@")[0]
+        if digests := self.digests(name)[:NAMES_TOLD]:
+            here = ", ".join(f"{name}@{digest}" for digest in digests)
+            return UnknownModel(f"there is no {reference!r} in this service, which has no store; there are: {here}")
         names = sorted(self._production)
         told = ", ".join(names[:NAMES_TOLD]) + (", ..." if len(names) > NAMES_TOLD else "")
-        return UnknownModel(f"there is no model {reference!r}; there are: {told}")
+        return UnknownModel(f"there is no model {name!r}; in production are: {told or 'none'}")
 
 
 def _resolve(database: Database, name: str, selector: str) -> AliasTarget:

@@ -147,7 +147,7 @@ def generate(
     from app.client import generate_to_file
 
     fields = {
-        "class": [int(one) if one.isdecimal() else one for one in classes],
+        "class": classes,
         "n": n,
         "guidance": guidance,
         "steps": steps,

@@ -17,6 +17,7 @@ from model.datasets import DatasetError, load_dataset
 from model.metrics.evaluation import Evaluation, evaluate, protocol_digest, protocol_string
 from model.metrics.extractor import MetricsUnavailable
 from model.metrics.references import FolderReferences
+from model.sampling_fit import Unfit, fitted
 
 INTERRUPTED = 130
 
@@ -123,7 +124,10 @@ def _dataset(request: EvaluationRequest, recipe: Recipe) -> DatasetConfig:
 def _settings(
     settings: Mapping[str, Any], recipe: Recipe, header: CheckpointHeader
 ) -> tuple[EvaluationConfig, SamplingConfig]:
-    """Steps and guidance are the evaluation's own where it has them, as in training."""
+    """Steps and guidance are the evaluation's own where it has them, as in training.
+
+    What the weights file says of sampling gives way where it does not go with what is named, as in the service.
+    """
     of_evaluation = EvaluationConfig.model_fields.keys()
     of_sampling = SamplingConfig.model_fields.keys() - of_evaluation
     unknown = sorted(settings.keys() - of_evaluation - of_sampling)
@@ -133,12 +137,23 @@ def _settings(
         )
     own = recipe.evaluation or EvaluationConfig(every_images=recipe.training.total_images)
     config = _changed(own, {name: value for name, value in settings.items() if name in of_evaluation})
-    return config, _changed(header.sampling, {name: settings[name] for name in of_sampling if name in settings})
+    shared = {name: getattr(config, name) for name in ("steps", "guidance") if getattr(config, name) is not None}
+    card = header.model_copy(update={"sampling": _changed(header.sampling, shared)})
+    named = {name: value for name, value in settings.items() if name in SamplingConfig.model_fields}
+    try:
+        return config.model_copy(update={"steps": None, "guidance": None}), fitted(card, named)
+    except ValidationError as error:
+        raise RequestError(_faults(error)) from error
+    except Unfit as unfit:
+        raise RequestError(f"{', '.join(unfit.fields)}: {unfit}") from unfit
 
 
 def _changed(config: Kind, changes: Mapping[str, Any]) -> Kind:
     try:
         return type(config).model_validate({**config.model_dump(), **changes})
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise RequestError(faults) from error
+        raise RequestError(_faults(error)) from error
+
+
+def _faults(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())

@@ -1,6 +1,6 @@
 """Models and their aliases."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +12,9 @@ from store.tables import Checkpoint, Model, ModelAlias
 
 PRODUCTION = "production"
 """The alias that requests without a version are served from."""
+
+VERSIONS_TOLD = 5
+"""Of a model's versions and aliases, in the message about one that it does not have."""
 
 
 class ModelNotFound(LookupError):
@@ -30,12 +33,26 @@ class VersionCollected(RuntimeError):
 
 
 class VersionNotFound(LookupError):
-    """The model has no such version, digest or alias."""
+    """The model has no such version, digest or alias; the message tells what it has.
 
-    def __init__(self, name: str, version: str) -> None:
-        super().__init__(f"model {name!r} has no version or alias {version!r}")
-        self.name = name
-        self.version = version
+    versions: how many; newest, aliases: a few that are there, for the message.
+    """
+
+    def __init__(self, name: str, version: str, versions: int, newest: Sequence[int], aliases: Sequence[str]) -> None:
+        count = "1 version" if versions == 1 else f"{versions} versions"
+        if version == PRODUCTION:
+            message = f"model {name!r} has {count}, and none is in production"
+        else:
+            message = f"model {name!r} has no version or alias {version[:100]!r}; it has {count}"
+        if newest:
+            message += f", the newest that are kept: {', '.join(f'{name}@{number}' for number in newest)}"
+        if aliases:
+            message += f"; its aliases: {', '.join(f'{name}@{alias}' for alias in aliases)}"
+        if version == PRODUCTION and newest:
+            message += (
+                f'. Name one of these, or promote it: PUT /v1/models/{name}/alias/{PRODUCTION} {{"version": NUMBER}}'
+            )
+        super().__init__(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +112,7 @@ def resolve(session: Session, name: str, version: str | int | None = None) -> Ch
     if wanted.isascii() and wanted.isdigit():
         number = int(wanted)
         if number >= 2**31:  # beyond the column's range
-            raise VersionNotFound(name, wanted)
+            raise _version_not_found(session, model, wanted)
         query = query.where(Checkpoint.version == number)
     elif wanted.startswith("sha256:"):
         query = query.where(Checkpoint.digest == wanted)
@@ -105,7 +122,7 @@ def resolve(session: Session, name: str, version: str | int | None = None) -> Ch
         ).where(ModelAlias.alias == wanted)
     checkpoint = session.scalars(query).one_or_none()
     if checkpoint is None:
-        raise VersionNotFound(name, wanted)
+        raise _version_not_found(session, model, wanted)
     return checkpoint
 
 
@@ -128,7 +145,7 @@ def remove_alias(session: Session, name: str, alias: str) -> None:
     model = lock_model(session, name)
     found = session.get(ModelAlias, (model.id, alias))
     if found is None:
-        raise VersionNotFound(name, alias)
+        raise _version_not_found(session, model, alias)
     session.delete(found)
 
 
@@ -178,6 +195,16 @@ def _find(session: Session, name: str) -> Model:
     if model is None:
         raise ModelNotFound(name)
     return model
+
+
+def _version_not_found(session: Session, model: Model, wanted: str) -> VersionNotFound:
+    of_model = Checkpoint.model_id == model.id
+    versions = session.scalar(select(func.count()).select_from(Checkpoint).where(of_model)) or 0
+    kept = select(Checkpoint.version).where(of_model, Checkpoint.artifact_digest.is_not(None))
+    newest = session.scalars(kept.order_by(Checkpoint.version.desc()).limit(VERSIONS_TOLD)).all()
+    aliases = select(ModelAlias.alias).where(ModelAlias.model_id == model.id).order_by(ModelAlias.alias)
+    told = session.scalars(aliases.limit(VERSIONS_TOLD)).all()
+    return VersionNotFound(model.name, wanted, versions, newest, told)
 
 
 def _summaries(session: Session, models: list[Model]) -> tuple[ModelSummary, ...]:

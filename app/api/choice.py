@@ -72,11 +72,6 @@ class Chosen:
         return {"choice": None if self.choice is None else self.choice.model_dump(by_alias=True)}
 
 
-def deterministic(sampling: SamplingConfig) -> bool:
-    """Whether no noise is added on the way."""
-    return sampling.sampler != "ddpm" and (sampling.sampler != "ddim" or sampling.eta == 0.0)
-
-
 def choose_by_quality(
     version: Version,
     sampling: SamplingConfig,
@@ -103,9 +98,8 @@ def choose_by_deadline(
     else:
         qualities: tuple[Quality, ...] = ("best", "balanced", "fast")
         offers = [_of_defaults(version, sampling, quality, "deadline") for quality in qualities]
-        if usable(sampling):
-            card = _of_card(version, sampling)
-            offers = [card, *(one for one in offers if _cost(one) < _cost(card))]
+        card = _of_card(version, sampling)
+        offers = [card, *(one for one in offers if _cost(one) < _cost(card))]
     return next((one for one in offers if fits(one.sampling)), offers[-1])
 
 
@@ -118,7 +112,7 @@ def _usable_points(
     version: Version, sampling: SamplingConfig, usable: Callable[[SamplingConfig], bool]
 ) -> tuple[Frontier | None, list[FrontierPoint]]:
     frontier = nearest_frontier(version.frontiers, sampling.guidance)
-    return frontier, [point for point in frontier.points if usable(point.sampling)] if frontier else []
+    return frontier, [p for p in frontier.points if usable(p.applied_to(sampling))] if frontier else []
 
 
 def _of_point(

@@ -10,6 +10,7 @@ from app.api.choice import ChoiceAnswer
 from app.api.event_stream import EVENT_STREAM
 from app.api.problems import documented, invalid
 from app.api.sampling import (
+    CLASS_DESCRIPTION,
     ClassReference,
     ImageIndex,
     Plan,
@@ -38,7 +39,7 @@ class GenerateRequest(SamplingFields):
 
     class_: Annotated[
         ClassReference | Annotated[list[ClassReference], Field(min_length=1, max_length=1000)],
-        Field(alias="class", description="a name (case does not matter), an index, or a list of these"),
+        Field(alias="class", description=f"{CLASS_DESCRIPTION}; or a list of these"),
     ]
     n: Annotated[int, Field(strict=True)] = Field(1, ge=1, description="images of each class")
     seed: Seed | None = Field(None, description="drawn at random when left out; the answer tells it")

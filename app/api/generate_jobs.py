@@ -20,6 +20,7 @@ from app.api.job_answers import FailureAnswer
 from app.api.paging import BeforeId, Limit
 from app.api.problems import Problem, documented, invalid, retry_after
 from app.api.sampling import (
+    CLASS_DESCRIPTION,
     ClassReference,
     Seed,
     SettingsFields,
@@ -72,7 +73,7 @@ class GenerateJobRequest(SettingsFields):
     class_: ClassReference | Annotated[list[ClassReference], Field(min_length=1, max_length=1000)] | None = Field(
         None,
         alias="class",
-        description="a name (case does not matter), an index, or a list of these; left out: every class of the model",
+        description=f"{CLASS_DESCRIPTION}; or a list of these; left out: every class of the model",
     )
     n: Annotated[int, Field(strict=True)] = Field(1, ge=1, description="images of each class")
     seed: Seed | None = Field(None, description="drawn at random when left out; the answer tells it")
@@ -176,7 +177,7 @@ async def _in_store(services: Services, action: Callable[[Session], T]) -> T:
     except GenerateJobNotFound as error:
         raise Problem(404, "no-such-generate-job", str(error)) from error
     except (ModelNotFound, VersionNotFound) as error:
-        detail = f"{error} in the store yet: the service is about to register it"
+        detail = "the store does not have this version yet: the service is about to register it"
         raise Problem(503, "not-registered", detail, headers=retry_after(2.0)) from error
     except VersionCollected as error:
         raise Problem(410, "version-collected", str(error)) from error

@@ -6,22 +6,22 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import Field
 
-from app.api.choice import deterministic
 from app.api.generate import SamplingAnswer, described
-from app.api.problems import invalid
 from app.api.sampling import (
+    CLASS_DESCRIPTION,
     ClassReference,
     ImageIndex,
     Plan,
     SamplingFields,
     Seed,
     answer,
-    find_class,
+    find_classes,
     find_version,
 )
 from app.api.services import ServicesHere, require_json
 from app.engine.request import RowRequest
 from model.config import SamplingConfig
+from model.sampling_fit import Misfit
 
 router = APIRouter(tags=["sampling"])
 
@@ -35,7 +35,10 @@ class InterpolateRequest(SamplingFields):
     )
     class_: Annotated[
         ClassReference | Annotated[list[ClassReference], Field(min_length=2, max_length=2)],
-        Field(alias="class", description="one class, or a list of two: where the way begins and ends"),
+        Field(
+            alias="class",
+            description=f"one class ({CLASS_DESCRIPTION}), or a list of two: where the way begins and ends",
+        ),
     ]
     count: Annotated[int, Field(strict=True)] = Field(8, ge=2, le=64)
 
@@ -48,11 +51,12 @@ class InterpolationAnswer(SamplingAnswer):
     mixes: list[float] = Field(description="0 is the first image, 1 the last")
 
 
-def _require_deterministic(sampling: SamplingConfig) -> None:
+def _deterministic(sampling: SamplingConfig) -> Misfit | None:
     if sampling.sampler == "ddpm":
-        raise invalid([("/sampler", "interpolation needs a deterministic sampler: any but ddpm")])
+        return Misfit({"sampler": "ddim"}, "interpolation needs a deterministic sampler: any but ddpm")
     if sampling.sampler == "ddim" and sampling.eta != 0.0:
-        raise invalid([("/eta", "interpolation needs a deterministic sampler: ddim with eta 0")])
+        return Misfit({"eta": 0.0}, "interpolation needs a deterministic sampler: ddim with eta 0")
+    return None
 
 
 @router.post(
@@ -67,10 +71,8 @@ async def interpolate(body: InterpolateRequest, request: Request, services: Serv
     `quality` and a deadline pick among deterministic samplers.
     """
     version = await find_version(services, body.model)
-    if isinstance(body.class_, list):
-        first, last = (find_class(version, one, f"/class/{number}") for number, one in enumerate(body.class_))
-    else:
-        first = last = find_class(version, body.class_, "/class")
+    classes = find_classes(version, body.class_)
+    first, last = classes[0], classes[-1]
     mixes = [number / (body.count - 1) for number in range(body.count)]
     names = version.header.class_names
 
@@ -89,8 +91,7 @@ async def interpolate(body: InterpolateRequest, request: Request, services: Serv
             for mix in mixes
         )
 
-    chosen = body.chosen_in_time(services, version, rows, usable=deterministic)
-    _require_deterministic(chosen.sampling)
+    chosen = body.chosen_in_time(services, version, rows, checks=[_deterministic])
     plan = Plan(
         version=version,
         sampling=chosen.sampling,

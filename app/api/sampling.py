@@ -10,6 +10,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Request
@@ -55,9 +56,7 @@ from app.engine.request import (
 from model.config import GuideName, SamplerName, SamplingConfig, SpacingName, ThresholdName, VarianceName
 from model.image_archive import described_png
 from model.metrics.frontier import SAMPLER_SETTINGS, Quality
-from model.samplers.spacing import spaced_times
-from model.schedule import make_schedule
-from model.suitability import drawing_faults
+from model.sampling_fit import Check, Unfit, fitted, suits
 from store.model_repository import VersionCollected
 
 LARGEST_SEED = 2**63 - 1
@@ -67,13 +66,18 @@ RANDOM_SEED_BITS = 53
 
 RELOADS = 3
 
-HEADER_ITEMS = 64
+HEADER_ITEMS, HEADER_CHARACTERS = 64, 1500
 """A longer list is in the body only: clients and proxies take a few thousand bytes of headers."""
 
 _encoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="encode")
 """Threads of their own: the common ones may all be waiting for a database that does not answer."""
 
 ClassReference = StrictInt | StrictStr
+"""A class of the model, as `find_class` reads it."""
+
+CLASS_DESCRIPTION = (
+    "a name, else a name in another case, else an index: 2 is the class of the name 2 where there is one"
+)
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 NoiseLevel = Annotated[float, Field(strict=True, ge=0.0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(strict=True, ge=0, le=LARGEST_SEED)]
@@ -81,7 +85,11 @@ ImageIndex = Annotated[int, Field(strict=True, ge=0, le=LARGEST_INDEX)]
 
 
 class SettingsFields(BaseModel):
-    """How images are drawn, and by which model. What is left out is taken from the model's card."""
+    """How images are drawn, and by which model.
+
+    What is left out is taken from the model's card where it goes with what is named, and else is the default: the
+    spacing gives way first (to `trailing`), then steps, guide, variance and guidance_interval. The answer tells them.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -125,53 +133,41 @@ class SettingsFields(BaseModel):
         self,
         version: Version,
         fits: Callable[[SamplingConfig], bool] | None = None,
-        usable: Callable[[SamplingConfig], bool] = lambda sampling: True,
+        checks: Sequence[Check] = (),
     ) -> Chosen:
         """The settings to draw with; sampler and steps are picked where the request leaves them to.
 
-        fits: whether settings can be met in time, where there is a time; usable: which settings the request can take.
+        fits: whether settings can be met in time, where there is a time; checks: what the request asks of settings.
         """
-        settings = self.sampling(version)
         named = [name for name in SAMPLER_SETTINGS if getattr(self, name) is not None]
+        if self.quality is not None and named:
+            detail = f"quality picks it: leave out {', '.join(named)} or leave out quality"
+            raise invalid([(f"/{name}", detail) for name in named])
+        settings = self.sampling(version, checks)
+
+        def usable(sampling: SamplingConfig) -> bool:
+            return all(check(sampling) is None for check in (partial(suits, version.header), *checks))
+
         if self.quality is not None:
-            if named:
-                detail = f"quality picks it: leave out {', '.join(named)} or leave out quality"
-                raise invalid([(f"/{name}", detail) for name in named])
             chosen = choose_by_quality(version, settings, self.quality, usable)
         elif fits is not None and not named:
             chosen = choose_by_deadline(version, settings, fits, usable)
         else:
             return Chosen(settings)
-        _require_suitable(version, chosen.sampling)  # it may have another spacing now
+        if (misfit := suits(version.header, chosen.sampling)) is not None:  # it may have another spacing now
+            raise invalid([(f"/{name}", misfit.detail or "") for name in misfit.remedies])
         return chosen
 
-    def sampling(self, version: Version) -> SamplingConfig:
-        """The settings that the request names, and the model's own."""
+    def sampling(self, version: Version, checks: Sequence[Check] = ()) -> SamplingConfig:
+        """The settings that the request names, and the model's own where they go with these."""
         asked = self.model_dump(include=set(SamplingConfig.model_fields), exclude_none=True)
         try:
-            settings = SamplingConfig.model_validate(version.header.sampling.model_dump() | asked)
+            return fitted(version.header, asked, checks)
         except ValidationError as error:
             raise invalid([("/" + str(e["loc"][0]), e["msg"]) for e in error.errors()]) from error
-        schedule = version.header.model.schedule
-        if settings.steps > schedule.steps:
-            raise invalid([("/steps", f"the model has {schedule.steps} diffusion steps")])
-        try:
-            spaced_times(make_schedule(schedule), settings.spacing, settings.steps)
-        except ValueError as error:
-            raise invalid([("/steps", str(error))]) from error
-        if settings.guide == "snapshot" and version.header.snapshot is None:
-            raise invalid([("/guide", f"{version.name} {version.digest} carries no snapshot to guide by")])
-        if settings.variance == "learned" and not version.header.model.unet.learned_variance:
-            raise invalid([("/variance", f"{version.name} {version.digest} has not learned variances")])
-        _require_suitable(version, settings)
-        return settings
-
-
-def _require_suitable(version: Version, sampling: SamplingConfig) -> None:
-    """Raises Problem for settings with which the model would draw noise."""
-    faults = list(drawing_faults(version.header.model, sampling, null_class=version.header.null_class))
-    if faults:
-        raise invalid([(f"/{field}", text) for field, text in faults])
+        except Unfit as unfit:
+            detail = f"{unfit} ({version.name} {version.digest})"
+            raise invalid([(f"/{name}", detail) for name in unfit.fields]) from unfit
 
 
 class SamplingFields(SettingsFields):
@@ -190,12 +186,12 @@ class SamplingFields(SettingsFields):
         rows: Callable[[SamplingConfig], tuple[RowRequest, ...]],
         *,
         scored: bool = False,
-        usable: Callable[[SamplingConfig], bool] = lambda sampling: True,
+        checks: Sequence[Check] = (),
     ) -> Chosen:
         """Likewise; where there is a deadline, by what the engine expects of the `rows` that settings would give."""
         deadline = self.deadline_seconds
         if deadline is None:
-            return self.chosen(version, None, usable)
+            return self.chosen(version, None, checks)
 
         def fits(sampling: SamplingConfig) -> bool:
             wanted = SampleRequest(version.digest, rows(sampling), deadline, scored=scored)
@@ -204,7 +200,7 @@ class SamplingFields(SettingsFields):
             except VersionNotLoaded:  # since a moment ago; it is loaded again before the request is judged
                 return True
 
-        return self.chosen(version, fits, usable)
+        return self.chosen(version, fits, checks)
 
 
 def random_seed() -> int:
@@ -239,28 +235,31 @@ async def find_version(services: Services, reference: str | None, *, load: bool 
 
 
 def find_classes(version: Version, wanted: ClassReference | list[ClassReference]) -> list[int]:
-    """The indices of a body's `class`; raises Problem naming those that exist."""
+    """The indices of a body's `class`, one or a list; raises Problem naming those that exist."""
     if isinstance(wanted, list):
         return [find_class(version, one, f"/class/{number}") for number, one in enumerate(wanted)]
     return [find_class(version, wanted, "/class")]
 
 
 def find_class(version: Version, reference: int | str, pointer: str) -> int:
-    """The index of a class given by name (case does not matter) or index; raises Problem naming those that exist."""
-    names = version.header.class_names
-    if isinstance(reference, int):
-        if 0 <= reference < len(names):
-            return reference
-        raise invalid([(pointer, f"class {reference} is not in 0..{len(names) - 1}")])
-    if reference in names:
-        return names.index(reference)
-    alike = [index for index, name in enumerate(names) if name.casefold() == reference.strip().casefold()]
-    if len(alike) == 1:
-        return alike[0]
-    if alike:
+    """The index of the class that a request means: by its exact name, else its name in any case, else its index.
+
+    A name wins because classes may be called by numbers: 2 is the class "2" where there is one, also as a JSON
+    integer. Raises Problem naming the classes that exist.
+    """
+    names, text = version.header.class_names, str(reference)
+    if text in names:
+        return names.index(text)
+    wanted = text.strip().casefold()
+    alike = [index for index, name in enumerate(names) if name.casefold() == wanted]
+    if len(alike) > 1:
         meant = ", ".join(names[index] for index in alike)
-        raise invalid([(pointer, f"{reference[:100]!r} may be any of: {meant}; write it exactly")])
-    raise invalid([(pointer, f"there is no class {reference[:100]!r}; there are: {', '.join(names)}")])
+        raise invalid([(pointer, f"{text[:100]!r} may be any of: {meant}; write it exactly")])
+    indices = alike or [index for index in range(len(names)) if str(index) == wanted]
+    if indices:
+        return indices[0]
+    there_are = f"there are: {', '.join(names)}, or by index 0..{len(names) - 1}"
+    raise invalid([(pointer, f"there is no class {text[:100]!r}; {there_are}")])
 
 
 _OFFERS: Mapping[str, tuple[Format, bool]] = {
@@ -545,12 +544,17 @@ def _timings(timings: Timings) -> dict[str, float]:
 
 
 def _headers(facts: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        "Darkroom-" + name.replace("_", "-").title(): _header_text(value)
+    texts = {
+        name: _header_text(value)
         for name, value in facts.items()
-        if name not in ("timings", "classes", "mixes")
-        and value is not None  # of classes the indices are enough
+        if name not in ("timings", "mixes")
+        and value is not None
         and not (isinstance(value, list) and len(value) > HEADER_ITEMS)
+    }
+    return {
+        "Darkroom-" + name.replace("_", "-").title(): text
+        for name, text in texts.items()
+        if len(text) <= HEADER_CHARACTERS
     }
 
 

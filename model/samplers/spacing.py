@@ -45,6 +45,14 @@ def _polynomial(lowest: float, rho: float, count: int) -> npt.NDArray[np.float64
     return np.linspace(HIGHEST ** (1.0 / rho), lowest ** (1.0 / rho), count) ** rho
 
 
+def most_steps(schedule: NoiseSchedule, spacing: SpacingName) -> int:
+    """How many steps a spacing has: as many as there are times from its first one on."""
+    if spacing == "trailing":
+        return schedule.steps
+    times = np.arange(1, schedule.steps + 1)
+    return int(np.round(np.interp(np.log(HIGHEST), -schedule.half_log_snr[1:], times)))
+
+
 def trailing_times(schedule_steps: int, steps: int) -> Times:
     """`steps` + 1 times from T down to 0, evenly spaced so that T itself is always used (Lin et al. 2024, table 2)."""
     if not 1 <= steps <= schedule_steps:
@@ -60,7 +68,7 @@ def _nearest_times(schedule: NoiseSchedule, spacing: SpacingName, levels: npt.ND
     log_levels = -schedule.half_log_snr[1:]
     below = np.interp(np.log(levels), log_levels, np.arange(1, schedule.steps + 1))
     times = np.round(below).astype(np.int64)
-    first = int(np.round(np.interp(np.log(HIGHEST), log_levels, np.arange(1, schedule.steps + 1))))
+    first = most_steps(schedule, spacing)
     count = len(levels)
     if not 1 <= count <= first:
         raise ValueError(

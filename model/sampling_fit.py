@@ -1,0 +1,109 @@
+"""Which sampling settings go together, and how a model card's settings give way to those that somebody names.
+
+The service and `darkroom evaluate` ask the one function `fitted`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from model.checkpoint import CheckpointHeader
+from model.config import SamplingConfig
+from model.samplers.spacing import most_steps, spaced_times
+from model.schedule import make_schedule
+from model.suitability import drawing_faults
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """Settings that do not go together.
+
+    remedies: values that would mend it, by setting, in the order in which the settings give way.
+    detail: why they do not; None where images can be drawn all the same, so that all of the settings may be named.
+    """
+
+    remedies: Mapping[str, Any]
+    detail: str | None
+
+
+Check = Callable[[SamplingConfig], Misfit | None]
+
+
+class Unfit(ValueError):
+    """Settings that were named and do not go together. fields: their names."""
+
+    def __init__(self, fields: Sequence[str], detail: str) -> None:
+        super().__init__(detail)
+        self.fields = tuple(fields)
+
+
+def fitted(header: CheckpointHeader, named: Mapping[str, Any], more: Sequence[Check] = ()) -> SamplingConfig:
+    """The card's settings with the named ones, which are never changed.
+
+    A setting of the card that does not go with the named ones takes the schema's default. This order decides:
+    `spacing`, `steps` (the default, or as many as there are), `guide`, `variance`, `guidance`, `threshold`,
+    `guidance_interval`, and what the caller's own checks name. Raises Unfit, and pydantic's ValidationError for a value that is never valid.
+    """
+    settings = SamplingConfig.model_validate(header.sampling.model_dump() | dict(named))
+    checks: list[Check] = [partial(check, header) for check in (_steps, _guide, _variance, suits)]
+    if "guidance" in named:
+        checks.append(_unconditional)
+    for check in (*checks, *more):
+        settings = _mended(settings, named, check)
+    return settings
+
+
+def _mended(settings: SamplingConfig, named: Mapping[str, Any], check: Check) -> SamplingConfig:
+    while (misfit := check(settings)) is not None:
+        remedy = next((one for one in misfit.remedies.items() if one[0] not in named), None)
+        if remedy is None:
+            if misfit.detail is None:
+                break
+            raise Unfit(tuple(misfit.remedies), misfit.detail)
+        settings = settings.model_copy(update=dict([remedy]))
+    return settings
+
+
+def _default(name: str) -> Any:
+    return SamplingConfig.model_fields[name].default
+
+
+def _steps(header: CheckpointHeader, sampling: SamplingConfig) -> Misfit | None:
+    schedule = make_schedule(header.model.schedule)
+    fewer = {"steps": min(_default("steps"), most_steps(schedule, sampling.spacing))}
+    if sampling.steps > schedule.steps:
+        return Misfit(fewer, f"the model has {schedule.steps} diffusion steps")
+    try:
+        spaced_times(schedule, sampling.spacing, sampling.steps)
+    except ValueError as error:
+        return Misfit({"spacing": _default("spacing")} | fewer, str(error))
+    return None
+
+
+def _unconditional(sampling: SamplingConfig) -> Misfit | None:
+    """Guidance 0 means: without the class. A card's interval or its snapshot would bring the class back."""
+    if sampling.guidance != 0.0:
+        return None
+    everywhere = {name: _default(name) for name in ("guide", "guidance_interval")}
+    kept = {name: value for name, value in everywhere.items() if getattr(sampling, name) != value}
+    return Misfit(kept, None) if kept else None
+
+
+def _guide(header: CheckpointHeader, sampling: SamplingConfig) -> Misfit | None:
+    if sampling.guide != "snapshot" or header.snapshot is not None:
+        return None
+    return Misfit({"guide": _default("guide")}, "the model carries no snapshot to guide by")
+
+
+def _variance(header: CheckpointHeader, sampling: SamplingConfig) -> Misfit | None:
+    if sampling.variance != "learned" or header.model.unet.learned_variance:
+        return None
+    return Misfit({"variance": _default("variance")}, "the model has not learned variances")
+
+
+def suits(header: CheckpointHeader, sampling: SamplingConfig) -> Misfit | None:
+    """The first of the settings with which this model would draw noise."""
+    for field, text in drawing_faults(header.model, sampling, null_class=header.null_class):
+        return Misfit({field: _default(field)}, text)
+    return None
