@@ -58,7 +58,7 @@ async def test_a_damaged_file_is_named_and_the_others_are_served(
         async with opened(weights) as (catalog, _):
             assert catalog.ready
             assert (await catalog.find("good")).name == "good"
-            with pytest.raises(UnknownModel, match="there are: good"):
+            with pytest.raises(UnknownModel, match="in production are: good"):
                 await catalog.find("cut")
     assert "cut.safetensors" in caplog.text
     assert "text.safetensors" in caplog.text
@@ -298,8 +298,15 @@ async def test_a_deleted_production_alias_leaves_the_versions(tmp_path: Path, da
             (checkpoint,) = session.query(Checkpoint).where(name)
             session.execute(delete(ModelAlias).where(ModelAlias.checkpoint_id == checkpoint.id))
         await catalog.look()
-        with pytest.raises(UnknownModel, match="there are: other"):
-            await catalog.find("tiny")
+        for reference in ("tiny", "tiny@production"):
+            with pytest.raises(
+                UnknownModel, match=r"'tiny' has 1 version, and none is in production.*tiny@1.*PUT /v1/mod"
+            ):
+                await catalog.find(reference)
+        with pytest.raises(UnknownModel, match=r"no version or alias '9'; it has 1 version, .*: tiny@1"):
+            await catalog.find("tiny@9")
+        with pytest.raises(UnknownModel, match="no model 'digits'; in production are: other"):
+            await catalog.find("digits")
         assert (await catalog.find("tiny@1")).number == 1
         assert (await catalog.find(None)).name == "other"
 

@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -130,6 +130,21 @@ def test_every_name_of_a_version_resolves_to_it(session: Session) -> None:
     for name in (2, "2", second.digest, "candidate"):
         assert resolve(session, "digits", name).id == second.id
     assert resolve(session, "digits").version == resolve(session, "digits", "production").version == 1
+
+
+def test_the_error_about_a_version_tells_a_few_that_are_kept(session: Session) -> None:
+    for number in range(9):
+        _register(session, b"%d" % number, "trained")
+    session.execute(update(Checkpoint).where(Checkpoint.version == 9).values(artifact_digest=None))
+    set_alias(session, "digits", "best", 3)
+    with pytest.raises(VersionNotFound) as unknown:
+        resolve(session, "digits", "latest")
+    assert str(unknown.value) == (
+        "model 'digits' has no version or alias 'latest'; it has 9 versions, the newest that are kept: digits@8, "
+        "digits@7, digits@6, digits@5, digits@4; its aliases: digits@best"
+    )
+    with pytest.raises(VersionNotFound, match=r"'digits' has 9 versions, and none is in production, .*digits@8"):
+        resolve(session, "digits")
 
 
 @pytest.mark.parametrize("version", [0, 2, "2", "-1", "99999999999999999999", "²", "latest", "", "sha256:" + "0" * 64])
