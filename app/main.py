@@ -35,7 +35,9 @@ from app.api import (
     train_submission,
 )
 from app.api.body_limit import BodyLimit
+from app.api.head import HeadAsGet
 from app.api.http_metrics import HttpMetrics
+from app.api.read_on import ReadOn
 from app.api.request_id import HEADER, RequestId
 from app.api.request_log import PROBES, RequestLog
 from app.api.security_headers import SecurityHeaders
@@ -204,6 +206,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     pages.mount(app)
     problems.describe(app)
     routes.describe(app.openapi())
+    app.add_middleware(HeadAsGet)
     app.add_middleware(
         BodyLimit,
         limit_bytes=lambda scope: (
@@ -223,6 +226,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestId)
     app.add_middleware(HttpMetrics, metrics=metrics)
+    app.add_middleware(ReadOn)
     return app
 
 

@@ -28,12 +28,7 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         limit_bytes = self._limit_bytes(scope)
-        too_large = Problem(
-            413,
-            "body-too-large",
-            f"the body is larger than {limit_bytes} bytes",
-            headers={"Connection": "close"},  # what is still being sent is not read
-        )
+        too_large = Problem(413, "body-too-large", f"the body is larger than {limit_bytes} bytes")
         stated = dict(scope["headers"]).get(b"content-length", b"")
         if stated.isdigit() and int(stated) > limit_bytes:
             await too_large.response()(scope, receive, send)

@@ -43,7 +43,7 @@ _files = ConsoleFiles(directory=str(FOLDER))
 router = APIRouter(include_in_schema=False)
 
 
-@router.api_route("/", methods=["GET", "HEAD"])
+@router.get("/")
 async def page(request: Request) -> Response:
     """The page; what it shows is behind the # of its address."""
     return await _files.get_response("index.html", request.scope)

@@ -72,6 +72,15 @@ def numbered(events: list[Event]) -> list[tuple[int | None, str]]:
     return [(event.number, event.kind) for event in events if event.number is not None]
 
 
+def test_head_of_a_stream_does_not_watch(jobs: Service, database: Database) -> None:
+    undocumented = Service(jobs.url)
+    with undocumented.client as client:
+        answer = client.head(f"/v1/train-jobs/{submit(jobs)['id']}/events")
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        alone = 1.0  # the question itself
+        wait_until(lambda: undocumented.gauge("darkroom_http_requests_in_flight") == alone, "nobody watches")
+
+
 def test_a_finished_job_s_events_are_all_told_and_the_stream_ends(jobs: Service, database: Database) -> None:
     job = submit(jobs, overrides={"training.total_images": 500})["id"]
     lease = claim(database)
