@@ -7,12 +7,17 @@ from typing import NoReturn
 
 from app.settings import is_loopback
 
+KEEP_ALIVE_SECONDS = 180
+"""For which an idle connection is kept: longer than proxies keep theirs (Caddy 120, ingress-nginx 60), so that none
+sends a request on a connection that is being closed here."""
+
 
 def api_command(host: str, port: int) -> list[str]:
     """The command line of the API server."""
     return [
         *(sys.executable, "-m", "uvicorn", "app.main:app", "--host", host, "--port", str(port)),
         *("--timeout-graceful-shutdown", "20", "--no-access-log"),
+        *("--timeout-keep-alive", str(KEEP_ALIVE_SECONDS)),
     ]
 
 

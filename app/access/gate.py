@@ -74,7 +74,8 @@ class Gate:
             return
         self.refused(f"{window.name}_limit")
         detail = f"the key {caller.key.name!r} may have {use.limit} {window.name} a {window.unit}"
-        wait = f"{use.remaining} are left, and all of them again in {use.reset_seconds} s"
+        left = "none is left" if use.remaining == 0 else f"{use.remaining} are left"
+        wait = f"{left}, and all of them again in {_span(use.reset_seconds)}"
         headers = rate_limit_headers(caller.uses.values())
         if cost > use.limit:
             wait = f"{cost} are more than that"  # and waiting would not help
@@ -157,6 +158,14 @@ class Gate:
     def _refusal(self, status: int, kind: str, detail: str, challenge: str | None = None) -> Problem:
         self.refused(kind.replace("-", "_"))
         return Problem(status, kind, detail, headers={"WWW-Authenticate": challenge} if challenge else None)
+
+
+def _span(seconds: int) -> str:
+    """A span of time as people say it, rounded up: 45 s, 12 min, 5 h 3 min."""
+    minutes = -(-seconds // 60)
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _store_away() -> Problem:

@@ -139,6 +139,7 @@ class ModelsAnswer(BaseModel):
     """One page of models."""
 
     models: list[ModelAnswer]
+    request_images: int = Field(description="images that one POST /generate may draw, of all its classes together")
     next_after: str | None = Field(description="pass as `after` for the next page; null on the last")
 
 
@@ -251,7 +252,11 @@ async def models(
 ) -> ModelsAnswer:
     """Models by name."""
     page = await in_store(services, lambda session: list_models(session, after, limit))
-    return ModelsAnswer(models=[_describe(services, model) for model in page.models], next_after=page.next_after)
+    return ModelsAnswer(
+        models=[_describe(services, model) for model in page.models],
+        request_images=services.settings.request_rows,
+        next_after=page.next_after,
+    )
 
 
 @router.get("/models/{name}", responses=documented(404, 422, 500, 503))

@@ -49,7 +49,7 @@ class ReadOn:
                 cut = sending and message["status"] >= 400
                 await (closing if cut else send)(message)
             else:
-                await send(message | {"more_body": True} if cut else message)
+                await send({**message, "more_body": True} if cut else message)
 
         await self._app(scope, counted, held)
         if cut:

@@ -180,6 +180,14 @@ def test_what_is_stopped_has_the_time_that_it_may_take() -> None:
         assert seconds(SERVICES[f"worker{kind}"]["stop_grace_period"]) >= handing_back + 20
 
 
+def test_the_proxy_gives_an_idle_connection_up_before_the_api_does() -> None:
+    command = api_command("127.0.0.1", 1)
+    kept = int(command[command.index("--timeout-keep-alive") + 1])
+    (by_proxy,) = re.findall(r"keepalive (\d+)s", (ROOT / "deploy/caddy/Caddyfile").read_text())
+    assert int(by_proxy) < kept
+    assert f"an idle connection for {kept} s" in (ROOT / "docs/deploy.md").read_text()
+
+
 @pytest.mark.parametrize(("name", "setting"), [("api", "DARKROOM_DEVICE"), ("worker", "DARKROOM_WORKER_DEVICE")])
 def test_a_service_on_a_gpu_is_the_same_but_for_its_device(name: str, setting: str) -> None:
     cpu, gpu = SERVICES[name], SERVICES[f"{name}-gpu"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Request, Route, expect
 
-from tests.app.console.browser import PHONE, opened, overflow
+from tests.app.console.browser import PHONE, Theme, opened, overflow
 from tests.app.console.keyboard import tab_to
 from tests.app.served import Service, picture, serving, serving_slowly, tiny_weights, weights_folder
 from tests.processes import PATIENCE_SECONDS, free_port, wait_until
@@ -28,16 +28,19 @@ NAMES = (
     "Größe",
 )
 
+FOLDERS = ("1", "10", "11", "12", *map(str, range(2, 10)))
+
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[Service]:
-    """Three tiny models with a database: one with names in any script, one that is guided in an interval."""
+    """Four tiny models with a database: `names` in any script, `folders` of numbers, `interval` guided in one."""
     folder = weights_folder(tmp_path_factory.mktemp("weights"), tiny=0)
     (folder / "names.safetensors").write_bytes(tiny_weights("names", 1, NAMES))
     interval = {"guidance": 3.0, "guidance_interval": (0.5, 2.0)}
     (folder / "interval.safetensors").write_bytes(tiny_weights("interval", 2, **interval))
+    (folder / "folders.safetensors").write_bytes(tiny_weights("folders", 3, FOLDERS))
     with serving(folder, default_model="tiny", database_url=module_database_url, request_rows=64) as service:
-        wait_until(lambda: len(service.client.get("/v1/models").json()["models"]) == 3, "registered")
+        wait_until(lambda: len(service.client.get("/v1/models").json()["models"]) == 4, "registered")
         yield service
 
 
@@ -197,6 +200,106 @@ def test_a_fault_is_beside_its_field_and_what_was_typed_stays(browser: Browser, 
         page.get_by_role("button", name="None", exact=True).click()
         page.get_by_role("button", name="Generate", exact=True).click()
         expect(page.get_by_text("Choose at least one class.")).to_be_visible()
+
+
+def test_more_images_than_a_request_may_draw_are_not_even_asked_for(browser: Browser, served: Service) -> None:
+    with opened(browser, served.url) as page:
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url) if request.method == "POST" else None)
+        ready(page)
+        page.get_by_role("checkbox", name="Zero").check()
+        page.get_by_role("checkbox", name="One", exact=True).check()
+        page.get_by_label("Images of each").fill("300000")
+        page.get_by_role("button", name="Generate", exact=True).click()
+        expect(page.get_by_text("One request may draw 64 images: at most 32 of each of 2 classes.")).to_be_visible()
+        expect(page.get_by_label("Images of each")).to_be_focused()
+        assert (asked, page.locator(".tile").count()) == ([], 0)
+        page.get_by_label("Images of each").fill("32")
+        page.get_by_text("More", exact=True).click()
+        page.get_by_label("Best of").fill("33")
+        page.get_by_role("button", name="Generate", exact=True).click()
+        expect(page.get_by_label("Best of")).to_be_focused()
+        page.get_by_label("Best of").fill("")
+        page.get_by_role("button", name="Generate", exact=True).click()
+        expect(drawn(page)).to_have_count(64)
+
+
+def test_classes_that_are_called_by_numbers_are_drawn_by_name(browser: Browser, served: Service) -> None:
+    with opened(browser, served.url) as page:
+        ready(page, "folders")
+        page.get_by_role("checkbox", name="1", exact=True).uncheck()
+        page.get_by_role("checkbox", name="2", exact=True).check()
+        page.get_by_label("Images of each").fill("2")
+        page.get_by_label("Seed", exact=True).fill("5")
+        page.get_by_role("button", name="Generate", exact=True).click()
+        expect(drawn(page)).to_have_count(2)
+        expected = served.images(**{"class": "2", "model": "folders", "n": 2, "seed": 5})
+        np.testing.assert_array_equal(pixels(drawn(page).first.locator("img")), expected[0])
+        drawn(page).nth(1).click()
+        answer = served.client.post("/v1/generate", json=command_of(page))
+        np.testing.assert_array_equal(picture(answer.content), expected[1])
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_button_can_be_read_while_the_pointer_is_on_it(browser: Browser, served: Service, theme: Theme) -> None:
+    with opened(browser, served.url, theme=theme) as page:
+        ready(page)
+        page.get_by_label("Images of each").fill("2")
+        page.get_by_role("button", name="Generate", exact=True).click()
+        page.get_by_role("button", name=re.compile("Pick Zero, image 0")).click()
+        expect(page.locator(".tile-pick").first).to_have_text("picked")
+        buttons = page.locator("button:visible:not(:disabled)")
+        assert buttons.count() > 8
+        for number in range(buttons.count()):
+            if not buttons.nth(number).inner_text().strip():
+                continue
+            buttons.nth(number).hover()
+            assert contrast(buttons.nth(number)) >= 4.5, buttons.nth(number).inner_text()
+
+
+def contrast(text: Locator) -> float:
+    """By WCAG 2.2, of an element's text with what is behind it; transitions are not waited for, as there are none."""
+    return float(
+        text.evaluate(
+            """(element) => {
+              const painted = (color) => {
+                const context = new OffscreenCanvas(1, 1).getContext("2d");
+                context.fillStyle = color;
+                context.fillRect(0, 0, 1, 1);
+                return [...context.getImageData(0, 0, 1, 1).data];
+              };
+              const luminance = (color) => {
+                const linear = painted(color).slice(0, 3).map((one) => one / 255)
+                  .map((one) => (one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4));
+                return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+              };
+              let behind = element;
+              while (painted(getComputedStyle(behind).backgroundColor)[3] < 255) behind = behind.parentElement;
+              const both = [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor].map(luminance);
+              return (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05);
+            }"""
+        )
+    )
+
+
+def test_a_used_up_quota_is_told_with_its_end_in_hours(browser: Browser, served: Service) -> None:
+    detail = "the key 'lab' may have 20 images a day: none is left, and all of them again in 12 h 39 min"
+
+    def refuse(route: Route) -> None:
+        body = json.dumps({"type": "urn:darkroom:images-limit", "title": "Too Many", "status": 429, "detail": detail})
+        headers = {"Retry-After": "45505"}
+        route.fulfill(status=429, content_type="application/problem+json", body=body, headers=headers)
+
+    with opened(browser, served.url) as page:
+        page.route("**/v1/generate", refuse)
+        ready(page)
+        page.get_by_role("button", name="Generate", exact=True).click()
+        notice = page.get_by_role("alert")
+        expect(notice).to_contain_text("Too few of this key's images of the day are left")
+        expect(notice).to_contain_text("The" + detail.removeprefix("the"))
+        expect(notice).to_contain_text("It asks to wait 12 h 38 min, until ")
+        expect(notice).not_to_contain_text("45505")
+        expect(notice).not_to_contain_text("busy")
 
 
 def test_images_show_before_they_are_finished_and_can_be_cancelled(

@@ -1,7 +1,7 @@
 /** A chart in SVG: lines or points, axes, a legend, a tooltip for pointer and keyboard, and its values as a table. */
 
 import { el, fill, svg } from "../core/dom.js";
-import { figure, short } from "../core/format.js";
+import { figure, short, tickTexts } from "../core/format.js";
 import { scale } from "./scale.js";
 
 const EDGE = { top: 10, right: 16, bottom: 40, left: 58 };
@@ -61,12 +61,14 @@ export function chart(title, { x = {}, y = {}, height = 230, note = "" } = {}) {
   function axes(across, up) {
     const parts = [];
     const bottom = height - EDGE.bottom;
-    for (const tick of up.ticks) {
+    const heights = tickTexts(up.ticks, y.tick || formatY);
+    for (const [at, tick] of up.ticks.entries()) {
       const top = up.place(tick);
       parts.push(svg("line", { class: "grid-line", x1: EDGE.left, x2: width - EDGE.right, y1: top, y2: top }));
-      parts.push(svg("text", { x: EDGE.left - 7, y: top + 4, "text-anchor": "end" }, (y.tick || formatY)(tick)));
+      parts.push(svg("text", { x: EDGE.left - 7, y: top + 4, "text-anchor": "end" }, heights[at]));
     }
-    for (const [tick, text] of x.ticks || across.ticks.map((one) => [one, formatX(one)])) {
+    const widths = tickTexts(across.ticks, formatX);
+    for (const [tick, text] of x.ticks || across.ticks.map((one, at) => [one, widths[at]])) {
       const left = across.place(tick);
       parts.push(svg("line", { class: "axis-line", x1: left, x2: left, y1: bottom, y2: bottom + 4 }));
       parts.push(svg("text", { x: left, y: bottom + 17, "text-anchor": "middle" }, text));

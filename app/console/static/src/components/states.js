@@ -1,6 +1,7 @@
 /** Loading, empty, in trouble. */
 
 import { el, fill } from "../core/dom.js";
+import { clock, duration } from "../core/format.js";
 import { ApiProblem, Offline, explain } from "../core/problem.js";
 
 /** While something is on its way. */
@@ -43,7 +44,7 @@ function tryAgain(seconds, again) {
   const tick = () => {
     const left = Math.ceil((end - Date.now()) / 1000);
     button.disabled = left > 0;
-    words.textContent = left > 0 ? `It asks to wait ${left} s.` : "It can be tried again now.";
+    words.textContent = left > 0 ? `It asks to wait ${left < 90 ? `${left} s` : `${duration(left)}, until ${clock(end)}`}.` : "It can be tried again now.";
     if (left <= 0) clearInterval(timer);
   };
   const timer = setInterval(tick, 250);

@@ -2,21 +2,34 @@
 
 const WHOLE = new Intl.NumberFormat("en");
 const SHORT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
+const MOST_DIGITS = 12;
 const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 
 /** 1,234,567 */
 export const whole = (number) => WHOLE.format(number);
 
-/** 1.2M */
-export const short = (number) => SHORT.format(number);
+/** 1.2M; digits: two more than behind the point. */
+export const short = (number, digits = 4) => (digits === 4 ? SHORT : new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: digits - 2 })).format(number);
 
-/** To about four figures. */
-export function figure(number) {
+/** To about so many digits. */
+export function figure(number, digits = 4) {
   if (number === null || number === undefined) return "–";
   const size = Math.abs(number);
-  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return number.toExponential(2);
-  return String(Number(number.toPrecision(4)));
+  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return number.toExponential(digits - 2);
+  return String(Number(number.toPrecision(digits)));
+}
+
+/** What stands at the ticks of an axis, each with as many digits as all of them need; format(value, digits). */
+export function tickTexts(ticks, format) {
+  let digits = 4;
+  while (digits < MOST_DIGITS && ticks.some((tick) => Number(tick.toPrecision(digits)) !== tick)) digits += 1;
+  let texts = ticks.map((tick) => format(tick, digits));
+  while (digits < MOST_DIGITS && new Set(texts).size < texts.length) {
+    digits += 1;
+    texts = ticks.map((tick) => format(tick, digits));
+  }
+  return texts.map((text, at) => (texts.indexOf(text) === at ? text : ""));
 }
 
 /** 12.3 MB */

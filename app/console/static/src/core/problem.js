@@ -38,6 +38,14 @@ const TITLES = {
   507: "The service has no room left",
 };
 
+/** Of refusals that are not what their status usually means. */
+const TITLES_BY_KIND = {
+  "images-limit": "Too few of this key's images of the day are left",
+  "requests-limit": "This key's requests of the minute are used up",
+  "jobs-limit": "This key has as many unfinished jobs as it may have",
+  "attempts-limit": "Too many keys that are no good came from here",
+};
+
 /** {title, text} of any error. */
 export function explain(error) {
   if (error instanceof Offline) {
@@ -47,7 +55,7 @@ export function explain(error) {
     };
   }
   if (error instanceof ApiProblem) {
-    const title = TITLES[error.status] || error.details.title || "That did not work";
+    const title = TITLES_BY_KIND[error.kind] || TITLES[error.status] || error.details.title || "That did not work";
     return { title, text: error.status === 403 ? lackingScope(error) : sentence(error.message) };
   }
   return { title: "The console made an error", text: String(error && error.message ? error.message : error) };

@@ -37,10 +37,10 @@ export function settingsOf(facts) {
 export function requestFor(run, image) {
   const { facts } = run;
   if (run.kind === "interpolate") {
-    const body = { class: facts.class_indices, seeds: facts.seeds, indices: facts.indices, count: run.images.length, ...settingsOf(facts), format: "zip" };
+    const body = { class: [run.images[0].class, run.images.at(-1).class], seeds: facts.seeds, indices: facts.indices, count: run.images.length, ...settingsOf(facts), format: "zip" };
     return { path: "/v1/interpolate", body, file: `interpolation-${facts.id.slice(0, 8)}.zip` };
   }
-  const body = { class: image.class_index, seed: facts.seed, first_index: image.index, n: 1, ...settingsOf(facts), format: "png" };
+  const body = { class: image.class, seed: facts.seed, first_index: image.index, n: 1, ...settingsOf(facts), format: "png" };
   return { path: "/v1/generate", body, file: fileName(run, image) };
 }
 

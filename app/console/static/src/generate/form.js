@@ -16,6 +16,7 @@ const EVERYWHERE = [0, 1e6]; // as a guidance interval
 /** The form, with `faults(problem)`, `useSettings(values)` and `ready`; onSubmit gets {body, title, expected}. */
 export function generateForm({ query, signal, onSubmit }) {
   let models = [];
+  let requestImages = Infinity;
   let detail = null;
   let wantedClasses = new Set();
 
@@ -74,7 +75,7 @@ export function generateForm({ query, signal, onSubmit }) {
 
   async function load() {
     try {
-      models = await allModels(signal);
+      [models, requestImages] = await allModels(signal);
       fill(problems);
     } catch (error) {
       if (error.name !== "AbortError") fill(problems, problemNotice(error, { again: load, unasked: true }));
@@ -212,6 +213,10 @@ export function generateForm({ query, signal, onSubmit }) {
       fields.class.querySelector("input[type=checkbox]")?.focus();
       return;
     }
+    const most = Math.floor(requestImages / indices.length);
+    for (const { control } of [fields.n, fields.best_of]) {
+      control.setCustomValidity(Number(control.value) > most ? `One request may draw ${requestImages} images: at most ${most} of each of ${indices.length} classes.` : "");
+    }
     const faulty = Object.values(fields).find((one) => one.control.willValidate && !one.control.checkValidity());
     if (faulty) {
       faulty.closest("details")?.setAttribute("open", "");
@@ -223,7 +228,8 @@ export function generateForm({ query, signal, onSubmit }) {
   }
 
   function requestOf(indices) {
-    const body = { class: indices, n: Number(value("n")), model: version.value ? `${model.value}@${version.value}` : model.value };
+    const names = classNames();
+    const body = { class: indices.map((index) => names[index]), n: Number(value("n")), model: version.value ? `${model.value}@${version.value}` : model.value };
     if (value("seed")) body.seed = BigInt(value("seed"));
     for (const member of ["guidance", "steps", "best_of", "percentile", "eta", "first_index", "deadline_seconds"]) {
       const control = form.elements.namedItem(member);
@@ -237,7 +243,6 @@ export function generateForm({ query, signal, onSubmit }) {
       const [low, high] = detail.default_sampling?.guidance_interval || EVERYWHERE;
       body.guidance_interval = [Number(value("interval_low") || low), Number(value("interval_high") || high)];
     }
-    const names = classNames();
     const expected = indices.flatMap((index) => Array.from({ length: body.n }, () => ({ class: names[index], class_index: index })));
     return { body, title: indices.map((index) => names[index]), expected };
   }
@@ -266,13 +271,16 @@ function storedClasses(model) {
   }
 }
 
+/** All of them, and how many images a request may draw. */
 async function allModels(signal) {
   const found = [];
   let after = null;
+  let requestImages;
   do {
     const page = await get("/v1/models", { query: { after, limit: 200 }, signal });
     found.push(...page.models);
+    requestImages = page.request_images;
     after = page.next_after;
   } while (after !== null);
-  return found;
+  return [found, requestImages];
 }

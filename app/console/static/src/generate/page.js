@@ -35,7 +35,7 @@ export const generatePage = {
 
     function more(run, image) {
       const first = Math.max(...run.images.map((one) => one.index)) + 1;
-      const body = { ...settingsOf(run.facts), class: image.class_index, seed: run.facts.seed, first_index: first, n: MORE };
+      const body = { ...settingsOf(run.facts), class: image.class, seed: run.facts.seed, first_index: first, n: MORE };
       form.useSeed(run.facts.seed);
       watch(begin(new Run("generate", body, [image.class], Array.from({ length: MORE }, () => ({ class: image.class, class_index: image.class_index })))));
     }

@@ -53,7 +53,7 @@ export function pickBar(signal) {
       delete settings.variance;
     }
     const body = {
-      class: [one.image.class_index, other.image.class_index],
+      class: [one.image.class, other.image.class],
       seeds: [one.run.facts.seed, other.run.facts.seed],
       indices: [one.image.index, other.image.index],
       count: total,
