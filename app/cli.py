@@ -2,14 +2,26 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from app.jobs_cli import DEFAULT_URL, jobs_cli
+from app.jobs_cli import Url, jobs_cli
 from app.keys_cli import DEFAULT_STATE, State, audit, keys_cli
+from model.user_error import ending_in_one_line
+
+
+class _Commands(TyperGroup):
+    """All commands: whatever the user can mend ends each of them in the same way."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with ending_in_one_line():
+            return super().invoke(ctx)
+
 
 cli = typer.Typer(
+    cls=_Commands,
     help="Trains class-conditional image diffusion models and serves them.",
     no_args_is_help=True,
     add_completion=False,
@@ -107,7 +119,7 @@ def evaluate(
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: CUDA where there is one")] = None,
 ) -> None:
     """Judge a weights file: every figure comes with its whole protocol, and is what training finds by the same one."""
-    from app.evaluation_cli import EvaluationRequest, RequestError, assignments, run_evaluation
+    from app.evaluation_cli import EvaluationRequest, assignments, run_evaluation
 
     fields = {
         "metrics": tuple(metrics.split(",")) if metrics else None,
@@ -119,10 +131,7 @@ def evaluate(
         "threshold": threshold,
         "seed": seed,
     }
-    try:
-        settings = {**assignments(also or []), **{name: value for name, value in fields.items() if value is not None}}
-    except RequestError as error:
-        raise typer.BadParameter(str(error)) from error
+    settings = {**assignments(also or []), **{name: value for name, value in fields.items() if value is not None}}
     request = EvaluationRequest(weights, recipe, dataset, split, settings)
     raise typer.Exit(run_evaluation(request, datasets, device, as_json))
 
@@ -141,7 +150,7 @@ def generate(
     best_of: Annotated[int | None, typer.Option(help="draw so many of each class, keep the n that score best")] = None,
     seed: Annotated[int | None, typer.Option(help="drawn at random when left out")] = None,
     model: Annotated[str | None, typer.Option(help="NAME, NAME@NUMBER or NAME@sha256:...")] = None,
-    url: Annotated[str, typer.Option(envvar="DARKROOM_URL", help="where the API is")] = DEFAULT_URL,
+    url: Url = None,
 ) -> None:
     """Draw images with a running service and write them to a file."""
     from app.client import generate_to_file

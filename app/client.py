@@ -14,45 +14,35 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from app.encoding import Drawn, Format, default_columns, encode
-from app.service_client import ServiceError, connect, events, exit_code_of, require_success
-from app.terminal import print_error
+from app.service_client import ServiceError, connect, events, require_success
+from app.terminal import open_console, say
+from model.user_error import UserError
 
 
-def generate_to_file(url: str, fields: Mapping[str, Any], out: Path) -> int:
+def generate_to_file(url: str | None, fields: Mapping[str, Any], out: Path) -> int:
     """POST /generate with `fields` and write the images as the suffix of `out` says; returns the exit code."""
-    console = Console(stderr=True)
-    return exit_code_of(lambda: _generate(url, fields, out, console), url, console)
-
-
-def _generate(url: str, fields: Mapping[str, Any], out: Path, console: Console) -> int:
+    console = open_console(stderr=True)
     suffix = out.suffix.removeprefix(".").lower()
     if suffix not in get_args(Format):
-        print_error(console, f"{out}: the name must end in one of {', '.join(get_args(Format))}")
-        return 1
+        raise UserError(f"{out}: the name must end in one of {', '.join(get_args(Format))}")
     wanted: Format = next(one for one in get_args(Format) if one == suffix)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if out.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "is a folder", str(out))
-        tempfile.TemporaryFile(dir=out.parent).close()  # a folder that cannot be written is found before drawing
-        drawn, facts = _receive(url, fields, console)
-        columns = default_columns(len(fields["class"]), fields["n"])
-        out.write_bytes(encode(drawn, facts, wanted, columns))
-    except OSError as error:
-        print_error(console, f"{error.filename or out}: {error.strerror}")
-        return 1
-    console.print(
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder", str(out))
+    tempfile.TemporaryFile(dir=out.parent).close()  # a folder that cannot be written is found before drawing
+    drawn, facts = _receive(url, fields, console)
+    columns = default_columns(len(fields["class"]), fields["n"])
+    out.write_bytes(encode(drawn, facts, wanted, columns))
+    say(
+        console,
         f"{out}: {len(drawn)} images by {facts['model']} {facts['version'][:19]}, seed {facts['seed']}, "
         f"{facts['sampler']} {facts['steps']} steps, guidance {facts['guidance']:g}, "
         f"{facts['timings']['run_seconds']:.2f} s",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
     )
     return 0
 
 
-def _receive(url: str, fields: Mapping[str, Any], console: Console) -> tuple[list[Drawn], dict[str, Any]]:
+def _receive(url: str | None, fields: Mapping[str, Any], console: Console) -> tuple[list[Drawn], dict[str, Any]]:
     """The images in order and the answer's facts."""
     body = dict(fields) | {"stream": True, "preview_every_steps": 1000}
     images: dict[int, Drawn] = {}

@@ -6,25 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from pydantic import ValidationError
-from rich.console import Console
 
-from app.terminal import print_error
-from model.checkpoint import CheckpointError, CheckpointHeader, load_checkpoint
-from model.config import Config, DatasetConfig, EvaluationConfig, Recipe, RecipeError, SamplingConfig, load_recipe
-from model.datasets import DatasetError, load_dataset
+from app.terminal import open_console
+from model.checkpoint import CheckpointHeader, load_checkpoint
+from model.config import Config, DatasetConfig, EvaluationConfig, Recipe, SamplingConfig, load_recipe
+from model.datasets import load_dataset
+from model.device import find_device
 from model.metrics.evaluation import Evaluation, evaluate, protocol_digest, protocol_string
-from model.metrics.extractor import MetricsUnavailable
 from model.metrics.references import FolderReferences
 from model.sampling_fit import Unfit, fitted
+from model.user_error import UserError
 
 INTERRUPTED = 130
 
 Kind = TypeVar("Kind", bound=Config)
 
 
-class RequestError(ValueError):
+class RequestError(UserError):
     """Options that do not fit; the message names the option."""
 
 
@@ -43,13 +42,13 @@ class EvaluationRequest:
 
 
 def run_evaluation(request: EvaluationRequest, datasets: Path, device_name: str | None, as_json: bool) -> int:
-    """Measure and print; returns the process's exit code: 0, 1 on an error, 130 when interrupted.
+    """Measure and print; returns the process's exit code: 0, or 130 when interrupted. Raises UserError.
 
     datasets: cache of decoded data sets and, below it, of what is computed of them once; `darkroom train` shares it.
     """
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     try:
-        device = torch.device(device_name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = find_device(device_name, "--device")
         checkpoint = load_checkpoint(request.weights)
         recipe = _recipe(request, checkpoint.header)
         config, sampling = _settings(request.settings, recipe, checkpoint.header)
@@ -59,12 +58,12 @@ def run_evaluation(request: EvaluationRequest, datasets: Path, device_name: str 
         dataset = load_dataset(source, datasets)
         console.print(f"{config.images:,} images, {', '.join(config.metrics)}, on {device}", markup=False)
         denoiser, references = checkpoint.denoiser(device), FolderReferences(datasets / "references")
-        found = evaluate(
-            denoiser, checkpoint.digest, dataset, config, sampling, references, lambda: False, source.split
-        )
-    except (ValueError, RecipeError, CheckpointError, DatasetError, MetricsUnavailable) as error:
-        print_error(console, str(error))
-        return 1
+        try:
+            found = evaluate(
+                denoiser, checkpoint.digest, dataset, config, sampling, references, lambda: False, source.split
+            )
+        except ValueError as error:  # settings that do not fit the model or each other
+            raise UserError(str(error)) from error
     except KeyboardInterrupt:
         return INTERRUPTED
     print(figures_json(checkpoint.digest, found) if as_json else figures_table(found))

@@ -6,10 +6,9 @@ from typing import Any
 import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from app.service_client import ServerEvent, ServiceError, ask, connect, events, require_success
-from app.terminal import print_error
+from app.terminal import print_error, say
 
 RECONNECT_SECONDS = 1.0
 SECONDS_BETWEEN_LINES = 30.0
@@ -20,9 +19,9 @@ INTERRUPTED = 130
 
 
 class JobWatcher:
-    """Watches one job of the service at `url`."""
+    """Watches one job of the service that `find_service` finds."""
 
-    def __init__(self, url: str, job_id: int, console: Console) -> None:
+    def __init__(self, url: str | None, job_id: int, console: Console) -> None:
         self._url = url
         self._job_id = job_id
         self._console = console
@@ -33,7 +32,7 @@ class JobWatcher:
     def watch(self) -> int:
         """Until the job's end; returns the exit code: 0 when it succeeded, 1 when not, 130 after Ctrl-C.
 
-        Raises ServiceError and httpx's errors when the service cannot be reached in the first place.
+        Raises ServiceError when the service cannot be reached in the first place.
         """
         columns = (
             TextColumn("{task.description}", markup=False),
@@ -106,7 +105,7 @@ class JobWatcher:
         return 0 if status == "succeeded" else 1
 
     def _say(self, line: str) -> None:
-        self._console.print(Text(line), soft_wrap=True)
+        say(self._console, line)
 
 
 def _sentence(kind: str, data: dict[str, Any]) -> str | None:

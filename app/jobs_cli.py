@@ -4,11 +4,12 @@ from typing import Annotated
 
 import typer
 
-DEFAULT_URL = "http://127.0.0.1:8000"
-
 jobs_cli = typer.Typer(help="Training jobs of a running service.", invoke_without_command=True)
 
-Url = Annotated[str, typer.Option(envvar="DARKROOM_URL", help="where the API is")]
+Url = Annotated[
+    str | None,
+    typer.Option(help="where the API is; default: DARKROOM_URL, else the service of .darkroom, else port 8000 here"),
+]
 JobId = Annotated[int, typer.Argument(min=1, help="the job's number")]
 
 
@@ -18,7 +19,7 @@ def jobs(
     status: Annotated[str | None, typer.Option(help="only those in this state")] = None,
     model: Annotated[str | None, typer.Option(help="only those that train this model")] = None,
     limit: Annotated[int, typer.Option(min=1, max=200)] = 20,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
 ) -> None:
     """Training jobs: without a command, a table of the newest."""
     if context.invoked_subcommand is not None:
@@ -45,7 +46,7 @@ def submit(
         bool, typer.Option("--promote", help="serve the best checkpoint at the end (a key needs the scope admin)")
     ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="and watch it")] = False,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
 ) -> None:
     """Queue a training job, such as:
 
@@ -60,7 +61,7 @@ def submit(
 
 
 @jobs_cli.command()
-def watch(job_id: JobId, url: Url = DEFAULT_URL) -> None:
+def watch(job_id: JobId, url: Url = None) -> None:
     """Watch a job to its end; Ctrl-C leaves it running. Exit code 0: it succeeded, 1: it failed or was cancelled."""
     from app.jobs_client import watch_job
 
@@ -68,7 +69,7 @@ def watch(job_id: JobId, url: Url = DEFAULT_URL) -> None:
 
 
 @jobs_cli.command()
-def cancel(job_id: JobId, url: Url = DEFAULT_URL) -> None:
+def cancel(job_id: JobId, url: Url = None) -> None:
     """Cancel a job; a running one saves a checkpoint first."""
     from app.jobs_client import change_job
 
@@ -76,7 +77,7 @@ def cancel(job_id: JobId, url: Url = DEFAULT_URL) -> None:
 
 
 @jobs_cli.command()
-def resume(job_id: JobId, url: Url = DEFAULT_URL) -> None:
+def resume(job_id: JobId, url: Url = None) -> None:
     """Queue a cancelled job again, to go on from its last checkpoint."""
     from app.jobs_client import change_job
 
@@ -84,7 +85,7 @@ def resume(job_id: JobId, url: Url = DEFAULT_URL) -> None:
 
 
 @jobs_cli.command()
-def retry(job_id: JobId, url: Url = DEFAULT_URL) -> None:
+def retry(job_id: JobId, url: Url = None) -> None:
     """Queue a failed job again, to go on from its last checkpoint."""
     from app.jobs_client import change_job
 
@@ -92,7 +93,7 @@ def retry(job_id: JobId, url: Url = DEFAULT_URL) -> None:
 
 
 @jobs_cli.command()
-def logs(job_id: JobId, url: Url = DEFAULT_URL) -> None:
+def logs(job_id: JobId, url: Url = None) -> None:
     """Print what the training process wrote."""
     from app.jobs_client import print_log
 

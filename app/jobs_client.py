@@ -6,93 +6,68 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from app.job_watcher import JobWatcher
-from app.service_client import ask, connect, exit_code_of
-from app.terminal import print_error
-from model.config import RecipeError, load_recipe
+from app.service_client import ask, connect
+from app.terminal import open_console, say
+from model.config import load_recipe
+from model.user_error import UserError
 
 LOG_LINES_AT_ONCE = 1000
 JOBS = "/v1/train-jobs"
 
 
-def list_jobs(url: str, filters: Mapping[str, Any]) -> int:
+def list_jobs(url: str | None, filters: Mapping[str, Any]) -> int:
     """Print the newest jobs; returns the exit code."""
-    console = Console(stderr=True)
-
-    def run() -> int:
-        asked = {name: value for name, value in filters.items() if value is not None}
-        with connect(url) as client:
-            jobs = ask(client, "GET", JOBS, params=asked)["jobs"]
-        Console().print(_table(jobs) if jobs else "No jobs.")
-        return 0
-
-    return exit_code_of(run, url, console)
+    asked = {name: value for name, value in filters.items() if value is not None}
+    with connect(url) as client:
+        jobs = ask(client, "GET", JOBS, params=asked)["jobs"]
+    open_console().print(_table(jobs) if jobs else "No jobs.")
+    return 0
 
 
-def submit_job(url: str, recipe: str, fields: Mapping[str, Any], settings: Sequence[str], *, watch: bool) -> int:
+def submit_job(url: str | None, recipe: str, fields: Mapping[str, Any], settings: Sequence[str], *, watch: bool) -> int:
     """Queue a job and, where asked, watch it; returns the exit code. settings: FIELD=VALUE, a value as JSON or text."""
-    console = Console(stderr=True)
     path = Path(recipe)
     body = dict(fields) | {"recipe": recipe, "overrides": {}}
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals:
-            print_error(console, f"{setting}: write FIELD=VALUE, such as training.total_images=200000")
-            return 1
+            raise UserError(f"{setting}: write FIELD=VALUE, such as training.total_images=200000")
         body["overrides"][name] = _value(value)
     if path.suffix in (".yaml", ".yml"):
-        try:
-            body["recipe"] = load_recipe(path).model_dump(mode="json")
-        except RecipeError as error:
-            print_error(console, str(error))
-            return 1
-
-    def run() -> int:
-        with connect(url) as client:
-            job = ask(client, "POST", JOBS, json=body)
-        _say(console, f"Job {job['id']} is queued: {job['model']} on {job['dataset']}")
-        return JobWatcher(url, job["id"], console).watch() if watch else 0
-
-    return exit_code_of(run, url, console)
+        body["recipe"] = load_recipe(path).model_dump(mode="json")
+    with connect(url) as client:
+        job = ask(client, "POST", JOBS, json=body)
+    console = open_console(stderr=True)
+    say(console, f"Job {job['id']} is queued: {job['model']} on {job['dataset']}")
+    return JobWatcher(url, job["id"], console).watch() if watch else 0
 
 
-def watch_job(url: str, job_id: int) -> int:
+def watch_job(url: str | None, job_id: int) -> int:
     """Watch a job to its end; returns the exit code."""
-    console = Console(stderr=True)
-    return exit_code_of(JobWatcher(url, job_id, console).watch, url, console)
+    return JobWatcher(url, job_id, open_console(stderr=True)).watch()
 
 
-def change_job(url: str, job_id: int, what: str) -> int:
+def change_job(url: str | None, job_id: int, what: str) -> int:
     """Cancel, resume or retry; returns the exit code."""
-    console = Console(stderr=True)
-
-    def run() -> int:
-        with connect(url) as client:
-            job = ask(client, "POST", f"{JOBS}/{job_id}/{what}")
-        _say(console, f"Job {job_id} is {job['status']}")
-        return 0
-
-    return exit_code_of(run, url, console)
+    with connect(url) as client:
+        job = ask(client, "POST", f"{JOBS}/{job_id}/{what}")
+    say(open_console(stderr=True), f"Job {job_id} is {job['status']}")
+    return 0
 
 
-def print_log(url: str, job_id: int) -> int:
+def print_log(url: str | None, job_id: int) -> int:
     """Print a job's log lines; returns the exit code."""
-    console = Console(stderr=True)
-
-    def run() -> int:
-        out, after = Console(), 0
-        with connect(url) as client:
-            while lines := _lines(client, job_id, after):
-                for line in lines:
-                    out.print(Text(line["line"]), soft_wrap=True)
-                after = lines[-1]["number"]
-        return 0
-
-    return exit_code_of(run, url, console)
+    out, after = open_console(), 0
+    with connect(url) as client:
+        while lines := _lines(client, job_id, after):
+            for line in lines:
+                say(out, line["line"])
+            after = lines[-1]["number"]
+    return 0
 
 
 def _lines(client: httpx.Client, job_id: int, after: int) -> list[dict[str, Any]]:
@@ -125,7 +100,3 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def _say(console: Console, line: str) -> None:
-    console.print(Text(line), soft_wrap=True)

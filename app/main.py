@@ -52,25 +52,35 @@ from app.metrics import Metrics
 from app.server_logs import set_up_server_logs
 from app.settings import Settings
 from app.stop_signals import noticing_stop
+from model.compiler import CompilerMissing, require_compiler
+from model.device import find_device
 from model.threads import compute_with
+from model.user_error import ending_in_one_line
 from store.database import Database
 from store.hints import Hints, broker_answers, celery_app
+from store.operator_settings import read_settings
+from telemetry.logs import LogSettings
 from telemetry.machine import watch_machine
 from telemetry.reachability import Reachability
-from telemetry.tracing import set_up_tracing
-
-set_up_server_logs()
-set_up_tracing("api")
+from telemetry.tracing import TracingMissing, set_up_tracing
 
 log = logging.getLogger(__name__)
 
 HINTS_STOP_SECONDS = 2.0
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+def _compiles(settings: Settings, device: torch.device) -> bool:
+    """Whether networks are compiled: where the setting asks for it, and on CUDA, if that is possible there."""
+    if not settings.compile and device.type != "cuda":
+        return False
+    try:
+        require_compiler(device, "DARKROOM_COMPILE")
+    except CompilerMissing as error:
+        if settings.compile:
+            raise
+        log.warning("serving without compilation, which is slower: %s", error)
+        return False
+    return True
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:
@@ -133,9 +143,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             services.database.dispose()
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application, not yet started."""
-    settings = settings or Settings()
+def create_app(settings: Settings) -> FastAPI:
+    """The application, not yet started. Raises UserError for settings that cannot be kept to on this machine."""
     metrics = Metrics()
     watch_machine(metrics.registry, settings.state_folder)
     limits = EngineLimits(settings.queue_rows, settings.batch_rows, settings.resident_versions)
@@ -145,10 +154,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     database = Database(settings.database_url) if settings.database_url else None
     if database is not None:
         metrics.watch_pool(database.pool_use)
+    device = find_device(settings.device, "DARKROOM_DEVICE")
     catalog = Catalog(
-        engine, database, device=_device(settings.device), compiled=settings.compile, default=settings.default_model
+        engine, database, device=device, compiled=_compiles(settings, device), default=settings.default_model
     )
-
     gate = Gate(
         settings,
         Verifier(database, settings.key_cache_seconds) if database else None,
@@ -230,4 +239,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-app = create_app()
+def _application() -> FastAPI:
+    read_settings(LogSettings)
+    set_up_server_logs()
+    set_up_tracing("api")
+    settings = read_settings(Settings)
+    application = create_app(settings)
+    # Checked again at each start; there, a refusal would be a traceback in uvicorn's log.
+    require_keys_beyond_loopback(settings.host, application.state.services.database)
+    return application
+
+
+with ending_in_one_line(TracingMissing):
+    app = _application()

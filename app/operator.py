@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import DBAPIError
@@ -15,8 +14,8 @@ from sqlalchemy.orm import Session
 
 from app.access.new_key import KeyLimitsRequest, KeyRequest, make_key
 from app.embedded.operator_database import operator_database
-from app.embedded.process import EmbeddedError
-from app.terminal import print_error
+from app.terminal import open_console, say
+from model.user_error import UserError
 from store import key_repository
 from store.audit_repository import COMMAND_LINE, list_audit_events
 from store.key_repository import KeyNotFound, change_limits, find_key, list_keys
@@ -27,51 +26,45 @@ T = TypeVar("T")
 
 def migrate(state: Path) -> int:
     """Bring the tables up to date; returns the exit code."""
-    console = Console(stderr=True)
-    return _in_database(state, console, lambda _: None, lambda _: _say(console, "The database is up to date"))
+    return _in_database(state, lambda _: None, lambda _: _say("The database is up to date"))
 
 
 def create_key(state: Path, fields: Mapping[str, Any]) -> int:
     """Create a key as `fields` say and print its token; returns the exit code."""
-    console = Console(stderr=True)
     try:
         wanted = KeyRequest.model_validate({name: value for name, value in fields.items() if value is not None})
     except ValidationError as error:
-        return _faults(console, error)
+        raise _refusal(error) from error
 
-    def say(made: tuple[ApiKey, str]) -> None:
+    def tell(made: tuple[ApiKey, str]) -> None:
         row, token = made
-        _say(console, f"Key {row.id} ({row.name}) may: {', '.join(row.scopes)}. Its token is shown this once:")
+        _say(f"Key {row.id} ({row.name}) may: {', '.join(row.scopes)}. Its token is shown this once:")
         print(token)
 
-    return _in_database(state, console, lambda session: make_key(session, COMMAND_LINE, wanted), say)
+    return _in_database(state, lambda session: make_key(session, COMMAND_LINE, wanted), tell)
 
 
 def print_keys(state: Path, limit: int) -> int:
     """Print the newest keys; returns the exit code."""
     return _in_database(
         state,
-        Console(stderr=True),
         lambda session: list_keys(session, limit=limit),
-        lambda rows: Console().print(_keys_table(rows) if rows else "No keys."),
+        lambda rows: open_console().print(_keys_table(rows) if rows else "No keys."),
     )
 
 
 def change_key(state: Path, key: str, limits: Mapping[str, str]) -> int:
     """Set a key's limits, each a number or "default"; the key as in `revoke_key`. Returns the exit code."""
-    console = Console(stderr=True)
     try:
         wanted = KeyLimitsRequest.model_validate({name: _limit(text) for name, text in limits.items()})
     except ValidationError as error:
-        return _faults(console, error)
+        raise _refusal(error) from error
     if not wanted.changes():
-        print_error(console, "name at least one limit to change")
-        return 1
+        raise UserError("name at least one limit to change")
     return _in_database(
         state,
-        console,
         lambda session: change_limits(session, COMMAND_LINE, _key_id(session, key), wanted.changes()),
-        lambda row: _say(console, f"Key {row.id} ({row.name}) has other limits now: {_limits(row)}"),
+        lambda row: _say(f"Key {row.id} ({row.name}) has other limits now: {_limits(row)}"),
     )
 
 
@@ -90,21 +83,18 @@ def _limits(row: ApiKey) -> str:
     return ", ".join(limits)
 
 
-def _faults(console: Console, error: ValidationError) -> int:
-    """Say what is wrong with which field; returns the exit code."""
-    for fault in error.errors():
-        print_error(console, f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}")
-    return 1
+def _refusal(error: ValidationError) -> UserError:
+    """What is wrong with which field."""
+    faults = (f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors())
+    return UserError("; ".join(faults))
 
 
 def revoke_key(state: Path, key: str) -> int:
     """End a key, named by its number or its prefix; returns the exit code."""
-    console = Console(stderr=True)
     return _in_database(
         state,
-        console,
         lambda session: key_repository.revoke_key(session, COMMAND_LINE, _key_id(session, key)),
-        lambda row: _say(console, f"Key {row.id} ({row.name}) is revoked"),
+        lambda row: _say(f"Key {row.id} ({row.name}) is revoked"),
     )
 
 
@@ -122,25 +112,22 @@ def print_audit(state: Path, limit: int, action: str | None, target: str | None)
     """Print the newest changes, the last one last; returns the exit code."""
     return _in_database(
         state,
-        Console(stderr=True),
         lambda session: list_audit_events(session, limit=limit, action=action, target=target),
         _print_audit,
     )
 
 
-def _in_database(state: Path, console: Console, run: Callable[[Session], T], say: Callable[[T], object]) -> int:
+def _in_database(state: Path, run: Callable[[Session], T], tell: Callable[[T], object]) -> int:
     """Run in a transaction and then say what came of it; returns the exit code."""
     try:
         with operator_database(state) as database:
             with database.session() as session:
                 result = run(session)
-            say(result)
-    except (EmbeddedError, KeyNotFound) as error:
-        print_error(console, str(error))
-        return 1
+            tell(result)
+    except KeyNotFound as error:
+        raise UserError(str(error)) from error
     except DBAPIError as error:
-        print_error(console, f"the database refused: {error.orig}")
-        return 1
+        raise UserError(f"the database refused: {error.orig}") from error
     return 0
 
 
@@ -164,13 +151,13 @@ def _state(row: ApiKey) -> str:
 
 def _print_audit(rows: Sequence[AuditEvent]) -> None:
     """A line an event and no table: facts are of any length, and lines are what other programs take."""
-    console = Console()
+    console = open_console()
     for row in reversed(rows):
         who = row.actor if row.api_key_id is None else f"{row.actor} (key {row.api_key_id})"
         where = f" from {row.client_address}" if row.client_address else ""
         facts = json.dumps(row.data, ensure_ascii=False)
         line = f"{_time(row.created_at)}  {row.action}  {row.target}  by {who}{where}  {facts}"
-        console.print(Text(line), soft_wrap=True)
+        say(console, line)
     if not rows:
         console.print("No changes.")
 
@@ -179,5 +166,5 @@ def _time(time: datetime | None) -> str:
     return "" if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def _say(console: Console, line: str) -> None:
-    console.print(Text(line), soft_wrap=True)
+def _say(line: str) -> None:
+    say(open_console(stderr=True), line)

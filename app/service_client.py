@@ -1,22 +1,35 @@
-"""What the commands that talk to a running service share: its refusals, its events, its absence."""
+"""What the commands that talk to a running service share: where it is, its refusals, its events, its absence."""
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.request import getproxies
 
 import httpx
-from rich.console import Console
 
-from app.terminal import print_error
+from app.folder_lock import service_address
+from app.keys_cli import DEFAULT_STATE
+from app.settings import is_loopback
+from model.user_error import UserError
+
+DEFAULT_URL = "http://127.0.0.1:8000"
 
 NO_TIMEOUT_BETWEEN_EVENTS = httpx.Timeout(10.0, read=60.0)
 """The service sends a keepalive every 15 seconds."""
 
+_PROXY_CURE = (
+    "correct the proxy in the environment (http_proxy, https_proxy, all_proxy), or name the service's host in no_proxy"
+)
 
-class ServiceError(Exception):
-    """What the service said instead of what was asked for. status: of its answer, 0 in the middle of a stream."""
+
+class ServiceError(UserError):
+    """What the service said instead of what was asked for, or why it cannot be asked.
+
+    status: of its answer, 0 without one.
+    """
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
@@ -32,17 +45,89 @@ class ServerEvent:
     number: int | None
 
 
-def connect(url: str) -> httpx.Client:
-    """A client of the service at `url`, with the key in DARKROOM_API_KEY where it is set; raises httpx.InvalidURL, and
-    ServiceError for a key that cannot be sent.
+@dataclass(frozen=True)
+class Address:
+    """Where a service is. source: who says so, for messages. here: whether it is on this machine for certain."""
 
-    There is no option for the key: everybody on the machine can read the arguments of a process.
+    url: str
+    source: str
+    here: bool
+
+
+def find_service(url: str | None) -> Address:
+    """The service at `url`, else at DARKROOM_URL, else the one that runs on the state folder, else at DEFAULT_URL.
+
+    Raises ServiceError for what is not the URL of a service.
+    """
+    environment, running = os.environ.get("DARKROOM_URL"), service_address(DEFAULT_STATE)
+    if url:
+        found, source = url, "--url"
+    elif environment:
+        found, source = environment, "DARKROOM_URL"
+    elif running:
+        return Address(running, f"where the service of {DEFAULT_STATE} is", here=True)
+    else:
+        found, source = DEFAULT_URL, f"the default, as no service runs on {DEFAULT_STATE}"
+    try:
+        parts = httpx.URL(found)
+    except httpx.InvalidURL as error:
+        raise ServiceError(f"{found} ({source}) is not a URL: {error}") from error
+    if parts.scheme not in ("http", "https") or not parts.host:
+        raise ServiceError(f"{found} ({source}) is not the URL of a service: write http://HOST:PORT")
+    return Address(found.rstrip("/"), source, here=is_loopback(parts.host))
+
+
+@contextmanager
+def connect(url: str | None) -> Iterator[httpx.Client]:
+    """A client of the service that `find_service` finds, with the key in DARKROOM_API_KEY where it is set.
+
+    In the block, httpx.TransportError becomes ServiceError. There is no option for the key: everybody on the machine
+    can read the arguments of a process.
     """
     key = os.environ.get("DARKROOM_API_KEY", "").strip()
     if not (key.isascii() and key.isprintable()):
         raise ServiceError("DARKROOM_API_KEY holds something that is no key")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    return httpx.Client(base_url=url.rstrip("/"), timeout=NO_TIMEOUT_BETWEEN_EVENTS, headers=headers)
+    address = find_service(url)
+    try:
+        with _client(address, {"Authorization": f"Bearer {key}"} if key else {}) as client:
+            yield client
+    except httpx.ProxyError as error:
+        raise ServiceError(f"the proxy does not lead to {address.url} ({error}); {_PROXY_CURE}") from error
+    except httpx.TransportError as error:
+        cure = "is the service running? `make up` starts it"
+        if proxies := _proxies(address):
+            cure = f"it was asked through the proxy in {' or '.join(proxies)}: {_PROXY_CURE}"
+        raise ServiceError(f"no answer from {address.url} ({address.source}): {error}; {cure}") from error
+
+
+def _client(address: Address, headers: Mapping[str, str]) -> httpx.Client:
+    """Asks a service on this machine directly, since a proxy would see the key; others as the environment says."""
+    try:
+        return httpx.Client(
+            base_url=address.url,
+            timeout=NO_TIMEOUT_BETWEEN_EVENTS,
+            headers=headers,
+            trust_env=not address.here,
+            verify=httpx.create_ssl_context(),  # which heeds SSL_CERT_FILE, whatever `trust_env` says
+        )
+    except ImportError as error:  # of socksio
+        raise ServiceError(
+            "a SOCKS proxy needs the package socksio: run `.venv/bin/python -m pip install 'httpx[socks]'` in "
+            f"Darkroom's folder, or {_PROXY_CURE}"
+        ) from error
+    except OSError as error:
+        raise ServiceError(f"the certificates of SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error}") from error
+    except (ValueError, httpx.InvalidURL) as error:  # a scheme that no proxy has, a URL that is none
+        named = " or ".join(_proxies(address)) or "the environment"
+        raise ServiceError(f"the proxy in {named} cannot be used ({error}); {_PROXY_CURE}") from error
+
+
+def _proxies(address: Address) -> list[str]:
+    """The environment variables, as httpx reads them, that name a proxy for this service."""
+    if address.here:
+        return []
+    given = getproxies()
+    return [f"{kind}_proxy" for kind in (httpx.URL(address.url).scheme, "all") if given.get(kind)]
 
 
 def require_success(response: httpx.Response) -> None:
@@ -53,6 +138,8 @@ def require_success(response: httpx.Response) -> None:
     try:
         message = str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
+        if response.status_code == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
+            raise ServiceError(f"the proxy asks for a name and a password; {_PROXY_CURE}") from None
         message = f"HTTP {response.status_code} from something that is not Darkroom"
     raise ServiceError(message, response.status_code)
 
@@ -80,16 +167,3 @@ def events(response: httpx.Response) -> Iterator[ServerEvent]:
             yield ServerEvent(kind, json.loads(value), number)
         elif not line:
             kind, number = "", None
-
-
-def exit_code_of(action: Callable[[], int], url: str, console: Console) -> int:
-    """The action's exit code; 1 after one clear line when the service refused or is not there."""
-    try:
-        return action()
-    except ServiceError as error:
-        print_error(console, str(error))
-    except httpx.TransportError as error:
-        print_error(console, f"no answer from {url} ({error}); is the service running? `make up` starts it")
-    except httpx.InvalidURL as error:
-        print_error(console, f"{url} is not a URL: {error}")
-    return 1

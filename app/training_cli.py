@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -10,15 +11,17 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from app.terminal import print_error
+from app.folder_lock import run_lock
+from app.terminal import open_console
 from app.training_processes import training_processes
-from model.checkpoint import CheckpointError
-from model.config import Recipe, RecipeError, load_recipe
-from model.datasets import DatasetError, load_dataset
-from model.distributed import FirstProcessError, first_then_others, launched_rank, process_group
+from model.config import Recipe, load_recipe
+from model.datasets import load_dataset
+from model.device import find_device, require_devices
+from model.distributed import first_then_others, launched_rank, process_group
 from model.metrics.references import FolderReferences
 from model.run_record import FolderRecord
-from model.training import TrainingError, TrainingProgress, train
+from model.training import TrainingProgress, train
+from model.user_error import EXIT_CODE, UserError
 
 SECONDS_BETWEEN_LINES = 30.0
 """Where there is no terminal to draw a bar in, a line is written as often as this."""
@@ -50,24 +53,28 @@ class _StopOnInterrupt:
 
 
 def run_training(recipe_path: Path, folder: Path | None, datasets: Path, device_name: str | None) -> int:
-    """Train and report; returns the process's exit code: 0 at the end, 1 on an error, 130 when stopped early.
+    """Train and report; returns the process's exit code: 0 at the end, 130 when stopped early. Raises UserError.
 
     folder: default `runs/RECIPE`; a folder that holds a state of this recipe is continued.
     With several devices this is called in each of their processes, and the first one reports.
     """
-    console = Console(stderr=True, quiet=bool(launched_rank()))
+    first = not launched_rank()
+    console = open_console(stderr=True, quiet=not first)
     try:
         recipe = load_recipe(recipe_path)
         folder = folder or Path("runs") / recipe.name
-        device = torch.device(device_name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        with training_processes(recipe.training.devices), process_group(device) as device:
+        device = find_device(device_name, "--device")
+        require_devices(device, recipe.training.devices)
+        with (
+            run_lock(folder) if first else nullcontext(),
+            training_processes(recipe.training.devices),
+            process_group(device) as device,
+        ):
             return _train(recipe, folder, datasets, device, console)
-    except (RecipeError, DatasetError, CheckpointError, TrainingError, FirstProcessError) as error:
-        print_error(console, str(error))
-        return 1
-    except OSError as error:
-        print_error(console, f"{error.filename or folder}: {error.strerror}")
-        return 1
+    except UserError:
+        if first:
+            raise
+        return EXIT_CODE  # one of several processes says it
 
 
 def _train(recipe: Recipe, folder: Path, datasets: Path, device: torch.device, console: Console) -> int:

@@ -22,13 +22,14 @@ from model.config import Config, ModelConfig, ModelName, Recipe, SamplingConfig,
 from model.denoiser import Denoiser
 from model.sampling import draws_finite
 from model.unet import EMBEDDED_STEPS, UNet
+from model.user_error import UserError
 
 _HEADER_KEY = "darkroom"
 _SNAPSHOT_PREFIX = "snapshot."
 _DIVERGED = "its training has diverged: use an earlier checkpoint"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError, ValueError):
     """A weights file that cannot be used; the message names the file and its fault."""
 
 

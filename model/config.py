@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from model.metrics.names import DECIDING, ExtractorName, MetricName
+from model.user_error import UserError
 
 ScheduleName = Literal["cosine", "linear"]
 PredictionName = Literal["eps", "x0", "v"]
@@ -26,7 +27,7 @@ Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NoiseLevel = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
-class RecipeError(ValueError):
+class RecipeError(UserError, ValueError):
     """A recipe that cannot be read or is not valid; the message names the file and each faulty field."""
 
 

@@ -15,6 +15,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from model.user_error import UserError
+
 T = TypeVar("T")
 
 PATIENCE = timedelta(days=1)
@@ -24,7 +26,7 @@ A process that dies is noticed at once all the same, by its closed connection.
 """
 
 
-class FirstProcessError(RuntimeError):
+class FirstProcessError(UserError):
     """What the first process alone was to do went wrong there; raised in all the others, with its message."""
 
 

@@ -17,6 +17,7 @@ from model.checkpoint import (
     first_not_finite,
     require_scaled_times,
 )
+from model.compiler import CompilerMissing, require_compiler
 from model.config import OptimizerConfig, Recipe, SamplingConfig
 from model.datasets.dataset import ImageDataset
 from model.denoiser import Denoiser, Network
@@ -40,6 +41,7 @@ from model.training_state import (
     state_tensors,
 )
 from model.unet import UNet
+from model.user_error import UserError
 
 CLASS_EMBEDDING = "class_embedding.weight"
 """The network's parameter with a row a class, and one for no class."""
@@ -49,7 +51,7 @@ RATE_LEAP = 2.0
 """By what factor the learning rate may rise unnoticed where a run goes on from another one's state."""
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError):
     """A run that cannot go on; the message says what to do and which checkpoint is good."""
 
 
@@ -122,6 +124,11 @@ class Trainer:
                 f"the recipe's training.devices is {devices} but the number of processes here is {processes}; "
                 f"start it with torchrun --nproc-per-node {devices}, or set training.devices to {processes}"
             )
+        if self.recipe.training.compile:
+            try:
+                require_compiler(self.device, "training.compile")
+            except CompilerMissing as error:
+                raise TrainingError(str(error)) from error
         torch.manual_seed(self.recipe.training.seed)
         self.network = self._new_network().place(self.device)
         self.ema = ExponentialMovingAverage(self.network, self.recipe.ema)

@@ -28,7 +28,8 @@ def parse_url(url: str) -> URL:
     try:
         parsed = make_url(url)
     except Exception as error:
-        raise ValueError("DATABASE_URL is not a valid URL") from error  # the URL may hold a password: not repeated
+        # the URL may hold a password: not repeated
+        raise ValueError("DATABASE_URL is not a valid URL: write postgresql://USER@HOST/DATABASE") from error
     if parsed.drivername not in ("postgres", "postgresql", "postgresql+psycopg"):
         raise ValueError(f"DATABASE_URL must begin with postgresql://, not {parsed.drivername}://")
     return parsed.set(drivername="postgresql+psycopg")

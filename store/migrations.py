@@ -6,8 +6,10 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import NullPool, create_engine, text
 
+from model.user_error import UserError
 from store.database import parse_url
 
 CONFIG_FILE = Path(__file__).resolve().parents[1] / "alembic.ini"
@@ -30,10 +32,17 @@ def _locked(url: str) -> Iterator[Config]:
 def upgrade(url: str, revision: str = "head") -> None:
     """Migrate the database at `url` up to `revision`; does nothing when it is there already.
 
-    Raises ValueError for a URL that is not PostgreSQL's and sqlalchemy.exc.OperationalError when no server answers.
+    Raises ValueError for a URL that is not PostgreSQL's, sqlalchemy.exc.OperationalError when no server answers, and
+    UserError for a database of a newer Darkroom.
     """
     with _locked(url) as config:
-        command.upgrade(config, revision)
+        try:
+            command.upgrade(config, revision)
+        except CommandError as error:  # a revision that is not in alembic/versions
+            raise UserError(
+                f"the database belongs to another version of Darkroom ({error}): update Darkroom, or use another "
+                "database or state folder"
+            ) from error
 
 
 def downgrade(url: str, revision: str) -> None:

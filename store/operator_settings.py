@@ -1,11 +1,25 @@
 """Where PostgreSQL and Redis are and how to get in: one reading of the environment for API, workers and commands."""
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from model.user_error import UserError
+from store.database import parse_url
+
+Kind = TypeVar("Kind", bound=BaseSettings)
+
+_NOT_SET = {
+    "DATABASE_URL": "name the service's PostgreSQL in it (postgresql://USER@HOST/DATABASE)",
+    "REDIS_URL": "name the service's Redis in it (redis://HOST:6379/0)",
+}
+
+
+class SettingsError(UserError):
+    """Environment variables that cannot be used; the message names each."""
 
 
 class OperatorSettings(BaseSettings):
@@ -29,7 +43,41 @@ class OperatorSettings(BaseSettings):
             self.database_url = _with_password(self.database_url, self.database_password_file)
         if self.redis_url and self.redis_password_file:
             self.redis_url = _with_password(self.redis_url, self.redis_password_file)
+        if self.database_url:
+            parse_url(self.database_url)
+        if self.redis_url:
+            _check_redis_url(self.redis_url)
         return self
+
+
+def read_settings(kind: type[Kind]) -> Kind:
+    """The settings of this kind, from the environment. Raises SettingsError."""
+    try:
+        return kind()
+    except ValidationError as error:
+        prefix = str(kind.model_config.get("env_prefix", ""))
+        faults = error.errors(include_url=False, include_context=False, include_input=False)
+        raise SettingsError("; ".join(_sentence(fault, prefix) for fault in faults)) from error
+
+
+def _sentence(fault: Any, prefix: str) -> str:
+    says = fault["msg"].removeprefix("Value error, ")
+    if not fault["loc"]:  # of the validator above, which names the variable or the file itself
+        return str(says)
+    name = str(fault["loc"][0])
+    if name in _NOT_SET:
+        return f"{name} is not set: {_NOT_SET[name]}, or start everything on this machine with `make up`"
+    return f"the environment variable {prefix}{name.upper()} cannot be used: {says[0].lower()}{says[1:]}"
+
+
+def _check_redis_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("redis", "rediss") and parts.hostname is not None and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        good = False
+    if not good:  # the URL may hold a password: not repeated
+        raise ValueError("REDIS_URL is not a valid URL: write redis://HOST:PORT/NUMBER, or rediss:// for TLS")
 
 
 def _with_password(url: str, file: Path) -> str:

@@ -62,7 +62,7 @@ class _Devices(Collector):
 def _nvml() -> ModuleType | None:
     try:
         import pynvml
-    except ImportError:
+    except (ImportError, OSError, RuntimeError):  # not installed, or broken
         return None
     try:
         pynvml.nvmlInit()

@@ -35,7 +35,8 @@ def require_tracing() -> bool:
         return False
     if not all(_is_installed(name) for name in _NEEDED):
         raise TracingMissing(
-            f"{endpoint} asks for traces, which need the extra `tracing`: pip install 'darkroom[tracing]', or unset it"
+            f"{endpoint} asks for traces, which need the extra `tracing`: "
+            "run `.venv/bin/python -m pip install -c constraints.txt -e '.[tracing]'` in Darkroom's folder, or unset it"
         )
     return True
 
@@ -47,10 +48,13 @@ def set_up_tracing(process: str) -> None:
     """
     if not require_tracing():
         return
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except (ImportError, OSError, RuntimeError) as error:
+        raise TracingMissing(f"the extra `tracing` is installed but broken ({error}): install it again") from error
 
     name = os.environ.get("OTEL_SERVICE_NAME", f"darkroom-{process}")
     provider = TracerProvider(resource=Resource.create({"service.name": name}))

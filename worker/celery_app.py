@@ -30,11 +30,13 @@ from celery.signals import (
 )
 from sqlalchemy.exc import OperationalError
 
+from model.user_error import ending_in_one_line
 from store.database import Database
 from store.hints import QUEUE, RUN_NEXT_JOB, Hints, celery_app
+from store.operator_settings import read_settings
 from store.worker_repository import see_worker
-from telemetry.logs import line_of, set_up_logs
-from telemetry.tracing import flush_spans, require_tracing, set_up_tracing
+from telemetry.logs import LogSettings, line_of, set_up_logs
+from telemetry.tracing import TracingMissing, flush_spans, require_tracing, set_up_tracing
 from worker.metrics import serve_metrics
 from worker.parent_death import die_with
 from worker.reconciler import reconcile
@@ -45,12 +47,13 @@ RECONCILE = "darkroom.reconcile"
 RECONCILE_QUEUE = f"{QUEUE}.reconcile"
 
 log = logging.getLogger(__name__)
-settings = WorkerSettings()  # from the environment
+with ending_in_one_line(TracingMissing):
+    settings = read_settings(WorkerSettings)
+    read_settings(LogSettings)
+    require_tracing()  # refused here, since Celery goes on whatever a signal's receiver raises
 _main_process = os.getpid()  # what its children, made by fork, remember it by
 _stopping = multiprocessing.Event()
 """Set in the main process, seen by the pool's children, which inherit it by fork."""
-
-require_tracing()  # refused here, since Celery goes on whatever a signal's receiver raises
 
 app = celery_app(settings.redis_url)
 app.conf.update(

@@ -19,8 +19,8 @@ def _detected_device() -> Literal["cpu", "cuda"]:
 class WorkerSettings(OperatorSettings):
     """Every field is the environment variable DARKROOM_<FIELD>, but for DATABASE_URL and REDIS_URL, which it needs."""
 
-    database_url: str = Field(validation_alias="DATABASE_URL", description="PostgreSQL")
-    redis_url: str = Field(validation_alias="REDIS_URL", description="the broker")
+    database_url: str = Field(min_length=1, validation_alias="DATABASE_URL", description="PostgreSQL")
+    redis_url: str = Field(min_length=1, validation_alias="REDIS_URL", description="the broker")
     artifacts_url: str | None = Field(None, description="where bytes go instead of the database (fsspec)")
     worker_name: str = Field(default_factory=socket.gethostname, description="must differ between workers")
     worker_device: Literal["cpu", "cuda"] = Field(default_factory=_detected_device)

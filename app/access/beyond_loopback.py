@@ -5,13 +5,14 @@ import logging
 from sqlalchemy.exc import OperationalError
 
 from app.settings import is_loopback
+from model.user_error import UserError
 from store.database import Database
 from store.key_repository import keys_exist
 
 log = logging.getLogger(__name__)
 
 
-class KeysNeeded(RuntimeError):
+class KeysNeeded(UserError):
     """The service would be open to others; the message says what to do."""
 
     def __init__(self, host: str) -> None:

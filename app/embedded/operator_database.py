@@ -4,36 +4,27 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
 
 from app.embedded.postgres import PrivatePostgres
 from app.embedded.process import EmbeddedError
-from app.embedded.state_lock import StateLock
+from app.folder_lock import FolderHeld, state_lock
 from store.database import Database
 from store.migrations import upgrade
-from store.operator_settings import OperatorSettings
-
-
-def operator_settings() -> OperatorSettings:
-    """What the environment says of servers. Raises EmbeddedError."""
-    try:
-        return OperatorSettings()
-    except ValidationError as error:  # a password's file that cannot be read
-        raise EmbeddedError("; ".join(fault["msg"] for fault in error.errors())) from error
+from store.operator_settings import OperatorSettings, read_settings
 
 
 @contextmanager
 def operator_database(state: Path) -> Iterator[Database]:
-    """The migrated database. state: as `darkroom up` has it. Raises EmbeddedError."""
+    """The migrated database. state: as `darkroom up` has it. Raises UserError."""
     with ExitStack() as until_done:
-        url = operator_settings().database_url
+        url = read_settings(OperatorSettings).database_url
         try:
             url = url or until_done.enter_context(_private(state))
             upgrade(url)
             database = Database(url)
         except (OperationalError, ValueError) as error:
-            raise EmbeddedError(f"the database cannot be reached: {error}") from error
+            raise EmbeddedError(f"the database cannot be reached: {str(error).splitlines()[0]}") from error
         until_done.callback(database.dispose)
         yield database
 
@@ -44,8 +35,8 @@ def _private(state: Path) -> Iterator[str]:
     server = PrivatePostgres(state)
     with ExitStack() as until_done:
         try:
-            until_done.enter_context(StateLock(state))
-        except EmbeddedError:  # a service runs on it, and its server with it
+            until_done.enter_context(state_lock(state))
+        except FolderHeld:  # a service runs on it, and its server with it
             yield server.url
             return
         until_done.callback(server.stop)

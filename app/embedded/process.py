@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from app.embedded.account import Account
+from model.user_error import UserError
 
 Pause = Callable[[float], None]
 """Sleeps so many seconds between two looks; may raise to give up waiting. `time.sleep` is one."""
@@ -18,8 +19,8 @@ LOG_LIMIT_BYTES = 16 << 20
 _CHILD_MAIN = Path(__file__).with_name("child_main.py")
 
 
-class EmbeddedError(RuntimeError):
-    """Something that keeps the private servers from running; the message is one for the person at the terminal."""
+class EmbeddedError(UserError):
+    """Something that keeps the private servers from running."""
 
 
 class ChildProcess:

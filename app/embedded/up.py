@@ -17,16 +17,17 @@ from types import FrameType
 import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.access.beyond_loopback import KeysNeeded, require_keys_beyond_loopback
-from app.embedded.operator_database import operator_settings
+from app.access.beyond_loopback import require_keys_beyond_loopback
 from app.embedded.postgres import PrivatePostgres
 from app.embedded.process import ChildProcess, EmbeddedError
 from app.embedded.redis import PrivateRedis
 from app.embedded.restarted import Restarted
-from app.embedded.state_lock import StateLock
+from app.folder_lock import state_lock
 from app.process_commands import api_command, reached_at, worker_commands
+from model.user_error import EXIT_CODE, UserError
 from store.database import Database
 from store.migrations import upgrade
+from store.operator_settings import OperatorSettings, read_settings
 
 INTERRUPTED = 130
 """Exit code after a second Ctrl-C, as shells have it."""
@@ -41,6 +42,10 @@ class _Interrupted(Exception):
 
 class _KilledAtOnce(Exception):
     """Somebody asked for the end twice."""
+
+
+class _PartEnded(Exception):
+    """A part that everything depends on has ended or does not answer; the message says which, and shows its log."""
 
 
 class _StopRequests:
@@ -91,18 +96,17 @@ def up(
 
     state: folder for the servers' data, made when it is missing. DATABASE_URL and REDIS_URL in the environment
     stand in for the private servers. api, workers: make the command lines. A worker that ends is started again; when
-    anything else ends, all does. A second Ctrl-C kills at once. Every error is said on stderr. To be called from the
-    main thread.
+    anything else ends, all does, which is said on stderr. A second Ctrl-C kills at once. To be called from the main
+    thread. Raises UserError for what keeps it from starting. While it runs, `service_address(state)` tells where.
     """
     requests = _StopRequests()
     try:
-        with StateLock(state) as lock, _signals(requests):
+        with state_lock(state) as lock, _signals(requests):
             _check_port(host, port, patience_seconds=2.0 if lock.previous_was_killed else 0.0)
+            lock.serve_at(_url(host, port))
             return _run(_Parts(state, host, port, requests, patience or Patience()), api(host, port), workers())
-    except EmbeddedError as error:
+    except _PartEnded as error:
         print(f"darkroom: {error}", file=sys.stderr, flush=True)
-    except OSError as error:  # a full disk, a file of another owner
-        print(f"darkroom: {error.filename or state}: {error.strerror}", file=sys.stderr, flush=True)
     return 1
 
 
@@ -120,7 +124,7 @@ def _run(parts: "_Parts", api: Sequence[str], workers: Mapping[str, Sequence[str
         except _KilledAtOnce:
             _say("killed")
             return INTERRUPTED
-    except EmbeddedError:
+    except (UserError, _PartEnded):
         try:
             parts.stop()
         except _KilledAtOnce:
@@ -140,7 +144,7 @@ class _Parts:
         self._reached_at = reached_at(host)
         self._requests = requests
         self._patience = patience
-        given = operator_settings()
+        given = read_settings(OperatorSettings)
         self._postgres = None if given.database_url else PrivatePostgres(state)
         self._redis = None if given.redis_url else PrivateRedis(state)
         self._given = given
@@ -176,7 +180,7 @@ class _Parts:
             self._workers.append(Restarted(start, spacing_seconds=self._patience.restart_seconds, say=_say))
 
     def watch(self) -> None:
-        """Until something ends that all depends on, which raises EmbeddedError, or until somebody asks for the end."""
+        """Until something ends that all depends on, which raises, or until somebody asks for the end."""
         api, url = self._api, _url(self._host, self._port)
         assert api is not None
         end, ready = time.monotonic() + self._patience.ready_seconds, False
@@ -191,7 +195,7 @@ class _Parts:
                         _say(f"ready at {url}  (Ctrl-C ends it; logs in {self._state / 'logs'})")
                     elif time.monotonic() >= end:
                         seconds = self._patience.ready_seconds
-                        raise EmbeddedError(f"the API is not ready after {seconds:g} s:\n{api.log_tail()}")
+                        raise _PartEnded(f"the API is not ready after {seconds:g} s:\n{api.log_tail()}")
                 self._requests.pause_until_asked(0.1)
 
     def stop(self) -> None:
@@ -251,11 +255,14 @@ class _Parts:
         return {name: os.environ.get(name, value) for name, value in defaults.items()}
 
     def _check_alive(self) -> None:
+        for child in (self._api, *(worker.child for worker in self._workers)):
+            if child and child.exit_code() == EXIT_CODE:  # its last line is one for the user
+                raise EmbeddedError(f"{child.name} does not start: {child.log_tail(1).removeprefix('error: ')}")
         servers = (part.process for part in (self._postgres, self._redis) if part)
         for child in (self._api, *servers):
             fate = child.fate() if child else None
             if child and fate:
-                raise EmbeddedError(f"{child.name} {fate}; the end of {child.log}:\n{child.log_tail()}")
+                raise _PartEnded(f"{child.name} {fate}; the end of {child.log}:\n{child.log_tail()}")
 
 
 def _is_ready(client: httpx.Client, url: str) -> bool:
@@ -269,15 +276,16 @@ def _migrate(database_url: str) -> None:
     try:
         upgrade(database_url)
     except (SQLAlchemyError, ValueError) as error:
-        raise EmbeddedError(f"cannot migrate the database: {error}") from error
+        reason = str(error).splitlines()[0]
+        raise EmbeddedError(
+            f"cannot migrate the database: {reason}; start its server, or correct DATABASE_URL"
+        ) from error
 
 
 def _check_keys(host: str, database_url: str) -> None:
     database = Database(database_url)
     try:
         require_keys_beyond_loopback(host, database)
-    except KeysNeeded as error:
-        raise EmbeddedError(str(error)) from error
     finally:
         database.dispose()
 
@@ -332,7 +340,9 @@ def _say(line: str) -> None:
 
 @contextmanager
 def _signals(requests: _StopRequests) -> Iterator[None]:
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup: it must outlive the terminal
+        numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, requests.note) for number in numbers}
     try:
         yield

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from model.user_error import UserError
 
-class DatasetError(ValueError):
+
+class DatasetError(UserError, ValueError):
     """A data set that cannot be used; the message names the file and its fault."""
 
 

@@ -1,6 +1,5 @@
 """The 1,797 bundled 8x8 digits of scikit-learn (`sklearn.datasets.load_digits`)."""
 
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from model.config import DatasetConfig
 from model.datasets.dataset import DatasetError
 from model.datasets.decoded import Decoded, check_decoded
 from model.datasets.resize import square_images
+from model.extras import import_extra
 
 TEST_IMAGES = 297
 """The test split is the last 297 images, the train split the 1,500 before them."""
@@ -19,10 +19,7 @@ LEVELS = 16
 
 
 def _published() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    try:
-        digits = import_module("sklearn.datasets").load_digits()  # imported late: an extra, and slow to import
-    except ImportError as error:
-        raise DatasetError("digits: scikit-learn is not installed; pip install 'darkroom[digits]'") from error
+    digits = import_extra("sklearn.datasets", "digits", DatasetError).load_digits()  # imported late: it takes long
     return digits.images, digits.target
 
 

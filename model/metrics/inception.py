@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from model.checkpoint import digest_of
+from model.extras import import_extra
 from model.metrics.extractor import MetricsUnavailable, require_images
 
 WEIGHTS_VARIABLE = "DARKROOM_INCEPTION_WEIGHTS"
@@ -41,11 +42,10 @@ class Inception:
     def __init__(self, device: torch.device | None = None) -> None:
         self.device = device or torch.device("cpu")
         path = verified_file(WEIGHTS_VARIABLE, WEIGHTS_DIGEST, "Inception's weights")
-        try:
-            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-        except ImportError as error:
-            raise MetricsUnavailable("torch-fidelity is not installed; pip install 'darkroom[inception]'") from error
-        network = FeatureExtractorInceptionV3(self.name, [str(FEATURES)], feature_extractor_weights_path=str(path))
+        fidelity = import_extra("torch_fidelity.feature_extractor_inceptionv3", "inception", MetricsUnavailable)
+        network = fidelity.FeatureExtractorInceptionV3(
+            self.name, [str(FEATURES)], feature_extractor_weights_path=str(path)
+        )
         self._network = network.to(self.device).eval()
 
     @torch.inference_mode()

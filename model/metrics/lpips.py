@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from model.checkpoint import digest_of
+from model.extras import import_extra
 from model.metrics.extractor import MetricsUnavailable, require_images
 from model.metrics.inception import verified_file
 from model.metrics.perceptual_distance import embedding
@@ -43,11 +44,8 @@ class LPIPS:
     def __init__(self, device: torch.device | None = None) -> None:
         self.device = device or torch.device("cpu")
         alexnet = verified_file(ALEXNET_VARIABLE, ALEXNET_DIGEST, "AlexNet's weights")
-        try:
-            import lpips
-        except ImportError as error:
-            raise MetricsUnavailable("lpips is not installed; pip install 'darkroom[lpips]'") from error
-        layer_weights = Path(lpips.__file__).parent / "weights" / "v0.1" / "alex.pth"
+        lpips = import_extra("lpips", "lpips", MetricsUnavailable)
+        layer_weights = Path(str(lpips.__file__)).parent / "weights" / "v0.1" / "alex.pth"
         found = digest_of(layer_weights.read_bytes())
         if found != LAYER_WEIGHTS_DIGEST:
             raise MetricsUnavailable(f"{layer_weights}: is {found} instead of {LAYER_WEIGHTS_DIGEST}")

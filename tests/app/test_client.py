@@ -29,7 +29,7 @@ def run(service: Service) -> Run:
 
 
 def _refused(result: Result, *words: str) -> None:
-    assert result.exit_code == 1, result.output
+    assert result.exit_code == 2, result.output
     assert result.output.startswith("error: ")
     assert result.output.count("\n") == 1
     assert "Traceback" not in result.output
@@ -93,7 +93,7 @@ def test_a_place_that_cannot_be_written_is_found_before_anything_is_drawn(
 def test_a_service_that_is_not_there_is_said(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "none.png"
     _refused(run("one", "--out", out, "--url", "http://127.0.0.1:1"), "http://127.0.0.1:1", "make up")
-    _refused(run("one", "--out", out, "--url", "http://[::"), "not a URL")
+    _refused(run("one", "--out", out, "--url", "http://[::"), "not a URL", "--url")
     assert not out.exists()
 
 

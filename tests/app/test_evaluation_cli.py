@@ -103,6 +103,6 @@ def test_what_does_not_fit_is_one_clear_line(trained: Path, tmp_path: Path) -> N
         ([_weights(trained), "--recipe", str(tmp_path / "none.yaml")], "none.yaml"),
     ):
         done = _here("evaluate", *options, folder=trained)
-        assert done.exit_code == 1, options
+        assert done.exit_code == 2, options
         assert words in done.stderr
         assert done.stdout == ""

@@ -52,7 +52,7 @@ def row(database: Database, job_id: int) -> Job:
 
 
 def refused(result: Result, *words: str) -> None:
-    assert result.exit_code == 1, result.output
+    assert result.exit_code == 2, result.output
     assert result.output.startswith("error: ")
     assert result.output.count("\n") == 1
     for word in words:

@@ -50,7 +50,7 @@ def test_a_key_is_created_listed_and_revoked_by_number_or_prefix(run: Run, datab
     assert next((row.images_per_day, row.unfinished_jobs) for row in rows(database) if row.id == key.id) == (None, 3)
     for arguments in ((key.id,), (key.id, "--images-per-day", "many"), (key.id, "--images-per-day=-1"), (99,)):
         wrong = run("keys", "change", *arguments, *(["--unfinished-jobs", 1] if arguments == (99,) else []))
-        assert wrong.exit_code == 1, wrong.output
+        assert wrong.exit_code == 2, wrong.output
     assert run("keys", "revoke", key.prefix).exit_code == 0
     assert "(short) is revoked" in run("keys", "revoke", 2).output
     assert run("keys", "list").output.count("revoked") == 2
@@ -84,7 +84,7 @@ def test_a_key_is_created_listed_and_revoked_by_number_or_prefix(run: Run, datab
 )
 def test_what_cannot_be_done_is_said(run: Run, database: Database, arguments: tuple[str, ...], says: str) -> None:
     result = run("keys", *arguments)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr.startswith("error: ")
     assert says in result.stderr
     assert result.stdout == ""
@@ -94,5 +94,5 @@ def test_what_cannot_be_done_is_said(run: Run, database: Database, arguments: tu
 def test_no_database_is_one_clear_line(tmp_path: Path) -> None:
     for url in ("postgresql://nobody@/nothing?host=/nonexistent", "mysql://x"):
         result = CliRunner().invoke(cli, ["keys", "list", "--state", str(tmp_path)], env={"DATABASE_URL": url})
-        assert result.exit_code == 1
+        assert result.exit_code == 2
         assert result.output.startswith("error: ")

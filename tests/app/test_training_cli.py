@@ -53,7 +53,7 @@ def _train(recipe: Path, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def _refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
-    assert result.returncode == 1, result.stderr
+    assert result.returncode == 2, result.stderr
     last = result.stderr.splitlines()[-1]
     assert last.startswith("error: ")
     assert "Traceback" not in result.stderr

@@ -145,7 +145,7 @@ def test_a_secret_that_is_missing_is_said(deployment: Containers) -> None:
         refused = deployment.run("migrate")
     finally:
         password.write_text(kept)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert f"{password} is empty" in "".join(refused.stderr.split("\n"))
 
 

@@ -56,5 +56,6 @@ def test_traces_that_cannot_be_made_are_refused_at_the_start() -> None:
         ended = subprocess.run(
             [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
         )
-        assert ended.returncode != 0
-        assert "pip install 'darkroom[tracing]'" in ended.stderr
+        assert ended.returncode == 2
+        assert ended.stderr.count("\n") == 1
+        assert "-e '.[tracing]'" in ended.stderr

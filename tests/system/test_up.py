@@ -259,9 +259,9 @@ def _refusal(state: Path, *options: str, **environment: str) -> str:
         timeout=PATIENCE_SECONDS,
         check=False,
     )
-    assert refused.returncode == 1, refused.stderr
-    assert refused.stderr.startswith("darkroom: ")
-    assert "Traceback" not in refused.stderr
+    assert refused.returncode == 2, refused.stderr
+    assert refused.stderr.startswith("error: ")
+    assert refused.stderr.count("\n") == 1
     return refused.stderr
 
 
@@ -269,7 +269,7 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         said = _refusal(tmp_path / "state", "--port", str(port))
-    assert said == f"darkroom: port {port} on 127.0.0.1 is in use; choose another one with --port\n"
+    assert said == f"error: port {port} on 127.0.0.1 is in use; choose another one with --port\n"
     assert not (tmp_path / "state" / "postgres").exists()
 
 
@@ -278,8 +278,7 @@ def test_a_state_folder_that_cannot_be_made_is_one_line(tmp_path: Path, place: s
     (tmp_path / "file").write_bytes(b"")  # modes would not stop root
     state = Path(place.format(file=tmp_path / "file"))
     said = _refusal(state, "--port", str(free_port()))
-    assert said.startswith(f"darkroom: cannot write to the state folder {state}: ")
-    assert said.count("\n") == 1
+    assert said.startswith(f"error: cannot write to the state folder {state}: ")
 
 
 def _beside(state: Path, *arguments: str, key: str = "") -> subprocess.CompletedProcess[str]:
@@ -293,7 +292,7 @@ def test_from_the_refusal_without_keys_to_the_end_of_one(weights: Path, tmp_path
     """As somebody does it who lets others in."""
     state, everywhere = tmp_path / "state", ("--host", "0.0.0.0")
     said = _refusal(state, *everywhere, "--port", str(free_port()))
-    assert "darkroom: 0.0.0.0 can be reached from other machines, and there are no API keys" in said
+    assert "error: 0.0.0.0 can be reached from other machines, and there are no API keys" in said
     assert "darkroom keys create" in said
 
     made = _beside(state, "keys", "create", "--name", "lab", "--scopes", "generate", "--images-per-day", "3")
@@ -304,7 +303,7 @@ def test_from_the_refusal_without_keys_to_the_end_of_one(weights: Path, tmp_path
         drawing = ("generate", "One", "--n", "2", "--url", service.url, "--out", out)
         for key, word in (("", "Authorization"), (token[:-1], "key")):
             refused = _beside(state, *drawing, key=key)
-            assert refused.returncode == 1
+            assert refused.returncode == 2
             assert word in refused.stderr
         drawn = _beside(state, *drawing, key=token)
         assert drawn.returncode == 0, drawn.stderr

@@ -45,7 +45,7 @@ def test_what_is_missing_is_said_only_when_it_is_asked_for(monkeypatch: pytest.M
     monkeypatch.setattr(tracing, "_NEEDED", ("opentelemetry.no_such_part.of_it",))
     assert not require_tracing()
     monkeypatch.setenv(ENDPOINT, "http://collector:4318")
-    with pytest.raises(TracingMissing, match=r"pip install 'darkroom\[tracing\]'"):
+    with pytest.raises(TracingMissing, match=r"pip install -c constraints.txt -e '\.\[tracing\]'"):
         require_tracing()
 
 

@@ -5,13 +5,14 @@ import sys
 from pathlib import Path
 
 from app.embedded.up import Patience, up
+from model.user_error import ending_in_one_line
 
 API = str(Path(__file__).with_name("stand_in_api.py"))
 WORKER = str(Path(__file__).with_name("stand_in_worker.py"))
 
 if __name__ == "__main__":
-    sys.exit(
-        up(
+    with ending_in_one_line():
+        code = up(
             Path(sys.argv[1]),
             sys.argv[3] if len(sys.argv) > 3 else "127.0.0.1",
             int(sys.argv[2]),
@@ -23,4 +24,4 @@ if __name__ == "__main__":
                 restart_seconds=1.0,
             ),
         )
-    )
+    sys.exit(code)

@@ -21,6 +21,7 @@ import redis
 
 from app.embedded.postgres import socket_folder
 from app.embedded.up import up
+from model.user_error import UserError
 from tests.processes import family_of, free_port, living
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -263,7 +264,7 @@ def test_when_a_server_dies_it_is_named_and_the_rest_ends(state: Path, server: s
 def test_a_second_darkroom_on_the_folder_is_refused_with_the_first_ones_number(state: Path) -> None:
     with _running(state) as running:
         second = Up(state, free_port())
-        assert second.end() == 1
+        assert second.end() == 2
         assert len(second.lines) == 1
         assert f"another Darkroom (process {running.process.pid}) is running" in second.lines[0]
         assert running.get("/readyz") == b""
@@ -300,11 +301,12 @@ def _wait_for_log(state: Path, name: str, words: str) -> None:
 
 def _refusal(capsys: pytest.CaptureFixture[str], state: Path, host: str, port: int) -> str:
     """The one line with which `up` refuses; it starts nothing."""
-    assert up(state, host, port, api=lambda host, port: ["/nonexistent"]) != 0
-    output = capsys.readouterr()
-    assert output.out == ""
-    assert output.err.count("\n") == 1
-    return output.err
+    with pytest.raises(UserError) as refused:
+        up(state, host, port, api=lambda host, port: ["/nonexistent"])
+    assert capsys.readouterr() == ("", "")
+    line = str(refused.value)
+    assert "\n" not in line
+    return line
 
 
 def test_a_port_in_use_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def test_the_splits_part_the_published_images_and_scale_them_to_bytes(cache: Pat
 
 def test_without_scikit_learn_the_error_says_what_to_install(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(DatasetError, match=r"pip install 'darkroom\[digits\]'"):
+    with pytest.raises(DatasetError, match=r"pip install -c constraints.txt -e '\.\[digits\]'"):
         load_dataset(DatasetConfig(format="digits"), cache)
 
 

@@ -75,7 +75,7 @@ def test_other_forms_of_images_are_refused(extractor: EfficientNetLite0) -> None
 
 def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, efficientnet.WEIGHTS_PACKAGE, None)
-    with pytest.raises(MetricsUnavailable, match=r"darkroom\[metrics\]"):
+    with pytest.raises(MetricsUnavailable, match=r"-e '\.\[metrics\]'"):
         EfficientNetLite0()
 
 

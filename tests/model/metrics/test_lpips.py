@@ -125,7 +125,7 @@ def test_what_is_missing_or_another_is_named(installed: Path, monkeypatch: pytes
     with pytest.raises(MetricsUnavailable, match="instead of"):
         LPIPS()
     monkeypatch.setitem(sys.modules, "lpips", None)
-    with pytest.raises(MetricsUnavailable, match=r"darkroom\[lpips\]"):
+    with pytest.raises(MetricsUnavailable, match=r"-e '\.\[lpips\]'"):
         LPIPS()
     monkeypatch.setattr(adapter, "ALEXNET_DIGEST", "sha256:0")
     with pytest.raises(MetricsUnavailable, match="is not AlexNet's weights"):

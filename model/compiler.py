@@ -1,0 +1,31 @@
+"""Whether torch.compile works here: it needs a C++ compiler or Triton, and finds out in the first step only."""
+
+import secrets
+
+import torch
+from torch import Tensor
+
+from model.user_error import UserError
+
+
+class CompilerMissing(UserError):
+    """torch.compile does not work on this machine."""
+
+
+def require_compiler(device: torch.device, setting: str) -> None:
+    """Compile and run one line of arithmetic; takes seconds. Raises CompilerMissing when that fails.
+
+    setting: what asked for compilation, for the message.
+    """
+    size = 1 + secrets.randbelow(1 << 20)  # a size that was compiled before would be taken from a cache on disk
+    try:
+        torch.compile(_line, dynamic=False)(torch.ones(size, device=device))
+    except Exception as error:  # Dynamo, Inductor, Triton and what they call raise errors of many kinds
+        reason = str(error).strip().splitlines()[0]
+        raise CompilerMissing(
+            f"{setting} needs a compiler, which does not work here ({reason}): install g++, or set it to false"
+        ) from error
+
+
+def _line(x: Tensor) -> Tensor:
+    return x * 2.0 + 1.0

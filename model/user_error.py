@@ -1,0 +1,50 @@
+"""Errors that the user can mend, and how a process ends by one: a line on stderr and exit code 2."""
+
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+EXIT_CODE = 2
+"""Also what shells and click use for a command that was called wrongly."""
+
+_CURES = {
+    errno.ENOSPC: "free some space and run the same command again",
+    errno.EDQUOT: "free some space and run the same command again",
+    errno.EACCES: "choose another place, or let this user in",
+    errno.EPERM: "choose another place, or let this user in",
+    errno.EROFS: "choose another place",
+}
+
+
+class UserError(Exception):
+    """Something that the user can mend. The message says what is wrong, where, and what to do now."""
+
+
+@contextmanager
+def ending_in_one_line(*more: type[Exception]) -> Iterator[None]:
+    """End the process with one line and exit code 2 when the block raises a UserError or an OSError about a file.
+
+    Any other error is a fault of the program and keeps its traceback. more: other errors to treat like a UserError.
+    """
+    try:
+        yield
+    except Exception as error:
+        line = _line(error, more)
+        if line is None:
+            raise
+    else:
+        return
+    print(f"error: {line}", file=sys.stderr, flush=True)
+    raise SystemExit(EXIT_CODE)
+
+
+def _line(error: Exception, more: tuple[type[Exception], ...]) -> str | None:
+    """What to say; None of an error that the user cannot mend."""
+    if isinstance(error, (UserError, *more)):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror and (error.filename is not None or error.errno in _CURES):
+        place = "" if error.filename is None else f"{error.filename}: "
+        cure = f"; {_CURES[error.errno]}" if error.errno in _CURES else ""
+        return f"{place}{error.strerror}{cure}"
+    return None
