@@ -1,5 +1,6 @@
-"""What tests of running processes share: a free port, patience, and who descends from whom."""
+"""What tests of running processes share: a free port, patience, signals, and who descends from whom."""
 
+import signal
 import socket
 import subprocess
 import time
@@ -7,6 +8,15 @@ from collections.abc import Callable
 
 PATIENCE_SECONDS = 180.0
 """Beyond this something hangs; no test depends on how much sooner it comes."""
+
+
+def pass_on_no_ignored_signal() -> None:
+    """Let processes that are started from here take signals that this one was started to ignore (`nohup`, `&` in a
+    script): a test that interrupts one would wait for ever. This process goes on ignoring them.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: None)  # unlike SIG_IGN, a handler is not inherited
 
 
 def free_port() -> int:

@@ -15,6 +15,7 @@ import pytest
 
 from app.embedded.postgres import PrivatePostgres
 from app.embedded.process import works_in
+from app.folder_lock import service_address
 from store.database import Database
 from tests.app.served import Service, weights_folder
 from tests.model.small import small_recipe
@@ -169,7 +170,9 @@ def test_killed_without_warning_it_starts_again_with_what_was_stored(
         killed.process.kill()
         assert killed.end() == -signal.SIGKILL
         wait_until(lambda: not living(family), "all ended")
-    assert (state / "lock").read_text(encoding="ascii") == f"{killed.process.pid}\n"  # stale, and no obstacle
+    left = (state / "lock").read_text(encoding="ascii")
+    assert left == f"{killed.process.pid}\nhttp://127.0.0.1:{killed.port}\n"  # stale, and no obstacle
+    assert service_address(state) is None
     with _ready(state, weights, tmp_path / "second") as (_, service):
         assert _registered(service) == stored
         np.testing.assert_array_equal(service.images(seed=3), drawn)
@@ -282,10 +285,17 @@ def test_a_state_folder_that_cannot_be_made_is_one_line(tmp_path: Path, place: s
 
 
 def _beside(state: Path, *arguments: str, key: str = "") -> subprocess.CompletedProcess[str]:
-    """A command beside the service, which may be running or not."""
-    command = [DARKROOM, *arguments, *(["--state", str(state)] if arguments[0] != "generate" else [])]
-    environment = _environment(DARKROOM_API_KEY=key)
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    """A command beside the service, which may be running or not, in the folder where `.darkroom` is the state."""
+    (state.parent / ".darkroom").unlink(missing_ok=True)
+    (state.parent / ".darkroom").symlink_to(state)
+    return subprocess.run(
+        [DARKROOM, *arguments],
+        cwd=state.parent,
+        env=_environment(DARKROOM_API_KEY=key),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
 
 
 def test_from_the_refusal_without_keys_to_the_end_of_one(weights: Path, tmp_path: Path) -> None:
@@ -298,9 +308,9 @@ def test_from_the_refusal_without_keys_to_the_end_of_one(weights: Path, tmp_path
     made = _beside(state, "keys", "create", "--name", "lab", "--scopes", "generate", "--images-per-day", "3")
     assert made.returncode == 0, made.stderr
     token = made.stdout.strip()
-    with _ready(state, weights, tmp_path / "output", *everywhere) as (started, service):
+    with _ready(state, weights, tmp_path / "output", *everywhere) as (started, _):
         out = str(tmp_path / "out.png")
-        drawing = ("generate", "One", "--n", "2", "--url", service.url, "--out", out)
+        drawing = ("generate", "One", "--n", "2", "--out", out)  # it finds its own service
         for key, word in (("", "Authorization"), (token[:-1], "key")):
             refused = _beside(state, *drawing, key=key)
             assert refused.returncode == 2

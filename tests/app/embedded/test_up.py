@@ -342,7 +342,7 @@ def test_a_folder_that_cannot_be_made_is_said(capsys: pytest.CaptureFixture[str]
 def test_a_lock_file_without_a_living_holder_is_no_obstacle(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("1\n", encoding="ascii")
     assert "is running" not in _refusal(capsys, tmp_path, "127.0.0.1", 0)
-    with (tmp_path / "lock").open("r+") as held:
+    with (tmp_path / "lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         held.write("4242\n")
         held.flush()

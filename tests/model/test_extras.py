@@ -1,0 +1,48 @@
+"""Laws of optional packages: missing or broken, they are one sentence that says what to run in this checkout."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from model.extras import import_extra
+from model.metrics.extractor import MetricsUnavailable
+
+CURE = "run `.venv/bin/python -m pip install -c constraints.txt -e '.[inception]'` in Darkroom's folder"
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import no_such_torchvision", "broken_extra needs no_such_torchvision, which is not installed"),
+        ("raise ImportError('undefined symbol: x\\nmore')", "installed but broken (undefined symbol: x)"),
+        ("raise OSError('libcudart.so: cannot open')", "installed but broken (libcudart.so: cannot open)"),
+        (
+            "raise RuntimeError('operator vision::nms does not exist')",
+            "(operator vision::nms does not exist)",
+        ),
+        ("import sys; sys.no_such_thing", "installed but broken (module 'sys' has no attribute 'no_such_thing')"),
+    ],
+)
+def test_a_broken_package_is_one_sentence_with_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, reason: str
+) -> None:
+    (tmp_path / "broken_extra").mkdir()
+    (tmp_path / "broken_extra" / "__init__.py").write_text("")
+    (tmp_path / "broken_extra" / "part.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        with pytest.raises(MetricsUnavailable) as refused:
+            import_extra("broken_extra.part", "inception", MetricsUnavailable)
+    finally:
+        sys.modules.pop("broken_extra", None)
+    said = str(refused.value)
+    assert reason in said
+    assert said.endswith(f": {CURE}")
+    assert "\n" not in said
+
+
+def test_a_missing_package_is_one_sentence_with_the_cure() -> None:
+    with pytest.raises(MetricsUnavailable) as refused:
+        import_extra("no_such_extra.part", "inception", MetricsUnavailable)
+    assert str(refused.value) == f"no_such_extra is not installed: {CURE}"
