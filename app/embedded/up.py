@@ -103,7 +103,7 @@ def up(
     try:
         with state_lock(state) as lock, _signals(requests):
             _check_port(host, port, patience_seconds=2.0 if lock.previous_was_killed else 0.0)
-            lock.serve_at(_url(host, port))
+            lock.serve_at(local_url(host, port))
             return _run(_Parts(state, host, port, requests, patience or Patience()), api(host, port), workers())
     except _PartEnded as error:
         print(f"darkroom: {error}", file=sys.stderr, flush=True)
@@ -181,7 +181,7 @@ class _Parts:
 
     def watch(self) -> None:
         """Until something ends that all depends on, which raises, or until somebody asks for the end."""
-        api, url = self._api, _url(self._host, self._port)
+        api, url = self._api, local_url(self._host, self._port)
         assert api is not None
         end, ready = time.monotonic() + self._patience.ready_seconds, False
         with httpx.Client(trust_env=False, timeout=2.0) as client:
@@ -318,7 +318,7 @@ def _check_port(host: str, port: int, *, patience_seconds: float) -> None:
             time.sleep(0.05)
 
 
-def _url(host: str, port: int) -> str:
+def local_url(host: str, port: int) -> str:
     """Where a browser on this machine finds a server that is bound to `host`."""
     try:
         address = ipaddress.ip_address(host)

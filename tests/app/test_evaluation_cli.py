@@ -95,6 +95,8 @@ def test_what_does_not_fit_is_one_clear_line(trained: Path, tmp_path: Path) -> N
         ([str(broken)], "not a readable safetensors file"),
         ([str(diverged), *of_digits], "head.weight holds numbers that are not finite"),
         ([str(huge), *of_digits], "draws images that are not finite"),
+        ([str(tmp_path)], "Is a directory"),
+        ([_weights(trained), "--device", "cuda:99"], "--device cuda:99 cannot be used"),
         ([_weights(trained), "--metrics", "fid,beauty"], "metrics"),
         ([_weights(trained), "--set", "beauty=3"], "no such setting"),
         ([_weights(trained), "--steps", "5000"], "steps"),

@@ -41,7 +41,7 @@ def run(jobs: Service) -> Run:
     def run(*arguments: object) -> Result:
         # without a command the options come first; a command has its own --url
         where = ["--url", jobs.url]
-        return CliRunner().invoke(cli, ["jobs", *map(str, arguments), *where], env={"COLUMNS": "200"})
+        return CliRunner().invoke(cli, ["jobs", *map(str, arguments), *where], env={"COLUMNS": "40"})
 
     return run
 
@@ -80,6 +80,7 @@ def test_submitted_jobs_are_listed_under_their_names(run: Run, database: Databas
     here.write_text((REPOSITORY / "recipes" / "digits.yaml").read_text().replace("name: digits", "name: own"))
     assert run("submit", here, "--dataset", "shapes").exit_code == 0
     lines = run().output.splitlines()
+    assert len(lines) == 3  # into a pipe: a line a job, however narrow the window is
     assert "own" in lines[1]
     assert STRANGE in lines[2]
     assert "0 of 20,000" in lines[2]

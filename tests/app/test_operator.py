@@ -18,7 +18,7 @@ Run = Callable[..., Result]
 @pytest.fixture
 def run(database_url: str) -> Run:
     def run(*arguments: object) -> Result:
-        return CliRunner().invoke(cli, list(map(str, arguments)), env={"COLUMNS": "250", "DATABASE_URL": database_url})
+        return CliRunner().invoke(cli, list(map(str, arguments)), env={"COLUMNS": "40", "DATABASE_URL": database_url})
 
     return run
 
@@ -41,6 +41,7 @@ def test_a_key_is_created_listed_and_revoked_by_number_or_prefix(run: Run, datab
 
     run("keys", "create", "--name", "short", "--scopes", "admin", "--expires-in-days", 1)
     listed = run("keys", "list").output
+    assert listed.count("\n") == 3  # into a pipe: a line a key, however narrow the window is
     assert token not in listed
     for word in (key.prefix, "[bold]Größe[/bold]", "generate, train", "good", "good until"):
         assert word in listed

@@ -41,14 +41,14 @@ def _write_recipe(folder: Path, **training: Any) -> Path:
     return path
 
 
-def _command(recipe: Path, folder: Path) -> list[str]:
+def _command(recipe: Path, folder: Path, device: str = "cpu") -> list[str]:
     darkroom, datasets = Path(sys.executable).with_name("darkroom"), recipe.parent / "datasets"
-    command = (darkroom, "train", recipe, "--folder", folder, "--datasets", datasets, "--device", "cpu")
+    command = (darkroom, "train", recipe, "--folder", folder, "--datasets", datasets, "--device", device)
     return [str(part) for part in command]
 
 
-def _train(recipe: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = _command(recipe, folder)
+def _train(recipe: Path, folder: Path, device: str = "cpu") -> subprocess.CompletedProcess[str]:
+    command = _command(recipe, folder, device)
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
 
 
@@ -131,6 +131,8 @@ def test_a_folder_of_another_recipe_is_refused(tmp_path: Path, recipe: Path) -> 
 def test_what_cannot_be_trained_is_one_clear_line(tmp_path: Path, recipe: Path) -> None:
     folder = tmp_path / "run"
     _refused(_train(tmp_path / "none.yaml", folder), "none.yaml")
+    _refused(_train(recipe, folder, device="cuda:99"), "--device cuda:99 cannot be used")
+    assert not folder.exists()
 
     text = recipe.read_text()
     recipe.write_text(text.replace("batch_size", "batch_seize"))
@@ -169,6 +171,26 @@ def test_an_evaluation_that_fails_is_printed_and_the_run_ends_well(tmp_path: Pat
     assert "evaluation failed after 960 images; the training goes on: " in result.stderr
     assert "Traceback" not in result.stderr
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "0000000960.safetensors").header.images_seen == 960
+
+
+def test_two_trainings_do_not_share_a_folder_and_a_killed_one_is_no_obstacle(tmp_path: Path, recipe: Path) -> None:
+    recipe, folder = _write_recipe(tmp_path, total_images=2_000_000), tmp_path / "run"
+    with subprocess.Popen(_command(recipe, folder), stderr=subprocess.PIPE, text=True) as first:
+        wait_until(lambda: (folder / "state.safetensors").exists(), "the first checkpoint")
+        second = _train(recipe, folder)
+        _refused(second, f"another training (process {first.pid}) is running on the run's folder {folder}", "--folder")
+        assert "Reading" not in second.stderr  # it was refused before it did anything
+        assert first.poll() is None
+        first.kill()
+        first.communicate(timeout=PATIENCE_SECONDS)
+    recipe = _write_recipe(tmp_path, total_images=2_000_000)
+    with subprocess.Popen(_command(recipe, folder), stderr=subprocess.PIPE, text=True) as third:
+        assert third.stderr is not None
+        assert any("images  " in line for line in third.stderr)
+        third.send_signal(signal.SIGTERM)
+        third.communicate(timeout=PATIENCE_SECONDS)
+    assert third.returncode == 130
+    assert not (folder / "lock").exists()
 
 
 def test_on_two_devices_one_command_runs_stops_and_goes_on_like_one_process(tmp_path: Path, recipe: Path) -> None:

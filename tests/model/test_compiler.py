@@ -58,7 +58,7 @@ def test_with_a_compiler_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     assert compiled == [1]
 
 
-@pytest.mark.parametrize("name", ["cuda", "cuda:7", "gpu", "meta", ""])
+@pytest.mark.parametrize("name", ["cuda:99", "gpu", "meta", ""])
 def test_a_device_that_cannot_be_used_is_one_line(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     with pytest.raises(DeviceUnavailable) as refused:
         find_device(name, "--device")

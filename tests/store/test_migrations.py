@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from model.config import SamplingConfig
+from model.user_error import UserError
 from store import run_repository
 from store.artifacts import Artifacts
 from store.audit_repository import COMMAND_LINE
@@ -233,3 +234,15 @@ def test_two_starters_do_not_collide(empty_database_url: str) -> None:
 def test_no_server_is_an_error() -> None:
     with pytest.raises(OperationalError):
         upgrade("postgresql://nobody@/nothing?host=/nonexistent")
+
+
+def test_a_database_of_a_newer_darkroom_is_one_sentence(empty_database_url: str) -> None:
+    upgrade(empty_database_url)
+    engine = create_engine(parse_url(empty_database_url))
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    with pytest.raises(UserError, match="another version of Darkroom") as refused:
+        upgrade(empty_database_url)
+    assert "9999" in str(refused.value)
+    assert "\n" not in str(refused.value)

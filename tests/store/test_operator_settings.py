@@ -8,7 +8,7 @@ from redis import Redis
 
 from app.settings import Settings
 from store.database import parse_url
-from store.operator_settings import OperatorSettings
+from store.operator_settings import OperatorSettings, SettingsError, read_settings
 from worker.settings import WorkerSettings
 
 PASSWORD = "p@ss:w/ör?d%"  # every sign that means something in an address
@@ -59,3 +59,35 @@ def test_a_file_that_is_missing_or_empty_is_said_without_the_address(tmp_path: P
         with pytest.raises(ValidationError, match=file.name) as refusal:
             OperatorSettings(database_url="postgresql://ada@s3cret/x", database_password_file=file)
         assert "s3cret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({}, "DATABASE_URL is not set: name the service's PostgreSQL in it"),
+        ({"DATABASE_URL": ""}, "DATABASE_URL is not set"),
+        ({"DATABASE_URL": "postgresql://db/darkroom"}, "REDIS_URL is not set: name the service's Redis in it"),
+        ({"DATABASE_URL": "secret"}, "DATABASE_URL is not a valid URL"),
+        ({"DATABASE_URL": "mysql://db/darkroom"}, "DATABASE_URL must begin with postgresql://"),
+        ({"REDIS_URL": "secret"}, "REDIS_URL is not a valid URL"),
+        ({"REDIS_URL": "http://secret"}, "REDIS_URL is not a valid URL"),
+        ({"REDIS_URL": "redis://secret:port"}, "REDIS_URL is not a valid URL"),
+        ({"DARKROOM_BEAT_SECONDS": "secret"}, "the environment variable DARKROOM_BEAT_SECONDS cannot be used: input"),
+        ({"DARKROOM_WORKER_DEVICE": "tpu"}, "DARKROOM_WORKER_DEVICE cannot be used: input should be 'cpu' or 'cuda'"),
+        ({"DATABASE_PASSWORD_FILE": "/nonexistent"}, "/nonexistent: No such file"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_a_sentence_without_what_they_hold(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], says: str
+) -> None:
+    good = {"DATABASE_URL": "postgresql://db/darkroom", "REDIS_URL": "redis://broker"} if environment else {}
+    if environment == {"DATABASE_URL": "postgresql://db/darkroom"}:
+        del good["REDIS_URL"]
+    for name in ("DATABASE_URL", "REDIS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**good, **environment}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as refused:
+        read_settings(WorkerSettings)
+    assert says in str(refused.value)
+    assert "secret" not in str(refused.value)

@@ -276,6 +276,39 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "state" / "postgres").exists()
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "says"),
+    [
+        ("DARKROOM_DEVICE", "cuda:99", "the API does not start: DARKROOM_DEVICE cuda:99 cannot be used"),
+        ("DARKROOM_BATCH_ROWS", "none", "the API does not start: the environment variable DARKROOM_BATCH_ROWS"),
+        ("DARKROOM_BEAT_SECONDS", "-1", "does not start: the environment variable DARKROOM_BEAT_SECONDS"),
+        ("DATABASE_URL", "mysql://x", "DATABASE_URL must begin with postgresql://"),
+        ("REDIS_URL", "x:y", "REDIS_URL is not a valid URL"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_one_line_at_once(
+    state: Path, weights: Path, setting: str, value: str, says: str
+) -> None:
+    environment = {"DARKROOM_WEIGHTS_FOLDER": str(weights), setting: value}
+    assert says in _refusal(state, "--port", str(free_port()), **environment)
+
+
+def test_under_nohup_it_outlives_the_terminal(state: Path, weights: Path, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        started = Darkroom(state, weights, tmp_path / "output")  # which inherits that
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    try:
+        started.wait_for("starting the API")
+        os.killpg(started.process.pid, signal.SIGHUP)
+        started.wait_for("ready at")
+        _end_in_order(started)
+    finally:
+        started.process.kill()
+        started.end()
+
+
 @pytest.mark.parametrize("place", ["{file}", "{file}/state", "/proc/darkroom"])
 def test_a_state_folder_that_cannot_be_made_is_one_line(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_bytes(b"")  # modes would not stop root

@@ -20,7 +20,8 @@ import pytest
 import redis
 
 from app.embedded.postgres import socket_folder
-from app.embedded.up import up
+from app.embedded.up import local_url, up
+from app.folder_lock import service_address
 from model.user_error import UserError
 from tests.processes import family_of, free_port, living
 
@@ -227,6 +228,29 @@ def _family_of_worker(running: Up, name: str) -> list[int]:
             if Path(f"/proc/{pid}/cmdline").read_bytes().endswith(ending):
                 return [pid, *(family_of(pid) - {pid})]
     return []
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]"), ("", "localhost")],
+)
+def test_an_address_to_listen_on_is_one_to_be_reached_at(host: str, address: str) -> None:
+    assert local_url(host, 8400) == f"http://{address}:8400"
+
+
+@pytest.mark.parametrize(("host", "address"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")])
+def test_commands_beside_it_are_told_where_it_serves(tmp_path: Path, host: str, address: str) -> None:
+    told: list[str | None] = []
+
+    def look(host: str, port: int) -> list[str]:
+        told.append(service_address(tmp_path / "state"))
+        raise UserError("seen")
+
+    port = free_port()
+    with pytest.raises(UserError, match="seen"):
+        up(tmp_path / "state", host, port, api=look)
+    assert told == [f"http://{address}:{port}"]
+    assert service_address(tmp_path / "state") is None
 
 
 def test_a_worker_is_told_where_it_is(state: Path) -> None:

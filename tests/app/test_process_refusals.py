@@ -1,0 +1,65 @@
+"""Laws of the commands that become a process: one that cannot run says so in one line, at once, with exit code 2."""
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.main import create_app
+from app.settings import Settings
+from model.compiler import CompilerMissing
+
+NOWHERE = {"DATABASE_URL": "postgresql://nobody.invalid/nothing", "REDIS_URL": "redis://nobody.invalid"}
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "says"),
+    [
+        ("worker", {}, "DATABASE_URL is not set"),
+        ("reconciler", {}, "DATABASE_URL is not set"),
+        ("worker", NOWHERE | {"REDIS_URL": "nonsense"}, "REDIS_URL is not a valid URL"),
+        ("worker", NOWHERE | {"DARKROOM_METRICS_PORT": "0"}, "DARKROOM_METRICS_PORT cannot be used"),
+        ("reconciler", NOWHERE | {"DARKROOM_LOG_FORMAT": "xml"}, "DARKROOM_LOG_FORMAT cannot be used"),
+        ("migrate", {"DATABASE_URL": "nonsense"}, "DATABASE_URL is not a valid URL"),
+        ("api", {"DATABASE_URL": "nonsense"}, "DATABASE_URL is not a valid URL"),
+        ("api", {"DARKROOM_DEVICE": "cuda:99"}, "DARKROOM_DEVICE cuda:99 cannot be used"),
+        ("api", {"DARKROOM_LOG_LEVEL": "loud"}, "DARKROOM_LOG_LEVEL cannot be used"),
+        ("api --host 0.0.0.0", {}, "darkroom keys create"),
+        ("api", {"DARKROOM_COMPILE": "true", "CXX": "/nonexistent/g++"}, "DARKROOM_COMPILE needs a compiler"),
+    ],
+)
+def test_a_process_that_cannot_run_says_so_in_one_line(
+    tmp_path: Path, command: str, environment: dict[str, str], says: str
+) -> None:
+    inherited = {name: value for name, value in os.environ.items() if name not in NOWHERE}
+    ended = subprocess.run(
+        [sys.executable, "-c", "from app.cli import main; main()", *command.split()],
+        env=inherited | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)} | environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert says in ended.stderr
+    assert ended.stderr.startswith("error: ")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_where_compilation_was_not_asked_for_the_service_runs_without_it(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(device: torch.device, setting: str) -> None:
+        raise CompilerMissing("no compiler works here")
+
+    monkeypatch.setattr("app.main.require_compiler", refuse)
+    monkeypatch.setattr("app.main.find_device", lambda name, option: torch.device("cuda"))  # where it is the default
+    with caplog.at_level(logging.WARNING):
+        create_app(Settings(weights_folder=weights))
+    assert "serving without compilation, which is slower: no compiler works here" in caplog.text
+    with pytest.raises(CompilerMissing):
+        create_app(Settings(weights_folder=weights, compile=True))
