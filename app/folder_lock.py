@@ -20,7 +20,7 @@ class FolderLock:
     """Holds `folder`/lock, which has the holder's number and, where it serves, its address on a second line.
 
     flock belongs to the open file: whatever kills the process frees it, so no lock is stale. The file is removed in
-    the end, and with it a folder in which nothing else is.
+    the end, and with it a folder that was made for it and in which nothing else is.
 
     For messages, holder: who holds such a lock, kind: what the folder is, option: what names another folder.
     previous_was_killed: whether the last holder ended without leaving in order. Raises FolderHeld on entry when
@@ -34,6 +34,7 @@ class FolderLock:
         self._cure = f"choose another one with {option}"
         self._path = folder / "lock"
         self._descriptor = -1
+        self._made = False
         self.previous_was_killed = False
 
     def __enter__(self) -> Self:
@@ -42,6 +43,8 @@ class FolderLock:
             self.previous_was_killed = bool(_content(self._descriptor))
             self._write(f"{os.getpid()}\n")
         except OSError as error:  # also a full disk
+            with suppress(OSError):  # it may not be open
+                os.close(self._descriptor)
             raise UserError(f"cannot write to {self._place}: {error.strerror}; {self._cure}") from error
         return self
 
@@ -50,8 +53,9 @@ class FolderLock:
     ) -> None:
         self._path.unlink(missing_ok=True)
         os.close(self._descriptor)
-        with suppress(OSError):  # there is something in it
-            self._folder.rmdir()
+        if self._made:
+            with suppress(OSError):  # there is something in it
+                self._folder.rmdir()
 
     def serve_at(self, url: str) -> None:
         """Tell the commands beside this process where it serves."""
@@ -59,6 +63,7 @@ class FolderLock:
 
     def _take(self) -> None:
         while True:
+            self._made = self._made or not self._folder.exists()
             self._folder.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
             if not _locked(self._descriptor, fcntl.LOCK_EX):
@@ -74,8 +79,8 @@ class FolderLock:
             os.close(self._descriptor)  # its last holder removed that file meanwhile
 
     def _write(self, content: str) -> None:
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, content.encode(), 0)
+        """In this order a reader never finds less than there was."""
+        os.ftruncate(self._descriptor, os.pwrite(self._descriptor, content.encode(), 0))
 
 
 def state_lock(state: Path) -> FolderLock:

@@ -63,7 +63,7 @@ def run_training(recipe_path: Path, folder: Path | None, datasets: Path, device_
     try:
         recipe = load_recipe(recipe_path)
         folder = folder or Path("runs") / recipe.name
-        device = find_device(device_name, "--device")
+        device = find_device(device_name, "--device", tried=not first)
         require_devices(device, recipe.training.devices)
         with (
             run_lock(folder) if first else nullcontext(),

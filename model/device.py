@@ -9,16 +9,18 @@ class DeviceUnavailable(UserError):
     """A device that cannot be used here."""
 
 
-def find_device(name: str | None, option: str) -> torch.device:
+def find_device(name: str | None, option: str, *, tried: bool = False) -> torch.device:
     """The device called `name`; for None or "auto", CUDA where there is one, else the CPU.
 
-    option: where the name came from, for messages. Raises DeviceUnavailable when nothing can be computed on it.
+    option: where the name came from, for messages. tried: another process has found that the device works.
+    Raises DeviceUnavailable when nothing can be computed on it.
     """
     if name is None or name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).cpu()
+        if not tried:
+            torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         reason = str(error).strip().splitlines()[0].rstrip(".!")
         raise DeviceUnavailable(f"{option} {name} cannot be used: {reason}. Use cpu, or repair the driver") from error

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bench.peers.train import CACHE
 from model.checkpoint import write_atomically
+from model.user_error import ending_in_one_line
 
 CORE_SECONDS = "core_seconds.json"
 
@@ -39,4 +40,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with ending_in_one_line():
+        sys.exit(main())

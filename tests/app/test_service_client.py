@@ -153,7 +153,11 @@ def test_the_option_wins_over_the_environment_and_that_over_the_running_service(
         assert find_service("http://127.0.0.1:9").url == "http://127.0.0.1:9"
         monkeypatch.delenv("DARKROOM_URL")
     assert find_service(None).url == "http://127.0.0.1:8000"
-    assert not Path(".darkroom").exists()
+    assert not Path(".darkroom").exists()  # it was made for the lock alone
+    Path(".darkroom").mkdir()
+    with state_lock(Path(".darkroom")):
+        pass
+    assert list(Path(".darkroom").iterdir()) == []
 
 
 def test_the_address_of_a_service_that_was_killed_is_not_used() -> None:
