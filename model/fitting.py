@@ -10,7 +10,7 @@ from typing import Any
 from model.config import ModelConfig, Recipe
 from model.samplers.spacing import spaced_times
 from model.schedule import make_schedule
-from model.suitability import recipe_faults
+from model.suitability import NO_NULL_CLASS, drawing_faults, needs_null_class
 from model.time_sampling import time_probabilities
 
 _TIMES = ("model.schedule.steps", "model.schedule.name")
@@ -60,8 +60,7 @@ def recipe_misfits(recipe: Recipe, images: ImageFacts) -> Iterator[Misfit]:
         spaced_times(schedule, recipe.sampling.spacing, recipe.sampling.steps)
     except ValueError as error:
         yield Misfit(("sampling.steps", "sampling.spacing", *_TIMES), str(error))
-    for path, text in recipe_faults(recipe):
-        yield Misfit((".".join(path),), text)
+    yield from _noise(recipe)
     if recipe.evaluation is not None:
         from model.metrics.requirements import evaluation_misfits, frontier_misfits
 
@@ -97,6 +96,20 @@ def _network(recipe: Recipe, images: ImageFacts) -> Iterator[Misfit]:
             shape = f"{images.side}x{images.side} pixels and {images.channels} channel(s)"
             text = f"is {ours}, but the data set has images of {shape}: set it to {theirs}"
             yield Misfit((f"model.unet.{name}",), text)
+
+
+def _noise(recipe: Recipe) -> Iterator[Misfit]:
+    """Settings with which the recipe's model would draw noise."""
+    sampling, evaluation, null_class = recipe.sampling, recipe.evaluation, recipe.objective.label_drop > 0.0
+    for field, text in drawing_faults(recipe.model, sampling, null_class=null_class):
+        yield Misfit((f"sampling.{field}",), text)
+    if evaluation is None or evaluation.guidance is None or null_class:
+        return
+    kept_at = recipe.training.guide_snapshot_images
+    if kept_at is None or evaluation.every_images < kept_at:  # no class guides until there is a snapshot
+        sampling = sampling.model_copy(update={"guide": "unconditional"})
+    if needs_null_class(sampling.model_copy(update={"guidance": evaluation.guidance})):
+        yield Misfit(("evaluation.guidance",), f"is {evaluation.guidance:g}, and {NO_NULL_CLASS}: set it to 1")
 
 
 def _changed(recipe: Recipe, theirs: Mapping[str, Any], fixed: Sequence[str]) -> Iterator[Misfit]:

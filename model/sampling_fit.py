@@ -43,7 +43,8 @@ def fitted(header: CheckpointHeader, named: Mapping[str, Any], more: Sequence[Ch
 
     A setting of the card that does not go with the named ones takes the schema's default. This order decides:
     `spacing`, `steps` (the default, or as many as there are), `guide`, `variance`, `guidance`, `threshold`,
-    `guidance_interval`, and what the caller's own checks name. Raises Unfit, and pydantic's ValidationError for a value that is never valid.
+    `guidance_interval`, and what the caller's own checks name. Raises Unfit, and pydantic's ValidationError for a value
+    that is never valid.
     """
     settings = SamplingConfig.model_validate(header.sampling.model_dump() | dict(named))
     checks: list[Check] = [partial(check, header) for check in (_steps, _guide, _variance, suits)]

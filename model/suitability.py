@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from model.config import ModelConfig, Recipe, SamplingConfig
+from model.config import ModelConfig, SamplingConfig
 from model.samplers.spacing import HIGHEST
 from model.schedule import make_schedule
 
@@ -38,18 +38,3 @@ def drawing_faults(model: ModelConfig, sampling: SamplingConfig, *, null_class: 
             "multiplies every error of the network. Set it to static or dynamic, or take spacing log_snr, edm or "
             f"edm_coarse, which begin at {HIGHEST:g}",
         )
-
-
-def recipe_faults(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Fields of a recipe, by the parts of their names, with which its model would draw noise."""
-    sampling, evaluation, null_class = recipe.sampling, recipe.evaluation, recipe.objective.label_drop > 0.0
-    for field, text in drawing_faults(recipe.model, sampling, null_class=null_class):
-        yield ("sampling", field), text
-    if evaluation is None or evaluation.guidance is None or null_class:
-        return
-    kept_at = recipe.training.guide_snapshot_images
-    if kept_at is None or evaluation.every_images < kept_at:  # no class guides until there is a snapshot
-        sampling = sampling.model_copy(update={"guide": "unconditional"})
-    judged = sampling.model_copy(update={"guidance": evaluation.guidance})
-    if needs_null_class(judged):
-        yield ("evaluation", "guidance"), f"is {evaluation.guidance:g}, and {NO_NULL_CLASS}: set it to 1"

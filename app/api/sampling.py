@@ -10,7 +10,6 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Request
@@ -146,7 +145,7 @@ class SettingsFields(BaseModel):
         settings = self.sampling(version, checks)
 
         def usable(sampling: SamplingConfig) -> bool:
-            return all(check(sampling) is None for check in (partial(suits, version.header), *checks))
+            return suits(version.header, sampling) is None and all(check(sampling) is None for check in checks)
 
         if self.quality is not None:
             chosen = choose_by_quality(version, settings, self.quality, usable)

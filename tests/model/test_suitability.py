@@ -7,10 +7,11 @@ import torch
 
 from model.checkpoint import decode_checkpoint
 from model.config import ModelConfig, SamplingConfig, ScheduleConfig
+from model.fitting import ImageFacts, recipe_misfits
 from model.metrics.generation import plan_drawing
 from model.sampling import plan_row, to_pixels
 from model.scoring import score
-from model.suitability import drawing_faults, recipe_faults
+from model.suitability import drawing_faults
 from model.trainer import Trainer, TrainingError
 from model.training import train
 from tests.model.memory_record import MemoryRecord
@@ -102,7 +103,7 @@ def test_a_recipe_that_could_not_draw_its_own_images_is_refused_by_field(
     changes: dict[str, Any], fields: list[str]
 ) -> None:
     recipe = small_recipe(**changes)
-    assert [".".join(path) for path, _ in recipe_faults(recipe)] == fields
+    assert [misfit.fields[0] for misfit in recipe_misfits(recipe, ImageFacts(1, 8, (20, 20, 20)))] == fields
     if fields:
         with pytest.raises(TrainingError, match=fields[0]):
             Trainer(recipe, random_dataset(), CPU)
