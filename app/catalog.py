@@ -367,7 +367,8 @@ class Catalog:
 
     def _unknown(self, reference: str) -> UnknownModel:
         name = reference.partition("@")[0]
-        if digests := self.digests(name)[:NAMES_TOLD]:
+        digests = self.digests(name)[:NAMES_TOLD]
+        if digests and self._database is None:
             here = ", ".join(f"{name}@{digest}" for digest in digests)
             return UnknownModel(f"there is no {reference!r} in this service, which has no store; there are: {here}")
         names = sorted(self._production)

@@ -138,7 +138,7 @@ def evaluate(
 
 @cli.command()
 def generate(
-    classes: Annotated[list[str], typer.Argument(help="names or indices of classes")],
+    classes: Annotated[list[str], typer.Argument(help="names of classes, or indices where no class is called so")],
     n: Annotated[int, typer.Option(help="images of each class")] = 1,
     out: Annotated[Path, typer.Option(help="a .png, .webp, .zip, .npz or .json file")] = Path("darkroom.png"),
     guidance: Annotated[float | None, typer.Option()] = None,

@@ -57,12 +57,13 @@ def fitted(header: CheckpointHeader, named: Mapping[str, Any], more: Sequence[Ch
 
 def _mended(settings: SamplingConfig, named: Mapping[str, Any], check: Check) -> SamplingConfig:
     while (misfit := check(settings)) is not None:
-        remedy = next((one for one in misfit.remedies.items() if one[0] not in named), None)
-        if remedy is None:
+        remedies = [{name: value} for name, value in misfit.remedies.items() if name not in named]
+        untried = [one for one in remedies if settings.model_copy(update=one) != settings]
+        if not untried:
             if misfit.detail is None:
                 break
             raise Unfit(tuple(misfit.remedies), misfit.detail)
-        settings = settings.model_copy(update=dict([remedy]))
+        settings = settings.model_copy(update=untried[0])
     return settings
 
 

@@ -12,6 +12,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from app.cli import cli
+from app.evaluation_cli import RequestError, _settings
+from model.checkpoint import load_checkpoint
 from tests.app.served import diverged_weights
 
 METRICS = ("fid", "kid", "precision_recall", "confidence")
@@ -82,6 +84,15 @@ def test_the_table_has_a_line_a_figure_with_its_protocol(trained: Path) -> None:
         "| recall-efficientnet-lite0",
     ]
     assert all("; extractor=efficientnet-lite0; " in line and "seed=0" in line for line in lines[2:])
+
+
+def test_the_files_own_spacing_gives_way_to_named_steps() -> None:
+    header = load_checkpoint(Path("weights/fashion-mnist.safetensors")).header
+    assert header.recipe is not None
+    config, sampling = _settings({"sampler": "ddpm", "steps": 1000}, header.recipe, header)
+    assert (config.steps, sampling.steps, sampling.sampler, sampling.spacing) == (None, 1000, "ddpm", "trailing")
+    with pytest.raises(RequestError, match="spacing, steps: .* between 1 and 992 with spacing edm"):
+        _settings({"spacing": "edm", "steps": 1000}, header.recipe, header)
 
 
 def test_what_does_not_fit_is_one_clear_line(trained: Path, tmp_path: Path) -> None:

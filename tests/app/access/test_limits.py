@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from app.access.gate import _span
 from app.access.limits import IMAGES, REQUESTS, RETRY_SECONDS, Limits
 from app.embedded.redis import PrivateRedis
 from tests.processes import PATIENCE_SECONDS
@@ -98,3 +99,10 @@ async def test_a_redis_that_never_answered_is_away_too() -> None:
     async with limits("redis://127.0.0.1:1/0", Clock(), lambda: alone.append(1)) as made:
         assert [(await made.take(1, REQUESTS, 1)).allowed for _ in range(2)] == [True, False]
     assert alone == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(1, "1 s"), (119, "119 s"), (120, "2 min"), (7199, "2 h 0 min"), (45505, "12 h 39 min")]
+)
+def test_what_is_waited_for_is_told_as_people_say_it(seconds: int, words: str) -> None:
+    assert _span(seconds) == words
