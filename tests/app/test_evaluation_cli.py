@@ -91,7 +91,7 @@ def test_the_files_own_spacing_gives_way_to_named_steps() -> None:
     assert header.recipe is not None
     config, sampling = _settings({"sampler": "ddpm", "steps": 1000}, header.recipe, header)
     assert (config.steps, sampling.steps, sampling.sampler, sampling.spacing) == (None, 1000, "ddpm", "trailing")
-    with pytest.raises(RequestError, match="spacing, steps: .* between 1 and 992 with spacing edm"):
+    with pytest.raises(RequestError, match=r"spacing, steps: .* between 1 and 992 with spacing edm"):
         _settings({"spacing": "edm", "steps": 1000}, header.recipe, header)
 
 
