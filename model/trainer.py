@@ -88,8 +88,8 @@ def rate_jump(before: Recipe, after: Recipe, images_seen: int) -> str | None:
         return None
     return (
         f"the learning rate leaps from {was:.2g} to {becomes:.2g} after {images_seen} images: optimizer.decay "
-        f"{after.optimizer.decay} is laid out over all {after.training.total_images} images. Images get worse before "
-        "they get better; a lower optimizer.learning_rate is gentler"
+        f"{after.optimizer.decay} gives it in a run of {after.training.total_images} images. To go on more gently, set "
+        "a lower optimizer.learning_rate"
     )
 
 
