@@ -161,6 +161,7 @@ def test_watching_ends_with_the_job(
         checkpoint(database, lease, 200, {"fid-x": 3.0})
         with holding(database, lease) as (session, job):
             add_event(session, job, "evaluation_failed", {"images_seen": 200, "detail": "out of memory"})
+            add_event(session, job, "note", {"detail": "the learning rate leaps"})
         if how is stop:
             jobs.client.post("/train-jobs/1/cancel")
         end(database, lease, *([] if how is None else [how]))
@@ -169,6 +170,7 @@ def test_watching_ends_with_the_job(
     assert says in result.output
     assert "200 images: version 1" in result.output
     assert "200 images: evaluation failed: out of memory" in result.output
+    assert "note: the learning rate leaps" in result.output
     assert run("watch", 1).exit_code == code  # and again afterwards
 
 
