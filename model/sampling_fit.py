@@ -3,7 +3,7 @@
 The service and `darkroom evaluate` ask the one function `fitted`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -55,7 +55,12 @@ def fitted(header: CheckpointHeader, named: Mapping[str, Any], more: Sequence[Ch
     return settings
 
 
-def _mended(settings: SamplingConfig, named: Mapping[str, Any], check: Check) -> SamplingConfig:
+def suited(header: CheckpointHeader, settings: SamplingConfig, named: Collection[str]) -> SamplingConfig:
+    """The settings without what this model would draw as noise; raises Unfit where that is among the named ones."""
+    return _mended(settings, named, partial(suits, header))
+
+
+def _mended(settings: SamplingConfig, named: Collection[str], check: Check) -> SamplingConfig:
     while (misfit := check(settings)) is not None:
         remedies = [{name: value} for name, value in misfit.remedies.items() if name not in named]
         untried = [one for one in remedies if settings.model_copy(update=one) != settings]

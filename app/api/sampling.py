@@ -7,9 +7,9 @@ import json
 import os
 import secrets
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import Request
@@ -55,7 +55,7 @@ from app.engine.request import (
 from model.config import GuideName, SamplerName, SamplingConfig, SpacingName, ThresholdName, VarianceName
 from model.image_archive import described_png
 from model.metrics.frontier import SAMPLER_SETTINGS, Quality
-from model.sampling_fit import Check, Unfit, fitted, suits
+from model.sampling_fit import Check, Unfit, fitted, suited, suits
 from store.model_repository import VersionCollected
 
 LARGEST_SEED = 2**63 - 1
@@ -153,20 +153,28 @@ class SettingsFields(BaseModel):
             chosen = choose_by_deadline(version, settings, fits, usable)
         else:
             return Chosen(settings)
-        if (misfit := suits(version.header, chosen.sampling)) is not None:  # it may have another spacing now
-            raise invalid([(f"/{name}", misfit.detail or "") for name in misfit.remedies])
-        return chosen
+        with _naming_misfits(version):
+            return replace(chosen, sampling=suited(version.header, chosen.sampling, self._named()))
 
     def sampling(self, version: Version, checks: Sequence[Check] = ()) -> SamplingConfig:
         """The settings that the request names, and the model's own where they go with these."""
-        asked = self.model_dump(include=set(SamplingConfig.model_fields), exclude_none=True)
-        try:
-            return fitted(version.header, asked, checks)
-        except ValidationError as error:
-            raise invalid([("/" + str(e["loc"][0]), e["msg"]) for e in error.errors()]) from error
-        except Unfit as unfit:
-            detail = f"{unfit} ({version.name} {version.digest})"
-            raise invalid([(f"/{name}", detail) for name in unfit.fields]) from unfit
+        with _naming_misfits(version):
+            return fitted(version.header, self._named(), checks)
+
+    def _named(self) -> dict[str, Any]:
+        return self.model_dump(include=set(SamplingConfig.model_fields), exclude_none=True)
+
+
+@contextlib.contextmanager
+def _naming_misfits(version: Version) -> Iterator[None]:
+    """Turns what is wrong with settings into the Problem that names them."""
+    try:
+        yield
+    except ValidationError as error:
+        raise invalid([("/" + str(e["loc"][0]), e["msg"]) for e in error.errors()]) from error
+    except Unfit as unfit:
+        detail = f"{unfit} ({version.name} {version.digest})"
+        raise invalid([(f"/{name}", detail) for name in unfit.fields]) from unfit
 
 
 class SamplingFields(SettingsFields):

@@ -95,7 +95,7 @@ def test_classes_that_are_called_by_numbers_are_meant_by_them(coarse: Service, t
     refused = CliRunner().invoke(
         cli, ["generate", "0002", "--model", "folders", "--url", coarse.url, "--out", str(out)]
     )
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert "there is no class '0002'" in refused.output
 
 

@@ -37,6 +37,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 GUIDED = {"guidance": 2.0}
+UNBOUNDED = {"spacing": "trailing", "threshold": "none"}
 INTERPOLATION = {"seeds": [1, 2], "class": "One", "count": 2}
 
 
@@ -49,9 +50,9 @@ INTERPOLATION = {"seeds": [1, 2], "class": "One", "count": 2}
         ("/generate", {"model": "classes-only", "deadline_seconds": 60} | GUIDED, "/guidance", "label_drop 0"),
         ("/generate", {"model": "classes-only", "best_of": 2}, "/best_of", "label_drop 0"),
         ("/interpolate", {"model": "classes-only"} | INTERPOLATION | GUIDED, "/guidance", "label_drop 0"),
-        ("/generate", {"model": "eps", "spacing": "trailing"}, "/threshold", "static or dynamic"),
-        ("/generate", {"model": "eps", "quality": "fast"}, "/threshold", "static or dynamic"),
-        ("/interpolate", {"model": "eps", "spacing": "trailing"} | INTERPOLATION, "/threshold", "static or dynamic"),
+        ("/generate", {"model": "eps"} | UNBOUNDED, "/threshold", "static or dynamic"),
+        ("/generate", {"model": "eps", "quality": "fast", "threshold": "none"}, "/threshold", "static or dynamic"),
+        ("/interpolate", {"model": "eps"} | UNBOUNDED | INTERPOLATION, "/threshold", "static or dynamic"),
     ],
     ids=str,
 )
@@ -79,6 +80,12 @@ def test_what_would_be_noise_is_refused_by_field(
 )
 def test_all_else_is_drawn(service: Service, change: dict[str, Any]) -> None:
     assert len(service.images(**change)) == 1
+
+
+@pytest.mark.parametrize("change", [{"spacing": "trailing"}, {"quality": "fast"}], ids=str)
+def test_a_threshold_that_nobody_named_gives_way(service: Service, change: dict[str, Any]) -> None:
+    answer = service.generate(model="eps", **{"class": "One"}, **change)
+    assert (answer["spacing"], answer["threshold"]) == ("trailing", "dynamic")
 
 
 def test_a_generate_job_is_refused_likewise(tmp_path: Path, database_url: str, database: Database) -> None:
