@@ -67,7 +67,7 @@ def worker() -> None:
 
 @cli.command()
 def reconciler() -> None:
-    """Be the reconciler with its timer; a service needs one, and more do no harm."""
+    """Be the reconciler, which returns lost jobs to the queue; a service needs one, and more do no harm."""
     from app.process_commands import become, worker_commands
 
     become(worker_commands()["reconciler"])

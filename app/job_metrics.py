@@ -20,11 +20,9 @@ from store.database import Database
 from store.job_repository import ATTEMPT_OUTCOMES, FINISHED, UNFINISHED, FailureKind
 from store.job_statistics import JobStatistics, read_job_statistics
 from store.tables import JobKind
-from store.worker_repository import WORKER_DEVICES
+from store.worker_repository import FRESH_SECONDS, WORKER_DEVICES
 
 REFRESH_SECONDS = 5.0
-WORKER_FRESH_SECONDS = 60.0
-"""Several of a worker's beats (10 s by default)."""
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +49,7 @@ class JobMetrics(Collector):
         """Read now; when that fails what was read before stays."""
         try:
             with self._database.session() as session:
-                statistics = read_job_statistics(session, WORKER_FRESH_SECONDS)
+                statistics = read_job_statistics(session, FRESH_SECONDS)
         except SQLAlchemyError as error:
             if not self._away:
                 log.warning("the jobs' metrics cannot be read: %s", error)
@@ -93,9 +91,16 @@ def _gauges(statistics: JobStatistics) -> Iterator[Metric]:
     yield jobs
     yield ages
     workers = GaugeMetricFamily("darkroom_workers_alive", "Workers seen lately.", labels=["device"])
+    faulty = GaugeMetricFamily(
+        "darkroom_workers_device_faults",
+        "Living workers whose device fails its test: they claim nothing.",
+        labels=["device"],
+    )
     for device in WORKER_DEVICES:
         workers.add_metric([device], statistics.workers_alive.get(device, 0))
+        faulty.add_metric([device], statistics.device_faults.get(device, 0))
     yield workers
+    yield faulty
     for name, field, documentation in (
         ("darkroom_training_images_per_second", "images_per_second", "Speed of training alone."),
         ("darkroom_training_loss", "loss", "Mean loss since the line of metrics before."),
@@ -112,7 +117,6 @@ def _gauges(statistics: JobStatistics) -> Iterator[Metric]:
 def _counters(statistics: JobStatistics) -> Iterator[Metric]:
     for name, counted, documentation in (
         ("darkroom_lease_lapses", "lease_lapses", "Claims that were lost: the worker ended or hung."),
-        ("darkroom_hints_sent_again", "hints_sent_again", "Hints that the reconciler sent."),
         ("darkroom_checkpoint_write_seconds", "checkpoint_write_seconds", "Time spent on storing checkpoints."),
         ("darkroom_checkpoint_writes", "checkpoint_writes", "Checkpoints stored."),
         ("darkroom_training_images", "training_images", "Images trained on, again after an interruption included."),

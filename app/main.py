@@ -57,7 +57,7 @@ from model.device import find_device
 from model.threads import compute_with
 from model.user_error import ending_in_one_line
 from store.database import Database
-from store.hints import Hints, broker_answers, celery_app
+from store.hints import Hints, broker_answers
 from store.operator_settings import read_settings
 from telemetry.logs import LogSettings
 from telemetry.machine import watch_machine
@@ -96,7 +96,7 @@ async def _follow_models(catalog: Catalog, settings: Settings) -> None:
 def _hint_sender(settings: Settings, database: Database | None) -> HintSender | None:
     if settings.redis_url is None or database is None:
         return None
-    return HintSender(Hints(celery_app(settings.redis_url), settings.hint_seconds), database)
+    return HintSender(Hints(settings.redis_url), database)
 
 
 def _reachability(settings: Settings, database: Database | None) -> Reachability:

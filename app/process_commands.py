@@ -22,23 +22,17 @@ def api_command(host: str, port: int) -> list[str]:
 
 
 def worker_commands() -> dict[str, list[str]]:
-    """The command lines of what runs the jobs, by name: the worker, and the reconciler with its timer.
+    """The command lines of what runs the jobs, by name: the worker and the reconciler.
 
-    The nodes do not look for each other: nothing here needs it, and it would take a second of every start.
+    Workers do not look for each other: nothing here needs it, and it would write to Redis.
     """
     celery = [sys.executable, "-m", "celery", "--app", "worker.celery_app", "worker"]
-    alone = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    # the timer keeps no file that a kill could damage: there is one task, and it is due every few seconds
-    timer = ["--beat", "--scheduler", "celery.beat:Scheduler"]
     return {
         "worker": [
-            *(*celery, *alone, "--hostname", "worker@%h", "--queues", "darkroom", "--concurrency", "1"),
-            *("--loglevel", "INFO"),
+            *(*celery, "--without-gossip", "--without-mingle", "--without-heartbeat"),
+            *("--pool", "solo", "--loglevel", "INFO"),
         ],
-        "reconciler": [
-            *(*celery, *alone, "--hostname", "reconciler@%h", "--queues", "darkroom.reconcile", "--pool", "solo"),
-            *(*timer, "--loglevel", "WARNING"),  # INFO is some lines a round, for ever
-        ],
+        "reconciler": [sys.executable, "-m", "worker.reconciler"],
     }
 
 

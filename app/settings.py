@@ -26,7 +26,6 @@ def is_loopback(host: str) -> bool:
 class Settings(OperatorSettings):
     """Every field is the environment variable DARKROOM_<FIELD>."""
 
-    hint_seconds: float = Field(60.0, gt=0.0, description="after which a hint is taken for lost")
     state_folder: Path = Field(Path(".darkroom"), description="the free disk under it is told to Prometheus")
     recipes_folder: Path = Field(REPOSITORY / "recipes", description="recipes that requests may name")
     weights_folder: Path = Field(REPOSITORY / "weights", description="shipped checkpoints, served at once")

@@ -1,4 +1,7 @@
-"""Hints: Celery messages that say that a job may be runnable. Losing or repeating one does no harm."""
+"""Hints: Celery messages that say that there is work.
+
+A hint belongs to no job. Losing or repeating one does no harm.
+"""
 
 import logging
 
@@ -7,8 +10,8 @@ from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.exceptions import RedisError
 
-RUN_NEXT_JOB = "darkroom.run_next_job"
-"""The task that a hint calls: it claims the most urgent job that its worker can run."""
+RUN_JOBS = "darkroom.run_next_job"
+"""The task that a hint calls: its worker claims and runs jobs until there are none that it could run."""
 
 QUEUE = "darkroom"
 CONNECT_SECONDS = 1.0
@@ -33,26 +36,34 @@ def celery_app(redis_url: str) -> Celery:
 def broker_answers(redis_url: str) -> bool:
     """Whether the broker answers within CONNECT_SECONDS."""
     try:
-        with Redis.from_url(
-            redis_url, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=CONNECT_SECONDS
-        ) as broker:
+        with _broker(redis_url) as broker:
             return bool(broker.ping())
     except RedisError:
         return False
 
 
+def _broker(redis_url: str) -> Redis:
+    return Redis.from_url(redis_url, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=CONNECT_SECONDS)
+
+
 class Hints:
     """Sends hints."""
 
-    def __init__(self, app: Celery, expire_seconds: float) -> None:
-        self._app = app
-        self._expire_seconds = expire_seconds
+    def __init__(self, redis_url: str) -> None:
+        self._broker = _broker(redis_url)
+        self._app = celery_app(redis_url)
 
-    def send(self) -> bool:
-        """Send one; False when the broker is away (the reconciler will send it)."""
+    def send_up_to(self, count: int) -> None:
+        """Send as many as it takes for `count` to wait in the queue.
+
+        A broker that is away or takes nothing is said in the log: idle workers look for jobs by themselves, too.
+        """
         try:
-            self._app.send_task(RUN_NEXT_JOB, queue=QUEUE, expires=self._expire_seconds, retry=False)
-        except OperationalError as error:
-            log.warning("no hint was sent, the broker is away: %s", error)
-            return False
-        return True
+            for _ in range(count - int(self._broker.llen(QUEUE))):
+                self.send()
+        except (OperationalError, RedisError) as error:
+            log.warning("no hint was sent, the broker is away or takes none: %s", error)
+
+    def send(self) -> None:
+        """Send one. Raises kombu's OperationalError or a RedisError."""
+        self._app.send_task(RUN_JOBS, queue=QUEUE, retry=False)

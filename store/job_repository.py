@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import func, literal, or_, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from store.clock import seconds
 from store.counters import count
 from store.tables import Device, Job, JobEvent, JobKind, JobStatus, Promotion
-from store.worker_repository import devices_alive
+from store.worker_repository import most_devices, workers_alive
 
 UNFINISHED: tuple[JobStatus, ...] = ("queued", "running", "cancelling")
 FINISHED: tuple[JobStatus, ...] = ("succeeded", "failed", "cancelled")
@@ -29,10 +29,12 @@ FailureKind = Literal[
     "no_device",
     "part_damaged",
     "unknown",
+    "stopped_late",
     "crashed",
     "worker_lost",
 ]
-"""The last two may go better next time, and are tried again."""
+"""`crashed` and `worker_lost` may go better next time, and are tried again. After `stopped_late`, and after the
+`no_device` of one worker, the job is handed back without blame."""
 
 FIRST_RETRY_SECONDS = 2.0
 LONGEST_RETRY_SECONDS = 300.0
@@ -143,13 +145,13 @@ def submit_job(
 
 
 def claim_job(session: Session, claimant: Claimant, lease_seconds: float) -> Job | None:
-    """Claim the most urgent runnable job for this attempt; None when there is none. One conditional UPDATE."""
-    mine = (
-        [Job.device != "cuda"] if claimant.device == "cpu" else [Job.device != "cpu", Job.devices <= claimant.devices]
-    )
+    """Claim the most urgent runnable job for this attempt, by one conditional UPDATE.
+
+    None when there is none, or when other transactions hold the rows of all there are: see `job_waits`.
+    """
     candidate = (
         select(Job.id)
-        .where(Job.status == "queued", Job.not_before <= func.now(), *mine)
+        .where(*_runnable_by(claimant))
         .order_by(Job.priority.desc(), Job.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -172,6 +174,15 @@ def claim_job(session: Session, claimant: Claimant, lease_seconds: float) -> Job
         add_event(session, job, "status", {"status": "running", "attempt": job.attempt, "worker": claimant.worker})
         count(session, "attempts_started", job.kind)
     return job
+
+
+def job_waits(session: Session, claimant: Claimant) -> bool:
+    """Whether there is a job that the claimant may claim, be its row locked or not.
+
+    After a claim that found nothing: some transaction holds a lock for a moment (a cancel, a promotion, another claim),
+    and the claim must be tried again, since the hint that led to it is spent.
+    """
+    return session.scalar(select(Job.id).where(*_runnable_by(claimant)).limit(1)) is not None
 
 
 def hold(session: Session, lease: Lease) -> Job:
@@ -233,15 +244,24 @@ def fail(session: Session, lease: Lease, failure: Failure) -> None:
     count(session, "failures", failure.kind)
 
 
-def stop(session: Session, lease: Lease) -> None:
-    """The run has stopped because it was asked to: cancelled, or, when only the worker ends, queued again."""
+def stop(session: Session, lease: Lease, failure: Failure | None = None) -> None:
+    """The run has stopped: cancelled if that was asked for, else queued again at once and without blame.
+
+    failure: why it did not stop in order, or stopped when nobody asked; None: it was asked to, and has stored where it
+    is. Raises LeaseLost.
+    """
     job = hold(session, lease)
+    reason = failure.detail if failure else None
+    if failure is not None:
+        job.failure = failure.as_json()
     if job.status == "cancelling":
-        _end(session, job, "cancelled")
+        _end(session, job, "cancelled", reason)
         count(session, "attempts", "cancelled")
     else:
-        _queue_again(session, job, reason="the worker was stopped")
+        _queue_again(session, job, reason=reason or "the worker was stopped")
         count(session, "attempts", "handed_back")
+    if failure is not None:
+        count(session, "failures", failure.kind)
 
 
 def crash(session: Session, lease: Lease, failure: Failure) -> None:
@@ -274,22 +294,30 @@ def requeue_lapsed(session: Session, limit: int = 100) -> Sequence[Job]:
 def fail_unservable(
     session: Session, patience_seconds: float, worker_fresh_seconds: float, limit: int = 100
 ) -> Sequence[Job]:
-    """Fail queued jobs that need a device which no living worker has had since `patience_seconds`; returns them."""
-    most = devices_alive(session, worker_fresh_seconds)
-    unservable = [(Job.device == "cuda") & (Job.devices > most.get("cuda", 0))]
+    """Fail jobs that have waited for `patience_seconds` while no worker with a device for them was well; returns them.
+
+    While no worker lives at all nothing fails: the next one may have any device.
+    """
+    living = workers_alive(session, worker_fresh_seconds)
+    if not living:
+        return []
+    most = most_devices(session, patience_seconds)
+    unservable: list[ColumnElement[bool]] = [(Job.device == "cuda") & (Job.devices > most.get("cuda", 0))]
     if "cpu" not in most:
-        unservable.append((Job.device == "cpu") & literal(bool(most)))
+        unservable += [Job.device == "cpu", (Job.device == "auto") & (Job.devices > most.get("cuda", 0))]
     jobs = session.scalars(
         select(Job)
         .where(Job.status == "queued", Job.not_before <= func.now() - seconds(patience_seconds), or_(*unservable))
         .limit(limit)
         .with_for_update(skip_locked=True)
     ).all()
+    faults = "".join(f". Worker {one.name} is out of order: {one.device_fault}" for one in living if one.device_fault)
     for job in jobs:
+        kind, otherwise = ("", "fewer devices") if job.device == "auto" else (f"{job.device} ", 'device "auto"')
         job.failure = Failure(
             "no_device",
-            f"no worker offers {job.devices} {job.device} device(s): start one that does, or submit the job with "
-            'device "auto"',
+            f"no worker offers {job.devices} {kind}device(s): start one that does, or submit the job with "
+            f"{otherwise}{faults}",
         ).as_json()
         _end(session, job, "failed")
     if jobs:
@@ -365,25 +393,6 @@ def list_jobs(
     return session.scalars(query).all()
 
 
-def jobs_to_hint(session: Session, older_than_seconds: float, limit: int = 100) -> Sequence[int]:
-    """Runnable jobs that no hint was sent for, or only one that must have been lost by now, the most urgent first."""
-    return session.scalars(
-        select(Job.id)
-        .where(
-            Job.status == "queued",
-            Job.not_before <= func.now(),
-            or_(Job.hinted_at.is_(None), Job.hinted_at < func.now() - seconds(older_than_seconds)),
-        )
-        .order_by(Job.priority.desc(), Job.id)
-        .limit(limit)
-    ).all()
-
-
-def mark_hinted(session: Session, job_ids: Sequence[int]) -> None:
-    """Note that hints were sent now."""
-    session.execute(update(Job).where(Job.id.in_(job_ids), Job.status == "queued").values(hinted_at=func.now()))
-
-
 def add_event(session: Session, job: Job, kind: str, data: Mapping[str, Any]) -> None:
     """Append an event. The caller holds the job's row, so events are numbered in the order of their commits."""
     job.event_count += 1
@@ -398,6 +407,13 @@ def events_after(session: Session, job_id: int, number: int, limit: int = 200) -
         .order_by(JobEvent.number)
         .limit(limit)
     ).all()
+
+
+def _runnable_by(claimant: Claimant) -> Sequence[ColumnElement[bool]]:
+    mine = (
+        [Job.device != "cuda"] if claimant.device == "cpu" else [Job.device != "cpu", Job.devices <= claimant.devices]
+    )
+    return [Job.status == "queued", Job.not_before <= func.now(), *mine]
 
 
 def _after_bad_end(session: Session, job: Job, failure: Failure) -> None:
@@ -416,17 +432,16 @@ def _queue_again(session: Session, job: Job, *, reason: str, wait_seconds: float
     job.status = "queued"
     job.lease_expires_at = None
     job.worker = None
-    job.hinted_at = None
     job.not_before = func.now() + seconds(wait_seconds)
     add_event(session, job, "status", {"status": "queued", "reason": reason, "wait_seconds": wait_seconds})
 
 
-def _end(session: Session, job: Job, status: JobStatus) -> None:
+def _end(session: Session, job: Job, status: JobStatus, reason: str | None = None) -> None:
     job.status = status
     job.lease_expires_at = None
     job.worker = None
     job.finished_at = func.now()
-    data: dict[str, Any] = {"status": status}
+    data: dict[str, Any] = {"status": status} | ({"reason": reason} if reason else {})
     if status == "failed":
         data["failure"] = job.failure
     add_event(session, job, "status", data)

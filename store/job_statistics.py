@@ -32,13 +32,15 @@ class JobStatistics:
 
     unfinished: how many by kind and status. queue_age_seconds: how long the oldest runnable job has waited, by kind, of
     kinds that have one. trainings: the newest TRAININGS_TOLD under way that have told something. workers_alive: by
-    device. counters: totals by name and label (`store.counters`).
+    device. device_faults: those of them whose device fails its test. counters: totals by name and label
+    (`store.counters`).
     """
 
     unfinished: Mapping[tuple[JobKind, JobStatus], int]
     queue_age_seconds: Mapping[JobKind, float]
     trainings: Sequence[Training]
     workers_alive: Mapping[str, int]
+    device_faults: Mapping[str, int]
     counters: Mapping[tuple[str, str], float]
 
 
@@ -80,14 +82,15 @@ def read_job_statistics(session: Session, worker_fresh_seconds: float) -> JobSta
         .limit(TRAININGS_TOLD)
     )
     workers = session.execute(
-        select(Worker.device, func.count().label("workers"))
+        select(Worker.device, func.count().label("alive"), func.count(Worker.device_fault).label("faulty"))
         .where(Worker.seen_at > func.now() - seconds(worker_fresh_seconds))
         .group_by(Worker.device)
-    )
+    ).all()
     return JobStatistics(
         unfinished,
         queue_age_seconds,
         [Training(*row) for row in trainings],
-        {row.device: row.workers for row in workers},
+        {row.device: row.alive for row in workers},
+        {row.device: row.faulty for row in workers},
         read_counters(session),
     )

@@ -185,7 +185,7 @@ class Job(Base):
     attempt: how often it was claimed, and the fencing token: every write of a worker names the attempt it belongs to.
     lease_expires_at: until when the claim holds, on the database's clock.
     failures: attempts in a row that ended badly without a new checkpoint; at max_attempts the job fails for good.
-    not_before: an earlier claim is refused (waiting after a failure). hinted_at: when the last hint was sent.
+    not_before: an earlier claim is refused (waiting after a failure).
     configuration: a train job's recipe and starting point (`store/job_forms.py`), a sample job's rows.
     api_key_id: the key that it was queued with, by which unfinished jobs are limited; null without one.
     request_id, traceparent: of the request that queued it last (`store.job_repository.Origin`).
@@ -248,7 +248,6 @@ class Job(Base):
     max_attempts: Mapped[int] = mapped_column(server_default="3")
     lease_expires_at: Mapped[datetime | None]
     worker: Mapped[str | None]
-    hinted_at: Mapped[datetime | None]
     not_before: Mapped[datetime] = mapped_column(server_default=func.now())
     images_done: Mapped[int] = mapped_column(BigInteger, server_default="0")
     total_images: Mapped[int] = mapped_column(BigInteger)
@@ -418,7 +417,11 @@ class IdempotencyKey(Base):
 
 
 class Worker(Base):
-    """A worker that has been seen. devices: how many of them one job may use."""
+    """A worker that has been seen. devices: how many of them one job may use.
+
+    device_fault: what the last test of its device found wrong; the worker claims nothing until that is null again.
+    device_good_at: when a test last found nothing wrong.
+    """
 
     __tablename__ = "workers"
 
@@ -426,6 +429,8 @@ class Worker(Base):
     device: Mapped[str]
     devices: Mapped[int]
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+    device_fault: Mapped[str | None]
+    device_good_at: Mapped[datetime | None]
 
 
 class Counter(Base):

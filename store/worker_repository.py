@@ -1,26 +1,28 @@
 """Workers that have been seen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, exists, func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from store.clock import seconds
-from store.tables import Worker
+from store.tables import Job, Worker
 
 WORKER_DEVICES = ("cpu", "cuda")
 FORGET_AFTER_SECONDS = 7 * 24 * 3600.0
+FRESH_SECONDS = 60.0
+"""A worker counts as alive for this long after it was seen: several of its beats (10 s by default)."""
 
 
-def see_worker(session: Session, name: str, device: str, devices: int) -> None:
-    """Note that a worker lives."""
-    new = upsert(Worker).values(name=name, device=device, devices=devices)
-    session.execute(
-        new.on_conflict_do_update(
-            index_elements=[Worker.name], set_={"device": device, "devices": devices, "seen_at": func.now()}
-        )
-    )
+def see_worker(session: Session, name: str, device: str, devices: int, device_fault: str | None = None) -> None:
+    """Note that a worker lives. device_fault: what is wrong with its device, while it claims nothing."""
+    now = func.now()
+    seen = {"device": device, "devices": devices, "seen_at": now, "device_fault": device_fault}
+    if device_fault is None:
+        seen["device_good_at"] = now
+    new = upsert(Worker).values(name=name, **seen)
+    session.execute(new.on_conflict_do_update(index_elements=[Worker.name], set_=seen))
 
 
 def workers_alive(session: Session, fresh_seconds: float) -> Sequence[Worker]:
@@ -31,9 +33,23 @@ def workers_alive(session: Session, fresh_seconds: float) -> Sequence[Worker]:
     ).all()
 
 
-def devices_alive(session: Session, fresh_seconds: float) -> Mapping[str, int]:
-    """The most devices of each kind that one living worker offers to a job."""
-    most: dict[str, int] = {}
-    for worker in workers_alive(session, fresh_seconds):
-        most[worker.device] = max(most.get(worker.device, 0), worker.devices)
-    return most
+def most_devices(session: Session, good_seconds: float) -> dict[str, int]:
+    """The most devices of each kind that one worker offered to a job within `good_seconds`, and that worked."""
+    rows = session.execute(
+        select(Worker.device, func.max(Worker.devices))
+        .where(Worker.device_good_at > func.now() - seconds(good_seconds))
+        .group_by(Worker.device)
+    )
+    return dict(rows.tuples().all())
+
+
+def count_idle_workers(session: Session, fresh_seconds: float) -> int:
+    """Living workers that could take a job now: their device works and they hold no claim."""
+    # a claimant is WORKER:PROCESS
+    holds_a_claim = exists().where(
+        Job.lease_expires_at.is_not(None), func.regexp_replace(Job.worker, ":[^:]*$", "") == Worker.name
+    )
+    query = select(func.count()).where(
+        Worker.seen_at > func.now() - seconds(fresh_seconds), Worker.device_fault.is_(None), ~holds_a_claim
+    )
+    return session.scalar(query) or 0

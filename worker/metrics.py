@@ -4,21 +4,26 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from store.database import Database
 from store.hints import broker_answers
 from telemetry.machine import watch_machine
 from telemetry.reachability import Reachability
+from worker.device_check import DeviceCheck
 from worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
 
-def serve_metrics(settings: WorkerSettings, port: int) -> None:
+def serve_metrics(settings: WorkerSettings, port: int, device: DeviceCheck) -> None:
     """Answer Prometheus from a thread. A port that is taken is said in the log: no job is lost for want of a metric."""
     registry = CollectorRegistry()
     watch_machine(registry, settings.cache_folder)
+    device_up = Gauge(
+        "darkroom_worker_device_up", "1 when the worker's device passed its last test, else 0.", registry=registry
+    )
+    device_up.set_function(lambda: float(device.fault is None))
     database = Database(settings.database_url, pool_connections=1)
     probes: dict[str, Callable[[], bool]] = {
         "database": database.answers,

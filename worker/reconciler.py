@@ -1,40 +1,58 @@
-"""The reconciler: brings what was lost back on its way. Harmless when two run at once."""
+"""The reconciler, `python -m worker.reconciler`: brings what was lost back on its way. Harmless when two run at once.
+
+It needs PostgreSQL alone, and outlives whatever one of its rounds meets.
+"""
 
 import logging
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from store.artifacts import collect_artifacts
-from store.counters import count
 from store.database import Database
 from store.generate_repository import assemble_what_is_ready
-from store.hints import Hints
 from store.idempotency import purge_idempotency_keys
-from store.job_repository import fail_unservable, jobs_to_hint, mark_hinted, requeue_lapsed
+from store.job_repository import fail_unservable, requeue_lapsed
 from store.tables import Job
 from telemetry.log_fields import log_fields
-from worker.settings import WorkerSettings
+from telemetry.logs import set_up_logs
+from worker.settings import ReconcilerSettings
 
 MISSED_BEATS = 3
 """After so many a worker is taken for dead."""
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 
-def reconcile(database: Database, hints: Hints, settings: WorkerSettings) -> None:
-    """One round. Each part is a transaction of its own, so that one that fails does not hold up the others."""
-    with database.session() as session:
-        lapsed = requeue_lapsed(session)
-    for job in lapsed:
+def reconcile(database: Database, settings: ReconcilerSettings) -> None:
+    """One round. Each part is a transaction of its own, and one that fails does not hold up the others."""
+    for job in _try(database, requeue_lapsed) or ():
         _tell(job, "the lease of its worker had lapsed")
-    with database.session() as session:
-        unservable = fail_unservable(session, settings.device_patience_seconds, MISSED_BEATS * settings.beat_seconds)
-    for job in unservable:
+    patience_seconds, alive_seconds = settings.device_patience_seconds, MISSED_BEATS * settings.beat_seconds
+    for job in _try(database, fail_unservable, patience_seconds, alive_seconds) or ():
         _tell(job, "no worker has the device that it needs")
-    with database.session() as session:
-        assemble_what_is_ready(session)
-    _send_hints(database, hints, settings.hint_seconds)
-    with database.session() as session:
-        collect_artifacts(session)
-        purge_idempotency_keys(session)
+    for part in (assemble_what_is_ready, collect_artifacts, purge_idempotency_keys):
+        _try(database, part)
+
+
+def _try(database: Database, part: Callable[Concatenate[Session, P], T], *rest: P.args, **named: P.kwargs) -> T | None:
+    """What the part returns; None when it has failed, which is said in the log."""
+    try:
+        with database.session() as session:
+            return part(session, *rest, **named)
+    except DBAPIError as error:
+        log.warning("%s: %s", part.__name__, str(error).splitlines()[0])
+    except Exception:
+        log.exception("%s has failed", part.__name__)
+    return None
 
 
 def _tell(job: Job, what: str) -> None:
@@ -42,12 +60,26 @@ def _tell(job: Job, what: str) -> None:
         log.warning("job %d: %s", job.id, what)
 
 
-def _send_hints(database: Database, hints: Hints, hint_seconds: float) -> None:
-    """Hint at what nobody has taken up; a hint that gets lost again is sent again later."""
-    with database.session() as session:
-        job_ids = jobs_to_hint(session, hint_seconds)
-    sent = [job_id for job_id in job_ids if hints.send()]
-    if sent:
-        with database.session() as session:
-            mark_hinted(session, sent)
-            count(session, "hints_sent_again", "", len(sent))
+def main() -> None:
+    """Reconcile on a timer until SIGTERM or Ctrl-C."""
+    set_up_logs("reconciler")
+    stopped = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    settings = ReconcilerSettings()
+    database = Database(settings.database_url, pool_connections=1, artifacts_url=settings.artifacts_url)
+    log.info("the reconciler is ready")
+    while not stopped.is_set():
+        reconcile(database, settings)
+        if settings.alive_file is not None:
+            settings.alive_file.touch()
+        stopped.wait(settings.reconcile_seconds)
+    log.info("the reconciler ends")
+
+
+if __name__ == "__main__":
+    main()

@@ -33,15 +33,17 @@ from store.job_repository import (
     crash,
     fail,
     hold,
+    job_waits,
     renew,
     stop,
     succeed,
 )
 from store.promotion import promote_best
-from store.run_repository import append_log
+from store.run_repository import append_log, kept_states
 from store.tables import Job
 from telemetry.log_fields import log_fields
 from telemetry.tracing import TRACEPARENT, current_traceparent, span
+from worker.device_check import DeviceCheck
 from worker.outcome import Outcome, read_outcome, read_pid
 from worker.settings import WorkerSettings
 from worker.work_output import relayed
@@ -56,21 +58,29 @@ log = logging.getLogger(__name__)
 class Supervisor:
     """Runs one job at a time. stopping: whether the worker is to end; running work is then handed back.
 
-    work: the command of a work process, to be given the arguments of `worker.entry`.
+    device: while its test fails nothing is claimed. work: the command of a work process, to be given the arguments of
+    `worker.entry`.
     """
 
     def __init__(
-        self, settings: WorkerSettings, database: Database, stopping: Callable[[], bool], work: Sequence[str] = WORK
+        self,
+        settings: WorkerSettings,
+        database: Database,
+        stopping: Callable[[], bool],
+        device: DeviceCheck,
+        work: Sequence[str] = WORK,
     ) -> None:
         self._settings = settings
         self._database = database
         self._stopping = stopping
+        self._device = device
         self._work = work
 
     def run_next(self) -> bool:
-        """Claim a job and see it through; False when there was none."""
-        with self._database.session() as session:
-            job = claim_job(session, self._settings.claimant(), self._settings.lease_seconds)
+        """Claim a job and see it through; False when there is none that this worker can run now."""
+        if not self._device.passes():
+            return False
+        job = self._claim()
         if job is None:
             return False
         facts = {
@@ -87,10 +97,21 @@ class Supervisor:
             self._see_through(job)
         return True
 
+    def _claim(self) -> Job | None:
+        """As long as there is a job whose row somebody else has locked, look again."""
+        claimant = self._settings.claimant()
+        while not self._stopping():
+            with self._database.session() as session:
+                job = claim_job(session, claimant, self._settings.lease_seconds)
+                if job is not None or not job_waits(session, claimant):
+                    return job
+            time.sleep(TICK_SECONDS)
+        return None
+
     def _see_through(self, job: Job) -> None:
         log.info("job %d, attempt %d: %s %s", job.id, job.attempt, job.kind, job.model_name)
         with tempfile.TemporaryDirectory(prefix=f"darkroom-job-{job.id}-") as folder:
-            run = _Run(job, Path(folder), self._settings, self._database, self._work)
+            run = _Run(job, Path(folder), self._settings, self._database, self._device, self._work)
             try:
                 run.watch(self._stopping)
                 run.settle()
@@ -104,16 +125,24 @@ class _Run:
     """One attempt at a job: its process, its lease, its log."""
 
     def __init__(
-        self, job: Job, folder: Path, settings: WorkerSettings, database: Database, work: Sequence[str]
+        self,
+        job: Job,
+        folder: Path,
+        settings: WorkerSettings,
+        database: Database,
+        device: DeviceCheck,
+        work: Sequence[str],
     ) -> None:
         self._lease = Lease(job.id, job.attempt)
-        self._is_shard = job.kind == "sample"
+        self._kind = job.kind
         self._folder = folder
         self._settings = settings
         self._database = database
+        self._device = device
         self._renewed = time.monotonic()
         self._asked_to_stop: float | None = None
         self._told = False
+        self._killed_late = False
         self._lines: deque[str] = deque(maxlen=LOG_LINES_HELD)
         self._unstored: list[str] = []
         self._process = subprocess.Popen(
@@ -151,10 +180,11 @@ class _Run:
         self.kill()
         self._reader.join(timeout=5.0)
         outcome = read_outcome(self._folder)
+        no_device = self._no_device(outcome)
         while True:
             self._store_log()
-            if self._try(lambda session: self._write_end(session, outcome)):
-                end = outcome.end if outcome else "crashed"
+            if self._try(lambda session: self._write_end(session, outcome, no_device)):
+                end = outcome.end if outcome else "stopped_late" if self._killed_late else "crashed"
                 trace.get_current_span().set_attribute("darkroom.outcome", end)
                 log.info("job %d: %s", self._lease.job_id, end)
                 return
@@ -197,11 +227,27 @@ class _Run:
         append_log(session, hold(session, self._lease), self._unstored)
         return True
 
-    def _write_end(self, session: Session, outcome: Outcome | None) -> bool:
-        if outcome is None:
+    def _no_device(self, outcome: Outcome | None) -> Failure | None:
+        """Why this worker cannot do the job, which is no fault of the job; None where that was not the cause."""
+        if outcome is None and not self._killed_late:
+            self._device.doubt()
+            if self._device.passes():
+                return None
+            return Failure("no_device", f"the device of worker {self._settings.worker_name}: {self._device.fault}")
+        if outcome is not None and outcome.failure is not None and outcome.failure.kind == "no_device":
+            self._device.fail(outcome.failure.detail)
+            return outcome.failure
+        return None
+
+    def _write_end(self, session: Session, outcome: Outcome | None, no_device: Failure | None) -> bool:
+        if no_device is not None:
+            stop(session, self._lease, no_device)
+        elif outcome is None and self._killed_late:
+            stop(session, self._lease, self._stopped_late(session))
+        elif outcome is None:
             crash(session, self._lease, self._crash())
         elif outcome.end == "finished":
-            if self._is_shard:
+            if self._kind == "sample":
                 succeed_shard(session, self._lease)
             else:
                 promote_best(session, hold(session, self._lease))
@@ -225,10 +271,22 @@ class _Run:
             detail = f"the work process ended with exit code {code}; its log says more"
         return Failure("crashed", detail)
 
+    def _stopped_late(self, session: Session) -> Failure:
+        """What became of the work that did not stop in time."""
+        kept = "what it had stored is kept"
+        if self._kind == "train":
+            states = kept_states(session, self._lease.job_id)
+            kept = f"its last checkpoint is at {states[0][0]} images" if states else "it has no checkpoint"
+        grace = f"{self._settings.grace_seconds:g} s"
+        return Failure(
+            "stopped_late", f"the work did not stop within {grace} after it was asked to, and was killed; {kept}"
+        )
+
     def _ask_to_stop(self, since_seconds: float) -> None:
         """SIGTERM once there is a process that takes it, SIGKILL after the grace time."""
         if since_seconds > self._settings.grace_seconds:
             log.warning("job %d did not stop in time: killed", self._lease.job_id)
+            self._killed_late = True
             self.kill()
             return
         pid = read_pid(self._folder)

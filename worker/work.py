@@ -118,8 +118,8 @@ def _device(job: Job, settings: WorkerSettings) -> str:
     wanted = settings.worker_device if job.device == "auto" else job.device
     if wanted == "cuda" and not torch.cuda.is_available():
         raise DeviceMissing(
-            f"the job needs a CUDA device and worker {settings.worker_name} finds none: repair its driver, set "
-            'DARKROOM_WORKER_DEVICE=cpu there, or submit the job with device "auto"'
+            f"worker {settings.worker_name} is to use CUDA, and torch finds no CUDA device: repair its driver or its "
+            "installation of torch, or set DARKROOM_WORKER_DEVICE=cpu there"
         )
     return wanted
 

@@ -51,14 +51,14 @@ class Services:
         return self.job_watch
 
     def hint(self, job_ids: Iterable[int]) -> None:
-        """Tell the workers, and the log, of jobs that were queued and committed; never waits, never fails."""
+        """Tell idle workers, and the log, of jobs that were queued and committed; never waits, never fails."""
         queued = list(job_ids)
         if len(queued) == 1:
             log.info("job %d is queued", queued[0], extra={"fields": {"job_id": queued[0]}})
         elif queued:
             log.info("%d jobs are queued", len(queued), extra={"fields": {"job_ids": queued}})
-        if self.hints is not None:
-            self.hints.soon(queued)
+        if queued and self.hints is not None:
+            self.hints.soon()
 
 
 def _no_database() -> Problem:
