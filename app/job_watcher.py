@@ -97,6 +97,8 @@ class JobWatcher:
             failure = job["failure"] or {"detail": "no cause was given"}
             print_error(self._console, f"job {self._job_id} has failed: {failure['detail']}")
         elif status == "cancelled":
+            if job["failure"]:
+                self._say(f"Job {self._job_id}: {job['failure']['detail']}")
             self._say(f"Job {self._job_id} was cancelled; `darkroom jobs resume {self._job_id}` goes on with it")
         else:
             best = job["best"]
@@ -116,7 +118,7 @@ def _sentence(kind: str, data: dict[str, Any]) -> str | None:
         case "status" if data["status"] == "queued" and "reason" in data:
             return f"queued again: {data['reason']}"
         case "status" if data["status"] == "cancelling":
-            return "cancelling, after a last checkpoint"
+            return "cancelling: the work is asked to store a checkpoint and to stop"
         case "checkpoint":
             return f"{data['images_seen']:,} images: version {data['version']}"
         case "evaluation":

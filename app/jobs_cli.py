@@ -70,7 +70,7 @@ def watch(job_id: JobId, url: Url = None) -> None:
 
 @jobs_cli.command()
 def cancel(job_id: JobId, url: Url = None) -> None:
-    """Cancel a job; a running one saves a checkpoint first."""
+    """Cancel a job; a running one is asked to save a checkpoint first, and is killed if it takes too long."""
     from app.jobs_client import change_job
 
     raise typer.Exit(change_job(url, job_id, "cancel"))

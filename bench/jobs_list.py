@@ -20,9 +20,10 @@ from sqlalchemy.orm import Session
 
 from app.embedded.postgres import PrivatePostgres
 from store.database import Database
-from store.job_repository import Claimant, claim_job, jobs_to_hint, list_jobs, requeue_lapsed
+from store.job_repository import Claimant, claim_job, job_waits, list_jobs, requeue_lapsed
 from store.migrations import upgrade
 from store.sweep_repository import count_jobs, sweep_jobs
+from store.worker_repository import count_idle_workers
 
 SMALL = 10
 REPEATS = 21
@@ -34,7 +35,7 @@ Query = Callable[[Session], Any]
 FILL = """
 INSERT INTO sweeps (name, configuration, fields) SELECT 'sweep', '{}', '[]' FROM generate_series(1, 1 + :count / 100);
 INSERT INTO jobs (kind, status, priority, model_name, configuration, total_images, sweep_id, images_done,
-                  lease_expires_at, finished_at, hinted_at, not_before)
+                  lease_expires_at, finished_at, not_before)
 SELECT CASE WHEN n % 10 = 0 THEN 'sample' ELSE 'train' END,
        status,
        n % 7,
@@ -45,7 +46,6 @@ SELECT CASE WHEN n % 10 = 0 THEN 'sample' ELSE 'train' END,
        n % 1000,
        CASE WHEN status IN ('running', 'cancelling') THEN now() + interval '1 hour' END,
        CASE WHEN status IN ('succeeded', 'failed', 'cancelled') THEN now() END,
-       now(),
        now() - interval '1 hour'
 FROM (SELECT n, CASE WHEN n % 1000 = 1 THEN 'queued' WHEN n % 1000 = 2 THEN 'running' WHEN n % 1000 = 3 THEN 'failed'
                      WHEN n % 1000 = 4 THEN 'cancelled' ELSE 'succeeded' END AS status
@@ -91,7 +91,8 @@ def queries(newest: int, sweep_id: int) -> Mapping[str, Query]:
     return found | {
         "claim": lambda session: claim_job(session, worker, 60.0),
         "lapsed leases": requeue_lapsed,
-        "hints": lambda session: jobs_to_hint(session, 60.0),
+        "waiting": lambda session: job_waits(session, worker),
+        "idle workers": lambda session: count_idle_workers(session, 60.0),
         "a sweep's jobs": lambda session: sweep_jobs(session, sweep_id),
         "a sweep's counts": lambda session: count_jobs(session, [sweep_id]),
     }

@@ -252,8 +252,7 @@ def stop(session: Session, lease: Lease, failure: Failure | None = None) -> None
     """
     job = hold(session, lease)
     reason = failure.detail if failure else None
-    if failure is not None:
-        job.failure = failure.as_json()
+    job.failure = failure.as_json() if failure else None  # an earlier attempt's is over
     if job.status == "cancelling":
         _end(session, job, "cancelled", reason)
         count(session, "attempts", "cancelled")

@@ -79,7 +79,11 @@ async def _change(
 
 @router.post("/train-jobs/{job_id}/cancel", status_code=202, responses=_CHANGES)
 async def cancel(job_id: JobId, services: ServicesHere, caller: CallerHere) -> JobDetailAnswer:
-    """Cancel a job: one that waits at once, one that runs after a last checkpoint."""
+    """Cancel a job that waits at once; ask one that runs to store a checkpoint and to stop.
+
+    Work that does not stop within the worker's grace time (120 s by default) is killed: `failure` then says so, and
+    which checkpoint is the last.
+    """
     return await _change(services, caller, job_id, "cancelled", lambda session: request_cancel(session, job_id))
 
 

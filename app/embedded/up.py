@@ -33,7 +33,7 @@ INTERRUPTED = 130
 """Exit code after a second Ctrl-C, as shells have it."""
 
 FIRST_PATIENCE_SECONDS = 5.0
-"""So long a worker may take to end before it is said why."""
+"""After this delay, tell the user why the worker is still stopping."""
 
 
 class _Interrupted(Exception):
@@ -73,7 +73,7 @@ class _StopRequests:
 @dataclass(frozen=True)
 class Patience:
     """How long things may take. ready_seconds: until `/readyz` must answer 200. drain_seconds: for the API's last
-    requests. hand_back_seconds: for the worker to store where its job is (more than its own `grace_seconds`).
+    requests. hand_back_seconds: for the worker to hand its job back (more than its own `grace_seconds`).
     restart_seconds: between two starts of a worker that keeps ending.
     """
 
@@ -213,7 +213,7 @@ class _Parts:
             self._api.kill()
         for child in workers:
             if not child.wait(min(FIRST_PATIENCE_SECONDS, patience.hand_back_seconds), pause):
-                _say(f"{child.name} is storing where its job is (Ctrl-C again ends everything at once)")
+                _say(f"{child.name} waits for its job to store where it is (Ctrl-C again ends everything at once)")
             if not child.wait(asked + patience.hand_back_seconds - time.monotonic(), pause):
                 _say(f"{child.name} did not end in {patience.hand_back_seconds:g} s: killed")
                 child.kill()

@@ -55,8 +55,8 @@ def _fill(database: Database) -> tuple[int, int]:
         session.flush()
         succeed(session, Lease(done.id, done.attempt))
         see_worker(session, "w", "cpu", 1)
+        see_worker(session, "broken", "cuda", 1, "its driver is gone")
         count(session, "lease_lapses", "", 2)
-        count(session, "hints_sent_again", "", 3)
         count(session, "checkpoint_write_seconds", "", 4.5)
         count(session, "checkpoint_writes", "", 5)
     return done.id, running.id
@@ -76,6 +76,8 @@ def test_a_scrape_tells_what_was_read_last(database: Database) -> None:
         ("darkroom_jobs", ("train", "queued")): 1.0,
         ("darkroom_jobs", ("train", "running")): 1.0,
         ("darkroom_workers_alive", ("cpu",)): 1.0,
+        ("darkroom_workers_alive", ("cuda",)): 1.0,
+        ("darkroom_workers_device_faults", ("cuda",)): 1.0,
         ("darkroom_training_images_per_second", (str(running),)): 12.5,
         ("darkroom_training_loss", (str(running),)): 0.25,
         ("darkroom_training_gradient_norm", (str(running),)): 1.5,
@@ -83,14 +85,19 @@ def test_a_scrape_tells_what_was_read_last(database: Database) -> None:
         ("darkroom_training_images_total", ()): 10.0,
         ("darkroom_job_attempts_started_total", ("train",)): 2.0,
         ("darkroom_lease_lapses_total", ()): 2.0,
-        ("darkroom_hints_sent_again_total", ()): 3.0,
         ("darkroom_checkpoint_write_seconds_total", ()): 4.5,
         ("darkroom_checkpoint_writes_total", ()): 5.0,
         ("darkroom_jobs_finished_total", ("train", "succeeded")): 1.0,
         ("darkroom_job_attempts_total", ("succeeded",)): 1.0,
     }
     assert {name: value for name, value in found.items() if value} == happened
-    words = {"jobs": 9, "jobs_finished_total": 9, "job_attempts_total": 6, "workers_alive": 2}
+    words = {
+        "jobs": 9,
+        "jobs_finished_total": 9,
+        "job_attempts_total": 6,
+        "workers_alive": 2,
+        "workers_device_faults": 2,
+    }
     for name, count_of_words in words.items():  # each is told from the start, as 0
         assert sum(one == f"darkroom_{name}" for one, _ in found) == count_of_words
 

@@ -60,6 +60,7 @@ ENDED = 'darkroom_sampling_requests_total{outcome="finished"}'
 BROKER = 'darkroom_dependency_up{job="worker", instance="one", dependency="broker"}'
 AGE = 'darkroom_job_queue_oldest_age_seconds{kind="train"}'
 CPU_WORKERS = 'darkroom_workers_alive{instance="one", device="cpu"}'
+CUDA_FAULTS = 'darkroom_workers_device_faults{instance="one", device="cuda"}'
 CUDA_WORKERS = 'darkroom_workers_alive{instance="one", device="cuda"}'
 DIVERGED = 'darkroom_job_failures_total{cause="diverged"}'
 CRASHED = 'darkroom_job_failures_total{cause="crashed"}'
@@ -94,6 +95,9 @@ CASES = {
     "NoWorker": Case(
         fires=({CPU_WORKERS: "1x10 0x20", CUDA_WORKERS: "0x30"},),
         silent=({CPU_WORKERS: "0x30", CUDA_WORKERS: "2x30"}, {CPU_WORKERS: "1x19 0 1x10"}),
+    ),
+    "WorkerDeviceFault": Case(
+        fires=({CUDA_FAULTS: "0x10 1x20"},), silent=({CUDA_FAULTS: "0x30"}, {CUDA_FAULTS: "0x18 1 0x11"})
     ),
     "LeaseLapsed": Case(
         fires=({"darkroom_lease_lapses_total": "3x15 4x15"},),

@@ -58,7 +58,7 @@ def test_they_are_what_happened(database: Database) -> None:
         request_cancel(session, cancelling.id)
         see_worker(session, "one", "cpu", 1)
         see_worker(session, "two", "cpu", 1)
-        see_worker(session, "three", "cuda", 2)
+        see_worker(session, "three", "cuda", 2, "its driver is gone")
         see_worker(session, "lost", "cuda", 2)
         session.execute(text("UPDATE workers SET seen_at = now() - interval '1 hour' WHERE name = 'lost'"))
         session.execute(text("UPDATE jobs SET not_before = now() - interval '100 s' WHERE status = 'queued'"))
@@ -76,6 +76,7 @@ def test_they_are_what_happened(database: Database) -> None:
     assert 100.0 <= found.queue_age_seconds["train"] < 200.0
     assert found.trainings == [Training(cancelling.id, 200.0, 0.5, 1.0, 7)]
     assert found.workers_alive == {"cpu": 2, "cuda": 1}
+    assert found.device_faults == {"cpu": 0, "cuda": 1}
     assert found.counters == {
         ("jobs_finished", "train:succeeded"): 1.0,
         ("attempts", "succeeded"): 1.0,

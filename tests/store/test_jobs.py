@@ -26,9 +26,8 @@ from store.job_repository import (
     fail_unservable,
     get_job,
     hold,
-    jobs_to_hint,
+    job_waits,
     list_jobs,
-    mark_hinted,
     renew,
     request_cancel,
     requeue,
@@ -38,8 +37,8 @@ from store.job_repository import (
     succeed,
 )
 from store.run_repository import MetricLine, append_log, job_metrics, record_metrics
-from store.tables import Job
-from store.worker_repository import see_worker
+from store.tables import Job, Worker
+from store.worker_repository import count_idle_workers, see_worker
 
 WORKER = Claimant("worker", "cpu")
 BROKEN = Failure("crashed", "it broke")
@@ -295,27 +294,28 @@ def test_what_has_ended_badly_goes_on_when_asked(database: Database, was: Any, e
     assert claimed(database) == Lease(job_id, 2)
 
 
-def test_hints_are_due_for_what_is_runnable_and_was_not_hinted_at_of_late(database: Database) -> None:
-    first, second = submit(database), submit(database, priority=1)
-    waiting = submit(database)
+def see(database: Database, name: str, device: str, devices: int = 1, fault: str | None = None) -> None:
+    within(database, see_worker, name, device, devices, fault)
+
+
+def well_before(database: Database, seconds_ago: float) -> None:
+    """Every test of a device that went well was so long ago; all workers live on."""
     with database.session() as session:
-        session.execute(update(Job).where(Job.id == waiting).values(not_before=func.now() + seconds(60.0)))
-        assert list(jobs_to_hint(session, 60.0)) == [second, first]
-        mark_hinted(session, [second])
+        session.execute(update(Worker).values(device_good_at=Worker.device_good_at - seconds(seconds_ago)))
+
+
+def wait_long(database: Database) -> None:
+    """Let all jobs have waited for an hour."""
     with database.session() as session:
-        assert list(jobs_to_hint(session, 60.0)) == [first]
-        assert list(jobs_to_hint(session, 0.0)) == [second, first]
-    claimed(database)
-    with database.session() as session:
-        assert list(jobs_to_hint(session, 0.0)) == [first]
+        session.execute(update(Job).values(not_before=Job.not_before - seconds(3600.0)))
 
 
 def test_a_job_for_which_there_is_no_device_fails_when_patience_ends(database: Database) -> None:
     cuda, cpu = submit(database, device="cuda", devices=2), submit(database)
-    with database.session() as session:
-        see_worker(session, "w", "cuda", 1)
-        assert not fail_unservable(session, 600.0, 60.0)
-        assert len(fail_unservable(session, 0.0, 60.0)) == 1
+    see(database, "w", "cuda")
+    assert not within(database, fail_unservable, 600.0, 60.0)
+    wait_long(database)
+    assert len(within(database, fail_unservable, 600.0, 60.0)) == 1
     found = job(database, cuda)
     assert found.status == "failed"
     assert found.failure is not None
@@ -326,10 +326,88 @@ def test_a_job_for_which_there_is_no_device_fails_when_patience_ends(database: D
 
 def test_a_job_for_which_a_worker_lives_is_left_alone(database: Database) -> None:
     submit(database, device="cuda", devices=2)
+    wait_long(database)
+    see(database, "w", "cuda", 2)
+    assert not within(database, fail_unservable, 600.0, 60.0)
+
+
+def test_patience_is_counted_from_the_last_good_test_of_such_a_device(database: Database) -> None:
+    """A worker that is started again, or whose device is mended within the time, loses no job."""
+    cuda, anywhere = submit(database, device="cuda"), submit(database)
+    wait_long(database)
+    see(database, "broken", "cuda")
+    see(database, "broken", "cuda", fault="its driver is gone")
+    assert not within(database, fail_unservable, 600.0, 60.0)
+    well_before(database, 601.0)
+    assert {one.id for one in within(database, fail_unservable, 600.0, 60.0)} == {cuda, anywhere}
+    found = job(database, anywhere).failure
+    assert found is not None
+    assert "broken is out of order: its driver is gone" in found["detail"]
+
+
+def test_what_a_healthy_worker_can_run_waits_for_it_beside_a_broken_one(database: Database) -> None:
+    cuda, anywhere = submit(database, device="cuda"), submit(database)
+    wait_long(database)
+    see(database, "broken", "cuda", fault="its driver is gone")
+    see(database, "well", "cpu")
+    assert [one.id for one in within(database, fail_unservable, 600.0, 60.0)] == [cuda]
+    assert job(database, anywhere).status == "queued"
+
+
+def test_an_auto_job_for_more_devices_than_any_worker_has_does_not_wait_for_ever(database: Database) -> None:
+    wide, narrow = submit(database, devices=4), submit(database, devices=2)
+    wait_long(database)
+    see(database, "w", "cuda", 2)
+    assert [one.id for one in within(database, fail_unservable, 600.0, 60.0)] == [wide]
+    assert claim(database, Claimant("w", "cuda", 2)) == Lease(narrow, 1)
+
+
+def test_while_no_worker_lives_no_job_fails_for_want_of_a_device(database: Database) -> None:
+    for device in ("cuda", "cpu", "auto"):
+        submit(database, device=device)
+    wait_long(database)
+    assert not within(database, fail_unservable, 600.0, 60.0)
+
+
+def test_a_job_whose_row_somebody_has_locked_is_known_to_wait(database: Database) -> None:
+    job_id = submit(database)
+    with database.session() as holding:
+        holding.execute(select(Job).where(Job.id == job_id).with_for_update())
+        assert claim(database) is None
+        assert within(database, job_waits, WORKER)
+        assert not within(database, job_waits, Claimant("other", "cuda", 0))
+    assert claim(database) == Lease(job_id, 1)
+    assert not within(database, job_waits, WORKER)
+
+
+def test_a_job_that_a_worker_could_not_do_is_handed_back_with_the_reason_and_without_blame(database: Database) -> None:
+    job_id = submit(database, max_attempts=1)
+    within(database, stop, claimed(database), Failure("no_device", "there is none"))
+    found = job(database, job_id)
+    assert (found.status, found.failures) == ("queued", 0)
+    assert found.failure == {"kind": "no_device", "detail": "there is none"}
+    assert within(database, events_after, job_id, 0)[-1].data["reason"] == "there is none"
+    again = claimed(database)
+    within(database, request_cancel, job_id)
+    within(database, stop, again)
+    assert (job(database, job_id).status, job(database, job_id).failure) == ("cancelled", None)
+
+
+def test_idle_workers_live_are_well_and_hold_no_claim(database: Database) -> None:
+    for name in ("host", "host:8000", "lost"):
+        see(database, name, "cpu")
+    see(database, "broken", "cuda", fault="its driver is gone")
     with database.session() as session:
-        see_worker(session, "w", "cuda", 2)
-    with database.session() as session:
-        assert not fail_unservable(session, 0.0, 60.0)
+        session.execute(update(Worker).where(Worker.name == "lost").values(seen_at=func.now() - seconds(61.0)))
+    assert within(database, count_idle_workers, 60.0) == 2
+    submit(database)
+    lease = claim(database, Claimant("host:8000:17", "cpu"))
+    assert lease is not None
+    assert within(database, count_idle_workers, 60.0) == 1
+    within(database, request_cancel, lease.job_id)
+    assert within(database, count_idle_workers, 60.0) == 1
+    within(database, stop, lease)
+    assert within(database, count_idle_workers, 60.0) == 2
 
 
 def test_events_are_numbered_without_gaps_whoever_writes(database: Database) -> None:

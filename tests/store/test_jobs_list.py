@@ -22,9 +22,8 @@ def filled(module_database_url: str) -> Iterator[Database]:
     database = Database(module_database_url)
     with database.session() as session:
         fill(session, JOBS)
-        # some leases have lapsed, some hints were never sent
+        # some leases have lapsed
         session.execute(update(Job).where(Job.status == "running", Job.id % 3 == 0).values(lease_expires_at=func.now()))
-        session.execute(update(Job).where(Job.status == "queued", Job.id % 3 == 0).values(hinted_at=None))
     analyse(database)
     yield database
     database.dispose()

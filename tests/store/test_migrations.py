@@ -90,7 +90,7 @@ def _fill(database: Database) -> None:
         submit_generate_job(session, resolve(session, "digits"), run, shard_images=1)
         remember(session, "POST /train-jobs", "key", "digest")
         see_worker(session, "worker", "cpu", 1)
-        count(session, "hints_sent_again")
+        count(session, "lease_lapses")
         secret: dict[str, Any] = {"prefix": "drk_key", "digest": b"d" * 32}
         create_key(session, COMMAND_LINE, name="key", scopes=["train"], limits=KeyLimits(), **secret)
         run_repository.store_reference_statistics(session, "key", b"statistics")

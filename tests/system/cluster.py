@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,14 +15,14 @@ from sqlalchemy.exc import DBAPIError
 from app.embedded.postgres import PrivatePostgres
 from app.embedded.process import ChildProcess
 from app.embedded.redis import PrivateRedis
-from app.process_commands import api_command
+from app.process_commands import api_command, worker_commands
 from model.config import Recipe
 from model.datasets.contact_sheet import contact_sheet
 from model.datasets.decoded import Decoded
 from model.datasets.encoded import encode
 from store.database import Database
 from store.dataset_repository import DatasetFacts, register_dataset
-from store.hints import QUEUE, Hints, celery_app
+from store.hints import QUEUE, Hints
 from store.job_forms import TrainWork
 from store.job_repository import get_job, submit_job
 from store.migrations import upgrade
@@ -37,7 +36,6 @@ TIMES = {
     "DARKROOM_BEAT_SECONDS": "1",
     "DARKROOM_POLL_SECONDS": "0.2",
     "DARKROOM_RECONCILE_SECONDS": "1",
-    "DARKROOM_HINT_SECONDS": "3",
     "DARKROOM_GRACE_SECONDS": "60",
     "DARKROOM_NICENESS": "0",
 }
@@ -127,13 +125,12 @@ class Cluster(Jobs):
         }
 
     def start_worker(self, name: str) -> None:
-        """A worker with one pool process."""
-        self._start(name, "--queues", "darkroom", "--concurrency", "1")
+        """A worker."""
+        self._run(name, worker_commands()["worker"], DARKROOM_WORKER_NAME=name)
 
     def start_reconciler(self, name: str = "reconciler") -> None:
-        """The reconciler with its timer."""
-        schedule = self.folder / f"schedule-{name}"
-        self._start(name, *("--queues", "darkroom.reconcile", "--pool", "solo", "--beat", "--schedule", str(schedule)))
+        """The reconciler."""
+        self._run(name, worker_commands()["reconciler"])
 
     def start_api(self, weights: Path, name: str = "api") -> str:
         """The API with the weights of that folder; returns its address when it is ready."""
@@ -143,10 +140,6 @@ class Cluster(Jobs):
         url = f"http://127.0.0.1:{port}"
         wait_until(lambda: _is_ready(url), f"{name} is ready")
         return url
-
-    def _start(self, name: str, *options: str) -> None:
-        celery = [sys.executable, "-m", "celery", "--app", "worker.celery_app", "worker", "--loglevel", "INFO"]
-        self._run(name, [*celery, "--hostname", f"{name}@cluster", *options], DARKROOM_WORKER_NAME=name)
 
     def _run(self, name: str, command: Sequence[str], **environment: str) -> None:
         self.processes[name] = ChildProcess(
@@ -187,12 +180,12 @@ class Cluster(Jobs):
         return found
 
     def supervisors(self) -> list[int]:
-        """Pool processes that supervise a job now."""
+        """Workers that supervise a job now."""
         return sorted({parent for pid in self.work_processes() if (parent := _parent(pid)) is not None})
 
     def send_hints(self, count: int) -> None:
         """Repeat the message that workers get, as a broker may."""
-        hints = Hints(celery_app(self.redis.url), 60.0)
+        hints = Hints(self.redis.url)
         for _ in range(count):
             hints.send()
 

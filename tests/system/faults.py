@@ -63,9 +63,8 @@ class Campaign:
         self._draw = draw
         self.faults: dict[str, Callable[[], None]] = {
             "work process killed": self._kill_work,
-            "supervisor killed": self._kill_supervisor,
             "worker killed": self._kill_worker,
-            "reconciler and timer killed": self._kill_reconciler,
+            "reconciler killed": self._kill_reconciler,
             "supervisor stopped beyond its lease": self._stop_supervisor,
             "Redis flushed": running.flush_redis,
             "Redis killed": self._kill_redis,
@@ -81,9 +80,6 @@ class Campaign:
 
     def _kill_work(self) -> None:
         signal_all(self._some(list(self._running.work_processes())), signal.SIGKILL)
-
-    def _kill_supervisor(self) -> None:
-        signal_all(self._some(self._running.supervisors()), signal.SIGKILL)
 
     def _kill_worker(self) -> None:
         name = self._draw.choice(WORKERS)

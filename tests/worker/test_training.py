@@ -194,16 +194,6 @@ def test_too_little_memory_is_told_with_what_to_change(jobs: TrainJobs, fault: s
     jobs.get(jobs.weights(job_id))
 
 
-def test_a_driver_without_a_device_is_told(jobs: TrainJobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DARKROOM_WORKER_DEVICE", "cuda")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    jobs.settings = WorkerSettings()
-    job_id = jobs.train_job(short_recipe(), jobs.register(), device="cuda")
-    jobs.run()
-    assert jobs.outcome(job_id) == ("failed", "no_device", 1)
-    assert 'device "auto"' in jobs.detail(job_id)
-
-
 def test_what_kills_its_process_is_tried_less_and_less_often_and_only_without_progress_given_up(
     jobs: TrainJobs,
 ) -> None:

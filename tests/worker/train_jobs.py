@@ -22,6 +22,7 @@ from store.run_repository import job_checkpoints, log_after
 from store.tables import Artifact, Checkpoint, Job, JobEvent
 from tests.model.small import random_dataset, small_recipe, small_unet
 from tests.system.cluster import Jobs
+from worker.device_check import DeviceCheck
 from worker.settings import WorkerSettings
 from worker.supervisor import WORK, Supervisor
 
@@ -80,7 +81,8 @@ class TrainJobs(Jobs):
         with self.database.session() as session:
             session.execute(update(Job).values(not_before=func.now()))
         work = (*WORK[:2], "tests.worker.broken_work", ",".join(faults)) if faults else WORK
-        assert Supervisor(self.settings, self.database, lambda: False, work).run_next()
+        device = DeviceCheck(self.settings.tested_devices())
+        assert Supervisor(self.settings, self.database, lambda: False, device, work).run_next()
 
     def outcome(self, job_id: int) -> tuple[str, str | None, int]:
         """(status, kind of failure, attempt)."""

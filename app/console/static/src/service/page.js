@@ -79,13 +79,14 @@ async function isReady(signal) {
 function lightsOf(now, ready) {
   const workers = now.by("darkroom_workers_alive", "device");
   const alive = [...workers.values()].reduce((sum, one) => sum + one, 0);
+  const faulty = [...now.by("darkroom_workers_device_faults", "device").values()].reduce((sum, one) => sum + one, 0);
   const hasJobs = now.has("darkroom_job_statistics_age_seconds");
   const refused = now.of("darkroom_refusals_total");
   const oldest = Math.max(0, ...now.by("darkroom_job_queue_oldest_age_seconds", "kind").values());
   const last = means("darkroom_step_duration_seconds", 1000).at(-1);
   return [
     ["Service", ready ? "ready" : "not ready", ready ? "a model is loaded and warm" : "no model is loaded and warm", ready ? "is-good" : "is-bad"],
-    ["Workers alive", hasJobs ? whole(alive) : "–", hasJobs ? [...workers].filter(([, count]) => count).map(([device, count]) => `${count} ${device}`).join(", ") || "jobs wait" : "not read yet", hasJobs && !alive ? "is-bad" : ""],
+    ["Workers alive", hasJobs ? whole(alive) : "–", hasJobs ? [...[...workers].filter(([, count]) => count).map(([device, count]) => `${count} ${device}`), ...(faulty ? [`${faulty} without a working device`] : [])].join(", ") || "jobs wait" : "not read yet", hasJobs && (!alive || faulty) ? "is-bad" : ""],
     ["Requests open", whole(now.of("darkroom_requests_open")), `${whole(now.of("darkroom_rows_waiting"))} rows wait, ${whole(now.of("darkroom_rows_running"))} run`],
     ["Step", last ? `${figure(last.y)} ms` : "–", last ? "mean of the last seconds" : "no steps lately"],
     ["Refusals", whole(refused), "since the service began"],

@@ -125,7 +125,7 @@ export const sweepPage = {
     }
 
     async function cancelAll() {
-      if (!(await confirmed("Cancel the jobs that have not finished?", "Those that run store a checkpoint first.", "Cancel them", { danger: true }))) return;
+      if (!(await confirmed("Cancel the jobs that have not finished?", "Those that run are asked to store a checkpoint first, and are killed if they do not stop in time.", "Cancel them", { danger: true }))) return;
       try {
         await put("POST", `${address}/cancel`, undefined, { signal });
         await look();

@@ -1,0 +1,30 @@
+"""Work commands that need no torch: each does next to nothing, and ends as its name says."""
+
+import sys
+
+_PROGRAM = """
+import json, pathlib, signal, sys, time
+folder = pathlib.Path(sys.argv[4])
+{body}
+(folder / "outcome.json").write_text(json.dumps({{"end": {end!r}, "failure": {failure!r} }}))
+"""
+
+
+def _work(end: str, failure: dict[str, str] | None = None, body: str = "") -> tuple[str, ...]:
+    return (sys.executable, "-I", "-S", "-c", _PROGRAM.format(end=end, failure=failure, body=body))
+
+
+FINISHES = _work("finished")
+FINDS_NO_DEVICE = _work("failed", {"kind": "no_device", "detail": "torch finds no device"})
+CRASHES = _work("finished", body="sys.exit(1)")
+
+IS_SLOW_TO_STOP = _work(
+    "stopped",
+    body="""
+signal.signal(signal.SIGTERM, lambda *_: print("asked to stop", flush=True))
+(folder / "pid").write_text(str(__import__("os").getpid()))
+while True:
+    time.sleep(1.0)
+""",
+)
+"""It takes note of SIGTERM, and goes on for ever."""
