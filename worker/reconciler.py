@@ -13,14 +13,16 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from model.user_error import ending_in_one_line
 from store.artifacts import collect_artifacts
 from store.database import Database
 from store.generate_repository import assemble_what_is_ready
 from store.idempotency import purge_idempotency_keys
 from store.job_repository import fail_unservable, requeue_lapsed
+from store.operator_settings import read_settings
 from store.tables import Job
 from telemetry.log_fields import log_fields
-from telemetry.logs import set_up_logs
+from telemetry.logs import LogSettings, set_up_logs
 from worker.settings import ReconcilerSettings
 
 MISSED_BEATS = 3
@@ -62,7 +64,9 @@ def _tell(job: Job, what: str) -> None:
 
 def main() -> None:
     """Reconcile on a timer until SIGTERM or Ctrl-C."""
-    set_up_logs("reconciler")
+    with ending_in_one_line():
+        settings = read_settings(ReconcilerSettings)
+        set_up_logs("reconciler", read_settings(LogSettings))
     stopped = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -70,7 +74,6 @@ def main() -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    settings = ReconcilerSettings()
     database = Database(settings.database_url, pool_connections=1, artifacts_url=settings.artifacts_url)
     log.info("the reconciler is ready")
     while not stopped.is_set():
