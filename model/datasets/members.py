@@ -22,6 +22,11 @@ from model.datasets.zip_archive import open_zip, read_entry
 Variant = Collection[str]
 """File names that make one published version of a data set complete."""
 
+
+class MembersMissing(DatasetError):
+    """No version of the data set is complete; the message names what the closest one lacks."""
+
+
 _CHUNK_BYTES = 1 << 20
 _LARGEST_HEADER_BYTES = 16 * _CHUNK_BYTES
 
@@ -54,9 +59,9 @@ class _Unpacked:
             raise DatasetError(f"unpacks to more than {self._limit_bytes} bytes, the most for an archive of its size")
 
 
-def _incomplete(found: Collection[str], variants: Sequence[Variant]) -> DatasetError:
+def _incomplete(found: Collection[str], variants: Sequence[Variant]) -> MembersMissing:
     closest = max(variants, key=lambda names: len(set(names) & set(found)))
-    return DatasetError(f"lacks {', '.join(sorted(set(closest) - set(found)))}")
+    return MembersMissing(f"lacks {', '.join(sorted(set(closest) - set(found)))}")
 
 
 def _complete(found: Collection[str], variants: Sequence[Variant]) -> Variant | None:
@@ -73,7 +78,7 @@ def _folder(path: Path, variants: Sequence[Variant]) -> dict[str, Path]:
         if complete is not None:
             return {name: found[name] for name in complete}
         best = max(best, found, key=len)
-    raise DatasetError(f"{path}: {_incomplete(best, variants)}")
+    raise MembersMissing(f"{path}: {_incomplete(best, variants)}")
 
 
 def _check_member(member: tarfile.TarInfo, number: int, limits: ArchiveLimits) -> None:
@@ -140,7 +145,7 @@ def _zip(path: Path, variants: Sequence[Variant], limits: ArchiveLimits) -> dict
                 found[name] = entry
         complete = _complete(found, variants)
         if complete is None:
-            raise DatasetError(f"{path}: {_incomplete(found, variants)}")
+            raise MembersMissing(f"{path}: {_incomplete(found, variants)}")
         return {name: read_entry(archive, found[name], str(path)) for name in complete}
 
 
@@ -153,7 +158,7 @@ def _archive(path: Path, variants: Sequence[Variant], limits: ArchiveLimits) -> 
     try:
         return _tar(path, variants, limits)
     except DatasetError as error:
-        raise DatasetError(f"{path}: {error}") from error
+        raise type(error)(f"{path}: {error}") from error
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError) as error:
         raise DatasetError(f"{path}: not a readable tar archive, or truncated: {error}") from error
 

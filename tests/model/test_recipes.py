@@ -2,7 +2,6 @@
 
 import gzip
 import math
-import pickle
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -30,10 +29,10 @@ def _pixels(channels: int, side: int) -> npt.NDArray[np.uint8]:
 
 
 def _cifar10(folder: Path) -> Path:
-    batch = {"data": _pixels(3, 32).reshape(IMAGES, -1), "labels": list(range(IMAGES))}
-    members = {f"data_batch_{number}": pickle.dumps(batch, protocol=2) for number in range(1, 6)}
-    members["batches.meta"] = pickle.dumps({"label_names": list(NAMES), "num_cases_per_batch": IMAGES}, protocol=2)
-    return write_tar(folder / "cifar-10-python.tar.gz", members)
+    batch = b"".join(bytes([label]) + image.tobytes() for label, image in enumerate(_pixels(3, 32)))
+    members = {f"data_batch_{number}.bin": batch for number in range(1, 6)}
+    members["batches.meta.txt"] = "\n".join(NAMES).encode()
+    return write_tar(folder / "cifar-10-binary.tar.gz", members)
 
 
 def _stl10(folder: Path) -> Path:

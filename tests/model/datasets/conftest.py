@@ -1,11 +1,9 @@
 """A small labelled set, and writers that lay it out in each published format."""
 
 import gzip
-import pickle
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,30 +61,6 @@ def write_members() -> Callable[[Path, Mapping[str, bytes]], Path]:
         return path
 
     return write
-
-
-@pytest.fixture
-def cifar10_python_members() -> Callable[..., dict[str, bytes]]:
-    def members(
-        images: Pixels, labels: list[int], names: tuple[str, ...], protocol: int = 2, bytes_keys: bool = False
-    ) -> dict[str, bytes]:
-        def dumped(batch: dict[str, Any]) -> bytes:
-            keyed = {key.encode(): value for key, value in batch.items()} if bytes_keys else batch
-            return pickle.dumps(keyed, protocol=protocol)
-
-        rows = images.reshape(len(images), -1)
-        per_batch = len(images) // 5
-        written = {
-            name: dumped({"data": rows[part], "labels": labels[part], "batch_label": name, "filenames": ["x.png"]})
-            for index, name in enumerate(BATCHES)
-            for part in [slice(index * per_batch, (index + 1) * per_batch)]
-        }
-        written["test_batch"] = dumped({"data": rows[:per_batch], "labels": labels[:per_batch]})
-        stored_names = [name.encode() for name in names] if bytes_keys else list(names)
-        written["batches.meta"] = dumped({"label_names": stored_names, "num_cases_per_batch": per_batch})
-        return written
-
-    return members
 
 
 @pytest.fixture

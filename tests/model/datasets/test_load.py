@@ -45,22 +45,21 @@ def test_equal_content_has_one_digest_and_one_entry_in_every_format(
     tmp_path: Path,
     cache: Path,
     write_members: Callable[[Path, Mapping[str, bytes]], Path],
-    cifar10_python_members: Callable[..., Members],
     cifar10_binary_members: Callable[..., Members],
     write_folder: Callable[..., Path],
     colour: np.ndarray,
     labels: list[int],
     names: tuple[str, ...],
 ) -> None:
-    python = write_members(tmp_path / "python.tar.gz", cifar10_python_members(colour, labels, names))
-    binary = write_members(tmp_path / "binary", cifar10_binary_members(colour, labels, names))
+    archive = write_members(tmp_path / "binary.tar.gz", cifar10_binary_members(colour, labels, names))
+    unpacked = write_members(tmp_path / "binary", cifar10_binary_members(colour, labels, names))
     folder = write_folder(tmp_path / "folder", colour, labels, names)
     np.savez(tmp_path / "a.npz", images=colour.transpose(0, 2, 3, 1), labels=labels, class_names=names)
     digests = {
         load_dataset(config, cache).digest
         for config in (
-            DatasetConfig(format="cifar10", path=python),
-            DatasetConfig(format="cifar10", path=binary),
+            DatasetConfig(format="cifar10", path=archive),
+            DatasetConfig(format="cifar10", path=unpacked),
             DatasetConfig(format="folder", path=folder),
             DatasetConfig(format="npz", path=tmp_path / "a.npz"),
         )
