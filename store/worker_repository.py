@@ -40,7 +40,7 @@ def most_devices(session: Session, good_seconds: float) -> dict[str, int]:
         .where(Worker.device_good_at > func.now() - seconds(good_seconds))
         .group_by(Worker.device)
     )
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 def count_idle_workers(session: Session, fresh_seconds: float) -> int:

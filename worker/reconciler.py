@@ -31,7 +31,7 @@ MISSED_BEATS = 3
 P = ParamSpec("P")
 T = TypeVar("T")
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("worker.reconciler")  # also where this module is the program
 
 
 def reconcile(database: Database, settings: ReconcilerSettings) -> None:

@@ -126,22 +126,23 @@ class Cluster(Jobs):
 
     def start_worker(self, name: str) -> None:
         """A worker."""
-        self._run(name, worker_commands()["worker"], DARKROOM_WORKER_NAME=name)
+        self.run(name, worker_commands()["worker"], DARKROOM_WORKER_NAME=name)
 
     def start_reconciler(self, name: str = "reconciler") -> None:
         """The reconciler."""
-        self._run(name, worker_commands()["reconciler"])
+        self.run(name, worker_commands()["reconciler"])
 
     def start_api(self, weights: Path, name: str = "api") -> str:
         """The API with the weights of that folder; returns its address when it is ready."""
         port = free_port()
         settings = {"DARKROOM_WEIGHTS_FOLDER": str(weights), "DARKROOM_DEVICE": "cpu"}
-        self._run(name, api_command("127.0.0.1", port), **settings)
+        self.run(name, api_command("127.0.0.1", port), **settings)
         url = f"http://127.0.0.1:{port}"
         wait_until(lambda: _is_ready(url), f"{name} is ready")
         return url
 
-    def _run(self, name: str, command: Sequence[str], **environment: str) -> None:
+    def run(self, name: str, command: Sequence[str], **environment: str) -> None:
+        """Start a process with further settings."""
         self.processes[name] = ChildProcess(
             name,
             command,
@@ -206,6 +207,28 @@ def away(server: PrivatePostgres | PrivateRedis) -> Iterator[None]:
         yield
     finally:
         server.start()
+
+
+@contextlib.contextmanager
+def full(server: PrivateRedis) -> Iterator[None]:
+    """While the block runs, Redis refuses whatever needs memory."""
+    broker = redis.Redis.from_url(server.url)
+    broker.config_set("maxmemory", 1)
+    try:
+        yield
+    finally:
+        broker.config_set("maxmemory", 0)
+
+
+@contextlib.contextmanager
+def read_only(server: PrivateRedis) -> Iterator[None]:
+    """While the block runs, Redis is the replica of a server that does not answer, and takes no writes."""
+    broker = redis.Redis.from_url(server.url)
+    broker.replicaof("127.0.0.1", "1")
+    try:
+        yield
+    finally:
+        broker.replicaof("NO", "ONE")
 
 
 @contextlib.contextmanager

@@ -4,13 +4,16 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
+from app.process_commands import worker_commands
 from model.config import Recipe
 from store.job_repository import request_cancel
 from store.run_repository import MetricLine, job_checkpoints, job_metrics, kept_states
+from store.worker_repository import workers_alive
 from tests.model.small import small_unet
-from tests.processes import living, wait_until
+from tests.processes import free_port, living, wait_until
 from tests.system.cluster import Cluster, cluster, signal_all
 from tests.system.test_jobs import last_weights, long_recipe
 
@@ -117,3 +120,30 @@ def test_cancelling_writes_a_checkpoint_and_leaves_no_process(running: Cluster, 
     assert not running.work_processes()
     with running.database.session() as session:
         assert kept_states(session, job_id)[0][0] == stopped.images_done
+
+
+def test_a_worker_whose_device_is_gone_takes_no_job_and_says_so(running: Cluster, dataset_id: int) -> None:
+    port = free_port()
+    settings = {"NAME": "broken", "DEVICE": "cuda"}
+    told = {f"DARKROOM_WORKER_{name}": value for name, value in settings.items()}
+    command = worker_commands()["worker"]
+    running.run("broken", command, CUDA_VISIBLE_DEVICES="", DARKROOM_METRICS_PORT=str(port), **told)
+
+    def faults() -> dict[str, str | None]:
+        with running.database.session() as session:
+            return {worker.name: worker.device_fault for worker in workers_alive(session, 60.0)}
+
+    wait_until(lambda: "broken" in faults(), "it lives")
+    assert faults()["first"] is None
+    fault = faults()["broken"]
+    assert fault is not None
+    assert "CUDA driver" in fault
+    for number in range(4):
+        job_id = running.submit(recipe(devices=1), dataset_id, model_name=f"auto-{number}")
+        running.send_hints(2)
+        done = running.wait_for(job_id, "succeeded", "failed")
+        assert (done.status, done.attempt) == ("succeeded", 1), done.failure
+    assert "darkroom_worker_device_up 0.0" in httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+    log = (running.folder / "broken.log").read_text()
+    assert log.count(f"no job is claimed: {fault}") == 1
+    running.end("broken")

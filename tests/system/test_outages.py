@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text, update
 
+from app.embedded.redis import PrivateRedis
 from model.config import Recipe
 from store.job_forms import TrainWork
 from store.job_repository import events_after, list_jobs
@@ -23,7 +25,7 @@ from tests.app.api.test_refusals import assert_problem
 from tests.app.api.test_train_events import Event, numbered, parse, stored, watch
 from tests.app.served import Service, weights_folder
 from tests.processes import PATIENCE_SECONDS, family_of, living, wait_until
-from tests.system.cluster import Cluster, away, cluster, signal_all
+from tests.system.cluster import Cluster, away, cluster, full, read_only, signal_all
 from tests.system.faults import Report, watching
 from tests.system.test_jobs import last_weights, long_recipe, undisturbed
 
@@ -88,6 +90,14 @@ def assert_ran_once(running: Cluster, job_id: int) -> None:
     assert starts(running, job_id) == 1
 
 
+def hint_is_taken(running: Cluster) -> bool:
+    """Whether a worker takes messages: one that is sent now, or was before."""
+    if not running.waiting_hints():
+        running.send_hints(1)
+        time.sleep(0.5)
+    return running.waiting_hints() == 0
+
+
 def expected_weights(job: Job, folder: Path) -> str:
     return undisturbed(TrainWork.model_validate(job.configuration).recipe, folder)
 
@@ -119,14 +129,31 @@ def cpu_ticks(pids: set[int]) -> int:
     return sum(int(field[11]) + int(field[12]) for field in fields)
 
 
-def test_without_redis_jobs_are_accepted_and_run_when_it_is_back(running: Cluster, service: Service) -> None:
+@pytest.mark.parametrize("trouble", [away, full, read_only])
+def test_without_a_redis_that_takes_anything_jobs_are_accepted_and_run(
+    running: Cluster, service: Service, trouble: Callable[[PrivateRedis], AbstractContextManager[None]]
+) -> None:
     before = service.images(seed=1)
-    with away(running.redis):
-        job_id = submit(service, "without-redis", short_recipe())
+    processes = list(running.processes.values())
+    with trouble(running.redis):
+        job_id = submit(service, f"without-redis-{trouble.__name__}", short_recipe())
         assert np.array_equal(service.images(seed=1), before)
         for path in ("/healthz", "/readyz", f"/train-jobs/{job_id}", "/models"):
             assert service.client.get(path).status_code == 200, path
-    assert_ran_once(running, job_id)
+        assert_ran_once(running, job_id)
+    wait_until(lambda: hint_is_taken(running), "the worker has found Redis again", every_seconds=0.5)
+    assert [process.exit_code() for process in processes] == [None] * len(processes)
+
+
+def test_with_a_full_redis_lapsed_jobs_come_back(tmp_path: Path) -> None:
+    with cluster(tmp_path, "first") as running, full(running.redis):
+        job_id = running.submit(long_recipe(), running.register())
+        wait_until(lambda: running.job(job_id).images_done > 0, "some progress")
+        running.kill("first")
+        running.start_worker("second")  # which finds Redis full at its start
+        done = running.wait_for(job_id, "succeeded", "failed")
+        assert (done.status, done.attempt) == ("succeeded", 2), done.failure
+        assert [process.exit_code() for process in running.processes.values()] == [None, None]
 
 
 def test_a_job_whose_message_was_lost_runs(running: Cluster, service: Service) -> None:

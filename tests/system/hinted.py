@@ -1,0 +1,71 @@
+"""PostgreSQL, Redis, who sends hints, and a worker that learns of jobs by these alone, over a slow network."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.hint_sender import HintSender
+from app.process_commands import worker_commands
+from store.database import Database
+from store.hints import Hints
+from store.job_repository import get_job, submit_job
+from store.worker_repository import workers_alive
+from tests.processes import wait_until
+from tests.system.cluster import Cluster
+from tests.system.slow_network import slow_network
+
+
+@dataclass(frozen=True)
+class Hinted:
+    """What runs. database: reached at once; sender: reaches it over the network, as the worker does."""
+
+    cluster: Cluster
+    sender: HintSender
+    network: Database
+
+    def submit(self) -> int:
+        """Queue a job as the API does: commit, then hint; returns its id."""
+        with self.network.session() as session:
+            job_id = submit_job(session, kind="train", model_name="m", configuration={}, total_images=1).id
+        self.sender.soon()
+        return job_id
+
+    def ended(self, job_id: int) -> bool:
+        """Whether it has succeeded."""
+        with self.cluster.database.session() as session:
+            return get_job(session, job_id).status == "succeeded"
+
+    def waited_seconds(self, job_id: int) -> float:
+        """From its submission to its claim."""
+        with self.cluster.database.session() as session:
+            job = get_job(session, job_id)
+        assert job.started_at is not None
+        return (job.started_at - job.created_at).total_seconds()
+
+
+@contextlib.contextmanager
+def hinted(folder: Path, delay_seconds: float) -> Iterator[Hinted]:
+    """An idle worker and no job. delay_seconds: added to each round trip to PostgreSQL."""
+    parts = Cluster(folder)
+    try:
+        with slow_network(parts.postgres.url, folder, delay_seconds) as url:
+            network = Database(url)
+            sender = HintSender(Hints(parts.redis.url), network)
+            sender.start()
+            command = [
+                part.replace("worker.celery_app", "tests.system.hinted_worker") for part in worker_commands()["worker"]
+            ]
+            parts.run("hinted", command, DATABASE_URL=url, DARKROOM_WORKER_DEVICE="cpu")
+            wait_until(lambda: _lives(parts), "the worker lives", every_seconds=0.1)
+            yield Hinted(parts, sender, network)
+            sender.stop(10.0)
+            network.dispose()
+            parts.kill("hinted")
+    finally:
+        parts.stop()
+
+
+def _lives(parts: Cluster) -> bool:
+    with parts.database.session() as session:
+        return bool(workers_alive(session, 60.0))
