@@ -184,7 +184,8 @@ class _Run:
         while True:
             self._store_log()
             if self._try(lambda session: self._write_end(session, outcome, no_device)):
-                end = outcome.end if outcome else "stopped_late" if self._killed_late else "crashed"
+                without_outcome = "stopped_late" if self._killed_late else "crashed"
+                end = no_device.kind if no_device else outcome.end if outcome else without_outcome
                 trace.get_current_span().set_attribute("darkroom.outcome", end)
                 log.info("job %d: %s", self._lease.job_id, end)
                 return

@@ -21,7 +21,7 @@ from store.job_repository import add_event, get_job, stop
 from store.run_repository import append_log
 from store.tables import Job
 from tests.app.served import Service, serving
-from tests.app.training import SHAPES, add_dataset, broken, checkpoint, claim, end, holding, metrics
+from tests.app.training import SHAPES, add_dataset, broken, checkpoint, claim, end, holding, killed, metrics
 from tests.processes import PATIENCE_SECONDS, free_port, wait_until
 
 STRANGE = "[bold]Größe 形[/bold]"
@@ -148,7 +148,12 @@ def test_the_log_is_printed_line_by_line(run: Run, database: Database) -> None:
 
 @pytest.mark.parametrize(
     ("how", "code", "says"),
-    [(None, 0, "has succeeded: digits; best fid-x 3"), (broken, 1, "it broke; mend it"), (stop, 1, "was cancelled")],
+    [
+        (None, 0, "has succeeded: digits; best fid-x 3"),
+        (broken, 1, "it broke; mend it"),
+        (stop, 1, "was cancelled"),
+        (killed, 1, "it has no checkpoint"),
+    ],
 )
 def test_watching_ends_with_the_job(
     run: Run, jobs: Service, database: Database, how: Callable[..., object] | None, code: int, says: str
@@ -162,7 +167,7 @@ def test_watching_ends_with_the_job(
         with holding(database, lease) as (session, job):
             add_event(session, job, "evaluation_failed", {"images_seen": 200, "detail": "out of memory"})
             add_event(session, job, "note", {"detail": "the learning rate leaps"})
-        if how is stop:
+        if how in (stop, killed):
             jobs.client.post("/train-jobs/1/cancel")
         end(database, lease, *([] if how is None else [how]))
         result = watching.result(PATIENCE_SECONDS)

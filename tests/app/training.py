@@ -15,7 +15,7 @@ from model.config import Recipe, load_recipe
 from store.artifacts import Artifacts
 from store.database import Database
 from store.dataset_repository import DatasetFacts, register_dataset
-from store.job_repository import Claimant, Failure, Lease, claim_job, fail, hold, succeed
+from store.job_repository import Claimant, Failure, Lease, claim_job, fail, hold, stop, succeed
 from store.run_repository import EvaluationLine, MetricLine, record_checkpoint, record_evaluations, record_metrics
 from store.tables import Job
 from tests.app.served import Service, serving
@@ -93,6 +93,11 @@ def end(database: Database, lease: Lease, how: Callable[[Session, Lease], object
 def broken(session: Session, lease: Lease) -> None:
     """A bad end for good."""
     fail(session, lease, Failure("broken", "it broke; mend it"))
+
+
+def killed(session: Session, lease: Lease) -> None:
+    """It was asked to stop, and did not in time."""
+    stop(session, lease, Failure("stopped_late", "the work was killed; it has no checkpoint"))
 
 
 @contextmanager

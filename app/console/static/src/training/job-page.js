@@ -100,7 +100,7 @@ function openJob(main, place, address, job, signal) {
   }
 
   async function cancel() {
-    const text = job.status === "running" ? "It is asked to store a checkpoint first. If it does not stop in time it is killed, and can be resumed from the last checkpoint that it has." : "It has not begun, and can be resumed later.";
+    const text = job.status === "running" ? "It is asked to store a checkpoint first. If it does not stop in time it is killed, and can be resumed from the last checkpoint that it has." : "It waits, and can be resumed later.";
     if (await confirmed(`Cancel job ${job.id}?`, text, "Cancel the job", { danger: true })) await change("cancel");
   }
 
