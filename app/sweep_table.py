@@ -1,17 +1,14 @@
 """A sweep's comparison: a row a job, and a group for each combination of values, over its seeds."""
 
 import json
-import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from store.job_views import BestCheckpoint
 from store.run_repository import MetricLine
 from store.tables import Job, JobStatus, Sweep
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,10 +47,8 @@ class Group:
 
 @dataclass(frozen=True)
 class SweepTable:
-    """The comparison. metric: what `best` is measured by; None while nothing was evaluated."""
+    """The comparison, in the order of the grid."""
 
-    fields: tuple[str, ...]
-    metric: str | None
     rows: tuple[Row, ...]
     groups: tuple[Group, ...]
 
@@ -63,9 +58,8 @@ def build_table(
     jobs: Sequence[Job],
     last: Mapping[int, MetricLine],
     best: Mapping[int, BestCheckpoint],
-    metric: str | None,
 ) -> SweepTable:
-    """The comparison in the order of the grid."""
+    """The comparison of these jobs. last, best: by job."""
     rows = tuple(
         Row(
             job_id=job.id,
@@ -80,19 +74,7 @@ def build_table(
         )
         for job in jobs
     )
-    return SweepTable(tuple(sweep.fields), metric, rows, _groups(rows))
-
-
-def sort_keys(fields: Sequence[str]) -> tuple[str, ...]:
-    """What a table can be sorted by."""
-    return ("job", "seed", "status", "loss", "best", *fields)
-
-
-def sort_table(table: SweepTable, by: str, *, descending: bool) -> SweepTable:
-    """Rows and groups in that order; those without a figure come last either way. by: one of `sort_keys`."""
-    rows = _sorted(table.rows, lambda row: _row_key(row, by), descending=descending)
-    groups = _sorted(table.groups, lambda group: _group_key(group, by), descending=descending)
-    return SweepTable(table.fields, table.metric, rows, groups)
+    return SweepTable(rows, _groups(rows))
 
 
 def label(values: Mapping[str, Any]) -> str:
@@ -127,46 +109,6 @@ def _field(recipe: Mapping[str, Any], name: str) -> Any:
     for part in name.split("."):
         here = here.get(part) if isinstance(here, Mapping) else None
     return here
-
-
-def _row_key(row: Row, by: str) -> Any:
-    match by:
-        case "job":
-            return row.job_id
-        case "seed":
-            return row.seed
-        case "status":
-            return row.status
-        case "loss":
-            return row.loss
-        case "best":
-            return row.best.value if row.best else None
-        case field:
-            return row.values[field]
-
-
-def _group_key(group: Group, by: str) -> Any:
-    match by:
-        case "job" | "seed" | "status":  # what a group has several of
-            return group.job_ids[0]
-        case "loss":
-            return group.loss.mean if group.loss else None
-        case "best":
-            return group.best.mean if group.best else None
-        case field:
-            return group.values[field]
-
-
-def _sorted(items: Sequence[T], key: Callable[[T], Any], *, descending: bool) -> tuple[T, ...]:
-    known = [item for item in items if key(item) is not None]
-    known.sort(key=lambda item: _comparable(key(item)), reverse=descending)
-    return (*known, *(item for item in items if key(item) is None))
-
-
-def _comparable(value: Any) -> tuple[float, str]:
-    """Numbers by size, before all else by its text."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return (value, "") if number else (math.inf, json.dumps(value))
 
 
 def _short(value: Any) -> str:

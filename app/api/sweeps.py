@@ -1,13 +1,11 @@
 """/sweeps: grids of training jobs, compared."""
 
-import asyncio
 import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
-from textwrap import shorten
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, Field, StrictStr
@@ -22,8 +20,7 @@ from app.api.services import ServicesHere, require_json
 from app.api.train_fields import LARGEST_ID, TrainFields, require_storable, token
 from app.api.train_plan import Change, Plan, change, make_plan, make_work, queue_work
 from app.api.transactions import in_store, once
-from app.sweep_picture import sweep_picture
-from app.sweep_table import Group, Row, SweepTable, build_table, label, sort_keys, sort_table
+from app.sweep_table import Group, Row, build_table, label
 from store.audit_repository import record
 from store.job_forms import TrainWork
 from store.job_views import best_figures, last_metrics, measured
@@ -113,8 +110,6 @@ class SweepDetailAnswer(SweepAnswer):
     groups: list[SweepGroup]
 
 
-SortKey = Annotated[str, Query(alias="sort", max_length=200, description="job, seed, status, loss, best or a field")]
-Order = Annotated[Literal["ascending", "descending"], Query()]
 Metric = Annotated[
     str | None, Query(max_length=200, pattern=r"^[^\x00]*$", description="default: the first of `metrics`")
 ]
@@ -151,7 +146,7 @@ async def submit(
             return sweep.id
 
         sweep_id, new = once(session, SCOPE, idempotency_key, body.model_dump_json(), create)
-        return _detail(session, get_sweep(session, sweep_id), "job", "ascending", None), new
+        return _detail(session, get_sweep(session, sweep_id), None), new
 
     answer, new = await in_store(services, run)
     if new:
@@ -181,38 +176,9 @@ async def sweeps(
 
 
 @router.get("/sweeps/{sweep_id}", responses=documented(404, 422, 500, 503))
-async def sweep(
-    sweep_id: SweepId,
-    services: ServicesHere,
-    sort: SortKey = "job",
-    order: Order = "ascending",
-    metric: Metric = None,
-) -> SweepDetailAnswer:
+async def sweep(sweep_id: SweepId, services: ServicesHere, metric: Metric = None) -> SweepDetailAnswer:
     """One sweep with its comparison."""
-    return await in_store(services, lambda session: _detail(session, get_sweep(session, sweep_id), sort, order, metric))
-
-
-@router.get(
-    "/sweeps/{sweep_id}/picture",
-    response_class=Response,
-    responses=documented(404, 422, 500, 503)
-    | {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
-)
-async def picture(
-    sweep_id: SweepId,
-    services: ServicesHere,
-    sort: SortKey = "job",
-    order: Order = "ascending",
-    metric: Metric = None,
-) -> Response:
-    """The comparison as PNG."""
-
-    def read(session: Session) -> tuple[SweepTable, str]:
-        row = get_sweep(session, sweep_id)
-        return _table(session, row, sort, order, metric)[0], f"sweep {row.id}: {shorten(row.name, 80, placeholder='…')}"
-
-    table, title = await in_store(services, read)
-    return Response(await asyncio.to_thread(sweep_picture, table, title), media_type="image/png")
+    return await in_store(services, lambda session: _detail(session, get_sweep(session, sweep_id), metric))
 
 
 @router.post("/sweeps/{sweep_id}/cancel", status_code=202, responses=documented(404, 422, 500, 503))
@@ -223,7 +189,7 @@ async def cancel(sweep_id: SweepId, services: ServicesHere, caller: CallerHere) 
         row = cancel_sweep(session, sweep_id)
         record(session, caller.actor, "sweep.cancelled", f"sweeps/{sweep_id}")
         session.flush()
-        return _detail(session, row, "job", "ascending", None)
+        return _detail(session, row, None)
 
     return await in_store(services, run)
 
@@ -280,10 +246,8 @@ def _works(plan: Plan, combinations: list[tuple[Change, ...]]) -> list[TrainWork
     return works
 
 
-def _table(session: Session, row: Sweep, sort: str, order: str, metric: str | None) -> tuple[SweepTable, list[str]]:
-    """The comparison as asked, and the metrics that there are; raises Problem."""
-    if sort not in sort_keys(row.fields):
-        raise invalid([("sort", f"is none of {', '.join(sort_keys(row.fields))}")])
+def _detail(session: Session, row: Sweep, metric: str | None) -> SweepDetailAnswer:
+    """The sweep with its comparison by this metric, or the first that there is; raises Problem."""
     jobs = sweep_jobs(session, row.id)
     job_ids = [job.id for job in jobs]
     metrics = list(measured(session, job_ids))
@@ -291,16 +255,11 @@ def _table(session: Session, row: Sweep, sort: str, order: str, metric: str | No
         raise invalid([("metric", f"was not measured; there are: {', '.join(metrics) or 'none'}")])
     chosen = metric or (metrics[0] if metrics else None)
     best = best_figures(session, job_ids, chosen) if chosen else {}
-    table = build_table(row, jobs, last_metrics(session, job_ids), best, chosen)
-    return sort_table(table, sort, descending=order == "descending"), metrics
-
-
-def _detail(session: Session, row: Sweep, sort: str, order: str, metric: str | None) -> SweepDetailAnswer:
-    table, metrics = _table(session, row, sort, order, metric)
+    table = build_table(row, jobs, last_metrics(session, job_ids), best)
     return SweepDetailAnswer(
         **_members(row, count_jobs(session, [row.id])[row.id]),
         configuration=row.configuration,
-        metric=table.metric,
+        metric=chosen,
         metrics=metrics,
         rows=[_row(one) for one in table.rows],
         groups=[_group(one) for one in table.groups],
@@ -315,7 +274,7 @@ def _members(row: Sweep, jobs: Mapping[JobStatus, int]) -> dict[str, Any]:
         "fields": row.fields,
         "jobs": jobs,
         "created_at": row.created_at,
-        "links": {"self": here, "picture": f"{here}/picture"},
+        "links": {"self": here},
     }
 
 
