@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from app.encoding import Drawn, Format, default_columns, encode
-from app.service_client import ServiceError, connect, events, require_success
+from app.service_client import ServiceError, connect, events, json_body, require_success
 from app.terminal import open_console, say
 from model.user_error import UserError
 
@@ -50,7 +50,7 @@ def _receive(url: str | None, fields: Mapping[str, Any], console: Console) -> tu
     with (
         Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
         connect(url) as client,
-        client.stream("POST", "/v1/generate", json=body) as response,
+        client.stream("POST", "/v1/generate", **json_body(body)) as response,
     ):
         require_success(response)
         task = bar.add_task("drawing", total=None)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from app.terminal import open_console
 from model.checkpoint import CheckpointHeader, load_checkpoint
 from model.config import Config, DatasetConfig, EvaluationConfig, Recipe, SamplingConfig, load_recipe
-from model.datasets import load_dataset
+from model.datasets import DatasetError, load_dataset
 from model.device import find_device
 from model.metrics.evaluation import Evaluation, evaluate, protocol_digest, protocol_string
 from model.metrics.references import FolderReferences
@@ -55,9 +55,12 @@ def run_evaluation(request: EvaluationRequest, datasets: Path, device_name: str 
         source = _dataset(request, recipe)
         where = f" {source.path}" if source.path else ""
         console.print(f"Reading {source.format} data set{where}, {source.split}", markup=False)
-        dataset = load_dataset(source, datasets)
-        console.print(f"{config.images:,} images, {', '.join(config.metrics)}, on {device}", markup=False)
         denoiser, references = checkpoint.denoiser(device), FolderReferences(datasets / "references")
+        try:
+            dataset = load_dataset(source, datasets)
+        except DatasetError as error:
+            raise UserError(f"{error}; --dataset names a data set that is here") from error
+        console.print(f"{config.images:,} images, {', '.join(config.metrics)}, on {device}", markup=False)
         try:
             found = evaluate(
                 denoiser, checkpoint.digest, dataset, config, sampling, references, lambda: False, source.split

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.job_watcher import JobWatcher
-from app.service_client import ask, connect
+from app.service_client import ask, connect, json_body
 from app.terminal import open_console, say
 from model.config import load_recipe
 from model.user_error import UserError
@@ -40,7 +40,7 @@ def submit_job(url: str | None, recipe: str, fields: Mapping[str, Any], settings
     if path.suffix in (".yaml", ".yml"):
         body["recipe"] = load_recipe(path).model_dump(mode="json")
     with connect(url) as client:
-        job = ask(client, "POST", JOBS, json=body)
+        job = ask(client, "POST", JOBS, **json_body(body))
     console = open_console(stderr=True)
     say(console, f"Job {job['id']} is queued: {job['model']} on {job['dataset']}")
     return JobWatcher(url, job["id"], console).watch() if watch else 0

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 def migrate(state: Path) -> int:
     """Bring the tables up to date; returns the exit code."""
-    return _in_database(state, lambda _: None, lambda _: _say("The database is up to date"))
+    return _in_database(state, lambda _: None, lambda _: _say("The database is up to date"), new=True)
 
 
 def create_key(state: Path, fields: Mapping[str, Any]) -> int:
@@ -41,7 +41,7 @@ def create_key(state: Path, fields: Mapping[str, Any]) -> int:
         _say(f"Key {row.id} ({row.name}) may: {', '.join(row.scopes)}. Its token is shown this once:")
         print(token)
 
-    return _in_database(state, lambda session: make_key(session, COMMAND_LINE, wanted), tell)
+    return _in_database(state, lambda session: make_key(session, COMMAND_LINE, wanted), tell, new=True)
 
 
 def print_keys(state: Path, limit: int) -> int:
@@ -117,10 +117,10 @@ def print_audit(state: Path, limit: int, action: str | None, target: str | None)
     )
 
 
-def _in_database(state: Path, run: Callable[[Session], T], tell: Callable[[T], object]) -> int:
-    """Run in a transaction and then say what came of it; returns the exit code."""
+def _in_database(state: Path, run: Callable[[Session], T], tell: Callable[[T], object], *, new: bool = False) -> int:
+    """Run in a transaction and then say what came of it; returns the exit code. new: the state folder may be new."""
     try:
-        with operator_database(state) as database:
+        with operator_database(state, new=new) as database:
             with database.session() as session:
                 result = run(session)
             tell(result)

@@ -141,7 +141,22 @@ def require_success(response: httpx.Response) -> None:
         if response.status_code == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
             raise ServiceError(f"the proxy asks for a name and a password; {_PROXY_CURE}") from None
         message = f"HTTP {response.status_code} from something that is not Darkroom"
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        message = (
+            "the key in DARKROOM_API_KEY is not good: it is unknown, was revoked or has expired"
+            if "Authorization" in response.request.headers
+            else "the service asks for an API key: set DARKROOM_API_KEY to one"
+        )
     raise ServiceError(message, response.status_code)
+
+
+def json_body(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """httpx's arguments for a body of JSON; raises ServiceError for a number that JSON cannot hold."""
+    try:
+        content = json.dumps(fields, allow_nan=False)
+    except ValueError as error:
+        raise ServiceError("every number must be finite") from error
+    return {"content": content, "headers": {"Content-Type": "application/json"}}
 
 
 def ask(client: httpx.Client, method: str, path: str, **options: Any) -> Any:

@@ -259,10 +259,13 @@ def _keep(trainer: Trainer, record: RunRecord) -> None:
 
 
 def _diverged(fault: str, images_seen: int, last_good: str | None) -> TrainingDiverged:
-    good = f"{last_good} is the last good checkpoint" if last_good else "no checkpoint was written yet"
+    good, ways = "no checkpoint was written yet", "."
+    if last_good:
+        good = f"{last_good} is the last good checkpoint"
+        ways = ": a new run, or a job that goes on from that checkpoint (from_job)."
     return TrainingDiverged(
         f"{fault} after {images_seen} images; {good}. Begin again with a lower optimizer.learning_rate or with "
-        "optimizer.gradient_clip: a new run, or a job that goes on from that checkpoint (from_job)."
+        f"optimizer.gradient_clip{ways}"
     )
 
 

@@ -43,6 +43,9 @@ def _line(error: Exception, more: tuple[type[Exception], ...]) -> str | None:
     """What to say; None of an error that the user cannot mend."""
     if isinstance(error, (UserError, *more)):
         return str(error)
+    if isinstance(error, UnicodeEncodeError) and any("\ud800" <= one <= "\udfff" for one in error.object):
+        # how Python holds the bytes of an argument that are no text
+        return f"{error.object[:100].encode(errors='backslashreplace').decode()!r} is not valid UTF-8"
     if isinstance(error, OSError) and error.strerror and (error.filename is not None or error.errno in _CURES):
         place = "" if error.filename is None else f"{error.filename}: "
         cure = f"; {_CURES[error.errno]}" if error.errno in _CURES else ""

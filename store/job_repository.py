@@ -333,7 +333,7 @@ def request_cancel(session: Session, job_id: int) -> Job:
         job.status = "cancelling"
         add_event(session, job, "status", {"status": "cancelling"})
     elif job.status != "cancelling":
-        raise JobConflict(f"job {job_id} has {job.status}; there is nothing to cancel")
+        raise JobConflict(f"job {job_id} has ended ({job.status}); there is nothing to cancel")
     return job
 
 

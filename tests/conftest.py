@@ -16,7 +16,7 @@ from tests.processes import pass_on_no_ignored_signal
 torch.set_num_threads(1)
 pass_on_no_ignored_signal()
 
-SYSTEM_TIMEOUT_SECONDS = 900
+SYSTEM_TIMEOUT_SECONDS = 1800
 
 pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.redis", "tests.fixtures.spans"]
 

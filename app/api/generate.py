@@ -11,6 +11,7 @@ from app.api.event_stream import EVENT_STREAM
 from app.api.problems import documented, invalid
 from app.api.sampling import (
     CLASS_DESCRIPTION,
+    LARGEST_INDEX,
     ClassReference,
     ImageIndex,
     Plan,
@@ -147,6 +148,8 @@ async def generate(body: GenerateRequest, request: Request, services: ServicesHe
     """
     wanted = len(body.class_) if isinstance(body.class_, list) else 1
     count = _images_drawn(body, wanted, services.settings.request_rows)
+    if body.first_index + count - 1 > LARGEST_INDEX:
+        raise invalid([("/first_index", f"the last of {count} images would have an index above {LARGEST_INDEX}")])
     version = await find_version(services, body.model)
     if body.best_of is not None and not version.header.null_class:
         raise invalid([("/best_of", f"scores compare with no class, and {NO_NULL_CLASS}: leave it out")])

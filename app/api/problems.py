@@ -118,7 +118,17 @@ def _from_validation(error: RequestValidationError) -> Problem:
     return invalid(errors)
 
 
-def _from_http(error: HTTPException) -> Problem:
+def encoded(request: Request) -> Problem | None:
+    """The refusal of a compressed body, which nothing here unpacks; None of a plain one."""
+    if request.headers.get("content-encoding", "identity").strip().lower() == "identity":
+        return None
+    return Problem(415, "unsupported-media-type", "send the body as it is, without Content-Encoding")
+
+
+def _from_http(request: Request, error: HTTPException) -> Problem:
+    if error.status_code == 400 and error.__cause__ is not None:  # FastAPI could not parse the body
+        reasons = "it is not UTF-8, is nested too deeply or has a number of too many digits"
+        return encoded(request) or Problem(400, "not-json", f"the body is not JSON that can be read: {reasons}")
     kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
     return Problem(error.status_code, kind, str(error.detail), headers=error.headers)
 
@@ -147,7 +157,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
-        return _from_http(error).response()
+        return _from_http(request, error).response()
 
     @app.exception_handler(OperationalError)
     @app.exception_handler(PoolTimeout)

@@ -8,7 +8,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from app.access.gate import Gate
-from app.api.problems import STORE_RETRY_SECONDS, Problem, retry_after
+from app.api.problems import STORE_RETRY_SECONDS, Problem, encoded, retry_after
 from app.catalog import Catalog
 from app.engine.engine import Engine
 from app.hint_sender import HintSender
@@ -75,6 +75,8 @@ def require_json(request: Request) -> None:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         raise Problem(415, "unsupported-media-type", "send the body as Content-Type: application/json")
+    if (refusal := encoded(request)) is not None:
+        raise refusal
 
 
 ServicesHere = Annotated[Services, Depends(_services)]

@@ -88,6 +88,7 @@ def make_plan(session: Session, recipes_folder: Path, fields: TrainFields) -> Pl
     if fields.evaluate_every_images is not None:
         every = fields.evaluate_every_images
         changes.append(Change(("evaluation", "every_images"), every, "/evaluate_every_images"))
+    _require_distinct(changes)
     dataset = _dataset(session, fields, recipe, pointer, source)
     if not dataset.class_names:
         raise invalid([("/dataset", f"the data set {dataset.name!r} has no classes")])
@@ -109,7 +110,7 @@ def make_work(plan: Plan, *, name: str, more: Sequence[Change] = ()) -> TrainWor
     try:
         recipe = Recipe.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
-        faults = [(tuple(map(str, fault["loc"])), str(fault["msg"])) for fault in error.errors()]
+        faults = [_field_and_text(fault) for fault in error.errors()]
         raise invalid([(_pointer(plan, changes, path), text) for path, text in faults]) from error
     found = list(misfits(recipe, plan.dataset, plan.start, plan.start_from))
     if found:
@@ -283,6 +284,27 @@ def _put(data: dict[str, Any], one: Change) -> None:
         here[one.path[-1]] = one.value
     elif not isinstance(here.get(one.path[-1]), dict):  # an empty one (Change.leaves) changes no section
         here[one.path[-1]] = {}
+
+
+def _field_and_text(fault: Any) -> tuple[tuple[str, ...], str]:
+    """A fault's field and text. A rule of several fields has no place of its own: its text begins with one of them."""
+    path, text = tuple(map(str, fault["loc"])), str(fault["msg"]).removeprefix("Value error, ")
+    return path or tuple(text.split()[0].split(".")), text
+
+
+def _require_distinct(changes: Sequence[Change]) -> None:
+    """Refuse changes of which one would undo another; raises Problem."""
+    leaves = [leaf for one in changes for leaf in one.leaves()]
+    for number, one in enumerate(leaves):
+        for other in leaves[:number]:
+            shared = min(len(one.path), len(other.path))
+            if one.path[:shared] == other.path[:shared] and not _is_section(one) and not _is_section(other):
+                raise invalid([(one.pointer, f"sets {one.name}, and {other.pointer} sets {other.name}")])
+
+
+def _is_section(one: Change) -> bool:
+    """An object that names no field changes nothing."""
+    return isinstance(one.value, Mapping)
 
 
 def _located(plan: Plan, changes: Sequence[Change], misfit: Misfit) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 import errno
 import ipaddress
+import math
 import os
 import signal
 import socket
@@ -95,9 +96,9 @@ def up(
     """Run Darkroom until Ctrl-C or SIGTERM; the exit code is 0 after an orderly end, else not 0.
 
     state: folder for the servers' data, made when it is missing. DATABASE_URL and REDIS_URL in the environment
-    stand in for the private servers. api, workers: make the command lines. A worker that ends is started again; when
-    anything else ends, all does, which is said on stderr. A second Ctrl-C kills at once. To be called from the main
-    thread. Raises UserError for what keeps it from starting. While it runs, `service_address(state)` tells where.
+    stand in for the private servers. api, workers: make the command lines. A worker or a server that ends is started
+    again; when the API ends, all does, which is said on stderr. A second Ctrl-C kills at once. To be called from the
+    main thread. Raises UserError for what keeps it from starting. While it runs, `service_address(state)` tells where.
     """
     requests = _StopRequests()
     try:
@@ -150,6 +151,7 @@ class _Parts:
         self._given = given
         self._api: ChildProcess | None = None
         self._workers: list[Restarted] = []
+        self._servers_tried_at = -math.inf
 
     def start(self, api: Sequence[str], workers: Mapping[str, Sequence[str]]) -> None:
         """In the order of need; API and workers together, because each of them takes seconds to import what it uses."""
@@ -187,6 +189,7 @@ class _Parts:
         with httpx.Client(trust_env=False, timeout=2.0) as client:
             while True:
                 self._check_alive()
+                self._start_servers_again()
                 for worker in self._workers:
                     worker.look()
                 if not ready:
@@ -258,11 +261,23 @@ class _Parts:
         for child in (self._api, *(worker.child for worker in self._workers)):
             if child and child.exit_code() == EXIT_CODE:  # its last line is one for the user
                 raise EmbeddedError(f"{child.name} does not start: {child.log_tail(1).removeprefix('error: ')}")
-        servers = (part.process for part in (self._postgres, self._redis) if part)
-        for child in (self._api, *servers):
-            fate = child.fate() if child else None
-            if child and fate:
-                raise _PartEnded(f"{child.name} {fate}; the end of {child.log}:\n{child.log_tail()}")
+        if self._api and (fate := self._api.fate()):
+            raise _PartEnded(f"{self._api.name} {fate}; the end of {self._api.log}:\n{self._api.log_tail()}")
+
+    def _start_servers_again(self) -> None:
+        """API and workers do without them for a while: all that is lost are hints, and what was not committed."""
+        for server in (self._postgres, self._redis):
+            child = server.process if server else None
+            if server is None or child is None or (fate := child.fate()) is None:
+                continue
+            if time.monotonic() - self._servers_tried_at < self._patience.restart_seconds:
+                continue
+            self._servers_tried_at = time.monotonic()
+            _say(f"{child.name} {fate} and is started again; its log is {child.log}")
+            try:
+                server.start(self._requests.pause_until_asked)
+            except EmbeddedError as error:
+                _say(f"{child.name} does not start: {error}")
 
 
 def _is_ready(client: httpx.Client, url: str) -> bool:

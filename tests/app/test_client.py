@@ -74,6 +74,7 @@ def test_what_the_service_refuses_is_said_in_its_words_and_leaves_no_file(run: R
     _refused(run("one", "--n", 0, "--out", out), "/n")
     _refused(run("one", "--sampler", "euler", "--out", out), "/sampler")
     _refused(run("one", "--model", "nobody", "--out", out), "nobody")
+    _refused(run("one", "--guidance", "nan", "--out", out), "finite")
     assert list(tmp_path.iterdir()) == []
 
 

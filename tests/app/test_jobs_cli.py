@@ -112,6 +112,7 @@ def test_what_the_service_refuses_is_said_in_its_words(run: Run, jobs: Service, 
     refused(run("submit", "digits", "--dataset", "[bold]"), "'[bold]'")
     refused(run("submit", "digits", "--set", "training.seed"), "FIELD=VALUE")
     refused(run("submit", tmp_path / "none.yaml"), "none.yaml")
+    refused(run("submit", "digits", "--set", "sampling.guidance=NaN"), "finite")
     for command in ("watch", "cancel", "resume", "retry", "logs"):
         refused(run(command, 99), "99")
         result = CliRunner().invoke(cli, ["jobs", command, "1", "--url", "http://127.0.0.1:1"])
@@ -125,7 +126,7 @@ def test_a_key_that_cannot_be_one_is_said(jobs: Service, monkeypatch: pytest.Mon
         monkeypatch.setenv("DARKROOM_API_KEY", key)
         refused(CliRunner().invoke(cli, ["jobs", "--url", jobs.url]), "DARKROOM_API_KEY")
     monkeypatch.setenv("DARKROOM_API_KEY", "drk_unknown")
-    refused(CliRunner().invoke(cli, ["jobs", "--url", jobs.url]), "revoked")
+    refused(CliRunner().invoke(cli, ["jobs", "--url", jobs.url]), "the key in DARKROOM_API_KEY", "revoked")
 
 
 def test_cancel_resume_and_retry(run: Run, database: Database) -> None:

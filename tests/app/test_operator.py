@@ -92,6 +92,22 @@ def test_what_cannot_be_done_is_said(run: Run, database: Database, arguments: tu
     assert rows(database) == []
 
 
+def test_a_state_folder_that_no_service_has_used_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    state = tmp_path / "nobody"
+    for command in (("keys", "list"), ("keys", "revoke", "1"), ("audit",)):
+        result = CliRunner().invoke(cli, [*command, "--state", str(state)])
+        assert result.exit_code == 2
+        assert f"no service has run on the state folder {state}" in result.stderr
+    assert not state.exists()
+    made = CliRunner().invoke(cli, ["keys", "create", "--name", "a", "--scopes", "admin", "--state", str(state)])
+    assert made.exit_code == 0, made.output
+    assert "it is made now" in made.stderr
+    assert "a (" not in CliRunner().invoke(cli, ["keys", "list", "--state", str(state)]).stderr
+
+
 def test_no_database_is_one_clear_line(tmp_path: Path) -> None:
     for url in ("postgresql://nobody@/nothing?host=/nonexistent", "mysql://x"):
         result = CliRunner().invoke(cli, ["keys", "list", "--state", str(tmp_path)], env={"DATABASE_URL": url})

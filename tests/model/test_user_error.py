@@ -24,6 +24,7 @@ print("went on")
     [
         ("raise UserError('port 1 is in use; choose another')", "port 1 is in use; choose another"),
         ("raise Other('no traces')", "no traces"),
+        (r"'b\udcff'.encode()", r"'b\\udcff' is not valid UTF-8"),
         ("open('/nonexistent/file')", "/nonexistent/file: No such file or directory"),
         ("open('/proc/self/mem', 'x')", "/proc/self/mem: File exists"),
         (
@@ -41,7 +42,9 @@ def test_what_the_user_can_mend_is_one_line(raising: str, line: str) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", f"error: {line}\n")
 
 
-@pytest.mark.parametrize("raising", ["{}['x']", "raise ConnectionResetError(104, 'reset')", "raise OSError('odd')"])
+@pytest.mark.parametrize(
+    "raising", ["{}['x']", "'ö'.encode('ascii')", "raise ConnectionResetError(104, 'reset')", "raise OSError('odd')"]
+)
 def test_a_fault_of_the_program_keeps_its_traceback(raising: str) -> None:
     ended = _ended(raising)
     assert ended.returncode == 1

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.app.api.test_refusals import assert_problem
 from tests.app.served import (
     CLASS_NAMES,
     Json,
@@ -130,6 +131,8 @@ def test_from_an_index_on_the_images_are_those_that_more_would_have_given(servic
     assert [image["index"] for image in rest["images"]] == [1, 2, 1, 2]
     np.testing.assert_array_equal(pixels_of(rest), first[[1, 2, 4, 5]])
     assert service.generate(**body, first_index=2**31 - 1)["images"][0]["index"] == 2**31 - 1
+    beyond = service.client.post("/generate", json=body | {"class": "One", "first_index": 2**31 - 2, "n": 3})
+    assert [one["pointer"] for one in assert_problem(beyond, 422)["errors"]] == ["/first_index"]
 
 
 def test_a_class_in_a_list_gives_what_it_gives_alone(service: Service) -> None:

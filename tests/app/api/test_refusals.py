@@ -1,5 +1,6 @@
 """Laws of refusing: problem details with the right status, which name the fault and what would be right."""
 
+import gzip
 import json
 import socket
 import time
@@ -131,7 +132,15 @@ def test_a_body_that_is_no_request_is_refused(service: Service, body: str, point
     ids=["cut", "hole", "not-utf8", "deep-lists", "deep-objects", "long-number"],
 )
 def test_what_is_not_json_is_400(service: Service, body: bytes) -> None:
-    assert_problem(service.client.post("/generate", content=body, headers=JSON), 400)
+    problem = assert_problem(service.client.post("/generate", content=body, headers=JSON), 400)
+    assert problem["type"] == "urn:darkroom:not-json"
+    assert "is not JSON" in problem["detail"]
+
+
+def test_an_encoded_body_is_415_and_not_read_as_if_it_were_plain(service: Service) -> None:
+    for sent in (gzip.compress(b'{"class": 0}'), b'{"class": 0}'):
+        answer = service.client.post("/generate", content=sent, headers=JSON | {"Content-Encoding": "gzip"})
+        assert "Content-Encoding" in assert_problem(answer, 415)["detail"]
 
 
 @pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])

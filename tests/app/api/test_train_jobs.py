@@ -230,6 +230,26 @@ EVERY = "/overrides/evaluation/every_images"
             "/overrides/sampling.threshold",
             "log_snr",
         ),
+        (
+            {"overrides": {"sampling.steps": 5, "evaluation": {"metrics": ["confidence"]}}},
+            "/overrides/evaluation/metrics",
+            "needs one of fid",
+        ),
+        (
+            {"overrides": {"sampling.steps": 5, "evaluation.bound_variance": "learned"}},
+            "/overrides/evaluation.bound_variance",
+            "needs model.unet.learned_variance",
+        ),
+        (
+            {"overrides": {"training.total_images": 2000, "training": {"total_images": 3000}}},
+            "/overrides/training/total_images",
+            "/overrides/training.total_images sets",
+        ),
+        (
+            {"overrides": {"evaluation": None}, "evaluate_every_images": 500},
+            "/evaluate_every_images",
+            "sets evaluation",
+        ),
         ({"overrides": {"description": "a\0b"}}, "/overrides/description", "stored"),
         ({"overrides": {"description": "\ud800"}}, "/overrides/description", "stored"),
         ({"overrides": {"a/b~c": 1}}, "/overrides/a~1b~0c", "not permitted"),

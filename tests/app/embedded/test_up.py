@@ -23,6 +23,8 @@ from app.embedded.postgres import socket_folder
 from app.embedded.up import local_url, up
 from app.folder_lock import service_address
 from model.user_error import UserError
+from store.database import Database
+from store.hints import broker_answers
 from tests.processes import family_of, free_port, living
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -276,13 +278,26 @@ def test_when_the_api_dies_its_log_is_shown_and_the_rest_ends(state: Path) -> No
 
 
 @pytest.mark.parametrize(("server", "name"), [("postgres/postmaster.pid", "PostgreSQL"), ("redis/redis.pid", "Redis")])
-def test_when_a_server_dies_it_is_named_and_the_rest_ends(state: Path, server: str, name: str) -> None:
+def test_a_server_that_dies_is_started_again_with_its_data_where_it_was(state: Path, server: str, name: str) -> None:
     with _running(state) as running:
-        family = family_of(running.process.pid)
-        os.kill(int((state / server).read_text(encoding="ascii").split("\n")[0]), signal.SIGKILL)
-        assert running.end() == 1
-        assert any(f"{name} was killed by SIGKILL" in line for line in running.lines)
-        assert _all_end(family)
+        database_url, redis_url = running.urls()
+        redis.Redis.from_url(redis_url).set("hint", "kept")
+        for times in (1, 2):
+            killed = _pid_in(state / server)
+            os.kill(killed, signal.SIGKILL)
+            said = f"darkroom: {name} was killed by SIGKILL and is started again"
+            _wait(lambda times=times, said=said: sum(line.startswith(said) for line in running.lines) == times)
+            _wait(lambda killed=killed: _pid_in(state / server) not in (0, killed))
+            _wait(lambda: Database(database_url).answers() and broker_answers(redis_url))
+            assert running.get("/readyz") == b""
+        assert redis.Redis.from_url(redis_url).get("hint") == b"kept"
+
+
+def _pid_in(path: Path) -> int:
+    """The number in a server's pid file; 0 while there is none."""
+    with suppress(FileNotFoundError, ValueError):
+        return int(path.read_text(encoding="ascii").split("\n")[0])
+    return 0
 
 
 def test_a_second_darkroom_on_the_folder_is_refused_with_the_first_ones_number(state: Path) -> None:

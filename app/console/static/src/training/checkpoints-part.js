@@ -21,7 +21,7 @@ export function checkpointsPart(address, job, signal) {
     // before the first checkpoint there is no model
     const model = answer.checkpoints.length ? await get(`/v1/models/${encodeURIComponent(job.model)}`, { query: { limit: 1 }, signal }).catch(() => null) : null;
     production = model?.aliases.production?.version ?? null;
-    const every = job.configuration.recipe.training.checkpoint_every_images;
+    const every = Math.min(job.configuration.recipe.training.checkpoint_every_images, job.total_images);
     fill(place, answer.checkpoints.length ? table(answer.checkpoints, figures.evaluations) : el("p", { class: "soft" }, `The first one is stored after ${whole(every)} images.`));
   }
 

@@ -9,7 +9,7 @@ import { picture } from "../components/picture.js";
 /** {node, look()} */
 export function samplesPart(address, job, signal) {
   const strip = el("ol", { class: "film", tabindex: "0", "aria-label": "Samples over time" });
-  const waiting = el("p", { class: "soft" }, `The first grid is drawn after ${whole(job.configuration.recipe.training.sample_every_images)} images.`);
+  const waiting = el("p", { class: "soft" }, `The first grid is drawn after ${whole(Math.min(job.configuration.recipe.training.sample_every_images, job.total_images))} images.`);
   const node = el("section", { class: "card", "aria-label": "Samples" }, el("h2", {}, "Samples"), waiting, strip);
   let grids = [];
 
