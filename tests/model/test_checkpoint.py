@@ -286,7 +286,7 @@ def test_a_file_of_fewer_steps_from_before_times_were_scaled_draws_what_it_drew(
     torch.testing.assert_close(after.denoiser().network(x, t, labels), network()(x, 20 * t, labels))
     with pytest.raises(CheckpointError, match="time embedding"):
         with_snapshot(after, before)
-    recipe = small_recipe(model__schedule__steps=50, model__unet=small_unet().model_dump())
+    recipe = small_recipe(model__schedule__steps=50, model__unet=small_unet().model_dump(), model__prediction="v")
     trainer = Trainer(recipe, random_dataset(), torch.device("cpu"))
     with pytest.raises(CheckpointError, match=r"before: is of an earlier version.*begin from new weights"):
         trainer.start_from(data, source="before")

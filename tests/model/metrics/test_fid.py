@@ -134,7 +134,7 @@ def test_an_empty_batch_changes_nothing() -> None:
 
 
 def test_one_image_has_no_covariance() -> None:
-    with pytest.raises(ValueError, match="two images or more"):
+    with pytest.raises(ValueError, match="2 images or more"):
         FrechetReference.of(statistics_of(random_features(1, 3, 11)))
 
 

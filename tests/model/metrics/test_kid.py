@@ -81,5 +81,5 @@ def test_in_single_precision_it_is_the_same_to_a_part_in_ten_thousand() -> None:
 
 
 def test_one_image_has_no_distance() -> None:
-    with pytest.raises(ValueError, match="two images or more"):
+    with pytest.raises(ValueError, match="2 images or more"):
         distance(random_features(1, 3, 6), random_features(5, 3, 7))

@@ -33,7 +33,7 @@ export const sweepPage = {
     let sweep = null;
 
     async function look() {
-      sweep = await get(address, { query: { sort: sort.by, order: sort.order, metric: metric.value }, signal });
+      sweep = await get(address, { query: { metric: metric.value }, signal });
       fill(trouble);
       show();
     }
@@ -87,7 +87,7 @@ export const sweepPage = {
           "table",
           {},
           el("thead", {}, el("tr", {}, columns.map(head))),
-          el("tbody", {}, sweep.rows.map((row) =>
+          el("tbody", {}, sortedRows().map((row) =>
             el(
               "tr",
               {},
@@ -103,12 +103,20 @@ export const sweepPage = {
       );
     }
 
+    /** Rows without a figure come last either way. */
+    function sortedRows() {
+      const of = (row) => ({ job: row.job_id, status: row.status, seed: row.seed, loss: row.loss, best: row.best?.value ?? null })[sort.by] ?? row.values[sort.by] ?? null;
+      const turned = sort.order === "ascending" ? 1 : -1;
+      const known = sweep.rows.filter((row) => of(row) !== null);
+      return [...known.sort((one, other) => turned * compared(of(one), of(other))), ...sweep.rows.filter((row) => of(row) === null)];
+    }
+
     function head([by, text]) {
       const sorted = sort.by === by ? sort.order : null;
       const mark = sorted === "ascending" ? " ↑" : sorted === "descending" ? " ↓" : "";
       const turn = () => {
         sort = { by, order: sorted === "ascending" ? "descending" : "ascending" };
-        look().catch(failed);
+        show();
       };
       return el("th", { scope: "col", "aria-sort": sorted }, el("button", { type: "button", class: "sort", "data-focus-key": by, on: { click: turn } }, text + mark));
     }
@@ -145,6 +153,13 @@ export const sweepPage = {
     poll(look, FRESH_MILLISECONDS, signal, failed);
   },
 };
+
+/** Numbers by size, before all else by its text. */
+function compared(one, other) {
+  const numbers = [one, other].map((value) => typeof value === "number");
+  if (numbers[0] && numbers[1]) return one - other;
+  return numbers[0] === numbers[1] ? textOf(one).localeCompare(textOf(other)) : numbers[0] ? -1 : 1;
+}
 
 const textOf = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 
