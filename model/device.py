@@ -18,7 +18,7 @@ def find_device(name: str | None, option: str, *, tried: bool = False) -> torch.
     if name is None or name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.partition(":")[0] not in ("cpu", "cuda"):
-        raise DeviceUnavailable(f"{option} {name} is not a device that is known here: use cpu, cuda or cuda:NUMBER")
+        raise DeviceUnavailable(f"{option} {name} cannot be used: write cpu, cuda or cuda:NUMBER")
     try:
         device = torch.device(name)
         if not tried:

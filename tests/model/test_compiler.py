@@ -58,13 +58,19 @@ def test_with_a_compiler_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     assert compiled == [1]
 
 
-@pytest.mark.parametrize("name", ["cuda:99", "gpu", "meta", ""])
-def test_a_device_that_cannot_be_used_is_one_line(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("cuda:99", "Use cpu, or repair the driver"),
+        *((one, "write cpu, cuda or cuda:NUMBER") for one in ("gpu", "meta", "")),
+    ],
+)
+def test_a_device_that_cannot_be_used_is_one_line(name: str, cure: str) -> None:
     with pytest.raises(DeviceUnavailable) as refused:
         find_device(name, "--device")
     said = str(refused.value)
     assert said.startswith(f"--device {name} cannot be used: ")
-    assert said.endswith("Use cpu, or repair the driver")
+    assert said.endswith(cure)
     assert "\n" not in said
 
 

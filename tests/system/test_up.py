@@ -342,7 +342,7 @@ def test_from_the_refusal_without_keys_to_the_end_of_one(weights: Path, tmp_path
     with _ready(state, weights, tmp_path / "output", *everywhere) as (started, _):
         out = str(tmp_path / "out.png")
         drawing = ("generate", "One", "--n", "2", "--out", out)  # it finds its own service
-        for key, word in (("", "Authorization"), (token[:-1], "key")):
+        for key, word in (("", "set DARKROOM_API_KEY"), (token[:-1], "the key in DARKROOM_API_KEY")):
             refused = _beside(state, *drawing, key=key)
             assert refused.returncode == 2
             assert word in refused.stderr

@@ -149,6 +149,7 @@ def test_names_in_any_script_are_shown_as_they_are(browser: Browser, served: Ser
             expect(page.get_by_role("checkbox", name=name.strip(), exact=True)).to_have_count(1)
         page.get_by_role("button", name="All", exact=True).click()
         page.get_by_label("Images of each").fill("1")
+        page.get_by_label("Seed").fill("7")
         page.get_by_role("button", name="Generate", exact=True).click()
         expect(drawn(page)).to_have_count(len(NAMES))
         assert overflow(page) == 0
