@@ -84,12 +84,12 @@ class FolderLock:
 
 
 def state_lock(state: Path) -> FolderLock:
-    """Of a state folder: one Darkroom at a time."""
+    """The lock of a state folder: one Darkroom at a time runs on it."""
     return FolderLock(state, "Darkroom", "state folder", "--state")
 
 
 def run_lock(folder: Path) -> FolderLock:
-    """Of a run's folder: one training at a time."""
+    """The lock of a run's folder: one training at a time runs in it."""
     return FolderLock(folder, "training", "run's folder", "--folder")
 
 

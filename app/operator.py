@@ -84,7 +84,7 @@ def _limits(row: ApiKey) -> str:
 
 
 def _refusal(error: ValidationError) -> UserError:
-    """What is wrong with which field."""
+    """The error that names each faulty field."""
     faults = (f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors())
     return UserError("; ".join(faults))
 

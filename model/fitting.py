@@ -36,7 +36,7 @@ class ImageFacts:
 
 @dataclass(frozen=True)
 class Misfit:
-    """What is wrong with a recipe. fields: by dotted name, those that do not go together, the likeliest first."""
+    """One fault of a recipe. fields: by dotted name, those that do not go together, the likeliest first."""
 
     fields: Sequence[str]
     text: str
@@ -46,7 +46,7 @@ class Misfit:
 
 
 def recipe_misfits(recipe: Recipe, images: ImageFacts) -> Iterator[Misfit]:
-    """What is wrong with a recipe that is valid by itself: its network, times, sample grids and evaluations.
+    """Yield the faults of a recipe that is valid by itself: of its network, times, sample grids and evaluations.
 
     A model that it trains answers requests that name no settings: those are the recipe's own, which the grids need too.
     """

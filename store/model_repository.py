@@ -14,7 +14,7 @@ PRODUCTION = "production"
 """The alias that requests without a version are served from."""
 
 VERSIONS_TOLD = 5
-"""Of a model's versions and aliases, in the message about one that it does not have."""
+"""How many versions and aliases a message names about one that a model does not have."""
 
 
 class ModelNotFound(LookupError):

@@ -12,7 +12,7 @@ from store.tables import Dataset
 def misfits(
     recipe: Recipe, dataset: Dataset, start: ContinueFrom | ForkFrom | None, origin: Recipe | ModelConfig | None
 ) -> Iterator[Misfit]:
-    """What is wrong with a recipe that is valid by itself. origin: of what the job begins from."""
+    """Yield the faults of a recipe that is valid by itself. origin: the recipe or model that the job begins from."""
     yield from recipe_misfits(recipe, ImageFacts(dataset.image_channels, dataset.image_size, dataset.class_counts))
     if isinstance(origin, ModelConfig):
         yield from weights_misfits(recipe, origin)

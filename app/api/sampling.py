@@ -86,8 +86,9 @@ ImageIndex = Annotated[int, Field(strict=True, ge=0, le=LARGEST_INDEX)]
 class SettingsFields(BaseModel):
     """How images are drawn, and by which model.
 
-    What is left out is taken from the model's card where it goes with what is named, and else is the default: the
-    spacing gives way first (to `trailing`), then steps, guide, variance and guidance_interval. The answer tells them.
+    The model's card supplies the settings that a request leaves out. Those of the card that do not go with the named
+    ones take their defaults: the spacing first (`trailing`), then steps, guide, variance, guidance, threshold and
+    guidance_interval. The answer tells what was taken.
     """
 
     model_config = ConfigDict(extra="forbid")

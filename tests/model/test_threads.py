@@ -1,4 +1,4 @@
-"""Of a process's threads one computes in parallel."""
+"""One thread of a process computes in parallel."""
 
 import threading
 from collections.abc import Callable

@@ -327,7 +327,7 @@ def test_a_data_set_of_one_image_has_no_distance(jobs: Service, database: Databa
 
 
 def test_the_settings_that_are_accepted_are_those_that_a_model_answers(tmp_path: Path, database_url: str) -> None:
-    """What is refused at submission is what POST /generate would not take from a model's card, and nothing else."""
+    """Submission refuses exactly the settings that POST /generate would not take from a model's card."""
     for number, (steps, spacing, taken) in enumerate(
         [(496, "edm", True), (497, "edm", False), (500, "trailing", True), (501, "trailing", False)]
     ):
