@@ -16,7 +16,7 @@ from model.suitability import drawing_faults
 
 
 @dataclass(frozen=True)
-class Misfit:
+class Clash:
     """Settings that do not go together.
 
     remedies: values that would mend it, by setting, in the order in which the settings give way.
@@ -27,7 +27,7 @@ class Misfit:
     detail: str | None
 
 
-Check = Callable[[SamplingConfig], Misfit | None]
+Check = Callable[[SamplingConfig], Clash | None]
 
 
 class Unfit(ValueError):
@@ -61,13 +61,13 @@ def suited(header: CheckpointHeader, settings: SamplingConfig, named: Collection
 
 
 def _mended(settings: SamplingConfig, named: Collection[str], check: Check) -> SamplingConfig:
-    while (misfit := check(settings)) is not None:
-        remedies = [{name: value} for name, value in misfit.remedies.items() if name not in named]
+    while (clash := check(settings)) is not None:
+        remedies = [{name: value} for name, value in clash.remedies.items() if name not in named]
         untried = [one for one in remedies if settings.model_copy(update=one) != settings]
         if not untried:
-            if misfit.detail is None:
+            if clash.detail is None:
                 break
-            raise Unfit(tuple(misfit.remedies), misfit.detail)
+            raise Unfit(tuple(clash.remedies), clash.detail)
         settings = settings.model_copy(update=untried[0])
     return settings
 
@@ -76,41 +76,41 @@ def _default(name: str) -> Any:
     return SamplingConfig.model_fields[name].default
 
 
-def _steps(header: CheckpointHeader, sampling: SamplingConfig) -> Misfit | None:
+def _steps(header: CheckpointHeader, sampling: SamplingConfig) -> Clash | None:
     schedule = make_schedule(header.model.schedule)
     fewer = {"steps": min(_default("steps"), most_steps(schedule, sampling.spacing))}
     if sampling.steps > schedule.steps:
-        return Misfit(fewer, f"the model has {schedule.steps} diffusion steps")
+        return Clash(fewer, f"the model has {schedule.steps} diffusion steps")
     try:
         spaced_times(schedule, sampling.spacing, sampling.steps)
     except ValueError as error:
-        return Misfit({"spacing": _default("spacing")} | fewer, str(error))
+        return Clash({"spacing": _default("spacing")} | fewer, str(error))
     return None
 
 
-def _unconditional(sampling: SamplingConfig) -> Misfit | None:
+def _unconditional(sampling: SamplingConfig) -> Clash | None:
     """Guidance 0 means: without the class. A card's interval or its snapshot would bring the class back."""
     if sampling.guidance != 0.0:
         return None
     everywhere = {name: _default(name) for name in ("guide", "guidance_interval")}
     kept = {name: value for name, value in everywhere.items() if getattr(sampling, name) != value}
-    return Misfit(kept, None) if kept else None
+    return Clash(kept, None) if kept else None
 
 
-def _guide(header: CheckpointHeader, sampling: SamplingConfig) -> Misfit | None:
+def _guide(header: CheckpointHeader, sampling: SamplingConfig) -> Clash | None:
     if sampling.guide != "snapshot" or header.snapshot is not None:
         return None
-    return Misfit({"guide": _default("guide")}, "the model carries no snapshot to guide by")
+    return Clash({"guide": _default("guide")}, "the model carries no snapshot to guide by")
 
 
-def _variance(header: CheckpointHeader, sampling: SamplingConfig) -> Misfit | None:
+def _variance(header: CheckpointHeader, sampling: SamplingConfig) -> Clash | None:
     if sampling.variance != "learned" or header.model.unet.learned_variance:
         return None
-    return Misfit({"variance": _default("variance")}, "the model has not learned variances")
+    return Clash({"variance": _default("variance")}, "the model has not learned variances")
 
 
-def suits(header: CheckpointHeader, sampling: SamplingConfig) -> Misfit | None:
+def suits(header: CheckpointHeader, sampling: SamplingConfig) -> Clash | None:
     """The first of the settings with which this model would draw noise."""
     for field, text in drawing_faults(header.model, sampling, null_class=header.null_class):
-        return Misfit({field: _default(field)}, text)
+        return Clash({field: _default(field)}, text)
     return None

@@ -21,7 +21,7 @@ from app.api.sampling import (
 from app.api.services import ServicesHere, require_json
 from app.engine.request import RowRequest
 from model.config import SamplingConfig
-from model.sampling_fit import Misfit
+from model.sampling_fit import Clash
 
 router = APIRouter(tags=["sampling"])
 
@@ -51,11 +51,11 @@ class InterpolationAnswer(SamplingAnswer):
     mixes: list[float] = Field(description="0 is the first image, 1 the last")
 
 
-def _deterministic(sampling: SamplingConfig) -> Misfit | None:
+def _deterministic(sampling: SamplingConfig) -> Clash | None:
     if sampling.sampler == "ddpm":
-        return Misfit({"sampler": "ddim"}, "interpolation needs a deterministic sampler: any but ddpm")
+        return Clash({"sampler": "ddim"}, "interpolation needs a deterministic sampler: any but ddpm")
     if sampling.sampler == "ddim" and sampling.eta != 0.0:
-        return Misfit({"eta": 0.0}, "interpolation needs a deterministic sampler: ddim with eta 0")
+        return Clash({"eta": 0.0}, "interpolation needs a deterministic sampler: ddim with eta 0")
     return None
 
 

@@ -154,12 +154,12 @@ class SettingsFields(BaseModel):
             chosen = choose_by_deadline(version, settings, fits, usable)
         else:
             return Chosen(settings)
-        with _naming_misfits(version):
+        with _naming_clashes(version):
             return replace(chosen, sampling=suited(version.header, chosen.sampling, self._named()))
 
     def sampling(self, version: Version, checks: Sequence[Check] = ()) -> SamplingConfig:
         """The settings that the request names, and the model's own where they go with these."""
-        with _naming_misfits(version):
+        with _naming_clashes(version):
             return fitted(version.header, self._named(), checks)
 
     def _named(self) -> dict[str, Any]:
@@ -167,7 +167,7 @@ class SettingsFields(BaseModel):
 
 
 @contextlib.contextmanager
-def _naming_misfits(version: Version) -> Iterator[None]:
+def _naming_clashes(version: Version) -> Iterator[None]:
     """Turns what is wrong with settings into the Problem that names them."""
     try:
         yield
