@@ -14,7 +14,7 @@ PROBE = (sys.executable, "-m", "worker.device_probe")
 
 
 class DeviceCheck:
-    """What is known of the device of one worker. Safe to share between threads.
+    """Tests the device of one worker, and remembers the result. Safe to share between threads.
 
     devices: how many must work; 0 for a worker on a CPU, which is never tested. command: the test, to be given the
     arguments of `worker.device_probe`.
@@ -54,7 +54,7 @@ class DeviceCheck:
             self._ask_torch = True
 
     def _probe(self) -> str | None:
-        """What is wrong; None when nothing is."""
+        """Run the test; returns what is wrong, or None."""
         if self._hung is not None and self._hung.poll() is None:  # not even SIGKILL ends who waits for a driver
             return self.fault
         arguments = [str(self._devices), *(["--torch"] if self._ask_torch else [])]

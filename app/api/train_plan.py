@@ -293,18 +293,17 @@ def _field_and_text(fault: Any) -> tuple[tuple[str, ...], str]:
 
 
 def _require_distinct(changes: Sequence[Change]) -> None:
-    """Refuse changes of which one would undo another; raises Problem."""
-    leaves = [leaf for one in changes for leaf in one.leaves()]
-    for number, one in enumerate(leaves):
-        for other in leaves[:number]:
-            shared = min(len(one.path), len(other.path))
-            if one.path[:shared] == other.path[:shared] and not _is_section(one) and not _is_section(other):
-                raise invalid([(one.pointer, f"sets {one.name}, and {other.pointer} sets {other.name}")])
-
-
-def _is_section(one: Change) -> bool:
-    """An object that names no field changes nothing."""
-    return isinstance(one.value, Mapping)
+    """Refuse changes of which one would undo another; raises Problem. An empty object changes nothing."""
+    leaves = (leaf for one in changes for leaf in one.leaves() if not isinstance(leaf.value, Mapping))
+    at: dict[tuple[str, ...], Change] = {}
+    under: dict[tuple[str, ...], Change] = {}  # by each section: one of the fields in it that are set
+    for one in leaves:
+        sections = [one.path[:depth] for depth in range(1, len(one.path))]
+        found = [at[path] for path in (*sections, one.path) if path in at]
+        if other := next(iter(found), under.get(one.path)):
+            raise invalid([(one.pointer, f"sets {one.name}, and {other.pointer} sets {other.name}")])
+        at[one.path] = one
+        under.update(dict.fromkeys(sections, one))
 
 
 def _located(plan: Plan, changes: Sequence[Change], misfit: Misfit) -> tuple[str, str]:
