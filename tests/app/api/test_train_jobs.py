@@ -250,6 +250,7 @@ EVERY = "/overrides/evaluation/every_images"
             "/evaluate_every_images",
             "sets evaluation",
         ),
+        ({"overrides": {"evaluation.images": 5, "evaluation": None}}, "/overrides/evaluation", "sets evaluation.im"),
         ({"overrides": {"description": "a\0b"}}, "/overrides/description", "stored"),
         ({"overrides": {"description": "\ud800"}}, "/overrides/description", "stored"),
         ({"overrides": {"a/b~c": 1}}, "/overrides/a~1b~0c", "not permitted"),
