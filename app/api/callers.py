@@ -24,7 +24,9 @@ def require_promotion(services: Services, caller: Caller, promote: Promotion) ->
     """Raise Problem (403) unless the caller may queue a job that ends with this promotion."""
     if promote == "never":
         return
-    reason = f", which promote {promote!r} needs: it moves the model's production, as PUT /models/NAME/alias/production"
+    reason = (
+        f", which promote {promote!r} needs: it moves the model's production, as PUT /v1/models/NAME/alias/production"
+    )
     services.gate.require(caller, PROMOTION, reason)
 
 

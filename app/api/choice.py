@@ -30,7 +30,7 @@ DEADLINE_SHARE = 0.8
 """Of a deadline, what settings may be expected to take: requests that arrive later have their share of the device."""
 
 QUALITY_DESCRIPTION = (
-    "picks sampler and steps from the frontier that was measured of the version (GET /models/NAME shows it), at the "
+    "picks sampler and steps from the frontier that was measured of the version (GET /v1/models/NAME shows it), at the "
     "guidance nearest to the request's: best is the lowest distance; balanced and fast take the fewest network "
     "evaluations within 1.05 and 1.25 times that. Without a frontier: unipc with 10 steps, dpmpp_2m with 20, dpmpp_2m "
     f"with 50. The answer's `choice` tells. Not together with {', '.join(SAMPLER_SETTINGS)}"

@@ -157,7 +157,7 @@ class DatasetsAnswer(BaseModel):
 
 def is_upload(scope: Scope) -> bool:
     """Whether the request's body is an archive, which may be larger than other bodies."""
-    if scope["method"] != "POST" or scope["path"] not in ("/v1/datasets", "/datasets"):
+    if scope["method"] != "POST" or scope["path"] != "/v1/datasets":
         return False
     return not _is_json(Headers(scope=scope).get("content-type", ""))
 

@@ -1,4 +1,4 @@
-"""POST /interpolate: the way from one image to another through their latents."""
+"""POST /v1/interpolate: the way from one image to another through their latents."""
 
 from typing import Annotated
 

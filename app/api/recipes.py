@@ -51,5 +51,5 @@ def _read(folder: Path) -> RecipesAnswer:
 
 @router.get("/recipes", responses=documented(500))
 async def recipes(services: ServicesHere) -> RecipesAnswer:
-    """The recipes that POST /train-jobs and POST /sweeps take by name."""
+    """The recipes that POST /train-jobs and POST /v1/sweeps take by name."""
     return await asyncio.to_thread(_read, services.settings.recipes_folder)

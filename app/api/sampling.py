@@ -104,7 +104,7 @@ class SettingsFields(BaseModel):
     guide: GuideName | None = Field(
         None,
         description="what guidance leads away from: no class, or an earlier snapshot of the network that the model "
-        "carries (`snapshot_images` in GET /models)",
+        "carries (`snapshot_images` in GET /v1/models)",
     )
     steps: Annotated[int, Field(strict=True)] | None = Field(None, ge=1, le=1000)
     spacing: SpacingName | None = Field(

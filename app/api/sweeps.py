@@ -183,7 +183,7 @@ async def sweep(sweep_id: SweepId, services: ServicesHere, metric: Metric = None
 
 @router.post("/sweeps/{sweep_id}/cancel", status_code=202, responses=documented(404, 422, 500, 503))
 async def cancel(sweep_id: SweepId, services: ServicesHere, caller: CallerHere) -> SweepDetailAnswer:
-    """Cancel the jobs that have not finished, each as POST /train-jobs/{job_id}/cancel does."""
+    """Cancel the jobs that have not finished, each as POST /v1/train-jobs/{job_id}/cancel does."""
 
     def run(session: Session) -> SweepDetailAnswer:
         row = cancel_sweep(session, sweep_id)

@@ -1,4 +1,4 @@
-"""GET /train-jobs/{id}/events: a job's events as they happen, and those before them, each exactly once.
+"""GET /v1/train-jobs/{id}/events: a job's events as they happen, and those before them, each exactly once.
 
 Stored events carry their number as id; `progress` carries none, so that Last-Event-ID stays the number of the last
 stored one. The stream outlives the database's absence and ends with `end` when the job has.

@@ -46,7 +46,7 @@ class TrainFields(BaseModel):
     promote: Promotion = Field(
         "never",
         description="best: the best checkpoint becomes the model's production version, which needs the scope admin, "
-        "as PUT /models/NAME/alias/production does",
+        "as PUT /v1/models/NAME/alias/production does",
     )
     max_attempts: Annotated[int, Field(strict=True)] = Field(
         3, ge=1, le=100, description="bad ends in a row, without a new checkpoint, after which the job fails for good"

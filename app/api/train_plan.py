@@ -220,7 +220,7 @@ def _dataset(
             raise _missing("no-such-dataset", str(error), "/dataset") from error
     if source is not None and source.dataset_id is not None:
         return session.get_one(Dataset, source.dataset_id)
-    advice = "register one with POST /datasets and name it here"
+    advice = "register one with POST /v1/datasets and name it here"
     section = recipe.get("dataset")
     if section is None:
         raise invalid([("/dataset", f"no data set: {advice}")])

@@ -118,7 +118,7 @@ def test_what_the_service_refuses_is_said_in_its_words(run: Run, jobs: Service, 
         result = CliRunner().invoke(cli, ["jobs", command, "1", "--url", "http://127.0.0.1:1"])
         refused(result, "make up")
     refused(CliRunner().invoke(cli, ["jobs", "--url", "http://127.0.0.1:1"]), "make up")
-    assert jobs.client.get("/train-jobs").json()["jobs"] == []
+    assert jobs.client.get("/v1/train-jobs").json()["jobs"] == []
 
 
 def test_a_key_that_cannot_be_one_is_said(jobs: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_watching_ends_with_the_job(
             add_event(session, job, "evaluation_failed", {"images_seen": 200, "detail": "out of memory"})
             add_event(session, job, "note", {"detail": "the learning rate leaps"})
         if how in (stop, killed):
-            jobs.client.post("/train-jobs/1/cancel")
+            jobs.client.post("/v1/train-jobs/1/cancel")
         end(database, lease, *([] if how is None else [how]))
         result = watching.result(PATIENCE_SECONDS)
     assert result.exit_code == code, result.output

@@ -114,8 +114,6 @@ def serving_jobs(folder: Path, database_url: str, **settings: Any) -> Iterator[S
             path, method = answer.request.url.path, answer.request.method.lower()
             if path == "/openapi.json":
                 return
-            if not path.startswith("/v1/"):
-                path = f"/v1{path}"
             (methods,) = (methods for pattern, methods in routes.items() if pattern.fullmatch(path))
             described = methods[method]["responses"][str(answer.status_code)]
             assert answer.headers["content-type"].partition(";")[0] in described["content"]

@@ -138,7 +138,7 @@ def test_without_a_redis_that_takes_anything_jobs_are_accepted_and_run(
     with trouble(running.redis):
         job_id = submit(service, f"without-redis-{trouble.__name__}", short_recipe())
         assert np.array_equal(service.images(seed=1), before)
-        for path in ("/healthz", "/readyz", f"/train-jobs/{job_id}", "/models"):
+        for path in ("/healthz", "/readyz", f"/v1/train-jobs/{job_id}", "/v1/models"):
             assert service.client.get(path).status_code == 200, path
         assert_ran_once(running, job_id)
     wait_until(lambda: hint_is_taken(running), "the worker has found Redis again", every_seconds=0.5)
@@ -183,13 +183,13 @@ def test_without_postgresql_images_are_drawn_and_training_goes_on(
         assert np.array_equal(service.images(seed=1), before)
         archive = {"Content-Type": "application/octet-stream"}
         for answer in (
-            client.get("/train-jobs"),
+            client.get("/v1/train-jobs"),
             client.post("/train-jobs", json=request("refused", recipe)),
             client.post("/train-jobs", json=request("refused", recipe), headers={"Idempotency-Key": "away"}),
-            client.get(f"/train-jobs/{job_id}"),
-            client.post(f"/train-jobs/{job_id}/cancel"),
-            client.get(f"/train-jobs/{job_id}/events"),
-            client.get(f"/train-jobs/{job_id}/metrics"),
+            client.get(f"/v1/train-jobs/{job_id}"),
+            client.post(f"/v1/train-jobs/{job_id}/cancel"),
+            client.get(f"/v1/train-jobs/{job_id}/events"),
+            client.get(f"/v1/train-jobs/{job_id}/metrics"),
             client.get("/v1/models"),
             client.get("/v1/models/tiny"),
             client.put("/v1/models/tiny/alias/canary", json={"version": 1}),
@@ -204,10 +204,10 @@ def test_without_postgresql_images_are_drawn_and_training_goes_on(
             assert client.get(path).status_code == 200, path
         wait_until(lambda: cpu_ticks(work) > used + 50, "training goes on")
         assert living(work) == work
-    assert client.get("/train-jobs").status_code == 200
+    assert client.get("/v1/train-jobs").status_code == 200
     assert_ran_once(running, job_id)
     assert last_weights(running, job_id) == expected_weights(running.job(job_id), tmp_path)
-    assert client.get("/train-jobs", params={"model": "refused"}).json()["jobs"] == []
+    assert client.get("/v1/train-jobs", params={"model": "refused"}).json()["jobs"] == []
 
 
 def test_while_postgresql_hangs_images_are_drawn(running: Cluster, service: Service) -> None:
@@ -232,7 +232,7 @@ def test_while_postgresql_hangs_images_are_drawn(running: Cluster, service: Serv
             signal_all(server, signal.SIGCONT)
         assert {one.result() for one in waiting} <= {200, 503}
     assert answered < MANY / 2, "the images came when requests that waited for the database had given up"
-    assert service.client.get("/train-jobs").status_code == 200
+    assert service.client.get("/v1/train-jobs").status_code == 200
 
 
 def test_without_postgresql_beyond_the_lease_the_work_ends_and_the_job_goes_on_later(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def served(
     with private_database(postgres_server, template_name) as url:
         database = Database(url)
         with serving(weights, database_url=url, **settings) as service:
-            wait_until(lambda: len(service.client.get("/models").json()["models"]) == 2, "the weights registered")
+            wait_until(lambda: len(service.client.get("/v1/models").json()["models"]) == 2, "the weights registered")
             before, tempfile.tempdir = tempfile.tempdir, str(temporary)  # now that torch has made its own
             try:
                 yield Posted(service, database, root, temporary)
@@ -165,7 +165,7 @@ def test_the_other_formats_are_taken(posted: Posted, tmp_path: Path, write_archi
         assert answer.status_code == 201, answer.text
         assert [one["name"] for one in answer.json()["classes"]] == ["a", "b"]
         np.testing.assert_array_equal(posted.on_a_worker(form, tmp_path / "cache").images[:, 0], NOISE)
-    assert len({dataset["digest"] for dataset in posted.service.client.get("/datasets").json()["datasets"]}) == 1
+    assert len({dataset["digest"] for dataset in posted.service.client.get("/v1/datasets").json()["datasets"]}) == 1
 
 
 @pytest.fixture
@@ -261,7 +261,7 @@ def test_pages_hold_every_data_set_once(posted: Posted) -> None:
 
 
 def test_what_is_not_there_is_404(posted: Posted) -> None:
-    for address in ("/v1/datasets/none", "/datasets/none/contact-sheet"):
+    for address in ("/v1/datasets/none", "/v1/datasets/none/contact-sheet"):
         assert_problem(posted.service.client.get(address), 404)
     assert_problem(posted.service.client.get("/v1/datasets/%0a"), 422)
 
@@ -388,7 +388,7 @@ def test_uploads_have_a_limit_of_their_own(posted: Posted) -> None:
     assert posted.kept() != kept
     kept = posted.kept()
     json_body = b'{"name": "' + b"x" * BODY_LIMIT_BYTES + b'"}'
-    for path in ("/v1/datasets", "/datasets", "/v1/generate"):
+    for path in ("/v1/datasets", "/v1/generate"):
         answer = posted.service.client.post(path, content=json_body, headers={"Content-Type": "application/json"})
         assert f"larger than {BODY_LIMIT_BYTES}" in assert_problem(answer, 413)["detail"]
     twice = [("Content-Type", "application/json"), ("Content-Type", "application/zip")]

@@ -34,7 +34,7 @@ def served(weights: Path, database_url: str) -> Iterator[Service]:
     """Two tiny models with a store; no worker but what a test does itself."""
     options = {"database_url": database_url, "default_model": "tiny", "request_rows": 64}
     with serving(weights, **options, generate_job_images=LARGEST) as service:
-        wait_until(lambda: len(service.client.get("/models").json()["models"]) == 2, "both models registered")
+        wait_until(lambda: len(service.client.get("/v1/models").json()["models"]) == 2, "both models registered")
         yield service
 
 
@@ -153,7 +153,7 @@ def test_jobs_are_listed_newest_first_and_once(served: Service) -> None:
     seen: list[int] = []
     before: dict[str, int] = {}
     while True:
-        page = served.client.get("/generate-jobs", params={"limit": 2} | before).json()
+        page = served.client.get("/v1/generate-jobs", params={"limit": 2} | before).json()
         seen += [job["id"] for job in page["generate_jobs"]]
         if page["next_before"] is None:
             break
@@ -316,7 +316,7 @@ def test_no_body_is_answered_with_a_server_error(served: Service) -> None:
     @given(BODIES | JSON)
     def check(body: Any) -> None:
         answer = served.client.post(
-            "/generate-jobs", content=json.dumps(body), headers={"Content-Type": "application/json"}
+            "/v1/generate-jobs", content=json.dumps(body), headers={"Content-Type": "application/json"}
         )
         assert answer.status_code in (202, 400, 422), answer.text
         if answer.status_code != 202:

@@ -58,7 +58,7 @@ def test_the_image_is_the_one_that_is_drawn_offline(carrying: Service, interval:
 
 
 def test_a_model_without_a_snapshot_says_so(carrying: Service) -> None:
-    for path in ("/generate", "/interpolate"):
+    for path in ("/generate", "/v1/interpolate"):
         body = {"class": 0, "model": "tiny", "guide": "snapshot"} | ({"seeds": [1, 2]} if "inter" in path else {})
         answer = carrying.client.post(path, json=body)
         assert answer.status_code == 422, answer.text
@@ -70,7 +70,7 @@ def test_a_model_without_a_snapshot_says_so(carrying: Service) -> None:
 
 def test_interpolation_is_guided_by_the_snapshot_too(carrying: Service) -> None:
     body = {"class": 1, "seeds": [3, 8], "count": 3, "format": "json", "guide": "snapshot", "sampler": "ipndm"}
-    way = pixels_of(carrying.client.post("/interpolate", json=body).json())
+    way = pixels_of(carrying.client.post("/v1/interpolate", json=body).json())
     alone = carrying.images(seed=3, guide="snapshot", sampler="ipndm")
     assert np.abs(way[0].astype(int) - alone[0]).max() <= 1
 
@@ -80,6 +80,6 @@ def test_models_tell_whether_they_carry_a_snapshot(tmp_path: Path, database_url:
     store_weights(database, CARRYING)
     (folder / "carrying.safetensors").write_bytes(CARRYING)
     with serving(folder, database_url=database_url) as service:
-        wait_until(lambda: len(service.client.get("/models").json()["models"]) == 2, "both registered")
-        told = {model["name"]: model["snapshot_images"] for model in service.client.get("/models").json()["models"]}
+        wait_until(lambda: len(service.client.get("/v1/models").json()["models"]) == 2, "both registered")
+        told = {model["name"]: model["snapshot_images"] for model in service.client.get("/v1/models").json()["models"]}
         assert told == {"carrying": 1000, "tiny": None}

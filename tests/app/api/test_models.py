@@ -39,7 +39,7 @@ def test_models_are_registered_listed_and_pinned(tmp_path: Path, database_url: s
     for _ in range(2):  # the second start finds what the first one stored
         with serving(folder, default_model="tiny", database_url=database_url) as service:
             wait_until(lambda service=service: _listed(service) == ["other", "tiny"], "both models registered")
-            answer = service.client.get("/models/tiny").json()
+            answer = service.client.get("/v1/models/tiny").json()
             assert answer["versions"] == 1
             assert answer["class_names"] == list(CLASS_NAMES)
             assert answer["default_sampling"]["steps"] == 4
@@ -62,16 +62,16 @@ def test_models_are_registered_listed_and_pinned(tmp_path: Path, database_url: s
         assert by_number["version"] == by_digest["version"] == newer
         assert by_number["images"] != service.generate(model="tiny@1", seed=3)["images"]
 
-        first = service.client.get("/models", params={"limit": 1}).json()
-        second = service.client.get("/models", params={"limit": 1, "after": first["next_after"]}).json()
+        first = service.client.get("/v1/models", params={"limit": 1}).json()
+        second = service.client.get("/v1/models", params={"limit": 1, "after": first["next_after"]}).json()
         assert [page["models"][0]["name"] for page in (first, second)] == ["other", "tiny"]
         assert second["next_after"] is None
 
-        for path in ("/models?limit=0", "/models?limit=x", "/models?after=%00", "/models/A"):
+        for path in ("/v1/models?limit=0", "/v1/models?limit=x", "/v1/models?after=%00", "/v1/models/A"):
             answer = service.client.get(path)
             assert answer.status_code == 422, (path, answer.text)
             assert answer.headers["content-type"] == "application/problem+json"
-        assert service.client.get("/models/none").status_code == 404
+        assert service.client.get("/v1/models/none").status_code == 404
         assert service.client.post("/generate", json={"class": 0, "model": "tiny@9"}).status_code == 422
         assert np.array_equal(service.images(seed=1), service.images(seed=1, model="tiny"))
 
@@ -88,7 +88,7 @@ def _kind(answer: httpx.Response, status: int) -> str:
 
 
 def _registered(service: Service) -> None:
-    wait_until(lambda: service.client.get("/models/tiny").status_code == 200, "registered")
+    wait_until(lambda: service.client.get("/v1/models/tiny").status_code == 200, "registered")
 
 
 async def test_in_a_crowd_versions_change_places_and_everybody_is_answered_by_one_of_them(
@@ -153,7 +153,7 @@ async def test_with_room_for_one_version_no_request_is_lost_to_a_switch(
             async def switch() -> None:
                 try:
                     for number in (2, 1, 2, 1):
-                        answer = await client.put("/models/tiny/alias/production", json={"version": number})
+                        answer = await client.put("/v1/models/tiny/alias/production", json={"version": number})
                         assert answer.status_code == 200, answer.text
                 finally:
                     switched.set()
@@ -214,7 +214,7 @@ def test_aliases_are_set_moved_and_deleted(tmp_path: Path, database_url: str, da
             answer = _put(service, "candidate", version)
             assert answer.status_code == 200, answer.text
             assert answer.json()["aliases"]["candidate"]["version"] == number
-            assert answer.json() == service.client.get("/models/tiny").json()
+            assert answer.json() == service.client.get("/v1/models/tiny").json()
         assert service.generate(model="tiny@candidate")["version"] == second
         assert service.generate()["version"] != second
         assert _put(service, "production", "candidate").json()["aliases"]["production"]["version"] == 2
@@ -223,8 +223,8 @@ def test_aliases_are_set_moved_and_deleted(tmp_path: Path, database_url: str, da
         path = "/v1/models/tiny/alias/candidate"
         assert service.client.delete(path).status_code == 204
         assert _kind(service.client.delete(path), 404) == "no-such-version"
-        assert _kind(service.client.delete("/models/none/alias/candidate"), 404) == "no-such-model"
-        assert _kind(service.client.delete("/models/tiny/alias/production"), 409) == "production-needed"
+        assert _kind(service.client.delete("/v1/models/none/alias/candidate"), 404) == "no-such-model"
+        assert _kind(service.client.delete("/v1/models/tiny/alias/production"), 409) == "production-needed"
         assert service.generate(model="tiny@2")["version"] == second
 
 
@@ -235,7 +235,7 @@ def test_an_alias_stays_where_it_cannot_be_moved(tmp_path: Path, database_url: s
         with database.session() as session:
             session.execute(update(ArtifactChunk).where(ArtifactChunk.digest == damaged).values(data=b"damaged"))
             session.execute(update(Checkpoint).where(Checkpoint.digest == collected).values(artifact_digest=None))
-        before = service.client.get("/models/tiny").json()
+        before = service.client.get("/v1/models/tiny").json()
         assert [version["kept"] for version in before["newest"]] == [False, True, True]
         shipped = service.generate()["version"]
 
@@ -250,11 +250,11 @@ def test_an_alias_stays_where_it_cannot_be_moved(tmp_path: Path, database_url: s
                 assert _kind(_put(service, alias, version), 422) == "invalid"
         for alias in ("2", "Candidate", "sha256:" + "0" * 64, "-", "a" * 64, "a%00"):
             assert _kind(_put(service, alias, 1), 422) == "invalid"
-        path = "/models/tiny/alias/candidate"
+        path = "/v1/models/tiny/alias/candidate"
         assert _kind(service.client.put(path, content="{"), 415) == "unsupported-media-type"
         assert _kind(service.client.put(path, json={"version": 1, "more": 2}), 422) == "invalid"
 
-        assert service.client.get("/models/tiny").json() == before
+        assert service.client.get("/v1/models/tiny").json() == before
         assert service.generate()["version"] == shipped
         for version, status in ((2, 503), (3, 410)):
             answer = service.client.post("/generate", json={"class": 0, "model": f"tiny@{version}"})
@@ -290,7 +290,7 @@ def test_production_is_never_moved_to_weights_that_are_not_finite(
         answer = _put(service, "production", 2)
         assert _kind(answer, 409) == "version-unusable"
         assert "not finite" in answer.json()["detail"]
-        assert service.client.get("/models/tiny").json()["aliases"]["production"]["version"] == 1
+        assert service.client.get("/v1/models/tiny").json()["aliases"]["production"]["version"] == 1
         answer = service.client.post("/generate", json={"class": 0, "model": "tiny@2"})
         assert _kind(answer, 503) == "version-unusable"
         assert service.generate()["version"] == digest_of(tiny_weights())

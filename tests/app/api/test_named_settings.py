@@ -41,8 +41,8 @@ def test_all_the_steps_of_the_schedule_may_be_named_alone(coarse: Service) -> No
 
 def test_it_is_one_rule_for_every_way_to_ask(coarse: Service, tmp_path: Path) -> None:
     way = {"class": 0, "seeds": [1, 2], "count": 2, "steps": SCHEDULE_STEPS, "sampler": "ddim", "format": "json"}
-    assert coarse.client.post("/interpolate", json=way).json()["spacing"] == "trailing"
-    job = coarse.client.post("/generate-jobs", json={"class": 0, "sampler": "ddpm", "steps": SCHEDULE_STEPS})
+    assert coarse.client.post("/v1/interpolate", json=way).json()["spacing"] == "trailing"
+    job = coarse.client.post("/v1/generate-jobs", json={"class": 0, "sampler": "ddpm", "steps": SCHEDULE_STEPS})
     assert (job.status_code, job.json()["spacing"]) == (202, "trailing")
     options = ["--sampler", "ddpm", "--steps", str(SCHEDULE_STEPS), "--out", str(tmp_path / "one.json")]
     done = CliRunner().invoke(cli, ["generate", "Bag", "--url", coarse.url, *options])
@@ -69,7 +69,7 @@ def test_guidance_0_is_without_the_class_whatever_the_card_says(coarse: Service)
 def test_a_card_with_noise_on_the_way_gives_way_to_an_interpolation(coarse: Service) -> None:
     body = {"class": 0, "seeds": [1, 2], "model": "noisy", "format": "json"}
     for more in ({}, {"deadline_seconds": 3600.0}):
-        answer = coarse.client.post("/interpolate", json=body | more)
+        answer = coarse.client.post("/v1/interpolate", json=body | more)
         assert answer.status_code == 200, answer.text
         assert (answer.json()["sampler"], answer.json()["eta"]) == ("ddim", 0.0)
     assert coarse.generate(model="noisy")["sampler"] == "ddpm"

@@ -55,14 +55,14 @@ def test_a_key_that_may_train_trains_and_promotes_nothing(
         before = session.scalar(select(func.count()).select_from(Job))
     refused(train.post("/train-jobs", json=BODY | BEST))
     refused(train.post("/v1/train-jobs", json=BODY | BEST | {"model": "of-nobody"}))
-    refused(train.post("/sweeps", json=BODY | SWEEP | BEST))
+    refused(train.post("/v1/sweeps", json=BODY | SWEEP | BEST))
     assert_problem(train.put("/v1/models/tiny/alias/production", json={"version": 1}), 403)
     with database.session() as session:
         assert session.scalar(select(func.count()).select_from(Job)) == before
 
     assert made(train, "/train-jobs")["promote"] == "never"
-    made(train, "/sweeps", **SWEEP)
-    made(admin, "/sweeps", **SWEEP, **BEST)
+    made(train, "/v1/sweeps", **SWEEP)
+    made(admin, "/v1/sweeps", **SWEEP, **BEST)
 
 
 @pytest.mark.parametrize(("evaluates", "promotes"), [(True, False), (False, True)])

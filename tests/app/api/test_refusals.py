@@ -224,7 +224,7 @@ def test_every_fault_is_reported_at_once(service: Service) -> None:
 
 
 def test_without_a_store_models_say_so(service: Service) -> None:
-    assert_problem(service.client.get("/models"), 503)
+    assert_problem(service.client.get("/v1/models"), 503)
     assert_problem(service.client.get("/v1/models/tiny"), 503)
 
 
@@ -291,7 +291,7 @@ def test_while_the_database_is_away_images_are_drawn_and_models_say_when_to_ask_
         with serving(weights, default_model="tiny", database_url=url) as service:
             assert service.images(seed=1).shape == (1, 8, 8, 1)
             for answer in (
-                service.client.get("/models"),
+                service.client.get("/v1/models"),
                 service.client.get("/v1/models/tiny"),
                 service.client.post("/generate", json={"class": 0, "model": "elsewhere"}),
             ):

@@ -49,10 +49,10 @@ INTERPOLATION = {"seeds": [1, 2], "class": "One", "count": 2}
         ("/generate", {"model": "classes-only", "quality": "fast"} | GUIDED, "/guidance", "label_drop 0"),
         ("/generate", {"model": "classes-only", "deadline_seconds": 60} | GUIDED, "/guidance", "label_drop 0"),
         ("/generate", {"model": "classes-only", "best_of": 2}, "/best_of", "label_drop 0"),
-        ("/interpolate", {"model": "classes-only"} | INTERPOLATION | GUIDED, "/guidance", "label_drop 0"),
+        ("/v1/interpolate", {"model": "classes-only"} | INTERPOLATION | GUIDED, "/guidance", "label_drop 0"),
         ("/generate", {"model": "eps"} | UNBOUNDED, "/threshold", "static or dynamic"),
         ("/generate", {"model": "eps", "quality": "fast", "threshold": "none"}, "/threshold", "static or dynamic"),
-        ("/interpolate", {"model": "eps"} | UNBOUNDED | INTERPOLATION, "/threshold", "static or dynamic"),
+        ("/v1/interpolate", {"model": "eps"} | UNBOUNDED | INTERPOLATION, "/threshold", "static or dynamic"),
     ],
     ids=str,
 )
@@ -92,6 +92,6 @@ def test_a_generate_job_is_refused_likewise(tmp_path: Path, database_url: str, d
     store_weights(database, classes_only_weights())
     with serving(tmp_path, database_url=database_url) as service:
         body = {"model": "classes-only", "class": "One"}
-        problem = assert_problem(service.client.post("/generate-jobs", json=body | GUIDED), 422)
+        problem = assert_problem(service.client.post("/v1/generate-jobs", json=body | GUIDED), 422)
         assert [error["pointer"] for error in problem["errors"]] == ["/guidance"]
-        assert service.client.post("/generate-jobs", json=body).status_code == 202
+        assert service.client.post("/v1/generate-jobs", json=body).status_code == 202

@@ -98,11 +98,11 @@ def test_a_sweep_is_the_product_of_its_values(sweeps: Service, database: Databas
 def test_a_fault_in_one_combination_queues_none(
     shared_sweeps: Service, change: dict[str, Any], pointer: str, says: str
 ) -> None:
-    problem = assert_problem(shared_sweeps.client.post("/sweeps", json=BODY | change), 422)
+    problem = assert_problem(shared_sweeps.client.post("/v1/sweeps", json=BODY | change), 422)
     assert pointer in [error["pointer"] for error in problem["errors"]], problem
     assert says in problem["detail"]
-    assert shared_sweeps.client.get("/sweeps").json()["sweeps"] == []
-    assert shared_sweeps.client.get("/train-jobs").json()["jobs"] == []
+    assert shared_sweeps.client.get("/v1/sweeps").json()["sweeps"] == []
+    assert shared_sweeps.client.get("/v1/train-jobs").json()["jobs"] == []
 
 
 @pytest.fixture(scope="module")
@@ -121,11 +121,11 @@ def test_values_that_are_objects_change_what_they_name(sweeps: Service, database
 
 def test_the_same_key_creates_one_sweep(sweeps: Service, database: Database) -> None:
     headers = {"Idempotency-Key": "once"}
-    answers = [sweeps.client.post(path, json=BODY, headers=headers) for path in ("/sweeps", "/v1/sweeps")]
+    answers = [sweeps.client.post("/v1/sweeps", json=BODY, headers=headers) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [202, 202]
     assert answers[0].json() == answers[1].json()
     assert (rows_of(database, Sweep), rows_of(database, Job)) == (1, 4)
-    assert_problem(sweeps.client.post("/sweeps", json=BODY | {"name": "other"}, headers=headers), 422)
+    assert_problem(sweeps.client.post("/v1/sweeps", json=BODY | {"name": "other"}, headers=headers), 422)
 
 
 def test_the_comparison_says_what_the_jobs_did(sweeps: Service, database: Database) -> None:
@@ -191,7 +191,7 @@ def test_sweeps_are_listed_newest_first(sweeps: Service) -> None:
 
 def test_a_body_that_is_no_request_is_refused(shared_sweeps: Service) -> None:
     headers = {"Content-Type": "application/json"}
-    for path in ("/sweeps", "/train-jobs"):
+    for path in ("/v1/sweeps", "/v1/train-jobs"):
         assert_problem(shared_sweeps.client.post(path, content=b"{", headers=headers), 400)
         assert_problem(shared_sweeps.client.post(path, content=b"{}", headers={"Content-Type": "text/plain"}), 415)
         assert_problem(shared_sweeps.client.post(path, content=json.dumps([]), headers=headers), 422)

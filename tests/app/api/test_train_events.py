@@ -143,7 +143,7 @@ def test_a_watcher_that_is_cut_off_again_and_again_sees_each_event_once(jobs: Se
         while not ended:
             headers = {"Last-Event-ID": str(seen[-1][0])} if seen else {}
             connections += 1
-            with jobs.client.stream("GET", f"/train-jobs/{job}/events", headers=headers) as answer:
+            with jobs.client.stream("GET", f"/v1/train-jobs/{job}/events", headers=headers) as answer:
                 few = 3
                 for event in parse(answer.iter_lines()):
                     if isinstance(event, Event) and event.number is not None:

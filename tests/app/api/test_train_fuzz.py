@@ -97,7 +97,7 @@ def test_train_jobs(jobs: Service, body: dict[str, Any]) -> None:
 @RELAXED
 @given(SWEEPS)
 def test_sweeps(jobs: Service, body: dict[str, Any]) -> None:
-    accepted = _check(jobs, "/sweeps", body)
+    accepted = _check(jobs, "/v1/sweeps", body)
     if accepted is not None:
         assert jobs.client.get(accepted["links"]["self"]).status_code == 200
 
@@ -105,5 +105,5 @@ def test_sweeps(jobs: Service, body: dict[str, Any]) -> None:
 @settings(RELAXED, max_examples=60)
 @given(JSON)
 def test_anything(jobs: Service, body: Any) -> None:
-    for path in ("/train-jobs", "/v1/sweeps"):
+    for path in ("/v1/train-jobs", "/v1/sweeps"):
         assert _check(jobs, path, body) is None

@@ -129,7 +129,7 @@ def test_without_a_data_set_the_recipe_s_own_one_is_found_or_asked_for(jobs: Ser
         assert session.scalars(select(Dataset.name).order_by(Dataset.name)).all() == ["digits", "shapes"]
     problem = assert_problem(jobs.client.post("/train-jobs", json={"recipe": "fashion-mnist"}), 422)
     assert problem["errors"][0]["pointer"] == "/dataset"
-    assert "POST /datasets" in problem["detail"]
+    assert "POST /v1/datasets" in problem["detail"]
     without = {"recipe": configuration(), "model": "m"}
     assert assert_problem(jobs.client.post("/train-jobs", json=without), 422)["errors"][0]["pointer"] == "/dataset"
 
@@ -447,7 +447,7 @@ def test_a_state_that_a_job_waits_for_is_kept(jobs: Service, database: Database)
             return [seen for seen, _ in kept_states(session, first["id"])]
 
     assert kept() == [4000, 3000, 1000]
-    assert jobs.client.post(f"/train-jobs/{fork['id']}/cancel").status_code == 202
+    assert jobs.client.post(f"/v1/train-jobs/{fork['id']}/cancel").status_code == 202
     checkpoint(database, lease, 5000)
     assert kept() == [5000, 4000]
 
@@ -490,7 +490,7 @@ def test_a_job_begins_with_a_model_s_weights(jobs: Service, database: Database) 
 
 def test_the_list_shows_every_job_once_newest_first(jobs: Service, database: Database) -> None:
     ids = [submit(jobs, model=model)["id"] for model in ("a", "b", "a", "b", "a")]
-    jobs.client.post(f"/train-jobs/{ids[2]}/cancel")
+    jobs.client.post(f"/v1/train-jobs/{ids[2]}/cancel")
 
     def pages(**filters: Any) -> list[int]:
         found: list[int] = []
@@ -662,8 +662,8 @@ def test_a_hint_is_sent_for_each_idle_worker_and_no_more(tmp_path: Path, databas
                 job = submit(service)["id"]
             wait_until(lambda: broker.llen(QUEUE) == 1, "a hint")
             broker.flushall()
-            service.client.post(f"/train-jobs/{job}/cancel")
-            service.client.post(f"/train-jobs/{job}/resume")
+            service.client.post(f"/v1/train-jobs/{job}/cancel")
+            service.client.post(f"/v1/train-jobs/{job}/resume")
             wait_until(lambda: broker.llen(QUEUE) == 1, "a hint after resuming")
         with redis.from_url(server.url) as broker:  # all that was due has been sent
             assert broker.llen(QUEUE) == 1
@@ -699,7 +699,12 @@ def test_every_route_says_503_without_a_database(tmp_path: Path) -> None:
                     assert "503" in described["responses"]
 
 
-def test_both_addresses_of_the_submission_are_described(shared_jobs: Service) -> None:
+def test_two_calls_have_a_short_address_and_nothing_else_has(shared_jobs: Service) -> None:
     paths = shared_jobs.client.get("/openapi.json").json()["paths"]
-    assert paths["/train-jobs"]["post"]["responses"] == paths["/v1/train-jobs"]["post"]["responses"]
-    assert "/train-jobs/{job_id}" not in paths
+    for short in ("/train-jobs", "/generate"):
+        assert paths[short]["post"]["responses"] == paths[f"/v1{short}"]["post"]["responses"]
+    resources = {path for path in paths if not path.startswith("/v1/")}
+    assert resources == {"/generate", "/train-jobs", "/healthz", "/readyz", "/metrics"}
+    for path in ("/train-jobs/1", "/models", "/generate-jobs", "/keys"):
+        assert httpx.get(shared_jobs.client.base_url.join(path)).status_code == 404
+    assert httpx.get(shared_jobs.client.base_url.join("/train-jobs")).status_code == 405
