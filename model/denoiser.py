@@ -69,12 +69,6 @@ class Denoiser:
 
         return Denoiser(self.config, self.class_names, stopping, self.device, self.snapshot, null_class=self.null_class)
 
-    def predict_x0(
-        self, x: Tensor, t: Tensor, labels: Tensor, guidance: Tensor, by_snapshot: Tensor | None = None
-    ) -> Tensor:
-        """The first of what `estimate` returns."""
-        return self.estimate(x, t, labels, guidance, by_snapshot)[0]
-
     def estimate(
         self, x: Tensor, t: Tensor, labels: Tensor, guidance: Tensor, by_snapshot: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:

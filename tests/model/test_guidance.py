@@ -122,8 +122,8 @@ def test_guided_by_a_snapshot_the_estimate_is_led_away_from_its_own_for_the_same
     earlier = Denoiser(denoiser.config, CLASS_NAMES, denoiser.snapshot)
     x, t, labels = torch.randn(4, 1, 8, 8), torch.tensor([1, 200, 500, 700]), torch.tensor([0, 1, 2, 3])
     ones = torch.ones(4, dtype=torch.float64)
-    guided = denoiser.predict_x0(x, t, labels, w * ones, torch.ones(4, dtype=torch.bool))
-    expected = w * denoiser.predict_x0(x, t, labels, ones) + (1 - w) * earlier.predict_x0(x, t, labels, ones)
+    guided = denoiser.estimate(x, t, labels, w * ones, torch.ones(4, dtype=torch.bool))[0]
+    expected = w * denoiser.estimate(x, t, labels, ones)[0] + (1 - w) * earlier.estimate(x, t, labels, ones)[0]
     torch.testing.assert_close(guided, expected, rtol=1e-3, atol=1e-3)
 
 
@@ -132,9 +132,9 @@ def test_without_a_snapshot_nothing_can_be_guided_by_one() -> None:
     with pytest.raises(ValueError, match="carries no snapshot"):
         plan_row(denoiser, SamplingConfig(guide="snapshot", guidance=2.0), label=0, seed=0)
     with pytest.raises(ValueError, match="carries no snapshot"):
-        denoiser.predict_x0(
+        denoiser.estimate(
             torch.zeros(1, 1, 8, 8), torch.tensor([5]), torch.tensor([0]), torch.tensor([2.0]), torch.tensor([True])
-        )
+        )[0]
 
 
 def mixed_plans(denoiser: Denoiser) -> list[RowPlan]:

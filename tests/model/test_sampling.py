@@ -79,9 +79,9 @@ def test_guidance_combines_estimates_as_equation_6(prediction: PredictionName, w
     denoiser = small_denoiser(prediction)
     x, t, labels = torch.randn(4, 1, 8, 8), torch.tensor([1, 200, 500, 700]), torch.tensor([0, 1, 2, 0])
     ones, null = torch.ones(4, dtype=torch.float64), torch.full((4,), 3)
-    conditional = denoiser.predict_x0(x, t, labels, ones)
-    unconditional = denoiser.predict_x0(x, t, null, ones)
-    guided = denoiser.predict_x0(x, t, labels, w * ones)
+    conditional = denoiser.estimate(x, t, labels, ones)[0]
+    unconditional = denoiser.estimate(x, t, null, ones)[0]
+    guided = denoiser.estimate(x, t, labels, w * ones)[0]
     torch.testing.assert_close(guided, w * conditional + (1 - w) * unconditional, rtol=1e-3, atol=1e-3)
 
 

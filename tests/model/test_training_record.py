@@ -223,7 +223,7 @@ class Judge:
         t, labels = torch.tensor([50]), torch.tensor([0])
         torch.manual_seed(99)  # evaluating must not change what training draws
         with torch.no_grad():
-            value = denoiser.predict_x0(torch.ones(1, *denoiser.image_shape), t, labels, torch.ones(1)).sum()
+            value = denoiser.estimate(torch.ones(1, *denoiser.image_shape), t, labels, torch.ones(1))[0].sum()
         self.digests.append(weights_digest)
         return (Evaluation("distance", float(value), {"images": 2, "variance": None}, 0.5),)
 

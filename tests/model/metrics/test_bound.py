@@ -59,7 +59,7 @@ def one_by_one(denoiser: Denoiser, dataset: ImageDataset, variance: VarianceName
             x = (abar[n] ** 0.5 * x0 + (1 - abar[n]) ** 0.5 * eps).float()
             with torch.no_grad():
                 estimate = (
-                    denoiser.predict_x0(x[None], torch.tensor([t]), label, torch.ones(1))[0].double().clamp(-1, 1)
+                    denoiser.estimate(x[None], torch.tensor([t]), label, torch.ones(1))[0][0].double().clamp(-1, 1)
                 )
             before = abar[n - 1] if n else 1.0
             to_x0, to_x = before**0.5 * beta / (1 - abar[n]), (1 - beta) ** 0.5 * (1 - before) / (1 - abar[n])
