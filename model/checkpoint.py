@@ -4,7 +4,6 @@ A file holds the EMA weights in float32 and, as JSON in the header, everything n
 executes nothing: tensors are raw numbers, and the header is validated like any other input.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from model.config import Config, ModelConfig, ModelName, Recipe, SamplingConfig, ScheduleConfig, UNetConfig
 from model.denoiser import Denoiser
+from model.digest import digest_of
 from model.sampling import draws_finite
 from model.unet import EMBEDDED_STEPS, UNet
 from model.user_error import UserError
@@ -116,11 +116,6 @@ class Checkpoint:
         except RuntimeError as error:
             raise CheckpointError(f"{self.digest}: the weights do not fit the configuration: {error}") from error
         return network.place(device or torch.device("cpu")).eval().requires_grad_(False)
-
-
-def digest_of(data: bytes) -> str:
-    """The bytes' SHA-256 as "sha256:..."."""
-    return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def require_scaled_times(embedding_steps: int, schedule: ScheduleConfig, source: str) -> None:

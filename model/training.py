@@ -19,10 +19,11 @@ import numpy as np
 import torch
 
 from model import distributed
-from model.checkpoint import CheckpointError, digest_of
+from model.checkpoint import CheckpointError
 from model.config import Recipe
 from model.datasets.dataset import ImageDataset
 from model.denoiser import SamplingStopped
+from model.digest import digest_of
 from model.pictures import grid, png
 from model.run_record import Failing, RunRecord, TrainingProgress
 from model.sampling import plan_row, sample, to_pixels

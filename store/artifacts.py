@@ -37,11 +37,6 @@ class ArtifactCorrupted(RuntimeError):
         self.digest = digest
 
 
-def digest_of(data: bytes) -> str:
-    """The content address of `data`: "sha256:" and 64 hexadecimal digits."""
-    return "sha256:" + hashlib.sha256(data).hexdigest()
-
-
 class Artifacts:
     """The artifacts as one transaction sees them. Storing the same content twice stores it once, and mends it.
 

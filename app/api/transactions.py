@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.api.idempotency import key_reused
 from app.api.problems import Problem, retry_after
 from app.api.services import Services
-from store.artifacts import digest_of
+from model.digest import digest_of
 from store.idempotency import IdempotencyKeyReused, remember, settle
 from store.job_repository import JobConflict, JobNotFound
 from store.key_repository import KeyNotFound, TooManyJobs

@@ -18,10 +18,11 @@ from safetensors.torch import load_file
 from bench.agreement import agreement, generate
 from bench.classifier import load_classifier
 from bench.judge import CACHE_PATH, JUDGE_PATH
-from model.checkpoint import Checkpoint, digest_of, load_checkpoint, write_atomically
+from model.checkpoint import Checkpoint, load_checkpoint, write_atomically
 from model.config import EvaluationConfig, Recipe, SamplingConfig, parse_recipe
 from model.datasets import ImageDataset, load_dataset
 from model.denoiser import Denoiser
+from model.digest import digest_of
 from model.metrics.evaluation import evaluate
 from model.metrics.references import FolderReferences
 from model.pictures import grid, png

@@ -12,7 +12,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from model.checkpoint import digest_of
+from model.digest import digest_of
 from model.extras import import_extra, installing
 from model.metrics.extractor import MetricsUnavailable, require_images
 from model.metrics.perceptual_distance import embedding

@@ -13,7 +13,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from model.checkpoint import digest_of
+from model.digest import digest_of
 from model.extras import import_extra
 from model.metrics.extractor import MetricsUnavailable, require_images
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from model.checkpoint import digest_of
+from model.digest import digest_of
 
 Facts = Mapping[str, str | int | float | None]
 """What a number or a set of statistics was measured on and how; equal facts, equal meaning."""

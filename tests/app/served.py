@@ -21,16 +21,10 @@ from torch import Tensor
 import app.catalog
 from app.main import create_app
 from app.settings import Settings
-from model.checkpoint import (
-    CheckpointHeader,
-    decode_checkpoint,
-    digest_of,
-    encode_checkpoint,
-    read_metadata,
-    with_snapshot,
-)
+from model.checkpoint import CheckpointHeader, decode_checkpoint, encode_checkpoint, read_metadata, with_snapshot
 from model.config import ModelConfig, SamplingConfig, ScheduleConfig
 from model.denoiser import Network
+from model.digest import digest_of
 from model.unet import UNet
 from store.checkpoint_repository import register_checkpoint
 from store.database import Database

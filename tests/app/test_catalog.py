@@ -13,8 +13,9 @@ from sqlalchemy.exc import OperationalError
 import app.catalog
 from app.catalog import Catalog, UnknownModel, Version
 from app.engine.engine import Engine, EngineLimits
-from model.checkpoint import CheckpointError, digest_of
+from model.checkpoint import CheckpointError
 from model.denoiser import Network
+from model.digest import digest_of
 from store.database import Database
 from store.model_repository import PRODUCTION, VersionCollected, set_alias
 from store.tables import ArtifactChunk, Checkpoint, ModelAlias

@@ -13,8 +13,8 @@ from typer.testing import CliRunner, Result
 
 from app.cli import cli
 from app.settings import REPOSITORY
-from model.checkpoint import digest_of
 from model.config import load_recipe
+from model.digest import digest_of
 from store.database import Database
 from store.dataset_repository import DatasetFacts
 from store.job_repository import add_event, get_job, stop

@@ -17,13 +17,13 @@ from model.checkpoint import (
     CheckpointHeader,
     SnapshotHeader,
     decode_checkpoint,
-    digest_of,
     encode_checkpoint,
     load_checkpoint,
     with_snapshot,
     write_atomically,
 )
 from model.config import ModelConfig, SamplingConfig, ScheduleConfig, UNetConfig
+from model.digest import digest_of
 from model.trainer import Trainer
 from model.unet import UNet
 from tests.model.small import CLASS_NAMES, awaken, random_dataset, small_recipe, small_unet

@@ -12,10 +12,11 @@ import torch
 
 import model.metrics.evaluation
 import model.training
-from model.checkpoint import CheckpointError, decode_checkpoint, digest_of
+from model.checkpoint import CheckpointError, decode_checkpoint
 from model.config import Recipe
 from model.datasets.dataset import ImageDataset
 from model.denoiser import Denoiser
+from model.digest import digest_of
 from model.metrics.evaluation import Evaluation, EvaluationError
 from model.metrics.references import FolderReferences
 from model.run_record import FolderRecord

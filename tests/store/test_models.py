@@ -7,7 +7,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from store.artifacts import digest_of
+from model.digest import digest_of
 from store.checkpoint_repository import checkpoint_bytes, list_checkpoints, register_checkpoint
 from store.database import Database
 from store.model_repository import (

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from model.checkpoint import digest_of
 from model.config import Recipe
 from model.datasets.materialise import content_digest
+from model.digest import digest_of
 from model.run_record import FolderRecord
 from model.training import train
 from store.job_repository import request_cancel, requeue

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from model.checkpoint import digest_of
+from model.digest import digest_of
 from store.artifacts import collect_artifacts
 from store.clock import seconds
 from store.database import Database

@@ -12,8 +12,9 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 
-from model.checkpoint import CheckpointError, decode_checkpoint, digest_of, encode_checkpoint
+from model.checkpoint import CheckpointError, decode_checkpoint, encode_checkpoint
 from model.denoiser import Denoiser
+from model.digest import digest_of
 from model.pictures import Pixels
 from model.sampling import RowPlan, plan_row, sample, to_pixels
 from store.artifacts import Artifacts

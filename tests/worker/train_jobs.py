@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from sqlalchemy import func, select, text, update
 
-from model.checkpoint import digest_of
 from model.config import Recipe
 from model.datasets.dataset import ImageDataset
 from model.datasets.materialise import content_digest
+from model.digest import digest_of
 from model.run_record import FolderRecord
 from model.training import StartingPoint, train
 from store.artifacts import Artifacts

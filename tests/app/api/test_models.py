@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import update
 
 from app.catalog import Catalog, Version
-from model.checkpoint import digest_of
+from model.digest import digest_of
 from store.database import Database
 from store.model_repository import PRODUCTION, set_alias
 from store.tables import ArtifactChunk, Checkpoint
