@@ -20,12 +20,12 @@ from app.engine.engine import Engine
 from app.engine.fixed_shapes import prepare_network
 from app.engine.request import EngineStopped
 from model.checkpoint import Checkpoint, CheckpointError, CheckpointHeader, decode_checkpoint, load_checkpoint
+from model.metrics.figure import Figure
 from model.metrics.frontier import Frontier, frontiers
-from model.metrics.protocol import protocol_digest
 from store.artifacts import ArtifactCorrupted, ArtifactMissing
 from store.checkpoint_repository import checkpoint_bytes, register_checkpoint
 from store.database import Database
-from store.frontier_repository import FrontierLine, frontier_lines, record_frontier
+from store.figure_repository import figures_by, record_figures
 from store.model_repository import (
     PRODUCTION,
     AliasTarget,
@@ -68,7 +68,7 @@ class Version:
     digest: str
     header: CheckpointHeader
     number: int | None = None
-    measured: tuple[FrontierLine, ...] = ()
+    measured: tuple[Figure, ...] = ()
 
     @cached_property
     def frontiers(self) -> tuple[Frontier, ...]:
@@ -244,7 +244,7 @@ class Catalog:
         if known is not None:
             return known
         checkpoint = await asyncio.to_thread(_read, database, name, target.digest)
-        measured = (await asyncio.to_thread(_frontier_lines, database, [target.digest])).get(target.digest, ())
+        measured = (await asyncio.to_thread(_frontier_figures, database, [target.digest])).get(target.digest, ())
         return self._add(checkpoint, target.version, name, measured)
 
     async def _load(self, version: Version) -> None:
@@ -306,7 +306,7 @@ class Catalog:
     async def _follow_frontiers(self, database: Database) -> None:
         """Learn what has been measured of the versions in memory since they were found."""
         resident = self._engine.snapshot().resident.keys()
-        found = await asyncio.to_thread(_frontier_lines, database, resident)
+        found = await asyncio.to_thread(_frontier_figures, database, resident)
         for key, version in list(self._versions.items()):
             measured = tuple(found.get(version.digest, ()))
             if version.digest in resident and measured != version.measured:
@@ -347,7 +347,7 @@ class Catalog:
         checkpoint: Checkpoint,
         number: int | None,
         name: str | None = None,
-        measured: Sequence[FrontierLine] = (),
+        measured: Sequence[Figure] = (),
     ) -> Version:
         header = checkpoint.header
         version = Version(name or header.name, checkpoint.digest, header, number, tuple(measured))
@@ -391,16 +391,13 @@ def _read(database: Database, name: str, digest: str) -> Checkpoint:
         return decode_checkpoint(checkpoint_bytes(session, row), source=f"{name}@{digest}")
 
 
-def _frontier_lines(database: Database, digests: Collection[str]) -> Mapping[str, Sequence[FrontierLine]]:
+def _frontier_figures(database: Database, digests: Collection[str]) -> Mapping[str, Sequence[Figure]]:
     with database.session() as session:
-        return frontier_lines(session, digests)
+        return figures_by(session, "frontier", CheckpointRow.digest, digests)
 
 
 def _register(database: Database, header: CheckpointHeader, path: Path) -> int:
     """The version's number in the store, which also gets the frontier in its header."""
-    points = [
-        FrontierLine(one.metric, one.value, one.protocol, protocol_digest(one.protocol)) for one in header.evaluations
-    ]
     with database.session() as session:
         checkpoint = register_checkpoint(
             session,
@@ -412,7 +409,7 @@ def _register(database: Database, header: CheckpointHeader, path: Path) -> int:
             metrics=header.metrics,
             source="shipped",
         )
-        record_frontier(session, checkpoint.id, points)
+        record_figures(session, checkpoint.id, "frontier", header.evaluations)
         return checkpoint.version
 
 

@@ -13,7 +13,8 @@ from model.checkpoint import CheckpointHeader, load_checkpoint
 from model.config import Config, DatasetConfig, EvaluationConfig, Recipe, SamplingConfig, load_recipe
 from model.datasets import DatasetError, load_dataset
 from model.device import find_device
-from model.metrics.evaluation import Evaluation, evaluate, protocol_digest, protocol_string
+from model.metrics.evaluation import evaluate
+from model.metrics.figure import Figure
 from model.metrics.references import FolderReferences
 from model.sampling_fit import Unfit, fitted
 from model.user_error import UserError
@@ -73,27 +74,16 @@ def run_evaluation(request: EvaluationRequest, datasets: Path, device_name: str 
     return 0
 
 
-def figures_table(found: Sequence[Evaluation]) -> str:
+def figures_table(found: Sequence[Figure]) -> str:
     """A markdown table; values with all their digits."""
     lines = ["| metric | value | protocol |", "| --- | ---: | --- |"]
-    lines += [f"| {one.metric} | {one.value!r} | {protocol_string(one.protocol)} |" for one in found]
+    lines += [f"| {one.metric} | {one.value!r} | {one.protocol_string} |" for one in found]
     return "\n".join(lines)
 
 
-def figures_json(weights_digest: str, found: Sequence[Evaluation]) -> str:
+def figures_json(weights_digest: str, found: Sequence[Figure]) -> str:
     """One object with the weights' digest and the figures."""
-    figures = [
-        {
-            "metric": one.metric,
-            "value": one.value,
-            "protocol": dict(one.protocol),
-            "protocol_digest": protocol_digest(one.protocol),
-            "protocol_string": protocol_string(one.protocol),
-            "seconds": one.seconds,
-        }
-        for one in found
-    ]
-    return json.dumps({"weights_digest": weights_digest, "evaluations": figures}, indent=2)
+    return json.dumps({"weights_digest": weights_digest, "evaluations": [one.plain() for one in found]}, indent=2)
 
 
 def assignments(options: Sequence[str]) -> dict[str, Any]:

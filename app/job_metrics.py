@@ -109,8 +109,8 @@ def _gauges(statistics: JobStatistics) -> Iterator[Metric]:
     ):
         # not "job": Prometheus gives every series a label of that name
         told = GaugeMetricFamily(name, f"{documentation} Of the newest training jobs under way.", labels=["job_id"])
-        for training in statistics.trainings:
-            told.add_metric([str(training.job_id)], getattr(training, field))
+        for job_id, point in statistics.trainings.items():
+            told.add_metric([str(job_id)], getattr(point, field))
         yield told
 
 

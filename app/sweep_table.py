@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from model.curve_point import CurvePoint
 from store.job_views import BestCheckpoint
-from store.run_repository import MetricLine
 from store.tables import Job, JobStatus, Sweep
 
 
@@ -56,7 +56,7 @@ class SweepTable:
 def build_table(
     sweep: Sweep,
     jobs: Sequence[Job],
-    last: Mapping[int, MetricLine],
+    last: Mapping[int, CurvePoint],
     best: Mapping[int, BestCheckpoint],
 ) -> SweepTable:
     """The comparison of these jobs. last, best: by job."""

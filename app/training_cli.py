@@ -15,12 +15,13 @@ from app.folder_lock import run_lock
 from app.terminal import open_console
 from app.training_processes import training_processes
 from model.config import Recipe, load_recipe
+from model.curve_point import CurvePoint
 from model.datasets import load_dataset
 from model.device import find_device, require_devices
 from model.distributed import first_then_others, launched_rank, process_group
 from model.metrics.references import FolderReferences
 from model.run_record import FolderRecord
-from model.training import TrainingProgress, train
+from model.training import train
 from model.user_error import EXIT_CODE, UserError
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -94,15 +95,16 @@ def _train(recipe: Recipe, folder: Path, datasets: Path, device: torch.device, c
     record, references = FolderRecord(folder, recipe.name), FolderReferences(datasets / "references")
     drawn = console.is_terminal
     with Progress(*columns, console=console, disable=not drawn) as bar, _StopOnInterrupt(console) as should_stop:
-        task = bar.add_task(recipe.name, total=recipe.training.total_images, facts="")
+        total_images = recipe.training.total_images
+        task = bar.add_task(recipe.name, total=total_images, facts="")
         due = time.monotonic()
 
-        def on_progress(now: TrainingProgress) -> None:
+        def on_progress(now: CurvePoint) -> None:
             nonlocal due
             facts = f"{now.images_per_second:.0f}/s  loss {now.loss:.4f}"
             bar.update(task, completed=now.images_seen, facts=facts)
             if not drawn and time.monotonic() >= due:
-                console.print(f"{now.images_seen:,} of {now.total_images:,} images  {facts}", highlight=False)
+                console.print(f"{now.images_seen:,} of {total_images:,} images  {facts}", highlight=False)
                 due = time.monotonic() + SECONDS_BETWEEN_LINES
 
         result = train(

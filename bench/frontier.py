@@ -11,11 +11,11 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from io import BytesIO
 from itertools import groupby
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from pydantic import ValidationError
@@ -24,8 +24,9 @@ from bench.judge import CACHE_PATH, RECIPE_PATH, positive, with_overrides
 from model.checkpoint import CheckpointError, load_checkpoint, write_atomically
 from model.config import FRONTIER_SAMPLERS, EvaluationConfig, RecipeError, SamplerName, SpacingName, load_recipe
 from model.datasets import DatasetError, load_dataset
-from model.metrics.evaluation import Evaluation, EvaluationError, FolderReferences
+from model.metrics.evaluation import EvaluationError, FolderReferences
 from model.metrics.extractor import MetricsUnavailable
+from model.metrics.figure import Figure
 from model.metrics.frontier import WITHIN, Frontier, FrontierPoint, choose, efficient, frontiers
 from model.metrics.frontier_measurement import STEPS, frontier_cells, measure_frontier, with_evaluations
 
@@ -33,63 +34,55 @@ MARKERS = "osX"
 """A plot's ten colours are used again with the next marker."""
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A measured cell as a line of the results file. weights: digest of the file that it was measured of."""
-
-    weights: str
-    metric: str
-    value: float
-    protocol: dict[str, str | int | float | None]
-    seconds: float
-
-
-def read_cells(path: Path, weights: str) -> list[Cell]:
+def read_cells(path: Path, weights: str) -> list[Figure]:
     """What was measured of these weights; nothing when there is no such file. A line that was cut off is left out."""
     if not path.exists():
         return []
     cells = []
     for line in path.read_text().splitlines():
         try:
-            cells.append(Cell(**json.loads(line)))
+            cells.append(_cell(**json.loads(line)))
         except (json.JSONDecodeError, TypeError):
             print(f"{path}: a line that cannot be read is left out", file=sys.stderr)
-    return [cell for cell in cells if cell.weights == weights]
+    return [figure for measured, figure in cells if measured == weights]
 
 
-def append_cell(path: Path, weights: str, evaluation: Evaluation) -> None:
-    """Add a line to the results file."""
+def append_cell(path: Path, weights: str, figure: Figure) -> None:
+    """Add a line to the results file: the figure, and the digest of the file that it was measured of."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    cell = Cell(weights, evaluation.metric, evaluation.value, dict(evaluation.protocol), evaluation.seconds)
     lines = path.read_text().splitlines() if path.exists() else []
-    write_atomically(path, "".join(line + "\n" for line in [*lines, json.dumps(asdict(cell))]).encode())
+    lines.append(json.dumps({"weights": weights, **asdict(figure)}))
+    write_atomically(path, "".join(line + "\n" for line in lines).encode())
+
+
+def _cell(weights: str, **figure: Any) -> tuple[str, Figure]:
+    return weights, Figure(**figure)
 
 
 def point_name(point: FrontierPoint) -> str:
     """Its sampler, and the settings that are not the usual ones."""
-    sampling = point.sampling
-    parts: list[str] = [sampling.sampler]
-    parts += [sampling.spacing] * (sampling.spacing != "trailing")
-    parts += [f"eta {sampling.eta:g}"] * (sampling.sampler == "ddim" and sampling.eta > 0.0)
-    parts += [sampling.variance] * (sampling.sampler == "ddpm" and sampling.variance == "beta")
+    parts: list[str] = [point.sampler]
+    parts += [point.spacing] * (point.spacing != "trailing")
+    parts += [f"eta {point.eta:g}"] * (point.sampler == "ddim" and point.eta > 0.0)
+    parts += [point.variance] * (point.sampler == "ddpm" and point.variance == "beta")
     return " ".join(parts)
 
 
 def _rows(frontier: Frontier) -> dict[str, list[FrontierPoint]]:
-    by_name = sorted(frontier.points, key=lambda point: (point_name(point), point.sampling.steps))
+    by_name = sorted(frontier.points, key=lambda point: (point_name(point), point.steps))
     return {name: list(points) for name, points in groupby(by_name, key=point_name)}
 
 
 def frontier_table(frontier: Frontier) -> str:
     """A markdown table, a line a sampler and a column a step count, then what each quality picks."""
-    counts = sorted({point.sampling.steps for point in frontier.points})
+    counts = sorted({point.steps for point in frontier.points})
     best = set(efficient(frontier.points))
     lines = [
         "| steps | " + " | ".join(map(str, counts)) + " |",
         "| --- |" + " ---: |" * len(counts),
     ]
     for name, points in _rows(frontier).items():
-        found = {point.sampling.steps: point for point in points}
+        found = {point.steps: point for point in points}
         cells = [
             ""
             if count not in found
@@ -103,7 +96,7 @@ def frontier_table(frontier: Frontier) -> str:
     for quality in WITHIN:
         chosen = choose(frontier.points, quality)
         lines.append(
-            f"{quality}: {point_name(chosen)}, {chosen.sampling.steps} steps, {chosen.network_evaluations} network "
+            f"{quality}: {point_name(chosen)}, {chosen.steps} steps, {chosen.network_evaluations} network "
             f"evaluations an image, {frontier.metric} {chosen.value:.2f}"
         )
     return "\n".join(lines)
@@ -116,10 +109,10 @@ def frontier_picture(frontier: Frontier, title: str) -> bytes:
     figure = Figure(figsize=(9, 4.5), dpi=100, layout="constrained")
     axes = figure.add_subplot()
     for number, (name, points) in enumerate(_rows(frontier).items()):
-        steps, values = [p.sampling.steps for p in points], [p.value for p in points]
+        steps, values = [p.steps for p in points], [p.value for p in points]
         look = {"color": f"C{number % 10}", "marker": MARKERS[number // 10 % len(MARKERS)]}
         axes.plot(steps, values, **look, markersize=4, label=name)
-    counts = sorted({point.sampling.steps for point in frontier.points})
+    counts = sorted({point.steps for point in frontier.points})
     axes.set(xscale="log", xlabel="steps", ylabel=frontier.metric, title=title)
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.minorticks_off()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from pydantic import Field, FiniteFloat, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -20,6 +20,7 @@ from torch import Tensor
 from model.config import Config, ModelConfig, ModelName, Recipe, SamplingConfig, ScheduleConfig, UNetConfig
 from model.denoiser import Denoiser
 from model.digest import digest_of
+from model.metrics.figure import Figure
 from model.sampling import draws_finite
 from model.unet import EMBEDDED_STEPS, UNet
 from model.user_error import UserError
@@ -31,14 +32,6 @@ _DIVERGED = "its training has diverged: use an earlier checkpoint"
 
 class CheckpointError(UserError, ValueError):
     """A weights file that cannot be used; the message names the file and its fault."""
-
-
-class StoredEvaluation(Config):
-    """A figure that was measured of these weights (`model.metrics`): its protocol fixes it, besides the weights."""
-
-    metric: str
-    value: FiniteFloat
-    protocol: dict[str, str | int | FiniteFloat | None]
 
 
 class SnapshotHeader(Config):
@@ -67,7 +60,7 @@ class CheckpointHeader(Config):
     images_seen: int = Field(ge=0)
     dataset_digest: str
     metrics: dict[str, float] = Field(default_factory=dict)
-    evaluations: tuple[StoredEvaluation, ...] = ()
+    evaluations: tuple[Figure, ...] = ()
     recipe: Recipe | None = None
     snapshot: SnapshotHeader | None = None
 

@@ -4,14 +4,16 @@ import csv
 import io
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
 from model.checkpoint import write_atomically
+from model.curve_point import CurvePoint
 from model.pictures import loss_curve
 
-_FIELDS = ("images_seen", "loss", "gradient_norm", "learning_rate", "images_per_second")
+_FIELDS = tuple(field.name for field in fields(CurvePoint) if field.name != "memory_bytes")
 
 
 class LossLog:
@@ -29,9 +31,9 @@ class LossLog:
         writer.writerows(kept)
         write_atomically(self._path, text.getvalue().encode())
 
-    def append(self, progress: Mapping[str, float]) -> None:
-        """Add one line; `progress` holds at least the columns."""
-        values = [progress[name] for name in _FIELDS]
+    def append(self, point: CurvePoint) -> None:
+        """Add one line."""
+        values = [getattr(point, name) for name in _FIELDS]
         with self._path.open("a", newline="") as file:
             csv.writer(file).writerow([value if isinstance(value, int) else f"{value:.6g}" for value in values])
 

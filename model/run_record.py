@@ -2,36 +2,17 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from model.checkpoint import load_checkpoint, write_atomically
+from model.curve_point import CurvePoint
 from model.loss_log import LossLog
-
-if TYPE_CHECKING:
-    from model.metrics.evaluation import Evaluation
-    from model.metrics.frontier import Measured
-
+from model.metrics.figure import Figure
 
 Failing = Literal["evaluation", "frontier", "samples"]
 """What a run can do without: where it fails, the training goes on."""
-
-
-@dataclass(frozen=True)
-class TrainingProgress:
-    """How far a run is. loss, gradient_norm: means since the last report. images_per_second: of training alone.
-
-    memory_bytes: the most that the device has held so far (CUDA), or this process's largest resident set.
-    """
-
-    images_seen: int
-    total_images: int
-    loss: float
-    gradient_norm: float
-    learning_rate: float
-    images_per_second: float
-    memory_bytes: int
 
 
 class RunRecord(Protocol):
@@ -49,8 +30,8 @@ class RunRecord(Protocol):
         Called once, after `states` and before everything else.
         """
 
-    def progress(self, progress: TrainingProgress) -> None:
-        """Keep a line of the loss curve."""
+    def progress(self, point: CurvePoint) -> None:
+        """Keep a point of the training curve."""
 
     def checkpoint(self, images_seen: int, weights: bytes, state: bytes) -> None:
         """Keep a weights file and the training state that goes with it: both last, or the run resumes from before."""
@@ -58,16 +39,16 @@ class RunRecord(Protocol):
     def samples(self, images_seen: int, picture: bytes) -> None:
         """Keep a grid of samples, a PNG."""
 
-    def evaluation(self, images_seen: int, evaluations: Sequence["Evaluation"]) -> None:
+    def evaluation(self, images_seen: int, evaluations: Sequence[Figure]) -> None:
         """Keep how the checkpoint of these `images_seen` was judged: all of it or nothing."""
 
     def evaluated(self, images_seen: int) -> bool:
         """Whether `evaluation` was recorded for these `images_seen`."""
 
-    def frontier(self, images_seen: int, evaluations: Sequence["Evaluation"]) -> None:
+    def frontier(self, images_seen: int, evaluations: Sequence[Figure]) -> None:
         """Keep points of the frontier of the checkpoint of these `images_seen`, beside those that are kept."""
 
-    def frontier_points(self, images_seen: int) -> Sequence["Measured"]:
+    def frontier_points(self, images_seen: int) -> Sequence[Figure]:
         """What `frontier` was given for these `images_seen`."""
 
     def failed(self, images_seen: int, what: Failing, detail: str) -> None:
@@ -104,9 +85,9 @@ class FolderRecord:
         if len(kept) < len(self._evaluations()):
             self._write_evaluations(kept)
 
-    def progress(self, progress: TrainingProgress) -> None:
+    def progress(self, point: CurvePoint) -> None:
         """Add a line to `losses.csv`."""
-        self._losses.append(asdict(progress))
+        self._losses.append(point)
 
     def checkpoint(self, images_seen: int, weights: bytes, state: bytes) -> None:
         """The weights are written first: the state replaces the one before only when its weights lie there."""
@@ -119,18 +100,9 @@ class FolderRecord:
         """Write `samples/IMAGES.png`."""
         write_atomically(self._folder / "samples" / f"{images_seen:010d}.png", picture)
 
-    def evaluation(self, images_seen: int, evaluations: Sequence["Evaluation"]) -> None:
+    def evaluation(self, images_seen: int, evaluations: Sequence[Figure]) -> None:
         """Add a line a metric to `evaluations.jsonl`."""
-        new = [
-            {
-                "images_seen": images_seen,
-                "metric": evaluation.metric,
-                "value": evaluation.value,
-                "protocol": dict(evaluation.protocol),
-                "seconds": evaluation.seconds,
-            }
-            for evaluation in evaluations
-        ]
+        new = [{"images_seen": images_seen, **asdict(figure)} for figure in evaluations]
         kept = [row for row in self._evaluations() if row["images_seen"] != images_seen]
         self._write_evaluations([*kept, *new])
 
@@ -138,14 +110,14 @@ class FolderRecord:
         """Whether `evaluations.jsonl` has a line for these `images_seen`."""
         return any(row["images_seen"] == images_seen for row in self._evaluations())
 
-    def frontier(self, images_seen: int, evaluations: Sequence["Evaluation"]) -> None:
+    def frontier(self, images_seen: int, evaluations: Sequence[Figure]) -> None:
         """Write the points into the header of the weights file, which thereby has another digest."""
         from model.metrics.frontier_measurement import with_evaluations
 
         path = self.checkpoint_path(images_seen)
         write_atomically(path, with_evaluations(load_checkpoint(path), evaluations))
 
-    def frontier_points(self, images_seen: int) -> Sequence["Measured"]:
+    def frontier_points(self, images_seen: int) -> Sequence[Figure]:
         """The evaluations in the header of the weights file."""
         return load_checkpoint(self.checkpoint_path(images_seen)).header.evaluations
 

@@ -21,25 +21,25 @@ import torch
 from model import distributed
 from model.checkpoint import CheckpointError
 from model.config import Recipe
+from model.curve_point import CurvePoint
 from model.datasets.dataset import ImageDataset
 from model.denoiser import SamplingStopped
 from model.digest import digest_of
+from model.metrics.figure import Figure
 from model.pictures import grid, png
-from model.run_record import Failing, RunRecord, TrainingProgress
+from model.run_record import Failing, RunRecord
 from model.sampling import plan_row, sample, to_pixels
 from model.trainer import Trainer, TrainingDiverged, TrainingError, learning_rate, rate_jump
 from model.training_state import require_sound_state
 
 if TYPE_CHECKING:
-    from model.metrics.evaluation import Evaluation, ReferenceCache
-    from model.metrics.frontier import Measured
+    from model.metrics.evaluation import ReferenceCache
 
 __all__ = [
     "StartingPoint",
     "StateStart",
     "Trainer",
     "TrainingError",
-    "TrainingProgress",
     "TrainingResult",
     "WeightsStart",
     "train",
@@ -88,7 +88,7 @@ def train(
     device: torch.device,
     start: StartingPoint | None = None,
     references: "ReferenceCache | None" = None,
-    on_progress: Callable[[TrainingProgress], None] = lambda progress: None,
+    on_progress: Callable[[CurvePoint], None] = lambda point: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainingResult:
     """Run the recipe to its end, or until `should_stop` answers True, and then write a checkpoint.
@@ -132,7 +132,7 @@ def train(
             raise _diverged(told, trainer.images_seen, distributed.from_first(record.last_good))
         meter.add(loss, norm, learning_rate(recipe.optimizer, before, training.total_images))
         if trainer.iteration % LOG_EVERY_ITERATIONS == 0 or trainer.ended:
-            distributed.from_first(partial(_report, meter.progress(), record, on_progress))
+            distributed.from_first(partial(_report, meter.point(), record, on_progress))
         with meter.paused():
             evaluates = judge is not None and crossed(before, judge.every_images)
             if evaluates or crossed(before, training.checkpoint_every_images):
@@ -179,13 +179,12 @@ class _Meter:
         self._norms.append(norm)
         self._rate = rate
 
-    def progress(self) -> TrainingProgress:
-        """The report of all steps since the one before."""
+    def point(self) -> CurvePoint:
+        """Of all steps since the point before."""
         images_seen = self._trainer.images_seen
         seconds = time.perf_counter() - self._since_seconds
-        progress = TrainingProgress(
+        point = CurvePoint(
             images_seen,
-            self._trainer.recipe.training.total_images,
             float(np.mean(self._losses)),
             float(np.mean(self._norms)),
             self._rate,
@@ -193,7 +192,7 @@ class _Meter:
             _memory_bytes(self._trainer.device),
         )
         self._begin()
-        return progress
+        return point
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -270,9 +269,9 @@ def _diverged(fault: str, images_seen: int, last_good: str | None) -> TrainingDi
     )
 
 
-def _report(progress: TrainingProgress, record: RunRecord, on_progress: Callable[[TrainingProgress], None]) -> None:
-    record.progress(progress)
-    on_progress(progress)
+def _report(point: CurvePoint, record: RunRecord, on_progress: Callable[[CurvePoint], None]) -> None:
+    record.progress(point)
+    on_progress(point)
 
 
 @contextmanager
@@ -392,7 +391,7 @@ class _Judge:
         except SamplingStopped:
             return False
 
-    def _measured_points(self, known: "Sequence[Measured]", stop: Callable[[], bool]) -> "Iterator[Evaluation]":
+    def _measured_points(self, known: Sequence[Figure], stop: Callable[[], bool]) -> Iterator[Figure]:
         from model.metrics.frontier_measurement import frontier_cells, measure_frontier
         from model.metrics.generation import drawing_settings
 

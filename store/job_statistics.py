@@ -1,14 +1,16 @@
 """What Prometheus reads of the jobs: queries whose work grows with what is unfinished, never with what is done."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import func, literal_column, select, text, true
+from sqlalchemy import func, literal_column, select, text
 from sqlalchemy.orm import Session
 
+from model.curve_point import CurvePoint
 from store.clock import seconds
 from store.counters import read_counters
-from store.tables import Job, JobKind, JobMetric, JobStatus, Worker
+from store.run_repository import newest_points
+from store.tables import Job, JobKind, JobStatus, Worker
 
 TRAININGS_TOLD = 50
 TIMEOUT_SECONDS = 5
@@ -16,29 +18,18 @@ TIMEOUT_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
-    """The last line of metrics of a training job under way."""
-
-    job_id: int
-    images_per_second: float
-    loss: float
-    gradient_norm: float
-    memory_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class JobStatistics:
     """The jobs at one moment.
 
     unfinished: how many by kind and status. queue_age_seconds: how long the oldest runnable job has waited, by kind, of
-    kinds that have one. trainings: the newest TRAININGS_TOLD under way that have told something. workers_alive: by
-    device. device_faults: those of them whose device fails its test. counters: totals by name and label
-    (`store.counters`).
+    kinds that have one. trainings: by job the newest point of the TRAININGS_TOLD newest ones under way that have told
+    something. workers_alive: by device. device_faults: those of them whose device fails its test. counters: totals by
+    name and label (`store.counters`).
     """
 
     unfinished: Mapping[tuple[JobKind, JobStatus], int]
     queue_age_seconds: Mapping[JobKind, float]
-    trainings: Sequence[Training]
+    trainings: Mapping[int, CurvePoint]
     workers_alive: Mapping[str, int]
     device_faults: Mapping[str, int]
     counters: Mapping[tuple[str, str], float]
@@ -66,21 +57,9 @@ def read_job_statistics(session: Session, worker_fresh_seconds: float) -> JobSta
         select(Job.kind, Job.status, func.count()).where(has_lease).group_by(Job.kind, Job.status)
     ):
         unfinished[kind, status] = count
-    told = [name for name in Training.__slots__ if name != "job_id"]
-    last = (
-        select(*(getattr(JobMetric, name) for name in told))
-        .where(JobMetric.job_id == Job.id)
-        .order_by(JobMetric.images_seen.desc())
-        .limit(1)
-        .lateral()
-    )
     trainings = session.execute(
-        select(Job.id, *(last.c[name] for name in told))
-        .join(last, true())
-        .where(has_lease, Job.kind == "train")
-        .order_by(Job.id.desc())
-        .limit(TRAININGS_TOLD)
-    )
+        newest_points().where(has_lease, Job.kind == "train").order_by(Job.id.desc()).limit(TRAININGS_TOLD)
+    ).tuples()
     workers = session.execute(
         select(Worker.device, func.count().label("alive"), func.count(Worker.device_fault).label("faulty"))
         .where(Worker.seen_at > func.now() - seconds(worker_fresh_seconds))
@@ -89,7 +68,7 @@ def read_job_statistics(session: Session, worker_fresh_seconds: float) -> JobSta
     return JobStatistics(
         unfinished,
         queue_age_seconds,
-        [Training(*row) for row in trainings],
+        dict(trainings.all()),
         {row.device: row.alive for row in workers},
         {row.device: row.faulty for row in workers},
         read_counters(session),

@@ -4,11 +4,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import and_, select, true
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
+from model.curve_point import CurvePoint
 from model.metrics.names import decision_order, higher_is_better
-from store.run_repository import MetricLine
-from store.tables import Checkpoint, Dataset, Evaluation, Job, JobCheckpoint, JobMetric, JobStatus
+from store.figure_repository import saved_with
+from store.run_repository import newest_points
+from store.tables import Checkpoint, Dataset, Evaluation, Job, JobCheckpoint, JobStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class JobView:
 
     job: Job
     dataset_name: str | None
-    last: MetricLine | None
+    last: CurvePoint | None
     best: BestCheckpoint | None
 
 
@@ -40,7 +42,7 @@ class Glimpse:
     event_count: int
     images_done: int
     total_images: int
-    last: MetricLine | None
+    last: CurvePoint | None
 
 
 def view_jobs(session: Session, jobs: Sequence[Job]) -> list[JobView]:
@@ -54,15 +56,9 @@ def view_jobs(session: Session, jobs: Sequence[Job]) -> list[JobView]:
     ]
 
 
-def last_metrics(session: Session, job_ids: Iterable[int]) -> Mapping[int, MetricLine]:
+def last_metrics(session: Session, job_ids: Iterable[int]) -> Mapping[int, CurvePoint]:
     """The newest metrics of each job that has any."""
-    newest = (
-        select(JobMetric).where(JobMetric.job_id == Job.id).order_by(JobMetric.images_seen.desc()).limit(1).lateral()
-    )
-    lines = session.scalars(
-        select(aliased(JobMetric, newest)).select_from(Job).join(newest, true()).where(Job.id.in_(list(job_ids)))
-    )
-    return {line.job_id: MetricLine(**{name: getattr(line, name) for name in MetricLine.__slots__}) for line in lines}
+    return dict(session.execute(newest_points().where(Job.id.in_(list(job_ids)))).tuples().all())
 
 
 def glimpse_jobs(session: Session, job_ids: Collection[int]) -> Mapping[int, Glimpse]:
@@ -82,7 +78,7 @@ def best_figures(session: Session, job_ids: Iterable[int], metric: str) -> Mappi
     lowest = (
         select(Checkpoint.version, Checkpoint.digest, JobCheckpoint.images_seen, Evaluation.value)
         .join(JobCheckpoint, JobCheckpoint.checkpoint_id == Checkpoint.id)
-        .join(Evaluation, Evaluation.checkpoint_id == Checkpoint.id)
+        .join(Evaluation, saved_with("evaluation"))
         .where(JobCheckpoint.job_id == Job.id, Evaluation.metric == metric)
         .order_by(best_first, JobCheckpoint.images_seen)
         .limit(1)
@@ -104,7 +100,7 @@ def measured(session: Session, job_ids: Iterable[int]) -> Sequence[str]:
     and then the others, in alphabetical order."""
     found = session.scalars(
         select(Evaluation.metric)
-        .join(JobCheckpoint, JobCheckpoint.checkpoint_id == Evaluation.checkpoint_id)
+        .join(JobCheckpoint, saved_with("evaluation"))
         .where(JobCheckpoint.job_id.in_(list(job_ids)))
         .distinct()
     ).all()
@@ -127,7 +123,7 @@ def _best_checkpoints(session: Session, jobs: Sequence[Job]) -> Mapping[int, Bes
         select(Job.id, *columns)
         .join(Checkpoint, Checkpoint.id == Job.best_checkpoint_id)
         .join(JobCheckpoint, saved)
-        .join(Evaluation, Evaluation.checkpoint_id == Checkpoint.id)
+        .join(Evaluation, saved_with("evaluation"))
         .where(Job.id.in_(wanted))
         .order_by(Evaluation.created_at)
     ).all()

@@ -4,17 +4,20 @@ The functions that write take the job's row as `store.job_repository.hold` gave 
 attempt whose claim is over.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from typing import Any
 
-from sqlalchemy import Float, cast, delete, func, select, update
+from sqlalchemy import Float, Select, cast, delete, func, select, true, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session, aliased
 
+from model.curve_point import CurvePoint
+from model.metrics.figure import Figure
 from store.artifacts import Artifacts
 from store.checkpoint_repository import register_checkpoint
 from store.counters import count
+from store.figure_repository import record_figures, saved_with
 from store.job_repository import UNFINISHED, add_event
 from store.tables import (
     Checkpoint,
@@ -33,39 +36,14 @@ STATES_KEPT = 2
 """Training states kept of a job: the newest, and the one before in case that one is damaged."""
 
 
-@dataclass(frozen=True, slots=True)
-class MetricLine:
-    """Means of training since the line before. learning_rate: of the last batch; memory_bytes: peak."""
-
-    images_seen: int
-    loss: float
-    gradient_norm: float
-    learning_rate: float
-    images_per_second: float
-    memory_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationLine:
-    """A figure with everything that determines it."""
-
-    metric: str
-    value: float
-    protocol: Mapping[str, Any]
-    protocol_digest: str
-    seconds: float
-
-
-def record_metrics(session: Session, job: Job, lines: Sequence[MetricLine]) -> None:
-    """Store lines and the job's progress; a line that is there already is replaced."""
-    if not lines:
+def record_metrics(session: Session, job: Job, points: Sequence[CurvePoint]) -> None:
+    """Store points of the curve and the job's progress; a point that is there already is replaced."""
+    if not points:
         return
-    new = upsert(JobMetric).values(
-        [{"job_id": job.id, **{name: getattr(line, name) for name in MetricLine.__slots__}} for line in lines]
-    )
-    changed = {name: new.excluded[name] for name in MetricLine.__slots__ if name != "images_seen"}
+    new = upsert(JobMetric).values([{"job_id": job.id, **asdict(point)} for point in points])
+    changed = {field.name: new.excluded[field.name] for field in fields(CurvePoint) if field.name != "images_seen"}
     session.execute(new.on_conflict_do_update(index_elements=[JobMetric.job_id, JobMetric.images_seen], set_=changed))
-    _advance(session, job, lines[-1].images_seen)
+    _advance(session, job, points[-1].images_seen)
 
 
 def forget_beyond(session: Session, job: Job, images_seen: int) -> None:
@@ -132,51 +110,37 @@ def record_samples(session: Session, job: Job, images_seen: int, picture: bytes)
     add_event(session, job, "samples", {"images_seen": images_seen})
 
 
-def record_evaluations(session: Session, job: Job, images_seen: int, lines: Sequence[EvaluationLine]) -> None:
-    """Store figures of the checkpoint at `images_seen` and mark the job's best.
+def record_evaluations(session: Session, job: Job, images_seen: int, figures: Sequence[Figure]) -> None:
+    """Store how the checkpoint at `images_seen` was judged, and mark the job's best.
 
-    The first line decides which one that is; of its metric, lower values are better (`model.metrics.names.DECIDING`).
+    The first figure decides which one that is; of its metric, lower values are better (`model.metrics.names.DECIDING`).
     """
-    checkpoint_id = session.scalars(
-        select(JobCheckpoint.checkpoint_id).where(
-            JobCheckpoint.job_id == job.id, JobCheckpoint.images_seen == images_seen
-        )
-    ).one()
-    for line in lines:
-        values = {"value": line.value, "protocol": dict(line.protocol), "seconds": line.seconds}
-        key = {"checkpoint_id": checkpoint_id, "metric": line.metric, "protocol_digest": line.protocol_digest}
-        session.execute(
-            upsert(Evaluation).values(**key, **values).on_conflict_do_update(index_elements=list(key), set_=values)
-        )
-        session.execute(
-            update(Checkpoint)
-            .where(Checkpoint.id == checkpoint_id)
-            .values(metrics=Checkpoint.metrics.concat({line.metric: line.value}))
-        )
-        add_event(
-            session,
-            job,
-            "evaluation",
-            {"images_seen": images_seen, "metric": line.metric, "value": line.value, "seconds": line.seconds},
-        )
-    if lines:
-        best = _best(session, job.id, lines[0])
-        if best is not None and best != job.best_checkpoint_id:
-            job.best_checkpoint_id = best
-            add_event(
-                session, job, "best", {"images_seen": images_seen, "checkpoint_id": best, "metric": lines[0].metric}
-            )
-
-
-def evaluated(session: Session, job_id: int, images_seen: int) -> bool:
-    """Whether the job's checkpoint at `images_seen` has a figure."""
-    found = session.scalar(
-        select(func.count())
-        .select_from(JobCheckpoint)
-        .join(Evaluation, Evaluation.checkpoint_id == JobCheckpoint.checkpoint_id)
-        .where(JobCheckpoint.job_id == job_id, JobCheckpoint.images_seen == images_seen)
+    if not figures:
+        return
+    checkpoint_id = _saved_at(session, job, images_seen)
+    record_figures(session, checkpoint_id, "evaluation", figures)
+    session.execute(
+        update(Checkpoint)
+        .where(Checkpoint.id == checkpoint_id)
+        .values(metrics=Checkpoint.metrics.concat({figure.metric: figure.value for figure in figures}))
     )
-    return bool(found)
+    for figure in figures:
+        told = {"metric": figure.metric, "value": figure.value, "seconds": figure.seconds}
+        add_event(session, job, "evaluation", {"images_seen": images_seen, **told})
+    best = _best(session, job.id, figures[0])
+    if best is not None and best != job.best_checkpoint_id:
+        job.best_checkpoint_id = best
+        told = {"checkpoint_id": best, "metric": figures[0].metric}
+        add_event(session, job, "best", {"images_seen": images_seen, **told})
+
+
+def record_frontier(session: Session, job: Job, images_seen: int, figures: Sequence[Figure]) -> None:
+    """Store points of the frontier of the checkpoint at `images_seen`."""
+    record_figures(session, _saved_at(session, job, images_seen), "frontier", figures)
+    for figure in figures:
+        told = {name: figure.protocol.get(name) for name in ("sampler", "steps")}
+        told |= {"metric": figure.metric, "value": figure.value}
+        add_event(session, job, "frontier", {"images_seen": images_seen, **told})
 
 
 def append_log(session: Session, job: Job, lines: Sequence[str]) -> None:
@@ -218,36 +182,20 @@ def job_checkpoints(session: Session, job_id: int) -> Sequence[tuple[JobCheckpoi
     return [(saved, checkpoint) for saved, checkpoint in rows]
 
 
-def job_evaluations(session: Session, job_id: int) -> Sequence[tuple[int, Checkpoint, Evaluation]]:
-    """(images seen, checkpoint, figure) of a job in the order of images seen."""
-    rows = session.execute(
-        select(JobCheckpoint.images_seen, Checkpoint, Evaluation)
-        .join(Checkpoint, Checkpoint.id == JobCheckpoint.checkpoint_id)
-        .join(Evaluation, Evaluation.checkpoint_id == Checkpoint.id)
-        .where(JobCheckpoint.job_id == job_id)
-        .order_by(JobCheckpoint.images_seen, Evaluation.metric)
-    ).all()
-    return [(images_seen, checkpoint, figure) for images_seen, checkpoint, figure in rows]
-
-
-def evaluations_of(session: Session, checkpoint_ids: Collection[int]) -> Mapping[int, Sequence[Evaluation]]:
-    """By checkpoint its figures; no entry where nothing was measured."""
-    found: dict[int, list[Evaluation]] = {}
-    for figure in session.scalars(
-        select(Evaluation)
-        .where(Evaluation.checkpoint_id.in_(list(checkpoint_ids)))
-        .order_by(Evaluation.checkpoint_id, Evaluation.metric, Evaluation.protocol_digest)
-    ):
-        found.setdefault(figure.checkpoint_id, []).append(figure)
-    return found
-
-
 def job_samples(session: Session, job_id: int) -> Sequence[JobSamples]:
     """The sample grids of a job, oldest first."""
     return session.scalars(select(JobSamples).where(JobSamples.job_id == job_id).order_by(JobSamples.images_seen)).all()
 
 
-def job_metrics(session: Session, job_id: int, points: int) -> Sequence[MetricLine]:
+def newest_points() -> Select[int, CurvePoint]:
+    """Jobs' ids with the newest point of their curves; the caller says which jobs."""
+    newest = (
+        select(JobMetric).where(JobMetric.job_id == Job.id).order_by(JobMetric.images_seen.desc()).limit(1).lateral()
+    )
+    return select(Job.id, aliased(JobMetric, newest).point).join(newest, true())
+
+
+def job_metrics(session: Session, job_id: int, points: int) -> Sequence[CurvePoint]:
     """A job's metrics as at most `points` means over equal stretches of its length, in order."""
     width = func.greatest(1, select(Job.total_images).where(Job.id == job_id).scalar_subquery())
     bucket = (JobMetric.images_seen - 1) * points / width
@@ -264,7 +212,7 @@ def job_metrics(session: Session, job_id: int, points: int) -> Sequence[MetricLi
         .group_by(func.floor(bucket))
         .order_by(func.max(JobMetric.images_seen))
     ).all()
-    return [MetricLine(row[0], row[1], row[2], row[3], row[4], int(row[5])) for row in rows]
+    return [CurvePoint(row[0], row[1], row[2], row[3], row[4], int(row[5])) for row in rows]
 
 
 def reference_statistics(session: Session, key: str) -> bytes | None:
@@ -290,11 +238,20 @@ def _advance(session: Session, job: Job, images_seen: int) -> None:
     job.images_done = images_seen
 
 
-def _best(session: Session, job_id: int, like: EvaluationLine) -> int | None:
+def _saved_at(session: Session, job: Job, images_seen: int) -> int:
+    """The checkpoint that the job saved at `images_seen`."""
+    return session.scalars(
+        select(JobCheckpoint.checkpoint_id).where(
+            JobCheckpoint.job_id == job.id, JobCheckpoint.images_seen == images_seen
+        )
+    ).one()
+
+
+def _best(session: Session, job_id: int, like: Figure) -> int | None:
     """The job's checkpoint with the lowest value of that metric and protocol; the earlier one of equals."""
     return session.scalars(
         select(Evaluation.checkpoint_id)
-        .join(JobCheckpoint, JobCheckpoint.checkpoint_id == Evaluation.checkpoint_id)
+        .join(JobCheckpoint, saved_with("evaluation"))
         .where(
             JobCheckpoint.job_id == job_id,
             Evaluation.metric == like.metric,

@@ -1,5 +1,6 @@
 """The tables. Times come from the database's clock; rules that must hold for every writer are constraints."""
 
+from dataclasses import fields
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 
@@ -19,7 +20,10 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, composite, mapped_column, relationship
+
+from model.curve_point import CurvePoint
+from model.metrics.figure import Figure
 
 CheckpointSource = Literal["shipped", "trained", "imported"]
 """Where a checkpoint comes from: with the software, from a training job, or uploaded."""
@@ -33,6 +37,9 @@ Device = Literal["auto", "cpu", "cuda"]
 
 Promotion = Literal["never", "best"]
 """best: when the job succeeds, its best checkpoint becomes its model's production."""
+
+Purpose = Literal["evaluation", "frontier"]
+"""What a figure was measured for: to judge a checkpoint, or as a point of its frontier."""
 
 Scope = Literal["generate", "train", "metrics", "admin"]
 """What an API key may do; `app/access/routes.py` says which call needs which."""
@@ -273,7 +280,7 @@ class JobEvent(Base):
 
 
 class JobMetric(Base):
-    """Means of training since the line before. A resumed run writes the lines after its checkpoint again."""
+    """A point of a job's training curve. A resumed run writes the points after its checkpoint again."""
 
     __tablename__ = "job_metrics"
 
@@ -284,6 +291,8 @@ class JobMetric(Base):
     learning_rate: Mapped[float]
     images_per_second: Mapped[float]
     memory_bytes: Mapped[int] = mapped_column(BigInteger)
+
+    point: Mapped[CurvePoint] = composite(*(field.name for field in fields(CurvePoint)))
 
 
 class JobLogLine(Base):
@@ -325,33 +334,28 @@ class JobCheckpoint(Base):
 
 
 class Evaluation(Base):
-    """A checkpoint's figure under one protocol (`model.metrics`)."""
+    """A figure of a checkpoint (`model.metrics.figure`). protocol_digest: the figure's, as part of the key.
 
-    __tablename__ = "evaluations"
-
-    checkpoint_id: Mapped[int] = mapped_column(ForeignKey("checkpoints.id", ondelete="CASCADE"), primary_key=True)
-    metric: Mapped[str] = mapped_column(primary_key=True)
-    protocol_digest: Mapped[str] = mapped_column(primary_key=True)
-    value: Mapped[float]
-    protocol: Mapped[dict[str, Any]]
-    seconds: Mapped[float]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-class FrontierFigure(Base):
-    """A point of a checkpoint's frontier (`model.metrics.frontier`).
-
-    Not an evaluation: those of a job's checkpoints are compared with each other, and these are not about checkpoints.
+    purpose: the evaluations of a job's checkpoints are compared with each other, and decide which one is the best. The
+    points of a frontier compare samplers on one checkpoint, and say nothing about which checkpoint is better.
     """
 
-    __tablename__ = "frontier_figures"
+    __tablename__ = "evaluations"
+    __table_args__ = (
+        CheckConstraint("purpose IN ('evaluation', 'frontier')", name="purpose"),
+        CheckConstraint("purpose <> 'evaluation' OR seconds IS NOT NULL", name="seconds"),
+    )
 
     checkpoint_id: Mapped[int] = mapped_column(ForeignKey("checkpoints.id", ondelete="CASCADE"), primary_key=True)
+    purpose: Mapped[Purpose] = mapped_column(Text, primary_key=True)
     metric: Mapped[str] = mapped_column(primary_key=True)
     protocol_digest: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[float]
     protocol: Mapped[dict[str, Any]]
+    seconds: Mapped[float | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    figure: Mapped[Figure] = composite("metric", "value", "protocol", "seconds")
 
 
 class ReferenceStatistics(Base):

@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 from sqlalchemy.orm import Session
 
+from model.curve_point import CurvePoint
 from store.database import Database
 from store.job_repository import Lease, LeaseLost, hold
-from store.run_repository import MetricLine, record_metrics
+from store.run_repository import record_metrics
 from worker.transactions import transact
 from worker.watchdog import end_process
 
@@ -30,16 +31,16 @@ class Reporter:
         self._lease = lease
         self._changed = threading.Condition()
         self._writes: deque[Write] = deque()
-        self._metrics: list[MetricLine] = []
+        self._metrics: list[CurvePoint] = []
         self._busy = False
         self._fault: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
         self._thread.start()
 
-    def metrics(self, line: MetricLine) -> None:
-        """Store a line some time soon."""
+    def metrics(self, point: CurvePoint) -> None:
+        """Store a point of the curve some time soon."""
         with self._changed:
-            self._metrics.append(line)
+            self._metrics.append(point)
             self._changed.notify_all()
 
     def put(self, write: Write) -> None:
@@ -67,12 +68,12 @@ class Reporter:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: bool(self._writes or self._metrics))
-                lines, self._metrics = self._metrics, []
+                points, self._metrics = self._metrics, []
                 write = self._writes[0] if self._writes else None
                 self._busy = True
             fault: Exception | None = None
             try:
-                self._store(lines, write)
+                self._store(points, write)
             except LeaseLost as lost:
                 end_process(str(lost))
             except Exception as error:  # a full disk, a damaged row: for the main thread to report
@@ -86,8 +87,8 @@ class Reporter:
             if fault is not None:
                 return
 
-    def _store(self, lines: list[MetricLine], write: Write | None) -> None:
-        if lines:
-            transact(self._database, lambda session: record_metrics(session, hold(session, self._lease), lines))
+    def _store(self, points: list[CurvePoint], write: Write | None) -> None:
+        if points:
+            transact(self._database, lambda session: record_metrics(session, hold(session, self._lease), points))
         if write is not None:
             transact(self._database, lambda session: write(session, self._lease))

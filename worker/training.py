@@ -9,25 +9,24 @@ import torch
 from sqlalchemy.orm import Session
 
 from model.checkpoint import CheckpointError
-from model.metrics.evaluation import Evaluation, protocol_digest
-from model.run_record import Failing, TrainingProgress
+from model.curve_point import CurvePoint
+from model.metrics.figure import Figure
+from model.run_record import Failing
 from model.training import StartingPoint, StateStart, WeightsStart, train
 from store.artifacts import ArtifactCorrupted, ArtifactMissing, Artifacts
 from store.checkpoint_repository import checkpoint_bytes
 from store.counters import count
 from store.database import Database
-from store.frontier_repository import FrontierLine, job_frontier, record_job_frontier
+from store.figure_repository import job_figures
 from store.job_forms import ContinueFrom, ForkFrom, TrainWork
 from store.job_repository import Lease, add_event, hold
 from store.model_repository import resolve
 from store.run_repository import (
-    EvaluationLine,
-    MetricLine,
-    evaluated,
     forget_beyond,
     kept_states,
     record_checkpoint,
     record_evaluations,
+    record_frontier,
     record_samples,
     reference_statistics,
     store_reference_statistics,
@@ -123,10 +122,9 @@ class JobRecord:
         )
         self._reporter.put(lambda session, lease: forget_beyond(session, hold(session, lease), images_seen))
 
-    def progress(self, progress: TrainingProgress) -> None:
-        """Store a line of metrics."""
-        line = {name: getattr(progress, name) for name in MetricLine.__slots__}
-        self._reporter.metrics(MetricLine(**line))
+    def progress(self, point: CurvePoint) -> None:
+        """Store a point of the curve."""
+        self._reporter.metrics(point)
 
     def checkpoint(self, images_seen: int, weights: bytes, state: bytes) -> None:
         """Store weights and state in one transaction."""
@@ -154,34 +152,29 @@ class JobRecord:
         """Store a grid of samples."""
         self._reporter.put(lambda session, lease: record_samples(session, hold(session, lease), images_seen, picture))
 
-    def evaluation(self, images_seen: int, evaluations: Sequence[Evaluation]) -> None:
+    def evaluation(self, images_seen: int, evaluations: Sequence[Figure]) -> None:
         """Store figures."""
-        lines = [
-            EvaluationLine(one.metric, one.value, one.protocol, protocol_digest(one.protocol), one.seconds)
-            for one in evaluations
-        ]
-        self._reporter.put(lambda session, lease: record_evaluations(session, hold(session, lease), images_seen, lines))
+        self._reporter.put(
+            lambda session, lease: record_evaluations(session, hold(session, lease), images_seen, evaluations)
+        )
 
     def evaluated(self, images_seen: int) -> bool:
         """Whether figures are stored."""
         self._reporter.flush()
         with self._database.session() as session:
-            return evaluated(session, self._job_id, images_seen)
+            return bool(job_figures(session, "evaluation", self._job_id, at=images_seen))
 
-    def frontier(self, images_seen: int, evaluations: Sequence[Evaluation]) -> None:
+    def frontier(self, images_seen: int, evaluations: Sequence[Figure]) -> None:
         """Store points."""
-        lines = [
-            FrontierLine(one.metric, one.value, one.protocol, protocol_digest(one.protocol)) for one in evaluations
-        ]
         self._reporter.put(
-            lambda session, lease: record_job_frontier(session, hold(session, lease), images_seen, lines)
+            lambda session, lease: record_frontier(session, hold(session, lease), images_seen, evaluations)
         )
 
-    def frontier_points(self, images_seen: int) -> Sequence[FrontierLine]:
+    def frontier_points(self, images_seen: int) -> Sequence[Figure]:
         """The stored points."""
         self._reporter.flush()
         with self._database.session() as session:
-            return job_frontier(session, self._job_id, images_seen)
+            return [row.figure for _, _, row in job_figures(session, "frontier", self._job_id, at=images_seen)]
 
     def failed(self, images_seen: int, what: Failing, detail: str) -> None:
         """Store an event."""

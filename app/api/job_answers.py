@@ -6,9 +6,9 @@ from typing import Any
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
+from model.curve_point import CurvePoint
 from store.job_repository import JobNotFound, get_job
 from store.job_views import BestCheckpoint, JobView, view_jobs
-from store.run_repository import MetricLine
 from store.tables import Device, Job, JobStatus, Promotion
 
 
@@ -72,7 +72,7 @@ class JobDetailAnswer(JobAnswer):
     configuration: dict[str, Any] = Field(description="the complete recipe, where it starts, and what it keeps")
 
 
-def progress(status: JobStatus, images_done: int, total_images: int, last: MetricLine | None) -> ProgressAnswer:
+def progress(status: JobStatus, images_done: int, total_images: int, last: CurvePoint | None) -> ProgressAnswer:
     """See ProgressAnswer."""
     speed = last.images_per_second if last else None
     left = total_images - images_done

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import Response
@@ -17,12 +17,12 @@ from app.api.services import Services, ServicesHere, require_json
 from app.api.transactions import in_store
 from app.catalog import Unusable
 from app.engine.request import EngineStopped
-from model.config import ModelConfig, SamplerName, SamplingConfig, SpacingName, VarianceName
-from model.metrics.frontier import SAMPLER_SETTINGS, WITHIN, Quality, choose, frontiers
-from model.metrics.protocol import protocol_string
+from model.config import ModelConfig, SamplingConfig
+from model.metrics.figure import Figure
+from model.metrics.frontier import Frontier, frontiers
 from store.audit_repository import record
 from store.checkpoint_repository import list_checkpoints
-from store.frontier_repository import FrontierLine, frontier_lines
+from store.figure_repository import figures_by
 from store.model_repository import (
     PRODUCTION,
     ModelNotFound,
@@ -34,8 +34,7 @@ from store.model_repository import (
     remove_alias,
     set_alias,
 )
-from store.run_repository import evaluations_of
-from store.tables import Checkpoint, Evaluation
+from store.tables import Checkpoint
 
 LARGEST_VERSION = 2**31 - 1
 
@@ -63,32 +62,10 @@ class AliasRequest(BaseModel):
     )
 
 
-class FrontierPointAnswer(BaseModel):
-    """A measured way to draw. picked_by: the qualities that mean this point, where guidance is near the frontier's."""
-
-    sampler: SamplerName
-    steps: int
-    spacing: SpacingName
-    eta: float
-    variance: VarianceName
-    network_evaluations: int = Field(description="forward rows of the network an image")
-    value: float = Field(description="less is better")
-    protocol_digest: str
-    picked_by: list[Quality]
-
-
-class FrontierAnswer(BaseModel):
-    """Points that compare, cheapest first. protocol: what they have in common."""
-
-    metric: str
-    guidance: float
-    images: int
-    protocol: dict[str, Any]
-    points: list[FrontierPointAnswer]
-
-
 class VersionFigure(BaseModel):
     """A figure of a version. protocol_string: what it was measured on and how; figures compare where it is equal."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     metric: str
     value: float
@@ -110,7 +87,7 @@ class VersionAnswer(BaseModel):
     evaluations: list[VersionFigure] = Field(description="of `metrics` those that were measured here, with how")
     kept: bool = Field(description="its weights are in the store; of a training job's checkpoints only some stay")
     resident: bool = Field(description="in the engine's memory now")
-    frontiers: list[FrontierAnswer] = Field(description="what `quality` and deadlines pick from; none where unmeasured")
+    frontiers: Sequence[Frontier] = Field(description="what `quality` and deadlines pick from; none where unmeasured")
 
 
 class ModelAnswer(BaseModel):
@@ -165,38 +142,8 @@ def _describe(services: Services, model: ModelSummary) -> ModelAnswer:
     )
 
 
-def _frontiers(row: Checkpoint, measured: Sequence[FrontierLine]) -> list[FrontierAnswer]:
-    if not measured:
-        return []
-    found = frontiers(measured, ModelConfig.model_validate(row.configuration).schedule)
-    return [
-        FrontierAnswer(
-            metric=one.metric,
-            guidance=one.guidance,
-            images=one.images,
-            protocol=dict(one.protocol),
-            points=[
-                FrontierPointAnswer(
-                    **point.sampling.model_dump(include=set(SAMPLER_SETTINGS)),
-                    network_evaluations=point.network_evaluations,
-                    value=point.value,
-                    protocol_digest=point.protocol_digest,
-                    picked_by=[quality for quality in WITHIN if choose(one.points, quality) == point],
-                )
-                for point in one.points
-            ],
-        )
-        for one in found
-    ]
-
-
-def _figure(one: Evaluation) -> VersionFigure:
-    return VersionFigure(
-        metric=one.metric,
-        value=one.value,
-        protocol_digest=one.protocol_digest,
-        protocol_string=protocol_string(one.protocol),
-    )
+def _frontiers(row: Checkpoint, measured: Sequence[Figure]) -> Sequence[Frontier]:
+    return frontiers(measured, ModelConfig.model_validate(row.configuration).schedule) if measured else ()
 
 
 async def _detail(services: Services, name: str, before: int | None = None, limit: int = 50) -> ModelDetailAnswer:
@@ -205,12 +152,13 @@ async def _detail(services: Services, name: str, before: int | None = None, limi
     ) -> tuple[
         ModelSummary,
         Sequence[Checkpoint],
-        Mapping[str, Sequence[FrontierLine]],
-        Mapping[int, Sequence[Evaluation]],
+        Mapping[str, Sequence[Figure]],
+        Mapping[int, Sequence[Figure]],
     ]:
         found = list_checkpoints(session, name, before, limit + 1)
-        measured = frontier_lines(session, [row.digest for row in found])
-        return get_model(session, name), found, measured, evaluations_of(session, [row.id for row in found])
+        measured = figures_by(session, "frontier", Checkpoint.digest, [row.digest for row in found])
+        evaluated = figures_by(session, "evaluation", Checkpoint.id, [row.id for row in found])
+        return get_model(session, name), found, measured, evaluated
 
     try:
         summary, checkpoints, measured, evaluated = await in_store(services, read)
@@ -228,7 +176,7 @@ async def _detail(services: Services, name: str, before: int | None = None, limi
             images_seen=row.images_seen,
             class_names=list(row.class_names),
             metrics=row.metrics,
-            evaluations=[_figure(one) for one in evaluated.get(row.id, ())],
+            evaluations=[VersionFigure.model_validate(one) for one in evaluated.get(row.id, ())],
             kept=row.artifact_digest is not None,
             resident=row.digest in resident,
             frontiers=_frontiers(row, measured.get(row.digest, ())),

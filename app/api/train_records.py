@@ -11,17 +11,17 @@ from sqlalchemy.orm import Session
 
 from app.api.accept import choose
 from app.api.job_answers import train_job
+from app.api.models import VersionFigure
 from app.api.problems import Problem, documented
 from app.api.services import ServicesHere
 from app.api.train_fields import LARGEST_ID
 from app.api.train_jobs import JobId
 from app.api.transactions import in_store
-from model.metrics.protocol import protocol_string
+from model.curve_point import CurvePoint
 from store.artifacts import ArtifactCorrupted, ArtifactMissing, Artifacts
+from store.figure_repository import job_figures
 from store.run_repository import (
-    MetricLine,
     job_checkpoints,
-    job_evaluations,
     job_metrics,
     job_samples,
     log_after,
@@ -55,7 +55,7 @@ class CheckpointsAnswer(BaseModel):
     checkpoints: list[SavedCheckpoint]
 
 
-class FigureAnswer(BaseModel):
+class FigureAnswer(VersionFigure):
     """A checkpoint's figure. protocol: what determines it besides the weights; figures compare where it is equal.
 
     protocol_string: the same as one line, with what has no effect left out.
@@ -63,11 +63,7 @@ class FigureAnswer(BaseModel):
 
     images_seen: int
     version: int
-    metric: str
-    value: float
     protocol: dict[str, Any]
-    protocol_digest: str
-    protocol_string: str
     seconds: float
     created_at: datetime
 
@@ -154,18 +150,8 @@ async def evaluations(job_id: JobId, services: ServicesHere) -> EvaluationsAnswe
         train_job(session, job_id)
         return EvaluationsAnswer(
             evaluations=[
-                FigureAnswer(
-                    images_seen=images_seen,
-                    version=checkpoint.version,
-                    metric=figure.metric,
-                    value=figure.value,
-                    protocol=figure.protocol,
-                    protocol_digest=figure.protocol_digest,
-                    protocol_string=protocol_string(figure.protocol),
-                    seconds=figure.seconds,
-                    created_at=figure.created_at,
-                )
-                for images_seen, checkpoint, figure in job_evaluations(session, job_id)
+                FigureAnswer(images_seen=images_seen, version=version, created_at=row.created_at, **row.figure.plain())
+                for images_seen, version, row in job_figures(session, "evaluation", job_id)
             ]
         )
 
@@ -221,7 +207,7 @@ async def metrics(
 ) -> MetricsAnswer:
     """The curves of training, in at most `points` points."""
 
-    def read(session: Session) -> Sequence[MetricLine]:
+    def read(session: Session) -> Sequence[CurvePoint]:
         train_job(session, job_id)
         return job_metrics(session, job_id, points)
 

@@ -178,7 +178,7 @@ def _judge(way: Judging, cell: Cell, checkpoint: Checkpoint, recipe: Recipe, dat
         "asked": _asked(way),
         "values": {evaluation.metric: evaluation.value for evaluation in evaluations},
         "protocols": {evaluation.metric: dict(evaluation.protocol) for evaluation in evaluations},
-        "seconds": round(max(evaluation.seconds for evaluation in evaluations), 1),
+        "seconds": round(max(evaluation.seconds or 0.0 for evaluation in evaluations), 1),
     }
     if way.agreement_images:
         images = generate(denoiser, sampling, way.agreement_images)

@@ -204,8 +204,8 @@ def frontier_section() -> str:
 
 def few_against_many(points: Sequence[FrontierPoint]) -> list[str]:
     """What few steps cost: the lowest distance of at most FEW_STEPS over that of all of the schedule's; or nothing."""
-    few = [point for point in points if point.sampling.steps <= FEW_STEPS]
-    many = [point for point in points if point.sampling.steps == ALL_STEPS]
+    few = [point for point in points if point.steps <= FEW_STEPS]
+    many = [point for point in points if point.steps == ALL_STEPS]
     if not few or not many:
         return []
     few_best, many_best = (min(group, key=lambda point: point.value) for group in (few, many))

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 
@@ -14,53 +13,33 @@ from model.metrics.extractors import load_extractor, load_perceptual
 from model.metrics.feature_measures import (
     ConfidenceMeasure,
     FeatureMeasure,
-    Figure,
     FrechetMeasure,
     InFeatures,
     Measure,
     SampleMeasure,
 )
+from model.metrics.figure import Figure
 from model.metrics.generation import Drawing, NotFinite, class_counts, draw, plan_drawing
 from model.metrics.names import BITS_PER_DIMENSION, IN_FEATURES, PERCEPTUAL, MetricName, decision_order
 from model.metrics.perceptual import NearestImages, PerceptualMeasure
-from model.metrics.protocol import Facts, protocol_digest, protocol_string
 from model.metrics.reference_images import ReferenceImages
 from model.metrics.references import FolderReferences, ReferenceCache
 from model.metrics.requirements import evaluation_misfits
 from model.user_error import UserError
 
 __all__ = [
-    "Evaluation",
     "EvaluationError",
     "FolderReferences",
     "ReferenceCache",
     "SamplingStopped",
     "class_counts",
     "evaluate",
-    "protocol_digest",
-    "protocol_string",
     "require_metrics",
 ]
 
 
 class EvaluationError(UserError, ValueError):
     """A model that cannot be judged against the data set; the message names both."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One measured value.
-
-    metric: "fid-efficientnet-lite0"; never plain FID, which is measured in the features of Inception.
-    protocol: everything besides the model's weights that fixes the value; values compare where it is equal.
-    seconds: the wall-clock time of the pass that it came from, which several values may share, the reference
-    statistics with it where they were not kept yet.
-    """
-
-    metric: str
-    value: float
-    protocol: Facts
-    seconds: float
 
 
 def require_metrics(config: EvaluationConfig) -> None:
@@ -80,7 +59,7 @@ def evaluate(
     references: ReferenceCache,
     should_stop: Callable[[], bool] = lambda: False,
     split: str = "train",
-) -> tuple[Evaluation, ...]:
+) -> tuple[Figure, ...]:
     """Measure what `config.metrics` names; the first figure is the one that decides which checkpoint is best.
 
     Image k of a class has the seed `config.seed` and the index k, as POST /generate numbers it, and is rounded to
@@ -93,7 +72,7 @@ def evaluate(
     the model has, MetricsUnavailable without what a metric needs, and SamplingStopped.
     """
     _check(denoiser, weights_digest, dataset, config, sampling)
-    found: list[Evaluation] = []
+    found: list[Figure] = []
     if (IN_FEATURES | PERCEPTUAL) & set(config.metrics):
         began = time.perf_counter()
         drawing = plan_drawing(dataset, len(denoiser.class_names), config, sampling)
@@ -109,7 +88,7 @@ def evaluate(
         seconds = time.perf_counter() - began
         # Of figures that the data set's images have no part in, its labels still decide how many of a class there are.
         facts = {**drawing.facts, "reference_dataset_digest": dataset.digest, "reference_split": split}
-        found += [_evaluation(figure, facts, seconds) for figure in figures]
+        found += [figure.with_facts(facts, seconds) for figure in figures]
     if "bits_per_dimension" in config.metrics:
         found.append(_bound(denoiser, weights_digest, dataset, config, split, should_stop))
     return tuple(sorted(found, key=lambda one: decision_order(one.metric)[0]))
@@ -122,7 +101,7 @@ def _bound(
     config: EvaluationConfig,
     split: str,
     should_stop: Callable[[], bool],
-) -> Evaluation:
+) -> Figure:
     began = time.perf_counter()
     images, times, variance = min(config.bound_images, len(dataset)), config.bound_times, config.bound_variance
     try:
@@ -151,8 +130,7 @@ def _bound(
         "seed": config.seed,
         "batch_images": config.batch_images,
     }
-    figure = Figure(BITS_PER_DIMENSION, value, facts)
-    return _evaluation(figure, {}, time.perf_counter() - began)
+    return Figure(BITS_PER_DIMENSION, value, {}).with_facts(facts, time.perf_counter() - began)
 
 
 def _check(
@@ -200,7 +178,3 @@ def _feature_measures(reference: ReferenceImages, images: int, asked: set[Metric
     if "confidence" in asked:
         measures.append(ConfidenceMeasure(reference.extractor))
     return tuple(measures)
-
-
-def _evaluation(figure: Figure, facts: Facts, seconds: float) -> Evaluation:
-    return Evaluation(figure.metric, figure.value, {"metric": figure.metric, **figure.facts, **facts}, seconds)

@@ -1,7 +1,6 @@
 """Figures in an extractor's features, as generated images stream by."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -10,24 +9,18 @@ from torch import Tensor
 from model.metrics.confidence import ClassConfidence
 from model.metrics.extractor import FeatureExtractor
 from model.metrics.fid import FeatureStatistics, frechet_distance
+from model.metrics.figure import Figure
 from model.metrics.kid import KERNEL, KernelSum, kernel_distance, within
 from model.metrics.pairs import OfPairs, go_through
 from model.metrics.precision_recall import NEIGHBOURS, Membership, Radii
-from model.metrics.protocol import Facts
 from model.metrics.reference_images import SAMPLE_IMAGES, ReferenceImages, evenly_spaced, extractor_facts
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A value and what of its protocol is not told by the generated images. metric: its full name."""
-
-    metric: str
-    value: float
-    facts: Facts
-
-
 class FeatureMeasure(Protocol):
-    """Takes in all generated images' features once, in order, and then tells figures."""
+    """Takes in all generated images' features once, in order, and then tells figures.
+
+    A figure's protocol is then still without what the drawing adds (`Figure.with_facts`).
+    """
 
     def add(self, positions: Sequence[int], features: Tensor) -> None:
         """Take in a batch. positions: of the images among all generated ones; features: (B, D)."""

@@ -6,15 +6,16 @@ sampler's own; so guidance, threshold, number of images and data set are the sam
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Self
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from model.config import SamplingConfig, ScheduleConfig
+from model.config import SamplerName, SamplingConfig, ScheduleConfig, SpacingName, VarianceName
 from model.guidance import forward_rows_left
+from model.metrics.figure import Figure
 from model.metrics.protocol import Facts, protocol_digest
 
 Quality = Literal["fast", "balanced", "best"]
@@ -35,42 +36,37 @@ FEWEST_POINTS = 2
 _METRIC_PREFIX = "fid-"
 
 
-class Measured(Protocol):
-    """What a point is made of; `model.metrics.evaluation.Evaluation` is one."""
-
-    @property
-    def metric(self) -> str:
-        """For instance "fid-efficientnet-lite0"."""
-
-    @property
-    def value(self) -> float:
-        """Less is better."""
-
-    @property
-    def protocol(self) -> Facts:
-        """Everything besides the weights that fixes the value."""
-
-
 @dataclass(frozen=True)
 class FrontierPoint:
-    """One measured way to draw. network_evaluations: forward rows of the network that an image takes.
+    """A measured way to draw. picked_by: the qualities that mean this point, where guidance is near the frontier's.
 
-    protocol_digest: "sha256:..." of the whole protocol, the sampler's settings included.
+    protocol_digest: of the whole protocol, the sampler's settings included.
     """
 
-    sampling: SamplingConfig
-    network_evaluations: int
-    value: float
+    sampler: SamplerName
+    steps: int
+    spacing: SpacingName
+    eta: float
+    variance: VarianceName
+    network_evaluations: Annotated[int, Field(description="forward rows of the network an image")]
+    value: Annotated[float, Field(description="less is better")]
     protocol_digest: str
+    picked_by: tuple[Quality, ...]
+
+    @classmethod
+    def of(cls, sampling: SamplingConfig, cost: int, value: float, digest: str) -> Self:
+        """The point of these settings and of a protocol with this digest, as yet picked by no quality."""
+        settings = sampling.model_dump(include=set(SAMPLER_SETTINGS))
+        return cls(**settings, network_evaluations=cost, value=value, protocol_digest=digest, picked_by=())
 
     def applied_to(self, sampling: SamplingConfig) -> SamplingConfig:
         """`sampling` with the sampler's settings of this point."""
-        return sampling.model_copy(update={name: getattr(self.sampling, name) for name in SAMPLER_SETTINGS})
+        return sampling.model_copy(update={name: getattr(self, name) for name in SAMPLER_SETTINGS})
 
 
 @dataclass(frozen=True)
 class Frontier:
-    """Points that compare, cheapest first. protocol: what all have in common; guidance and images are two of it."""
+    """Points that compare, cheapest first. protocol: what they have in common; guidance and images are two of it."""
 
     metric: str
     guidance: float
@@ -79,13 +75,13 @@ class Frontier:
     points: tuple[FrontierPoint, ...]
 
 
-def frontiers(evaluations: Iterable[Measured], schedule: ScheduleConfig) -> tuple[Frontier, ...]:
+def frontiers(evaluations: Iterable[Figure], schedule: ScheduleConfig) -> tuple[Frontier, ...]:
     """The frontiers that a checkpoint's evaluations make; the order of evaluations does not matter.
 
     Figures of other metrics than a Frechet distance, and protocols that name settings which are not known here, are
     left out. schedule: the model's.
     """
-    groups: dict[str, tuple[Measured, dict[str, FrontierPoint]]] = {}
+    groups: dict[str, tuple[Figure, dict[str, FrontierPoint]]] = {}
     for one in evaluations:
         sampling = _sampling(one.protocol)
         if sampling is None or not one.metric.startswith(_METRIC_PREFIX) or not math.isfinite(one.value):
@@ -94,9 +90,9 @@ def frontiers(evaluations: Iterable[Measured], schedule: ScheduleConfig) -> tupl
             cost = network_evaluations(schedule, sampling)
         except ValueError:  # steps that this schedule does not have
             continue
-        digest = protocol_digest(one.protocol)
         _, points = groups.setdefault(protocol_digest(_common(one.protocol)), (one, {}))
-        points[digest] = FrontierPoint(sampling, cost, one.value, digest)
+        digest = one.protocol_digest
+        points[digest] = FrontierPoint.of(sampling, cost, one.value, digest)
     found = [_frontier(first, points.values()) for first, points in groups.values() if len(points) >= FEWEST_POINTS]
     return tuple(sorted(found, key=lambda frontier: (-frontier.images, protocol_digest(frontier.protocol))))
 
@@ -108,7 +104,7 @@ def nearest_frontier(found: Sequence[Frontier], guidance: float) -> Frontier | N
     )
 
 
-def efficient(points: Sequence[FrontierPoint]) -> tuple[FrontierPoint, ...]:
+def efficient(points: Iterable[FrontierPoint]) -> tuple[FrontierPoint, ...]:
     """The points that no other one beats in both cost and value, cheapest first: from the worst value to the best."""
     kept: list[FrontierPoint] = []
     for point in sorted(points, key=_by_cost):
@@ -117,7 +113,7 @@ def efficient(points: Sequence[FrontierPoint]) -> tuple[FrontierPoint, ...]:
     return tuple(kept)
 
 
-def choose(points: Sequence[FrontierPoint], quality: Quality) -> FrontierPoint:
+def choose(points: Collection[FrontierPoint], quality: Quality) -> FrontierPoint:
     """The cheapest point whose value is within WITHIN[quality] times the lowest. points: of a frontier, not empty."""
     lowest = min(point.value for point in points)
     limit = max(lowest, WITHIN[quality] * lowest)  # rounding may leave a distance of zero a little negative
@@ -133,16 +129,20 @@ def _by_cost(point: FrontierPoint) -> tuple[int, float, str]:
     return point.network_evaluations, point.value, point.protocol_digest
 
 
-def _frontier(first: Measured, points: Iterable[FrontierPoint]) -> Frontier:
+def _frontier(first: Figure, points: Collection[FrontierPoint]) -> Frontier:
     protocol = _common(first.protocol)
     guidance, images = protocol.get("guidance"), protocol.get("images")
     assert isinstance(guidance, int | float)
+    picked = {quality: choose(points, quality) for quality in WITHIN}
     return Frontier(
         first.metric,
         float(guidance),
         images if isinstance(images, int) else 0,
-        MappingProxyType(protocol),
-        tuple(sorted(points, key=_by_cost)),
+        protocol,
+        tuple(
+            replace(point, picked_by=tuple(quality for quality, one in picked.items() if one == point))
+            for point in sorted(points, key=_by_cost)
+        ),
     )
 
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from model.checkpoint import Checkpoint, StoredEvaluation, encode_checkpoint
+from model.checkpoint import Checkpoint, encode_checkpoint
 from model.config import EvaluationConfig, SamplerName, SamplingConfig, ScheduleConfig, SpacingName
 from model.datasets.dataset import ImageDataset
 from model.denoiser import Denoiser
-from model.metrics.evaluation import Evaluation, ReferenceCache, evaluate
-from model.metrics.frontier import Measured
+from model.metrics.evaluation import ReferenceCache, evaluate
+from model.metrics.figure import Figure
 from model.metrics.generation import plan_drawing
-from model.metrics.protocol import protocol_digest
 from model.samplers.spacing import spaced_times
 from model.schedule import make_schedule
 
@@ -46,9 +45,9 @@ def measure_frontier(
     references: ReferenceCache,
     should_stop: Callable[[], bool] = lambda: False,
     *,
-    known: Iterable[Measured] = (),
+    known: Iterable[Figure] = (),
     split: str = "train",
-) -> Iterator[Evaluation]:
+) -> Iterator[Figure]:
     """The Frechet distance of each cell that `known` does not have, one after the other as they are measured.
 
     config: says images, seed, batch and extractor; its steps, guidance and metrics give way to the cells'.
@@ -68,18 +67,11 @@ def measure_frontier(
         yield from evaluate(denoiser, weights_digest, dataset, settings, cell, references, should_stop, split=split)
 
 
-def with_evaluations(checkpoint: Checkpoint, evaluations: Iterable[Measured]) -> bytes:
+def with_evaluations(checkpoint: Checkpoint, evaluations: Iterable[Figure]) -> bytes:
     """The bytes of the weights file with these figures in its header, in place of older ones of equal protocol.
 
     Another content, so another address: the weights are the same and the file is a new version.
     """
-    kept = {_key(one): one for one in checkpoint.header.evaluations}
-    for one in evaluations:
-        stored = StoredEvaluation(metric=one.metric, value=one.value, protocol=dict(one.protocol))
-        kept[_key(stored)] = stored
+    kept = {(one.metric, one.protocol_digest): one for one in [*checkpoint.header.evaluations, *evaluations]}
     header = checkpoint.header.model_copy(update={"evaluations": tuple(kept.values())})
     return encode_checkpoint(header, checkpoint.weights, checkpoint.snapshot)
-
-
-def _key(one: Measured) -> tuple[str, str]:
-    return one.metric, protocol_digest(one.protocol)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from model.datasets.dataset import ImageDataset
-from model.metrics.feature_measures import Figure
+from model.metrics.figure import Figure
 from model.metrics.generation import Row
 from model.metrics.perceptual_distance import PerceptualNetwork, network_facts
 from model.metrics.protocol import Facts

@@ -3,9 +3,11 @@
 import json
 from collections.abc import Mapping
 
+from pydantic import FiniteFloat
+
 from model.digest import digest_of
 
-Facts = Mapping[str, str | int | float | None]
+Facts = Mapping[str, str | int | FiniteFloat | None]
 """What a number or a set of statistics was measured on and how; equal facts, equal meaning."""
 
 DIGITS_SHOWN = 12

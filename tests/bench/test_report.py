@@ -10,7 +10,7 @@ from model.metrics.frontier import FrontierPoint
 
 def point(steps: int, value: float, **settings: object) -> FrontierPoint:
     sampling = SamplingConfig.model_validate({"steps": steps, "threshold": "none", "guidance": 1.0, **settings})
-    return FrontierPoint(sampling, steps, value, f"sha256:{steps}")
+    return FrontierPoint.of(sampling, steps, value, f"sha256:{steps}")
 
 
 def test_few_steps_are_compared_with_the_best_of_all_steps() -> None:

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from model.metrics.evaluation import Evaluation
-from model.run_record import Failing, TrainingProgress
+from model.curve_point import CurvePoint
+from model.metrics.figure import Figure
+from model.run_record import Failing
 
 
 @dataclass
@@ -12,10 +13,10 @@ class MemoryRecord:
     """checkpoints: (weights, state) by images seen; calls: the order of everything that was recorded."""
 
     checkpoints: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
-    reports: dict[int, TrainingProgress] = field(default_factory=dict)
+    reports: dict[int, CurvePoint] = field(default_factory=dict)
     pictures: dict[int, bytes] = field(default_factory=dict)
-    evaluations: dict[int, tuple[Evaluation, ...]] = field(default_factory=dict)
-    points: dict[int, list[Evaluation]] = field(default_factory=dict)
+    evaluations: dict[int, tuple[Figure, ...]] = field(default_factory=dict)
+    points: dict[int, list[Figure]] = field(default_factory=dict)
     failures: list[tuple[str, int, str]] = field(default_factory=list)
     calls: list[tuple[str, int]] = field(default_factory=list)
 
@@ -26,8 +27,8 @@ class MemoryRecord:
     def begin(self, images_seen: int) -> None:
         self.calls.append(("begin", images_seen))
 
-    def progress(self, progress: TrainingProgress) -> None:
-        self.reports[progress.images_seen] = progress
+    def progress(self, point: CurvePoint) -> None:
+        self.reports[point.images_seen] = point
 
     def checkpoint(self, images_seen: int, weights: bytes, state: bytes) -> None:
         self.calls.append(("checkpoint", images_seen))
@@ -37,18 +38,18 @@ class MemoryRecord:
         self.calls.append(("samples", images_seen))
         self.pictures[images_seen] = picture
 
-    def evaluation(self, images_seen: int, evaluations: Sequence[Evaluation]) -> None:
+    def evaluation(self, images_seen: int, evaluations: Sequence[Figure]) -> None:
         self.calls.append(("evaluation", images_seen))
         self.evaluations[images_seen] = tuple(evaluations)
 
     def evaluated(self, images_seen: int) -> bool:
         return images_seen in self.evaluations
 
-    def frontier(self, images_seen: int, evaluations: Sequence[Evaluation]) -> None:
+    def frontier(self, images_seen: int, evaluations: Sequence[Figure]) -> None:
         self.calls.append(("frontier", images_seen))
         self.points[images_seen] = [*self.points.get(images_seen, []), *evaluations]
 
-    def frontier_points(self, images_seen: int) -> Sequence[Evaluation]:
+    def frontier_points(self, images_seen: int) -> Sequence[Figure]:
         return self.points.get(images_seen, [])
 
     def failed(self, images_seen: int, what: Failing, detail: str) -> None:

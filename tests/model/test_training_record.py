@@ -17,7 +17,8 @@ from model.config import Recipe
 from model.datasets.dataset import ImageDataset
 from model.denoiser import Denoiser
 from model.digest import digest_of
-from model.metrics.evaluation import Evaluation, EvaluationError
+from model.metrics.evaluation import EvaluationError
+from model.metrics.figure import Figure
 from model.metrics.references import FolderReferences
 from model.run_record import FolderRecord
 from model.trainer import Trainer
@@ -219,14 +220,14 @@ class Judge:
         self.digests: list[str] = []
         self.meanwhile: Callable[[], None] = lambda: None
 
-    def __call__(self, denoiser: Denoiser, weights_digest: str, *arguments: Any) -> tuple[Evaluation, ...]:
+    def __call__(self, denoiser: Denoiser, weights_digest: str, *arguments: Any) -> tuple[Figure, ...]:
         self.meanwhile()
         t, labels = torch.tensor([50]), torch.tensor([0])
         torch.manual_seed(99)  # evaluating must not change what training draws
         with torch.no_grad():
             value = denoiser.estimate(torch.ones(1, *denoiser.image_shape), t, labels, torch.ones(1))[0].sum()
         self.digests.append(weights_digest)
-        return (Evaluation("distance", float(value), {"images": 2, "variance": None}, 0.5),)
+        return (Figure("distance", float(value), {"images": 2, "variance": None}, 0.5),)
 
 
 @pytest.fixture
@@ -353,7 +354,7 @@ def test_a_sample_grid_that_fails_is_told_and_ends_nothing(
 
 def test_a_record_that_fails_ends_the_run(judge: Judge, references: FolderReferences) -> None:
     class Full(MemoryRecord):
-        def evaluation(self, images_seen: int, evaluations: Sequence[Evaluation]) -> None:
+        def evaluation(self, images_seen: int, evaluations: Sequence[Figure]) -> None:
             raise OSError("no space left")
 
     record = Full()
@@ -381,7 +382,7 @@ def test_a_stop_during_a_sample_grid_abandons_it_within_a_step() -> None:
 def test_a_folder_keeps_evaluations_by_line_and_forgets_those_that_never_happened(tmp_path: Path) -> None:
     record = FolderRecord(tmp_path, "small")
     record.begin(0)
-    first, second = (Evaluation(name, 1.5, {"images": 2, "variance": None}, 0.25) for name in ("one", "two"))
+    first, second = (Figure(name, 1.5, {"images": 2, "variance": None}, 0.25) for name in ("one", "two"))
     record.evaluation(40, [first, second])
     record.evaluation(80, [first])
     record.evaluation(40, [second, first])  # made again: replaced

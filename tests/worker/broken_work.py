@@ -65,15 +65,16 @@ def poisoned(images: int) -> None:
 def judged(best: int) -> None:
     """An evaluation that costs nothing; the nearer a checkpoint is to `best` images, the better."""
     from model.metrics import evaluation
+    from model.metrics.figure import Figure
     from worker.training import JobRecord
 
     original = JobRecord.evaluation
 
-    def record(self: JobRecord, images_seen: int, found: Sequence[evaluation.Evaluation]) -> None:
+    def record(self: JobRecord, images_seen: int, found: Sequence[Figure]) -> None:
         original(self, images_seen, [replace(one, value=float(abs(images_seen - best))) for one in found])
 
     _patch(evaluation, "require_metrics", lambda _: None)
-    _patch(evaluation, "evaluate", lambda *_: (evaluation.Evaluation("distance", 0.0, {"of": "test"}, 0.0),))
+    _patch(evaluation, "evaluate", lambda *_: (Figure("distance", 0.0, {"of": "test"}, 0.0),))
     _patch(JobRecord, "evaluation", record)
 
 

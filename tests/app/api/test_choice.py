@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from store.figure_repository import record_figures
 
 from app.api.choice import DEFAULTS
 from model.checkpoint import decode_checkpoint
 from model.config import SamplingConfig
-from model.metrics.evaluation import Evaluation
+from model.metrics.figure import Figure
 from model.metrics.frontier_measurement import with_evaluations
 from model.metrics.protocol import protocol_digest
 from store.database import Database
-from store.frontier_repository import FrontierLine, record_frontier
 from store.model_repository import resolve
 from tests.app.api.test_refusals import assert_problem
 from tests.app.served import Json, Service, pixels_of, png_facts, serving, serving_slowly, store_weights, tiny_weights
@@ -31,9 +31,9 @@ POINTS: tuple[tuple[float, dict[str, Any]], ...] = (
 PICKED = {"fast": POINTS[1][1], "balanced": POINTS[2][1], "best": POINTS[3][1]}
 
 
-def figure(value: float, guidance: float = 2.0, **settings: Any) -> Evaluation:
+def figure(value: float, guidance: float = 2.0, **settings: Any) -> Figure:
     sampling = SamplingConfig.model_validate({"guidance": guidance} | settings)
-    return Evaluation(METRIC, value, {"metric": METRIC, "images": 100, **sampling.effective()}, 1.0)
+    return Figure(METRIC, value, {"metric": METRIC, "images": 100, **sampling.effective()}, 1.0)
 
 
 FIGURES = [figure(value, **settings) for value, settings in POINTS]
@@ -181,9 +181,8 @@ def test_models_tell_the_frontier_and_follow_what_is_measured_later(
         assert [point["picked_by"] for point in frontier["points"]] == [[], ["fast"], ["balanced"], ["best"]]
 
         assert service.generate(model="later", quality="fast")["choice"]["from"] == "defaults"
-        lines = [FrontierLine(o.metric, o.value, o.protocol, protocol_digest(o.protocol)) for o in FIGURES]
         with database.session() as session:
-            record_frontier(session, resolve(session, "later").id, lines)
+            record_figures(session, resolve(session, "later").id, "frontier", FIGURES)
         wait_until(
             lambda: service.generate(model="later", quality="fast")["choice"]["from"] == "frontier", "it was noticed"
         )

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, expect
+from store.figure_repository import record_figures
 
-from model.metrics.protocol import protocol_digest
 from store.database import Database
-from store.frontier_repository import FrontierLine, record_frontier
 from store.model_repository import resolve
 from tests.app.api.test_choice import FIGURES
 from tests.app.console.answers import Answers
@@ -33,9 +32,8 @@ def served(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -
         upload(service)
         submit(service, "trained")
         Trainer(database).whole_run(9.0, 4.0, 5.0)
-        lines = [FrontierLine(one.metric, one.value, one.protocol, protocol_digest(one.protocol)) for one in FIGURES]
         with database.session() as session:
-            record_frontier(session, resolve(session, "trained", 3).id, lines)
+            record_figures(session, resolve(session, "trained", 3).id, "frontier", FIGURES)
         wait_until(lambda: len(service.client.get("/v1/models").json()["models"]) == 3, "registered")
         yield service
     database.dispose()

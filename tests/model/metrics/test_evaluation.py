@@ -22,17 +22,16 @@ from model.datasets import ImageDataset, load_dataset
 from model.denoiser import Denoiser, SamplingStopped
 from model.metrics.efficientnet import EfficientNetLite0
 from model.metrics.evaluation import (
-    Evaluation,
     EvaluationError,
     FolderReferences,
     ReferenceCache,
     class_counts,
     evaluate,
-    protocol_digest,
-    protocol_string,
 )
 from model.metrics.fid import FeatureStatistics, FrechetReference, frechet_distance
+from model.metrics.figure import Figure
 from model.metrics.generation import plan_drawing
+from model.metrics.protocol import protocol_digest, protocol_string
 from model.sampling import RowPlan, plan_row, sample, to_pixels
 from tests.model.small import CLASS_NAMES, random_dataset, small_denoiser
 
@@ -62,7 +61,7 @@ def run(
     dataset: ImageDataset | None = None,
     config: EvaluationConfig = CONFIG,
     sampling: SamplingConfig = SAMPLING,
-) -> Evaluation:
+) -> Figure:
     chosen = dataset or random_dataset()
     (found,) = evaluate(denoiser or small_denoiser(), WEIGHTS, chosen, config, sampling, references)
     return found
@@ -121,7 +120,7 @@ def test_another_seed_guidance_or_step_count_is_another_value_and_protocol() -> 
     found = [run(cache, config=CONFIG.model_copy(update=change)) for change in ({}, {"seed": 6}, {"steps": 3})]
     found += [run(cache, config=CONFIG.model_copy(update={"guidance": guidance})) for guidance in (0.0, 1.0)]
     assert len({one.value for one in found}) == len(found)
-    assert len({protocol_digest(one.protocol) for one in found}) == len(found)
+    assert len({one.protocol_digest for one in found}) == len(found)
 
 
 def test_the_protocol_is_the_same_for_other_weights_and_says_what_was_done() -> None:
@@ -183,7 +182,7 @@ def test_settings_without_effect_do_not_tell_protocols_apart(sampling: dict[str,
         run(cache, sampling=SamplingConfig.model_validate({"steps": 2, **sampling, **extra})) for extra in ({}, idle)
     )
     assert one.value == other.value
-    assert protocol_digest(one.protocol) == protocol_digest(other.protocol)
+    assert one.protocol_digest == other.protocol_digest
 
 
 def test_the_digest_of_a_protocol_does_not_depend_on_order() -> None:
@@ -302,7 +301,7 @@ def test_all_figures_of_one_evaluation_come_from_one_pass_and_name_their_extract
     ]
     assert all(one.metric.endswith("-efficientnet-lite0") and one.protocol["metric"] == one.metric for one in found)
     assert len(seen) == CONFIG.images
-    assert len({protocol_digest(one.protocol) for one in found}) == len(found)
+    assert len({one.protocol_digest for one in found}) == len(found)
 
 
 def test_what_else_is_measured_changes_no_figure() -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from model.checkpoint import CheckpointHeader, decode_checkpoint, encode_checkpoint
 from model.config import EvaluationConfig, SamplingConfig, ScheduleConfig
-from model.metrics.evaluation import Evaluation, FolderReferences
+from model.metrics.evaluation import FolderReferences
+from model.metrics.figure import Figure
 from model.metrics.frontier import (
     WITHIN,
     FrontierPoint,
@@ -29,15 +30,15 @@ SCHEDULE = ScheduleConfig()
 METRIC = "fid-efficientnet-lite0"
 
 
-def figure(value: float, *, metric: str = METRIC, images: int = 100, **settings: Any) -> Evaluation:
+def figure(value: float, *, metric: str = METRIC, images: int = 100, **settings: Any) -> Figure:
     """As `evaluate` would give it for an evaluation with these sampling settings."""
     sampling = SamplingConfig.model_validate({"guidance": 2.0} | settings)
-    return Evaluation(metric, value, {"metric": metric, "images": images, "seed": 0, **sampling.effective()}, 1.0)
+    return Figure(metric, value, {"metric": metric, "images": images, "seed": 0, **sampling.effective()}, 1.0)
 
 
 def points(*costs_and_values: tuple[int, float]) -> tuple[FrontierPoint, ...]:
     return tuple(
-        FrontierPoint(SamplingConfig(steps=cost), cost, value, f"sha256:{number}")
+        FrontierPoint.of(SamplingConfig(steps=cost), cost, value, f"sha256:{number}")
         for number, (cost, value) in enumerate(costs_and_values)
     )
 
@@ -102,7 +103,7 @@ def test_only_figures_that_compare_are_points_of_one_frontier() -> None:
     assert frontiers(reversed(measured), SCHEDULE) == found
     by_guidance = {one.guidance: one for one in found}
     assert set(by_guidance) == {1.0, 2.0}
-    assert [(point.sampling.sampler, point.value) for point in by_guidance[2.0].points] == [
+    assert [(point.sampler, point.value) for point in by_guidance[2.0].points] == [
         ("ddim", 20.0),
         ("unipc", 10.0),
         ("ddpm", 11.0),
@@ -128,7 +129,7 @@ def test_a_request_gets_the_frontier_of_the_nearest_guidance() -> None:
 )
 def test_a_protocol_that_is_not_understood_is_left_out(change: Mapping[str, Any]) -> None:
     strange = figure(0.1, steps=7)
-    strange = Evaluation(METRIC, 0.1, {**strange.protocol, **change}, 1.0)
+    strange = Figure(METRIC, 0.1, {**strange.protocol, **change}, 1.0)
     (found,) = frontiers([figure(2.0, steps=5), figure(1.0, steps=10), strange], SCHEDULE)
     assert [point.value for point in found.points] == [2.0, 1.0]
 
@@ -136,7 +137,7 @@ def test_a_protocol_that_is_not_understood_is_left_out(change: Mapping[str, Any]
 def test_steps_that_the_schedule_does_not_have_are_left_out() -> None:
     measured = [figure(value, steps=steps) for steps, value in ((5, 3.0), (10, 2.0), (1000, 1.0))]
     (found,) = frontiers(measured, ScheduleConfig(steps=100))
-    assert [point.sampling.steps for point in found.points] == [5, 10]
+    assert [point.steps for point in found.points] == [5, 10]
 
 
 @pytest.mark.parametrize(("guidance", "rows"), [(0.0, 1), (1.0, 1), (2.0, 2)])
@@ -149,7 +150,7 @@ def test_the_cost_is_the_forward_rows_of_an_image(guidance: float, rows: int) ->
 
 
 def test_a_choice_changes_the_samplers_settings_only() -> None:
-    point = FrontierPoint(SamplingConfig(sampler="unipc", steps=9, spacing="edm", guidance=3.0), 18, 1.0, "sha256:0")
+    point = FrontierPoint.of(SamplingConfig(sampler="unipc", steps=9, spacing="edm", guidance=3.0), 18, 1.0, "sha256:0")
     asked = SamplingConfig(guidance=1.5, threshold="static", percentile=0.9)
     assert point.applied_to(asked) == asked.model_copy(update={"sampler": "unipc", "steps": 9, "spacing": "edm"})
 
@@ -158,7 +159,7 @@ CONFIG = EvaluationConfig(every_images=1, images=6, batch_images=6, guidance=7.0
 CELLS = frontier_cells(SamplingConfig(guidance=1.0), ("ddim", "unipc"), (3, 2, 2000), SCHEDULE)
 
 
-def measured_cells(folder: Path, known: Sequence[Evaluation] = ()) -> list[Evaluation]:
+def measured_cells(folder: Path, known: Sequence[Figure] = ()) -> list[Figure]:
     found = measure_frontier(
         small_denoiser(), "sha256:0", random_dataset(), CONFIG, CELLS, FolderReferences(folder), known=known
     )
