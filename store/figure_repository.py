@@ -62,4 +62,4 @@ def job_figures(
     )
     if at is not None:
         query = query.where(JobCheckpoint.images_seen == at)
-    return session.execute(query).tuples().all()
+    return session.execute(query).all()

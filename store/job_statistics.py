@@ -59,7 +59,7 @@ def read_job_statistics(session: Session, worker_fresh_seconds: float) -> JobSta
         unfinished[kind, status] = count
     trainings = session.execute(
         newest_points().where(has_lease, Job.kind == "train").order_by(Job.id.desc()).limit(TRAININGS_TOLD)
-    ).tuples()
+    ).all()
     workers = session.execute(
         select(Worker.device, func.count().label("alive"), func.count(Worker.device_fault).label("faulty"))
         .where(Worker.seen_at > func.now() - seconds(worker_fresh_seconds))
@@ -68,7 +68,7 @@ def read_job_statistics(session: Session, worker_fresh_seconds: float) -> JobSta
     return JobStatistics(
         unfinished,
         queue_age_seconds,
-        dict(trainings.all()),
+        dict(trainings),
         {row.device: row.alive for row in workers},
         {row.device: row.faulty for row in workers},
         read_counters(session),

@@ -58,7 +58,7 @@ def view_jobs(session: Session, jobs: Sequence[Job]) -> list[JobView]:
 
 def last_metrics(session: Session, job_ids: Iterable[int]) -> Mapping[int, CurvePoint]:
     """The newest metrics of each job that has any."""
-    return dict(session.execute(newest_points().where(Job.id.in_(list(job_ids)))).tuples().all())
+    return dict(session.execute(newest_points().where(Job.id.in_(list(job_ids)))).all())
 
 
 def glimpse_jobs(session: Session, job_ids: Collection[int]) -> Mapping[int, Glimpse]:

@@ -8,10 +8,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.job_metrics import JobMetrics
+from model.curve_point import CurvePoint
 from store.counters import count
 from store.database import Database
 from store.job_repository import Claimant, Lease, claim_job, submit_job, succeed
-from store.run_repository import MetricLine, record_metrics
+from store.run_repository import record_metrics
 from store.worker_repository import see_worker
 from tests.app.served import serving, weights_folder
 from tests.processes import wait_until
@@ -51,7 +52,7 @@ def _fill(database: Database) -> tuple[int, int]:
         done, running = (claim_job(session, Claimant("w", "cpu"), 600.0) for _ in range(2))
         assert done is not None
         assert running is not None
-        record_metrics(session, running, [MetricLine(10, 0.25, 1.5, 1e-3, 12.5, 4096)])
+        record_metrics(session, running, [CurvePoint(10, 0.25, 1.5, 1e-3, 12.5, 4096)])
         session.flush()
         succeed(session, Lease(done.id, done.attempt))
         see_worker(session, "w", "cpu", 1)

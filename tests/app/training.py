@@ -12,11 +12,13 @@ from sqlalchemy.orm import Session
 
 from app.settings import REPOSITORY
 from model.config import Recipe, load_recipe
+from model.curve_point import CurvePoint
+from model.metrics.figure import Figure
 from store.artifacts import Artifacts
 from store.database import Database
 from store.dataset_repository import DatasetFacts, register_dataset
 from store.job_repository import Claimant, Failure, Lease, claim_job, fail, hold, stop, succeed
-from store.run_repository import EvaluationLine, MetricLine, record_checkpoint, record_evaluations, record_metrics
+from store.run_repository import record_checkpoint, record_evaluations, record_metrics
 from store.tables import Job
 from tests.app.served import Service, serving
 
@@ -54,7 +56,7 @@ def holding(database: Database, lease: Lease) -> Iterator[tuple[Session, Job]]:
 def metrics(database: Database, lease: Lease, images_seen: int, loss: float = 0.5, speed: float = 100.0) -> None:
     """Write a line of metrics."""
     with holding(database, lease) as (session, job):
-        record_metrics(session, job, [MetricLine(images_seen, loss, 1.0, 1e-3, speed, 1000)])
+        record_metrics(session, job, [CurvePoint(images_seen, loss, 1.0, 1e-3, speed, 1000)])
 
 
 def checkpoint(
@@ -77,11 +79,8 @@ def checkpoint(
             class_names=["circle", "square"],
             keep_last=job.configuration["keep_last"],
         )
-        lines = [
-            EvaluationLine(metric, value, {"images": 100}, "sha256:" + "0" * 64, 1.5)
-            for metric, value in (figures or {}).items()
-        ]
-        record_evaluations(session, job, images_seen, lines)
+        measured = [Figure(metric, value, {"images": 100}, 1.5) for metric, value in (figures or {}).items()]
+        record_evaluations(session, job, images_seen, measured)
 
 
 def end(database: Database, lease: Lease, how: Callable[[Session, Lease], object] = succeed) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,8 @@ def encoded() -> bytes:
 
 
 DATA = encoded()
+FIGURE = {"metric": "fid-x", "value": 1.5, "protocol": {"steps": 20}}
+
 HEADER_END = 8 + int.from_bytes(DATA[:8], "little")
 
 
@@ -197,6 +200,10 @@ def test_a_damaged_header_is_refused_or_harmless(position: int, flip: int) -> No
         ({"images_seen": -1}, "images_seen"),
         ({"model": {"unet": {"widht": 3}}}, r"model\.unet\.widht"),
         ({"surprise": 1}, "surprise"),
+        ({"evaluations": [FIGURE | {"surprise": 1}]}, r"evaluations\.0\.surprise"),
+        ({"evaluations": [FIGURE | {"value": math.nan}]}, r"evaluations\.0\.value"),
+        ({"evaluations": [FIGURE | {"protocol": {"eta": math.inf}}]}, r"evaluations\.0\.protocol\.eta"),
+        ({"evaluations": [FIGURE | {"protocol": {"eta": [0.0]}}]}, r"evaluations\.0\.protocol\.eta"),
     ],
 )
 def test_an_invalid_header_is_refused_by_field(change: dict[str, object], field: str) -> None:

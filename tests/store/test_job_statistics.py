@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
+from model.curve_point import CurvePoint
 from store.database import Database
 from store.job_repository import (
     Claimant,
@@ -19,8 +20,8 @@ from store.job_repository import (
     submit_job,
     succeed,
 )
-from store.job_statistics import TRAININGS_TOLD, Training, read_job_statistics
-from store.run_repository import MetricLine, record_metrics
+from store.job_statistics import TRAININGS_TOLD, read_job_statistics
+from store.run_repository import record_metrics
 from store.tables import Job, JobKind
 from store.worker_repository import see_worker
 
@@ -40,8 +41,8 @@ def _claim(session: Session) -> Job:
     return job
 
 
-def _line(images_seen: int, loss: float) -> MetricLine:
-    return MetricLine(images_seen, loss, 1.0, 1e-3, 10.0 * images_seen, 7)
+def _point(images_seen: int, loss: float) -> CurvePoint:
+    return CurvePoint(images_seen, loss, 1.0, 1e-3, 10.0 * images_seen, 7)
 
 
 def test_they_are_what_happened(database: Database) -> None:
@@ -50,8 +51,8 @@ def test_they_are_what_happened(database: Database) -> None:
             _submit(session, kind)
     with database.session() as session:
         done, crashed, _, cancelling = (_claim(session) for _ in range(4))
-        record_metrics(session, done, [_line(10, 0.9)])
-        record_metrics(session, cancelling, [_line(10, 0.7), _line(20, 0.5)])
+        record_metrics(session, done, [_point(10, 0.9)])
+        record_metrics(session, cancelling, [_point(10, 0.7), _point(20, 0.5)])
         session.flush()
         succeed(session, Lease(done.id, done.attempt))
         crash(session, Lease(crashed.id, crashed.attempt), Failure("crashed", "it did"))
@@ -74,7 +75,7 @@ def test_they_are_what_happened(database: Database) -> None:
     }
     assert list(found.queue_age_seconds) == ["train"]
     assert 100.0 <= found.queue_age_seconds["train"] < 200.0
-    assert found.trainings == [Training(cancelling.id, 200.0, 0.5, 1.0, 7)]
+    assert found.trainings == {cancelling.id: _point(20, 0.5)}
     assert found.workers_alive == {"cpu": 2, "cuda": 1}
     assert found.device_faults == {"cpu": 0, "cuda": 1}
     assert found.counters == {
@@ -103,10 +104,10 @@ def test_of_many_trainings_the_newest_are_told(database: Database) -> None:
     with database.session() as session:
         for _ in jobs:
             claimed = _claim(session)
-            record_metrics(session, hold(session, Lease(claimed.id, claimed.attempt)), [_line(10, 0.5)])
+            record_metrics(session, hold(session, Lease(claimed.id, claimed.attempt)), [_point(10, 0.5)])
         session.flush()
         found = read_job_statistics(session, 60.0)
-    assert [one.job_id for one in found.trainings] == [job.id for job in reversed(jobs)][:TRAININGS_TOLD]
+    assert list(found.trainings) == [job.id for job in reversed(jobs)][:TRAININGS_TOLD]
 
 
 def test_no_statement_looks_at_finished_jobs(database: Database) -> None:
@@ -130,7 +131,7 @@ def test_no_statement_looks_at_finished_jobs(database: Database) -> None:
         session.flush()
         for _ in range(10):
             job = _claim(session)
-            record_metrics(session, job, [_line(n, 0.5) for n in range(1, 100)])
+            record_metrics(session, job, [_point(n, 0.5) for n in range(1, 100)])
     with database.session() as session:
         session.execute(text("ANALYZE jobs"))
         session.execute(text("ANALYZE job_metrics"))

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from model.curve_point import CurvePoint
 from store.clock import seconds
 from store.counters import read_counters
 from store.database import Database
@@ -36,7 +37,7 @@ from store.job_repository import (
     submit_job,
     succeed,
 )
-from store.run_repository import MetricLine, append_log, job_metrics, record_metrics
+from store.run_repository import append_log, job_metrics, record_metrics
 from store.tables import Job, Worker
 from store.worker_repository import count_idle_workers, see_worker
 
@@ -135,7 +136,7 @@ WRITES: Mapping[str, Callable[[Session, Lease], object]] = {
     "crash": lambda session, lease: crash(session, lease, BROKEN),
     "stop": stop,
     "metrics": lambda session, lease: record_metrics(
-        session, hold(session, lease), [MetricLine(5, 1.0, 1.0, 1.0, 1.0, 1)]
+        session, hold(session, lease), [CurvePoint(5, 1.0, 1.0, 1.0, 1.0, 1)]
     ),
     "log": lambda session, lease: append_log(session, hold(session, lease), ["line"]),
 }

@@ -15,6 +15,8 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from model.config import SamplingConfig
+from model.curve_point import CurvePoint
+from model.metrics.figure import Figure
 from model.user_error import UserError
 from store import run_repository
 from store.artifacts import Artifacts
@@ -23,7 +25,6 @@ from store.checkpoint_repository import checkpoint_bytes, register_checkpoint
 from store.counters import count
 from store.database import Database, parse_url
 from store.dataset_repository import DatasetFacts, register_dataset
-from store.frontier_repository import FrontierLine, record_job_frontier
 from store.generate_repository import submit_generate_job
 from store.idempotency import remember
 from store.job_forms import GenerateRun
@@ -32,7 +33,6 @@ from store.key_repository import KeyLimits, create_key
 from store.migrations import downgrade, upgrade
 from store.model_repository import point_alias, resolve
 from store.part_repository import record_part
-from store.run_repository import EvaluationLine, MetricLine
 from store.sweep_repository import create_sweep
 from store.tables import Base, Checkpoint
 from store.worker_repository import see_worker
@@ -98,11 +98,11 @@ def _fill(database: Database) -> None:
     with database.session() as session:
         state = Artifacts(session).put(b"state")
         job = hold(session, train)
-        run_repository.record_metrics(session, job, [MetricLine(4, 1.0, 1.0, 1.0, 1.0, 1)])
+        run_repository.record_metrics(session, job, [CurvePoint(4, 1.0, 1.0, 1.0, 1.0, 1)])
         kept: dict[str, Any] = {"weights": b"trained", "state_digest": state, "keep_last": 1}
         run_repository.record_checkpoint(session, job, 8, configuration={}, class_names=["zero"], **kept)
-        run_repository.record_evaluations(session, job, 8, [EvaluationLine("fid", 1.0, {}, "digest", 1.0)])
-        record_job_frontier(session, job, 8, [FrontierLine("fid", 1.0, {}, "digest")])
+        run_repository.record_evaluations(session, job, 8, [Figure("fid", 1.0, {}, 1.0)])
+        run_repository.record_frontier(session, job, 8, [Figure("fid", 1.0, {})])
         run_repository.record_samples(session, job, 8, b"samples")
         run_repository.append_log(session, job, ["line"])
     with database.session() as session:
@@ -209,6 +209,51 @@ def test_down_to_the_first_tables_and_up_again_keeps_what_they_hold(empty_databa
     _fill(inside)
     inside.dispose()
     outside.dispose()
+
+
+def test_figures_of_two_tables_become_one_and_two_again(empty_database_url: str) -> None:
+    url = empty_database_url
+    upgrade(url, "0006")
+    engine = create_engine(parse_url(url), poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO models (name) VALUES ('digits')"))
+        connection.execute(
+            text(
+                "INSERT INTO checkpoints"
+                " (model_id, version, digest, size_bytes, images_seen, source, configuration, class_names, metrics)"
+                " VALUES (1, 1, 'sha256:1', 1, 1, 'trained', '{}', '[]', '{}')"
+            )
+        )
+        for metric in ("fid", "kid"):
+            connection.execute(
+                text(
+                    "INSERT INTO evaluations"
+                    " (checkpoint_id, metric, protocol_digest, value, protocol, seconds, created_at)"
+                    " VALUES (1, :metric, 'sha256:0', 10.0, '{\"steps\": 20}', 1.5, '2024-01-01')"
+                ),
+                {"metric": metric},
+            )
+        for metric in ("fid", "fid-x"):  # the first one is in both tables, with the same protocol and another value
+            connection.execute(
+                text(
+                    "INSERT INTO frontier_figures (checkpoint_id, metric, protocol_digest, value, protocol, created_at)"
+                    " VALUES (1, :metric, 'sha256:0', 1.0, '{\"steps\": 20}', '2024-01-02')"
+                ),
+                {"metric": metric},
+            )
+    before = _rows(url, "evaluations", "frontier_figures")
+    assert [len(rows) for rows in before.values()] == [2, 2]
+
+    upgrade(url)
+    assert "frontier_figures" not in _tables(url)
+    now = _rows(url, "evaluations")["evaluations"]
+    of = {purpose: [row for row in now if row["purpose"] == purpose] for purpose in ("evaluation", "frontier")}
+    assert _without(of["evaluation"], "purpose") == before["evaluations"]
+    assert _without(of["frontier"], "purpose", "seconds") == before["frontier_figures"]
+    assert [row["seconds"] for row in of["frontier"]] == [None, None]
+
+    downgrade(url, "0006")
+    assert _rows(url, "evaluations", "frontier_figures") == before
 
 
 def test_two_starters_do_not_collide(empty_database_url: str) -> None:

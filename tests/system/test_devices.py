@@ -9,8 +9,9 @@ import pytest
 
 from app.process_commands import worker_commands
 from model.config import Recipe
+from model.curve_point import CurvePoint
 from store.job_repository import request_cancel
-from store.run_repository import MetricLine, job_checkpoints, job_metrics, kept_states
+from store.run_repository import job_checkpoints, job_metrics, kept_states
 from store.worker_repository import workers_alive
 from tests.model.small import small_unet
 from tests.processes import free_port, living, wait_until
@@ -62,7 +63,7 @@ def undisturbed(running: Cluster, dataset_id: int) -> int:
     return job_id
 
 
-def curve(running: Cluster, job_id: int) -> list[MetricLine]:
+def curve(running: Cluster, job_id: int) -> list[CurvePoint]:
     with running.database.session() as session:
         return list(job_metrics(session, job_id, POINTS))
 

@@ -11,11 +11,11 @@ from sqlalchemy import select
 from model.training import StateStart, WeightsStart
 from store.artifacts import ArtifactCorrupted, collect_artifacts
 from store.database import Database
-from store.frontier_repository import frontier_lines, job_frontier
+from store.figure_repository import figures_by, job_figures
 from store.job_forms import ContinueFrom, ForkFrom
 from store.job_repository import request_cancel, requeue
 from store.model_repository import PRODUCTION, point_alias, production_targets, resolve
-from store.run_repository import job_evaluations, job_metrics, job_samples
+from store.run_repository import job_metrics, job_samples
 from store.tables import Checkpoint, Dataset, Job
 from tests.generate_jobs import status
 from tests.generate_jobs import submit as submit_generate
@@ -310,12 +310,13 @@ def test_the_frontier_that_a_recipe_asks_for_is_stored_with_the_last_checkpoint(
     jobs.run()
     assert jobs.outcome(job_id)[0] == "succeeded"
     with jobs.database.session() as session:
-        points = job_frontier(session, job_id, TOTAL)
+        points = [row.figure for _, _, row in job_figures(session, "frontier", job_id)]
         found = {(point.protocol["sampler"], point.protocol["steps"]) for point in points}
         assert found == {("ddim", 1), ("unipc", 1), ("ddim", 2), ("unipc", 2)}
-        assert len(job_evaluations(session, job_id)) == 1, "points are no evaluations"
+        assert len(job_figures(session, "evaluation", job_id)) == 1, "points are no evaluations"
         last = jobs.saved(job_id)[TOTAL][0]
-        assert frontier_lines(session, [last.digest]) == {last.digest: sorted(points, key=lambda p: p.protocol_digest)}
+        stored = figures_by(session, "frontier", Checkpoint.digest, [last.digest])
+        assert stored == {last.digest: sorted(points, key=lambda point: point.protocol_digest)}
     assert [event.kind for event in jobs.events(job_id)].count("frontier") == 4
 
 
