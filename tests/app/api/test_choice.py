@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from store.figure_repository import record_figures
 
 from app.api.choice import DEFAULTS
 from model.checkpoint import decode_checkpoint
@@ -16,6 +15,7 @@ from model.metrics.figure import Figure
 from model.metrics.frontier_measurement import with_evaluations
 from model.metrics.protocol import protocol_digest
 from store.database import Database
+from store.figure_repository import record_figures
 from store.model_repository import resolve
 from tests.app.api.test_refusals import assert_problem
 from tests.app.served import Json, Service, pixels_of, png_facts, serving, serving_slowly, store_weights, tiny_weights
@@ -179,6 +179,9 @@ def test_models_tell_the_frontier_and_follow_what_is_measured_later(
         assert (frontier["metric"], frontier["guidance"], frontier["images"]) == (METRIC, 2.0, 100)
         assert [point["value"] for point in frontier["points"]] == [value for value, _ in POINTS]
         assert [point["picked_by"] for point in frontier["points"]] == [[], ["fast"], ["balanced"], ["best"]]
+        assert frontier.keys() == {"metric", "guidance", "images", "protocol", "points"}
+        told = {"sampler", "steps", "spacing", "eta", "variance", "network_evaluations", "value"}
+        assert frontier["points"][0].keys() == told | {"protocol_digest", "picked_by"}
 
         assert service.generate(model="later", quality="fast")["choice"]["from"] == "defaults"
         with database.session() as session:

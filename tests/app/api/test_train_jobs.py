@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from sqlalchemy import func, select
 
 from app.embedded.redis import PrivateRedis
+from model.curve_point import CurvePoint
 from model.fitting import ImageFacts, recipe_misfits
 from store.database import Database
 from store.hints import QUEUE
@@ -548,7 +550,11 @@ def test_an_answer_tells_how_a_job_fares(jobs: Service, database: Database) -> N
     assert [(one["images_seen"], one["value"]) for one in figures] == [(200, 30.0), (400, 10.0), (600, 20.0)]
     assert figures[0]["protocol"] == {"images": 100}
     assert figures[0]["protocol_string"] == "images=100"
+    shown = {"metric", "value", "protocol_digest", "protocol_string"}
+    assert figures[0].keys() == shown | {"images_seen", "version", "protocol", "seconds", "created_at"}
+    assert (figures[0]["version"], figures[0]["seconds"]) == (1, 1.5)
     versions = jobs.client.get("/v1/models/digits").json()["newest"]
+    assert versions[2]["evaluations"] == [{name: figures[0][name] for name in shown}]
     assert [[(one["value"], one["protocol_string"]) for one in version["evaluations"]] for version in versions] == [
         [(20.0, "images=100")],
         [(10.0, "images=100")],
@@ -575,6 +581,7 @@ def test_metrics_are_columns_of_at_most_so_many_points(jobs: Service, database: 
     assert whole["images_seen"] == list(range(10, 1010, 10))
     assert whole["loss"] == pytest.approx([images / 1000 for images in range(10, 1010, 10)])
     assert {len(column) for column in whole.values()} == {100}
+    assert list(whole) == [field.name for field in fields(CurvePoint)]
     four = read(jobs, f"/{job['id']}/metrics", points=4)
     assert four["images_seen"] == [250, 500, 750, 1000]
     assert four["loss"] == pytest.approx([0.13, 0.38, 0.63, 0.88])
