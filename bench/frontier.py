@@ -42,7 +42,7 @@ def read_cells(path: Path, weights: str) -> list[Figure]:
     for line in path.read_text().splitlines():
         try:
             cells.append(_cell(**json.loads(line)))
-        except (json.JSONDecodeError, TypeError):
+        except (ValueError, TypeError):
             print(f"{path}: a line that cannot be read is left out", file=sys.stderr)
     return [figure for measured, figure in cells if measured == weights]
 

@@ -1,5 +1,6 @@
 """A measured figure: the one class of it, from a measure to weights files, the database and answers."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Self
@@ -11,7 +12,7 @@ from model.metrics.protocol import Facts, protocol_digest, protocol_string
 
 @dataclass(frozen=True)
 class Figure:
-    """A metric's value, with everything besides the model's weights that fixes it.
+    """A metric's value, with everything besides the model's weights that fixes it. Raises ValueError for nan and inf.
 
     metric: its full name, "fid-efficientnet-lite0"; never plain FID, which is measured in the features of Inception.
     protocol: values compare where it is equal.
@@ -26,6 +27,10 @@ class Figure:
     seconds: Annotated[float | None, Field(exclude=True)] = None
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):  # neither a weights file nor the database could hold it
+            raise ValueError(f"{self.metric} is {self.value}: this model cannot be judged by it")
 
     @property
     def protocol_digest(self) -> str:

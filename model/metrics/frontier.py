@@ -5,7 +5,6 @@ sampler's own; so guidance, threshold, number of images and data set are the sam
 """
 
 import json
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -84,7 +83,7 @@ def frontiers(evaluations: Iterable[Figure], schedule: ScheduleConfig) -> tuple[
     groups: dict[str, tuple[Figure, dict[str, FrontierPoint]]] = {}
     for one in evaluations:
         sampling = _sampling(one.protocol)
-        if sampling is None or not one.metric.startswith(_METRIC_PREFIX) or not math.isfinite(one.value):
+        if sampling is None or not one.metric.startswith(_METRIC_PREFIX):
             continue
         try:
             cost = network_evaluations(schedule, sampling)

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, expect
-from store.figure_repository import record_figures
 
 from store.database import Database
+from store.figure_repository import record_figures
 from store.model_repository import resolve
 from tests.app.api.test_choice import FIGURES
 from tests.app.console.answers import Answers

@@ -1,7 +1,10 @@
 """A figure is one value with everything that fixes it, wherever it is kept."""
 
 import json
+import math
 from pathlib import Path
+
+import pytest
 
 from model.checkpoint import decode_checkpoint, load_checkpoint, read_metadata
 from model.metrics.figure import Figure
@@ -25,6 +28,12 @@ def test_what_the_drawing_adds_joins_the_protocol() -> None:
         "protocol_string": "fid-x; extractor=x; images=4",
         "seconds": 1.5,
     }
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_not_finite_is_no_figure(value: float) -> None:
+    with pytest.raises(ValueError, match=r"fid-x is -?(nan|inf)"):
+        Figure("fid-x", value, {})
 
 
 def test_the_shipped_file_gives_the_figures_that_stand_in_it() -> None:
