@@ -1,4 +1,4 @@
-"""The service: parts made in `create_app`, started and ended in `_lifespan`. `app` is what uvicorn runs."""
+"""The service: parts made in `create_app`, started and ended in `_lifespan`. uvicorn calls `application`."""
 
 import asyncio
 import contextlib
@@ -36,10 +36,8 @@ from app.api import (
 )
 from app.api.body_limit import BodyLimit
 from app.api.head import HeadAsGet
-from app.api.http_metrics import HttpMetrics
 from app.api.read_on import ReadOn
-from app.api.request_id import HEADER, RequestId
-from app.api.request_log import PROBES, RequestLog
+from app.api.request import HEADER, PROBES, RequestWatch
 from app.api.security_headers import SecurityHeaders
 from app.api.services import Services
 from app.catalog import Catalog
@@ -232,24 +230,20 @@ def create_app(settings: Settings) -> FastAPI:
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", HEADER],
             expose_headers=["*"],
         )
-    app.add_middleware(RequestLog)
+    app.add_middleware(RequestWatch, metrics=metrics)
     app.add_middleware(SecurityHeaders)
-    app.add_middleware(RequestId)
-    app.add_middleware(HttpMetrics, metrics=metrics)
     app.add_middleware(ReadOn)
     return app
 
 
-def _application() -> FastAPI:
-    read_settings(LogSettings)
-    set_up_server_logs()
-    set_up_tracing("api")
-    settings = read_settings(Settings)
-    application = create_app(settings)
-    # Checked again at each start; there, a refusal would be a traceback in uvicorn's log.
-    require_keys_beyond_loopback(settings.host, application.state.services.database)
-    return application
-
-
-with ending_in_one_line(TracingMissing):
-    app = _application()
+def application() -> FastAPI:
+    """The application by the environment's settings. A refusal ends the process in one line."""
+    with ending_in_one_line(TracingMissing):
+        read_settings(LogSettings)
+        set_up_server_logs()
+        set_up_tracing("api")
+        settings = read_settings(Settings)
+        app = create_app(settings)
+        # Checked again at each start; there, a refusal would be a traceback in uvicorn's log.
+        require_keys_beyond_loopback(settings.host, app.state.services.database)
+        return app

@@ -15,7 +15,8 @@ sends a request on a connection that is being closed here."""
 def api_command(host: str, port: int) -> list[str]:
     """The command line of the API server."""
     return [
-        *(sys.executable, "-m", "uvicorn", "app.main:app", "--host", host, "--port", str(port)),
+        *(sys.executable, "-m", "uvicorn", "--factory", "app.main:application"),
+        *("--host", host, "--port", str(port)),
         *("--timeout-graceful-shutdown", "20", "--no-access-log"),
         *("--timeout-keep-alive", str(KEEP_ALIVE_SECONDS)),
     ]

@@ -1,4 +1,4 @@
-"""The API server's logs: uvicorn's own lines go the way of all others, and its access log is `app.api.request_log`."""
+"""The API server's logs: uvicorn's own lines go the way of all others, and its access log is `app.api.request`."""
 
 import logging
 

@@ -145,7 +145,7 @@ def describe(app: FastAPI) -> None:
 
 
 def install(app: FastAPI) -> None:
-    """Answer errors of `app` with problem details; one that nobody expected is `app.api.request_log`'s."""
+    """Answer errors of `app` with problem details; one that nobody expected is `app.api.request`'s."""
 
     @app.exception_handler(Problem)
     async def problem(request: Request, error: Problem) -> Response:

@@ -179,7 +179,7 @@ def test_killed_without_warning_it_starts_again_with_what_was_stored(
 def test_a_killed_api_is_named_and_ends_the_rest(state: Path, weights: Path, tmp_path: Path) -> None:
     with _ready(state, weights, tmp_path / "output") as (running, _):
         family = _with_workers(running)
-        (api,) = (pid for pid in family if b"app.main:app" in _command(pid))
+        (api,) = (pid for pid in family if b"app.main:application" in _command(pid))
         os.kill(api, signal.SIGKILL)
         assert running.end() == 1
         after = running.said().partition("logs in")[2]

@@ -48,7 +48,7 @@ def test_an_answer_is_a_line(service: Service, written: Written) -> None:
     del line["time"]
     assert line == {
         "level": "INFO",
-        "logger": "app.api.request_log",
+        "logger": "app.api.request",
         "message": f"GET /v1/models {line['status']}",
         "process": "api",
         "request_id": "list",
