@@ -49,9 +49,6 @@ NAMES_TOLD = 50
 AliasNote = Callable[[Session, CheckpointRow], None]
 """Notes in an alias's own transaction what it points at now."""
 
-Unusable = (CheckpointError, ArtifactMissing, ArtifactCorrupted, VersionCollected)
-"""Why a version's weights cannot be used, whoever asks."""
-
 
 class UnknownModel(LookupError):
     """A model or version that does not exist; the message lists the names that do."""
@@ -86,7 +83,7 @@ class _Refused:
 
 
 class Catalog:
-    """See the module. All methods are for the event loop's thread."""
+    """See the module. `production` and `digests` may be asked in any thread; the rest is for the event loop's."""
 
     def __init__(
         self, engine: Engine, database: Database | None, *, device: torch.device, compiled: bool, default: str | None
@@ -164,7 +161,8 @@ class Catalog:
         """Make a version production: it is loaded and warmed up first, so no request waits for it or fails.
 
         selector: a number, a digest or an alias. noted: called in the change's transaction. Raises ModelNotFound,
-        VersionNotFound, EngineStopped, sqlalchemy's errors, and those of `Unusable`; production is then what it was.
+        VersionNotFound, VersionCollected, CheckpointError, EngineStopped and sqlalchemy's errors; production is then
+        what it was.
         """
         if self._database is None:
             raise ValueError("there is no store to keep it in")
@@ -178,7 +176,8 @@ class Catalog:
     async def find(self, reference: str | None) -> Version:
         """The version that NAME, NAME@ALIAS, NAME@NUMBER or NAME@sha256:... means; None: the default model.
 
-        Raises UnknownModel; when only the store could know, also sqlalchemy's errors and those of `Unusable`.
+        Raises UnknownModel; when only the store could know, also VersionCollected, CheckpointError and sqlalchemy's
+        errors.
         """
         if reference is None:
             reference = self._default or self._first_model()
@@ -202,7 +201,7 @@ class Catalog:
     async def ensure_loaded(self, version: Version) -> None:
         """Wait until the engine holds the version; callers of one version share the work.
 
-        Raises one of `Unusable` when its weights cannot be used, and EngineStopped.
+        Raises CheckpointError when its weights cannot be used, VersionCollected and EngineStopped.
         """
         if version.digest in self._engine.snapshot().resident:
             return
@@ -219,7 +218,7 @@ class Catalog:
 
     def digests(self, name: str) -> list[str]:
         """Digests of the versions of `name` that have been looked at and are remembered."""
-        return [version.digest for version in self._versions.values() if version.name == name]
+        return [version.digest for version in list(self._versions.values()) if version.name == name]
 
     def _see_whether_ready(self) -> None:
         """Once the shipped weights are loaded and there is a model it is ready, for good."""
@@ -388,7 +387,11 @@ def _read(database: Database, name: str, digest: str) -> Checkpoint:
         row = resolve(session, name, digest)
         if row.artifact_digest is None:
             raise VersionCollected(name, row.version)
-        return decode_checkpoint(checkpoint_bytes(session, row), source=f"{name}@{digest}")
+        try:
+            data = checkpoint_bytes(session, row)
+        except (ArtifactMissing, ArtifactCorrupted) as error:
+            raise CheckpointError(f"{name}@{digest}: {error}") from error
+        return decode_checkpoint(data, source=f"{name}@{digest}")
 
 
 def _frontier_figures(database: Database, digests: Collection[str]) -> Mapping[str, Sequence[Figure]]:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import torch
+from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
@@ -20,6 +21,7 @@ from app.api import (
     audit_events,
     datasets,
     docs,
+    exceptions,
     generate,
     generate_jobs,
     interpolate,
@@ -111,6 +113,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Serve while models load. At the end the server has let requests finish (uvicorn --timeout-graceful-shutdown)."""
     services: Services = app.state.services
     await asyncio.to_thread(require_keys_beyond_loopback, services.settings.host, services.database)
+    if services.database is not None:
+        # plain routes and their transactions run in AnyIO's threads: none of them waits for a connection of another
+        to_thread.current_default_thread_limiter().total_tokens = services.database.pool_use().limit
     services.engine.start()
     if services.hints is not None:
         services.hints.start()
@@ -189,7 +194,7 @@ def create_app(settings: Settings) -> FastAPI:
         hints=_hint_sender(settings, database),
         job_watch=JobWatch(database) if database else None,
     )
-    problems.install(app)
+    exceptions.install(app)
     for resource in (
         generate.router,
         interpolate.router,

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy import URL, Engine, QueuePool, create_engine, make_url, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
+
+AWAY = (OperationalError, InterfaceError, PoolTimeout)
+"""What is raised where the database, or a connection to it, cannot be had."""
 
 _NOTICE_A_LOST_SERVER = {
     "connect_timeout": "10",

@@ -8,13 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from store.database import AWAY
 
 K = TypeVar("K")
 V = TypeVar("V")
-
-_AWAY = (OperationalError, InterfaceError, PoolTimeout)
 
 
 class SourceAway(Exception):
@@ -67,7 +64,7 @@ class Revalidated(Generic[K, V]):
             task = self._asking.get(key) or self._ask(key, now)
             try:
                 return await asyncio.wait_for(asyncio.shield(task), self._patience_seconds)
-            except (*_AWAY, TimeoutError):
+            except (*AWAY, TimeoutError):
                 self._ask_again_at = self._clock() + self._fresh_seconds
         if entry is not None and now - entry.asked_at < self._stale_seconds:
             return entry.value

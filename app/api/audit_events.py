@@ -9,7 +9,6 @@ from pydantic import BaseModel, Field
 from app.api.paging import BeforeId, Limit
 from app.api.problems import documented
 from app.api.services import ServicesHere
-from app.api.transactions import in_store
 from store.audit_repository import list_audit_events
 
 router = APIRouter(tags=["audit"])
@@ -39,7 +38,7 @@ class AuditEventsAnswer(BaseModel):
 
 
 @router.get("/audit-events", responses=documented(422, 500, 503))
-async def audit_events(
+def audit_events(
     services: ServicesHere,
     before: BeforeId = None,
     limit: Limit = 50,
@@ -47,10 +46,8 @@ async def audit_events(
     target: Filter = None,
 ) -> AuditEventsAnswer:
     """Changes, newest first; an event is written in the transaction of its change."""
-    rows = await in_store(
-        services,
-        lambda session: list_audit_events(session, before=before, limit=limit + 1, action=action, target=target),
-    )
+    with services.transaction() as session:
+        rows = list_audit_events(session, before=before, limit=limit + 1, action=action, target=target)
     page = rows[:limit]
     return AuditEventsAnswer(
         audit_events=[

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from app.access.caller import Caller
 from app.access.routes import PROMOTION
 from app.api.services import Services
-from store.key_repository import require_room_for_jobs
+from store.key_repository import TooManyJobs, require_room_for_jobs
 from store.tables import Promotion
 
 
@@ -17,7 +17,11 @@ def caller_of(request: Request) -> Caller:
     return cast(Caller, request.state.caller)
 
 
-CallerHere = Annotated[Caller, Depends(caller_of)]
+async def _caller(request: Request) -> Caller:
+    return caller_of(request)
+
+
+CallerHere = Annotated[Caller, Depends(_caller)]
 
 
 def require_promotion(services: Services, caller: Caller, promote: Promotion) -> None:
@@ -32,5 +36,10 @@ def require_promotion(services: Services, caller: Caller, promote: Promotion) ->
 
 def require_room(session: Session, services: Services, caller: Caller, more: int = 1) -> None:
     """Raise store.key_repository.TooManyJobs unless the caller's key may have `more` unfinished jobs."""
-    if caller.key is not None:
+    if caller.key is None:
+        return
+    try:
         require_room_for_jobs(session, caller.key.id, more, services.gate.unfinished_jobs(caller.key))
+    except TooManyJobs:
+        services.gate.refused("jobs_limit")
+        raise

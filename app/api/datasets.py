@@ -19,21 +19,20 @@ from urllib.parse import quote
 import numpy as np
 from fastapi import APIRouter, Query, Request
 from fastapi import Path as PathParameter
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
-from sqlalchemy.orm import Session
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from app.api.callers import CallerHere
-from app.api.idempotency import IdempotencyKey, key_reused
+from app.api.idempotency import IdempotencyKey
 from app.api.paging import Limit
 from app.api.problems import Problem, documented, invalid
-from app.api.services import Services, ServicesHere
-from app.api.transactions import in_store
+from app.api.services import ServicesHere
 from app.settings import Settings
 from model.config import DatasetConfig, DatasetFormat
 from model.datasets import DatasetError
@@ -46,9 +45,7 @@ from model.datasets.materialise import content_digest
 from store.audit_repository import Actor, record
 from store.database import Database
 from store.dataset_repository import (
-    DatasetConflict,
     DatasetFacts,
-    DatasetNotFound,
     Registered,
     contact_sheet_bytes,
     get_dataset,
@@ -56,7 +53,7 @@ from store.dataset_repository import (
     list_datasets,
     register_dataset,
 )
-from store.idempotency import IdempotencyKeyReused, remember, settle
+from store.idempotency import remember, settle
 from store.tables import Dataset
 
 log = logging.getLogger(__name__)
@@ -354,23 +351,18 @@ def _store(
     decoded: Decoded,
 ) -> Registered:
     sheet = contact_sheet(decoded)
-    try:
-        with database.session() as session:
-            if key is not None:
-                known = remember(session, SCOPE, key, wanted.digest)
-                if known is not None:
-                    return Registered(get_dataset_by_id(session, known), created=False)
-            registered = register_dataset(session, wanted.name, facts, source, sheet)
-            if key is not None:
-                settle(session, SCOPE, key, registered.dataset.id)
-            if registered.created:
-                told = {"format": facts.format, "digest": facts.digest, "images": registered.dataset.image_count}
-                record(session, actor, "dataset.registered", f"datasets/{wanted.name}", told)
-            return registered
-    except IdempotencyKeyReused as error:
-        raise key_reused(error) from error
-    except DatasetConflict as error:
-        raise Problem(409, "dataset-exists", str(error), existing=_address(wanted.name)) from error
+    with database.session() as session:
+        if key is not None:
+            known = remember(session, SCOPE, key, wanted.digest)
+            if known is not None:
+                return Registered(get_dataset_by_id(session, known), created=False)
+        registered = register_dataset(session, wanted.name, facts, source, sheet)
+        if key is not None:
+            settle(session, SCOPE, key, registered.dataset.id)
+        if registered.created:
+            told = {"format": facts.format, "digest": facts.digest, "images": registered.dataset.image_count}
+            record(session, actor, "dataset.registered", f"datasets/{wanted.name}", told)
+        return registered
 
 
 def _connect(database: Database) -> None:
@@ -429,7 +421,7 @@ async def register(
     """
     database = services.store
     by_path = _is_json(request.headers.get("content-type", ""))
-    await asyncio.to_thread(_connect, database)  # before somebody sends gigabytes for nothing
+    await run_in_threadpool(_connect, database)  # before somebody sends gigabytes for nothing
     wanted = await (_path(request, services.settings) if by_path else _upload(request))
     loop = asyncio.get_running_loop()
     registered = await loop.run_in_executor(
@@ -441,7 +433,7 @@ async def register(
 
 
 @router.get("/datasets", responses=documented(422, 500, 503))
-async def datasets(
+def datasets(
     services: ServicesHere,
     after: Annotated[
         str | None, Query(max_length=100, pattern=r"^[^\x00]*$", description="the last name of the page before")
@@ -449,21 +441,16 @@ async def datasets(
     limit: Limit = 50,
 ) -> DatasetsAnswer:
     """Data sets by name."""
-    page = await in_store(services, lambda session: list_datasets(session, after, limit))
+    with services.transaction() as session:
+        page = list_datasets(session, after, limit)
     return DatasetsAnswer(datasets=[_describe(row) for row in page.datasets], next_after=page.next_after)
 
 
-async def _found(services: Services, read: Callable[[Session], T]) -> T:
-    try:
-        return await in_store(services, read)
-    except DatasetNotFound as error:
-        raise Problem(404, "no-such-dataset", str(error)) from error
-
-
 @router.get("/datasets/{name}", responses=documented(404, 422, 500, 503))
-async def dataset(services: ServicesHere, name: Annotated[DatasetName, PathParameter()]) -> DatasetAnswer:
+def dataset(services: ServicesHere, name: Annotated[DatasetName, PathParameter()]) -> DatasetAnswer:
     """One data set."""
-    return _describe(await _found(services, lambda session: get_dataset(session, name)))
+    with services.transaction() as session:
+        return _describe(get_dataset(session, name))
 
 
 @router.get(
@@ -472,7 +459,8 @@ async def dataset(services: ServicesHere, name: Annotated[DatasetName, PathParam
     responses=documented(404, 422, 500, 503)
     | {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
 )
-async def sheet(services: ServicesHere, name: Annotated[DatasetName, PathParameter()]) -> Response:
+def sheet(services: ServicesHere, name: Annotated[DatasetName, PathParameter()]) -> Response:
     """A PNG with the first images of each class, a row a class."""
-    picture = await _found(services, lambda session: contact_sheet_bytes(session, get_dataset(session, name)))
+    with services.transaction() as session:
+        picture = contact_sheet_bytes(session, get_dataset(session, name))
     return Response(picture, media_type="image/png")

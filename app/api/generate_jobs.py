@@ -1,12 +1,12 @@
 """Generate jobs: more images than one answer holds, drawn by the workers, with the result as one file."""
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import chain
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
@@ -15,10 +15,10 @@ from app.access.caller import Caller
 from app.access.limits import IMAGES
 from app.api.callers import CallerHere, require_room
 from app.api.choice import ChoiceAnswer
-from app.api.idempotency import IdempotencyKey
+from app.api.idempotency import IdempotencyKey, created_before, note_created
 from app.api.job_answers import FailureAnswer
 from app.api.paging import BeforeId, Limit
-from app.api.problems import Problem, documented, invalid, retry_after
+from app.api.problems import documented, invalid
 from app.api.sampling import (
     CLASS_DESCRIPTION,
     ClassReference,
@@ -30,16 +30,13 @@ from app.api.sampling import (
 )
 from app.api.services import Services, ServicesHere, require_json
 from app.api.train_fields import LARGEST_ID
-from app.api.transactions import in_store, once
 from app.catalog import Version
 from app.encoding import MEDIA_TYPES
 from model.config import GuideName, SamplerName, SpacingName, ThresholdName, VarianceName
 from model.image_archive import ArchiveFormat
 from store.artifact_stream import stream_artifact
-from store.artifacts import ArtifactCorrupted, ArtifactMissing
 from store.audit_repository import record
 from store.generate_repository import (
-    GenerateJobNotFound,
     GenerateProgress,
     cancel_generate_job,
     get_generate_job,
@@ -50,7 +47,7 @@ from store.generate_repository import (
 )
 from store.job_forms import GenerateRun
 from store.job_repository import JobConflict
-from store.model_repository import ModelNotFound, VersionCollected, VersionNotFound, lock_model, resolve
+from store.model_repository import VersionCollected, lock_model, resolve
 from store.tables import Artifact, Checkpoint, GenerateJob, JobStatus
 
 SCOPE = "POST /generate-jobs"
@@ -58,7 +55,6 @@ MOST_SHARDS = 1000
 LARGEST_ZIP_IMAGES = 100_000
 """A zip file's directory is in memory while it is written, and few programs open one with more files than that."""
 
-T = TypeVar("T")
 GenerateJobId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 
 router = APIRouter(tags=["generate jobs"])
@@ -171,18 +167,6 @@ def _described(session: Session, generate_job_id: int) -> GenerateJobAnswer:
     return _describe(row, checkpoint, progress_of(session, [row])[row.id])
 
 
-async def _in_store(services: Services, action: Callable[[Session], T]) -> T:
-    try:
-        return await in_store(services, action)
-    except GenerateJobNotFound as error:
-        raise Problem(404, "no-such-generate-job", str(error)) from error
-    except (ModelNotFound, VersionNotFound) as error:
-        detail = "the store does not have this version yet: the service is about to register it"
-        raise Problem(503, "not-registered", detail, headers=retry_after(2.0)) from error
-    except VersionCollected as error:
-        raise Problem(410, "version-collected", str(error)) from error
-
-
 def _require_size(body: GenerateJobRequest, classes: int, limit: int) -> None:
     images = body.n * classes
     if images > limit:
@@ -210,18 +194,16 @@ def _run(body: GenerateJobRequest, version: Version, limit: int) -> GenerateRun:
 
 
 def _submit(
-    session: Session,
-    services: Services,
-    caller: Caller,
-    version: Version,
-    run: GenerateRun,
-    body: GenerateJobRequest,
-    key: str | None,
-) -> tuple[int, Sequence[int]]:
-    """The generate job's id, and its jobs' when they are new."""
-    job_ids: list[int] = []
-
-    def create() -> int:
+    services: Services, caller: Caller, version: Version, run: GenerateRun, body: GenerateJobRequest, key: str | None
+) -> tuple[GenerateJobAnswer, Sequence[int]]:
+    """The generate job, and its jobs' ids when they are new."""
+    with services.transaction() as session:
+        known = created_before(session, SCOPE, key, body)
+        if known is not None:
+            return _described(session, known), ()
+        if version.number is None:
+            detail = "the store does not have this version yet: the service is about to register it"
+            raise Problem(503, "not-registered", detail, headers=retry_after(2.0))
         require_room(session, services, caller)
         lock_model(session, version.name)  # nobody lets go of the weights before the job refers to them
         checkpoint = resolve(session, version.name, version.digest)
@@ -237,10 +219,8 @@ def _submit(
         )
         facts = {"model": version.name, "version": version.digest, "images": run.total_images}
         record(session, caller.actor, "generate-job.submitted", f"generate-jobs/{generate_job.id}", facts)
-        job_ids.extend(shard.id for shard in shards)
-        return generate_job.id
-
-    return once(session, SCOPE, key, body.model_dump_json(), create)[0], job_ids
+        note_created(session, SCOPE, key, generate_job.id)
+        return _described(session, generate_job.id), [shard.id for shard in shards]
 
 
 @router.post(
@@ -260,30 +240,26 @@ async def create(
     version = await find_version(services, body.model, load=False)
     run = _run(body, version, services.settings.generate_job_images)
 
-    def submit(session: Session) -> tuple[int, Sequence[int]]:
-        return _submit(session, services, caller, version, run, body, idempotency_key)
-
     await services.gate.charge(caller, IMAGES, run.total_images)
     job_ids: Sequence[int] = ()
     try:
-        number, job_ids = await _in_store(services, submit)
+        answer, job_ids = await run_in_threadpool(_submit, services, caller, version, run, body, idempotency_key)
     finally:
         if not job_ids:  # refused, or created before
             await services.gate.give_back(caller, IMAGES, run.total_images)
     services.hint(job_ids)
-    response.headers["Location"] = _address(number)
-    return await _in_store(services, lambda session: _described(session, number))
+    response.headers["Location"] = _address(answer.id)
+    return answer
 
 
 @router.get("/generate-jobs", responses=documented(422, 500, 503))
-async def generate_jobs(
+def generate_jobs(
     services: ServicesHere,
     before: BeforeId = None,
     limit: Limit = 50,
 ) -> GenerateJobsAnswer:
     """Generate jobs, newest first."""
-
-    def read(session: Session) -> GenerateJobsAnswer:
+    with services.transaction() as session:
         rows = list_generate_jobs(session, before=before, limit=limit + 1)
         page = rows[:limit]
         progress = progress_of(session, [row for row, _ in page])
@@ -292,38 +268,31 @@ async def generate_jobs(
             next_before=page[-1][0].id if len(rows) > limit else None,
         )
 
-    return await _in_store(services, read)
-
 
 @router.get("/generate-jobs/{id}", responses=documented(404, 422, 500, 503))
-async def generate_job(services: ServicesHere, id: GenerateJobId) -> GenerateJobAnswer:
+def generate_job(services: ServicesHere, id: GenerateJobId) -> GenerateJobAnswer:
     """One generate job and how far it is."""
-    return await _in_store(services, lambda session: _described(session, id))
+    with services.transaction() as session:
+        return _described(session, id)
 
 
 @router.post("/generate-jobs/{id}/cancel", status_code=202, responses=documented(404, 409, 422, 500, 503))
-async def cancel(services: ServicesHere, caller: CallerHere, id: GenerateJobId) -> GenerateJobAnswer:
+def cancel(services: ServicesHere, caller: CallerHere, id: GenerateJobId) -> GenerateJobAnswer:
     """Stop drawing: what is queued at once, what runs within a step of the sampler. What is drawn is kept."""
-
-    def act(session: Session) -> GenerateJobAnswer:
+    with services.transaction() as session:
         cancel_generate_job(session, id)
         record(session, caller.actor, "generate-job.cancelled", f"generate-jobs/{id}")
         return _described(session, id)
 
-    return await _in_store(services, act)
-
 
 @router.post("/generate-jobs/{id}/retry", status_code=202, responses=documented(404, 409, 422, 500, 503))
-async def retry(services: ServicesHere, caller: CallerHere, id: GenerateJobId) -> GenerateJobAnswer:
+def retry(services: ServicesHere, caller: CallerHere, id: GenerateJobId) -> GenerateJobAnswer:
     """Draw what failed or was cancelled; images that are drawn stay as they are."""
-
-    def act(session: Session) -> tuple[GenerateJobAnswer, Sequence[int]]:
+    with services.transaction() as session:
         require_room(session, services, caller)
         job_ids = [job.id for job in retry_generate_job(session, id, origin=caller.origin)]
         record(session, caller.actor, "generate-job.retried", f"generate-jobs/{id}", {"jobs": len(job_ids)})
-        return _described(session, id), job_ids
-
-    answer, job_ids = await _in_store(services, act)
+        answer = _described(session, id)
     services.hint(job_ids)
     return answer
 
@@ -342,29 +311,23 @@ async def retry(services: ServicesHere, caller: CallerHere, id: GenerateJobId) -
         304: {"description": "The same as before"},
     },
 )
-async def result(
+def result(
     services: ServicesHere, id: GenerateJobId, if_none_match: Annotated[str | None, Header()] = None
 ) -> Response:
     """The finished file: an npz with `images` (N, H, W, C) uint8, `labels`, `seeds`, `indices` and `facts`, or a zip.
 
     It is checked while it is sent: when the stored bytes are damaged the connection breaks before the end.
     """
-
-    def read(session: Session) -> tuple[GenerateJobAnswer, int]:
+    with services.transaction() as session:
         answer = _described(session, id)
         if answer.result_digest is None:
             raise JobConflict(f"generate job {id} is {answer.status}; there is no result yet")
-        return answer, session.get_one(Artifact, answer.result_digest).size_bytes
-
-    answer, size_bytes = await _in_store(services, read)
+        size_bytes = session.get_one(Artifact, answer.result_digest).size_bytes
     headers = {"ETag": f'"{answer.result_digest}"', "Cache-Control": "no-cache", "Accept-Ranges": "none"}
     if if_none_match is not None and headers["ETag"] in if_none_match.replace("W/", "").split(", "):
         return Response(status_code=304, headers=headers)
-    chunks = stream_artifact(services.store, str(answer.result_digest))
-    try:
-        first = await asyncio.to_thread(next, chunks)
-    except (ArtifactCorrupted, ArtifactMissing) as error:
-        raise Problem(500, "result-damaged", f"{error}; submit the request again") from error
+    chunks = stream_artifact(services.store, answer.result_digest)
+    first = next(chunks)
     headers |= {
         "Content-Length": str(size_bytes),
         "Content-Disposition": f'attachment; filename="darkroom-generate-job-{id}.{answer.format}"',

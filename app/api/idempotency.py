@@ -3,9 +3,11 @@
 from typing import Annotated
 
 from fastapi import Header
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
 
-from app.api.problems import Problem
-from store.idempotency import IdempotencyKeyReused
+from model.digest import digest_of
+from store import idempotency
 
 IdempotencyKey = Annotated[
     str | None,
@@ -17,6 +19,16 @@ IdempotencyKey = Annotated[
 ]
 
 
-def key_reused(error: IdempotencyKeyReused) -> Problem:
-    """422: the key came with another request before."""
-    return Problem(422, "idempotency-key-reused", str(error))
+def created_before(session: Session, scope: str, key: str | None, body: BaseModel) -> int | None:
+    """The id of what this request has created; None when it is new, and is then to be created and `note_created`.
+
+    Raises store.idempotency.IdempotencyKeyReused.
+    """
+    request_digest = digest_of(body.model_dump_json().encode())
+    return None if key is None else idempotency.remember(session, scope, key, request_digest)
+
+
+def note_created(session: Session, scope: str, key: str | None, created: int) -> None:
+    """Note what the key's request has created, in the same transaction."""
+    if key is not None:
+        idempotency.settle(session, scope, key, created)

@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Annotated
 
+from anyio import from_thread
 from fastapi import APIRouter, Depends, Path, Response
 from pydantic import BaseModel, Field
-from sqlalchemy.orm import Session
 
 from app.access.new_key import KeyLimitsRequest, KeyRequest, make_key
 from app.api.callers import CallerHere
@@ -13,7 +13,6 @@ from app.api.paging import BeforeId, Limit
 from app.api.problems import documented
 from app.api.services import ServicesHere, require_json
 from app.api.train_fields import LARGEST_ID
-from app.api.transactions import in_store
 from store.key_repository import change_limits, list_keys, revoke_key
 from store.tables import ApiKey, Scope
 
@@ -61,30 +60,27 @@ def _describe(row: ApiKey) -> KeyAnswer:
     dependencies=[Depends(require_json)],
     responses=documented(400, 413, 415, 422, 500, 503),
 )
-async def create(body: KeyRequest, response: Response, services: ServicesHere, caller: CallerHere) -> NewKeyAnswer:
+def create(body: KeyRequest, response: Response, services: ServicesHere, caller: CallerHere) -> NewKeyAnswer:
     """Create a key. As soon as there is one, the service asks for keys, on loopback too.
 
     There is no Idempotency-Key: the token cannot be shown again, so a lost answer's key is revoked and another created.
     """
-
-    def run(session: Session) -> NewKeyAnswer:
+    with services.transaction() as session:
         row, token = make_key(session, caller.actor, body)
-        return NewKeyAnswer(**_describe(row).model_dump(), token=token)
-
-    answer = await in_store(services, run)
-    services.gate.forget()
+    from_thread.run_sync(services.gate.forget)
     response.headers["Cache-Control"] = "no-store"
-    return answer
+    return NewKeyAnswer(**_describe(row).model_dump(), token=token)
 
 
 @router.get("/keys", responses=documented(422, 500, 503))
-async def keys(
+def keys(
     services: ServicesHere,
     before: BeforeId = None,
     limit: Limit = 50,
 ) -> KeysAnswer:
     """Keys, newest first, those that were revoked too."""
-    rows = await in_store(services, lambda session: list_keys(session, before, limit + 1))
+    with services.transaction() as session:
+        rows = list_keys(session, before, limit + 1)
     page = rows[:limit]
     return KeysAnswer(keys=[_describe(row) for row in page], next_before=page[-1].id if len(rows) > limit else None)
 
@@ -92,23 +88,21 @@ async def keys(
 @router.patch(
     "/keys/{key_id}", dependencies=[Depends(require_json)], responses=documented(400, 404, 413, 415, 422, 500, 503)
 )
-async def change(key_id: KeyId, body: KeyLimitsRequest, services: ServicesHere, caller: CallerHere) -> KeyAnswer:
+def change(key_id: KeyId, body: KeyLimitsRequest, services: ServicesHere, caller: CallerHere) -> KeyAnswer:
     """Set the limits that the body names; null is the service's default, and what is left out stays as it is.
 
     It counts here at once, in other processes after some seconds. What was used of a window stays used.
     """
-
-    def run(session: Session) -> KeyAnswer:
-        return _describe(change_limits(session, caller.actor, key_id, body.changes()))
-
-    answer = await in_store(services, run)
-    services.gate.forget()
-    return answer
+    with services.transaction() as session:
+        row = change_limits(session, caller.actor, key_id, body.changes())
+    from_thread.run_sync(services.gate.forget)
+    return _describe(row)
 
 
 @router.post("/keys/{key_id}/revoke", responses=documented(404, 422, 500, 503))
-async def revoke(key_id: KeyId, services: ServicesHere, caller: CallerHere) -> KeyAnswer:
+def revoke(key_id: KeyId, services: ServicesHere, caller: CallerHere) -> KeyAnswer:
     """End a key for good: here at once, in other processes after some seconds. Harmless when it was revoked before."""
-    answer = await in_store(services, lambda session: _describe(revoke_key(session, caller.actor, key_id)))
-    services.gate.forget()
-    return answer
+    with services.transaction() as session:
+        row = revoke_key(session, caller.actor, key_id)
+    from_thread.run_sync(services.gate.forget)
+    return _describe(row)

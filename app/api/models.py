@@ -1,22 +1,20 @@
 """Models: what is in the store, what the engine holds, and which version an alias means (promotion, roll-back)."""
 
-import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from app.api.callers import CallerHere
+from app.api.exceptions import at
 from app.api.paging import Limit
-from app.api.problems import Problem, documented, retry_after
+from app.api.problems import Problem, documented
 from app.api.services import Services, ServicesHere, require_json
-from app.api.transactions import in_store
-from app.catalog import Unusable
-from app.engine.request import EngineStopped
 from model.config import ModelConfig, SamplingConfig
 from model.metrics.figure import Figure
 from model.metrics.frontier import Frontier, frontiers
@@ -25,7 +23,6 @@ from store.checkpoint_repository import list_checkpoints
 from store.figure_repository import figures_by
 from store.model_repository import (
     PRODUCTION,
-    ModelNotFound,
     ModelSummary,
     VersionCollected,
     VersionNotFound,
@@ -120,11 +117,6 @@ class ModelsAnswer(BaseModel):
     next_after: str | None = Field(description="pass as `after` for the next page; null on the last")
 
 
-def _not_found(error: ModelNotFound | VersionNotFound) -> Problem:
-    kind = "no-such-model" if isinstance(error, ModelNotFound) else "no-such-version"
-    return Problem(404, kind, str(error))
-
-
 def _describe(services: Services, model: ModelSummary) -> ModelAnswer:
     resident = services.engine.snapshot().resident
     production = services.catalog.production(model.name)
@@ -146,24 +138,12 @@ def _frontiers(row: Checkpoint, measured: Sequence[Figure]) -> Sequence[Frontier
     return frontiers(measured, ModelConfig.model_validate(row.configuration).schedule) if measured else ()
 
 
-async def _detail(services: Services, name: str, before: int | None = None, limit: int = 50) -> ModelDetailAnswer:
-    def read(
-        session: Session,
-    ) -> tuple[
-        ModelSummary,
-        Sequence[Checkpoint],
-        Mapping[str, Sequence[Figure]],
-        Mapping[int, Sequence[Figure]],
-    ]:
-        found = list_checkpoints(session, name, before, limit + 1)
-        measured = figures_by(session, "frontier", Checkpoint.digest, [row.digest for row in found])
-        evaluated = figures_by(session, "evaluation", Checkpoint.id, [row.id for row in found])
-        return get_model(session, name), found, measured, evaluated
-
-    try:
-        summary, checkpoints, measured, evaluated = await in_store(services, read)
-    except ModelNotFound as error:
-        raise _not_found(error) from error
+def _detail(services: Services, name: str, before: int | None = None, limit: int = 50) -> ModelDetailAnswer:
+    with services.transaction() as session:
+        summary = get_model(session, name)
+        checkpoints = list_checkpoints(session, name, before, limit + 1)
+        measured = figures_by(session, "frontier", Checkpoint.digest, [row.digest for row in checkpoints])
+        evaluated = figures_by(session, "evaluation", Checkpoint.id, [row.id for row in checkpoints])
     resident = services.engine.snapshot().resident
     page = checkpoints[:limit]
     newest = [
@@ -191,7 +171,7 @@ async def _detail(services: Services, name: str, before: int | None = None, limi
 
 
 @router.get("/models", responses=documented(422, 500, 503))
-async def models(
+def models(
     services: ServicesHere,
     after: Annotated[
         str | None, Query(max_length=63, pattern=r"^[^\x00]*$", description="the last name of the page before")
@@ -199,7 +179,8 @@ async def models(
     limit: Limit = 50,
 ) -> ModelsAnswer:
     """Models by name."""
-    page = await in_store(services, lambda session: list_models(session, after, limit))
+    with services.transaction() as session:
+        page = list_models(session, after, limit)
     return ModelsAnswer(
         models=[_describe(services, model) for model in page.models],
         request_images=services.settings.request_rows,
@@ -208,7 +189,7 @@ async def models(
 
 
 @router.get("/models/{name}", responses=documented(404, 422, 500, 503))
-async def model(
+def model(
     services: ServicesHere,
     name: ModelName,
     before: Annotated[
@@ -217,13 +198,13 @@ async def model(
     limit: Limit = 50,
 ) -> ModelDetailAnswer:
     """One model and its newest versions."""
-    return await _detail(services, name, before, limit)
+    return _detail(services, name, before, limit)
 
 
 @router.put(
     "/models/{name}/alias/{alias}",
     dependencies=[Depends(require_json)],
-    responses=documented(400, 404, 409, 413, 415, 422, 500, 503),
+    responses=documented(400, 404, 410, 413, 415, 422, 500, 503),
 )
 async def put_alias(
     body: AliasRequest, services: ServicesHere, caller: CallerHere, name: ModelName, alias: AliasName
@@ -243,20 +224,12 @@ async def put_alias(
         with database.session() as session:
             noted(session, set_alias(session, name, alias, version))
 
-    try:
+    with at("/version", VersionNotFound, VersionCollected):
         if alias == PRODUCTION:
             await services.catalog.promote(name, version, noted)
         else:
-            await asyncio.to_thread(point)
-    except (ModelNotFound, VersionNotFound) as error:
-        raise _not_found(error) from error
-    except VersionCollected as error:
-        raise Problem(409, "version-collected", str(error)) from error
-    except Unusable as error:
-        raise Problem(409, "version-unusable", f"it cannot be loaded, so nothing was changed: {error}") from error
-    except EngineStopped as error:
-        raise Problem(503, "unavailable", "the service is restarting", headers=retry_after(5.0)) from error
-    return await _detail(services, name)
+            await run_in_threadpool(point)
+    return await run_in_threadpool(_detail, services, name)
 
 
 @router.delete(
@@ -265,17 +238,11 @@ async def put_alias(
     response_class=Response,
     responses=documented(404, 409, 422, 500, 503),
 )
-async def delete_alias(services: ServicesHere, caller: CallerHere, name: ModelName, alias: AliasName) -> Response:
+def delete_alias(services: ServicesHere, caller: CallerHere, name: ModelName, alias: AliasName) -> Response:
     """Forget an alias; the version stays. Production can be pointed elsewhere, not deleted."""
     if alias == PRODUCTION:
         raise Problem(409, "production-needed", "production cannot be deleted; point it at another version")
-
-    def remove(session: Session) -> None:
+    with services.transaction() as session:
         remove_alias(session, name, alias)
         record(session, caller.actor, "alias.deleted", f"models/{name}/alias/{alias}")
-
-    try:
-        await in_store(services, remove)
-    except (ModelNotFound, VersionNotFound) as error:
-        raise _not_found(error) from error
     return Response(status_code=204)

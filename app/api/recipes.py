@@ -1,8 +1,6 @@
 """GET /recipes: what a training job may name."""
 
-import asyncio
 import logging
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
@@ -32,9 +30,11 @@ class RecipesAnswer(BaseModel):
     unreadable: list[str] = Field(description="files that are no valid recipes; the service's log says why")
 
 
-def _read(folder: Path) -> RecipesAnswer:
+@router.get("/recipes", responses=documented(500))
+def recipes(services: ServicesHere) -> RecipesAnswer:
+    """The recipes that POST /train-jobs and POST /v1/sweeps take by name."""
     found, unreadable = [], []
-    for path in sorted(folder.glob("*.yaml")):
+    for path in sorted(services.settings.recipes_folder.glob("*.yaml")):
         try:
             recipe = load_recipe(path)
         except RecipeError as error:
@@ -47,9 +47,3 @@ def _read(folder: Path) -> RecipesAnswer:
         )
         found.append(told)
     return RecipesAnswer(recipes=found, unreadable=unreadable)
-
-
-@router.get("/recipes", responses=documented(500))
-async def recipes(services: ServicesHere) -> RecipesAnswer:
-    """The recipes that POST /train-jobs and POST /v1/sweeps take by name."""
-    return await asyncio.to_thread(_read, services.settings.recipes_folder)

@@ -15,8 +15,6 @@ from typing import Annotated, Any
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.access.limits import IMAGES
 from app.api.accept import choose
@@ -31,32 +29,27 @@ from app.api.choice import (
 )
 from app.api.engine_trace import traced
 from app.api.event_stream import EVENT_STREAM, KEEPALIVE, KEEPALIVE_SECONDS, STREAM_HEADERS, sse
-from app.api.problems import STORE_RETRY_SECONDS, Problem, invalid, retry_after
+from app.api.problems import Problem, invalid, retry_after
 from app.api.services import Services
-from app.catalog import UnknownModel, Unusable, Version
+from app.catalog import Version
 from app.encoding import MEDIA_TYPES, WEBP_LARGEST_SIDE, Drawn, Format, encode, sheet_size
 from app.engine.engine import Ticket
 from app.engine.request import (
-    DeadlineUnmeetable,
-    EngineStopped,
     Event,
     Failed,
     Finished,
     Preview,
     Progress,
-    QueueFull,
     RowDone,
     RowRequest,
     SampleRequest,
     Timings,
-    TooManyRows,
     VersionNotLoaded,
 )
 from model.config import GuideName, SamplerName, SamplingConfig, SpacingName, ThresholdName, VarianceName
 from model.image_archive import described_png
 from model.metrics.frontier import SAMPLER_SETTINGS, Quality
 from model.sampling_fit import Check, Unfit, fitted, suited, suits
-from store.model_repository import VersionCollected
 
 LARGEST_SEED = 2**63 - 1
 LARGEST_INDEX = 2**31 - 1
@@ -217,28 +210,15 @@ def random_seed() -> int:
 
 
 async def find_version(services: Services, reference: str | None, *, load: bool = True) -> Version:
-    """The model version that a request names, in the engine when `load`; raises Problem."""
+    """The model version that a request names, in the engine when `load`.
+
+    Raises Problem while nothing is loaded yet, and what the catalog raises.
+    """
     if not services.catalog.ready:
         raise Problem(503, "not-ready", "the model is still being loaded", headers=retry_after(2.0))
-    try:
-        version = await services.catalog.find(reference)
-        if load:
-            await services.catalog.ensure_loaded(version)
-    except UnknownModel as error:
-        raise invalid([("/model", str(error))]) from error
-    except EngineStopped as error:
-        raise _restarting() from error
-    except (OperationalError, PoolTimeout) as error:
-        raise Problem(
-            503,
-            "store-unavailable",
-            "that version is not in memory and the database cannot be reached",
-            headers=retry_after(STORE_RETRY_SECONDS),
-        ) from error
-    except VersionCollected as error:
-        raise Problem(410, "version-collected", str(error)) from error
-    except Unusable as error:
-        raise Problem(503, "version-unusable", str(error)) from error
+    version = await services.catalog.find(reference)
+    if load:
+        await services.catalog.ensure_loaded(version)
     return version
 
 
@@ -381,7 +361,7 @@ async def answer(services: Services, request: Request, fields: SamplingFields, p
     await services.gate.charge(caller, IMAGES, len(plan.rows))
     try:
         ticket = await _submit_loaded(services, fields, plan, events, previews=stream)
-    except Problem:  # nothing is drawn
+    except Exception:  # nothing is drawn
         await services.gate.give_back(caller, IMAGES, len(plan.rows))
         raise
     if stream:
@@ -405,10 +385,6 @@ async def answer(services: Services, request: Request, fields: SamplingFields, p
     if wanted in ("zip", "npz"):
         headers["Content-Disposition"] = f'attachment; filename="darkroom-{facts["id"][:8]}.{wanted}"'
     return Response(body, media_type=MEDIA_TYPES[wanted], headers=headers)
-
-
-def _restarting() -> Problem:
-    return Problem(503, "unavailable", "the service is restarting", headers=retry_after(5.0))
 
 
 def _require_fits_webp(plan: Plan) -> None:
@@ -435,23 +411,7 @@ def _submit(services: Services, fields: SamplingFields, plan: Plan, events: _Eve
     every = fields.preview_every_steps if previews else 0
     scored = plan.best_of is not None
     wanted = SampleRequest(plan.version.digest, plan.rows, fields.deadline_seconds, every, scored)
-    try:
-        return services.engine.submit(wanted, traced(events.sink, wanted))
-    except QueueFull as full:
-        detail = f"{full.rows} images do not fit: {full.rows_waiting} of {full.limit} places are taken"
-        raise Problem(429, "queue-full", detail, headers=retry_after(full.retry_after_seconds)) from full
-    except TooManyRows as many:
-        raise invalid([("", f"{many.rows} images are more than the queue's {many.limit} places")]) from many
-    except DeadlineUnmeetable as late:
-        seconds = late.deadline_seconds
-        detail = f"about {late.expected_seconds:.2f} s are needed, more than the deadline of {seconds:g} s"
-        fits_idle = late.idle_seconds <= seconds
-        headers = retry_after(late.expected_seconds - late.idle_seconds) if fits_idle else None
-        raise Problem(
-            503, "deadline-unmeetable", detail, headers=headers, expected_seconds=round(late.expected_seconds, 3)
-        ) from late
-    except EngineStopped as gone:
-        raise _restarting() from gone
+    return services.engine.submit(wanted, traced(events.sink, wanted))
 
 
 async def _gone(request: Request) -> None:

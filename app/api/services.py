@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
+from sqlalchemy.orm import Session
 
 from app.access.gate import Gate
 from app.api.problems import STORE_RETRY_SECONDS, Problem, encoded, retry_after
@@ -50,6 +52,13 @@ class Services:
             raise _no_database()
         return self.job_watch
 
+    def transaction(self) -> AbstractContextManager[Session]:
+        """One transaction, for a plain `def` route, which FastAPI runs in a thread: committed when the block ends.
+
+        What others are told of the change follows the block.
+        """
+        return self.store.session()
+
     def hint(self, job_ids: Iterable[int]) -> None:
         """Tell idle workers, and the log, of jobs that were queued and committed; never waits, never fails."""
         queued = list(job_ids)
@@ -66,11 +75,11 @@ def _no_database() -> Problem:
     return Problem(503, "store-unavailable", detail, headers=retry_after(STORE_RETRY_SECONDS))
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:
     return cast(Services, request.app.state.services)
 
 
-def require_json(request: Request) -> None:
+async def require_json(request: Request) -> None:
     """Refuse a body that does not say it is JSON."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):

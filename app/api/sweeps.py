@@ -12,14 +12,13 @@ from pydantic import BaseModel, Field, StrictStr
 from sqlalchemy.orm import Session
 
 from app.api.callers import CallerHere, require_promotion, require_room
-from app.api.idempotency import IdempotencyKey
+from app.api.idempotency import IdempotencyKey, created_before, note_created
 from app.api.job_answers import BestAnswer, best_answer
 from app.api.paging import BeforeId, Limit
 from app.api.problems import Problem, documented, invalid
 from app.api.services import ServicesHere, require_json
 from app.api.train_fields import LARGEST_ID, TrainFields, require_storable, token
 from app.api.train_plan import Change, Plan, change, make_plan, make_work, queue_work
-from app.api.transactions import in_store, once
 from app.sweep_table import Group, Row, build_table, label
 from store.audit_repository import record
 from store.job_forms import TrainWork
@@ -119,9 +118,9 @@ Metric = Annotated[
     "/sweeps",
     status_code=202,
     dependencies=[Depends(require_json)],
-    responses=documented(400, 404, 409, 413, 415, 422, 500, 503),
+    responses=documented(400, 409, 410, 413, 415, 422, 500, 503),
 )
-async def submit(
+def submit(
     body: SweepRequest,
     response: Response,
     services: ServicesHere,
@@ -132,38 +131,35 @@ async def submit(
     require_storable(body)
     require_promotion(services, caller, body.promote)
     combinations = _combinations(body)
-
-    def run(session: Session) -> tuple[SweepDetailAnswer, bool]:
-        def create() -> int:
+    with services.transaction() as session:
+        known = created_before(session, SCOPE, idempotency_key, body)
+        if known is None:
             require_room(session, services, caller, len(combinations))
             plan = make_plan(session, services.settings.recipes_folder, body)
             works = _works(plan, combinations)
-            sweep = create_sweep(session, body.name, body.model_dump(mode="json"), list(body.grid))
+            row = create_sweep(session, body.name, body.model_dump(mode="json"), list(body.grid))
             for work in works:
-                queue_work(session, plan, work, sweep_id=sweep.id, origin=caller.origin)
+                queue_work(session, plan, work, sweep_id=row.id, origin=caller.origin)
             facts = {"name": body.name, "jobs": len(works)}
-            record(session, caller.actor, "sweep.created", f"sweeps/{sweep.id}", facts)
-            return sweep.id
-
-        sweep_id, new = once(session, SCOPE, idempotency_key, body.model_dump_json(), create)
-        return _detail(session, get_sweep(session, sweep_id), None), new
-
-    answer, new = await in_store(services, run)
-    if new:
+            record(session, caller.actor, "sweep.created", f"sweeps/{row.id}", facts)
+            note_created(session, SCOPE, idempotency_key, row.id)
+        else:
+            row = get_sweep(session, known)
+        answer = _detail(session, row, None)
+    if known is None:
         services.hint([row.job_id for row in answer.rows])
     response.headers["Location"] = answer.links["self"]
     return answer
 
 
 @router.get("/sweeps", responses=documented(422, 500, 503))
-async def sweeps(
+def sweeps(
     services: ServicesHere,
     before: BeforeId = None,
     limit: Limit = 50,
 ) -> SweepsAnswer:
     """Sweeps, newest first."""
-
-    def read(session: Session) -> SweepsAnswer:
+    with services.transaction() as session:
         rows = list_sweeps(session, before, limit + 1)
         page = rows[:limit]
         counts = count_jobs(session, [row.id for row in page])
@@ -172,26 +168,22 @@ async def sweeps(
             next_before=page[-1].id if len(rows) > limit else None,
         )
 
-    return await in_store(services, read)
-
 
 @router.get("/sweeps/{sweep_id}", responses=documented(404, 422, 500, 503))
-async def sweep(sweep_id: SweepId, services: ServicesHere, metric: Metric = None) -> SweepDetailAnswer:
+def sweep(sweep_id: SweepId, services: ServicesHere, metric: Metric = None) -> SweepDetailAnswer:
     """One sweep with its comparison."""
-    return await in_store(services, lambda session: _detail(session, get_sweep(session, sweep_id), metric))
+    with services.transaction() as session:
+        return _detail(session, get_sweep(session, sweep_id), metric)
 
 
 @router.post("/sweeps/{sweep_id}/cancel", status_code=202, responses=documented(404, 422, 500, 503))
-async def cancel(sweep_id: SweepId, services: ServicesHere, caller: CallerHere) -> SweepDetailAnswer:
+def cancel(sweep_id: SweepId, services: ServicesHere, caller: CallerHere) -> SweepDetailAnswer:
     """Cancel the jobs that have not finished, each as POST /v1/train-jobs/{job_id}/cancel does."""
-
-    def run(session: Session) -> SweepDetailAnswer:
+    with services.transaction() as session:
         row = cancel_sweep(session, sweep_id)
         record(session, caller.actor, "sweep.cancelled", f"sweeps/{sweep_id}")
         session.flush()
         return _detail(session, row, None)
-
-    return await in_store(services, run)
 
 
 def _combinations(body: SweepRequest) -> list[tuple[Change, ...]]:

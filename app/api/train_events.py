@@ -11,23 +11,21 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.api.event_stream import EVENT_STREAM, KEEPALIVE, KEEPALIVE_SECONDS, STREAM_HEADERS, comment, sse
 from app.api.job_answers import progress
-from app.api.problems import Problem, documented
+from app.api.problems import documented
 from app.api.services import ServicesHere
 from app.api.train_jobs import JobId
 from app.api.train_records import LARGEST_NUMBER
 from app.job_watch import JobWatch
-from store.job_repository import FINISHED
+from store.database import AWAY
+from store.job_repository import FINISHED, JobNotFound
 from store.job_views import Glimpse
 from store.tables import JobEvent
 
 router = APIRouter(tags=["training"])
 
-AWAY = (OperationalError, InterfaceError, PoolTimeout)
 AWAY_SECONDS = 1.0
 """Between two attempts while the database is away."""
 
@@ -55,7 +53,7 @@ async def events(
     watch = services.watch
     first = await watch.now(job_id)
     if first is None:
-        raise Problem(404, "no-such-job", f"there is no train job {job_id}")
+        raise JobNotFound(job_id)
     seen = after if last_event_id is None else last_event_id
     return StreamingResponse(_stream(watch, job_id, first, seen), media_type=EVENT_STREAM, headers=STREAM_HEADERS)
 

@@ -1,6 +1,5 @@
 """/train-jobs: the list, one job, and what can be asked of it."""
 
-from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
@@ -14,10 +13,9 @@ from app.api.paging import BeforeId, Limit
 from app.api.problems import documented
 from app.api.services import Services, ServicesHere
 from app.api.train_fields import LARGEST_ID
-from app.api.transactions import in_store
 from model.config import ModelName
 from store.audit_repository import record
-from store.job_repository import get_job, list_jobs, request_cancel, requeue
+from store.job_repository import list_jobs, request_cancel, requeue
 from store.job_views import view_jobs
 from store.tables import Job, JobStatus
 
@@ -34,7 +32,7 @@ class JobsAnswer(BaseModel):
 
 
 @router.get("/train-jobs", responses=documented(422, 500, 503))
-async def jobs(
+def jobs(
     services: ServicesHere,
     before: BeforeId = None,
     limit: Limit = 50,
@@ -42,8 +40,7 @@ async def jobs(
     model: Annotated[ModelName | None, Query()] = None,
 ) -> JobsAnswer:
     """Train jobs, newest first."""
-
-    def read(session: Session) -> JobsAnswer:
+    with services.transaction() as session:
         rows = list_jobs(session, kind="train", before=before, limit=limit + 1, status=status, model_name=model)
         page = rows[:limit]
         return JobsAnswer(
@@ -51,60 +48,54 @@ async def jobs(
             next_before=page[-1].id if len(rows) > limit else None,
         )
 
-    return await in_store(services, read)
-
 
 @router.get("/train-jobs/{job_id}", responses=documented(404, 422, 500, 503))
-async def job(job_id: JobId, services: ServicesHere) -> JobDetailAnswer:
+def job(job_id: JobId, services: ServicesHere) -> JobDetailAnswer:
     """One train job."""
-    return await in_store(services, lambda session: detail_of(session, train_job(session, job_id)))
+    with services.transaction() as session:
+        return detail_of(session, train_job(session, job_id))
 
 
 _CHANGES = documented(404, 409, 422, 500, 503)
 
 
-async def _change(
-    services: Services, caller: Caller, job_id: int, action: str, change: Callable[[Session], Job]
-) -> JobDetailAnswer:
-    def run(session: Session) -> JobDetailAnswer:
-        train_job(session, job_id)
-        row = change(session)
-        record(session, caller.actor, f"train-job.{action}", f"train-jobs/{job_id}", {"status": row.status})
-        session.flush()
-        session.refresh(row)  # times come from the database's clock
-        return detail_of(session, row)
-
-    return await in_store(services, run)
+def _changed(session: Session, caller: Caller, row: Job, action: str) -> JobDetailAnswer:
+    """Write a change into the audit trail; returns the job as it is now."""
+    record(session, caller.actor, f"train-job.{action}", f"train-jobs/{row.id}", {"status": row.status})
+    session.flush()
+    session.refresh(row)  # times come from the database's clock
+    return detail_of(session, row)
 
 
 @router.post("/train-jobs/{job_id}/cancel", status_code=202, responses=_CHANGES)
-async def cancel(job_id: JobId, services: ServicesHere, caller: CallerHere) -> JobDetailAnswer:
+def cancel(job_id: JobId, services: ServicesHere, caller: CallerHere) -> JobDetailAnswer:
     """Cancel a job that waits at once; ask one that runs to store a checkpoint and to stop.
 
     Work that does not stop within the worker's grace time (120 s by default) is killed: `failure` then says so, and
     which checkpoint is the last.
     """
-    return await _change(services, caller, job_id, "cancelled", lambda session: request_cancel(session, job_id))
+    with services.transaction() as session:
+        train_job(session, job_id)
+        return _changed(session, caller, request_cancel(session, job_id), "cancelled")
 
 
-async def _queue_again(services: Services, caller: Caller, job_id: int, action: str, was: JobStatus) -> JobDetailAnswer:
-    def again(session: Session) -> Job:
-        require_promotion(services, caller, get_job(session, job_id).promote)
+def _queue_again(services: Services, caller: Caller, job_id: int, action: str, was: JobStatus) -> JobDetailAnswer:
+    with services.transaction() as session:
+        require_promotion(services, caller, train_job(session, job_id).promote)
         require_room(session, services, caller)
-        return requeue(session, job_id, was=was, origin=caller.origin)
-
-    answer = await _change(services, caller, job_id, action, again)
+        row = requeue(session, job_id, was=was, origin=caller.origin)
+        answer = _changed(session, caller, row, action)
     services.hint([job_id])
     return answer
 
 
 @router.post("/train-jobs/{job_id}/resume", status_code=202, responses=_CHANGES)
-async def resume(job_id: JobId, services: ServicesHere, caller: CallerHere) -> JobDetailAnswer:
+def resume(job_id: JobId, services: ServicesHere, caller: CallerHere) -> JobDetailAnswer:
     """Queue a cancelled job again; it goes on from its last checkpoint."""
-    return await _queue_again(services, caller, job_id, "resumed", "cancelled")
+    return _queue_again(services, caller, job_id, "resumed", "cancelled")
 
 
 @router.post("/train-jobs/{job_id}/retry", status_code=202, responses=_CHANGES)
-async def retry(job_id: JobId, services: ServicesHere, caller: CallerHere) -> JobDetailAnswer:
+def retry(job_id: JobId, services: ServicesHere, caller: CallerHere) -> JobDetailAnswer:
     """Queue a failed job again; it goes on from its last checkpoint."""
-    return await _queue_again(services, caller, job_id, "retried", "failed")
+    return _queue_again(services, caller, job_id, "retried", "failed")

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
+from app.api.exceptions import at
 from app.api.problems import Problem, invalid
 from app.api.recipe_fit import misfits
 from app.api.train_fields import TrainFields, token
@@ -20,7 +21,7 @@ from model.trainer import rate_jump
 from store.dataset_repository import DatasetConflict, DatasetNotFound, find_configured, get_dataset
 from store.job_forms import ContinueFrom, ForkFrom, TrainWork
 from store.job_repository import JobNotFound, Origin, add_event, get_job, lock_job, submit_job
-from store.model_repository import ModelNotFound, VersionNotFound, lock_model, resolve
+from store.model_repository import ModelNotFound, VersionCollected, VersionNotFound, lock_model, resolve
 from store.run_repository import kept_states
 from store.tables import Dataset, Job
 
@@ -151,23 +152,18 @@ def _start(session: Session, fields: TrainFields) -> tuple[ContinueFrom | ForkFr
     if fields.from_job is not None and fields.from_model is not None:
         raise invalid([("/from_model", "from_job and from_model exclude each other")])
     if fields.from_job is not None:
-        try:
+        with at("/from_job", JobNotFound):
             source = lock_job(session, fields.from_job)
-        except JobNotFound as error:
-            raise _missing("no-such-job", str(error), "/from_job") from error
-        if source.kind != "train":
-            raise _missing("no-such-job", f"there is no train job {source.id}", "/from_job")
+            if source.kind != "train":
+                raise JobNotFound(source.id)
         return ContinueFrom(job_id=source.id, images_seen=_state(session, source, fields.images_seen)), source
     if fields.from_model is not None:
         name, _, version = fields.from_model.partition("@")
-        try:
+        with at("/from_model", ModelNotFound, VersionNotFound, VersionCollected):
             lock_model(session, name)
             checkpoint = resolve(session, name, version)
-        except (ModelNotFound, VersionNotFound) as error:
-            raise _missing("no-such-model", str(error), "/from_model") from error
-        if checkpoint.artifact_digest is None:
-            detail = f"the weights of {name}@{checkpoint.version} are no longer kept"
-            raise _conflict("weights-not-kept", detail, "/from_model")
+            if checkpoint.artifact_digest is None:
+                raise VersionCollected(name, checkpoint.version)
         return ForkFrom(model=name, digest=checkpoint.digest), None
     return None, None
 
@@ -214,10 +210,8 @@ def _dataset(
 ) -> Dataset:
     """The data set that is named, else that of the job to go on from, else the one that the recipe reads."""
     if fields.dataset is not None:
-        try:
+        with at("/dataset", DatasetNotFound):
             return get_dataset(session, fields.dataset)
-        except DatasetNotFound as error:
-            raise _missing("no-such-dataset", str(error), "/dataset") from error
     if source is not None and source.dataset_id is not None:
         return session.get_one(Dataset, source.dataset_id)
     advice = "register one with POST /v1/datasets and name it here"
@@ -337,10 +331,6 @@ def _changed_at(changes: Sequence[Change], path: tuple[str, ...]) -> str | None:
         if one.path[: len(path)] == path:
             return one.pointer
     return None
-
-
-def _missing(kind: str, detail: str, pointer: str) -> Problem:
-    return Problem(404, kind, detail, errors=[{"pointer": pointer, "detail": detail}])
 
 
 def _conflict(kind: str, detail: str, pointer: str) -> Problem:

@@ -1,13 +1,11 @@
 """What a train job has left behind so far: checkpoints, evaluations, samples, metrics, log lines."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel, Field
-from sqlalchemy.orm import Session
 
 from app.api.accept import choose
 from app.api.job_answers import train_job
@@ -16,9 +14,7 @@ from app.api.problems import Problem, documented
 from app.api.services import ServicesHere
 from app.api.train_fields import LARGEST_ID
 from app.api.train_jobs import JobId
-from app.api.transactions import in_store
-from model.curve_point import CurvePoint
-from store.artifacts import ArtifactCorrupted, ArtifactMissing, Artifacts
+from store.artifacts import Artifacts
 from store.figure_repository import job_figures
 from store.run_repository import (
     job_checkpoints,
@@ -26,7 +22,7 @@ from store.run_repository import (
     job_samples,
     log_after,
 )
-from store.tables import JobLogLine, JobSamples
+from store.tables import JobSamples
 
 router = APIRouter(tags=["training"])
 
@@ -116,10 +112,9 @@ class LogAnswer(BaseModel):
 
 
 @router.get("/train-jobs/{job_id}/checkpoints", responses=_READ)
-async def checkpoints(job_id: JobId, services: ServicesHere) -> CheckpointsAnswer:
+def checkpoints(job_id: JobId, services: ServicesHere) -> CheckpointsAnswer:
     """What the job has saved."""
-
-    def read(session: Session) -> CheckpointsAnswer:
+    with services.transaction() as session:
         job = train_job(session, job_id)
         return CheckpointsAnswer(
             checkpoints=[
@@ -139,14 +134,11 @@ async def checkpoints(job_id: JobId, services: ServicesHere) -> CheckpointsAnswe
             ]
         )
 
-    return await in_store(services, read)
-
 
 @router.get("/train-jobs/{job_id}/evaluations", responses=_READ)
-async def evaluations(job_id: JobId, services: ServicesHere) -> EvaluationsAnswer:
+def evaluations(job_id: JobId, services: ServicesHere) -> EvaluationsAnswer:
     """How the job's checkpoints were judged."""
-
-    def read(session: Session) -> EvaluationsAnswer:
+    with services.transaction() as session:
         train_job(session, job_id)
         return EvaluationsAnswer(
             evaluations=[
@@ -155,14 +147,11 @@ async def evaluations(job_id: JobId, services: ServicesHere) -> EvaluationsAnswe
             ]
         )
 
-    return await in_store(services, read)
-
 
 @router.get("/train-jobs/{job_id}/samples", responses=_READ)
-async def samples(job_id: JobId, services: ServicesHere) -> SamplesAnswer:
+def samples(job_id: JobId, services: ServicesHere) -> SamplesAnswer:
     """The grids of samples that were drawn on the way."""
-
-    def read(session: Session) -> SamplesAnswer:
+    with services.transaction() as session:
         train_job(session, job_id)
         return SamplesAnswer(
             samples=[
@@ -175,43 +164,28 @@ async def samples(job_id: JobId, services: ServicesHere) -> SamplesAnswer:
             ]
         )
 
-    return await in_store(services, read)
-
 
 @router.get(
     "/train-jobs/{job_id}/samples/{images_seen}",
     response_class=Response,
     responses=_READ | {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
 )
-async def picture(
-    job_id: JobId, images_seen: Annotated[int, Path(ge=0, le=LARGEST_ID)], services: ServicesHere
-) -> Response:
+def picture(job_id: JobId, images_seen: Annotated[int, Path(ge=0, le=LARGEST_ID)], services: ServicesHere) -> Response:
     """A grid of samples, a row a class, as PNG."""
-
-    def read(session: Session) -> bytes:
+    with services.transaction() as session:
         train_job(session, job_id)
         row = session.get(JobSamples, (job_id, images_seen))
         if row is None:
             raise Problem(404, "no-such-samples", f"job {job_id} has no samples at {images_seen} images")
-        try:
-            return Artifacts(session).get(row.digest)
-        except (ArtifactMissing, ArtifactCorrupted) as error:
-            raise Problem(500, "artifact-unusable", str(error)) from error
-
-    return Response(await in_store(services, read), media_type="image/png")
+        return Response(Artifacts(session).get(row.digest), media_type="image/png")
 
 
 @router.get("/train-jobs/{job_id}/metrics", responses=_READ)
-async def metrics(
-    job_id: JobId, services: ServicesHere, points: Annotated[int, Query(ge=1, le=5000)] = 200
-) -> MetricsAnswer:
+def metrics(job_id: JobId, services: ServicesHere, points: Annotated[int, Query(ge=1, le=5000)] = 200) -> MetricsAnswer:
     """The curves of training, in at most `points` points."""
-
-    def read(session: Session) -> Sequence[CurvePoint]:
+    with services.transaction() as session:
         train_job(session, job_id)
-        return job_metrics(session, job_id, points)
-
-    lines = await in_store(services, read)
+        lines = job_metrics(session, job_id, points)
     return MetricsAnswer(**{name: [getattr(line, name) for line in lines] for name in MetricsAnswer.model_fields})
 
 
@@ -221,7 +195,7 @@ async def metrics(
     responses=documented(404, 406, 422, 500, 503)
     | {200: {"model": LogAnswer, "content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-async def logs(
+def logs(
     job_id: JobId,
     request: Request,
     services: ServicesHere,
@@ -232,12 +206,9 @@ async def logs(
     media = choose(request.headers.get("accept", ""), ("application/json", "text/plain"))
     if media is None:
         raise Problem(406, "not-acceptable", "choose one of application/json, text/plain")
-
-    def read(session: Session) -> Sequence[JobLogLine]:
+    with services.transaction() as session:
         train_job(session, job_id)
-        return log_after(session, job_id, after, limit)
-
-    rows = await in_store(services, read)
+        rows = log_after(session, job_id, after, limit)
     next_after = rows[-1].number if rows else after
     headers = {"Darkroom-Next-After": str(next_after), "Vary": "Accept"}
     if media == "text/plain":
