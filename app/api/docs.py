@@ -4,10 +4,12 @@ FastAPI's own page starts it by an inline script, which the content security pol
 """
 
 from importlib.resources import files
+from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import HTMLResponse, Response
-from fastapi.staticfiles import StaticFiles
+
+from app.api.fixed_files import FixedFiles
 
 router = APIRouter(include_in_schema=False)
 
@@ -54,4 +56,5 @@ async def start() -> Response:
 
 def mount_assets(app: FastAPI) -> None:
     """Serve Swagger UI's files."""
-    app.mount(ASSETS, StaticFiles(directory=str(files("fastapi_swagger") / "resources")), name="swagger-ui")
+    resources = FixedFiles(Path(str(files("fastapi_swagger") / "resources")))
+    app.add_route(f"{ASSETS}/{{name:path}}", resources.named, include_in_schema=False)

@@ -18,7 +18,7 @@ from app.api.choice import ChoiceAnswer
 from app.api.idempotency import IdempotencyKey, created_before, note_created
 from app.api.job_answers import FailureAnswer
 from app.api.paging import BeforeId, Limit
-from app.api.problems import documented, invalid
+from app.api.problems import Problem, documented, invalid, retry_after
 from app.api.sampling import (
     CLASS_DESCRIPTION,
     ClassReference,

@@ -288,7 +288,7 @@ def test_every_change_is_told_with_who_made_it(tmp_path: Path, database: Databas
             ("PUT", "/v1/models/tiny/alias/production", {"version": 2}),
             ("PUT", "/v1/models/tiny/alias/canary", {"version": 1}),
             ("DELETE", "/v1/models/tiny/alias/canary", None),
-            ("PUT", "/v1/models/tiny/alias/canary", {"version": 99}),  # 404: no change
+            ("PUT", "/v1/models/tiny/alias/canary", {"version": 99}),  # 422: no change
         ]
         for method, path, body in calls:
             _send(client, method, path, body)

@@ -239,12 +239,15 @@ def test_an_alias_stays_where_it_cannot_be_moved(tmp_path: Path, database_url: s
         assert [version["kept"] for version in before["newest"]] == [False, True, True]
         shipped = service.generate()["version"]
 
-        assert _kind(_put(service, "production", 2), 409) == "version-unusable"
+        assert _kind(_put(service, "production", 2), 503) == "version-unusable"
         for alias in ("production", "candidate"):
-            assert _kind(_put(service, alias, 3), 409) == "version-collected"
-            assert _kind(_put(service, alias, 9), 404) == "no-such-version"
-            assert _kind(_put(service, alias, "sha256:" + "0" * 64), 404) == "no-such-version"
-            assert _kind(_put(service, alias, "nothing"), 404) == "no-such-version"
+            answer = _put(service, alias, 3)
+            assert _kind(answer, 410) == "version-collected"
+            assert answer.json()["errors"][0]["pointer"] == "/version"
+            for missing in (9, "sha256:" + "0" * 64, "nothing"):
+                answer = _put(service, alias, missing)
+                assert _kind(answer, 422) == "invalid"
+                assert answer.json()["errors"][0]["pointer"] == "/version"
             assert _kind(_put(service, alias, 1, name="none"), 404) == "no-such-model"
             for version in (0, -1, 2**31, 1.0, True, None, "", "2", "Production", "sha256:", "a\x00", ["production"]):
                 assert _kind(_put(service, alias, version), 422) == "invalid"
@@ -288,7 +291,7 @@ def test_production_is_never_moved_to_weights_that_are_not_finite(
         _registered(service)
         store_weights(database, diverged_weights("tiny", factor), "trained")
         answer = _put(service, "production", 2)
-        assert _kind(answer, 409) == "version-unusable"
+        assert _kind(answer, 503) == "version-unusable"
         assert "not finite" in answer.json()["detail"]
         assert service.client.get("/v1/models/tiny").json()["aliases"]["production"]["version"] == 1
         answer = service.client.post("/generate", json={"class": 0, "model": "tiny@2"})

@@ -354,7 +354,8 @@ def test_what_a_request_names_must_exist(shared_jobs: Service) -> None:
         ({"from_job": 99}, "/from_job"),
         ({"from_model": "nobody@1"}, "/from_model"),
     ):
-        problem = assert_problem(shared_jobs.client.post("/train-jobs", json=body | change), 404)
+        problem = assert_problem(shared_jobs.client.post("/train-jobs", json=body | change), 422)
+        assert problem["type"] == "urn:darkroom:invalid"
         assert problem["errors"][0]["pointer"] == pointer
 
 
@@ -376,7 +377,7 @@ def test_the_same_key_creates_one_job(jobs: Service, database: Database) -> None
     assert count_jobs(database) == 1
     assert_problem(post("/train-jobs", priority=1), 422)
     faulty = jobs.client.post("/train-jobs", json=body | {"dataset": "x"}, headers={"Idempotency-Key": "k2"})
-    assert_problem(faulty, 404)
+    assert_problem(faulty, 422)
     mended = jobs.client.post("/train-jobs", json=body, headers={"Idempotency-Key": "k2"})
     assert mended.status_code == 202  # a refusal uses no key up
     assert count_jobs(database) == 2
@@ -476,7 +477,7 @@ def test_a_job_begins_with_a_model_s_weights(jobs: Service, database: Database) 
     body = {"recipe": "digits", "dataset": "shapes", "overrides": fitting}
     problem = assert_problem(jobs.client.post("/train-jobs", json=body | {"from_model": "four@1"}), 422)
     assert "4 classes" in problem["detail"]
-    assert_problem(jobs.client.post("/train-jobs", json=body | {"from_model": "tiny@9"}), 404)
+    assert_problem(jobs.client.post("/train-jobs", json=body | {"from_model": "tiny@9"}), 422)
     problem = assert_problem(
         jobs.client.post("/train-jobs", json=body | {"from_model": "tiny@1", "overrides": {}}), 422
     )
@@ -650,7 +651,7 @@ def test_only_train_jobs_are_found_here(jobs: Service, database: Database) -> No
     for path in ("", "/checkpoints", "/evaluations", "/samples", "/samples/0", "/metrics", "/logs", "/events"):
         for job_id in (other.id, other.id + 1):
             assert_problem(jobs.client.get(f"/v1/train-jobs/{job_id}{path}"), 404)
-    assert_problem(jobs.client.post("/train-jobs", json={"from_job": other.id}), 404)
+    assert_problem(jobs.client.post("/train-jobs", json={"from_job": other.id}), 422)
     assert read(jobs, "")["jobs"] == []
 
 
