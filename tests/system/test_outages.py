@@ -217,7 +217,7 @@ def test_while_postgresql_hangs_images_are_drawn(running: Cluster, service: Serv
     server = list(family_of(running.postgres.process.pid))
 
     def ask(_: int) -> int:
-        return httpx.get(f"{service.url}/train-jobs", timeout=PATIENCE_SECONDS, trust_env=False).status_code
+        return httpx.get(f"{service.url}/v1/train-jobs", timeout=PATIENCE_SECONDS, trust_env=False).status_code
 
     with ThreadPoolExecutor(MANY) as threads:
         signal_all(server, signal.SIGSTOP)
@@ -226,7 +226,7 @@ def test_while_postgresql_hangs_images_are_drawn(running: Cluster, service: Serv
             time.sleep(1.0)  # for them to take what threads there are
             assert np.array_equal(service.images(seed=1), before)
             answered = sum(one.done() for one in waiting)
-            for path in ("/healthz", "/readyz"):
+            for path in ("/healthz", "/readyz", "/", "/console/src/main.js", "/docs/assets/swagger-ui.css"):
                 assert service.client.get(path).status_code == 200, path
         finally:
             signal_all(server, signal.SIGCONT)
