@@ -114,7 +114,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
     await asyncio.to_thread(require_keys_beyond_loopback, services.settings.host, services.database)
     if services.database is not None:
-        # plain routes and their transactions run in AnyIO's threads: none of them waits for a connection of another
+        # Transactions of requests run in AnyIO's threads. A thread without a connection could only wait for one.
         to_thread.current_default_thread_limiter().total_tokens = services.database.pool_use().limit
     services.engine.start()
     if services.hints is not None:

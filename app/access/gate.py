@@ -90,7 +90,7 @@ class Gate:
             caller.uses[window.name] = await self.limits.take(caller.key.id, window, limit, -cost)
 
     def forget(self) -> None:
-        """Look all keys up anew: some were changed here."""
+        """Look all keys up anew: some were changed here. For the event loop's thread, on which the caches are."""
         if self.verifier is not None:
             self.verifier.forget()
 
