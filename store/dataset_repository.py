@@ -26,8 +26,7 @@ class DatasetConflict(ValueError):
 
     def __init__(self, known: Dataset, digest: str) -> None:
         super().__init__(f"the data set {known.name!r} exists with other content: {known.digest}, not {digest}")
-        self.known = known
-        self.digest = digest
+        self.name = known.name  # and not the row, which cannot be read any more when the transaction has ended
 
 
 @dataclass(frozen=True, slots=True)

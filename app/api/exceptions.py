@@ -47,7 +47,7 @@ def _database_away(error: Exception) -> Problem:
 
 
 def _dataset_exists(error: DatasetConflict) -> Problem:
-    return Problem(409, "dataset-exists", str(error), existing=f"/v1/datasets/{quote(error.known.name, safe='')}")
+    return Problem(409, "dataset-exists", str(error), existing=f"/v1/datasets/{quote(error.name, safe='')}")
 
 
 def _queue_full(full: QueueFull) -> Problem:
