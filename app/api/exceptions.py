@@ -106,8 +106,8 @@ ANSWERS: Mapping[type[Exception], Callable[[Any], Problem]] = {
     # what is there and cannot be used
     VersionCollected: _answer(410, "version-collected"),
     CheckpointError: _answer(503, "version-unusable"),
-    ArtifactMissing: _answer(500, "artifact-unusable"),
-    ArtifactCorrupted: _answer(500, "artifact-unusable"),
+    ArtifactMissing: _answer(500, "artifact-unusable", "{}; what it belongs to must be made again".format),
+    ArtifactCorrupted: _answer(500, "artifact-unusable", "{}; what it belongs to must be made again".format),
     # what is not possible now
     JobConflict: _answer(409, "job-conflict"),
     DatasetConflict: _dataset_exists,

@@ -67,9 +67,10 @@ def create(body: KeyRequest, response: Response, services: ServicesHere, caller:
     """
     with services.transaction() as session:
         row, token = make_key(session, caller.actor, body)
+        answer = NewKeyAnswer(**_describe(row).model_dump(), token=token)
     from_thread.run_sync(services.gate.forget)
     response.headers["Cache-Control"] = "no-store"
-    return NewKeyAnswer(**_describe(row).model_dump(), token=token)
+    return answer
 
 
 @router.get("/keys", responses=documented(422, 500, 503))
@@ -94,15 +95,15 @@ def change(key_id: KeyId, body: KeyLimitsRequest, services: ServicesHere, caller
     It counts here at once, in other processes after some seconds. What was used of a window stays used.
     """
     with services.transaction() as session:
-        row = change_limits(session, caller.actor, key_id, body.changes())
+        answer = _describe(change_limits(session, caller.actor, key_id, body.changes()))
     from_thread.run_sync(services.gate.forget)
-    return _describe(row)
+    return answer
 
 
 @router.post("/keys/{key_id}/revoke", responses=documented(404, 422, 500, 503))
 def revoke(key_id: KeyId, services: ServicesHere, caller: CallerHere) -> KeyAnswer:
     """End a key for good: here at once, in other processes after some seconds. Harmless when it was revoked before."""
     with services.transaction() as session:
-        row = revoke_key(session, caller.actor, key_id)
+        answer = _describe(revoke_key(session, caller.actor, key_id))
     from_thread.run_sync(services.gate.forget)
-    return _describe(row)
+    return answer
