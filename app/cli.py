@@ -150,12 +150,15 @@ def generate(
     best_of: Annotated[int | None, typer.Option(help="draw so many of each class, keep the n that score best")] = None,
     seed: Annotated[int | None, typer.Option(help="drawn at random when left out")] = None,
     model: Annotated[str | None, typer.Option(help="NAME, NAME@NUMBER or NAME@sha256:...")] = None,
+    also: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE: any other setting of POST /generate")
+    ] = None,
     url: Url = None,
 ) -> None:
     """Draw images with a running service and write them to a file."""
-    from app.client import generate_to_file
+    from app.client import generate_to_file, request_settings
 
-    fields = {
+    options = {
         "class": classes,
         "n": n,
         "guidance": guidance,
@@ -168,8 +171,8 @@ def generate(
         "seed": seed,
         "model": model,
     }
-    asked = {name: value for name, value in fields.items() if value is not None}
-    raise typer.Exit(generate_to_file(url, asked, out))
+    named = {name: value for name, value in options.items() if value is not None}
+    raise typer.Exit(generate_to_file(url, named | request_settings(also or []), out))
 
 
 def main() -> None:

@@ -3,20 +3,26 @@
 import base64
 import errno
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 from PIL import Image
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from app.encoding import Drawn, Format, default_columns, encode
+from app.api.sampling_forms import Format, GenerateAnswer, GenerateRequest
+from app.assignments import assignments
+from app.encoding import Drawn, default_columns, encode
 from app.service_client import ServiceError, connect, events, json_body, require_success
 from app.terminal import open_console, say
 from model.user_error import UserError
+
+_DECIDED_HERE = {"class_", "format", "grid", "stream", "preview_every_steps"}
+"""Fields of a request that the command fills: it asks for events, and writes the form that the file's name says."""
 
 
 def generate_to_file(url: str | None, fields: Mapping[str, Any], out: Path) -> int:
@@ -30,20 +36,34 @@ def generate_to_file(url: str | None, fields: Mapping[str, Any], out: Path) -> i
     if out.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder", str(out))
     tempfile.TemporaryFile(dir=out.parent).close()  # a folder that cannot be written is found before drawing
-    drawn, facts = _receive(url, fields, console)
+    drawn, answer = _receive(url, fields, console)
     columns = default_columns(len(fields["class"]), fields["n"])
-    out.write_bytes(encode(drawn, facts, wanted, columns))
+    out.write_bytes(encode(drawn, answer, wanted, columns))
     say(
         console,
-        f"{out}: {len(drawn)} images by {facts['model']} {facts['version'][:19]}, seed {facts['seed']}, "
-        f"{facts['sampler']} {facts['steps']} steps, guidance {facts['guidance']:g}, "
-        f"{facts['timings']['run_seconds']:.2f} s",
+        f"{out}: {len(drawn)} images by {answer.model} {answer.version[:19]}, seed {answer.seed}, "
+        f"{answer.sampler} {answer.steps} steps, guidance {answer.guidance:g}, {answer.timings.run_seconds:.2f} s",
     )
     return 0
 
 
-def _receive(url: str | None, fields: Mapping[str, Any], console: Console) -> tuple[list[Drawn], dict[str, Any]]:
-    """The images in order and the answer's facts."""
+def request_settings(options: Sequence[str]) -> dict[str, Any]:
+    """The fields of a request by options of the form NAME=VALUE; raises UserError for what no request has."""
+    found = assignments(options)
+    known = GenerateRequest.model_fields.keys() - _DECIDED_HERE
+    unknown = sorted(found.keys() - known)
+    if unknown:
+        raise UserError(f"--set {', '.join(unknown)}: no such setting; there are {', '.join(sorted(known))}")
+    try:
+        GenerateRequest.model_validate({"class": 0} | found)
+    except ValidationError as error:
+        faults = [f"--set {'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        raise UserError("; ".join(faults)) from error
+    return found
+
+
+def _receive(url: str | None, fields: Mapping[str, Any], console: Console) -> tuple[list[Drawn], GenerateAnswer]:
+    """The images in order, and what is told of them."""
     body = dict(fields) | {"stream": True, "preview_every_steps": 1000}
     images: dict[int, Drawn] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
@@ -61,9 +81,13 @@ def _receive(url: str | None, fields: Mapping[str, Any], console: Console) -> tu
             elif kind == "image":
                 image = np.asarray(Image.open(BytesIO(base64.b64decode(data["png"]))))
                 pixels = image[:, :, None] if image.ndim == 2 else image
-                images[data["row"]] = Drawn(data["index"], data["class_index"], data["class"], pixels)
+                score = data.get("score")
+                images[data["row"]] = Drawn(data["index"], data["class_index"], data["class"], pixels, score)
             elif kind == "error":
                 raise ServiceError(data["detail"])
             elif kind == "done":
-                return [images[row] for row in sorted(images)], data
+                answer = GenerateAnswer.model_validate(data)
+                # the best come in their order, others as they are finished
+                rows = list(images) if answer.best_of else sorted(images)
+                return [images[row] for row in rows], answer
     raise ServiceError("the service ended the answer in the middle")

@@ -6,15 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from app.api.sampling_forms import Answer, Format, GeneratedImage
 from app.engine.request import Pixels
 from model.image_archive import ArchiveFacts, ArchiveFormat, described_png, image_archive
 from model.pictures import grid, to_pillow
 
-Format = Literal["png", "webp", "zip", "npz", "json"]
 MEDIA_TYPES: Mapping[Format, str] = {
     "png": "image/png",
     "webp": "image/webp",
@@ -51,10 +51,14 @@ class Drawn:
         return own if self.score is None else own | {"score": self.score}
 
 
-def encode(drawn: Sequence[Drawn], facts: Mapping[str, Any], wanted: Format, columns: int) -> bytes:
-    """The body of an answer. facts: the JSON members of the answer but for the images; columns: of a grid."""
-    encoder = {"png": _png, "webp": _webp, "zip": _zip, "npz": _npz, "json": _json}[wanted]
-    return encoder(drawn, facts, columns)
+def encode(drawn: Sequence[Drawn], answer: Answer, wanted: Format, columns: int) -> bytes:
+    """The body of an answer. columns: of a grid."""
+    if wanted == "json":
+        return _json(drawn, answer)
+    facts = answer.model_dump(exclude={"images"})
+    if wanted == "png":
+        return described_png(_sheet(drawn, columns), facts | drawn[0].facts if len(drawn) == 1 else facts)
+    return _webp(drawn, columns) if wanted == "webp" else _archive(wanted, drawn, facts)
 
 
 def default_columns(classes: int, images_per_class: int) -> int:
@@ -75,27 +79,20 @@ def _sheet(drawn: Sequence[Drawn], columns: int) -> Pixels:
     return drawn[0].image if len(drawn) == 1 else grid(np.stack([one.image for one in drawn]), columns, gap=GAP)
 
 
-def _one_facts(one: Drawn, facts: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(facts) | one.facts
+def _json(drawn: Sequence[Drawn], answer: Answer) -> bytes:
+    facts = answer.model_dump(exclude={"images"})
+    pngs = [base64.b64encode(described_png(one.image, facts | one.facts)).decode() for one in drawn]
+    images = tuple(
+        GeneratedImage.model_validate(one.facts | {"score": one.score, "png": png})
+        for one, png in zip(drawn, pngs, strict=True)
+    )
+    return json.dumps(answer.model_copy(update={"images": images}).model_dump()).encode()
 
 
-def _png(drawn: Sequence[Drawn], facts: Mapping[str, Any], columns: int) -> bytes:
-    written = _one_facts(drawn[0], facts) if len(drawn) == 1 else facts
-    return described_png(_sheet(drawn, columns), written)
-
-
-def _webp(drawn: Sequence[Drawn], facts: Mapping[str, Any], columns: int) -> bytes:
+def _webp(drawn: Sequence[Drawn], columns: int) -> bytes:
     buffer = BytesIO()
     to_pillow(_sheet(drawn, columns)).save(buffer, "WEBP", lossless=True)
     return buffer.getvalue()
-
-
-def _zip(drawn: Sequence[Drawn], facts: Mapping[str, Any], columns: int) -> bytes:
-    return _archive("zip", drawn, facts)
-
-
-def _npz(drawn: Sequence[Drawn], facts: Mapping[str, Any], columns: int) -> bytes:
-    return _archive("npz", drawn, facts)
 
 
 def _archive(wanted: ArchiveFormat, drawn: Sequence[Drawn], facts: Mapping[str, Any]) -> bytes:
@@ -108,12 +105,3 @@ def _archive(wanted: ArchiveFormat, drawn: Sequence[Drawn], facts: Mapping[str, 
         archive.add(images, np.array([one.class_index for one in drawn]), np.array([one.index for one in drawn]))
         archive.finish()
     return buffer.getvalue()
-
-
-def _json(drawn: Sequence[Drawn], facts: Mapping[str, Any], columns: int) -> bytes:
-    images = [
-        one.facts
-        | {"score": one.score, "png": base64.b64encode(described_png(one.image, _one_facts(one, facts))).decode()}
-        for one in drawn
-    ]
-    return json.dumps(dict(facts) | {"images": images}).encode()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator, model_validator
 
 from model.metrics.names import DECIDING, ExtractorName, MetricName
 from model.user_error import UserError
@@ -20,11 +20,14 @@ ThresholdName = Literal["none", "static", "dynamic"]
 GuideName = Literal["unconditional", "snapshot"]
 VarianceName = Literal["beta", "beta_tilde", "learned"]
 FRONTIER_SAMPLERS: tuple[SamplerName, ...] = ("ddpm", "ddim", "dpmpp_2m", "unipc", "ipndm")
+Quality = Literal["fast", "balanced", "best"]
 DatasetFormat = Literal["idx", "cifar10", "stl10", "npz", "zip", "folder", "digits"]
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NoiseLevel = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Guidance = Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)]
+Steps = Annotated[int, Field(ge=1, le=1000)]
 
 
 class RecipeError(UserError, ValueError):
@@ -165,22 +168,39 @@ class DatasetConfig(Config):
 
 
 class SamplingConfig(Config):
-    """How images are drawn: the defaults that a checkpoint carries and a request may change."""
+    """How images are drawn: set by a recipe, carried by a checkpoint, changed by a request and told by an answer.
 
-    guidance: float = Field(1.0, ge=0.0, le=100.0, allow_inf_nan=False)
-    guidance_interval: tuple[NoiseLevel, NoiseLevel] | None = Field(
-        None, description="(low, high) in sigma/alpha: outside of it guidance is 1; null: everywhere"
+    Names, bounds, defaults and descriptions of the settings stand here alone. Requests, answers, the console and
+    `darkroom generate --set` read them from this class.
+    """
+
+    guidance: Guidance = Field(1.0, description="w: 1 is plain conditional, 0 unconditional, more than 1 guided")
+    guidance_interval: Annotated[tuple[NoiseLevel, NoiseLevel], Strict(False)] | None = Field(  # JSON has lists alone
+        None,
+        description="[low, high] in sigma/alpha: at other noise levels guidance is 1 and a step costs one forward row; "
+        "[0, 1000000] is everywhere",
     )
     guide: GuideName = Field(
-        "unconditional", description="what guidance leads away from: no class, or the checkpoint's earlier snapshot"
+        "unconditional",
+        description="what guidance leads away from: no class, or an earlier snapshot of the network that the model "
+        "carries (`snapshot_images` in GET /v1/models)",
     )
-    sampler: SamplerName = "ddim"
-    steps: int = Field(50, ge=1, le=1000)
-    spacing: SpacingName = Field("trailing", description="of the times that are visited (`model/samplers/spacing.py`)")
+    sampler: SamplerName = Field(
+        "ddim", description="ddpm and, with eta, ddim add noise on the way; the others are deterministic"
+    )
+    steps: Steps = 50
+    spacing: SpacingName = Field(
+        "trailing",
+        description="of the steps' noise levels: evenly in time from pure noise (trailing), or from sigma/alpha = 80 "
+        "evenly in log-SNR or by EDM's polynomial (edm; edm_coarse ends at 0.08, below which training seldom goes)",
+    )
     threshold: ThresholdName = "dynamic"
-    percentile: Annotated[float, Field(gt=0.0, le=1.0)] = 0.995
-    eta: Fraction = Field(0.0, description="ddim: 0 is deterministic, 1 is ancestral")
-    variance: VarianceName = Field("beta_tilde", description="ddpm: the variance of a reverse step")
+    percentile: float = Field(0.995, gt=0.0, le=1.0, allow_inf_nan=False, description="of dynamic thresholding")
+    eta: Fraction = Field(0.0, description="of ddim: 0 is deterministic, 1 is ancestral")
+    variance: VarianceName = Field(
+        "beta_tilde",
+        description="of ddpm; `learned` for models that have learned variances (`model.unet.learned_variance`)",
+    )
 
     @field_validator("guidance_interval")
     @classmethod
@@ -247,9 +267,9 @@ class EvaluationConfig(Config):
     images: int = Field(1000, ge=2, description="generated images, the classes in the data set's proportions")
     batch_images: int = Field(64, ge=1, description="images drawn together")
     seed: int = Field(0, ge=0, lt=2**63, description="of the generated images and of the bound's noise")
-    steps: int | None = Field(None, ge=1, le=1000, description="default: the recipe's sampling.steps")
-    guidance: float | None = Field(None, ge=0.0, le=100.0, allow_inf_nan=False, description="default: the recipe's")
-    frontier_steps: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(
+    steps: Steps | None = Field(None, description="default: the recipe's sampling.steps")
+    guidance: Guidance | None = Field(None, description="default: the recipe's")
+    frontier_steps: tuple[Steps, ...] = Field(
         (),
         description="the last checkpoint's frontier: fid at these step counts, by each of frontier_samplers; of few "
         "images everything seems alike",

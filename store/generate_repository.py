@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import exists, func, or_, select
 from sqlalchemy.orm import Session
 
-from store.job_forms import GenerateRun, SampleWork
+from store.job_forms import GenerateRun, JobProvenance, SampleWork
 from store.job_repository import (
     FINISHED,
     NO_REQUEST,
@@ -89,6 +89,22 @@ def get_generate_job(session: Session, generate_job_id: int) -> tuple[GenerateJo
     if generate_job is None:
         raise GenerateJobNotFound(generate_job_id)
     return generate_job, session.get_one(Checkpoint, generate_job.checkpoint_id)
+
+
+def provenance_of(generate_job: GenerateJob, checkpoint: Checkpoint) -> JobProvenance:
+    """What makes its images again. checkpoint: the model version that it draws from."""
+    run = GenerateRun.model_validate(generate_job.configuration)
+    return JobProvenance(
+        id=generate_job.id,
+        model=checkpoint.model.name,
+        version=checkpoint.digest,
+        **run.sampling.model_dump(),
+        seed=run.seed,
+        choice=run.choice,
+        n=run.images_per_class,
+        classes=[checkpoint.class_names[index] for index in run.class_indices],
+        class_indices=list(run.class_indices),
+    )
 
 
 def list_generate_jobs(

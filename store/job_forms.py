@@ -1,10 +1,11 @@
 """What a job's `configuration` holds: validated when it is written and again when a worker reads it."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from model.config import Config, ModelName, Recipe, SamplingConfig
+from model.provenance import Choice, Provenance
 
 
 class ContinueFrom(Config):
@@ -43,7 +44,7 @@ class GenerateRun(Config):
     """A generate job's `configuration`: `images_per_class` images of each class, numbered as POST /generate does.
 
     Row r is image r mod images_per_class of class class_indices[r div images_per_class].
-    choice: how sampler and steps were picked, as the answer tells it; they are in `sampling`.
+    choice: how sampler and steps were picked; they are in `sampling`.
     """
 
     class_indices: tuple[int, ...] = Field(min_length=1)
@@ -51,9 +52,19 @@ class GenerateRun(Config):
     seed: int = Field(ge=0, lt=2**63)
     sampling: SamplingConfig
     format: Literal["npz", "zip"]
-    choice: dict[str, Any] | None = None
+    choice: Choice | None = None
 
     @property
     def total_images(self) -> int:
         """Images in all."""
         return len(self.class_indices) * self.images_per_class
+
+
+class JobProvenance(Provenance):
+    """What a generate job's answer and its archive tell of its images: what POST /generate tells of the same ones."""
+
+    id: int
+    choice: Choice | None = Field(description="how sampler and steps were picked, where quality was asked for")
+    n: int = Field(description="images of each class")
+    classes: list[str]
+    class_indices: list[int]

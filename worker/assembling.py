@@ -15,7 +15,7 @@ from model.image_archive import ArchiveFacts, ImageArchive, image_archive
 from model.pictures import Pixels
 from store.artifacts import ArtifactCorrupted, ArtifactMissing, Artifacts
 from store.database import Database
-from store.generate_repository import get_generate_job
+from store.generate_repository import get_generate_job, provenance_of
 from store.job_forms import GenerateRun
 from store.job_repository import Lease
 from store.part_repository import parts_within, record_result, redraw
@@ -80,7 +80,7 @@ def _read(session: Session, job: Job) -> _Assembly:
         done=generate_job.result_digest is not None,
         run=run,
         image_shape=(unet.image_size, unet.image_size, unet.image_channels),
-        facts=_facts(generate_job, checkpoint, run),
+        facts=_facts(generate_job, checkpoint),
         parts=parts,
     )
 
@@ -90,24 +90,13 @@ def _archive(assembly: _Assembly, file: BinaryIO) -> ImageArchive:
     return image_archive(run.format, file, assembly.facts, images=run.total_images, image_shape=assembly.image_shape)
 
 
-def _facts(generate_job: GenerateJob, checkpoint: Checkpoint, run: GenerateRun) -> ArchiveFacts:
-    """What POST /generate tells of the same images, but for its timings."""
-    names = checkpoint.class_names
+def _facts(generate_job: GenerateJob, checkpoint: Checkpoint) -> ArchiveFacts:
+    of_the_whole = {"n", "classes", "class_indices"}
+    told = provenance_of(generate_job, checkpoint)
     return ArchiveFacts(
-        shared={
-            "id": generate_job.id,
-            "model": checkpoint.model.name,
-            "version": checkpoint.digest,
-            **run.sampling.model_dump(),
-            "seed": run.seed,
-            "choice": run.choice,
-        },
-        request={
-            "n": run.images_per_class,
-            "classes": [names[index] for index in run.class_indices],
-            "class_indices": list(run.class_indices),
-        },
-        class_names=dict(enumerate(names)),
+        shared=told.model_dump(exclude=of_the_whole),
+        request=told.model_dump(include=of_the_whole),
+        class_names=dict(enumerate(checkpoint.class_names)),
     )
 
 

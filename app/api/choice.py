@@ -3,22 +3,19 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
-
-from pydantic import BaseModel, Field
+from typing import Literal
 
 from app.catalog import Version
-from model.config import SamplerName, SamplingConfig
+from model.config import Quality, SamplerName, SamplingConfig
 from model.metrics.frontier import (
-    SAMPLER_SETTINGS,
     Frontier,
     FrontierPoint,
-    Quality,
     choose,
     efficient,
     nearest_frontier,
     network_evaluations,
 )
+from model.provenance import Choice
 
 DEFAULTS: Mapping[Quality, tuple[SamplerName, int]] = MappingProxyType(
     {"fast": ("unipc", 10), "balanced": ("dpmpp_2m", 20), "best": ("dpmpp_2m", 50)}
@@ -26,50 +23,13 @@ DEFAULTS: Mapping[Quality, tuple[SamplerName, int]] = MappingProxyType(
 """Sampler and steps where no frontier was measured: at which step counts the samplers' authors see little change any
 more (Zhao et al. 2023, table 2; Lu et al. 2022b, section 7)."""
 
-DEADLINE_SHARE = 0.8
-"""Of a deadline, what settings may be expected to take: requests that arrive later have their share of the device."""
-
-QUALITY_DESCRIPTION = (
-    "picks sampler and steps from the frontier that was measured of the version (GET /v1/models/NAME shows it), at the "
-    "guidance nearest to the request's: best is the lowest distance; balanced and fast take the fewest network "
-    "evaluations within 1.05 and 1.25 times that. Without a frontier: unipc with 10 steps, dpmpp_2m with 20, dpmpp_2m "
-    f"with 50. The answer's `choice` tells. Not together with {', '.join(SAMPLER_SETTINGS)}"
-)
-DEADLINE_DESCRIPTION = (
-    "refused at once when it cannot be met. A request that names none of quality, "
-    f"{', '.join(SAMPLER_SETTINGS)} gets the best settings on the version's frontier that the measured speed says can "
-    f"be met in {DEADLINE_SHARE:.0%} of it; without a frontier the model card's, else those that quality means then"
-)
-
-
-class ChoiceAnswer(BaseModel):
-    """How sampler and steps were picked. metric, value, protocol, guidance: of the measured point, null without one."""
-
-    by: Literal["quality", "deadline"] = Field(description="what the request left the choice to")
-    quality: Quality | None = Field(description="which one; null where a deadline decided among measured points")
-    from_: Literal["frontier", "defaults", "card"] = Field(
-        serialization_alias="from",
-        validation_alias="from",
-        description="measured; or documented defaults, as no frontier is stored; or the model card's settings",
-    )
-    network_evaluations: int = Field(description="forward rows of the network an image")
-    metric: str | None = None
-    value: float | None = None
-    guidance: float | None = Field(None, description="that the point was measured at")
-    protocol: str | None = Field(None, description="digest of the point's protocol")
-
 
 @dataclass(frozen=True)
 class Chosen:
     """Settings to draw with, and how they were picked; choice is None when nothing was left to choose."""
 
     sampling: SamplingConfig
-    choice: ChoiceAnswer | None = None
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """The member of the answer."""
-        return {"choice": None if self.choice is None else self.choice.model_dump(by_alias=True)}
+    choice: Choice | None = None
 
 
 def choose_by_quality(
@@ -122,23 +82,22 @@ def _of_point(
     by: Literal["quality", "deadline"],
     quality: Quality | None,
 ) -> Chosen:
-    told = {
-        "by": by,
-        "quality": quality,
-        "from": "frontier",
-        "network_evaluations": point.network_evaluations,
-        "metric": frontier.metric,
-        "value": point.value,
-        "guidance": frontier.guidance,
-        "protocol": point.protocol_digest,
-    }
-    return Chosen(point.applied_to(sampling), ChoiceAnswer.model_validate(told))
+    choice = Choice(
+        by=by,
+        quality=quality,
+        from_="frontier",
+        network_evaluations=point.network_evaluations,
+        metric=frontier.metric,
+        value=point.value,
+        guidance=frontier.guidance,
+        protocol=point.protocol_digest,
+    )
+    return Chosen(point.applied_to(sampling), choice)
 
 
 def _of_card(version: Version, sampling: SamplingConfig) -> Chosen:
     cost = network_evaluations(version.header.model.schedule, sampling)
-    told = {"by": "deadline", "quality": None, "from": "card", "network_evaluations": cost}
-    return Chosen(sampling, ChoiceAnswer.model_validate(told))
+    return Chosen(sampling, Choice(by="deadline", quality=None, from_="card", network_evaluations=cost))
 
 
 def _of_defaults(
@@ -148,10 +107,5 @@ def _of_defaults(
     sampler, steps = DEFAULTS[quality]
     update = {"sampler": sampler, "steps": min(steps, schedule.steps), "spacing": "trailing"}
     chosen = sampling.model_copy(update=update)
-    told = {
-        "by": by,
-        "quality": quality,
-        "from": "defaults",
-        "network_evaluations": network_evaluations(schedule, chosen),
-    }
-    return Chosen(chosen, ChoiceAnswer.model_validate(told))
+    cost = network_evaluations(schedule, chosen)
+    return Chosen(chosen, Choice(by=by, quality=quality, from_="defaults", network_evaluations=cost))

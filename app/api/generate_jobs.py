@@ -14,25 +14,16 @@ from sqlalchemy.orm import Session
 from app.access.caller import Caller
 from app.access.limits import IMAGES
 from app.api.callers import CallerHere, require_room
-from app.api.choice import ChoiceAnswer
 from app.api.idempotency import IdempotencyKey, created_before, note_created
 from app.api.job_answers import FailureAnswer
 from app.api.paging import BeforeId, Limit
 from app.api.problems import Problem, documented, invalid, retry_after
-from app.api.sampling import (
-    CLASS_DESCRIPTION,
-    ClassReference,
-    Seed,
-    SettingsFields,
-    find_classes,
-    find_version,
-    random_seed,
-)
+from app.api.sampling import chosen, find_classes, find_version, random_seed
+from app.api.sampling_forms import CLASS_DESCRIPTION, ClassReference, Seed, SettingsFields
 from app.api.services import Services, ServicesHere, require_json
 from app.api.train_fields import LARGEST_ID
 from app.catalog import Version
 from app.encoding import MEDIA_TYPES
-from model.config import GuideName, SamplerName, SpacingName, ThresholdName, VarianceName
 from model.image_archive import ArchiveFormat
 from store.artifact_stream import stream_artifact
 from store.audit_repository import record
@@ -42,10 +33,11 @@ from store.generate_repository import (
     get_generate_job,
     list_generate_jobs,
     progress_of,
+    provenance_of,
     retry_generate_job,
     submit_generate_job,
 )
-from store.job_forms import GenerateRun
+from store.job_forms import GenerateRun, JobProvenance
 from store.job_repository import JobConflict
 from store.model_repository import VersionCollected, lock_model, resolve
 from store.tables import Artifact, Checkpoint, GenerateJob, JobStatus
@@ -71,13 +63,11 @@ class GenerateJobRequest(SettingsFields):
         alias="class",
         description=f"{CLASS_DESCRIPTION}; or a list of these; left out: every class of the model",
     )
-    n: Annotated[int, Field(strict=True)] = Field(1, ge=1, description="images of each class")
+    n: int = Field(1, ge=1, description="images of each class")
     seed: Seed | None = Field(None, description="drawn at random when left out; the answer tells it")
     format: ArchiveFormat = Field("npz", description="zip: a PNG an image and manifest.json")
-    priority: Annotated[int, Field(strict=True)] = Field(0, ge=-100, le=100, description="higher ones run first")
-    shard_images: Annotated[int, Field(strict=True)] = Field(
-        2048, ge=1, le=1_000_000, description="images that one worker draws at a time"
-    )
+    priority: int = Field(0, ge=-100, le=100, description="higher ones run first")
+    shard_images: int = Field(2048, ge=1, le=1_000_000, description="images that one worker draws at a time")
 
 
 class ShardsAnswer(BaseModel):
@@ -91,29 +81,11 @@ class ShardsAnswer(BaseModel):
     cancelled: int = 0
 
 
-class GenerateJobAnswer(BaseModel):
+class GenerateJobAnswer(JobProvenance):
     """A generate job."""
 
-    id: int
     status: JobStatus = Field(description="running until the result is there; cancelling until every worker has heard")
-    model: str
-    version: str = Field(description="digest")
     version_number: int
-    sampler: SamplerName
-    steps: int
-    spacing: SpacingName
-    guidance: float
-    guidance_interval: tuple[float, float] | None
-    guide: GuideName
-    threshold: ThresholdName
-    percentile: float
-    eta: float
-    variance: VarianceName
-    seed: int
-    choice: ChoiceAnswer | None = Field(description="how sampler and steps were picked, where quality was asked for")
-    n: int = Field(description="images of each class")
-    classes: list[str]
-    class_indices: list[int]
     format: ArchiveFormat
     images_done: int
     total_images: int
@@ -136,21 +108,12 @@ def _address(generate_job_id: int) -> str:
 
 
 def _describe(row: GenerateJob, checkpoint: Checkpoint, progress: GenerateProgress) -> GenerateJobAnswer:
-    run = GenerateRun.model_validate(row.configuration)
     finished = row.result_digest is not None
     return GenerateJobAnswer(
-        id=row.id,
+        **dict(provenance_of(row, checkpoint)),
         status=progress.status,
-        model=checkpoint.model.name,
-        version=checkpoint.digest,
         version_number=checkpoint.version,
-        **run.sampling.model_dump(),
-        seed=run.seed,
-        choice=ChoiceAnswer.model_validate(run.choice) if run.choice else None,
-        n=run.images_per_class,
-        classes=[checkpoint.class_names[index] for index in run.class_indices],
-        class_indices=list(run.class_indices),
-        format=run.format,
+        format=row.configuration["format"],
         images_done=progress.images_done,
         total_images=row.total_images,
         shards=ShardsAnswer.model_validate(progress.shards),
@@ -182,14 +145,14 @@ def _run(body: GenerateJobRequest, version: Version, limit: int) -> GenerateRun:
     everything = list(range(len(version.header.class_names)))
     classes = everything if body.class_ is None else find_classes(version, body.class_)
     _require_size(body, len(classes), limit)
-    chosen = body.chosen(version)
+    picked = chosen(body, version)
     return GenerateRun(
         class_indices=tuple(classes),
         images_per_class=body.n,
         seed=random_seed() if body.seed is None else body.seed,
-        sampling=chosen.sampling,
+        sampling=picked.sampling,
         format=body.format,
-        choice=chosen.facts["choice"],
+        choice=picked.choice,
     )
 
 

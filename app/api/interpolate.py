@@ -1,54 +1,18 @@
 """POST /v1/interpolate: the way from one image to another through their latents."""
 
-from typing import Annotated
-
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
-from pydantic import Field
 
-from app.api.generate import SamplingAnswer, described
-from app.api.sampling import (
-    CLASS_DESCRIPTION,
-    ClassReference,
-    ImageIndex,
-    Plan,
-    SamplingFields,
-    Seed,
-    answer,
-    find_classes,
-    find_version,
-)
+from app.api.drawing import Plan, answer
+from app.api.generate import described
+from app.api.sampling import chosen_in_time, drawn_by, find_classes, find_version
+from app.api.sampling_forms import InterpolateRequest, InterpolationAnswer
 from app.api.services import ServicesHere, require_json
 from app.engine.request import RowRequest
 from model.config import SamplingConfig
 from model.sampling_fit import Clash
 
 router = APIRouter(tags=["sampling"])
-
-
-class InterpolateRequest(SamplingFields):
-    """Two images and how many to draw from the first to the second, both included."""
-
-    seeds: Annotated[list[Seed], Field(min_length=2, max_length=2)]
-    indices: Annotated[list[ImageIndex], Field(min_length=2, max_length=2)] = Field(
-        [0, 0], description="of the two images within what generate draws from their seeds"
-    )
-    class_: Annotated[
-        ClassReference | Annotated[list[ClassReference], Field(min_length=2, max_length=2)],
-        Field(
-            alias="class",
-            description=f"one class ({CLASS_DESCRIPTION}), or a list of two: where the way begins and ends",
-        ),
-    ]
-    count: Annotated[int, Field(strict=True)] = Field(8, ge=2, le=64)
-
-
-class InterpolationAnswer(SamplingAnswer):
-    """The answer with format json. seed: the first of the two."""
-
-    seeds: list[int]
-    indices: list[int]
-    mixes: list[float] = Field(description="0 is the first image, 1 the last")
 
 
 def _deterministic(sampling: SamplingConfig) -> Clash | None:
@@ -91,24 +55,23 @@ async def interpolate(body: InterpolateRequest, request: Request, services: Serv
             for mix in mixes
         )
 
-    chosen = body.chosen_in_time(services, version, rows, checks=[_deterministic])
+    chosen = chosen_in_time(body, services, version, rows, checks=[_deterministic])
     plan = Plan(
         version=version,
-        sampling=chosen.sampling,
         rows=rows(chosen.sampling),
         drawn_as=[
             (number, first if mix < 0.5 else last, names[first if mix < 0.5 else last])
             for number, mix in enumerate(mixes)
         ],
-        facts={
-            "seed": body.seeds[0],
-            "seeds": body.seeds,
-            "indices": body.indices,
-            "classes": [names[first], names[last]],
-            "class_indices": [first, last],
-            "mixes": [round(mix, 6) for mix in mixes],
-            **chosen.facts,
-        },
+        answer=InterpolationAnswer(
+            **drawn_by(version, chosen),
+            seed=body.seeds[0],
+            seeds=body.seeds,
+            indices=body.indices,
+            classes=[names[first], names[last]],
+            class_indices=[first, last],
+            mixes=[round(mix, 6) for mix in mixes],
+        ),
         columns=body.count,
     )
     return await answer(services, request, body, plan)

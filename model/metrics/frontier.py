@@ -8,16 +8,14 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, ValidationError
 
-from model.config import SamplerName, SamplingConfig, ScheduleConfig, SpacingName, VarianceName
+from model.config import Quality, SamplerName, SamplingConfig, ScheduleConfig, SpacingName, VarianceName
 from model.guidance import forward_rows_left
 from model.metrics.figure import Figure
 from model.metrics.protocol import Facts, protocol_digest
-
-Quality = Literal["fast", "balanced", "best"]
 
 WITHIN: Mapping[Quality, float] = MappingProxyType({"fast": 1.25, "balanced": 1.05, "best": 1.0})
 """A quality is the cheapest point whose value is at most so many times the frontier's lowest one.

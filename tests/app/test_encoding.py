@@ -3,17 +3,34 @@
 import base64
 import json
 from io import BytesIO
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from app.encoding import LONGEST_ROW, MEDIA_TYPES, Drawn, Format, default_columns, encode, sheet_size
+from app.api.sampling_forms import Format, GenerateAnswer
+from app.encoding import LONGEST_ROW, MEDIA_TYPES, Drawn, default_columns, encode, sheet_size
+from model.provenance import Choice
 from tests.app.served import cut_grid, picture, png_facts, zip_images
 
 SIDE = 8
-FACTS: dict[str, Any] = {"seed": 2**63 - 1, "model": "tiny", "guidance": 1.5, "classes": ["Größe", "b"]}
+ANSWER = GenerateAnswer(
+    id="1",
+    model="tiny",
+    version="sha256:0",
+    guidance=1.5,
+    guidance_interval=(0.5, 2.0),
+    seed=2**63 - 1,
+    n=2,
+    first_index=0,
+    classes=["Größe", "b"],
+    class_indices=[0, 1],
+    choice=Choice(by="quality", quality="fast", from_="defaults", network_evaluations=10),
+    best_of=None,
+    score=None,
+)
+FACTS = json.loads(ANSWER.model_dump_json(exclude={"images"}))
 
 
 def _drawn(count: int, channels: int = 1) -> list[Drawn]:
@@ -42,7 +59,7 @@ def _pixels(data: bytes, wanted: Format, count: int, columns: int) -> np.ndarray
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (4, 2), (5, 3)])
 def test_every_format_holds_the_same_pixels(wanted: Format, channels: int, count: int, columns: int) -> None:
     drawn = _drawn(count, channels)
-    found = _pixels(encode(drawn, FACTS, wanted, columns), wanted, count, columns)
+    found = _pixels(encode(drawn, ANSWER, wanted, columns), wanted, count, columns)
     expected = np.stack([one.image for one in drawn])
     if wanted == "webp" and channels == 1:
         found = found[..., :1]  # webp knows no grey
@@ -55,12 +72,12 @@ def test_every_format_has_a_media_type() -> None:
 
 def test_a_single_picture_names_its_image_and_a_grid_its_request() -> None:
     drawn = _drawn(4)
-    assert png_facts(encode(drawn, FACTS, "png", 2)) == FACTS
-    assert png_facts(encode(drawn[2:3], FACTS, "png", 1)) == FACTS | {"index": 0, "class": "b", "class_index": 1}
+    assert png_facts(encode(drawn, ANSWER, "png", 2)) == FACTS
+    assert png_facts(encode(drawn[2:3], ANSWER, "png", 1)) == FACTS | {"index": 0, "class": "b", "class_index": 1}
 
 
 def test_a_zip_says_of_each_file_what_it_shows() -> None:
-    data = encode(_drawn(4), FACTS, "zip", 2)
+    data = encode(_drawn(4), ANSWER, "zip", 2)
     _, manifest = zip_images(data)
     assert {name: manifest[name] for name in FACTS} == FACTS
     assert [(image["index"], image["class_index"]) for image in manifest["images"]] == [(0, 0), (1, 0), (0, 1), (1, 1)]
@@ -68,7 +85,7 @@ def test_a_zip_says_of_each_file_what_it_shows() -> None:
 
 
 def test_arrays_need_no_pickle_and_carry_labels_seeds_and_indices() -> None:
-    with np.load(BytesIO(encode(_drawn(4), FACTS, "npz", 2)), allow_pickle=False) as arrays:
+    with np.load(BytesIO(encode(_drawn(4), ANSWER, "npz", 2)), allow_pickle=False) as arrays:
         assert arrays["labels"].tolist() == [0, 0, 1, 1]
         assert arrays["indices"].tolist() == [0, 1, 0, 1]
         assert arrays["seeds"].tolist() == [2**63 - 1] * 4  # the largest seed there is
@@ -88,5 +105,5 @@ def test_a_grid_has_a_row_a_class_unless_that_makes_a_ribbon() -> None:
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (5, 3), (6, 3)])
 def test_a_sheet_is_as_large_as_was_said(count: int, columns: int) -> None:
-    sheet = Image.open(BytesIO(encode(_drawn(count), FACTS, "png", columns)))
+    sheet = Image.open(BytesIO(encode(_drawn(count), ANSWER, "png", columns)))
     assert sheet.size == sheet_size(count, columns, SIDE)

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.api.drawing import _Events
 from app.api.problems import Problem
-from app.api.sampling import _Events, find_class
+from app.api.sampling import find_class
 from app.catalog import Version
 from app.engine.request import Event, Finished, Preview, Progress, RowDone, Timings
 from model.checkpoint import decode_checkpoint

@@ -10,13 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.checkpoint import CheckpointHeader, decode_checkpoint, encode_checkpoint
-from model.config import EvaluationConfig, SamplingConfig, ScheduleConfig
+from model.config import EvaluationConfig, Quality, SamplingConfig, ScheduleConfig
 from model.metrics.evaluation import FolderReferences
 from model.metrics.figure import Figure
 from model.metrics.frontier import (
     WITHIN,
     FrontierPoint,
-    Quality,
     choose,
     efficient,
     frontiers,

@@ -1,0 +1,24 @@
+"""Options of the form NAME=VALUE, such as `--set seed=3`."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from model.user_error import UserError
+
+
+def assignments(options: Sequence[str], form: str = "NAME=VALUE") -> dict[str, Any]:
+    """["seed=3", "threshold=none"] as {"seed": 3, "threshold": "none"}: a value is JSON, else a bare word.
+
+    form: what the error for an option without "=" says to write. Raises UserError.
+    """
+    found: dict[str, Any] = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not equals:
+            raise UserError(f"--set {option}: write {form}")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
