@@ -188,13 +188,17 @@ class SamplingConfig(Config):
     sampler: SamplerName = Field(
         "ddim", description="ddpm and, with eta, ddim add noise on the way; the others are deterministic"
     )
-    steps: Steps = 50
+    steps: Steps = Field(50, description="each costs one forward row of the network, or two where it is guided")
     spacing: SpacingName = Field(
         "trailing",
         description="of the steps' noise levels: evenly in time from pure noise (trailing), or from sigma/alpha = 80 "
         "evenly in log-SNR or by EDM's polynomial (edm; edm_coarse ends at 0.08, below which training seldom goes)",
     )
-    threshold: ThresholdName = "dynamic"
+    threshold: ThresholdName = Field(
+        "dynamic",
+        description="keeps each step's estimate of the image within the pixels' range: static clamps it, dynamic divides "
+        "it by a percentile of its values where that is larger",
+    )
     percentile: float = Field(0.995, gt=0.0, le=1.0, allow_inf_nan=False, description="of dynamic thresholding")
     eta: Fraction = Field(0.0, description="of ddim: 0 is deterministic, 1 is ancestral")
     variance: VarianceName = Field(

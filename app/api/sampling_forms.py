@@ -71,7 +71,9 @@ class SettingsFields(_Settings):
         description="NAME, NAME@production, NAME@NUMBER or NAME@sha256:...",
     )
 
-    quality: Quality | None = Field(None, description=QUALITY_DESCRIPTION)
+    quality: Quality | None = Field(
+        None, description=QUALITY_DESCRIPTION, json_schema_extra={"x-picks": list(SAMPLER_SETTINGS)}
+    )
 
     @property
     def named(self) -> dict[str, Any]:

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Request, Route, expect
 
+from model.config import SamplingConfig
+from model.metrics.frontier import SAMPLER_SETTINGS
 from tests.app.console.browser import PHONE, Theme, opened, overflow
 from tests.app.console.keyboard import tab_to
-from tests.app.served import Service, picture, serving, serving_slowly, tiny_weights, weights_folder
+from tests.app.served import Service, picture, pixels_of, serving, serving_slowly, tiny_weights, weights_folder
 from tests.processes import PATIENCE_SECONDS, free_port, wait_until
 
 expect.set_options(timeout=1000 * PATIENCE_SECONDS)
@@ -140,6 +142,41 @@ def test_a_models_guidance_interval_is_shown_and_completes_one_end_of_it(browser
             expected = served.images(**{"model": "interval", "class": [0], "n": 8, "seed": 5, **settings})
             np.testing.assert_array_equal(pixels(page.locator("dialog img")), expected[0])
             page.keyboard.press("Escape")
+
+
+def test_the_form_has_every_sampling_setting_and_a_picture_tells_those_that_had_an_effect(
+    browser: Browser, served: Service
+) -> None:
+    with opened(browser, served.url) as page:
+        ready(page)
+        page.get_by_text("More", exact=True).click()
+        for name, setting in SamplingConfig.model_fields.items():
+            control = page.locator(f".generate-form [name={name}], .generate-form [name={name}_low]")
+            expect(control).to_have_attribute("title", setting.description or "every setting is described")
+        asked = {"sampler": "ddpm", "variance": "beta", "steps": 6, "spacing": "edm", "guide": "unconditional"}
+        for name in ("sampler", "variance", "spacing", "guide"):
+            page.get_by_label(name.capitalize(), exact=True).select_option(str(asked[name]))
+        page.get_by_label("Steps").fill("6")
+        page.get_by_label("Seed", exact=True).fill("5")
+        page.get_by_label("Images of each").fill("1")
+        page.get_by_role("button", name="Generate", exact=True).click()
+        expect(drawn(page)).to_have_count(1)
+        drawn(page).nth(0).click()
+        expected = served.generate(**{"class": 0, "seed": 5, **asked})
+        np.testing.assert_array_equal(pixels(page.locator("dialog img")), pixels_of(expected)[0])
+        told = dict(
+            zip(page.locator("dialog dt").all_inner_texts(), page.locator("dialog dd").all_inner_texts(), strict=True)
+        )
+        shown = ("guidance", "guide", "sampler", "steps", "spacing", "threshold", "percentile", "variance")
+        assert {name.capitalize(): str(expected[name]).removesuffix(".0") for name in shown}.items() <= told.items()
+        assert "Eta" not in told  # of ddim alone
+        command = command_of(page)
+        assert {name: command[name] for name in shown} == {name: expected[name] for name in shown}
+        page.keyboard.press("Escape")
+        page.get_by_label("Quality").select_option("fast")
+        for name in SamplingConfig.model_fields:
+            control = page.locator(f".generate-form [name={name}], .generate-form [name={name}_low]")
+            assert control.is_disabled() == (name in SAMPLER_SETTINGS), name
 
 
 def test_names_in_any_script_are_shown_as_they_are(browser: Browser, served: Service) -> None:

@@ -2,36 +2,33 @@
 
 import { toJson } from "../core/json.js";
 import { currentKey } from "../core/key.js";
+import { effective } from "./settings.js";
 
-const NUMBERS = ["steps", "guidance", "percentile", "eta", "n", "first_index", "best_of"];
-const LISTS = ["guidance_interval", "class_indices", "seeds", "indices", "choice"];
-const WORDS = ["id", "model", "version", "sampler", "spacing", "guide", "threshold", "variance", "score"];
+const WORDS = ["id", "model", "version"]; // though they may look like numbers
 
 /** The facts in an answer's Darkroom-* headers. seed: a BigInt, exact however large. */
 export function factsOf(headers) {
   const facts = {};
-  const read = (name, as) => {
-    const text = headers.get(`Darkroom-${name.replaceAll("_", "-")}`);
-    facts[name] = text === null ? null : as(text);
-  };
-  for (const name of NUMBERS) read(name, Number);
-  for (const name of LISTS) read(name, JSON.parse);
-  for (const name of WORDS) read(name, (text) => (text.startsWith('"') ? JSON.parse(text) : text));
-  read("seed", BigInt);
+  for (const [header, text] of headers) {
+    if (!header.startsWith("darkroom-")) continue;
+    const name = header.slice("darkroom-".length).replaceAll("-", "_");
+    facts[name] = WORDS.includes(name) ? text : valueOf(text);
+  }
+  facts.seed = BigInt(headers.get("Darkroom-Seed"));
   if (facts.seeds) facts.seeds = headers.get("Darkroom-Seeds").match(/\d+/g).map(BigInt);
   return facts;
 }
 
-/** The settings that had an effect, as a request names them. */
-export function settingsOf(facts) {
-  const settings = { guidance: facts.guidance, steps: facts.steps, sampler: facts.sampler, spacing: facts.spacing, threshold: facts.threshold };
-  if (facts.threshold === "dynamic") settings.percentile = facts.percentile;
-  if (facts.guidance_interval) settings.guidance_interval = facts.guidance_interval;
-  if (facts.guide && facts.guide !== "unconditional") settings.guide = facts.guide;
-  if (facts.sampler === "ddim") settings.eta = facts.eta;
-  if (facts.sampler === "ddpm") settings.variance = facts.variance;
-  return { ...settings, model: `${facts.model}@${facts.version}` };
+function valueOf(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
 }
+
+/** The settings that had an effect and the model, as a request names them. */
+export const settingsOf = (facts) => ({ ...effective(facts), model: `${facts.model}@${facts.version}` });
 
 /** The request that makes exactly this image: {path, body, file}. */
 export function requestFor(run, image) {

@@ -5,13 +5,14 @@ import { el, fill, name as named } from "../core/dom.js";
 import { keepDraft, restoreDraft } from "../components/draft.js";
 import { field, group, input, select, showFaults } from "../components/fields.js";
 import { problemNotice } from "../components/states.js";
+import { pickedByQuality, settings } from "./settings.js";
 
-const SAMPLERS = ["ddim", "ddpm", "dpmpp_2m", "dpmpp_3m", "unipc", "unipc_3", "ipndm", "ipndm_3", "ipndm_2"];
+const IN_FRONT = ["guidance", "steps", "sampler", "threshold"];
 const MOST_CLASSES_SHOWN = 200;
 const CLASSES_WITHOUT_FILTER = 24;
 const DRAFT = "generate";
 const AS_THE_CARD = ["", "as the model's card"];
-const EVERYWHERE = [0, 1e6]; // as a guidance interval
+const EVERYWHERE = [0, 1e6]; // as an interval
 
 /** The form, with `faults(problem)`, `useSettings(values)` and `ready`; onSubmit gets {body, title, expected}. */
 export function generateForm({ query, signal, onSubmit }) {
@@ -27,7 +28,9 @@ export function generateForm({ query, signal, onSubmit }) {
   const chipTools = el("div", { class: "row small" });
   const number = (label, member, properties, more) =>
     field(label, input(member, { type: "number", inputmode: "decimal", ...properties }), { pointer: `/${member}`, ...more });
-  const choice = (label, member, options, more) => field(label, select(member, [AS_THE_CARD, ...options.map((one) => [one, one])]), { pointer: `/${member}`, ...more });
+  const ofSettings = settings.map((setting) => settingField(setting));
+  const inFront = ofSettings.filter((one) => IN_FRONT.includes(one.setting));
+  const others = ofSettings.filter((one) => !IN_FRONT.includes(one.setting));
 
   const fields = {
     model: field("Model", model, { pointer: "/model", wide: true }),
@@ -35,25 +38,12 @@ export function generateForm({ query, signal, onSubmit }) {
     class: group("Classes", [filter, chips, chipTools], { pointer: "/class" }),
     n: number("Images of each", "n", { min: 1, step: 1, value: 8, required: true }),
     seed: field("Seed", input("seed", { inputmode: "numeric", pattern: "\\d*", placeholder: "random" }), { pointer: "/seed" }),
-    guidance: number("Guidance", "guidance", { min: 0, max: 100, step: "any" }),
-    steps: number("Steps", "steps", { min: 1, max: 1000, step: 1 }),
-    sampler: choice("Sampler", "sampler", SAMPLERS),
-    threshold: choice("Threshold", "threshold", ["none", "static", "dynamic"]),
-    quality: choice("Quality", "quality", ["fast", "balanced", "best"], { hint: "Picks sampler, steps and spacing." }),
+    quality: field("Quality", select("quality", [AS_THE_CARD, ...["fast", "balanced", "best"].map((one) => [one, one])]), { pointer: "/quality", hint: "Picks sampler, steps and spacing." }),
     best_of: number("Best of", "best_of", { min: 1, step: 1, placeholder: "all" }, { hint: "Draw so many, keep the best." }),
-    spacing: choice("Spacing", "spacing", ["trailing", "log_snr", "edm", "edm_coarse"]),
-    guide: choice("Guide", "guide", ["unconditional", "snapshot"]),
-    percentile: number("Percentile", "percentile", { min: 0, max: 1, step: "any" }),
-    eta: number("Eta", "eta", { min: 0, max: 1, step: "any" }),
     first_index: number("First index", "first_index", { min: 0, step: 1, placeholder: "0" }),
     deadline_seconds: number("Deadline (s)", "deadline_seconds", { min: 0, step: "any", placeholder: "none" }),
-    interval: group(
-      "Guidance interval (sigma/alpha)",
-      el("div", { class: "row pair" }, input("interval_low", { type: "number", step: "any", min: 0, placeholder: "low", "aria-label": "Low end" }), input("interval_high", { type: "number", step: "any", min: 0, placeholder: "high", "aria-label": "High end" })),
-      { pointer: "/guidance_interval" },
-    ),
   };
-  fields.interval.classList.add("wide");
+  const allFields = [...Object.values(fields), ...ofSettings];
   const problems = el("div", {});
   const draw = el("button", { type: "submit", class: "primary", disabled: true }, "Generate");
   const form = el(
@@ -61,8 +51,8 @@ export function generateForm({ query, signal, onSubmit }) {
     { class: "card stack generate-form", novalidate: true, "aria-label": "What to draw", on: { submit } },
     el("div", { class: "fields" }, fields.model, fields.version),
     fields.class,
-    el("div", { class: "fields" }, [fields.n, fields.seed, fields.guidance, fields.steps, fields.sampler, fields.threshold]),
-    el("details", { class: "more" }, el("summary", {}, "More"), el("div", { class: "fields" }, [fields.quality, fields.best_of, fields.spacing, fields.guide, fields.percentile, fields.eta, fields.first_index, fields.deadline_seconds, fields.interval])),
+    el("div", { class: "fields" }, [fields.n, fields.seed, inFront]),
+    el("details", { class: "more" }, el("summary", {}, "More"), el("div", { class: "fields" }, [fields.quality, fields.best_of, others, fields.first_index, fields.deadline_seconds])),
     problems,
     el("div", { class: "actions" }, draw, el("button", { type: "button", class: "quiet", on: { click: reset } }, "Empty all fields")),
   );
@@ -123,14 +113,7 @@ export function generateForm({ query, signal, onSubmit }) {
 
   function showVersion() {
     const card = detail.default_sampling;
-    for (const member of ["guidance", "steps", "percentile", "eta"]) {
-      form.elements.namedItem(member).placeholder = card ? String(card[member]) : "as the card";
-    }
-    const interval = card?.guidance_interval || ["low", "high"];
-    ["interval_low", "interval_high"].forEach((member, at) => (form.elements.namedItem(member).placeholder = String(interval[at])));
-    for (const member of ["sampler", "threshold", "spacing", "guide"]) {
-      form.elements.namedItem(member).options[0].textContent = card ? `${card[member]} (card)` : AS_THE_CARD[1];
-    }
+    for (const one of ofSettings) one.showCard(card);
     const count = classNames().length;
     const stored = storedClasses(model.value);
     wantedClasses = new Set([...stored].filter((index) => index < count));
@@ -190,7 +173,7 @@ export function generateForm({ query, signal, onSubmit }) {
 
   function showQuality() {
     const picks = value("quality") !== "";
-    for (const member of ["sampler", "steps", "spacing", "eta"]) form.elements.namedItem(member).disabled = picks;
+    for (const one of ofSettings) one.control.disabled = picks && pickedByQuality.includes(one.setting);
   }
 
   function reset() {
@@ -200,13 +183,13 @@ export function generateForm({ query, signal, onSubmit }) {
     keep();
     showQuality();
     fill(problems);
-    for (const one of Object.values(fields)) one.fault(null);
+    for (const one of allFields) one.fault(null);
   }
 
   function submit(event) {
     event.preventDefault();
     fill(problems);
-    for (const one of Object.values(fields)) one.fault(null);
+    for (const one of allFields) one.fault(null);
     const indices = [...wantedClasses].sort((one, other) => one - other);
     if (!indices.length) {
       fields.class.fault("Choose at least one class.");
@@ -217,7 +200,7 @@ export function generateForm({ query, signal, onSubmit }) {
     for (const { control } of [fields.n, fields.best_of]) {
       control.setCustomValidity(Number(control.value) > most ? `One request may draw ${requestImages} images: at most ${most} of each of ${indices.length} classes.` : "");
     }
-    const faulty = Object.values(fields).find((one) => one.control.willValidate && !one.control.checkValidity());
+    const faulty = allFields.find((one) => one.control.willValidate && !one.control.checkValidity());
     if (faulty) {
       faulty.closest("details")?.setAttribute("open", "");
       faulty.fault(faulty.control.validationMessage);
@@ -231,25 +214,16 @@ export function generateForm({ query, signal, onSubmit }) {
     const names = classNames();
     const body = { class: indices.map((index) => names[index]), n: Number(value("n")), model: version.value ? `${model.value}@${version.value}` : model.value };
     if (value("seed")) body.seed = BigInt(value("seed"));
-    for (const member of ["guidance", "steps", "best_of", "percentile", "eta", "first_index", "deadline_seconds"]) {
-      const control = form.elements.namedItem(member);
-      if (!control.disabled && control.value !== "") body[member] = Number(control.value);
-    }
-    for (const member of ["sampler", "threshold", "spacing", "guide", "quality"]) {
-      const control = form.elements.namedItem(member);
-      if (!control.disabled && control.value) body[member] = control.value;
-    }
-    if (value("interval_low") || value("interval_high")) {
-      const [low, high] = detail.default_sampling?.guidance_interval || EVERYWHERE;
-      body.guidance_interval = [Number(value("interval_low") || low), Number(value("interval_high") || high)];
-    }
+    for (const member of ["best_of", "first_index", "deadline_seconds"]) if (value(member)) body[member] = Number(value(member));
+    if (value("quality")) body.quality = value("quality");
+    for (const one of ofSettings) if (!one.control.disabled && one.isGiven()) body[one.setting] = one.given(detail.default_sampling);
     const expected = indices.flatMap((index) => Array.from({ length: body.n }, () => ({ class: names[index], class_index: index })));
     return { body, title: indices.map((index) => names[index]), expected };
   }
 
   /** Faults of a refused request beside their fields; another problem below them. */
   form.faults = (problem, again) => {
-    const leftOver = problem.status === 422 ? showFaults(Object.values(fields), problem) : [];
+    const leftOver = problem.status === 422 ? showFaults(allFields, problem) : [];
     if (problem.status !== 422 || leftOver.length || !problem.errors.length) fill(problems, problemNotice(problem, { again: problem.status === 422 ? null : again, leftOver }));
   };
   form.useSeed = (seed) => {
@@ -261,6 +235,41 @@ export function generateForm({ query, signal, onSubmit }) {
   load();
   document.addEventListener("serviceback", () => models.length || load(), { signal });
   return form;
+}
+
+/**
+ * The field of a setting, by its schema. It has `setting`, its name; `showCard(card)`, which shows what is taken when it
+ * is left empty; `isGiven()`, and `given(card)`, the value for a request.
+ */
+function settingField({ name: setting, label, schema }) {
+  const more = { pointer: `/${setting}` };
+  const [min, max] = [schema.minimum ?? schema.exclusiveMinimum, schema.maximum ?? schema.exclusiveMaximum];
+  const properties = { title: schema.description };
+  if (schema.type === "array") return pairField(setting, label, properties, more);
+  const options = schema.type === "boolean" ? ["false", "true"] : schema.enum;
+  const control = options
+    ? select(setting, [AS_THE_CARD, ...options.map((one) => [one, one])], properties)
+    : input(setting, schema.type === "string" ? properties : { ...properties, type: "number", inputmode: "decimal", min, max, step: schema.type === "integer" ? 1 : "any" });
+  const node = field(label, control, more);
+  const read = { boolean: (text) => text === "true", string: (text) => text };
+  node.showCard = (card) => {
+    if (options) control.options[0].textContent = card ? `${card[setting]} (card)` : AS_THE_CARD[1];
+    else control.placeholder = card ? String(card[setting]) : "as the card";
+  };
+  node.isGiven = () => control.value !== "";
+  node.given = () => (read[schema.type] || Number)(control.value.trim());
+  return Object.assign(node, { setting });
+}
+
+/** A low and a high end; one that is left empty is the card's. */
+function pairField(setting, label, properties, more) {
+  const ends = ["low", "high"].map((end) => input(`${setting}_${end}`, { ...properties, type: "number", step: "any", min: 0, "aria-label": `${end === "low" ? "Low" : "High"} end` }));
+  const node = group(label, el("div", { class: "row pair" }, ends), more);
+  node.classList.add("wide");
+  node.showCard = (card) => ends.forEach((end, at) => (end.placeholder = String((card?.[setting] || ["low", "high"])[at])));
+  node.isGiven = () => ends.some((end) => end.value !== "");
+  node.given = (card) => ends.map((end, at) => Number(end.value || (card?.[setting] || EVERYWHERE)[at]));
+  return Object.assign(node, { setting });
 }
 
 function storedClasses(model) {

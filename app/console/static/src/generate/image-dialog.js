@@ -6,6 +6,7 @@ import { codeBlock } from "../components/copy.js";
 import { openDialog } from "../components/dialog.js";
 import { pixelated } from "../components/picture.js";
 import { curlFor, fileName } from "./facts.js";
+import { effective, settings } from "./settings.js";
 
 /** Open it; arrow keys go to its neighbours. onMore: draws more with the same settings and seed. */
 export function openImage(run, first, onMore) {
@@ -48,18 +49,17 @@ export function openImage(run, first, onMore) {
 
 function rowsOf(run, image) {
   const { facts } = run;
-  const facts_ = [
+  const used = effective(facts);
+  const rows = [
     ["Class", [name(image.class), ` (${image.class_index})`]],
     ["Model", `${facts.model}`],
     ["Version", el("code", {}, facts.version)],
     run.kind === "generate" ? ["Seed, index", `${facts.seed}, ${image.index}`] : ["Seeds, indices", `${facts.seeds.join(", ")} · ${facts.indices.join(", ")}`],
     run.kind === "interpolate" && ["On the way", `${image.row + 1} of ${run.images.length}`],
-    ["Sampler", `${facts.sampler}, ${facts.steps} steps, ${facts.spacing}${facts.sampler === "ddim" ? `, eta ${facts.eta}` : ""}`],
-    ["Guidance", `${facts.guidance}${facts.guide === "snapshot" ? " away from the snapshot" : ""}${facts.guidance_interval ? ` in [${facts.guidance_interval.join(", ")}]` : ""}`],
-    ["Threshold", facts.threshold === "dynamic" ? `dynamic, percentile ${facts.percentile}` : facts.threshold],
+    ...settings.filter(({ name }) => name in used).map(({ name, label }) => [label, [used[name]].flat().join(" to ")]),
     image.score !== null && ["Score", `${figure(image.score)}, of ${facts.best_of} drawn`],
     facts.choice && ["Picked by", `${facts.choice.by}${facts.choice.quality ? ` (${facts.choice.quality})` : ""}, from ${facts.choice.from}`],
     run.timings && ["Time", `${figure(run.timings.queue_seconds)} s in the queue, ${figure(run.timings.run_seconds)} s drawing`],
   ];
-  return facts_.filter(Boolean).flatMap(([term, detail]) => [el("dt", {}, term), el("dd", {}, detail)]);
+  return rows.filter(Boolean).flatMap(([term, detail]) => [el("dt", {}, term), el("dd", {}, detail)]);
 }

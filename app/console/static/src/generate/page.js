@@ -1,12 +1,13 @@
 /** The page Generate. */
 
 import { el, fill } from "../core/dom.js";
-import { empty } from "../components/states.js";
+import { empty, loading, problemNotice } from "../components/states.js";
 import { settingsOf } from "./facts.js";
 import { generateForm } from "./form.js";
 import { pickBar } from "./picks.js";
 import { Run, begin, changes, clearEnded, runs } from "./run.js";
 import { runView } from "./run-view.js";
+import { loadSettings } from "./settings.js";
 
 const MORE = 8;
 
@@ -15,12 +16,25 @@ export const generatePage = {
   render(main, { query, signal }) {
     const gallery = el("div", { class: "stack", id: "gallery" });
     const clear = el("button", { type: "button", class: "quiet compact", on: { click: clearEnded } }, "Clear");
-    const form = generateForm({ query, signal, onSubmit: ({ body, title, expected }) => watch(begin(new Run("generate", body, title, expected))) });
+    let form = loading();
     const view = (run) => runView(run, { signal, onMore: more });
     const show = () => {
       clear.hidden = runs.length === 0;
       fill(gallery, runs.length ? runs.map(view) : empty("Nothing drawn yet", "Choose classes and press Generate. Images appear while they take shape; each tells how it is made again."));
     };
+
+    async function showForm() {
+      let shown;
+      try {
+        await loadSettings(signal);
+        shown = generateForm({ query, signal, onSubmit: ({ body, title, expected }) => watch(begin(new Run("generate", body, title, expected))) });
+      } catch (error) {
+        if (error.name === "AbortError") return;
+        shown = problemNotice(error, { again: showForm, unasked: true });
+      }
+      form.replaceWith(shown);
+      form = shown;
+    }
 
     /** What the service says against the request belongs to the form. */
     function watch(run) {
@@ -52,5 +66,6 @@ export const generatePage = {
       el("div", { class: "generate" }, form, el("div", { class: "stack results" }, pickBar(signal), gallery)),
     );
     show();
+    showForm();
   },
 };
