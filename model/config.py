@@ -196,8 +196,8 @@ class SamplingConfig(Config):
     )
     threshold: ThresholdName = Field(
         "dynamic",
-        description="keeps each step's estimate of the image within the pixels' range: static clamps it, dynamic divides "
-        "it by a percentile of its values where that is larger",
+        description="keeps each step's estimate of the image within the pixels' range: static clamps it, dynamic "
+        "divides it by a percentile of its values where that is larger",
     )
     percentile: float = Field(0.995, gt=0.0, le=1.0, allow_inf_nan=False, description="of dynamic thresholding")
     eta: Fraction = Field(0.0, description="of ddim: 0 is deterministic, 1 is ancestral")

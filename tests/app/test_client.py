@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from app.cli import cli
+from model.config import SamplingConfig
 from tests.app.served import SIDE, Service, cut_grid, picture, pixels_of, zip_images
 
 Run = Callable[..., Result]
@@ -76,6 +77,37 @@ def test_what_the_service_refuses_is_said_in_its_words_and_leaves_no_file(run: R
     _refused(run("one", "--model", "nobody", "--out", out), "nobody")
     _refused(run("one", "--guidance", "nan", "--out", out), "finite")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_any_setting_of_a_request_can_be_set(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "one.json"
+    asked = {"sampler": "ddim", "eta": 0.5, "variance": "beta", "spacing": "edm", "guidance_interval": [0.2, 3.0]}
+    asked |= {"percentile": 0.9, "first_index": 2, "n": 2, "seed": 2**63 - 1}
+    result = run("one", *(f"--set={name}={value}" for name, value in asked.items()), "--out", out)
+    assert result.exit_code == 0, result.output
+    assert json.loads(out.read_text()).items() >= asked.items()
+
+
+def test_what_no_request_has_is_refused_with_what_there_is(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "none.png"
+    _refused(run("one", "--set", "colour=red", "--out", out), "colour", "there are", *SamplingConfig.model_fields)
+    _refused(run("one", "--set", "stream=false", "--out", out), "stream", "best_of, deadline_seconds")
+    _refused(run("one", "--set", "percentile=2", "--out", out), "--set percentile", "less than or equal to 1")
+    _refused(run("one", "--set", "steps=[1]", "--set", "eta=x", "--out", out), "--set steps", "--set eta")
+    _refused(run("one", "--set", "percentile", "--out", out), "percentile", "NAME=VALUE")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_best_are_written_in_their_order_with_their_scores(service: Service, run: Run, tmp_path: Path) -> None:
+    expected = service.generate(**{"class": [0, 1], "n": 2, "best_of": 6, "seed": 4})
+    of_each = expected["indices"][:2], expected["indices"][2:]
+    assert any(indices != sorted(indices) for indices in of_each), "an order that rows would have as well"
+    out = tmp_path / "best.json"
+    result = run(0, 1, "--n", 2, "--best-of", 6, "--seed", 4, "--out", out)
+    assert result.exit_code == 0, result.output
+    written = json.loads(out.read_text())
+    assert [image["index"] for image in written["images"]] == written["indices"] == expected["indices"]
+    assert [image["score"] for image in written["images"]] == written["scores"]
 
 
 def test_a_place_that_cannot_be_written_is_found_before_anything_is_drawn(
