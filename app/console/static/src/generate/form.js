@@ -253,8 +253,8 @@ function settingField({ name: setting, label, schema }) {
   const node = field(label, control, more);
   const read = { boolean: (text) => text === "true", string: (text) => text };
   node.showCard = (card) => {
-    if (options) control.options[0].textContent = card ? `${card[setting]} (card)` : AS_THE_CARD[1];
-    else control.placeholder = card ? String(card[setting]) : "as the card";
+    if (options) control.options[0].textContent = card ? `${card[setting] ?? "none"} (card)` : AS_THE_CARD[1];
+    else control.placeholder = card ? String(card[setting] ?? "none") : "as the card";
   };
   node.isGiven = () => control.value !== "";
   node.given = () => (read[schema.type] || Number)(control.value.trim());
