@@ -200,9 +200,6 @@ class SamplingConfig(Config):
         "divides it by a percentile of its values where that is larger",
     )
     percentile: float = Field(0.995, gt=0.0, le=1.0, allow_inf_nan=False, description="of dynamic thresholding")
-    threshold_limit: float | None = Field(
-        None, ge=1.0, le=100.0, allow_inf_nan=False, description="of dynamic thresholding: the most that it divides by"
-    )
     eta: Fraction = Field(0.0, description="of ddim: 0 is deterministic, 1 is ancestral")
     variance: VarianceName = Field(
         "beta_tilde",
@@ -229,7 +226,6 @@ class SamplingConfig(Config):
         """
         idle = {
             "percentile": self.threshold != "dynamic",
-            "threshold_limit": self.threshold != "dynamic",
             "eta": self.sampler != "ddim",
             "variance": self.sampler != "ddpm",
             "guidance_interval": self.guidance == 1.0,

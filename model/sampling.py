@@ -145,8 +145,7 @@ def advance(
     m, fraction = denoiser.estimate(x, t, _labels(denoiser, plans), guidance, by_snapshot)
     modes = [plan.sampling.threshold for plan in plans]
     if any(mode != "none" for mode in modes):
-        percentiles = [plan.sampling.percentile for plan in plans]
-        m = threshold(m, modes, percentiles, [plan.sampling.threshold_limit for plan in plans])
+        m = threshold(m, modes, [plan.sampling.percentile for plan in plans])
 
     tables = [plan.table for plan in plans]
     stacked = np.stack([table.linear[k] for table, k in zip(tables, positions, strict=True)])

@@ -23,13 +23,11 @@ def row_quantiles(values: Tensor, quantiles: Tensor) -> Tensor:
     return torch.lerp(at_low, at_high, position - low)
 
 
-def threshold(
-    x0: Tensor, modes: Sequence[ThresholdName], percentiles: Sequence[float], limits: Sequence[float | None]
-) -> Tensor:
+def threshold(x0: Tensor, modes: Sequence[ThresholdName], percentiles: Sequence[float]) -> Tensor:
     """Apply each row's own thresholding. x0: (B, ...) float32 in units where pixels are -1..1.
 
     `none` leaves the row; `static` clamps to -1..1; `dynamic` takes s = max(1, quantile of |x_0| at the row's
-    percentile), at most the row's limit, clamps to -s..s and divides by s (Saharia et al. 2022, section 2.3).
+    percentile), clamps to -s..s and divides by s (Saharia et al. 2022, section 2.3).
     """
     if x0.dtype != torch.float32:
         raise TypeError(f"thresholding is done in float32, not {x0.dtype}")
@@ -41,7 +39,6 @@ def threshold(
         rows = torch.tensor(dynamic, device=x0.device)
         levels = torch.tensor([percentiles[row] for row in dynamic], device=x0.device)
         s = row_quantiles(x0[rows].abs().flatten(1), levels).clamp(min=1.0)
-        s = s.minimum(torch.tensor([limits[row] or float("inf") for row in dynamic], device=x0.device))
         limit, scale = limit.to(x0.device), scale.to(x0.device)
         limit[rows], scale[rows] = s, s
     limit, scale = limit.to(x0.device).reshape(shape), scale.to(x0.device).reshape(shape)
