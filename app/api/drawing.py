@@ -101,9 +101,8 @@ class Plan:
 
     def finished(self, best: Sequence[RowDone], timings: Timings) -> Answer:
         """The answer but for its images, when these are drawn. best: the rows of the answer in their order."""
-        told: dict[str, Any] = {
-            "timings": Timings(round(timings.queue_seconds, 4), round(timings.run_seconds, 4)),
-        }
+        rounded = Timings(round(timings.queue_seconds, 4), round(timings.run_seconds, 4))
+        told: dict[str, Any] = {"timings": rounded}
         if self.best_of is not None:
             told |= {"indices": [self.drawn_as[one.row][0] for one in best], "scores": [one.score for one in best]}
         return self.answer.model_copy(update=told)
@@ -117,8 +116,8 @@ def _score(done: RowDone) -> float:
 class _Events:
     """A submitted request's events on the event loop.
 
-    Of the progress and each row's previews that nobody has taken yet only the newest is kept, so that a client who
-    does not read costs no memory.
+    Keeps only the newest unread progress event, and the newest unread preview of each row, so that a client who does
+    not read costs no memory.
     """
 
     def __init__(self) -> None:

@@ -34,7 +34,7 @@ def described(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
 
 
 def _images_drawn(body: GenerateRequest, classes: int, limit: int) -> int:
-    """Of each class; raises Problem for more in all than `limit`."""
+    """How many images of each class are drawn; raises Problem for more than `limit` in all."""
     if body.best_of is None:
         if body.n * classes > limit:
             raise invalid([("/n", f"{body.n} images of {classes} classes are more than {limit} in one request")])

@@ -49,7 +49,7 @@ def _left_out(config: type[BaseModel]) -> dict[str, Any]:
     }
 
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a base class that is computed is none for mypy
     _Settings = BaseModel
 else:
     _Settings = create_model("_Settings", **_left_out(SamplingConfig))
