@@ -101,6 +101,15 @@ def test_the_result_has_the_images_of_a_generate_request(
         assert {name: job[name] for name in told} == {name: answer[name] for name in told}
 
 
+def test_what_quality_picked_is_told_by_the_job_and_by_its_archive(served: Service, database: Database) -> None:
+    body = {"class": 0, "n": 2, "seed": 3, "quality": "fast"}
+    answer, job = served.generate(**body), create(served, **body)
+    facts = facts_of(finish(database, job["id"]))
+    assert facts["choice"] == job["choice"] == answer["choice"]
+    assert answer["choice"]["from"] == "defaults"
+    assert list(facts["choice"]) == list(answer["choice"])
+
+
 def test_without_a_class_every_class_is_drawn_even_beside_one_that_is_called_all(
     served: Service, database: Database
 ) -> None:
