@@ -234,6 +234,11 @@ class SamplingConfig(Config):
         return {name: None if idle.get(name) else value for name, value in self.model_dump(mode="json").items()}
 
 
+SAMPLER_SETTINGS = ("sampler", "steps", "spacing", "eta", "variance")
+"""The fields that a choice from the frontier (`model/metrics/frontier.py`) sets; every other is the request's or the
+model's."""
+
+
 class TrainingConfig(Config):
     """Length, batch and bookkeeping of a run; everything is counted in images."""
 

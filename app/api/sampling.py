@@ -15,8 +15,7 @@ from app.api.sampling_forms import DEADLINE_SHARE, ClassReference, SamplingField
 from app.api.services import Services
 from app.catalog import Version
 from app.engine.request import RowRequest, SampleRequest, VersionNotLoaded
-from model.config import SamplingConfig
-from model.metrics.frontier import SAMPLER_SETTINGS
+from model.config import SAMPLER_SETTINGS, SamplingConfig
 from model.sampling_fit import Check, Unfit, fitted, suited, suits
 
 RANDOM_SEED_BITS = 53

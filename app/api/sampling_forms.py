@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, create_model
 
 from app.engine.request import Timings
-from model.config import Quality, SamplingConfig
-from model.metrics.frontier import SAMPLER_SETTINGS
+from model.config import SAMPLER_SETTINGS, Quality, SamplingConfig
 from model.provenance import Choice, Provenance
 
 Format = Literal["png", "webp", "zip", "npz", "json"]

@@ -12,7 +12,15 @@ from typing import Annotated, Self
 
 from pydantic import Field, ValidationError
 
-from model.config import Quality, SamplerName, SamplingConfig, ScheduleConfig, SpacingName, VarianceName
+from model.config import (
+    SAMPLER_SETTINGS,
+    Quality,
+    SamplerName,
+    SamplingConfig,
+    ScheduleConfig,
+    SpacingName,
+    VarianceName,
+)
 from model.guidance import forward_rows_left
 from model.metrics.figure import Figure
 from model.metrics.protocol import Facts, protocol_digest
@@ -23,9 +31,6 @@ WITHIN: Mapping[Quality, float] = MappingProxyType({"fast": 1.25, "balanced": 1.
 Of few images a Frechet distance is too large by an amount that hardly depends on the sampler (Chong & Forsyth 2020),
 and then everything seems near the best: a frontier wants some thousands.
 """
-
-SAMPLER_SETTINGS = ("sampler", "steps", "spacing", "eta", "variance")
-"""The fields of SamplingConfig that a choice from the frontier sets; every other is the request's or the model's."""
 
 FEWEST_POINTS = 2
 """A single evaluation leaves nothing to choose."""
