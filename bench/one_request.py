@@ -27,19 +27,17 @@ READY_SECONDS = 300.0
 
 
 @contextlib.contextmanager
-def _api(weights: Path) -> Iterator[httpx.Client]:
-    """A service that serves `weights`, once it is ready."""
+def api(weights: Path, log: Path = Path(os.devnull)) -> Iterator[httpx.Client]:
+    """A service that serves `weights`, once it is ready. Its log goes to the file `log`, a JSON object a line."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / weights.name).symlink_to(weights.resolve())
         environment = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
-        process = subprocess.Popen(
-            api_command("127.0.0.1", port),
-            env=environment | {"DARKROOM_WEIGHTS_FOLDER": folder},
-            stderr=subprocess.DEVNULL,
-        )
+        environment |= {"DARKROOM_WEIGHTS_FOLDER": folder, "DARKROOM_LOG_FORMAT": "json"}
+        with log.open("w") as written:
+            process = subprocess.Popen(api_command("127.0.0.1", port), env=environment, stderr=written)
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60.0, trust_env=False) as client:
                 _wait(client, process)
@@ -115,7 +113,7 @@ def main() -> None:
         return
     library = _Library(arguments.weights)
     print("| images | POST /generate, s | library, s | ratio |\n| ---: | ---: | ---: | ---: |")
-    with _api(arguments.weights) as client:
+    with api(arguments.weights) as client:
         for images in IMAGES:
             _request(client, images, 0)
             library.draw(images, 0)

@@ -1,0 +1,168 @@
+"""What a refusal costs while the queue is full: `python -m bench.refusals WEIGHTS`.
+
+800 requests of two or three images at 1000 steps fill the queue but for 64 places. Then 800 connections send a request
+at the same moment, and all of them are refused: first for room, then for a deadline. The first table is of the service:
+how long its log says that it worked on a refusal, how long a client waited, and both together as the time between two
+refusals. The second is of the engine alone, which is asked from another thread while it computes.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from app.engine.engine import Engine
+from app.engine.request import DeadlineUnmeetable, EngineRefusal, Event, QueueFull, RowRequest, SampleRequest
+from bench.one_request import api
+from model.checkpoint import load_checkpoint
+
+CONNECTIONS = 800
+QUEUE_ROWS = 2048
+ROOM = 64
+STEPS = 1000
+SPREAD = [(QUEUE_ROWS - ROOM + number) // CONNECTIONS for number in range(CONNECTIONS)]
+"""Images of each request that fills the queue."""
+
+CALLS = 200
+Json = dict[str, Any]
+
+
+class _Connection:
+    """One kept connection to the service; httpx itself would take most of the time of 800 of them."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    async def to(cls, port: int) -> "_Connection":
+        return cls(*await asyncio.open_connection("127.0.0.1", port))
+
+    def send(self, body: Json) -> None:
+        """POST /generate."""
+        data = json.dumps(body).encode()
+        head = "POST /generate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        self._writer.write(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+
+    async def status(self) -> int:
+        """The answer's; its body is left out."""
+        head = (await self._reader.readuntil(b"\r\n\r\n")).decode().lower()
+        await self._reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
+        return int(head.split()[1])
+
+    async def refused(self, body: Json) -> float:
+        """Seconds from sending to the answer, which must be a refusal."""
+        began = time.perf_counter()
+        self.send(body)
+        status = await self.status()
+        assert status in (429, 503), status
+        return time.perf_counter() - began
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+async def _crowd(port: int, bodies: Sequence[Json], held: Callable[[], int]) -> list[tuple[list[float], float]]:
+    """Fill the queue; then for each body the seconds of every connection, and those until the last was refused."""
+    holding = [await _Connection.to(port) for _ in range(CONNECTIONS)]
+    for number, (one, images) in enumerate(zip(holding, SPREAD, strict=True)):
+        one.send({"class": 0, "n": images, "seed": number, "steps": STEPS, "spacing": "trailing"})
+    while await asyncio.to_thread(held) < QUEUE_ROWS - ROOM:
+        await asyncio.sleep(0.5)
+    asking = [await _Connection.to(port) for _ in range(CONNECTIONS)]
+    found = []
+    for body in bodies:
+        began = time.perf_counter()
+        seconds = await asyncio.gather(*(one.refused(body) for one in asking))
+        found.append((seconds, time.perf_counter() - began))
+    for one in (*holding, *asking):
+        one.close()
+    return found
+
+
+def _percentiles(seconds: Sequence[float]) -> str:
+    cuts = statistics.quantiles(seconds, n=100, method="inclusive")
+    return f"{1e3 * cuts[49]:.2f} | {1e3 * cuts[98]:.2f}"
+
+
+def _of_service(weights: Path) -> None:
+    asked = {
+        "queue full, 65 images": {"class": 0, "n": ROOM + 1},
+        "queue full, 1000 images": {"class": 0, "n": 1000},
+        "deadline, 64 images": {"class": 0, "n": ROOM, "deadline_seconds": 1.0},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        with api(weights, log) as client:
+
+            def held() -> int:
+                lines = (line.split() for line in client.get("/metrics").text.splitlines())
+                return int(sum(float(line[1]) for line in lines if line[0] in _HELD))
+
+            assert client.base_url.port is not None
+            found = asyncio.run(_crowd(client.base_url.port, list(asked.values()), held))
+        told = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    worked = [line["seconds"] for line in told if line.get("status") in (429, 503) and line.get("route") == "/generate"]
+    print("| refusal | in the service, ms: p50 | p99 | at the client, ms: p50 | p99 | ms a refusal |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    for number, (name, (seconds, whole)) in enumerate(zip(asked, found, strict=True)):
+        own = worked[number * CONNECTIONS : (number + 1) * CONNECTIONS]
+        print(f"| {name} | {_percentiles(own)} | {_percentiles(seconds)} | {1e3 * whole / CONNECTIONS:.2f} |")
+
+
+_HELD = ("darkroom_rows_waiting", "darkroom_rows_running")
+
+
+def _ignore(event: Event) -> None:
+    pass
+
+
+def _of_engine(weights: Path) -> None:
+    checkpoint = load_checkpoint(weights)
+    settings = checkpoint.header.sampling.model_copy(update={"steps": STEPS, "spacing": "trailing"})
+    engine = Engine()
+    engine.start()
+    engine.load(checkpoint.digest, checkpoint.denoiser()).result()
+
+    def request(images: int, seed: int, deadline: float | None = None) -> SampleRequest:
+        rows = tuple(RowRequest(0, seed, index, settings) for index in range(images))
+        return SampleRequest(checkpoint.digest, rows, deadline)
+
+    for number, images in enumerate(SPREAD):
+        engine.submit(request(images, number), _ignore)
+
+    def refused(wanted: SampleRequest, kind: type[EngineRefusal]) -> float:
+        time.sleep(0.005)
+        began = time.perf_counter()
+        try:
+            engine.submit(wanted, _ignore)
+        except kind:
+            return time.perf_counter() - began
+        raise AssertionError("it was taken")
+
+    print("\n| engine.submit | ms: p50 | p99 |\n| --- | ---: | ---: |")
+    for name, wanted, kind in (
+        ("queue full, 65 images", request(ROOM + 1, 0), QueueFull),
+        ("queue full, 1000 images", request(1000, 0), QueueFull),
+        ("deadline, 1 image", request(1, 0, 1.0), DeadlineUnmeetable),
+        ("deadline, 64 images", request(ROOM, 0, 1.0), DeadlineUnmeetable),
+    ):
+        print(f"| {name} | {_percentiles([refused(wanted, kind) for _ in range(CALLS)])} |", flush=True)
+    engine.stop(0.0)
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", type=Path)
+    weights = parser.parse_args().weights
+    _of_service(weights)
+    _of_engine(weights)
+
+
+if __name__ == "__main__":
+    main()
