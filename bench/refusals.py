@@ -90,7 +90,7 @@ def _percentiles(seconds: Sequence[float]) -> str:
 
 
 def _of_service(weights: Path) -> None:
-    asked = {
+    asked: dict[str, Json] = {
         "queue full, 65 images": {"class": 0, "n": ROOM + 1},
         "queue full, 1000 images": {"class": 0, "n": 1000},
         "deadline, 64 images": {"class": 0, "n": ROOM, "deadline_seconds": 1.0},

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -105,13 +105,19 @@ Sink = Callable[[Event], None]
 
 
 class EngineRefusal(Exception):
-    """A request that the engine does not take; nothing of it was queued. Base of the refusals below."""
+    """A request that the engine does not take; nothing of it was queued. Base of the refusals below.
+
+    reason: the word by which an observer counts it.
+    """
+
+    reason: ClassVar[str]
 
 
 @dataclass
 class QueueFull(EngineRefusal):
     """The bounded queue has no room. retry_after_seconds: from the measured speed; infinite room is never promised."""
 
+    reason = "queue_full"
     rows: int
     rows_waiting: int
     limit: int
@@ -122,6 +128,7 @@ class QueueFull(EngineRefusal):
 class TooManyRows(EngineRefusal):
     """The request alone is larger than the queue can ever hold."""
 
+    reason = "too_many_rows"
     rows: int
     limit: int
 
@@ -130,6 +137,7 @@ class TooManyRows(EngineRefusal):
 class DeadlineUnmeetable(EngineRefusal):
     """By the measured speed the deadline would pass. idle_seconds: what the request takes on an idle engine."""
 
+    reason = "deadline"
     deadline_seconds: float
     expected_seconds: float
     idle_seconds: float
@@ -139,6 +147,7 @@ class DeadlineUnmeetable(EngineRefusal):
 class VersionNotLoaded(EngineRefusal):
     """The engine does not hold that model version."""
 
+    reason = "version_not_loaded"
     version: str
 
 
@@ -146,4 +155,5 @@ class VersionNotLoaded(EngineRefusal):
 class EngineStopped(EngineRefusal):
     """The engine is draining or has stopped."""
 
+    reason = "stopped"
     detail: str = field(default="the service is shutting down")

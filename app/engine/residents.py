@@ -1,0 +1,131 @@
+"""The model versions in memory, and those on their way there: each is warmed up between the steps of others."""
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Container, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from app.engine.observer import EngineObserver
+from app.engine.request import EngineStopped, VersionNotLoaded
+from app.engine.speed import SpeedCurve
+from app.engine.warmup import measure_speed
+from model.denoiser import Denoiser
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Resident:
+    """A model version in memory, with what warm-up measured. batch_limit: forward rows a step."""
+
+    version: str
+    denoiser: Denoiser
+    speed: SpeedCurve
+    batch_limit: int
+
+    @property
+    def networks(self) -> int:
+        """How many it holds."""
+        return 1 if self.denoiser.snapshot is None else 2
+
+    def seconds(self, forward_rows: int) -> float:
+        """How long so many forward rows take in full batches."""
+        return forward_rows * self.speed.seconds(self.batch_limit) / self.batch_limit
+
+
+@dataclass(eq=False)
+class _Loading:
+    version: str
+    denoiser: Denoiser
+    measurement: Iterator[SpeedCurve | None]
+    future: Future[None]
+
+
+class Residents:
+    """Versions in memory, least recently used first. limit: of their networks; lock: the engine's, for every change.
+
+    `warm_up_a_little` takes the lock itself; whoever calls another method holds it.
+    """
+
+    def __init__(self, limit: int, lock: threading.Condition, observer: EngineObserver) -> None:
+        self._limit = limit
+        self._lock = lock
+        self._observer = observer
+        self._held: OrderedDict[str, Resident] = OrderedDict()
+        self._loading: list[_Loading] = []
+
+    @property
+    def loading(self) -> bool:
+        """Whether any version is on its way."""
+        return bool(self._loading)
+
+    @property
+    def networks(self) -> int:
+        """How many are in memory."""
+        return sum(resident.networks for resident in self._held.values())
+
+    @property
+    def batch_limits(self) -> dict[str, int]:
+        """By version."""
+        return {version: resident.batch_limit for version, resident in self._held.items()}
+
+    def find(self, version: str) -> Resident:
+        """The version in memory; raises VersionNotLoaded."""
+        try:
+            return self._held[version]
+        except KeyError:
+            raise VersionNotLoaded(version) from None
+
+    def used(self, resident: Resident) -> None:
+        """Make it the most recently used one."""
+        self._held.move_to_end(resident.version)
+
+    def load(self, version: str, denoiser: Denoiser, batch_rows: int, threads: int) -> Future[None]:
+        """Queue a version's warm-up; the future ends when the version is in memory."""
+        future: Future[None] = Future()
+        future.set_running_or_notify_cancel()  # from here on nobody but the engine ends it
+        if version in self._held:
+            future.set_result(None)
+        else:
+            measurement = measure_speed(denoiser, batch_rows, threads)
+            self._loading.append(_Loading(version, denoiser, measurement, future))
+        return future
+
+    def warm_up_a_little(self, busy: Container[Resident]) -> None:
+        """One measured forward of the first version that is loading; when its curve is known it becomes resident.
+
+        busy: versions that must stay.
+        """
+        loading = self._loading[0]
+        try:
+            speed = next(loading.measurement)
+        except Exception as error:  # a model that cannot run must not end the thread
+            self._loading.pop(0)
+            self._observer.version_loaded("failed")
+            loading.future.set_exception(error)
+            return
+        if speed is None:
+            return
+        with self._lock:
+            self._loading.pop(0)
+            self._held[loading.version] = Resident(loading.version, loading.denoiser, speed, speed.knee())
+            self._evict(busy)
+        self._observer.version_loaded("loaded")
+        log.info("version %s is warm: %d forward rows a step", loading.version, speed.knee())
+        loading.future.set_result(None)
+
+    def fail_loads(self) -> None:
+        """The engine stops."""
+        for loading in self._loading:
+            loading.future.set_exception(EngineStopped())
+        self._loading.clear()
+
+    def _evict(self, busy: Container[Resident]) -> None:
+        newest = next(reversed(self._held))
+        for version, resident in list(self._held.items()):
+            if self.networks <= self._limit:
+                return
+            if version != newest and resident not in busy:
+                del self._held[version]

@@ -1,0 +1,104 @@
+"""One step: the rows advance in one batch, faults are cornered to the rows that have them, and events are sent."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+import torch
+
+from app.engine.observer import EngineObserver
+from app.engine.queue import Queue, Row
+from app.engine.request import Failed, Finished, Preview, Progress, RowDone, Timings
+from model.memory import is_out_of_memory
+from model.threads import compute_with
+
+log = logging.getLogger(__name__)
+
+
+class Stepper:
+    """Makes steps, on the engine's thread. lock: the engine's, for every change of the queue.
+
+    threads: inside the operations of a step, where that many were found to be worth it.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        lock: threading.Condition,
+        observer: EngineObserver,
+        clock: Callable[[], float],
+        threads: int,
+    ) -> None:
+        self._queue = queue
+        self._lock = lock
+        self._observer = observer
+        self._clock = clock
+        self._threads = threads
+
+    def step(self, rows: Sequence[Row]) -> None:
+        """Advance the rows, of one version and in one phase, by one step, and deliver what it brought."""
+        resident, phases = rows[0].request.resident, [row.phase for row in rows]
+        began = self._clock()
+        with self._lock:
+            fresh = self._queue.begin(rows, began)
+        for row in fresh:
+            self._observer.row_waited(began - row.request.submitted)
+        widths = [row.forward_rows for row in rows]
+        taken = sum(widths)
+        compute_with(1 if taken <= resident.speed.one_thread_rows else self._threads)
+        try:
+            type(phases[0]).advance(resident.denoiser, phases)
+        except Exception as error:  # whatever a network raises must not end the thread or harm batchmates
+            self._corner(rows, error)
+            return
+        seconds = self._clock() - began
+        resident.speed.observe(taken, seconds)
+        self._observer.step(len(rows), taken, seconds, resident.batch_limit)
+        with self._lock:
+            for row, width in zip(rows, widths, strict=True):
+                self._queue.advanced(row, width)
+        self._deliver(rows)
+
+    def _corner(self, rows: Sequence[Row], error: Exception) -> None:
+        """Out of memory halves the batch for good; any other fault is cornered to its own row."""
+        request = rows[0].request
+        if len(rows) == 1:
+            request.context.run(log.exception, "a row failed alone")
+            with self._lock:
+                self._queue.end(request, Failed("internal", f"sampling failed: {type(error).__name__}"))
+            return
+        if is_out_of_memory(error):
+            resident, taken = request.resident, sum(row.forward_rows for row in rows)
+            resident.batch_limit = min(resident.batch_limit, max(1, taken // 2))
+            log.warning("out of memory at %d rows; the batch limit is now %d", len(rows), resident.batch_limit)
+            if resident.denoiser.device.type == "cuda":
+                torch.cuda.empty_cache()
+        half = len(rows) // 2
+        for part in (rows[:half], rows[half:]):
+            if left := [row for row in part if not row.request.ended]:
+                self.step(left)
+
+    def _deliver(self, rows: Sequence[Row]) -> None:
+        """Send what the step brought: faults first, then images and previews, then progress, then the ends."""
+        results = type(rows[0].phase).results([row.phase for row in rows])
+        with self._lock:
+            for row, result in zip(rows, results, strict=True):
+                if isinstance(result, Failed):
+                    self._queue.end(row.request, result)
+        for row, result in zip(rows, results, strict=True):
+            if result is None or isinstance(result, Failed) or row.request.ended:
+                continue
+            if not isinstance(result, Preview | RowDone):
+                row.phase = result
+                continue
+            if isinstance(result, RowDone):
+                with self._lock:
+                    self._queue.finished(row)
+                self._observer.image_finished()
+            row.request.sink(result)
+        now = self._clock()
+        for request in dict.fromkeys(row.request for row in rows if not row.request.ended):
+            request.sink(Progress(request.done_steps, request.total_steps))
+            if not request.unfinished and request.begun is not None:
+                with self._lock:
+                    self._queue.end(request, Finished(Timings(request.begun - request.submitted, now - request.begun)))
