@@ -137,12 +137,12 @@ class Engine:
         ValueError for a row that the model cannot draw.
         """
         with self._serving(request.version) as resident:
-            work = Work.of_request(resident.denoiser.config.schedule, request)
-            self._queue.admit(self._clock(), resident, work, request.deadline_seconds)
-        phases = drawings(resident.denoiser, request)  # a refusal plans no row, and planning holds up nobody
+            self._queue.require_room(len(request.rows))  # before they are planned, which nobody has to wait for
+        phases = drawings(resident.denoiser, request)
+        work = Work.of_phases(phases)
         with self._serving(request.version) as resident:
             forecast = self._queue.admit(self._clock(), resident, work, request.deadline_seconds)
-            accepted = Request.of(phases, resident, sink, forecast)
+            accepted = Request(resident, sink, forecast, work, phases)
             self._queue.add(accepted)
             self._residents.used(resident)
             self._wake.notify()
@@ -152,21 +152,21 @@ class Engine:
         self,
         version: str,
         sampling: SamplingConfig,
-        images: int,
+        rows: int,
         *,
         scored: bool = False,
         deadline_seconds: float | None = None,
     ) -> None:
-        """Raise the EngineRefusal that `submit` would raise now for so many images with a class and these settings."""
+        """Raise the EngineRefusal that `submit` would raise now for so many rows with a class and these settings."""
         with self._serving(version) as resident:
-            work = Work.of_settings(resident.denoiser.config.schedule, sampling, images, scored=scored)
+            work = Work.of_settings(resident.denoiser.config.schedule, sampling, rows, scored=scored)
             self._queue.admit(self._clock(), resident, work, deadline_seconds)
 
     def expected_seconds(
         self,
         version: str,
         sampling: SamplingConfig,
-        images: int,
+        rows: int,
         *,
         scored: bool = False,
         deadline_seconds: float | None = None,
@@ -177,7 +177,7 @@ class Engine:
         """
         with self._wake:
             resident = self._residents.find(version)
-            work = Work.of_settings(resident.denoiser.config.schedule, sampling, images, scored=scored)
+            work = Work.of_settings(resident.denoiser.config.schedule, sampling, rows, scored=scored)
             return self._queue.expected_seconds(foresee(self._clock(), resident, work, deadline_seconds))
 
     def snapshot(self) -> EngineSnapshot:

@@ -175,7 +175,9 @@ class Scoring:
 
 
 def drawings(denoiser: Denoiser, request: SampleRequest) -> list[Drawing]:
-    """The request's rows at their beginning. Raises ValueError for one that the model cannot draw, or cannot score."""
+    """The request's rows at their beginning; raises ValueError for none, or one that the model cannot draw or score."""
+    if not request.rows:
+        raise ValueError("a request needs at least one row")
     plans = [
         plan_row(
             denoiser,

@@ -6,8 +6,8 @@ Counts are kept at every change. So nobody walks the rows to learn how many ther
 from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Sequence
-from contextvars import Context, copy_context
-from dataclasses import dataclass, field
+from contextvars import copy_context
+from dataclasses import dataclass
 
 from app.engine.forecast import Forecast, Work, foresee
 from app.engine.observer import EngineObserver
@@ -31,7 +31,6 @@ class Row:
         return self.phase.forward_rows
 
 
-@dataclass(eq=False)
 class Request:
     """An accepted request; it leaves the engine with its one Finished or Failed event.
 
@@ -39,29 +38,21 @@ class Request:
     it can be told from its batchmates'.
     """
 
-    resident: Resident
-    sink: Sink
-    submitted: float
-    due: float
-    deadline: float | None
-    idle_seconds: float
-    unfinished: list[Row] = field(default_factory=list)
-    total_steps: int = 0
-    done_steps: int = 0
-    forward_rows_left: int = 0
-    begun: float | None = None
-    cancelled: bool = False
-    ended: bool = False
-    context: Context = field(default_factory=copy_context)
-
-    @classmethod
-    def of(cls, phases: Sequence[Phase], resident: Resident, sink: Sink, forecast: Forecast) -> "Request":
-        """A request with its rows, at their beginning."""
-        request = cls(resident, sink, forecast.now, forecast.due, forecast.deadline, forecast.idle_seconds)
-        request.unfinished = [Row(request, phase) for phase in phases]
-        request.total_steps = sum(phase.steps_left for phase in phases)
-        request.forward_rows_left = sum(phase.forward_rows_left for phase in phases)
-        return request
+    def __init__(self, resident: Resident, sink: Sink, forecast: Forecast, work: Work, phases: Sequence[Phase]) -> None:
+        self.resident = resident
+        self.sink = sink
+        self.submitted = forecast.now
+        self.due = forecast.due
+        self.deadline = forecast.deadline
+        self.idle_seconds = forecast.idle_seconds
+        self.unfinished = [Row(self, phase) for phase in phases]
+        self.forward_rows_left = work.forward_rows
+        self.total_steps = sum(phase.steps_left for phase in phases)
+        self.done_steps = 0
+        self.begun: float | None = None
+        self.cancelled = False
+        self.ended = False
+        self.context = copy_context()
 
 
 def _due(request: Request) -> float:
@@ -84,14 +75,18 @@ class Queue:
         self.open: Counter[Resident] = Counter()
         self.forward_rows_left: Counter[Resident] = Counter()
 
+    def require_room(self, rows: int) -> None:
+        """Raise TooManyRows or QueueFull where so many rows do not fit."""
+        if rows > self.limit:
+            raise TooManyRows(rows, self.limit)
+        surplus = self.rows + rows - self.limit
+        if surplus > 0:
+            backlog = sum(resident.seconds(left) for resident, left in self.forward_rows_left.items())
+            raise QueueFull(rows, self.rows, self.limit, backlog * surplus / self.rows)
+
     def admit(self, now: float, resident: Resident, work: Work, deadline_seconds: float | None) -> Forecast:
         """What is foreseen for work that may come in now; raises TooManyRows, QueueFull or DeadlineUnmeetable."""
-        if work.images > self.limit:
-            raise TooManyRows(work.images, self.limit)
-        surplus = self.rows + work.images - self.limit
-        if surplus > 0:
-            backlog = sum(held.seconds(left) for held, left in self.forward_rows_left.items())
-            raise QueueFull(work.images, self.rows, self.limit, backlog * surplus / self.rows)
+        self.require_room(work.rows)
         forecast = foresee(now, resident, work, deadline_seconds)
         if deadline_seconds is not None:
             expected = self.expected_seconds(forecast)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from app.engine.engine import Engine, EngineLimits
-from app.engine.request import DeadlineUnmeetable, Failed, Finished, Progress, RowRequest, SampleRequest
+from app.engine.request import DeadlineUnmeetable, Failed, Finished, Progress, RowRequest
 from model.config import SamplingConfig
 from model.denoiser import Denoiser, Network
 from model.scoring import SCORE_STEPS, score
@@ -63,8 +63,8 @@ def test_scoring_counts_as_progress(engines: list[Engine]) -> None:
 def test_estimates_and_refusals_know_of_the_scoring(engines: list[Engine]) -> None:
     engine = started(engines)
     wanted = rows(64, steps=1, guidance=1.0)
-    plain = engine.expected_seconds(SampleRequest("v1", wanted))
-    scored = engine.expected_seconds(SampleRequest("v1", wanted, scored=True))
+    plain = engine.expected_seconds("v1", wanted[0].sampling, len(wanted))
+    scored = engine.expected_seconds("v1", wanted[0].sampling, len(wanted), scored=True)
     assert scored > SCORE_STEPS * plain
     with pytest.raises(DeadlineUnmeetable) as refusal:
         submit(engine, wanted, scored=True, deadline_seconds=plain * 1.5)
