@@ -157,7 +157,7 @@ async def answer(services: Services, request: Request, fields: SamplingFields, p
     events, caller = _Events(), caller_of(request)
     await services.gate.charge(caller, IMAGES, len(plan.rows))
     try:
-        ticket = await _submit_loaded(services, fields, plan, events, previews=stream)
+        ticket = await _submit(services, fields, plan, events, previews=stream)
     except Exception:  # nothing is drawn
         await services.gate.give_back(caller, IMAGES, len(plan.rows))
         raise
@@ -191,23 +191,17 @@ def _require_fits_webp(plan: Plan) -> None:
         raise invalid([("/format", detail)])
 
 
-async def _submit_loaded(
-    services: Services, fields: SamplingFields, plan: Plan, events: _Events, *, previews: bool
-) -> Ticket:
+async def _submit(services: Services, fields: SamplingFields, plan: Plan, events: _Events, *, previews: bool) -> Ticket:
     """Submit; a version that had to leave memory for others since it was found is loaded again, a few times."""
-    for _ in range(RELOADS):
-        try:
-            return _submit(services, fields, plan, events, previews=previews)
-        except VersionNotLoaded:
-            await find_version(services, f"{plan.version.name}@{plan.version.digest}")
-    raise Problem(503, "unavailable", "that version had to leave memory for others", headers=retry_after(1.0))
-
-
-def _submit(services: Services, fields: SamplingFields, plan: Plan, events: _Events, *, previews: bool) -> Ticket:
     every = fields.preview_every_steps if previews else 0
     scored = plan.best_of is not None
     wanted = SampleRequest(plan.version.digest, plan.rows, fields.deadline_seconds, every, scored)
-    return services.engine.submit(wanted, traced(events.sink, wanted))
+    for _ in range(RELOADS):
+        try:
+            return services.engine.submit(wanted, traced(events.sink, wanted))
+        except VersionNotLoaded:
+            await find_version(services, f"{plan.version.name}@{plan.version.digest}")
+    raise Problem(503, "unavailable", "that version had to leave memory for others", headers=retry_after(1.0))
 
 
 async def _gone(request: Request) -> None:

@@ -9,12 +9,11 @@ from pydantic import BaseModel
 from app.api.drawing import Plan, answer
 from app.api.event_stream import EVENT_STREAM
 from app.api.problems import documented, invalid
-from app.api.sampling import chosen_in_time, drawn_by, find_classes, find_version, random_seed
+from app.api.sampling import chosen_in_time, drawn_by, find_classes, find_version, random_seed, require_room
 from app.api.sampling_forms import LARGEST_INDEX, GenerateAnswer, GenerateRequest
 from app.api.services import ServicesHere, require_json
 from app.encoding import MEDIA_TYPES, default_columns
 from app.engine.request import RowRequest
-from model.config import SamplingConfig
 from model.scoring import SCORE_NAME
 from model.suitability import NO_NULL_CLASS
 
@@ -67,16 +66,14 @@ async def generate(body: GenerateRequest, request: Request, services: ServicesHe
     seed = random_seed() if body.seed is None else body.seed
     names = version.header.class_names
     indices = range(body.first_index, body.first_index + count)
-
-    def rows(sampling: SamplingConfig) -> tuple[RowRequest, ...]:
-        return tuple(RowRequest(label, seed, index, sampling) for label in classes for index in indices)
-
-    chosen = chosen_in_time(body, services, version, rows, scored=body.best_of is not None)
-    if body.best_of is not None and chosen.sampling.unconditional:
+    images, scored = len(classes) * count, body.best_of is not None
+    chosen = chosen_in_time(body, services, version, images, scored=scored)
+    if scored and chosen.sampling.unconditional:
         raise invalid([("/best_of", "guidance 0 draws images of no class, and the score is of a class")])
+    require_room(body, services, version, chosen.sampling, images, scored=scored)
     plan = Plan(
         version=version,
-        rows=rows(chosen.sampling),
+        rows=tuple(RowRequest(label, seed, index, chosen.sampling) for label in classes for index in indices),
         drawn_as=[(index, label, names[label]) for label in classes for index in indices],
         answer=GenerateAnswer(
             **drawn_by(version, chosen),

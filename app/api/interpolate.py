@@ -5,7 +5,7 @@ from fastapi.responses import Response
 
 from app.api.drawing import Plan, answer
 from app.api.generate import described
-from app.api.sampling import chosen_in_time, drawn_by, find_classes, find_version
+from app.api.sampling import chosen_in_time, drawn_by, find_classes, find_version, require_room
 from app.api.sampling_forms import InterpolateRequest, InterpolationAnswer
 from app.api.services import ServicesHere, require_json
 from app.engine.request import RowRequest
@@ -39,26 +39,23 @@ async def interpolate(body: InterpolateRequest, request: Request, services: Serv
     first, last = classes[0], classes[-1]
     mixes = [number / (body.count - 1) for number in range(body.count)]
     names = version.header.class_names
-
-    def rows(sampling: SamplingConfig) -> tuple[RowRequest, ...]:
-        return tuple(
+    chosen = chosen_in_time(body, services, version, body.count, checks=[_deterministic])
+    require_room(body, services, version, chosen.sampling, body.count)
+    plan = Plan(
+        version=version,
+        rows=tuple(
             RowRequest(
                 first,
                 body.seeds[0],
                 body.indices[0],
-                sampling,
+                chosen.sampling,
                 end_class_index=last,
                 end_seed=body.seeds[1],
                 end_index=body.indices[1],
                 mix=mix,
             )
             for mix in mixes
-        )
-
-    chosen = chosen_in_time(body, services, version, rows, checks=[_deterministic])
-    plan = Plan(
-        version=version,
-        rows=rows(chosen.sampling),
+        ),
         drawn_as=[
             (number, first if mix < 0.5 else last, names[first if mix < 0.5 else last])
             for number, mix in enumerate(mixes)

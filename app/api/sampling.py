@@ -14,7 +14,7 @@ from app.api.problems import Problem, invalid, retry_after
 from app.api.sampling_forms import DEADLINE_SHARE, ClassReference, SamplingFields, SettingsFields
 from app.api.services import Services
 from app.catalog import Version
-from app.engine.request import RowRequest, SampleRequest, VersionNotLoaded
+from app.engine.request import VersionNotLoaded
 from model.config import SAMPLER_SETTINGS, SamplingConfig
 from model.sampling_fit import Check, Unfit, fitted, suited, suits
 
@@ -25,12 +25,12 @@ RANDOM_SEED_BITS = 53
 def chosen(
     fields: SettingsFields,
     version: Version,
-    fits: Callable[[SamplingConfig], bool] | None = None,
     checks: Sequence[Check] = (),
+    fits: Callable[[SamplingConfig], bool] | None = None,
 ) -> Chosen:
-    """The settings to draw with; sampler and steps are picked where the request leaves them to.
+    """The settings to draw with: those that are named, or picked by quality or by a deadline.
 
-    fits: whether settings can be met in time, where there is a time; checks: what the request asks of settings.
+    checks: what the request asks of settings; fits: whether settings meet the deadline, where there is one.
     """
     named = [name for name in SAMPLER_SETTINGS if name in fields.named]
     if fields.quality is not None and named:
@@ -56,27 +56,42 @@ def chosen_in_time(
     fields: SamplingFields,
     services: Services,
     version: Version,
-    rows: Callable[[SamplingConfig], tuple[RowRequest, ...]],
+    images: int,
     *,
     scored: bool = False,
     checks: Sequence[Check] = (),
 ) -> Chosen:
-    """Like `chosen`, but a request with a deadline gets the best settings that the engine can finish in time.
-
-    rows: what the request draws by given settings.
-    """
+    """Like `chosen`, but a request with a deadline gets the best settings that the engine can finish in time."""
     deadline = fields.deadline_seconds
     if deadline is None:
-        return chosen(fields, version, None, checks)
+        return chosen(fields, version, checks)
 
     def fits(sampling: SamplingConfig) -> bool:
-        wanted = SampleRequest(version.digest, rows(sampling), deadline, scored=scored)
         try:
-            return services.engine.expected_seconds(wanted) <= DEADLINE_SHARE * deadline
+            seconds = services.engine.expected_seconds(
+                version.digest, sampling, images, scored=scored, deadline_seconds=deadline
+            )
         except VersionNotLoaded:  # since a moment ago; it is loaded again before the request is judged
             return True
+        return seconds <= DEADLINE_SHARE * deadline
 
-    return chosen(fields, version, fits, checks)
+    return chosen(fields, version, checks, fits)
+
+
+def require_room(
+    fields: SamplingFields,
+    services: Services,
+    version: Version,
+    sampling: SamplingConfig,
+    images: int,
+    *,
+    scored: bool = False,
+) -> None:
+    """Raise the EngineRefusal that submitting so many images would raise now, before they have cost anything."""
+    with contextlib.suppress(VersionNotLoaded):  # since a moment ago; submitting loads it again
+        services.engine.require_room(
+            version.digest, sampling, images, scored=scored, deadline_seconds=fields.deadline_seconds
+        )
 
 
 @contextlib.contextmanager
