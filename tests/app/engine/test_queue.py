@@ -1,0 +1,188 @@
+"""Laws of the queue's counts: what is kept is what one would count, and a refusal costs no planning."""
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+import pytest
+import torch
+from torch import Tensor
+
+import app.engine.engine
+import app.engine.phases
+from app.engine.engine import Engine, EngineLimits
+from app.engine.phases import Drawing
+from app.engine.queue import Queue
+from app.engine.request import DeadlineUnmeetable, Event, Finished, Progress, QueueFull, SampleRequest
+from app.engine.residents import Resident
+from model.denoiser import Denoiser
+from tests.app.engine.calls import CLASSES, CONFIG, POISON, Call, rows, smooth, submit
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    """With two versions, little room and a clock that stands still.
+
+    Class POISON fails, and more than 12 forward rows are too many.
+    """
+    strict = Future[None]()
+
+    def network(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        if strict.done() and bool((labels == POISON).any()):
+            raise RuntimeError("bad class")
+        if strict.done() and len(x) > 12:
+            raise torch.OutOfMemoryError("too large")
+        return smooth(x, t, labels)
+
+    engine = Engine(EngineLimits(queue_rows=40, batch_rows=16), clock=lambda: 0.0)
+    engine.start()
+    for version in ("v1", "v2"):
+        engine.load(version, Denoiser(CONFIG, CLASSES, network)).result(60)
+    strict.set_result(None)
+    yield engine
+    engine.stop(0.0)
+
+
+def walked(queue: Queue) -> tuple[int, int, Counter[Resident], Counter[Resident]]:
+    """rows, running, open and forward_rows_left as one counts them."""
+    every = [row for request in queue.requests for row in request.unfinished]
+    left: Counter[Resident] = Counter()
+    for row in every:
+        left[row.request.resident] += row.phase.forward_rows_left
+    for request in queue.requests:
+        assert request.forward_rows_left == sum(row.phase.forward_rows_left for row in request.unfinished)
+        assert request.total_steps >= request.done_steps + sum(row.phase.steps_left for row in request.unfinished)
+    return len(every), sum(row.begun for row in every), Counter(request.resident for request in queue.requests), left
+
+
+def kept(queue: Queue) -> tuple[int, int, Counter[Resident], Counter[Resident]]:
+    return queue.rows, queue.running, queue.open, queue.forward_rows_left
+
+
+def test_what_is_kept_is_what_one_would_count(engine: Engine) -> None:
+    generator = random.Random(3)
+    queue, calls, faults, looks = engine._queue, list[Call](), list[object](), 0
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        with engine._wake:
+            if kept(queue) != walked(queue):
+                faults.append((kept(queue), walked(queue)))
+            dues = [request.due for request in queue.requests]
+            if dues != sorted(dues):
+                faults.append(dues)
+
+    for number in range(60):
+        call, scored = Call(), generator.random() < 0.4
+        wanted = rows(
+            generator.randint(1, 6),
+            label=POISON if generator.random() < 0.1 else 1,
+            seed=number,
+            steps=generator.randint(1, 6),
+            guidance=generator.choice([1.0, 2.0]),
+            guidance_interval=generator.choice([None, (0.3, 3.0)]),
+        )
+        leaves_at = generator.choice([None, None, 3])
+
+        def sink(event: Event, call: Call = call, leaves_at: int | None = leaves_at) -> None:
+            call.sink(event)
+            if isinstance(event, Progress) and leaves_at is not None and event.done_steps >= leaves_at:
+                call.cancel()
+            if isinstance(event, Progress):
+                look()
+
+        request = SampleRequest(generator.choice(["v1", "v2"]), wanted, scored=scored)
+        with engine._wake:
+            try:
+                call.ticket = engine.submit(request, sink)
+            except QueueFull:
+                continue
+            finally:
+                look()
+        calls.append(call)
+        if generator.random() < 0.7:
+            call.wait()
+    ends = [type(call.wait()) for call in calls]
+    look()
+    assert not faults
+    assert looks > len(calls)
+    assert Finished in ends
+    assert len(set(ends)) > 1
+    assert kept(queue) == (0, 0, Counter(), Counter())
+
+
+def test_a_refusal_for_room_plans_no_row(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = 0
+
+    def counting(*arguments: object, **settings: object) -> object:
+        nonlocal planned
+        planned += 1
+        return plan_row(*arguments, **settings)
+
+    plan_row = app.engine.phases.plan_row
+    monkeypatch.setattr(app.engine.phases, "plan_row", counting)
+    with engine._wake:  # nothing moves meanwhile
+        submit(engine, rows(39))
+        assert planned == 39
+        settings = rows(1)[0].sampling
+        with pytest.raises(QueueFull) as refusal:
+            submit(engine, rows(2))
+        with pytest.raises(QueueFull) as asked:
+            engine.require_room("v1", settings, 2)
+        assert vars(asked.value) == vars(refusal.value)
+        with pytest.raises(DeadlineUnmeetable):
+            engine.require_room("v1", settings, 1, deadline_seconds=1e-9)
+        engine.require_room("v1", settings, 1)
+    assert planned == 39
+
+
+def test_room_that_goes_while_rows_are_planned_is_refused(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def overtaken(denoiser: Denoiser, request: SampleRequest) -> list[Drawing]:
+        monkeypatch.undo()
+        submit(engine, rows(30))
+        return drawings(denoiser, request)
+
+    drawings = app.engine.engine.drawings
+    with engine._wake:
+        monkeypatch.setattr(app.engine.engine, "drawings", overtaken)
+        with pytest.raises(QueueFull):
+            submit(engine, rows(20))
+        assert engine.snapshot().requests == 1
+
+
+def test_a_request_without_rows_is_no_request(engine: Engine) -> None:
+    with pytest.raises(ValueError, match="at least one row"):
+        submit(engine, ())
+    assert engine.snapshot().requests == 0
+
+
+INTERVAL = {"guidance": 3.0, "guidance_interval": (0.3, 3.0), "sampler": "ipndm", "spacing": "edm", "steps": 17}
+
+
+@pytest.mark.parametrize(
+    ("settings", "scored"),
+    [
+        ({}, False),
+        ({}, True),
+        ({"guidance": 1.0}, False),
+        ({"guidance": 1.0}, True),
+        ({"guidance": 0.0}, False),
+        (INTERVAL, False),
+        (INTERVAL, True),
+        ({"guidance": 0.0, "guidance_interval": (0.3, 3.0)}, False),
+    ],
+)
+def test_a_forecast_from_settings_is_that_of_the_planned_rows(
+    engine: Engine, settings: dict[str, object], scored: bool
+) -> None:
+    wanted = rows(7, **settings)
+    with engine._wake:
+        submit(engine, rows(3, steps=1))
+        alone = engine.expected_seconds("v1", wanted[0].sampling, 7, scored=scored, deadline_seconds=1e-9)
+        behind = engine.expected_seconds("v1", wanted[0].sampling, 7, scored=scored)
+        with pytest.raises(DeadlineUnmeetable) as refusal:
+            submit(engine, wanted, scored=scored, deadline_seconds=1e-9)
+    assert alone == refusal.value.expected_seconds
+    assert behind > alone, "what is due earlier comes first"
