@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from app.engine.observer import EngineObserver
+from app.engine.phases import Scoring
 from app.engine.queue import Queue, Row
 from app.engine.request import Failed, Finished, Preview, Progress, RowDone, Timings
 from model.memory import is_out_of_memory
@@ -86,16 +87,18 @@ class Stepper:
                 if isinstance(result, Failed):
                     self._queue.end(row.request, result)
         for row, result in zip(rows, results, strict=True):
-            if result is None or isinstance(result, Failed) or row.request.ended:
+            if row.request.ended:
                 continue
-            if not isinstance(result, Preview | RowDone):
-                row.phase = result
-                continue
-            if isinstance(result, RowDone):
-                with self._lock:
-                    self._queue.finished(row)
-                self._observer.image_finished()
-            row.request.sink(result)
+            match result:
+                case Preview():
+                    row.request.sink(result)
+                case RowDone():
+                    with self._lock:
+                        self._queue.finished(row)
+                    self._observer.image_finished()
+                    row.request.sink(result)
+                case Scoring():
+                    row.phase = result
         now = self._clock()
         for request in dict.fromkeys(row.request for row in rows if not row.request.ended):
             request.sink(Progress(request.done_steps, request.total_steps))
