@@ -7,6 +7,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from app.engine.engine import EngineSnapshot
+from app.engine.observer import EngineObserver
 from store.database import PoolUse
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -20,7 +21,7 @@ _ACCESS_REFUSALS = (
 _OUTCOMES = ("finished", "cancelled", "deadline", "shutdown", "internal")
 
 
-class Metrics:
+class Metrics(EngineObserver):
     """The registry and what is counted in it; also the engine's observer."""
 
     def __init__(self) -> None:

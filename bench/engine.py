@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from app.engine.engine import Engine, EngineLimits, Ticket
-from app.engine.observer import NoObserver
+from app.engine.observer import EngineObserver
 from app.engine.request import Event, Failed, Finished, RowRequest, SampleRequest
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.denoiser import Denoiser
@@ -29,7 +29,7 @@ SHORT_STEPS = 10
 SHORT_REPEATS = 5
 
 
-class _Counter(NoObserver):
+class _Counter(EngineObserver):
     """Counts what the engine computes. mark: forward rows so far, and when the step that brought them ended."""
 
     def __init__(self) -> None:

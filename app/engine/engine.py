@@ -17,7 +17,7 @@ from functools import partial
 import torch
 
 from app.engine.forecast import Work, foresee
-from app.engine.observer import EngineObserver, NoObserver
+from app.engine.observer import EngineObserver
 from app.engine.phases import drawings
 from app.engine.queue import Queue, Request
 from app.engine.request import (
@@ -86,7 +86,7 @@ class Engine:
         threads: int | None = None,
     ) -> None:
         self.limits = limits or EngineLimits()
-        self._observer = observer or NoObserver()
+        self._observer = observer or EngineObserver()
         self._clock = clock
         self._threads = threads or torch.get_num_threads()
         self._wake = threading.Condition()
@@ -183,13 +183,9 @@ class Engine:
     def snapshot(self) -> EngineSnapshot:
         """Counts of the moment."""
         with self._wake:
-            return EngineSnapshot(
-                self._queue.rows - self._queue.running,
-                self._queue.running,
-                len(self._queue.requests),
-                self._residents.batch_limits,
-                self._residents.networks,
-            )
+            queue, held = self._queue, self._residents
+            waiting = queue.rows - queue.running
+            return EngineSnapshot(waiting, queue.running, len(queue.requests), held.batch_limits, held.networks)
 
     def _cancel(self, request: Request) -> None:
         with self._wake:

@@ -1,10 +1,8 @@
 """What the engine tells whoever watches it; called on the engine's thread, so an observer must be quick."""
 
-from typing import Protocol
 
-
-class EngineObserver(Protocol):
-    """Receives the engine's measurements as they are made."""
+class EngineObserver:
+    """Receives the engine's measurements as they are made. This one does nothing with them."""
 
     def step(self, rows: int, forward_rows: int, seconds: float, batch_limit: int) -> None:
         """`rows` rows advanced in `seconds`, `forward_rows` (of at most `batch_limit`) in the network's batch."""
@@ -23,25 +21,3 @@ class EngineObserver(Protocol):
 
     def version_loaded(self, outcome: str) -> None:
         """The warm-up of a model version is over: "loaded" or "failed"."""
-
-
-class NoObserver:
-    """Watches nothing."""
-
-    def step(self, rows: int, forward_rows: int, seconds: float, batch_limit: int) -> None:
-        """Ignored."""
-
-    def row_waited(self, seconds: float) -> None:
-        """Ignored."""
-
-    def refused(self, reason: str) -> None:
-        """Ignored."""
-
-    def image_finished(self) -> None:
-        """Ignored."""
-
-    def request_ended(self, outcome: str) -> None:
-        """Ignored."""
-
-    def version_loaded(self, outcome: str) -> None:
-        """Ignored."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from app.engine.engine import Engine, EngineLimits
 from app.engine.fixed_shapes import FixedShapes
-from app.engine.observer import NoObserver
+from app.engine.observer import EngineObserver
 from app.engine.request import (
     DeadlineUnmeetable,
     EngineStopped,
@@ -227,7 +227,7 @@ def test_a_row_outside_its_interval_takes_one_forward_row_and_both_networks_are_
     """What the engine says that it computed is what the networks were given, and what the rows' plans say."""
     told: list[int] = []
 
-    class Listening(NoObserver):
+    class Listening(EngineObserver):
         def step(self, rows: int, forward_rows: int, seconds: float, batch_limit: int) -> None:
             told.append(forward_rows)
 
@@ -289,7 +289,7 @@ def test_a_snapshot_that_a_version_does_not_carry_is_refused_at_once(make_engine
 
 
 def test_a_fault_of_the_engine_itself_ends_every_request_and_is_seen() -> None:
-    class Broken(NoObserver):
+    class Broken(EngineObserver):
         def step(self, rows: int, forward_rows: int, seconds: float, batch_limit: int) -> None:
             raise RuntimeError("a bug")
 
