@@ -137,7 +137,7 @@ class Engine:
         ValueError for a row that the model cannot draw.
         """
         with self._serving(request.version) as resident:
-            self._queue.require_room(len(request.rows))  # before they are planned, which nobody has to wait for
+            self._queue.require_room(len(request.rows))  # a refusal plans no row, and planning needs no lock
         phases = drawings(resident.denoiser, request)
         work = Work.of_phases(phases)
         with self._serving(request.version) as resident:
