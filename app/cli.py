@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from app.jobs_cli import Url, jobs_cli
-from app.keys_cli import DEFAULT_STATE, State, audit, keys_cli
+from app.keys_cli import DEFAULT_STATE, audit, keys_cli, migrate
 from model.user_error import ending_in_one_line
 
 
@@ -30,6 +30,7 @@ cli = typer.Typer(
 cli.add_typer(jobs_cli, name="jobs")
 cli.add_typer(keys_cli, name="keys")
 cli.command()(audit)
+cli.command()(migrate)
 
 
 Host = Annotated[str, typer.Option(help="address to listen on; any but loopback needs API keys")]
@@ -74,14 +75,6 @@ def reconciler() -> None:
 
 
 @cli.command()
-def migrate(state: State = DEFAULT_STATE) -> None:
-    """Bring the database's tables up to date, which API and workers expect."""
-    from app.operator import migrate as run
-
-    raise typer.Exit(run(state))
-
-
-@cli.command()
 def train(
     recipe: Annotated[Path, typer.Argument(help="a YAML file, such as recipes/digits.yaml")],
     folder: Annotated[Path | None, typer.Option(help="where the run lives; default runs/RECIPE")] = None,
@@ -119,7 +112,8 @@ def evaluate(
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: CUDA where there is one")] = None,
 ) -> None:
     """Judge a weights file: every figure comes with its whole protocol, and is what training finds by the same one."""
-    from app.evaluation_cli import EvaluationRequest, assignments, run_evaluation
+    from app.assignments import assignments
+    from app.evaluation_cli import EvaluationRequest, run_evaluation
 
     fields = {
         "metrics": tuple(metrics.split(",")) if metrics else None,

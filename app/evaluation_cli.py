@@ -86,20 +86,6 @@ def figures_json(weights_digest: str, found: Sequence[Figure]) -> str:
     return json.dumps({"weights_digest": weights_digest, "evaluations": [one.plain() for one in found]}, indent=2)
 
 
-def assignments(options: Sequence[str]) -> dict[str, Any]:
-    """["seed=3", "bound_times=null"] as {"seed": 3, "bound_times": None}; raises RequestError."""
-    found: dict[str, Any] = {}
-    for option in options:
-        name, equals, value = option.partition("=")
-        if not equals:
-            raise RequestError(f"--set {option}: is not of the form NAME=VALUE")
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value  # a bare word
-    return found
-
-
 def _recipe(request: EvaluationRequest, header: CheckpointHeader) -> Recipe:
     if request.recipe is not None:
         return load_recipe(request.recipe)

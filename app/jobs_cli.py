@@ -1,8 +1,18 @@
-"""`darkroom jobs`: the commands, whose work is done in `app/jobs_client.py`."""
+"""`darkroom jobs`: the table, submitting, changing, the log. Names are printed as they are, not as markup."""
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from rich.table import Table
+from rich.text import Text
+
+from app.assignments import assignments
+from app.terminal import open_console, say
+
+JOBS = "/v1/train-jobs"
+LOG_LINES_AT_ONCE = 1000
 
 jobs_cli = typer.Typer(help="Training jobs of a running service.", invoke_without_command=True)
 
@@ -24,9 +34,10 @@ def jobs(
     """Training jobs: without a command, a table of the newest."""
     if context.invoked_subcommand is not None:
         return
-    from app.jobs_client import list_jobs
-
-    raise typer.Exit(list_jobs(url, {"status": status, "model": model, "limit": limit}))
+    filters = {"status": status, "model": model, "limit": limit}
+    asked = {name: value for name, value in filters.items() if value is not None}
+    found = _ask(url, "GET", JOBS, params=asked)["jobs"]
+    open_console().print(_table(found) if found else "No jobs.")
 
 
 @jobs_cli.command()
@@ -52,49 +63,94 @@ def submit(
 
     darkroom jobs submit digits --set training.total_images=200000 --set 'model={"unet":{"dropout":0.1}}'
     """
-    from app.jobs_client import submit_job
+    from app.service_client import json_body
+    from model.config import load_recipe
 
-    fields = {"dataset": dataset, "model": model, "priority": priority, "device": device}
-    asked = {name: value for name, value in fields.items() if value is not None}
-    asked["promote"] = "best" if promote else "never"
-    raise typer.Exit(submit_job(url, recipe, asked, settings or [], watch=watch))
+    path = Path(recipe)
+    fields = {
+        "recipe": load_recipe(path).model_dump(mode="json") if path.suffix in (".yaml", ".yml") else recipe,
+        "overrides": assignments(settings or [], "FIELD=VALUE, such as training.total_images=200000"),
+        "dataset": dataset,
+        "model": model,
+        "priority": priority,
+        "device": device,
+        "promote": "best" if promote else "never",
+    }
+    body = {name: value for name, value in fields.items() if value is not None}
+    job = _ask(url, "POST", JOBS, **json_body(body))
+    say(open_console(stderr=True), f"Job {job['id']} is queued: {job['model']} on {job['dataset']}")
+    if watch:
+        _watch(url, job["id"])
 
 
 @jobs_cli.command()
 def watch(job_id: JobId, url: Url = None) -> None:
     """Watch a job to its end; Ctrl-C leaves it running. Exit code 0: it succeeded, 1: it failed or was cancelled."""
-    from app.jobs_client import watch_job
-
-    raise typer.Exit(watch_job(url, job_id))
+    _watch(url, job_id)
 
 
 @jobs_cli.command()
 def cancel(job_id: JobId, url: Url = None) -> None:
     """Cancel a job; a running one is asked to save a checkpoint first, and is killed if it takes too long."""
-    from app.jobs_client import change_job
-
-    raise typer.Exit(change_job(url, job_id, "cancel"))
+    _change(url, job_id, "cancel")
 
 
 @jobs_cli.command()
 def resume(job_id: JobId, url: Url = None) -> None:
     """Queue a cancelled job again, to go on from its last checkpoint."""
-    from app.jobs_client import change_job
-
-    raise typer.Exit(change_job(url, job_id, "resume"))
+    _change(url, job_id, "resume")
 
 
 @jobs_cli.command()
 def retry(job_id: JobId, url: Url = None) -> None:
     """Queue a failed job again, to go on from its last checkpoint."""
-    from app.jobs_client import change_job
-
-    raise typer.Exit(change_job(url, job_id, "retry"))
+    _change(url, job_id, "retry")
 
 
 @jobs_cli.command()
 def logs(job_id: JobId, url: Url = None) -> None:
     """Print what the training process wrote."""
-    from app.jobs_client import print_log
+    out, path, page = open_console(), f"{JOBS}/{job_id}/logs", {"after": 0, "limit": LOG_LINES_AT_ONCE}
+    while lines := _ask(url, "GET", path, params=page)["lines"]:
+        for line in lines:
+            say(out, line["line"])
+        page["after"] = lines[-1]["number"]
 
-    raise typer.Exit(print_log(url, job_id))
+
+def _ask(url: str | None, method: str, path: str, **options: Any) -> Any:
+    """The JSON of the service's answer."""
+    from app.service_client import ask, connect  # heavy
+
+    with connect(url) as client:
+        return ask(client, method, path, **options)
+
+
+def _watch(url: str | None, job_id: int) -> None:
+    from app.job_watcher import JobWatcher
+
+    raise typer.Exit(JobWatcher(url, job_id, open_console(stderr=True)).watch())
+
+
+def _change(url: str | None, job_id: int, what: str) -> None:
+    """Cancel, resume or retry."""
+    job = _ask(url, "POST", f"{JOBS}/{job_id}/{what}")
+    say(open_console(stderr=True), f"Job {job_id} is {job['status']}")
+
+
+def _table(jobs: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("job", "status", "model", "data set", "images", "loss", "best"):
+        table.add_column(name, justify="right" if name in ("job", "images", "loss") else "left", overflow="fold")
+    for job in jobs:
+        progress, best = job["progress"], job["best"]
+        cells = (
+            str(job["id"]),
+            job["status"],
+            job["model"],
+            job["dataset"] or "",
+            f"{progress['images_done']:,} of {progress['total_images']:,}",
+            "" if progress["loss"] is None else f"{progress['loss']:.4f}",
+            f"{best['metric']} {best['value']:.4g}" if best else "",
+        )
+        table.add_row(*map(Text, cells))
+    return table
