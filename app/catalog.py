@@ -7,14 +7,13 @@ in the store say what is served, whoever moved them: this process, another repli
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from app.engine.engine import Engine
 from app.engine.fixed_shapes import prepare_network
@@ -22,7 +21,9 @@ from app.engine.request import EngineStopped
 from model.checkpoint import Checkpoint, CheckpointError, CheckpointHeader, decode_checkpoint, load_checkpoint
 from model.metrics.figure import Figure
 from model.metrics.frontier import Frontier, frontiers
+from store.aliases import set_alias
 from store.artifacts import ArtifactCorrupted, ArtifactMissing
+from store.audit_repository import Actor
 from store.checkpoint_repository import checkpoint_bytes, register_checkpoint
 from store.database import Database
 from store.figure_repository import figures_by, record_figures
@@ -34,9 +35,7 @@ from store.model_repository import (
     VersionNotFound,
     production_targets,
     resolve,
-    set_alias,
 )
-from store.tables import Checkpoint as CheckpointRow
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +44,6 @@ LONGEST_RETRY_SECONDS = 300.0
 SHORTEST_DIGEST = len("sha256:") + 8
 REMEMBERED_VERSIONS = 256
 NAMES_TOLD = 50
-
-AliasNote = Callable[[Session, CheckpointRow], None]
-"""Notes in an alias's own transaction what it points at now."""
 
 
 class UnknownModel(LookupError):
@@ -157,19 +153,18 @@ class Catalog:
                 log.info("the database is back")
             self._store_away = False
 
-    async def promote(self, name: str, selector: str, noted: AliasNote | None = None) -> None:
+    async def promote(self, actor: Actor, name: str, selector: str) -> None:
         """Make a version production: it is loaded and warmed up first, so no request waits for it or fails.
 
-        selector: a number, a digest or an alias. noted: called in the change's transaction. Raises ModelNotFound,
-        VersionNotFound, VersionCollected, CheckpointError, EngineStopped and sqlalchemy's errors; production is then
-        what it was.
+        selector: a number, a digest or an alias. Raises ModelNotFound, VersionNotFound, VersionCollected,
+        CheckpointError, EngineStopped and sqlalchemy's errors; production is then what it was.
         """
         if self._database is None:
             raise ValueError("there is no store to keep it in")
         version = await self._find_in_store(self._database, name, selector)
         await self.ensure_loaded(version)
         async with self._switching:
-            await asyncio.to_thread(_point_production, self._database, name, version.digest, noted)
+            await asyncio.to_thread(_point_production, self._database, actor, name, version.digest)
             self._production[name] = version.digest
         self._see_whether_ready()  # a service that began without a model has one now
 
@@ -421,8 +416,6 @@ def _production_targets(database: Database) -> dict[str, AliasTarget]:
         return dict(production_targets(session))
 
 
-def _point_production(database: Database, name: str, digest: str, noted: AliasNote | None) -> None:
+def _point_production(database: Database, actor: Actor, name: str, digest: str) -> None:
     with database.session() as session:
-        checkpoint = set_alias(session, name, PRODUCTION, digest)
-        if noted is not None:
-            noted(session, checkpoint)
+        set_alias(session, actor, name, PRODUCTION, digest)

@@ -6,8 +6,10 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from store.aliases import move_alias
 from store.artifacts import ArtifactMissing, Artifacts
-from store.model_repository import PRODUCTION, ModelNotFound, ensure_model, point_alias
+from store.audit_repository import Actor
+from store.model_repository import PRODUCTION, ModelNotFound, ensure_model
 from store.tables import Checkpoint, CheckpointSource, Model, ModelAlias
 
 
@@ -58,7 +60,7 @@ def register_checkpoint(
     session.refresh(checkpoint)  # created_at, from the database's clock
     production = _production_source(session, model)
     if (production is None and source != "trained") or production == source == "shipped":
-        point_alias(session, checkpoint, PRODUCTION)
+        move_alias(session, Actor(f"{source} weights"), model, PRODUCTION, checkpoint)
     return checkpoint
 
 

@@ -1,4 +1,4 @@
-"""Models and their aliases."""
+"""Models, and what their names and aliases mean. `store/aliases.py` moves aliases."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -112,7 +112,7 @@ def resolve(session: Session, name: str, version: str | int | None = None) -> Ch
     if wanted.isascii() and wanted.isdigit():
         number = int(wanted)
         if number >= 2**31:  # beyond the column's range
-            raise _version_not_found(session, model, wanted)
+            raise version_not_found(session, model, wanted)
         query = query.where(Checkpoint.version == number)
     elif wanted.startswith("sha256:"):
         query = query.where(Checkpoint.digest == wanted)
@@ -122,31 +122,8 @@ def resolve(session: Session, name: str, version: str | int | None = None) -> Ch
         ).where(ModelAlias.alias == wanted)
     checkpoint = session.scalars(query).one_or_none()
     if checkpoint is None:
-        raise _version_not_found(session, model, wanted)
+        raise version_not_found(session, model, wanted)
     return checkpoint
-
-
-def set_alias(session: Session, name: str, alias: str, version: str | int) -> Checkpoint:
-    """Point `alias` of model `name` at a version (number, digest or another alias) and return that checkpoint.
-
-    Raises ModelNotFound, VersionNotFound, VersionCollected; sqlalchemy.exc.IntegrityError for an alias that is no valid
-    name.
-    """
-    lock_model(session, name)
-    checkpoint = resolve(session, name, version)
-    if checkpoint.artifact_digest is None:
-        raise VersionCollected(name, checkpoint.version)
-    point_alias(session, checkpoint, alias)
-    return checkpoint
-
-
-def remove_alias(session: Session, name: str, alias: str) -> None:
-    """Forget an alias; the version that it pointed at stays. Raises ModelNotFound, VersionNotFound."""
-    model = lock_model(session, name)
-    found = session.get(ModelAlias, (model.id, alias))
-    if found is None:
-        raise _version_not_found(session, model, alias)
-    session.delete(found)
 
 
 def production_targets(session: Session) -> Mapping[str, AliasTarget]:
@@ -178,18 +155,6 @@ def ensure_model(session: Session, name: str) -> Model:
     return lock_model(session, name)
 
 
-def point_alias(session: Session, checkpoint: Checkpoint, alias: str) -> None:
-    """Point `alias` of the checkpoint's model at the checkpoint. The caller holds the model's lock."""
-    session.execute(
-        upsert(ModelAlias)
-        .values(model_id=checkpoint.model_id, alias=alias, checkpoint_id=checkpoint.id)
-        .on_conflict_do_update(
-            index_elements=[ModelAlias.model_id, ModelAlias.alias],
-            set_={"checkpoint_id": checkpoint.id, "updated_at": func.now()},
-        )
-    )
-
-
 def _find(session: Session, name: str) -> Model:
     model = session.scalars(select(Model).where(Model.name == name)).one_or_none()
     if model is None:
@@ -197,7 +162,8 @@ def _find(session: Session, name: str) -> Model:
     return model
 
 
-def _version_not_found(session: Session, model: Model, wanted: str) -> VersionNotFound:
+def version_not_found(session: Session, model: Model, wanted: str) -> VersionNotFound:
+    """The error, with what the model has."""
     of_model = Checkpoint.model_id == model.id
     versions = session.scalar(select(func.count()).select_from(Checkpoint).where(of_model)) or 0
     kept = select(Checkpoint.version).where(of_model, Checkpoint.artifact_digest.is_not(None))

@@ -2,9 +2,10 @@
 
 from sqlalchemy.orm import Session
 
-from store.audit_repository import Actor, record
+from store.aliases import move_alias, version_facts
+from store.audit_repository import Actor
 from store.job_repository import add_event
-from store.model_repository import PRODUCTION, lock_model, point_alias
+from store.model_repository import PRODUCTION, lock_model
 from store.tables import Checkpoint, Job, JobCheckpoint
 
 
@@ -17,7 +18,7 @@ def promote_best(session: Session, job: Job) -> Checkpoint | None:
     """
     if job.kind != "train" or job.promote != "best":
         return None
-    lock_model(session, job.model_name)
+    model = lock_model(session, job.model_name)
     best_id = job.best_checkpoint_id
     if best_id is None and job.configuration["recipe"]["evaluation"] is not None:
         add_event(session, job, "not_promoted", {"reason": "no checkpoint could be evaluated"})
@@ -28,9 +29,6 @@ def promote_best(session: Session, job: Job) -> Checkpoint | None:
     checkpoint = session.get(Checkpoint, best_id) if best_id is not None else None
     if checkpoint is None or checkpoint.artifact_digest is None:
         return None
-    point_alias(session, checkpoint, PRODUCTION)
-    facts = {"version": checkpoint.version, "digest": checkpoint.digest}
-    add_event(session, job, "promoted", facts)
-    by = Actor(f"train job {job.id}", job.api_key_id)
-    record(session, by, "alias.moved", f"models/{job.model_name}/alias/{PRODUCTION}", facts)
+    move_alias(session, Actor(f"train job {job.id}", job.api_key_id), model, PRODUCTION, checkpoint)
+    add_event(session, job, "promoted", version_facts(checkpoint))
     return checkpoint

@@ -485,7 +485,7 @@ class AuditEvent(Base):
     """Something that somebody changed. Rows are added only: a trigger refuses to change or delete one.
 
     action: noun and verb, such as "key.created"; target: the resource's path below /v1, such as "models/digits".
-    actor: the key's name, "loopback", "command line", or the job that did it; api_key_id: the key's.
+    actor: the key's name, "loopback", "command line", "shipped weights", or the job that did it; api_key_id: the key's.
     """
 
     __tablename__ = "audit_events"

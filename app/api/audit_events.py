@@ -21,7 +21,9 @@ class AuditEventAnswer(BaseModel):
 
     id: int
     created_at: datetime
-    actor: str = Field(description="the key's name, `loopback`, `command line`, or the train job that promoted")
+    actor: str = Field(
+        description="the key's name, `loopback`, `command line`, `shipped weights`, or the train job that promoted"
+    )
     api_key_id: int | None
     action: str = Field(description="such as key.created, train-job.submitted, alias.moved")
     target: str = Field(description="what was changed: its path below /v1")

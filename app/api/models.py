@@ -8,7 +8,6 @@ from fastapi import APIRouter, Depends, Path, Query
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.orm import Session
 
 from app.api.callers import CallerHere
 from app.api.exceptions import at
@@ -18,7 +17,7 @@ from app.api.services import Services, ServicesHere, require_json
 from model.config import ModelConfig, SamplingConfig
 from model.metrics.figure import Figure
 from model.metrics.frontier import Frontier, frontiers
-from store.audit_repository import record
+from store.aliases import remove_alias, set_alias
 from store.checkpoint_repository import list_checkpoints
 from store.figure_repository import figures_by
 from store.model_repository import (
@@ -28,8 +27,6 @@ from store.model_repository import (
     VersionNotFound,
     get_model,
     list_models,
-    remove_alias,
-    set_alias,
 )
 from store.tables import Checkpoint
 
@@ -216,17 +213,13 @@ async def put_alias(
     """
     database, version = services.store, str(body.version)
 
-    def noted(session: Session, checkpoint: Checkpoint) -> None:
-        facts = {"version": checkpoint.version, "digest": checkpoint.digest}
-        record(session, caller.actor, "alias.moved", f"models/{name}/alias/{alias}", facts)
-
     def point() -> None:
         with database.session() as session:
-            noted(session, set_alias(session, name, alias, version))
+            set_alias(session, caller.actor, name, alias, version)
 
     with at("/version", VersionNotFound, VersionCollected):
         if alias == PRODUCTION:
-            await services.catalog.promote(name, version, noted)
+            await services.catalog.promote(caller.actor, name, version)
         else:
             await run_in_threadpool(point)
     return await run_in_threadpool(_detail, services, name)
@@ -243,6 +236,5 @@ def delete_alias(services: ServicesHere, caller: CallerHere, name: ModelName, al
     if alias == PRODUCTION:
         raise Problem(409, "production-needed", "production cannot be deleted; point it at another version")
     with services.transaction() as session:
-        remove_alias(session, name, alias)
-        record(session, caller.actor, "alias.deleted", f"models/{name}/alias/{alias}")
+        remove_alias(session, caller.actor, name, alias)
     return Response(status_code=204)

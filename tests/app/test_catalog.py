@@ -16,8 +16,10 @@ from app.engine.engine import Engine, EngineLimits
 from model.checkpoint import CheckpointError
 from model.denoiser import Network
 from model.digest import digest_of
+from store.aliases import set_alias
+from store.audit_repository import COMMAND_LINE
 from store.database import Database
-from store.model_repository import PRODUCTION, VersionCollected, set_alias
+from store.model_repository import PRODUCTION, VersionCollected
 from store.tables import ArtifactChunk, Checkpoint, ModelAlias
 from tests.app.served import DIVERGED, diverged_weights, store_weights, tiny_weights, weights_folder
 
@@ -148,13 +150,13 @@ async def test_an_alias_is_looked_up_without_its_bytes_once_they_are_known(
     async with opened(weights, database) as (catalog, _):
         second, third = (store_weights(database, tiny_weights("tiny", seed), "trained") for seed in (5, 6))
         with database.session() as session:
-            set_alias(session, "tiny", "candidate", second)
+            set_alias(session, COMMAND_LINE, "tiny", "candidate", second)
         assert (await catalog.find("tiny@candidate")).digest == second
         with monkeypatch.context() as patch:
             patch.setattr(app.catalog, "checkpoint_bytes", None)
             assert (await catalog.find("tiny@candidate")).digest == second
         with database.session() as session:
-            set_alias(session, "tiny", "candidate", third)
+            set_alias(session, COMMAND_LINE, "tiny", "candidate", third)
         assert (await catalog.find("tiny@candidate")).digest == third  # it is asked again each time
 
 
@@ -173,7 +175,7 @@ async def test_what_a_name_may_be(tmp_path: Path, database: Database) -> None:
             store_weights(database, tiny_weights("tiny", 5), "trained"),
         )
         with database.session() as session:
-            set_alias(session, "tiny", "candidate", second)
+            set_alias(session, COMMAND_LINE, "tiny", "candidate", second)
         for reference, digest in {
             "tiny": shipped,
             "tiny@production": shipped,
@@ -198,7 +200,7 @@ async def _promote(weights: Path, database: Database) -> str:
         pass
     promoted = store_weights(database, tiny_weights("tiny", 7), "trained")
     with database.session() as session:
-        set_alias(session, "tiny", PRODUCTION, promoted)
+        set_alias(session, COMMAND_LINE, "tiny", PRODUCTION, promoted)
     return promoted
 
 
@@ -235,7 +237,7 @@ async def test_the_least_recently_used_version_leaves_first_and_returns_when_ask
 def _point(database: Database, name: str, version: str | int) -> None:
     """Move production as another replica or a training job does."""
     with database.session() as session:
-        set_alias(session, name, PRODUCTION, version)
+        set_alias(session, COMMAND_LINE, name, PRODUCTION, version)
 
 
 async def test_production_that_others_move_is_followed_there_and_back(tmp_path: Path, database: Database) -> None:
@@ -271,7 +273,7 @@ async def test_the_first_promotion_of_a_service_without_models_makes_it_ready(
     async with opened(tmp_path, database) as (catalog, _):
         trained = store_weights(database, tiny_weights("new", 5), "trained")
         assert not catalog.ready
-        await catalog.promote("new", "1")
+        await catalog.promote(COMMAND_LINE, "new", "1")
         assert catalog.ready  # at once: whoever has promoted it asks for images next
         assert (await catalog.find(None)).digest == trained
 
@@ -284,7 +286,7 @@ async def test_a_promotion_while_the_shipped_weights_are_being_loaded_makes_it_n
     try:
         catalog = Catalog(engine, database, device=torch.device("cpu"), compiled=False, default=None)
         store_weights(database, tiny_weights("new", 5), "trained")
-        await catalog.promote("new", "1")
+        await catalog.promote(COMMAND_LINE, "new", "1")
         assert not catalog.ready
         await catalog.open(weights_folder(tmp_path, tiny=0))
         assert catalog.ready

@@ -19,6 +19,7 @@ from model.curve_point import CurvePoint
 from model.metrics.figure import Figure
 from model.user_error import UserError
 from store import run_repository
+from store.aliases import set_alias
 from store.artifacts import Artifacts
 from store.audit_repository import COMMAND_LINE
 from store.checkpoint_repository import checkpoint_bytes, register_checkpoint
@@ -31,7 +32,7 @@ from store.job_forms import GenerateRun
 from store.job_repository import Claimant, Lease, claim_job, hold, submit_job
 from store.key_repository import KeyLimits, create_key
 from store.migrations import downgrade, upgrade
-from store.model_repository import point_alias, resolve
+from store.model_repository import resolve
 from store.part_repository import record_part
 from store.sweep_repository import create_sweep
 from store.tables import Base, Checkpoint
@@ -169,12 +170,12 @@ def test_down_to_the_first_tables_and_up_again_keeps_what_they_hold(empty_databa
     _fill(inside)
     with inside.session() as session:
         collected = _register(session, b"collected")
-        point_alias(session, collected, "old")
+        set_alias(session, COMMAND_LINE, "digits", "old", collected.version)
         collected.artifact_digest = None
     with outside.session() as session:
         elsewhere = _register(session, b"elsewhere")
-        point_alias(session, elsewhere, "far")
-        point_alias(session, resolve(session, "digits", 1), "production")
+        set_alias(session, COMMAND_LINE, "digits", "far", elsewhere.version)
+        set_alias(session, COMMAND_LINE, "digits", "production", 1)
     everything = _rows(url, *Base.metadata.tables)
     assert [table for table, rows in everything.items() if not rows] == []
 

@@ -8,6 +8,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from model.digest import digest_of
+from store.aliases import set_alias
+from store.audit_repository import COMMAND_LINE
 from store.checkpoint_repository import checkpoint_bytes, list_checkpoints, register_checkpoint
 from store.database import Database
 from store.model_repository import (
@@ -16,7 +18,6 @@ from store.model_repository import (
     get_model,
     list_models,
     resolve,
-    set_alias,
 )
 from store.tables import Checkpoint, CheckpointSource, Model, ModelAlias
 
@@ -110,7 +111,7 @@ def test_the_first_checkpoint_that_was_not_trained_becomes_production(
 def test_production_moves_from_shipped_to_shipped_only(
     session: Session, before: CheckpointSource, newer: CheckpointSource, moves: bool
 ) -> None:
-    set_alias(session, "digits", "production", _register(session, b"before", before).version)
+    set_alias(session, COMMAND_LINE, "digits", "production", _register(session, b"before", before).version)
     _register(session, b"newer", newer)
     assert _production(session) == digest_of(b"newer" if moves else b"before")
 
@@ -118,7 +119,7 @@ def test_production_moves_from_shipped_to_shipped_only(
 def test_a_promotion_survives_an_update_of_the_shipped_checkpoint(session: Session) -> None:
     _register(session, b"shipped 1", "shipped")
     trained = _register(session, b"trained", "trained")
-    set_alias(session, "digits", "production", trained.version)
+    set_alias(session, COMMAND_LINE, "digits", "production", trained.version)
     _register(session, b"shipped 2", "shipped")
     assert _production(session) == trained.digest
 
@@ -126,7 +127,7 @@ def test_a_promotion_survives_an_update_of_the_shipped_checkpoint(session: Sessi
 def test_every_name_of_a_version_resolves_to_it(session: Session) -> None:
     _register(session, b"a")
     second = _register(session, b"b")
-    set_alias(session, "digits", "candidate", 2)
+    set_alias(session, COMMAND_LINE, "digits", "candidate", 2)
     for name in (2, "2", second.digest, "candidate"):
         assert resolve(session, "digits", name).id == second.id
     assert resolve(session, "digits").version == resolve(session, "digits", "production").version == 1
@@ -136,7 +137,7 @@ def test_the_error_about_a_version_tells_a_few_that_are_kept(session: Session) -
     for number in range(9):
         _register(session, b"%d" % number, "trained")
     session.execute(update(Checkpoint).where(Checkpoint.version == 9).values(artifact_digest=None))
-    set_alias(session, "digits", "best", 3)
+    set_alias(session, COMMAND_LINE, "digits", "best", 3)
     with pytest.raises(VersionNotFound) as unknown:
         resolve(session, "digits", "latest")
     assert str(unknown.value) == (
@@ -162,14 +163,14 @@ def test_unknown_models_are_named_in_the_error(session: Session) -> None:
     with pytest.raises(ModelNotFound, match="nothing"):
         list_checkpoints(session, "nothing")
     with pytest.raises(ModelNotFound, match="nothing"):
-        set_alias(session, "nothing", "production", 1)
+        set_alias(session, COMMAND_LINE, "nothing", "production", 1)
 
 
 def test_an_alias_moves_there_and_back(session: Session) -> None:
     _register(session, b"a")
     _register(session, b"b")
     for version in (2, 1, 2):
-        set_alias(session, "digits", "production", version)
+        set_alias(session, COMMAND_LINE, "digits", "production", version)
         assert resolve(session, "digits").version == version
     assert session.scalar(select(func.count()).select_from(ModelAlias)) == 1
 
@@ -179,7 +180,7 @@ def test_an_alias_that_could_mean_something_else_is_refused(database: Database, 
     with database.session() as session:
         _register(session, b"a")
     with pytest.raises(IntegrityError), database.session() as session:
-        set_alias(session, "digits", alias, 1)
+        set_alias(session, COMMAND_LINE, "digits", alias, 1)
 
 
 def test_an_alias_cannot_point_into_another_model(database: Database) -> None:
@@ -222,7 +223,7 @@ def test_a_summary_counts_versions_and_shows_aliases(session: Session) -> None:
     _register(session, b"a")
     second = _register(session, b"b")
     _register(session, b"c", model_name="other")
-    set_alias(session, "digits", "candidate", 2)
+    set_alias(session, COMMAND_LINE, "digits", "candidate", 2)
     digits, other = list_models(session).models
     assert (digits.versions, other.versions) == (2, 1)
     assert {alias: target.version for alias, target in digits.aliases.items()} == {"production": 1, "candidate": 2}

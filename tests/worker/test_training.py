@@ -9,14 +9,16 @@ import pytest
 from sqlalchemy import select
 
 from model.training import StateStart, WeightsStart
+from store.aliases import set_alias
 from store.artifacts import ArtifactCorrupted, collect_artifacts
+from store.audit_repository import COMMAND_LINE
 from store.database import Database
 from store.figure_repository import figures_by, job_figures
 from store.job_forms import ContinueFrom, ForkFrom
 from store.job_repository import request_cancel, requeue
-from store.model_repository import PRODUCTION, point_alias, production_targets, resolve
+from store.model_repository import PRODUCTION, production_targets, resolve
 from store.run_repository import job_metrics, job_samples
-from store.tables import Checkpoint, Dataset, Job
+from store.tables import Dataset, Job
 from tests.generate_jobs import status
 from tests.generate_jobs import submit as submit_generate
 from tests.model.small import small_recipe
@@ -78,7 +80,7 @@ def test_the_last_the_best_and_the_named_are_kept_and_the_best_is_promoted(jobs:
     jobs.run(f"judged={best},killed_at={named}")
     assert jobs.outcome(job_id) == ("queued", "crashed", 1)
     with jobs.database.session() as session:
-        point_alias(session, session.get_one(Checkpoint, jobs.saved(job_id)[named][0].id), "demo")
+        set_alias(session, COMMAND_LINE, recipe.name, "demo", jobs.saved(job_id)[named][0].version)
     jobs.run(f"judged={best}")
     assert jobs.outcome(job_id) == ("succeeded", None, 2)
 

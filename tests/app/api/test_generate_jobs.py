@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, func, select, update
 
+from store.aliases import set_alias
 from store.artifacts import CHUNK_BYTES, Artifacts
+from store.audit_repository import COMMAND_LINE
 from store.database import Database
 from store.job_repository import LeaseLost, cancel_requested
-from store.model_repository import set_alias
 from store.tables import ArtifactChunk, GenerateJob, Job
 from tests.app.api.test_fuzz import CLASSES, JSON, PLAUSIBLE
 from tests.app.api.test_refusals import assert_problem
@@ -137,7 +138,7 @@ def test_the_version_is_that_of_the_time_of_the_request(served: Service, databas
     job = create(served, **REQUEST)
     store_weights(database, tiny_weights(seed=9), source="trained")
     with database.session() as session:
-        set_alias(session, "tiny", "production", 2)
+        set_alias(session, COMMAND_LINE, "tiny", "production", 2)
     data = finish(database, job["id"])
     assert np.abs(arrays_of(data)["images"].astype(int) - before).max() <= 1
     assert look(served, job)["version"] == job["version"] == facts_of(data)["version"]

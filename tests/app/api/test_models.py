@@ -13,8 +13,10 @@ from sqlalchemy import update
 
 from app.catalog import Catalog, Version
 from model.digest import digest_of
+from store.aliases import set_alias
+from store.audit_repository import COMMAND_LINE
 from store.database import Database
-from store.model_repository import PRODUCTION, set_alias
+from store.model_repository import PRODUCTION
 from store.tables import ArtifactChunk, Checkpoint
 from tests.app.served import (
     CLASS_NAMES,
@@ -196,7 +198,7 @@ def test_what_another_replica_points_production_at_is_served(
         assert here.generate()["version"] == trained
         wait_until(lambda: there.generate()["version"] == trained, "followed")
         with database.session() as session:  # as the end of a training job does
-            set_alias(session, "new", PRODUCTION, new)
+            set_alias(session, COMMAND_LINE, "new", PRODUCTION, new)
         for service in (here, there):
             wait_until(
                 lambda service=service: (

@@ -1,0 +1,53 @@
+"""Aliases: pointing them at versions and taking them away, each with its audit event in the same transaction.
+
+Nothing else writes `ModelAlias`.
+"""
+
+from sqlalchemy.orm import Session
+
+from store.audit_repository import Actor, record
+from store.model_repository import VersionCollected, lock_model, resolve, version_not_found
+from store.tables import Checkpoint, Model, ModelAlias
+
+
+def set_alias(session: Session, actor: Actor, name: str, alias: str, version: str | int) -> Checkpoint:
+    """Point `alias` of model `name` at a version (number, digest or another alias) and return that checkpoint.
+
+    Raises ModelNotFound, VersionNotFound, VersionCollected; sqlalchemy.exc.IntegrityError for an alias that is no valid
+    name.
+    """
+    model = lock_model(session, name)
+    checkpoint = resolve(session, name, version)
+    if checkpoint.artifact_digest is None:
+        raise VersionCollected(name, checkpoint.version)
+    move_alias(session, actor, model, alias, checkpoint)
+    return checkpoint
+
+
+def remove_alias(session: Session, actor: Actor, name: str, alias: str) -> None:
+    """Forget an alias; the version that it pointed at stays. Raises ModelNotFound, VersionNotFound."""
+    move_alias(session, actor, lock_model(session, name), alias, None)
+
+
+def move_alias(session: Session, actor: Actor, model: Model, alias: str, to: Checkpoint | None) -> None:
+    """Point an alias at a checkpoint of its model, or take it away (None), and record who did so.
+
+    The caller holds the model's lock (`lock_model`). Raises VersionNotFound when there is no such alias to take away.
+    """
+    row = session.get(ModelAlias, (model.id, alias), populate_existing=True)
+    facts = version_facts(to) if to else {}
+    facts["from"] = version_facts(session.get_one(Checkpoint, row.checkpoint_id)) if row else None
+    if to is None:
+        if row is None:
+            raise version_not_found(session, model, alias)
+        session.delete(row)
+    elif row is None:
+        session.add(ModelAlias(model_id=model.id, alias=alias, checkpoint_id=to.id))
+    else:
+        row.checkpoint_id = to.id
+    record(session, actor, "alias.moved" if to else "alias.deleted", f"models/{model.name}/alias/{alias}", facts)
+
+
+def version_facts(checkpoint: Checkpoint) -> dict[str, object]:
+    """What an event says of a model version."""
+    return {"version": checkpoint.version, "digest": checkpoint.digest}
