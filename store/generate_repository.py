@@ -1,14 +1,16 @@
 """Generate jobs: large requests for images, drawn in shards by `sample` jobs and joined by one `assemble` job.
 
-Rows are locked in one order everywhere, so that no two transactions wait for each other: the assemble job, the shards
-by falling id, the generate job.
+Whoever changes several jobs of a generate job, or decides by several, locks the generate job's row first and then those
+of the jobs. So such transactions come one after the other, and none waits for a worker that waits for it.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import exists, func, or_, select
+from sqlalchemy import Select, exists, func, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from store.job_forms import GenerateRun, JobProvenance, SampleWork
@@ -125,38 +127,20 @@ def list_generate_jobs(
 def progress_of(session: Session, generate_jobs: Sequence[GenerateJob]) -> Mapping[int, GenerateProgress]:
     """The progress of each by its id, from its jobs."""
     ids = [generate_job.id for generate_job in generate_jobs]
-    shards: dict[int, dict[JobStatus, int]] = {number: {} for number in ids}
-    images_done = dict.fromkeys(ids, 0)
-    failures: dict[int, Mapping[str, Any]] = {}
-    grouped = (
-        select(
-            Job.generate_job_id,
-            Job.status,
-            func.count(),
-            func.sum(Job.images_done),
-            func.min(Job.id).filter(Job.failure.is_not(None)),
-        )
-        .where(Job.generate_job_id.in_(ids), Job.kind == "sample")
+    shards: dict[int, dict[JobStatus, int]] = defaultdict(dict)
+    images_done: Counter[int] = Counter()
+    for number, status, count, done in session.execute(
+        select(Job.generate_job_id, Job.status, func.count(), func.sum(Job.images_done))
+        .where(Job.generate_job_id.in_(ids), Job.is_shard)
         .group_by(Job.generate_job_id, Job.status)
-    )
-    failed: list[int] = []
-    for number, status, count, done, example in session.execute(grouped):
+    ):
         assert number is not None
         shards[number][status] = count
         images_done[number] += int(done)
-        if status == "failed" and example is not None:
-            failed.append(example)
-    for job in session.scalars(select(Job).where(Job.id.in_(failed))):
-        if job.generate_job_id is not None and job.failure is not None:
-            failures[job.generate_job_id] = job.failure
-    assemblies = {
-        job.generate_job_id: job
-        for job in session.scalars(
-            select(Job)
-            .where(Job.generate_job_id.in_(ids), Job.kind == "assemble")
-            .execution_options(populate_existing=True)
-        )
-    }
+    failed = _jobs_of(ids).where(Job.is_shard, Job.status == "failed").order_by(Job.generate_job_id, Job.id)
+    first_failed = session.scalars(failed.ext(distinct_on(Job.generate_job_id)))
+    failures = {job.generate_job_id: job.failure for job in first_failed}
+    assemblies = {job.generate_job_id: job for job in session.scalars(_jobs_of(ids).where(Job.is_assembly))}
     return {
         one.id: _progress(one, images_done[one.id], shards[one.id], failures.get(one.id), assemblies.get(one.id))
         for one in generate_jobs
@@ -165,11 +149,9 @@ def progress_of(session: Session, generate_jobs: Sequence[GenerateJob]) -> Mappi
 
 def cancel_generate_job(session: Session, generate_job_id: int) -> None:
     """Cancel all of its jobs that have not ended. Raises GenerateJobNotFound, JobConflict when all have."""
-    get_generate_job(session, generate_job_id)
-    _lock_jobs(session, generate_job_id)
     # Between the last shard and its assembly nothing is queued; the assembly is, to be cancelled like any other job.
     queue_assembly(session, generate_job_id)
-    active = [job for job in _lock_jobs(session, generate_job_id) if job.status not in FINISHED]
+    active = [job for job in lock_jobs(session, generate_job_id) if job.status not in FINISHED]
     if not active:
         raise JobConflict(f"generate job {generate_job_id} has ended; there is nothing to cancel")
     for job in active:
@@ -181,13 +163,10 @@ def retry_generate_job(session: Session, generate_job_id: int, *, origin: Origin
 
     origin: as `store.job_repository.requeue` has it. Raises GenerateJobNotFound, JobConflict when there are none.
     """
-    generate_job, _ = get_generate_job(session, generate_job_id)
-    jobs = _lock_jobs(session, generate_job_id)
-    ended: tuple[JobStatus, ...] = ("failed", "cancelled")
-    shards = [job for job in jobs if job.kind == "sample"]
-    undone = [job for job in shards if job.status in ended]
-    if all(job.status == "succeeded" for job in shards):
-        undone = [job for job in jobs if job.kind == "assemble" and job.status in ended]
+    generate_job = lock_generate_job(session, generate_job_id)
+    jobs = lock_jobs(session, generate_job_id)
+    drawn = all(job.status == "succeeded" for job in jobs if job.is_shard)
+    undone = [job for job in jobs if job.status in ("failed", "cancelled") and job.is_assembly == drawn]
     if generate_job.result_digest is not None or not undone:
         raise JobConflict(f"generate job {generate_job_id} has no failed or cancelled shard; there is nothing to retry")
     for job in undone:
@@ -197,11 +176,9 @@ def retry_generate_job(session: Session, generate_job_id: int, *, origin: Origin
 
 def succeed_shard(session: Session, lease: Lease) -> None:
     """End a shard well, and queue the assembly when it was the last; raises LeaseLost."""
-    number = get_job(session, lease.job_id).generate_job_id
-    assert number is not None
-    _assembly(session, number, lock=True)  # before its shard's row
+    generate_job = lock_generate_job_of(session, lease)
     succeed(session, lease)
-    queue_assembly(session, number)
+    queue_assembly(session, generate_job.id)
 
 
 def assemble_what_is_ready(session: Session) -> int:
@@ -209,13 +186,10 @@ def assemble_what_is_ready(session: Session) -> int:
     also at once.
     """
     of_this = Job.generate_job_id == GenerateJob.id
-    undrawn = exists().where(of_this, Job.kind == "sample", Job.status != "succeeded")
-    assembly = exists().where(of_this, Job.kind == "assemble")
-    failed = exists().where(of_this, Job.kind == "assemble", Job.status == "failed")
+    undrawn = exists().where(of_this, Job.is_shard, Job.status != "succeeded")
+    assembly = exists().where(of_this, Job.is_assembly, Job.status != "failed")
     candidates = session.scalars(
-        select(GenerateJob.id)
-        .where(GenerateJob.result_digest.is_(None), ~undrawn, or_(~assembly, failed))
-        .order_by(GenerateJob.id)
+        select(GenerateJob.id).where(GenerateJob.result_digest.is_(None), ~undrawn, ~assembly).order_by(GenerateJob.id)
     ).all()
     return sum(queue_assembly(session, number) for number in candidates)
 
@@ -223,31 +197,20 @@ def assemble_what_is_ready(session: Session) -> int:
 def queue_assembly(session: Session, generate_job_id: int) -> bool:
     """Queue the assembly of a generate job when all its shards are drawn and it is not queued yet; whether it was.
 
-    Harmless at any time; of the caller's locks only the assemble job's and shards' may be older.
+    Harmless at any time. Raises GenerateJobNotFound.
     """
-    assembly = _assembly(session, generate_job_id, lock=True)
-    generate_job = session.get(GenerateJob, generate_job_id, with_for_update=True, populate_existing=True)
-    if generate_job is None or generate_job.result_digest is not None:
+    generate_job = lock_generate_job(session, generate_job_id)
+    jobs = _jobs_of([generate_job_id])
+    undrawn = jobs.where(Job.is_shard, Job.status != "succeeded").limit(1)
+    if generate_job.result_digest is not None or session.scalars(undrawn).first() is not None:
         return False
-    # Asked again behind the lock: another transaction may have had it, and queued the assembly.
-    undrawn = select(Job.id).where(
-        Job.generate_job_id == generate_job_id, Job.kind == "sample", Job.status != "succeeded"
-    )
-    if session.scalars(undrawn.limit(1)).one_or_none() is not None:
-        return False
+    assembly = session.scalars(jobs.where(Job.is_assembly)).one_or_none()
     if assembly is not None:
-        if not _is_due_again(assembly):
-            return False
-        requeue(session, assembly.id, was="failed")
-        return True
-    if _assembly(session, generate_job_id, lock=False) is not None:
-        return False
-    shard = session.scalars(
-        select(Job)
-        .where(Job.generate_job_id == generate_job_id, Job.kind == "sample")
-        .order_by(Job.priority.desc())
-        .limit(1)
-    ).one()
+        due = _is_due_again(assembly)
+        if due:
+            requeue(session, assembly.id, was="failed")
+        return due
+    shard = session.scalars(jobs.where(Job.is_shard).order_by(Job.priority.desc()).limit(1)).one()
     submit_job(
         session,
         kind="assemble",
@@ -261,6 +224,26 @@ def queue_assembly(session: Session, generate_job_id: int) -> bool:
     return True
 
 
+def lock_generate_job(session: Session, generate_job_id: int) -> GenerateJob:
+    """Its row, locked until the transaction ends: see the module. Raises GenerateJobNotFound."""
+    generate_job = session.get(
+        GenerateJob,
+        generate_job_id,
+        with_for_update={"key_share": True},  # lets a shard that holds its own row store a part, which refers to this
+        populate_existing=True,
+    )
+    if generate_job is None:
+        raise GenerateJobNotFound(generate_job_id)
+    return generate_job
+
+
+def lock_generate_job_of(session: Session, lease: Lease) -> GenerateJob:
+    """Lock the generate job that a claimed job is part of. The claim is not proved by this."""
+    number = get_job(session, lease.job_id).generate_job_id
+    assert number is not None
+    return lock_generate_job(session, number)
+
+
 def _shards(total_images: int, shard_images: int) -> list[SampleWork]:
     return [
         SampleWork(first_row=first, rows=min(shard_images, total_images - first))
@@ -268,22 +251,15 @@ def _shards(total_images: int, shard_images: int) -> list[SampleWork]:
     ]
 
 
-def _assembly(session: Session, generate_job_id: int, *, lock: bool) -> Job | None:
-    query = select(Job).where(Job.generate_job_id == generate_job_id, Job.kind == "assemble")
-    if lock:
-        query = query.with_for_update()
-    return session.scalars(query.execution_options(populate_existing=True)).one_or_none()
+def lock_jobs(session: Session, generate_job_id: int) -> Sequence[Job]:
+    """All jobs of a generate job, locked until the transaction ends, before others that are counted with them."""
+    return session.scalars(_jobs_of([generate_job_id]).order_by(Job.id).with_for_update()).all()
 
 
-def _lock_jobs(session: Session, generate_job_id: int) -> Sequence[Job]:
-    """All jobs of a generate job, locked until the transaction ends; the assemble job is the youngest."""
-    return session.scalars(
-        select(Job)
-        .where(Job.generate_job_id == generate_job_id)
-        .order_by(Job.id.desc())
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).all()
+def _jobs_of(generate_job_ids: Sequence[int]) -> Select[Job]:
+    """The jobs of these generate jobs as they are now, whatever the session has seen of them before."""
+    mine = Job.generate_job_id.in_(generate_job_ids)
+    return select(Job).where(mine).execution_options(populate_existing=True)
 
 
 def _is_due_again(assembly: Job) -> bool:

@@ -58,7 +58,7 @@ def read_job_statistics(session: Session, worker_fresh_seconds: float) -> JobSta
     ):
         unfinished[kind, status] = count
     trainings = session.execute(
-        newest_points().where(has_lease, Job.kind == "train").order_by(Job.id.desc()).limit(TRAININGS_TOLD)
+        newest_points().where(has_lease, Job.is_training).order_by(Job.id.desc()).limit(TRAININGS_TOLD)
     ).all()
     workers = session.execute(
         select(Worker.device, func.count().label("alive"), func.count(Worker.device_fault).label("faulty"))

@@ -65,7 +65,7 @@ def glimpse_jobs(session: Session, job_ids: Collection[int]) -> Mapping[int, Gli
     """Those of the train jobs that exist."""
     rows = session.execute(
         select(Job.id, Job.status, Job.event_count, Job.images_done, Job.total_images).where(
-            Job.id.in_(list(job_ids)), Job.kind == "train"
+            Job.id.in_(list(job_ids)), Job.is_training
         )
     ).all()
     last = last_metrics(session, job_ids)

@@ -6,28 +6,21 @@ What is stored may be large, so each function stores it first and takes the job'
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from store.artifacts import Artifacts
-from store.generate_repository import PART_DAMAGED
+from store.generate_repository import PART_DAMAGED, lock_generate_job_of, lock_jobs
 from store.job_forms import SampleWork
 from store.job_repository import Failure, Lease, fail, hold, requeue
-from store.tables import GenerateJob, GeneratePart, Job
+from store.tables import GeneratePart, Job
 
 
 def parts_within(session: Session, generate_job_id: int, first_row: int, rows: int) -> Sequence[GeneratePart]:
     """The parts that begin in rows first_row .. first_row + rows - 1, in order."""
-    return session.scalars(
-        select(GeneratePart)
-        .where(
-            GeneratePart.generate_job_id == generate_job_id,
-            GeneratePart.first_row >= first_row,
-            GeneratePart.first_row < first_row + rows,
-        )
-        .order_by(GeneratePart.first_row)
-    ).all()
+    within = _within(generate_job_id, first_row, rows)
+    return session.scalars(select(GeneratePart).where(*within).order_by(GeneratePart.first_row)).all()
 
 
 def record_part(session: Session, lease: Lease, first_row: int, rows: int, data: bytes) -> None:
@@ -51,8 +44,8 @@ def record_part(session: Session, lease: Lease, first_row: int, rows: int, data:
 def record_result(session: Session, lease: Lease, file: BinaryIO) -> str:
     """Store the finished archive, let go of the parts, and return its digest; raises LeaseLost."""
     digest = Artifacts(session).put_file(file)
+    generate_job = lock_generate_job_of(session, lease)
     job = hold(session, lease)
-    generate_job = session.get_one(GenerateJob, job.generate_job_id, with_for_update=True, populate_existing=True)
     generate_job.result_digest = digest
     session.execute(delete(GeneratePart).where(GeneratePart.generate_job_id == generate_job.id))
     job.images_done = job.total_images
@@ -65,19 +58,12 @@ def redraw(session: Session, lease: Lease, rows: Sequence[int], detail: str) -> 
     A row without a part is one to draw, too. Returns False, with nothing changed, when the assembly is being cancelled.
     Raises LeaseLost.
     """
-    assembly = hold(session, lease)
-    if assembly.status == "cancelling":
+    generate_job = lock_generate_job_of(session, lease)
+    if hold(session, lease).status == "cancelling":
         return False
-    shards = session.scalars(
-        select(Job)
-        .where(Job.generate_job_id == assembly.generate_job_id, Job.kind == "sample")
-        .order_by(Job.id.desc())
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).all()
-    assert assembly.generate_job_id is not None
+    shards = [job for job in lock_jobs(session, generate_job.id) if job.is_shard]
     for row in rows:
-        part = session.get(GeneratePart, (assembly.generate_job_id, row))
+        part = session.get(GeneratePart, (generate_job.id, row))
         if part is not None:
             session.delete(part)
             session.flush()
@@ -92,11 +78,10 @@ def redraw(session: Session, lease: Lease, rows: Sequence[int], detail: str) -> 
 
 
 def _rows_drawn(session: Session, shard: Job, work: SampleWork) -> int:
-    drawn = session.scalar(
-        select(func.sum(GeneratePart.rows)).where(
-            GeneratePart.generate_job_id == shard.generate_job_id,
-            GeneratePart.first_row >= work.first_row,
-            GeneratePart.first_row < work.first_row + work.rows,
-        )
-    )
-    return int(drawn or 0)
+    within = _within(shard.generate_job_id, work.first_row, work.rows)
+    return session.scalar(select(func.coalesce(func.sum(GeneratePart.rows), 0)).where(*within)) or 0
+
+
+def _within(generate_job_id: int | None, first_row: int, rows: int) -> Sequence[ColumnElement[bool]]:
+    begins = GeneratePart.first_row
+    return GeneratePart.generate_job_id == generate_job_id, begins >= first_row, begins < first_row + rows

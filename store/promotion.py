@@ -1,12 +1,18 @@
-"""Promotion of what a training job has found."""
+"""The good end of a training job, and the promotion of what it has found."""
 
 from sqlalchemy.orm import Session
 
 from store.aliases import move_alias, version_facts
 from store.audit_repository import Actor
-from store.job_repository import add_event
+from store.job_repository import Lease, add_event, hold, succeed
 from store.model_repository import PRODUCTION, lock_model
 from store.tables import Checkpoint, Job, JobCheckpoint
+
+
+def succeed_training(session: Session, lease: Lease) -> None:
+    """End a train job well, and promote what it has found where it asked for that; raises LeaseLost."""
+    promote_best(session, hold(session, lease))
+    succeed(session, lease)
 
 
 def promote_best(session: Session, job: Job) -> Checkpoint | None:
@@ -16,7 +22,7 @@ def promote_best(session: Session, job: Job) -> Checkpoint | None:
     production stays. The caller holds the job's row and ends the job in the same transaction. Returns None when nothing
     is promoted.
     """
-    if job.kind != "train" or job.promote != "best":
+    if job.promote != "best":
         return None
     model = lock_model(session, job.model_name)
     best_id = job.best_checkpoint_id

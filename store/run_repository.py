@@ -294,7 +294,7 @@ def _retain(session: Session, job: Job, keep_last: int) -> None:
     last = mine.order_by(JobCheckpoint.images_seen.desc()).limit(keep_last)
     of_others = (JobCheckpoint.checkpoint_id == Checkpoint.id) & (JobCheckpoint.job_id != job.id)
     begins_with = (
-        child.kind == "train",
+        child.is_training,
         child.status.in_(UNFINISHED),
         child.configuration["start"]["digest"].as_string() == Checkpoint.digest,
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 from datetime import datetime
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from sqlalchemy import (
     BigInteger,
@@ -20,6 +20,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, composite, mapped_column, relationship
 
 from model.curve_point import CurvePoint
@@ -202,7 +203,7 @@ class Job(Base):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        CheckConstraint("kind IN ('train', 'sample', 'assemble')", name="kind"),
+        CheckConstraint(f"kind IN {get_args(JobKind)}", name="kind"),
         CheckConstraint(
             "status IN ('queued', 'running', 'cancelling', 'succeeded', 'failed', 'cancelled')", name="status"
         ),
@@ -265,6 +266,21 @@ class Job(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+    @hybrid_property
+    def is_training(self) -> bool:
+        """Whether it is a train job; like the two below also a condition of a query, as `Job.is_training`."""
+        return self.kind == "train"
+
+    @hybrid_property
+    def is_shard(self) -> bool:
+        """Whether it draws a shard of a generate job."""
+        return self.kind == "sample"
+
+    @hybrid_property
+    def is_assembly(self) -> bool:
+        """Whether it joins the shards of a generate job."""
+        return self.kind == "assemble"
 
 
 class JobEvent(Base):

@@ -1,8 +1,10 @@
 """Generate jobs on a real database, carried out in the tests' own process as a worker does."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import BytesIO
+from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -26,8 +28,8 @@ from store.job_repository import Claimant, Lease, claim_job, requeue_lapsed, sto
 from store.model_repository import resolve
 from store.tables import GeneratePart, Job
 from tests.app.served import store_weights, tiny_weights
-from worker.assembling import assemble
-from worker.sampling import draw_shard
+from worker.attempt import Attempt
+from worker.job_kinds import KINDS
 
 LEASE_SECONDS = 600.0
 CPU = torch.device("cpu")
@@ -58,12 +60,14 @@ def claim(database: Database) -> tuple[Job, Lease]:
     return job, Lease(job.id, job.attempt)
 
 
+def attempt(job: Job, lease: Lease, database: Database, should_stop: Callable[[], bool] = lambda: False) -> Attempt:
+    """At a job, on the CPU."""
+    return Attempt(job, lease, database, CPU, should_stop, Path("unused"))
+
+
 def carry_out(database: Database, job: Job, lease: Lease) -> bool:
     """Do a sample or assemble job to its end; returns whether it was finished."""
-    if job.kind == "sample":
-        finished = draw_shard(job, lease, database, CPU, lambda: False)
-    else:
-        finished = assemble(job, lease, database, lambda: False)
+    finished: bool = resolve_name(KINDS[job.kind].work)(attempt(job, lease, database))
     if finished:
         with database.session() as session:
             succeed(session, lease)

@@ -1,7 +1,7 @@
 """An assemble job: joins the parts of a generate job to one archive, with one part at a time in memory."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from tempfile import TemporaryFile
 from typing import BinaryIO
@@ -20,6 +20,7 @@ from store.job_forms import GenerateRun
 from store.job_repository import Lease
 from store.part_repository import parts_within, record_result, redraw
 from store.tables import Checkpoint, GenerateJob, GeneratePart, Job
+from worker.attempt import Attempt
 from worker.transactions import transact
 
 log = logging.getLogger(__name__)
@@ -36,13 +37,14 @@ class _Assembly:
     parts: Sequence[GeneratePart]
 
 
-def assemble(job: Job, lease: Lease, database: Database, should_stop: Callable[[], bool]) -> bool:
+def assemble(attempt: Attempt) -> bool:
     """Join a generate job's parts and store the archive as its result; returns False when `should_stop` ended it.
 
     The same images give the same bytes. When parts are damaged, their shards are queued again and this job ends as
     failed until they are drawn (`store.generate_repository.queue_assembly`); then, too, False is returned, and the
     claim is over. Raises LeaseLost.
     """
+    job, database, lease = attempt.job, attempt.database, attempt.lease
     assembly = transact(database, lambda session: _read(session, job))
     if assembly.done:
         return True
@@ -52,7 +54,7 @@ def assemble(job: Job, lease: Lease, database: Database, should_stop: Callable[[
     with TemporaryFile(prefix="darkroom-") as file:
         with _archive(assembly, file) as archive:
             for part in assembly.parts:
-                if should_stop():
+                if attempt.should_stop():
                     return False
                 try:
                     pixels = _pixels(database, part)

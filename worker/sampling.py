@@ -2,11 +2,10 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from safetensors.numpy import save
 from sqlalchemy.orm import Session
 
@@ -20,9 +19,9 @@ from store.checkpoint_repository import checkpoint_bytes
 from store.database import Database
 from store.generate_repository import get_generate_job
 from store.job_forms import GenerateRun, SampleWork
-from store.job_repository import Lease
 from store.part_repository import parts_within, record_part
 from store.tables import GeneratePart, Job
+from worker.attempt import Attempt
 from worker.transactions import transact
 
 PART_IMAGES = 256
@@ -48,17 +47,17 @@ class _Shard:
     parts: Sequence[GeneratePart]
 
 
-def draw_shard(
-    job: Job, lease: Lease, database: Database, device: torch.device, should_stop: Callable[[], bool]
-) -> bool:
+def draw_shard(attempt: Attempt) -> bool:
     """Draw what is missing of the job's rows; returns whether all is stored, False when `should_stop` ended it.
 
     A stop takes effect before the next step of the sampler and loses the part under way. The images are those that
     POST /generate draws for the same request, up to rounding that depends on device and batch. Raises CheckpointError
     when the model cannot draw, LeaseLost when the claim is over.
     """
+    job, database, lease = attempt.job, attempt.database, attempt.lease
     shard = _read(job, database)
-    denoiser = decode_checkpoint(shard.weights, source=shard.version).denoiser(device).interruptible(should_stop)
+    denoiser = decode_checkpoint(shard.weights, source=shard.version).denoiser(attempt.device)
+    denoiser = denoiser.interruptible(attempt.should_stop)
     artist = _Artist(denoiser, shard)
     for first_row, rows in _missing(shard.work, shard.parts, _part_images(denoiser)):
         try:
@@ -66,7 +65,8 @@ def draw_shard(
         except SamplingStopped:
             return False
         data = encode_part(pixels, job.generate_job_id, first_row)
-        transact(database, partial(_record, lease, first_row, rows, data))
+        record = partial(record_part, lease=lease, first_row=first_row, rows=rows, data=data)
+        transact(database, record)
         log.info("images %d to %d are stored", first_row, first_row + rows - 1)
     return True
 
@@ -120,10 +120,6 @@ def _missing(work: SampleWork, parts: Sequence[GeneratePart], part_images: int) 
         for first_row in range(begin, until, part_images):
             yield first_row, min(part_images, until - first_row)
         begin = behind
-
-
-def _record(lease: Lease, first_row: int, rows: int, data: bytes, session: Session) -> None:
-    record_part(session, lease, first_row, rows, data)
 
 
 def _read(job: Job, database: Database) -> _Shard:

@@ -23,7 +23,6 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from store.database import Database
-from store.generate_repository import succeed_shard
 from store.job_repository import (
     Failure,
     Lease,
@@ -36,14 +35,13 @@ from store.job_repository import (
     job_waits,
     renew,
     stop,
-    succeed,
 )
-from store.promotion import promote_best
-from store.run_repository import append_log, kept_states
+from store.run_repository import append_log
 from store.tables import Job
 from telemetry.log_fields import log_fields
 from telemetry.tracing import TRACEPARENT, current_traceparent, span
 from worker.device_check import DeviceCheck
+from worker.job_kinds import KINDS
 from worker.outcome import Outcome, read_outcome, read_pid
 from worker.settings import WorkerSettings
 from worker.work_output import relayed
@@ -134,7 +132,7 @@ class _Run:
         work: Sequence[str],
     ) -> None:
         self._lease = Lease(job.id, job.attempt)
-        self._kind = job.kind
+        self._kind = KINDS[job.kind]
         self._folder = folder
         self._settings = settings
         self._database = database
@@ -248,11 +246,7 @@ class _Run:
         elif outcome is None:
             crash(session, self._lease, self._crash())
         elif outcome.end == "finished":
-            if self._kind == "sample":
-                succeed_shard(session, self._lease)
-            else:
-                promote_best(session, hold(session, self._lease))
-                succeed(session, self._lease)
+            self._kind.succeed(session, self._lease)
         elif outcome.end == "stopped":
             stop(session, self._lease)
         else:
@@ -274,10 +268,7 @@ class _Run:
 
     def _stopped_late(self, session: Session) -> Failure:
         """What became of the work that did not stop in time."""
-        kept = "what it had stored is kept"
-        if self._kind == "train":
-            states = kept_states(session, self._lease.job_id)
-            kept = f"its last checkpoint is at {states[0][0]} images" if states else "it has no checkpoint"
+        kept = self._kind.kept(session, self._lease.job_id)
         grace = f"{self._settings.grace_seconds:g} s"
         return Failure(
             "stopped_late", f"the work did not stop within {grace} after it was asked to, and was killed; {kept}"

@@ -2,10 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
-import torch
 from sqlalchemy.orm import Session
 
 from model.checkpoint import CheckpointError
@@ -31,7 +29,7 @@ from store.run_repository import (
     reference_statistics,
     store_reference_statistics,
 )
-from store.tables import Job
+from worker.attempt import Attempt
 from worker.datasets import registered_dataset
 from worker.reporter import Reporter
 from worker.transactions import transact
@@ -39,29 +37,28 @@ from worker.transactions import transact
 log = logging.getLogger(__name__)
 
 
-def train_job(
-    job: Job,
-    lease: Lease,
-    database: Database,
-    *,
-    cache: Path,
-    device: torch.device,
-    should_stop: Callable[[], bool],
-) -> bool:
+def train_job(attempt: Attempt) -> bool:
     """Train until the recipe's end, or until `should_stop`; everything is stored when this returns.
 
     Returns whether the end was reached. Raises DatasetError, CheckpointError and TrainingError with a cause for the
     job's owner.
     """
+    job, database, device = attempt.job, attempt.database, attempt.device
     work = TrainWork.model_validate(job.configuration)
-    dataset = registered_dataset(database, job, cache)
+    dataset = registered_dataset(database, job, attempt.cache)
     log.info("%d images of %d classes; training on %s", len(dataset), len(dataset.class_names), device)
-    record = JobRecord(database, job.id, lease, work, dataset.class_names)
+    record = JobRecord(database, job.id, attempt.lease, work, dataset.class_names)
     references = StoredReferences(database)
     start = _starting_point(database, work)
     try:
         result = train(
-            work.recipe, dataset, record, device=device, start=start, references=references, should_stop=should_stop
+            work.recipe,
+            dataset,
+            record,
+            device=device,
+            start=start,
+            references=references,
+            should_stop=attempt.should_stop,
         )
     finally:
         record.flush()  # what was handed over lasts, also when training fails after it

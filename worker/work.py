@@ -6,8 +6,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
+from pkgutil import resolve_name
 from types import FrameType
 
 import psycopg
@@ -25,6 +25,8 @@ from store.job_repository import Failure, Lease, LeaseLost, get_job
 from store.tables import Job
 from telemetry.logs import LogSettings, set_up_logs
 from telemetry.tracing import TRACEPARENT, flush_spans, set_up_tracing, span
+from worker.attempt import Attempt
+from worker.job_kinds import KINDS
 from worker.outcome import Outcome, write_outcome, write_pid
 from worker.settings import WorkerSettings
 from worker.watchdog import end_process, end_with_lease
@@ -69,7 +71,8 @@ def _attempt(job_id: int, attempt: int, folder: str) -> None:
         with database.session() as session:
             job = get_job(session, job_id)
         with process_group(torch.device(_device(job, settings))) as device:
-            finished = _do(job, lease, database, settings, device, asked.is_set)
+            work = resolve_name(KINDS[job.kind].work)
+            finished = work(Attempt(job, lease, database, device, asked.is_set, settings.cache_folder))
     except LeaseLost as lost:
         end_process(str(lost))
     except FirstProcessError:
@@ -83,35 +86,6 @@ def _attempt(job_id: int, attempt: int, folder: str) -> None:
         return
     if first:
         write_outcome(Path(folder), Outcome("finished" if finished else "stopped"))
-
-
-def _do(
-    job: Job,
-    lease: Lease,
-    database: Database,
-    settings: WorkerSettings,
-    device: torch.device,
-    should_stop: Callable[[], bool],
-) -> bool:
-    """Whether the job is done; False when it was stopped."""
-    if job.kind == "train":
-        from worker.training import train_job
-
-        return train_job(
-            job,
-            lease,
-            database,
-            cache=settings.cache_folder,
-            device=device,
-            should_stop=should_stop,
-        )
-    if job.kind == "sample":
-        from worker.sampling import draw_shard
-
-        return draw_shard(job, lease, database, device, should_stop)
-    from worker.assembling import assemble
-
-    return assemble(job, lease, database, should_stop)
 
 
 def _device(job: Job, settings: WorkerSettings) -> str:

@@ -103,7 +103,7 @@ def job_detail(view: JobView) -> JobDetailAnswer:
 def train_job(session: Session, job_id: int) -> Job:
     """A train job's row; raises JobNotFound for any other id."""
     job = get_job(session, job_id)
-    if job.kind != "train":
+    if not job.is_training:
         raise JobNotFound(job_id)
     return job
 

@@ -154,7 +154,7 @@ def _start(session: Session, fields: TrainFields) -> tuple[ContinueFrom | ForkFr
     if fields.from_job is not None:
         with at("/from_job", JobNotFound):
             source = lock_job(session, fields.from_job)
-            if source.kind != "train":
+            if not source.is_training:
                 raise JobNotFound(source.id)
         return ContinueFrom(job_id=source.id, images_seen=_state(session, source, fields.images_seen)), source
     if fields.from_model is not None:

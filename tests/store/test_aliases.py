@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from app.settings import REPOSITORY
+from model.digest import digest_of
 from store.aliases import remove_alias, set_alias
 from store.artifacts import Artifacts
 from store.audit_repository import COMMAND_LINE, Actor, list_audit_events

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select, text, update
 
 from store.artifact_stream import stream_artifact
 from store.artifacts import CHUNK_BYTES, ArtifactCorrupted, ArtifactMissing, Artifacts
@@ -18,10 +18,12 @@ from store.generate_repository import (
     cancel_generate_job,
     get_generate_job,
     list_generate_jobs,
+    lock_generate_job,
     progress_of,
     queue_assembly,
     retry_generate_job,
     submit_generate_job,
+    succeed_shard,
 )
 from store.job_forms import GenerateRun, SampleWork
 from store.job_repository import (
@@ -112,10 +114,9 @@ def test_one_assembly_when_the_last_shards_succeed_at_once(database: Database) -
         number = submit(database, 4)
         leases = [claim(database)[1] for _ in range(3)]
 
-        def finish(lease: Lease, number: int = number) -> None:
+        def finish(lease: Lease) -> None:
             with database.session() as session:
-                succeed(session, lease)
-                queue_assembly(session, number)
+                succeed_shard(session, lease)
 
         at_once(*[partial(finish, lease) for lease in leases])
         assert len(jobs(database, number, "assemble")) == 1
@@ -129,7 +130,7 @@ def test_cancelling_at_the_moment_of_the_last_success_leaves_nothing_running(dat
 
         def finish(lease: Lease = lease) -> None:
             with database.session() as session:
-                succeed(session, lease)
+                succeed_shard(session, lease)
             with database.session() as session:
                 assemble_what_is_ready(session)
 
@@ -303,6 +304,18 @@ def test_a_part_that_is_stored_twice_is_stored_once(database: Database) -> None:
         assert job.generate_job_id is not None
         assert [part.first_row for part in parts_within(session, job.generate_job_id, 1, 11)] == [4]
         assert Artifacts(session).get(parts(database)[0].digest) == b"again"
+
+
+def test_a_shard_stores_a_part_while_its_generate_job_is_locked(database: Database) -> None:
+    """Who has the lock may wait for the shard's row, which the worker holds: the worker must not wait for the lock."""
+    number = submit(database, 12)
+    _, lease = claim(database)
+    with database.session() as holding:
+        lock_generate_job(holding, number)
+        with database.session() as session:
+            session.execute(text("SET LOCAL lock_timeout = '10s'"))
+            record_part(session, lease, 0, 2, b"part")
+        assert [part.first_row for part in parts(database)] == [0]
 
 
 def test_a_result_takes_the_place_of_the_parts(database: Database, tmp_path: Any) -> None:

@@ -10,7 +10,7 @@ from unittest import mock
 import torch
 
 from store.database import Database
-from tests.generate_jobs import CPU, claim
+from tests.generate_jobs import attempt, claim
 from worker import sampling
 
 
@@ -27,7 +27,7 @@ def main(url: str, part_images: int, count: int) -> None:
     torch.set_num_threads(1)
     database = Database(url)
     with mock.patch.object(sampling, "PART_IMAGES", part_images):
-        sampling.draw_shard(*claim(database), database, CPU, should_stop)
+        sampling.draw_shard(attempt(*claim(database), database, should_stop))
 
 
 if __name__ == "__main__":

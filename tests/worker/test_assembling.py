@@ -17,6 +17,7 @@ from store.tables import Artifact, ArtifactChunk, GeneratePart, Job
 from tests.app.served import zip_images
 from tests.generate_jobs import (
     arrays_of,
+    attempt,
     carry_out,
     claim,
     facts_of,
@@ -94,7 +95,7 @@ def test_the_second_attempt_after_a_stored_result_changes_nothing(database: Data
     number = submit(database)
     draw_everything(database)
     job, lease = claim(database)
-    assert assemble(job, lease, database, lambda: False)
+    assert assemble(attempt(job, lease, database))
     data = result(database, number)
     assert not parts(database)
     let_lapse(database)
@@ -119,7 +120,7 @@ def test_two_attempts_at_once_give_one_result(database: Database) -> None:
         return False
 
     with pytest.raises(LeaseLost):
-        assemble(job, stale, database, overtake)
+        assemble(attempt(job, stale, database, overtake))
     assert status(database, number) == "succeeded"
     assert len(arrays_of(result(database, number))["images"]) == 12
 
@@ -133,7 +134,7 @@ def test_a_stale_attempt_writes_nothing(database: Database) -> None:
     with database.session() as session:
         artifacts = session.scalar(select(func.count()).select_from(Artifact))
     with pytest.raises(LeaseLost):
-        assemble(job, stale, database, lambda: False)
+        assemble(attempt(job, stale, database))
     assert result_digest(database, number) is None
     assert len(parts(database)) == 7
     with database.session() as session:
@@ -152,7 +153,7 @@ def test_a_stop_leaves_everything_for_the_next_attempt(database: Database) -> No
         asked += 1
         return asked > 3
 
-    assert not assemble(job, lease, database, after_three_parts)
+    assert not assemble(attempt(job, lease, database, after_three_parts))
     hand_back(database, lease)
     assert result_digest(database, number) is None
     assert carry_out(database, *claim(database))
@@ -167,7 +168,7 @@ def test_damaged_parts_are_drawn_again_and_nothing_else(database: Database, rows
     with database.session() as session:
         damaged = [damage(session, row) for row in rows]
     job, lease = claim(database)
-    assert not assemble(job, lease, database, lambda: False)
+    assert not assemble(attempt(job, lease, database))
     with pytest.raises(LeaseLost):
         hand_back(database, lease)
 
@@ -212,7 +213,7 @@ def test_a_cancelled_assembly_queues_no_shard(database: Database) -> None:
     job, lease = claim(database)
     with database.session() as session:
         cancel_generate_job(session, number)
-    assert not assemble(job, lease, database, lambda: False)
+    assert not assemble(attempt(job, lease, database))
     hand_back(database, lease)
     assert status(database, number) == "cancelled"
     retry(database, number)
@@ -222,13 +223,13 @@ def test_a_cancelled_assembly_queues_no_shard(database: Database) -> None:
 
 def test_a_store_that_damages_everything_is_not_tried_for_ever(database: Database) -> None:
     number = submit(database)
-    for attempt in range(1, MOST_ASSEMBLIES + 1):
+    for number_of_attempt in range(1, MOST_ASSEMBLIES + 1):
         draw_everything(database)
         with database.session() as session:
             damage(session, 0)
         job, lease = claim(database)
-        assert (job.kind, job.attempt) == ("assemble", attempt)
-        assert not assemble(job, lease, database, lambda: False)
+        assert (job.kind, job.attempt) == ("assemble", number_of_attempt)
+        assert not assemble(attempt(job, lease, database))
     draw_everything(database)
     assert status(database, number) == "failed"
     with database.session() as session:

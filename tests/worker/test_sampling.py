@@ -24,9 +24,9 @@ from store.job_repository import LeaseLost, cancel_requested, get_job
 from store.tables import Artifact, Checkpoint
 from tests.app.served import tiny_weights
 from tests.generate_jobs import (
-    CPU,
     RUN,
     arrays_of,
+    attempt,
     carry_out,
     claim,
     facts_of,
@@ -102,7 +102,7 @@ def test_progress_grows_part_by_part(database: Database) -> None:
             seen.append(images_done(database, number))
             return False
 
-        assert draw_shard(job, lease, database, CPU, look)
+        assert draw_shard(attempt(job, lease, database, look))
     seen.append(images_done(database, number))
     assert seen == sorted(seen)
     assert sorted(set(seen)) == [0, 2, 4, 5, 7, 9, 10, 12]
@@ -119,7 +119,7 @@ def test_a_stop_takes_effect_before_the_next_step(database: Database, asked_unti
         asked += 1
         return asked >= asked_until
 
-    assert not draw_shard(job, lease, database, CPU, should_stop)
+    assert not draw_shard(attempt(job, lease, database, should_stop))
     assert asked == asked_until
     assert len(parts(database)) == (asked_until - 1) // STEPS
 
@@ -137,7 +137,7 @@ def test_a_cancelled_shard_is_drawn_on_when_it_is_asked_for_again(database: Data
                 cancel_generate_job(session, number)
             return cancel_requested(session, lease)
 
-    assert not draw_shard(job, lease, database, CPU, cancelled_in_the_second_part)
+    assert not draw_shard(attempt(job, lease, database, cancelled_in_the_second_part))
     assert asked == STEPS + 2
     assert status(database, number) == "cancelling"
     hand_back(database, lease)
@@ -153,7 +153,7 @@ def test_a_cancelled_shard_is_drawn_on_when_it_is_asked_for_again(database: Data
 def test_a_part_that_was_lost_is_drawn_as_it_was(database: Database) -> None:
     submit(database, shard_images=6)
     job, lease = claim(database)
-    assert draw_shard(job, lease, database, CPU, lambda: False)
+    assert draw_shard(attempt(job, lease, database))
     before = {part.first_row: part.digest for part in parts(database)}
     with database.session() as session:
         session.execute(text("DELETE FROM generate_parts WHERE first_row = 2"))
@@ -164,7 +164,7 @@ def test_a_part_that_was_lost_is_drawn_as_it_was(database: Database) -> None:
         asked += 1
         return False
 
-    assert draw_shard(job, lease, database, CPU, count)
+    assert draw_shard(attempt(job, lease, database, count))
     assert asked == STEPS  # nothing else was drawn
     assert {part.first_row: part.digest for part in parts(database)} == before
 
@@ -178,7 +178,7 @@ def test_an_attempt_whose_claim_is_over_writes_nothing(database: Database) -> No
     with database.session() as session:
         artifacts = session.scalar(select(func.count()).select_from(Artifact))
     with pytest.raises(LeaseLost):
-        draw_shard(job, stale, database, CPU, lambda: False)
+        draw_shard(attempt(job, stale, database))
     assert not parts(database)
     assert images_done(database, number) == 0
     with database.session() as session:
@@ -194,7 +194,7 @@ def test_a_part_is_progress(database: Database) -> None:
     _, lease = claim(database)
     with database.session() as session:
         assert get_job(session, job.id).failures == 1
-    assert draw_shard(job, lease, database, CPU, lambda: False)
+    assert draw_shard(attempt(job, lease, database))
     with database.session() as session:
         assert get_job(session, job.id).failures == 0
 
@@ -208,11 +208,11 @@ def test_weights_that_cannot_draw_fail_with_a_cause(database: Database) -> None:
             checkpoint = session.scalars(select(Checkpoint)).one()
             checkpoint.artifact_digest = Artifacts(session).put(data)
         with pytest.raises(CheckpointError, match=fault):
-            draw_shard(*claim(database), database, CPU, lambda: False)
+            draw_shard(attempt(*claim(database), database))
     with database.session() as session:
         session.scalars(select(Checkpoint)).one().artifact_digest = None
     with pytest.raises(CheckpointError, match="cannot be read"):
-        draw_shard(*claim(database), database, CPU, lambda: False)
+        draw_shard(attempt(*claim(database), database))
     assert not parts(database)
 
 

@@ -23,7 +23,7 @@ from store.tables import ArtifactChunk, GenerateJob, Job
 from tests.app.api.test_fuzz import CLASSES, JSON, PLAUSIBLE
 from tests.app.api.test_refusals import assert_problem
 from tests.app.served import CLASS_NAMES, Json, Service, serving, store_weights, tiny_weights, zip_images
-from tests.generate_jobs import CPU, arrays_of, carry_out, claim, facts_of, finish, hand_back
+from tests.generate_jobs import arrays_of, attempt, carry_out, claim, facts_of, finish, hand_back
 from tests.processes import wait_until
 from worker.sampling import draw_shard
 
@@ -188,7 +188,7 @@ def test_cancelled_ones_can_be_retried_and_finished_ones_cannot_be_either(served
         with database.session() as session:
             return cancel_requested(session, lease)
 
-    assert not draw_shard(shard, lease, database, CPU, heard)
+    assert not draw_shard(attempt(shard, lease, database, heard))
     hand_back(database, lease)
     assert look(served, job)["status"] == "cancelled"
     assert look(served, job)["shards"]["cancelled"] == 2

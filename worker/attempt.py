@@ -1,0 +1,26 @@
+"""What a work function is given: one attempt at a job, and what it may use."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from store.database import Database
+from store.job_repository import Lease
+from store.tables import Job
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """lease: proves the claim in every write. should_stop: whether the work is to store where it is and return.
+
+    cache: of decoded data sets.
+    """
+
+    job: Job
+    lease: Lease
+    database: Database
+    device: torch.device
+    should_stop: Callable[[], bool]
+    cache: Path

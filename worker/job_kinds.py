@@ -1,0 +1,41 @@
+"""What a worker does for each kind of job. A new kind is an entry here and a name in `store.tables.JobKind`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from store.generate_repository import succeed_shard
+from store.job_repository import Lease, succeed
+from store.promotion import succeed_training
+from store.run_repository import kept_states
+from store.tables import JobKind
+
+
+def _stored(session: Session, job_id: int) -> str:
+    return "what it had stored is kept"
+
+
+def _last_checkpoint(session: Session, job_id: int) -> str:
+    states = kept_states(session, job_id)
+    return f"its last checkpoint is at {states[0][0]} images" if states else "it has no checkpoint"
+
+
+@dataclass(frozen=True)
+class KindOfWork:
+    """work: MODULE:FUNCTION, imported by the work process alone. It takes a `worker.attempt.Attempt` and returns
+    whether the job is done: False when it was stopped.
+
+    succeed: ends a job that is done. kept: what is left of a job whose work was killed, for its failure.
+    """
+
+    work: str
+    succeed: Callable[[Session, Lease], None] = succeed
+    kept: Callable[[Session, int], str] = _stored
+
+
+KINDS: Mapping[JobKind, KindOfWork] = {
+    "train": KindOfWork("worker.training:train_job", succeed_training, _last_checkpoint),
+    "sample": KindOfWork("worker.sampling:draw_shard", succeed_shard),
+    "assemble": KindOfWork("worker.assembling:assemble"),
+}
