@@ -7,24 +7,35 @@ in the store say what is served, whoever moved them: this process, another repli
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from app.engine.engine import Engine
 from app.engine.fixed_shapes import prepare_network
 from app.engine.request import EngineStopped
-from model.checkpoint import Checkpoint, CheckpointError, CheckpointHeader, decode_checkpoint, load_checkpoint
+from model.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    CheckpointHeader,
+    decode_checkpoint,
+    header_end,
+    load_checkpoint,
+    read_header,
+)
+from model.digest import digest_of
 from model.metrics.figure import Figure
 from model.metrics.frontier import Frontier, frontiers
 from store.aliases import set_alias
 from store.artifacts import ArtifactCorrupted, ArtifactMissing
 from store.audit_repository import Actor
-from store.checkpoint_repository import checkpoint_bytes, register_checkpoint
+from store.checkpoint_repository import checkpoint_beginning, checkpoint_bytes, register_checkpoint
 from store.database import Database
 from store.figure_repository import figures_by, record_figures
 from store.model_repository import (
@@ -36,11 +47,15 @@ from store.model_repository import (
     production_targets,
     resolve,
 )
+from store.tables import Checkpoint as CheckpointRow
 
 log = logging.getLogger(__name__)
 
 FIRST_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 300.0
+HEADER_BYTES = 1 << 20
+"""As much of a weights file is read for its header, and more only where it is longer."""
+
 SHORTEST_DIGEST = len("sha256:") + 8
 REMEMBERED_VERSIONS = 256
 NAMES_TOLD = 50
@@ -105,17 +120,17 @@ class Catalog:
         """Load the shipped weights into the engine, then look at the store once."""
         for path in sorted(weights_folder.glob("*.safetensors")):
             try:
-                checkpoint = await asyncio.to_thread(load_checkpoint, path)
-            except CheckpointError as error:
+                version = await asyncio.to_thread(_shipped_version, path)
+            except (OSError, CheckpointError) as error:
                 log.error("shipped weights left out: %s", error)
                 continue
-            self._shipped[checkpoint.digest] = path
-            version = self._add(checkpoint, None)
+            self._shipped[version.digest] = path
+            self._remember(version)
             try:
                 await self.ensure_loaded(version)
             except CheckpointError as error:
                 log.error("shipped weights left out: %s", error)
-                del self._shipped[checkpoint.digest], self._versions[version.name, version.digest]
+                del self._shipped[version.digest], self._versions[version.name, version.digest]
                 continue
             self._unregistered.append((version.name, version.digest))
             self._production.setdefault(version.name, version.digest)
@@ -237,9 +252,9 @@ class Catalog:
         known = self._versions.get((name, target.digest))
         if known is not None:
             return known
-        checkpoint = await asyncio.to_thread(_read, database, name, target.digest)
-        measured = (await asyncio.to_thread(_frontier_figures, database, [target.digest])).get(target.digest, ())
-        return self._add(checkpoint, target.version, name, measured)
+        version = await asyncio.to_thread(_stored_version, database, name, target.digest)
+        self._remember(version)
+        return version
 
     async def _load(self, version: Version) -> None:
         async with self._one_load:  # one at a time: weights on their way count towards no limit
@@ -250,11 +265,17 @@ class Catalog:
         if shipped is not None:
             checkpoint = await asyncio.to_thread(load_checkpoint, shipped)
         elif self._database is not None:
-            checkpoint = await asyncio.to_thread(_read, self._database, version.name, version.digest)
+            checkpoint = await asyncio.to_thread(_read_weights, self._database, version.name, version.digest)
         else:
             raise CheckpointError(f"{version.digest}: its weights are not at hand")
         if checkpoint.digest != version.digest:
             raise CheckpointError(f"{shipped}: the file was changed while the service ran; restart it")
+        if checkpoint.header.model_dump_json() != version.header.model_dump_json():
+            # the weights' digest is checked, and the header's was not when it was read alone
+            self._versions.pop((version.name, version.digest), None)
+            raise CheckpointError(
+                f"{version.name}@{version.digest}: its header was damaged when it was read; try again"
+            )
         denoiser = await asyncio.to_thread(checkpoint.denoiser, self._device)
         denoiser.network = prepare_network(denoiser.network, self._device, compiled=self._compiled)
         if denoiser.snapshot is not None:
@@ -336,18 +357,6 @@ class Catalog:
     def _has_room(self) -> bool:
         return self._engine.snapshot().networks < self._engine.limits.versions
 
-    def _add(
-        self,
-        checkpoint: Checkpoint,
-        number: int | None,
-        name: str | None = None,
-        measured: Sequence[Figure] = (),
-    ) -> Version:
-        header = checkpoint.header
-        version = Version(name or header.name, checkpoint.digest, header, number, tuple(measured))
-        self._remember(version)
-        return version
-
     def _remember(self, version: Version) -> None:
         """Keep it; of many that were looked at once, and are neither served nor in memory, the oldest are forgotten."""
         self._versions.setdefault((version.name, version.digest), version)
@@ -377,16 +386,42 @@ def _resolve(database: Database, name: str, selector: str) -> AliasTarget:
         return AliasTarget(row.version, row.digest)
 
 
-def _read(database: Database, name: str, digest: str) -> Checkpoint:
+def _shipped_version(path: Path) -> Version:
+    data = path.read_bytes()
+    header = read_header(data, source=str(path))
+    return Version(header.name, digest_of(data), header)
+
+
+def _stored_version(database: Database, name: str, digest: str) -> Version:
+    """What the version's header says, and what the store knows of it; its weights stay where they are."""
+    with _kept(database, name, digest) as (session, row):
+        beginning = checkpoint_beginning(session, row, HEADER_BYTES)
+        if header_end(beginning) > len(beginning):
+            beginning = checkpoint_beginning(session, row, header_end(beginning))
+        header = read_header(beginning, source=f"{name}@{digest}")
+        measured = figures_by(session, "frontier", CheckpointRow.digest, [digest]).get(digest, ())
+        return Version(name, digest, header, row.version, tuple(measured))
+
+
+def _read_weights(database: Database, name: str, digest: str) -> Checkpoint:
+    with _kept(database, name, digest) as (session, row):
+        return decode_checkpoint(checkpoint_bytes(session, row), source=f"{name}@{digest}")
+
+
+@contextmanager
+def _kept(database: Database, name: str, digest: str) -> Iterator[tuple[Session, CheckpointRow]]:
+    """A version's row in a transaction; raises VersionCollected when its weights are no longer kept.
+
+    In the block, bytes that are missing or damaged become a CheckpointError.
+    """
     with database.session() as session:
         row = resolve(session, name, digest)
         if row.artifact_digest is None:
             raise VersionCollected(name, row.version)
         try:
-            data = checkpoint_bytes(session, row)
+            yield session, row
         except (ArtifactMissing, ArtifactCorrupted) as error:
             raise CheckpointError(f"{name}@{digest}: {error}") from error
-        return decode_checkpoint(data, source=f"{name}@{digest}")
 
 
 def _frontier_figures(database: Database, digests: Collection[str]) -> Mapping[str, Sequence[Figure]]:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from model.checkpoint import CheckpointError, read_metadata, write_atomically
+from model.checkpoint import CheckpointError, load_tensors, read_metadata, write_atomically
 from model.datasets.dataset import ImageDataset
 from model.sampling import from_pixels
 
@@ -166,7 +166,7 @@ def load_classifier(path: Path) -> Classifier:
     try:
         header = ClassifierHeader.model_validate_json(metadata[_HEADER_KEY])
         network = ClassifierNetwork(header.image_channels, header.image_size, len(header.class_names))
-        network.load_state_dict(load(data))
+        network.load_state_dict(load_tensors(data, source=str(path)))
     except (ValidationError, RuntimeError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     return Classifier(header, network.eval().requires_grad_(False))

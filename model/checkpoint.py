@@ -25,6 +25,9 @@ from model.sampling import draws_finite
 from model.unet import EMBEDDED_STEPS, UNet
 from model.user_error import UserError
 
+_LENGTH_BYTES = 8
+"""A safetensors file begins with the length of its header, in so many bytes."""
+
 _HEADER_KEY = "darkroom"
 _SNAPSHOT_PREFIX = "snapshot."
 _DIVERGED = "its training has diverged: use an earlier checkpoint"
@@ -159,15 +162,7 @@ def decode_checkpoint(data: bytes, *, source: str) -> Checkpoint:
 
     Numbers that are not finite are a fault.
     """
-    metadata = read_metadata(data, source=source)
-    if _HEADER_KEY not in metadata:
-        raise CheckpointError(f"{source}: a safetensors file, but not one of Darkroom's (no header)")
-    try:
-        header = CheckpointHeader.model_validate_json(metadata[_HEADER_KEY])
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise CheckpointError(f"{source}: invalid header: {faults}") from error
-    tensors = load(data)
+    tensors, header = load_tensors(data, source=source), read_header(data, source=source)
     require_finite(tensors, source)
     if header.snapshot is None:
         return Checkpoint(header, tensors, digest_of(data))
@@ -177,6 +172,21 @@ def decode_checkpoint(data: bytes, *, source: str) -> Checkpoint:
         if name.startswith(_SNAPSHOT_PREFIX)
     }
     return Checkpoint(header, tensors, digest_of(data), snapshot)
+
+
+def read_header(beginning: bytes, *, source: str) -> CheckpointHeader:
+    """What a weights file says of itself; raises CheckpointError naming `source` and the fault.
+
+    Only the first `header_end` bytes are looked at, and the others may be missing.
+    """
+    metadata = read_metadata(beginning, source=source)
+    if _HEADER_KEY not in metadata:
+        raise CheckpointError(f"{source}: a safetensors file, but not one of Darkroom's (no header)")
+    try:
+        return CheckpointHeader.model_validate_json(metadata[_HEADER_KEY])
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise CheckpointError(f"{source}: invalid header: {faults}") from error
 
 
 def with_snapshot(checkpoint: Checkpoint, snapshot: Checkpoint) -> bytes:
@@ -206,17 +216,38 @@ def with_snapshot(checkpoint: Checkpoint, snapshot: Checkpoint) -> bytes:
     return encode_checkpoint(main.model_copy(update={"snapshot": about}), checkpoint.weights, snapshot.weights)
 
 
-def read_metadata(data: bytes, *, source: str) -> dict[str, str]:
-    """The string pairs in a safetensors file's header; raises CheckpointError when the file is damaged."""
+def header_end(beginning: bytes) -> int:
+    """Where a safetensors file's header ends, in bytes, by the first few of them."""
+    return _LENGTH_BYTES + int.from_bytes(beginning[:_LENGTH_BYTES], "little")
+
+
+def read_metadata(beginning: bytes, *, source: str) -> dict[str, str]:
+    """The string pairs in a safetensors file's header; raises CheckpointError when that is damaged.
+
+    Only the first `header_end` bytes are looked at, and the others may be missing.
+    """
+    unreadable = f"{source}: not a readable safetensors file: its header is "
+    end = header_end(beginning)
+    if len(beginning) < _LENGTH_BYTES or end > len(beginning):
+        raise CheckpointError(f"{unreadable}cut off")
     try:
-        load(data)  # validates the layout: lengths, offsets, overlaps
+        header = json.loads(beginning[_LENGTH_BYTES:end])
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{unreadable}no JSON: {error}") from error
+    metadata = header.get("__metadata__") if isinstance(header, dict) else ()
+    if not isinstance(metadata, dict | None):
+        raise CheckpointError(f"{unreadable}not of the right form")
+    return {str(key): str(value) for key, value in (metadata or {}).items()}
+
+
+def load_tensors(data: bytes, *, source: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; raises CheckpointError when it is damaged."""
+    try:
+        return load(data)
     except SafetensorError as error:
         raise CheckpointError(f"{source}: not a readable safetensors file: {error}") from error
     except KeyError as error:
         raise CheckpointError(f"{source}: holds numbers of a type that torch does not have: {error}") from error
-    length = int.from_bytes(data[:8], "little")
-    metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
-    return {str(key): str(value) for key, value in metadata.items()}
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import torch
 from pydantic import ValidationError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from model.checkpoint import CheckpointError, read_metadata, require_finite
+from model.checkpoint import CheckpointError, load_tensors, read_metadata, require_finite
 from model.config import Recipe
 from model.ema import ExponentialMovingAverage
 from model.muon import MuonAdamW
@@ -87,8 +87,7 @@ def read_state_header(data: bytes, *, source: str) -> StateHeader:
 
 def require_sound_state(data: bytes, *, source: str) -> None:
     """Raises CheckpointError, which names `source`, for bytes that are damaged or numbers that are not finite."""
-    read_metadata(data, source=source)
-    require_finite(load(data), source)
+    require_finite(load_tensors(data, source=source), source)
 
 
 @torch.no_grad()
@@ -106,7 +105,7 @@ def restore_training_state(
     Raises CheckpointError, which names `source`, when they do not fit or are not finite; the three may then be of no
     use any more.
     """
-    tensors = load(data)
+    tensors = load_tensors(data, source=source)
     require_finite(tensors, source)
     try:
         network.load_state_dict(_part(tensors, "model."))

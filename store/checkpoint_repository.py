@@ -84,9 +84,21 @@ def checkpoint_bytes(session: Session, checkpoint: Checkpoint) -> bytes:
 
     Raises store.artifacts.ArtifactMissing, ArtifactCorrupted.
     """
+    return Artifacts(session).get(_artifact(checkpoint))
+
+
+def checkpoint_beginning(session: Session, checkpoint: Checkpoint, size: int) -> bytes:
+    """At most the first `size` bytes of the checkpoint's file, not checked against its digest.
+
+    Raises store.artifacts.ArtifactMissing, ArtifactCorrupted.
+    """
+    return Artifacts(session).beginning(_artifact(checkpoint), size)
+
+
+def _artifact(checkpoint: Checkpoint) -> str:
     if checkpoint.artifact_digest is None:
         raise ArtifactMissing(checkpoint.digest)
-    return Artifacts(session).get(checkpoint.artifact_digest)
+    return checkpoint.artifact_digest
 
 
 def _production_source(session: Session, model: Model) -> CheckpointSource | None:

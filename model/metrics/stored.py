@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping
 
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
-from model.checkpoint import CheckpointError, read_metadata
+from model.checkpoint import CheckpointError, load_tensors, read_metadata
 from model.metrics.protocol import Facts
 
 _HEADER_KEY = "darkroom-reference-statistics"
@@ -28,13 +28,14 @@ def encode_statistics(tensors: Mapping[str, Tensor], facts: Facts) -> bytes:
 
 def decode_statistics(data: bytes, facts: Facts, layout: Layout) -> dict[str, Tensor]:
     """Read tensors back; raises StatisticsError when they are damaged, those of something else or of another layout."""
+    source = "reference statistics"
     try:
-        stored = json.loads(read_metadata(data, source="reference statistics")[_HEADER_KEY])
+        tensors = load_tensors(data, source=source)
+        stored = json.loads(read_metadata(data, source=source)[_HEADER_KEY])
     except (CheckpointError, ValueError, KeyError) as error:
         raise StatisticsError(f"these are not reference statistics: {error}") from error
     if stored != dict(facts):
         raise StatisticsError(f"these are the statistics of {stored}, not of {dict(facts)}")
-    tensors = load(data)
     found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
     if found != dict(layout):
         raise StatisticsError(f"reference statistics hold {found} instead of {dict(layout)}")

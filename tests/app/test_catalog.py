@@ -4,6 +4,8 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from sqlalchemy import delete, update
 from sqlalchemy.exc import OperationalError
 
 import app.catalog
+import model.checkpoint
 from app.catalog import Catalog, UnknownModel, Version
 from app.engine.engine import Engine, EngineLimits
 from model.checkpoint import CheckpointError
@@ -153,6 +156,7 @@ async def test_an_alias_is_looked_up_without_its_bytes_once_they_are_known(
             set_alias(session, COMMAND_LINE, "tiny", "candidate", second)
         assert (await catalog.find("tiny@candidate")).digest == second
         with monkeypatch.context() as patch:
+            patch.setattr(app.catalog, "checkpoint_beginning", None)
             patch.setattr(app.catalog, "checkpoint_bytes", None)
             assert (await catalog.find("tiny@candidate")).digest == second
         with database.session() as session:
@@ -278,6 +282,67 @@ async def test_the_first_promotion_of_a_service_without_models_makes_it_ready(
         assert (await catalog.find(None)).digest == trained
 
 
+async def test_a_promotion_reads_and_decodes_the_weights_once(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The header alone says what the version is; so it is for shipped weights."""
+    calls: list[str] = []
+
+    def counted(module: ModuleType, name: str) -> None:
+        original = getattr(module, name)
+
+        def count(*arguments: Any, **named: Any) -> Any:
+            calls.append(name)
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(module, name, count)
+
+    counted(model.checkpoint, "load")  # safetensors' own: decodes all tensors
+    counted(app.catalog, "checkpoint_bytes")  # reads all bytes
+    async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, engine):
+        assert calls == ["load"]
+        calls.clear()
+        trained = store_weights(database, tiny_weights("tiny", 5), "trained")
+        await catalog.promote(COMMAND_LINE, "tiny", trained)
+        assert calls == ["checkpoint_bytes", "load"]
+        assert trained in engine.snapshot().resident
+
+
+async def test_a_header_that_was_damaged_when_it_was_read_is_found_out_by_loading(
+    tmp_path: Path, database: Database
+) -> None:
+    """A header that is read alone is not checked against the digest, which names the whole file."""
+    async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, engine):
+        data = tiny_weights("tiny", 5)
+        trained = store_weights(database, data, "trained")
+        _overwrite(database, trained, data.replace(b"T-shirt/top", b"X-shirt/top"))
+        told = await catalog.find(f"tiny@{trained}")
+        assert told.header.class_names[2] == "X-shirt/top"
+        with pytest.raises(CheckpointError, match="is corrupted"):
+            await catalog.ensure_loaded(told)
+        _overwrite(database, trained, data)
+        with pytest.raises(CheckpointError, match="its header was damaged"):
+            await catalog.ensure_loaded(told)
+        assert trained not in engine.snapshot().resident
+        await catalog.ensure_loaded(found := await catalog.find(f"tiny@{trained}"))
+        assert found.header.class_names[2] == "T-shirt/top"
+        assert trained in engine.snapshot().resident
+
+
+async def test_a_header_that_is_longer_than_a_read_is_read_whole(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app.catalog, "HEADER_BYTES", 100)
+    async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, _):
+        trained = store_weights(database, tiny_weights("tiny", 5), "trained")
+        assert (await catalog.find(f"tiny@{trained}")).header.class_names[2] == "T-shirt/top"
+
+
+def _overwrite(database: Database, digest: str, data: bytes) -> None:
+    with database.session() as session:
+        session.execute(update(ArtifactChunk).where(ArtifactChunk.digest == digest).values(data=data))
+
+
 async def test_a_promotion_while_the_shipped_weights_are_being_loaded_makes_it_no_readier(
     tmp_path: Path, database: Database
 ) -> None:
@@ -366,7 +431,7 @@ async def test_a_version_that_cannot_be_loaded_is_left_alone_for_a_while(
 
     async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, _):
         _point(database, "tiny", store_weights(database, tiny_weights("tiny", 5), "trained"))
-        monkeypatch.setattr(app.catalog, "_read", read)
+        monkeypatch.setattr(app.catalog, "_read_weights", read)
         for _ in range(3):
             await catalog.look()
         assert len(reads) == 1

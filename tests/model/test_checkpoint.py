@@ -19,7 +19,10 @@ from model.checkpoint import (
     SnapshotHeader,
     decode_checkpoint,
     encode_checkpoint,
+    header_end,
     load_checkpoint,
+    read_header,
+    read_metadata,
     with_snapshot,
     write_atomically,
 )
@@ -190,6 +193,37 @@ def test_a_damaged_header_is_refused_or_harmless(position: int, flip: int) -> No
     damaged[position] ^= flip
     with contextlib.suppress(CheckpointError):
         decode_checkpoint(bytes(damaged), source="damaged").denoiser()
+
+
+def test_the_header_is_read_from_the_beginning_alone() -> None:
+    assert header_end(DATA[:8]) == HEADER_END
+    assert read_header(DATA[:HEADER_END], source="beginning") == HEADER
+    for length in (0, 7, 8, HEADER_END - 1):
+        with pytest.raises(CheckpointError, match=r"^cut: not a readable safetensors file: its header is cut off"):
+            read_header(DATA[:length], source="cut")
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(0, HEADER_END - 1), st.integers(1, 255))
+def test_a_damaged_header_that_is_read_alone_is_refused_or_is_that_of_the_whole(position: int, flip: int) -> None:
+    damaged = bytearray(DATA)
+    damaged[position] ^= flip
+    try:
+        whole = decode_checkpoint(bytes(damaged), source="damaged").header
+    except CheckpointError:
+        whole = None
+    try:
+        alone = read_header(bytes(damaged[:HEADER_END]), source="damaged")
+    except CheckpointError:
+        assert whole is None
+    else:
+        assert whole in (None, alone)  # the tensors' places may be wrong all the same
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"3", b'{"__metadata__": [1]}', b"[" * 100_000, b"\xff", b'{"a": 1'])
+def test_a_header_of_another_form_is_refused(text: bytes) -> None:
+    with pytest.raises(CheckpointError, match=r"^made: not a readable safetensors file: its header is "):
+        read_metadata(len(text).to_bytes(8, "little") + text, source="made")
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,33 @@ def test_a_lost_or_misplaced_chunk_is_found(session: Session) -> None:
         Artifacts(session).get(digest)
 
 
+@pytest.mark.parametrize("outside", [False, True])
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, 2 * CHUNK_BYTES + 5])
+def test_a_beginning_is_read_without_the_rest(database_url: str, tmp_path: Path, size: int, outside: bool) -> None:
+    database = Database(database_url, artifacts_url=str(tmp_path) if outside else None)
+    data = _bytes(size)
+    with database.session() as session:
+        store = Artifacts(session)
+        digest = store.put(data)
+        for wanted in (0, 8, CHUNK_BYTES, CHUNK_BYTES + 1, 10 * CHUNK_BYTES):
+            assert store.beginning(digest, wanted) == data[:wanted]
+        with pytest.raises(ArtifactMissing):
+            store.beginning("sha256:" + "0" * 64, 8)
+    database.dispose()
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_beginning_whose_bytes_are_not_there_is_found(session: Session, lost: int) -> None:
+    data = _bytes(3 * CHUNK_BYTES)
+    digest = Artifacts(session).put(data)
+    session.delete(session.get_one(ArtifactChunk, (digest, lost)))
+    session.flush()
+    if lost:
+        assert Artifacts(session).beginning(digest, CHUNK_BYTES) == data[:CHUNK_BYTES]
+    with pytest.raises(ArtifactCorrupted):
+        Artifacts(session).beginning(digest, CHUNK_BYTES + 1)
+
+
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"other")])
 def test_bytes_outside_the_database_are_checked_and_mended_too(
     database_url: str, tmp_path: Path, damage: Callable[[Path], object]
@@ -99,8 +126,9 @@ def test_bytes_outside_the_database_are_checked_and_mended_too(
     with inside.session() as session:
         assert Artifacts(session).get(digest) == data
         damage(next(path for path in tmp_path.rglob("*") if path.is_file()))
-        with pytest.raises(ArtifactCorrupted):
-            Artifacts(session).get(digest)
+        for read in (Artifacts(session).get, lambda digest: Artifacts(session).beginning(digest, 8)):
+            with pytest.raises(ArtifactCorrupted):
+                read(digest)
         Artifacts(session).put(data)
         assert Artifacts(session).get(digest) == data
     for database in (outside, inside):
