@@ -23,18 +23,9 @@ def api_command(host: str, port: int) -> list[str]:
 
 
 def worker_commands() -> dict[str, list[str]]:
-    """The command lines of what runs the jobs, by name: the worker and the reconciler.
-
-    Workers do not look for each other: nothing here needs it, and it would write to Redis.
-    """
-    celery = [sys.executable, "-m", "celery", "--app", "worker.celery_app", "worker"]
-    return {
-        "worker": [
-            *(*celery, "--without-gossip", "--without-mingle", "--without-heartbeat"),
-            *("--pool", "solo", "--loglevel", "INFO"),
-        ],
-        "reconciler": [sys.executable, "-m", "worker.reconciler"],
-    }
+    """The command lines of what runs the jobs, by name: the worker and the reconciler."""
+    modules = {"worker": "worker.celery_app", "reconciler": "worker.reconciler"}
+    return {name: [sys.executable, "-m", module] for name, module in modules.items()}
 
 
 def reached_at(host: str) -> str:

@@ -1,14 +1,20 @@
-"""A worker that learns of jobs by hints alone, and whose work is next to nothing: for
-`celery --app tests.system.hinted_worker worker`. A hint that is lost then is a job that waits for ever."""
-
-import threading
+"""A worker that learns of jobs by hints alone, and whose work is next to nothing. A hint that is lost then is a job
+that waits for ever."""
 
 from tests.worker.light_work import FINISHES
-from worker import celery_app
-from worker.supervisor import Supervisor
+from worker.celery_app import Worker, main
+from worker.settings import WorkerSettings
 
-celery_app._looking = threading.Thread(target=lambda: None)
-celery_app._supervisor = Supervisor(
-    celery_app.settings, celery_app._database, celery_app._stopping.is_set, celery_app._device, FINISHES
-)
-app = celery_app.app
+
+class HintedWorker(Worker):
+    """Never looks for jobs by itself."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        super().__init__(settings, FINISHES)
+
+    def look(self) -> None:
+        """Return at once."""
+
+
+if __name__ == "__main__":
+    main(HintedWorker)

@@ -51,7 +51,8 @@ def test_traces_that_cannot_be_made_are_refused_at_the_start() -> None:
         "DATABASE_URL": "postgresql://nobody.invalid/nothing",
         "REDIS_URL": "redis://nobody.invalid",
     }
-    for start in ("from app.main import application; application()", "import worker.celery_app"):
+    starts = ("from app.main import application; application()", "from worker.celery_app import main; main()")
+    for start in starts:
         program = f'import sys; sys.modules["opentelemetry.sdk"] = None; {start}'
         ended = subprocess.run(
             [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
