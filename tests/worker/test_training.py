@@ -18,7 +18,7 @@ from store.job_forms import ContinueFrom, ForkFrom
 from store.job_repository import request_cancel, requeue
 from store.model_repository import PRODUCTION, production_targets, resolve
 from store.run_repository import job_metrics, job_samples
-from store.tables import Dataset, Job
+from store.tables import Checkpoint, Dataset, Job
 from tests.generate_jobs import status
 from tests.generate_jobs import submit as submit_generate
 from tests.model.small import small_recipe
