@@ -252,7 +252,10 @@ def _shards(total_images: int, shard_images: int) -> list[SampleWork]:
 
 
 def lock_jobs(session: Session, generate_job_id: int) -> Sequence[Job]:
-    """All jobs of a generate job, locked until the transaction ends, before others that are counted with them."""
+    """All jobs of a generate job, locked until the transaction ends.
+
+    At once, before any of them ends: to end one locks a counter, and who holds that must wait for no job's row.
+    """
     return session.scalars(_jobs_of([generate_job_id]).order_by(Job.id).with_for_update()).all()
 
 
