@@ -34,10 +34,10 @@ def check_classes(checkpoint: Checkpoint, judge: ClassifierHeader) -> None:
     names = checkpoint.header.class_names
     if names != judge.class_names:
         raise CheckpointError(f"the checkpoint's classes are {list(names)}, the judge's {list(judge.class_names)}")
-    unet = checkpoint.header.model.unet
-    if (unet.image_channels, unet.image_size) != (judge.image_channels, judge.image_size):
+    model = checkpoint.header.model
+    if (model.image_channels, model.image_size) != (judge.image_channels, judge.image_size):
         raise CheckpointError(
-            f"the checkpoint draws {unet.image_channels} x {unet.image_size} x {unet.image_size} images, "
+            f"the checkpoint draws {model.image_channels} x {model.image_size} x {model.image_size} images, "
             f"the judge reads {judge.image_channels} x {judge.image_size} x {judge.image_size}"
         )
 

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +22,8 @@ from bench.agreement import Pixels, check_classes, generate
 from bench.classifier import Classifier, load_classifier, predict
 from bench.judge import JUDGE_PATH, positive, with_overrides
 from model.checkpoint import CheckpointError, load_checkpoint, write_atomically
-from model.config import SamplerName
 from model.denoiser import Denoiser
+from model.registry import SAMPLERS
 from model.scoring import SCORE_NAME, SCORE_STEPS, score
 
 SHARE = 0.25
@@ -101,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--images-per-class", type=positive, default=100)
     parser.add_argument("--guidance", type=float, nargs="+", metavar="W", help="default: the checkpoint's")
-    parser.add_argument("--sampler", choices=get_args(SamplerName), help="default: the checkpoint's")
+    parser.add_argument("--sampler", choices=list(SAMPLERS), help="default: the checkpoint's")
     parser.add_argument("--steps", type=positive, help="default: the checkpoint's")
     parser.add_argument("--judge", type=Path, default=JUDGE_PATH)
     parser.add_argument("--out", type=Path, metavar="FILE", help="keep what is printed")

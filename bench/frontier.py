@@ -22,13 +22,14 @@ from pydantic import ValidationError
 
 from bench.judge import CACHE_PATH, RECIPE_PATH, positive, with_overrides
 from model.checkpoint import CheckpointError, load_checkpoint, write_atomically
-from model.config import FRONTIER_SAMPLERS, EvaluationConfig, RecipeError, SamplerName, SpacingName, load_recipe
+from model.config import FRONTIER_SAMPLERS, EvaluationConfig, RecipeError, SpacingName, load_recipe
 from model.datasets import DatasetError, load_dataset
 from model.metrics.evaluation import EvaluationError, FolderReferences
 from model.metrics.extractor import MetricsUnavailable
 from model.metrics.figure import Figure
 from model.metrics.frontier import WITHIN, Frontier, FrontierPoint, choose, efficient, frontiers
 from model.metrics.frontier_measurement import STEPS, frontier_cells, measure_frontier, with_evaluations
+from model.registry import SAMPLERS
 
 MARKERS = "osX"
 """A plot's ten colours are used again with the next marker."""
@@ -171,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-images", type=positive, default=64)
     parser.add_argument("--guidance", type=float, help="default: the checkpoint's")
-    parser.add_argument("--samplers", nargs="+", choices=get_args(SamplerName), default=list(FRONTIER_SAMPLERS))
+    parser.add_argument("--samplers", nargs="+", choices=list(SAMPLERS), default=list(FRONTIER_SAMPLERS))
     parser.add_argument("--steps", nargs="+", type=positive, default=list(STEPS))
     parser.add_argument("--spacing", choices=get_args(SpacingName), help="default: the checkpoint's")
     parser.add_argument("--recipe", type=Path, default=RECIPE_PATH, help="names the data set where the file does not")

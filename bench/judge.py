@@ -17,8 +17,9 @@ from pydantic import ValidationError
 from bench.agreement import FIRST_SEED, agreement, agreement_table, check_classes, generate
 from bench.classifier import load_classifier, train_classifier
 from model.checkpoint import CheckpointError, load_checkpoint
-from model.config import DatasetConfig, RecipeError, SamplerName, SamplingConfig, ThresholdName, load_recipe
+from model.config import DatasetConfig, RecipeError, SamplingConfig, ThresholdName, load_recipe
 from model.datasets import DatasetError, load_dataset
+from model.registry import SAMPLERS
 
 JUDGE_PATH = Path(".darkroom/bench/judge.safetensors")
 RECIPE_PATH = Path("recipes/fashion-mnist.yaml")
@@ -111,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     score.add_argument("--guidance", type=float, nargs="+", metavar="W", help="default: the checkpoint's")
     score.add_argument("--images-per-class", type=positive, default=200)
     score.add_argument("--steps", type=positive, help="default: the checkpoint's")
-    score.add_argument("--sampler", choices=get_args(SamplerName), help="default: the checkpoint's")
+    score.add_argument("--sampler", choices=list(SAMPLERS), help="default: the checkpoint's")
     score.add_argument("--threshold", choices=get_args(ThresholdName), help="default: the checkpoint's")
     score.add_argument("--judge", type=Path, default=JUDGE_PATH)
     score.set_defaults(run=_score)

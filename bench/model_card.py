@@ -105,10 +105,10 @@ def _processes(recipe: Recipe) -> str:
 
 def _facts(checkpoint: Checkpoint, recipe: Recipe, measured: Measured) -> str:
     header = checkpoint.header
-    unet = header.model.unet
+    model = header.model
     parameters = sum(value.numel() for value in checkpoint.weights.values())
     facts = {
-        "images": f"{unet.image_channels} x {unet.image_size} x {unet.image_size} (channels, height, width)",
+        "images": f"{model.image_channels} x {model.image_size} x {model.image_size} (channels, height, width)",
         "classes": ", ".join(f"{index} {name}" for index, name in enumerate(header.class_names)),
         "parameters": f"{parameters:,}, float32, the moving average of the training weights",
         "file": f"`{header.name}.safetensors`, {measured.size_bytes:,} bytes",

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from pydantic import Field, ValidationError, model_validator
@@ -17,12 +17,22 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from model.config import Config, ModelConfig, ModelName, Recipe, SamplingConfig, ScheduleConfig, UNetConfig
+from model.config import (
+    Config,
+    ModelConfig,
+    ModelName,
+    Recipe,
+    SamplingConfig,
+    ScheduleConfig,
+    UNetConfig,
+    image_form_moved,
+)
 from model.denoiser import Denoiser
 from model.digest import digest_of
 from model.metrics.figure import Figure
+from model.network import DenoisingNetwork, build_network, place
 from model.sampling import draws_finite
-from model.unet import EMBEDDED_STEPS, UNet
+from model.unet import EMBEDDED_STEPS
 from model.user_error import UserError
 
 _LENGTH_BYTES = 8
@@ -72,10 +82,29 @@ class CheckpointHeader(Config):
         """Whether the network was trained without classes, too, as guidance needs it; assumed where no recipe says."""
         return self.recipe is None or self.recipe.objective.label_drop > 0.0
 
+    @property
+    def snapshot_model(self) -> ModelConfig:
+        """The configuration of the snapshot: the model's, but for the network where the snapshot has its own."""
+        own = None if self.snapshot is None else self.snapshot.unet
+        return self.model if own is None else self.model.model_copy(update={"unet": own})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _moved(cls, data: Any) -> Any:
+        """In files of before, the snapshot's network says the image's form too, which is the model's."""
+        if not isinstance(data, Mapping) or not all(
+            isinstance(data.get(one), Mapping) for one in ("model", "snapshot")
+        ):
+            return data
+        snapshot = data["snapshot"]
+        model = image_form_moved({**image_form_moved(data["model"]), "unet": snapshot.get("unet")})
+        return {**data, "snapshot": {**snapshot, "unet": model["unet"]}}
+
     @model_validator(mode="after")
-    def _guide_is_there(self) -> Self:
+    def _snapshot_fits(self) -> Self:
         if self.sampling.guide == "snapshot" and self.snapshot is None:
             raise ValueError("sampling.guide is the snapshot, and there is none")
+        self.snapshot_model.unet.require_image_size(self.model.image_size)
         return self
 
 
@@ -94,24 +123,26 @@ class Checkpoint:
         Raises CheckpointError when the weights do not fit the configuration, or draw images that are not finite.
         """
         header = self.header
-        network = self._network(header.model.unet, self.weights, device)
+        network = self._network(header.model, self.weights, device)
         snapshot = None
         if header.snapshot is not None and self.snapshot is not None:
-            snapshot = self._network(header.snapshot.unet or header.model.unet, self.snapshot, device)
+            snapshot = self._network(header.snapshot_model, self.snapshot, device)
         denoiser = Denoiser(header.model, header.class_names, network, device, snapshot, null_class=header.null_class)
         if not draws_finite(denoiser):
             raise CheckpointError(f"{self.digest}: draws images that are not finite; {_DIVERGED}")
         return denoiser
 
-    def _network(self, config: UNetConfig, weights: Mapping[str, Tensor], device: torch.device | None) -> UNet:
+    def _network(
+        self, model: ModelConfig, weights: Mapping[str, Tensor], device: torch.device | None
+    ) -> DenoisingNetwork:
         with torch.device("meta"):  # takes no memory, however large a network the header claims
-            network = UNet(config, len(self.header.class_names), self.header.embedding_steps)
+            network = build_network(model, len(self.header.class_names), self.header.embedding_steps)
         try:
             own = {name: value.to(torch.float32, copy=True) for name, value in weights.items()}
             network.load_state_dict(own, assign=True)
         except RuntimeError as error:
             raise CheckpointError(f"{self.digest}: the weights do not fit the configuration: {error}") from error
-        return network.place(device or torch.device("cpu")).eval().requires_grad_(False)
+        return place(network, device or torch.device("cpu")).eval().requires_grad_(False)
 
 
 def require_scaled_times(embedding_steps: int, schedule: ScheduleConfig, source: str) -> None:
@@ -200,8 +231,8 @@ def with_snapshot(checkpoint: Checkpoint, snapshot: Checkpoint) -> bytes:
         "schedule": (main.model.schedule, other.model.schedule),
         "time embedding": (main.embedding_steps, other.embedding_steps),
         "prediction": (main.model.prediction, other.model.prediction),
-        "image channels": (main.model.unet.image_channels, other.model.unet.image_channels),
-        "image size": (main.model.unet.image_size, other.model.unet.image_size),
+        "image channels": (main.model.image_channels, other.model.image_channels),
+        "image size": (main.model.image_size, other.model.image_size),
         "classes": (main.class_names, other.class_names),
         "data set": (main.dataset_digest, other.dataset_digest),
     }

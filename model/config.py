@@ -3,25 +3,29 @@
 Every class refuses unknown fields, so a misspelt option is an error and never a silent default.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator, model_validator
 
-from model.metrics.names import DECIDING, ExtractorName, MetricName
+from model.metrics.names import DECIDING
+from model.registry import EXTRACTORS, FORMATS, METRICS, SAMPLERS, OneOf
 from model.user_error import UserError
 
 ScheduleName = Literal["cosine", "linear"]
 PredictionName = Literal["eps", "x0", "v"]
-SamplerName = Literal["ddpm", "ddim", "dpmpp_2m", "dpmpp_3m", "unipc", "unipc_3", "ipndm", "ipndm_3", "ipndm_2"]
+SamplerName = Annotated[str, OneOf(SAMPLERS)]
 SpacingName = Literal["trailing", "log_snr", "edm", "edm_coarse"]
 ThresholdName = Literal["none", "static", "dynamic"]
 GuideName = Literal["unconditional", "snapshot"]
 VarianceName = Literal["beta", "beta_tilde", "learned"]
-FRONTIER_SAMPLERS: tuple[SamplerName, ...] = ("ddpm", "ddim", "dpmpp_2m", "unipc", "ipndm")
+FRONTIER_SAMPLERS: tuple[SamplerName, ...] = tuple(name for name, one in SAMPLERS.items() if one.in_frontier)
 Quality = Literal["fast", "balanced", "best"]
-DatasetFormat = Literal["idx", "cifar10", "stl10", "npz", "zip", "folder", "digits"]
+DatasetFormat = Annotated[str, OneOf(FORMATS)]
+MetricName = Annotated[str, OneOf(METRICS)]
+ExtractorName = Annotated[str, OneOf(EXTRACTORS)]
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -54,8 +58,6 @@ class ScheduleConfig(Config):
 class UNetConfig(Config):
     """The network (`model/unet.py`). `width` is the channel count of the first level after the stem."""
 
-    image_channels: int = Field(3, ge=1, le=16)
-    image_size: int = Field(32, ge=4, le=1024, description="side of the square image in pixels")
     patch_size: int = Field(1, ge=1, le=16, description="space-to-depth factor before the stem")
     width: int = Field(128, ge=4, le=2048, multiple_of=2)
     multipliers: tuple[int, ...] = Field((1, 2, 2), min_length=1, max_length=8, description="a level each")
@@ -70,21 +72,24 @@ class UNetConfig(Config):
         False, description="a second output a pixel: the variance of ddpm's steps (`model/learned_variance.py`)"
     )
 
-    @property
-    def feature_size(self) -> int:
-        """Side of the first level's feature map in cells."""
-        return self.image_size // self.patch_size
+    def feature_sizes(self, image_size: int) -> list[int]:
+        """Sides of the levels' feature maps in cells."""
+        return [image_size // self.patch_size // 2**level for level in range(len(self.multipliers))]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        total = self.patch_size * 2 ** (len(self.multipliers) - 1)
-        if self.image_size % total:
-            raise ValueError(f"image_size {self.image_size} is not divisible by the total downsampling {total}")
         for multiplier in self.multipliers:
             channels = self.width * multiplier
             if multiplier < 1 or channels % self.norm_groups:
                 raise ValueError(f"{channels} channels cannot be split into {self.norm_groups} norm groups")
-        sizes = [self.feature_size // 2**level for level in range(len(self.multipliers))]
+        return self
+
+    def require_image_size(self, image_size: int) -> None:
+        """Raises ValueError when the network cannot draw square images of that side."""
+        total = self.patch_size * 2 ** (len(self.multipliers) - 1)
+        if image_size % total:
+            raise ValueError(f"image_size {image_size} is not divisible by the total downsampling {total}")
+        sizes = self.feature_sizes(image_size)
         for size in self.attention_resolutions:
             if size not in sizes:
                 raise ValueError(f"attention resolution {size} is not a level of this network; its levels are {sizes}")
@@ -94,7 +99,6 @@ class UNetConfig(Config):
                 raise ValueError(
                     f"{self.width * multiplier} channels cannot be split into heads of {self.attention_head_channels}"
                 )
-        return self
 
 
 class ModelConfig(Config):
@@ -102,7 +106,48 @@ class ModelConfig(Config):
 
     schedule: ScheduleConfig = ScheduleConfig()
     prediction: PredictionName = "eps"
+    image_channels: int = Field(3, ge=1, le=16)
+    image_size: int = Field(32, ge=4, le=1024, description="side of the square image in pixels")
     unet: UNetConfig = UNetConfig()
+
+    @property
+    def learned_variance(self) -> bool:
+        """Whether the network has a second output a pixel, the variance of ddpm's steps."""
+        return self.unet.learned_variance
+
+    @model_validator(mode="before")
+    @classmethod
+    def _moved(cls, data: Any) -> Any:
+        return image_form_moved(data)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self.unet.require_image_size(self.image_size)
+        return self
+
+
+MOVED: Mapping[tuple[str, ...], tuple[str, ...]] = {
+    ("model", "unet", name): ("model", name) for name in ("image_channels", "image_size")
+}
+"""Fields of a recipe that were elsewhere before: where they were, and where they are."""
+
+
+def image_form_moved(data: Any) -> Any:
+    """Plain data of a ModelConfig with the image's form beside the network; recipes and files of before have it inside.
+
+    Raises ValueError when both places have it and they differ.
+    """
+    if not isinstance(data, Mapping) or not isinstance(data.get("unet"), Mapping):
+        return data
+    # Strict reading of JSON takes no list for a tuple once it went through a validator like this one.
+    unet = {name: tuple(value) if isinstance(value, list) else value for name, value in data["unet"].items()}
+    moved = {name: unet.pop(name) for name in ("image_channels", "image_size") if name in unet}
+    for name, value in moved.items():
+        if data.get(name, value) != value:
+            raise ValueError(
+                f"{name} is {data[name]}, but unet.{name}, its place of before, says {value}: leave that one out"
+            )
+    return {**data, **moved, "unet": unet}
 
 
 class TimeSamplingConfig(Config):
@@ -226,8 +271,7 @@ class SamplingConfig(Config):
         """
         idle = {
             "percentile": self.threshold != "dynamic",
-            "eta": self.sampler != "ddim",
-            "variance": self.sampler != "ddpm",
+            **{name: name not in SAMPLERS[self.sampler].takes for name in ("eta", "variance")},
             "guidance_interval": self.guidance == 1.0,
             "guide": self.guidance == 1.0,
         }
@@ -329,7 +373,7 @@ class Recipe(Config):
         if self.evaluation is not None:
             wanted["evaluation.bound_variance"] = self.evaluation.bound_variance
         for name, variance in wanted.items():
-            if variance == "learned" and not self.model.unet.learned_variance:
+            if variance == "learned" and not self.model.learned_variance:
                 raise ValueError(f"{name} learned needs model.unet.learned_variance")
         return self
 

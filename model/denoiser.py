@@ -55,8 +55,8 @@ class Denoiser:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
-        unet = self.config.unet
-        return unet.image_channels, unet.image_size, unet.image_size
+        side = self.config.image_size
+        return self.config.image_channels, side, side
 
     def interruptible(self, should_stop: Callable[[], bool]) -> "Denoiser":
         """The same denoiser, but once `should_stop` answers True its network raises SamplingStopped."""
@@ -111,9 +111,9 @@ class Denoiser:
 
     def _split(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
         """A network's output as prediction and, where there is one, fraction."""
-        channels = self.config.unet.image_channels
+        channels = self.config.image_channels
         second = output[:, channels:]
-        return output[:, :channels], to_fraction(second) if self.config.unet.learned_variance else None
+        return output[:, :channels], to_fraction(second) if self.config.learned_variance else None
 
     def _null_labels(self, labels: Tensor) -> Tensor:
         """Null labels in the form of the given ones."""

@@ -87,15 +87,15 @@ def state_misfits(recipe: Recipe, theirs: Recipe, images_seen: int, snapshot: bo
 
 
 def _network(recipe: Recipe, images: ImageFacts) -> Iterator[Misfit]:
-    unet = recipe.model.unet
+    model = recipe.model
     for name, ours, theirs in (
-        ("image_channels", unet.image_channels, images.channels),
-        ("image_size", unet.image_size, images.side),
+        ("image_channels", model.image_channels, images.channels),
+        ("image_size", model.image_size, images.side),
     ):
         if ours != theirs:
             shape = f"{images.side}x{images.side} pixels and {images.channels} channel(s)"
             text = f"is {ours}, but the data set has images of {shape}: set it to {theirs}"
-            yield Misfit((f"model.unet.{name}",), text)
+            yield Misfit((f"model.{name}",), text)
 
 
 def _noise(recipe: Recipe) -> Iterator[Misfit]:

@@ -85,7 +85,7 @@ def plan_row(
     by_snapshot = sampling.guide == "snapshot"
     if by_snapshot and denoiser.snapshot is None:
         raise ValueError("the model carries no snapshot to guide by")
-    if sampling.variance == "learned" and not denoiser.config.unet.learned_variance:
+    if sampling.variance == "learned" and not denoiser.config.learned_variance:
         raise ValueError("the model has not learned variances")
     unconditional = label is None or sampling.unconditional
     guidance = 1.0 if unconditional and not by_snapshot else sampling.guidance

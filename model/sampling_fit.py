@@ -104,7 +104,7 @@ def _guide(header: CheckpointHeader, sampling: SamplingConfig) -> Clash | None:
 
 
 def _variance(header: CheckpointHeader, sampling: SamplingConfig) -> Clash | None:
-    if sampling.variance != "learned" or header.model.unet.learned_variance:
+    if sampling.variance != "learned" or header.model.learned_variance:
         return None
     return Clash({"variance": _default("variance")}, "the model has not learned variances")
 

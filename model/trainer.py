@@ -26,6 +26,7 @@ from model.fitting import ImageFacts, Misfit, recipe_misfits, state_misfits, wei
 from model.forward import add_noise
 from model.learned_variance import bound_losses, to_fraction
 from model.muon import MuonAdamW
+from model.network import DenoisingNetwork, build_network, place
 from model.objective import drop_labels, loss_weights, row_losses
 from model.prediction import training_target
 from model.randomness import batch_indices, batch_seed
@@ -40,7 +41,6 @@ from model.training_state import (
     restore_training_state,
     state_tensors,
 )
-from model.unet import UNet
 from model.user_error import UserError
 
 CLASS_EMBEDDING = "class_embedding.weight"
@@ -107,7 +107,7 @@ class Trainer:
     device: torch.device
     images_seen: int = 0
     iteration: int = 0
-    network: UNet = field(init=False)
+    network: DenoisingNetwork = field(init=False)
     ema: ExponentialMovingAverage = field(init=False)
     optimizer: torch.optim.AdamW = field(init=False)
     snapshot: Snapshot | None = field(init=False, default=None)
@@ -130,7 +130,7 @@ class Trainer:
             except CompilerMissing as error:
                 raise TrainingError(str(error)) from error
         torch.manual_seed(self.recipe.training.seed)
-        self.network = self._new_network().place(self.device)
+        self.network = place(self._new_network(), self.device)
         self.ema = ExponentialMovingAverage(self.network, self.recipe.ema)
         self.optimizer = self._make_optimizer()
         self._schedule = make_schedule(self.recipe.model.schedule)
@@ -200,7 +200,7 @@ class Trainer:
         recipe, channels = self.recipe, x0.shape[1]
         prediction = output[:, :channels]
         losses = row_losses(self._weights, prediction, target, t)
-        if recipe.model.unet.learned_variance:
+        if recipe.model.learned_variance:
             fraction = to_fraction(output[:, channels:])
             bound = bound_losses(recipe.model.schedule, recipe.model.prediction, x, prediction, fraction, x0, t)
             losses = losses + recipe.objective.vlb_weight * bound
@@ -362,11 +362,11 @@ class Trainer:
         model, names = self.recipe.model, self.dataset.class_names
         return Denoiser(model, names, network, self.device, snapshot, null_class=self._null_class)
 
-    def _new_network(self) -> UNet:
+    def _new_network(self) -> DenoisingNetwork:
         model = self.recipe.model
-        return UNet(model.unet, len(self.dataset.class_names), model.schedule.steps)
+        return build_network(model, len(self.dataset.class_names), model.schedule.steps)
 
-    def _frozen(self, weights: Mapping[str, Tensor]) -> UNet:
+    def _frozen(self, weights: Mapping[str, Tensor]) -> DenoisingNetwork:
         network = self._new_network()
         network.load_state_dict(dict(weights))
-        return network.place(self.device).eval().requires_grad_(False)
+        return place(network, self.device).eval().requires_grad_(False)

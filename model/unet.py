@@ -6,13 +6,12 @@ Without patches its parameters correspond one to one to those of diffusers' UNet
 """
 
 import math
-from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.config import UNetConfig
+from model.config import ModelConfig, UNetConfig
 
 EMBEDDED_STEPS = 1000
 """The T that the embedding's frequencies are made for."""
@@ -130,15 +129,15 @@ class UNet(nn.Module):
     times 1..T are embedded as those of EMBEDDED_STEPS.
     """
 
-    def __init__(self, config: UNetConfig, classes: int, embedding_steps: int = EMBEDDED_STEPS) -> None:
+    def __init__(self, model: ModelConfig, classes: int, embedding_steps: int = EMBEDDED_STEPS) -> None:
         super().__init__()
-        self.config = config
+        self.config = config = model.unet
         self.time_scale = EMBEDDED_STEPS / embedding_steps
         self.null_label = classes
         embedding = 4 * config.width
-        pixels = config.image_channels * config.patch_size**2
+        pixels = model.image_channels * config.patch_size**2
         widths = [config.width * multiplier for multiplier in config.multipliers]
-        sizes = [config.feature_size // 2**level for level in range(len(widths))]
+        sizes = config.feature_sizes(model.image_size)
 
         def attentions(level: int, count: int) -> list[SelfAttention]:
             attends = sizes[level] in config.attention_resolutions
@@ -184,14 +183,6 @@ class UNet(nn.Module):
         """The weights of all convolutions and projections between stem and head, embeddings and norms excepted."""
         inner = (self.down, self.middle_in, self.middle_attention, self.middle_out, self.up)
         return [parameter for module in inner for parameter in module.parameters() if parameter.ndim > 1]
-
-    def place(self, device: torch.device) -> Self:
-        """Move to a device and lay 4-D weights out as channels last, the layout that convolutions are fastest in."""
-        self.to(device)
-        for parameter in self.parameters():
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.to(memory_format=torch.channels_last)
-        return self
 
     def embed_classes(self, labels: Tensor) -> Tensor:
         """Class embeddings (B, E) of int64 labels (B,), or of float mixtures of labels (B, classes + 1)."""

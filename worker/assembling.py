@@ -77,11 +77,11 @@ def _read(session: Session, job: Job) -> _Assembly:
     generate_job, checkpoint = get_generate_job(session, job.generate_job_id)
     run = GenerateRun.model_validate(generate_job.configuration)
     parts = parts_within(session, generate_job.id, 0, run.total_images)
-    unet = ModelConfig.model_validate(checkpoint.configuration).unet
+    model = ModelConfig.model_validate(checkpoint.configuration)
     return _Assembly(
         done=generate_job.result_digest is not None,
         run=run,
-        image_shape=(unet.image_size, unet.image_size, unet.image_channels),
+        image_shape=(model.image_size, model.image_size, model.image_channels),
         facts=_facts(generate_job, checkpoint),
         parts=parts,
     )

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Annotated, Any, BinaryIO, Literal, TypeVar
@@ -42,6 +43,7 @@ from model.datasets.decoded import Decoded
 from model.datasets.encoded import encode
 from model.datasets.load import dataset_files, decode_dataset
 from model.datasets.materialise import content_digest
+from model.registry import FORMATS, OneOf
 from store.audit_repository import Actor, record
 from store.database import Database
 from store.dataset_repository import (
@@ -100,13 +102,20 @@ class _Fields(BaseModel):
     )
 
 
+_UPLOADS = {name: one.upload for name, one in FORMATS.items() if one.upload is not None}
+_BUNDLED = ", ".join(name for name, one in FORMATS.items() if one.bundled)
+
+
+def _uploads_told() -> str:
+    """What an upload of each format is; formats beside each other of which the same is said share it."""
+    groups = [(text, list(names)) for text, names in groupby(_UPLOADS, key=_UPLOADS.__getitem__)]
+    return "; ".join(f"{', '.join(names)}: {text}" for text, names in groups)
+
+
 class UploadQuery(_Fields):
     """The query of an upload; the body is the archive."""
 
-    format: Literal["zip", "npz", "idx", "cifar10", "stl10"] = Field(
-        description="zip: of class folders; npz: arrays images, labels and class_names; idx: a zip or tar of the two "
-        "IDX files; cifar10, stl10: the published archive"
-    )
+    format: Annotated[str, OneOf(_UPLOADS)] = Field(description=_uploads_told())
 
 
 class PathBody(_Fields):
@@ -118,7 +127,7 @@ class PathBody(_Fields):
         min_length=1,
         max_length=4096,
         pattern=r"^[^\x00]*$",
-        description="absolute path of a file or folder, below one that the operator allows; none for digits",
+        description=f"absolute path of a file or folder, below one that the operator allows; none for {_BUNDLED}",
     )
 
 
@@ -279,8 +288,8 @@ async def _path(request: Request, settings: Settings) -> _Registration:
     if request.query_params:
         raise invalid([(name, "goes into the JSON body") for name in request.query_params])
     path = None if fields.path is None else _allowed(Path(fields.path), _roots(settings))
-    if (path is None) != (fields.format == "digits"):
-        raise invalid([("/path", "the digits have none, every other format has one")])
+    if (path is None) != FORMATS[fields.format].bundled:
+        raise invalid([("/path", f"the {_BUNDLED} have none, every other format has one")])
     return _Registration(fields.name, _configuration(fields, path), _request_digest(fields))
 
 

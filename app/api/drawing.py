@@ -184,7 +184,7 @@ async def answer(services: Services, request: Request, fields: SamplingFields, p
 
 
 def _require_fits_webp(plan: Plan) -> None:
-    side = plan.version.header.model.unet.image_size
+    side = plan.version.header.model.image_size
     width, height = sheet_size(plan.images, plan.columns, side)
     if max(width, height) > WEBP_LARGEST_SIDE:
         detail = f"a grid of {width}x{height} pixels is more than webp's {WEBP_LARGEST_SIDE}; take png, zip or npz"

@@ -10,16 +10,18 @@ from app.api.sampling_forms import InterpolateRequest, InterpolationAnswer
 from app.api.services import ServicesHere, require_json
 from app.engine.request import RowRequest
 from model.config import SamplingConfig
+from model.registry import SAMPLERS
 from model.sampling_fit import Clash
 
 router = APIRouter(tags=["sampling"])
 
 
 def _deterministic(sampling: SamplingConfig) -> Clash | None:
-    if sampling.sampler == "ddpm":
-        return Clash({"sampler": "ddim"}, "interpolation needs a deterministic sampler: any but ddpm")
-    if sampling.sampler == "ddim" and sampling.eta != 0.0:
-        return Clash({"eta": 0.0}, "interpolation needs a deterministic sampler: ddim with eta 0")
+    if SAMPLERS[sampling.sampler].adds_noise:
+        noisy = ", ".join(name for name, sampler in SAMPLERS.items() if sampler.adds_noise)
+        return Clash({"sampler": "ddim"}, f"interpolation needs a deterministic sampler: any but {noisy}")
+    if "eta" in SAMPLERS[sampling.sampler].takes and sampling.eta != 0.0:
+        return Clash({"eta": 0.0}, f"interpolation needs a deterministic sampler: {sampling.sampler} with eta 0")
     return None
 
 

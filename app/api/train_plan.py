@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from app.api.problems import Problem, invalid
 from app.api.recipe_fit import misfits
 from app.api.train_fields import TrainFields, token
 from app.bundled_digits import BUNDLED, register_digits
-from model.config import DatasetConfig, ModelConfig, Recipe, RecipeError, load_recipe
+from model.config import MOVED, DatasetConfig, ModelConfig, Recipe, RecipeError, image_form_moved, load_recipe
 from model.datasets import DatasetError
 from model.fitting import Misfit
 from model.trainer import rate_jump
@@ -40,9 +40,12 @@ class Change:
         return ".".join(self.path)
 
     def leaves(self) -> Iterator["Change"]:
-        """The fields that a section given as an object sets: what it does not name stays as it is in the recipe."""
+        """The fields that a section given as an object sets: what it does not name stays as it is in the recipe.
+
+        A field that has moved is set at its place of now.
+        """
         if not isinstance(self.value, Mapping) or not self.value:
-            yield self
+            yield replace(self, path=MOVED.get(self.path, self.path))
             return
         for key, value in self.value.items():
             yield from Change((*self.path, key), value, f"{self.pointer}/{token(key)}").leaves()
@@ -104,6 +107,10 @@ def make_work(plan: Plan, *, name: str, more: Sequence[Change] = ()) -> TrainWor
     """
     changes = [leaf for one in (*plan.changes, *more) for leaf in one.leaves()]
     data = _copied(plan.recipe)
+    try:
+        data["model"] = image_form_moved(data.get("model", {}))
+    except ValueError as error:
+        raise invalid([(f"{plan.pointer}/model", str(error))]) from error
     for one in changes:
         _put(data, one)
     data["name"] = name
@@ -318,8 +325,17 @@ def _pointer(plan: Plan, changes: Sequence[Change], path: tuple[str, ...]) -> st
     if changed is not None:
         return changed
     if isinstance(plan.fields.recipe, dict):
-        return "/".join((plan.pointer, *map(token, path)))
+        moved = (was for was, now in MOVED.items() if now == path and _has(plan.recipe, was))
+        return "/".join((plan.pointer, *map(token, next(moved, path))))
     return plan.pointer
+
+
+def _has(data: Any, path: Sequence[str]) -> bool:
+    for part in path:
+        if not isinstance(data, Mapping) or part not in data:
+            return False
+        data = data[part]
+    return True
 
 
 def _changed_at(changes: Sequence[Change], path: tuple[str, ...]) -> str | None:

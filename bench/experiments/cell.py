@@ -25,11 +25,11 @@ from model.denoiser import Denoiser
 from model.digest import digest_of
 from model.metrics.evaluation import evaluate
 from model.metrics.references import FolderReferences
+from model.network import build_network, place
 from model.pictures import grid, png
 from model.run_record import FolderRecord
 from model.sampling import plan_row, sample, to_pixels
 from model.training import train
-from model.unet import UNet
 
 RESULTS = Path("bench/results")
 WORK = Path(".darkroom/bench/experiments")
@@ -195,7 +195,7 @@ def _judge(way: Judging, cell: Cell, checkpoint: Checkpoint, recipe: Recipe, dat
 
 def _raw(folder: Path, recipe: Recipe, class_names: tuple[str, ...]) -> Denoiser:
     """A denoiser with the weights of the training state, which are not averaged."""
-    network = UNet(recipe.model.unet, len(class_names), recipe.model.schedule.steps)
+    network = build_network(recipe.model, len(class_names), recipe.model.schedule.steps)
     tensors = load_file(folder / "state.safetensors")
     network.load_state_dict({n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")})
-    return Denoiser(recipe.model, class_names, network.place(torch.device("cpu")).eval().requires_grad_(False))
+    return Denoiser(recipe.model, class_names, place(network, torch.device("cpu")).eval().requires_grad_(False))

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.config import DatasetConfig
+from model.datasets.archive_limits import ArchiveLimits
 from model.datasets.dataset import DatasetError
 from model.datasets.decoded import Decoded, check_decoded
 from model.datasets.resize import square_images
@@ -30,7 +31,7 @@ def digits_files(config: DatasetConfig, path: Path | None) -> list[Path]:
     return []
 
 
-def decode_digits(config: DatasetConfig, path: Path | None) -> Decoded:
+def decode_digits(config: DatasetConfig, path: Path | None, limits: ArchiveLimits) -> Decoded:
     """Grey images (N, 1, 8, 8), or of side `image_size`, values 0..16 scaled to 0..255 and rounded.
 
     The train split is all but the last 297 images, the test split the last 297. Classes are "0".."9" unless named.

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from model.config import DatasetConfig
+from model.datasets.archive_limits import ArchiveLimits
 from model.datasets.class_folders import class_files, decode_classes
 from model.datasets.dataset import DatasetError
 from model.datasets.decoded import Decoded
@@ -19,6 +20,6 @@ def folder_files(config: DatasetConfig, path: Path) -> list[Path]:
     return [file for files in _classes(config, path).values() for file in files]
 
 
-def decode_folder(config: DatasetConfig, path: Path) -> Decoded:
+def decode_folder(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
     """Images (N, C, S, S) as `decode_classes` makes them of the folder; raises DatasetError naming the file."""
     return decode_classes(config, _classes(config, path), str(path))

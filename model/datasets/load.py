@@ -6,17 +6,11 @@ from pathlib import Path
 
 from model.config import DatasetConfig
 from model.datasets.archive_limits import ArchiveLimits
-from model.datasets.cifar10 import cifar10_files, decode_cifar10
 from model.datasets.dataset import DatasetError, ImageDataset
 from model.datasets.decoded import Decoded, joined
-from model.datasets.digits import decode_digits, digits_files
-from model.datasets.folder import decode_folder, folder_files
-from model.datasets.idx import decode_idx, idx_files
 from model.datasets.materialise import materialise, open_materialised
-from model.datasets.npz import decode_npz, npz_files
 from model.datasets.source_index import fingerprint, recall, remember
-from model.datasets.stl10 import decode_stl10, stl10_files
-from model.datasets.zip_folder import decode_zip, zip_files
+from model.registry import FORMATS, load
 
 
 @dataclass(frozen=True)
@@ -35,19 +29,10 @@ def _source(config: DatasetConfig, limits: ArchiveLimits) -> _Source:
             lambda: list(dict.fromkeys([*train.files(), *test.files()])),  # one archive may hold both
             lambda: joined(train.decode(), test.decode(), str(path)),
         )
-    if config.format == "digits":
-        return _Source(lambda: digits_files(config, path), lambda: decode_digits(config, path))
-    if path is None:
+    entry = FORMATS[config.format]
+    if path is None and not entry.bundled:
         raise DatasetError(f"{config.format}: a data set of this format needs a path")
-    if config.format == "folder":
-        return _Source(lambda: folder_files(config, path), lambda: decode_folder(config, path))
-    files, decode = {
-        "idx": (idx_files, decode_idx),
-        "cifar10": (cifar10_files, decode_cifar10),
-        "stl10": (stl10_files, decode_stl10),
-        "npz": (npz_files, decode_npz),
-        "zip": (zip_files, decode_zip),
-    }[config.format]
+    files, decode = load(entry.files), load(entry.decode)
     return _Source(lambda: files(config, path), lambda: decode(config, path, limits))
 
 

@@ -82,7 +82,7 @@ def bits_per_dimension(
     for more times than the model has, a variance that it has not learned and estimates that are not finite, and
     SamplingStopped between two batches.
     """
-    if variance == "learned" and not denoiser.config.unet.learned_variance:
+    if variance == "learned" and not denoiser.config.learned_variance:
         raise ValueError("the model has not learned variances")
     schedule = make_schedule(denoiser.config.schedule)
     chosen = evenly_spaced(len(dataset), images)

@@ -10,21 +10,15 @@ from model.datasets.dataset import ImageDataset
 from model.denoiser import Denoiser, SamplingStopped
 from model.metrics.bound import bits_per_dimension
 from model.metrics.extractors import load_extractor, load_perceptual
-from model.metrics.feature_measures import (
-    ConfidenceMeasure,
-    FeatureMeasure,
-    FrechetMeasure,
-    InFeatures,
-    Measure,
-    SampleMeasure,
-)
+from model.metrics.feature_measures import FeatureMeasure, InFeatures, Measure
 from model.metrics.figure import Figure
 from model.metrics.generation import Drawing, NotFinite, class_counts, draw, plan_drawing
-from model.metrics.names import BITS_PER_DIMENSION, IN_FEATURES, PERCEPTUAL, MetricName, decision_order
+from model.metrics.names import BITS_PER_DIMENSION, decision_order
 from model.metrics.perceptual import NearestImages, PerceptualMeasure
 from model.metrics.reference_images import ReferenceImages
 from model.metrics.references import FolderReferences, ReferenceCache
 from model.metrics.requirements import evaluation_misfits
+from model.registry import METRICS, load, of_kind
 from model.user_error import UserError
 
 __all__ = [
@@ -44,9 +38,9 @@ class EvaluationError(UserError, ValueError):
 
 def require_metrics(config: EvaluationConfig) -> None:
     """Raises MetricsUnavailable when something that `config` asks for is not installed."""
-    if IN_FEATURES & set(config.metrics):
+    if of_kind("features", config.metrics):
         load_extractor(config.extractor)
-    for name in PERCEPTUAL & set(config.metrics):
+    for name in of_kind("pairs", config.metrics):
         load_perceptual(name)
 
 
@@ -73,7 +67,8 @@ def evaluate(
     """
     _check(denoiser, weights_digest, dataset, config, sampling)
     found: list[Figure] = []
-    if (IN_FEATURES | PERCEPTUAL) & set(config.metrics):
+    alone = of_kind("denoiser", config.metrics)
+    if len(alone) < len(config.metrics):
         began = time.perf_counter()
         drawing = plan_drawing(dataset, len(denoiser.class_names), config, sampling)
         drawing.check(denoiser)
@@ -89,12 +84,12 @@ def evaluate(
         # Of figures that the data set's images have no part in, its labels still decide how many of a class there are.
         facts = {**drawing.facts, "reference_dataset_digest": dataset.digest, "reference_split": split}
         found += [figure.with_facts(facts, seconds) for figure in figures]
-    if "bits_per_dimension" in config.metrics:
-        found.append(_bound(denoiser, weights_digest, dataset, config, split, should_stop))
+    for name in alone:
+        found.append(load(METRICS[name].measure)(denoiser, weights_digest, dataset, config, split, should_stop))
     return tuple(sorted(found, key=lambda one: decision_order(one.metric)[0]))
 
 
-def _bound(
+def bound_evaluation(
     denoiser: Denoiser,
     weights_digest: str,
     dataset: ImageDataset,
@@ -102,6 +97,7 @@ def _bound(
     split: str,
     should_stop: Callable[[], bool],
 ) -> Figure:
+    """The metric `bits_per_dimension`."""
     began = time.perf_counter()
     images, times, variance = min(config.bound_images, len(dataset)), config.bound_times, config.bound_variance
     try:
@@ -155,26 +151,15 @@ def _measures(
     references: ReferenceCache,
     should_stop: Callable[[], bool],
 ) -> tuple[Measure, ...]:
-    asked = set(config.metrics)
     measures: list[Measure] = []
-    if IN_FEATURES & asked:
+    if asked := of_kind("features", config.metrics):
         extractor = load_extractor(config.extractor, device)
         reference = ReferenceImages(dataset, extractor, references, should_stop)
-        measures.append(InFeatures(extractor, _feature_measures(reference, len(drawing.rows), asked)))
-    for name in sorted(PERCEPTUAL & asked):
+        functions = [load(where) for where in dict.fromkeys(METRICS[name].measure for name in asked)]
+        in_features: list[FeatureMeasure] = [one(reference, len(drawing.rows), asked) for one in functions]
+        measures.append(InFeatures(extractor, in_features))
+    for name in sorted(of_kind("pairs", config.metrics)):
         network = load_perceptual(name, device)
         nearest = NearestImages(network, dataset, references, should_stop)
         measures.append(PerceptualMeasure(network, drawing.rows, nearest))
-    return tuple(measures)
-
-
-def _feature_measures(reference: ReferenceImages, images: int, asked: set[MetricName]) -> tuple[FeatureMeasure, ...]:
-    measures: list[FeatureMeasure] = []
-    if "fid" in asked:
-        measures.append(FrechetMeasure(reference))
-    if {"kid", "precision_recall"} & asked:
-        kernel, manifolds = "kid" in asked, "precision_recall" in asked
-        measures.append(SampleMeasure(reference, images, kernel=kernel, manifolds=manifolds))
-    if "confidence" in asked:
-        measures.append(ConfidenceMeasure(reference.extractor))
     return tuple(measures)

@@ -1,6 +1,6 @@
 """Figures in an extractor's features, as generated images stream by."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -132,3 +132,18 @@ class ConfidenceMeasure:
         """The figure."""
         facts = {**extractor_facts(self._extractor), "splits": 1}
         yield Figure(f"confidence-{self._extractor.name}", self._confidence.value, facts)
+
+
+def frechet_measure(reference: ReferenceImages, images: int, asked: Collection[str]) -> FeatureMeasure:
+    """The metric `fid`."""
+    return FrechetMeasure(reference)
+
+
+def sample_measure(reference: ReferenceImages, images: int, asked: Collection[str]) -> FeatureMeasure:
+    """The metrics `kid` and `precision_recall`, which share a sample and the pass over its pairs."""
+    return SampleMeasure(reference, images, kernel="kid" in asked, manifolds="precision_recall" in asked)
+
+
+def confidence_measure(reference: ReferenceImages, images: int, asked: Collection[str]) -> FeatureMeasure:
+    """The metric `confidence`."""
+    return ConfidenceMeasure(reference.extractor)

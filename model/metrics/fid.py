@@ -13,8 +13,9 @@ from torch import Tensor
 
 from model.metrics.protocol import Facts
 from model.metrics.stored import decode_statistics, encode_statistics
+from model.registry import METRICS
 
-FEWEST_IMAGES = 2
+FEWEST_IMAGES = METRICS["fid"].fewest_images
 """Of each side: a covariance is divided by one less."""
 
 

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from model.metrics.pairs import Block, go_through
+from model.registry import METRICS
 
 KERNEL = "(x.y/D + 1)^3"
 
-FEWEST_IMAGES = 2
+FEWEST_IMAGES = METRICS["kid"].fewest_images
 """Of each side: pairs of different images are what the estimate is a mean of."""
 
 

@@ -13,9 +13,6 @@ from model.metrics.pairs import Block, go_through
 NEIGHBOURS = 3
 """k, Kynkaanniemi et al.'s."""
 
-FEWEST_IMAGES = NEIGHBOURS + 1
-"""Of each side: an image and its k neighbours."""
-
 
 class Radii:
     """Squared distances of features to their k-th nearest other one, over blocks of a set's pairs with itself."""

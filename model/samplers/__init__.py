@@ -1,15 +1,13 @@
 """Samplers: each a pure function from schedule and times to a table of linear maps."""
 
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
-from model.config import SamplerName, SamplingConfig, ScheduleConfig, SpacingName, VarianceName
-from model.samplers.ddim import ddim
-from model.samplers.ddpm import ddpm
-from model.samplers.dpmpp import dpmpp
-from model.samplers.ipndm import ipndm
+from model.config import SamplerName, SamplingConfig, ScheduleConfig, SpacingName
+from model.registry import SAMPLERS, load
 from model.samplers.spacing import spaced_times
 from model.samplers.step import StepTable, Times
-from model.samplers.unipc import unipc
 from model.schedule import NoiseSchedule, make_schedule
 
 __all__ = ["StepTable", "step_table", "tabulate"]
@@ -17,17 +15,7 @@ __all__ = ["StepTable", "step_table", "tabulate"]
 
 def tabulate(schedule: NoiseSchedule, times: Times, sampling: SamplingConfig) -> StepTable:
     """The table of the sampler that `sampling` names, over the given decreasing times (its `steps` is not used)."""
-    match sampling.sampler:
-        case "ddpm":
-            return ddpm(schedule, times, sampling.variance)
-        case "ddim":
-            return ddim(schedule, times, sampling.eta)
-        case "dpmpp_2m" | "dpmpp_3m":
-            return dpmpp(schedule, times, order=2 if sampling.sampler == "dpmpp_2m" else 3)
-        case "unipc" | "unipc_3":
-            return unipc(schedule, times, order=2 if sampling.sampler == "unipc" else 3)
-        case "ipndm" | "ipndm_3" | "ipndm_2":
-            return ipndm(schedule, times, order={"ipndm": 4, "ipndm_3": 3, "ipndm_2": 2}[sampling.sampler])
+    return _table(schedule, times, sampling.sampler, dict(_taken(sampling)))
 
 
 def step_table(schedule: ScheduleConfig, sampling: SamplingConfig) -> StepTable:
@@ -35,16 +23,26 @@ def step_table(schedule: ScheduleConfig, sampling: SamplingConfig) -> StepTable:
 
     Raises ValueError when the spacing does not have so many steps.
     """
-    return _kept_table(schedule, sampling.sampler, sampling.steps, sampling.spacing, sampling.eta, sampling.variance)
+    return _kept_table(schedule, sampling.sampler, sampling.steps, sampling.spacing, _taken(sampling))
 
 
 @lru_cache(maxsize=256)
 def _kept_table(
-    config: ScheduleConfig, sampler: SamplerName, steps: int, spacing: SpacingName, eta: float, variance: VarianceName
+    config: ScheduleConfig, sampler: SamplerName, steps: int, spacing: SpacingName, taken: tuple[tuple[str, Any], ...]
 ) -> StepTable:
     schedule = make_schedule(config)
-    sampling = SamplingConfig(sampler=sampler, eta=eta, variance=variance)
-    table = tabulate(schedule, spaced_times(schedule, spacing, steps), sampling)
+    table = _table(schedule, spaced_times(schedule, spacing, steps), sampler, dict(taken))
     for values in (table.times, table.linear, table.noise, table.spread):
         values.setflags(write=False)
+    return table
+
+
+def _taken(sampling: SamplingConfig) -> tuple[tuple[str, Any], ...]:
+    """The settings that the sampler heeds."""
+    return tuple((name, getattr(sampling, name)) for name in SAMPLERS[sampling.sampler].takes)
+
+
+def _table(schedule: NoiseSchedule, times: Times, sampler: SamplerName, taken: Mapping[str, Any]) -> StepTable:
+    entry = SAMPLERS[sampler]
+    table: StepTable = load(entry.table)(schedule, times, **entry.fixed, **taken)
     return table

@@ -22,14 +22,14 @@ import app.catalog
 from app.main import create_app
 from app.settings import Settings
 from model.checkpoint import CheckpointHeader, decode_checkpoint, encode_checkpoint, read_metadata, with_snapshot
-from model.config import ModelConfig, SamplingConfig, ScheduleConfig
+from model.config import SamplingConfig, ScheduleConfig
 from model.denoiser import Network
 from model.digest import digest_of
 from model.unet import UNet
 from store.checkpoint_repository import register_checkpoint
 from store.database import Database
 from store.tables import CheckpointSource
-from tests.model.small import awaken, small_unet
+from tests.model.small import awaken, small_model
 from tests.processes import PATIENCE_SECONDS, wait_until
 
 CLASS_NAMES = ("Zero", "One", "T-shirt/top", "Größe")
@@ -52,9 +52,9 @@ def tiny_weights(
 
     sampling: settings of the card's that are not SAMPLING's.
     """
-    unet = small_unet(width=8, multipliers=(1,), attention_resolutions=())
-    model = ModelConfig(prediction="v", schedule=ScheduleConfig(steps=SCHEDULE_STEPS), unet=unet)
-    network = UNet(unet, len(class_names))
+    schedule = ScheduleConfig(steps=SCHEDULE_STEPS)
+    model = small_model(prediction="v", schedule=schedule, width=8, multipliers=(1,), attention_resolutions=())
+    network = UNet(model, len(class_names))
     awaken(network, seed)
     header = CheckpointHeader(
         name=name,

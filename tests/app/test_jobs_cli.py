@@ -96,12 +96,14 @@ def test_the_example_in_the_help_works_as_printed(run: Run, database: Database) 
     assert result.exit_code == 0, result.output
     recipe = row(database, 1).configuration["recipe"]
     assert (recipe["training"]["total_images"], recipe["model"]["unet"]["dropout"]) == (200_000, 0.1)
-    assert recipe["model"]["unet"]["image_size"] == 8  # the recipe's own, beside what the object names
+    assert recipe["model"]["image_size"] == 8  # the recipe's own, beside what the object names
 
     # and its fields are good for every recipe
     for path in (REPOSITORY / "recipes").glob("*.yaml"):
-        unet = load_recipe(path).model.unet
-        facts = DatasetFacts("zip", digest_of(path.name.encode()), ("a",), (900,), unet.image_channels, unet.image_size)
+        model = load_recipe(path).model
+        facts = DatasetFacts(
+            "zip", digest_of(path.name.encode()), ("a",), (900,), model.image_channels, model.image_size
+        )
         add_dataset(database, path.stem, facts)
         result = run("submit", path.stem, *words[2:], "--dataset", path.stem)
         assert result.exit_code == 0, result.output

@@ -27,8 +27,6 @@ def write_idx(folder: Path, prefix: str, count: int, seed: int) -> None:
 def halves_recipe(data: Path) -> Recipe:
     """The recipe of a small network for the data set in this folder."""
     unet = {
-        "image_channels": 1,
-        "image_size": 8,
         "width": 8,
         "multipliers": [1],
         "blocks_per_level": 1,
@@ -40,7 +38,7 @@ def halves_recipe(data: Path) -> Recipe:
         {
             "name": "halves",
             "dataset": {"format": "idx", "path": str(data), "class_names": ["left", "right"]},
-            "model": {"unet": unet},
+            "model": {"image_channels": 1, "image_size": 8, "unet": unet},
             "training": {"total_images": 4000, "checkpoint_every_images": 1000, "sample_every_images": 1000},
             "sampling": {"guidance": 2.5, "steps": 2},
         },
@@ -60,4 +58,4 @@ def untrained_weights(recipe: Recipe, train: ImageDataset) -> bytes:
         dataset_digest=train.digest,
         recipe=recipe,
     )
-    return encode_checkpoint(header, UNet(recipe.model.unet, 2).state_dict())
+    return encode_checkpoint(header, UNet(recipe.model, 2).state_dict())

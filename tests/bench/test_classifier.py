@@ -14,10 +14,10 @@ from model.config import ModelConfig, SamplingConfig
 from model.datasets.dataset import ImageDataset
 from model.denoiser import Denoiser
 from model.unet import UNet
-from tests.model.small import small_unet
+from tests.model.small import small_model
 
 NAMES = ("left", "right")
-TINY = ModelConfig(unet=small_unet(width=8, multipliers=(1,), attention_resolutions=()))
+TINY = small_model(width=8, multipliers=(1,), attention_resolutions=())
 
 
 def _halves(count: int, seed: int, names: tuple[str, ...] = NAMES) -> ImageDataset:
@@ -40,7 +40,7 @@ def _checkpoint(names: tuple[str, ...], model: ModelConfig = TINY) -> Checkpoint
     header = CheckpointHeader(
         name="halves", model=model, sampling=SamplingConfig(), class_names=names, images_seen=0, dataset_digest=""
     )
-    return Checkpoint(header, UNet(model.unet, len(names)).state_dict(), "sha256:0")
+    return Checkpoint(header, UNet(model, len(names)).state_dict(), "sha256:0")
 
 
 def test_learns_a_task_that_can_be_solved(judge: Classifier) -> None:
@@ -87,7 +87,7 @@ def test_refuses_a_checkpoint_of_other_classes(judge: Classifier, names: tuple[s
 
 
 def test_refuses_a_checkpoint_of_another_image_size(judge: Classifier) -> None:
-    larger = TINY.model_copy(update={"unet": TINY.unet.model_copy(update={"image_size": 16})})
+    larger = TINY.model_copy(update={"image_size": 16})
     with pytest.raises(CheckpointError, match="1 x 16 x 16"):
         check_classes(_checkpoint(NAMES, larger), judge.header)
 

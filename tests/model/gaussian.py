@@ -82,12 +82,11 @@ class Gaussian:
             return from_x0(tables, prediction, x.double(), x0, t)
 
         unet = UNetConfig(
-            image_channels=1,
-            image_size=side,
             width=4,
             multipliers=(1,),
             attention_resolutions=(),
             norm_groups=1,
             attention_head_channels=1,
         )
-        return Denoiser(ModelConfig(schedule=schedule, prediction=prediction, unet=unet), ("only",), network)
+        config = ModelConfig(schedule=schedule, prediction=prediction, image_channels=1, image_size=side, unet=unet)
+        return Denoiser(config, ("only",), network)

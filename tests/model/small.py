@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from model.config import ModelConfig, PredictionName, Recipe, UNetConfig, parse_recipe
+from model.config import ModelConfig, PredictionName, Recipe, ScheduleConfig, UNetConfig, parse_recipe
 from model.datasets.dataset import ImageDataset
 from model.denoiser import Denoiser
 from model.unet import UNet
@@ -25,8 +25,6 @@ def awaken(network: torch.nn.Module, seed: int = 0) -> None:
 
 def small_unet(**changes: Any) -> UNetConfig:
     settings: dict[str, Any] = {
-        "image_channels": 1,
-        "image_size": 8,
         "width": 16,
         "multipliers": (1, 2),
         "blocks_per_level": 1,
@@ -37,10 +35,16 @@ def small_unet(**changes: Any) -> UNetConfig:
     return UNetConfig.model_validate(settings | changes)
 
 
+def small_model(**changes: Any) -> ModelConfig:
+    """`changes` are fields of the model, or else of its network."""
+    own = {name: changes.pop(name) for name in list(changes) if name in ModelConfig.model_fields}
+    return ModelConfig.model_validate({"image_channels": 1, "image_size": 8, "unet": small_unet(**changes)} | own)
+
+
 def small_denoiser(prediction: PredictionName = "v", **changes: Any) -> Denoiser:
     """A denoiser with a random network that depends on image, time and class."""
-    config = ModelConfig(prediction=prediction, unet=small_unet(**changes))
-    network = UNet(config.unet, len(CLASS_NAMES))
+    config = small_model(prediction=prediction, **changes)
+    network = UNet(config, len(CLASS_NAMES))
     awaken(network)
     return Denoiser(config, CLASS_NAMES, network.eval().requires_grad_(False))
 
@@ -58,7 +62,7 @@ def small_recipe(**changes: Any) -> Recipe:
     data: dict[str, Any] = {
         "name": "small",
         "dataset": {"format": "digits"},
-        "model": {"schedule": {"steps": 100}, "unet": small_unet(dropout=0.2).model_dump()},
+        "model": small_model(schedule=ScheduleConfig(steps=100), dropout=0.2).model_dump(),
         "objective": {"label_drop": 0.3},
         "optimizer": {"learning_rate": 2e-3, "warmup_images": 30, "decay": "cosine", "weight_decay": 0.01},
         "ema": {"decay": 0.9, "warmup_iterations": 3},

@@ -28,11 +28,12 @@ from model.checkpoint import (
 )
 from model.config import ModelConfig, SamplingConfig, ScheduleConfig, UNetConfig
 from model.digest import digest_of
+from model.network import place
 from model.trainer import Trainer
 from model.unet import UNet
-from tests.model.small import CLASS_NAMES, awaken, random_dataset, small_recipe, small_unet
+from tests.model.small import CLASS_NAMES, awaken, random_dataset, small_model, small_recipe, small_unet
 
-MODEL = ModelConfig(unet=small_unet())
+MODEL = small_model()
 HEADER = CheckpointHeader(
     name="small",
     model=MODEL,
@@ -46,7 +47,7 @@ HEADER = CheckpointHeader(
 
 
 def network() -> UNet:
-    unet = UNet(MODEL.unet, len(CLASS_NAMES))
+    unet = UNet(MODEL, len(CLASS_NAMES))
     awaken(unet)
     return unet.eval()
 
@@ -80,11 +81,15 @@ def test_what_goes_in_comes_out() -> None:
 SNAPSHOT_UNET = small_unet(width=8)
 
 
+def _with_network(unet: UNetConfig | None) -> ModelConfig:
+    return MODEL if unet is None else MODEL.model_copy(update={"unet": unet})
+
+
 def carrying(unet: UNetConfig | None = None) -> bytes:
     """The small weights file with another network to guide by."""
-    snapshot = UNet(unet or MODEL.unet, len(CLASS_NAMES))
+    snapshot = UNet(_with_network(unet), len(CLASS_NAMES))
     awaken(snapshot, seed=1)
-    model = MODEL if unet is None else MODEL.model_copy(update={"unet": unet})
+    model = _with_network(unet)
     header = HEADER.model_copy(update={"images_seen": 50, "model": model, "metrics": {"fid": 99.0}})
     earlier = decode_checkpoint(encode_checkpoint(header, snapshot.state_dict()), source="earlier")
     return with_snapshot(decode_checkpoint(DATA, source="here"), earlier)
@@ -101,7 +106,7 @@ def test_a_snapshot_is_carried_beside_weights_that_stay_as_they_are(unet: UNetCo
     assert checkpoint.snapshot is not None
     assert encode_checkpoint(checkpoint.header, checkpoint.weights, checkpoint.snapshot) == carrying(unet)
 
-    expected = UNet(unet or MODEL.unet, len(CLASS_NAMES))
+    expected = UNet(_with_network(unet), len(CLASS_NAMES))
     awaken(expected, seed=1)
     denoiser = checkpoint.denoiser()
     assert denoiser.snapshot is not None
@@ -246,7 +251,7 @@ def test_an_invalid_header_is_refused_by_field(change: dict[str, object], field:
 
 
 def test_weights_of_another_network_are_refused() -> None:
-    wider = json.loads(ModelConfig(unet=small_unet(width=32)).model_dump_json())
+    wider = json.loads(small_model(width=32).model_dump_json())
     checkpoint = decode_checkpoint(with_header({"model": wider}), source="other")
     with pytest.raises(CheckpointError, match="do not fit"):
         checkpoint.denoiser()
@@ -254,8 +259,8 @@ def test_weights_of_another_network_are_refused() -> None:
 
 def test_a_header_that_claims_a_giant_costs_no_memory() -> None:
     """The network claimed would need terabytes; the refusal comes from its shapes alone."""
-    unet = {"image_size": 1024, "width": 2048, "multipliers": [64] * 8, "attention_resolutions": []}
-    giant = json.loads(ModelConfig.model_validate({"unet": unet}).model_dump_json())
+    unet = {"width": 2048, "multipliers": [64] * 8, "attention_resolutions": []}
+    giant = json.loads(ModelConfig.model_validate({"image_size": 1024, "unet": unet}).model_dump_json())
     checkpoint = decode_checkpoint(with_header({"model": giant}), source="giant")
     with pytest.raises(CheckpointError, match="do not fit"):
         checkpoint.denoiser()
@@ -306,7 +311,7 @@ def test_damage_in_the_weights_changes_the_digest() -> None:
 
 
 def test_any_layout_of_the_weights_encodes_alike() -> None:
-    weights = network().place(torch.device("cpu")).state_dict()
+    weights = place(network(), torch.device("cpu")).state_dict()
     assert any(not value.is_contiguous() for value in weights.values())
     assert encode_checkpoint(HEADER, weights) == DATA
     assert np.isfinite([float(value.sum()) for value in weights.values()]).all()
@@ -314,7 +319,7 @@ def test_any_layout_of_the_weights_encodes_alike() -> None:
 
 def test_a_file_of_fewer_steps_from_before_times_were_scaled_draws_what_it_drew() -> None:
     """Such a header does not say how times are embedded."""
-    model = ModelConfig(schedule=ScheduleConfig(steps=50), unet=small_unet(), prediction="v")
+    model = small_model(schedule=ScheduleConfig(steps=50), prediction="v")
     header = HEADER.model_copy(update={"model": model, "recipe": None})
     written = json.loads(header.model_dump_json())
     del written["embedding_steps"]

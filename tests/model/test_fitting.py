@@ -8,10 +8,11 @@ import torch
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from model.config import Recipe, RecipeError, SamplerName, SpacingName
+from model.config import Recipe, RecipeError, SpacingName
 from model.fitting import ImageFacts, Misfit, recipe_misfits
 from model.metrics.names import DECIDING
 from model.metrics.references import FolderReferences
+from model.registry import SAMPLERS
 from model.training import TrainingError, train
 from tests.model.memory_record import MemoryRecord
 from tests.model.small import random_dataset, small_recipe, small_unet
@@ -55,7 +56,7 @@ def evaluation(**changes: Any) -> dict[str, Any]:
         ),
         ({"evaluation": evaluation(metrics=["fid", "perceptual"], images=3)}, "evaluation.images", "set it to 4"),
         ({"objective__times": {"name": "normal", "mean": 20.0, "scale": 0.1}}, "objective.times.mean", "near 20"),
-        ({"model__unet": small_unet(image_channels=3).model_dump()}, "model.unet.image_channels", "set it to 1"),
+        ({"model__image_channels": 3}, "model.image_channels", "set it to 1"),
     ],
 )
 def test_what_cannot_be_carried_out_is_named(changes: dict[str, Any], field: str, says: str) -> None:
@@ -91,7 +92,7 @@ SMALL = st.fixed_dictionaries(
             {
                 "steps": st.integers(1, 6),
                 "spacing": st.sampled_from(get_args(SpacingName)),
-                "sampler": st.sampled_from(get_args(SamplerName)),
+                "sampler": st.sampled_from(list(SAMPLERS)),
                 "guidance": st.sampled_from([0.0, 1.0, 2.0]),
             }
         ),

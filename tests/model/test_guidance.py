@@ -29,7 +29,7 @@ def with_snapshot(snapshot: Network | None = None, *, seed: int = 7) -> Denoiser
     """The small denoiser with another random network, or the given one, to guide by."""
     denoiser = small_denoiser()
     if snapshot is None:
-        network = UNet(denoiser.config.unet, len(CLASS_NAMES))
+        network = UNet(denoiser.config, len(CLASS_NAMES))
         awaken(network, seed)
         snapshot = network.eval().requires_grad_(False)
     return Denoiser(denoiser.config, CLASS_NAMES, denoiser.network, snapshot=snapshot)

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from model.checkpoint import decode_checkpoint
 from model.config import (
-    ModelConfig,
     PredictionName,
     RecipeError,
     SamplingConfig,
@@ -234,7 +233,9 @@ def test_guidance_moves_means_only() -> None:
         return torch.cat([plain.network(x, t, labels) + own, own], dim=1)
 
     unet = plain.config.unet.model_copy(update={"learned_variance": True})
-    denoiser = Denoiser(ModelConfig(schedule=config, prediction="v", unet=unet), ("a", "b"), network)
+    denoiser = Denoiser(
+        plain.config.model_copy(update={"schedule": config, "prediction": "v", "unet": unet}), ("a", "b"), network
+    )
     x, t = torch.randn(3, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)), torch.tensor([9] * 3)
     labels = torch.tensor([0, 1, 2])
     weights = torch.tensor([1.0, 3.0, 2.0], dtype=torch.float64)

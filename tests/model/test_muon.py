@@ -6,7 +6,7 @@ from torch import nn
 
 from model.muon import MuonAdamW, orthogonalised
 from model.unet import UNet
-from tests.model.small import small_unet
+from tests.model.small import small_model
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (16, 72), (72, 16), (1, 30)])
@@ -52,7 +52,7 @@ def test_everything_but_the_matrices_moves_as_by_adamw() -> None:
 
 
 def test_the_networks_matrices_are_those_between_stem_and_head() -> None:
-    network = UNet(small_unet(), 3)
+    network = UNet(small_model(), 3)
     taken = {id(parameter) for parameter in network.hidden_matrices()}
     left = {name for name, parameter in network.named_parameters() if id(parameter) not in taken and parameter.ndim > 1}
     assert left == {"time_in.weight", "time_out.weight", "class_embedding.weight", "stem.weight", "head.weight"}

@@ -82,7 +82,7 @@ def _made_cheap(recipe: Recipe) -> Recipe:
 def test_a_step_of_every_recipe(name: str, tmp_path: Path) -> None:
     recipe, images = _with_its_archive(load_recipe(RECIPES[name]), tmp_path)
     with torch.device("meta"):
-        UNet(recipe.model.unet, classes=10)
+        UNet(recipe.model, classes=10)
     recipe = _made_cheap(recipe)
     dataset = load_dataset(recipe.dataset, tmp_path / "cache")
     assert len(dataset) == images

@@ -1,7 +1,6 @@
 """Drawing images: guidance, mixed batches, seeds and prefixes."""
 
 import itertools
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from torch import Tensor
 from model.config import PredictionName, SamplerName, SamplingConfig, ScheduleConfig, ThresholdName
 from model.denoiser import Denoiser
 from model.noise import normal_noise
+from model.registry import SAMPLERS
 from model.samplers import step_table
 from model.sampling import RowPlan, advance, from_pixels, plan_row, sample, start, to_pixels
 from tests.model.gaussian import Gaussian
@@ -18,8 +18,6 @@ from tests.model.small import small_denoiser
 
 GREY_LEVEL = 2.0 / 255.0
 """1/255 of the pixels' range -1..1."""
-
-SAMPLERS: list[SamplerName] = list(get_args(SamplerName))
 
 
 def only_conditional(denoiser: Denoiser, label: int) -> Denoiser:

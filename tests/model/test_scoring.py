@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.config import ModelConfig, PredictionName, ScheduleConfig
+from model.config import PredictionName, ScheduleConfig
 from model.denoiser import Denoiser
 from model.noise import normal_noise
 from model.prediction import from_x0, to_x0
 from model.sampling import from_pixels
 from model.schedule import make_schedule
 from model.scoring import NOISE_SEED, SCORE_STEPS, TIMES, score, score_step
-from tests.model.small import CLASS_NAMES, small_denoiser, small_unet
+from tests.model.small import CLASS_NAMES, small_denoiser, small_model
 
 SCHEDULE = ScheduleConfig(steps=200)
 
@@ -41,7 +41,7 @@ def two_gaussians(prediction: PredictionName, deviation: float) -> Denoiser:
         assert isinstance(x0, Tensor)
         return from_x0(tables, prediction, x, x0, t)
 
-    config = ModelConfig(schedule=SCHEDULE, prediction=prediction, unet=small_unet())
+    config = small_model(schedule=SCHEDULE, prediction=prediction)
     return Denoiser(config, ("low", "high"), network)
 
 

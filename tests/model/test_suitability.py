@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model.checkpoint import decode_checkpoint
-from model.config import ModelConfig, SamplingConfig, ScheduleConfig
+from model.config import SamplingConfig, ScheduleConfig
 from model.fitting import ImageFacts, recipe_misfits
 from model.metrics.generation import plan_drawing
 from model.sampling import plan_row, to_pixels
@@ -15,7 +15,7 @@ from model.suitability import drawing_faults
 from model.trainer import Trainer, TrainingError
 from model.training import train
 from tests.model.memory_record import MemoryRecord
-from tests.model.small import random_dataset, small_recipe, small_unet
+from tests.model.small import random_dataset, small_model, small_recipe
 
 CPU = torch.device("cpu")
 
@@ -35,7 +35,7 @@ CPU = torch.device("cpu")
 def test_guidance_away_from_no_class_needs_a_network_that_was_trained_without_one(
     settings: dict[str, Any], faulty: bool
 ) -> None:
-    model, sampling = ModelConfig(unet=small_unet(), prediction="v"), SamplingConfig(**settings)
+    model, sampling = small_model(prediction="v"), SamplingConfig(**settings)
     assert not list(drawing_faults(model, sampling, null_class=True))
     assert [field for field, _ in drawing_faults(model, sampling, null_class=False)] == ["guidance"] * faulty
 
@@ -58,7 +58,7 @@ def test_an_eps_prediction_is_not_drawn_unbounded_from_where_its_errors_are_all(
     model: dict[str, Any], settings: dict[str, Any], faulty: bool
 ) -> None:
     """Digits drawn so had pixels of 900 in place of 1."""
-    config = ModelConfig(unet=small_unet(), **model)
+    config = small_model(**model)
     sampling = SamplingConfig(**({"threshold": "none"} | settings))
     assert [field for field, _ in drawing_faults(config, sampling, null_class=True)] == ["threshold"] * faulty
 

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from model.config import UNetConfig
+from model.config import ModelConfig
+from model.network import place
 from model.unet import UNet, sinusoidal_embedding
-from tests.model.small import awaken, small_unet
+from tests.model.small import awaken, small_model
 
 
 @pytest.mark.parametrize(
@@ -24,7 +25,7 @@ from tests.model.small import awaken, small_unet
     ids=str,
 )
 def test_output_has_the_shape_of_the_input_and_every_parameter_matters(changes: dict[str, Any]) -> None:
-    config = small_unet(**changes)
+    config = small_model(**changes)
     network = UNet(config, 4)
     awaken(network)
     x = torch.randn(5, config.image_channels, config.image_size, config.image_size)
@@ -35,12 +36,12 @@ def test_output_has_the_shape_of_the_input_and_every_parameter_matters(changes: 
 
 
 def test_a_new_network_predicts_zero() -> None:
-    network = UNet(small_unet(), 3)
+    network = UNet(small_model(), 3)
     assert not network(torch.randn(2, 1, 8, 8), torch.tensor([1, 7]), torch.tensor([0, 3])).any()
 
 
 def test_rows_do_not_see_each_other() -> None:
-    network = UNet(small_unet(), 3).eval()
+    network = UNet(small_model(), 3).eval()
     awaken(network)
     x, t, labels = torch.randn(6, 1, 8, 8), torch.randint(1, 1001, (6,)), torch.tensor([0, 1, 2, 3, 0, 1])
     together = network(x, t, labels)
@@ -49,7 +50,7 @@ def test_rows_do_not_see_each_other() -> None:
 
 
 def test_a_mixture_of_one_class_is_that_class() -> None:
-    network = UNet(small_unet(), 3).eval()
+    network = UNet(small_model(), 3).eval()
     awaken(network)
     x, t, labels = torch.randn(4, 1, 8, 8), torch.randint(1, 1001, (4,)), torch.tensor([0, 1, 2, 3])
     mixtures = torch.nn.functional.one_hot(labels, 4).float()
@@ -57,7 +58,7 @@ def test_a_mixture_of_one_class_is_that_class() -> None:
 
 
 def test_lower_precision_does_not_tell_a_mixture_from_a_look_up() -> None:
-    network, labels = UNet(small_unet(), 3), torch.tensor([0, 1, 2, 3])
+    network, labels = UNet(small_model(), 3), torch.tensor([0, 1, 2, 3])
     awaken(network)
     mixtures = torch.nn.functional.one_hot(labels, 4).float()
     with torch.autocast("cpu", torch.bfloat16):
@@ -66,8 +67,8 @@ def test_lower_precision_does_not_tell_a_mixture_from_a_look_up() -> None:
 
 def test_patches_are_space_to_depth_and_back() -> None:
     """A patch-2 network is the patch-1 network of the rearranged image."""
-    patched = UNet(small_unet(image_size=16, patch_size=2), 3).eval()
-    plain = UNet(small_unet(image_size=8, image_channels=4), 3).eval()
+    patched = UNet(small_model(image_size=16, patch_size=2), 3).eval()
+    plain = UNet(small_model(image_size=8, image_channels=4), 3).eval()
     awaken(patched)
     plain.load_state_dict(patched.state_dict())
     x, t, labels = torch.randn(3, 1, 16, 16), torch.tensor([1, 500, 1000]), torch.tensor([0, 1, 3])
@@ -79,7 +80,7 @@ def test_patches_are_space_to_depth_and_back() -> None:
 
 
 def test_dropout_acts_in_training_only() -> None:
-    network = UNet(small_unet(dropout=0.5), 3)
+    network = UNet(small_model(dropout=0.5), 3)
     awaken(network)
     x, t, labels = torch.randn(2, 1, 8, 8), torch.tensor([3, 9]), torch.tensor([0, 1])
     assert not torch.equal(network(x, t, labels), network(x, t, labels))
@@ -88,11 +89,11 @@ def test_dropout_acts_in_training_only() -> None:
 
 
 def test_memory_layout_does_not_change_the_function() -> None:
-    network = UNet(small_unet(), 3).eval()
+    network = UNet(small_model(), 3).eval()
     awaken(network)
     x, t, labels = torch.randn(2, 1, 8, 8), torch.tensor([3, 9]), torch.tensor([0, 1])
     before = network(x, t, labels)
-    assert network.place(torch.device("cpu")) is network
+    assert place(network, torch.device("cpu")) is network
     assert network.stem.weight.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(network(x, t, labels), before, rtol=1e-4, atol=1e-5)
 
@@ -118,19 +119,19 @@ def test_time_embedding_formula() -> None:
 )
 def test_impossible_shapes_are_refused(changes: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        small_unet(**changes)
+        small_model(**changes)
 
 
 def test_the_default_configuration_is_possible() -> None:
-    assert UNetConfig().feature_size == 32
+    assert ModelConfig().unet.feature_sizes(32) == [32, 16, 8]
 
 
 @pytest.mark.parametrize("steps", [10, 50, 4000])
 def test_equal_shares_of_the_schedule_are_embedded_alike_whatever_its_length(steps: int) -> None:
     """Weights that were trained at T = 1000 see at time t of T others what they saw at 1000 t / T."""
-    thousand = UNet(small_unet(), 3).eval()
+    thousand = UNet(small_model(), 3).eval()
     awaken(thousand)
-    other = UNet(small_unet(), 3, steps).eval()
+    other = UNet(small_model(), 3, steps).eval()
     other.load_state_dict(thousand.state_dict())
     shares = torch.tensor([0.1, 0.5, 1.0])
     x, labels = torch.randn(3, 1, 8, 8), torch.tensor([0, 1, 3])
@@ -140,7 +141,7 @@ def test_equal_shares_of_the_schedule_are_embedded_alike_whatever_its_length(ste
 
 
 def test_at_a_thousand_steps_times_are_embedded_as_they_always_were() -> None:
-    network = UNet(small_unet(), 3, 1000).eval()
+    network = UNet(small_model(), 3, 1000).eval()
     awaken(network)
     x, t, labels = torch.randn(3, 1, 8, 8), torch.tensor([1, 500, 1000]), torch.tensor([0, 1, 2])
     embedded: list[torch.Tensor] = []

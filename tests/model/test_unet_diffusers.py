@@ -10,9 +10,9 @@ from diffusers import UNet2DModel
 from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
 
-from model.config import UNetConfig
+from model.config import ModelConfig
 from model.unet import UNet
-from tests.model.small import awaken, small_unet
+from tests.model.small import awaken, small_model
 
 CLASSES = 5
 RENAMES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
@@ -45,14 +45,14 @@ def renamed(name: str) -> str:
     return name
 
 
-def diffusers_twin(config: UNetConfig) -> Any:
-    levels = range(len(config.multipliers))
-    attends = [config.feature_size // 2**level in config.attention_resolutions for level in levels]
+def diffusers_twin(model: ModelConfig) -> Any:
+    config = model.unet
+    attends = [size in config.attention_resolutions for size in config.feature_sizes(model.image_size)]
     untyped: Any = UNet2DModel
     twin = untyped(
-        sample_size=config.image_size,
-        in_channels=config.image_channels,
-        out_channels=config.image_channels,
+        sample_size=model.image_size,
+        in_channels=model.image_channels,
+        out_channels=model.image_channels,
         freq_shift=0,
         flip_sin_to_cos=True,
         down_block_types=tuple("AttnDownBlock2D" if attend else "DownBlock2D" for attend in attends),
@@ -87,7 +87,7 @@ def diffusers_twin(config: UNetConfig) -> Any:
     ids=str,
 )
 def test_outputs_and_gradients_equal_those_of_diffusers(changes: dict[str, Any]) -> None:
-    config = small_unet(image_channels=3, image_size=16, **changes)
+    config = small_model(image_channels=3, image_size=16, **changes)
     ours, theirs = UNet(config, CLASSES), diffusers_twin(config)
     awaken(ours)
     weights = {renamed(name): value for name, value in ours.state_dict().items()}

@@ -116,7 +116,7 @@ def test_values_that_are_objects_change_what_they_name(sweeps: Service, database
     with database.session() as session:
         found = [get_job(session, row["job_id"]).configuration["recipe"]["model"] for row in made["rows"]]
     assert [(one["unet"]["width"], one["unet"]["dropout"]) for one in found] == [(64, 0.0), (32, 0.1)]
-    assert {(one["prediction"], one["unet"]["image_size"]) for one in found} == {("v", 8)}
+    assert {(one["prediction"], one["image_size"]) for one in found} == {("v", 8)}
 
 
 def test_the_same_key_creates_one_sweep(sweeps: Service, database: Database) -> None:

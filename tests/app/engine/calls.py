@@ -14,7 +14,7 @@ from model.config import ModelConfig, SamplingConfig, UNetConfig
 
 CLASSES = ("zero", "one", "two", "poison")
 POISON = 3
-CONFIG = ModelConfig(prediction="v", unet=UNetConfig(image_channels=1, image_size=8, attention_resolutions=()))
+CONFIG = ModelConfig(prediction="v", image_channels=1, image_size=8, unet=UNetConfig(attention_resolutions=()))
 
 
 def smooth(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:

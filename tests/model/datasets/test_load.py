@@ -37,7 +37,7 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         seen.append(path)
         return decode_idx(config, path, limits)
 
-    monkeypatch.setattr("model.datasets.load.decode_idx", counted)
+    monkeypatch.setattr("model.datasets.idx.decode_idx", counted)
     return seen
 
 
@@ -184,7 +184,7 @@ def test_a_source_that_changes_while_it_is_decoded_is_not_remembered(
             os.utime(file, ns=(0, 10**18))
         return decoded
 
-    monkeypatch.setattr("model.datasets.load.decode_idx", overtaken)
+    monkeypatch.setattr("model.datasets.idx.decode_idx", overtaken)
     load_dataset(config, cache)
     assert not (cache / "sources").exists()
 

@@ -1,0 +1,168 @@
+"""What recipes and requests choose by name: samplers, data formats and metrics, with one entry each.
+
+A new one is its code and its entry here. Checks of configurations, OpenAPI and the console's forms read the entries.
+This module imports no code of an entry, because processes without PyTorch and NumPy read configurations too: an entry
+says where its code is, as "module:name", and `load` finds it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pkgutil import resolve_name
+from types import MappingProxyType
+from typing import Any, Literal
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+
+def load(where: str) -> Any:
+    """The code at "module:name"; imports the module."""
+    return resolve_name(where)
+
+
+class OneOf:
+    """Annotates a text that must be one of `names`: pydantic treats it as a Literal of them.
+
+    A Literal that mypy knows would have to repeat the names.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = list(names)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.literal_schema(self.names)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """table: of its steps, a function of schedule and times, and by keyword of `fixed` and of the settings in `takes`.
+
+    takes: the fields of SamplingConfig that only some samplers heed, those that this one does. adds_noise: whatever
+    the settings; with an eta above 0 any sampler that takes one does. in_frontier: measured there by default.
+    """
+
+    table: str
+    takes: tuple[str, ...] = ()
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    adds_noise: bool = False
+    in_frontier: bool = False
+
+
+SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
+    {
+        "ddpm": Sampler("model.samplers.ddpm:ddpm", takes=("variance",), adds_noise=True, in_frontier=True),
+        "ddim": Sampler("model.samplers.ddim:ddim", takes=("eta",), in_frontier=True),
+        "dpmpp_2m": Sampler("model.samplers.dpmpp:dpmpp", fixed={"order": 2}, in_frontier=True),
+        "dpmpp_3m": Sampler("model.samplers.dpmpp:dpmpp", fixed={"order": 3}),
+        "unipc": Sampler("model.samplers.unipc:unipc", fixed={"order": 2}, in_frontier=True),
+        "unipc_3": Sampler("model.samplers.unipc:unipc", fixed={"order": 3}),
+        "ipndm": Sampler("model.samplers.ipndm:ipndm", fixed={"order": 4}, in_frontier=True),
+        "ipndm_3": Sampler("model.samplers.ipndm:ipndm", fixed={"order": 3}),
+        "ipndm_2": Sampler("model.samplers.ipndm:ipndm", fixed={"order": 2}),
+    }
+)
+
+
+@dataclass(frozen=True)
+class DataFormat:
+    """files: (config, path) -> the files that are read, to notice changes. decode: (config, path, limits) -> `Decoded`.
+
+    upload: what the archive that somebody uploads is; None where this format is no archive. bundled: comes with the
+    software, so that it has no path.
+    """
+
+    files: str
+    decode: str
+    upload: str | None = None
+    bundled: bool = False
+
+
+_PUBLISHED = "the published archive"
+
+FORMATS: Mapping[str, DataFormat] = MappingProxyType(
+    {
+        "zip": DataFormat(
+            "model.datasets.zip_folder:zip_files", "model.datasets.zip_folder:decode_zip", "of class folders"
+        ),
+        "npz": DataFormat(
+            "model.datasets.npz:npz_files", "model.datasets.npz:decode_npz", "arrays images, labels and class_names"
+        ),
+        "idx": DataFormat(
+            "model.datasets.idx:idx_files", "model.datasets.idx:decode_idx", "a zip or tar of the two IDX files"
+        ),
+        "cifar10": DataFormat(
+            "model.datasets.cifar10:cifar10_files", "model.datasets.cifar10:decode_cifar10", _PUBLISHED
+        ),
+        "stl10": DataFormat("model.datasets.stl10:stl10_files", "model.datasets.stl10:decode_stl10", _PUBLISHED),
+        "folder": DataFormat("model.datasets.folder:folder_files", "model.datasets.folder:decode_folder"),
+        "digits": DataFormat("model.datasets.digits:digits_files", "model.datasets.digits:decode_digits", bundled=True),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """measure: what `model.metrics.evaluation` calls, by kind.
+
+    features: (reference, images, asked) -> FeatureMeasure, in an extractor's features of generated images. Metrics of
+    one function are measured together: `asked` has the names.
+    pairs: (device) -> PerceptualNetwork, between generated images, two of one class, and the data set's nearest ones.
+    denoiser: (denoiser, weights_digest, dataset, config, split, should_stop) -> Figure, without generated images.
+
+    figures: how the names of its figures begin. decides: the first such metric that was measured decides which
+    checkpoint of a run is the best. fewest_images: of each side.
+    """
+
+    kind: Literal["features", "pairs", "denoiser"]
+    measure: str
+    figures: tuple[str, ...]
+    decides: bool = False
+    higher_is_better: bool = False
+    fewest_images: int = 1
+
+
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        "fid": Metric(
+            "features", "model.metrics.feature_measures:frechet_measure", ("fid-",), decides=True, fewest_images=2
+        ),
+        "kid": Metric(
+            "features", "model.metrics.feature_measures:sample_measure", ("kid-",), decides=True, fewest_images=2
+        ),
+        "bits_per_dimension": Metric(
+            "denoiser", "model.metrics.evaluation:bound_evaluation", ("bits-per-dimension",), decides=True
+        ),
+        "precision_recall": Metric(
+            "features",
+            "model.metrics.feature_measures:sample_measure",
+            ("precision-", "recall-"),
+            higher_is_better=True,
+            fewest_images=4,  # an image and its three neighbours
+        ),
+        "confidence": Metric(
+            "features",
+            "model.metrics.feature_measures:confidence_measure",
+            ("confidence-",),
+            higher_is_better=True,
+        ),
+        # of the distance to the nearest training image, the higher one copies less
+        "perceptual": Metric(
+            "pairs", "model.metrics.efficientnet:EfficientNetLite0", ("perceptual-",), higher_is_better=True
+        ),
+        "lpips": Metric("pairs", "model.metrics.lpips:LPIPS", ("lpips-",), higher_is_better=True),
+    }
+)
+
+EXTRACTORS: Mapping[str, str] = MappingProxyType(
+    {
+        "efficientnet-lite0": "model.metrics.efficientnet:EfficientNetLite0",
+        "inception": "model.metrics.inception:Inception",
+    }
+)
+"""(device) -> FeatureExtractor, in whose features the metrics of the kind `features` compare images."""
+
+
+def of_kind(kind: str, asked: Iterable[str]) -> list[str]:
+    """Those of the metrics asked for that are of a kind, in the order of their entries."""
+    wanted = set(asked)
+    return [name for name, metric in METRICS.items() if name in wanted and metric.kind == kind]
