@@ -92,13 +92,11 @@ class CheckpointHeader(Config):
     @classmethod
     def _moved(cls, data: Any) -> Any:
         """In files of before, the snapshot's network says the image's form too, which is the model's."""
-        if not isinstance(data, Mapping) or not all(
-            isinstance(data.get(one), Mapping) for one in ("model", "snapshot")
-        ):
+        model, snapshot = (data.get(one) if isinstance(data, Mapping) else None for one in ("model", "snapshot"))
+        if not isinstance(model, Mapping) or not isinstance(snapshot, Mapping):
             return data
-        snapshot = data["snapshot"]
-        model = image_form_moved({**image_form_moved(data["model"]), "unet": snapshot.get("unet")})
-        return {**data, "snapshot": {**snapshot, "unet": model["unet"]}}
+        own = image_form_moved({**image_form_moved(model), "unet": snapshot.get("unet")})
+        return {**data, "snapshot": {**snapshot, "unet": own["unet"]}}
 
     @model_validator(mode="after")
     def _snapshot_fits(self) -> Self:

@@ -126,9 +126,8 @@ class ModelConfig(Config):
         return self
 
 
-MOVED: Mapping[tuple[str, ...], tuple[str, ...]] = {
-    ("model", "unet", name): ("model", name) for name in ("image_channels", "image_size")
-}
+IMAGE_FORM = ("image_channels", "image_size")
+MOVED: Mapping[tuple[str, ...], tuple[str, ...]] = {("model", "unet", name): ("model", name) for name in IMAGE_FORM}
 """Fields of a recipe that were elsewhere before: where they were, and where they are."""
 
 
@@ -141,7 +140,7 @@ def image_form_moved(data: Any) -> Any:
         return data
     # Strict reading of JSON takes no list for a tuple once it went through a validator like this one.
     unet = {name: tuple(value) if isinstance(value, list) else value for name, value in data["unet"].items()}
-    moved = {name: unet.pop(name) for name in ("image_channels", "image_size") if name in unet}
+    moved = {name: unet.pop(name) for name in IMAGE_FORM if name in unet}
     for name, value in moved.items():
         if data.get(name, value) != value:
             raise ValueError(

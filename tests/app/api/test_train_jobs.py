@@ -36,6 +36,7 @@ from tests.app.training import (
     metrics,
     serving_jobs,
 )
+from tests.model.earlier import earlier
 from tests.model.small import small_recipe
 from tests.processes import free_port, wait_until
 
@@ -120,6 +121,17 @@ def test_a_configuration_in_the_request_is_as_good_as_a_named_recipe(jobs: Servi
     assert with_name["dataset"] == "shapes"
 
 
+def test_a_configuration_of_before_with_the_images_form_in_its_network_is_the_same(jobs: Service) -> None:
+    old, now = earlier(configuration()), submit(jobs, model="mine")["configuration"]
+    assert old["model"]["unet"]["image_size"] == 8
+    assert submit(jobs, model="mine", recipe=old)["configuration"] == now
+    # a change of either form goes before what the recipe says in either place
+    old["model"]["unet"] |= {"image_channels": 3, "image_size": 16}
+    for form in ("model", "model.unet"):
+        changes = {f"{form}.image_channels": 1, f"{form}.image_size": 8}
+        assert submit(jobs, model="mine", recipe=old, overrides=changes)["configuration"] == now
+
+
 def test_without_a_data_set_the_recipe_s_own_one_is_found_or_asked_for(jobs: Service, database: Database) -> None:
     pytest.importorskip("sklearn")
     for _ in range(2):
@@ -178,6 +190,23 @@ EVERY = "/overrides/evaluation/every_images"
         ),
         ({"overrides": {"model.unet.image_size": 16}}, f"{UNET}.image_size", "attention resolution"),
         ({"overrides": {"model.unet.image_channels": 3}}, f"{UNET}.image_channels", "1 channel"),
+        ({"overrides": {"model.image_size": 16}}, "/overrides/model.image_size", "attention resolution"),
+        ({"overrides": {"model": {"image_channels": 3}}}, "/overrides/model/image_channels", "1 channel"),
+        (
+            {"overrides": {"model.image_size": 8, "model.unet": {"image_size": 16}}},
+            f"{UNET}/image_size",
+            "sets model.image_size, and /overrides/model.image_size sets model.image_size",
+        ),
+        (
+            {"recipe": earlier(configuration()) | {"model": {"unet": {"image_size": 5000}}}, "model": "m"},
+            "/recipe/model/unet/image_size",
+            "1024",
+        ),
+        (
+            {"recipe": configuration() | {"model": {"image_size": 8, "unet": {"image_size": 16}}}, "model": "m"},
+            "/recipe/model",
+            "unet.image_size, its place of before, says 16",
+        ),
         ({"overrides": {"model.unet.multipliers": [1, 2, 2, 2, 2]}}, f"{UNET}.multipliers", "not divisible"),
         ({"overrides": {"model.unet": {"width": 30}}}, f"{UNET}/width", "norm groups"),
         ({"overrides": {"model.unet": {"widht": 30}}}, f"{UNET}/widht", "not permitted"),

@@ -94,12 +94,12 @@ function jobForm({ recipes, datasets, query, signal }) {
     for (const [dotted] of OVERRIDES) fields[dotted].control.placeholder = String(at(config, dotted));
     fields.evaluate_every_images.control.placeholder = config.evaluation ? String(config.evaluation.every_images) : "never";
     fields.model.control.placeholder = recipe.name;
-    const { image_channels: channels, image_size: side } = config.model.unet;
+    const { image_channels: channels, image_size: side } = config.model;
     fill(about, `${recipe.description} For images of ${channels}×${side}×${side}; ${whole(config.training.total_images)} images to train on.`, fitting(channels, side));
   }
 
   function fits(recipe) {
-    const { image_channels: channels, image_size: side } = recipe.configuration.model.unet;
+    const { image_channels: channels, image_size: side } = recipe.configuration.model;
     const shape = datasetNow()?.image_shape;
     return Boolean(shape) && shape[0] === channels && shape[1] === side;
   }
@@ -111,8 +111,8 @@ function jobForm({ recipes, datasets, query, signal }) {
     const [theirChannels, theirSide] = dataset.image_shape;
     if (theirChannels === channels && theirSide === side) return null;
     const lines = [];
-    if (theirChannels !== channels) lines.push(`model.unet.image_channels = ${theirChannels}`);
-    if (theirSide !== side) lines.push(`model.unet.image_size = ${theirSide}`);
+    if (theirChannels !== channels) lines.push(`model.image_channels = ${theirChannels}`);
+    if (theirSide !== side) lines.push(`model.image_size = ${theirSide}`);
     return [
       ` The data set's images are ${theirChannels}×${theirSide}×${theirSide}. `,
       el("button", { type: "button", class: "compact", on: { click: () => fit(lines) } }, "Fit the recipe to them"),
@@ -121,7 +121,7 @@ function jobForm({ recipes, datasets, query, signal }) {
 
   function fit(lines) {
     const control = fields.overrides.control;
-    const others = control.value.split("\n").filter((line) => line.trim() && !/^model\.unet\.image_(channels|size)\s*=/.test(line.trim()));
+    const others = control.value.split("\n").filter((line) => line.trim() && !/^model\.(unet\.)?image_(channels|size)\s*=/.test(line.trim()));
     control.value = [...others, ...lines].join("\n");
     control.closest("details").open = true;
     control.focus();

@@ -4,19 +4,14 @@ import { announce } from "../core/announce.js";
 import { put, withQuery } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
 import { bytes } from "../core/format.js";
-import { keepDraft } from "../components/draft.js";
+import { description, namesIn } from "../core/openapi.js";
+import { keepDraft, restoreDraft } from "../components/draft.js";
 import { field, input, select, showFaults } from "../components/fields.js";
 import { progressBar } from "../components/progress-bar.js";
 import { problemNotice } from "../components/states.js";
 import { upload } from "./upload.js";
 
-const FORMATS = [
-  ["zip", "zip of class folders"],
-  ["npz", "npz: images, labels, class_names"],
-  ["idx", "IDX files in a zip or tar"],
-  ["cifar10", "CIFAR-10 archive"],
-  ["stl10", "STL-10 archive"],
-];
+const BUNDLED = "digits"; // comes with the service: neither an archive nor a path
 
 /** The form; onDone gets the registered data set. */
 export function uploadForm({ signal, onDone }) {
@@ -24,7 +19,7 @@ export function uploadForm({ signal, onDone }) {
     file: field("Archive", input("file", { type: "file", autocomplete: null }), { wide: true, hint: "A zip with a folder of images for each class." }),
     path: field("Or a path that the workers see", input("path", { placeholder: "/usr/share/datasets/…" }), { pointer: "/path", wide: true }),
     name: field("Name", input("name", { required: true, maxlength: 100, dir: "auto" }), { pointer: "name" }),
-    format: field("Format", select("format", [...FORMATS, ["folder", "folder of class folders (path only)"]]), { pointer: "format" }),
+    format: field("Format", select("format", []), { pointer: "format" }),
     image_size: field("Resize to side", input("image_size", { type: "number", min: 4, max: 1024, placeholder: "as they are" }), { pointer: "image_size", hint: "Needed where sizes differ." }),
     split: field("Split", select("split", ["train", "test", "all"].map((one) => [one, one])), { pointer: "split" }),
     class_names: field("Class names", el("textarea", { name: "class_names", rows: 2, dir: "auto", spellcheck: "false" }), { pointer: "class_names", wide: true, hint: "One a line, for formats that carry none." }),
@@ -47,6 +42,7 @@ export function uploadForm({ signal, onDone }) {
     el("div", { class: "actions" }, send, cancel),
   );
   keepDraft(form, "upload");
+  showFormats();
   const value = (member) => form.elements.namedItem(member).value.trim();
   fields.file.control.addEventListener("change", () => {
     const [file] = fields.file.control.files;
@@ -56,6 +52,20 @@ export function uploadForm({ signal, onDone }) {
     if (/\.npz$/i.test(file.name)) fields.format.control.value = "npz";
     words.textContent = bytes(file.size);
   });
+
+  async function showFormats() {
+    try {
+      const { parameters, requestBody } = (await description()).paths["/v1/datasets"].post;
+      const upload = parameters.find((one) => one.name === "format");
+      const uploads = namesIn(upload.schema);
+      const others = namesIn(requestBody.content["application/json"].schema.properties.format).filter((one) => !uploads.includes(one) && one !== BUNDLED);
+      fill(fields.format.control, [...uploads.map((one) => [one, one]), ...others.map((one) => [one, `${one} (path only)`])].map(([value, text]) => el("option", { value }, text)));
+      fields.format.hint(upload.description);
+      restoreDraft(form, "upload");
+    } catch (error) {
+      if (error.name !== "AbortError") fill(problems, problemNotice(error, { again: showFormats, unasked: true }));
+    }
+  }
 
   async function submit(event) {
     event.preventDefault();

@@ -1,0 +1,13 @@
+"""The form of recipes, weights files and training states from before the image's form left the network."""
+
+from typing import Any
+
+
+def earlier(data: Any) -> Any:
+    """Plain data with the image's form moved from every model into its `unet`."""
+    if not isinstance(data, dict):
+        return data
+    found = {name: earlier(value) for name, value in data.items()}
+    if "unet" in found and "image_size" in found:
+        found["unet"] |= {name: found.pop(name) for name in ("image_channels", "image_size")}
+    return found
