@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from model.config import MOVED
 from model.curve_point import CurvePoint
 from store.job_views import BestCheckpoint
 from store.tables import Job, JobStatus, Sweep
@@ -105,8 +106,15 @@ def _spread(figures: Sequence[float]) -> Spread | None:
 
 
 def _field(recipe: Mapping[str, Any], name: str) -> Any:
+    """The field's value; of a field that has moved since the sweep named it, at its place of now."""
+    path = tuple(name.split("."))
+    found = _at(recipe, path)
+    return _at(recipe, MOVED[path]) if found is None and path in MOVED else found
+
+
+def _at(recipe: Mapping[str, Any], path: Sequence[str]) -> Any:
     here: Any = recipe
-    for part in name.split("."):
+    for part in path:
         here = here.get(part) if isinstance(here, Mapping) else None
     return here
 

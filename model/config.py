@@ -5,27 +5,36 @@ Every class refuses unknown fields, so a misspelt option is an error and never a
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator, model_validator
 
 from model.metrics.names import DECIDING
-from model.registry import EXTRACTORS, FORMATS, METRICS, SAMPLERS, OneOf
+from model.registry import EXTRACTORS, FORMATS, METRICS, SAMPLERS, samplers_with
 from model.user_error import UserError
 
+if TYPE_CHECKING:  # mypy takes no Literal of names that are read from a registry
+    SamplerName = str
+    DatasetFormat = str
+    UploadFormat = str
+    MetricName = str
+    ExtractorName = str
+else:
+    SamplerName = Literal[tuple(SAMPLERS)]
+    DatasetFormat = Literal[tuple(FORMATS)]
+    UploadFormat = Literal[tuple(name for name, one in FORMATS.items() if one.upload is not None)]
+    MetricName = Literal[tuple(METRICS)]
+    ExtractorName = Literal[tuple(EXTRACTORS)]
 ScheduleName = Literal["cosine", "linear"]
 PredictionName = Literal["eps", "x0", "v"]
-SamplerName = Annotated[str, OneOf(SAMPLERS)]
 SpacingName = Literal["trailing", "log_snr", "edm", "edm_coarse"]
 ThresholdName = Literal["none", "static", "dynamic"]
 GuideName = Literal["unconditional", "snapshot"]
 VarianceName = Literal["beta", "beta_tilde", "learned"]
 FRONTIER_SAMPLERS: tuple[SamplerName, ...] = tuple(name for name, one in SAMPLERS.items() if one.in_frontier)
+_NOISY = tuple(name for name, one in SAMPLERS.items() if one.adds_noise)
 Quality = Literal["fast", "balanced", "best"]
-DatasetFormat = Annotated[str, OneOf(FORMATS)]
-MetricName = Annotated[str, OneOf(METRICS)]
-ExtractorName = Annotated[str, OneOf(EXTRACTORS)]
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -230,7 +239,10 @@ class SamplingConfig(Config):
         "carries (`snapshot_images` in GET /v1/models)",
     )
     sampler: SamplerName = Field(
-        "ddim", description="ddpm and, with eta, ddim add noise on the way; the others are deterministic"
+        "ddim",
+        description=f"{', '.join(_NOISY)} and, with eta, {', '.join(samplers_with('eta'))} add noise on the way; the "
+        "others are deterministic",
+        json_schema_extra={"x-adds-noise": list(_NOISY)},
     )
     steps: Steps = Field(50, description="each costs one forward row of the network, or two where it is guided")
     spacing: SpacingName = Field(
@@ -243,11 +255,24 @@ class SamplingConfig(Config):
         description="keeps each step's estimate of the image within the pixels' range: static clamps it, dynamic "
         "divides it by a percentile of its values where that is larger",
     )
-    percentile: float = Field(0.995, gt=0.0, le=1.0, allow_inf_nan=False, description="of dynamic thresholding")
-    eta: Fraction = Field(0.0, description="of ddim: 0 is deterministic, 1 is ancestral")
+    percentile: float = Field(
+        0.995,
+        gt=0.0,
+        le=1.0,
+        allow_inf_nan=False,
+        description="of dynamic thresholding",
+        json_schema_extra={"x-only-with": {"threshold": ["dynamic"]}},
+    )
+    eta: Fraction = Field(
+        0.0,
+        description=f"of {', '.join(samplers_with('eta'))}: 0 is deterministic, 1 is ancestral",
+        json_schema_extra={"x-only-with": {"sampler": list(samplers_with("eta"))}},
+    )
     variance: VarianceName = Field(
         "beta_tilde",
-        description="of ddpm; `learned` for models that have learned variances (`model.unet.learned_variance`)",
+        description=f"of {', '.join(samplers_with('variance'))}; `learned` for models that have learned variances "
+        "(`model.unet.learned_variance`)",
+        json_schema_extra={"x-only-with": {"sampler": list(samplers_with("variance"))}},
     )
 
     @field_validator("guidance_interval")

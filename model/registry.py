@@ -11,26 +11,10 @@ from pkgutil import resolve_name
 from types import MappingProxyType
 from typing import Any, Literal
 
-from pydantic import GetCoreSchemaHandler
-from pydantic_core import CoreSchema, core_schema
-
 
 def load(where: str) -> Any:
     """The code at "module:name"; imports the module."""
     return resolve_name(where)
-
-
-class OneOf:
-    """Annotates a text that must be one of `names`: pydantic treats it as a Literal of them.
-
-    A Literal that mypy knows would have to repeat the names.
-    """
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self.names = list(names)
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.literal_schema(self.names)
 
 
 @dataclass(frozen=True)
@@ -61,6 +45,11 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
         "ipndm_2": Sampler("model.samplers.ipndm:ipndm", fixed={"order": 2}),
     }
 )
+
+
+def samplers_with(setting: str) -> tuple[str, ...]:
+    """The names of those that heed a setting which not all do."""
+    return tuple(name for name, sampler in SAMPLERS.items() if setting in sampler.takes)
 
 
 @dataclass(frozen=True)

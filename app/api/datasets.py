@@ -35,7 +35,7 @@ from app.api.paging import Limit
 from app.api.problems import Problem, documented, invalid
 from app.api.services import ServicesHere
 from app.settings import Settings
-from model.config import DatasetConfig, DatasetFormat
+from model.config import DatasetConfig, DatasetFormat, UploadFormat
 from model.datasets import DatasetError
 from model.datasets.archive_limits import ArchiveLimits
 from model.datasets.contact_sheet import contact_sheet
@@ -43,7 +43,7 @@ from model.datasets.decoded import Decoded
 from model.datasets.encoded import encode
 from model.datasets.load import dataset_files, decode_dataset
 from model.datasets.materialise import content_digest
-from model.registry import FORMATS, OneOf
+from model.registry import FORMATS
 from store.audit_repository import Actor, record
 from store.database import Database
 from store.dataset_repository import (
@@ -115,7 +115,7 @@ def _uploads_told() -> str:
 class UploadQuery(_Fields):
     """The query of an upload; the body is the archive."""
 
-    format: Annotated[str, OneOf(_UPLOADS)] = Field(description=_uploads_told())
+    format: UploadFormat = Field(description=_uploads_told())
 
 
 class PathBody(_Fields):

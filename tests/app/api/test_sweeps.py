@@ -119,6 +119,11 @@ def test_values_that_are_objects_change_what_they_name(sweeps: Service, database
     assert {(one["prediction"], one["image_size"]) for one in found} == {("v", 8)}
 
 
+@pytest.mark.parametrize("name", ["model.image_size", "model.unet.image_size"])
+def test_a_field_that_has_moved_is_compared_under_the_name_that_was_given(sweeps: Service, name: str) -> None:
+    assert [row["values"] for row in make(sweeps, grid={name: [8]})["rows"]] == [{name: 8}]
+
+
 def test_the_same_key_creates_one_sweep(sweeps: Service, database: Database) -> None:
     headers = {"Idempotency-Key": "once"}
     answers = [sweeps.client.post("/v1/sweeps", json=BODY, headers=headers) for _ in range(2)]

@@ -26,7 +26,7 @@ export const generatePage = {
     async function showForm() {
       let shown;
       try {
-        await loadSettings(signal);
+        await loadSettings();
         shown = generateForm({ query, signal, onSubmit: ({ body, title, expected }) => watch(begin(new Run("generate", body, title, expected))) });
       } catch (error) {
         if (error.name === "AbortError") return;

@@ -3,6 +3,7 @@
 import { el, fill, name } from "../core/dom.js";
 import { field, input } from "../components/fields.js";
 import { settingsOf } from "./facts.js";
+import { deterministic } from "./settings.js";
 import { Run, begin } from "./run.js";
 
 /** The picked: at most two of {run, image}. */
@@ -45,19 +46,12 @@ export function pickBar(signal) {
   const interpolate = () => {
     const [one, other] = picked;
     const total = Math.max(2, Math.min(64, Number(count.value) || 8));
-    const settings = settingsOf(one.run.facts);
-    if (settings.sampler === "ddpm" || settings.eta) {
-      // the way needs a deterministic sampler
-      settings.sampler = "ddim";
-      settings.eta = 0;
-      delete settings.variance;
-    }
     const body = {
       class: [one.image.class, other.image.class],
       seeds: [one.run.facts.seed, other.run.facts.seed],
       indices: [one.image.index, other.image.index],
       count: total,
-      ...settings,
+      ...settingsOf(deterministic(one.run.facts)),
     };
     const expected = Array.from({ length: total }, (_, at) => {
       const nearer = at < total / 2 ? one.image : other.image;

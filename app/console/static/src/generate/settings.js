@@ -1,8 +1,6 @@
 /** The settings of sampling as the service describes them: the form, what is shown of an image, and requests follow. */
 
-import { get } from "../core/api.js";
-
-const ONLY_WITH = { percentile: ["threshold", "dynamic"], eta: ["sampler", "ddim"], variance: ["sampler", "ddpm"] };
+import { description } from "../core/openapi.js";
 
 /** All of them: {name, label, schema}. */
 export let settings = [];
@@ -11,9 +9,9 @@ export let settings = [];
 export let pickedByQuality = [];
 
 /** Learn them, once a tab. */
-export async function loadSettings(signal) {
+export async function loadSettings() {
   if (settings.length) return;
-  const { schemas } = (await get("/openapi.json", { signal })).components;
+  const { schemas } = (await description()).components;
   pickedByQuality = schemas.GenerateRequest.properties.quality["x-picks"];
   settings = Object.entries(schemas.SamplingConfig.properties).map(([name, schema]) => {
     const words = name.replaceAll("_", " ");
@@ -25,9 +23,15 @@ export async function loadSettings(signal) {
 /** The settings of these facts that had an effect, by name. */
 export function effective(facts) {
   const found = {};
-  for (const { name } of settings) {
-    const [other, wanted] = ONLY_WITH[name] || [];
-    if (facts[name] !== undefined && (!other || facts[other] === wanted)) found[name] = facts[name];
+  for (const { name, schema } of settings) {
+    const needs = Object.entries(schema["x-only-with"] || {});
+    if (facts[name] !== undefined && needs.every(([other, values]) => values.includes(facts[other]))) found[name] = facts[name];
   }
   return found;
+}
+
+/** These facts without noise on the way, as an interpolation needs them. */
+export function deterministic(facts) {
+  const noisy = settings.find(({ name }) => name === "sampler").schema["x-adds-noise"];
+  return { ...facts, sampler: noisy.includes(facts.sampler) ? "ddim" : facts.sampler, eta: 0 };
 }
