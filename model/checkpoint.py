@@ -218,33 +218,6 @@ def read_header(beginning: bytes, *, source: str) -> CheckpointHeader:
         raise CheckpointError(f"{source}: invalid header: {faults}") from error
 
 
-def with_snapshot(checkpoint: Checkpoint, snapshot: Checkpoint) -> bytes:
-    """The bytes of a weights file that has `snapshot`'s weights to guide by (in place of those that it may carry).
-
-    Raises CheckpointError when the two do not go together: another schedule, prediction, image, data set or classes, or
-    a snapshot that has seen more images.
-    """
-    main, other = checkpoint.header, snapshot.header
-    compared = {
-        "schedule": (main.model.schedule, other.model.schedule),
-        "time embedding": (main.embedding_steps, other.embedding_steps),
-        "prediction": (main.model.prediction, other.model.prediction),
-        "image channels": (main.model.image_channels, other.model.image_channels),
-        "image size": (main.model.image_size, other.model.image_size),
-        "classes": (main.class_names, other.class_names),
-        "data set": (main.dataset_digest, other.dataset_digest),
-    }
-    differing = [name for name, (ours, theirs) in compared.items() if ours != theirs]
-    if differing:
-        raise CheckpointError(f"{snapshot.digest} cannot guide {checkpoint.digest}: another {', '.join(differing)}")
-    if other.images_seen > main.images_seen:
-        raise CheckpointError(f"{snapshot.digest} has seen more images than {checkpoint.digest}, so it cannot guide it")
-    about = SnapshotHeader(
-        images_seen=other.images_seen, unet=None if other.model.unet == main.model.unet else other.model.unet
-    )
-    return encode_checkpoint(main.model_copy(update={"snapshot": about}), checkpoint.weights, snapshot.weights)
-
-
 def header_end(beginning: bytes) -> int:
     """Where a safetensors file's header ends, in bytes, by the first few of them."""
     return _LENGTH_BYTES + int.from_bytes(beginning[:_LENGTH_BYTES], "little")

@@ -21,7 +21,7 @@ from torch import Tensor
 import app.catalog
 from app.main import create_app
 from app.settings import Settings
-from model.checkpoint import CheckpointHeader, decode_checkpoint, encode_checkpoint, read_metadata, with_snapshot
+from model.checkpoint import CheckpointHeader, SnapshotHeader, decode_checkpoint, encode_checkpoint, read_metadata
 from model.config import SamplingConfig, ScheduleConfig
 from model.denoiser import Network
 from model.digest import digest_of
@@ -65,11 +65,12 @@ def tiny_weights(
         dataset_digest=digest_of(b"none"),
         metrics={"fid": 12.5},
     )
-    data = encode_checkpoint(header, network.state_dict())
     if snapshot_seed is None:
-        return data
-    earlier = decode_checkpoint(tiny_weights(name, snapshot_seed, class_names, **sampling), source="earlier")
-    return with_snapshot(decode_checkpoint(data, source="later"), earlier)
+        return encode_checkpoint(header, network.state_dict())
+    snapshot = UNet(model, len(class_names))
+    awaken(snapshot, snapshot_seed)
+    carrying = header.model_copy(update={"snapshot": SnapshotHeader(images_seen=1000)})
+    return encode_checkpoint(carrying, network.state_dict(), snapshot.state_dict())
 
 
 def diverged_weights(name: str = "tiny", factor: float = float("nan")) -> bytes:
