@@ -13,18 +13,19 @@ from store.tables import Job, JobStatus, Sweep
 
 
 @dataclass(frozen=True)
-class Row:
+class SweepRow:
     """A job of the sweep. values: of the varied fields, in their order. loss: of its newest metrics."""
 
-    job_id: int
-    model: str
     values: Mapping[str, Any]
     seed: int
+    job_id: int
+    model: str
     status: JobStatus
     images_done: int
     total_images: int
     loss: float | None
     best: BestCheckpoint | None
+    link: str
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Group:
+class SweepGroup:
     """The runs of one combination of values. best: over the runs' lowest values of the metric."""
 
     values: Mapping[str, Any]
@@ -46,36 +47,28 @@ class Group:
     best: Spread | None
 
 
-@dataclass(frozen=True)
-class SweepTable:
-    """The comparison, in the order of the grid."""
-
-    rows: tuple[Row, ...]
-    groups: tuple[Group, ...]
-
-
-def build_table(
+def sweep_rows(
     sweep: Sweep,
     jobs: Sequence[Job],
     last: Mapping[int, CurvePoint],
     best: Mapping[int, BestCheckpoint],
-) -> SweepTable:
-    """The comparison of these jobs. last, best: by job."""
-    rows = tuple(
-        Row(
-            job_id=job.id,
-            model=job.model_name,
+) -> list[SweepRow]:
+    """The rows of these jobs, in their order. last, best: by job."""
+    return [
+        SweepRow(
             values={name: _field(job.configuration["recipe"], name) for name in sweep.fields},
             seed=job.configuration["recipe"]["training"]["seed"],
+            job_id=job.id,
+            model=job.model_name,
             status=job.status,
             images_done=job.images_done,
             total_images=job.total_images,
             loss=last[job.id].loss if job.id in last else None,
             best=best.get(job.id),
+            link=f"/v1/train-jobs/{job.id}",
         )
         for job in jobs
-    )
-    return SweepTable(rows, _groups(rows))
+    ]
 
 
 def label(values: Mapping[str, Any]) -> str:
@@ -83,19 +76,20 @@ def label(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name.rpartition('.')[2]}={_short(value)}" for name, value in values.items())
 
 
-def _groups(rows: Sequence[Row]) -> tuple[Group, ...]:
-    together: dict[str, list[Row]] = {}
+def sweep_groups(rows: Sequence[SweepRow]) -> list[SweepGroup]:
+    """The rows of each combination of values together, in the order of the grid."""
+    together: dict[str, list[SweepRow]] = {}
     for row in rows:
         together.setdefault(json.dumps(row.values), []).append(row)
-    return tuple(
-        Group(
+    return [
+        SweepGroup(
             values=runs[0].values,
             job_ids=tuple(run.job_id for run in runs),
             loss=_spread([run.loss for run in runs if run.loss is not None]),
             best=_spread([run.best.value for run in runs if run.best is not None]),
         )
         for runs in together.values()
-    )
+    ]
 
 
 def _spread(figures: Sequence[float]) -> Spread | None:

@@ -29,16 +29,6 @@ class FailureAnswer(BaseModel):
     detail: str
 
 
-class BestAnswer(BaseModel):
-    """The checkpoint with the lowest value of a metric."""
-
-    version: int
-    digest: str
-    images_seen: int
-    metric: str
-    value: float
-
-
 class JobAnswer(BaseModel):
     """A train job."""
 
@@ -56,7 +46,7 @@ class JobAnswer(BaseModel):
     max_attempts: int
     failure: FailureAnswer | None
     worker: str | None
-    best: BestAnswer | None
+    best: BestCheckpoint | None
     parent_id: int | None = Field(description="the job whose training state it began from")
     sweep_id: int | None
     created_at: datetime
@@ -83,11 +73,6 @@ def progress(status: JobStatus, images_done: int, total_images: int, last: Curve
         loss=last.loss if last else None,
         eta_seconds=round(left / speed, 1) if speed and status == "running" else None,
     )
-
-
-def best_answer(best: BestCheckpoint | None) -> BestAnswer | None:
-    """See BestAnswer."""
-    return BestAnswer(**{name: getattr(best, name) for name in BestAnswer.model_fields}) if best else None
 
 
 def job_answer(view: JobView) -> JobAnswer:
@@ -130,7 +115,7 @@ def _members(view: JobView) -> dict[str, Any]:
         "max_attempts": job.max_attempts,
         "failure": FailureAnswer(**job.failure) if job.failure else None,
         "worker": job.worker,
-        "best": best_answer(view.best),
+        "best": view.best,
         "parent_id": job.parent_id,
         "sweep_id": job.sweep_id,
         "created_at": job.created_at,

@@ -1,6 +1,6 @@
 """Models: what is in the store, what the engine holds, and which version an alias means (promotion, roll-back)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -22,6 +22,7 @@ from store.checkpoint_repository import list_checkpoints
 from store.figure_repository import figures_by
 from store.model_repository import (
     PRODUCTION,
+    AliasTarget,
     ModelSummary,
     VersionCollected,
     VersionNotFound,
@@ -37,13 +38,6 @@ router = APIRouter(tags=["models"])
 ModelName = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 AliasName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9._-]{0,62}$")]
 Number = Annotated[int, Field(strict=True, ge=1, le=LARGEST_VERSION)]
-
-
-class AliasAnswer(BaseModel):
-    """What an alias points at."""
-
-    version: int
-    digest: str
 
 
 class AliasRequest(BaseModel):
@@ -90,7 +84,7 @@ class ModelAnswer(BaseModel):
     name: str
     created_at: datetime
     versions: int
-    aliases: dict[str, AliasAnswer]
+    aliases: Mapping[str, AliasTarget]
     resident: list[str] = Field(description="digests of its versions in the engine's memory")
     class_names: list[str] | None = None
     default_sampling: SamplingConfig | None = None
@@ -121,9 +115,7 @@ def _describe(services: Services, model: ModelSummary) -> ModelAnswer:
         name=model.name,
         created_at=model.created_at,
         versions=model.versions,
-        aliases={
-            alias: AliasAnswer(version=target.version, digest=target.digest) for alias, target in model.aliases.items()
-        },
+        aliases=model.aliases,
         resident=[digest for digest in services.catalog.digests(model.name) if digest in resident],
         class_names=list(production.header.class_names) if production else None,
         default_sampling=production.header.sampling if production else None,

@@ -2,8 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -13,13 +12,12 @@ from sqlalchemy.orm import Session
 
 from app.api.callers import CallerHere, require_promotion, require_room
 from app.api.idempotency import IdempotencyKey, created_before, note_created
-from app.api.job_answers import BestAnswer, best_answer
 from app.api.paging import BeforeId, Limit
 from app.api.problems import Problem, documented, invalid
 from app.api.services import ServicesHere, require_json
 from app.api.train_fields import LARGEST_ID, TrainFields, require_storable, token
 from app.api.train_plan import Change, Plan, change, make_plan, make_work, queue_work
-from app.sweep_table import Group, Row, build_table, label
+from app.sweep_table import SweepGroup, SweepRow, label, sweep_groups, sweep_rows
 from store.audit_repository import record
 from store.job_forms import TrainWork
 from store.job_views import best_figures, last_metrics, measured
@@ -67,46 +65,14 @@ class SweepsAnswer(BaseModel):
     next_before: int | None = Field(description="pass as `before` for the next page; null on the last")
 
 
-class SweepRow(BaseModel):
-    """A job of the sweep."""
-
-    values: dict[str, Any]
-    seed: int
-    job_id: int
-    model: str
-    status: JobStatus
-    images_done: int
-    total_images: int
-    loss: float | None
-    best: BestAnswer | None
-    link: str
-
-
-class SpreadAnswer(BaseModel):
-    """Of `count` runs. sd: null of a single one."""
-
-    count: int
-    mean: float
-    sd: float | None
-
-
-class SweepGroup(BaseModel):
-    """The runs of one combination of values, over its seeds."""
-
-    values: dict[str, Any]
-    job_ids: list[int]
-    loss: SpreadAnswer | None
-    best: SpreadAnswer | None
-
-
 class SweepDetailAnswer(SweepAnswer):
     """A sweep with its comparison. metric: what `best` is measured by."""
 
     configuration: dict[str, Any] = Field(description="the request")
     metric: str | None
     metrics: list[str] = Field(description="all that its checkpoints were evaluated by")
-    rows: list[SweepRow]
-    groups: list[SweepGroup]
+    rows: Sequence[SweepRow]
+    groups: Sequence[SweepGroup]
 
 
 Metric = Annotated[
@@ -247,14 +213,14 @@ def _detail(session: Session, row: Sweep, metric: str | None) -> SweepDetailAnsw
         raise invalid([("metric", f"was not measured; there are: {', '.join(metrics) or 'none'}")])
     chosen = metric or (metrics[0] if metrics else None)
     best = best_figures(session, job_ids, chosen) if chosen else {}
-    table = build_table(row, jobs, last_metrics(session, job_ids), best)
+    rows = sweep_rows(row, jobs, last_metrics(session, job_ids), best)
     return SweepDetailAnswer(
         **_members(row, count_jobs(session, [row.id])[row.id]),
         configuration=row.configuration,
         metric=chosen,
         metrics=metrics,
-        rows=[_row(one) for one in table.rows],
-        groups=[_group(one) for one in table.groups],
+        rows=rows,
+        groups=sweep_groups(rows),
     )
 
 
@@ -268,17 +234,3 @@ def _members(row: Sweep, jobs: Mapping[JobStatus, int]) -> dict[str, Any]:
         "created_at": row.created_at,
         "links": {"self": here},
     }
-
-
-def _row(one: Row) -> SweepRow:
-    named = {name: getattr(one, name) for name in SweepRow.model_fields if name not in ("best", "link")}
-    return SweepRow(**named, best=best_answer(one.best), link=f"/v1/train-jobs/{one.job_id}")
-
-
-def _group(one: Group) -> SweepGroup:
-    return SweepGroup(
-        values=dict(one.values),
-        job_ids=list(one.job_ids),
-        loss=SpreadAnswer(**asdict(one.loss)) if one.loss else None,
-        best=SpreadAnswer(**asdict(one.best)) if one.best else None,
-    )
