@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.paging import BeforeId, Limit
 from app.api.problems import documented
@@ -18,6 +18,8 @@ Filter = Annotated[str | None, Query(max_length=300, pattern=r"^[^\x00]*$")]
 
 class AuditEventAnswer(BaseModel):
     """A change."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     id: int
     created_at: datetime
@@ -52,9 +54,6 @@ def audit_events(
         rows = list_audit_events(session, before=before, limit=limit + 1, action=action, target=target)
     page = rows[:limit]
     return AuditEventsAnswer(
-        audit_events=[
-            AuditEventAnswer.model_validate({name: getattr(row, name) for name in AuditEventAnswer.model_fields})
-            for row in page
-        ],
+        audit_events=[AuditEventAnswer.model_validate(row) for row in page],
         next_before=page[-1].id if len(rows) > limit else None,
     )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from anyio import from_thread
 from fastapi import APIRouter, Depends, Path, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.access.new_key import KeyLimitsRequest, KeyRequest, make_key
 from app.api.callers import CallerHere
@@ -14,7 +14,7 @@ from app.api.problems import documented
 from app.api.services import ServicesHere, require_json
 from app.api.train_fields import LARGEST_ID
 from store.key_repository import change_limits, list_keys, revoke_key
-from store.tables import ApiKey, Scope
+from store.tables import Scope
 
 router = APIRouter(tags=["keys"])
 
@@ -23,6 +23,8 @@ KeyId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 
 class KeyAnswer(BaseModel):
     """A key without its token."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     id: int
     name: str
@@ -50,10 +52,6 @@ class KeysAnswer(BaseModel):
     next_before: int | None = Field(description="pass as `before` for the next page; null on the last")
 
 
-def _describe(row: ApiKey) -> KeyAnswer:
-    return KeyAnswer.model_validate({name: getattr(row, name) for name in KeyAnswer.model_fields})
-
-
 @router.post(
     "/keys",
     status_code=201,
@@ -67,7 +65,7 @@ def create(body: KeyRequest, response: Response, services: ServicesHere, caller:
     """
     with services.transaction() as session:
         row, token = make_key(session, caller.actor, body)
-        answer = NewKeyAnswer(**_describe(row).model_dump(), token=token)
+        answer = NewKeyAnswer(**KeyAnswer.model_validate(row).model_dump(), token=token)
     from_thread.run_sync(services.gate.forget)
     response.headers["Cache-Control"] = "no-store"
     return answer
@@ -83,7 +81,10 @@ def keys(
     with services.transaction() as session:
         rows = list_keys(session, before, limit + 1)
     page = rows[:limit]
-    return KeysAnswer(keys=[_describe(row) for row in page], next_before=page[-1].id if len(rows) > limit else None)
+    return KeysAnswer(
+        keys=[KeyAnswer.model_validate(row) for row in page],
+        next_before=page[-1].id if len(rows) > limit else None,
+    )
 
 
 @router.patch(
@@ -95,7 +96,7 @@ def change(key_id: KeyId, body: KeyLimitsRequest, services: ServicesHere, caller
     It counts here at once, in other processes after some seconds. What was used of a window stays used.
     """
     with services.transaction() as session:
-        answer = _describe(change_limits(session, caller.actor, key_id, body.changes()))
+        answer = KeyAnswer.model_validate(change_limits(session, caller.actor, key_id, body.changes()))
     from_thread.run_sync(services.gate.forget)
     return answer
 
@@ -104,6 +105,6 @@ def change(key_id: KeyId, body: KeyLimitsRequest, services: ServicesHere, caller
 def revoke(key_id: KeyId, services: ServicesHere, caller: CallerHere) -> KeyAnswer:
     """End a key for good: here at once, in other processes after some seconds. Harmless when it was revoked before."""
     with services.transaction() as session:
-        answer = _describe(revoke_key(session, caller.actor, key_id))
+        answer = KeyAnswer.model_validate(revoke_key(session, caller.actor, key_id))
     from_thread.run_sync(services.gate.forget)
     return answer

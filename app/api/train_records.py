@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.accept import choose
 from app.api.job_answers import train_job
@@ -97,6 +97,8 @@ class MetricsAnswer(BaseModel):
 
 class LogLineAnswer(BaseModel):
     """A line that the training process wrote."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     number: int
     attempt: int
@@ -213,8 +215,5 @@ def logs(
     headers = {"Darkroom-Next-After": str(next_after), "Vary": "Accept"}
     if media == "text/plain":
         return PlainTextResponse("".join(f"{row.line}\n" for row in rows), headers=headers)
-    lines = [
-        LogLineAnswer(number=row.number, attempt=row.attempt, line=row.line, created_at=row.created_at) for row in rows
-    ]
-    answer = LogAnswer(lines=lines, next_after=next_after)
+    answer = LogAnswer(lines=[LogLineAnswer.model_validate(row) for row in rows], next_after=next_after)
     return Response(answer.model_dump_json(), media_type=media, headers=headers)
