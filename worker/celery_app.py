@@ -14,7 +14,14 @@ from typing import Any
 
 import celery.apps.worker
 from celery import Celery, bootsteps
-from celery.signals import celeryd_init, setup_logging, worker_init, worker_shutdown, worker_shutting_down
+from celery.signals import (
+    celeryd_init,
+    setup_logging,
+    task_revoked,
+    worker_init,
+    worker_shutdown,
+    worker_shutting_down,
+)
 from sqlalchemy.exc import DBAPIError
 
 from model.user_error import ending_in_one_line
@@ -55,6 +62,7 @@ class Worker:
             (worker_init, self._begin),
             (worker_shutting_down, self._stop),
             (worker_shutdown, self._end),
+            (task_revoked, self._expired),
         )
         for signal, receiver in receivers:
             signal.connect(receiver)
@@ -117,6 +125,10 @@ class Worker:
             except DBAPIError as error:
                 log.warning("the database is away: %s", str(error).splitlines()[0])
             self._stopping.wait(settings.beat_seconds)
+
+    def _expired(self, **_: Any) -> None:
+        """A hint that has expired says that there is work, too: while it waited, no other one was sent."""
+        self.run_jobs()
 
     def _begin(self, **_: Any) -> None:
         """Before the broker is asked for anything, and whether or not it answers."""

@@ -26,10 +26,14 @@ class Hinted:
 
     def submit(self) -> int:
         """Queue a job as the API does: commit, then hint; returns its id."""
-        with self.network.session() as session:
-            job_id = submit_job(session, kind="train", model_name="m", configuration={}, total_images=1).id
+        job_id = self.queue()
         self.sender.soon()
         return job_id
+
+    def queue(self) -> int:
+        """Queue a job without a hint; returns its id."""
+        with self.network.session() as session:
+            return submit_job(session, kind="train", model_name="m", configuration={}, total_images=1).id
 
     def ended(self, job_id: int) -> bool:
         """Whether it has succeeded."""
