@@ -1,7 +1,7 @@
-"""`darkroom keys`, `audit` and `migrate`: for who runs the service, on its database itself.
+"""`darkroom keys`, `audit` and `migrate`: commands for the operator, which work on the service's database itself.
 
-Who can read the database needs no key, and the first key has to come from somewhere. Names are printed as they are, not
-as markup.
+They need no key: anyone who can read the database may run them, and the first key is made here. They print names as
+they are, not as markup.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def audit(
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
     state: State = DEFAULT_STATE,
 ) -> None:
-    """Who changed what: the newest events, the last one last."""
+    """Print the newest changes and who made them, the last one last."""
     from store.audit_repository import list_audit_events
 
     with _database(state) as database, database.session() as session:

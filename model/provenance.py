@@ -1,4 +1,4 @@
-"""What is told of images that were drawn. With the model's weights it makes them again."""
+"""The facts about drawn images. Together with the model's weights they make the images again."""
 
 from typing import Literal
 

@@ -12,7 +12,7 @@ from store.tables import AuditEvent
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who makes a change. name: as `store.tables.AuditEvent.actor`. api_key_id: the key's, where it is one."""
+    """The maker of a change. name: as `store.tables.AuditEvent.actor`. api_key_id: the key's, where it is one."""
 
     name: str
     api_key_id: int | None = None

@@ -133,7 +133,7 @@ def problem_of(error: Exception) -> Problem:
 def at(pointer: str, *named: type[Exception]) -> Iterator[None]:
     """Where the body names something by `pointer`: the block's exceptions of these types say so in `errors`.
 
-    What is not there is then a fault of that field (422), since the address is right.
+    A thing that is not there is then a fault of that field (422), since the address is right.
     """
     try:
         yield

@@ -15,7 +15,7 @@ LARGEST_SEED = 2**63 - 1
 LARGEST_INDEX = 2**31 - 1
 
 DEADLINE_SHARE = 0.8
-"""Of a deadline, what settings may be expected to take: requests that arrive later have their share of the device."""
+"""The share of a deadline that settings may be expected to take: requests that arrive later want the device, too."""
 
 QUALITY_DESCRIPTION = (
     "picks sampler and steps from the frontier that was measured of the version (GET /v1/models/NAME shows it), at the "
@@ -145,7 +145,7 @@ class GeneratedImage(BaseModel):
 
 
 class GenerateAnswer(Provenance):
-    """What is told of a request's images: as JSON, in the Darkroom-* headers, and in the files themselves.
+    """The facts about a request's images: as JSON, in the Darkroom-* headers, and in the files themselves.
 
     Before they are drawn there are no timings and no images.
     """

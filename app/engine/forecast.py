@@ -34,7 +34,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is foreseen for a request. now, deadline, due: on the engine's clock; idle_seconds: on an idle engine."""
+    """The forecast for a request. now, deadline, due: on the engine's clock; idle_seconds: on an idle engine."""
 
     now: float
     idle_seconds: float

@@ -85,7 +85,7 @@ class Queue:
             raise QueueFull(rows, self.rows, self.limit, backlog * surplus / self.rows)
 
     def admit(self, now: float, resident: Resident, work: Work, deadline_seconds: float | None) -> Forecast:
-        """What is foreseen for work that may come in now; raises TooManyRows, QueueFull or DeadlineUnmeetable."""
+        """The forecast for work that may come in now; raises TooManyRows, QueueFull or DeadlineUnmeetable."""
         self.require_room(work.rows)
         forecast = foresee(now, resident, work, deadline_seconds)
         if deadline_seconds is not None:
