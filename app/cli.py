@@ -125,7 +125,8 @@ def evaluate(
         "threshold": threshold,
         "seed": seed,
     }
-    settings = {**assignments(also or []), **{name: value for name, value in fields.items() if value is not None}}
+    named = {name: value for name, value in fields.items() if value is not None}
+    settings = named | assignments(also or [], given=named)
     request = EvaluationRequest(weights, recipe, dataset, split, settings)
     raise typer.Exit(run_evaluation(request, datasets, device, as_json))
 
@@ -153,8 +154,6 @@ def generate(
     from app.client import generate_to_file, request_settings
 
     options = {
-        "class": classes,
-        "n": n,
         "guidance": guidance,
         "steps": steps,
         "sampler": sampler,
@@ -166,7 +165,8 @@ def generate(
         "model": model,
     }
     named = {name: value for name, value in options.items() if value is not None}
-    raise typer.Exit(generate_to_file(url, named | request_settings(also or []), out))
+    asked = {"class": classes, "n": n} | named | request_settings(also or [], named)
+    raise typer.Exit(generate_to_file(url, asked, out))
 
 
 def main() -> None:

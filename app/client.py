@@ -3,7 +3,7 @@
 import base64
 import errno
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, get_args
@@ -47,9 +47,12 @@ def generate_to_file(url: str | None, fields: Mapping[str, Any], out: Path) -> i
     return 0
 
 
-def request_settings(options: Sequence[str]) -> dict[str, Any]:
-    """The fields of a request by options of the form NAME=VALUE; raises UserError for what no request has."""
-    found = assignments(options)
+def request_settings(options: Sequence[str], given: Collection[str] = ()) -> dict[str, Any]:
+    """The fields of a request by options of the form NAME=VALUE; raises UserError for what no request has.
+
+    given: names that other options set, which these must not set again.
+    """
+    found = assignments(options, given=given)
     known = GenerateRequest.model_fields.keys() - _DECIDED_HERE
     unknown = sorted(found.keys() - known)
     if unknown:

@@ -18,6 +18,7 @@ from app.api.services import ServicesHere, require_json
 from app.api.train_fields import LARGEST_ID, TrainFields, require_storable, token
 from app.api.train_plan import Change, Plan, change, make_plan, make_work, queue_work
 from app.sweep_table import SweepGroup, SweepRow, label, sweep_groups, sweep_rows
+from model.config import MOVED
 from store.audit_repository import record
 from store.job_forms import TrainWork
 from store.job_views import best_figures, last_metrics, measured
@@ -181,7 +182,7 @@ def _require_apart(columns: Mapping[str, list[Change]]) -> None:
         texts = [json.dumps(one.value, sort_keys=True) for one in column]
         if len(set(texts)) < len(texts):
             raise invalid([(pointer, "has a value twice")])
-    paths = {pointer: column[0].path for pointer, column in columns.items()}
+    paths = {pointer: MOVED.get(column[0].path, column[0].path) for pointer, column in columns.items()}
     for (_, one), (pointer, other) in itertools.permutations(paths.items(), 2):
         if other[: len(one)] == one:
             raise invalid([(pointer, f"is set by {'.'.join(one)} as well")])

@@ -11,7 +11,7 @@ from typing import BinaryIO, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from model.config import DatasetConfig
 from model.datasets.dataset import DatasetError
@@ -111,6 +111,8 @@ def _opened(place: Place) -> Iterator[Image.Image]:
             yield picture
     except DatasetError:
         raise
+    except UnidentifiedImageError as error:  # its text names an object in memory
+        raise DatasetError(f"{place}: not a readable image: its bytes have no picture format that is known") from error
     except Exception as error:  # Pillow's decoders raise many kinds on damaged files
         raise DatasetError(f"{place}: not a readable image: {error}") from error
 

@@ -95,6 +95,8 @@ def test_what_no_request_has_is_refused_with_what_there_is(run: Run, tmp_path: P
     _refused(run("one", "--set", "percentile=2", "--out", out), "--set percentile", "less than or equal to 1")
     _refused(run("one", "--set", "steps=[1]", "--set", "eta=x", "--out", out), "--set steps", "--set eta")
     _refused(run("one", "--set", "percentile", "--out", out), "percentile", "NAME=VALUE")
+    _refused(run("one", "--steps", "6", "--set", "steps=5", "--out", out), "--set steps=5", "set twice")
+    _refused(run("one", "--set", "eta=0.5", "--set", "eta=0.7", "--out", out), "--set eta=0.7", "set twice")
     assert list(tmp_path.iterdir()) == []
 
 

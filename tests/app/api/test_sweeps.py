@@ -84,6 +84,16 @@ def test_a_sweep_is_the_product_of_its_values(sweeps: Service, database: Databas
         ({"grid": {"name": ["a"]}}, "/grid/name/0", "model"),
         ({"grid": {"optimizer.learning_rate": [n / 1000 for n in range(1, 129)]}, "seeds": [1, 2, 3]}, "/grid", "384"),
         ({"grid": {f"a.b{n}": list(range(256)) for n in range(20)}}, "/grid", "256"),
+        (
+            {"grid": {"model.image_size": [16], "model.unet.image_size": [8]}},
+            "/grid/model.unet.image_size",
+            "is set by model.image_size",
+        ),
+        (
+            {"grid": {"model": [{"image_size": 16}], "model.unet.image_size": [8]}},
+            "/grid/model.unet.image_size",
+            "is set by model",
+        ),
         ({"seeds": []}, "/seeds", "at least 1"),
         ({"seeds": [1, 1]}, "/seeds", "twice"),
         ({"seeds": [-1]}, "/seeds/0", "0"),
