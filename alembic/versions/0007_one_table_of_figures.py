@@ -13,6 +13,7 @@ KEY = ("checkpoint_id", "metric", "protocol_digest")
 
 
 def upgrade() -> None:
+    """Values that are no numbers go: they judged nothing, and a figure is finite from now on."""
     op.add_column("evaluations", sa.Column("purpose", sa.Text(), server_default="evaluation", nullable=False))
     op.alter_column("evaluations", "purpose", server_default=None)
     op.alter_column("evaluations", "seconds", nullable=True)
@@ -26,6 +27,7 @@ def upgrade() -> None:
         " SELECT checkpoint_id, 'frontier', metric, protocol_digest, value, protocol, created_at FROM frontier_figures"
     )
     op.drop_table("frontier_figures")
+    op.execute("DELETE FROM evaluations WHERE value IN ('NaN', 'Infinity', '-Infinity')")
 
 
 def downgrade() -> None:

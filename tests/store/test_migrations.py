@@ -244,6 +244,15 @@ def test_figures_of_two_tables_become_one_and_two_again(empty_database_url: str)
             )
     before = _rows(url, "evaluations", "frontier_figures")
     assert [len(rows) for rows in before.values()] == [2, 2]
+    with engine.begin() as connection:  # no figures: they could not be read
+        for value in ("NaN", "-Infinity"):
+            for table, more in (("evaluations", ", seconds"), ("frontier_figures", "")):
+                connection.execute(
+                    text(
+                        f"INSERT INTO {table} (checkpoint_id, metric, protocol_digest, value, protocol{more})"
+                        f" VALUES (1, '{value}', 'sha256:0', '{value}', '{{}}'{', 1' if more else ''})"
+                    )
+                )
 
     upgrade(url)
     assert "frontier_figures" not in _tables(url)
