@@ -33,7 +33,12 @@ def test_a_value_is_json_or_else_a_bare_word() -> None:
         "empty": "",
     }
     assert assignments(options) == expected
-    assert assignments(["seed=1", "seed=2"]) == {"seed": 2}
+
+
+@pytest.mark.parametrize(("options", "given"), [(["seed=1", "seed=2"], ()), (["seed=2"], ("seed",))])
+def test_a_name_that_is_set_twice_is_refused(options: list[str], given: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match="--set seed=2: seed is set twice"):
+        assignments(options, given=given)
 
 
 def test_an_option_without_an_equals_sign_says_what_to_write() -> None:
