@@ -12,7 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 AWAY = (OperationalError, InterfaceError, PoolTimeout)
-"""What is raised where the database, or a connection to it, cannot be had."""
+"""The exceptions for a database, or a connection to it, that cannot be had."""
 
 _NOTICE_A_LOST_SERVER = {
     "connect_timeout": "10",

@@ -19,7 +19,7 @@ from store.tables import Checkpoint, Evaluation, Job
 
 FIGURE = Figure("fid-x", 10.0, {"metric": "fid-x", "steps": 20, "sampler": "ddim", "eta": 0.5, "seed": None}, 1.5)
 POINT = replace(FIGURE, value=1.0)
-"""Of the same metric and protocol, and better than any evaluation."""
+"""It has the metric and protocol of the evaluations, and is better than any of them."""
 
 
 @pytest.fixture

@@ -307,7 +307,7 @@ def test_a_part_that_is_stored_twice_is_stored_once(database: Database) -> None:
 
 
 def test_a_shard_stores_a_part_while_its_generate_job_is_locked(database: Database) -> None:
-    """Who has the lock may wait for the shard's row, which the worker holds: the worker must not wait for the lock."""
+    """The lock's holder may wait for the shard's row, which the worker holds: the worker must not wait for the lock."""
     number = submit(database, 12)
     _, lease = claim(database)
     with database.session() as holding:
