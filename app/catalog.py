@@ -42,10 +42,10 @@ from store.model_repository import (
     PRODUCTION,
     AliasTarget,
     ModelNotFound,
-    VersionCollected,
     VersionNotFound,
     production_targets,
     resolve,
+    resolve_kept,
 )
 from store.tables import Checkpoint as CheckpointRow
 
@@ -415,9 +415,7 @@ def _kept(database: Database, name: str, digest: str) -> Iterator[tuple[Session,
     In the block, bytes that are missing or damaged become a CheckpointError.
     """
     with database.session() as session:
-        row = resolve(session, name, digest)
-        if row.artifact_digest is None:
-            raise VersionCollected(name, row.version)
+        row = resolve_kept(session, name, digest)
         try:
             yield session, row
         except (ArtifactMissing, ArtifactCorrupted) as error:

@@ -6,7 +6,7 @@ Nothing else writes `ModelAlias`.
 from sqlalchemy.orm import Session
 
 from store.audit_repository import Actor, record
-from store.model_repository import VersionCollected, lock_model, resolve, version_not_found
+from store.model_repository import lock_model, resolve_kept, version_not_found
 from store.tables import Checkpoint, Model, ModelAlias
 
 
@@ -17,9 +17,7 @@ def set_alias(session: Session, actor: Actor, name: str, alias: str, version: st
     name.
     """
     model = lock_model(session, name)
-    checkpoint = resolve(session, name, version)
-    if checkpoint.artifact_digest is None:
-        raise VersionCollected(name, checkpoint.version)
+    checkpoint = resolve_kept(session, name, version)
     move_alias(session, actor, model, alias, checkpoint)
     return checkpoint
 

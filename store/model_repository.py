@@ -126,6 +126,17 @@ def resolve(session: Session, name: str, version: str | int | None = None) -> Ch
     return checkpoint
 
 
+def resolve_kept(session: Session, name: str, version: str | int) -> Checkpoint:
+    """Like `resolve`, of a version whose weights are kept; raises VersionCollected for another.
+
+    They stay until the transaction ends where the caller holds the model's lock (`lock_model`).
+    """
+    checkpoint = resolve(session, name, version)
+    if checkpoint.artifact_digest is None:
+        raise VersionCollected(name, checkpoint.version)
+    return checkpoint
+
+
 def production_targets(session: Session) -> Mapping[str, AliasTarget]:
     """What every model's production alias points at, by the models' names in order."""
     rows = session.execute(

@@ -43,6 +43,7 @@ from model.datasets.decoded import Decoded
 from model.datasets.encoded import encode
 from model.datasets.load import dataset_files, decode_dataset
 from model.datasets.materialise import content_digest
+from model.digest import digest_of
 from model.registry import FORMATS
 from store.audit_repository import Actor, record
 from store.database import Database
@@ -233,7 +234,7 @@ def _configuration(fields: UploadQuery | PathBody, path: Path | None) -> Dataset
 
 def _request_digest(fields: BaseModel, *more: str) -> str:
     text = json.dumps([fields.model_dump(mode="json"), *more], sort_keys=True)
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+    return digest_of(text.encode())
 
 
 @contextmanager

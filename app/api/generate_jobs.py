@@ -39,7 +39,7 @@ from store.generate_repository import (
 )
 from store.job_forms import GenerateRun, JobProvenance
 from store.job_repository import JobConflict
-from store.model_repository import VersionCollected, lock_model, resolve
+from store.model_repository import lock_model, resolve_kept
 from store.tables import Artifact, Checkpoint, GenerateJob, JobStatus
 
 SCOPE = "POST /generate-jobs"
@@ -169,9 +169,7 @@ def _submit(
             raise Problem(503, "not-registered", detail, headers=retry_after(2.0))
         require_room(session, services, caller)
         lock_model(session, version.name)  # nobody lets go of the weights before the job refers to them
-        checkpoint = resolve(session, version.name, version.digest)
-        if checkpoint.artifact_digest is None:
-            raise VersionCollected(version.name, checkpoint.version)
+        checkpoint = resolve_kept(session, version.name, version.digest)
         generate_job, shards = submit_generate_job(
             session,
             checkpoint,

@@ -21,7 +21,7 @@ from model.trainer import rate_jump
 from store.dataset_repository import DatasetConflict, DatasetNotFound, find_configured, get_dataset
 from store.job_forms import ContinueFrom, ForkFrom, TrainWork
 from store.job_repository import JobNotFound, Origin, add_event, get_job, lock_job, submit_job
-from store.model_repository import ModelNotFound, VersionCollected, VersionNotFound, lock_model, resolve
+from store.model_repository import ModelNotFound, VersionCollected, VersionNotFound, lock_model, resolve, resolve_kept
 from store.run_repository import kept_states
 from store.tables import Dataset, Job
 
@@ -168,9 +168,7 @@ def _start(session: Session, fields: TrainFields) -> tuple[ContinueFrom | ForkFr
         name, _, version = fields.from_model.partition("@")
         with at("/from_model", ModelNotFound, VersionNotFound, VersionCollected):
             lock_model(session, name)
-            checkpoint = resolve(session, name, version)
-            if checkpoint.artifact_digest is None:
-                raise VersionCollected(name, checkpoint.version)
+            checkpoint = resolve_kept(session, name, version)
         return ForkFrom(model=name, digest=checkpoint.digest), None
     return None, None
 
