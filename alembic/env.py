@@ -3,9 +3,9 @@
 from alembic import context
 from sqlalchemy import Connection, NullPool, create_engine
 
-from store.database import parse_url
-from store.operator_settings import OperatorSettings
-from store.tables import Base
+from darkroom.store.database import parse_url
+from darkroom.store.operator_settings import OperatorSettings
+from darkroom.store.tables import Base
 
 
 def _url() -> str:

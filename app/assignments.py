@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from model.user_error import UserError
+from darkroom.model.user_error import UserError
 
 
 def assignments(options: Sequence[str], form: str = "NAME=VALUE", given: Collection[str] = ()) -> dict[str, Any]:

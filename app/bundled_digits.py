@@ -3,12 +3,12 @@
 import numpy as np
 from sqlalchemy.orm import Session
 
-from model.config import DatasetConfig
-from model.datasets.contact_sheet import contact_sheet
-from model.datasets.load import decode_dataset
-from model.datasets.materialise import content_digest
-from store.dataset_repository import DatasetFacts, register_dataset
-from store.tables import Dataset
+from darkroom.model.config import DatasetConfig
+from darkroom.model.datasets.contact_sheet import contact_sheet
+from darkroom.model.datasets.load import decode_dataset
+from darkroom.model.datasets.materialise import content_digest
+from darkroom.store.dataset_repository import DatasetFacts, register_dataset
+from darkroom.store.tables import Dataset
 
 BUNDLED = DatasetConfig(format="digits")
 

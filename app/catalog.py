@@ -17,10 +17,10 @@ import torch
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.engine.engine import Engine
-from app.engine.fixed_shapes import prepare_network
-from app.engine.request import EngineStopped
-from model.checkpoint import (
+from darkroom.app.engine.engine import Engine
+from darkroom.app.engine.fixed_shapes import prepare_network
+from darkroom.app.engine.request import EngineStopped
+from darkroom.model.checkpoint import (
     Checkpoint,
     CheckpointError,
     CheckpointHeader,
@@ -29,16 +29,16 @@ from model.checkpoint import (
     load_checkpoint,
     read_header,
 )
-from model.digest import digest_of
-from model.metrics.figure import Figure
-from model.metrics.frontier import Frontier, frontiers
-from store.aliases import set_alias
-from store.artifacts import ArtifactCorrupted, ArtifactMissing
-from store.audit_repository import Actor
-from store.checkpoint_repository import checkpoint_beginning, checkpoint_bytes, register_checkpoint
-from store.database import Database
-from store.figure_repository import figures_by, record_figures
-from store.model_repository import (
+from darkroom.model.digest import digest_of
+from darkroom.model.metrics.figure import Figure
+from darkroom.model.metrics.frontier import Frontier, frontiers
+from darkroom.store.aliases import set_alias
+from darkroom.store.artifacts import ArtifactCorrupted, ArtifactMissing
+from darkroom.store.audit_repository import Actor
+from darkroom.store.checkpoint_repository import checkpoint_beginning, checkpoint_bytes, register_checkpoint
+from darkroom.store.database import Database
+from darkroom.store.figure_repository import figures_by, record_figures
+from darkroom.store.model_repository import (
     PRODUCTION,
     AliasTarget,
     ModelNotFound,
@@ -47,7 +47,7 @@ from store.model_repository import (
     resolve,
     resolve_kept,
 )
-from store.tables import Checkpoint as CheckpointRow
+from darkroom.store.tables import Checkpoint as CheckpointRow
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from app.jobs_cli import Url, jobs_cli
-from app.keys_cli import DEFAULT_STATE, audit, keys_cli, migrate
-from model.user_error import ending_in_one_line
+from darkroom.app.jobs_cli import Url, jobs_cli
+from darkroom.app.keys_cli import DEFAULT_STATE, audit, keys_cli, migrate
+from darkroom.model.user_error import ending_in_one_line
 
 
 class _Commands(TyperGroup):
@@ -44,7 +44,7 @@ def up(
     state: Annotated[Path, typer.Option(help="folder for everything that is kept")] = DEFAULT_STATE,
 ) -> None:
     """Start PostgreSQL, Redis, the API and a worker; Ctrl-C ends them all."""
-    from app.embedded.up import up as run
+    from darkroom.app.embedded.up import up as run
 
     raise typer.Exit(run(state, host, port))
 
@@ -52,7 +52,7 @@ def up(
 @cli.command()
 def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     """Be the API alone, on the servers of DATABASE_URL and REDIS_URL."""
-    from app.process_commands import api_command, become, reached_at
+    from darkroom.app.process_commands import api_command, become, reached_at
 
     os.environ["DARKROOM_HOST"] = reached_at(host)
     become(api_command(host, port))
@@ -61,7 +61,7 @@ def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
 @cli.command()
 def worker() -> None:
     """Be a worker alone; SIGTERM makes it hand its job back."""
-    from app.process_commands import become, worker_commands
+    from darkroom.app.process_commands import become, worker_commands
 
     become(worker_commands()["worker"])
 
@@ -69,7 +69,7 @@ def worker() -> None:
 @cli.command()
 def reconciler() -> None:
     """Be the reconciler, which returns lost jobs to the queue; a service needs one, and more do no harm."""
-    from app.process_commands import become, worker_commands
+    from darkroom.app.process_commands import become, worker_commands
 
     become(worker_commands()["reconciler"])
 
@@ -82,7 +82,7 @@ def train(
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: CUDA where there is one")] = None,
 ) -> None:
     """Train a recipe, or go on with it: checkpoints, loss curve and sample grids land in the folder."""
-    from app.training_cli import run_training
+    from darkroom.app.training_cli import run_training
 
     raise typer.Exit(run_training(recipe, folder, datasets, device))
 
@@ -112,8 +112,8 @@ def evaluate(
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: CUDA where there is one")] = None,
 ) -> None:
     """Judge a weights file: every figure comes with its whole protocol, and is what training finds by the same one."""
-    from app.assignments import assignments
-    from app.evaluation_cli import EvaluationRequest, run_evaluation
+    from darkroom.app.assignments import assignments
+    from darkroom.app.evaluation_cli import EvaluationRequest, run_evaluation
 
     fields = {
         "metrics": tuple(metrics.split(",")) if metrics else None,
@@ -151,7 +151,7 @@ def generate(
     url: Url = None,
 ) -> None:
     """Draw images with a running service and write them to a file."""
-    from app.client import generate_to_file, request_settings
+    from darkroom.app.client import generate_to_file, request_settings
 
     options = {
         "guidance": guidance,

@@ -14,12 +14,12 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from app.api.sampling_forms import Format, GenerateAnswer, GenerateRequest
-from app.assignments import assignments
-from app.encoding import Drawn, default_columns, encode
-from app.service_client import ServiceError, connect, events, json_body, require_success
-from app.terminal import open_console, say
-from model.user_error import UserError
+from darkroom.app.api.sampling_forms import Format, GenerateAnswer, GenerateRequest
+from darkroom.app.assignments import assignments
+from darkroom.app.encoding import Drawn, default_columns, encode
+from darkroom.app.service_client import ServiceError, connect, events, json_body, require_success
+from darkroom.app.terminal import open_console, say
+from darkroom.model.user_error import UserError
 
 _DECIDED_HERE = {"class_", "format", "grid", "stream", "preview_every_steps"}
 """Fields of a request that the command fills: it asks for events, and writes the form that the file's name says."""

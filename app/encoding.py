@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from app.api.sampling_forms import Answer, Format, GeneratedImage
-from app.engine.request import Pixels
-from model.image_archive import ArchiveFacts, ArchiveFormat, described_png, image_archive
-from model.pictures import grid, to_pillow
+from darkroom.app.api.sampling_forms import Answer, Format, GeneratedImage
+from darkroom.app.engine.request import Pixels
+from darkroom.model.image_archive import ArchiveFacts, ArchiveFormat, described_png, image_archive
+from darkroom.model.pictures import grid, to_pillow
 
 MEDIA_TYPES: Mapping[Format, str] = {
     "png": "image/png",

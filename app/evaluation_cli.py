@@ -8,16 +8,16 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from app.terminal import open_console
-from model.checkpoint import CheckpointHeader, load_checkpoint
-from model.config import Config, DatasetConfig, EvaluationConfig, Recipe, SamplingConfig, load_recipe
-from model.datasets import DatasetError, load_dataset
-from model.device import find_device
-from model.metrics.evaluation import evaluate
-from model.metrics.figure import Figure
-from model.metrics.references import FolderReferences
-from model.sampling_fit import Unfit, fitted
-from model.user_error import UserError
+from darkroom.app.terminal import open_console
+from darkroom.model.checkpoint import CheckpointHeader, load_checkpoint
+from darkroom.model.config import Config, DatasetConfig, EvaluationConfig, Recipe, SamplingConfig, load_recipe
+from darkroom.model.datasets import DatasetError, load_dataset
+from darkroom.model.device import find_device
+from darkroom.model.metrics.evaluation import evaluate
+from darkroom.model.metrics.figure import Figure
+from darkroom.model.metrics.references import FolderReferences
+from darkroom.model.sampling_fit import Unfit, fitted
+from darkroom.model.user_error import UserError
 
 INTERRUPTED = 130
 

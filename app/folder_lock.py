@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from model.user_error import UserError
+from darkroom.model.user_error import UserError
 
 _LIMIT_BYTES = 4096
 

@@ -3,9 +3,9 @@
 import logging
 import threading
 
-from store.database import Database
-from store.hints import Hints
-from store.worker_repository import FRESH_SECONDS, count_idle_workers
+from darkroom.store.database import Database
+from darkroom.store.hints import Hints
+from darkroom.store.worker_repository import FRESH_SECONDS, count_idle_workers
 
 log = logging.getLogger(__name__)
 

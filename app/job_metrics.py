@@ -16,11 +16,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
-from store.database import Database
-from store.job_repository import ATTEMPT_OUTCOMES, FINISHED, UNFINISHED, FailureKind
-from store.job_statistics import JobStatistics, read_job_statistics
-from store.tables import JobKind
-from store.worker_repository import FRESH_SECONDS, WORKER_DEVICES
+from darkroom.store.database import Database
+from darkroom.store.job_repository import ATTEMPT_OUTCOMES, FINISHED, UNFINISHED, FailureKind
+from darkroom.store.job_statistics import JobStatistics, read_job_statistics
+from darkroom.store.tables import JobKind
+from darkroom.store.worker_repository import FRESH_SECONDS, WORKER_DEVICES
 
 REFRESH_SECONDS = 5.0
 

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from store.database import Database
-from store.job_repository import events_after
-from store.job_views import Glimpse, glimpse_jobs
-from store.tables import JobEvent
+from darkroom.store.database import Database
+from darkroom.store.job_repository import events_after
+from darkroom.store.job_views import Glimpse, glimpse_jobs
+from darkroom.store.tables import JobEvent
 
 POLL_SECONDS = 0.5
 READERS = 2

@@ -7,8 +7,8 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from app.service_client import ServerEvent, ServiceError, ask, connect, events, require_success
-from app.terminal import print_error, say
+from darkroom.app.service_client import ServerEvent, ServiceError, ask, connect, events, require_success
+from darkroom.app.terminal import print_error, say
 
 RECONNECT_SECONDS = 1.0
 SECONDS_BETWEEN_LINES = 30.0

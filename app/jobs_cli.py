@@ -8,8 +8,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from app.assignments import assignments
-from app.terminal import open_console, say
+from darkroom.app.assignments import assignments
+from darkroom.app.terminal import open_console, say
 
 JOBS = "/v1/train-jobs"
 LOG_LINES_AT_ONCE = 1000
@@ -63,8 +63,8 @@ def submit(
 
     darkroom jobs submit digits --set training.total_images=200000 --set 'model={"unet":{"dropout":0.1}}'
     """
-    from app.service_client import json_body
-    from model.config import load_recipe
+    from darkroom.app.service_client import json_body
+    from darkroom.model.config import load_recipe
 
     path = Path(recipe)
     fields = {
@@ -119,14 +119,14 @@ def logs(job_id: JobId, url: Url = None) -> None:
 
 def _ask(url: str | None, method: str, path: str, **options: Any) -> Any:
     """The JSON of the service's answer."""
-    from app.service_client import ask, connect  # heavy
+    from darkroom.app.service_client import ask, connect  # heavy
 
     with connect(url) as client:
         return ask(client, method, path, **options)
 
 
 def _watch(url: str | None, job_id: int) -> None:
-    from app.job_watcher import JobWatcher
+    from darkroom.app.job_watcher import JobWatcher
 
     raise typer.Exit(JobWatcher(url, job_id, open_console(stderr=True)).watch())
 

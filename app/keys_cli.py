@@ -17,15 +17,15 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from app.terminal import open_console, say
-from model.user_error import UserError
+from darkroom.app.terminal import open_console, say
+from darkroom.model.user_error import UserError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from sqlalchemy.orm import Session
 
-    from store.database import Database
-    from store.tables import ApiKey, AuditEvent
+    from darkroom.store.database import Database
+    from darkroom.store.tables import ApiKey, AuditEvent
 
     Fields = TypeVar("Fields", bound=BaseModel)
 
@@ -49,8 +49,8 @@ def create(
     state: State = DEFAULT_STATE,
 ) -> None:
     """Create a key and print its token, which is shown this once."""
-    from app.access.new_key import KeyRequest, make_key
-    from store.audit_repository import COMMAND_LINE
+    from darkroom.app.access.new_key import KeyRequest, make_key
+    from darkroom.store.audit_repository import COMMAND_LINE
 
     fields = {
         "name": name,
@@ -74,7 +74,7 @@ def list_(
     state: State = DEFAULT_STATE,
 ) -> None:
     """A table of the newest keys."""
-    from store.key_repository import list_keys
+    from darkroom.store.key_repository import list_keys
 
     with _database(state) as database, database.session() as session:
         rows = list_keys(session, limit=limit)
@@ -90,9 +90,9 @@ def change(
     state: State = DEFAULT_STATE,
 ) -> None:
     """Give a key other limits; running services keep to them within seconds."""
-    from app.access.new_key import KeyLimitsRequest
-    from store.audit_repository import COMMAND_LINE
-    from store.key_repository import change_limits
+    from darkroom.app.access.new_key import KeyLimitsRequest
+    from darkroom.store.audit_repository import COMMAND_LINE
+    from darkroom.store.key_repository import change_limits
 
     limits = {
         "requests_per_minute": requests_per_minute,
@@ -114,8 +114,8 @@ def change(
 @keys_cli.command()
 def revoke(key: Key, state: State = DEFAULT_STATE) -> None:
     """End a key for good; running services refuse it within seconds."""
-    from store.audit_repository import COMMAND_LINE
-    from store.key_repository import revoke_key
+    from darkroom.store.audit_repository import COMMAND_LINE
+    from darkroom.store.key_repository import revoke_key
 
     with _database(state) as database:
         with database.session() as session:
@@ -130,7 +130,7 @@ def audit(
     state: State = DEFAULT_STATE,
 ) -> None:
     """Print the newest changes and who made them, the last one last."""
-    from store.audit_repository import list_audit_events
+    from darkroom.store.audit_repository import list_audit_events
 
     with _database(state) as database, database.session() as session:
         _print_audit(list_audit_events(session, limit=limit, action=action, target=target))
@@ -147,8 +147,8 @@ def _database(state: Path, *, new: bool = False) -> Iterator[Database]:
     """The database, migrated. In the block its refusals become UserError. new: the state folder may be made."""
     from sqlalchemy.exc import DBAPIError
 
-    from app.embedded.operator_database import operator_database
-    from store.key_repository import KeyNotFound
+    from darkroom.app.embedded.operator_database import operator_database
+    from darkroom.store.key_repository import KeyNotFound
 
     try:
         with operator_database(state, new=new) as database:
@@ -179,7 +179,7 @@ def _limit(text: str) -> int | str | None:
 
 def _key_id(session: Session, key: str) -> int:
     """The number of a key that is named by it or by its prefix. Raises KeyNotFound."""
-    from store.key_repository import KeyNotFound, find_key
+    from darkroom.store.key_repository import KeyNotFound, find_key
 
     if key.isascii() and key.isdigit() and len(key) < 19:
         return int(key)

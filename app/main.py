@@ -12,12 +12,12 @@ from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from app.access import routes
-from app.access.beyond_loopback import require_keys_beyond_loopback
-from app.access.gate import AccessControl, Gate
-from app.access.limits import Limits
-from app.access.verifier import Verifier
-from app.api import (
+from darkroom.app.access import routes
+from darkroom.app.access.beyond_loopback import require_keys_beyond_loopback
+from darkroom.app.access.gate import AccessControl, Gate
+from darkroom.app.access.limits import Limits
+from darkroom.app.access.verifier import Verifier
+from darkroom.app.api import (
     audit_events,
     datasets,
     docs,
@@ -36,33 +36,33 @@ from app.api import (
     train_records,
     train_submission,
 )
-from app.api.body_limit import BodyLimit
-from app.api.head import HeadAsGet
-from app.api.read_on import ReadOn
-from app.api.request import HEADER, PROBES, RequestWatch
-from app.api.security_headers import SecurityHeaders
-from app.api.services import Services
-from app.catalog import Catalog
-from app.console import pages
-from app.engine.engine import Engine, EngineLimits
-from app.hint_sender import HintSender
-from app.job_metrics import JobMetrics
-from app.job_watch import JobWatch
-from app.metrics import Metrics
-from app.server_logs import set_up_server_logs
-from app.settings import Settings
-from app.stop_signals import noticing_stop
-from model.compiler import CompilerMissing, require_compiler
-from model.device import find_device
-from model.threads import compute_with
-from model.user_error import ending_in_one_line
-from store.database import Database
-from store.hints import Hints, broker_answers
-from store.operator_settings import read_settings
-from telemetry.logs import LogSettings
-from telemetry.machine import watch_machine
-from telemetry.reachability import Reachability
-from telemetry.tracing import TracingMissing, set_up_tracing
+from darkroom.app.api.body_limit import BodyLimit
+from darkroom.app.api.head import HeadAsGet
+from darkroom.app.api.read_on import ReadOn
+from darkroom.app.api.request import HEADER, PROBES, RequestWatch
+from darkroom.app.api.security_headers import SecurityHeaders
+from darkroom.app.api.services import Services
+from darkroom.app.catalog import Catalog
+from darkroom.app.console import pages
+from darkroom.app.engine.engine import Engine, EngineLimits
+from darkroom.app.hint_sender import HintSender
+from darkroom.app.job_metrics import JobMetrics
+from darkroom.app.job_watch import JobWatch
+from darkroom.app.metrics import Metrics
+from darkroom.app.server_logs import set_up_server_logs
+from darkroom.app.settings import Settings
+from darkroom.app.stop_signals import noticing_stop
+from darkroom.model.compiler import CompilerMissing, require_compiler
+from darkroom.model.device import find_device
+from darkroom.model.threads import compute_with
+from darkroom.model.user_error import ending_in_one_line
+from darkroom.store.database import Database
+from darkroom.store.hints import Hints, broker_answers
+from darkroom.store.operator_settings import read_settings
+from darkroom.telemetry.logs import LogSettings
+from darkroom.telemetry.machine import watch_machine
+from darkroom.telemetry.reachability import Reachability
+from darkroom.telemetry.tracing import TracingMissing, set_up_tracing
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from app.engine.engine import EngineSnapshot
-from app.engine.observer import EngineObserver
-from store.database import PoolUse
+from darkroom.app.engine.engine import EngineSnapshot
+from darkroom.app.engine.observer import EngineObserver
+from darkroom.store.database import PoolUse
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)

@@ -5,7 +5,7 @@ import os
 import sys
 from typing import NoReturn
 
-from app.settings import is_loopback
+from darkroom.app.settings import is_loopback
 
 KEEP_ALIVE_SECONDS = 180
 """For which an idle connection is kept: longer than proxies keep theirs (Caddy 120, ingress-nginx 60), so that none
@@ -15,7 +15,7 @@ sends a request on a connection that is being closed here."""
 def api_command(host: str, port: int) -> list[str]:
     """The command line of the API server."""
     return [
-        *(sys.executable, "-m", "uvicorn", "--factory", "app.main:application"),
+        *(sys.executable, "-m", "uvicorn", "--factory", "darkroom.app.main:application"),
         *("--host", host, "--port", str(port)),
         *("--timeout-graceful-shutdown", "20", "--no-access-log"),
         *("--timeout-keep-alive", str(KEEP_ALIVE_SECONDS)),
@@ -24,7 +24,7 @@ def api_command(host: str, port: int) -> list[str]:
 
 def worker_commands() -> dict[str, list[str]]:
     """The command lines of what runs the jobs, by name: the worker and the reconciler."""
-    modules = {"worker": "worker.celery_app", "reconciler": "worker.reconciler"}
+    modules = {"worker": "darkroom.worker.celery_app", "reconciler": "darkroom.worker.reconciler"}
     return {name: [sys.executable, "-m", module] for name, module in modules.items()}
 
 

@@ -2,7 +2,7 @@
 
 import logging
 
-from telemetry.logs import set_up_logs
+from darkroom.telemetry.logs import set_up_logs
 
 _OF_UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi")
 

@@ -10,10 +10,10 @@ from urllib.request import getproxies
 
 import httpx
 
-from app.folder_lock import service_address
-from app.keys_cli import DEFAULT_STATE
-from app.settings import is_loopback
-from model.user_error import UserError
+from darkroom.app.folder_lock import service_address
+from darkroom.app.keys_cli import DEFAULT_STATE
+from darkroom.app.settings import is_loopback
+from darkroom.model.user_error import UserError
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
-from store.operator_settings import OperatorSettings
+from darkroom.store.operator_settings import OperatorSettings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from model.config import MOVED
-from model.curve_point import CurvePoint
-from store.job_views import BestCheckpoint
-from store.tables import Job, JobStatus, Sweep
+from darkroom.model.config import MOVED
+from darkroom.model.curve_point import CurvePoint
+from darkroom.store.job_views import BestCheckpoint
+from darkroom.store.tables import Job, JobStatus, Sweep
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,18 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from app.folder_lock import run_lock
-from app.terminal import open_console
-from app.training_processes import training_processes
-from model.config import Recipe, load_recipe
-from model.curve_point import CurvePoint
-from model.datasets import load_dataset
-from model.device import find_device, require_devices
-from model.distributed import first_then_others, launched_rank, process_group
-from model.metrics.references import FolderReferences
-from model.run_record import FolderRecord
-from model.training import train
-from model.user_error import EXIT_CODE, UserError
+from darkroom.app.folder_lock import run_lock
+from darkroom.app.terminal import open_console
+from darkroom.app.training_processes import training_processes
+from darkroom.model.config import Recipe, load_recipe
+from darkroom.model.curve_point import CurvePoint
+from darkroom.model.datasets import load_dataset
+from darkroom.model.device import find_device, require_devices
+from darkroom.model.distributed import first_then_others, launched_rank, process_group
+from darkroom.model.metrics.references import FolderReferences
+from darkroom.model.run_record import FolderRecord
+from darkroom.model.training import train
+from darkroom.model.user_error import EXIT_CODE, UserError
 
 SECONDS_BETWEEN_LINES = 30.0
 """Where there is no terminal to draw a bar in, a line is written as often as this."""

@@ -8,10 +8,10 @@ import numpy.typing as npt
 import torch
 
 from bench.classifier import Classifier, ClassifierHeader, predict, recall_per_class
-from model.checkpoint import Checkpoint, CheckpointError
-from model.config import SamplingConfig
-from model.denoiser import Denoiser
-from model.sampling import plan_row, sample, to_pixels
+from darkroom.model.checkpoint import Checkpoint, CheckpointError
+from darkroom.model.config import SamplingConfig
+from darkroom.model.denoiser import Denoiser
+from darkroom.model.sampling import plan_row, sample, to_pixels
 
 FIRST_SEED = 1000
 """Image i of class c is drawn with seed FIRST_SEED + c and index i, so asking for more keeps the first ones."""

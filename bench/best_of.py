@@ -21,10 +21,10 @@ from pydantic import ValidationError
 from bench.agreement import Pixels, check_classes, generate
 from bench.classifier import Classifier, load_classifier, predict
 from bench.judge import JUDGE_PATH, positive, with_overrides
-from model.checkpoint import CheckpointError, load_checkpoint, write_atomically
-from model.denoiser import Denoiser
-from model.registry import SAMPLERS
-from model.scoring import SCORE_NAME, SCORE_STEPS, score
+from darkroom.model.checkpoint import CheckpointError, load_checkpoint, write_atomically
+from darkroom.model.denoiser import Denoiser
+from darkroom.model.registry import SAMPLERS
+from darkroom.model.scoring import SCORE_NAME, SCORE_STEPS, score
 
 SHARE = 0.25
 

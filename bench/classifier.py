@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from model.checkpoint import CheckpointError, load_tensors, read_metadata, write_atomically
-from model.datasets.dataset import ImageDataset
-from model.sampling import from_pixels
+from darkroom.model.checkpoint import CheckpointError, load_tensors, read_metadata, write_atomically
+from darkroom.model.datasets.dataset import ImageDataset
+from darkroom.model.sampling import from_pixels
 
 _HEADER_KEY = "darkroom-judge"
 BATCH_IMAGES = 128

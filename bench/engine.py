@@ -16,11 +16,11 @@ from pathlib import Path
 
 import torch
 
-from app.engine.engine import Engine, EngineLimits, Ticket
-from app.engine.observer import EngineObserver
-from app.engine.request import Event, Failed, Finished, RowRequest, SampleRequest
-from model.checkpoint import Checkpoint, load_checkpoint
-from model.denoiser import Denoiser
+from darkroom.app.engine.engine import Engine, EngineLimits, Ticket
+from darkroom.app.engine.observer import EngineObserver
+from darkroom.app.engine.request import Event, Failed, Finished, RowRequest, SampleRequest
+from darkroom.model.checkpoint import Checkpoint, load_checkpoint
+from darkroom.model.denoiser import Denoiser
 
 ROUNDS = 5
 BARE_SECONDS = 4.0

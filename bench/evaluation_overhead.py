@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from bench.judge import CACHE_PATH, positive, with_split
-from model.checkpoint import load_checkpoint
-from model.config import EvaluationConfig
-from model.datasets import load_dataset
-from model.denoiser import Denoiser
-from model.metrics import evaluation
-from model.metrics.efficientnet import EfficientNetLite0
-from model.metrics.references import FolderReferences
+from darkroom.model.checkpoint import load_checkpoint
+from darkroom.model.config import EvaluationConfig
+from darkroom.model.datasets import load_dataset
+from darkroom.model.denoiser import Denoiser
+from darkroom.model.metrics import evaluation
+from darkroom.model.metrics.efficientnet import EfficientNetLite0
+from darkroom.model.metrics.references import FolderReferences
 
 CHECKPOINT_PATH = Path("weights/fashion-mnist.safetensors")
 SETS: tuple[tuple[Any, ...], ...] = (

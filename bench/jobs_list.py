@@ -18,12 +18,12 @@ from rich.table import Table
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
-from app.embedded.postgres import PrivatePostgres
-from store.database import Database
-from store.job_repository import Claimant, claim_job, job_waits, list_jobs, requeue_lapsed
-from store.migrations import upgrade
-from store.sweep_repository import count_jobs, sweep_jobs
-from store.worker_repository import count_idle_workers
+from darkroom.app.embedded.postgres import PrivatePostgres
+from darkroom.store.database import Database
+from darkroom.store.job_repository import Claimant, claim_job, job_waits, list_jobs, requeue_lapsed
+from darkroom.store.migrations import upgrade
+from darkroom.store.sweep_repository import count_jobs, sweep_jobs
+from darkroom.store.worker_repository import count_idle_workers
 
 SMALL = 10
 REPEATS = 21

@@ -16,10 +16,10 @@ from pydantic import ValidationError
 
 from bench.agreement import FIRST_SEED, agreement, agreement_table, check_classes, generate
 from bench.classifier import load_classifier, train_classifier
-from model.checkpoint import CheckpointError, load_checkpoint
-from model.config import DatasetConfig, RecipeError, SamplingConfig, ThresholdName, load_recipe
-from model.datasets import DatasetError, load_dataset
-from model.registry import SAMPLERS
+from darkroom.model.checkpoint import CheckpointError, load_checkpoint
+from darkroom.model.config import DatasetConfig, RecipeError, SamplingConfig, ThresholdName, load_recipe
+from darkroom.model.datasets import DatasetError, load_dataset
+from darkroom.model.registry import SAMPLERS
 
 JUDGE_PATH = Path(".darkroom/bench/judge.safetensors")
 RECIPE_PATH = Path("recipes/fashion-mnist.yaml")

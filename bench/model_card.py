@@ -25,7 +25,7 @@ from bench.agreement import FIRST_SEED, Agreement, agreement, agreement_table, c
 from bench.classifier import ClassifierHeader, load_classifier
 from bench.judge import CACHE_PATH, JUDGE_PATH, RECIPE_PATH, positive, with_overrides, with_split
 from bench.nearest import NEIGHBOURS, Nearest, most_alike, nearest, nearest_table
-from model.checkpoint import (
+from darkroom.model.checkpoint import (
     Checkpoint,
     CheckpointError,
     CheckpointHeader,
@@ -33,9 +33,9 @@ from model.checkpoint import (
     encode_checkpoint,
     write_atomically,
 )
-from model.config import Recipe, RecipeError
-from model.datasets import DatasetError, ImageDataset, load_dataset
-from model.pictures import grid, loss_curve, png
+from darkroom.model.config import Recipe, RecipeError
+from darkroom.model.datasets import DatasetError, ImageDataset, load_dataset
+from darkroom.model.pictures import grid, loss_curve, png
 
 LARGEST_FILE_BYTES = 25_000_000
 COLUMNS = 10

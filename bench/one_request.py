@@ -18,7 +18,7 @@ from pathlib import Path
 
 import httpx
 
-from app.process_commands import api_command
+from darkroom.app.process_commands import api_command
 
 IMAGES = (1, 4, 16, 64)
 STEPS = 10
@@ -87,9 +87,9 @@ def _draw_as_told(weights: Path) -> None:
     """The library's process: a line with images and seed in, the seconds that they took out."""
     import torch
 
-    from model.checkpoint import load_checkpoint
-    from model.sampling import plan_row, sample, to_pixels
-    from model.threads import compute_with
+    from darkroom.model.checkpoint import load_checkpoint
+    from darkroom.model.sampling import plan_row, sample, to_pixels
+    from darkroom.model.threads import compute_with
 
     compute_with(torch.get_num_threads())
     checkpoint = load_checkpoint(weights)

@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.engine.engine import Engine
-from app.engine.request import DeadlineUnmeetable, EngineRefusal, Event, QueueFull, RowRequest, SampleRequest
 from bench.one_request import api
-from model.checkpoint import load_checkpoint
+from darkroom.app.engine.engine import Engine
+from darkroom.app.engine.request import DeadlineUnmeetable, EngineRefusal, Event, QueueFull, RowRequest, SampleRequest
+from darkroom.model.checkpoint import load_checkpoint
 
 CONNECTIONS = 800
 QUEUE_ROWS = 2048

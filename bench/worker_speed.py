@@ -24,13 +24,13 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import select
 
-from model.config import Recipe, load_recipe
-from model.datasets import load_dataset
-from model.training import LOG_EVERY_ITERATIONS
-from store.dataset_repository import DatasetFacts, register_dataset
-from store.tables import JobMetric
+from darkroom.model.config import Recipe, load_recipe
+from darkroom.model.datasets import load_dataset
+from darkroom.model.training import LOG_EVERY_ITERATIONS
+from darkroom.store.dataset_repository import DatasetFacts, register_dataset
+from darkroom.store.tables import JobMetric
+from darkroom.worker.settings import WorkerSettings
 from tests.system.cluster import TIMES, Cluster, cluster
-from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[1]
 THREADS = {"OMP_NUM_THREADS": str(os.cpu_count())}
@@ -65,7 +65,7 @@ def from_the_command_line(recipe: Recipe, folder: Path, cache: Path) -> list[flo
     path = folder / "recipe.yaml"
     path.write_text(recipe.model_dump_json())  # JSON is YAML
     nice = ["nice", "-n", str(WorkerSettings.model_fields["niceness"].default)]
-    command = [sys.executable, "-c", "from app.cli import main; main()", "train", str(path), "--device", "cpu"]
+    command = [sys.executable, "-c", "from darkroom.app.cli import main; main()", "train", str(path), "--device", "cpu"]
     where = ["--folder", str(folder / "run"), "--datasets", str(cache)]
     subprocess.run([*nice, *command, *where], cwd=ROOT, env=os.environ | THREADS, check=True, capture_output=True)
     with (folder / "run" / "losses.csv").open(newline="") as file:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from model.config import (
+from darkroom.model.config import (
     Config,
     ModelConfig,
     ModelName,
@@ -27,13 +27,13 @@ from model.config import (
     UNetConfig,
     image_form_moved,
 )
-from model.denoiser import Denoiser
-from model.digest import digest_of
-from model.metrics.figure import Figure
-from model.network import DenoisingNetwork, build_network, place
-from model.sampling import draws_finite
-from model.unet import EMBEDDED_STEPS
-from model.user_error import UserError
+from darkroom.model.denoiser import Denoiser
+from darkroom.model.digest import digest_of
+from darkroom.model.metrics.figure import Figure
+from darkroom.model.network import DenoisingNetwork, build_network, place
+from darkroom.model.sampling import draws_finite
+from darkroom.model.unet import EMBEDDED_STEPS
+from darkroom.model.user_error import UserError
 
 _LENGTH_BYTES = 8
 """A safetensors file begins with the length of its header, in so many bytes."""

@@ -5,7 +5,7 @@ import secrets
 import torch
 from torch import Tensor
 
-from model.user_error import UserError
+from darkroom.model.user_error import UserError
 
 
 class CompilerMissing(UserError):

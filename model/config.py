@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator, model_validator
 
-from model.metrics.names import DECIDING
-from model.registry import EXTRACTORS, FORMATS, METRICS, SAMPLERS, samplers_with
-from model.user_error import UserError
+from darkroom.model.metrics.names import DECIDING
+from darkroom.model.registry import EXTRACTORS, FORMATS, METRICS, SAMPLERS, samplers_with
+from darkroom.model.user_error import UserError
 
 if TYPE_CHECKING:  # mypy takes no Literal of names that are read from a registry
     SamplerName = str

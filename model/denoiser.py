@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from model.config import ModelConfig
-from model.learned_variance import to_fraction
-from model.prediction import x0_coefficients
-from model.schedule import make_schedule
+from darkroom.model.config import ModelConfig
+from darkroom.model.learned_variance import to_fraction
+from darkroom.model.prediction import x0_coefficients
+from darkroom.model.schedule import make_schedule
 
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(x (B, C, H, W), t (B,), labels (B,) or (B, classes + 1)) -> prediction (B, C, H, W), or (B, 2 C, H, W) where the

@@ -2,7 +2,7 @@
 
 import torch
 
-from model.user_error import UserError
+from darkroom.model.user_error import UserError
 
 
 class DeviceUnavailable(UserError):

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from model.user_error import UserError
+from darkroom.model.user_error import UserError
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.config import EMAConfig
+from darkroom.model.config import EMAConfig
 
 
 def power_exponent(relative_length: float) -> float:

@@ -3,7 +3,7 @@
 from importlib import import_module
 from types import ModuleType
 
-from model.user_error import UserError
+from darkroom.model.user_error import UserError
 
 
 def installing(extra: str) -> str:

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from model.config import ModelConfig, Recipe
-from model.samplers.spacing import spaced_times
-from model.schedule import make_schedule
-from model.suitability import NO_NULL_CLASS, drawing_faults, needs_null_class
-from model.time_sampling import time_probabilities
+from darkroom.model.config import ModelConfig, Recipe
+from darkroom.model.samplers.spacing import spaced_times
+from darkroom.model.schedule import make_schedule
+from darkroom.model.suitability import NO_NULL_CLASS, drawing_faults, needs_null_class
+from darkroom.model.time_sampling import time_probabilities
 
 _TIMES = ("model.schedule.steps", "model.schedule.name")
 
@@ -62,7 +62,7 @@ def recipe_misfits(recipe: Recipe, images: ImageFacts) -> Iterator[Misfit]:
         yield Misfit(("sampling.steps", "sampling.spacing", *_TIMES), str(error))
     yield from _noise(recipe)
     if recipe.evaluation is not None:
-        from model.metrics.requirements import evaluation_misfits, frontier_misfits
+        from darkroom.model.metrics.requirements import evaluation_misfits, frontier_misfits
 
         asked = (recipe.evaluation, recipe.sampling, recipe.model.schedule)
         yield from evaluation_misfits(*asked, images.class_counts)

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from model.prediction import per_row
-from model.schedule import NoiseSchedule
+from darkroom.model.prediction import per_row
+from darkroom.model.schedule import NoiseSchedule
 
 
 def add_noise(schedule: NoiseSchedule, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:

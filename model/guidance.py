@@ -4,9 +4,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from model.config import SamplingConfig, ScheduleConfig, SpacingName
-from model.samplers.spacing import spaced_times
-from model.schedule import make_schedule
+from darkroom.model.config import SamplingConfig, ScheduleConfig, SpacingName
+from darkroom.model.samplers.spacing import spaced_times
+from darkroom.model.schedule import make_schedule
 
 
 def forward_rows_left(schedule: ScheduleConfig, sampling: SamplingConfig, guidance: float) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 from PIL.PngImagePlugin import PngInfo
 
-from model.pictures import Pixels, to_pillow
+from darkroom.model.pictures import Pixels, to_pillow
 
 ArchiveFormat = Literal["npz", "zip"]
 Integers = npt.NDArray[np.int64]

@@ -15,11 +15,11 @@ from functools import lru_cache
 import numpy as np
 from torch import Tensor
 
-from model.config import PredictionName, ScheduleConfig
-from model.forward import posterior_coefficients
-from model.prediction import per_row, to_x0
-from model.schedule import Table, make_schedule
-from model.variational import decoder_term
+from darkroom.model.config import PredictionName, ScheduleConfig
+from darkroom.model.forward import posterior_coefficients
+from darkroom.model.prediction import per_row, to_x0
+from darkroom.model.schedule import Table, make_schedule
+from darkroom.model.variational import decoder_term
 
 
 def to_fraction(output: Tensor) -> Tensor:

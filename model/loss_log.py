@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from model.checkpoint import write_atomically
-from model.curve_point import CurvePoint
-from model.pictures import loss_curve
+from darkroom.model.checkpoint import write_atomically
+from darkroom.model.curve_point import CurvePoint
+from darkroom.model.pictures import loss_curve
 
 _FIELDS = tuple(field.name for field in fields(CurvePoint) if field.name != "memory_bytes")
 

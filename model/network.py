@@ -5,8 +5,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from model.config import ModelConfig
-from model.unet import UNet
+from darkroom.model.config import ModelConfig
+from darkroom.model.unet import UNet
 
 DenoisingNetwork = UNet
 """Every class that `build_network` may return."""

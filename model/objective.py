@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.config import ObjectiveConfig, PredictionName
-from model.prediction import per_row
-from model.schedule import NoiseSchedule, Table
+from darkroom.model.config import ObjectiveConfig, PredictionName
+from darkroom.model.prediction import per_row
+from darkroom.model.schedule import NoiseSchedule, Table
 
 
 def loss_weights(schedule: NoiseSchedule, prediction: PredictionName, config: ObjectiveConfig) -> Table:

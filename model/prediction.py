@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.config import PredictionName
-from model.schedule import NoiseSchedule, Table
+from darkroom.model.config import PredictionName
+from darkroom.model.schedule import NoiseSchedule, Table
 
 
 def per_row(table: Table, t: Tensor, like: Tensor) -> Tensor:

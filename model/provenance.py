@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from model.config import Config, Quality, SamplingConfig
+from darkroom.model.config import Config, Quality, SamplingConfig
 
 
 class Choice(Config):

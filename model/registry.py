@@ -2,7 +2,7 @@
 
 A new one is its code and its entry here. Checks of configurations, OpenAPI and the console's forms read the entries.
 This module imports no code of an entry, because processes without PyTorch and NumPy read configurations too: an entry
-says where its code is, as "module:name", and `load` finds it.
+says where its code is, as "module:name" below `darkroom.model`, and `load` finds it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 
 def load(where: str) -> Any:
-    """The code at "module:name"; imports the module."""
-    return resolve_name(where)
+    """The code at "module:name", below `darkroom.model`; imports the module."""
+    return resolve_name(f"darkroom.model.{where}")
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,15 @@ class Sampler:
 
 SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
     {
-        "ddpm": Sampler("model.samplers.ddpm:ddpm", takes=("variance",), adds_noise=True, in_frontier=True),
-        "ddim": Sampler("model.samplers.ddim:ddim", takes=("eta",), in_frontier=True),
-        "dpmpp_2m": Sampler("model.samplers.dpmpp:dpmpp", fixed={"order": 2}, in_frontier=True),
-        "dpmpp_3m": Sampler("model.samplers.dpmpp:dpmpp", fixed={"order": 3}),
-        "unipc": Sampler("model.samplers.unipc:unipc", fixed={"order": 2}, in_frontier=True),
-        "unipc_3": Sampler("model.samplers.unipc:unipc", fixed={"order": 3}),
-        "ipndm": Sampler("model.samplers.ipndm:ipndm", fixed={"order": 4}, in_frontier=True),
-        "ipndm_3": Sampler("model.samplers.ipndm:ipndm", fixed={"order": 3}),
-        "ipndm_2": Sampler("model.samplers.ipndm:ipndm", fixed={"order": 2}),
+        "ddpm": Sampler("samplers.ddpm:ddpm", takes=("variance",), adds_noise=True, in_frontier=True),
+        "ddim": Sampler("samplers.ddim:ddim", takes=("eta",), in_frontier=True),
+        "dpmpp_2m": Sampler("samplers.dpmpp:dpmpp", fixed={"order": 2}, in_frontier=True),
+        "dpmpp_3m": Sampler("samplers.dpmpp:dpmpp", fixed={"order": 3}),
+        "unipc": Sampler("samplers.unipc:unipc", fixed={"order": 2}, in_frontier=True),
+        "unipc_3": Sampler("samplers.unipc:unipc", fixed={"order": 3}),
+        "ipndm": Sampler("samplers.ipndm:ipndm", fixed={"order": 4}, in_frontier=True),
+        "ipndm_3": Sampler("samplers.ipndm:ipndm", fixed={"order": 3}),
+        "ipndm_2": Sampler("samplers.ipndm:ipndm", fixed={"order": 2}),
     }
 )
 
@@ -70,21 +70,13 @@ _PUBLISHED = "the published archive"
 
 FORMATS: Mapping[str, DataFormat] = MappingProxyType(
     {
-        "zip": DataFormat(
-            "model.datasets.zip_folder:zip_files", "model.datasets.zip_folder:decode_zip", "of class folders"
-        ),
-        "npz": DataFormat(
-            "model.datasets.npz:npz_files", "model.datasets.npz:decode_npz", "arrays images, labels and class_names"
-        ),
-        "idx": DataFormat(
-            "model.datasets.idx:idx_files", "model.datasets.idx:decode_idx", "a zip or tar of the two IDX files"
-        ),
-        "cifar10": DataFormat(
-            "model.datasets.cifar10:cifar10_files", "model.datasets.cifar10:decode_cifar10", _PUBLISHED
-        ),
-        "stl10": DataFormat("model.datasets.stl10:stl10_files", "model.datasets.stl10:decode_stl10", _PUBLISHED),
-        "folder": DataFormat("model.datasets.folder:folder_files", "model.datasets.folder:decode_folder"),
-        "digits": DataFormat("model.datasets.digits:digits_files", "model.datasets.digits:decode_digits", bundled=True),
+        "zip": DataFormat("datasets.zip_folder:zip_files", "datasets.zip_folder:decode_zip", "of class folders"),
+        "npz": DataFormat("datasets.npz:npz_files", "datasets.npz:decode_npz", "arrays images, labels and class_names"),
+        "idx": DataFormat("datasets.idx:idx_files", "datasets.idx:decode_idx", "a zip or tar of the two IDX files"),
+        "cifar10": DataFormat("datasets.cifar10:cifar10_files", "datasets.cifar10:decode_cifar10", _PUBLISHED),
+        "stl10": DataFormat("datasets.stl10:stl10_files", "datasets.stl10:decode_stl10", _PUBLISHED),
+        "folder": DataFormat("datasets.folder:folder_files", "datasets.folder:decode_folder"),
+        "digits": DataFormat("datasets.digits:digits_files", "datasets.digits:decode_digits", bundled=True),
     }
 )
 
@@ -112,40 +104,36 @@ class Metric:
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
-        "fid": Metric(
-            "features", "model.metrics.feature_measures:frechet_measure", ("fid-",), decides=True, fewest_images=2
-        ),
-        "kid": Metric(
-            "features", "model.metrics.feature_measures:sample_measure", ("kid-",), decides=True, fewest_images=2
-        ),
+        "fid": Metric("features", "metrics.feature_measures:frechet_measure", ("fid-",), decides=True, fewest_images=2),
+        "kid": Metric("features", "metrics.feature_measures:sample_measure", ("kid-",), decides=True, fewest_images=2),
         "bits_per_dimension": Metric(
-            "denoiser", "model.metrics.evaluation:bound_evaluation", ("bits-per-dimension",), decides=True
+            "denoiser", "metrics.evaluation:bound_evaluation", ("bits-per-dimension",), decides=True
         ),
         "precision_recall": Metric(
             "features",
-            "model.metrics.feature_measures:sample_measure",
+            "metrics.feature_measures:sample_measure",
             ("precision-", "recall-"),
             higher_is_better=True,
             fewest_images=4,  # an image and its three neighbours
         ),
         "confidence": Metric(
             "features",
-            "model.metrics.feature_measures:confidence_measure",
+            "metrics.feature_measures:confidence_measure",
             ("confidence-",),
             higher_is_better=True,
         ),
         # of the distance to the nearest training image, the higher one copies less
         "perceptual": Metric(
-            "pairs", "model.metrics.efficientnet:EfficientNetLite0", ("perceptual-",), higher_is_better=True
+            "pairs", "metrics.efficientnet:EfficientNetLite0", ("perceptual-",), higher_is_better=True
         ),
-        "lpips": Metric("pairs", "model.metrics.lpips:LPIPS", ("lpips-",), higher_is_better=True),
+        "lpips": Metric("pairs", "metrics.lpips:LPIPS", ("lpips-",), higher_is_better=True),
     }
 )
 
 EXTRACTORS: Mapping[str, str] = MappingProxyType(
     {
-        "efficientnet-lite0": "model.metrics.efficientnet:EfficientNetLite0",
-        "inception": "model.metrics.inception:Inception",
+        "efficientnet-lite0": "metrics.efficientnet:EfficientNetLite0",
+        "inception": "metrics.inception:Inception",
     }
 )
 """(device) -> FeatureExtractor, in whose features the metrics of the kind `features` compare images."""

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from model.checkpoint import load_checkpoint, write_atomically
-from model.curve_point import CurvePoint
-from model.loss_log import LossLog
-from model.metrics.figure import Figure
+from darkroom.model.checkpoint import load_checkpoint, write_atomically
+from darkroom.model.curve_point import CurvePoint
+from darkroom.model.loss_log import LossLog
+from darkroom.model.metrics.figure import Figure
 
 Failing = Literal["evaluation", "frontier", "samples"]
 """What a run can do without: where it fails, the training goes on."""
@@ -112,7 +112,7 @@ class FolderRecord:
 
     def frontier(self, images_seen: int, evaluations: Sequence[Figure]) -> None:
         """Write the points into the header of the weights file, which thereby has another digest."""
-        from model.metrics.frontier_measurement import with_evaluations
+        from darkroom.model.metrics.frontier_measurement import with_evaluations
 
         path = self.checkpoint_path(images_seen)
         write_atomically(path, with_evaluations(load_checkpoint(path), evaluations))

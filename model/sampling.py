@@ -12,15 +12,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.config import SamplingConfig
-from model.denoiser import Denoiser
-from model.guidance import forward_rows_left
-from model.interpolation import slerp
-from model.noise import normal_noise
-from model.samplers import StepTable, step_table
-from model.samplers.step import STATE
-from model.suitability import NO_NULL_CLASS, needs_null_class
-from model.thresholding import threshold
+from darkroom.model.config import SamplingConfig
+from darkroom.model.denoiser import Denoiser
+from darkroom.model.guidance import forward_rows_left
+from darkroom.model.interpolation import slerp
+from darkroom.model.noise import normal_noise
+from darkroom.model.samplers import StepTable, step_table
+from darkroom.model.samplers.step import STATE
+from darkroom.model.suitability import NO_NULL_CLASS, needs_null_class
+from darkroom.model.thresholding import threshold
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from model.checkpoint import CheckpointHeader
-from model.config import SamplingConfig
-from model.samplers.spacing import most_steps, spaced_times
-from model.schedule import make_schedule
-from model.suitability import drawing_faults
+from darkroom.model.checkpoint import CheckpointHeader
+from darkroom.model.config import SamplingConfig
+from darkroom.model.samplers.spacing import most_steps, spaced_times
+from darkroom.model.schedule import make_schedule
+from darkroom.model.suitability import drawing_faults
 
 
 @dataclass(frozen=True)

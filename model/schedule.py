@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from model.config import ScheduleConfig
+from darkroom.model.config import ScheduleConfig
 
 Table = npt.NDArray[np.float64]
 

@@ -18,13 +18,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from model.denoiser import Denoiser
-from model.forward import add_noise
-from model.noise import normal_noise
-from model.prediction import convert, training_target
-from model.sampling import from_pixels
-from model.schedule import make_schedule
-from model.suitability import NO_NULL_CLASS
+from darkroom.model.denoiser import Denoiser
+from darkroom.model.forward import add_noise
+from darkroom.model.noise import normal_noise
+from darkroom.model.prediction import convert, training_target
+from darkroom.model.sampling import from_pixels
+from darkroom.model.schedule import make_schedule
+from darkroom.model.suitability import NO_NULL_CLASS
 
 SCORE_NAME = "class-log-likelihood-ratio"
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from model.config import ModelConfig, SamplingConfig
-from model.samplers.spacing import HIGHEST
-from model.schedule import make_schedule
+from darkroom.model.config import ModelConfig, SamplingConfig
+from darkroom.model.samplers.spacing import HIGHEST
+from darkroom.model.schedule import make_schedule
 
 Fault = tuple[str, str]
 """The name of a field, and what is wrong with it and what to do."""

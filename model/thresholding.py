@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from model.config import ThresholdName
+from darkroom.model.config import ThresholdName
 
 
 def row_quantiles(values: Tensor, quantiles: Tensor) -> Tensor:

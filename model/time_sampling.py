@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.config import TimeSamplingConfig
-from model.schedule import NoiseSchedule, Table
+from darkroom.model.config import TimeSamplingConfig
+from darkroom.model.schedule import NoiseSchedule, Table
 
 
 def time_probabilities(schedule: NoiseSchedule, config: TimeSamplingConfig) -> Table:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from model import distributed
-from model.checkpoint import (
+from darkroom.model import distributed
+from darkroom.model.checkpoint import (
     CheckpointError,
     CheckpointHeader,
     SnapshotHeader,
@@ -17,23 +17,23 @@ from model.checkpoint import (
     first_not_finite,
     require_scaled_times,
 )
-from model.compiler import CompilerMissing, require_compiler
-from model.config import OptimizerConfig, Recipe, SamplingConfig
-from model.datasets.dataset import ImageDataset
-from model.denoiser import Denoiser, Network
-from model.ema import ExponentialMovingAverage
-from model.fitting import ImageFacts, Misfit, recipe_misfits, state_misfits, weights_misfits
-from model.forward import add_noise
-from model.learned_variance import bound_losses, to_fraction
-from model.muon import MuonAdamW
-from model.network import DenoisingNetwork, build_network, place
-from model.objective import drop_labels, loss_weights, row_losses
-from model.prediction import training_target
-from model.randomness import batch_indices, batch_seed
-from model.sampling import draws_finite, from_pixels
-from model.schedule import make_schedule
-from model.time_sampling import TimeSampler
-from model.training_state import (
+from darkroom.model.compiler import CompilerMissing, require_compiler
+from darkroom.model.config import OptimizerConfig, Recipe, SamplingConfig
+from darkroom.model.datasets.dataset import ImageDataset
+from darkroom.model.denoiser import Denoiser, Network
+from darkroom.model.ema import ExponentialMovingAverage
+from darkroom.model.fitting import ImageFacts, Misfit, recipe_misfits, state_misfits, weights_misfits
+from darkroom.model.forward import add_noise
+from darkroom.model.learned_variance import bound_losses, to_fraction
+from darkroom.model.muon import MuonAdamW
+from darkroom.model.network import DenoisingNetwork, build_network, place
+from darkroom.model.objective import drop_labels, loss_weights, row_losses
+from darkroom.model.prediction import training_target
+from darkroom.model.randomness import batch_indices, batch_seed
+from darkroom.model.sampling import draws_finite, from_pixels
+from darkroom.model.schedule import make_schedule
+from darkroom.model.time_sampling import TimeSampler
+from darkroom.model.training_state import (
     Snapshot,
     StateHeader,
     encode_training_state,
@@ -41,7 +41,7 @@ from model.training_state import (
     restore_training_state,
     state_tensors,
 )
-from model.user_error import UserError
+from darkroom.model.user_error import UserError
 
 CLASS_EMBEDDING = "class_embedding.weight"
 """The network's parameter with a row a class, and one for no class."""

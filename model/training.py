@@ -18,22 +18,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from model import distributed
-from model.checkpoint import CheckpointError
-from model.config import Recipe
-from model.curve_point import CurvePoint
-from model.datasets.dataset import ImageDataset
-from model.denoiser import SamplingStopped
-from model.digest import digest_of
-from model.metrics.figure import Figure
-from model.pictures import grid, png
-from model.run_record import Failing, RunRecord
-from model.sampling import plan_row, sample, to_pixels
-from model.trainer import Trainer, TrainingDiverged, TrainingError, learning_rate, rate_jump
-from model.training_state import require_sound_state
+from darkroom.model import distributed
+from darkroom.model.checkpoint import CheckpointError
+from darkroom.model.config import Recipe
+from darkroom.model.curve_point import CurvePoint
+from darkroom.model.datasets.dataset import ImageDataset
+from darkroom.model.denoiser import SamplingStopped
+from darkroom.model.digest import digest_of
+from darkroom.model.metrics.figure import Figure
+from darkroom.model.pictures import grid, png
+from darkroom.model.run_record import Failing, RunRecord
+from darkroom.model.sampling import plan_row, sample, to_pixels
+from darkroom.model.trainer import Trainer, TrainingDiverged, TrainingError, learning_rate, rate_jump
+from darkroom.model.training_state import require_sound_state
 
 if TYPE_CHECKING:
-    from model.metrics.evaluation import ReferenceCache
+    from darkroom.model.metrics.evaluation import ReferenceCache
 
 __all__ = [
     "StartingPoint",
@@ -340,8 +340,8 @@ class _Judge:
 
     def _require_metrics(self) -> None:
         """Find out before the training, not hours later, that the metrics are not installed."""
-        from model.metrics.evaluation import require_metrics
-        from model.metrics.extractor import MetricsUnavailable
+        from darkroom.model.metrics.evaluation import require_metrics
+        from darkroom.model.metrics.extractor import MetricsUnavailable
 
         try:
             require_metrics(self._config)
@@ -349,7 +349,7 @@ class _Judge:
             raise TrainingError(f"the recipe asks for evaluations, but {error}") from error
 
     def _once(self, stop: Callable[[], bool]) -> bool:
-        from model.metrics.evaluation import evaluate
+        from darkroom.model.metrics.evaluation import evaluate
 
         trainer, images_seen = self._trainer, self._trainer.images_seen
         if images_seen == self._failed_images or self._record.evaluated(images_seen):
@@ -392,8 +392,8 @@ class _Judge:
             return False
 
     def _measured_points(self, known: Sequence[Figure], stop: Callable[[], bool]) -> Iterator[Figure]:
-        from model.metrics.frontier_measurement import frontier_cells, measure_frontier
-        from model.metrics.generation import drawing_settings
+        from darkroom.model.metrics.frontier_measurement import frontier_cells, measure_frontier
+        from darkroom.model.metrics.generation import drawing_settings
 
         trainer, config = self._trainer, self._config
         settings = drawing_settings(config, trainer.sampling)

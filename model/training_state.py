@@ -8,11 +8,11 @@ from pydantic import ValidationError
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from model.checkpoint import CheckpointError, load_tensors, read_metadata, require_finite
-from model.config import Recipe
-from model.ema import ExponentialMovingAverage
-from model.muon import MuonAdamW
-from model.unet import EMBEDDED_STEPS
+from darkroom.model.checkpoint import CheckpointError, load_tensors, read_metadata, require_finite
+from darkroom.model.config import Recipe
+from darkroom.model.ema import ExponentialMovingAverage
+from darkroom.model.muon import MuonAdamW
+from darkroom.model.unet import EMBEDDED_STEPS
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.config import ModelConfig, UNetConfig
+from darkroom.model.config import ModelConfig, UNetConfig
 
 EMBEDDED_STEPS = 1000
 """The T that the embedding's frequencies are made for."""

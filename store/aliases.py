@@ -5,9 +5,9 @@ Nothing else writes `ModelAlias`.
 
 from sqlalchemy.orm import Session
 
-from store.audit_repository import Actor, record
-from store.model_repository import lock_model, resolve_kept, version_not_found
-from store.tables import Checkpoint, Model, ModelAlias
+from darkroom.store.audit_repository import Actor, record
+from darkroom.store.model_repository import lock_model, resolve_kept, version_not_found
+from darkroom.store.tables import Checkpoint, Model, ModelAlias
 
 
 def set_alias(session: Session, actor: Actor, name: str, alias: str, version: str | int) -> Checkpoint:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from sqlalchemy import select
 
-from store.artifacts import ArtifactMissing, checked, read_location
-from store.database import Database
-from store.tables import Artifact, ArtifactChunk
+from darkroom.store.artifacts import ArtifactMissing, checked, read_location
+from darkroom.store.database import Database
+from darkroom.store.tables import Artifact, ArtifactChunk
 
 
 def stream_artifact(database: Database, digest: str) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from sqlalchemy import Select, delete, func, insert, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from store.tables import Artifact, ArtifactChunk, Base
+from darkroom.store.tables import Artifact, ArtifactChunk, Base
 
 CHUNK_BYTES = 1 << 20
 COLLECT_AFTER_SECONDS = 3600.0

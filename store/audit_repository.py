@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from store.tables import AuditEvent
+from darkroom.store.tables import AuditEvent
 
 
 @dataclass(frozen=True, slots=True)

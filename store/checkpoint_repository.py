@@ -6,11 +6,11 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from store.aliases import move_alias
-from store.artifacts import ArtifactMissing, Artifacts
-from store.audit_repository import Actor
-from store.model_repository import PRODUCTION, ModelNotFound, ensure_model
-from store.tables import Checkpoint, CheckpointSource, Model, ModelAlias
+from darkroom.store.aliases import move_alias
+from darkroom.store.artifacts import ArtifactMissing, Artifacts
+from darkroom.store.audit_repository import Actor
+from darkroom.store.model_repository import PRODUCTION, ModelNotFound, ensure_model
+from darkroom.store.tables import Checkpoint, CheckpointSource, Model, ModelAlias
 
 
 def register_checkpoint(

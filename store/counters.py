@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from store.tables import Counter
+from darkroom.store.tables import Counter
 
 
 def count(session: Session, name: str, label: str = "", by: float = 1.0) -> None:

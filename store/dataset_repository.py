@@ -8,9 +8,9 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from model.config import DatasetConfig
-from store.artifacts import Artifacts
-from store.tables import Dataset
+from darkroom.model.config import DatasetConfig
+from darkroom.store.artifacts import Artifacts
+from darkroom.store.tables import Dataset
 
 
 class DatasetNotFound(LookupError):

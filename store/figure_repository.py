@@ -7,8 +7,8 @@ from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from model.metrics.figure import Figure
-from store.tables import Checkpoint, Evaluation, JobCheckpoint, Purpose
+from darkroom.model.metrics.figure import Figure
+from darkroom.store.tables import Checkpoint, Evaluation, JobCheckpoint, Purpose
 
 Key = TypeVar("Key", int, str)
 

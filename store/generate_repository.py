@@ -13,8 +13,8 @@ from sqlalchemy import Select, exists, func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
-from store.job_forms import GenerateRun, JobProvenance, SampleWork
-from store.job_repository import (
+from darkroom.store.job_forms import GenerateRun, JobProvenance, SampleWork
+from darkroom.store.job_repository import (
     FINISHED,
     NO_REQUEST,
     FailureKind,
@@ -27,7 +27,7 @@ from store.job_repository import (
     submit_job,
     succeed,
 )
-from store.tables import Checkpoint, GenerateJob, Job, JobStatus
+from darkroom.store.tables import Checkpoint, GenerateJob, Job, JobStatus
 
 PART_DAMAGED: FailureKind = "part_damaged"
 """The failure of an assemble job that found parts missing; it runs again when they were drawn again."""

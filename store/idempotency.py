@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from store.tables import IdempotencyKey
+from darkroom.store.tables import IdempotencyKey
 
 LIFETIME = timedelta(hours=24)
 _UNSETTLED = 0

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from model.config import Config, ModelName, Recipe, SamplingConfig
-from model.provenance import Choice, Provenance
+from darkroom.model.config import Config, ModelName, Recipe, SamplingConfig
+from darkroom.model.provenance import Choice, Provenance
 
 
 class ContinueFrom(Config):

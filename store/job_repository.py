@@ -11,10 +11,10 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from store.clock import seconds
-from store.counters import count
-from store.tables import Device, Job, JobEvent, JobKind, JobStatus, Promotion
-from store.worker_repository import most_devices, workers_alive
+from darkroom.store.clock import seconds
+from darkroom.store.counters import count
+from darkroom.store.tables import Device, Job, JobEvent, JobKind, JobStatus, Promotion
+from darkroom.store.worker_repository import most_devices, workers_alive
 
 UNFINISHED: tuple[JobStatus, ...] = ("queued", "running", "cancelling")
 FINISHED: tuple[JobStatus, ...] = ("succeeded", "failed", "cancelled")

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from sqlalchemy import func, literal_column, select, text
 from sqlalchemy.orm import Session
 
-from model.curve_point import CurvePoint
-from store.clock import seconds
-from store.counters import read_counters
-from store.run_repository import newest_points
-from store.tables import Job, JobKind, JobStatus, Worker
+from darkroom.model.curve_point import CurvePoint
+from darkroom.store.clock import seconds
+from darkroom.store.counters import read_counters
+from darkroom.store.run_repository import newest_points
+from darkroom.store.tables import Job, JobKind, JobStatus, Worker
 
 TRAININGS_TOLD = 50
 TIMEOUT_SECONDS = 5

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from sqlalchemy import and_, select, true
 from sqlalchemy.orm import Session
 
-from model.curve_point import CurvePoint
-from model.metrics.names import decision_order, higher_is_better
-from store.figure_repository import saved_with
-from store.run_repository import newest_points
-from store.tables import Checkpoint, Dataset, Evaluation, Job, JobCheckpoint, JobStatus
+from darkroom.model.curve_point import CurvePoint
+from darkroom.model.metrics.names import decision_order, higher_is_better
+from darkroom.store.figure_repository import saved_with
+from darkroom.store.run_repository import newest_points
+from darkroom.store.tables import Checkpoint, Dataset, Evaluation, Job, JobCheckpoint, JobStatus
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from datetime import timedelta
 from sqlalchemy import exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from store.audit_repository import Actor, record
-from store.clock import seconds
-from store.job_repository import UNFINISHED
-from store.tables import ApiKey, Job, Scope
+from darkroom.store.audit_repository import Actor, record
+from darkroom.store.clock import seconds
+from darkroom.store.job_repository import UNFINISHED
+from darkroom.store.tables import ApiKey, Job, Scope
 
 LAST_USED_SECONDS = 60.0
 """The last use is noted no more often: a row that every request wrote would be the slowest part of each."""

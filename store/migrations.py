@@ -9,8 +9,8 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import NullPool, create_engine, text
 
-from model.user_error import UserError
-from store.database import parse_url
+from darkroom.model.user_error import UserError
+from darkroom.store.database import parse_url
 
 CONFIG_FILE = Path(__file__).resolve().parents[1] / "alembic.ini"
 ADVISORY_LOCK = 0x6461726B726F6F6D

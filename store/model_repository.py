@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from store.tables import Checkpoint, Model, ModelAlias
+from darkroom.store.tables import Checkpoint, Model, ModelAlias
 
 PRODUCTION = "production"
 """The alias that requests without a version are served from."""

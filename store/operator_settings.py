@@ -7,8 +7,8 @@ from urllib.parse import quote, urlsplit
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from model.user_error import UserError
-from store.database import parse_url
+from darkroom.model.user_error import UserError
+from darkroom.store.database import parse_url
 
 Kind = TypeVar("Kind", bound=BaseSettings)
 

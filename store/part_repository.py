@@ -10,11 +10,11 @@ from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from store.artifacts import Artifacts
-from store.generate_repository import PART_DAMAGED, lock_generate_job_of, lock_jobs
-from store.job_forms import SampleWork
-from store.job_repository import Failure, Lease, fail, hold, requeue
-from store.tables import GeneratePart, Job
+from darkroom.store.artifacts import Artifacts
+from darkroom.store.generate_repository import PART_DAMAGED, lock_generate_job_of, lock_jobs
+from darkroom.store.job_forms import SampleWork
+from darkroom.store.job_repository import Failure, Lease, fail, hold, requeue
+from darkroom.store.tables import GeneratePart, Job
 
 
 def parts_within(session: Session, generate_job_id: int, first_row: int, rows: int) -> Sequence[GeneratePart]:

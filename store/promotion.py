@@ -2,11 +2,11 @@
 
 from sqlalchemy.orm import Session
 
-from store.aliases import move_alias, version_facts
-from store.audit_repository import Actor
-from store.job_repository import Lease, add_event, hold, succeed
-from store.model_repository import PRODUCTION, lock_model
-from store.tables import Checkpoint, Job, JobCheckpoint
+from darkroom.store.aliases import move_alias, version_facts
+from darkroom.store.audit_repository import Actor
+from darkroom.store.job_repository import Lease, add_event, hold, succeed
+from darkroom.store.model_repository import PRODUCTION, lock_model
+from darkroom.store.tables import Checkpoint, Job, JobCheckpoint
 
 
 def succeed_training(session: Session, lease: Lease) -> None:

@@ -12,14 +12,14 @@ from sqlalchemy import Float, Select, cast, delete, func, select, true, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session, aliased
 
-from model.curve_point import CurvePoint
-from model.metrics.figure import Figure
-from store.artifacts import Artifacts
-from store.checkpoint_repository import register_checkpoint
-from store.counters import count
-from store.figure_repository import record_figures, saved_with
-from store.job_repository import UNFINISHED, add_event
-from store.tables import (
+from darkroom.model.curve_point import CurvePoint
+from darkroom.model.metrics.figure import Figure
+from darkroom.store.artifacts import Artifacts
+from darkroom.store.checkpoint_repository import register_checkpoint
+from darkroom.store.counters import count
+from darkroom.store.figure_repository import record_figures, saved_with
+from darkroom.store.job_repository import UNFINISHED, add_event
+from darkroom.store.tables import (
     Checkpoint,
     Evaluation,
     GenerateJob,

@@ -6,8 +6,8 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from store.job_repository import UNFINISHED, request_cancel
-from store.tables import Job, JobStatus, Sweep
+from darkroom.store.job_repository import UNFINISHED, request_cancel
+from darkroom.store.tables import Job, JobStatus, Sweep
 
 
 class SweepNotFound(LookupError):

@@ -6,8 +6,8 @@ from sqlalchemy import delete, exists, func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from store.clock import seconds
-from store.tables import Job, Worker
+from darkroom.store.clock import seconds
+from darkroom.store.tables import Job, Worker
 
 WORKER_DEVICES = ("cpu", "cuda")
 FORGET_AFTER_SECONDS = 7 * 24 * 3600.0

@@ -18,8 +18,8 @@ from opentelemetry import trace
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from telemetry.log_fields import current_fields
-from telemetry.redaction import redacted
+from darkroom.telemetry.log_fields import current_fields
+from darkroom.telemetry.redaction import redacted
 
 _BASE = ("time", "level", "logger", "message", "process", "exception")
 

@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
-from telemetry.redaction import redacted
+from darkroom.telemetry.redaction import redacted
 
 TRACEPARENT = "TRACEPARENT"
 """The environment variable by which a process tells one that it starts which span it belongs to."""

@@ -11,25 +11,25 @@ import numpy as np
 import torch
 from sqlalchemy import func, select, update
 
-from model.config import SamplingConfig
-from model.image_archive import ArchiveFacts, image_archive
-from store.artifacts import Artifacts
-from store.clock import seconds
-from store.database import Database
-from store.generate_repository import (
+from darkroom.model.config import SamplingConfig
+from darkroom.model.image_archive import ArchiveFacts, image_archive
+from darkroom.store.artifacts import Artifacts
+from darkroom.store.clock import seconds
+from darkroom.store.database import Database
+from darkroom.store.generate_repository import (
     assemble_what_is_ready,
     get_generate_job,
     progress_of,
     retry_generate_job,
     submit_generate_job,
 )
-from store.job_forms import GenerateRun
-from store.job_repository import Claimant, Lease, claim_job, requeue_lapsed, stop, succeed
-from store.model_repository import resolve
-from store.tables import GeneratePart, Job
+from darkroom.store.job_forms import GenerateRun
+from darkroom.store.job_repository import Claimant, Lease, claim_job, requeue_lapsed, stop, succeed
+from darkroom.store.model_repository import resolve
+from darkroom.store.tables import GeneratePart, Job
+from darkroom.worker.attempt import Attempt
+from darkroom.worker.job_kinds import KINDS
 from tests.app.served import store_weights, tiny_weights
-from worker.attempt import Attempt
-from worker.job_kinds import KINDS
 
 LEASE_SECONDS = 600.0
 CPU = torch.device("cpu")

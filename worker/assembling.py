@@ -10,18 +10,18 @@ import numpy as np
 from safetensors.numpy import load
 from sqlalchemy.orm import Session
 
-from model.config import ModelConfig
-from model.image_archive import ArchiveFacts, ImageArchive, image_archive
-from model.pictures import Pixels
-from store.artifacts import ArtifactCorrupted, ArtifactMissing, Artifacts
-from store.database import Database
-from store.generate_repository import get_generate_job, provenance_of
-from store.job_forms import GenerateRun
-from store.job_repository import Lease
-from store.part_repository import parts_within, record_result, redraw
-from store.tables import Checkpoint, GenerateJob, GeneratePart, Job
-from worker.attempt import Attempt
-from worker.transactions import transact
+from darkroom.model.config import ModelConfig
+from darkroom.model.image_archive import ArchiveFacts, ImageArchive, image_archive
+from darkroom.model.pictures import Pixels
+from darkroom.store.artifacts import ArtifactCorrupted, ArtifactMissing, Artifacts
+from darkroom.store.database import Database
+from darkroom.store.generate_repository import get_generate_job, provenance_of
+from darkroom.store.job_forms import GenerateRun
+from darkroom.store.job_repository import Lease
+from darkroom.store.part_repository import parts_within, record_result, redraw
+from darkroom.store.tables import Checkpoint, GenerateJob, GeneratePart, Job
+from darkroom.worker.attempt import Attempt
+from darkroom.worker.transactions import transact
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from store.database import Database
-from store.job_repository import Lease
-from store.tables import Job
+from darkroom.store.database import Database
+from darkroom.store.job_repository import Lease
+from darkroom.store.tables import Job
 
 
 @dataclass(frozen=True)

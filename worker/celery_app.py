@@ -1,4 +1,4 @@
-"""The worker, `python -m worker.celery_app`: a Celery worker over one supervisor.
+"""The worker, `python -m darkroom.worker.celery_app`: a Celery worker over one supervisor.
 
 A message is only a hint that there is work: whoever takes one claims the most urgent jobs from the database, so a lost,
 repeated or late message changes nothing. The worker also looks for jobs by itself every few seconds, so that it needs
@@ -24,22 +24,22 @@ from celery.signals import (
 )
 from sqlalchemy.exc import DBAPIError
 
-from model.user_error import ending_in_one_line
-from store.database import Database
-from store.hints import RUN_JOBS, celery_app
-from store.operator_settings import read_settings
-from store.worker_repository import see_worker
-from telemetry.logs import LogSettings, line_of, set_up_logs
-from telemetry.tracing import TracingMissing, flush_spans, require_tracing, set_up_tracing
-from worker.device_check import DeviceCheck
-from worker.metrics import serve_metrics
-from worker.settings import WorkerSettings
-from worker.supervisor import WORK, Supervisor
+from darkroom.model.user_error import ending_in_one_line
+from darkroom.store.database import Database
+from darkroom.store.hints import RUN_JOBS, celery_app
+from darkroom.store.operator_settings import read_settings
+from darkroom.store.worker_repository import see_worker
+from darkroom.telemetry.logs import LogSettings, line_of, set_up_logs
+from darkroom.telemetry.tracing import TracingMissing, flush_spans, require_tracing, set_up_tracing
+from darkroom.worker.device_check import DeviceCheck
+from darkroom.worker.metrics import serve_metrics
+from darkroom.worker.settings import WorkerSettings
+from darkroom.worker.supervisor import WORK, Supervisor
 
 REFUSED_SECONDS = 5.0
 """Between two tries of a broker that was lost or refuses what it is asked."""
 
-log = logging.getLogger("worker.celery_app")  # also where this module is the program
+log = logging.getLogger("darkroom.worker.celery_app")  # also where this module is the program
 
 
 class Worker:

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import BinaryIO
 
-from model.config import DatasetConfig
-from model.datasets import DatasetError, ImageDataset
-from model.datasets.registered import load_encoded, load_unchanged
-from model.distributed import first_then_others
-from store.artifacts import ArtifactCorrupted, ArtifactMissing
-from store.database import Database
-from store.dataset_repository import copy_encoded
-from store.tables import Dataset, Job
+from darkroom.model.config import DatasetConfig
+from darkroom.model.datasets import DatasetError, ImageDataset
+from darkroom.model.datasets.registered import load_encoded, load_unchanged
+from darkroom.model.distributed import first_then_others
+from darkroom.store.artifacts import ArtifactCorrupted, ArtifactMissing
+from darkroom.store.database import Database
+from darkroom.store.dataset_repository import copy_encoded
+from darkroom.store.tables import Dataset, Job
 
 
 def registered_dataset(database: Database, job: Job, cache: Path) -> ImageDataset:

@@ -10,7 +10,7 @@ TIMEOUT_SECONDS = 30.0
 KEPT_SECONDS = 60.0
 """How long the result of a test holds."""
 
-PROBE = (sys.executable, "-m", "worker.device_probe")
+PROBE = (sys.executable, "-m", "darkroom.worker.device_probe")
 
 
 class DeviceCheck:

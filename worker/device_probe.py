@@ -1,7 +1,7 @@
-"""Whether CUDA devices can be used, asked in a process of its own: a broken driver may hang or end whoever asks it.
+"""Checks in a process of its own that CUDA devices can be used: a broken driver may hang or end the process that asks.
 
-`python -m worker.device_probe DEVICES [--torch]` ends with code 0 when so many can be, else prints what is wrong.
-Without `--torch` it asks the driver alone, which takes a fraction of a second.
+`python -m darkroom.worker.device_probe DEVICES [--torch]` ends with code 0 when that many devices work. Otherwise it
+prints what is wrong. Without `--torch` it asks the driver alone, which takes a fraction of a second.
 """
 
 import ctypes

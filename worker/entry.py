@@ -1,13 +1,13 @@
 """First moments of a work process, with the standard library alone: tie its life to the parent's, then do the work.
 
-`python -m worker.entry PARENT JOB ATTEMPT FOLDER DEVICES`. With several devices it becomes torchrun, which starts this
-entry again once a rank, in sessions of their own: that they end with it is up to them.
+Called as `python -m darkroom.worker.entry PARENT JOB ATTEMPT FOLDER DEVICES`. With several devices it becomes torchrun,
+which starts this entry again once a rank, in sessions of their own: that they end with it is up to them.
 """
 
 import os
 import sys
 
-from worker.parent_death import die_with
+from darkroom.worker.parent_death import die_with
 
 
 def main(arguments: list[str]) -> None:
@@ -17,8 +17,8 @@ def main(arguments: list[str]) -> None:
         cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // int(devices))))  # torchrun would say 1
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", devices]
-        os.execv(sys.executable, [*torchrun, "-m", "worker.entry", str(os.getpid()), *arguments[1:]])
-    from worker.work import work
+        os.execv(sys.executable, [*torchrun, "-m", "darkroom.worker.entry", str(os.getpid()), *arguments[1:]])
+    from darkroom.worker.work import work
 
     work(int(job_id), int(attempt), folder)
 

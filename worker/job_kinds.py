@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from store.generate_repository import succeed_shard
-from store.job_repository import Lease, succeed
-from store.promotion import succeed_training
-from store.run_repository import kept_states
-from store.tables import JobKind
+from darkroom.store.generate_repository import succeed_shard
+from darkroom.store.job_repository import Lease, succeed
+from darkroom.store.promotion import succeed_training
+from darkroom.store.run_repository import kept_states
+from darkroom.store.tables import JobKind
 
 
 def _stored(session: Session, job_id: int) -> str:
@@ -35,7 +35,7 @@ class KindOfWork:
 
 
 KINDS: Mapping[JobKind, KindOfWork] = {
-    "train": KindOfWork("worker.training:train_job", succeed_training, _last_checkpoint),
-    "sample": KindOfWork("worker.sampling:draw_shard", succeed_shard),
-    "assemble": KindOfWork("worker.assembling:assemble"),
+    "train": KindOfWork("darkroom.worker.training:train_job", succeed_training, _last_checkpoint),
+    "sample": KindOfWork("darkroom.worker.sampling:draw_shard", succeed_shard),
+    "assemble": KindOfWork("darkroom.worker.assembling:assemble"),
 }

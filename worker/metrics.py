@@ -6,12 +6,12 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
-from store.database import Database
-from store.hints import broker_answers
-from telemetry.machine import watch_machine
-from telemetry.reachability import Reachability
-from worker.device_check import DeviceCheck
-from worker.settings import WorkerSettings
+from darkroom.store.database import Database
+from darkroom.store.hints import broker_answers
+from darkroom.telemetry.machine import watch_machine
+from darkroom.telemetry.reachability import Reachability
+from darkroom.worker.device_check import DeviceCheck
+from darkroom.worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 

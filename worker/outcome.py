@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from store.job_repository import Failure
+from darkroom.store.job_repository import Failure
 
 End = Literal["finished", "stopped", "failed"]
 _NAME = "outcome.json"

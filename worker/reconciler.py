@@ -1,5 +1,6 @@
-"""The reconciler, `python -m worker.reconciler`: brings what was lost back on its way. Harmless when two run at once.
+"""The reconciler brings what was lost back on its way. Two of them at once do no harm.
 
+Started as `python -m darkroom.worker.reconciler`.
 It needs PostgreSQL alone, and outlives whatever one of its rounds meets.
 """
 
@@ -13,17 +14,17 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from model.user_error import ending_in_one_line
-from store.artifacts import collect_artifacts
-from store.database import Database
-from store.generate_repository import assemble_what_is_ready
-from store.idempotency import purge_idempotency_keys
-from store.job_repository import fail_unservable, requeue_lapsed
-from store.operator_settings import read_settings
-from store.tables import Job
-from telemetry.log_fields import log_fields
-from telemetry.logs import LogSettings, set_up_logs
-from worker.settings import ReconcilerSettings
+from darkroom.model.user_error import ending_in_one_line
+from darkroom.store.artifacts import collect_artifacts
+from darkroom.store.database import Database
+from darkroom.store.generate_repository import assemble_what_is_ready
+from darkroom.store.idempotency import purge_idempotency_keys
+from darkroom.store.job_repository import fail_unservable, requeue_lapsed
+from darkroom.store.operator_settings import read_settings
+from darkroom.store.tables import Job
+from darkroom.telemetry.log_fields import log_fields
+from darkroom.telemetry.logs import LogSettings, set_up_logs
+from darkroom.worker.settings import ReconcilerSettings
 
 MISSED_BEATS = 3
 """After so many a worker is taken for dead."""
@@ -31,7 +32,7 @@ MISSED_BEATS = 3
 P = ParamSpec("P")
 T = TypeVar("T")
 
-log = logging.getLogger("worker.reconciler")  # also where this module is the program
+log = logging.getLogger("darkroom.worker.reconciler")  # also where this module is the program
 
 
 def reconcile(database: Database, settings: ReconcilerSettings) -> None:

@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 from sqlalchemy.orm import Session
 
-from model.curve_point import CurvePoint
-from store.database import Database
-from store.job_repository import Lease, LeaseLost, hold
-from store.run_repository import record_metrics
-from worker.transactions import transact
-from worker.watchdog import end_process
+from darkroom.model.curve_point import CurvePoint
+from darkroom.store.database import Database
+from darkroom.store.job_repository import Lease, LeaseLost, hold
+from darkroom.store.run_repository import record_metrics
+from darkroom.worker.transactions import transact
+from darkroom.worker.watchdog import end_process
 
 HELD_WRITES = 4
 """Checkpoints and pictures that wait for the database; with more, training waits too."""

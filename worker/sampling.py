@@ -9,20 +9,20 @@ from functools import partial
 from safetensors.numpy import save
 from sqlalchemy.orm import Session
 
-from model.checkpoint import CheckpointError, decode_checkpoint
-from model.denoiser import Denoiser, SamplingStopped
-from model.memory import is_out_of_memory
-from model.pictures import Pixels
-from model.sampling import RowPlan, plan_row, sample, to_pixels
-from store.artifacts import ArtifactCorrupted, ArtifactMissing
-from store.checkpoint_repository import checkpoint_bytes
-from store.database import Database
-from store.generate_repository import get_generate_job
-from store.job_forms import GenerateRun, SampleWork
-from store.part_repository import parts_within, record_part
-from store.tables import GeneratePart, Job
-from worker.attempt import Attempt
-from worker.transactions import transact
+from darkroom.model.checkpoint import CheckpointError, decode_checkpoint
+from darkroom.model.denoiser import Denoiser, SamplingStopped
+from darkroom.model.memory import is_out_of_memory
+from darkroom.model.pictures import Pixels
+from darkroom.model.sampling import RowPlan, plan_row, sample, to_pixels
+from darkroom.store.artifacts import ArtifactCorrupted, ArtifactMissing
+from darkroom.store.checkpoint_repository import checkpoint_bytes
+from darkroom.store.database import Database
+from darkroom.store.generate_repository import get_generate_job
+from darkroom.store.job_forms import GenerateRun, SampleWork
+from darkroom.store.part_repository import parts_within, record_part
+from darkroom.store.tables import GeneratePart, Job
+from darkroom.worker.attempt import Attempt
+from darkroom.worker.transactions import transact
 
 PART_IMAGES = 256
 """Images of a part: what a process that is killed loses, and how fine progress is seen."""

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from store.job_repository import Claimant
-from store.operator_settings import OperatorSettings
+from darkroom.store.job_repository import Claimant
+from darkroom.store.operator_settings import OperatorSettings
 
 
 def _detected_device() -> Literal["cpu", "cuda"]:

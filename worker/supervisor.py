@@ -22,8 +22,8 @@ from opentelemetry.trace import SpanKind
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from store.database import Database
-from store.job_repository import (
+from darkroom.store.database import Database
+from darkroom.store.job_repository import (
     Failure,
     Lease,
     LeaseLost,
@@ -36,19 +36,19 @@ from store.job_repository import (
     renew,
     stop,
 )
-from store.run_repository import append_log
-from store.tables import Job
-from telemetry.log_fields import log_fields
-from telemetry.tracing import TRACEPARENT, current_traceparent, span
-from worker.device_check import DeviceCheck
-from worker.job_kinds import KINDS
-from worker.outcome import Outcome, read_outcome, read_pid
-from worker.settings import WorkerSettings
-from worker.work_output import relayed
+from darkroom.store.run_repository import append_log
+from darkroom.store.tables import Job
+from darkroom.telemetry.log_fields import log_fields
+from darkroom.telemetry.tracing import TRACEPARENT, current_traceparent, span
+from darkroom.worker.device_check import DeviceCheck
+from darkroom.worker.job_kinds import KINDS
+from darkroom.worker.outcome import Outcome, read_outcome, read_pid
+from darkroom.worker.settings import WorkerSettings
+from darkroom.worker.work_output import relayed
 
 TICK_SECONDS = 0.2
 LOG_LINES_HELD = 1000
-WORK = (sys.executable, "-m", "worker.entry")
+WORK = (sys.executable, "-m", "darkroom.worker.entry")
 
 log = logging.getLogger(__name__)
 

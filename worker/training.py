@@ -6,20 +6,20 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy.orm import Session
 
-from model.checkpoint import CheckpointError
-from model.curve_point import CurvePoint
-from model.metrics.figure import Figure
-from model.run_record import Failing
-from model.training import StartingPoint, StateStart, WeightsStart, train
-from store.artifacts import ArtifactCorrupted, ArtifactMissing, Artifacts
-from store.checkpoint_repository import checkpoint_bytes
-from store.counters import count
-from store.database import Database
-from store.figure_repository import job_figures
-from store.job_forms import ContinueFrom, ForkFrom, TrainWork
-from store.job_repository import Lease, add_event, hold
-from store.model_repository import resolve
-from store.run_repository import (
+from darkroom.model.checkpoint import CheckpointError
+from darkroom.model.curve_point import CurvePoint
+from darkroom.model.metrics.figure import Figure
+from darkroom.model.run_record import Failing
+from darkroom.model.training import StartingPoint, StateStart, WeightsStart, train
+from darkroom.store.artifacts import ArtifactCorrupted, ArtifactMissing, Artifacts
+from darkroom.store.checkpoint_repository import checkpoint_bytes
+from darkroom.store.counters import count
+from darkroom.store.database import Database
+from darkroom.store.figure_repository import job_figures
+from darkroom.store.job_forms import ContinueFrom, ForkFrom, TrainWork
+from darkroom.store.job_repository import Lease, add_event, hold
+from darkroom.store.model_repository import resolve
+from darkroom.store.run_repository import (
     forget_beyond,
     kept_states,
     record_checkpoint,
@@ -29,10 +29,10 @@ from store.run_repository import (
     reference_statistics,
     store_reference_statistics,
 )
-from worker.attempt import Attempt
-from worker.datasets import registered_dataset
-from worker.reporter import Reporter
-from worker.transactions import transact
+from darkroom.worker.attempt import Attempt
+from darkroom.worker.datasets import registered_dataset
+from darkroom.worker.reporter import Reporter
+from darkroom.worker.transactions import transact
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import psycopg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from store.database import Database
+from darkroom.store.database import Database
 
 RETRY_SECONDS = 0.5
 

@@ -8,8 +8,8 @@ from typing import NoReturn
 
 from sqlalchemy.exc import DBAPIError
 
-from store.database import Database
-from store.job_repository import Lease, LeaseLost, lease_seconds_left
+from darkroom.store.database import Database
+from darkroom.store.job_repository import Lease, LeaseLost, lease_seconds_left
 
 LEASE_LOST = 75
 """Exit code of a process whose claim is over."""

@@ -14,22 +14,22 @@ import psycopg
 import torch
 from sqlalchemy.exc import DBAPIError
 
-from model.checkpoint import CheckpointError
-from model.datasets import DatasetError
-from model.distributed import FirstProcessError, launched_rank, process_group
-from model.memory import is_out_of_memory
-from model.threads import compute_with
-from model.trainer import TrainingDiverged, TrainingError
-from store.database import Database
-from store.job_repository import Failure, Lease, LeaseLost, get_job
-from store.tables import Job
-from telemetry.logs import LogSettings, set_up_logs
-from telemetry.tracing import TRACEPARENT, flush_spans, set_up_tracing, span
-from worker.attempt import Attempt
-from worker.job_kinds import KINDS
-from worker.outcome import Outcome, write_outcome, write_pid
-from worker.settings import WorkerSettings
-from worker.watchdog import end_process, end_with_lease
+from darkroom.model.checkpoint import CheckpointError
+from darkroom.model.datasets import DatasetError
+from darkroom.model.distributed import FirstProcessError, launched_rank, process_group
+from darkroom.model.memory import is_out_of_memory
+from darkroom.model.threads import compute_with
+from darkroom.model.trainer import TrainingDiverged, TrainingError
+from darkroom.store.database import Database
+from darkroom.store.job_repository import Failure, Lease, LeaseLost, get_job
+from darkroom.store.tables import Job
+from darkroom.telemetry.logs import LogSettings, set_up_logs
+from darkroom.telemetry.tracing import TRACEPARENT, flush_spans, set_up_tracing, span
+from darkroom.worker.attempt import Attempt
+from darkroom.worker.job_kinds import KINDS
+from darkroom.worker.outcome import Outcome, write_outcome, write_pid
+from darkroom.worker.settings import WorkerSettings
+from darkroom.worker.watchdog import end_process, end_with_lease
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ line, a library's or the interpreter's last words, is taken as it is.
 
 import logging
 
-from telemetry.logs import record_of
-from telemetry.redaction import redacted
+from darkroom.telemetry.logs import record_of
+from darkroom.telemetry.redaction import redacted
 
 LOG_LINE_LIMIT = 2000
 

@@ -4,10 +4,10 @@ import logging
 
 from sqlalchemy.exc import OperationalError
 
-from app.settings import is_loopback
-from model.user_error import UserError
-from store.database import Database
-from store.key_repository import keys_exist
+from darkroom.app.settings import is_loopback
+from darkroom.model.user_error import UserError
+from darkroom.store.database import Database
+from darkroom.store.key_repository import keys_exist
 
 log = logging.getLogger(__name__)
 

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from app.access.limits import Use
-from app.access.verifier import VerifiedKey
-from store.audit_repository import Actor
-from store.job_repository import Origin
-from telemetry.tracing import current_traceparent
+from darkroom.app.access.limits import Use
+from darkroom.app.access.verifier import VerifiedKey
+from darkroom.store.audit_repository import Actor
+from darkroom.store.job_repository import Origin
+from darkroom.telemetry.tracing import current_traceparent
 
 
 @dataclass(frozen=True)

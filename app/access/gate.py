@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.access.caller import Caller
-from app.access.limits import ATTEMPTS, REQUESTS, Limits, Use, Window, rate_limit_headers
-from app.access.loopback import is_cross_site, is_local
-from app.access.revalidated import SourceAway
-from app.access.routes import OPEN_ON_LOOPBACK, Scopes, needed, sufficient
-from app.access.verifier import VerifiedKey, Verifier
-from app.api.answer_headers import with_headers
-from app.api.problems import STORE_RETRY_SECONDS, Problem, retry_after
-from app.settings import Settings, is_loopback
-from store.key_repository import KeyLimits
+from darkroom.app.access.caller import Caller
+from darkroom.app.access.limits import ATTEMPTS, REQUESTS, Limits, Use, Window, rate_limit_headers
+from darkroom.app.access.loopback import is_cross_site, is_local
+from darkroom.app.access.revalidated import SourceAway
+from darkroom.app.access.routes import OPEN_ON_LOOPBACK, Scopes, needed, sufficient
+from darkroom.app.access.verifier import VerifiedKey, Verifier
+from darkroom.app.api.answer_headers import with_headers
+from darkroom.app.api.problems import STORE_RETRY_SECONDS, Problem, retry_after
+from darkroom.app.settings import Settings, is_loopback
+from darkroom.store.key_repository import KeyLimits
 
 CREATE_A_KEY = "darkroom keys create --name NAME --scopes generate"
 

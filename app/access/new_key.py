@@ -6,10 +6,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 from sqlalchemy.orm import Session
 
-from app.access.token import new_token
-from store.audit_repository import Actor
-from store.key_repository import KeyLimits, create_key
-from store.tables import ApiKey, Scope
+from darkroom.app.access.token import new_token
+from darkroom.store.audit_repository import Actor
+from darkroom.store.key_repository import KeyLimits, create_key
+from darkroom.store.tables import ApiKey, Scope
 
 LARGEST_LIMIT = 2**31 - 1
 LONGEST_DAYS = 3650

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from store.database import AWAY
+from darkroom.store.database import AWAY
 
 K = TypeVar("K")
 V = TypeVar("V")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from store.tables import Scope
+from darkroom.store.tables import Scope
 
 Scopes = tuple[Scope, ...]
 """Any of these will do, and `admin` always does."""

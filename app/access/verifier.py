@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from app.access.revalidated import Revalidated, SourceAway
-from app.access.token import digest_of, matches, prefix_of
-from store.database import Database
-from store.key_repository import KeyLimits, find_key, keys_exist, note_use
-from store.tables import Scope
+from darkroom.app.access.revalidated import Revalidated, SourceAway
+from darkroom.app.access.token import digest_of, matches, prefix_of
+from darkroom.store.database import Database
+from darkroom.store.key_repository import KeyLimits, find_key, keys_exist, note_use
+from darkroom.store.tables import Scope
 
 STALE_SECONDS = 300.0
 """So long a key that was verified is good for while the database is away."""

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.paging import BeforeId, Limit
-from app.api.problems import documented
-from app.api.services import ServicesHere
-from store.audit_repository import list_audit_events
+from darkroom.app.api.paging import BeforeId, Limit
+from darkroom.app.api.problems import documented
+from darkroom.app.api.services import ServicesHere
+from darkroom.store.audit_repository import list_audit_events
 
 router = APIRouter(tags=["audit"])
 

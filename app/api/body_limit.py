@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import Problem
+from darkroom.app.api.problems import Problem
 
 
 class _BodyTooLarge(Exception):

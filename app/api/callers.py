@@ -5,11 +5,11 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
-from app.access.caller import Caller
-from app.access.routes import PROMOTION
-from app.api.services import Services
-from store.key_repository import TooManyJobs, require_room_for_jobs
-from store.tables import Promotion
+from darkroom.app.access.caller import Caller
+from darkroom.app.access.routes import PROMOTION
+from darkroom.app.api.services import Services
+from darkroom.store.key_repository import TooManyJobs, require_room_for_jobs
+from darkroom.store.tables import Promotion
 
 
 def caller_of(request: Request) -> Caller:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from app.catalog import Version
-from model.config import Quality, SamplerName, SamplingConfig
-from model.metrics.frontier import (
+from darkroom.app.catalog import Version
+from darkroom.model.config import Quality, SamplerName, SamplingConfig
+from darkroom.model.metrics.frontier import (
     Frontier,
     FrontierPoint,
     choose,
@@ -15,7 +15,7 @@ from model.metrics.frontier import (
     nearest_frontier,
     network_evaluations,
 )
-from model.provenance import Choice
+from darkroom.model.provenance import Choice
 
 DEFAULTS: Mapping[Quality, tuple[SamplerName, int]] = MappingProxyType(
     {"fast": ("unipc", 10), "balanced": ("dpmpp_2m", 20), "best": ("dpmpp_2m", 50)}

@@ -29,25 +29,25 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
-from app.api.callers import CallerHere
-from app.api.idempotency import IdempotencyKey
-from app.api.paging import Limit
-from app.api.problems import Problem, documented, invalid
-from app.api.services import ServicesHere
-from app.settings import Settings
-from model.config import DatasetConfig, DatasetFormat, UploadFormat
-from model.datasets import DatasetError
-from model.datasets.archive_limits import ArchiveLimits
-from model.datasets.contact_sheet import contact_sheet
-from model.datasets.decoded import Decoded
-from model.datasets.encoded import encode
-from model.datasets.load import dataset_files, decode_dataset
-from model.datasets.materialise import content_digest
-from model.digest import digest_of
-from model.registry import FORMATS
-from store.audit_repository import Actor, record
-from store.database import Database
-from store.dataset_repository import (
+from darkroom.app.api.callers import CallerHere
+from darkroom.app.api.idempotency import IdempotencyKey
+from darkroom.app.api.paging import Limit
+from darkroom.app.api.problems import Problem, documented, invalid
+from darkroom.app.api.services import ServicesHere
+from darkroom.app.settings import Settings
+from darkroom.model.config import DatasetConfig, DatasetFormat, UploadFormat
+from darkroom.model.datasets import DatasetError
+from darkroom.model.datasets.archive_limits import ArchiveLimits
+from darkroom.model.datasets.contact_sheet import contact_sheet
+from darkroom.model.datasets.decoded import Decoded
+from darkroom.model.datasets.encoded import encode
+from darkroom.model.datasets.load import dataset_files, decode_dataset
+from darkroom.model.datasets.materialise import content_digest
+from darkroom.model.digest import digest_of
+from darkroom.model.registry import FORMATS
+from darkroom.store.audit_repository import Actor, record
+from darkroom.store.database import Database
+from darkroom.store.dataset_repository import (
     DatasetFacts,
     Registered,
     contact_sheet_bytes,
@@ -56,8 +56,8 @@ from store.dataset_repository import (
     list_datasets,
     register_dataset,
 )
-from store.idempotency import remember, settle
-from store.tables import Dataset
+from darkroom.store.idempotency import remember, settle
+from darkroom.store.tables import Dataset
 
 log = logging.getLogger(__name__)
 

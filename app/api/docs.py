@@ -9,7 +9,7 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import HTMLResponse, Response
 
-from app.api.fixed_files import FixedFiles
+from darkroom.app.api.fixed_files import FixedFiles
 
 router = APIRouter(include_in_schema=False)
 

@@ -13,19 +13,19 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 
-from app.access.limits import IMAGES
-from app.api.accept import choose
-from app.api.callers import caller_of
-from app.api.engine_trace import traced
-from app.api.event_stream import EVENT_STREAM, KEEPALIVE, KEEPALIVE_SECONDS, STREAM_HEADERS, sse
-from app.api.problems import Problem, invalid, retry_after
-from app.api.sampling import find_version
-from app.api.sampling_forms import Answer, Format, SamplingFields
-from app.api.services import Services
-from app.catalog import Version
-from app.encoding import MEDIA_TYPES, WEBP_LARGEST_SIDE, Drawn, encode, sheet_size
-from app.engine.engine import Ticket
-from app.engine.request import (
+from darkroom.app.access.limits import IMAGES
+from darkroom.app.api.accept import choose
+from darkroom.app.api.callers import caller_of
+from darkroom.app.api.engine_trace import traced
+from darkroom.app.api.event_stream import EVENT_STREAM, KEEPALIVE, KEEPALIVE_SECONDS, STREAM_HEADERS, sse
+from darkroom.app.api.problems import Problem, invalid, retry_after
+from darkroom.app.api.sampling import find_version
+from darkroom.app.api.sampling_forms import Answer, Format, SamplingFields
+from darkroom.app.api.services import Services
+from darkroom.app.catalog import Version
+from darkroom.app.encoding import MEDIA_TYPES, WEBP_LARGEST_SIDE, Drawn, encode, sheet_size
+from darkroom.app.engine.engine import Ticket
+from darkroom.app.engine.request import (
     Event,
     Failed,
     Finished,
@@ -37,7 +37,7 @@ from app.engine.request import (
     Timings,
     VersionNotLoaded,
 )
-from model.image_archive import described_png
+from darkroom.model.image_archive import described_png
 
 RELOADS = 3
 

@@ -9,7 +9,7 @@ import time
 from opentelemetry import context, trace
 from opentelemetry.trace import StatusCode, set_span_in_context
 
-from app.engine.request import Event, Failed, Finished, SampleRequest, Sink
+from darkroom.app.engine.request import Event, Failed, Finished, SampleRequest, Sink
 
 NANOSECONDS = 1_000_000_000
 

@@ -12,19 +12,19 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from app.api.problems import STORE_RETRY_SECONDS, Problem, encoded, invalid, retry_after
-from app.catalog import UnknownModel
-from app.engine.request import DeadlineUnmeetable, EngineStopped, QueueFull, TooManyRows
-from model.checkpoint import CheckpointError
-from store.artifacts import ArtifactCorrupted, ArtifactMissing
-from store.database import AWAY
-from store.dataset_repository import DatasetConflict, DatasetNotFound
-from store.generate_repository import GenerateJobNotFound
-from store.idempotency import IdempotencyKeyReused
-from store.job_repository import JobConflict, JobNotFound
-from store.key_repository import KeyNotFound, TooManyJobs
-from store.model_repository import ModelNotFound, VersionCollected, VersionNotFound
-from store.sweep_repository import SweepNotFound
+from darkroom.app.api.problems import STORE_RETRY_SECONDS, Problem, encoded, invalid, retry_after
+from darkroom.app.catalog import UnknownModel
+from darkroom.app.engine.request import DeadlineUnmeetable, EngineStopped, QueueFull, TooManyRows
+from darkroom.model.checkpoint import CheckpointError
+from darkroom.store.artifacts import ArtifactCorrupted, ArtifactMissing
+from darkroom.store.database import AWAY
+from darkroom.store.dataset_repository import DatasetConflict, DatasetNotFound
+from darkroom.store.generate_repository import GenerateJobNotFound
+from darkroom.store.idempotency import IdempotencyKeyReused
+from darkroom.store.job_repository import JobConflict, JobNotFound
+from darkroom.store.key_repository import KeyNotFound, TooManyJobs
+from darkroom.store.model_repository import ModelNotFound, VersionCollected, VersionNotFound
+from darkroom.store.sweep_repository import SweepNotFound
 
 log = logging.getLogger(__name__)
 

@@ -6,16 +6,16 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from app.api.drawing import Plan, answer
-from app.api.event_stream import EVENT_STREAM
-from app.api.problems import documented, invalid
-from app.api.sampling import chosen_in_time, drawn_by, find_classes, find_version, random_seed, require_room
-from app.api.sampling_forms import LARGEST_INDEX, GenerateAnswer, GenerateRequest
-from app.api.services import ServicesHere, require_json
-from app.encoding import MEDIA_TYPES, default_columns
-from app.engine.request import RowRequest
-from model.scoring import SCORE_NAME
-from model.suitability import NO_NULL_CLASS
+from darkroom.app.api.drawing import Plan, answer
+from darkroom.app.api.event_stream import EVENT_STREAM
+from darkroom.app.api.problems import documented, invalid
+from darkroom.app.api.sampling import chosen_in_time, drawn_by, find_classes, find_version, random_seed, require_room
+from darkroom.app.api.sampling_forms import LARGEST_INDEX, GenerateAnswer, GenerateRequest
+from darkroom.app.api.services import ServicesHere, require_json
+from darkroom.app.encoding import MEDIA_TYPES, default_columns
+from darkroom.app.engine.request import RowRequest
+from darkroom.model.scoring import SCORE_NAME
+from darkroom.model.suitability import NO_NULL_CLASS
 
 router = APIRouter(tags=["sampling"])
 

@@ -11,23 +11,23 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
-from app.access.caller import Caller
-from app.access.limits import IMAGES
-from app.api.callers import CallerHere, require_room
-from app.api.idempotency import IdempotencyKey, created_before, note_created
-from app.api.job_answers import FailureAnswer
-from app.api.paging import BeforeId, Limit
-from app.api.problems import Problem, documented, invalid, retry_after
-from app.api.sampling import chosen, find_classes, find_version, random_seed
-from app.api.sampling_forms import CLASS_DESCRIPTION, ClassReference, Seed, SettingsFields
-from app.api.services import Services, ServicesHere, require_json
-from app.api.train_fields import LARGEST_ID
-from app.catalog import Version
-from app.encoding import MEDIA_TYPES
-from model.image_archive import ArchiveFormat
-from store.artifact_stream import stream_artifact
-from store.audit_repository import record
-from store.generate_repository import (
+from darkroom.app.access.caller import Caller
+from darkroom.app.access.limits import IMAGES
+from darkroom.app.api.callers import CallerHere, require_room
+from darkroom.app.api.idempotency import IdempotencyKey, created_before, note_created
+from darkroom.app.api.job_answers import FailureAnswer
+from darkroom.app.api.paging import BeforeId, Limit
+from darkroom.app.api.problems import Problem, documented, invalid, retry_after
+from darkroom.app.api.sampling import chosen, find_classes, find_version, random_seed
+from darkroom.app.api.sampling_forms import CLASS_DESCRIPTION, ClassReference, Seed, SettingsFields
+from darkroom.app.api.services import Services, ServicesHere, require_json
+from darkroom.app.api.train_fields import LARGEST_ID
+from darkroom.app.catalog import Version
+from darkroom.app.encoding import MEDIA_TYPES
+from darkroom.model.image_archive import ArchiveFormat
+from darkroom.store.artifact_stream import stream_artifact
+from darkroom.store.audit_repository import record
+from darkroom.store.generate_repository import (
     GenerateProgress,
     cancel_generate_job,
     get_generate_job,
@@ -37,10 +37,10 @@ from store.generate_repository import (
     retry_generate_job,
     submit_generate_job,
 )
-from store.job_forms import GenerateRun, JobProvenance
-from store.job_repository import JobConflict
-from store.model_repository import lock_model, resolve_kept
-from store.tables import Artifact, Checkpoint, GenerateJob, JobStatus
+from darkroom.store.job_forms import GenerateRun, JobProvenance
+from darkroom.store.job_repository import JobConflict
+from darkroom.store.model_repository import lock_model, resolve_kept
+from darkroom.store.tables import Artifact, Checkpoint, GenerateJob, JobStatus
 
 SCOPE = "POST /generate-jobs"
 MOST_SHARDS = 1000

@@ -6,8 +6,8 @@ from fastapi import Header
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from model.digest import digest_of
-from store import idempotency
+from darkroom.model.digest import digest_of
+from darkroom.store import idempotency
 
 IdempotencyKey = Annotated[
     str | None,

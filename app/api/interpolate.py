@@ -3,15 +3,15 @@
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
-from app.api.drawing import Plan, answer
-from app.api.generate import described
-from app.api.sampling import chosen_in_time, drawn_by, find_classes, find_version, require_room
-from app.api.sampling_forms import InterpolateRequest, InterpolationAnswer
-from app.api.services import ServicesHere, require_json
-from app.engine.request import RowRequest
-from model.config import SamplingConfig
-from model.registry import SAMPLERS
-from model.sampling_fit import Clash
+from darkroom.app.api.drawing import Plan, answer
+from darkroom.app.api.generate import described
+from darkroom.app.api.sampling import chosen_in_time, drawn_by, find_classes, find_version, require_room
+from darkroom.app.api.sampling_forms import InterpolateRequest, InterpolationAnswer
+from darkroom.app.api.services import ServicesHere, require_json
+from darkroom.app.engine.request import RowRequest
+from darkroom.model.config import SamplingConfig
+from darkroom.model.registry import SAMPLERS
+from darkroom.model.sampling_fit import Clash
 
 router = APIRouter(tags=["sampling"])
 

@@ -6,10 +6,10 @@ from typing import Any
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
-from model.curve_point import CurvePoint
-from store.job_repository import JobNotFound, get_job
-from store.job_views import BestCheckpoint, JobView, view_jobs
-from store.tables import Device, Job, JobStatus, Promotion
+from darkroom.model.curve_point import CurvePoint
+from darkroom.store.job_repository import JobNotFound, get_job
+from darkroom.store.job_views import BestCheckpoint, JobView, view_jobs
+from darkroom.store.tables import Device, Job, JobStatus, Promotion
 
 
 class ProgressAnswer(BaseModel):

@@ -7,14 +7,14 @@ from anyio import from_thread
 from fastapi import APIRouter, Depends, Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.access.new_key import KeyLimitsRequest, KeyRequest, make_key
-from app.api.callers import CallerHere
-from app.api.paging import BeforeId, Limit
-from app.api.problems import documented
-from app.api.services import ServicesHere, require_json
-from app.api.train_fields import LARGEST_ID
-from store.key_repository import change_limits, list_keys, revoke_key
-from store.tables import Scope
+from darkroom.app.access.new_key import KeyLimitsRequest, KeyRequest, make_key
+from darkroom.app.api.callers import CallerHere
+from darkroom.app.api.paging import BeforeId, Limit
+from darkroom.app.api.problems import documented
+from darkroom.app.api.services import ServicesHere, require_json
+from darkroom.app.api.train_fields import LARGEST_ID
+from darkroom.store.key_repository import change_limits, list_keys, revoke_key
+from darkroom.store.tables import Scope
 
 router = APIRouter(tags=["keys"])
 

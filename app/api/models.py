@@ -9,18 +9,18 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.callers import CallerHere
-from app.api.exceptions import at
-from app.api.paging import Limit
-from app.api.problems import Problem, documented
-from app.api.services import Services, ServicesHere, require_json
-from model.config import ModelConfig, SamplingConfig
-from model.metrics.figure import Figure
-from model.metrics.frontier import Frontier, frontiers
-from store.aliases import remove_alias, set_alias
-from store.checkpoint_repository import list_checkpoints
-from store.figure_repository import figures_by
-from store.model_repository import (
+from darkroom.app.api.callers import CallerHere
+from darkroom.app.api.exceptions import at
+from darkroom.app.api.paging import Limit
+from darkroom.app.api.problems import Problem, documented
+from darkroom.app.api.services import Services, ServicesHere, require_json
+from darkroom.model.config import ModelConfig, SamplingConfig
+from darkroom.model.metrics.figure import Figure
+from darkroom.model.metrics.frontier import Frontier, frontiers
+from darkroom.store.aliases import remove_alias, set_alias
+from darkroom.store.checkpoint_repository import list_checkpoints
+from darkroom.store.figure_repository import figures_by
+from darkroom.store.model_repository import (
     PRODUCTION,
     AliasTarget,
     ModelSummary,
@@ -29,7 +29,7 @@ from store.model_repository import (
     get_model,
     list_models,
 )
-from store.tables import Checkpoint
+from darkroom.store.tables import Checkpoint
 
 LARGEST_VERSION = 2**31 - 1
 

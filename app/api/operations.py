@@ -5,8 +5,8 @@ from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
-from app.api.problems import Problem, documented, retry_after
-from app.api.services import ServicesHere
+from darkroom.app.api.problems import Problem, documented, retry_after
+from darkroom.app.api.services import ServicesHere
 
 router = APIRouter(tags=["operations"])
 

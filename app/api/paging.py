@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Query
 
-from app.api.train_fields import LARGEST_ID
+from darkroom.app.api.train_fields import LARGEST_ID
 
 BeforeId = Annotated[int | None, Query(ge=1, le=LARGEST_ID, description="the last id of the page before")]
 Limit = Annotated[int, Query(ge=1, le=200)]

@@ -9,7 +9,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.answer_headers import with_headers
+from darkroom.app.api.answer_headers import with_headers
 
 READ_ON_BYTES = 64 << 20
 READ_ON_SECONDS = 10.0

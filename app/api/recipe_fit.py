@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from app.api.train_fields import LONGEST_TRAINING_IMAGES
-from model.config import ModelConfig, Recipe
-from model.fitting import ImageFacts, Misfit, recipe_misfits, state_misfits, weights_misfits
-from store.job_forms import ContinueFrom, ForkFrom
-from store.tables import Dataset
+from darkroom.app.api.train_fields import LONGEST_TRAINING_IMAGES
+from darkroom.model.config import ModelConfig, Recipe
+from darkroom.model.fitting import ImageFacts, Misfit, recipe_misfits, state_misfits, weights_misfits
+from darkroom.store.job_forms import ContinueFrom, ForkFrom
+from darkroom.store.tables import Dataset
 
 
 def misfits(

@@ -6,9 +6,9 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from app.api.problems import documented
-from app.api.services import ServicesHere
-from model.config import RecipeError, load_recipe
+from darkroom.app.api.problems import documented
+from darkroom.app.api.services import ServicesHere
+from darkroom.model.config import RecipeError, load_recipe
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from opentelemetry import trace
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import Problem
-from app.metrics import Metrics
-from telemetry.log_fields import log_fields
+from darkroom.app.api.problems import Problem
+from darkroom.app.metrics import Metrics
+from darkroom.telemetry.log_fields import log_fields
 
 HEADER = "X-Request-ID"
 _FORM = re.compile(r"[A-Za-z0-9._-]{1,64}")

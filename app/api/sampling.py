@@ -9,14 +9,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from app.api.choice import Chosen, choose_by_deadline, choose_by_quality
-from app.api.problems import Problem, invalid, retry_after
-from app.api.sampling_forms import DEADLINE_SHARE, ClassReference, SamplingFields, SettingsFields
-from app.api.services import Services
-from app.catalog import Version
-from app.engine.request import VersionNotLoaded
-from model.config import SAMPLER_SETTINGS, SamplingConfig
-from model.sampling_fit import Check, Unfit, fitted, suited, suits
+from darkroom.app.api.choice import Chosen, choose_by_deadline, choose_by_quality
+from darkroom.app.api.problems import Problem, invalid, retry_after
+from darkroom.app.api.sampling_forms import DEADLINE_SHARE, ClassReference, SamplingFields, SettingsFields
+from darkroom.app.api.services import Services
+from darkroom.app.catalog import Version
+from darkroom.app.engine.request import VersionNotLoaded
+from darkroom.model.config import SAMPLER_SETTINGS, SamplingConfig
+from darkroom.model.sampling_fit import Check, Unfit, fitted, suited, suits
 
 RANDOM_SEED_BITS = 53
 """Seeds drawn by the service are numbers that JavaScript holds exactly."""

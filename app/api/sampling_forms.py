@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, create_model
 
-from app.engine.request import Timings
-from model.config import SAMPLER_SETTINGS, Quality, SamplingConfig
-from model.provenance import Choice, Provenance
+from darkroom.app.engine.request import Timings
+from darkroom.model.config import SAMPLER_SETTINGS, Quality, SamplingConfig
+from darkroom.model.provenance import Choice, Provenance
 
 Format = Literal["png", "webp", "zip", "npz", "json"]
 

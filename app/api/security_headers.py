@@ -3,7 +3,7 @@
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.answer_headers import with_headers
+from darkroom.app.api.answer_headers import with_headers
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (

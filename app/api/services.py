@@ -9,15 +9,15 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
-from app.access.gate import Gate
-from app.api.problems import STORE_RETRY_SECONDS, Problem, encoded, retry_after
-from app.catalog import Catalog
-from app.engine.engine import Engine
-from app.hint_sender import HintSender
-from app.job_watch import JobWatch
-from app.metrics import Metrics
-from app.settings import Settings
-from store.database import Database
+from darkroom.app.access.gate import Gate
+from darkroom.app.api.problems import STORE_RETRY_SECONDS, Problem, encoded, retry_after
+from darkroom.app.catalog import Catalog
+from darkroom.app.engine.engine import Engine
+from darkroom.app.hint_sender import HintSender
+from darkroom.app.job_watch import JobWatch
+from darkroom.app.metrics import Metrics
+from darkroom.app.settings import Settings
+from darkroom.store.database import Database
 
 log = logging.getLogger(__name__)
 

@@ -10,20 +10,20 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, Field, StrictStr
 from sqlalchemy.orm import Session
 
-from app.api.callers import CallerHere, require_promotion, require_room
-from app.api.idempotency import IdempotencyKey, created_before, note_created
-from app.api.paging import BeforeId, Limit
-from app.api.problems import Problem, documented, invalid
-from app.api.services import ServicesHere, require_json
-from app.api.train_fields import LARGEST_ID, TrainFields, require_storable, token
-from app.api.train_plan import Change, Plan, change, make_plan, make_work, queue_work
-from app.sweep_table import SweepGroup, SweepRow, label, sweep_groups, sweep_rows
-from model.config import MOVED
-from store.audit_repository import record
-from store.job_forms import TrainWork
-from store.job_views import best_figures, last_metrics, measured
-from store.sweep_repository import cancel_sweep, count_jobs, create_sweep, get_sweep, list_sweeps, sweep_jobs
-from store.tables import JobStatus, Sweep
+from darkroom.app.api.callers import CallerHere, require_promotion, require_room
+from darkroom.app.api.idempotency import IdempotencyKey, created_before, note_created
+from darkroom.app.api.paging import BeforeId, Limit
+from darkroom.app.api.problems import Problem, documented, invalid
+from darkroom.app.api.services import ServicesHere, require_json
+from darkroom.app.api.train_fields import LARGEST_ID, TrainFields, require_storable, token
+from darkroom.app.api.train_plan import Change, Plan, change, make_plan, make_work, queue_work
+from darkroom.app.sweep_table import SweepGroup, SweepRow, label, sweep_groups, sweep_rows
+from darkroom.model.config import MOVED
+from darkroom.store.audit_repository import record
+from darkroom.store.job_forms import TrainWork
+from darkroom.store.job_views import best_figures, last_metrics, measured
+from darkroom.store.sweep_repository import cancel_sweep, count_jobs, create_sweep, get_sweep, list_sweeps, sweep_jobs
+from darkroom.store.tables import JobStatus, Sweep
 
 router = APIRouter(tags=["sweeps"])
 

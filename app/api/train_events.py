@@ -12,17 +12,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
-from app.api.event_stream import EVENT_STREAM, KEEPALIVE, KEEPALIVE_SECONDS, STREAM_HEADERS, comment, sse
-from app.api.job_answers import progress
-from app.api.problems import documented
-from app.api.services import ServicesHere
-from app.api.train_jobs import JobId
-from app.api.train_records import LARGEST_NUMBER
-from app.job_watch import JobWatch
-from store.database import AWAY
-from store.job_repository import FINISHED, JobNotFound
-from store.job_views import Glimpse
-from store.tables import JobEvent
+from darkroom.app.api.event_stream import EVENT_STREAM, KEEPALIVE, KEEPALIVE_SECONDS, STREAM_HEADERS, comment, sse
+from darkroom.app.api.job_answers import progress
+from darkroom.app.api.problems import documented
+from darkroom.app.api.services import ServicesHere
+from darkroom.app.api.train_jobs import JobId
+from darkroom.app.api.train_records import LARGEST_NUMBER
+from darkroom.app.job_watch import JobWatch
+from darkroom.store.database import AWAY
+from darkroom.store.job_repository import FINISHED, JobNotFound
+from darkroom.store.job_views import Glimpse
+from darkroom.store.tables import JobEvent
 
 router = APIRouter(tags=["training"])
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
-from app.api.problems import invalid
-from model.config import ModelName
-from store.tables import Device, Promotion
+from darkroom.app.api.problems import invalid
+from darkroom.model.config import ModelName
+from darkroom.store.tables import Device, Promotion
 
 LARGEST_ID = 2**63 - 1
 LONGEST_TRAINING_IMAGES = 10**15

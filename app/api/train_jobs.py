@@ -6,18 +6,18 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
-from app.access.caller import Caller
-from app.api.callers import CallerHere, require_promotion, require_room
-from app.api.job_answers import JobAnswer, JobDetailAnswer, detail_of, job_answer, train_job
-from app.api.paging import BeforeId, Limit
-from app.api.problems import documented
-from app.api.services import Services, ServicesHere
-from app.api.train_fields import LARGEST_ID
-from model.config import ModelName
-from store.audit_repository import record
-from store.job_repository import list_jobs, request_cancel, requeue
-from store.job_views import view_jobs
-from store.tables import Job, JobStatus
+from darkroom.app.access.caller import Caller
+from darkroom.app.api.callers import CallerHere, require_promotion, require_room
+from darkroom.app.api.job_answers import JobAnswer, JobDetailAnswer, detail_of, job_answer, train_job
+from darkroom.app.api.paging import BeforeId, Limit
+from darkroom.app.api.problems import documented
+from darkroom.app.api.services import Services, ServicesHere
+from darkroom.app.api.train_fields import LARGEST_ID
+from darkroom.model.config import ModelName
+from darkroom.store.audit_repository import record
+from darkroom.store.job_repository import list_jobs, request_cancel, requeue
+from darkroom.store.job_views import view_jobs
+from darkroom.store.tables import Job, JobStatus
 
 router = APIRouter(tags=["training"])
 

@@ -9,21 +9,28 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from app.api.exceptions import at
-from app.api.problems import Problem, invalid
-from app.api.recipe_fit import misfits
-from app.api.train_fields import TrainFields, token
-from app.bundled_digits import BUNDLED, register_digits
-from model.config import MOVED, DatasetConfig, ModelConfig, Recipe, RecipeError, image_form_moved, load_recipe
-from model.datasets import DatasetError
-from model.fitting import Misfit
-from model.trainer import rate_jump
-from store.dataset_repository import DatasetConflict, DatasetNotFound, find_configured, get_dataset
-from store.job_forms import ContinueFrom, ForkFrom, TrainWork
-from store.job_repository import JobNotFound, Origin, add_event, get_job, lock_job, submit_job
-from store.model_repository import ModelNotFound, VersionCollected, VersionNotFound, lock_model, resolve, resolve_kept
-from store.run_repository import kept_states
-from store.tables import Dataset, Job
+from darkroom.app.api.exceptions import at
+from darkroom.app.api.problems import Problem, invalid
+from darkroom.app.api.recipe_fit import misfits
+from darkroom.app.api.train_fields import TrainFields, token
+from darkroom.app.bundled_digits import BUNDLED, register_digits
+from darkroom.model.config import MOVED, DatasetConfig, ModelConfig, Recipe, RecipeError, image_form_moved, load_recipe
+from darkroom.model.datasets import DatasetError
+from darkroom.model.fitting import Misfit
+from darkroom.model.trainer import rate_jump
+from darkroom.store.dataset_repository import DatasetConflict, DatasetNotFound, find_configured, get_dataset
+from darkroom.store.job_forms import ContinueFrom, ForkFrom, TrainWork
+from darkroom.store.job_repository import JobNotFound, Origin, add_event, get_job, lock_job, submit_job
+from darkroom.store.model_repository import (
+    ModelNotFound,
+    VersionCollected,
+    VersionNotFound,
+    lock_model,
+    resolve,
+    resolve_kept,
+)
+from darkroom.store.run_repository import kept_states
+from darkroom.store.tables import Dataset, Job
 
 
 @dataclass(frozen=True)

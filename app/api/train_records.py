@@ -7,22 +7,17 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.accept import choose
-from app.api.job_answers import train_job
-from app.api.models import VersionFigure
-from app.api.problems import Problem, documented
-from app.api.services import ServicesHere
-from app.api.train_fields import LARGEST_ID
-from app.api.train_jobs import JobId
-from store.artifacts import Artifacts
-from store.figure_repository import job_figures
-from store.run_repository import (
-    job_checkpoints,
-    job_metrics,
-    job_samples,
-    log_after,
-)
-from store.tables import JobSamples
+from darkroom.app.api.accept import choose
+from darkroom.app.api.job_answers import train_job
+from darkroom.app.api.models import VersionFigure
+from darkroom.app.api.problems import Problem, documented
+from darkroom.app.api.services import ServicesHere
+from darkroom.app.api.train_fields import LARGEST_ID
+from darkroom.app.api.train_jobs import JobId
+from darkroom.store.artifacts import Artifacts
+from darkroom.store.figure_repository import job_figures
+from darkroom.store.run_repository import job_checkpoints, job_metrics, job_samples, log_after
+from darkroom.store.tables import JobSamples
 
 router = APIRouter(tags=["training"])
 

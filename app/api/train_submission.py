@@ -2,14 +2,14 @@
 
 from fastapi import APIRouter, Depends, Response
 
-from app.api.callers import CallerHere, require_promotion, require_room
-from app.api.idempotency import IdempotencyKey, created_before, note_created
-from app.api.job_answers import JobDetailAnswer, detail_of, train_job
-from app.api.problems import documented
-from app.api.services import ServicesHere, require_json
-from app.api.train_fields import TrainFields, require_storable
-from app.api.train_plan import make_plan, make_work, queue_work
-from store.audit_repository import record
+from darkroom.app.api.callers import CallerHere, require_promotion, require_room
+from darkroom.app.api.idempotency import IdempotencyKey, created_before, note_created
+from darkroom.app.api.job_answers import JobDetailAnswer, detail_of, train_job
+from darkroom.app.api.problems import documented
+from darkroom.app.api.services import ServicesHere, require_json
+from darkroom.app.api.train_fields import TrainFields, require_storable
+from darkroom.app.api.train_plan import make_plan, make_work, queue_work
+from darkroom.store.audit_repository import record
 
 router = APIRouter(tags=["training"])
 

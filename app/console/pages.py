@@ -6,9 +6,9 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 
-from app.api.fixed_files import FixedFiles
+from darkroom.app.api.fixed_files import FixedFiles
 
-FOLDER = Path(str(files("app.console") / "static"))
+FOLDER = Path(str(files("darkroom.app.console") / "static"))
 
 _files = FixedFiles(FOLDER)
 

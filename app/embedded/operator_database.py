@@ -7,12 +7,12 @@ from pathlib import Path
 
 from sqlalchemy.exc import OperationalError
 
-from app.embedded.postgres import PrivatePostgres
-from app.embedded.process import EmbeddedError
-from app.folder_lock import FolderHeld, state_lock
-from store.database import Database
-from store.migrations import upgrade
-from store.operator_settings import OperatorSettings, read_settings
+from darkroom.app.embedded.postgres import PrivatePostgres
+from darkroom.app.embedded.process import EmbeddedError
+from darkroom.app.folder_lock import FolderHeld, state_lock
+from darkroom.store.database import Database
+from darkroom.store.migrations import upgrade
+from darkroom.store.operator_settings import OperatorSettings, read_settings
 
 
 @contextmanager

@@ -19,9 +19,9 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from app.embedded.account import Account, service_account
-from app.embedded.process import ChildProcess, EmbeddedError, Pause, end_leftover
-from model.extras import installing
+from darkroom.app.embedded.account import Account, service_account
+from darkroom.app.embedded.process import ChildProcess, EmbeddedError, Pause, end_leftover
+from darkroom.model.extras import installing
 
 DATABASE = "darkroom"
 SUPERUSER = "postgres"

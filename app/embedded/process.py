@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from app.embedded.account import Account
-from model.user_error import UserError
+from darkroom.app.embedded.account import Account
+from darkroom.model.user_error import UserError
 
 Pause = Callable[[float], None]
 """Sleeps so many seconds between two looks; may raise to give up waiting. `time.sleep` is one."""

@@ -11,8 +11,8 @@ import socket
 import time
 from pathlib import Path
 
-from app.embedded.process import ChildProcess, EmbeddedError, Pause, end_leftover
-from model.extras import installing
+from darkroom.app.embedded.process import ChildProcess, EmbeddedError, Pause, end_leftover
+from darkroom.model.extras import installing
 
 
 class PrivateRedis:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from app.embedded.process import ChildProcess
+from darkroom.app.embedded.process import ChildProcess
 
 
 class Restarted:

@@ -18,17 +18,17 @@ from types import FrameType
 import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.access.beyond_loopback import require_keys_beyond_loopback
-from app.embedded.postgres import PrivatePostgres
-from app.embedded.process import ChildProcess, EmbeddedError
-from app.embedded.redis import PrivateRedis
-from app.embedded.restarted import Restarted
-from app.folder_lock import state_lock
-from app.process_commands import api_command, reached_at, worker_commands
-from model.user_error import EXIT_CODE, UserError
-from store.database import Database
-from store.migrations import upgrade
-from store.operator_settings import OperatorSettings, read_settings
+from darkroom.app.access.beyond_loopback import require_keys_beyond_loopback
+from darkroom.app.embedded.postgres import PrivatePostgres
+from darkroom.app.embedded.process import ChildProcess, EmbeddedError
+from darkroom.app.embedded.redis import PrivateRedis
+from darkroom.app.embedded.restarted import Restarted
+from darkroom.app.folder_lock import state_lock
+from darkroom.app.process_commands import api_command, reached_at, worker_commands
+from darkroom.model.user_error import EXIT_CODE, UserError
+from darkroom.store.database import Database
+from darkroom.store.migrations import upgrade
+from darkroom.store.operator_settings import OperatorSettings, read_settings
 
 INTERRUPTED = 130
 """Exit code after a second Ctrl-C, as shells have it."""

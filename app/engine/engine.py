@@ -16,21 +16,15 @@ from functools import partial
 
 import torch
 
-from app.engine.forecast import Work, foresee
-from app.engine.observer import EngineObserver
-from app.engine.phases import drawings
-from app.engine.queue import Queue, Request
-from app.engine.request import (
-    EngineRefusal,
-    EngineStopped,
-    Failed,
-    SampleRequest,
-    Sink,
-)
-from app.engine.residents import Resident, Residents
-from app.engine.stepper import Stepper
-from model.config import SamplingConfig
-from model.denoiser import Denoiser
+from darkroom.app.engine.forecast import Work, foresee
+from darkroom.app.engine.observer import EngineObserver
+from darkroom.app.engine.phases import drawings
+from darkroom.app.engine.queue import Queue, Request
+from darkroom.app.engine.request import EngineRefusal, EngineStopped, Failed, SampleRequest, Sink
+from darkroom.app.engine.residents import Resident, Residents
+from darkroom.app.engine.stepper import Stepper
+from darkroom.model.config import SamplingConfig
+from darkroom.model.denoiser import Denoiser
 
 log = logging.getLogger(__name__)
 

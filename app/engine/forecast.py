@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.engine.phases import Phase
-from app.engine.policy import due_time
-from app.engine.residents import Resident
-from model.config import SamplingConfig, ScheduleConfig
-from model.metrics.frontier import network_evaluations
-from model.scoring import SCORE_FORWARD_ROWS, SCORE_STEPS
+from darkroom.app.engine.phases import Phase
+from darkroom.app.engine.policy import due_time
+from darkroom.app.engine.residents import Resident
+from darkroom.model.config import SamplingConfig, ScheduleConfig
+from darkroom.model.metrics.frontier import network_evaluations
+from darkroom.model.scoring import SCORE_FORWARD_ROWS, SCORE_STEPS
 
 
 @dataclass(frozen=True)

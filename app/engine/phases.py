@@ -12,10 +12,10 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
-from app.engine.request import Failed, Pixels, Preview, RowDone, SampleRequest
-from model.denoiser import Denoiser
-from model.sampling import RowPlan, advance, from_pixels, plan_row, start, to_pixels
-from model.scoring import SCORE_FORWARD_ROWS, SCORE_STEPS, score_step
+from darkroom.app.engine.request import Failed, Pixels, Preview, RowDone, SampleRequest
+from darkroom.model.denoiser import Denoiser
+from darkroom.model.sampling import RowPlan, advance, from_pixels, plan_row, start, to_pixels
+from darkroom.model.scoring import SCORE_FORWARD_ROWS, SCORE_STEPS, score_step
 
 NOT_FINITE = Failed("internal", "the model gave values that are not finite")
 

@@ -11,7 +11,7 @@ much longer requests join only while the step stays within COMPANY times its dur
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from app.engine.speed import SpeedCurve
+from darkroom.app.engine.speed import SpeedCurve
 
 PATIENCE = 3.0
 COMPANY = 1.5

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
 
-from app.engine.forecast import Forecast, Work, foresee
-from app.engine.observer import EngineObserver
-from app.engine.phases import Phase
-from app.engine.policy import pick_rows
-from app.engine.request import DeadlineUnmeetable, Failed, Finished, QueueFull, Sink, TooManyRows
-from app.engine.residents import Resident
+from darkroom.app.engine.forecast import Forecast, Work, foresee
+from darkroom.app.engine.observer import EngineObserver
+from darkroom.app.engine.phases import Phase
+from darkroom.app.engine.policy import pick_rows
+from darkroom.app.engine.request import DeadlineUnmeetable, Failed, Finished, QueueFull, Sink, TooManyRows
+from darkroom.app.engine.residents import Resident
 
 
 @dataclass(eq=False)

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from model.config import SamplingConfig
+from darkroom.model.config import SamplingConfig
 
 Pixels = npt.NDArray[np.uint8]
 

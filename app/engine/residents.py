@@ -7,11 +7,11 @@ from collections.abc import Container, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from app.engine.observer import EngineObserver
-from app.engine.request import EngineStopped, VersionNotLoaded
-from app.engine.speed import SpeedCurve
-from app.engine.warmup import measure_speed
-from model.denoiser import Denoiser
+from darkroom.app.engine.observer import EngineObserver
+from darkroom.app.engine.request import EngineStopped, VersionNotLoaded
+from darkroom.app.engine.speed import SpeedCurve
+from darkroom.app.engine.warmup import measure_speed
+from darkroom.model.denoiser import Denoiser
 
 log = logging.getLogger(__name__)
 

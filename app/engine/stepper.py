@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from app.engine.observer import EngineObserver
-from app.engine.phases import Scoring
-from app.engine.queue import Queue, Row
-from app.engine.request import Failed, Finished, Preview, Progress, RowDone, Timings
-from model.memory import is_out_of_memory
-from model.threads import compute_with
+from darkroom.app.engine.observer import EngineObserver
+from darkroom.app.engine.phases import Scoring
+from darkroom.app.engine.queue import Queue, Row
+from darkroom.app.engine.request import Failed, Finished, Preview, Progress, RowDone, Timings
+from darkroom.model.memory import is_out_of_memory
+from darkroom.model.threads import compute_with
 
 log = logging.getLogger(__name__)
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import torch
 
-from app.engine.fixed_shapes import BUCKETS, FixedShapes
-from app.engine.speed import SpeedCurve
-from model.config import SamplingConfig
-from model.denoiser import Denoiser
-from model.memory import is_out_of_memory
-from model.sampling import RowPlan, advance, plan_row, start
-from model.threads import compute_with
+from darkroom.app.engine.fixed_shapes import BUCKETS, FixedShapes
+from darkroom.app.engine.speed import SpeedCurve
+from darkroom.model.config import SamplingConfig
+from darkroom.model.denoiser import Denoiser
+from darkroom.model.memory import is_out_of_memory
+from darkroom.model.sampling import RowPlan, advance, plan_row, start
+from darkroom.model.threads import compute_with
 
 log = logging.getLogger(__name__)
 

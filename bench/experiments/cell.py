@@ -18,18 +18,18 @@ from safetensors.torch import load_file
 from bench.agreement import agreement, generate
 from bench.classifier import load_classifier
 from bench.judge import CACHE_PATH, JUDGE_PATH
-from model.checkpoint import Checkpoint, load_checkpoint, write_atomically
-from model.config import EvaluationConfig, Recipe, SamplingConfig, parse_recipe
-from model.datasets import ImageDataset, load_dataset
-from model.denoiser import Denoiser
-from model.digest import digest_of
-from model.metrics.evaluation import evaluate
-from model.metrics.references import FolderReferences
-from model.network import build_network, place
-from model.pictures import grid, png
-from model.run_record import FolderRecord
-from model.sampling import plan_row, sample, to_pixels
-from model.training import train
+from darkroom.model.checkpoint import Checkpoint, load_checkpoint, write_atomically
+from darkroom.model.config import EvaluationConfig, Recipe, SamplingConfig, parse_recipe
+from darkroom.model.datasets import ImageDataset, load_dataset
+from darkroom.model.denoiser import Denoiser
+from darkroom.model.digest import digest_of
+from darkroom.model.metrics.evaluation import evaluate
+from darkroom.model.metrics.references import FolderReferences
+from darkroom.model.network import build_network, place
+from darkroom.model.pictures import grid, png
+from darkroom.model.run_record import FolderRecord
+from darkroom.model.sampling import plan_row, sample, to_pixels
+from darkroom.model.training import train
 
 RESULTS = Path("bench/results")
 WORK = Path(".darkroom/bench/experiments")

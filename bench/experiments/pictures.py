@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from bench.experiments.guidance import WEIGHTS
-from model.checkpoint import load_checkpoint, write_atomically
-from model.config import SamplingConfig
-from model.denoiser import Denoiser
-from model.pictures import grid, png
-from model.sampling import plan_row, sample, to_pixels
-from model.scoring import score
+from darkroom.model.checkpoint import load_checkpoint, write_atomically
+from darkroom.model.config import SamplingConfig
+from darkroom.model.denoiser import Denoiser
+from darkroom.model.pictures import grid, png
+from darkroom.model.sampling import plan_row, sample, to_pixels
+from darkroom.model.scoring import score
 
 FOLDER = Path("docs/results")
 SEED = 2024

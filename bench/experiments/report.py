@@ -15,10 +15,10 @@ from PIL import Image
 from bench.experiments import ablations, guidance, guides, learned_variance, pictures, search, table1
 from bench.experiments.cell import RESULTS, Cell
 from bench.frontier import frontier_picture, frontier_table, point_name
-from model.checkpoint import load_checkpoint, write_atomically
-from model.config import SamplingConfig, ScheduleConfig
-from model.metrics.frontier import FrontierPoint, frontiers, network_evaluations
-from model.metrics.protocol import protocol_string
+from darkroom.model.checkpoint import load_checkpoint, write_atomically
+from darkroom.model.config import SamplingConfig, ScheduleConfig
+from darkroom.model.metrics.frontier import FrontierPoint, frontiers, network_evaluations
+from darkroom.model.metrics.protocol import protocol_string
 
 PAGE = Path("docs/results.md")
 PICTURES = pictures.FOLDER

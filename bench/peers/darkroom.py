@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 from bench.peers.train import CACHE
-from model.checkpoint import write_atomically
-from model.user_error import ending_in_one_line
+from darkroom.model.checkpoint import write_atomically
+from darkroom.model.user_error import ending_in_one_line
 
 CORE_SECONDS = "core_seconds.json"
 
@@ -26,7 +26,9 @@ def core_seconds(folder: Path) -> float:
 
 def main() -> int:
     """Run the command line; returns the exit status of `darkroom train`."""
-    from app.training_cli import run_training  # not above: `core_seconds` is wanted in the peers' environment as well
+    from darkroom.app.training_cli import (
+        run_training,  # not above: `core_seconds` is wanted in the peers' environment as well
+    )
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model.checkpoint import write_atomically
+from darkroom.model.checkpoint import write_atomically
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from bench.peers.contender import Choice, library
 from bench.peers.darkroom import core_seconds
 from bench.peers.drawn import Drawn
 from bench.peers.train import CACHE, RECIPE, data_set, load_run
-from model.checkpoint import load_checkpoint
-from model.config import SamplingConfig
-from model.sampling import plan_row, sample, to_pixels
+from darkroom.model.checkpoint import load_checkpoint
+from darkroom.model.config import SamplingConfig
+from darkroom.model.sampling import plan_row, sample, to_pixels
 
 BATCH_IMAGES = 100
 DARKROOM_CHOICES = ("unipc_3-10-1", "unipc_3-10-1.25", "unipc_3-20-1.25", "ddim-50-1")

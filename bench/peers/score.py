@@ -18,11 +18,11 @@ from bench.classifier import Classifier, load_classifier
 from bench.judge import JUDGE_PATH
 from bench.peers.drawn import Drawn
 from bench.peers.train import CACHE, RECIPE, data_set
-from model.checkpoint import write_atomically
-from model.metrics.extractors import load_extractor
-from model.metrics.feature_measures import FeatureMeasure, FrechetMeasure, SampleMeasure
-from model.metrics.reference_images import ReferenceImages
-from model.metrics.references import FolderReferences
+from darkroom.model.checkpoint import write_atomically
+from darkroom.model.metrics.extractors import load_extractor
+from darkroom.model.metrics.feature_measures import FeatureMeasure, FrechetMeasure, SampleMeasure
+from darkroom.model.metrics.reference_images import ReferenceImages
+from darkroom.model.metrics.references import FolderReferences
 
 RESULTS = Path("bench/results/peers")
 REFERENCES = Path(".darkroom/references")

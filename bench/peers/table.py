@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bench.peers.score import RESULTS
-from model.checkpoint import write_atomically
+from darkroom.model.checkpoint import write_atomically
 
 Result = dict[str, Any]
 

@@ -22,11 +22,11 @@ from typing import Any
 import torch
 
 from bench.peers.contender import LIBRARIES, Contender, Settings, library
-from model.checkpoint import write_atomically
-from model.config import load_recipe
-from model.datasets import load_dataset
-from model.datasets.dataset import ImageDataset
-from model.randomness import batch_indices, batch_seed
+from darkroom.model.checkpoint import write_atomically
+from darkroom.model.config import load_recipe
+from darkroom.model.datasets import load_dataset
+from darkroom.model.datasets.dataset import ImageDataset
+from darkroom.model.randomness import batch_indices, batch_seed
 
 RECIPE = Path("recipes/fashion-mnist.yaml")
 CACHE = Path(".darkroom/datasets")

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from model.config import DatasetConfig
-from model.datasets.archive_limits import ArchiveLimits
-from model.datasets.dataset import DatasetError
-from model.datasets.decoded import Decoded, agreed_class_names, check_decoded
-from model.datasets.members import MembersMissing, Variant, member_files, read_members
-from model.datasets.resize import square_images
+from darkroom.model.config import DatasetConfig
+from darkroom.model.datasets.archive_limits import ArchiveLimits
+from darkroom.model.datasets.dataset import DatasetError
+from darkroom.model.datasets.decoded import Decoded, agreed_class_names, check_decoded
+from darkroom.model.datasets.members import MembersMissing, Variant, member_files, read_members
+from darkroom.model.datasets.resize import square_images
 
 CLASSES = 10
 SIDE = 32

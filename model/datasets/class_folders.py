@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from model.config import DatasetConfig
-from model.datasets.dataset import DatasetError
-from model.datasets.decoded import Decoded, agreed_class_names, check_decoded, check_size
-from model.datasets.resize import square_picture
+from darkroom.model.config import DatasetConfig
+from darkroom.model.datasets.dataset import DatasetError
+from darkroom.model.datasets.decoded import Decoded, agreed_class_names, check_decoded, check_size
+from darkroom.model.datasets.resize import square_picture
 
 # Pillow also knows formats that start other programs (EPS: Ghostscript); those must not be reached by a file's content.
 PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")

@@ -4,9 +4,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from model.datasets.decoded import Decoded
-from model.datasets.resize import square_picture
-from model.pictures import grid, png
+from darkroom.model.datasets.decoded import Decoded
+from darkroom.model.datasets.resize import square_picture
+from darkroom.model.pictures import grid, png
 
 MOST_IMAGES = 10
 MOST_CLASSES = 50

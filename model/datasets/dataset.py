@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model.user_error import UserError
+from darkroom.model.user_error import UserError
 
 
 class DatasetError(UserError, ValueError):

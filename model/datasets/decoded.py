@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model.datasets.dataset import DatasetError
+from darkroom.model.datasets.dataset import DatasetError
 
 MAX_DECODED_BYTES = 4 * 2**30
 """Largest array that a decoder builds in memory; a few compressed megabytes can otherwise claim terabytes."""

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from model.config import DatasetConfig
-from model.datasets.archive_limits import ArchiveLimits
-from model.datasets.dataset import DatasetError
-from model.datasets.decoded import Decoded, check_decoded
-from model.datasets.resize import square_images
-from model.extras import import_extra
+from darkroom.model.config import DatasetConfig
+from darkroom.model.datasets.archive_limits import ArchiveLimits
+from darkroom.model.datasets.dataset import DatasetError
+from darkroom.model.datasets.decoded import Decoded, check_decoded
+from darkroom.model.datasets.resize import square_images
+from darkroom.model.extras import import_extra
 
 TEST_IMAGES = 297
 """The test split is the last 297 images, the train split the 1,500 before them."""

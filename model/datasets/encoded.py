@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationError
 
-from model.config import Config
-from model.datasets.dataset import DatasetError
-from model.datasets.decoded import Decoded, check_decoded, check_size
-from model.datasets.materialise import content_digest
+from darkroom.model.config import Config
+from darkroom.model.datasets.dataset import DatasetError
+from darkroom.model.datasets.decoded import Decoded, check_decoded, check_size
+from darkroom.model.datasets.materialise import content_digest
 
 _HEADER_KEY = "darkroom"
 _MAX_HEADER_BYTES = 64 * 2**20

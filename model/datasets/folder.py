@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from model.config import DatasetConfig
-from model.datasets.archive_limits import ArchiveLimits
-from model.datasets.class_folders import class_files, decode_classes
-from model.datasets.dataset import DatasetError
-from model.datasets.decoded import Decoded
+from darkroom.model.config import DatasetConfig
+from darkroom.model.datasets.archive_limits import ArchiveLimits
+from darkroom.model.datasets.class_folders import class_files, decode_classes
+from darkroom.model.datasets.dataset import DatasetError
+from darkroom.model.datasets.decoded import Decoded
 
 
 def _classes(config: DatasetConfig, path: Path) -> dict[str, list[Path]]:

@@ -15,12 +15,12 @@ from typing import IO, cast
 import numpy as np
 import numpy.typing as npt
 
-from model.config import DatasetConfig
-from model.datasets.archive_limits import ArchiveLimits
-from model.datasets.dataset import DatasetError
-from model.datasets.decoded import Decoded, check_decoded, check_size, numbered_class_names
-from model.datasets.members import Variant, member_files, read_members
-from model.datasets.resize import square_images
+from darkroom.model.config import DatasetConfig
+from darkroom.model.datasets.archive_limits import ArchiveLimits
+from darkroom.model.datasets.dataset import DatasetError
+from darkroom.model.datasets.decoded import Decoded, check_decoded, check_size, numbered_class_names
+from darkroom.model.datasets.members import Variant, member_files, read_members
+from darkroom.model.datasets.resize import square_images
 
 _PREFIX = {"train": "train", "test": "t10k"}
 _UNSIGNED_BYTE = 8

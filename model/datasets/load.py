@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.config import DatasetConfig
-from model.datasets.archive_limits import ArchiveLimits
-from model.datasets.dataset import DatasetError, ImageDataset
-from model.datasets.decoded import Decoded, joined
-from model.datasets.materialise import materialise, open_materialised
-from model.datasets.source_index import fingerprint, recall, remember
-from model.registry import FORMATS, load
+from darkroom.model.config import DatasetConfig
+from darkroom.model.datasets.archive_limits import ArchiveLimits
+from darkroom.model.datasets.dataset import DatasetError, ImageDataset
+from darkroom.model.datasets.decoded import Decoded, joined
+from darkroom.model.datasets.materialise import materialise, open_materialised
+from darkroom.model.datasets.source_index import fingerprint, recall, remember
+from darkroom.model.registry import FORMATS, load
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from model.datasets.dataset import DatasetError, ImageDataset
-from model.datasets.decoded import Decoded
+from darkroom.model.datasets.dataset import DatasetError, ImageDataset
+from darkroom.model.datasets.decoded import Decoded
 
 _IMAGES = "images.npy"
 _LABELS = "labels.npy"

@@ -14,10 +14,10 @@ from io import SEEK_SET
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from model.datasets.archive_limits import ArchiveLimits
-from model.datasets.dataset import DatasetError
-from model.datasets.decoded import check_size
-from model.datasets.zip_archive import open_zip, read_entry
+from darkroom.model.datasets.archive_limits import ArchiveLimits
+from darkroom.model.datasets.dataset import DatasetError
+from darkroom.model.datasets.decoded import check_size
+from darkroom.model.datasets.zip_archive import open_zip, read_entry
 
 Variant = Collection[str]
 """File names that make one published version of a data set complete."""

@@ -15,18 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model.config import DatasetConfig
-from model.datasets.archive_limits import ArchiveLimits
-from model.datasets.dataset import DatasetError
-from model.datasets.decoded import (
-    Decoded,
-    agreed_class_names,
-    check_decoded,
-    check_size,
-    numbered_class_names,
-)
-from model.datasets.resize import square_images
-from model.datasets.zip_archive import open_zip
+from darkroom.model.config import DatasetConfig
+from darkroom.model.datasets.archive_limits import ArchiveLimits
+from darkroom.model.datasets.dataset import DatasetError
+from darkroom.model.datasets.decoded import Decoded, agreed_class_names, check_decoded, check_size, numbered_class_names
+from darkroom.model.datasets.resize import square_images
+from darkroom.model.datasets.zip_archive import open_zip
 
 MAX_CLASS_NAMES_BYTES = 16 * 2**20
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from model.config import DatasetConfig
-from model.datasets.dataset import DatasetError, ImageDataset
-from model.datasets.encoded import decode
-from model.datasets.load import load_dataset
-from model.datasets.materialise import materialise, open_materialised
+from darkroom.model.config import DatasetConfig
+from darkroom.model.datasets.dataset import DatasetError, ImageDataset
+from darkroom.model.datasets.encoded import decode
+from darkroom.model.datasets.load import load_dataset
+from darkroom.model.datasets.materialise import materialise, open_materialised
 
 
 def load_encoded(digest: str, fetch: Callable[[BinaryIO], None], cache: Path) -> ImageDataset:

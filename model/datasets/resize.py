@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from model.datasets.decoded import check_size
+from darkroom.model.datasets.decoded import check_size
 
 
 def square_picture(picture: Image.Image, side: int) -> Image.Image:

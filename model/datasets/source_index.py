@@ -11,8 +11,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from model.config import DatasetConfig
-from model.datasets.dataset import DatasetError
+from darkroom.model.config import DatasetConfig
+from darkroom.model.datasets.dataset import DatasetError
 
 DECODING_VERSION = 1
 """To be raised when a decoder changes what it makes of the same file."""

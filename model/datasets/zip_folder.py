@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 from zipfile import ZipFile, ZipInfo
 
-from model.config import DatasetConfig
-from model.datasets.archive_limits import ArchiveLimits
-from model.datasets.class_folders import class_files, decode_classes, visible
-from model.datasets.dataset import DatasetError
-from model.datasets.decoded import Decoded
-from model.datasets.zip_archive import open_zip, read_entry
+from darkroom.model.config import DatasetConfig
+from darkroom.model.datasets.archive_limits import ArchiveLimits
+from darkroom.model.datasets.class_folders import class_files, decode_classes, visible
+from darkroom.model.datasets.dataset import DatasetError
+from darkroom.model.datasets.decoded import Decoded
+from darkroom.model.datasets.zip_archive import open_zip, read_entry
 
 
 class _Member:

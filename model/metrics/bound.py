@@ -24,16 +24,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.config import ScheduleConfig, VarianceName
-from model.datasets.dataset import ImageDataset
-from model.denoiser import Denoiser, SamplingStopped
-from model.forward import add_noise, posterior_coefficients
-from model.learned_variance import bound_terms
-from model.metrics.reference_images import evenly_spaced
-from model.noise import normal_noise
-from model.sampling import from_pixels
-from model.schedule import NoiseSchedule, Table, make_schedule
-from model.variational import decoder_term
+from darkroom.model.config import ScheduleConfig, VarianceName
+from darkroom.model.datasets.dataset import ImageDataset
+from darkroom.model.denoiser import Denoiser, SamplingStopped
+from darkroom.model.forward import add_noise, posterior_coefficients
+from darkroom.model.learned_variance import bound_terms
+from darkroom.model.metrics.reference_images import evenly_spaced
+from darkroom.model.noise import normal_noise
+from darkroom.model.sampling import from_pixels
+from darkroom.model.schedule import NoiseSchedule, Table, make_schedule
+from darkroom.model.variational import decoder_term
 
 Times = npt.NDArray[np.int64]
 

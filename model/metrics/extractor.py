@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from model.user_error import UserError
+from darkroom.model.user_error import UserError
 
 
 class MetricsUnavailable(UserError):

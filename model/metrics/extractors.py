@@ -2,10 +2,10 @@
 
 import torch
 
-from model.config import ExtractorName, MetricName
-from model.metrics.extractor import FeatureExtractor
-from model.metrics.perceptual_distance import PerceptualNetwork
-from model.registry import EXTRACTORS, METRICS, load
+from darkroom.model.config import ExtractorName, MetricName
+from darkroom.model.metrics.extractor import FeatureExtractor
+from darkroom.model.metrics.perceptual_distance import PerceptualNetwork
+from darkroom.model.registry import EXTRACTORS, METRICS, load
 
 
 def load_extractor(name: ExtractorName, device: torch.device | None = None) -> FeatureExtractor:

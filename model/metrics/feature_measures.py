@@ -6,14 +6,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from model.metrics.confidence import ClassConfidence
-from model.metrics.extractor import FeatureExtractor
-from model.metrics.fid import FeatureStatistics, frechet_distance
-from model.metrics.figure import Figure
-from model.metrics.kid import KERNEL, KernelSum, kernel_distance, within
-from model.metrics.pairs import OfPairs, go_through
-from model.metrics.precision_recall import NEIGHBOURS, Membership, Radii
-from model.metrics.reference_images import SAMPLE_IMAGES, ReferenceImages, evenly_spaced, extractor_facts
+from darkroom.model.metrics.confidence import ClassConfidence
+from darkroom.model.metrics.extractor import FeatureExtractor
+from darkroom.model.metrics.fid import FeatureStatistics, frechet_distance
+from darkroom.model.metrics.figure import Figure
+from darkroom.model.metrics.kid import KERNEL, KernelSum, kernel_distance, within
+from darkroom.model.metrics.pairs import OfPairs, go_through
+from darkroom.model.metrics.precision_recall import NEIGHBOURS, Membership, Radii
+from darkroom.model.metrics.reference_images import SAMPLE_IMAGES, ReferenceImages, evenly_spaced, extractor_facts
 
 
 class FeatureMeasure(Protocol):

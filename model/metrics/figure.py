@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import ConfigDict, Field, FiniteFloat
 
-from model.metrics.protocol import Facts, protocol_digest, protocol_string
+from darkroom.model.metrics.protocol import Facts, protocol_digest, protocol_string
 
 
 @dataclass(frozen=True)

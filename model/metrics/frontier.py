@@ -12,7 +12,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, ValidationError
 
-from model.config import (
+from darkroom.model.config import (
     SAMPLER_SETTINGS,
     Quality,
     SamplerName,
@@ -21,9 +21,9 @@ from model.config import (
     SpacingName,
     VarianceName,
 )
-from model.guidance import forward_rows_left
-from model.metrics.figure import Figure
-from model.metrics.protocol import Facts, protocol_digest
+from darkroom.model.guidance import forward_rows_left
+from darkroom.model.metrics.figure import Figure
+from darkroom.model.metrics.protocol import Facts, protocol_digest
 
 WITHIN: Mapping[Quality, float] = MappingProxyType({"fast": 1.25, "balanced": 1.05, "best": 1.0})
 """A quality is the cheapest point whose value is at most so many times the frontier's lowest one.

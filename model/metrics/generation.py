@@ -8,12 +8,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.config import EvaluationConfig, SamplingConfig
-from model.datasets.dataset import ImageDataset
-from model.denoiser import Denoiser, SamplingStopped
-from model.metrics.protocol import canonical
-from model.sampling import plan_row, sample, to_pixels
-from model.suitability import drawing_faults
+from darkroom.model.config import EvaluationConfig, SamplingConfig
+from darkroom.model.datasets.dataset import ImageDataset
+from darkroom.model.denoiser import Denoiser, SamplingStopped
+from darkroom.model.metrics.protocol import canonical
+from darkroom.model.sampling import plan_row, sample, to_pixels
+from darkroom.model.suitability import drawing_faults
 
 
 class NotFinite(ValueError):

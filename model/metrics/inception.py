@@ -13,9 +13,9 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from model.digest import digest_of
-from model.extras import import_extra
-from model.metrics.extractor import MetricsUnavailable, require_images
+from darkroom.model.digest import digest_of
+from darkroom.model.extras import import_extra
+from darkroom.model.metrics.extractor import MetricsUnavailable, require_images
 
 WEIGHTS_VARIABLE = "DARKROOM_INCEPTION_WEIGHTS"
 """Names the file of the weights: torch-fidelity's weights-inception-2015-12-05-6726825d.pth."""

@@ -12,11 +12,11 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from model.digest import digest_of
-from model.extras import import_extra
-from model.metrics.extractor import MetricsUnavailable, require_images
-from model.metrics.inception import verified_file
-from model.metrics.perceptual_distance import embedding
+from darkroom.model.digest import digest_of
+from darkroom.model.extras import import_extra
+from darkroom.model.metrics.extractor import MetricsUnavailable, require_images
+from darkroom.model.metrics.inception import verified_file
+from darkroom.model.metrics.perceptual_distance import embedding
 
 ALEXNET_VARIABLE = "DARKROOM_LPIPS_ALEXNET"
 """Names the file of AlexNet's weights: torchvision's alexnet-owt-7be5be79.pth."""

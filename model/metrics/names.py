@@ -1,6 +1,6 @@
 """The names of metrics' figures: which are better when higher, and which decide. `model.registry` has the metrics."""
 
-from model.registry import METRICS
+from darkroom.model.registry import METRICS
 
 DECIDING: tuple[str, ...] = tuple(name for name, metric in METRICS.items() if metric.decides)
 """The first of these that was measured decides which checkpoint of a run is the best; of each, less is better."""

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.datasets.dataset import ImageDataset
-from model.metrics.figure import Figure
-from model.metrics.generation import Row
-from model.metrics.perceptual_distance import PerceptualNetwork, network_facts
-from model.metrics.protocol import Facts
-from model.metrics.reference_images import REFERENCE_IMAGES, evenly_spaced, image_batches, kept
-from model.metrics.references import ReferenceCache
-from model.metrics.stored import decode_statistics, encode_statistics
+from darkroom.model.datasets.dataset import ImageDataset
+from darkroom.model.metrics.figure import Figure
+from darkroom.model.metrics.generation import Row
+from darkroom.model.metrics.perceptual_distance import PerceptualNetwork, network_facts
+from darkroom.model.metrics.protocol import Facts
+from darkroom.model.metrics.reference_images import REFERENCE_IMAGES, evenly_spaced, image_batches, kept
+from darkroom.model.metrics.references import ReferenceCache
+from darkroom.model.metrics.stored import decode_statistics, encode_statistics
 
 PAIRS = 200
 """Pairs of one class of which the diversity is taken: its error is then a few hundredths of it."""

@@ -8,7 +8,7 @@ neighbour in the set, itself not counted. Precision is the share of generated im
 import torch
 from torch import Tensor
 
-from model.metrics.pairs import Block, go_through
+from darkroom.model.metrics.pairs import Block, go_through
 
 NEIGHBOURS = 3
 """k, Kynkaanniemi et al.'s."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from pydantic import FiniteFloat
 
-from model.digest import digest_of
+from darkroom.model.digest import digest_of
 
 Facts = Mapping[str, str | int | FiniteFloat | None]
 """What a number or a set of statistics was measured on and how; equal facts, equal meaning."""

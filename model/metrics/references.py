@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
-from model.digest import digest_of
+from darkroom.model.digest import digest_of
 
 
 class ReferenceCache(Protocol):

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from model.config import EvaluationConfig, SamplingConfig, ScheduleConfig
-from model.fitting import Misfit
-from model.metrics.bound import strata
-from model.metrics.generation import divided, drawing_settings
-from model.registry import METRICS, of_kind
-from model.samplers.spacing import spaced_times
-from model.schedule import make_schedule
+from darkroom.model.config import EvaluationConfig, SamplingConfig, ScheduleConfig
+from darkroom.model.fitting import Misfit
+from darkroom.model.metrics.bound import strata
+from darkroom.model.metrics.generation import divided, drawing_settings
+from darkroom.model.registry import METRICS, of_kind
+from darkroom.model.samplers.spacing import spaced_times
+from darkroom.model.schedule import make_schedule
 
 
 def evaluation_misfits(

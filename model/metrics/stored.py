@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from model.checkpoint import CheckpointError, load_tensors, read_metadata
-from model.metrics.protocol import Facts
+from darkroom.model.checkpoint import CheckpointError, load_tensors, read_metadata
+from darkroom.model.metrics.protocol import Facts
 
 _HEADER_KEY = "darkroom-reference-statistics"
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from model.config import SamplerName, SamplingConfig, ScheduleConfig, SpacingName
-from model.registry import SAMPLERS, load
-from model.samplers.spacing import spaced_times
-from model.samplers.step import StepTable, Times
-from model.schedule import NoiseSchedule, make_schedule
+from darkroom.model.config import SamplerName, SamplingConfig, ScheduleConfig, SpacingName
+from darkroom.model.registry import SAMPLERS, load
+from darkroom.model.samplers.spacing import spaced_times
+from darkroom.model.samplers.step import StepTable, Times
+from darkroom.model.schedule import NoiseSchedule, make_schedule
 
 __all__ = ["StepTable", "step_table", "tabulate"]
 

@@ -2,10 +2,10 @@
 
 import math
 
-from model.config import VarianceName
-from model.forward import posterior_coefficients
-from model.samplers.step import M, StepTable, Times, X
-from model.schedule import NoiseSchedule
+from darkroom.model.config import VarianceName
+from darkroom.model.forward import posterior_coefficients
+from darkroom.model.samplers.step import M, StepTable, Times, X
+from darkroom.model.schedule import NoiseSchedule
 
 
 def ddpm(schedule: NoiseSchedule, times: Times, variance: VarianceName) -> StepTable:

@@ -7,10 +7,10 @@ from typing import Any
 
 import httpx
 
-from app.access.new_key import KeyRequest, make_key
-from store.audit_repository import COMMAND_LINE
-from store.database import Database
-from store.tables import ApiKey, Scope
+from darkroom.app.access.new_key import KeyRequest, make_key
+from darkroom.store.audit_repository import COMMAND_LINE
+from darkroom.store.database import Database
+from darkroom.store.tables import ApiKey, Scope
 from tests.app.served import Service, serving
 from tests.processes import PATIENCE_SECONDS
 

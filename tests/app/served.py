@@ -18,17 +18,23 @@ import uvicorn
 from PIL import Image
 from torch import Tensor
 
-import app.catalog
-from app.main import create_app
-from app.settings import Settings
-from model.checkpoint import CheckpointHeader, SnapshotHeader, decode_checkpoint, encode_checkpoint, read_metadata
-from model.config import SamplingConfig, ScheduleConfig
-from model.denoiser import Network
-from model.digest import digest_of
-from model.unet import UNet
-from store.checkpoint_repository import register_checkpoint
-from store.database import Database
-from store.tables import CheckpointSource
+import darkroom.app.catalog
+from darkroom.app.main import create_app
+from darkroom.app.settings import Settings
+from darkroom.model.checkpoint import (
+    CheckpointHeader,
+    SnapshotHeader,
+    decode_checkpoint,
+    encode_checkpoint,
+    read_metadata,
+)
+from darkroom.model.config import SamplingConfig, ScheduleConfig
+from darkroom.model.denoiser import Network
+from darkroom.model.digest import digest_of
+from darkroom.model.unet import UNet
+from darkroom.store.checkpoint_repository import register_checkpoint
+from darkroom.store.database import Database
+from darkroom.store.tables import CheckpointSource
 from tests.model.small import awaken, small_model
 from tests.processes import PATIENCE_SECONDS, wait_until
 
@@ -191,12 +197,12 @@ class Pace:
 def serving_slowly(weights: Path, **settings: Any) -> Iterator[tuple[Service, Pace]]:
     """The service with networks whose speed the test rules."""
     pace = Pace()
-    prepare = app.catalog.prepare_network
+    prepare = darkroom.app.catalog.prepare_network
 
     def slowly(network: Network, device: torch.device, *, compiled: bool) -> Network:
         return pace.slowed(prepare(network, device, compiled=compiled))
 
-    app.catalog.prepare_network = slowly
+    darkroom.app.catalog.prepare_network = slowly
     try:
         with serving(weights, **settings) as service:
             try:
@@ -205,7 +211,7 @@ def serving_slowly(weights: Path, **settings: Any) -> Iterator[tuple[Service, Pa
                 pace.seconds = 0.0
                 pace.open.set()
     finally:
-        app.catalog.prepare_network = prepare
+        darkroom.app.catalog.prepare_network = prepare
 
 
 def picture(data: bytes) -> np.ndarray:

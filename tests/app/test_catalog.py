@@ -12,18 +12,18 @@ import torch
 from sqlalchemy import delete, update
 from sqlalchemy.exc import OperationalError
 
-import app.catalog
-import model.checkpoint
-from app.catalog import Catalog, UnknownModel, Version
-from app.engine.engine import Engine, EngineLimits
-from model.checkpoint import CheckpointError
-from model.denoiser import Network
-from model.digest import digest_of
-from store.aliases import set_alias
-from store.audit_repository import COMMAND_LINE
-from store.database import Database
-from store.model_repository import PRODUCTION, VersionCollected
-from store.tables import ArtifactChunk, Checkpoint, ModelAlias
+import darkroom.app.catalog
+import darkroom.model.checkpoint
+from darkroom.app.catalog import Catalog, UnknownModel, Version
+from darkroom.app.engine.engine import Engine, EngineLimits
+from darkroom.model.checkpoint import CheckpointError
+from darkroom.model.denoiser import Network
+from darkroom.model.digest import digest_of
+from darkroom.store.aliases import set_alias
+from darkroom.store.audit_repository import COMMAND_LINE
+from darkroom.store.database import Database
+from darkroom.store.model_repository import PRODUCTION, VersionCollected
+from darkroom.store.tables import ArtifactChunk, Checkpoint, ModelAlias
 from tests.app.served import DIVERGED, diverged_weights, store_weights, tiny_weights, weights_folder
 
 
@@ -95,13 +95,13 @@ async def test_a_model_that_does_not_run_is_named_and_the_others_are_served(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = weights_folder(tmp_path, broken=1, good=2)
-    prepare = app.catalog.prepare_network
+    prepare = darkroom.app.catalog.prepare_network
 
     def prepared(network: Network, device: torch.device, *, compiled: bool) -> Network:
-        monkeypatch.setattr(app.catalog, "prepare_network", prepare)  # only the first one is broken
+        monkeypatch.setattr(darkroom.app.catalog, "prepare_network", prepare)  # only the first one is broken
         return lambda x, t, labels: x[:, :0]
 
-    monkeypatch.setattr(app.catalog, "prepare_network", prepared)
+    monkeypatch.setattr(darkroom.app.catalog, "prepare_network", prepared)
     with caplog.at_level(logging.ERROR):
         async with opened(weights) as (catalog, _):
             assert catalog.ready
@@ -114,7 +114,7 @@ async def test_a_snapshot_is_prepared_for_the_device_as_the_network_is_and_count
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "carrying.safetensors").write_bytes(tiny_weights("carrying", snapshot_seed=4))
-    prepare = app.catalog.prepare_network
+    prepare = darkroom.app.catalog.prepare_network
     calls: dict[int, int] = {}
 
     def prepared(network: Network, device: torch.device, *, compiled: bool) -> Network:
@@ -127,7 +127,7 @@ async def test_a_snapshot_is_prepared_for_the_device_as_the_network_is_and_count
 
         return counted
 
-    monkeypatch.setattr(app.catalog, "prepare_network", prepared)
+    monkeypatch.setattr(darkroom.app.catalog, "prepare_network", prepared)
     async with opened(tmp_path) as (catalog, engine):
         assert catalog.ready
         assert len(calls) == 2
@@ -156,8 +156,8 @@ async def test_an_alias_is_looked_up_without_its_bytes_once_they_are_known(
             set_alias(session, COMMAND_LINE, "tiny", "candidate", second)
         assert (await catalog.find("tiny@candidate")).digest == second
         with monkeypatch.context() as patch:
-            patch.setattr(app.catalog, "checkpoint_beginning", None)
-            patch.setattr(app.catalog, "checkpoint_bytes", None)
+            patch.setattr(darkroom.app.catalog, "checkpoint_beginning", None)
+            patch.setattr(darkroom.app.catalog, "checkpoint_bytes", None)
             assert (await catalog.find("tiny@candidate")).digest == second
         with database.session() as session:
             set_alias(session, COMMAND_LINE, "tiny", "candidate", third)
@@ -297,8 +297,8 @@ async def test_a_promotion_reads_and_decodes_the_weights_once(
 
         monkeypatch.setattr(module, name, count)
 
-    counted(model.checkpoint, "load")  # safetensors' own: decodes all tensors
-    counted(app.catalog, "checkpoint_bytes")  # reads all bytes
+    counted(darkroom.model.checkpoint, "load")  # safetensors' own: decodes all tensors
+    counted(darkroom.app.catalog, "checkpoint_bytes")  # reads all bytes
     async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, engine):
         assert calls == ["load"]
         calls.clear()
@@ -332,7 +332,7 @@ async def test_a_header_that_was_damaged_when_it_was_read_is_found_out_by_loadin
 async def test_a_header_that_is_longer_than_a_read_is_read_whole(
     tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app.catalog, "HEADER_BYTES", 100)
+    monkeypatch.setattr(darkroom.app.catalog, "HEADER_BYTES", 100)
     async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, _):
         trained = store_weights(database, tiny_weights("tiny", 5), "trained")
         assert (await catalog.find(f"tiny@{trained}")).header.class_names[2] == "T-shirt/top"
@@ -389,7 +389,7 @@ async def test_while_the_store_is_away_what_is_loaded_is_served(
         trained = store_weights(database, tiny_weights("tiny", 5), "trained")
         _point(database, "tiny", trained)
         with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
-            patch.setattr(app.catalog, "_production_targets", away)
+            patch.setattr(darkroom.app.catalog, "_production_targets", away)
             for _ in range(3):
                 await catalog.look()
             assert (await catalog.find("tiny")).digest == digest_of(tiny_weights("tiny", 0))
@@ -402,7 +402,7 @@ async def test_a_version_that_cannot_be_loaded_replaces_nothing_and_is_tried_aga
     tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     shipped = digest_of(tiny_weights("tiny", 0))
-    monkeypatch.setattr(app.catalog, "FIRST_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(darkroom.app.catalog, "FIRST_RETRY_SECONDS", 0.0)
     async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, _):
         broken = store_weights(database, tiny_weights("tiny", 5), "trained")
         with database.session() as session:
@@ -431,7 +431,7 @@ async def test_a_version_that_cannot_be_loaded_is_left_alone_for_a_while(
 
     async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, _):
         _point(database, "tiny", store_weights(database, tiny_weights("tiny", 5), "trained"))
-        monkeypatch.setattr(app.catalog, "_read_weights", read)
+        monkeypatch.setattr(darkroom.app.catalog, "_read_weights", read)
         for _ in range(3):
             await catalog.look()
         assert len(reads) == 1
@@ -491,7 +491,7 @@ async def test_a_collected_version_is_served_while_it_is_in_memory_and_then_refu
 async def test_of_many_versions_looked_at_only_some_are_remembered_and_all_are_found(
     tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app.catalog, "REMEMBERED_VERSIONS", 4)
+    monkeypatch.setattr(darkroom.app.catalog, "REMEMBERED_VERSIONS", 4)
     async with opened(weights_folder(tmp_path, tiny=0, other=1), database, versions=2) as (catalog, _):
         stored = [store_weights(database, tiny_weights("tiny", seed), "trained") for seed in range(2, 12)]
         for number, digest in enumerate(stored, start=2):

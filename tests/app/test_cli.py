@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from app.assignments import assignments
-from model.user_error import UserError
+from darkroom.app.assignments import assignments
+from darkroom.model.user_error import UserError
 
 HEAVY = ("torch", "numpy", "sqlalchemy", "httpx", "fastapi", "celery")
 
@@ -14,7 +14,8 @@ HEAVY = ("torch", "numpy", "sqlalchemy", "httpx", "fastapi", "celery")
 @pytest.mark.parametrize("arguments", [("--help",), ("keys", "create", "--help"), ("jobs", "submit", "--help")])
 def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
     program = (
-        "import sys\nfrom app.cli import main\ntry:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "import sys\nfrom darkroom.app.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
         f"print('loaded', *sorted(set({HEAVY!r}) & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)

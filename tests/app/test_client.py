@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from app.cli import cli
-from model.config import SamplingConfig
+from darkroom.app.cli import cli
+from darkroom.model.config import SamplingConfig
 from tests.app.served import SIDE, Service, cut_grid, picture, pixels_of, zip_images
 
 Run = Callable[..., Result]

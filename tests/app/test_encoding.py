@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.api.sampling_forms import Format, GenerateAnswer
-from app.encoding import LONGEST_ROW, MEDIA_TYPES, Drawn, default_columns, encode, sheet_size
-from model.provenance import Choice
+from darkroom.app.api.sampling_forms import Format, GenerateAnswer
+from darkroom.app.encoding import LONGEST_ROW, MEDIA_TYPES, Drawn, default_columns, encode, sheet_size
+from darkroom.model.provenance import Choice
 from tests.app.served import cut_grid, picture, png_facts, zip_images
 
 SIDE = 8

@@ -11,9 +11,9 @@ import yaml
 from click.testing import Result
 from typer.testing import CliRunner
 
-from app.cli import cli
-from app.evaluation_cli import RequestError, _settings
-from model.checkpoint import load_checkpoint
+from darkroom.app.cli import cli
+from darkroom.app.evaluation_cli import RequestError, _settings
+from darkroom.model.checkpoint import load_checkpoint
 from tests.app.served import diverged_weights
 
 METRICS = ("fid", "kid", "precision_recall", "confidence")

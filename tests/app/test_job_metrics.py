@@ -7,13 +7,13 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.job_metrics import JobMetrics
-from model.curve_point import CurvePoint
-from store.counters import count
-from store.database import Database
-from store.job_repository import Claimant, Lease, claim_job, submit_job, succeed
-from store.run_repository import record_metrics
-from store.worker_repository import see_worker
+from darkroom.app.job_metrics import JobMetrics
+from darkroom.model.curve_point import CurvePoint
+from darkroom.store.counters import count
+from darkroom.store.database import Database
+from darkroom.store.job_repository import Claimant, Lease, claim_job, submit_job, succeed
+from darkroom.store.run_repository import record_metrics
+from darkroom.store.worker_repository import see_worker
 from tests.app.served import serving, weights_folder
 from tests.processes import wait_until
 

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from app.cli import cli
-from app.settings import REPOSITORY
-from model.config import load_recipe
-from model.digest import digest_of
-from store.database import Database
-from store.dataset_repository import DatasetFacts
-from store.job_repository import add_event, get_job, stop
-from store.run_repository import append_log
-from store.tables import Job
+from darkroom.app.cli import cli
+from darkroom.app.settings import REPOSITORY
+from darkroom.model.config import load_recipe
+from darkroom.model.digest import digest_of
+from darkroom.store.database import Database
+from darkroom.store.dataset_repository import DatasetFacts
+from darkroom.store.job_repository import add_event, get_job, stop
+from darkroom.store.run_repository import append_log
+from darkroom.store.tables import Job
 from tests.app.served import Service, serving
 from tests.app.training import SHAPES, add_dataset, broken, checkpoint, claim, end, holding, killed, metrics
 from tests.processes import PATIENCE_SECONDS, free_port, wait_until
@@ -220,7 +220,7 @@ def test_a_watcher_comes_through_the_service_s_restart(tmp_path: Path, database_
 
 def watcher(service: Service, job_id: int) -> subprocess.Popen[str]:
     """`darkroom jobs watch` as a process."""
-    command = [sys.executable, "-c", "from app.cli import main; main()", "jobs", "watch", str(job_id)]
+    command = [sys.executable, "-c", "from darkroom.app.cli import main; main()", "jobs", "watch", str(job_id)]
     return subprocess.Popen([*command, "--url", service.url], stderr=subprocess.PIPE, text=True)
 
 

@@ -1,7 +1,7 @@
 """Laws of the gauges of the database's pool: what is open and what may be, at the moment of the scrape."""
 
-from app.metrics import Metrics
-from store.database import Database
+from darkroom.app.metrics import Metrics
+from darkroom.store.database import Database
 
 
 def _told(metrics: Metrics) -> tuple[float | None, float | None, float | None]:

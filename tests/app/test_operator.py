@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from app.access.token import digest_of, prefix_of
-from app.cli import cli
-from store.database import Database
-from store.key_repository import list_keys
-from store.tables import ApiKey
+from darkroom.app.access.token import digest_of, prefix_of
+from darkroom.app.cli import cli
+from darkroom.store.database import Database
+from darkroom.store.key_repository import list_keys
+from darkroom.store.tables import ApiKey
 
 Run = Callable[..., Result]
 

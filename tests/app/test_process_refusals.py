@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.main import create_app
-from app.settings import Settings
-from model.compiler import CompilerMissing
+from darkroom.app.main import create_app
+from darkroom.app.settings import Settings
+from darkroom.model.compiler import CompilerMissing
 
 NOWHERE = {"DATABASE_URL": "postgresql://nobody.invalid/nothing", "REDIS_URL": "redis://nobody.invalid"}
 
@@ -37,7 +37,7 @@ def test_a_process_that_cannot_run_says_so_in_one_line(
 ) -> None:
     inherited = {name: value for name, value in os.environ.items() if name not in NOWHERE}
     ended = subprocess.run(
-        [sys.executable, "-c", "from app.cli import main; main()", *command.split()],
+        [sys.executable, "-c", "from darkroom.app.cli import main; main()", *command.split()],
         env=inherited | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)} | environment,
         cwd=tmp_path,
         capture_output=True,
@@ -56,8 +56,10 @@ def test_where_compilation_was_not_asked_for_the_service_runs_without_it(
     def refuse(device: torch.device, setting: str) -> None:
         raise CompilerMissing("no compiler works here")
 
-    monkeypatch.setattr("app.main.require_compiler", refuse)
-    monkeypatch.setattr("app.main.find_device", lambda name, option: torch.device("cuda"))  # where it is the default
+    monkeypatch.setattr("darkroom.app.main.require_compiler", refuse)
+    monkeypatch.setattr(
+        "darkroom.app.main.find_device", lambda name, option: torch.device("cuda")
+    )  # where it is the default
     with caplog.at_level(logging.WARNING):
         create_app(Settings(weights_folder=weights))
     assert "serving without compilation, which is slower: no compiler works here" in caplog.text

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from app.cli import cli
-from app.folder_lock import service_address, state_lock
-from app.service_client import find_service
+from darkroom.app.cli import cli
+from darkroom.app.folder_lock import service_address, state_lock
+from darkroom.app.service_client import find_service
 from tests.processes import free_port
 
 TOKEN = "drk_" + "a" * 10 + "_" + "b" * 43

@@ -16,7 +16,7 @@ import torch
 import yaml
 from PIL import Image
 
-from model.checkpoint import load_checkpoint
+from darkroom.model.checkpoint import load_checkpoint
 from tests.model.small import small_recipe
 from tests.processes import PATIENCE_SECONDS, family_of, living, wait_until
 

@@ -10,16 +10,16 @@ from typing import Any
 import httpx
 from sqlalchemy.orm import Session
 
-from app.settings import REPOSITORY
-from model.config import Recipe, load_recipe
-from model.curve_point import CurvePoint
-from model.metrics.figure import Figure
-from store.artifacts import Artifacts
-from store.database import Database
-from store.dataset_repository import DatasetFacts, register_dataset
-from store.job_repository import Claimant, Failure, Lease, claim_job, fail, hold, stop, succeed
-from store.run_repository import record_checkpoint, record_evaluations, record_metrics
-from store.tables import Job
+from darkroom.app.settings import REPOSITORY
+from darkroom.model.config import Recipe, load_recipe
+from darkroom.model.curve_point import CurvePoint
+from darkroom.model.metrics.figure import Figure
+from darkroom.store.artifacts import Artifacts
+from darkroom.store.database import Database
+from darkroom.store.dataset_repository import DatasetFacts, register_dataset
+from darkroom.store.job_repository import Claimant, Failure, Lease, claim_job, fail, hold, stop, succeed
+from darkroom.store.run_repository import record_checkpoint, record_evaluations, record_metrics
+from darkroom.store.tables import Job
 from tests.app.served import Service, serving
 
 WORKER = Claimant("worker", "cpu")

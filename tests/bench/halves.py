@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.checkpoint import CheckpointHeader, encode_checkpoint
-from model.config import Recipe, parse_recipe
-from model.datasets.dataset import ImageDataset
-from model.unet import UNet
+from darkroom.model.checkpoint import CheckpointHeader, encode_checkpoint
+from darkroom.model.config import Recipe, parse_recipe
+from darkroom.model.datasets.dataset import ImageDataset
+from darkroom.model.unet import UNet
 
 
 def write_idx(folder: Path, prefix: str, count: int, seed: int) -> None:

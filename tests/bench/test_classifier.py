@@ -9,11 +9,11 @@ from safetensors.torch import save
 
 from bench.agreement import agreement, agreement_table, check_classes, generate
 from bench.classifier import Classifier, load_classifier, predict, shift_at_random, train_classifier
-from model.checkpoint import Checkpoint, CheckpointError, CheckpointHeader
-from model.config import ModelConfig, SamplingConfig
-from model.datasets.dataset import ImageDataset
-from model.denoiser import Denoiser
-from model.unet import UNet
+from darkroom.model.checkpoint import Checkpoint, CheckpointError, CheckpointHeader
+from darkroom.model.config import ModelConfig, SamplingConfig
+from darkroom.model.datasets.dataset import ImageDataset
+from darkroom.model.denoiser import Denoiser
+from darkroom.model.unet import UNet
 from tests.model.small import small_model
 
 NAMES = ("left", "right")

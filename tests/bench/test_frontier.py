@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from bench.frontier import main
-from model.checkpoint import load_checkpoint
-from model.datasets import load_dataset
+from darkroom.model.checkpoint import load_checkpoint
+from darkroom.model.datasets import load_dataset
 from tests.bench.halves import halves_recipe, untrained_weights, write_idx
 
 

@@ -13,9 +13,9 @@ from PIL import Image
 
 from bench.classifier import train_classifier
 from bench.model_card import CardError, main, training_log
-from model.checkpoint import load_checkpoint
-from model.config import Recipe, load_recipe
-from model.datasets import load_dataset
+from darkroom.model.checkpoint import load_checkpoint
+from darkroom.model.config import Recipe, load_recipe
+from darkroom.model.datasets import load_dataset
 from tests.bench.halves import halves_recipe, untrained_weights, write_idx
 
 ROOT = Path(__file__).parents[2]

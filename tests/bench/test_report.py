@@ -4,8 +4,8 @@ import pytest
 
 from bench.experiments import guidance, guides
 from bench.experiments.report import few_against_many, mean_and_spread, shipped_default, table
-from model.config import SamplingConfig, ScheduleConfig
-from model.metrics.frontier import FrontierPoint
+from darkroom.model.config import SamplingConfig, ScheduleConfig
+from darkroom.model.metrics.frontier import FrontierPoint
 
 
 def point(steps: int, value: float, **settings: object) -> FrontierPoint:

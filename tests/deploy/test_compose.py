@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from app.process_commands import api_command
+from darkroom.app.process_commands import api_command
+from darkroom.worker.settings import WorkerSettings
 from tests.compose import DOCKERFILE, ROOT, compose, image_environment, seconds, services
-from worker.settings import WorkerSettings
 
 SERVICES = services()
 ONE_SHOT = {"migrate"}
@@ -168,7 +168,10 @@ def test_neither_git_nor_an_image_takes_secrets() -> None:
     taken = [line.removeprefix("!") for line in rest if line.startswith("!")]
     assert all((ROOT / name).exists() for name in taken)
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
-    assert {package.removesuffix("*") for package in packages} <= set(taken)
+    assert packages == ["darkroom*"]
+    links = {path.readlink() for path in (ROOT / "darkroom").iterdir() if path.is_symlink()}
+    assert links
+    assert {"darkroom", *(link.name for link in links)} <= set(taken)
 
 
 def test_what_is_stopped_has_the_time_that_it_may_take() -> None:

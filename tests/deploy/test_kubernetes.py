@@ -12,8 +12,8 @@ import pytest
 import yaml
 from sqlalchemy import text
 
-from store.database import Database
-from store.job_repository import submit_job
+from darkroom.store.database import Database
+from darkroom.store.job_repository import submit_job
 from tests.compose import ROOT, compose, image_environment, seconds, services
 
 Manifest = dict[str, Any]

@@ -11,12 +11,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.config import ModelConfig, PredictionName, ScheduleConfig, UNetConfig
-from model.denoiser import Denoiser
-from model.prediction import from_x0
-from model.samplers import StepTable
-from model.samplers.step import STATE
-from model.schedule import NoiseSchedule, make_schedule
+from darkroom.model.config import ModelConfig, PredictionName, ScheduleConfig, UNetConfig
+from darkroom.model.denoiser import Denoiser
+from darkroom.model.prediction import from_x0
+from darkroom.model.samplers import StepTable
+from darkroom.model.samplers.step import STATE
+from darkroom.model.schedule import NoiseSchedule, make_schedule
 
 Vector = npt.NDArray[np.float64]
 

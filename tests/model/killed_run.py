@@ -12,8 +12,8 @@ from unittest import mock
 
 import torch
 
-from model.run_record import FolderRecord
-from model.training import train
+from darkroom.model.run_record import FolderRecord
+from darkroom.model.training import train
 from tests.model.small import random_dataset, small_recipe
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from model.curve_point import CurvePoint
-from model.metrics.figure import Figure
-from model.run_record import Failing
+from darkroom.model.curve_point import CurvePoint
+from darkroom.model.metrics.figure import Figure
+from darkroom.model.run_record import Failing
 
 
 @dataclass

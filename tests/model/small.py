@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from model.config import ModelConfig, PredictionName, Recipe, ScheduleConfig, UNetConfig, parse_recipe
-from model.datasets.dataset import ImageDataset
-from model.denoiser import Denoiser
-from model.unet import UNet
+from darkroom.model.config import ModelConfig, PredictionName, Recipe, ScheduleConfig, UNetConfig, parse_recipe
+from darkroom.model.datasets.dataset import ImageDataset
+from darkroom.model.denoiser import Denoiser
+from darkroom.model.unet import UNet
 
 CLASS_NAMES = ("circle", "square", "cross")
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from model.checkpoint import (
+from darkroom.model.checkpoint import (
     CheckpointError,
     CheckpointHeader,
     SnapshotHeader,
@@ -25,11 +25,11 @@ from model.checkpoint import (
     read_metadata,
     write_atomically,
 )
-from model.config import ModelConfig, SamplingConfig, ScheduleConfig, UNetConfig
-from model.digest import digest_of
-from model.network import place
-from model.trainer import Trainer
-from model.unet import UNet
+from darkroom.model.config import ModelConfig, SamplingConfig, ScheduleConfig, UNetConfig
+from darkroom.model.digest import digest_of
+from darkroom.model.network import place
+from darkroom.model.trainer import Trainer
+from darkroom.model.unet import UNet
 from tests.model.small import CLASS_NAMES, awaken, random_dataset, small_model, small_recipe, small_unet
 
 MODEL = small_model()

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.compiler import CompilerMissing, require_compiler
-from model.device import DeviceUnavailable, find_device, require_devices
-from model.trainer import Trainer, TrainingError
+from darkroom.model.compiler import CompilerMissing, require_compiler
+from darkroom.model.device import DeviceUnavailable, find_device, require_devices
+from darkroom.model.trainer import Trainer, TrainingError
 from tests.model.small import random_dataset, small_recipe
 
 
 def test_without_a_compiler_it_is_said_at_once(tmp_path: Path) -> None:
     program = """
 import sys, torch
-from model.user_error import ending_in_one_line
-from model.compiler import require_compiler
+from darkroom.model.user_error import ending_in_one_line
+from darkroom.model.compiler import require_compiler
 with ending_in_one_line():
     require_compiler(torch.device("cpu"), "training.compile")
 """
@@ -40,7 +40,7 @@ def test_a_training_that_cannot_compile_is_refused_before_its_first_step(monkeyp
     def refuse(device: torch.device, setting: str) -> None:
         raise CompilerMissing(f"{setting} needs a compiler")
 
-    monkeypatch.setattr("model.trainer.require_compiler", refuse)
+    monkeypatch.setattr("darkroom.model.trainer.require_compiler", refuse)
     recipe = small_recipe(training__compile=True)
     with pytest.raises(TrainingError, match=r"training\.compile needs a compiler"):
         Trainer(recipe, random_dataset(), torch.device("cpu"))

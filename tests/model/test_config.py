@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from model.config import Recipe, RecipeError, SamplingConfig, load_recipe, parse_recipe
+from darkroom.model.config import Recipe, RecipeError, SamplingConfig, load_recipe, parse_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 

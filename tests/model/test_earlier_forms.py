@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load, save
 
-from model.checkpoint import (
+from darkroom.model.checkpoint import (
     CheckpointError,
     CheckpointHeader,
     SnapshotHeader,
@@ -19,10 +19,10 @@ from model.checkpoint import (
     load_checkpoint,
     read_metadata,
 )
-from model.config import ModelConfig, Recipe, RecipeError, load_recipe, parse_recipe
-from model.network import build_network
-from model.sampling import plan_row, sample, to_pixels
-from model.trainer import Trainer
+from darkroom.model.config import ModelConfig, Recipe, RecipeError, load_recipe, parse_recipe
+from darkroom.model.network import build_network
+from darkroom.model.sampling import plan_row, sample, to_pixels
+from darkroom.model.trainer import Trainer
 from tests.model.earlier import earlier
 from tests.model.small import CLASS_NAMES, random_dataset, small_model, small_recipe, small_unet
 

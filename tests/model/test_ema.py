@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from model.config import EMAConfig
-from model.ema import ExponentialMovingAverage, power_exponent
+from darkroom.model.config import EMAConfig
+from darkroom.model.ema import ExponentialMovingAverage, power_exponent
 
 
 def set_weight(network: nn.Linear, value: float) -> None:

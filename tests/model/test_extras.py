@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from model.extras import import_extra
-from model.metrics.extractor import MetricsUnavailable
+from darkroom.model.extras import import_extra
+from darkroom.model.metrics.extractor import MetricsUnavailable
 
 CURE = "run `.venv/bin/python -m pip install -c constraints.txt -e '.[inception]'` in Darkroom's folder"
 

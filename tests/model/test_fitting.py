@@ -8,12 +8,12 @@ import torch
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from model.config import Recipe, RecipeError, SpacingName
-from model.fitting import ImageFacts, Misfit, recipe_misfits
-from model.metrics.names import DECIDING
-from model.metrics.references import FolderReferences
-from model.registry import SAMPLERS
-from model.training import TrainingError, train
+from darkroom.model.config import Recipe, RecipeError, SpacingName
+from darkroom.model.fitting import ImageFacts, Misfit, recipe_misfits
+from darkroom.model.metrics.names import DECIDING
+from darkroom.model.metrics.references import FolderReferences
+from darkroom.model.registry import SAMPLERS
+from darkroom.model.training import TrainingError, train
 from tests.model.memory_record import MemoryRecord
 from tests.model.small import random_dataset, small_recipe, small_unet
 

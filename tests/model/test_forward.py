@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from model.config import ScheduleConfig, ScheduleName
-from model.forward import add_noise, posterior_coefficients
-from model.schedule import make_schedule
+from darkroom.model.config import ScheduleConfig, ScheduleName
+from darkroom.model.forward import add_noise, posterior_coefficients
+from darkroom.model.schedule import make_schedule
 
 
 @pytest.mark.parametrize("name", ["cosine", "linear"])

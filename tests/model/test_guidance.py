@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.config import SamplingConfig, ScheduleConfig
-from model.denoiser import Denoiser, Network
-from model.guidance import forward_rows_left
-from model.sampling import RowPlan, plan_row, sample
-from model.schedule import make_schedule
-from model.unet import UNet
+from darkroom.model.config import SamplingConfig, ScheduleConfig
+from darkroom.model.denoiser import Denoiser, Network
+from darkroom.model.guidance import forward_rows_left
+from darkroom.model.sampling import RowPlan, plan_row, sample
+from darkroom.model.schedule import make_schedule
+from darkroom.model.unet import UNet
 from tests.model.small import CLASS_NAMES, awaken, small_denoiser
 
 EVERYWHERE, NOWHERE = (0.0, 1e9), (1e8, 1e9)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.image_archive import ArchiveFacts, ArchiveFormat, image_archive
-from model.pictures import Pixels
+from darkroom.model.image_archive import ArchiveFacts, ArchiveFormat, image_archive
+from darkroom.model.pictures import Pixels
 
 FACTS = ArchiveFacts({"model": "a", "seed": 2**63 - 1}, {"classes": ["Größe", "b"]}, {0: "Größe", 1: "b"})
 

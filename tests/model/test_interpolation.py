@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from model.interpolation import slerp
+from darkroom.model.interpolation import slerp
 
 
 def rows(count: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,8 +9,8 @@ from safetensors.torch import load
 from scipy.stats import norm
 from torch import Tensor
 
-from model.checkpoint import decode_checkpoint
-from model.config import (
+from darkroom.model.checkpoint import decode_checkpoint
+from darkroom.model.config import (
     PredictionName,
     RecipeError,
     SamplingConfig,
@@ -18,15 +18,15 @@ from model.config import (
     ScheduleName,
     VarianceName,
 )
-from model.datasets.dataset import ImageDataset
-from model.denoiser import Denoiser
-from model.forward import add_noise, posterior_coefficients
-from model.learned_variance import bound_losses, bound_terms
-from model.metrics.bound import bits_per_dimension
-from model.prediction import training_target
-from model.sampling import plan_row, sample
-from model.schedule import make_schedule
-from model.trainer import Trainer
+from darkroom.model.datasets.dataset import ImageDataset
+from darkroom.model.denoiser import Denoiser
+from darkroom.model.forward import add_noise, posterior_coefficients
+from darkroom.model.learned_variance import bound_losses, bound_terms
+from darkroom.model.metrics.bound import bits_per_dimension
+from darkroom.model.prediction import training_target
+from darkroom.model.sampling import plan_row, sample
+from darkroom.model.schedule import make_schedule
+from darkroom.model.trainer import Trainer
 from tests.model.gaussian import Gaussian
 from tests.model.small import random_dataset, small_recipe
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from model.muon import MuonAdamW, orthogonalised
-from model.unet import UNet
+from darkroom.model.muon import MuonAdamW, orthogonalised
+from darkroom.model.unet import UNet
 from tests.model.small import small_model
 
 

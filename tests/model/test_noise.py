@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from model.noise import normal_noise, philox
+from darkroom.model.noise import normal_noise, philox
 
 CPU = torch.device("cpu")
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 from scipy import stats
 
-from model.config import ObjectiveConfig, PredictionName, ScheduleConfig
-from model.forward import add_noise
-from model.objective import drop_labels, loss_weights, row_losses
-from model.prediction import convert, training_target
-from model.schedule import make_schedule
+from darkroom.model.config import ObjectiveConfig, PredictionName, ScheduleConfig
+from darkroom.model.forward import add_noise
+from darkroom.model.objective import drop_labels, loss_weights, row_losses
+from darkroom.model.prediction import convert, training_target
+from darkroom.model.schedule import make_schedule
 
 SCHEDULE = make_schedule(ScheduleConfig())
 MIN_SNR = ObjectiveConfig(weighting="min_snr", min_snr_gamma=5.0)

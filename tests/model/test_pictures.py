@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.pictures import grid, loss_curve, png
+from darkroom.model.pictures import grid, loss_curve, png
 
 
 @pytest.mark.parametrize("channels", [1, 3])

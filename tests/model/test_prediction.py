@@ -5,10 +5,10 @@ import itertools
 import pytest
 import torch
 
-from model.config import PredictionName, ScheduleConfig
-from model.forward import add_noise
-from model.prediction import convert, from_x0, to_x0, training_target
-from model.schedule import make_schedule
+from darkroom.model.config import PredictionName, ScheduleConfig
+from darkroom.model.forward import add_noise
+from darkroom.model.prediction import convert, from_x0, to_x0, training_target
+from darkroom.model.schedule import make_schedule
 
 KINDS: list[PredictionName] = ["eps", "x0", "v"]
 SCHEDULE = make_schedule(ScheduleConfig())

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.randomness import batch_indices, batch_seed
+from darkroom.model.randomness import batch_indices, batch_seed
 
 
 @given(st.integers(1, 50), st.integers(0, 2**63 - 1), st.lists(st.integers(1, 40), min_size=1, max_size=12))

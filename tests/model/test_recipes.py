@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from model.config import Recipe, load_recipe
-from model.datasets import load_dataset
-from model.trainer import Trainer
-from model.unet import UNet
+from darkroom.model.config import Recipe, load_recipe
+from darkroom.model.datasets import load_dataset
+from darkroom.model.trainer import Trainer
+from darkroom.model.unet import UNet
 from tests.model.archives import write_tar
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from model.config import (
+from darkroom.model.config import (
     FRONTIER_SAMPLERS,
     DatasetFormat,
     EvaluationConfig,
@@ -18,10 +18,10 @@ from model.config import (
     SamplingConfig,
     ScheduleConfig,
 )
-from model.metrics.names import DECIDING, decision_order, higher_is_better
-from model.metrics.precision_recall import NEIGHBOURS
-from model.registry import EXTRACTORS, FORMATS, METRICS, SAMPLERS, Metric, Sampler, load, of_kind
-from model.samplers import step_table
+from darkroom.model.metrics.names import DECIDING, decision_order, higher_is_better
+from darkroom.model.metrics.precision_recall import NEIGHBOURS
+from darkroom.model.registry import EXTRACTORS, FORMATS, METRICS, SAMPLERS, Metric, Sampler, load, of_kind
+from darkroom.model.samplers import step_table
 
 PLACES = [
     *(sampler.table for sampler in SAMPLERS.values()),
@@ -35,7 +35,7 @@ PLACES = [
 def test_every_entry_says_where_its_code_is(place: str) -> None:
     code = load(place)
     assert callable(code)
-    assert f"{code.__module__}:{code.__qualname__}" == place
+    assert f"{code.__module__}:{code.__qualname__}" == f"darkroom.model.{place}"
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=list(SAMPLERS))

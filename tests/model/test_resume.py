@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from model.checkpoint import CheckpointError
-from model.config import Recipe
-from model.run_record import FolderRecord
-from model.trainer import Trainer
-from model.training import train
+from darkroom.model.checkpoint import CheckpointError
+from darkroom.model.config import Recipe
+from darkroom.model.run_record import FolderRecord
+from darkroom.model.trainer import Trainer
+from darkroom.model.training import train
 from tests.model.small import random_dataset, small_recipe
 
 CPU = torch.device("cpu")

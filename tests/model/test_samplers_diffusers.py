@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.config import SamplingConfig, ScheduleConfig, ScheduleName, SpacingName
-from model.prediction import to_x0
-from model.samplers import StepTable, step_table
-from model.samplers.step import STATE
-from model.schedule import NoiseSchedule, make_schedule
+from darkroom.model.config import SamplingConfig, ScheduleConfig, ScheduleName, SpacingName
+from darkroom.model.prediction import to_x0
+from darkroom.model.samplers import StepTable, step_table
+from darkroom.model.samplers.step import STATE
+from darkroom.model.schedule import NoiseSchedule, make_schedule
 
 DIFFUSERS: Any = diffusers  # has no types
 SHAPE = (2, 1, 4, 4)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from model.config import PredictionName, SamplerName, SamplingConfig, ScheduleConfig, SpacingName
-from model.samplers import StepTable, step_table, tabulate
-from model.samplers.spacing import spaced_times
-from model.samplers.step import Times
-from model.sampling import plan_row, sample
-from model.schedule import NoiseSchedule, cosine_schedule, linear_schedule, make_schedule
+from darkroom.model.config import PredictionName, SamplerName, SamplingConfig, ScheduleConfig, SpacingName
+from darkroom.model.samplers import StepTable, step_table, tabulate
+from darkroom.model.samplers.spacing import spaced_times
+from darkroom.model.samplers.step import Times
+from darkroom.model.sampling import plan_row, sample
+from darkroom.model.schedule import NoiseSchedule, cosine_schedule, linear_schedule, make_schedule
 from tests.model.gaussian import Gaussian
 
 DATA = Gaussian(np.array([0.6, -0.3, 0.0, 0.9]), np.array([0.25, 0.5, 1.0, 0.05]))

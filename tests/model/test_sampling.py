@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.config import PredictionName, SamplerName, SamplingConfig, ScheduleConfig, ThresholdName
-from model.denoiser import Denoiser
-from model.noise import normal_noise
-from model.registry import SAMPLERS
-from model.samplers import step_table
-from model.sampling import RowPlan, advance, from_pixels, plan_row, sample, start, to_pixels
+from darkroom.model.config import PredictionName, SamplerName, SamplingConfig, ScheduleConfig, ThresholdName
+from darkroom.model.denoiser import Denoiser
+from darkroom.model.noise import normal_noise
+from darkroom.model.registry import SAMPLERS
+from darkroom.model.samplers import step_table
+from darkroom.model.sampling import RowPlan, advance, from_pixels, plan_row, sample, start, to_pixels
 from tests.model.gaussian import Gaussian
 from tests.model.small import small_denoiser
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from model.config import ScheduleConfig, ScheduleName
-from model.schedule import cosine_schedule, linear_schedule, make_schedule
+from darkroom.model.config import ScheduleConfig, ScheduleName
+from darkroom.model.schedule import cosine_schedule, linear_schedule, make_schedule
 
 TABLES = ["beta", "alpha_bar", "alpha", "sigma", "half_log_snr", "snr"]
 

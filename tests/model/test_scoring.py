@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.config import PredictionName, ScheduleConfig
-from model.denoiser import Denoiser
-from model.noise import normal_noise
-from model.prediction import from_x0, to_x0
-from model.sampling import from_pixels
-from model.schedule import make_schedule
-from model.scoring import NOISE_SEED, SCORE_STEPS, TIMES, score, score_step
+from darkroom.model.config import PredictionName, ScheduleConfig
+from darkroom.model.denoiser import Denoiser
+from darkroom.model.noise import normal_noise
+from darkroom.model.prediction import from_x0, to_x0
+from darkroom.model.sampling import from_pixels
+from darkroom.model.schedule import make_schedule
+from darkroom.model.scoring import NOISE_SEED, SCORE_STEPS, TIMES, score, score_step
 from tests.model.small import CLASS_NAMES, small_denoiser, small_model
 
 SCHEDULE = ScheduleConfig(steps=200)

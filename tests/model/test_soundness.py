@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.checkpoint import CheckpointError, decode_checkpoint, encode_checkpoint
-from model.run_record import FolderRecord
-from model.sampling import draws_finite
-from model.trainer import Trainer, TrainingDiverged
-from model.training import StateStart, train
+from darkroom.model.checkpoint import CheckpointError, decode_checkpoint, encode_checkpoint
+from darkroom.model.run_record import FolderRecord
+from darkroom.model.sampling import draws_finite
+from darkroom.model.trainer import Trainer, TrainingDiverged
+from darkroom.model.training import StateStart, train
 from tests.model.memory_record import MemoryRecord
 from tests.model.small import random_dataset, small_denoiser, small_recipe
 

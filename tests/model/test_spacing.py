@@ -3,9 +3,17 @@
 import numpy as np
 import pytest
 
-from model.config import ScheduleConfig, SpacingName
-from model.samplers.spacing import COARSE_LOWEST, COARSE_RHO, HIGHEST, LOWEST, RHO, spaced_times, trailing_times
-from model.schedule import make_schedule
+from darkroom.model.config import ScheduleConfig, SpacingName
+from darkroom.model.samplers.spacing import (
+    COARSE_LOWEST,
+    COARSE_RHO,
+    HIGHEST,
+    LOWEST,
+    RHO,
+    spaced_times,
+    trailing_times,
+)
+from darkroom.model.schedule import make_schedule
 
 BY_LEVEL = ["log_snr", "edm", "edm_coarse"]
 

@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 import torch
 
-from model.checkpoint import decode_checkpoint
-from model.config import SamplingConfig, ScheduleConfig
-from model.fitting import ImageFacts, recipe_misfits
-from model.metrics.generation import plan_drawing
-from model.sampling import plan_row, to_pixels
-from model.scoring import score
-from model.suitability import drawing_faults
-from model.trainer import Trainer, TrainingError
-from model.training import train
+from darkroom.model.checkpoint import decode_checkpoint
+from darkroom.model.config import SamplingConfig, ScheduleConfig
+from darkroom.model.fitting import ImageFacts, recipe_misfits
+from darkroom.model.metrics.generation import plan_drawing
+from darkroom.model.sampling import plan_row, to_pixels
+from darkroom.model.scoring import score
+from darkroom.model.suitability import drawing_faults
+from darkroom.model.trainer import Trainer, TrainingError
+from darkroom.model.training import train
 from tests.model.memory_record import MemoryRecord
 from tests.model.small import random_dataset, small_model, small_recipe
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from model.threads import compute_with
+from darkroom.model.threads import compute_with
 
 
 def in_a_new_thread(ask: Callable[[], int]) -> int:

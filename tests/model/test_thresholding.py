@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.config import ThresholdName
-from model.thresholding import row_quantiles, threshold
+from darkroom.model.config import ThresholdName
+from darkroom.model.thresholding import row_quantiles, threshold
 
 MODES: list[ThresholdName] = ["none", "static", "dynamic"]
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy import stats
 
-from model.config import ScheduleConfig, TimeSamplingConfig
-from model.schedule import make_schedule
-from model.time_sampling import TimeSampler, time_probabilities
+from darkroom.model.config import ScheduleConfig, TimeSamplingConfig
+from darkroom.model.schedule import make_schedule
+from darkroom.model.time_sampling import TimeSampler, time_probabilities
 
 SCHEDULE = make_schedule(ScheduleConfig(name="cosine", steps=1000))
 DENSITIES = {"normal": stats.norm(0.5, 2.0), "laplace": stats.laplace(0.5, 2.0)}

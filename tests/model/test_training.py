@@ -11,18 +11,18 @@ import pytest
 import torch
 from PIL import Image
 
-import model.trainer
-from model.checkpoint import load_checkpoint
-from model.config import OptimizerConfig
-from model.curve_point import CurvePoint
-from model.forward import add_noise
-from model.objective import row_losses
-from model.prediction import training_target
-from model.run_record import FolderRecord
-from model.sampling import from_pixels
-from model.schedule import make_schedule
-from model.trainer import Trainer, learning_rate, rate_jump
-from model.training import StateStart, TrainingError, train
+import darkroom.model.trainer
+from darkroom.model.checkpoint import load_checkpoint
+from darkroom.model.config import OptimizerConfig
+from darkroom.model.curve_point import CurvePoint
+from darkroom.model.forward import add_noise
+from darkroom.model.objective import row_losses
+from darkroom.model.prediction import training_target
+from darkroom.model.run_record import FolderRecord
+from darkroom.model.sampling import from_pixels
+from darkroom.model.schedule import make_schedule
+from darkroom.model.trainer import Trainer, learning_rate, rate_jump
+from darkroom.model.training import StateStart, TrainingError, train
 from tests.model.memory_record import MemoryRecord
 from tests.model.small import CLASS_NAMES, random_dataset, small_recipe, small_unet
 
@@ -116,7 +116,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_good_checkpoint(
         losses = row_losses(*arguments)
         return losses * math.nan if calls > 2 * good_checkpoints else losses
 
-    monkeypatch.setattr(model.trainer, "row_losses", breaks)
+    monkeypatch.setattr(darkroom.model.trainer, "row_losses", breaks)
     with pytest.raises(TrainingError, match="the loss is nan") as raised:
         train(recipe, dataset, FolderRecord(tmp_path, "small"), device=CPU)
     checkpoints = sorted((tmp_path / "checkpoints").glob("*")) if good_checkpoints else []
@@ -144,7 +144,7 @@ def test_a_step_with_a_loss_that_is_not_finite_changes_nothing(monkeypatch: pyte
     trainer.step()
     twin.step()
     with monkeypatch.context() as patch:
-        patch.setattr(model.trainer, "row_losses", lambda *arguments: row_losses(*arguments) * math.inf)
+        patch.setattr(darkroom.model.trainer, "row_losses", lambda *arguments: row_losses(*arguments) * math.inf)
         assert not math.isfinite(trainer.step()[0])
     assert trainer.step() == twin.step()
     assert all(map(torch.equal, trainer.network.parameters(), twin.network.parameters()))
@@ -249,7 +249,7 @@ def test_a_leap_of_the_learning_rate_is_told_where_a_run_goes_on(
     while trainer.images_seen < seen:
         trainer.step()
     answers = iter([True])
-    with caplog.at_level(logging.WARNING, "model.training"):
+    with caplog.at_level(logging.WARNING, "darkroom.model.training"):
         start = StateStart("the parent", trainer.state())
         record = MemoryRecord()
         train(after, random_dataset(), record, device=CPU, start=start, should_stop=lambda: next(answers, True))

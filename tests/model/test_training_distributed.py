@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from model.checkpoint import load_checkpoint
-from model.run_record import FolderRecord
-from model.training import TrainingError, train
+from darkroom.model.checkpoint import load_checkpoint
+from darkroom.model.run_record import FolderRecord
+from darkroom.model.training import TrainingError, train
 from tests.model.small import random_dataset, small_recipe, small_unet
 from tests.processes import PATIENCE_SECONDS
 

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-import model.metrics.frontier_measurement
-from model.checkpoint import load_checkpoint
-from model.config import Recipe, RecipeError
-from model.metrics.frontier import frontiers
-from model.metrics.references import FolderReferences
-from model.run_record import FolderRecord
-from model.training import train
+import darkroom.model.metrics.frontier_measurement
+from darkroom.model.checkpoint import load_checkpoint
+from darkroom.model.config import Recipe, RecipeError
+from darkroom.model.metrics.frontier import frontiers
+from darkroom.model.metrics.references import FolderReferences
+from darkroom.model.run_record import FolderRecord
+from darkroom.model.training import train
 from tests.model.memory_record import MemoryRecord
 from tests.model.small import random_dataset, small_recipe
 
@@ -69,14 +69,14 @@ def test_a_stop_on_the_way_loses_no_point_and_repeats_none(references: FolderRef
 def test_a_point_that_fails_ends_the_frontier_and_not_the_run(
     references: FolderReferences, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure = model.metrics.frontier_measurement.evaluate
+    measure = darkroom.model.metrics.frontier_measurement.evaluate
 
     def evaluate(*arguments: Any, **named: Any) -> Any:
         if arguments[4].sampler == "ddim":
             raise torch.OutOfMemoryError("CUDA out of memory")
         return measure(*arguments, **named)
 
-    monkeypatch.setattr(model.metrics.frontier_measurement, "evaluate", evaluate)
+    monkeypatch.setattr(darkroom.model.metrics.frontier_measurement, "evaluate", evaluate)
     record = MemoryRecord()
     assert train(recipe(), random_dataset(), record, device=CPU, references=references).finished
     assert settings_of(record) == [("unipc", 2, 2.0)]

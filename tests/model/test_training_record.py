@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 import torch
 
-import model.metrics.evaluation
-import model.training
-from model.checkpoint import CheckpointError, decode_checkpoint
-from model.config import Recipe
-from model.datasets.dataset import ImageDataset
-from model.denoiser import Denoiser
-from model.digest import digest_of
-from model.metrics.evaluation import EvaluationError
-from model.metrics.figure import Figure
-from model.metrics.references import FolderReferences
-from model.run_record import FolderRecord
-from model.trainer import Trainer
-from model.training import StartingPoint, StateStart, TrainingResult, WeightsStart, train
+import darkroom.model.metrics.evaluation
+import darkroom.model.training
+from darkroom.model.checkpoint import CheckpointError, decode_checkpoint
+from darkroom.model.config import Recipe
+from darkroom.model.datasets.dataset import ImageDataset
+from darkroom.model.denoiser import Denoiser
+from darkroom.model.digest import digest_of
+from darkroom.model.metrics.evaluation import EvaluationError
+from darkroom.model.metrics.figure import Figure
+from darkroom.model.metrics.references import FolderReferences
+from darkroom.model.run_record import FolderRecord
+from darkroom.model.trainer import Trainer
+from darkroom.model.training import StartingPoint, StateStart, TrainingResult, WeightsStart, train
 from tests.model.memory_record import MemoryRecord
 from tests.model.small import random_dataset, small_recipe, small_unet
 
@@ -233,7 +233,7 @@ class Judge:
 @pytest.fixture
 def judge(monkeypatch: pytest.MonkeyPatch) -> Judge:
     judge = Judge()
-    monkeypatch.setattr(model.metrics.evaluation, "evaluate", judge)
+    monkeypatch.setattr(darkroom.model.metrics.evaluation, "evaluate", judge)
     return judge
 
 
@@ -342,7 +342,7 @@ def test_a_sample_grid_that_fails_is_told_and_ends_nothing(
     def full(*arguments: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(model.training, "sample", full)
+    monkeypatch.setattr(darkroom.model.training, "sample", full)
     record = MemoryRecord()
     recipe = small_recipe(training__sample_every_images=40)
     assert train(recipe, random_dataset(), record, device=CPU).finished
@@ -406,7 +406,7 @@ def test_a_folder_keeps_evaluations_by_line_and_forgets_those_that_never_happene
 def test_a_precision_that_this_cpu_only_emulates_is_warned_of(
     precision: str, has_instructions: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(model.training, "_multiplies_bfloat16", lambda: has_instructions)
+    monkeypatch.setattr(darkroom.model.training, "_multiplies_bfloat16", lambda: has_instructions)
     recipe = small_recipe(training__precision=precision, training__total_images=8)
     with caplog.at_level(logging.WARNING):
         assert train(recipe, random_dataset(), MemoryRecord(), device=CPU).finished

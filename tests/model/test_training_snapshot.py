@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from model.checkpoint import CheckpointError, decode_checkpoint, load_checkpoint
-from model.config import Recipe
-from model.run_record import FolderRecord
-from model.trainer import Trainer
-from model.training import train
+from darkroom.model.checkpoint import CheckpointError, decode_checkpoint, load_checkpoint
+from darkroom.model.config import Recipe
+from darkroom.model.run_record import FolderRecord
+from darkroom.model.trainer import Trainer
+from darkroom.model.training import train
 from tests.model.small import random_dataset, small_recipe
 
 CPU = torch.device("cpu")

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from model.config import ModelConfig
-from model.network import place
-from model.unet import UNet, sinusoidal_embedding
+from darkroom.model.config import ModelConfig
+from darkroom.model.network import place
+from darkroom.model.unet import UNet, sinusoidal_embedding
 from tests.model.small import awaken, small_model
 
 

@@ -10,8 +10,8 @@ from diffusers import UNet2DModel
 from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
 
-from model.config import ModelConfig
-from model.unet import UNet
+from darkroom.model.config import ModelConfig
+from darkroom.model.unet import UNet
 from tests.model.small import awaken, small_model
 
 CLASSES = 5

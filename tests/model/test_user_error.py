@@ -10,7 +10,7 @@ import pytest
 def _ended(raising: str) -> subprocess.CompletedProcess[str]:
     program = f"""
 import errno
-from model.user_error import UserError, ending_in_one_line
+from darkroom.model.user_error import UserError, ending_in_one_line
 class Other(Exception): pass
 with ending_in_one_line(Other):
     {raising}

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from model.distributed import process_group, rank
-from model.run_record import FolderRecord
-from model.training import train
+from darkroom.model.distributed import process_group, rank
+from darkroom.model.run_record import FolderRecord
+from darkroom.model.training import train
 from tests.model.small import random_dataset, small_recipe
 
 

@@ -8,18 +8,18 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from app.settings import REPOSITORY
-from model.digest import digest_of
-from store.aliases import remove_alias, set_alias
-from store.artifacts import Artifacts
-from store.audit_repository import COMMAND_LINE, Actor, list_audit_events
-from store.checkpoint_repository import register_checkpoint
-from store.database import Database
-from store.job_repository import Claimant, Lease, Origin, claim_job, hold, submit_job
-from store.model_repository import VersionNotFound, production_targets
-from store.promotion import promote_best
-from store.run_repository import record_checkpoint
-from store.tables import AuditEvent, CheckpointSource, ModelAlias
+from darkroom.app.settings import REPOSITORY
+from darkroom.model.digest import digest_of
+from darkroom.store.aliases import remove_alias, set_alias
+from darkroom.store.artifacts import Artifacts
+from darkroom.store.audit_repository import COMMAND_LINE, Actor, list_audit_events
+from darkroom.store.checkpoint_repository import register_checkpoint
+from darkroom.store.database import Database
+from darkroom.store.job_repository import Claimant, Lease, Origin, claim_job, hold, submit_job
+from darkroom.store.model_repository import VersionNotFound, production_targets
+from darkroom.store.promotion import promote_best
+from darkroom.store.run_repository import record_checkpoint
+from darkroom.store.tables import AuditEvent, CheckpointSource, ModelAlias
 
 PRODUCTION = "models/digits/alias/production"
 Told = tuple[str, str, str, dict[str, Any]]

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from store.artifacts import CHUNK_BYTES, ArtifactCorrupted, ArtifactMissing, Artifacts
-from store.database import Database
-from store.tables import Artifact, ArtifactChunk
+from darkroom.store.artifacts import CHUNK_BYTES, ArtifactCorrupted, ArtifactMissing, Artifacts
+from darkroom.store.database import Database
+from darkroom.store.tables import Artifact, ArtifactChunk
 
 
 def _bytes(size: int) -> bytes:

@@ -5,9 +5,9 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import Session
 
-from store.artifacts import Artifacts
-from store.database import Database, parse_url
-from store.tables import Artifact, Checkpoint, Model
+from darkroom.store.artifacts import Artifacts
+from darkroom.store.database import Database, parse_url
+from darkroom.store.tables import Artifact, Checkpoint, Model
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])

@@ -13,10 +13,10 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from model.config import DatasetConfig
-from store.artifacts import Artifacts
-from store.database import Database
-from store.dataset_repository import (
+from darkroom.model.config import DatasetConfig
+from darkroom.store.artifacts import Artifacts
+from darkroom.store.database import Database
+from darkroom.store.dataset_repository import (
     DatasetConflict,
     DatasetFacts,
     DatasetNotFound,
@@ -28,8 +28,8 @@ from store.dataset_repository import (
     list_datasets,
     register_dataset,
 )
-from store.idempotency import IdempotencyKeyReused, purge_idempotency_keys, remember, settle
-from store.tables import Artifact, Dataset, IdempotencyKey
+from darkroom.store.idempotency import IdempotencyKeyReused, purge_idempotency_keys, remember, settle
+from darkroom.store.tables import Artifact, Dataset, IdempotencyKey
 
 
 def _facts(digest: str = "sha256:1") -> DatasetFacts:

@@ -8,14 +8,14 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from model.metrics.figure import Figure
-from store.artifacts import Artifacts
-from store.database import Database
-from store.figure_repository import figures_by, job_figures, record_figures
-from store.job_repository import Claimant, Lease, claim_job, events_after, get_job, hold, submit_job
-from store.job_views import best_figures, measured, view_jobs
-from store.run_repository import record_checkpoint, record_evaluations, record_frontier
-from store.tables import Checkpoint, Evaluation, Job
+from darkroom.model.metrics.figure import Figure
+from darkroom.store.artifacts import Artifacts
+from darkroom.store.database import Database
+from darkroom.store.figure_repository import figures_by, job_figures, record_figures
+from darkroom.store.job_repository import Claimant, Lease, claim_job, events_after, get_job, hold, submit_job
+from darkroom.store.job_views import best_figures, measured, view_jobs
+from darkroom.store.run_repository import record_checkpoint, record_evaluations, record_frontier
+from darkroom.store.tables import Checkpoint, Evaluation, Job
 
 FIGURE = Figure("fid-x", 10.0, {"metric": "fid-x", "steps": 20, "sampler": "ddim", "eta": 0.5, "seed": None}, 1.5)
 POINT = replace(FIGURE, value=1.0)

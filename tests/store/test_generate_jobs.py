@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, func, select, text, update
 
-from store.artifact_stream import stream_artifact
-from store.artifacts import CHUNK_BYTES, ArtifactCorrupted, ArtifactMissing, Artifacts
-from store.database import Database
-from store.generate_repository import (
+from darkroom.store.artifact_stream import stream_artifact
+from darkroom.store.artifacts import CHUNK_BYTES, ArtifactCorrupted, ArtifactMissing, Artifacts
+from darkroom.store.database import Database
+from darkroom.store.generate_repository import (
     GenerateJobNotFound,
     assemble_what_is_ready,
     cancel_generate_job,
@@ -25,21 +25,11 @@ from store.generate_repository import (
     submit_generate_job,
     succeed_shard,
 )
-from store.job_forms import GenerateRun, SampleWork
-from store.job_repository import (
-    Claimant,
-    Failure,
-    JobConflict,
-    Lease,
-    claim_job,
-    fail,
-    hold,
-    stop,
-    succeed,
-)
-from store.model_repository import resolve
-from store.part_repository import parts_within, record_part, record_result
-from store.tables import Artifact, ArtifactChunk, GenerateJob, Job
+from darkroom.store.job_forms import GenerateRun, SampleWork
+from darkroom.store.job_repository import Claimant, Failure, JobConflict, Lease, claim_job, fail, hold, stop, succeed
+from darkroom.store.model_repository import resolve
+from darkroom.store.part_repository import parts_within, record_part, record_result
+from darkroom.store.tables import Artifact, ArtifactChunk, GenerateJob, Job
 from tests.generate_jobs import RUN, claim, parts, status, submit
 
 ROUNDS = 10

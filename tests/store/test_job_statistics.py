@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
-from model.curve_point import CurvePoint
-from store.database import Database
-from store.job_repository import (
+from darkroom.model.curve_point import CurvePoint
+from darkroom.store.database import Database
+from darkroom.store.job_repository import (
     Claimant,
     Failure,
     Lease,
@@ -20,10 +20,10 @@ from store.job_repository import (
     submit_job,
     succeed,
 )
-from store.job_statistics import TRAININGS_TOLD, read_job_statistics
-from store.run_repository import record_metrics
-from store.tables import Job, JobKind
-from store.worker_repository import see_worker
+from darkroom.store.job_statistics import TRAININGS_TOLD, read_job_statistics
+from darkroom.store.run_repository import record_metrics
+from darkroom.store.tables import Job, JobKind
+from darkroom.store.worker_repository import see_worker
 
 FINISHED_JOBS = 20_000
 LEASE_SECONDS = 600.0

@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from model.curve_point import CurvePoint
-from store.clock import seconds
-from store.counters import read_counters
-from store.database import Database
-from store.job_repository import (
+from darkroom.model.curve_point import CurvePoint
+from darkroom.store.clock import seconds
+from darkroom.store.counters import read_counters
+from darkroom.store.database import Database
+from darkroom.store.job_repository import (
     Claimant,
     Failure,
     JobConflict,
@@ -37,9 +37,9 @@ from store.job_repository import (
     submit_job,
     succeed,
 )
-from store.run_repository import append_log, job_metrics, record_metrics
-from store.tables import Job, Worker
-from store.worker_repository import count_idle_workers, see_worker
+from darkroom.store.run_repository import append_log, job_metrics, record_metrics
+from darkroom.store.tables import Job, Worker
+from darkroom.store.worker_repository import count_idle_workers, see_worker
 
 WORKER = Claimant("worker", "cpu")
 BROKEN = Failure("crashed", "it broke")

@@ -6,10 +6,10 @@ import pytest
 from sqlalchemy import func, select, update
 
 from bench.jobs_list import analyse, described, fill, nodes, plans, queries
-from store.database import Database
-from store.job_repository import list_jobs
-from store.job_views import glimpse_jobs, view_jobs
-from store.tables import Job, Sweep
+from darkroom.store.database import Database
+from darkroom.store.job_repository import list_jobs
+from darkroom.store.job_views import glimpse_jobs, view_jobs
+from darkroom.store.tables import Job, Sweep
 
 JOBS = 50_000
 OF_MOST_JOBS = ("(kind = 'train')", "(status = 'succeeded')")

@@ -8,14 +8,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
-from model.config import SamplingConfig
-from store.audit_repository import Actor, list_audit_events, record
-from store.checkpoint_repository import register_checkpoint
-from store.database import Database
-from store.generate_repository import submit_generate_job
-from store.job_forms import GenerateRun
-from store.job_repository import Origin, request_cancel, submit_job
-from store.key_repository import (
+from darkroom.model.config import SamplingConfig
+from darkroom.store.audit_repository import Actor, list_audit_events, record
+from darkroom.store.checkpoint_repository import register_checkpoint
+from darkroom.store.database import Database
+from darkroom.store.generate_repository import submit_generate_job
+from darkroom.store.job_forms import GenerateRun
+from darkroom.store.job_repository import Origin, request_cancel, submit_job
+from darkroom.store.key_repository import (
     KeyLimits,
     KeyNotFound,
     TooManyJobs,
@@ -25,7 +25,7 @@ from store.key_repository import (
     require_room_for_jobs,
     revoke_key,
 )
-from store.tables import ApiKey
+from darkroom.store.tables import ApiKey
 
 BY = Actor("lab", None, "request-1", "10.0.0.2")
 

@@ -14,29 +14,29 @@ from sqlalchemy import NullPool, create_engine, inspect, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from model.config import SamplingConfig
-from model.curve_point import CurvePoint
-from model.metrics.figure import Figure
-from model.user_error import UserError
-from store import run_repository
-from store.aliases import set_alias
-from store.artifacts import Artifacts
-from store.audit_repository import COMMAND_LINE
-from store.checkpoint_repository import checkpoint_bytes, register_checkpoint
-from store.counters import count
-from store.database import Database, parse_url
-from store.dataset_repository import DatasetFacts, register_dataset
-from store.generate_repository import submit_generate_job
-from store.idempotency import remember
-from store.job_forms import GenerateRun
-from store.job_repository import Claimant, Lease, claim_job, hold, submit_job
-from store.key_repository import KeyLimits, create_key
-from store.migrations import downgrade, upgrade
-from store.model_repository import resolve
-from store.part_repository import record_part
-from store.sweep_repository import create_sweep
-from store.tables import Base, Checkpoint
-from store.worker_repository import see_worker
+from darkroom.model.config import SamplingConfig
+from darkroom.model.curve_point import CurvePoint
+from darkroom.model.metrics.figure import Figure
+from darkroom.model.user_error import UserError
+from darkroom.store import run_repository
+from darkroom.store.aliases import set_alias
+from darkroom.store.artifacts import Artifacts
+from darkroom.store.audit_repository import COMMAND_LINE
+from darkroom.store.checkpoint_repository import checkpoint_bytes, register_checkpoint
+from darkroom.store.counters import count
+from darkroom.store.database import Database, parse_url
+from darkroom.store.dataset_repository import DatasetFacts, register_dataset
+from darkroom.store.generate_repository import submit_generate_job
+from darkroom.store.idempotency import remember
+from darkroom.store.job_forms import GenerateRun
+from darkroom.store.job_repository import Claimant, Lease, claim_job, hold, submit_job
+from darkroom.store.key_repository import KeyLimits, create_key
+from darkroom.store.migrations import downgrade, upgrade
+from darkroom.store.model_repository import resolve
+from darkroom.store.part_repository import record_part
+from darkroom.store.sweep_repository import create_sweep
+from darkroom.store.tables import Base, Checkpoint
+from darkroom.store.worker_repository import see_worker
 
 DATA = b"some bytes" * 200_000
 """More than one chunk."""

@@ -7,19 +7,13 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from model.digest import digest_of
-from store.aliases import set_alias
-from store.audit_repository import COMMAND_LINE
-from store.checkpoint_repository import checkpoint_bytes, list_checkpoints, register_checkpoint
-from store.database import Database
-from store.model_repository import (
-    ModelNotFound,
-    VersionNotFound,
-    get_model,
-    list_models,
-    resolve,
-)
-from store.tables import Checkpoint, CheckpointSource, Model, ModelAlias
+from darkroom.model.digest import digest_of
+from darkroom.store.aliases import set_alias
+from darkroom.store.audit_repository import COMMAND_LINE
+from darkroom.store.checkpoint_repository import checkpoint_bytes, list_checkpoints, register_checkpoint
+from darkroom.store.database import Database
+from darkroom.store.model_repository import ModelNotFound, VersionNotFound, get_model, list_models, resolve
+from darkroom.store.tables import Checkpoint, CheckpointSource, Model, ModelAlias
 
 
 def _register(

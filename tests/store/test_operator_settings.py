@@ -6,10 +6,10 @@ import pytest
 from pydantic import ValidationError
 from redis import Redis
 
-from app.settings import Settings
-from store.database import parse_url
-from store.operator_settings import OperatorSettings, SettingsError, read_settings
-from worker.settings import WorkerSettings
+from darkroom.app.settings import Settings
+from darkroom.store.database import parse_url
+from darkroom.store.operator_settings import OperatorSettings, SettingsError, read_settings
+from darkroom.worker.settings import WorkerSettings
 
 PASSWORD = "p@ss:w/ör?d%"  # every sign that means something in an address
 

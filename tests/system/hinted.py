@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.hint_sender import HintSender
-from app.process_commands import worker_commands
-from store.database import Database
-from store.hints import Hints
-from store.job_repository import get_job, submit_job
-from store.worker_repository import workers_alive
+from darkroom.app.hint_sender import HintSender
+from darkroom.app.process_commands import worker_commands
+from darkroom.store.database import Database
+from darkroom.store.hints import Hints
+from darkroom.store.job_repository import get_job, submit_job
+from darkroom.store.worker_repository import workers_alive
 from tests.processes import wait_until
 from tests.system.cluster import Cluster
 from tests.system.slow_network import slow_network
@@ -58,7 +58,8 @@ def hinted(folder: Path, delay_seconds: float) -> Iterator[Hinted]:
             sender = HintSender(Hints(parts.redis.url), network)
             sender.start()
             command = [
-                part.replace("worker.celery_app", "tests.system.hinted_worker") for part in worker_commands()["worker"]
+                part.replace("darkroom.worker.celery_app", "tests.system.hinted_worker")
+                for part in worker_commands()["worker"]
             ]
             parts.run("hinted", command, DATABASE_URL=url, DARKROOM_WORKER_DEVICE="cpu")
             wait_until(lambda: _lives(parts), "the worker lives", every_seconds=0.1)

@@ -1,9 +1,9 @@
 """A worker that learns of jobs by hints alone, and whose work is next to nothing. A hint that is lost then is a job
 that waits for ever."""
 
+from darkroom.worker.celery_app import Worker, main
+from darkroom.worker.settings import WorkerSettings
 from tests.worker.light_work import FINISHES
-from worker.celery_app import Worker, main
-from worker.settings import WorkerSettings
 
 
 class HintedWorker(Worker):

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import yaml
 
-from app.embedded.process import ChildProcess
+from darkroom.app.embedded.process import ChildProcess
 from tests.processes import free_port, wait_until
 from tests.prometheus import program
 

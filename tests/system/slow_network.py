@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from store.database import parse_url
+from darkroom.store.database import parse_url
 
 _SOCKET = ".s.PGSQL.5432"
 

@@ -7,12 +7,12 @@ from typing import Any
 import httpx
 import pytest
 
-from app.process_commands import worker_commands
-from model.config import Recipe
-from model.curve_point import CurvePoint
-from store.job_repository import request_cancel
-from store.run_repository import job_checkpoints, job_metrics, kept_states
-from store.worker_repository import workers_alive
+from darkroom.app.process_commands import worker_commands
+from darkroom.model.config import Recipe
+from darkroom.model.curve_point import CurvePoint
+from darkroom.store.job_repository import request_cancel
+from darkroom.store.run_repository import job_checkpoints, job_metrics, kept_states
+from darkroom.store.worker_repository import workers_alive
 from tests.model.small import small_unet
 from tests.processes import free_port, living, wait_until
 from tests.system.cluster import Cluster, cluster, signal_all

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from store.hints import celery_app
+from darkroom.store.hints import celery_app
 from tests.processes import wait_until
 from tests.system.hinted import hinted
 

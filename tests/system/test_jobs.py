@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from model.config import Recipe
-from model.datasets.materialise import content_digest
-from model.digest import digest_of
-from model.run_record import FolderRecord
-from model.training import train
-from store.job_repository import request_cancel, requeue
-from store.run_repository import job_checkpoints, kept_states, log_after
+from darkroom.model.config import Recipe
+from darkroom.model.datasets.materialise import content_digest
+from darkroom.model.digest import digest_of
+from darkroom.model.run_record import FolderRecord
+from darkroom.model.training import train
+from darkroom.store.job_repository import request_cancel, requeue
+from darkroom.store.run_repository import job_checkpoints, kept_states, log_after
 from tests.model.small import random_dataset, small_recipe, small_unet
 from tests.processes import wait_until
 from tests.system.cluster import LEASE_SECONDS, Cluster, cluster, signal_all

@@ -80,7 +80,7 @@ def test_a_jobs_lines_are_joined_by_its_request_in_all_processes(logging: Loggin
     of_job = logging.joined("first", request_id)
     assert {(line["job_id"], line["attempt"]) for line in of_job} == {(job_id, 1)}
     assert {line["process"] for line in of_job} == {"worker", "work"}
-    supervisor = [line["message"] for line in of_job if line["logger"] == "worker.supervisor"]
+    supervisor = [line["message"] for line in of_job if line["logger"] == "darkroom.worker.supervisor"]
     assert supervisor == [f"job {job_id}, attempt 1: train logged", f"job {job_id}: finished"]
     training = [line["message"] for line in of_job if line["process"] == "work"]
     assert "training begins" in training
@@ -88,7 +88,7 @@ def test_a_jobs_lines_are_joined_by_its_request_in_all_processes(logging: Loggin
 
     assert logging.api.get(f"/v1/train-jobs/{job_id}").json()["request_id"] == request_id
     kept = logging.api.get(f"/v1/train-jobs/{job_id}/logs").json()["lines"]
-    assert any(line["line"].endswith("INFO worker.training: training begins") for line in kept)
+    assert any(line["line"].endswith("INFO darkroom.worker.training: training begins") for line in kept)
 
 
 def test_a_lapsed_lease_is_told_by_the_reconciler_with_the_jobs_request(logging: Logging) -> None:

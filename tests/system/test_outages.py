@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from sqlalchemy import text, update
 
-from app.embedded.redis import PrivateRedis
-from model.config import Recipe
-from store.job_forms import TrainWork
-from store.job_repository import events_after, list_jobs
-from store.tables import Job
+from darkroom.app.embedded.redis import PrivateRedis
+from darkroom.model.config import Recipe
+from darkroom.store.job_forms import TrainWork
+from darkroom.store.job_repository import events_after, list_jobs
+from darkroom.store.tables import Job
 from tests.app.api.test_refusals import assert_problem
 from tests.app.api.test_train_events import Event, numbered, parse, stored, watch
 from tests.app.served import Service, weights_folder

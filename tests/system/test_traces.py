@@ -51,7 +51,10 @@ def test_traces_that_cannot_be_made_are_refused_at_the_start() -> None:
         "DATABASE_URL": "postgresql://nobody.invalid/nothing",
         "REDIS_URL": "redis://nobody.invalid",
     }
-    starts = ("from app.main import application; application()", "from worker.celery_app import main; main()")
+    starts = (
+        "from darkroom.app.main import application; application()",
+        "from darkroom.worker.celery_app import main; main()",
+    )
     for start in starts:
         program = f'import sys; sys.modules["opentelemetry.sdk"] = None; {start}'
         ended = subprocess.run(

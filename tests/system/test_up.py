@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.embedded.postgres import PrivatePostgres
-from app.embedded.process import works_in
-from app.folder_lock import service_address
-from store.database import Database
+from darkroom.app.embedded.postgres import PrivatePostgres
+from darkroom.app.embedded.process import works_in
+from darkroom.app.folder_lock import service_address
+from darkroom.store.database import Database
 from tests.app.served import Service, weights_folder
 from tests.model.small import small_recipe
 from tests.processes import PATIENCE_SECONDS, family_of, free_port, living, wait_until
@@ -92,7 +92,7 @@ def _ready(state: Path, weights: Path, output: Path, *options: str) -> Iterator[
             yield started, service
 
 
-MODULES = {"worker": b"worker.celery_app", "reconciler": b"worker.reconciler"}
+MODULES = {"worker": b"darkroom.worker.celery_app", "reconciler": b"darkroom.worker.reconciler"}
 
 
 def _worker(started: Darkroom, name: str) -> list[int]:
@@ -179,7 +179,7 @@ def test_killed_without_warning_it_starts_again_with_what_was_stored(
 def test_a_killed_api_is_named_and_ends_the_rest(state: Path, weights: Path, tmp_path: Path) -> None:
     with _ready(state, weights, tmp_path / "output") as (running, _):
         family = _with_workers(running)
-        (api,) = (pid for pid in family if b"app.main:application" in _command(pid))
+        (api,) = (pid for pid in family if b"darkroom.app.main:application" in _command(pid))
         os.kill(api, signal.SIGKILL)
         assert running.end() == 1
         after = running.said().partition("logs in")[2]
@@ -213,7 +213,7 @@ def test_a_job_goes_on_after_ctrl_c_and_a_kill_leaves_none_of_its_processes(weig
             wait_until(lambda: jobs.job(job_id).images_done > 0, "under way")
             service.images(seed=3)
             family = _with_workers(started)
-            assert [pid for pid in family if b"worker.entry" in _command(pid)]
+            assert [pid for pid in family if b"darkroom.worker.entry" in _command(pid)]
             _end_in_order(started)
             assert not living(family)
         with _ready(state, weights, tmp_path / "second") as (started, service):
@@ -222,7 +222,7 @@ def test_a_job_goes_on_after_ctrl_c_and_a_kill_leaves_none_of_its_processes(weig
             assert (handed_back.failures, handed_back.failure) == (0, None)
             wait_until(lambda: jobs.job(job_id).images_done > handed_back.images_done > 0, "going on")
             family = _with_workers(started)
-            assert [pid for pid in family if b"worker.entry" in _command(pid)]
+            assert [pid for pid in family if b"darkroom.worker.entry" in _command(pid)]
             started.process.kill()
             assert started.end() == -signal.SIGKILL
             wait_until(lambda: not living(family), "all ended")

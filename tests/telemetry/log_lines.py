@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from telemetry.logs import LogSettings, set_up_logs
+from darkroom.telemetry.logs import LogSettings, set_up_logs
 
 Line = dict[str, Any]
 

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import ValidationError
 
-from telemetry.log_fields import log_fields
-from telemetry.logs import LogSettings, line_of, record_of
+from darkroom.telemetry.log_fields import log_fields
+from darkroom.telemetry.logs import LogSettings, line_of, record_of
 from tests.telemetry.log_lines import logging_to
 
 log = logging.getLogger("some.module")
@@ -165,7 +165,7 @@ def test_a_line_can_be_made_without_logging() -> None:
 def test_what_nobody_caught_is_a_line_too() -> None:
     program = """
 import threading
-from telemetry.logs import LogSettings, set_up_logs
+from darkroom.telemetry.logs import LogSettings, set_up_logs
 set_up_logs("work", LogSettings(log_format="json"))
 thread = threading.Thread(target=lambda: 1 / 0, name="counter")
 thread.start()

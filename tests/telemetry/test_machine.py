@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from telemetry.machine import watch_machine
+from darkroom.telemetry.machine import watch_machine
 
 GIB = 1 << 30
 

@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from app.access.token import new_token
-from telemetry.redaction import redacted
+from darkroom.app.access.token import new_token
+from darkroom.telemetry.redaction import redacted
 from tests.telemetry.log_lines import logging_to
 
 SECRET = "s3cr3t-W0rd"

@@ -7,8 +7,8 @@ import sys
 import pytest
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
 
-from telemetry import tracing
-from telemetry.tracing import TracingMissing, current_traceparent, require_tracing, span
+from darkroom.telemetry import tracing
+from darkroom.telemetry.tracing import TracingMissing, current_traceparent, require_tracing, span
 from tests.fixtures.spans import Spans
 from tests.telemetry.log_lines import logging_to
 
@@ -53,7 +53,7 @@ def test_without_the_extra_everything_runs() -> None:
     program = """
 import sys
 sys.modules["opentelemetry.sdk"] = sys.modules["opentelemetry.exporter"] = None
-from telemetry.tracing import current_traceparent, flush_spans, set_up_tracing, span
+from darkroom.telemetry.tracing import current_traceparent, flush_spans, set_up_tracing, span
 set_up_tracing("api")
 with span("work", {"a": 1}, parent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"):
     print(current_traceparent())

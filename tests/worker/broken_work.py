@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from worker import entry
+from darkroom.worker import entry
 
 NOISE_BYTES = 1 << 20
 
@@ -33,7 +33,7 @@ def noisy(_: int) -> None:
 
 def killed_at(images: int) -> None:
     """SIGKILL as soon as the checkpoint at so many images is stored."""
-    from worker.training import JobRecord
+    from darkroom.worker.training import JobRecord
 
     original = JobRecord.checkpoint
 
@@ -48,7 +48,7 @@ def killed_at(images: int) -> None:
 
 def poisoned(images: int) -> None:
     """A weight and its average are NaN as soon as so many images were seen."""
-    from model.trainer import Trainer
+    from darkroom.model.trainer import Trainer
 
     original = Trainer.step
 
@@ -64,9 +64,9 @@ def poisoned(images: int) -> None:
 
 def judged(best: int) -> None:
     """An evaluation that costs nothing; the nearer a checkpoint is to `best` images, the better."""
-    from model.metrics import evaluation
-    from model.metrics.figure import Figure
-    from worker.training import JobRecord
+    from darkroom.model.metrics import evaluation
+    from darkroom.model.metrics.figure import Figure
+    from darkroom.worker.training import JobRecord
 
     original = JobRecord.evaluation
 
@@ -82,9 +82,9 @@ def unjudgeable(images: int) -> None:
     """The evaluation and the sample grid at so many images ask for more memory than there is."""
     import torch
 
-    import model.training
-    from model.metrics import evaluation
-    from model.trainer import Trainer
+    import darkroom.model.training
+    from darkroom.model.metrics import evaluation
+    from darkroom.model.trainer import Trainer
 
     seen, step = 0, Trainer.step
 
@@ -104,7 +104,7 @@ def unjudgeable(images: int) -> None:
 
     _patch(Trainer, "step", noted)
     _patch(evaluation, "evaluate", unless_full(evaluation.evaluate))
-    _patch(model.training, "sample", unless_full(model.training.sample))
+    _patch(darkroom.model.training, "sample", unless_full(darkroom.model.training.sample))
 
 
 def full_disk(_: int) -> None:
@@ -157,8 +157,8 @@ def stuck(images: int) -> None:
 
 
 def _before_step_at(images: int, action: Callable[[], object]) -> None:
-    from model.trainer import Trainer
-    from model.unet import UNet
+    from darkroom.model.trainer import Trainer
+    from darkroom.model.unet import UNet
 
     steps, forward = Trainer.step, UNet.forward
     due = False

@@ -9,9 +9,9 @@ from unittest import mock
 
 import torch
 
-from store.database import Database
+from darkroom.store.database import Database
+from darkroom.worker import sampling
 from tests.generate_jobs import attempt, claim
-from worker import sampling
 
 
 def main(url: str, part_images: int, count: int) -> None:

@@ -7,13 +7,15 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from model.digest import digest_of
-from store.artifacts import collect_artifacts
-from store.clock import seconds
-from store.database import Database
-from store.generate_repository import MOST_ASSEMBLIES, assemble_what_is_ready, cancel_generate_job
-from store.job_repository import LeaseLost, get_job
-from store.tables import Artifact, ArtifactChunk, GeneratePart, Job
+from darkroom.model.digest import digest_of
+from darkroom.store.artifacts import collect_artifacts
+from darkroom.store.clock import seconds
+from darkroom.store.database import Database
+from darkroom.store.generate_repository import MOST_ASSEMBLIES, assemble_what_is_ready, cancel_generate_job
+from darkroom.store.job_repository import LeaseLost, get_job
+from darkroom.store.tables import Artifact, ArtifactChunk, GeneratePart, Job
+from darkroom.worker import sampling
+from darkroom.worker.assembling import assemble
 from tests.app.served import zip_images
 from tests.generate_jobs import (
     arrays_of,
@@ -33,8 +35,6 @@ from tests.generate_jobs import (
     status,
     submit,
 )
-from worker import sampling
-from worker.assembling import assemble
 
 
 @pytest.fixture(autouse=True)

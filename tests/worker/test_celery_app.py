@@ -6,7 +6,9 @@ import sys
 
 
 def test_importing_the_worker_needs_no_setting_and_starts_nothing() -> None:
-    program = "import threading, worker.celery_app; assert threading.active_count() == 1, threading.enumerate()"
+    program = (
+        "import threading, darkroom.worker.celery_app; assert threading.active_count() == 1, threading.enumerate()"
+    )
     without = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
     ended = subprocess.run([sys.executable, "-c", program], env=without, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from worker import device_check, device_probe
-from worker.device_check import PROBE, DeviceCheck
+from darkroom.worker import device_check, device_probe
+from darkroom.worker.device_check import PROBE, DeviceCheck
 
 
 class Driver:

@@ -7,11 +7,11 @@ from typing import get_args
 import pytest
 from sqlalchemy import select
 
-from store.database import Database
-from store.tables import Job, JobKind
+from darkroom.store.database import Database
+from darkroom.store.tables import Job, JobKind
+from darkroom.worker.attempt import Attempt
+from darkroom.worker.job_kinds import KINDS
 from tests.generate_jobs import claim, submit
-from worker.attempt import Attempt
-from worker.job_kinds import KINDS
 
 
 def test_every_kind_has_an_entry() -> None:

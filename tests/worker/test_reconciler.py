@@ -10,14 +10,14 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from store.clock import seconds
-from store.database import Database
-from store.job_repository import Claimant, claim_job, get_job, submit_job
-from store.tables import Job
+from darkroom.store.clock import seconds
+from darkroom.store.database import Database
+from darkroom.store.job_repository import Claimant, claim_job, get_job, submit_job
+from darkroom.store.tables import Job
+from darkroom.worker import reconciler
+from darkroom.worker.reconciler import reconcile
+from darkroom.worker.settings import ReconcilerSettings
 from tests.processes import PATIENCE_SECONDS, wait_until
-from worker import reconciler
-from worker.reconciler import reconcile
-from worker.settings import ReconcilerSettings
 
 
 def lapsed_job(database: Database) -> int:
@@ -46,7 +46,7 @@ def test_it_returns_lapsed_jobs_without_a_broker_and_says_that_it_lives(
         "DARKROOM_RECONCILE_SECONDS": "0.1",
         "DARKROOM_ALIVE_FILE": str(alive),
     }
-    process = subprocess.Popen([sys.executable, "-m", "worker.reconciler"], env=inherited | settings)
+    process = subprocess.Popen([sys.executable, "-m", "darkroom.worker.reconciler"], env=inherited | settings)
     try:
         for _ in range(2):
             job_id = lapsed_job(database)

@@ -12,16 +12,19 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 
-from model.checkpoint import CheckpointError, decode_checkpoint, encode_checkpoint
-from model.denoiser import Denoiser
-from model.digest import digest_of
-from model.pictures import Pixels
-from model.sampling import RowPlan, plan_row, sample, to_pixels
-from store.artifacts import Artifacts
-from store.database import Database
-from store.generate_repository import assemble_what_is_ready, cancel_generate_job
-from store.job_repository import LeaseLost, cancel_requested, get_job
-from store.tables import Artifact, Checkpoint
+from darkroom.model.checkpoint import CheckpointError, decode_checkpoint, encode_checkpoint
+from darkroom.model.denoiser import Denoiser
+from darkroom.model.digest import digest_of
+from darkroom.model.pictures import Pixels
+from darkroom.model.sampling import RowPlan, plan_row, sample, to_pixels
+from darkroom.store.artifacts import Artifacts
+from darkroom.store.database import Database
+from darkroom.store.generate_repository import assemble_what_is_ready, cancel_generate_job
+from darkroom.store.job_repository import LeaseLost, cancel_requested, get_job
+from darkroom.store.tables import Artifact, Checkpoint
+from darkroom.worker import sampling
+from darkroom.worker.sampling import draw_shard
+from darkroom.worker.transactions import transact
 from tests.app.served import tiny_weights
 from tests.generate_jobs import (
     RUN,
@@ -41,9 +44,6 @@ from tests.generate_jobs import (
     status,
     submit,
 )
-from worker import sampling
-from worker.sampling import draw_shard
-from worker.transactions import transact
 
 STEPS = RUN["sampling"].steps
 

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from store.artifacts import Artifacts
-from store.database import Database
-from store.job_repository import Lease, events_after, get_job, hold, request_cancel, submit_job
-from store.run_repository import record_checkpoint
-from store.tables import Job
+from darkroom.store.artifacts import Artifacts
+from darkroom.store.database import Database
+from darkroom.store.job_repository import Lease, events_after, get_job, hold, request_cancel, submit_job
+from darkroom.store.run_repository import record_checkpoint
+from darkroom.store.tables import Job
+from darkroom.worker.device_check import KEPT_SECONDS, DeviceCheck
+from darkroom.worker.settings import WorkerSettings
+from darkroom.worker.supervisor import WORK, Supervisor
 from tests.processes import wait_until
 from tests.worker.light_work import CRASHES, FINDS_NO_DEVICE, FINISHES, IS_SLOW_TO_STOP
-from worker.device_check import KEPT_SECONDS, DeviceCheck
-from worker.settings import WorkerSettings
-from worker.supervisor import WORK, Supervisor
 
 Made = Callable[..., Supervisor]
 

@@ -8,25 +8,25 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from model.training import StateStart, WeightsStart
-from store.aliases import set_alias
-from store.artifacts import ArtifactCorrupted, collect_artifacts
-from store.audit_repository import COMMAND_LINE
-from store.database import Database
-from store.figure_repository import figures_by, job_figures
-from store.job_forms import ContinueFrom, ForkFrom
-from store.job_repository import request_cancel, requeue
-from store.model_repository import PRODUCTION, production_targets, resolve
-from store.run_repository import job_metrics, job_samples
-from store.tables import Checkpoint, Dataset, Job
+from darkroom.model.training import StateStart, WeightsStart
+from darkroom.store.aliases import set_alias
+from darkroom.store.artifacts import ArtifactCorrupted, collect_artifacts
+from darkroom.store.audit_repository import COMMAND_LINE
+from darkroom.store.database import Database
+from darkroom.store.figure_repository import figures_by, job_figures
+from darkroom.store.job_forms import ContinueFrom, ForkFrom
+from darkroom.store.job_repository import request_cancel, requeue
+from darkroom.store.model_repository import PRODUCTION, production_targets, resolve
+from darkroom.store.run_repository import job_metrics, job_samples
+from darkroom.store.tables import Checkpoint, Dataset, Job
+from darkroom.worker.settings import WorkerSettings
+from darkroom.worker.work_output import LOG_LINE_LIMIT
 from tests.generate_jobs import status
 from tests.generate_jobs import submit as submit_generate
 from tests.model.small import small_recipe
 from tests.processes import wait_until
 from tests.worker.broken_work import NOISE_BYTES
 from tests.worker.train_jobs import BATCH, EVERY, TOTAL, TrainJobs, dataset, short_recipe, trained
-from worker.settings import WorkerSettings
-from worker.work_output import LOG_LINE_LIMIT
 
 
 @pytest.fixture

@@ -2,16 +2,16 @@
 
 import logging
 
-from telemetry.log_fields import log_fields
+from darkroom.telemetry.log_fields import log_fields
+from darkroom.worker.work_output import LOG_LINE_LIMIT, relayed
 from tests.telemetry.log_lines import logging_to
-from worker.work_output import LOG_LINE_LIMIT, relayed
 
 
 def test_a_line_of_the_log_is_logged_as_it_was_and_kept_as_text() -> None:
     with logging_to("work") as theirs:
-        logging.getLogger("worker.training").warning("careful")
+        logging.getLogger("darkroom.worker.training").warning("careful")
     with logging_to("worker") as ours, log_fields(request_id="r-1", job_id=7, attempt=2):
-        assert relayed(theirs.lines()[0]) == ["WARNING worker.training: careful"]
+        assert relayed(theirs.lines()[0]) == ["WARNING darkroom.worker.training: careful"]
     belongs = {"request_id": "r-1", "job_id": 7, "attempt": 2}
     assert ours.parsed() == [theirs.parsed()[0] | belongs]
     assert ours.parsed()[0]["process"] == "work"
@@ -22,10 +22,10 @@ def test_a_traceback_is_kept_line_by_line() -> None:
         try:
             raise ValueError("broken")
         except ValueError:
-            logging.getLogger("worker.work").exception("it failed")
+            logging.getLogger("darkroom.worker.work").exception("it failed")
     with logging_to("worker"):
         kept = relayed(theirs.lines()[0])
-    assert kept[0] == "ERROR worker.work: it failed"
+    assert kept[0] == "ERROR darkroom.worker.work: it failed"
     assert kept[1].startswith("Traceback")
     assert kept[-1] == "ValueError: broken"
 
@@ -43,7 +43,7 @@ def test_other_output_is_kept_as_it_is_and_logged_too() -> None:
 
 def test_the_workers_level_holds_for_what_it_passes_on() -> None:
     with logging_to("work", log_level="DEBUG") as theirs:
-        logging.getLogger("worker.training").debug("details")
+        logging.getLogger("darkroom.worker.training").debug("details")
     with logging_to("worker", log_level="INFO") as ours:
-        assert relayed(theirs.lines()[0]) == ["DEBUG worker.training: details"]
+        assert relayed(theirs.lines()[0]) == ["DEBUG darkroom.worker.training: details"]
     assert ours.lines() == []

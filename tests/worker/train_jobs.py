@@ -8,23 +8,23 @@ from typing import Any
 import torch
 from sqlalchemy import func, select, text, update
 
-from model.config import Recipe
-from model.datasets.dataset import ImageDataset
-from model.datasets.materialise import content_digest
-from model.digest import digest_of
-from model.run_record import FolderRecord
-from model.training import StartingPoint, train
-from store.artifacts import Artifacts
-from store.database import Database
-from store.job_forms import TrainWork
-from store.job_repository import events_after, submit_job
-from store.run_repository import job_checkpoints, log_after
-from store.tables import Artifact, Checkpoint, Job, JobEvent
+from darkroom.model.config import Recipe
+from darkroom.model.datasets.dataset import ImageDataset
+from darkroom.model.datasets.materialise import content_digest
+from darkroom.model.digest import digest_of
+from darkroom.model.run_record import FolderRecord
+from darkroom.model.training import StartingPoint, train
+from darkroom.store.artifacts import Artifacts
+from darkroom.store.database import Database
+from darkroom.store.job_forms import TrainWork
+from darkroom.store.job_repository import events_after, submit_job
+from darkroom.store.run_repository import job_checkpoints, log_after
+from darkroom.store.tables import Artifact, Checkpoint, Job, JobEvent
+from darkroom.worker.device_check import DeviceCheck
+from darkroom.worker.settings import WorkerSettings
+from darkroom.worker.supervisor import WORK, Supervisor
 from tests.model.small import random_dataset, small_recipe, small_unet
 from tests.system.cluster import Jobs
-from worker.device_check import DeviceCheck
-from worker.settings import WorkerSettings
-from worker.supervisor import WORK, Supervisor
 
 IMAGES = 40
 EVERY = 80

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from app.access.gate import _span
-from app.access.limits import IMAGES, REQUESTS, RETRY_SECONDS, Limits
-from app.embedded.redis import PrivateRedis
+from darkroom.app.access.gate import _span
+from darkroom.app.access.limits import IMAGES, REQUESTS, RETRY_SECONDS, Limits
+from darkroom.app.embedded.redis import PrivateRedis
 from tests.processes import PATIENCE_SECONDS
 
 _keys = count(1)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.access.loopback import is_cross_site, is_local
+from darkroom.app.access.loopback import is_cross_site, is_local
 
 HERE: dict[str, Any] = {"client": ("127.0.0.1", 50000), "server": ("127.0.0.1", 8000)}
 

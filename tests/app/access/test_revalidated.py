@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from app.access.revalidated import Revalidated, SourceAway
+from darkroom.app.access.revalidated import Revalidated, SourceAway
 from tests.processes import PATIENCE_SECONDS
 
 FRESH, STALE = 5.0, 300.0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.access.routes import OPEN, RESOURCES, needed
+from darkroom.app.access.routes import OPEN, RESOURCES, needed
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW")
 

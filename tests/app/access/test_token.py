@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.access.token import digest_of, matches, new_token, prefix_of
+from darkroom.app.access.token import digest_of, matches, new_token, prefix_of
 
 
 def test_a_token_is_found_by_its_prefix_and_known_by_its_digest() -> None:

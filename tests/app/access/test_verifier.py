@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.access.new_key import KeyRequest, make_key
-from app.access.verifier import STALE_SECONDS, Verifier
-from store.audit_repository import COMMAND_LINE
-from store.database import Database
-from store.key_repository import find_key, revoke_key
-from store.tables import ApiKey
+from darkroom.app.access.new_key import KeyRequest, make_key
+from darkroom.app.access.verifier import STALE_SECONDS, Verifier
+from darkroom.store.audit_repository import COMMAND_LINE
+from darkroom.store.database import Database
+from darkroom.store.key_repository import find_key, revoke_key
+from darkroom.store.tables import ApiKey
 
 FRESH = 5.0
 

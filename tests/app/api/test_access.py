@@ -9,14 +9,14 @@ from typing import Any
 import httpx
 import pytest
 
-from app.access.beyond_loopback import KeysNeeded
-from app.access.routes import RESOURCES
-from app.main import create_app
-from app.settings import REPOSITORY, Settings
-from store.audit_repository import COMMAND_LINE
-from store.database import Database
-from store.key_repository import list_keys, revoke_key
-from store.tables import Scope
+from darkroom.app.access.beyond_loopback import KeysNeeded
+from darkroom.app.access.routes import RESOURCES
+from darkroom.app.main import create_app
+from darkroom.app.settings import REPOSITORY, Settings
+from darkroom.store.audit_repository import COMMAND_LINE
+from darkroom.store.database import Database
+from darkroom.store.key_repository import list_keys, revoke_key
+from darkroom.store.tables import Scope
 from tests.app.api.test_refusals import assert_problem
 from tests.app.keyed import Keyed, add_key, serving_keyed
 from tests.app.served import Service, serving

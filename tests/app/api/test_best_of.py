@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.checkpoint import load_checkpoint
-from model.scoring import SCORE_NAME, score
+from darkroom.model.checkpoint import load_checkpoint
+from darkroom.model.scoring import SCORE_NAME, score
 from tests.app.api.test_refusals import assert_problem
 from tests.app.served import (
     Service,

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.api.choice import DEFAULTS
-from model.checkpoint import decode_checkpoint
-from model.config import SamplingConfig
-from model.metrics.figure import Figure
-from model.metrics.frontier_measurement import with_evaluations
-from model.metrics.protocol import protocol_digest
-from store.database import Database
-from store.figure_repository import record_figures
-from store.model_repository import resolve
+from darkroom.app.api.choice import DEFAULTS
+from darkroom.model.checkpoint import decode_checkpoint
+from darkroom.model.config import SamplingConfig
+from darkroom.model.metrics.figure import Figure
+from darkroom.model.metrics.frontier_measurement import with_evaluations
+from darkroom.model.metrics.protocol import protocol_digest
+from darkroom.store.database import Database
+from darkroom.store.figure_repository import record_figures
+from darkroom.store.model_repository import resolve
 from tests.app.api.test_refusals import assert_problem
 from tests.app.served import Json, Service, pixels_of, png_facts, serving, serving_slowly, store_weights, tiny_weights
 from tests.processes import wait_until

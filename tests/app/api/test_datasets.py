@@ -19,15 +19,15 @@ import pytest
 from PIL import Image
 from sqlalchemy import func, select, text
 
-import app.api.datasets
-from app.embedded.postgres import PrivatePostgres
-from app.settings import Settings
-from model.config import DatasetConfig
-from model.datasets import ImageDataset
-from model.datasets.registered import load_encoded, load_unchanged
-from store.database import Database
-from store.dataset_repository import copy_encoded, get_dataset
-from store.tables import Artifact, ArtifactChunk, Dataset, IdempotencyKey
+import darkroom.app.api.datasets
+from darkroom.app.embedded.postgres import PrivatePostgres
+from darkroom.app.settings import Settings
+from darkroom.model.config import DatasetConfig
+from darkroom.model.datasets import ImageDataset
+from darkroom.model.datasets.registered import load_encoded, load_unchanged
+from darkroom.store.database import Database
+from darkroom.store.dataset_repository import copy_encoded, get_dataset
+from darkroom.store.tables import Artifact, ArtifactChunk, Dataset, IdempotencyKey
 from tests.app.api.test_refusals import assert_problem
 from tests.app.served import Service, picture, serving
 from tests.fixtures.postgres import private_database
@@ -442,7 +442,7 @@ def test_a_full_disk_is_507(posted: Posted, monkeypatch: pytest.MonkeyPatch, ful
         made += 1
         return _FullFile() if made == full else tempfile.TemporaryFile()
 
-    monkeypatch.setattr(app.api.datasets, "TemporaryFile", make)
+    monkeypatch.setattr(darkroom.app.api.datasets, "TemporaryFile", make)
     kept = posted.kept()
     problem = assert_problem(posted.upload(CLOTHES), 507)
     assert problem["type"] == "urn:darkroom:storage-full"

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from app.api.exceptions import at, problem_of
-from app.api.problems import Problem
-from app.catalog import UnknownModel
-from store.database import Database
-from store.job_repository import JobConflict, JobNotFound
-from store.model_repository import VersionCollected
-from store.tables import Checkpoint
+from darkroom.app.api.exceptions import at, problem_of
+from darkroom.app.api.problems import Problem
+from darkroom.app.catalog import UnknownModel
+from darkroom.store.database import Database
+from darkroom.store.job_repository import JobConflict, JobNotFound
+from darkroom.store.model_repository import VersionCollected
+from darkroom.store.tables import Checkpoint
 from tests.app.api.test_refusals import assert_problem
 from tests.app.served import serving, store_weights, tiny_weights, weights_folder
 from tests.processes import wait_until

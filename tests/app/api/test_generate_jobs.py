@@ -14,18 +14,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, func, select, update
 
-from store.aliases import set_alias
-from store.artifacts import CHUNK_BYTES, Artifacts
-from store.audit_repository import COMMAND_LINE
-from store.database import Database
-from store.job_repository import LeaseLost, cancel_requested
-from store.tables import ArtifactChunk, GenerateJob, Job
+from darkroom.store.aliases import set_alias
+from darkroom.store.artifacts import CHUNK_BYTES, Artifacts
+from darkroom.store.audit_repository import COMMAND_LINE
+from darkroom.store.database import Database
+from darkroom.store.job_repository import LeaseLost, cancel_requested
+from darkroom.store.tables import ArtifactChunk, GenerateJob, Job
+from darkroom.worker.sampling import draw_shard
 from tests.app.api.test_fuzz import CLASSES, JSON, PLAUSIBLE
 from tests.app.api.test_refusals import assert_problem
 from tests.app.served import CLASS_NAMES, Json, Service, serving, store_weights, tiny_weights, zip_images
 from tests.generate_jobs import arrays_of, attempt, carry_out, claim, facts_of, finish, hand_back
 from tests.processes import wait_until
-from worker.sampling import draw_shard
 
 LARGEST = 5000
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.checkpoint import decode_checkpoint
-from model.config import SamplingConfig
-from model.sampling import plan_row, sample, to_pixels
-from store.database import Database
+from darkroom.model.checkpoint import decode_checkpoint
+from darkroom.model.config import SamplingConfig
+from darkroom.model.sampling import plan_row, sample, to_pixels
+from darkroom.store.database import Database
 from tests.app.served import Service, pixels_of, serving, store_weights, tiny_weights, weights_folder
 from tests.processes import wait_until
 

@@ -10,12 +10,12 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from app.embedded.redis import PrivateRedis
-from model.config import Recipe
-from store.audit_repository import list_audit_events
-from store.database import Database
-from store.job_repository import Origin, submit_job
-from store.promotion import promote_best
+from darkroom.app.embedded.redis import PrivateRedis
+from darkroom.model.config import Recipe
+from darkroom.store.audit_repository import list_audit_events
+from darkroom.store.database import Database
+from darkroom.store.job_repository import Origin, submit_job
+from darkroom.store.promotion import promote_best
 from tests.app.api.test_datasets import CLOTHES
 from tests.app.api.test_refusals import assert_problem
 from tests.app.keyed import Keyed, add_key, serving_keyed

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from sqlalchemy import update
 
-from app.catalog import Catalog, Version
-from model.digest import digest_of
-from store.aliases import set_alias
-from store.audit_repository import COMMAND_LINE
-from store.database import Database
-from store.model_repository import PRODUCTION
-from store.tables import ArtifactChunk, Checkpoint
+from darkroom.app.catalog import Catalog, Version
+from darkroom.model.digest import digest_of
+from darkroom.store.aliases import set_alias
+from darkroom.store.audit_repository import COMMAND_LINE
+from darkroom.store.database import Database
+from darkroom.store.model_repository import PRODUCTION
+from darkroom.store.tables import ArtifactChunk, Checkpoint
 from tests.app.served import (
     CLASS_NAMES,
     DIVERGED,

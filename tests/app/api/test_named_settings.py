@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from app.cli import cli
+from darkroom.app.cli import cli
 from tests.app.api.test_refusals import assert_problem
 from tests.app.served import SCHEDULE_STEPS, Json, Service, picture, pixels_of, serving, tiny_weights
 from tests.processes import wait_until

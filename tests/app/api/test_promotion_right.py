@@ -8,12 +8,12 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
-from model.config import Recipe
-from store.database import Database
-from store.job_repository import events_after, stop, submit_job
-from store.model_repository import PRODUCTION, get_model
-from store.promotion import promote_best
-from store.tables import Job
+from darkroom.model.config import Recipe
+from darkroom.store.database import Database
+from darkroom.store.job_repository import events_after, stop, submit_job
+from darkroom.store.model_repository import PRODUCTION, get_model
+from darkroom.store.promotion import promote_best
+from darkroom.store.tables import Job
 from tests.app.api.test_refusals import assert_problem
 from tests.app.keyed import add_key, serving_keyed
 from tests.app.training import add_dataset, broken, checkpoint, claim, configuration, end, holding

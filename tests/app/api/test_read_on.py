@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.api.read_on import READ_ON_BYTES
+from darkroom.app.api.read_on import READ_ON_BYTES
 from tests.app.served import Service
 from tests.processes import PATIENCE_SECONDS
 

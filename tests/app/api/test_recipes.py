@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from app.settings import REPOSITORY
+from darkroom.app.settings import REPOSITORY
 from tests.app.served import Service, serving
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.access.token import new_token
-from app.catalog import Catalog
-from store.database import Database
+from darkroom.app.access.token import new_token
+from darkroom.app.catalog import Catalog
+from darkroom.store.database import Database
 from tests.app.api.test_refusals import assert_problem
 from tests.app.keyed import add_key
 from tests.app.served import Service, serving
@@ -48,7 +48,7 @@ def test_an_answer_is_a_line(service: Service, written: Written) -> None:
     del line["time"]
     assert line == {
         "level": "INFO",
-        "logger": "app.api.request",
+        "logger": "darkroom.app.api.request",
         "message": f"GET /v1/models {line['status']}",
         "process": "api",
         "request_id": "list",

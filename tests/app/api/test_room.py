@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-import app.engine.phases
-from app.access.caller import Caller
-from app.access.gate import Gate
-from app.access.limits import IMAGES, Window
-from app.engine.request import RowRequest
+import darkroom.app.engine.phases
+from darkroom.app.access.caller import Caller
+from darkroom.app.access.gate import Gate
+from darkroom.app.access.limits import IMAGES, Window
+from darkroom.app.engine.request import RowRequest
 from tests.app.api.test_refusals import assert_problem
 from tests.app.served import Json, serving_slowly
 from tests.processes import wait_until
@@ -45,7 +45,9 @@ def test_a_refusal_makes_plans_and_charges_no_row(weights: Path, monkeypatch: py
         await charge(gate, caller, window, cost)
 
     monkeypatch.setattr(RowRequest, "__init__", counting("made", RowRequest.__init__))
-    monkeypatch.setattr(app.engine.phases, "plan_row", counting("planned", app.engine.phases.plan_row))
+    monkeypatch.setattr(
+        darkroom.app.engine.phases, "plan_row", counting("planned", darkroom.app.engine.phases.plan_row)
+    )
     monkeypatch.setattr(Gate, "charge", charging)
     with ThreadPoolExecutor(1) as pool, serving_slowly(weights, default_model="tiny", queue_rows=6) as (service, pace):
         pace.open.clear()

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.drawing import _Events
-from app.api.problems import Problem
-from app.api.sampling import find_class
-from app.catalog import Version
-from app.engine.request import Event, Finished, Preview, Progress, RowDone, Timings
-from model.checkpoint import decode_checkpoint
+from darkroom.app.api.drawing import _Events
+from darkroom.app.api.problems import Problem
+from darkroom.app.api.sampling import find_class
+from darkroom.app.catalog import Version
+from darkroom.app.engine.request import Event, Finished, Preview, Progress, RowDone, Timings
+from darkroom.model.checkpoint import decode_checkpoint
 from tests.app.served import tiny_weights
 
 IMAGE = np.zeros((8, 8, 1), dtype=np.uint8)

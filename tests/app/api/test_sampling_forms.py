@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from app.api.generate_jobs import GenerateJobAnswer, GenerateJobRequest
-from app.api.sampling_forms import GenerateAnswer, GenerateRequest, InterpolateRequest, InterpolationAnswer
-from model.config import SamplingConfig
-from model.scoring import SCORE_FORWARD_ROWS, SCORE_STEPS
+from darkroom.app.api.generate_jobs import GenerateJobAnswer, GenerateJobRequest
+from darkroom.app.api.sampling_forms import GenerateAnswer, GenerateRequest, InterpolateRequest, InterpolationAnswer
+from darkroom.model.config import SamplingConfig
+from darkroom.model.scoring import SCORE_FORWARD_ROWS, SCORE_STEPS
 
 SETTINGS = SamplingConfig.model_json_schema()["properties"]
 FIELDS = ("default", "description", "title")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from model.checkpoint import decode_checkpoint, encode_checkpoint
-from store.database import Database
+from darkroom.model.checkpoint import decode_checkpoint, encode_checkpoint
+from darkroom.store.database import Database
 from tests.app.api.test_refusals import assert_problem
 from tests.app.served import Service, serving, store_weights, tiny_weights
 from tests.model.small import small_recipe

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from store.database import Database
-from store.job_repository import get_job
-from store.tables import Job, Sweep
+from darkroom.store.database import Database
+from darkroom.store.job_repository import get_job
+from darkroom.store.tables import Job, Sweep
 from tests.app.api.test_refusals import assert_problem
 from tests.app.served import Service
 from tests.app.training import broken, checkpoint, claim, end, metrics, serving_jobs

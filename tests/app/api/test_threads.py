@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 from sqlalchemy import text
 
-from store.database import Database
+from darkroom.store.database import Database
 from tests.app.served import serving, weights_folder
 from tests.processes import PATIENCE_SECONDS, wait_until
 

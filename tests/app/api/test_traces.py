@@ -6,8 +6,8 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode, format_span_id, format_trace_id
 
-from store.database import Database
-from store.tables import Job
+from darkroom.store.database import Database
+from darkroom.store.tables import Job
 from tests.app.served import Service, serving
 from tests.app.training import add_dataset, configuration
 from tests.fixtures.spans import Spans

@@ -15,10 +15,10 @@ from typing import Any
 import httpx
 import pytest
 
-from app.embedded.postgres import PrivatePostgres
-from store.database import Database
-from store.job_repository import events_after, request_cancel, stop, submit_job
-from store.migrations import upgrade
+from darkroom.app.embedded.postgres import PrivatePostgres
+from darkroom.store.database import Database
+from darkroom.store.job_repository import events_after, request_cancel, stop, submit_job
+from darkroom.store.migrations import upgrade
 from tests.app.api.test_refusals import assert_problem
 from tests.app.api.test_train_jobs import submit
 from tests.app.served import Service, serving
@@ -228,7 +228,7 @@ def test_a_watcher_does_not_hold_up_the_service_s_end(tmp_path: Path, database_u
     with database.session() as session:
         job = submit_job(session, kind="train", model_name="m", configuration={}, total_images=10).id
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "--factory", "app.main:application", "--port", str(port)]
+    command = [sys.executable, "-m", "uvicorn", "--factory", "darkroom.app.main:application", "--port", str(port)]
     environment = os.environ | {"DATABASE_URL": database_url, "DARKROOM_WEIGHTS_FOLDER": str(tmp_path)}
     with subprocess.Popen([*command, "--timeout-graceful-shutdown", "100000"], env=environment) as server:
         try:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from store.job_forms import TrainWork
+from darkroom.store.job_forms import TrainWork
 from tests.app.api.test_fuzz import JSON
 from tests.app.served import Service
 from tests.app.training import configuration, serving_jobs

@@ -12,16 +12,16 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
-from app.embedded.redis import PrivateRedis
-from model.curve_point import CurvePoint
-from model.fitting import ImageFacts, recipe_misfits
-from store.database import Database
-from store.hints import QUEUE
-from store.job_forms import TrainWork
-from store.job_repository import events_after, get_job, stop
-from store.run_repository import append_log, kept_states, record_samples
-from store.tables import Dataset, Job
-from store.worker_repository import see_worker
+from darkroom.app.embedded.redis import PrivateRedis
+from darkroom.model.curve_point import CurvePoint
+from darkroom.model.fitting import ImageFacts, recipe_misfits
+from darkroom.store.database import Database
+from darkroom.store.hints import QUEUE
+from darkroom.store.job_forms import TrainWork
+from darkroom.store.job_repository import events_after, get_job, stop
+from darkroom.store.run_repository import append_log, kept_states, record_samples
+from darkroom.store.tables import Dataset, Job
+from darkroom.store.worker_repository import see_worker
 from tests.app.api.test_refusals import assert_problem
 from tests.app.served import SCHEDULE_STEPS, SIDE, Service, serving, store_weights, tiny_weights
 from tests.app.training import (

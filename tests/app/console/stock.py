@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 from sqlalchemy.orm import Session
 
-from store.database import Database
-from store.job_repository import Lease, add_event, succeed
-from store.run_repository import append_log, record_samples
-from store.worker_repository import see_worker
+from darkroom.store.database import Database
+from darkroom.store.job_repository import Lease, add_event, succeed
+from darkroom.store.run_repository import append_log, record_samples
+from darkroom.store.worker_repository import see_worker
 from tests.app.served import Json, Service, tiny_weights
 from tests.app.training import checkpoint, claim, end, holding, metrics
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from app.embedded.postgres import PrivatePostgres
-from store.database import Database
+from darkroom.app.embedded.postgres import PrivatePostgres
+from darkroom.store.database import Database
 from tests.app.console.answers import Answers
 from tests.app.console.browser import DESKTOP, PHONE, Theme, accessibility_faults, opened, overflow
 from tests.app.console.stock import DATASET, SCRIPTS, Trainer, post, submit, upload

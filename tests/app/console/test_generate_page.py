@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Request, Route, expect
 
-from model.config import SAMPLER_SETTINGS, SamplingConfig
+from darkroom.model.config import SAMPLER_SETTINGS, SamplingConfig
 from tests.app.console.browser import PHONE, Theme, opened, overflow
 from tests.app.console.keyboard import tab_to
 from tests.app.served import Service, picture, pixels_of, serving, serving_slowly, tiny_weights, weights_folder

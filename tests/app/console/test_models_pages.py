@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from store.database import Database
-from store.figure_repository import record_figures
-from store.model_repository import resolve
+from darkroom.store.database import Database
+from darkroom.store.figure_repository import record_figures
+from darkroom.store.model_repository import resolve
 from tests.app.api.test_choice import FIGURES
 from tests.app.console.answers import Answers
 from tests.app.console.browser import PHONE, opened, overflow

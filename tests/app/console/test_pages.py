@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from app.console.pages import FOLDER
-from app.settings import REPOSITORY
+from darkroom.app.console.pages import FOLDER
+from darkroom.app.settings import REPOSITORY
 from tests.app.served import Service
 
 STATIC = Path(str(FOLDER))
@@ -58,7 +58,7 @@ def test_a_file_holds_no_other_origin_and_no_markup_from_text(name: str) -> None
 
 def test_every_file_is_in_the_package() -> None:
     with (REPOSITORY / "pyproject.toml").open("rb") as file:
-        patterns = tomllib.load(file)["tool"]["setuptools"]["package-data"]["app.console"]
-    package = Path(str(files("app.console")))
+        patterns = tomllib.load(file)["tool"]["setuptools"]["package-data"]["darkroom.app.console"]
+    package = Path(str(files("darkroom.app.console")))
     packed = {str(path.relative_to(STATIC)) for pattern in patterns for path in package.glob(pattern) if path.is_file()}
     assert packed == set(FILES)

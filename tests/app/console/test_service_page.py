@@ -6,8 +6,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from app.console.pages import FOLDER
-from store.database import Database
+from darkroom.app.console.pages import FOLDER
+from darkroom.store.database import Database
 from tests.app.console.browser import PHONE, opened, overflow
 from tests.app.console.stock import Trainer, submit, upload
 from tests.app.served import Service, serving_slowly, weights_folder

@@ -7,8 +7,8 @@ import pytest
 from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 from sqlalchemy import text
 
-from store.database import Database
-from store.job_repository import stop
+from darkroom.store.database import Database
+from darkroom.store.job_repository import stop
 from tests.app.console.answers import Answers
 from tests.app.console.browser import PHONE, opened, overflow
 from tests.app.console.keyboard import tab_to

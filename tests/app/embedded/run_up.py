@@ -4,8 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-from app.embedded.up import Patience, up
-from model.user_error import ending_in_one_line
+from darkroom.app.embedded.up import Patience, up
+from darkroom.model.user_error import ending_in_one_line
 
 API = str(Path(__file__).with_name("stand_in_api.py"))
 WORKER = str(Path(__file__).with_name("stand_in_worker.py"))

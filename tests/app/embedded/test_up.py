@@ -19,12 +19,12 @@ import psycopg
 import pytest
 import redis
 
-from app.embedded.postgres import socket_folder
-from app.embedded.up import local_url, up
-from app.folder_lock import service_address
-from model.user_error import UserError
-from store.database import Database
-from store.hints import broker_answers
+from darkroom.app.embedded.postgres import socket_folder
+from darkroom.app.embedded.up import local_url, up
+from darkroom.app.folder_lock import service_address
+from darkroom.model.user_error import UserError
+from darkroom.store.database import Database
+from darkroom.store.hints import broker_answers
 from tests.processes import family_of, free_port, living
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.engine.engine import Engine, Ticket
-from app.engine.request import Event, Failed, Finished, RowDone, RowRequest, SampleRequest
-from model.config import ModelConfig, SamplingConfig, UNetConfig
+from darkroom.app.engine.engine import Engine, Ticket
+from darkroom.app.engine.request import Event, Failed, Finished, RowDone, RowRequest, SampleRequest
+from darkroom.model.config import ModelConfig, SamplingConfig, UNetConfig
 
 CLASSES = ("zero", "one", "two", "poison")
 POISON = 3

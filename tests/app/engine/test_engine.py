@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.engine.engine import Engine, EngineLimits
-from app.engine.fixed_shapes import FixedShapes
-from app.engine.observer import EngineObserver
-from app.engine.request import (
+from darkroom.app.engine.engine import Engine, EngineLimits
+from darkroom.app.engine.fixed_shapes import FixedShapes
+from darkroom.app.engine.observer import EngineObserver
+from darkroom.app.engine.request import (
     DeadlineUnmeetable,
     EngineStopped,
     Event,
@@ -27,10 +27,10 @@ from app.engine.request import (
     TooManyRows,
     VersionNotLoaded,
 )
-from app.engine.speed import SpeedCurve
-from model.denoiser import Denoiser, Network
-from model.sampling import plan_row, sample, to_pixels
-from telemetry.log_fields import log_fields
+from darkroom.app.engine.speed import SpeedCurve
+from darkroom.model.denoiser import Denoiser, Network
+from darkroom.model.sampling import plan_row, sample, to_pixels
+from darkroom.telemetry.log_fields import log_fields
 from tests.app.engine.calls import CLASSES, CONFIG, POISON, Call, rows, smooth, submit
 from tests.telemetry.log_lines import logging_to
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.engine.policy import due_time, pick_rows
-from app.engine.speed import SpeedCurve
+from darkroom.app.engine.policy import due_time, pick_rows
+from darkroom.app.engine.speed import SpeedCurve
 
 SPEED = SpeedCurve({1: 0.010, 4: 0.016, 16: 0.040, 64: 0.150})
 LIMIT = 32

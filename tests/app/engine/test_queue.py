@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-import app.engine.engine
-import app.engine.phases
-from app.engine.engine import Engine, EngineLimits
-from app.engine.phases import Drawing
-from app.engine.queue import Queue
-from app.engine.request import DeadlineUnmeetable, Event, Finished, Progress, QueueFull, SampleRequest
-from app.engine.residents import Resident
-from model.denoiser import Denoiser
+import darkroom.app.engine.engine
+import darkroom.app.engine.phases
+from darkroom.app.engine.engine import Engine, EngineLimits
+from darkroom.app.engine.phases import Drawing
+from darkroom.app.engine.queue import Queue
+from darkroom.app.engine.request import DeadlineUnmeetable, Event, Finished, Progress, QueueFull, SampleRequest
+from darkroom.app.engine.residents import Resident
+from darkroom.model.denoiser import Denoiser
 from tests.app.engine.calls import CLASSES, CONFIG, POISON, Call, rows, smooth, submit
 
 
@@ -121,8 +121,8 @@ def test_a_refusal_for_room_plans_no_row(engine: Engine, monkeypatch: pytest.Mon
         planned += 1
         return plan_row(*arguments, **settings)
 
-    plan_row = app.engine.phases.plan_row
-    monkeypatch.setattr(app.engine.phases, "plan_row", counting)
+    plan_row = darkroom.app.engine.phases.plan_row
+    monkeypatch.setattr(darkroom.app.engine.phases, "plan_row", counting)
     with engine._wake:  # nothing moves meanwhile
         submit(engine, rows(39))
         assert planned == 39
@@ -144,9 +144,9 @@ def test_room_that_goes_while_rows_are_planned_is_refused(engine: Engine, monkey
         submit(engine, rows(30))
         return drawings(denoiser, request)
 
-    drawings = app.engine.engine.drawings
+    drawings = darkroom.app.engine.engine.drawings
     with engine._wake:
-        monkeypatch.setattr(app.engine.engine, "drawings", overtaken)
+        monkeypatch.setattr(darkroom.app.engine.engine, "drawings", overtaken)
         with pytest.raises(QueueFull):
             submit(engine, rows(20))
         assert engine.snapshot().requests == 1

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.engine.engine import Engine, EngineLimits
-from app.engine.request import DeadlineUnmeetable, Failed, Finished, Progress, RowRequest
-from model.config import SamplingConfig
-from model.denoiser import Denoiser, Network
-from model.scoring import SCORE_STEPS, score
+from darkroom.app.engine.engine import Engine, EngineLimits
+from darkroom.app.engine.request import DeadlineUnmeetable, Failed, Finished, Progress, RowRequest
+from darkroom.model.config import SamplingConfig
+from darkroom.model.denoiser import Denoiser, Network
+from darkroom.model.scoring import SCORE_STEPS, score
 from tests.app.engine.calls import CLASSES, CONFIG, POISON, rows, smooth, submit
 
 T = CONFIG.schedule.steps

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.engine import warmup
-from app.engine.engine import Engine
-from app.engine.fixed_shapes import FixedShapes
-from app.engine.speed import SpeedCurve
-from app.engine.warmup import measure_speed
-from model.denoiser import Denoiser
-from model.sampling import RowPlan
+from darkroom.app.engine import warmup
+from darkroom.app.engine.engine import Engine
+from darkroom.app.engine.fixed_shapes import FixedShapes
+from darkroom.app.engine.speed import SpeedCurve
+from darkroom.app.engine.warmup import measure_speed
+from darkroom.model.denoiser import Denoiser
+from darkroom.model.sampling import RowPlan
 from tests.app.engine.calls import CLASSES, CONFIG, rows, smooth, submit
 
 DENOISER = Denoiser(CONFIG, CLASSES, smooth)

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.config import DatasetConfig
-from model.datasets import DatasetError, load_dataset
+from darkroom.model.config import DatasetConfig
+from darkroom.model.datasets import DatasetError, load_dataset
 
 Members = dict[str, bytes]
 

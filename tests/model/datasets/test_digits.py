@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.config import DatasetConfig
-from model.datasets import DatasetError, load_dataset
+from darkroom.model.config import DatasetConfig
+from darkroom.model.datasets import DatasetError, load_dataset
 
 
 def test_the_splits_part_the_published_images_and_scale_them_to_bytes(cache: Path) -> None:

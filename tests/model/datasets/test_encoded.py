@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load
 
-from model.config import DatasetConfig
-from model.datasets import DatasetError, load_dataset
-from model.datasets.contact_sheet import contact_sheet
-from model.datasets.decoded import Decoded
-from model.datasets.encoded import decode, encode
-from model.datasets.materialise import content_digest
-from model.datasets.registered import load_encoded, load_unchanged
+from darkroom.model.config import DatasetConfig
+from darkroom.model.datasets import DatasetError, load_dataset
+from darkroom.model.datasets.contact_sheet import contact_sheet
+from darkroom.model.datasets.decoded import Decoded
+from darkroom.model.datasets.encoded import decode, encode
+from darkroom.model.datasets.materialise import content_digest
+from darkroom.model.datasets.registered import load_encoded, load_unchanged
 
 
 @pytest.fixture

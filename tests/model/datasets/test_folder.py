@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.config import DatasetConfig
-from model.datasets import DatasetError, load_dataset
+from darkroom.model.config import DatasetConfig
+from darkroom.model.datasets import DatasetError, load_dataset
 
 
 def _config(path: Path, **fields: object) -> DatasetConfig:

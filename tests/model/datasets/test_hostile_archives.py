@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.config import DatasetConfig
-from model.datasets import DatasetError
-from model.datasets.archive_limits import ArchiveLimits
-from model.datasets.decoded import Decoded
-from model.datasets.load import decode_dataset
+from darkroom.model.config import DatasetConfig
+from darkroom.model.datasets import DatasetError
+from darkroom.model.datasets.archive_limits import ArchiveLimits
+from darkroom.model.datasets.decoded import Decoded
+from darkroom.model.datasets.load import decode_dataset
 
 LIMITS = ArchiveLimits(entries=100, ratio=10, free_bytes=1 << 20)
 Members = dict[str, bytes]

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.config import DatasetConfig
-from model.datasets import DatasetError, load_dataset
-from model.datasets.archive_limits import ArchiveLimits
-from model.datasets.decoded import Decoded
-from model.datasets.idx import decode_idx
-from model.datasets.materialise import content_digest, materialise
+from darkroom.model.config import DatasetConfig
+from darkroom.model.datasets import DatasetError, load_dataset
+from darkroom.model.datasets.archive_limits import ArchiveLimits
+from darkroom.model.datasets.decoded import Decoded
+from darkroom.model.datasets.idx import decode_idx
+from darkroom.model.datasets.materialise import content_digest, materialise
 
 Members = dict[str, bytes]
 
@@ -37,7 +37,7 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         seen.append(path)
         return decode_idx(config, path, limits)
 
-    monkeypatch.setattr("model.datasets.idx.decode_idx", counted)
+    monkeypatch.setattr("darkroom.model.datasets.idx.decode_idx", counted)
     return seen
 
 
@@ -184,7 +184,7 @@ def test_a_source_that_changes_while_it_is_decoded_is_not_remembered(
             os.utime(file, ns=(0, 10**18))
         return decoded
 
-    monkeypatch.setattr("model.datasets.idx.decode_idx", overtaken)
+    monkeypatch.setattr("darkroom.model.datasets.idx.decode_idx", overtaken)
     load_dataset(config, cache)
     assert not (cache / "sources").exists()
 

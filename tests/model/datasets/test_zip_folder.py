@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.config import DatasetConfig
-from model.datasets import DatasetError, load_dataset
-from model.datasets.archive_limits import ArchiveLimits
-from model.datasets.decoded import Decoded
-from model.datasets.load import decode_dataset
-from model.datasets.materialise import content_digest
+from darkroom.model.config import DatasetConfig
+from darkroom.model.datasets import DatasetError, load_dataset
+from darkroom.model.datasets.archive_limits import ArchiveLimits
+from darkroom.model.datasets.decoded import Decoded
+from darkroom.model.datasets.load import decode_dataset
+from darkroom.model.datasets.materialise import content_digest
 
 Entry = tuple[str | zipfile.ZipInfo, bytes]
 

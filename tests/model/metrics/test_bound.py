@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from torch.distributions import Normal, kl_divergence
 
-from model.config import EvaluationConfig, SamplingConfig, ScheduleConfig, VarianceName
-from model.datasets.dataset import ImageDataset
-from model.denoiser import Denoiser, SamplingStopped
-from model.metrics.bound import bits_per_dimension, strata, times_of_image
-from model.metrics.evaluation import EvaluationError, evaluate
-from model.metrics.references import FolderReferences
-from model.noise import normal_noise
-from model.schedule import make_schedule
-from model.variational import decoder_term
+from darkroom.model.config import EvaluationConfig, SamplingConfig, ScheduleConfig, VarianceName
+from darkroom.model.datasets.dataset import ImageDataset
+from darkroom.model.denoiser import Denoiser, SamplingStopped
+from darkroom.model.metrics.bound import bits_per_dimension, strata, times_of_image
+from darkroom.model.metrics.evaluation import EvaluationError, evaluate
+from darkroom.model.metrics.references import FolderReferences
+from darkroom.model.noise import normal_noise
+from darkroom.model.schedule import make_schedule
+from darkroom.model.variational import decoder_term
 from tests.model.gaussian import Gaussian
 from tests.model.small import random_dataset, small_denoiser
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torchmetrics.image.inception import InceptionScore
 
-from model.metrics.confidence import ClassConfidence
+from darkroom.model.metrics.confidence import ClassConfidence
 
 
 def value_of(logits: Tensor, batch: int = 16) -> float:

@@ -10,9 +10,9 @@ import torch
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 
-import model.metrics.efficientnet as efficientnet
-from model.metrics.efficientnet import EfficientNetLite0, network_input
-from model.metrics.extractor import FeatureExtractor, MetricsUnavailable
+import darkroom.model.metrics.efficientnet as efficientnet
+from darkroom.model.metrics.efficientnet import EfficientNetLite0, network_input
+from darkroom.model.metrics.extractor import FeatureExtractor, MetricsUnavailable
 
 
 @pytest.fixture(scope="module")

@@ -14,25 +14,19 @@ from hypothesis import strategies as st
 from safetensors.torch import load
 from torch import Tensor
 
-import model.metrics.feature_measures as feature_measures
-import model.metrics.generation as generation
-import model.metrics.reference_images as reference_images
-from model.config import DatasetConfig, EvaluationConfig, SamplingConfig
-from model.datasets import ImageDataset, load_dataset
-from model.denoiser import Denoiser, SamplingStopped
-from model.metrics.efficientnet import EfficientNetLite0
-from model.metrics.evaluation import (
-    EvaluationError,
-    FolderReferences,
-    ReferenceCache,
-    class_counts,
-    evaluate,
-)
-from model.metrics.fid import FeatureStatistics, FrechetReference, frechet_distance
-from model.metrics.figure import Figure
-from model.metrics.generation import plan_drawing
-from model.metrics.protocol import protocol_digest, protocol_string
-from model.sampling import RowPlan, plan_row, sample, to_pixels
+import darkroom.model.metrics.feature_measures as feature_measures
+import darkroom.model.metrics.generation as generation
+import darkroom.model.metrics.reference_images as reference_images
+from darkroom.model.config import DatasetConfig, EvaluationConfig, SamplingConfig
+from darkroom.model.datasets import ImageDataset, load_dataset
+from darkroom.model.denoiser import Denoiser, SamplingStopped
+from darkroom.model.metrics.efficientnet import EfficientNetLite0
+from darkroom.model.metrics.evaluation import EvaluationError, FolderReferences, ReferenceCache, class_counts, evaluate
+from darkroom.model.metrics.fid import FeatureStatistics, FrechetReference, frechet_distance
+from darkroom.model.metrics.figure import Figure
+from darkroom.model.metrics.generation import plan_drawing
+from darkroom.model.metrics.protocol import protocol_digest, protocol_string
+from darkroom.model.sampling import RowPlan, plan_row, sample, to_pixels
 from tests.model.small import CLASS_NAMES, random_dataset, small_denoiser
 
 WEIGHTS = "sha256:0123"

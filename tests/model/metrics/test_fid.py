@@ -13,15 +13,15 @@ from safetensors.torch import save
 from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from model.metrics.fid import (
+from darkroom.model.metrics.fid import (
     FeatureStatistics,
     FrechetReference,
     decode_reference,
     encode_reference,
     frechet_distance,
 )
-from model.metrics.protocol import Facts
-from model.metrics.stored import StatisticsError
+from darkroom.model.metrics.protocol import Facts
+from darkroom.model.metrics.stored import StatisticsError
 
 FACTS: Facts = {"extractor": "some", "reference_images": 7, "nothing": None}
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from model.checkpoint import decode_checkpoint, load_checkpoint, read_metadata
-from model.metrics.figure import Figure
-from model.metrics.frontier_measurement import with_evaluations
-from model.metrics.protocol import protocol_digest, protocol_string
+from darkroom.model.checkpoint import decode_checkpoint, load_checkpoint, read_metadata
+from darkroom.model.metrics.figure import Figure
+from darkroom.model.metrics.frontier_measurement import with_evaluations
+from darkroom.model.metrics.protocol import protocol_digest, protocol_string
 
 SHIPPED = Path("weights/fashion-mnist.safetensors")
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.checkpoint import CheckpointHeader, decode_checkpoint, encode_checkpoint
-from model.config import EvaluationConfig, Quality, SamplingConfig, ScheduleConfig
-from model.metrics.evaluation import FolderReferences
-from model.metrics.figure import Figure
-from model.metrics.frontier import (
+from darkroom.model.checkpoint import CheckpointHeader, decode_checkpoint, encode_checkpoint
+from darkroom.model.config import EvaluationConfig, Quality, SamplingConfig, ScheduleConfig
+from darkroom.model.metrics.evaluation import FolderReferences
+from darkroom.model.metrics.figure import Figure
+from darkroom.model.metrics.frontier import (
     WITHIN,
     FrontierPoint,
     choose,
@@ -22,7 +22,7 @@ from model.metrics.frontier import (
     nearest_frontier,
     network_evaluations,
 )
-from model.metrics.frontier_measurement import frontier_cells, measure_frontier, with_evaluations
+from darkroom.model.metrics.frontier_measurement import frontier_cells, measure_frontier, with_evaluations
 from tests.model.small import CLASS_NAMES, random_dataset, small_denoiser
 
 SCHEDULE = ScheduleConfig()
@@ -141,7 +141,7 @@ def test_steps_that_the_schedule_does_not_have_are_left_out() -> None:
 
 @pytest.mark.parametrize(("guidance", "rows"), [(0.0, 1), (1.0, 1), (2.0, 2)])
 def test_the_cost_is_the_forward_rows_of_an_image(guidance: float, rows: int) -> None:
-    from model.sampling import plan_row
+    from darkroom.model.sampling import plan_row
 
     sampling = SamplingConfig(steps=7, guidance=guidance)
     plan = plan_row(small_denoiser(), sampling, label=1, seed=0)

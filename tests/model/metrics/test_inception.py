@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-import model.metrics.inception as inception
-from model.config import EvaluationConfig, SamplingConfig
-from model.metrics.evaluation import evaluate, require_metrics
-from model.metrics.extractor import FeatureExtractor, MetricsUnavailable
-from model.metrics.inception import WEIGHTS_VARIABLE, Inception
-from model.metrics.references import FolderReferences
+import darkroom.model.metrics.inception as inception
+from darkroom.model.config import EvaluationConfig, SamplingConfig
+from darkroom.model.metrics.evaluation import evaluate, require_metrics
+from darkroom.model.metrics.extractor import FeatureExtractor, MetricsUnavailable
+from darkroom.model.metrics.inception import WEIGHTS_VARIABLE, Inception
+from darkroom.model.metrics.references import FolderReferences
 from tests.model.small import random_dataset, small_denoiser
 
 

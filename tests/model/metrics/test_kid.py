@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torchmetrics.image.kid import KernelInceptionDistance
 
-import model.metrics.pairs as pairs
-from model.metrics.kid import KernelSum, kernel_distance, kernel_sum_within
-from model.metrics.pairs import go_through
+import darkroom.model.metrics.pairs as pairs
+from darkroom.model.metrics.kid import KernelSum, kernel_distance, kernel_sum_within
+from darkroom.model.metrics.pairs import go_through
 
 
 def random_features(count: int, dimension: int, seed: int, mean: float = 0.0) -> Tensor:

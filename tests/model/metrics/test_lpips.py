@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import model.metrics.lpips as adapter
-from model.config import EvaluationConfig, SamplingConfig
-from model.metrics.evaluation import evaluate
-from model.metrics.extractor import MetricsUnavailable
-from model.metrics.lpips import ALEXNET_VARIABLE, LPIPS
-from model.metrics.references import FolderReferences
+import darkroom.model.metrics.lpips as adapter
+from darkroom.model.config import EvaluationConfig, SamplingConfig
+from darkroom.model.metrics.evaluation import evaluate
+from darkroom.model.metrics.extractor import MetricsUnavailable
+from darkroom.model.metrics.lpips import ALEXNET_VARIABLE, LPIPS
+from darkroom.model.metrics.references import FolderReferences
 from tests.model.small import random_dataset, small_denoiser
 
 FEATURES = {0: (3, 4), 3: (4, 6)}

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-import model.metrics.perceptual as perceptual
-from model.config import DatasetConfig, EvaluationConfig, SamplingConfig
-from model.datasets import ImageDataset, load_dataset
-from model.metrics.efficientnet import EfficientNetLite0, network_input
-from model.metrics.evaluation import evaluate
-from model.metrics.generation import Row
-from model.metrics.perceptual import NearestImages, PerceptualMeasure, same_class_pairs, sketch
-from model.metrics.perceptual_distance import embedding
-from model.metrics.references import FolderReferences
+import darkroom.model.metrics.perceptual as perceptual
+from darkroom.model.config import DatasetConfig, EvaluationConfig, SamplingConfig
+from darkroom.model.datasets import ImageDataset, load_dataset
+from darkroom.model.metrics.efficientnet import EfficientNetLite0, network_input
+from darkroom.model.metrics.evaluation import evaluate
+from darkroom.model.metrics.generation import Row
+from darkroom.model.metrics.perceptual import NearestImages, PerceptualMeasure, same_class_pairs, sketch
+from darkroom.model.metrics.perceptual_distance import embedding
+from darkroom.model.metrics.references import FolderReferences
 from tests.model.small import random_dataset, small_denoiser
 
 

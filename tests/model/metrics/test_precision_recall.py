@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import model.metrics.pairs as pairs
-from model.metrics.pairs import go_through
-from model.metrics.precision_recall import Membership, squared_radii
+import darkroom.model.metrics.pairs as pairs
+from darkroom.model.metrics.pairs import go_through
+from darkroom.model.metrics.precision_recall import Membership, squared_radii
 
 
 def random_features(count: int, dimension: int, seed: int, mean: float = 0.0) -> Tensor:

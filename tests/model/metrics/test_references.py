@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from model.metrics.references import FolderReferences
+from darkroom.model.metrics.references import FolderReferences
 
 
 def test_what_was_put_last_comes_back(tmp_path: Path) -> None:
