@@ -12,46 +12,44 @@ from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from darkroom.app.access import routes
+from darkroom.app import exceptions
+from darkroom.app.access import scopes
 from darkroom.app.access.beyond_loopback import require_keys_beyond_loopback
-from darkroom.app.access.gate import AccessControl, Gate
+from darkroom.app.access.gate import Gate
 from darkroom.app.access.limits import Limits
 from darkroom.app.access.verifier import Verifier
-from darkroom.app.api import (
-    audit_events,
-    datasets,
-    docs,
-    exceptions,
-    generate,
-    generate_jobs,
-    interpolate,
-    keys,
-    models,
-    operations,
-    problems,
-    recipes,
-    sweeps,
-    train_events,
-    train_jobs,
-    train_records,
-    train_submission,
-)
-from darkroom.app.api.body_limit import BodyLimit
-from darkroom.app.api.head import HeadAsGet
-from darkroom.app.api.read_on import ReadOn
-from darkroom.app.api.request import HEADER, PROBES, RequestWatch
-from darkroom.app.api.security_headers import SecurityHeaders
-from darkroom.app.api.services import Services
-from darkroom.app.catalog import Catalog
+from darkroom.app.api_keys import routes as api_keys
+from darkroom.app.audit import routes as audit
 from darkroom.app.console import pages
+from darkroom.app.dataset_registry import routes as dataset_registry
+from darkroom.app.dataset_registry.request_body import is_upload
+from darkroom.app.dependencies.services import Services
 from darkroom.app.engine.engine import Engine, EngineLimits
-from darkroom.app.hint_sender import HintSender
-from darkroom.app.job_metrics import JobMetrics
-from darkroom.app.job_watch import JobWatch
-from darkroom.app.metrics import Metrics
-from darkroom.app.server_logs import set_up_server_logs
+from darkroom.app.generate_jobs import routes as generate_jobs
+from darkroom.app.generation import interpolation
+from darkroom.app.generation import routes as generation
+from darkroom.app.http import docs, problems
+from darkroom.app.http.server_logs import set_up_server_logs
+from darkroom.app.http.stop_signals import noticing_stop
+from darkroom.app.jobs.feed import JobFeed
+from darkroom.app.jobs.hint_sender import HintSender
+from darkroom.app.middleware.access_control import AccessControl
+from darkroom.app.middleware.body_limit import BodyLimit
+from darkroom.app.middleware.head_as_get import HeadAsGet
+from darkroom.app.middleware.read_on import ReadOn
+from darkroom.app.middleware.request_watch import HEADER, PROBES, RequestWatch
+from darkroom.app.middleware.security_headers import SecurityHeaders
+from darkroom.app.model_registry import routes as model_registry
+from darkroom.app.monitoring.job_metrics import JobMetrics
+from darkroom.app.monitoring.prometheus import Metrics
+from darkroom.app.probes import routes as probes
+from darkroom.app.recipes import routes as recipes
 from darkroom.app.settings import Settings
-from darkroom.app.stop_signals import noticing_stop
+from darkroom.app.sweeps import routes as sweeps
+from darkroom.app.train_jobs import events as train_events
+from darkroom.app.train_jobs import records as train_records
+from darkroom.app.train_jobs import routes as train_jobs
+from darkroom.app.versions.catalog import Catalog
 from darkroom.model.compiler import CompilerMissing, require_compiler
 from darkroom.model.device import find_device
 from darkroom.model.threads import compute_with
@@ -129,7 +127,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         services.metrics.registry.register(job_metrics)
         job_metrics.start()
     try:
-        with noticing_stop(services.job_watch.close) if services.job_watch else contextlib.nullcontext():
+        with noticing_stop(services.job_feed.close) if services.job_feed else contextlib.nullcontext():
             yield
     finally:
         following.cancel()
@@ -192,39 +190,37 @@ def create_app(settings: Settings) -> FastAPI:
         gate,
         database,
         hints=_hint_sender(settings, database),
-        job_watch=JobWatch(database) if database else None,
+        job_feed=JobFeed(database) if database else None,
     )
     exceptions.install(app)
     for resource in (
-        generate.router,
-        interpolate.router,
+        generation.router,
+        interpolation.router,
         generate_jobs.router,
-        train_submission.router,
+        train_jobs.submission,
         train_jobs.router,
         train_records.router,
         train_events.router,
         recipes.router,
         sweeps.router,
-        models.router,
-        datasets.router,
-        keys.router,
-        audit_events.router,
+        model_registry.router,
+        dataset_registry.router,
+        api_keys.router,
+        audit.router,
     ):
         app.include_router(resource, prefix="/v1")
-    for short in (generate.router, train_submission.router):
+    for short in (generation.router, train_jobs.submission):
         app.include_router(short)
-    app.include_router(operations.router)
+    app.include_router(probes.router)
     app.include_router(docs.router)
     docs.mount_assets(app)
     pages.mount(app)
     problems.describe(app)
-    routes.describe(app.openapi())
+    scopes.describe(app.openapi())
     app.add_middleware(HeadAsGet)
     app.add_middleware(
         BodyLimit,
-        limit_bytes=lambda scope: (
-            settings.dataset_limit_bytes if datasets.is_upload(scope) else settings.body_limit_bytes
-        ),
+        limit_bytes=lambda scope: settings.dataset_limit_bytes if is_upload(scope) else settings.body_limit_bytes,
     )
     app.add_middleware(AccessControl, gate=gate)
     if settings.cors_origins:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import httpx
 
-from darkroom.app.process_commands import api_command
+from darkroom.app.embedded.process_commands import api_command
 
 IMAGES = (1, 4, 16, 64)
 STEPS = 10

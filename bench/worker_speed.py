@@ -65,7 +65,15 @@ def from_the_command_line(recipe: Recipe, folder: Path, cache: Path) -> list[flo
     path = folder / "recipe.yaml"
     path.write_text(recipe.model_dump_json())  # JSON is YAML
     nice = ["nice", "-n", str(WorkerSettings.model_fields["niceness"].default)]
-    command = [sys.executable, "-c", "from darkroom.app.cli import main; main()", "train", str(path), "--device", "cpu"]
+    command = [
+        sys.executable,
+        "-c",
+        "from darkroom.app.cli.main import main; main()",
+        "train",
+        str(path),
+        "--device",
+        "cpu",
+    ]
     where = ["--folder", str(folder / "run"), "--datasets", str(cache)]
     subprocess.run([*nice, *command, *where], cwd=ROOT, env=os.environ | THREADS, check=True, capture_output=True)
     with (folder / "run" / "losses.csv").open(newline="") as file:

@@ -43,7 +43,7 @@ Purpose = Literal["evaluation", "frontier"]
 """What a figure was measured for: to judge a checkpoint, or as a point of its frontier."""
 
 Scope = Literal["generate", "train", "metrics", "admin"]
-"""What an API key may do; `app/access/routes.py` says which call needs which."""
+"""What an API key may do; `app/access/scopes.py` says which call needs which."""
 
 
 class Base(DeclarativeBase):

@@ -4,16 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from darkroom.app.access.caller import Caller
-from darkroom.app.access.limits import ATTEMPTS, REQUESTS, Limits, Use, Window, rate_limit_headers
+from darkroom.app.access.limits import ATTEMPTS, REQUESTS, Limits, Use, Window
 from darkroom.app.access.loopback import is_cross_site, is_local
 from darkroom.app.access.revalidated import SourceAway
-from darkroom.app.access.routes import OPEN_ON_LOOPBACK, Scopes, needed, sufficient
+from darkroom.app.access.scopes import OPEN_ON_LOOPBACK, Scopes, needed, sufficient
+from darkroom.app.access.too_many_requests import attempts_limit, key_limit
 from darkroom.app.access.verifier import VerifiedKey, Verifier
-from darkroom.app.api.answer_headers import with_headers
-from darkroom.app.api.problems import STORE_RETRY_SECONDS, Problem, retry_after
+from darkroom.app.http.problems import STORE_RETRY_SECONDS, Problem, retry_after
 from darkroom.app.settings import Settings, is_loopback
 from darkroom.store.key_repository import KeyLimits
 
@@ -73,15 +73,7 @@ class Gate:
         if use.allowed:
             return
         self.refused(f"{window.name}_limit")
-        detail = f"the key {caller.key.name!r} may have {use.limit} {window.name} a {window.unit}"
-        left = "none is left" if use.remaining == 0 else f"{use.remaining} are left"
-        wait = f"{left}, and all of them again in {_span(use.reset_seconds)}"
-        headers = rate_limit_headers(caller.uses.values())
-        if cost > use.limit:
-            wait = f"{cost} are more than that"  # and waiting would not help
-        else:
-            headers |= retry_after(use.reset_seconds)
-        raise Problem(429, f"{window.name}-limit", f"{detail}: {wait}", headers=headers)
+        raise key_limit(caller.key.name, use, cost, caller.uses.values())
 
     async def give_back(self, caller: Caller, window: Window, cost: int) -> None:
         """Undo `charge` of what was not done after all."""
@@ -134,8 +126,7 @@ class Gate:
         if use.remaining > 0:
             return
         self.refused("attempts_limit")
-        detail = f"{use.limit} tokens that are no good came from this address within a minute; more are not looked up"
-        raise Problem(429, "attempts-limit", detail, headers=retry_after(use.reset_seconds))
+        raise attempts_limit(use)
 
     async def _require_open(self, scope: Scope, path: str, scopes: Scopes) -> None:
         """Raise Problem unless the call needs no key: from this machine, where there are none."""
@@ -160,36 +151,6 @@ class Gate:
         return Problem(status, kind, detail, headers={"WWW-Authenticate": challenge} if challenge else None)
 
 
-def _span(seconds: int) -> str:
-    """A span of time as people say it, rounded up: 45 s, 12 min, 5 h 3 min."""
-    minutes = -(-seconds // 60)
-    if seconds < 120:
-        return f"{seconds} s"
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def _store_away() -> Problem:
     detail = "the database cannot be reached, and keys are looked up in it"
     return Problem(503, "store-unavailable", detail, headers=retry_after(STORE_RETRY_SECONDS))
-
-
-class AccessControl:
-    """ASGI middleware: the gate before everything that reads a body; the limits' state in the answer's headers."""
-
-    def __init__(self, app: ASGIApp, gate: Gate) -> None:
-        self._app = app
-        self._gate = gate
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        try:
-            caller = await self._gate.admit(scope)
-        except Problem as refusal:
-            await refusal.response()(scope, receive, send)
-            return
-        scope.setdefault("state", {})["caller"] = caller
-        limited = with_headers(send, lambda headers: headers.update(rate_limit_headers(caller.uses.values())))
-        await self._app(scope, receive, limited)

@@ -6,7 +6,7 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 
-from darkroom.app.api.fixed_files import FixedFiles
+from darkroom.app.http.fixed_files import FixedFiles
 
 FOLDER = Path(str(files("darkroom.app.console") / "static"))
 

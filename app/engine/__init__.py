@@ -1,0 +1,1 @@
+"""The batching engine: it draws rows of many requests together, one sampling step at a time."""

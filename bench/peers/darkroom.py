@@ -26,9 +26,7 @@ def core_seconds(folder: Path) -> float:
 
 def main() -> int:
     """Run the command line; returns the exit status of `darkroom train`."""
-    from darkroom.app.training_cli import (
-        run_training,  # not above: `core_seconds` is wanted in the peers' environment as well
-    )
+    from darkroom.app.cli.train import run_training
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path)

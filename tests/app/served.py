@@ -18,7 +18,7 @@ import uvicorn
 from PIL import Image
 from torch import Tensor
 
-import darkroom.app.catalog
+import darkroom.app.versions.catalog
 from darkroom.app.main import create_app
 from darkroom.app.settings import Settings
 from darkroom.model.checkpoint import (
@@ -197,12 +197,12 @@ class Pace:
 def serving_slowly(weights: Path, **settings: Any) -> Iterator[tuple[Service, Pace]]:
     """The service with networks whose speed the test rules."""
     pace = Pace()
-    prepare = darkroom.app.catalog.prepare_network
+    prepare = darkroom.app.versions.catalog.prepare_network
 
     def slowly(network: Network, device: torch.device, *, compiled: bool) -> Network:
         return pace.slowed(prepare(network, device, compiled=compiled))
 
-    darkroom.app.catalog.prepare_network = slowly
+    darkroom.app.versions.catalog.prepare_network = slowly
     try:
         with serving(weights, **settings) as service:
             try:
@@ -211,7 +211,7 @@ def serving_slowly(weights: Path, **settings: Any) -> Iterator[tuple[Service, Pa
                 pace.seconds = 0.0
                 pace.open.set()
     finally:
-        darkroom.app.catalog.prepare_network = prepare
+        darkroom.app.versions.catalog.prepare_network = prepare
 
 
 def picture(data: bytes) -> np.ndarray:

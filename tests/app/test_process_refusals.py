@@ -37,7 +37,7 @@ def test_a_process_that_cannot_run_says_so_in_one_line(
 ) -> None:
     inherited = {name: value for name, value in os.environ.items() if name not in NOWHERE}
     ended = subprocess.run(
-        [sys.executable, "-c", "from darkroom.app.cli import main; main()", *command.split()],
+        [sys.executable, "-c", "from darkroom.app.cli.main import main; main()", *command.split()],
         env=inherited | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)} | environment,
         cwd=tmp_path,
         capture_output=True,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from darkroom.app.process_commands import api_command
+from darkroom.app.embedded.process_commands import api_command
 from darkroom.worker.settings import WorkerSettings
 from tests.compose import DOCKERFILE, ROOT, compose, image_environment, seconds, services
 

@@ -14,8 +14,8 @@ from sqlalchemy.exc import DBAPIError
 
 from darkroom.app.embedded.postgres import PrivatePostgres
 from darkroom.app.embedded.process import ChildProcess
+from darkroom.app.embedded.process_commands import api_command, worker_commands
 from darkroom.app.embedded.redis import PrivateRedis
-from darkroom.app.process_commands import api_command, worker_commands
 from darkroom.model.config import Recipe
 from darkroom.model.datasets.contact_sheet import contact_sheet
 from darkroom.model.datasets.decoded import Decoded

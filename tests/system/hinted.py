@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from darkroom.app.hint_sender import HintSender
-from darkroom.app.process_commands import worker_commands
+from darkroom.app.embedded.process_commands import worker_commands
+from darkroom.app.jobs.hint_sender import HintSender
 from darkroom.store.database import Database
 from darkroom.store.hints import Hints
 from darkroom.store.job_repository import get_job, submit_job

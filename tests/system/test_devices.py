@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from darkroom.app.process_commands import worker_commands
+from darkroom.app.embedded.process_commands import worker_commands
 from darkroom.model.config import Recipe
 from darkroom.model.curve_point import CurvePoint
 from darkroom.store.job_repository import request_cancel

@@ -21,9 +21,9 @@ from darkroom.model.config import Recipe
 from darkroom.store.job_forms import TrainWork
 from darkroom.store.job_repository import events_after, list_jobs
 from darkroom.store.tables import Job
-from tests.app.api.test_refusals import assert_problem
-from tests.app.api.test_train_events import Event, numbered, parse, stored, watch
 from tests.app.served import Service, weights_folder
+from tests.app.test_refusals import assert_problem
+from tests.app.train_jobs.test_events import Event, numbered, parse, stored, watch
 from tests.processes import PATIENCE_SECONDS, family_of, living, wait_until
 from tests.system.cluster import Cluster, away, cluster, full, read_only, signal_all
 from tests.system.faults import Report, watching

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from darkroom.app.access.gate import _span
 from darkroom.app.access.limits import IMAGES, REQUESTS, RETRY_SECONDS, Limits
+from darkroom.app.access.too_many_requests import _span
 from darkroom.app.embedded.redis import PrivateRedis
 from tests.processes import PATIENCE_SECONDS
 

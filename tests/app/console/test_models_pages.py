@@ -9,11 +9,11 @@ from playwright.sync_api import Browser, expect
 from darkroom.store.database import Database
 from darkroom.store.figure_repository import record_figures
 from darkroom.store.model_repository import resolve
-from tests.app.api.test_choice import FIGURES
 from tests.app.console.answers import Answers
 from tests.app.console.browser import PHONE, opened, overflow
 from tests.app.console.keyboard import tab_to
 from tests.app.console.stock import Trainer, submit, upload
+from tests.app.generation.test_choice import FIGURES
 from tests.app.served import Service, serving, tiny_weights, weights_folder
 from tests.processes import PATIENCE_SECONDS, wait_until
 

@@ -1,0 +1,1 @@
+"""The routes /keys: make, change and revoke API keys."""

@@ -1,0 +1,109 @@
+"""/keys: API keys, whose tokens are shown once."""
+
+from datetime import datetime
+from typing import Annotated
+
+from anyio import from_thread
+from fastapi import APIRouter, Depends, Path, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from darkroom.app.access.new_key import KeyLimitsRequest, KeyRequest, make_key
+from darkroom.app.dependencies.callers import CallerHere
+from darkroom.app.dependencies.paging import LARGEST_ID, BeforeId, Limit
+from darkroom.app.dependencies.services import ServicesHere, require_json
+from darkroom.app.http.problems import documented
+from darkroom.store.key_repository import change_limits, list_keys, revoke_key
+from darkroom.store.tables import Scope
+
+router = APIRouter(tags=["keys"])
+
+KeyId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+
+
+class KeyAnswer(BaseModel):
+    """A key without its token."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    name: str
+    prefix: str = Field(description="the token's beginning")
+    scopes: list[Scope]
+    requests_per_minute: int | None = Field(description="null: the service's default")
+    images_per_day: int | None
+    unfinished_jobs: int | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None = Field(description="to the minute")
+
+
+class NewKeyAnswer(KeyAnswer):
+    """A key that was just created."""
+
+    token: str = Field(description="to be sent as Authorization: Bearer TOKEN; it is shown this once")
+
+
+class KeysAnswer(BaseModel):
+    """One page of keys."""
+
+    keys: list[KeyAnswer]
+    next_before: int | None = Field(description="pass as `before` for the next page; null on the last")
+
+
+@router.post(
+    "/keys",
+    status_code=201,
+    dependencies=[Depends(require_json)],
+    responses=documented(400, 413, 415, 422, 500, 503),
+)
+def create(body: KeyRequest, response: Response, services: ServicesHere, caller: CallerHere) -> NewKeyAnswer:
+    """Create a key. As soon as there is one, the service asks for keys, on loopback too.
+
+    There is no Idempotency-Key: the token cannot be shown again, so a lost answer's key is revoked and another created.
+    """
+    with services.transaction() as session:
+        row, token = make_key(session, caller.actor, body)
+        answer = NewKeyAnswer(**KeyAnswer.model_validate(row).model_dump(), token=token)
+    from_thread.run_sync(services.gate.forget)
+    response.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+@router.get("/keys", responses=documented(422, 500, 503))
+def keys(
+    services: ServicesHere,
+    before: BeforeId = None,
+    limit: Limit = 50,
+) -> KeysAnswer:
+    """Keys, newest first, those that were revoked too."""
+    with services.transaction() as session:
+        rows = list_keys(session, before, limit + 1)
+    page = rows[:limit]
+    return KeysAnswer(
+        keys=[KeyAnswer.model_validate(row) for row in page],
+        next_before=page[-1].id if len(rows) > limit else None,
+    )
+
+
+@router.patch(
+    "/keys/{key_id}", dependencies=[Depends(require_json)], responses=documented(400, 404, 413, 415, 422, 500, 503)
+)
+def change(key_id: KeyId, body: KeyLimitsRequest, services: ServicesHere, caller: CallerHere) -> KeyAnswer:
+    """Set the limits that the body names; null is the service's default, and what is left out stays as it is.
+
+    It counts here at once, in other processes after some seconds. What was used of a window stays used.
+    """
+    with services.transaction() as session:
+        answer = KeyAnswer.model_validate(change_limits(session, caller.actor, key_id, body.changes()))
+    from_thread.run_sync(services.gate.forget)
+    return answer
+
+
+@router.post("/keys/{key_id}/revoke", responses=documented(404, 422, 500, 503))
+def revoke(key_id: KeyId, services: ServicesHere, caller: CallerHere) -> KeyAnswer:
+    """End a key for good: here at once, in other processes after some seconds. Harmless when it was revoked before."""
+    with services.transaction() as session:
+        answer = KeyAnswer.model_validate(revoke_key(session, caller.actor, key_id))
+    from_thread.run_sync(services.gate.forget)
+    return answer

@@ -1,0 +1,1 @@
+"""The route /audit-events: who changed what, and when."""

@@ -1,0 +1,1 @@
+"""The commands of `darkroom`, a module each; `main.py` puts them together."""

@@ -1,0 +1,96 @@
+"""`darkroom generate`: a client of the API with a progress bar."""
+
+import base64
+import errno
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from PIL import Image
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from darkroom.app.cli.assignments import assignments
+from darkroom.app.cli.service_client import ServiceError, connect, events, json_body, require_success
+from darkroom.app.cli.terminal import open_console, say
+from darkroom.app.generation.encoding import Drawn, default_columns, encode
+from darkroom.app.generation.schemas import Format, GenerateAnswer, GenerateRequest
+from darkroom.model.user_error import UserError
+
+_DECIDED_HERE = {"class_", "format", "grid", "stream", "preview_every_steps"}
+"""Fields of a request that the command fills: it asks for events, and writes the form that the file's name says."""
+
+
+def generate_to_file(url: str | None, fields: Mapping[str, Any], out: Path) -> int:
+    """POST /generate with `fields` and write the images as the suffix of `out` says; returns the exit code."""
+    console = open_console(stderr=True)
+    suffix = out.suffix.removeprefix(".").lower()
+    if suffix not in get_args(Format):
+        raise UserError(f"{out}: the name must end in one of {', '.join(get_args(Format))}")
+    wanted: Format = next(one for one in get_args(Format) if one == suffix)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder", str(out))
+    tempfile.TemporaryFile(dir=out.parent).close()  # a folder that cannot be written is found before drawing
+    drawn, answer = _receive(url, fields, console)
+    columns = default_columns(len(fields["class"]), fields["n"])
+    out.write_bytes(encode(drawn, answer, wanted, columns))
+    say(
+        console,
+        f"{out}: {len(drawn)} images by {answer.model} {answer.version[:19]}, seed {answer.seed}, "
+        f"{answer.sampler} {answer.steps} steps, guidance {answer.guidance:g}, {answer.timings.run_seconds:.2f} s",
+    )
+    return 0
+
+
+def request_settings(options: Sequence[str], given: Collection[str] = ()) -> dict[str, Any]:
+    """The fields of a request by options of the form NAME=VALUE; raises UserError for what no request has.
+
+    given: names that other options set, which these must not set again.
+    """
+    found = assignments(options, given=given)
+    known = GenerateRequest.model_fields.keys() - _DECIDED_HERE
+    unknown = sorted(found.keys() - known)
+    if unknown:
+        raise UserError(f"--set {', '.join(unknown)}: no such setting; there are {', '.join(sorted(known))}")
+    try:
+        GenerateRequest.model_validate({"class": 0} | found)
+    except ValidationError as error:
+        faults = [f"--set {'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        raise UserError("; ".join(faults)) from error
+    return found
+
+
+def _receive(url: str | None, fields: Mapping[str, Any], console: Console) -> tuple[list[Drawn], GenerateAnswer]:
+    """The images in order, and what is told of them."""
+    body = dict(fields) | {"stream": True, "preview_every_steps": 1000}
+    images: dict[int, Drawn] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with (
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
+        connect(url) as client,
+        client.stream("POST", "/v1/generate", **json_body(body)) as response,
+    ):
+        require_success(response)
+        task = bar.add_task("drawing", total=None)
+        for event in events(response):
+            kind, data = event.kind, event.data
+            if kind == "progress":
+                bar.update(task, completed=data["done_steps"], total=data["total_steps"])
+            elif kind == "image":
+                image = np.asarray(Image.open(BytesIO(base64.b64decode(data["png"]))))
+                pixels = image[:, :, None] if image.ndim == 2 else image
+                score = data.get("score")
+                images[data["row"]] = Drawn(data["index"], data["class_index"], data["class"], pixels, score)
+            elif kind == "error":
+                raise ServiceError(data["detail"])
+            elif kind == "done":
+                answer = GenerateAnswer.model_validate(data)
+                # the best come in their order, others as they are finished
+                rows = list(images) if answer.best_of else sorted(images)
+                return [images[row] for row in rows], answer
+    raise ServiceError("the service ended the answer in the middle")

@@ -1,0 +1,156 @@
+"""`darkroom jobs`: the table, submitting, changing, the log. Names are printed as they are, not as markup."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from darkroom.app.cli.assignments import assignments
+from darkroom.app.cli.terminal import open_console, say
+
+JOBS = "/v1/train-jobs"
+LOG_LINES_AT_ONCE = 1000
+
+jobs_cli = typer.Typer(help="Training jobs of a running service.", invoke_without_command=True)
+
+Url = Annotated[
+    str | None,
+    typer.Option(help="where the API is; default: DARKROOM_URL, else the service of .darkroom, else port 8000 here"),
+]
+JobId = Annotated[int, typer.Argument(min=1, help="the job's number")]
+
+
+@jobs_cli.callback()
+def jobs(
+    context: typer.Context,
+    status: Annotated[str | None, typer.Option(help="only those in this state")] = None,
+    model: Annotated[str | None, typer.Option(help="only those that train this model")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200)] = 20,
+    url: Url = None,
+) -> None:
+    """Training jobs: without a command, a table of the newest."""
+    if context.invoked_subcommand is not None:
+        return
+    filters = {"status": status, "model": model, "limit": limit}
+    asked = {name: value for name, value in filters.items() if value is not None}
+    found = _ask(url, "GET", JOBS, params=asked)["jobs"]
+    open_console().print(_table(found) if found else "No jobs.")
+
+
+@jobs_cli.command()
+def submit(
+    recipe: Annotated[str, typer.Argument(help="a recipe that the service has, or a YAML file here")],
+    dataset: Annotated[str | None, typer.Option(help="a registered data set")] = None,
+    model: Annotated[str | None, typer.Option(help="what the model is called; default: as the recipe")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="FIELD=VALUE", help="a field of the recipe by dotted name; a value as JSON or text"
+        ),
+    ] = None,
+    priority: Annotated[int, typer.Option(help="higher ones run first")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    promote: Annotated[
+        bool, typer.Option("--promote", help="serve the best checkpoint at the end (a key needs the scope admin)")
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="and watch it")] = False,
+    url: Url = None,
+) -> None:
+    """Queue a training job, such as:
+
+    darkroom jobs submit digits --set training.total_images=200000 --set 'model={"unet":{"dropout":0.1}}'
+    """
+    from darkroom.app.cli.service_client import json_body
+    from darkroom.model.config import load_recipe
+
+    path = Path(recipe)
+    fields = {
+        "recipe": load_recipe(path).model_dump(mode="json") if path.suffix in (".yaml", ".yml") else recipe,
+        "overrides": assignments(settings or [], "FIELD=VALUE, such as training.total_images=200000"),
+        "dataset": dataset,
+        "model": model,
+        "priority": priority,
+        "device": device,
+        "promote": "best" if promote else "never",
+    }
+    body = {name: value for name, value in fields.items() if value is not None}
+    job = _ask(url, "POST", JOBS, **json_body(body))
+    say(open_console(stderr=True), f"Job {job['id']} is queued: {job['model']} on {job['dataset']}")
+    if watch:
+        _watch(url, job["id"])
+
+
+@jobs_cli.command()
+def watch(job_id: JobId, url: Url = None) -> None:
+    """Watch a job to its end; Ctrl-C leaves it running. Exit code 0: it succeeded, 1: it failed or was cancelled."""
+    _watch(url, job_id)
+
+
+@jobs_cli.command()
+def cancel(job_id: JobId, url: Url = None) -> None:
+    """Cancel a job; a running one is asked to save a checkpoint first, and is killed if it takes too long."""
+    _change(url, job_id, "cancel")
+
+
+@jobs_cli.command()
+def resume(job_id: JobId, url: Url = None) -> None:
+    """Queue a cancelled job again, to go on from its last checkpoint."""
+    _change(url, job_id, "resume")
+
+
+@jobs_cli.command()
+def retry(job_id: JobId, url: Url = None) -> None:
+    """Queue a failed job again, to go on from its last checkpoint."""
+    _change(url, job_id, "retry")
+
+
+@jobs_cli.command()
+def logs(job_id: JobId, url: Url = None) -> None:
+    """Print what the training process wrote."""
+    out, path, page = open_console(), f"{JOBS}/{job_id}/logs", {"after": 0, "limit": LOG_LINES_AT_ONCE}
+    while lines := _ask(url, "GET", path, params=page)["lines"]:
+        for line in lines:
+            say(out, line["line"])
+        page["after"] = lines[-1]["number"]
+
+
+def _ask(url: str | None, method: str, path: str, **options: Any) -> Any:
+    """The JSON of the service's answer."""
+    from darkroom.app.cli.service_client import ask, connect  # heavy
+
+    with connect(url) as client:
+        return ask(client, method, path, **options)
+
+
+def _watch(url: str | None, job_id: int) -> None:
+    from darkroom.app.cli.follow_job import JobWatcher
+
+    raise typer.Exit(JobWatcher(url, job_id, open_console(stderr=True)).watch())
+
+
+def _change(url: str | None, job_id: int, what: str) -> None:
+    """Cancel, resume or retry."""
+    job = _ask(url, "POST", f"{JOBS}/{job_id}/{what}")
+    say(open_console(stderr=True), f"Job {job_id} is {job['status']}")
+
+
+def _table(jobs: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("job", "status", "model", "data set", "images", "loss", "best"):
+        table.add_column(name, justify="right" if name in ("job", "images", "loss") else "left", overflow="fold")
+    for job in jobs:
+        progress, best = job["progress"], job["best"]
+        cells = (
+            str(job["id"]),
+            job["status"],
+            job["model"],
+            job["dataset"] or "",
+            f"{progress['images_done']:,} of {progress['total_images']:,}",
+            "" if progress["loss"] is None else f"{progress['loss']:.4f}",
+            f"{best['metric']} {best['value']:.4g}" if best else "",
+        )
+        table.add_row(*map(Text, cells))
+    return table

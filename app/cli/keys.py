@@ -1,0 +1,228 @@
+"""`darkroom keys`, `audit` and `migrate`: commands for the operator, which work on the service's database itself.
+
+They need no key: anyone who can read the database may run them, and the first key is made here. They print names as
+they are, not as markup.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from darkroom.app.cli.terminal import open_console, say
+from darkroom.model.user_error import UserError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from sqlalchemy.orm import Session
+
+    from darkroom.store.database import Database
+    from darkroom.store.tables import ApiKey, AuditEvent
+
+    Fields = TypeVar("Fields", bound=BaseModel)
+
+DEFAULT_STATE = Path(".darkroom")
+NEW_LIMIT = "a number, or `default` for the service's"
+
+keys_cli = typer.Typer(help="API keys, in the service's database.", no_args_is_help=True)
+
+State = Annotated[Path, typer.Option(help="the service's state folder; DATABASE_URL goes before it")]
+Key = Annotated[str, typer.Argument(help="the key's number or prefix, as `list` shows them")]
+
+
+@keys_cli.command()
+def create(
+    name: Annotated[str, typer.Option(help="whose it is or what it is for")],
+    scopes: Annotated[str, typer.Option(help="of generate, train, metrics, admin: divided by commas")],
+    expires_in_days: Annotated[float | None, typer.Option(help="default: never")] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(help="default: the service's")] = None,
+    images_per_day: Annotated[int | None, typer.Option(help="default: the service's")] = None,
+    unfinished_jobs: Annotated[int | None, typer.Option(help="at once; default: the service's")] = None,
+    state: State = DEFAULT_STATE,
+) -> None:
+    """Create a key and print its token, which is shown this once."""
+    from darkroom.app.access.new_key import KeyRequest, make_key
+    from darkroom.store.audit_repository import COMMAND_LINE
+
+    fields = {
+        "name": name,
+        "scopes": [scope.strip() for scope in scopes.split(",")],
+        "expires_in_days": expires_in_days,
+        "requests_per_minute": requests_per_minute,
+        "images_per_day": images_per_day,
+        "unfinished_jobs": unfinished_jobs,
+    }
+    wanted = _validated(KeyRequest, {name: value for name, value in fields.items() if value is not None})
+    with _database(state, new=True) as database:
+        with database.session() as session:
+            row, token = make_key(session, COMMAND_LINE, wanted)
+        _say(f"Key {row.id} ({row.name}) may: {', '.join(row.scopes)}. Its token is shown this once:")
+        print(token)
+
+
+@keys_cli.command(name="list")
+def list_(
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    state: State = DEFAULT_STATE,
+) -> None:
+    """A table of the newest keys."""
+    from darkroom.store.key_repository import list_keys
+
+    with _database(state) as database, database.session() as session:
+        rows = list_keys(session, limit=limit)
+        open_console().print(_keys_table(rows) if rows else "No keys.")
+
+
+@keys_cli.command()
+def change(
+    key: Key,
+    requests_per_minute: Annotated[str | None, typer.Option(help=NEW_LIMIT)] = None,
+    images_per_day: Annotated[str | None, typer.Option(help=NEW_LIMIT)] = None,
+    unfinished_jobs: Annotated[str | None, typer.Option(help=NEW_LIMIT)] = None,
+    state: State = DEFAULT_STATE,
+) -> None:
+    """Give a key other limits; running services keep to them within seconds."""
+    from darkroom.app.access.new_key import KeyLimitsRequest
+    from darkroom.store.audit_repository import COMMAND_LINE
+    from darkroom.store.key_repository import change_limits
+
+    limits = {
+        "requests_per_minute": requests_per_minute,
+        "images_per_day": images_per_day,
+        "unfinished_jobs": unfinished_jobs,
+    }
+    asked = {name: _limit(text) for name, text in limits.items() if text is not None}
+    changes = _validated(KeyLimitsRequest, asked).changes()
+    if not changes:
+        raise UserError("name at least one limit to change")
+    with _database(state) as database:
+        with database.session() as session:
+            row = change_limits(session, COMMAND_LINE, _key_id(session, key), changes)
+        limits = {name: getattr(row, name) for name in KeyLimitsRequest.model_fields}
+        told = (f"{name.replace('_', ' ')} {'default' if limit is None else limit}" for name, limit in limits.items())
+        _say(f"Key {row.id} ({row.name}) has other limits now: {', '.join(told)}")
+
+
+@keys_cli.command()
+def revoke(key: Key, state: State = DEFAULT_STATE) -> None:
+    """End a key for good; running services refuse it within seconds."""
+    from darkroom.store.audit_repository import COMMAND_LINE
+    from darkroom.store.key_repository import revoke_key
+
+    with _database(state) as database:
+        with database.session() as session:
+            row = revoke_key(session, COMMAND_LINE, _key_id(session, key))
+        _say(f"Key {row.id} ({row.name}) is revoked")
+
+
+def audit(
+    action: Annotated[str | None, typer.Option(help="such as key.created or train-job.submitted")] = None,
+    target: Annotated[str | None, typer.Option(help="such as train-jobs/3 or models/digits/alias/production")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    state: State = DEFAULT_STATE,
+) -> None:
+    """Print the newest changes and who made them, the last one last."""
+    from darkroom.store.audit_repository import list_audit_events
+
+    with _database(state) as database, database.session() as session:
+        _print_audit(list_audit_events(session, limit=limit, action=action, target=target))
+
+
+def migrate(state: State = DEFAULT_STATE) -> None:
+    """Bring the database's tables up to date, which API and workers expect."""
+    with _database(state, new=True):
+        _say("The database is up to date")
+
+
+@contextmanager
+def _database(state: Path, *, new: bool = False) -> Iterator[Database]:
+    """The database, migrated. In the block its refusals become UserError. new: the state folder may be made."""
+    from sqlalchemy.exc import DBAPIError
+
+    from darkroom.app.embedded.operator_database import operator_database
+    from darkroom.store.key_repository import KeyNotFound
+
+    try:
+        with operator_database(state, new=new) as database:
+            yield database
+    except KeyNotFound as error:
+        raise UserError(str(error)) from error
+    except DBAPIError as error:
+        raise UserError(f"the database refused: {error.orig}") from error
+
+
+def _validated(request: type[Fields], fields: Mapping[str, Any]) -> Fields:
+    """The request; raises a UserError that names each faulty field."""
+    from pydantic import ValidationError
+
+    try:
+        return request.model_validate(fields)
+    except ValidationError as error:
+        faults = (f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors())
+        raise UserError("; ".join(faults)) from error
+
+
+def _limit(text: str) -> int | str | None:
+    """A limit as it was written; what is no number is left to the validation, which names it."""
+    if text == "default":
+        return None
+    return int(text) if text.isascii() and text.removeprefix("-").isdigit() and len(text) < 19 else text
+
+
+def _key_id(session: Session, key: str) -> int:
+    """The number of a key that is named by it or by its prefix. Raises KeyNotFound."""
+    from darkroom.store.key_repository import KeyNotFound, find_key
+
+    if key.isascii() and key.isdigit() and len(key) < 19:
+        return int(key)
+    found = find_key(session, key)
+    if found is None:
+        raise KeyNotFound(key)
+    return found.id
+
+
+def _keys_table(rows: Sequence[ApiKey]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("key", "name", "prefix", "scopes", "created", "last used", "state"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("key", "prefix"))
+    for row in rows:
+        cells = (str(row.id), row.name, row.prefix, ", ".join(row.scopes))
+        table.add_row(*map(Text, (*cells, _time(row.created_at), _time(row.last_used_at), _state(row))))
+    return table
+
+
+def _state(row: ApiKey) -> str:
+    if row.revoked_at is not None:
+        return f"revoked {_time(row.revoked_at)}"
+    if row.expires_at is None:
+        return "good"
+    return f"{'expired' if row.expires_at <= datetime.now(UTC) else 'good until'} {_time(row.expires_at)}"
+
+
+def _print_audit(rows: Sequence[AuditEvent]) -> None:
+    """A line an event and no table: facts are of any length, and lines are what other programs take."""
+    console = open_console()
+    for row in reversed(rows):
+        who = row.actor if row.api_key_id is None else f"{row.actor} (key {row.api_key_id})"
+        where = f" from {row.client_address}" if row.client_address else ""
+        facts = json.dumps(row.data, ensure_ascii=False)
+        line = f"{_time(row.created_at)}  {row.action}  {row.target}  by {who}{where}  {facts}"
+        say(console, line)
+    if not rows:
+        console.print("No changes.")
+
+
+def _time(time: datetime | None) -> str:
+    return "" if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _say(line: str) -> None:
+    say(open_console(stderr=True), line)

@@ -1,0 +1,174 @@
+"""The command line: `darkroom up`, `train`, `generate`, `jobs`, `keys` and so on. Heavy imports wait until needed."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from darkroom.app.cli.jobs import Url, jobs_cli
+from darkroom.app.cli.keys import DEFAULT_STATE, audit, keys_cli, migrate
+from darkroom.model.user_error import ending_in_one_line
+
+
+class _Commands(TyperGroup):
+    """All commands: whatever the user can mend ends each of them in the same way."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with ending_in_one_line():
+            return super().invoke(ctx)
+
+
+cli = typer.Typer(
+    cls=_Commands,
+    help="Trains class-conditional image diffusion models and serves them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+cli.add_typer(jobs_cli, name="jobs")
+cli.add_typer(keys_cli, name="keys")
+cli.command()(audit)
+cli.command()(migrate)
+
+
+Host = Annotated[str, typer.Option(help="address to listen on; any but loopback needs API keys")]
+Port = Annotated[int, typer.Option(help="port to listen on")]
+
+
+@cli.command()
+def up(
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    state: Annotated[Path, typer.Option(help="folder for everything that is kept")] = DEFAULT_STATE,
+) -> None:
+    """Start PostgreSQL, Redis, the API and a worker; Ctrl-C ends them all."""
+    from darkroom.app.embedded.up import up as run
+
+    raise typer.Exit(run(state, host, port))
+
+
+@cli.command()
+def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
+    """Be the API alone, on the servers of DATABASE_URL and REDIS_URL."""
+    from darkroom.app.embedded.process_commands import api_command, become, reached_at
+
+    os.environ["DARKROOM_HOST"] = reached_at(host)
+    become(api_command(host, port))
+
+
+@cli.command()
+def worker() -> None:
+    """Be a worker alone; SIGTERM makes it hand its job back."""
+    from darkroom.app.embedded.process_commands import become, worker_commands
+
+    become(worker_commands()["worker"])
+
+
+@cli.command()
+def reconciler() -> None:
+    """Be the reconciler, which returns lost jobs to the queue; a service needs one, and more do no harm."""
+    from darkroom.app.embedded.process_commands import become, worker_commands
+
+    become(worker_commands()["reconciler"])
+
+
+@cli.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="a YAML file, such as recipes/digits.yaml")],
+    folder: Annotated[Path | None, typer.Option(help="where the run lives; default runs/RECIPE")] = None,
+    datasets: Annotated[Path, typer.Option(help="cache of decoded data sets")] = DEFAULT_STATE / "datasets",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: CUDA where there is one")] = None,
+) -> None:
+    """Train a recipe, or go on with it: checkpoints, loss curve and sample grids land in the folder."""
+    from darkroom.app.cli.train import run_training
+
+    raise typer.Exit(run_training(recipe, folder, datasets, device))
+
+
+@cli.command()
+def evaluate(
+    weights: Annotated[Path, typer.Argument(help="a weights file")],
+    recipe: Annotated[Path | None, typer.Option(help="names data set and settings; default: the file's own")] = None,
+    dataset: Annotated[Path | None, typer.Option(help="where the recipe's data set lies here")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, test or all: what to compare with; default: the recipe's")
+    ] = None,
+    metrics: Annotated[str | None, typer.Option(help="fid,kid,precision_recall,... ; default: the recipe's")] = None,
+    extractor: Annotated[str | None, typer.Option(help="efficientnet-lite0 or inception")] = None,
+    images: Annotated[int | None, typer.Option("--images", "-n", help="generated images")] = None,
+    steps: Annotated[int | None, typer.Option()] = None,
+    sampler: Annotated[str | None, typer.Option()] = None,
+    guidance: Annotated[float | None, typer.Option()] = None,
+    threshold: Annotated[str | None, typer.Option()] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE: any other setting of a recipe's evaluation or sampling"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    datasets: Annotated[Path, typer.Option(help="cache of decoded data sets")] = DEFAULT_STATE / "datasets",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: CUDA where there is one")] = None,
+) -> None:
+    """Judge a weights file: every figure comes with its whole protocol, and is what training finds by the same one."""
+    from darkroom.app.cli.assignments import assignments
+    from darkroom.app.cli.evaluate import EvaluationRequest, run_evaluation
+
+    fields = {
+        "metrics": tuple(metrics.split(",")) if metrics else None,
+        "extractor": extractor,
+        "images": images,
+        "steps": steps,
+        "sampler": sampler,
+        "guidance": guidance,
+        "threshold": threshold,
+        "seed": seed,
+    }
+    named = {name: value for name, value in fields.items() if value is not None}
+    settings = named | assignments(also or [], given=named)
+    request = EvaluationRequest(weights, recipe, dataset, split, settings)
+    raise typer.Exit(run_evaluation(request, datasets, device, as_json))
+
+
+@cli.command()
+def generate(
+    classes: Annotated[list[str], typer.Argument(help="names of classes, or indices where no class is called so")],
+    n: Annotated[int, typer.Option(help="images of each class")] = 1,
+    out: Annotated[Path, typer.Option(help="a .png, .webp, .zip, .npz or .json file")] = Path("darkroom.png"),
+    guidance: Annotated[float | None, typer.Option()] = None,
+    steps: Annotated[int | None, typer.Option()] = None,
+    sampler: Annotated[str | None, typer.Option()] = None,
+    threshold: Annotated[str | None, typer.Option()] = None,
+    percentile: Annotated[float | None, typer.Option()] = None,
+    quality: Annotated[str | None, typer.Option(help="fast, balanced or best, in place of sampler and steps")] = None,
+    best_of: Annotated[int | None, typer.Option(help="draw so many of each class, keep the n that score best")] = None,
+    seed: Annotated[int | None, typer.Option(help="drawn at random when left out")] = None,
+    model: Annotated[str | None, typer.Option(help="NAME, NAME@NUMBER or NAME@sha256:...")] = None,
+    also: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE: any other setting of POST /generate")
+    ] = None,
+    url: Url = None,
+) -> None:
+    """Draw images with a running service and write them to a file."""
+    from darkroom.app.cli.generate import generate_to_file, request_settings
+
+    options = {
+        "guidance": guidance,
+        "steps": steps,
+        "sampler": sampler,
+        "threshold": threshold,
+        "percentile": percentile,
+        "quality": quality,
+        "best_of": best_of,
+        "seed": seed,
+        "model": model,
+    }
+    named = {name: value for name, value in options.items() if value is not None}
+    asked = {"class": classes, "n": n} | named | request_settings(also or [], named)
+    raise typer.Exit(generate_to_file(url, asked, out))
+
+
+def main() -> None:
+    """Entry point of the `darkroom` command."""
+    cli()

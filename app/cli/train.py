@@ -1,0 +1,123 @@
+"""`darkroom train`: a recipe from the command line, with a progress bar, a clean stop on Ctrl-C, and resuming."""
+
+import signal
+import threading
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from types import FrameType
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from darkroom.app.cli.terminal import open_console
+from darkroom.app.cli.training_processes import training_processes
+from darkroom.app.embedded.folder_lock import run_lock
+from darkroom.model.config import Recipe, load_recipe
+from darkroom.model.curve_point import CurvePoint
+from darkroom.model.datasets import load_dataset
+from darkroom.model.device import find_device, require_devices
+from darkroom.model.distributed import first_then_others, launched_rank, process_group
+from darkroom.model.metrics.references import FolderReferences
+from darkroom.model.run_record import FolderRecord
+from darkroom.model.training import train
+from darkroom.model.user_error import EXIT_CODE, UserError
+
+SECONDS_BETWEEN_LINES = 30.0
+"""Where there is no terminal to draw a bar in, a line is written as often as this."""
+
+
+class _StopOnInterrupt:
+    """The first Ctrl-C or SIGTERM asks the run to stop after the step under way; a second Ctrl-C interrupts it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._asked = threading.Event()
+
+    def __call__(self) -> bool:
+        return self._asked.is_set()
+
+    def __enter__(self) -> "_StopOnInterrupt":
+        self._before = {kind: signal.signal(kind, self._ask) for kind in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for kind, handler in self._before.items():
+            signal.signal(kind, handler)
+
+    def _ask(self, kind: int, frame: FrameType | None) -> None:
+        if self._asked.is_set():
+            raise KeyboardInterrupt
+        self._console.print("Stopping after this step and writing a checkpoint. Press Ctrl-C again to give up both.")
+        self._asked.set()
+
+
+def run_training(recipe_path: Path, folder: Path | None, datasets: Path, device_name: str | None) -> int:
+    """Train and report; returns the process's exit code: 0 at the end, 130 when stopped early. Raises UserError.
+
+    folder: default `runs/RECIPE`; a folder that holds a state of this recipe is continued.
+    With several devices this is called in each of their processes, and the first one reports.
+    """
+    first = not launched_rank()
+    console = open_console(stderr=True, quiet=not first)
+    try:
+        recipe = load_recipe(recipe_path)
+        folder = folder or Path("runs") / recipe.name
+        device = find_device(device_name, "--device", tried=not first)
+        require_devices(device, recipe.training.devices)
+        with (
+            run_lock(folder) if first else nullcontext(),
+            training_processes(recipe.training.devices),
+            process_group(device) as device,
+        ):
+            return _train(recipe, folder, datasets, device, console)
+    except UserError:
+        if first:
+            raise
+        return EXIT_CODE  # one of several processes says it
+
+
+def _train(recipe: Recipe, folder: Path, datasets: Path, device: torch.device, console: Console) -> int:
+    where = f" {recipe.dataset.path}" if recipe.dataset.path else ""
+    console.print(f"Reading {recipe.dataset.format} data set{where}", markup=False)
+    dataset = first_then_others(lambda: load_dataset(recipe.dataset, datasets))
+    counts = f"{len(dataset):,} images, {len(dataset.class_names)} classes"
+    devices = f"{recipe.training.devices} x {device.type}" if recipe.training.devices > 1 else str(device)
+    console.print(f"{counts}; training on {devices} in {folder}", markup=False)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("images  {task.fields[facts]}"),
+        TimeRemainingColumn(),
+    )
+    record, references = FolderRecord(folder, recipe.name), FolderReferences(datasets / "references")
+    drawn = console.is_terminal
+    with Progress(*columns, console=console, disable=not drawn) as bar, _StopOnInterrupt(console) as should_stop:
+        total_images = recipe.training.total_images
+        task = bar.add_task(recipe.name, total=total_images, facts="")
+        due = time.monotonic()
+
+        def on_progress(now: CurvePoint) -> None:
+            nonlocal due
+            facts = f"{now.images_per_second:.0f}/s  loss {now.loss:.4f}"
+            bar.update(task, completed=now.images_seen, facts=facts)
+            if not drawn and time.monotonic() >= due:
+                console.print(f"{now.images_seen:,} of {total_images:,} images  {facts}", highlight=False)
+                due = time.monotonic() + SECONDS_BETWEEN_LINES
+
+        result = train(
+            recipe,
+            dataset,
+            record,
+            device=device,
+            references=references,
+            on_progress=on_progress,
+            should_stop=should_stop,
+        )
+    weights = record.checkpoint_path(result.images_seen)
+    console.print(f"{result.images_seen:,} images seen. Weights: {weights}", markup=False, soft_wrap=True)
+    if not result.finished:
+        console.print("Stopped early; run the same command again to go on.")
+    return 0 if result.finished else 130

@@ -1,0 +1,164 @@
+"""Reads the two forms of POST /datasets: an uploaded archive, or JSON that names a path."""
+
+import asyncio
+import errno
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, Literal, TypeVar
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import Scope
+
+from darkroom.app.dataset_registry.routes import log
+from darkroom.app.dataset_registry.schemas import (
+    BUNDLED_FORMATS,
+    PathBody,
+    UploadQuery,
+)
+from darkroom.app.http.problems import Problem, invalid
+from darkroom.app.settings import Settings
+from darkroom.model.config import DatasetConfig
+from darkroom.model.digest import digest_of
+from darkroom.model.registry import FORMATS
+
+_WRITE_BYTES = 1 << 20
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+T = TypeVar("T")
+
+
+def is_upload(scope: Scope) -> bool:
+    """Whether the request's body is an archive, which may be larger than other bodies."""
+    if scope["method"] != "POST" or scope["path"] != "/v1/datasets":
+        return False
+    return not is_json(Headers(scope=scope).get("content-type", ""))
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def is_json(content_type: str) -> bool:
+    kind = _media_type(content_type)
+    return kind == "application/json" or kind.endswith("+json")
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A request made ready. file: the uploaded archive; None when the configuration's path is registered.
+
+    digest: of all that decides what is registered.
+    """
+
+    name: str
+    config: DatasetConfig
+    digest: str
+    file: BinaryIO | None = None
+
+
+def _validated(validate: Callable[[], T], where: Literal["query", "body"], body: object) -> T:
+    try:
+        return validate()
+    except ValidationError as error:
+        faults = [fault | {"loc": (where, *fault["loc"])} for fault in error.errors()]
+        raise RequestValidationError(faults, body=body) from error
+
+
+def _configuration(fields: UploadQuery | PathBody, path: Path | None) -> DatasetConfig:
+    return DatasetConfig(
+        format=fields.format,
+        path=path,
+        split=fields.split,
+        image_size=fields.image_size,
+        class_names=fields.class_names,
+    )
+
+
+def _request_digest(fields: BaseModel, *more: str) -> str:
+    text = json.dumps([fields.model_dump(mode="json"), *more], sort_keys=True)
+    return digest_of(text.encode())
+
+
+@contextmanager
+def room_for_files() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        log.error("no room for a data set: %s", error)
+        raise Problem(507, "storage-full", "the service has no room left for this data set") from error
+
+
+async def _received(request: Request, fields: UploadQuery) -> Registration:
+    """The upload in a file without a name, which is gone even when this process is killed."""
+    with room_for_files(), ExitStack() as until_handed_over:
+        file = until_handed_over.enter_context(TemporaryFile())
+        hasher, waiting = hashlib.sha256(), bytearray()
+        try:
+            async for chunk in request.stream():
+                hasher.update(chunk)
+                waiting += chunk
+                if len(waiting) >= _WRITE_BYTES:
+                    await asyncio.to_thread(file.write, bytes(waiting))
+                    waiting.clear()
+        except ClientDisconnect as error:
+            raise Problem(400, "client-closed-request", "the client left") from error  # for logs and metrics
+        file.write(waiting)
+        file.flush()
+        until_handed_over.pop_all()
+    config = _configuration(fields, Path(f"/dev/fd/{file.fileno()}"))
+    return Registration(fields.name, config, _request_digest(fields, hasher.hexdigest()), file)
+
+
+async def read_upload(request: Request) -> Registration:
+    if _media_type(request.headers.get("content-type", "")) == "multipart/form-data":
+        detail = "the body is the archive itself and no form: curl --data-binary @FILE"
+        raise Problem(415, "unsupported-media-type", detail)
+    query: dict[str, Any] = dict(request.query_params)
+    if "class_names" in query:
+        query["class_names"] = request.query_params.getlist("class_names")
+    return await _received(request, _validated(lambda: UploadQuery.model_validate(query), "query", None))
+
+
+async def read_path(request: Request, settings: Settings) -> Registration:
+    raw = await request.body()
+    try:
+        body = from_json(raw)
+    except ValueError as error:
+        raise Problem(400, "not-json", f"the body is not JSON: {error}") from error
+    fields = _validated(lambda: PathBody.model_validate_json(raw, strict=True), "body", body)
+    if request.query_params:
+        raise invalid([(name, "goes into the JSON body") for name in request.query_params])
+    path = None if fields.path is None else allowed(Path(fields.path), allowed_roots(settings))
+    if (path is None) != FORMATS[fields.format].bundled:
+        raise invalid([("/path", f"the {BUNDLED_FORMATS} have none, every other format has one")])
+    return Registration(fields.name, _configuration(fields, path), _request_digest(fields))
+
+
+def allowed(path: Path, roots: Sequence[Path]) -> Path:
+    """The path without links; raises Problem when it is not below a root. roots: without links."""
+    try:
+        resolved = path.resolve()
+        if path.is_absolute() and any(resolved.is_relative_to(root) for root in roots):
+            return resolved
+    except (OSError, RuntimeError):  # links in a circle
+        log.info("a path that cannot be resolved was refused", exc_info=True)
+    raise invalid([("/path", f"{path} is no absolute path below one of: {', '.join(map(str, roots)) or 'none'}")])
+
+
+def allowed_roots(settings: Settings) -> list[Path]:
+    return [root.resolve() for root in settings.dataset_roots]

@@ -1,0 +1,103 @@
+"""What requests to register a data set and answers about data sets contain."""
+
+import unicodedata
+from datetime import datetime
+from itertools import groupby
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from darkroom.model.config import DatasetFormat, UploadFormat
+from darkroom.model.registry import FORMATS
+
+
+def _plain_name(name: str) -> str:
+    """The name in Unicode's composed form, so that what looks equal is equal; raises ValueError."""
+    name = unicodedata.normalize("NFC", name)
+    if len(name) > 100:
+        raise ValueError("at most 100 characters")
+    if name != name.strip():
+        raise ValueError("no space at its ends")
+    if name in (".", "..") or any(character in "/\\" for character in name):
+        raise ValueError("a name and no path: without / and \\")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+        raise ValueError("no control characters")
+    return name
+
+
+DatasetName = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_plain_name)]
+
+
+class _Fields(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: DatasetName = Field(description="1 to 100 characters of any script, without / and \\; unique")
+    split: Literal["train", "test", "all"] = Field("train", description="all: the train split, then the test split")
+    image_size: int | None = Field(
+        None, ge=4, le=1024, description="resize (and centre-crop) to this side; needed where sizes differ"
+    )
+    class_names: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] | None = Field(
+        None, max_length=10_000, description="names for formats that carry none"
+    )
+
+
+_UPLOADS = {name: one.upload for name, one in FORMATS.items() if one.upload is not None}
+
+
+BUNDLED_FORMATS = ", ".join(name for name, one in FORMATS.items() if one.bundled)
+
+
+def _uploads_told() -> str:
+    """What an upload of each format is; formats beside each other of which the same is said share it."""
+    groups = [(text, list(names)) for text, names in groupby(_UPLOADS, key=_UPLOADS.__getitem__)]
+    return "; ".join(f"{', '.join(names)}: {text}" for text, names in groups)
+
+
+class UploadQuery(_Fields):
+    """The query of an upload; the body is the archive."""
+
+    format: UploadFormat = Field(description=_uploads_told())
+
+
+class PathBody(_Fields):
+    """A data set where the workers see it."""
+
+    format: DatasetFormat
+    path: str | None = Field(
+        None,
+        min_length=1,
+        max_length=4096,
+        pattern=r"^[^\x00]*$",
+        description="absolute path of a file or folder, below one that the operator allows; none for "
+        f"{BUNDLED_FORMATS}",
+    )
+
+
+class ClassAnswer(BaseModel):
+    """One class."""
+
+    name: str
+    images: int
+
+
+class DatasetAnswer(BaseModel):
+    """A registered data set."""
+
+    name: str
+    format: str
+    source: Literal["upload", "path"]
+    path: str | None = Field(description="where it is read from, if it is a path")
+    digest: str = Field(description="of the decoded content, whatever form it came in")
+    classes: list[ClassAnswer]
+    images: int
+    image_shape: tuple[int, int, int] = Field(description="channels, height, width")
+    size_bytes: int = Field(description="of the decoded images")
+    contact_sheet: str = Field(description="address of a PNG with the first images of each class, a row a class")
+    created_at: datetime
+
+
+class DatasetsAnswer(BaseModel):
+    """One page of data sets."""
+
+    datasets: list[DatasetAnswer]
+    next_after: str | None = Field(description="pass as `after` for the next page; null on the last")

@@ -1,0 +1,1 @@
+"""What routes ask of the running service (FastAPI dependencies): its parts, the caller, idempotency keys, pages."""

@@ -1,0 +1,45 @@
+"""What routes know of who calls them."""
+
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+from sqlalchemy.orm import Session
+
+from darkroom.app.access.caller import Caller
+from darkroom.app.access.scopes import PROMOTION
+from darkroom.app.dependencies.services import Services
+from darkroom.store.key_repository import TooManyJobs, require_room_for_jobs
+from darkroom.store.tables import Promotion
+
+
+def caller_of(request: Request) -> Caller:
+    """Who was let in with this request."""
+    return cast(Caller, request.state.caller)
+
+
+async def _caller(request: Request) -> Caller:
+    return caller_of(request)
+
+
+CallerHere = Annotated[Caller, Depends(_caller)]
+
+
+def require_promotion(services: Services, caller: Caller, promote: Promotion) -> None:
+    """Raise Problem (403) unless the caller may queue a job that ends with this promotion."""
+    if promote == "never":
+        return
+    reason = (
+        f", which promote {promote!r} needs: it moves the model's production, as PUT /v1/models/NAME/alias/production"
+    )
+    services.gate.require(caller, PROMOTION, reason)
+
+
+def require_room(session: Session, services: Services, caller: Caller, more: int = 1) -> None:
+    """Raise store.key_repository.TooManyJobs unless the caller's key may have `more` unfinished jobs."""
+    if caller.key is None:
+        return
+    try:
+        require_room_for_jobs(session, caller.key.id, more, services.gate.unfinished_jobs(caller.key))
+    except TooManyJobs:
+        services.gate.refused("jobs_limit")
+        raise

@@ -1,0 +1,157 @@
+"""The one table of what an exception answers. A route lets exceptions pass; they become problems here."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from darkroom.app.access.too_many_requests import jobs_limit, queue_full
+from darkroom.app.engine.request import DeadlineUnmeetable, EngineStopped, QueueFull, TooManyRows
+from darkroom.app.http.problems import STORE_RETRY_SECONDS, Problem, encoded, invalid, retry_after
+from darkroom.app.versions.version import UnknownModel
+from darkroom.model.checkpoint import CheckpointError
+from darkroom.store.artifacts import ArtifactCorrupted, ArtifactMissing
+from darkroom.store.database import AWAY
+from darkroom.store.dataset_repository import DatasetConflict, DatasetNotFound
+from darkroom.store.generate_repository import GenerateJobNotFound
+from darkroom.store.idempotency import IdempotencyKeyReused
+from darkroom.store.job_repository import JobConflict, JobNotFound
+from darkroom.store.key_repository import KeyNotFound, TooManyJobs
+from darkroom.store.model_repository import ModelNotFound, VersionCollected, VersionNotFound
+from darkroom.store.sweep_repository import SweepNotFound
+
+log = logging.getLogger(__name__)
+
+
+def _answer(
+    status: int, kind: str, detail: Callable[[Any], str] = str, *, retry_seconds: float | None = None
+) -> Callable[[Any], Problem]:
+    """A row of the table whose detail is, unless it says otherwise, the exception's message."""
+    headers = None if retry_seconds is None else retry_after(retry_seconds)
+    return lambda error: Problem(status, kind, detail(error), headers=headers)
+
+
+def _database_away(error: Exception) -> Problem:
+    log.warning("the database is away: %s", error)
+    detail = "the database cannot be reached"
+    return Problem(503, "store-unavailable", detail, headers=retry_after(STORE_RETRY_SECONDS))
+
+
+def _dataset_exists(error: DatasetConflict) -> Problem:
+    return Problem(409, "dataset-exists", str(error), existing=f"/v1/datasets/{quote(error.name, safe='')}")
+
+
+def _deadline_unmeetable(late: DeadlineUnmeetable) -> Problem:
+    seconds = late.deadline_seconds
+    detail = f"about {late.expected_seconds:.2f} s are needed, more than the deadline of {seconds:g} s"
+    fits_idle = late.idle_seconds <= seconds
+    headers = retry_after(late.expected_seconds - late.idle_seconds) if fits_idle else None
+    expected = round(late.expected_seconds, 3)
+    return Problem(503, "deadline-unmeetable", detail, headers=headers, expected_seconds=expected)
+
+
+def _pointer(path: Sequence[str | int], body: Any) -> str:
+    """JSON pointer (RFC 6901) to a fault. The path also names branches of unions, which are not in the body."""
+    pointer, here = "", body
+    for number, part in enumerate(path):
+        if isinstance(here, Mapping):
+            if part not in here and number:
+                continue
+            here = here.get(part)
+        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+            here = here[part]
+        else:
+            continue
+        pointer += "/" + str(part).replace("~", "~0").replace("/", "~1")
+    return pointer
+
+
+def _invalid_request(error: RequestValidationError) -> Problem:
+    errors = []
+    for fault in error.errors():
+        where, *path = fault["loc"]
+        if fault["type"] == "json_invalid":
+            return Problem(400, "not-json", f"the body is not JSON: {fault['ctx']['error']}")
+        pointer = _pointer(path, error.body) if where == "body" else str(path[0] if path else where)
+        errors.append((pointer, str(fault["msg"])))
+    return invalid(errors)
+
+
+ANSWERS: Mapping[type[Exception], Callable[[Any], Problem]] = {
+    Problem: lambda problem: problem,
+    RequestValidationError: _invalid_request,
+    # what the address names and is not there; what the body names: see `at`
+    JobNotFound: _answer(404, "no-such-job"),
+    GenerateJobNotFound: _answer(404, "no-such-generate-job"),
+    SweepNotFound: _answer(404, "no-such-sweep"),
+    DatasetNotFound: _answer(404, "no-such-dataset"),
+    ModelNotFound: _answer(404, "no-such-model"),
+    VersionNotFound: _answer(404, "no-such-version"),
+    KeyNotFound: _answer(404, "no-such-key"),
+    UnknownModel: lambda error: invalid([("/model", str(error))]),
+    # what is there and cannot be used
+    VersionCollected: _answer(410, "version-collected"),
+    CheckpointError: _answer(503, "version-unusable"),
+    ArtifactMissing: _answer(500, "artifact-unusable", "{}; what it belongs to must be made again".format),
+    ArtifactCorrupted: _answer(500, "artifact-unusable", "{}; what it belongs to must be made again".format),
+    # what is not possible now
+    JobConflict: _answer(409, "job-conflict"),
+    DatasetConflict: _dataset_exists,
+    IdempotencyKeyReused: _answer(422, "idempotency-key-reused"),
+    TooManyJobs: jobs_limit,
+    # the engine
+    QueueFull: queue_full,
+    TooManyRows: lambda many: invalid([("", f"{many.rows} images are more than the queue's {many.limit} places")]),
+    DeadlineUnmeetable: _deadline_unmeetable,
+    EngineStopped: _answer(503, "unavailable", lambda _: "the service is restarting", retry_seconds=5.0),
+    **dict.fromkeys(AWAY, _database_away),
+}
+"""A type of exception also stands for those that are derived from it and have no row. What stands in no row is a fault
+of the service: `app.middleware.request_watch` logs it and answers 500."""
+
+
+def problem_of(error: Exception) -> Problem:
+    """What an exception of the table answers."""
+    return next(ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS)(error)
+
+
+@contextmanager
+def at(pointer: str, *named: type[Exception]) -> Iterator[None]:
+    """Where the body names something by `pointer`: the block's exceptions of these types say so in `errors`.
+
+    A thing that is not there is then a fault of that field (422), since the address is right.
+    """
+    try:
+        yield
+    except named as error:
+        problem = problem_of(error)
+        if problem.status == HTTPStatus.NOT_FOUND:
+            raise invalid([(pointer, problem.detail)]) from error
+        errors = [{"pointer": pointer, "detail": problem.detail}]
+        raise Problem(problem.status, problem.kind, problem.detail, errors=errors) from error
+
+
+def _http(request: Request, error: HTTPException) -> Problem:
+    if error.status_code == 400 and error.__cause__ is not None:  # FastAPI could not parse the body
+        reasons = "it is not UTF-8, is nested too deeply or has a number of too many digits"
+        return encoded(request) or Problem(400, "not-json", f"the body is not JSON that can be read: {reasons}")
+    kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+    return Problem(error.status_code, kind, str(error.detail), headers=error.headers)
+
+
+def install(app: FastAPI) -> None:
+    """Answer with problems: the exceptions of the table, and those of the framework itself."""
+
+    async def answered(request: Request, error: Exception) -> Response:
+        problem = _http(request, error) if isinstance(error, HTTPException) else problem_of(error)
+        return problem.response()
+
+    for kind in (*ANSWERS, HTTPException):
+        app.add_exception_handler(kind, answered)

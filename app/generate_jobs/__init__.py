@@ -1,0 +1,1 @@
+"""The routes /generate-jobs: more images than one answer holds, drawn by the workers."""

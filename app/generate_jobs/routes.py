@@ -1,0 +1,241 @@
+"""Generate jobs: more images than one answer holds, drawn by the workers, with the result as one file."""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Path
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response, StreamingResponse
+from sqlalchemy.orm import Session
+
+from darkroom.app.access.caller import Caller
+from darkroom.app.access.limits import IMAGES
+from darkroom.app.dependencies.callers import CallerHere, require_room
+from darkroom.app.dependencies.idempotency import IdempotencyKey, created_before, note_created
+from darkroom.app.dependencies.paging import LARGEST_ID, BeforeId, Limit
+from darkroom.app.dependencies.services import Services, ServicesHere, require_json
+from darkroom.app.generate_jobs.schemas import GenerateJobAnswer, GenerateJobRequest, GenerateJobsAnswer, ShardsAnswer
+from darkroom.app.generation.encoding import MEDIA_TYPES
+from darkroom.app.generation.service import chosen, find_classes, find_version, random_seed
+from darkroom.app.http.problems import Problem, documented, invalid, retry_after
+from darkroom.app.jobs.schemas import FailureAnswer
+from darkroom.app.versions.version import Version
+from darkroom.store.artifact_stream import stream_artifact
+from darkroom.store.audit_repository import record
+from darkroom.store.generate_repository import (
+    GenerateProgress,
+    cancel_generate_job,
+    get_generate_job,
+    list_generate_jobs,
+    progress_of,
+    provenance_of,
+    retry_generate_job,
+    submit_generate_job,
+)
+from darkroom.store.job_forms import GenerateRun
+from darkroom.store.job_repository import JobConflict
+from darkroom.store.model_repository import lock_model, resolve_kept
+from darkroom.store.tables import Artifact, Checkpoint, GenerateJob
+
+SCOPE = "POST /generate-jobs"
+MOST_SHARDS = 1000
+LARGEST_ZIP_IMAGES = 100_000
+"""A zip file's directory is in memory while it is written, and few programs open one with more files than that."""
+
+GenerateJobId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+
+router = APIRouter(tags=["generate jobs"])
+
+
+def _address(generate_job_id: int) -> str:
+    return f"/v1/generate-jobs/{generate_job_id}"
+
+
+def _describe(row: GenerateJob, checkpoint: Checkpoint, progress: GenerateProgress) -> GenerateJobAnswer:
+    finished = row.result_digest is not None
+    return GenerateJobAnswer(
+        **dict(provenance_of(row, checkpoint)),
+        status=progress.status,
+        version_number=checkpoint.version,
+        format=row.configuration["format"],
+        images_done=progress.images_done,
+        total_images=row.total_images,
+        shards=ShardsAnswer.model_validate(progress.shards),
+        failure=FailureAnswer.model_validate(progress.failure) if progress.failure else None,
+        result=f"{_address(row.id)}/result" if finished else None,
+        result_digest=row.result_digest,
+        created_at=row.created_at,
+    )
+
+
+def _described(session: Session, generate_job_id: int) -> GenerateJobAnswer:
+    row, checkpoint = get_generate_job(session, generate_job_id)
+    session.refresh(row)
+    return _describe(row, checkpoint, progress_of(session, [row])[row.id])
+
+
+def _require_size(body: GenerateJobRequest, classes: int, limit: int) -> None:
+    images = body.n * classes
+    if images > limit:
+        raise invalid([("/n", f"{body.n} images of {classes} classes are more than {limit} in one request")])
+    if images > MOST_SHARDS * body.shard_images:
+        least = -(-images // MOST_SHARDS)
+        raise invalid([("/shard_images", f"{images} images need at least {least}: there are {MOST_SHARDS} shards")])
+    if body.format == "zip" and images > LARGEST_ZIP_IMAGES:
+        raise invalid([("/format", f"a zip holds at most {LARGEST_ZIP_IMAGES} images; take npz")])
+
+
+def _run(body: GenerateJobRequest, version: Version, limit: int) -> GenerateRun:
+    everything = list(range(len(version.header.class_names)))
+    classes = everything if body.class_ is None else find_classes(version, body.class_)
+    _require_size(body, len(classes), limit)
+    picked = chosen(body, version)
+    return GenerateRun(
+        class_indices=tuple(classes),
+        images_per_class=body.n,
+        seed=random_seed() if body.seed is None else body.seed,
+        sampling=picked.sampling,
+        format=body.format,
+        choice=picked.choice,
+    )
+
+
+def _submit(
+    services: Services, caller: Caller, version: Version, run: GenerateRun, body: GenerateJobRequest, key: str | None
+) -> tuple[GenerateJobAnswer, Sequence[int]]:
+    """The generate job, and its jobs' ids when they are new."""
+    with services.transaction() as session:
+        known = created_before(session, SCOPE, key, body)
+        if known is not None:
+            return _described(session, known), ()
+        if version.number is None:
+            detail = "the store does not have this version yet: the service is about to register it"
+            raise Problem(503, "not-registered", detail, headers=retry_after(2.0))
+        require_room(session, services, caller)
+        lock_model(session, version.name)  # nobody lets go of the weights before the job refers to them
+        checkpoint = resolve_kept(session, version.name, version.digest)
+        generate_job, shards = submit_generate_job(
+            session,
+            checkpoint,
+            run,
+            shard_images=body.shard_images,
+            priority=body.priority,
+            origin=caller.origin,
+        )
+        facts = {"model": version.name, "version": version.digest, "images": run.total_images}
+        record(session, caller.actor, "generate-job.submitted", f"generate-jobs/{generate_job.id}", facts)
+        note_created(session, SCOPE, key, generate_job.id)
+        return _described(session, generate_job.id), [shard.id for shard in shards]
+
+
+@router.post(
+    "/generate-jobs",
+    status_code=202,
+    dependencies=[Depends(require_json)],
+    responses=documented(400, 410, 413, 415, 422, 500, 503),
+)
+async def create(
+    body: GenerateJobRequest,
+    response: Response,
+    services: ServicesHere,
+    caller: CallerHere,
+    idempotency_key: IdempotencyKey = None,
+) -> GenerateJobAnswer:
+    """Have n images of each class drawn by the workers; look at the Location for progress and the result."""
+    version = await find_version(services, body.model, load=False)
+    run = _run(body, version, services.settings.generate_job_images)
+
+    await services.gate.charge(caller, IMAGES, run.total_images)
+    job_ids: Sequence[int] = ()
+    try:
+        answer, job_ids = await run_in_threadpool(_submit, services, caller, version, run, body, idempotency_key)
+    finally:
+        if not job_ids:  # refused, or created before
+            await services.gate.give_back(caller, IMAGES, run.total_images)
+    services.hint(job_ids)
+    response.headers["Location"] = _address(answer.id)
+    return answer
+
+
+@router.get("/generate-jobs", responses=documented(422, 500, 503))
+def generate_jobs(
+    services: ServicesHere,
+    before: BeforeId = None,
+    limit: Limit = 50,
+) -> GenerateJobsAnswer:
+    """Generate jobs, newest first."""
+    with services.transaction() as session:
+        rows = list_generate_jobs(session, before=before, limit=limit + 1)
+        page = rows[:limit]
+        progress = progress_of(session, [row for row, _ in page])
+        return GenerateJobsAnswer(
+            generate_jobs=[_describe(row, checkpoint, progress[row.id]) for row, checkpoint in page],
+            next_before=page[-1][0].id if len(rows) > limit else None,
+        )
+
+
+@router.get("/generate-jobs/{id}", responses=documented(404, 422, 500, 503))
+def generate_job(services: ServicesHere, id: GenerateJobId) -> GenerateJobAnswer:
+    """One generate job and how far it is."""
+    with services.transaction() as session:
+        return _described(session, id)
+
+
+@router.post("/generate-jobs/{id}/cancel", status_code=202, responses=documented(404, 409, 422, 500, 503))
+def cancel(services: ServicesHere, caller: CallerHere, id: GenerateJobId) -> GenerateJobAnswer:
+    """Stop drawing: what is queued at once, what runs within a step of the sampler. What is drawn is kept."""
+    with services.transaction() as session:
+        cancel_generate_job(session, id)
+        record(session, caller.actor, "generate-job.cancelled", f"generate-jobs/{id}")
+        return _described(session, id)
+
+
+@router.post("/generate-jobs/{id}/retry", status_code=202, responses=documented(404, 409, 422, 500, 503))
+def retry(services: ServicesHere, caller: CallerHere, id: GenerateJobId) -> GenerateJobAnswer:
+    """Draw what failed or was cancelled; images that are drawn stay as they are."""
+    with services.transaction() as session:
+        require_room(session, services, caller)
+        job_ids = [job.id for job in retry_generate_job(session, id, origin=caller.origin)]
+        record(session, caller.actor, "generate-job.retried", f"generate-jobs/{id}", {"jobs": len(job_ids)})
+        answer = _described(session, id)
+    services.hint(job_ids)
+    return answer
+
+
+@router.get(
+    "/generate-jobs/{id}/result",
+    response_class=Response,
+    responses=documented(404, 409, 422, 500, 503)
+    | {
+        200: {
+            "description": "The images",
+            "content": {
+                MEDIA_TYPES[name]: {"schema": {"type": "string", "format": "binary"}} for name in ("npz", "zip")
+            },
+        },
+        304: {"description": "The same as before"},
+    },
+)
+def result(
+    services: ServicesHere, id: GenerateJobId, if_none_match: Annotated[str | None, Header()] = None
+) -> Response:
+    """The finished file: an npz with `images` (N, H, W, C) uint8, `labels`, `seeds`, `indices` and `facts`, or a zip.
+
+    It is checked while it is sent: when the stored bytes are damaged the connection breaks before the end.
+    """
+    with services.transaction() as session:
+        answer = _described(session, id)
+        if answer.result_digest is None:
+            raise JobConflict(f"generate job {id} is {answer.status}; there is no result yet")
+        size_bytes = session.get_one(Artifact, answer.result_digest).size_bytes
+    headers = {"ETag": f'"{answer.result_digest}"', "Cache-Control": "no-cache", "Accept-Ranges": "none"}
+    if if_none_match is not None and headers["ETag"] in if_none_match.replace("W/", "").split(", "):
+        return Response(status_code=304, headers=headers)
+    chunks = stream_artifact(services.store, answer.result_digest)
+    first = next(chunks)
+    headers |= {
+        "Content-Length": str(size_bytes),
+        "Content-Disposition": f'attachment; filename="darkroom-generate-job-{id}.{answer.format}"',
+    }
+    return StreamingResponse(chain([first], chunks), media_type=MEDIA_TYPES[answer.format], headers=headers)

@@ -1,0 +1,63 @@
+"""What requests for generate jobs and answers about them contain."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from darkroom.app.generation.schemas import CLASS_DESCRIPTION, ClassReference, Seed, SettingsFields
+from darkroom.app.jobs.schemas import FailureAnswer
+from darkroom.model.image_archive import ArchiveFormat
+from darkroom.store.job_forms import JobProvenance
+from darkroom.store.tables import JobStatus
+
+
+class GenerateJobRequest(SettingsFields):
+    """What to draw: the images are those that POST /generate draws for the same class, seed, number and settings.
+
+    The model version is fixed when the request is accepted; a later promotion changes nothing.
+    """
+
+    class_: ClassReference | Annotated[list[ClassReference], Field(min_length=1, max_length=1000)] | None = Field(
+        None,
+        alias="class",
+        description=f"{CLASS_DESCRIPTION}; or a list of these; left out: every class of the model",
+    )
+    n: int = Field(1, ge=1, description="images of each class")
+    seed: Seed | None = Field(None, description="drawn at random when left out; the answer tells it")
+    format: ArchiveFormat = Field("npz", description="zip: a PNG an image and manifest.json")
+    priority: int = Field(0, ge=-100, le=100, description="higher ones run first")
+    shard_images: int = Field(2048, ge=1, le=1_000_000, description="images that one worker draws at a time")
+
+
+class ShardsAnswer(BaseModel):
+    """How many shards are in each state."""
+
+    queued: int = 0
+    running: int = 0
+    cancelling: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+class GenerateJobAnswer(JobProvenance):
+    """A generate job."""
+
+    status: JobStatus = Field(description="running until the result is there; cancelling until every worker has heard")
+    version_number: int
+    format: ArchiveFormat
+    images_done: int
+    total_images: int
+    shards: ShardsAnswer
+    failure: FailureAnswer | None
+    result: str | None = Field(description="address of the finished file")
+    result_digest: str | None
+    created_at: datetime
+
+
+class GenerateJobsAnswer(BaseModel):
+    """One page of generate jobs, newest first."""
+
+    generate_jobs: list[GenerateJobAnswer]
+    next_before: int | None = Field(description="pass as `before` for the next page; null on the last")

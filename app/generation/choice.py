@@ -1,0 +1,111 @@
+"""Sampler and steps for requests that say how good or how soon instead: picked from the version's measured frontier."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from darkroom.app.versions.version import Version
+from darkroom.model.config import Quality, SamplerName, SamplingConfig
+from darkroom.model.metrics.frontier import (
+    Frontier,
+    FrontierPoint,
+    choose,
+    efficient,
+    nearest_frontier,
+    network_evaluations,
+)
+from darkroom.model.provenance import Choice
+
+DEFAULTS: Mapping[Quality, tuple[SamplerName, int]] = MappingProxyType(
+    {"fast": ("unipc", 10), "balanced": ("dpmpp_2m", 20), "best": ("dpmpp_2m", 50)}
+)
+"""Sampler and steps where no frontier was measured: at which step counts the samplers' authors see little change any
+more (Zhao et al. 2023, table 2; Lu et al. 2022b, section 7)."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Settings to draw with, and how they were picked; choice is None when nothing was left to choose."""
+
+    sampling: SamplingConfig
+    choice: Choice | None = None
+
+
+def choose_by_quality(
+    version: Version,
+    sampling: SamplingConfig,
+    quality: Quality,
+    usable: Callable[[SamplingConfig], bool] = lambda sampling: True,
+) -> Chosen:
+    """What `quality` means for this version. sampling: all other settings; usable: settings the request can take."""
+    frontier, points = _usable_points(version, sampling, usable)
+    if frontier is not None and points:
+        return _of_point(frontier, choose(points, quality), sampling, "quality", quality)
+    return _of_defaults(version, sampling, quality, "quality")
+
+
+def choose_by_deadline(
+    version: Version,
+    sampling: SamplingConfig,
+    fits: Callable[[SamplingConfig], bool],
+    usable: Callable[[SamplingConfig], bool] = lambda sampling: True,
+) -> Chosen:
+    """The best settings that `fits` says can be met, else the fastest."""
+    frontier, points = _usable_points(version, sampling, usable)
+    if frontier is not None and points:
+        offers = [_of_point(frontier, point, sampling, "deadline", None) for point in reversed(efficient(points))]
+    else:
+        qualities: tuple[Quality, ...] = ("best", "balanced", "fast")
+        offers = [_of_defaults(version, sampling, quality, "deadline") for quality in qualities]
+        card = _of_card(version, sampling)
+        offers = [card, *(one for one in offers if _cost(one) < _cost(card))]
+    return next((one for one in offers if fits(one.sampling)), offers[-1])
+
+
+def _cost(chosen: Chosen) -> int:
+    assert chosen.choice is not None
+    return chosen.choice.network_evaluations
+
+
+def _usable_points(
+    version: Version, sampling: SamplingConfig, usable: Callable[[SamplingConfig], bool]
+) -> tuple[Frontier | None, list[FrontierPoint]]:
+    frontier = nearest_frontier(version.frontiers, sampling.guidance)
+    return frontier, [p for p in frontier.points if usable(p.applied_to(sampling))] if frontier else []
+
+
+def _of_point(
+    frontier: Frontier,
+    point: FrontierPoint,
+    sampling: SamplingConfig,
+    by: Literal["quality", "deadline"],
+    quality: Quality | None,
+) -> Chosen:
+    choice = Choice(
+        by=by,
+        quality=quality,
+        from_="frontier",
+        network_evaluations=point.network_evaluations,
+        metric=frontier.metric,
+        value=point.value,
+        guidance=frontier.guidance,
+        protocol=point.protocol_digest,
+    )
+    return Chosen(point.applied_to(sampling), choice)
+
+
+def _of_card(version: Version, sampling: SamplingConfig) -> Chosen:
+    cost = network_evaluations(version.header.model.schedule, sampling)
+    return Chosen(sampling, Choice(by="deadline", quality=None, from_="card", network_evaluations=cost))
+
+
+def _of_defaults(
+    version: Version, sampling: SamplingConfig, quality: Quality, by: Literal["quality", "deadline"]
+) -> Chosen:
+    schedule = version.header.model.schedule
+    sampler, steps = DEFAULTS[quality]
+    update = {"sampler": sampler, "steps": min(steps, schedule.steps), "spacing": "trailing"}
+    chosen = sampling.model_copy(update=update)
+    cost = network_evaluations(schedule, chosen)
+    return Chosen(chosen, Choice(by=by, quality=quality, from_="defaults", network_evaluations=cost))

@@ -1,0 +1,310 @@
+"""From a planned request through the engine to the answer in the form that was asked for."""
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import Response, StreamingResponse
+
+from darkroom.app.access.limits import IMAGES
+from darkroom.app.dependencies.callers import caller_of
+from darkroom.app.dependencies.services import Services
+from darkroom.app.engine.engine import Ticket
+from darkroom.app.engine.request import (
+    Event,
+    Failed,
+    Finished,
+    Preview,
+    Progress,
+    RowDone,
+    RowRequest,
+    SampleRequest,
+    Timings,
+    VersionNotLoaded,
+)
+from darkroom.app.generation.encoding import MEDIA_TYPES, WEBP_LARGEST_SIDE, Drawn, encode, sheet_size
+from darkroom.app.generation.engine_trace import traced
+from darkroom.app.generation.schemas import Answer, Format, SamplingFields
+from darkroom.app.generation.service import find_version
+from darkroom.app.http.accept import choose
+from darkroom.app.http.event_stream import EVENT_STREAM, KEEPALIVE, KEEPALIVE_SECONDS, STREAM_HEADERS, sse
+from darkroom.app.http.problems import Problem, invalid, retry_after
+from darkroom.app.versions.version import Version
+from darkroom.model.image_archive import described_png
+
+RELOADS = 3
+
+HEADER_ITEMS, HEADER_CHARACTERS = 64, 1500
+"""A longer list is in the body only: clients and proxies take a few thousand bytes of headers."""
+
+_encoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="encode")
+"""Threads of their own: the common ones may all be waiting for a database that does not answer."""
+
+_OFFERS: Mapping[str, tuple[Format, bool]] = {
+    **{MEDIA_TYPES[name]: (name, False) for name in ("png", "webp", "json", "zip", "npz")},
+    "application/octet-stream": ("npz", False),
+    EVENT_STREAM: ("json", True),
+}
+"""Media type -> format and whether to stream. The order decides what a wildcard means."""
+
+
+def negotiate(fields: SamplingFields, accept: str) -> tuple[Format, bool]:
+    """The format, and whether to stream: the body decides, then the Accept header, then png. Raises Problem (406)."""
+    if fields.format is not None:
+        return fields.format, fields.stream
+    if fields.stream:
+        return "json", True
+    # nobody is streamed to who did not ask for it
+    media = choose(accept, list(_OFFERS), only_by_name=(EVENT_STREAM,))
+    if media is None:
+        raise Problem(406, "not-acceptable", f"choose one of {', '.join(_OFFERS)}")
+    return _OFFERS[media]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request made ready. drawn_as: for each row its index, class index and class name in the answer.
+
+    answer: all of it that is known before drawing; columns: of a grid.
+    best_of: (n, k) where of each k rows the n that score best are answered, best first.
+    """
+
+    version: Version
+    rows: tuple[RowRequest, ...]
+    drawn_as: Sequence[tuple[int, int, str]]
+    answer: Answer
+    columns: int
+    best_of: tuple[int, int] | None = None
+
+    @property
+    def images(self) -> int:
+        """How many the answer has."""
+        if self.best_of is None:
+            return len(self.rows)
+        n, k = self.best_of
+        return len(self.rows) // k * n
+
+    def best(self, drawn: Mapping[int, RowDone]) -> list[RowDone]:
+        """The rows of the answer in their order. drawn: all of them by number."""
+        if self.best_of is None:
+            return [drawn[row] for row in range(len(self.rows))]
+        n, k = self.best_of
+        of_each = (range(first, first + k) for first in range(0, len(self.rows), k))
+        return [drawn[row] for rows in of_each for row in sorted(rows, key=lambda row: (-_score(drawn[row]), row))[:n]]
+
+    def finished(self, best: Sequence[RowDone], timings: Timings) -> Answer:
+        """The answer but for its images, when these are drawn. best: the rows of the answer in their order."""
+        rounded = Timings(round(timings.queue_seconds, 4), round(timings.run_seconds, 4))
+        told: dict[str, Any] = {"timings": rounded}
+        if self.best_of is not None:
+            told |= {"indices": [self.drawn_as[one.row][0] for one in best], "scores": [one.score for one in best]}
+        return self.answer.model_copy(update=told)
+
+
+def _score(done: RowDone) -> float:
+    assert done.score is not None
+    return done.score
+
+
+class _Events:
+    """A submitted request's events on the event loop.
+
+    Keeps only the newest unread progress event, and the newest unread preview of each row, so that a client who does
+    not read costs no memory.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[type, int], Event] = {}
+        self._arrived = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def sink(self, event: Event) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has closed: nobody is left to tell
+            self._loop.call_soon_threadsafe(self._keep, event)
+
+    def _keep(self, event: Event) -> None:
+        key = (type(event), event.row if isinstance(event, Preview | RowDone) else 0)
+        self._waiting.pop(key, None)
+        self._waiting[key] = event
+        self._arrived.set()
+
+    async def next(self, timeout_seconds: float | None = None) -> Event | None:
+        """The next event; None when none came in time."""
+        try:
+            await asyncio.wait_for(self._arrived.wait(), timeout_seconds)
+        except TimeoutError:
+            return None
+        event = self._waiting.pop(next(iter(self._waiting)))
+        if not self._waiting:
+            self._arrived.clear()
+        return event
+
+
+async def answer(services: Services, request: Request, fields: SamplingFields, plan: Plan) -> Response:
+    """Draw the plan's rows and answer in the form that was asked for."""
+    wanted, stream = negotiate(fields, request.headers.get("accept", ""))
+    if fields.grid is False and wanted in ("png", "webp") and plan.images > 1 and not stream:
+        raise invalid([("/grid", f"{plan.images} images in one {wanted} are a grid; single images: zip, npz, json")])
+    if wanted == "webp" and not stream:
+        _require_fits_webp(plan)
+    events, caller = _Events(), caller_of(request)
+    await services.gate.charge(caller, IMAGES, len(plan.rows))
+    try:
+        ticket = await _submit(services, fields, plan, events, previews=stream)
+    except Exception:  # nothing is drawn
+        await services.gate.give_back(caller, IMAGES, len(plan.rows))
+        raise
+    if stream:
+        return StreamingResponse(
+            _stream(ticket, events, plan),
+            media_type=EVENT_STREAM,
+            headers=_headers(plan.answer) | STREAM_HEADERS,
+        )
+    done, timings = await _draw(request, ticket, events, plan)
+    drawn = [Drawn(*plan.drawn_as[one.row], one.image, one.score) for one in done]
+    told = plan.finished(done, timings)
+    loop = asyncio.get_running_loop()
+    body = await loop.run_in_executor(_encoders, encode, drawn, told, wanted, plan.columns)
+    headers = _headers(told) | {
+        "Darkroom-Queue-Seconds": f"{timings.queue_seconds:.4f}",
+        "Darkroom-Run-Seconds": f"{timings.run_seconds:.4f}",
+        "Server-Timing": f"queue;dur={1e3 * timings.queue_seconds:.1f}, run;dur={1e3 * timings.run_seconds:.1f}",
+        "Vary": "Accept",
+    }
+    if wanted in ("zip", "npz"):
+        headers["Content-Disposition"] = f'attachment; filename="darkroom-{told.id[:8]}.{wanted}"'
+    return Response(body, media_type=MEDIA_TYPES[wanted], headers=headers)
+
+
+def _require_fits_webp(plan: Plan) -> None:
+    side = plan.version.header.model.image_size
+    width, height = sheet_size(plan.images, plan.columns, side)
+    if max(width, height) > WEBP_LARGEST_SIDE:
+        detail = f"a grid of {width}x{height} pixels is more than webp's {WEBP_LARGEST_SIDE}; take png, zip or npz"
+        raise invalid([("/format", detail)])
+
+
+async def _submit(services: Services, fields: SamplingFields, plan: Plan, events: _Events, *, previews: bool) -> Ticket:
+    """Submit; a version that had to leave memory for others since it was found is loaded again, a few times."""
+    every = fields.preview_every_steps if previews else 0
+    scored = plan.best_of is not None
+    wanted = SampleRequest(plan.version.digest, plan.rows, fields.deadline_seconds, every, scored)
+    for _ in range(RELOADS):
+        try:
+            return services.engine.submit(wanted, traced(events.sink, wanted))
+        except VersionNotLoaded:
+            await find_version(services, f"{plan.version.name}@{plan.version.digest}")
+    raise Problem(503, "unavailable", "that version had to leave memory for others", headers=retry_after(1.0))
+
+
+async def _gone(request: Request) -> None:
+    """Return when the client has left; its body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _draw(request: Request, ticket: Ticket, events: _Events, plan: Plan) -> tuple[list[RowDone], Timings]:
+    """The images of the answer in order. Cancels when the client leaves, and whenever this coroutine ends early."""
+    gone = asyncio.create_task(_gone(request))
+    work = asyncio.create_task(_collect(events, plan))
+    try:
+        await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise Problem(400, "client-closed-request", "the client left")  # nobody reads it; logs and metrics do
+        return work.result()
+    finally:
+        ticket.cancel()
+        gone.cancel()
+        work.cancel()
+
+
+async def _collect(events: _Events, plan: Plan) -> tuple[list[RowDone], Timings]:
+    drawn: dict[int, RowDone] = {}
+    while True:
+        event = await events.next()
+        if isinstance(event, RowDone):
+            drawn[event.row] = event
+        elif isinstance(event, Failed):
+            raise _failure(event)
+        elif isinstance(event, Finished):
+            return plan.best(drawn), event.timings
+
+
+def _failure(event: Failed) -> Problem:
+    if event.reason == "deadline":
+        return Problem(504, "deadline-passed", event.detail)
+    if event.reason == "shutdown":
+        return Problem(503, "unavailable", event.detail, headers=retry_after(5.0))
+    return Problem(500, "internal", event.detail)
+
+
+async def _stream(ticket: Ticket, events: _Events, plan: Plan) -> AsyncIterator[bytes]:
+    """Server-sent events: `preview`, `image`, `progress`, and last `done` or `error`.
+
+    Images come as they are finished; with best_of those of the answer in its order, at the end.
+    """
+    drawn: dict[int, RowDone] = {}
+    try:
+        while True:
+            event = await events.next(KEEPALIVE_SECONDS)
+            if event is None:
+                yield KEEPALIVE
+            elif isinstance(event, RowDone) and plan.best_of is not None:
+                drawn[event.row] = event
+            elif isinstance(event, Preview | RowDone):
+                yield await _picture_event(event, plan, plan.answer)
+            elif isinstance(event, Progress):
+                yield sse("progress", {"done_steps": event.done_steps, "total_steps": event.total_steps})
+            elif isinstance(event, Finished):
+                best = plan.best(drawn) if plan.best_of is not None else []
+                told = plan.finished(best, event.timings)
+                for one in best:
+                    yield await _picture_event(one, plan, told)
+                yield sse("done", told.model_dump(exclude={"images"}))
+                return
+            else:
+                yield sse("error", _failure(event).details())
+                return
+    finally:
+        ticket.cancel()
+
+
+async def _picture_event(event: Preview | RowDone, plan: Plan, told: Answer) -> bytes:
+    index, class_index, class_name = plan.drawn_as[event.row]
+    about: dict[str, Any] = {"row": event.row, "index": index, "class": class_name, "class_index": class_index}
+    if isinstance(event, Preview):
+        about |= {"step": event.step, "steps": event.steps}
+    elif event.score is not None:
+        about["score"] = event.score
+    written = told.model_dump(exclude={"timings", "images"}) | about if isinstance(event, RowDone) else {}
+    loop = asyncio.get_running_loop()
+    encoded = await loop.run_in_executor(_encoders, described_png, event.image, written)
+    about["png"] = base64.b64encode(encoded).decode()
+    return sse("preview" if isinstance(event, Preview) else "image", about)
+
+
+def _headers(told: Answer) -> dict[str, str]:
+    facts = told.model_dump(exclude={"timings", "mixes", "images"})
+    texts = {
+        name: _header_text(value)
+        for name, value in facts.items()
+        if value is not None and not (isinstance(value, list) and len(value) > HEADER_ITEMS)
+    }
+    return {
+        "Darkroom-" + name.replace("_", "-").title(): text
+        for name, text in texts.items()
+        if len(text) <= HEADER_CHARACTERS
+    }
+
+
+def _header_text(value: Any) -> str:
+    """A header's value: plain ASCII; names in other scripts are escaped as in JSON."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if text.isascii() and text.isprintable() else json.dumps(text)

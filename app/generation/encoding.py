@@ -1,0 +1,107 @@
+"""Finished images as files: png, webp, zip, npz, json, each with the facts that make them again."""
+
+import base64
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+
+from darkroom.app.engine.request import Pixels
+from darkroom.app.generation.schemas import Answer, Format, GeneratedImage
+from darkroom.model.image_archive import ArchiveFacts, ArchiveFormat, described_png, image_archive
+from darkroom.model.pictures import grid, to_pillow
+
+MEDIA_TYPES: Mapping[Format, str] = {
+    "png": "image/png",
+    "webp": "image/webp",
+    "zip": "application/zip",
+    "npz": "application/x-npz",
+    "json": "application/json",
+}
+
+WEBP_LARGEST_SIDE = 16383
+LONGEST_ROW = 64
+"""Images in a row, and rows, of a grid that has a row a class."""
+
+GAP = 2
+"""Pixels between the images of a grid."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One finished image (H, W, C) uint8. index and class_index: with the answer's seed and settings they fix it.
+
+    score: where images were scored.
+    """
+
+    index: int
+    class_index: int
+    class_name: str
+    image: Pixels
+    score: float | None = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is told of this image alone."""
+        own = {"index": self.index, "class": self.class_name, "class_index": self.class_index}
+        return own if self.score is None else own | {"score": self.score}
+
+
+def encode(drawn: Sequence[Drawn], answer: Answer, wanted: Format, columns: int) -> bytes:
+    """The body of an answer. columns: of a grid."""
+    if wanted == "json":
+        return _json(drawn, answer)
+    facts = answer.model_dump(exclude={"images"})
+    if wanted == "png":
+        return described_png(_sheet(drawn, columns), facts | drawn[0].facts if len(drawn) == 1 else facts)
+    return _webp(drawn, columns) if wanted == "webp" else _archive(wanted, drawn, facts)
+
+
+def default_columns(classes: int, images_per_class: int) -> int:
+    """Columns of a grid: a row a class; nearly square for one class, and where rows would make a ribbon."""
+    if 1 < classes <= LONGEST_ROW and images_per_class <= LONGEST_ROW:
+        return images_per_class
+    return math.ceil(math.sqrt(classes * images_per_class))
+
+
+def sheet_size(count: int, columns: int, side: int) -> tuple[int, int]:
+    """Width and height in pixels of the picture of `count` images of that side."""
+    if count == 1:
+        return side, side
+    return columns * (side + GAP) + GAP, math.ceil(count / columns) * (side + GAP) + GAP
+
+
+def _sheet(drawn: Sequence[Drawn], columns: int) -> Pixels:
+    return drawn[0].image if len(drawn) == 1 else grid(np.stack([one.image for one in drawn]), columns, gap=GAP)
+
+
+def _json(drawn: Sequence[Drawn], answer: Answer) -> bytes:
+    facts = answer.model_dump(exclude={"images"})
+    pngs = [base64.b64encode(described_png(one.image, facts | one.facts)).decode() for one in drawn]
+    images = tuple(
+        GeneratedImage.model_validate(one.facts | {"score": one.score, "png": png})
+        for one, png in zip(drawn, pngs, strict=True)
+    )
+    return json.dumps(answer.model_copy(update={"images": images}).model_dump()).encode()
+
+
+def _webp(drawn: Sequence[Drawn], columns: int) -> bytes:
+    buffer = BytesIO()
+    to_pillow(_sheet(drawn, columns)).save(buffer, "WEBP", lossless=True)
+    return buffer.getvalue()
+
+
+def _archive(wanted: ArchiveFormat, drawn: Sequence[Drawn], facts: Mapping[str, Any]) -> bytes:
+    images = np.stack([one.image for one in drawn])
+    class_names = {one.class_index: one.class_name for one in drawn}
+    count, height, width, channels = images.shape
+    buffer = BytesIO()
+    described, shape = ArchiveFacts(facts, {}, class_names), (height, width, channels)
+    with image_archive(wanted, buffer, described, images=count, image_shape=shape) as archive:
+        archive.add(images, np.array([one.class_index for one in drawn]), np.array([one.index for one in drawn]))
+        archive.finish()
+    return buffer.getvalue()

@@ -1,0 +1,98 @@
+"""POST /generate: images of one or more classes."""
+
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+from pydantic import BaseModel
+
+from darkroom.app.dependencies.services import ServicesHere, require_json
+from darkroom.app.engine.request import RowRequest
+from darkroom.app.generation.drawing import Plan, answer
+from darkroom.app.generation.encoding import MEDIA_TYPES, default_columns
+from darkroom.app.generation.schemas import LARGEST_INDEX, GenerateAnswer, GenerateRequest
+from darkroom.app.generation.service import (
+    chosen_in_time,
+    drawn_by,
+    find_classes,
+    find_version,
+    random_seed,
+    require_room,
+)
+from darkroom.app.http.event_stream import EVENT_STREAM
+from darkroom.app.http.problems import documented, invalid
+from darkroom.model.scoring import SCORE_NAME
+from darkroom.model.suitability import NO_NULL_CLASS
+
+router = APIRouter(tags=["sampling"])
+
+
+def described(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI `responses` of a sampling route whose JSON answer has the form `model`."""
+    binary: dict[str, Any] = {
+        media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA_TYPES.values()
+    }
+    binary["application/json"] = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
+    binary[EVENT_STREAM] = {"schema": {"type": "string"}}
+    return {200: {"description": "The images", "model": model, "content": binary}} | documented(
+        400, 406, 410, 413, 415, 422, 429, 500, 503, 504
+    )
+
+
+def _images_drawn(body: GenerateRequest, classes: int, limit: int) -> int:
+    """How many images of each class are drawn; raises Problem for more than `limit` in all."""
+    if body.best_of is None:
+        if body.n * classes > limit:
+            raise invalid([("/n", f"{body.n} images of {classes} classes are more than {limit} in one request")])
+        return body.n
+    if body.best_of < body.n:
+        raise invalid([("/best_of", f"the best {body.n} of {body.best_of} images cannot be answered")])
+    if body.best_of * classes > limit:
+        detail = f"{body.best_of} images of {classes} classes are more than {limit} in one request"
+        raise invalid([("/best_of", detail)])
+    return body.best_of
+
+
+@router.post(
+    "/generate", dependencies=[Depends(require_json)], responses=described(GenerateAnswer), response_class=Response
+)
+async def generate(body: GenerateRequest, request: Request, services: ServicesHere) -> Response:
+    """Draw n images of each class, or the best n of more.
+
+    Sampler and steps may be named, left to `quality`, or left to `deadline_seconds`; `choice` in the answer tells what
+    was picked and by what measurement.
+    """
+    wanted = len(body.class_) if isinstance(body.class_, list) else 1
+    count = _images_drawn(body, wanted, services.settings.request_rows)
+    if body.first_index + count - 1 > LARGEST_INDEX:
+        raise invalid([("/first_index", f"the last of {count} images would have an index above {LARGEST_INDEX}")])
+    version = await find_version(services, body.model)
+    if body.best_of is not None and not version.header.null_class:
+        raise invalid([("/best_of", f"scores compare with no class, and {NO_NULL_CLASS}: leave it out")])
+    classes = find_classes(version, body.class_)
+    seed = random_seed() if body.seed is None else body.seed
+    names = version.header.class_names
+    indices = range(body.first_index, body.first_index + count)
+    images, scored = len(classes) * count, body.best_of is not None
+    chosen = chosen_in_time(body, services, version, images, scored=scored)
+    if scored and chosen.sampling.unconditional:
+        raise invalid([("/best_of", "guidance 0 draws images of no class, and the score is of a class")])
+    require_room(body, services, version, chosen.sampling, images, scored=scored)
+    plan = Plan(
+        version=version,
+        rows=tuple(RowRequest(label, seed, index, chosen.sampling) for label in classes for index in indices),
+        drawn_as=[(index, label, names[label]) for label in classes for index in indices],
+        answer=GenerateAnswer(
+            **drawn_by(version, chosen),
+            seed=seed,
+            n=body.n,
+            first_index=body.first_index,
+            classes=[names[label] for label in classes],
+            class_indices=classes,
+            best_of=body.best_of,
+            score=None if body.best_of is None else SCORE_NAME,
+        ),
+        columns=default_columns(len(classes), body.n),
+        best_of=None if body.best_of is None else (body.n, body.best_of),
+    )
+    return await answer(services, request, body, plan)

@@ -1,0 +1,158 @@
+"""What a request for images means: its settings, its model version and its classes."""
+
+import contextlib
+import secrets
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from darkroom.app.dependencies.services import Services
+from darkroom.app.engine.request import VersionNotLoaded
+from darkroom.app.generation.choice import Chosen, choose_by_deadline, choose_by_quality
+from darkroom.app.generation.schemas import DEADLINE_SHARE, ClassReference, SamplingFields, SettingsFields
+from darkroom.app.http.problems import Problem, invalid, retry_after
+from darkroom.app.versions.version import Version
+from darkroom.model.config import SAMPLER_SETTINGS, SamplingConfig
+from darkroom.model.sampling_fit import Check, Unfit, fitted, suited, suits
+
+RANDOM_SEED_BITS = 53
+"""Seeds drawn by the service are numbers that JavaScript holds exactly."""
+
+
+def chosen(
+    fields: SettingsFields,
+    version: Version,
+    checks: Sequence[Check] = (),
+    fits: Callable[[SamplingConfig], bool] | None = None,
+) -> Chosen:
+    """The settings to draw with: those that are named, or picked by quality or by a deadline.
+
+    checks: what the request asks of settings; fits: whether settings meet the deadline, where there is one.
+    """
+    named = [name for name in SAMPLER_SETTINGS if name in fields.named]
+    if fields.quality is not None and named:
+        detail = f"quality picks it: leave out {', '.join(named)} or leave out quality"
+        raise invalid([(f"/{name}", detail) for name in named])
+    with _naming_clashes(version):
+        settings = fitted(version.header, fields.named, checks)
+
+    def usable(sampling: SamplingConfig) -> bool:
+        return suits(version.header, sampling) is None and all(check(sampling) is None for check in checks)
+
+    if fields.quality is not None:
+        picked = choose_by_quality(version, settings, fields.quality, usable)
+    elif fits is not None and not named:
+        picked = choose_by_deadline(version, settings, fits, usable)
+    else:
+        return Chosen(settings)
+    with _naming_clashes(version):
+        return replace(picked, sampling=suited(version.header, picked.sampling, fields.named))
+
+
+def chosen_in_time(
+    fields: SamplingFields,
+    services: Services,
+    version: Version,
+    images: int,
+    *,
+    scored: bool = False,
+    checks: Sequence[Check] = (),
+) -> Chosen:
+    """Like `chosen`, but a request with a deadline gets the best settings that the engine can finish in time."""
+    deadline = fields.deadline_seconds
+    if deadline is None:
+        return chosen(fields, version, checks)
+
+    def fits(sampling: SamplingConfig) -> bool:
+        try:
+            seconds = services.engine.expected_seconds(
+                version.digest, sampling, images, scored=scored, deadline_seconds=deadline
+            )
+        except VersionNotLoaded:  # since a moment ago; it is loaded again before the request is judged
+            return True
+        return seconds <= DEADLINE_SHARE * deadline
+
+    return chosen(fields, version, checks, fits)
+
+
+def require_room(
+    fields: SamplingFields,
+    services: Services,
+    version: Version,
+    sampling: SamplingConfig,
+    images: int,
+    *,
+    scored: bool = False,
+) -> None:
+    """Raise the EngineRefusal that submitting so many images would raise now, before they have cost anything."""
+    with contextlib.suppress(VersionNotLoaded):  # since a moment ago; submitting loads it again
+        services.engine.require_room(
+            version.digest, sampling, images, scored=scored, deadline_seconds=fields.deadline_seconds
+        )
+
+
+@contextlib.contextmanager
+def _naming_clashes(version: Version) -> Iterator[None]:
+    """Turns what is wrong with settings into the Problem that names them."""
+    try:
+        yield
+    except ValidationError as error:
+        raise invalid([("/" + str(e["loc"][0]), e["msg"]) for e in error.errors()]) from error
+    except Unfit as unfit:
+        detail = f"{unfit} ({version.name} {version.digest})"
+        raise invalid([(f"/{name}", detail) for name in unfit.fields]) from unfit
+
+
+def drawn_by(version: Version, chosen: Chosen) -> dict[str, Any]:
+    """What every answer tells, whatever is drawn: a fresh id, the model version, the settings and their choice."""
+    origin = {"id": uuid.uuid4().hex, "model": version.name, "version": version.digest}
+    return origin | chosen.sampling.model_dump() | {"choice": chosen.choice}
+
+
+def random_seed() -> int:
+    """A seed for a request that names none."""
+    return secrets.randbits(RANDOM_SEED_BITS)
+
+
+async def find_version(services: Services, reference: str | None, *, load: bool = True) -> Version:
+    """The model version that a request names, in the engine when `load`.
+
+    Raises Problem while nothing is loaded yet, and what the catalog raises.
+    """
+    if not services.catalog.ready:
+        raise Problem(503, "not-ready", "the model is still being loaded", headers=retry_after(2.0))
+    version = await services.catalog.find(reference)
+    if load:
+        await services.catalog.ensure_loaded(version)
+    return version
+
+
+def find_classes(version: Version, wanted: ClassReference | list[ClassReference]) -> list[int]:
+    """The indices of a body's `class`, one or a list; raises Problem naming those that exist."""
+    if isinstance(wanted, list):
+        return [find_class(version, one, f"/class/{number}") for number, one in enumerate(wanted)]
+    return [find_class(version, wanted, "/class")]
+
+
+def find_class(version: Version, reference: int | str, pointer: str) -> int:
+    """The index of the class that a request means: by its exact name, else its name in any case, else its index.
+
+    A name wins because classes may be called by numbers: 2 is the class "2" where there is one, also as a JSON
+    integer. Raises Problem naming the classes that exist.
+    """
+    names, text = version.header.class_names, str(reference)
+    if text in names:
+        return names.index(text)
+    wanted = text.strip().casefold()
+    alike = [index for index, name in enumerate(names) if name.casefold() == wanted]
+    if len(alike) > 1:
+        meant = ", ".join(names[index] for index in alike)
+        raise invalid([(pointer, f"{text[:100]!r} may be any of: {meant}; write it exactly")])
+    indices = alike or [index for index in range(len(names)) if str(index) == wanted]
+    if indices:
+        return indices[0]
+    there_are = f"there are: {', '.join(names)}, or by index 0..{len(names) - 1}"
+    raise invalid([(pointer, f"there is no class {text[:100]!r}; {there_are}")])

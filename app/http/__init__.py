@@ -1,0 +1,1 @@
+"""HTTP plumbing that knows no resource: problem details, content negotiation, event streams, the API pages."""

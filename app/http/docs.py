@@ -1,0 +1,60 @@
+"""GET /docs: Swagger UI from files that are installed with the service; nothing is loaded from another origin.
+
+FastAPI's own page starts it by an inline script, which the content security policy does not let run.
+"""
+
+from importlib.resources import files
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import HTMLResponse, Response
+
+from darkroom.app.http.fixed_files import FixedFiles
+
+router = APIRouter(include_in_schema=False)
+
+ASSETS = "/docs/assets"
+START = "/docs/start.js"
+
+PAGE = f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Darkroom</title>
+<link rel="stylesheet" href="{ASSETS}/swagger-ui.css">
+<link rel="icon" href="{ASSETS}/favicon-32x32.png">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="{ASSETS}/swagger-ui-bundle.js"></script>
+<script src="{START}"></script>
+</body>
+</html>
+"""
+
+SCRIPT = """SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  validatorUrl: null, // its default is a badge from another origin
+});
+"""
+
+
+@router.get("/docs")
+async def docs() -> HTMLResponse:
+    """The interface, to read and to try."""
+    return HTMLResponse(PAGE)
+
+
+@router.get(START)
+async def start() -> Response:
+    """What begins it."""
+    return Response(SCRIPT, media_type="text/javascript")
+
+
+def mount_assets(app: FastAPI) -> None:
+    """Serve Swagger UI's files."""
+    resources = FixedFiles(Path(str(files("fastapi_swagger") / "resources")))
+    app.add_route(f"{ASSETS}/{{name:path}}", resources.named, include_in_schema=False)

@@ -1,0 +1,1 @@
+"""What all kinds of jobs share: hints to workers, and the feed of what changes."""

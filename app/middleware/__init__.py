@@ -1,0 +1,1 @@
+"""All ASGI middleware, in the order of `app/main.py`."""

@@ -1,0 +1,1 @@
+"""The routes /models: models, their versions, measured figures and aliases."""

@@ -1,0 +1,170 @@
+"""Models: what is in the store, what the engine holds, and which version an alias means (promotion, roll-back)."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response
+from pydantic import Field
+
+from darkroom.app.dependencies.callers import CallerHere
+from darkroom.app.dependencies.paging import Limit
+from darkroom.app.dependencies.services import Services, ServicesHere, require_json
+from darkroom.app.exceptions import at
+from darkroom.app.http.problems import Problem, documented
+from darkroom.app.model_registry.schemas import (
+    AliasRequest,
+    ModelAnswer,
+    ModelDetailAnswer,
+    ModelsAnswer,
+    VersionAnswer,
+    VersionFigure,
+)
+from darkroom.model.config import ModelConfig
+from darkroom.model.metrics.figure import Figure
+from darkroom.model.metrics.frontier import Frontier, frontiers
+from darkroom.store.aliases import remove_alias, set_alias
+from darkroom.store.checkpoint_repository import list_checkpoints
+from darkroom.store.figure_repository import figures_by
+from darkroom.store.model_repository import (
+    PRODUCTION,
+    ModelSummary,
+    VersionCollected,
+    VersionNotFound,
+    get_model,
+    list_models,
+)
+from darkroom.store.tables import Checkpoint
+
+LARGEST_VERSION = 2**31 - 1
+
+router = APIRouter(tags=["models"])
+
+ModelName = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+AliasName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9._-]{0,62}$")]
+Number = Annotated[int, Field(strict=True, ge=1, le=LARGEST_VERSION)]
+
+
+def _describe(services: Services, model: ModelSummary) -> ModelAnswer:
+    resident = services.engine.snapshot().resident
+    production = services.catalog.production(model.name)
+    return ModelAnswer(
+        name=model.name,
+        created_at=model.created_at,
+        versions=model.versions,
+        aliases=model.aliases,
+        resident=[digest for digest in services.catalog.digests(model.name) if digest in resident],
+        class_names=list(production.header.class_names) if production else None,
+        default_sampling=production.header.sampling if production else None,
+        snapshot_images=production.header.snapshot.images_seen if production and production.header.snapshot else None,
+    )
+
+
+def _frontiers(row: Checkpoint, measured: Sequence[Figure]) -> Sequence[Frontier]:
+    return frontiers(measured, ModelConfig.model_validate(row.configuration).schedule) if measured else ()
+
+
+def _detail(services: Services, name: str, before: int | None = None, limit: int = 50) -> ModelDetailAnswer:
+    with services.transaction() as session:
+        summary = get_model(session, name)
+        checkpoints = list_checkpoints(session, name, before, limit + 1)
+        measured = figures_by(session, "frontier", Checkpoint.digest, [row.digest for row in checkpoints])
+        evaluated = figures_by(session, "evaluation", Checkpoint.id, [row.id for row in checkpoints])
+    resident = services.engine.snapshot().resident
+    page = checkpoints[:limit]
+    newest = [
+        VersionAnswer(
+            version=row.version,
+            digest=row.digest,
+            source=row.source,
+            created_at=row.created_at,
+            size_bytes=row.size_bytes,
+            images_seen=row.images_seen,
+            class_names=list(row.class_names),
+            metrics=row.metrics,
+            evaluations=[VersionFigure.model_validate(one) for one in evaluated.get(row.id, ())],
+            kept=row.artifact_digest is not None,
+            resident=row.digest in resident,
+            frontiers=_frontiers(row, measured.get(row.digest, ())),
+        )
+        for row in page
+    ]
+    return ModelDetailAnswer(
+        **_describe(services, summary).model_dump(),
+        newest=newest,
+        next_before=page[-1].version if len(checkpoints) > limit else None,
+    )
+
+
+@router.get("/models", responses=documented(422, 500, 503))
+def models(
+    services: ServicesHere,
+    after: Annotated[
+        str | None, Query(max_length=63, pattern=r"^[^\x00]*$", description="the last name of the page before")
+    ] = None,
+    limit: Limit = 50,
+) -> ModelsAnswer:
+    """Models by name."""
+    with services.transaction() as session:
+        page = list_models(session, after, limit)
+    return ModelsAnswer(
+        models=[_describe(services, model) for model in page.models],
+        request_images=services.settings.request_rows,
+        next_after=page.next_after,
+    )
+
+
+@router.get("/models/{name}", responses=documented(404, 422, 500, 503))
+def model(
+    services: ServicesHere,
+    name: ModelName,
+    before: Annotated[
+        int | None, Query(ge=1, le=LARGEST_VERSION, description="the last version of the page before")
+    ] = None,
+    limit: Limit = 50,
+) -> ModelDetailAnswer:
+    """One model and its newest versions."""
+    return _detail(services, name, before, limit)
+
+
+@router.put(
+    "/models/{name}/alias/{alias}",
+    dependencies=[Depends(require_json)],
+    responses=documented(400, 404, 410, 413, 415, 422, 500, 503),
+)
+async def put_alias(
+    body: AliasRequest, services: ServicesHere, caller: CallerHere, name: ModelName, alias: AliasName
+) -> ModelDetailAnswer:
+    """Point an alias at a version; `production` is what requests that name no version are served from.
+
+    A version becomes production only once it is loaded and warm: no request waits or fails, those under way finish on
+    the version that they began with, and the same call with the former version rolls back.
+    """
+    database, version = services.store, str(body.version)
+
+    def point() -> None:
+        with database.session() as session:
+            set_alias(session, caller.actor, name, alias, version)
+
+    with at("/version", VersionNotFound, VersionCollected):
+        if alias == PRODUCTION:
+            await services.catalog.promote(caller.actor, name, version)
+        else:
+            await run_in_threadpool(point)
+    return await run_in_threadpool(_detail, services, name)
+
+
+@router.delete(
+    "/models/{name}/alias/{alias}",
+    status_code=204,
+    response_class=Response,
+    responses=documented(404, 409, 422, 500, 503),
+)
+def delete_alias(services: ServicesHere, caller: CallerHere, name: ModelName, alias: AliasName) -> Response:
+    """Forget an alias; the version stays. Production can be pointed elsewhere, not deleted."""
+    if alias == PRODUCTION:
+        raise Problem(409, "production-needed", "production cannot be deleted; point it at another version")
+    with services.transaction() as session:
+        remove_alias(session, caller.actor, name, alias)
+    return Response(status_code=204)

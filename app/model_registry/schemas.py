@@ -1,0 +1,82 @@
+"""What requests about models and their answers contain."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from darkroom.app.model_registry.routes import Number
+from darkroom.model.config import SamplingConfig
+from darkroom.model.metrics.frontier import Frontier
+from darkroom.store.model_repository import (
+    AliasTarget,
+)
+
+
+class AliasRequest(BaseModel):
+    """What an alias is to point at."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: Number | Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64}|[a-z][a-z0-9._-]{0,62})$")] = Field(
+        description="a version's number, its digest, or another alias"
+    )
+
+
+class VersionFigure(BaseModel):
+    """A figure of a version. protocol_string: what it was measured on and how; figures compare where it is equal."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    metric: str
+    value: float
+    protocol_digest: str
+    protocol_string: str
+
+
+class VersionAnswer(BaseModel):
+    """One version of a model. metrics: the figures of its evaluations, and those that it came with."""
+
+    version: int
+    digest: str
+    source: str
+    created_at: datetime
+    size_bytes: int
+    images_seen: int
+    class_names: list[str]
+    metrics: dict[str, float]
+    evaluations: list[VersionFigure] = Field(description="of `metrics` those that were measured here, with how")
+    kept: bool = Field(description="its weights are in the store; of a training job's checkpoints only some stay")
+    resident: bool = Field(description="in the engine's memory now")
+    frontiers: Sequence[Frontier] = Field(description="what `quality` and deadlines pick from; none where unmeasured")
+
+
+class ModelAnswer(BaseModel):
+    """A model. class_names, default_sampling, snapshot_images: of its production version where that has been loaded."""
+
+    name: str
+    created_at: datetime
+    versions: int
+    aliases: Mapping[str, AliasTarget]
+    resident: list[str] = Field(description="digests of its versions in the engine's memory")
+    class_names: list[str] | None = None
+    default_sampling: SamplingConfig | None = None
+    snapshot_images: int | None = Field(
+        None, description="images that the snapshot had seen which guide `snapshot` takes; null: it carries none"
+    )
+
+
+class ModelDetailAnswer(ModelAnswer):
+    """A model with one page of its versions."""
+
+    newest: list[VersionAnswer] = Field(description="newest first, those below `before`")
+    next_before: int | None = Field(description="pass as `before` for the next page; null on the last")
+
+
+class ModelsAnswer(BaseModel):
+    """One page of models."""
+
+    models: list[ModelAnswer]
+    request_images: int = Field(description="images that one POST /generate may draw, of all its classes together")
+    next_after: str | None = Field(description="pass as `after` for the next page; null on the last")

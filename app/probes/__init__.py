@@ -1,0 +1,1 @@
+"""The routes /healthz, /readyz and /metrics."""

@@ -1,0 +1,40 @@
+"""For whoever keeps the service running: liveness, readiness, metrics."""
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+
+from darkroom.app.dependencies.services import ServicesHere
+from darkroom.app.http.problems import Problem, documented, retry_after
+
+router = APIRouter(tags=["operations"])
+
+
+class Health(BaseModel):
+    """The answer of a probe."""
+
+    status: str
+
+
+@router.get("/healthz", responses=documented(503))
+async def healthz(services: ServicesHere) -> Health:
+    """The process answers and its engine runs; else it must be started again."""
+    if not services.engine.alive:
+        raise Problem(503, "engine-failed", "the engine has ended; the log says why")
+    return Health(status="alive")
+
+
+@router.get("/readyz", responses=documented(503))
+async def readyz(services: ServicesHere) -> Health:
+    """A model is loaded and warm, so that POST /generate will be served."""
+    engine = services.engine
+    if not (services.catalog.ready and engine.alive and engine.snapshot().resident):
+        raise Problem(503, "not-ready", "no model is loaded and warm yet", headers=retry_after(1.0))
+    return Health(status="ready")
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics(services: ServicesHere) -> Response:
+    """Prometheus metrics."""
+    return Response(generate_latest(services.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

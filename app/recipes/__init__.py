@@ -1,0 +1,1 @@
+"""The route /recipes: the recipes that come with the service."""

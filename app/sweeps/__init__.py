@@ -1,0 +1,1 @@
+"""The routes /sweeps: many train jobs over a grid of settings."""

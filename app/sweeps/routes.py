@@ -1,0 +1,237 @@
+"""/sweeps: grids of training jobs, compared."""
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Response
+from pydantic import BaseModel, Field, StrictStr
+from sqlalchemy.orm import Session
+
+from darkroom.app.dependencies.callers import CallerHere, require_promotion, require_room
+from darkroom.app.dependencies.idempotency import IdempotencyKey, created_before, note_created
+from darkroom.app.dependencies.paging import LARGEST_ID, BeforeId, Limit
+from darkroom.app.dependencies.services import ServicesHere, require_json
+from darkroom.app.http.problems import Problem, documented, invalid
+from darkroom.app.sweeps.table import SweepGroup, SweepRow, label, sweep_groups, sweep_rows
+from darkroom.app.train_jobs.schemas import TrainFields, require_storable, token
+from darkroom.app.train_jobs.service import Change, Plan, change, make_plan, make_work, queue_work
+from darkroom.model.config import MOVED
+from darkroom.store.audit_repository import record
+from darkroom.store.job_forms import TrainWork
+from darkroom.store.job_views import best_figures, last_metrics, measured
+from darkroom.store.sweep_repository import cancel_sweep, count_jobs, create_sweep, get_sweep, list_sweeps, sweep_jobs
+from darkroom.store.tables import JobStatus, Sweep
+
+router = APIRouter(tags=["sweeps"])
+
+SCOPE = "POST /sweeps"
+MOST_JOBS = 256
+LONGEST_PREFIX = 59
+
+SweepId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+Seeds = Annotated[list[Annotated[int, Field(strict=True, ge=0, lt=2**63)]], Field(min_length=1, max_length=MOST_JOBS)]
+
+
+class SweepRequest(TrainFields):
+    """A grid of training jobs: every combination of the fields' values, each with every seed.
+
+    model is a prefix: the jobs train models of their own, PREFIX-01, PREFIX-02, ...
+    """
+
+    name: StrictStr = Field(min_length=1, max_length=200)
+    grid: dict[StrictStr, Annotated[list[Any], Field(min_length=1, max_length=MOST_JOBS)]] = Field(
+        {}, max_length=20, description='values by dotted name of a field: {"optimizer.learning_rate": [1e-4, 3e-4]}'
+    )
+    seeds: Seeds | None = Field(None, description="of training.seed; default: the recipe's")
+
+
+class SweepAnswer(BaseModel):
+    """A sweep as a list shows it."""
+
+    id: int
+    name: str
+    fields: list[str] = Field(description="the varied fields")
+    jobs: dict[JobStatus, int] = Field(description="how many are in which state")
+    created_at: datetime
+    links: dict[str, str]
+
+
+class SweepsAnswer(BaseModel):
+    """One page of sweeps."""
+
+    sweeps: list[SweepAnswer]
+    next_before: int | None = Field(description="pass as `before` for the next page; null on the last")
+
+
+class SweepDetailAnswer(SweepAnswer):
+    """A sweep with its comparison. metric: what `best` is measured by."""
+
+    configuration: dict[str, Any] = Field(description="the request")
+    metric: str | None
+    metrics: list[str] = Field(description="all that its checkpoints were evaluated by")
+    rows: Sequence[SweepRow]
+    groups: Sequence[SweepGroup]
+
+
+Metric = Annotated[
+    str | None, Query(max_length=200, pattern=r"^[^\x00]*$", description="default: the first of `metrics`")
+]
+
+
+@router.post(
+    "/sweeps",
+    status_code=202,
+    dependencies=[Depends(require_json)],
+    responses=documented(400, 409, 410, 413, 415, 422, 500, 503),
+)
+def submit(
+    body: SweepRequest,
+    response: Response,
+    services: ServicesHere,
+    caller: CallerHere,
+    idempotency_key: IdempotencyKey = None,
+) -> SweepDetailAnswer:
+    """Check every combination, then queue them all or none."""
+    require_storable(body)
+    require_promotion(services, caller, body.promote)
+    combinations = _combinations(body)
+    with services.transaction() as session:
+        known = created_before(session, SCOPE, idempotency_key, body)
+        if known is None:
+            require_room(session, services, caller, len(combinations))
+            plan = make_plan(session, services.settings.recipes_folder, body)
+            works = _works(plan, combinations)
+            row = create_sweep(session, body.name, body.model_dump(mode="json"), list(body.grid))
+            for work in works:
+                queue_work(session, plan, work, sweep_id=row.id, origin=caller.origin)
+            facts = {"name": body.name, "jobs": len(works)}
+            record(session, caller.actor, "sweep.created", f"sweeps/{row.id}", facts)
+            note_created(session, SCOPE, idempotency_key, row.id)
+        else:
+            row = get_sweep(session, known)
+        answer = _detail(session, row, None)
+    if known is None:
+        services.hint([row.job_id for row in answer.rows])
+    response.headers["Location"] = answer.links["self"]
+    return answer
+
+
+@router.get("/sweeps", responses=documented(422, 500, 503))
+def sweeps(
+    services: ServicesHere,
+    before: BeforeId = None,
+    limit: Limit = 50,
+) -> SweepsAnswer:
+    """Sweeps, newest first."""
+    with services.transaction() as session:
+        rows = list_sweeps(session, before, limit + 1)
+        page = rows[:limit]
+        counts = count_jobs(session, [row.id for row in page])
+        return SweepsAnswer(
+            sweeps=[SweepAnswer(**_members(row, counts[row.id])) for row in page],
+            next_before=page[-1].id if len(rows) > limit else None,
+        )
+
+
+@router.get("/sweeps/{sweep_id}", responses=documented(404, 422, 500, 503))
+def sweep(sweep_id: SweepId, services: ServicesHere, metric: Metric = None) -> SweepDetailAnswer:
+    """One sweep with its comparison."""
+    with services.transaction() as session:
+        return _detail(session, get_sweep(session, sweep_id), metric)
+
+
+@router.post("/sweeps/{sweep_id}/cancel", status_code=202, responses=documented(404, 422, 500, 503))
+def cancel(sweep_id: SweepId, services: ServicesHere, caller: CallerHere) -> SweepDetailAnswer:
+    """Cancel the jobs that have not finished, each as POST /v1/train-jobs/{job_id}/cancel does."""
+    with services.transaction() as session:
+        row = cancel_sweep(session, sweep_id)
+        record(session, caller.actor, "sweep.cancelled", f"sweeps/{sweep_id}")
+        session.flush()
+        return _detail(session, row, None)
+
+
+def _combinations(body: SweepRequest) -> list[tuple[Change, ...]]:
+    """The grid's combinations in order, the last field the fastest, seeds faster still; raises Problem."""
+    if not body.grid and not body.seeds:
+        raise invalid([("/grid", "nothing varies: give a field's values, or seeds")])
+    columns = {
+        f"/grid/{token(name)}": [
+            change(name, value, f"/grid/{token(name)}/{place}") for place, value in enumerate(values)
+        ]
+        for name, values in body.grid.items()
+    }
+    if body.seeds is not None:
+        columns["/seeds"] = [
+            Change(("training", "seed"), seed, f"/seeds/{place}") for place, seed in enumerate(body.seeds)
+        ]
+    _require_apart(columns)
+    count = 1
+    for column in columns.values():
+        count *= len(column)
+    if count > MOST_JOBS:
+        raise invalid([("/grid", f"{count} combinations are more than {MOST_JOBS}")])
+    return list(itertools.product(*columns.values()))
+
+
+def _require_apart(columns: Mapping[str, list[Change]]) -> None:
+    """No value twice, and no field that holds another one; raises Problem."""
+    for pointer, column in columns.items():
+        texts = [json.dumps(one.value, sort_keys=True) for one in column]
+        if len(set(texts)) < len(texts):
+            raise invalid([(pointer, "has a value twice")])
+    paths = {pointer: MOVED.get(column[0].path, column[0].path) for pointer, column in columns.items()}
+    for (_, one), (pointer, other) in itertools.permutations(paths.items(), 2):
+        if other[: len(one)] == one:
+            raise invalid([(pointer, f"is set by {'.'.join(one)} as well")])
+
+
+def _works(plan: Plan, combinations: list[tuple[Change, ...]]) -> list[TrainWork]:
+    """Each combination's work; raises Problem that names the combination."""
+    if len(plan.name) > LONGEST_PREFIX:
+        raise invalid([("/model", f"{plan.name!r} is longer than {LONGEST_PREFIX} characters, and numbers follow")])
+    digits = max(2, len(str(len(combinations))))
+    works = []
+    for number, combination in enumerate(combinations, 1):
+        try:
+            works.append(make_work(plan, name=f"{plan.name}-{number:0{digits}d}", more=combination))
+        except Problem as fault:
+            named = label({one.name: one.value for one in combination})
+            raise Problem(
+                fault.status, fault.kind, f"combination {number} ({named}): {fault.detail}", **fault.extra
+            ) from fault
+    return works
+
+
+def _detail(session: Session, row: Sweep, metric: str | None) -> SweepDetailAnswer:
+    """The sweep with its comparison by this metric, or the first that there is; raises Problem."""
+    jobs = sweep_jobs(session, row.id)
+    job_ids = [job.id for job in jobs]
+    metrics = list(measured(session, job_ids))
+    if metric is not None and metric not in metrics:
+        raise invalid([("metric", f"was not measured; there are: {', '.join(metrics) or 'none'}")])
+    chosen = metric or (metrics[0] if metrics else None)
+    best = best_figures(session, job_ids, chosen) if chosen else {}
+    rows = sweep_rows(row, jobs, last_metrics(session, job_ids), best)
+    return SweepDetailAnswer(
+        **_members(row, count_jobs(session, [row.id])[row.id]),
+        configuration=row.configuration,
+        metric=chosen,
+        metrics=metrics,
+        rows=rows,
+        groups=sweep_groups(rows),
+    )
+
+
+def _members(row: Sweep, jobs: Mapping[JobStatus, int]) -> dict[str, Any]:
+    here = f"/v1/sweeps/{row.id}"
+    return {
+        "id": row.id,
+        "name": row.name,
+        "fields": row.fields,
+        "jobs": jobs,
+        "created_at": row.created_at,
+        "links": {"self": here},
+    }

@@ -1,0 +1,1 @@
+"""The routes /train-jobs: queue, follow and stop training."""

@@ -1,0 +1,94 @@
+"""GET /v1/train-jobs/{id}/events: a job's events as they happen, and those before them, each exactly once.
+
+Stored events carry their number as id; `progress` carries none, so that Last-Event-ID stays the number of the last
+stored one. The stream outlives the database's absence and ends with `end` when the job has.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import StreamingResponse
+
+from darkroom.app.dependencies.services import ServicesHere
+from darkroom.app.http.event_stream import EVENT_STREAM, KEEPALIVE, KEEPALIVE_SECONDS, STREAM_HEADERS, comment, sse
+from darkroom.app.http.problems import documented
+from darkroom.app.jobs.feed import JobFeed
+from darkroom.app.train_jobs.records import LARGEST_NUMBER
+from darkroom.app.train_jobs.routes import JobId
+from darkroom.app.train_jobs.schemas import progress
+from darkroom.store.database import AWAY
+from darkroom.store.job_repository import FINISHED, JobNotFound
+from darkroom.store.job_views import Glimpse
+from darkroom.store.tables import JobEvent
+
+router = APIRouter(tags=["training"])
+
+AWAY_SECONDS = 1.0
+"""Between two attempts while the database is away."""
+
+RECONNECT_MILLISECONDS = 1000
+"""A browser's pause before it connects again."""
+
+EventNumber = Annotated[int, Query(ge=0, le=LARGEST_NUMBER, description="as Last-Event-ID, which goes first")]
+
+
+@router.get(
+    "/train-jobs/{job_id}/events",
+    response_class=StreamingResponse,
+    responses=documented(404, 422, 500, 503)
+    | {200: {"description": "The events", "content": {EVENT_STREAM: {"schema": {"type": "string"}}}}},
+)
+async def events(
+    job_id: JobId,
+    services: ServicesHere,
+    last_event_id: Annotated[
+        int | None, Header(ge=0, le=LARGEST_NUMBER, description="the number of the last event seen")
+    ] = None,
+    after: EventNumber = 0,
+) -> StreamingResponse:
+    """Server-sent events: those stored behind the last one seen, `progress`, and `end` when the job has finished."""
+    feed = services.feed
+    first = await feed.now(job_id)
+    if first is None:
+        raise JobNotFound(job_id)
+    seen = after if last_event_id is None else last_event_id
+    return StreamingResponse(_stream(feed, job_id, first, seen), media_type=EVENT_STREAM, headers=STREAM_HEADERS)
+
+
+async def _stream(feed: JobFeed, job_id: int, glimpse: Glimpse, seen: int) -> AsyncIterator[bytes]:
+    yield f"retry: {RECONNECT_MILLISECONDS}\n\n".encode()
+    shown: tuple[int, float | None] | None = None
+    sent = time.monotonic()
+    while not feed.closed:  # a client that connects again finds the next process
+        try:
+            while seen < glimpse.event_count:
+                for event in await feed.events(job_id, seen):
+                    yield sse(event.kind, _data(event), event.number)
+                    seen, sent = event.number, time.monotonic()
+            now = (glimpse.images_done, glimpse.last.loss if glimpse.last else None)
+            if now != shown:
+                yield sse("progress", _progress(glimpse))
+                shown, sent = now, time.monotonic()
+            if glimpse.status in FINISHED:
+                yield sse("end", {"status": glimpse.status})
+                return
+            if time.monotonic() - sent > KEEPALIVE_SECONDS:
+                yield KEEPALIVE
+                sent = time.monotonic()
+            glimpse = await feed.next(job_id) or glimpse
+        except AWAY:
+            yield comment("the database is away; the events go on when it is back")
+            sent = time.monotonic()
+            await asyncio.sleep(AWAY_SECONDS)
+
+
+def _data(event: JobEvent) -> dict[str, Any]:
+    return event.data | {"at": event.created_at.isoformat()}
+
+
+def _progress(glimpse: Glimpse) -> dict[str, Any]:
+    now = progress(glimpse.status, glimpse.images_done, glimpse.total_images, glimpse.last)
+    return {"status": glimpse.status, **now.model_dump()}

@@ -1,0 +1,153 @@
+"""/train-jobs: the list, one job, and what can be asked of it."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Response
+from pydantic import BaseModel, Field
+from sqlalchemy.orm import Session
+
+from darkroom.app.access.caller import Caller
+from darkroom.app.dependencies.callers import CallerHere, require_promotion, require_room
+from darkroom.app.dependencies.idempotency import IdempotencyKey, created_before, note_created
+from darkroom.app.dependencies.paging import LARGEST_ID, BeforeId, Limit
+from darkroom.app.dependencies.services import Services, ServicesHere, require_json
+from darkroom.app.http.problems import documented
+from darkroom.app.train_jobs.schemas import (
+    JobAnswer,
+    JobDetailAnswer,
+    TrainFields,
+    detail_of,
+    job_answer,
+    require_storable,
+    train_job,
+)
+from darkroom.app.train_jobs.service import make_plan, make_work, queue_work
+from darkroom.model.config import ModelName
+from darkroom.store.audit_repository import record
+from darkroom.store.job_repository import list_jobs, request_cancel, requeue
+from darkroom.store.job_views import view_jobs
+from darkroom.store.tables import Job, JobStatus
+
+router = APIRouter(tags=["training"])
+
+submission = APIRouter(tags=["training"])
+"""POST /train-jobs alone, which also has an address without /v1."""
+
+JobId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+
+SCOPE = "POST /train-jobs"
+
+
+class TrainJobRequest(TrainFields):
+    """One training job."""
+
+
+@submission.post(
+    "/train-jobs",
+    status_code=202,
+    dependencies=[Depends(require_json)],
+    responses=documented(400, 409, 410, 413, 415, 422, 500, 503),
+)
+def submit(
+    body: TrainJobRequest,
+    response: Response,
+    services: ServicesHere,
+    caller: CallerHere,
+    idempotency_key: IdempotencyKey = None,
+) -> JobDetailAnswer:
+    """Check everything, queue the job and tell the workers. It will run whether or not they could be told."""
+    require_storable(body)
+    require_promotion(services, caller, body.promote)
+    with services.transaction() as session:
+        known = created_before(session, SCOPE, idempotency_key, body)
+        if known is None:
+            require_room(session, services, caller)
+            plan = make_plan(session, services.settings.recipes_folder, body)
+            job = queue_work(session, plan, make_work(plan, name=plan.name), origin=caller.origin)
+            facts = {"model": job.model_name, "dataset": plan.dataset.name, "total_images": job.total_images}
+            record(session, caller.actor, "train-job.submitted", f"train-jobs/{job.id}", facts)
+            note_created(session, SCOPE, idempotency_key, job.id)
+        else:
+            job = train_job(session, known)
+        answer = detail_of(session, job)
+    if known is None:
+        services.hint([answer.id])
+    response.headers["Location"] = answer.links["self"]
+    return answer
+
+
+class JobsAnswer(BaseModel):
+    """One page of train jobs."""
+
+    jobs: list[JobAnswer]
+    next_before: int | None = Field(description="pass as `before` for the next page; null on the last")
+
+
+@router.get("/train-jobs", responses=documented(422, 500, 503))
+def jobs(
+    services: ServicesHere,
+    before: BeforeId = None,
+    limit: Limit = 50,
+    status: JobStatus | None = None,
+    model: Annotated[ModelName | None, Query()] = None,
+) -> JobsAnswer:
+    """Train jobs, newest first."""
+    with services.transaction() as session:
+        rows = list_jobs(session, kind="train", before=before, limit=limit + 1, status=status, model_name=model)
+        page = rows[:limit]
+        return JobsAnswer(
+            jobs=[job_answer(view) for view in view_jobs(session, page)],
+            next_before=page[-1].id if len(rows) > limit else None,
+        )
+
+
+@router.get("/train-jobs/{job_id}", responses=documented(404, 422, 500, 503))
+def job(job_id: JobId, services: ServicesHere) -> JobDetailAnswer:
+    """One train job."""
+    with services.transaction() as session:
+        return detail_of(session, train_job(session, job_id))
+
+
+_CHANGES = documented(404, 409, 422, 500, 503)
+
+
+def _changed(session: Session, caller: Caller, row: Job, action: str) -> JobDetailAnswer:
+    """Write a change into the audit trail; returns the job as it is now."""
+    record(session, caller.actor, f"train-job.{action}", f"train-jobs/{row.id}", {"status": row.status})
+    session.flush()
+    session.refresh(row)  # times come from the database's clock
+    return detail_of(session, row)
+
+
+@router.post("/train-jobs/{job_id}/cancel", status_code=202, responses=_CHANGES)
+def cancel(job_id: JobId, services: ServicesHere, caller: CallerHere) -> JobDetailAnswer:
+    """Cancel a job that waits at once; ask one that runs to store a checkpoint and to stop.
+
+    Work that does not stop within the worker's grace time (120 s by default) is killed: `failure` then says so, and
+    which checkpoint is the last.
+    """
+    with services.transaction() as session:
+        train_job(session, job_id)
+        return _changed(session, caller, request_cancel(session, job_id), "cancelled")
+
+
+def _queue_again(services: Services, caller: Caller, job_id: int, action: str, was: JobStatus) -> JobDetailAnswer:
+    with services.transaction() as session:
+        require_promotion(services, caller, train_job(session, job_id).promote)
+        require_room(session, services, caller)
+        row = requeue(session, job_id, was=was, origin=caller.origin)
+        answer = _changed(session, caller, row, action)
+    services.hint([job_id])
+    return answer
+
+
+@router.post("/train-jobs/{job_id}/resume", status_code=202, responses=_CHANGES)
+def resume(job_id: JobId, services: ServicesHere, caller: CallerHere) -> JobDetailAnswer:
+    """Queue a cancelled job again; it goes on from its last checkpoint."""
+    return _queue_again(services, caller, job_id, "resumed", "cancelled")
+
+
+@router.post("/train-jobs/{job_id}/retry", status_code=202, responses=_CHANGES)
+def retry(job_id: JobId, services: ServicesHere, caller: CallerHere) -> JobDetailAnswer:
+    """Queue a failed job again; it goes on from its last checkpoint."""
+    return _queue_again(services, caller, job_id, "retried", "failed")

@@ -1,0 +1,354 @@
+"""The model versions that requests can name, and their way from files and store into the engine.
+
+Names are resolved in memory, so that a loaded model is served while the database is away. The shipped weights are
+loaded from their files at once and registered in the store as soon as it answers; from then on the production aliases
+in the store say what is served, whoever moved them: this process, another replica, a training job.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from sqlalchemy.exc import SQLAlchemyError
+
+from darkroom.app.engine.engine import Engine
+from darkroom.app.engine.fixed_shapes import prepare_network
+from darkroom.app.engine.request import EngineStopped
+from darkroom.app.versions.stored import (
+    frontier_figures,
+    point_production,
+    production_versions,
+    read_weights,
+    register_shipped,
+    resolve_version,
+    stored_version,
+)
+from darkroom.app.versions.version import UnknownModel, Version
+from darkroom.model.checkpoint import (
+    CheckpointError,
+    load_checkpoint,
+    read_header,
+)
+from darkroom.model.digest import digest_of
+from darkroom.store.audit_repository import Actor
+from darkroom.store.database import Database
+from darkroom.store.model_repository import (
+    PRODUCTION,
+    AliasTarget,
+    ModelNotFound,
+    VersionNotFound,
+)
+
+log = logging.getLogger(__name__)
+
+FIRST_RETRY_SECONDS = 5.0
+LONGEST_RETRY_SECONDS = 300.0
+
+SHORTEST_DIGEST = len("sha256:") + 8
+REMEMBERED_VERSIONS = 256
+NAMES_TOLD = 50
+
+
+@dataclass
+class _Refused:
+    """A production version that could not be loaded, and when to try again, on the event loop's clock."""
+
+    digest: str
+    wait_seconds: float
+    try_at: float
+
+
+class Catalog:
+    """See the module. `production` and `digests` may be asked in any thread; the rest is for the event loop's."""
+
+    def __init__(
+        self, engine: Engine, database: Database | None, *, device: torch.device, compiled: bool, default: str | None
+    ) -> None:
+        self._engine = engine
+        self._database = database
+        self._device = device
+        self._compiled = compiled
+        self._default = default
+        self._versions: dict[tuple[str, str], Version] = {}  # by name and digest: two names may share the bytes
+        self._production: dict[str, str] = {}
+        self._shipped: dict[str, Path] = {}
+        self._unregistered: list[tuple[str, str]] = []
+        self._refused: dict[str, _Refused] = {}
+        self._one_load = asyncio.Lock()
+        self._switching = asyncio.Lock()
+        self._loads: dict[str, asyncio.Task[None]] = {}
+        self._store_away = False
+        self._opened = False
+        self.ready = False
+
+    async def open(self, weights_folder: Path) -> None:
+        """Load the shipped weights into the engine, then look at the store once."""
+        for path in sorted(weights_folder.glob("*.safetensors")):
+            try:
+                version = await asyncio.to_thread(_shipped_version, path)
+            except (OSError, CheckpointError) as error:
+                log.error("shipped weights left out: %s", error)
+                continue
+            self._shipped[version.digest] = path
+            self._remember(version)
+            try:
+                await self.ensure_loaded(version)
+            except CheckpointError as error:
+                log.error("shipped weights left out: %s", error)
+                del self._shipped[version.digest], self._versions[version.name, version.digest]
+                continue
+            self._unregistered.append((version.name, version.digest))
+            self._production.setdefault(version.name, version.digest)
+        await self.look()
+        self._opened = True
+        self._see_whether_ready()
+        if not self.ready:
+            log.error("no model: %s holds no weights and the store no model", weights_folder)
+
+    async def follow(self, poll_seconds: float) -> None:
+        """Look at the store again and again, for ever."""
+        while self._database is not None:
+            await asyncio.sleep(poll_seconds)
+            await self.look()
+            self._see_whether_ready()
+
+    async def look(self) -> None:
+        """One look at the store: register shipped weights, then serve what the production aliases point at.
+
+        While the store is away everything stays as it is. A version that cannot be loaded replaces nothing; it is
+        logged once, and tried again after longer and longer times.
+        """
+        if self._database is None:
+            return
+        try:
+            await self._register_shipped(self._database)
+            await self._follow_aliases(self._database)
+            await self._follow_frontiers(self._database)
+        except SQLAlchemyError as error:
+            if not self._store_away:
+                log.warning("the database is of no use; what is loaded is served all the same: %s", error)
+            self._store_away = True
+        else:
+            if self._store_away:
+                log.info("the database is back")
+            self._store_away = False
+
+    async def promote(self, actor: Actor, name: str, selector: str) -> None:
+        """Make a version production: it is loaded and warmed up first, so no request waits for it or fails.
+
+        selector: a number, a digest or an alias. Raises ModelNotFound, VersionNotFound, VersionCollected,
+        CheckpointError, EngineStopped and sqlalchemy's errors; production is then what it was.
+        """
+        if self._database is None:
+            raise ValueError("there is no store to keep it in")
+        version = await self._find_in_store(self._database, name, selector)
+        await self.ensure_loaded(version)
+        async with self._switching:
+            await asyncio.to_thread(point_production, self._database, actor, name, version.digest)
+            self._production[name] = version.digest
+        self._see_whether_ready()  # a service that began without a model has one now
+
+    async def find(self, reference: str | None) -> Version:
+        """The version that NAME, NAME@ALIAS, NAME@NUMBER or NAME@sha256:... means; None: the default model.
+
+        Raises UnknownModel; when only the store could know, also VersionCollected, CheckpointError and sqlalchemy's
+        errors.
+        """
+        if reference is None:
+            reference = self._default or self._first_model()
+            if reference is None:
+                raise UnknownModel("no model is in production: name a version, NAME@NUMBER, or promote one")
+        name, _, selector = reference.partition("@")
+        if selector in ("", PRODUCTION):
+            selector = self._production.get(name, PRODUCTION)
+        here = self._find_here(name, selector)
+        if here is not None:
+            return here
+        if self._database is None or not name:
+            raise self._unknown(reference)
+        try:
+            return await self._find_in_store(self._database, name, selector)
+        except ModelNotFound as error:
+            raise self._unknown(reference) from error
+        except VersionNotFound as error:
+            raise UnknownModel(str(error)) from error
+
+    async def ensure_loaded(self, version: Version) -> None:
+        """Wait until the engine holds the version; callers of one version share the work.
+
+        Raises CheckpointError when its weights cannot be used, VersionCollected and EngineStopped.
+        """
+        if version.digest in self._engine.snapshot().resident:
+            return
+        task = self._loads.get(version.digest)
+        if task is None:
+            task = asyncio.create_task(self._load(version))
+            self._loads[version.digest] = task
+            task.add_done_callback(lambda _: self._loads.pop(version.digest, None))
+        await asyncio.shield(task)
+
+    def production(self, name: str) -> Version | None:
+        """The version that requests for `name` are served from; None also when it has not been looked at yet."""
+        return self._versions.get((name, self._production.get(name, "")))
+
+    def digests(self, name: str) -> list[str]:
+        """Digests of the versions of `name` that have been looked at and are remembered."""
+        return [version.digest for version in list(self._versions.values()) if version.name == name]
+
+    def _see_whether_ready(self) -> None:
+        """Once the shipped weights are loaded and there is a model it is ready, for good."""
+        self.ready = self.ready or (self._opened and bool(self._production))
+
+    def _first_model(self) -> str | None:
+        """The first of the shipped models, else the first by name: the same on every replica."""
+        shipped = (version.name for version in self._versions.values() if version.digest in self._shipped)
+        return next((name for name in shipped if name in self._production), min(self._production, default=None))
+
+    def _find_here(self, name: str, selector: str) -> Version | None:
+        mine = [version for version in self._versions.values() if version.name == name]
+        if selector.startswith("sha256:") and len(selector) >= SHORTEST_DIGEST:
+            mine = [version for version in mine if version.digest.startswith(selector)]
+        else:
+            mine = [version for version in mine if str(version.number) == selector]
+        return mine[0] if len(mine) == 1 else None
+
+    async def _find_in_store(self, database: Database, name: str, selector: str) -> Version:
+        target = await asyncio.to_thread(resolve_version, database, name, selector)
+        known = self._versions.get((name, target.digest))
+        if known is not None:
+            return known
+        version = await asyncio.to_thread(stored_version, database, name, target.digest)
+        self._remember(version)
+        return version
+
+    async def _load(self, version: Version) -> None:
+        async with self._one_load:  # one at a time: weights on their way count towards no limit
+            await self._load_alone(version)
+
+    async def _load_alone(self, version: Version) -> None:
+        shipped = self._shipped.get(version.digest)
+        if shipped is not None:
+            checkpoint = await asyncio.to_thread(load_checkpoint, shipped)
+        elif self._database is not None:
+            checkpoint = await asyncio.to_thread(read_weights, self._database, version.name, version.digest)
+        else:
+            raise CheckpointError(f"{version.digest}: its weights are not at hand")
+        if checkpoint.digest != version.digest:
+            raise CheckpointError(f"{shipped}: the file was changed while the service ran; restart it")
+        if checkpoint.header.model_dump_json() != version.header.model_dump_json():
+            # the weights' digest is checked, and the header's was not when it was read alone
+            self._versions.pop((version.name, version.digest), None)
+            raise CheckpointError(
+                f"{version.name}@{version.digest}: its header was damaged when it was read; try again"
+            )
+        denoiser = await asyncio.to_thread(checkpoint.denoiser, self._device)
+        denoiser.network = prepare_network(denoiser.network, self._device, compiled=self._compiled)
+        if denoiser.snapshot is not None:
+            denoiser.snapshot = prepare_network(denoiser.snapshot, self._device, compiled=self._compiled)
+        try:
+            await asyncio.wrap_future(self._engine.load(version.digest, denoiser))
+        except EngineStopped:
+            raise
+        except Exception as error:  # whatever a network raises when it is run for the first time
+            raise CheckpointError(f"{version.name} {version.digest}: does not run: {error}") from error
+        self._remember(version)
+        log.info("serving %s %s", version.name, version.digest)
+
+    async def _register_shipped(self, database: Database) -> None:
+        """Bring shipped weights into the store, and learn their numbers there."""
+        while self._unregistered:
+            key = self._unregistered[0]
+            version = self._versions[key]
+            try:
+                number = await asyncio.to_thread(
+                    register_shipped, database, version.header, self._shipped[version.digest]
+                )
+                self._versions[key] = replace(version, number=number)
+            except OSError as error:  # the file has gone since it was loaded
+                log.error("shipped weights cannot be registered: %s", error)
+            self._unregistered.pop(0)
+
+    async def _follow_aliases(self, database: Database) -> None:
+        async with self._switching:
+            targets = await asyncio.to_thread(production_versions, database)
+            for name in self._production.keys() - targets.keys():
+                version = self.production(name)
+                if version is not None and version.number is None:
+                    continue  # shipped, and the store knows nothing of it
+                log.info("%s has no production version any more", name)
+                del self._production[name]
+        for name in self._refused.keys() - targets.keys():
+            del self._refused[name]
+        for name, target in targets.items():
+            if self._production.get(name) != target.digest:
+                await self._follow_alias(database, name, target)
+            else:
+                self._refused.pop(name, None)
+
+    async def _follow_frontiers(self, database: Database) -> None:
+        """Learn what has been measured of the versions in memory since they were found."""
+        resident = self._engine.snapshot().resident.keys()
+        found = await asyncio.to_thread(frontier_figures, database, resident)
+        for key, version in list(self._versions.items()):
+            measured = tuple(found.get(version.digest, ()))
+            if version.digest in resident and measured != version.measured:
+                self._versions[key] = replace(version, measured=measured)
+
+    async def _follow_alias(self, database: Database, name: str, target: AliasTarget) -> None:
+        """Load the version beside the one that is served, then switch, unless the alias has moved on meanwhile."""
+        now = asyncio.get_running_loop().time()
+        refused = self._refused.get(name)
+        if refused is not None and refused.digest != target.digest:
+            refused = None
+        if refused is not None and now < refused.try_at:
+            return
+        try:
+            # of a model that nobody was served from yet the first request will do, when memory is full
+            if name in self._production or self._has_room():
+                await self.ensure_loaded(await self._find_in_store(database, name, target.digest))
+        except (ModelNotFound, VersionNotFound):
+            return  # deleted since
+        except (SQLAlchemyError, EngineStopped):
+            raise
+        except Exception as error:  # the weights' faults, and whatever an artifact store elsewhere raises
+            if refused is None:
+                log.error("production of %s cannot be served; what was served before stays: %s", name, error)
+            wait = FIRST_RETRY_SECONDS if refused is None else min(2.0 * refused.wait_seconds, LONGEST_RETRY_SECONDS)
+            self._refused[name] = _Refused(target.digest, wait, now + wait)
+            return
+        self._refused.pop(name, None)
+        async with self._switching:
+            if (await asyncio.to_thread(production_versions, database)).get(name) == target:
+                self._production[name] = target.digest
+
+    def _has_room(self) -> bool:
+        return self._engine.snapshot().networks < self._engine.limits.versions
+
+    def _remember(self, version: Version) -> None:
+        """Keep it; of many that were looked at once, and are neither served nor in memory, the oldest are forgotten."""
+        self._versions.setdefault((version.name, version.digest), version)
+        surplus = len(self._versions) - REMEMBERED_VERSIONS
+        if surplus <= 0:
+            return
+        kept = self._shipped.keys() | self._engine.snapshot().resident.keys() | {version.digest}
+        idle = [(name, d) for name, d in self._versions if d not in kept and self._production.get(name) != d]
+        for key in idle[:surplus]:
+            del self._versions[key]
+
+    def _unknown(self, reference: str) -> UnknownModel:
+        name = reference.partition("@")[0]
+        digests = self.digests(name)[:NAMES_TOLD]
+        if digests and self._database is None:
+            here = ", ".join(f"{name}@{digest}" for digest in digests)
+            return UnknownModel(f"there is no {reference!r} in this service, which has no store; there are: {here}")
+        names = sorted(self._production)
+        told = ", ".join(names[:NAMES_TOLD]) + (", ..." if len(names) > NAMES_TOLD else "")
+        return UnknownModel(f"there is no model {name!r}; in production are: {told or 'none'}")
+
+
+def _shipped_version(path: Path) -> Version:
+    data = path.read_bytes()
+    header = read_header(data, source=str(path))
+    return Version(header.name, digest_of(data), header)

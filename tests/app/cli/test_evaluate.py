@@ -1,0 +1,121 @@
+"""`darkroom evaluate`: the same figures as in training, to the last digit, and clear words about what does not fit."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import Result
+from typer.testing import CliRunner
+
+from darkroom.app.cli.evaluate import RequestError, _settings
+from darkroom.app.cli.main import cli
+from darkroom.model.checkpoint import load_checkpoint
+from tests.app.served import diverged_weights
+
+METRICS = ("fid", "kid", "precision_recall", "confidence")
+
+
+def _run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("darkroom")), *arguments, "--datasets", str(folder / "datasets")]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of the digits, evaluated once at its end."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    data = yaml.safe_load(Path("recipes/digits.yaml").read_text())
+    data["training"] |= {"total_images": 128, "checkpoint_every_images": 128, "sample_every_images": 1000}
+    data["evaluation"] = {"every_images": 128, "images": 24, "steps": 3, "guidance": 1.0, "metrics": METRICS}
+    recipe = folder / "digits.yaml"
+    recipe.write_text(json.dumps(data))
+    done = _run("train", str(recipe), "--folder", str(folder / "run"), folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def _weights(trained: Path) -> str:
+    return str(trained / "run" / "checkpoints" / "0000000128.safetensors")
+
+
+def _here(*arguments: str, folder: Path) -> Result:
+    """The command without a process of its own."""
+    return CliRunner().invoke(cli, [*arguments, "--datasets", str(folder / "datasets")])
+
+
+def _evaluated(trained: Path, *options: str) -> dict[str, Any]:
+    done = _here("evaluate", _weights(trained), "--json", *options, folder=trained)
+    assert done.exit_code == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def test_the_command_finds_what_training_found_to_the_last_digit(trained: Path, tmp_path: Path) -> None:
+    during = [json.loads(line) for line in (trained / "run" / "evaluations.jsonl").read_text().splitlines()]
+    for cache in (trained, tmp_path):  # with the data set's statistics as training left them, and computed again
+        done = _run("evaluate", _weights(trained), "--json", folder=cache)
+        assert done.returncode == 0, done.stderr
+        after = json.loads(done.stdout)["evaluations"]
+        assert [(one["metric"], one["value"], one["protocol"]) for one in after] == [
+            (one["metric"], one["value"], one["protocol"]) for one in during
+        ]
+    assert len(during) == 5
+
+
+def test_options_change_protocol_and_value(trained: Path) -> None:
+    (plain,) = _evaluated(trained, "--metrics", "fid")["evaluations"]
+    for option in (["--steps", "4"], ["--sampler", "ddpm"], ["--set", "seed=1"], ["--set", "spacing=log_snr"]):
+        (other,) = _evaluated(trained, "--metrics", "fid", *option)["evaluations"]
+        assert other["protocol_digest"] != plain["protocol_digest"]
+        assert other["protocol_string"] != plain["protocol_string"]
+        assert other["value"] != plain["value"]
+
+
+def test_the_table_has_a_line_a_figure_with_its_protocol(trained: Path) -> None:
+    done = _here("evaluate", _weights(trained), "--metrics", "precision_recall", folder=trained)
+    assert done.exit_code == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == [
+        "| precision-efficientnet-lite0",
+        "| recall-efficientnet-lite0",
+    ]
+    assert all("; extractor=efficientnet-lite0; " in line and "seed=0" in line for line in lines[2:])
+
+
+def test_the_files_own_spacing_gives_way_to_named_steps() -> None:
+    header = load_checkpoint(Path("weights/fashion-mnist.safetensors")).header
+    assert header.recipe is not None
+    config, sampling = _settings({"sampler": "ddpm", "steps": 1000}, header.recipe, header)
+    assert (config.steps, sampling.steps, sampling.sampler, sampling.spacing) == (None, 1000, "ddpm", "trailing")
+    with pytest.raises(RequestError, match=r"spacing, steps: .* between 1 and 992 with spacing edm"):
+        _settings({"spacing": "edm", "steps": 1000}, header.recipe, header)
+
+
+def test_what_does_not_fit_is_one_clear_line(trained: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"no weights")
+    diverged, huge = tmp_path / "diverged.safetensors", tmp_path / "huge.safetensors"
+    diverged.write_bytes(diverged_weights())
+    huge.write_bytes(diverged_weights(factor=1e38))
+    of_digits = ("--recipe", "recipes/digits.yaml")
+    for options, words in (
+        ([str(broken)], "not a readable safetensors file"),
+        ([str(diverged), *of_digits], "head.weight holds numbers that are not finite"),
+        ([str(huge), *of_digits], "draws images that are not finite"),
+        ([str(tmp_path)], "Is a directory"),
+        ([_weights(trained), "--device", "cuda:99"], "--device cuda:99 cannot be used"),
+        ([_weights(trained), "--metrics", "fid,beauty"], "metrics"),
+        ([_weights(trained), "--set", "beauty=3"], "no such setting"),
+        ([_weights(trained), "--steps", "5000"], "steps"),
+        ([_weights(trained), "--split", "middle"], "split"),
+        ([_weights(trained), "--extractor", "inception"], "DARKROOM_INCEPTION_WEIGHTS"),
+        ([_weights(trained), "--recipe", str(tmp_path / "none.yaml")], "none.yaml"),
+    ):
+        done = _here("evaluate", *options, folder=trained)
+        assert done.exit_code == 2, options
+        assert words in done.stderr
+        assert done.stdout == ""

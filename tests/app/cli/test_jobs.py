@@ -1,0 +1,246 @@
+"""Laws of `darkroom jobs`: what the service says, as it says it, and an exit code that tells how the job ended."""
+
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from darkroom.app.cli.main import cli
+from darkroom.app.settings import REPOSITORY
+from darkroom.model.config import load_recipe
+from darkroom.model.digest import digest_of
+from darkroom.store.database import Database
+from darkroom.store.dataset_repository import DatasetFacts
+from darkroom.store.job_repository import add_event, get_job, stop
+from darkroom.store.run_repository import append_log
+from darkroom.store.tables import Job
+from tests.app.served import Service, serving
+from tests.app.training import SHAPES, add_dataset, broken, checkpoint, claim, end, holding, killed, metrics
+from tests.processes import PATIENCE_SECONDS, free_port, wait_until
+
+STRANGE = "[bold]Größe 形[/bold]"
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def jobs(tmp_path: Path, database_url: str, database: Database) -> Iterator[Service]:
+    add_dataset(database)
+    add_dataset(database, STRANGE, SHAPES)
+    with serving(tmp_path, wait_until_ready=False, database_url=database_url) as service:
+        yield service
+
+
+@pytest.fixture
+def run(jobs: Service) -> Run:
+    def run(*arguments: object) -> Result:
+        # without a command the options come first; a command has its own --url
+        where = ["--url", jobs.url]
+        return CliRunner().invoke(cli, ["jobs", *map(str, arguments), *where], env={"COLUMNS": "40"})
+
+    return run
+
+
+def row(database: Database, job_id: int) -> Job:
+    with database.session() as session:
+        return get_job(session, job_id)
+
+
+def refused(result: Result, *words: str) -> None:
+    assert result.exit_code == 2, result.output
+    assert result.output.startswith("error: ")
+    assert result.output.count("\n") == 1
+    for word in words:
+        assert word in result.output
+
+
+def test_submitted_jobs_are_listed_under_their_names(run: Run, database: Database, tmp_path: Path) -> None:
+    assert run().output == "No jobs.\n"
+    result = run(
+        *("submit", "digits", "--dataset", STRANGE, "--model", "mine", "--promote", "--priority", 3),
+        *("--set", "training.total_images=2e4", "--set", "training.precision=bfloat16"),
+    )
+    refused(result, "/overrides/training.total_images")  # the service decides what a number of images is
+    result = run(
+        *("submit", "digits", "--dataset", STRANGE, "--model", "mine", "--promote", "--priority", 3),
+        *("--set", "training.total_images=20000", "--set", "training.precision=bfloat16"),
+    )
+    assert result.exit_code == 0, result.output
+    assert STRANGE in result.output
+    job = row(database, 1)
+    assert (job.model_name, job.promote, job.priority, job.total_images) == ("mine", "best", 3, 20_000)
+    assert job.configuration["recipe"]["training"]["precision"] == "bfloat16"
+
+    here = tmp_path / "own.yaml"
+    here.write_text((REPOSITORY / "recipes" / "digits.yaml").read_text().replace("name: digits", "name: own"))
+    assert run("submit", here, "--dataset", "shapes").exit_code == 0
+    lines = run().output.splitlines()
+    assert len(lines) == 3  # into a pipe: a line a job, however narrow the window is
+    assert "own" in lines[1]
+    assert STRANGE in lines[2]
+    assert "0 of 20,000" in lines[2]
+    assert len(run("--model", "mine").output.splitlines()) == 2
+    assert run("--status", "failed").output == "No jobs.\n"
+
+
+def test_the_example_in_the_help_works_as_printed(run: Run, database: Database) -> None:
+    printed = CliRunner().invoke(cli, ["jobs", "submit", "--help"], env={"COLUMNS": "200"}).output
+    (example,) = (line.strip() for line in printed.splitlines() if line.strip().startswith("darkroom jobs submit "))
+    words = shlex.split(example)[2:]
+    result = run(*words, "--dataset", "shapes")
+    assert result.exit_code == 0, result.output
+    recipe = row(database, 1).configuration["recipe"]
+    assert (recipe["training"]["total_images"], recipe["model"]["unet"]["dropout"]) == (200_000, 0.1)
+    assert recipe["model"]["image_size"] == 8  # the recipe's own, beside what the object names
+
+    # and its fields are good for every recipe
+    for path in (REPOSITORY / "recipes").glob("*.yaml"):
+        model = load_recipe(path).model
+        facts = DatasetFacts(
+            "zip", digest_of(path.name.encode()), ("a",), (900,), model.image_channels, model.image_size
+        )
+        add_dataset(database, path.stem, facts)
+        result = run("submit", path.stem, *words[2:], "--dataset", path.stem)
+        assert result.exit_code == 0, result.output
+
+
+def test_what_the_service_refuses_is_said_in_its_words(run: Run, jobs: Service, tmp_path: Path) -> None:
+    refused(run("submit", "nothing", "--dataset", "shapes"), "/recipe", "digits")
+    refused(run("submit", "digits", "--dataset", "[bold]"), "'[bold]'")
+    refused(run("submit", "digits", "--set", "training.seed"), "FIELD=VALUE")
+    refused(run("submit", tmp_path / "none.yaml"), "none.yaml")
+    refused(run("submit", "digits", "--set", "sampling.guidance=NaN"), "finite")
+    for command in ("watch", "cancel", "resume", "retry", "logs"):
+        refused(run(command, 99), "99")
+        result = CliRunner().invoke(cli, ["jobs", command, "1", "--url", "http://127.0.0.1:1"])
+        refused(result, "make up")
+    refused(CliRunner().invoke(cli, ["jobs", "--url", "http://127.0.0.1:1"]), "make up")
+    assert jobs.client.get("/v1/train-jobs").json()["jobs"] == []
+
+
+def test_a_key_that_cannot_be_one_is_said(jobs: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("ключ", "drk_a\nX-Other: 1"):
+        monkeypatch.setenv("DARKROOM_API_KEY", key)
+        refused(CliRunner().invoke(cli, ["jobs", "--url", jobs.url]), "DARKROOM_API_KEY")
+    monkeypatch.setenv("DARKROOM_API_KEY", "drk_unknown")
+    refused(CliRunner().invoke(cli, ["jobs", "--url", jobs.url]), "the key in DARKROOM_API_KEY", "revoked")
+
+
+def test_cancel_resume_and_retry(run: Run, database: Database) -> None:
+    run("submit", "digits", "--dataset", "shapes")
+    refused(run("resume", 1), "queued")
+    assert run("cancel", 1).output == "Job 1 is cancelled\n"
+    assert run("resume", 1).output == "Job 1 is queued\n"
+    end(database, claim(database), broken)
+    assert run("retry", 1).output == "Job 1 is queued\n"
+    assert row(database, 1).status == "queued"
+
+
+def test_the_log_is_printed_line_by_line(run: Run, database: Database) -> None:
+    run("submit", "digits", "--dataset", "shapes")
+    lines = [f"{number} {STRANGE} " + "x" * 300 for number in range(1500)]
+    with holding(database, claim(database)) as (session, job):
+        append_log(session, job, lines)
+    assert run("logs", 1).output.splitlines() == lines
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "says"),
+    [
+        (None, 0, "has succeeded: digits; best fid-x 3"),
+        (broken, 1, "it broke; mend it"),
+        (stop, 1, "was cancelled"),
+        (killed, 1, "it has no checkpoint"),
+    ],
+)
+def test_watching_ends_with_the_job(
+    run: Run, jobs: Service, database: Database, how: Callable[..., object] | None, code: int, says: str
+) -> None:
+    run("submit", "digits", "--dataset", "shapes")
+    lease = claim(database)
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(run, "watch", 1)
+        metrics(database, lease, 100)
+        checkpoint(database, lease, 200, {"fid-x": 3.0})
+        with holding(database, lease) as (session, job):
+            add_event(session, job, "evaluation_failed", {"images_seen": 200, "detail": "out of memory"})
+            add_event(session, job, "note", {"detail": "the learning rate leaps"})
+        if how in (stop, killed):
+            jobs.client.post("/v1/train-jobs/1/cancel")
+        end(database, lease, *([] if how is None else [how]))
+        result = watching.result(PATIENCE_SECONDS)
+    assert result.exit_code == code, result.output
+    assert says in result.output
+    assert "200 images: version 1" in result.output
+    assert "200 images: evaluation failed: out of memory" in result.output
+    assert "note: the learning rate leaps" in result.output
+    assert run("watch", 1).exit_code == code  # and again afterwards
+
+
+def test_submitting_and_watching_in_one(run: Run, database: Database) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(run, "submit", "digits", "--dataset", "shapes", "--watch")
+        wait_until(lambda: _count(database) == 1, "submitted")
+        end(database, claim(database))
+        assert watching.result(PATIENCE_SECONDS).exit_code == 0
+
+
+def _count(database: Database) -> int:
+    with database.session() as session:
+        return len(session.query(Job).all())
+
+
+def test_a_watcher_comes_through_the_service_s_restart(tmp_path: Path, database_url: str, database: Database) -> None:
+    add_dataset(database)
+    port = free_port()
+    settings = {"wait_until_ready": False, "database_url": database_url, "port": port}
+    with serving(tmp_path, **settings) as service:
+        body = {"recipe": "digits", "dataset": "shapes"}
+        assert service.client.post("/train-jobs", json=body).status_code == 202
+        lease = claim(database)
+        checkpoint(database, lease, 100)
+        watching = watcher(service, 1)
+        told = [told_line(watching)]
+    checkpoint(database, lease, 200)
+    with watching, serving(tmp_path, **settings):
+        told.append(told_line(watching))
+        checkpoint(database, lease, 300)
+        end(database, lease)
+        told.append(told_line(watching))
+        assert watching.wait(PATIENCE_SECONDS) == 0
+        assert watching.stderr is not None
+        assert "version" not in watching.stderr.read()
+    assert told == [f"{images} images: version {images // 100}" for images in (100, 200, 300)]
+
+
+def watcher(service: Service, job_id: int) -> subprocess.Popen[str]:
+    """`darkroom jobs watch` as a process."""
+    command = [sys.executable, "-c", "from darkroom.app.cli.main import main; main()", "jobs", "watch", str(job_id)]
+    return subprocess.Popen([*command, "--url", service.url], stderr=subprocess.PIPE, text=True)
+
+
+def told_line(watching: subprocess.Popen[str]) -> str:
+    """The next line about a checkpoint."""
+    assert watching.stderr is not None
+    return next(line.strip() for line in watching.stderr if ": version" in line)
+
+
+def test_ctrl_c_leaves_the_job_running(jobs: Service, database: Database, run: Run) -> None:
+    run("submit", "digits", "--dataset", "shapes")
+    lease = claim(database)
+    with watcher(jobs, 1) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert "attempt 1" in line
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        assert process.wait(PATIENCE_SECONDS) == 130
+    assert "Job 1 goes on" in said
+    assert "Traceback" not in said
+    assert row(database, 1).status == "running"
+    end(database, lease)

@@ -1,0 +1,48 @@
+"""Laws of HEAD: what GET answers, without its body, and no route is HEAD's alone."""
+
+import httpx
+import pytest
+
+from tests.app.served import Service
+from tests.app.test_refusals import assert_problem
+
+UNLIKE = ("date", "x-request-id", "content-length")  # of metrics the length changes
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/healthz", "/readyz", "/metrics", "/", "/docs", "/openapi.json", "/v1/models", "/console/src/main.js", "/none"],
+)
+def test_head_is_get_without_its_body(service: Service, path: str) -> None:
+    got, asked = service.client.get(path), service.client.head(path)
+    assert (asked.status_code, asked.content) == (got.status_code, b"")
+    assert _headers(asked) == _headers(got)
+    assert ("content-length" in asked.headers) == ("content-length" in got.headers)
+
+
+def _headers(answer: httpx.Response) -> dict[str, str]:
+    return {name: value for name, value in answer.headers.items() if name not in UNLIKE}
+
+
+def test_the_connection_goes_on(service: Service) -> None:
+    with httpx.Client(base_url=service.url, trust_env=False) as client:
+        for _ in range(3):
+            assert client.head("/healthz").status_code == 200
+            assert client.get("/healthz").json() == {"status": "alive"}
+
+
+def test_what_has_no_get_has_no_head(service: Service) -> None:
+    answer = service.client.head("/v1/generate")
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "POST"
+
+
+def test_metrics_and_description_know_what_was_asked(service: Service) -> None:
+    service.client.head("/readyz")
+    assert (
+        'darkroom_http_requests_total{method="HEAD",route="/readyz",status="200"}'
+        in service.client.get("/metrics").text
+    )
+    paths = service.client.get("/openapi.json").json()["paths"].values()
+    assert not any("head" in operations for operations in paths)
+    assert_problem(service.client.get("/none"), 404)

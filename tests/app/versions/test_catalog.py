@@ -1,0 +1,504 @@
+"""Laws of the catalog: which version a name means, what a fault leaves standing, and who leaves memory first."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from sqlalchemy import delete, update
+from sqlalchemy.exc import OperationalError
+
+import darkroom.app.versions.catalog
+import darkroom.model.checkpoint
+from darkroom.app.engine.engine import Engine, EngineLimits
+from darkroom.app.versions.catalog import Catalog
+from darkroom.app.versions.version import UnknownModel, Version
+from darkroom.model.checkpoint import CheckpointError
+from darkroom.model.denoiser import Network
+from darkroom.model.digest import digest_of
+from darkroom.store.aliases import set_alias
+from darkroom.store.audit_repository import COMMAND_LINE
+from darkroom.store.database import Database
+from darkroom.store.model_repository import PRODUCTION, VersionCollected
+from darkroom.store.tables import ArtifactChunk, Checkpoint, ModelAlias
+from tests.app.served import DIVERGED, diverged_weights, store_weights, tiny_weights, weights_folder
+
+
+@asynccontextmanager
+async def opened(
+    weights: Path, database: Database | None = None, *, default: str | None = None, versions: int = 4
+) -> AsyncIterator[tuple[Catalog, Engine]]:
+    """A catalog over a running engine, with the folder's weights loaded."""
+    engine = Engine(EngineLimits(batch_rows=2, versions=versions))
+    engine.start()
+    try:
+        catalog = Catalog(engine, database, device=torch.device("cpu"), compiled=False, default=default)
+        await catalog.open(weights)
+        yield catalog, engine
+    finally:
+        engine.stop(0.0)
+
+
+async def test_the_first_shipped_model_answers_for_no_name_unless_another_is_set(tmp_path: Path) -> None:
+    weights = weights_folder(tmp_path, beta=1, alpha=2)
+    async with opened(weights) as (catalog, _):
+        assert catalog.ready
+        assert (await catalog.find(None)).name == "alpha"
+    async with opened(weights, default="beta") as (catalog, engine):
+        found = await catalog.find(None)
+        assert found.name == "beta"
+        assert found.digest == digest_of(tiny_weights("beta", 1))
+        assert found.digest in engine.snapshot().resident
+
+
+async def test_a_damaged_file_is_named_and_the_others_are_served(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights = weights_folder(tmp_path, good=1)
+    (weights / "cut.safetensors").write_bytes(tiny_weights("cut")[:-10])
+    (weights / "text.safetensors").write_text("not weights")
+    with caplog.at_level(logging.ERROR):
+        async with opened(weights) as (catalog, _):
+            assert catalog.ready
+            assert (await catalog.find("good")).name == "good"
+            with pytest.raises(UnknownModel, match="in production are: good"):
+                await catalog.find("cut")
+    assert "cut.safetensors" in caplog.text
+    assert "text.safetensors" in caplog.text
+
+
+@pytest.mark.parametrize("factor", DIVERGED.values(), ids=DIVERGED)
+async def test_weights_that_are_not_finite_are_never_served(
+    factor: float, tmp_path: Path, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither as a file, nor where production is moved to them, nor by their number."""
+    weights = weights_folder(tmp_path, tiny=0)
+    (weights / "broken.safetensors").write_bytes(diverged_weights("broken", factor))
+    with caplog.at_level(logging.ERROR):
+        async with opened(weights, database) as (catalog, engine):
+            assert "shipped weights left out" in caplog.text
+            broken = store_weights(database, diverged_weights("tiny", factor), "trained")
+            _point(database, "tiny", broken)
+            await catalog.look()
+            assert (await catalog.find("tiny")).digest == digest_of(tiny_weights("tiny", 0))
+            assert "production of tiny cannot be served; what was served before stays" in caplog.text
+            assert "not finite" in caplog.text
+            with pytest.raises(CheckpointError, match="not finite"):
+                await catalog.ensure_loaded(await catalog.find("tiny@2"))
+            assert list(engine.snapshot().resident) == [digest_of(tiny_weights("tiny", 0))]
+
+
+async def test_a_model_that_does_not_run_is_named_and_the_others_are_served(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = weights_folder(tmp_path, broken=1, good=2)
+    prepare = darkroom.app.versions.catalog.prepare_network
+
+    def prepared(network: Network, device: torch.device, *, compiled: bool) -> Network:
+        monkeypatch.setattr(darkroom.app.versions.catalog, "prepare_network", prepare)  # only the first one is broken
+        return lambda x, t, labels: x[:, :0]
+
+    monkeypatch.setattr(darkroom.app.versions.catalog, "prepare_network", prepared)
+    with caplog.at_level(logging.ERROR):
+        async with opened(weights) as (catalog, _):
+            assert catalog.ready
+            assert (await catalog.find(None)).name == "good"
+    assert "broken sha256:" in caplog.text
+    assert "does not run" in caplog.text
+
+
+async def test_a_snapshot_is_prepared_for_the_device_as_the_network_is_and_counts_as_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "carrying.safetensors").write_bytes(tiny_weights("carrying", snapshot_seed=4))
+    prepare = darkroom.app.versions.catalog.prepare_network
+    calls: dict[int, int] = {}
+
+    def prepared(network: Network, device: torch.device, *, compiled: bool) -> Network:
+        ready, number = prepare(network, device, compiled=compiled), len(calls)
+        calls[number] = 0
+
+        def counted(x: torch.Tensor, t: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            calls[number] += 1
+            return ready(x, t, labels)
+
+        return counted
+
+    monkeypatch.setattr(darkroom.app.versions.catalog, "prepare_network", prepared)
+    async with opened(tmp_path) as (catalog, engine):
+        assert catalog.ready
+        assert len(calls) == 2
+        assert all(calls.values())
+        assert engine.snapshot().networks == 2
+
+
+async def test_one_file_under_two_names_stays_two_models(tmp_path: Path, database: Database) -> None:
+    weights = weights_folder(tmp_path, tiny=0)
+    data = tiny_weights("tiny", 0)
+    async with opened(weights, database) as (catalog, _):
+        copy = store_weights(database, data, "imported", name="copy")
+        found = await catalog.find("copy")
+        assert (found.name, found.digest) == ("copy", copy)
+        shipped = await catalog.find("tiny")
+        assert (shipped.name, shipped.digest, shipped.number) == ("tiny", copy, 1)
+
+
+async def test_an_alias_is_looked_up_without_its_bytes_once_they_are_known(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = weights_folder(tmp_path, tiny=0)
+    async with opened(weights, database) as (catalog, _):
+        second, third = (store_weights(database, tiny_weights("tiny", seed), "trained") for seed in (5, 6))
+        with database.session() as session:
+            set_alias(session, COMMAND_LINE, "tiny", "candidate", second)
+        assert (await catalog.find("tiny@candidate")).digest == second
+        with monkeypatch.context() as patch:
+            patch.setattr(darkroom.app.versions.catalog, "checkpoint_beginning", None)
+            patch.setattr(darkroom.app.versions.catalog, "checkpoint_bytes", None)
+            assert (await catalog.find("tiny@candidate")).digest == second
+        with database.session() as session:
+            set_alias(session, COMMAND_LINE, "tiny", "candidate", third)
+        assert (await catalog.find("tiny@candidate")).digest == third  # it is asked again each time
+
+
+async def test_without_any_model_it_is_not_ready(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (catalog, _):
+        assert not catalog.ready
+        with pytest.raises(UnknownModel):
+            await catalog.find(None)
+
+
+async def test_what_a_name_may_be(tmp_path: Path, database: Database) -> None:
+    weights = weights_folder(tmp_path, tiny=0)
+    async with opened(weights, database) as (catalog, _):
+        shipped, second = (
+            digest_of(tiny_weights("tiny", 0)),
+            store_weights(database, tiny_weights("tiny", 5), "trained"),
+        )
+        with database.session() as session:
+            set_alias(session, COMMAND_LINE, "tiny", "candidate", second)
+        for reference, digest in {
+            "tiny": shipped,
+            "tiny@production": shipped,
+            "tiny@1": shipped,
+            f"tiny@{shipped}": shipped,
+            f"tiny@{shipped[:20]}": shipped,
+            "tiny@2": second,
+            "tiny@candidate": second,
+            f"tiny@{second}": second,
+        }.items():
+            version = await catalog.find(reference)
+            assert version.digest == digest, reference
+            await catalog.ensure_loaded(version)
+        for reference in ("nobody", "tiny@3", "tiny@nothing", "tiny@sha256:" + "0" * 64, "tiny@sha256:", "@1", ""):
+            with pytest.raises(UnknownModel):
+                await catalog.find(reference)
+
+
+async def _promote(weights: Path, database: Database) -> str:
+    """Register the shipped weights, then make another version production; returns its digest."""
+    async with opened(weights, database):
+        pass
+    promoted = store_weights(database, tiny_weights("tiny", 7), "trained")
+    with database.session() as session:
+        set_alias(session, COMMAND_LINE, "tiny", PRODUCTION, promoted)
+    return promoted
+
+
+async def test_production_of_the_store_is_served_over_the_shipped_weights(tmp_path: Path, database: Database) -> None:
+    weights = weights_folder(tmp_path, tiny=0)
+    promoted = await _promote(weights, database)
+    async with opened(weights, database) as (catalog, engine):
+        assert (await catalog.find("tiny")).digest == promoted
+        assert promoted in engine.snapshot().resident
+
+
+async def test_lost_bytes_of_production_leave_the_shipped_weights_in_service(
+    tmp_path: Path, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights = weights_folder(tmp_path, tiny=0)
+    promoted = await _promote(weights, database)
+    with database.session() as session:
+        session.execute(delete(ArtifactChunk).where(ArtifactChunk.digest == promoted))
+    with caplog.at_level(logging.ERROR):
+        async with opened(weights, database) as (catalog, _):
+            assert (await catalog.find("tiny")).digest == digest_of(tiny_weights("tiny", 0))
+    assert "production of tiny cannot be served" in caplog.text
+
+
+async def test_the_least_recently_used_version_leaves_first_and_returns_when_asked_for(tmp_path: Path) -> None:
+    weights = weights_folder(tmp_path, a=1, b=2, c=3)
+    async with opened(weights, versions=2) as (catalog, engine):
+        a, b, c = [await catalog.find(name) for name in "abc"]
+        assert set(engine.snapshot().resident) == {b.digest, c.digest}
+        await catalog.ensure_loaded(a)
+        assert set(engine.snapshot().resident) == {c.digest, a.digest}
+
+
+def _point(database: Database, name: str, version: str | int) -> None:
+    """Move production as another replica or a training job does."""
+    with database.session() as session:
+        set_alias(session, COMMAND_LINE, name, PRODUCTION, version)
+
+
+async def test_production_that_others_move_is_followed_there_and_back(tmp_path: Path, database: Database) -> None:
+    shipped = digest_of(tiny_weights("tiny", 0))
+    async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, engine):
+        trained = store_weights(database, tiny_weights("tiny", 5), "trained")
+        await catalog.look()
+        assert (await catalog.find("tiny")).digest == shipped  # not every checkpoint is production
+        for digest in (trained, shipped, trained):
+            _point(database, "tiny", digest)
+            await catalog.look()
+            assert (await catalog.find("tiny")).digest == digest
+            assert (await catalog.find("tiny@production")).digest == digest
+            assert {shipped, trained} <= set(engine.snapshot().resident)  # the one before is loaded beside it
+
+
+async def test_a_model_that_a_job_has_trained_is_loaded_without_a_restart(tmp_path: Path, database: Database) -> None:
+    async with opened(tmp_path, database) as (catalog, engine):
+        trained = store_weights(database, tiny_weights("new", 5), "trained")
+        await catalog.look()
+        with pytest.raises(UnknownModel):
+            await catalog.find("new")
+        assert (await catalog.find("new@1")).digest == trained
+        _point(database, "new", 1)
+        await catalog.look()
+        assert trained in engine.snapshot().resident
+        assert (await catalog.find(None)).digest == trained
+
+
+async def test_the_first_promotion_of_a_service_without_models_makes_it_ready(
+    tmp_path: Path, database: Database
+) -> None:
+    async with opened(tmp_path, database) as (catalog, _):
+        trained = store_weights(database, tiny_weights("new", 5), "trained")
+        assert not catalog.ready
+        await catalog.promote(COMMAND_LINE, "new", "1")
+        assert catalog.ready  # at once: whoever has promoted it asks for images next
+        assert (await catalog.find(None)).digest == trained
+
+
+async def test_a_promotion_reads_and_decodes_the_weights_once(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The header alone says what the version is; so it is for shipped weights."""
+    calls: list[str] = []
+
+    def counted(module: ModuleType, name: str) -> None:
+        original = getattr(module, name)
+
+        def count(*arguments: Any, **named: Any) -> Any:
+            calls.append(name)
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(module, name, count)
+
+    counted(darkroom.model.checkpoint, "load")  # safetensors' own: decodes all tensors
+    counted(darkroom.app.versions.catalog, "checkpoint_bytes")  # reads all bytes
+    async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, engine):
+        assert calls == ["load"]
+        calls.clear()
+        trained = store_weights(database, tiny_weights("tiny", 5), "trained")
+        await catalog.promote(COMMAND_LINE, "tiny", trained)
+        assert calls == ["checkpoint_bytes", "load"]
+        assert trained in engine.snapshot().resident
+
+
+async def test_a_header_that_was_damaged_when_it_was_read_is_found_out_by_loading(
+    tmp_path: Path, database: Database
+) -> None:
+    """A header that is read alone is not checked against the digest, which names the whole file."""
+    async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, engine):
+        data = tiny_weights("tiny", 5)
+        trained = store_weights(database, data, "trained")
+        _overwrite(database, trained, data.replace(b"T-shirt/top", b"X-shirt/top"))
+        told = await catalog.find(f"tiny@{trained}")
+        assert told.header.class_names[2] == "X-shirt/top"
+        with pytest.raises(CheckpointError, match="is corrupted"):
+            await catalog.ensure_loaded(told)
+        _overwrite(database, trained, data)
+        with pytest.raises(CheckpointError, match="its header was damaged"):
+            await catalog.ensure_loaded(told)
+        assert trained not in engine.snapshot().resident
+        await catalog.ensure_loaded(found := await catalog.find(f"tiny@{trained}"))
+        assert found.header.class_names[2] == "T-shirt/top"
+        assert trained in engine.snapshot().resident
+
+
+async def test_a_header_that_is_longer_than_a_read_is_read_whole(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(darkroom.app.versions.catalog, "HEADER_BYTES", 100)
+    async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, _):
+        trained = store_weights(database, tiny_weights("tiny", 5), "trained")
+        assert (await catalog.find(f"tiny@{trained}")).header.class_names[2] == "T-shirt/top"
+
+
+def _overwrite(database: Database, digest: str, data: bytes) -> None:
+    with database.session() as session:
+        session.execute(update(ArtifactChunk).where(ArtifactChunk.digest == digest).values(data=data))
+
+
+async def test_a_promotion_while_the_shipped_weights_are_being_loaded_makes_it_no_readier(
+    tmp_path: Path, database: Database
+) -> None:
+    engine = Engine(EngineLimits(batch_rows=2))
+    engine.start()
+    try:
+        catalog = Catalog(engine, database, device=torch.device("cpu"), compiled=False, default=None)
+        store_weights(database, tiny_weights("new", 5), "trained")
+        await catalog.promote(COMMAND_LINE, "new", "1")
+        assert not catalog.ready
+        await catalog.open(weights_folder(tmp_path, tiny=0))
+        assert catalog.ready
+    finally:
+        engine.stop(0.0)
+
+
+async def test_a_deleted_production_alias_leaves_the_versions(tmp_path: Path, database: Database) -> None:
+    async with opened(weights_folder(tmp_path, tiny=0, other=1), database) as (catalog, _):
+        with database.session() as session:
+            name = Checkpoint.digest == digest_of(tiny_weights("tiny", 0))
+            (checkpoint,) = session.query(Checkpoint).where(name)
+            session.execute(delete(ModelAlias).where(ModelAlias.checkpoint_id == checkpoint.id))
+        await catalog.look()
+        for reference in ("tiny", "tiny@production"):
+            with pytest.raises(
+                UnknownModel, match=r"'tiny' has 1 version, and none is in production.*tiny@1.*PUT /v1/mod"
+            ):
+                await catalog.find(reference)
+        with pytest.raises(UnknownModel, match=r"no version or alias '9'; it has 1 version, .*: tiny@1"):
+            await catalog.find("tiny@9")
+        with pytest.raises(UnknownModel, match="no model 'digits'; in production are: other"):
+            await catalog.find("digits")
+        assert (await catalog.find("tiny@1")).number == 1
+        assert (await catalog.find(None)).name == "other"
+
+
+async def test_while_the_store_is_away_what_is_loaded_is_served(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(database: Database) -> None:
+        raise OperationalError("SELECT", {}, Exception("the server has gone"))
+
+    async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, _):
+        trained = store_weights(database, tiny_weights("tiny", 5), "trained")
+        _point(database, "tiny", trained)
+        with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+            patch.setattr(darkroom.app.versions.catalog, "_production_targets", away)
+            for _ in range(3):
+                await catalog.look()
+            assert (await catalog.find("tiny")).digest == digest_of(tiny_weights("tiny", 0))
+        assert caplog.text.count("the server has gone") == 1
+        await catalog.look()
+        assert (await catalog.find("tiny")).digest == trained
+
+
+async def test_a_version_that_cannot_be_loaded_replaces_nothing_and_is_tried_again(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shipped = digest_of(tiny_weights("tiny", 0))
+    monkeypatch.setattr(darkroom.app.versions.catalog, "FIRST_RETRY_SECONDS", 0.0)
+    async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, _):
+        broken = store_weights(database, tiny_weights("tiny", 5), "trained")
+        with database.session() as session:
+            (chunk,) = session.query(ArtifactChunk).where(ArtifactChunk.digest == broken)
+            good, chunk.data = chunk.data, b"damaged"
+        _point(database, "tiny", broken)
+        with caplog.at_level(logging.ERROR):
+            for _ in range(3):
+                await catalog.look()
+                assert (await catalog.find("tiny")).digest == shipped
+        assert caplog.text.count("production of tiny cannot be served") == 1
+        with database.session() as session:
+            session.execute(update(ArtifactChunk).where(ArtifactChunk.digest == broken).values(data=good))
+        await catalog.look()
+        assert (await catalog.find("tiny")).digest == broken
+
+
+async def test_a_version_that_cannot_be_loaded_is_left_alone_for_a_while(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+
+    def read(database: Database, name: str, digest: str) -> None:
+        reads.append(digest)
+        raise OSError("the artifact store elsewhere is away")
+
+    async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, _):
+        _point(database, "tiny", store_weights(database, tiny_weights("tiny", 5), "trained"))
+        monkeypatch.setattr(darkroom.app.versions.catalog, "read_weights", read)
+        for _ in range(3):
+            await catalog.look()
+        assert len(reads) == 1
+        _point(database, "tiny", store_weights(database, tiny_weights("tiny", 6), "trained"))
+        await catalog.look()
+        assert len(reads) == 2  # another version is another matter
+
+
+async def test_what_is_production_no_more_when_it_is_warm_does_not_become_it(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = digest_of(tiny_weights("tiny", 0))
+    async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, _):
+        _point(database, "tiny", store_weights(database, tiny_weights("tiny", 5), "trained"))
+        load = catalog.ensure_loaded
+
+        async def loaded_slowly(version: Version) -> None:
+            await load(version)
+            _point(database, "tiny", shipped)
+
+        monkeypatch.setattr(catalog, "ensure_loaded", loaded_slowly)
+        await catalog.look()
+        assert (await catalog.find("tiny")).digest == shipped
+
+
+async def test_models_beyond_the_memory_push_nobody_out_before_they_are_asked_for(
+    tmp_path: Path, database: Database
+) -> None:
+    async with opened(weights_folder(tmp_path, a=1, b=2), database, versions=2) as (catalog, engine):
+        before = set(engine.snapshot().resident)
+        third = store_weights(database, tiny_weights("c", 3), "imported")
+        await catalog.look()
+        assert set(engine.snapshot().resident) == before
+        found = await catalog.find("c")
+        await catalog.ensure_loaded(found)
+        assert found.digest == third
+        assert third in engine.snapshot().resident
+
+
+async def test_a_collected_version_is_served_while_it_is_in_memory_and_then_refused(
+    tmp_path: Path, database: Database
+) -> None:
+    async with opened(weights_folder(tmp_path, tiny=0), database, versions=2) as (catalog, engine):
+        old, new = (store_weights(database, tiny_weights("tiny", seed), "trained") for seed in (5, 6))
+        await catalog.ensure_loaded(await catalog.find("tiny@2"))
+        with database.session() as session:
+            session.execute(update(Checkpoint).where(Checkpoint.digest == old).values(artifact_digest=None))
+        await catalog.ensure_loaded(await catalog.find("tiny@2"))
+        for reference in ("tiny@3", "tiny@1"):  # both have to be loaded; the one out of use longest leaves
+            await catalog.ensure_loaded(await catalog.find(reference))
+        assert old not in engine.snapshot().resident
+        with pytest.raises(VersionCollected, match="version 2"):
+            await catalog.ensure_loaded(await catalog.find("tiny@2"))
+        assert (await catalog.find("tiny@3")).digest == new
+
+
+async def test_of_many_versions_looked_at_only_some_are_remembered_and_all_are_found(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(darkroom.app.versions.catalog, "REMEMBERED_VERSIONS", 4)
+    async with opened(weights_folder(tmp_path, tiny=0, other=1), database, versions=2) as (catalog, _):
+        stored = [store_weights(database, tiny_weights("tiny", seed), "trained") for seed in range(2, 12)]
+        for number, digest in enumerate(stored, start=2):
+            assert (await catalog.find(f"tiny@{number}")).digest == digest
+            assert len(catalog.digests("tiny")) <= 4
+        assert (await catalog.find(f"tiny@{stored[0]}")).number == 2
+        for name, seed in (("tiny", 0), ("other", 1)):
+            assert catalog.production(name) is not None
+            assert digest_of(tiny_weights(name, seed)) in catalog.digests(name)
