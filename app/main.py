@@ -50,9 +50,9 @@ from darkroom.app.train_jobs import events as train_events
 from darkroom.app.train_jobs import records as train_records
 from darkroom.app.train_jobs import routes as train_jobs
 from darkroom.app.versions.catalog import Catalog
-from darkroom.model.compiler import CompilerMissing, require_compiler
-from darkroom.model.device import find_device
-from darkroom.model.threads import compute_with
+from darkroom.model.machine.compiler import CompilerMissing, require_compiler
+from darkroom.model.machine.device import find_device
+from darkroom.model.machine.threads import compute_with
 from darkroom.model.user_error import ending_in_one_line
 from darkroom.store.database import Database
 from darkroom.store.hints import Hints, broker_answers

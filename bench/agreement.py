@@ -10,8 +10,9 @@ import torch
 from bench.classifier import Classifier, ClassifierHeader, predict, recall_per_class
 from darkroom.model.checkpoint import Checkpoint, CheckpointError
 from darkroom.model.config import SamplingConfig
-from darkroom.model.denoiser import Denoiser
-from darkroom.model.sampling import plan_row, sample, to_pixels
+from darkroom.model.diffusion.denoiser import Denoiser
+from darkroom.model.images.pixels import to_pixels
+from darkroom.model.sampling.draw import plan_row, sample
 
 FIRST_SEED = 1000
 """Image i of class c is drawn with seed FIRST_SEED + c and index i, so asking for more keeps the first ones."""

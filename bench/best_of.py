@@ -22,9 +22,9 @@ from bench.agreement import Pixels, check_classes, generate
 from bench.classifier import Classifier, load_classifier, predict
 from bench.judge import JUDGE_PATH, positive, with_overrides
 from darkroom.model.checkpoint import CheckpointError, load_checkpoint, write_atomically
-from darkroom.model.denoiser import Denoiser
-from darkroom.model.registry import SAMPLERS
-from darkroom.model.scoring import SCORE_NAME, SCORE_STEPS, score
+from darkroom.model.diffusion.denoiser import Denoiser
+from darkroom.model.extension_points import SAMPLERS
+from darkroom.model.sampling.scoring import SCORE_NAME, SCORE_STEPS, score
 
 SHARE = 0.25
 

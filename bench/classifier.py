@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from darkroom.model.checkpoint import CheckpointError, load_tensors, read_metadata, write_atomically
 from darkroom.model.datasets.dataset import ImageDataset
-from darkroom.model.sampling import from_pixels
+from darkroom.model.images.pixels import from_pixels
 
 _HEADER_KEY = "darkroom-judge"
 BATCH_IMAGES = 128

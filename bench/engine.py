@@ -20,7 +20,7 @@ from darkroom.app.engine.engine import Engine, EngineLimits, Ticket
 from darkroom.app.engine.observer import EngineObserver
 from darkroom.app.engine.request import Event, Failed, Finished, RowRequest, SampleRequest
 from darkroom.model.checkpoint import Checkpoint, load_checkpoint
-from darkroom.model.denoiser import Denoiser
+from darkroom.model.diffusion.denoiser import Denoiser
 
 ROUNDS = 5
 BARE_SECONDS = 4.0

@@ -22,7 +22,7 @@ from bench.judge import CACHE_PATH, positive, with_split
 from darkroom.model.checkpoint import load_checkpoint
 from darkroom.model.config import EvaluationConfig
 from darkroom.model.datasets import load_dataset
-from darkroom.model.denoiser import Denoiser
+from darkroom.model.diffusion.denoiser import Denoiser
 from darkroom.model.metrics import evaluation
 from darkroom.model.metrics.efficientnet import EfficientNetLite0
 from darkroom.model.metrics.references import FolderReferences

@@ -24,12 +24,12 @@ from bench.judge import CACHE_PATH, RECIPE_PATH, positive, with_overrides
 from darkroom.model.checkpoint import CheckpointError, load_checkpoint, write_atomically
 from darkroom.model.config import FRONTIER_SAMPLERS, EvaluationConfig, RecipeError, SpacingName, load_recipe
 from darkroom.model.datasets import DatasetError, load_dataset
+from darkroom.model.extension_points import SAMPLERS
+from darkroom.model.figure import Figure
 from darkroom.model.metrics.evaluation import EvaluationError, FolderReferences
 from darkroom.model.metrics.extractor import MetricsUnavailable
-from darkroom.model.metrics.figure import Figure
 from darkroom.model.metrics.frontier import WITHIN, Frontier, FrontierPoint, choose, efficient, frontiers
 from darkroom.model.metrics.frontier_measurement import STEPS, frontier_cells, measure_frontier, with_evaluations
-from darkroom.model.registry import SAMPLERS
 
 MARKERS = "osX"
 """A plot's ten colours are used again with the next marker."""

@@ -19,7 +19,7 @@ from bench.classifier import load_classifier, train_classifier
 from darkroom.model.checkpoint import CheckpointError, load_checkpoint
 from darkroom.model.config import DatasetConfig, RecipeError, SamplingConfig, ThresholdName, load_recipe
 from darkroom.model.datasets import DatasetError, load_dataset
-from darkroom.model.registry import SAMPLERS
+from darkroom.model.extension_points import SAMPLERS
 
 JUDGE_PATH = Path(".darkroom/bench/judge.safetensors")
 RECIPE_PATH = Path("recipes/fashion-mnist.yaml")

@@ -35,7 +35,7 @@ from darkroom.model.checkpoint import (
 )
 from darkroom.model.config import Recipe, RecipeError
 from darkroom.model.datasets import DatasetError, ImageDataset, load_dataset
-from darkroom.model.pictures import grid, loss_curve, png
+from darkroom.model.images.pictures import grid, loss_curve, png
 
 LARGEST_FILE_BYTES = 25_000_000
 COLUMNS = 10

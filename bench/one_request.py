@@ -88,8 +88,9 @@ def _draw_as_told(weights: Path) -> None:
     import torch
 
     from darkroom.model.checkpoint import load_checkpoint
-    from darkroom.model.sampling import plan_row, sample, to_pixels
-    from darkroom.model.threads import compute_with
+    from darkroom.model.images.pixels import to_pixels
+    from darkroom.model.machine.threads import compute_with
+    from darkroom.model.sampling.draw import plan_row, sample
 
     compute_with(torch.get_num_threads())
     checkpoint = load_checkpoint(weights)

@@ -26,7 +26,7 @@ from sqlalchemy import select
 
 from darkroom.model.config import Recipe, load_recipe
 from darkroom.model.datasets import load_dataset
-from darkroom.model.training import LOG_EVERY_ITERATIONS
+from darkroom.model.training.run import LOG_EVERY_ITERATIONS
 from darkroom.store.dataset_repository import DatasetFacts, register_dataset
 from darkroom.store.tables import JobMetric
 from darkroom.worker.settings import WorkerSettings

@@ -27,12 +27,12 @@ from darkroom.model.config import (
     UNetConfig,
     image_form_moved,
 )
-from darkroom.model.denoiser import Denoiser
+from darkroom.model.diffusion.denoiser import Denoiser
+from darkroom.model.diffusion.network import DenoisingNetwork, build_network, place
+from darkroom.model.diffusion.unet import EMBEDDED_STEPS
 from darkroom.model.digest import digest_of
-from darkroom.model.metrics.figure import Figure
-from darkroom.model.network import DenoisingNetwork, build_network, place
-from darkroom.model.sampling import draws_finite
-from darkroom.model.unet import EMBEDDED_STEPS
+from darkroom.model.figure import Figure
+from darkroom.model.sampling.draw import draws_finite
 from darkroom.model.user_error import UserError
 
 _LENGTH_BYTES = 8
@@ -60,8 +60,8 @@ class SnapshotHeader(Config):
 class CheckpointHeader(Config):
     """What a weights file says of itself. evaluations: with their protocols; metrics: single figures without.
 
-    embedding_steps: of the network (`model/unet.py`). It is T, but for a file of another T than 1000 from before times
-    were scaled, which does not say it.
+    embedding_steps: of the network (`model/diffusion/unet.py`). A file from before times were scaled does not say it:
+    there it is T.
     """
 
     format_version: int = Field(1, ge=1, le=1)

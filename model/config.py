@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator, model_validator
 
-from darkroom.model.metrics.names import DECIDING
-from darkroom.model.registry import EXTRACTORS, FORMATS, METRICS, SAMPLERS, samplers_with
+from darkroom.model.extension_points import EXTRACTORS, FORMATS, METRICS, SAMPLERS, samplers_with
+from darkroom.model.metric_names import DECIDING
 from darkroom.model.user_error import UserError
 
 if TYPE_CHECKING:  # mypy takes no Literal of names that are read from a registry
@@ -58,14 +58,14 @@ class Config(BaseModel):
 
 
 class ScheduleConfig(Config):
-    """The noise schedule (`model/schedule.py`)."""
+    """The noise schedule (`model/diffusion/schedule.py`)."""
 
     name: ScheduleName = "cosine"
     steps: int = Field(1000, ge=2, le=1_000_000, description="T, the number of diffusion steps")
 
 
 class UNetConfig(Config):
-    """The network (`model/unet.py`). `width` is the channel count of the first level after the stem."""
+    """The network (`model/diffusion/unet.py`). `width` is the channel count of the first level after the stem."""
 
     patch_size: int = Field(1, ge=1, le=16, description="space-to-depth factor before the stem")
     width: int = Field(128, ge=4, le=2048, multiple_of=2)
@@ -78,7 +78,8 @@ class UNetConfig(Config):
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     residual_scale: Positive = Field(1.0, description="residual sums are multiplied by it; 0.7071 is 1/sqrt(2)")
     learned_variance: bool = Field(
-        False, description="a second output a pixel: the variance of ddpm's steps (`model/learned_variance.py`)"
+        False,
+        description="a second output a pixel: the variance of ddpm's steps (`model/diffusion/learned_variance.py`)",
     )
 
     def feature_sizes(self, image_size: int) -> list[int]:
@@ -159,7 +160,7 @@ def image_form_moved(data: Any) -> Any:
 
 
 class TimeSamplingConfig(Config):
-    """Which times training draws (`model/time_sampling.py`): each alike, or by a density over the log-SNR."""
+    """Which times training draws (`model/training/time_sampling.py`): each alike, or by a density over the log-SNR."""
 
     name: Literal["uniform", "normal", "laplace"] = "uniform"
     mean: Annotated[float, Field(ge=-20.0, le=20.0)] = Field(0.5, description="of the log-SNR, log(alpha^2 / sigma^2)")
@@ -169,7 +170,7 @@ class TimeSamplingConfig(Config):
 
 
 class ObjectiveConfig(Config):
-    """The training loss (`model/objective.py`)."""
+    """The training loss (`model/training/objective.py`)."""
 
     weighting: Literal["simple", "min_snr"] = "simple"
     min_snr_gamma: Positive = 5.0
@@ -181,7 +182,7 @@ class ObjectiveConfig(Config):
 
 
 class EMAConfig(Config):
-    """The exponential moving average (`model/ema.py`).
+    """The exponential moving average (`model/training/ema.py`).
 
     `warmup`: `copy` keeps a copy of the weights for `warmup_iterations` and averages with `decay` from then on
     (the paper's); `ramp` uses the decay min(decay, (1 + n) / (10 + n)) from the first iteration (short runs);
@@ -197,7 +198,7 @@ class EMAConfig(Config):
 class OptimizerConfig(Config):
     """The optimizer, its learning-rate schedule and gradient clipping.
 
-    `muon` (`model/muon.py`) updates the weights between stem and head; AdamW does the rest, and with `adamw` all.
+    With `muon` (`model/training/muon.py`), Muon updates the weights between stem and head, and AdamW the others.
     """
 
     name: Literal["adamw", "muon"] = "adamw"

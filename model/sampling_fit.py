@@ -10,9 +10,9 @@ from typing import Any
 
 from darkroom.model.checkpoint import CheckpointHeader
 from darkroom.model.config import SamplingConfig
+from darkroom.model.diffusion.schedule import make_schedule
 from darkroom.model.samplers.spacing import most_steps, spaced_times
-from darkroom.model.schedule import make_schedule
-from darkroom.model.suitability import drawing_faults
+from darkroom.model.sampling.suitability import drawing_faults
 
 
 @dataclass(frozen=True)

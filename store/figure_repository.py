@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from darkroom.model.metrics.figure import Figure
+from darkroom.model.figure import Figure
 from darkroom.store.tables import Checkpoint, Evaluation, JobCheckpoint, Purpose
 
 Key = TypeVar("Key", int, str)

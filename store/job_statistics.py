@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, literal_column, select, text
 from sqlalchemy.orm import Session
 
-from darkroom.model.curve_point import CurvePoint
+from darkroom.model.training.curve_point import CurvePoint
 from darkroom.store.clock import seconds
 from darkroom.store.counters import read_counters
 from darkroom.store.run_repository import newest_points

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from sqlalchemy import and_, select, true
 from sqlalchemy.orm import Session
 
-from darkroom.model.curve_point import CurvePoint
-from darkroom.model.metrics.names import decision_order, higher_is_better
+from darkroom.model.metric_names import decision_order, higher_is_better
+from darkroom.model.training.curve_point import CurvePoint
 from darkroom.store.figure_repository import saved_with
 from darkroom.store.run_repository import newest_points
 from darkroom.store.tables import Checkpoint, Dataset, Evaluation, Job, JobCheckpoint, JobStatus

@@ -12,8 +12,8 @@ from sqlalchemy import Float, Select, cast, delete, func, select, true, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session, aliased
 
-from darkroom.model.curve_point import CurvePoint
-from darkroom.model.metrics.figure import Figure
+from darkroom.model.figure import Figure
+from darkroom.model.training.curve_point import CurvePoint
 from darkroom.store.artifacts import Artifacts
 from darkroom.store.checkpoint_repository import register_checkpoint
 from darkroom.store.counters import count

@@ -23,8 +23,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, composite, mapped_column, relationship
 
-from darkroom.model.curve_point import CurvePoint
-from darkroom.model.metrics.figure import Figure
+from darkroom.model.figure import Figure
+from darkroom.model.training.curve_point import CurvePoint
 
 CheckpointSource = Literal["shipped", "trained", "imported"]
 """Where a checkpoint comes from: with the software, from a training job, or uploaded."""

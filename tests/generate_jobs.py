@@ -12,7 +12,7 @@ import torch
 from sqlalchemy import func, select, update
 
 from darkroom.model.config import SamplingConfig
-from darkroom.model.image_archive import ArchiveFacts, image_archive
+from darkroom.model.images.archive import ArchiveFacts, image_archive
 from darkroom.store.artifacts import Artifacts
 from darkroom.store.clock import seconds
 from darkroom.store.database import Database

@@ -11,8 +11,8 @@ from safetensors.numpy import load
 from sqlalchemy.orm import Session
 
 from darkroom.model.config import ModelConfig
-from darkroom.model.image_archive import ArchiveFacts, ImageArchive, image_archive
-from darkroom.model.pictures import Pixels
+from darkroom.model.images.archive import ArchiveFacts, ImageArchive, image_archive
+from darkroom.model.images.pictures import Pixels
 from darkroom.store.artifacts import ArtifactCorrupted, ArtifactMissing, Artifacts
 from darkroom.store.database import Database
 from darkroom.store.generate_repository import get_generate_job, provenance_of

@@ -32,7 +32,7 @@ from darkroom.store.worker_repository import see_worker
 from darkroom.telemetry.logs import LogSettings, line_of, set_up_logs
 from darkroom.telemetry.tracing import TracingMissing, flush_spans, require_tracing, set_up_tracing
 from darkroom.worker.device_check import DeviceCheck
-from darkroom.worker.metrics import serve_metrics
+from darkroom.worker.prometheus import serve_metrics
 from darkroom.worker.settings import WorkerSettings
 from darkroom.worker.supervisor import WORK, Supervisor
 

@@ -36,6 +36,6 @@ class KindOfWork:
 
 KINDS: Mapping[JobKind, KindOfWork] = {
     "train": KindOfWork("darkroom.worker.training:train_job", succeed_training, _last_checkpoint),
-    "sample": KindOfWork("darkroom.worker.sampling:draw_shard", succeed_shard),
+    "sample": KindOfWork("darkroom.worker.shard_drawing:draw_shard", succeed_shard),
     "assemble": KindOfWork("darkroom.worker.assembling:assemble"),
 }

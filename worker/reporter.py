@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from sqlalchemy.orm import Session
 
-from darkroom.model.curve_point import CurvePoint
+from darkroom.model.training.curve_point import CurvePoint
 from darkroom.store.database import Database
 from darkroom.store.job_repository import Lease, LeaseLost, hold
 from darkroom.store.run_repository import record_metrics

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy.orm import Session
 
 from darkroom.model.checkpoint import CheckpointError
-from darkroom.model.curve_point import CurvePoint
-from darkroom.model.metrics.figure import Figure
-from darkroom.model.run_record import Failing
-from darkroom.model.training import StartingPoint, StateStart, WeightsStart, train
+from darkroom.model.figure import Figure
+from darkroom.model.training.curve_point import CurvePoint
+from darkroom.model.training.run import StartingPoint, StateStart, WeightsStart, train
+from darkroom.model.training.run_record import Failing
 from darkroom.store.artifacts import ArtifactCorrupted, ArtifactMissing, Artifacts
 from darkroom.store.checkpoint_repository import checkpoint_bytes
 from darkroom.store.counters import count
@@ -30,7 +30,7 @@ from darkroom.store.run_repository import (
     store_reference_statistics,
 )
 from darkroom.worker.attempt import Attempt
-from darkroom.worker.datasets import registered_dataset
+from darkroom.worker.dataset_loading import registered_dataset
 from darkroom.worker.reporter import Reporter
 from darkroom.worker.transactions import transact
 

@@ -16,10 +16,10 @@ from sqlalchemy.exc import DBAPIError
 
 from darkroom.model.checkpoint import CheckpointError
 from darkroom.model.datasets import DatasetError
-from darkroom.model.distributed import FirstProcessError, launched_rank, process_group
-from darkroom.model.memory import is_out_of_memory
-from darkroom.model.threads import compute_with
-from darkroom.model.trainer import TrainingDiverged, TrainingError
+from darkroom.model.machine.memory import is_out_of_memory
+from darkroom.model.machine.threads import compute_with
+from darkroom.model.training.distributed import FirstProcessError, launched_rank, process_group
+from darkroom.model.training.trainer import TrainingDiverged, TrainingError
 from darkroom.store.database import Database
 from darkroom.store.job_repository import Failure, Lease, LeaseLost, get_job
 from darkroom.store.tables import Job

@@ -12,9 +12,9 @@ from darkroom.app.cli.terminal import open_console
 from darkroom.model.checkpoint import CheckpointHeader, load_checkpoint
 from darkroom.model.config import Config, DatasetConfig, EvaluationConfig, Recipe, SamplingConfig, load_recipe
 from darkroom.model.datasets import DatasetError, load_dataset
-from darkroom.model.device import find_device
+from darkroom.model.figure import Figure
+from darkroom.model.machine.device import find_device
 from darkroom.model.metrics.evaluation import evaluate
-from darkroom.model.metrics.figure import Figure
 from darkroom.model.metrics.references import FolderReferences
 from darkroom.model.sampling_fit import Unfit, fitted
 from darkroom.model.user_error import UserError

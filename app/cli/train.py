@@ -15,13 +15,13 @@ from darkroom.app.cli.terminal import open_console
 from darkroom.app.cli.training_processes import training_processes
 from darkroom.app.embedded.folder_lock import run_lock
 from darkroom.model.config import Recipe, load_recipe
-from darkroom.model.curve_point import CurvePoint
 from darkroom.model.datasets import load_dataset
-from darkroom.model.device import find_device, require_devices
-from darkroom.model.distributed import first_then_others, launched_rank, process_group
+from darkroom.model.machine.device import find_device, require_devices
 from darkroom.model.metrics.references import FolderReferences
-from darkroom.model.run_record import FolderRecord
-from darkroom.model.training import train
+from darkroom.model.training.curve_point import CurvePoint
+from darkroom.model.training.distributed import first_then_others, launched_rank, process_group
+from darkroom.model.training.run import train
+from darkroom.model.training.run_record import FolderRecord
 from darkroom.model.user_error import EXIT_CODE, UserError
 
 SECONDS_BETWEEN_LINES = 30.0

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import torch
 
-from darkroom.model.distributed import launched_rank
+from darkroom.model.training.distributed import launched_rank
 
 GRACE_SECONDS = 10.0
 """How long the others may take to end after this one, and this one after one of them has failed."""

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,6 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
-from darkroom.app.dataset_registry.routes import log
 from darkroom.app.dataset_registry.schemas import (
     BUNDLED_FORMATS,
     PathBody,
@@ -29,13 +29,15 @@ from darkroom.app.http.problems import Problem, invalid
 from darkroom.app.settings import Settings
 from darkroom.model.config import DatasetConfig
 from darkroom.model.digest import digest_of
-from darkroom.model.registry import FORMATS
+from darkroom.model.extension_points import FORMATS
 
 _WRITE_BYTES = 1 << 20
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 

@@ -1,7 +1,6 @@
 """/datasets: labelled images, uploaded as an archive or registered where the workers see them."""
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
@@ -39,8 +38,6 @@ from darkroom.store.dataset_repository import (
     list_datasets,
 )
 from darkroom.store.tables import Dataset
-
-log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["datasets"])
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from darkroom.model.config import DatasetFormat, UploadFormat
-from darkroom.model.registry import FORMATS
+from darkroom.model.extension_points import FORMATS
 
 
 def _plain_name(name: str) -> str:

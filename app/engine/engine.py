@@ -24,7 +24,7 @@ from darkroom.app.engine.request import EngineRefusal, EngineStopped, Failed, Sa
 from darkroom.app.engine.residents import Resident, Residents
 from darkroom.app.engine.stepper import Stepper
 from darkroom.model.config import SamplingConfig
-from darkroom.model.denoiser import Denoiser
+from darkroom.model.diffusion.denoiser import Denoiser
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Engine:
     """See the module. Thread-safe: public methods and tickets may be used from any thread.
 
     threads: inside the operations of a step, at most; default: those of the thread that makes the engine,
-    which is to compute alone from then on (`model/threads.py`).
+    which is to compute alone from then on (`model/machine/threads.py`).
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from darkroom.model.denoiser import Network
+from darkroom.model.diffusion.denoiser import Network
 
 BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 

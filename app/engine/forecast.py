@@ -8,7 +8,7 @@ from darkroom.app.engine.policy import due_time
 from darkroom.app.engine.residents import Resident
 from darkroom.model.config import SamplingConfig, ScheduleConfig
 from darkroom.model.metrics.frontier import network_evaluations
-from darkroom.model.scoring import SCORE_FORWARD_ROWS, SCORE_STEPS
+from darkroom.model.sampling.scoring import SCORE_FORWARD_ROWS, SCORE_STEPS
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from darkroom.app.engine.request import Failed, Pixels, Preview, RowDone, SampleRequest
-from darkroom.model.denoiser import Denoiser
-from darkroom.model.sampling import RowPlan, advance, from_pixels, plan_row, start, to_pixels
-from darkroom.model.scoring import SCORE_FORWARD_ROWS, SCORE_STEPS, score_step
+from darkroom.model.diffusion.denoiser import Denoiser
+from darkroom.model.images.pixels import from_pixels, to_pixels
+from darkroom.model.sampling.draw import RowPlan, advance, plan_row, start
+from darkroom.model.sampling.scoring import SCORE_FORWARD_ROWS, SCORE_STEPS, score_step
 
 NOT_FINITE = Failed("internal", "the model gave values that are not finite")
 

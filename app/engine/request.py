@@ -39,7 +39,8 @@ class SampleRequest:
     version: digest ("sha256:...") of a model that the engine holds.
     deadline_seconds: from submission; refused at once when it cannot be met, dropped when it passes.
     preview_every_steps: 0 for no previews, else a Preview of every row each so many steps.
-    scored: every image is scored by its class when it is drawn (`model.scoring`), so every row needs one class.
+    scored: every image is scored by its class when it is drawn (`model/sampling/scoring.py`), which takes
+    one class a row.
     """
 
     version: str

@@ -11,7 +11,7 @@ from darkroom.app.engine.observer import EngineObserver
 from darkroom.app.engine.request import EngineStopped, VersionNotLoaded
 from darkroom.app.engine.speed import SpeedCurve
 from darkroom.app.engine.warmup import measure_speed
-from darkroom.model.denoiser import Denoiser
+from darkroom.model.diffusion.denoiser import Denoiser
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from darkroom.app.engine.observer import EngineObserver
 from darkroom.app.engine.phases import Scoring
 from darkroom.app.engine.queue import Queue, Row
 from darkroom.app.engine.request import Failed, Finished, Preview, Progress, RowDone, Timings
-from darkroom.model.memory import is_out_of_memory
-from darkroom.model.threads import compute_with
+from darkroom.model.machine.memory import is_out_of_memory
+from darkroom.model.machine.threads import compute_with
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ import torch
 from darkroom.app.engine.fixed_shapes import BUCKETS, FixedShapes
 from darkroom.app.engine.speed import SpeedCurve
 from darkroom.model.config import SamplingConfig
-from darkroom.model.denoiser import Denoiser
-from darkroom.model.memory import is_out_of_memory
-from darkroom.model.sampling import RowPlan, advance, plan_row, start
-from darkroom.model.threads import compute_with
+from darkroom.model.diffusion.denoiser import Denoiser
+from darkroom.model.machine.memory import is_out_of_memory
+from darkroom.model.machine.threads import compute_with
+from darkroom.model.sampling.draw import RowPlan, advance, plan_row, start
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from darkroom.app.generation.schemas import CLASS_DESCRIPTION, ClassReference, Seed, SettingsFields
 from darkroom.app.jobs.schemas import FailureAnswer
-from darkroom.model.image_archive import ArchiveFormat
+from darkroom.model.images.archive import ArchiveFormat
 from darkroom.store.job_forms import JobProvenance
 from darkroom.store.tables import JobStatus
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from darkroom.app.engine.request import Pixels
 from darkroom.app.generation.schemas import Answer, Format, GeneratedImage
-from darkroom.model.image_archive import ArchiveFacts, ArchiveFormat, described_png, image_archive
-from darkroom.model.pictures import grid, to_pillow
+from darkroom.model.images.archive import ArchiveFacts, ArchiveFormat, described_png, image_archive
+from darkroom.model.images.pictures import grid, to_pillow
 
 MEDIA_TYPES: Mapping[Format, str] = {
     "png": "image/png",

@@ -10,7 +10,7 @@ from darkroom.app.generation.routes import described
 from darkroom.app.generation.schemas import InterpolateRequest, InterpolationAnswer
 from darkroom.app.generation.service import chosen_in_time, drawn_by, find_classes, find_version, require_room
 from darkroom.model.config import SamplingConfig
-from darkroom.model.registry import SAMPLERS
+from darkroom.model.extension_points import SAMPLERS
 from darkroom.model.sampling_fit import Clash
 
 router = APIRouter(tags=["sampling"])

@@ -21,8 +21,8 @@ from darkroom.app.generation.service import (
 )
 from darkroom.app.http.event_stream import EVENT_STREAM
 from darkroom.app.http.problems import documented, invalid
-from darkroom.model.scoring import SCORE_NAME
-from darkroom.model.suitability import NO_NULL_CLASS
+from darkroom.model.sampling.scoring import SCORE_NAME
+from darkroom.model.sampling.suitability import NO_NULL_CLASS
 
 router = APIRouter(tags=["sampling"])
 

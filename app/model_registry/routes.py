@@ -6,7 +6,6 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
-from pydantic import Field
 
 from darkroom.app.dependencies.callers import CallerHere
 from darkroom.app.dependencies.paging import Limit
@@ -14,6 +13,7 @@ from darkroom.app.dependencies.services import Services, ServicesHere, require_j
 from darkroom.app.exceptions import at
 from darkroom.app.http.problems import Problem, documented
 from darkroom.app.model_registry.schemas import (
+    LARGEST_VERSION,
     AliasRequest,
     ModelAnswer,
     ModelDetailAnswer,
@@ -22,7 +22,7 @@ from darkroom.app.model_registry.schemas import (
     VersionFigure,
 )
 from darkroom.model.config import ModelConfig
-from darkroom.model.metrics.figure import Figure
+from darkroom.model.figure import Figure
 from darkroom.model.metrics.frontier import Frontier, frontiers
 from darkroom.store.aliases import remove_alias, set_alias
 from darkroom.store.checkpoint_repository import list_checkpoints
@@ -37,13 +37,10 @@ from darkroom.store.model_repository import (
 )
 from darkroom.store.tables import Checkpoint
 
-LARGEST_VERSION = 2**31 - 1
-
 router = APIRouter(tags=["models"])
 
 ModelName = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 AliasName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9._-]{0,62}$")]
-Number = Annotated[int, Field(strict=True, ge=1, le=LARGEST_VERSION)]
 
 
 def _describe(services: Services, model: ModelSummary) -> ModelAnswer:

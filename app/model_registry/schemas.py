@@ -6,12 +6,15 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from darkroom.app.model_registry.routes import Number
 from darkroom.model.config import SamplingConfig
 from darkroom.model.metrics.frontier import Frontier
 from darkroom.store.model_repository import (
     AliasTarget,
 )
+
+LARGEST_VERSION = 2**31 - 1
+
+Number = Annotated[int, Field(strict=True, ge=1, le=LARGEST_VERSION)]
 
 
 class AliasRequest(BaseModel):

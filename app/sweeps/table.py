@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from darkroom.model.config import MOVED
-from darkroom.model.curve_point import CurvePoint
+from darkroom.model.training.curve_point import CurvePoint
 from darkroom.store.job_views import BestCheckpoint
 from darkroom.store.tables import Job, JobStatus, Sweep
 

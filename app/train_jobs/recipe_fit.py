@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from darkroom.app.train_jobs.schemas import LONGEST_TRAINING_IMAGES
 from darkroom.model.config import ModelConfig, Recipe
-from darkroom.model.fitting import ImageFacts, Misfit, recipe_misfits, state_misfits, weights_misfits
+from darkroom.model.misfit import Misfit
+from darkroom.model.training.recipe_fit import ImageFacts, recipe_misfits, state_misfits, weights_misfits
 from darkroom.store.job_forms import ContinueFrom, ForkFrom
 from darkroom.store.tables import Dataset
 

@@ -12,7 +12,7 @@ from darkroom.app.dependencies.paging import LARGEST_ID
 from darkroom.app.http.problems import invalid
 from darkroom.app.jobs.schemas import FailureAnswer
 from darkroom.model.config import ModelName
-from darkroom.model.curve_point import CurvePoint
+from darkroom.model.training.curve_point import CurvePoint
 from darkroom.store.job_repository import JobNotFound, get_job
 from darkroom.store.job_views import BestCheckpoint, JobView, view_jobs
 from darkroom.store.tables import Device, Job, JobStatus, Promotion

@@ -16,8 +16,8 @@ from darkroom.app.train_jobs.recipe_fit import misfits
 from darkroom.app.train_jobs.schemas import TrainFields, token
 from darkroom.model.config import MOVED, DatasetConfig, ModelConfig, Recipe, RecipeError, image_form_moved, load_recipe
 from darkroom.model.datasets import DatasetError
-from darkroom.model.fitting import Misfit
-from darkroom.model.trainer import rate_jump
+from darkroom.model.misfit import Misfit
+from darkroom.model.training.trainer import rate_jump
 from darkroom.store.dataset_repository import DatasetConflict, DatasetNotFound, find_configured, get_dataset
 from darkroom.store.job_forms import ContinueFrom, ForkFrom, TrainWork
 from darkroom.store.job_repository import JobNotFound, Origin, add_event, get_job, lock_job, submit_job

@@ -15,7 +15,7 @@ from darkroom.model.checkpoint import (
     header_end,
     read_header,
 )
-from darkroom.model.metrics.figure import Figure
+from darkroom.model.figure import Figure
 from darkroom.store.aliases import set_alias
 from darkroom.store.artifacts import ArtifactCorrupted, ArtifactMissing
 from darkroom.store.audit_repository import Actor

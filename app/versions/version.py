@@ -6,7 +6,7 @@ from functools import cached_property
 from darkroom.model.checkpoint import (
     CheckpointHeader,
 )
-from darkroom.model.metrics.figure import Figure
+from darkroom.model.figure import Figure
 from darkroom.model.metrics.frontier import Frontier, frontiers
 
 

@@ -21,15 +21,16 @@ from bench.judge import CACHE_PATH, JUDGE_PATH
 from darkroom.model.checkpoint import Checkpoint, load_checkpoint, write_atomically
 from darkroom.model.config import EvaluationConfig, Recipe, SamplingConfig, parse_recipe
 from darkroom.model.datasets import ImageDataset, load_dataset
-from darkroom.model.denoiser import Denoiser
+from darkroom.model.diffusion.denoiser import Denoiser
+from darkroom.model.diffusion.network import build_network, place
 from darkroom.model.digest import digest_of
+from darkroom.model.images.pictures import grid, png
+from darkroom.model.images.pixels import to_pixels
 from darkroom.model.metrics.evaluation import evaluate
 from darkroom.model.metrics.references import FolderReferences
-from darkroom.model.network import build_network, place
-from darkroom.model.pictures import grid, png
-from darkroom.model.run_record import FolderRecord
-from darkroom.model.sampling import plan_row, sample, to_pixels
-from darkroom.model.training import train
+from darkroom.model.sampling.draw import plan_row, sample
+from darkroom.model.training.run import train
+from darkroom.model.training.run_record import FolderRecord
 
 RESULTS = Path("bench/results")
 WORK = Path(".darkroom/bench/experiments")

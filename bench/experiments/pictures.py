@@ -13,10 +13,11 @@ import torch
 from bench.experiments.guidance import WEIGHTS
 from darkroom.model.checkpoint import load_checkpoint, write_atomically
 from darkroom.model.config import SamplingConfig
-from darkroom.model.denoiser import Denoiser
-from darkroom.model.pictures import grid, png
-from darkroom.model.sampling import plan_row, sample, to_pixels
-from darkroom.model.scoring import score
+from darkroom.model.diffusion.denoiser import Denoiser
+from darkroom.model.images.pictures import grid, png
+from darkroom.model.images.pixels import to_pixels
+from darkroom.model.sampling.draw import plan_row, sample
+from darkroom.model.sampling.scoring import score
 
 FOLDER = Path("docs/results")
 SEED = 2024

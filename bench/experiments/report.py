@@ -18,7 +18,7 @@ from bench.frontier import frontier_picture, frontier_table, point_name
 from darkroom.model.checkpoint import load_checkpoint, write_atomically
 from darkroom.model.config import SamplingConfig, ScheduleConfig
 from darkroom.model.metrics.frontier import FrontierPoint, frontiers, network_evaluations
-from darkroom.model.metrics.protocol import protocol_string
+from darkroom.model.protocol import protocol_string
 
 PAGE = Path("docs/results.md")
 PICTURES = pictures.FOLDER

@@ -23,7 +23,8 @@ from bench.peers.drawn import Drawn
 from bench.peers.train import CACHE, RECIPE, data_set, load_run
 from darkroom.model.checkpoint import load_checkpoint
 from darkroom.model.config import SamplingConfig
-from darkroom.model.sampling import plan_row, sample, to_pixels
+from darkroom.model.images.pixels import to_pixels
+from darkroom.model.sampling.draw import plan_row, sample
 
 BATCH_IMAGES = 100
 DARKROOM_CHOICES = ("unipc_3-10-1", "unipc_3-10-1.25", "unipc_3-20-1.25", "ddim-50-1")

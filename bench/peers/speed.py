@@ -22,7 +22,7 @@ from bench.peers.contender import LIBRARIES, Settings, library
 from bench.peers.train import CACHE, RECIPE, data_set, new_run
 from darkroom.model.config import load_recipe
 from darkroom.model.datasets.dataset import ImageDataset
-from darkroom.model.trainer import Trainer
+from darkroom.model.training.trainer import Trainer
 
 PEERS_PYTHON = Path(".peers/bin/python")
 DARKROOM = "darkroom"

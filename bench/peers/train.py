@@ -26,7 +26,7 @@ from darkroom.model.checkpoint import write_atomically
 from darkroom.model.config import load_recipe
 from darkroom.model.datasets import load_dataset
 from darkroom.model.datasets.dataset import ImageDataset
-from darkroom.model.randomness import batch_indices, batch_seed
+from darkroom.model.training.randomness import batch_indices, batch_seed
 
 RECIPE = Path("recipes/fashion-mnist.yaml")
 CACHE = Path(".darkroom/datasets")

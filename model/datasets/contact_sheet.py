@@ -6,7 +6,7 @@ from PIL import Image
 
 from darkroom.model.datasets.decoded import Decoded
 from darkroom.model.datasets.resize import square_picture
-from darkroom.model.pictures import grid, png
+from darkroom.model.images.pictures import grid, png
 
 MOST_IMAGES = 10
 MOST_CLASSES = 50

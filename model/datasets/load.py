@@ -10,7 +10,7 @@ from darkroom.model.datasets.dataset import DatasetError, ImageDataset
 from darkroom.model.datasets.decoded import Decoded, joined
 from darkroom.model.datasets.materialise import materialise, open_materialised
 from darkroom.model.datasets.source_index import fingerprint, recall, remember
-from darkroom.model.registry import FORMATS, load
+from darkroom.model.extension_points import FORMATS, load
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@
     L_0     = -log p(x_0 | x_1), the mass that N(mu(x_1, 1), v_1) gives to the pixel's own interval: 2/255 wide, and
               open at the two ends of the scale (Ho et al. 2020, equation 13)
 
-mu is the posterior's mean with the model's estimate for x_0, clipped to -1..1; v_t is beta_t or beta-tilde_t, and v_1 =
-beta-tilde_2 for both, as beta-tilde_1 is zero (Ho et al.'s code); or v_t is learned (`model/learned_variance.py`). The
-mass in L_0 is taken as it is, however small; code that bounds it from below by 1e-12 finds less.
+mu is the posterior's mean with the model's estimate for x_0, clipped to -1..1. v_t is beta_t or beta-tilde_t, and v_1 =
+beta-tilde_2 for both, as beta-tilde_1 is zero (Ho et al.'s code); or v_t is learned
+(`model/diffusion/learned_variance.py`). The mass in L_0 is taken as it is, however small. Code that bounds it from
+below by 1e-12 finds less.
 
 All terms of an image are T network calls. A part of them estimates the sum without bias: t = 1 always, and of the rest
 one drawn from each of K - 1 strata, times the stratum's size. Strata grow with t as the terms fall.
@@ -26,14 +27,14 @@ from torch import Tensor
 
 from darkroom.model.config import ScheduleConfig, VarianceName
 from darkroom.model.datasets.dataset import ImageDataset
-from darkroom.model.denoiser import Denoiser, SamplingStopped
-from darkroom.model.forward import add_noise, posterior_coefficients
-from darkroom.model.learned_variance import bound_terms
+from darkroom.model.diffusion.denoiser import Denoiser, SamplingStopped
+from darkroom.model.diffusion.forward import add_noise, posterior_coefficients
+from darkroom.model.diffusion.learned_variance import bound_terms
+from darkroom.model.diffusion.schedule import NoiseSchedule, Table, make_schedule
+from darkroom.model.diffusion.variational import decoder_term
+from darkroom.model.images.pixels import from_pixels
 from darkroom.model.metrics.reference_images import evenly_spaced
-from darkroom.model.noise import normal_noise
-from darkroom.model.sampling import from_pixels
-from darkroom.model.schedule import NoiseSchedule, Table, make_schedule
-from darkroom.model.variational import decoder_term
+from darkroom.model.sampling.noise import normal_noise
 
 Times = npt.NDArray[np.int64]
 

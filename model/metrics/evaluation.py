@@ -7,18 +7,18 @@ import torch
 
 from darkroom.model.config import EvaluationConfig, SamplingConfig
 from darkroom.model.datasets.dataset import ImageDataset
-from darkroom.model.denoiser import Denoiser, SamplingStopped
+from darkroom.model.diffusion.denoiser import Denoiser, SamplingStopped
+from darkroom.model.extension_points import METRICS, load, of_kind
+from darkroom.model.figure import Figure
+from darkroom.model.metric_names import BITS_PER_DIMENSION, decision_order
 from darkroom.model.metrics.bound import bits_per_dimension
 from darkroom.model.metrics.extractors import load_extractor, load_perceptual
 from darkroom.model.metrics.feature_measures import FeatureMeasure, InFeatures, Measure
-from darkroom.model.metrics.figure import Figure
 from darkroom.model.metrics.generation import Drawing, NotFinite, class_counts, draw, plan_drawing
-from darkroom.model.metrics.names import BITS_PER_DIMENSION, decision_order
 from darkroom.model.metrics.perceptual import NearestImages, PerceptualMeasure
 from darkroom.model.metrics.reference_images import ReferenceImages
 from darkroom.model.metrics.references import FolderReferences, ReferenceCache
 from darkroom.model.metrics.requirements import evaluation_misfits
-from darkroom.model.registry import METRICS, load, of_kind
 from darkroom.model.user_error import UserError
 
 __all__ = [

@@ -3,9 +3,9 @@
 import torch
 
 from darkroom.model.config import ExtractorName, MetricName
+from darkroom.model.extension_points import EXTRACTORS, METRICS, load
 from darkroom.model.metrics.extractor import FeatureExtractor
 from darkroom.model.metrics.perceptual_distance import PerceptualNetwork
-from darkroom.model.registry import EXTRACTORS, METRICS, load
 
 
 def load_extractor(name: ExtractorName, device: torch.device | None = None) -> FeatureExtractor:

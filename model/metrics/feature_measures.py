@@ -6,10 +6,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from darkroom.model.figure import Figure
 from darkroom.model.metrics.confidence import ClassConfidence
 from darkroom.model.metrics.extractor import FeatureExtractor
 from darkroom.model.metrics.fid import FeatureStatistics, frechet_distance
-from darkroom.model.metrics.figure import Figure
 from darkroom.model.metrics.kid import KERNEL, KernelSum, kernel_distance, within
 from darkroom.model.metrics.pairs import OfPairs, go_through
 from darkroom.model.metrics.precision_recall import NEIGHBOURS, Membership, Radii

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from darkroom.model.metrics.protocol import Facts
+from darkroom.model.extension_points import METRICS
 from darkroom.model.metrics.stored import decode_statistics, encode_statistics
-from darkroom.model.registry import METRICS
+from darkroom.model.protocol import Facts
 
 FEWEST_IMAGES = METRICS["fid"].fewest_images
 """Of each side: a covariance is divided by one less."""

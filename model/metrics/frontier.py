@@ -21,9 +21,9 @@ from darkroom.model.config import (
     SpacingName,
     VarianceName,
 )
-from darkroom.model.guidance import forward_rows_left
-from darkroom.model.metrics.figure import Figure
-from darkroom.model.metrics.protocol import Facts, protocol_digest
+from darkroom.model.figure import Figure
+from darkroom.model.protocol import Facts, protocol_digest
+from darkroom.model.sampling.guidance import forward_rows_left
 
 WITHIN: Mapping[Quality, float] = MappingProxyType({"fast": 1.25, "balanced": 1.05, "best": 1.0})
 """A quality is the cheapest point whose value is at most so many times the frontier's lowest one.

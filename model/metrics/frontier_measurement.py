@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from darkroom.model.checkpoint import Checkpoint, encode_checkpoint
 from darkroom.model.config import EvaluationConfig, SamplerName, SamplingConfig, ScheduleConfig, SpacingName
 from darkroom.model.datasets.dataset import ImageDataset
-from darkroom.model.denoiser import Denoiser
+from darkroom.model.diffusion.denoiser import Denoiser
+from darkroom.model.diffusion.schedule import make_schedule
+from darkroom.model.figure import Figure
 from darkroom.model.metrics.evaluation import ReferenceCache, evaluate
-from darkroom.model.metrics.figure import Figure
 from darkroom.model.metrics.generation import plan_drawing
 from darkroom.model.samplers.spacing import spaced_times
-from darkroom.model.schedule import make_schedule
 
 STEPS = (5, 8, 10, 15, 20, 50, 100, 250, 1000)
 """Step counts at which the literature compares samplers, and all of T = 1000 for the ancestral one."""

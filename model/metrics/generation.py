@@ -10,10 +10,11 @@ from torch import Tensor
 
 from darkroom.model.config import EvaluationConfig, SamplingConfig
 from darkroom.model.datasets.dataset import ImageDataset
-from darkroom.model.denoiser import Denoiser, SamplingStopped
-from darkroom.model.metrics.protocol import canonical
-from darkroom.model.sampling import plan_row, sample, to_pixels
-from darkroom.model.suitability import drawing_faults
+from darkroom.model.diffusion.denoiser import Denoiser, SamplingStopped
+from darkroom.model.images.pixels import to_pixels
+from darkroom.model.protocol import canonical
+from darkroom.model.sampling.draw import plan_row, sample
+from darkroom.model.sampling.suitability import drawing_faults
 
 
 class NotFinite(ValueError):

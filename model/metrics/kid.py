@@ -11,8 +11,8 @@ that it was shown and draws its subsets from torch's global generator, so it is 
 import torch
 from torch import Tensor
 
+from darkroom.model.extension_points import METRICS
 from darkroom.model.metrics.pairs import Block, go_through
-from darkroom.model.registry import METRICS
 
 KERNEL = "(x.y/D + 1)^3"
 

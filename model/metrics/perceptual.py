@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from darkroom.model.datasets.dataset import ImageDataset
-from darkroom.model.metrics.figure import Figure
+from darkroom.model.figure import Figure
 from darkroom.model.metrics.generation import Row
 from darkroom.model.metrics.perceptual_distance import PerceptualNetwork, network_facts
-from darkroom.model.metrics.protocol import Facts
 from darkroom.model.metrics.reference_images import REFERENCE_IMAGES, evenly_spaced, image_batches, kept
 from darkroom.model.metrics.references import ReferenceCache
 from darkroom.model.metrics.stored import decode_statistics, encode_statistics
+from darkroom.model.protocol import Facts
 
 PAIRS = 200
 """Pairs of one class of which the diversity is taken: its error is then a few hundredths of it."""

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from darkroom.model.datasets.dataset import ImageDataset
-from darkroom.model.denoiser import SamplingStopped
+from darkroom.model.diffusion.denoiser import SamplingStopped
 from darkroom.model.metrics.extractor import FeatureExtractor
 from darkroom.model.metrics.fid import FeatureStatistics, FrechetReference, decode_reference, encode_reference
 from darkroom.model.metrics.kid import KERNEL, kernel_sum_within
 from darkroom.model.metrics.precision_recall import NEIGHBOURS, squared_radii
-from darkroom.model.metrics.protocol import Facts, protocol_digest
 from darkroom.model.metrics.references import ReferenceCache
 from darkroom.model.metrics.stored import StatisticsError, decode_statistics, encode_statistics
+from darkroom.model.protocol import Facts, protocol_digest
 
 REFERENCE_IMAGES = 100_000
 """Of a larger data set this many images are taken, evenly spaced, so that a first evaluation takes minutes."""

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 
 from darkroom.model.config import EvaluationConfig, SamplingConfig, ScheduleConfig
-from darkroom.model.fitting import Misfit
+from darkroom.model.diffusion.schedule import make_schedule
+from darkroom.model.extension_points import METRICS, of_kind
 from darkroom.model.metrics.bound import strata
 from darkroom.model.metrics.generation import divided, drawing_settings
-from darkroom.model.registry import METRICS, of_kind
+from darkroom.model.misfit import Misfit
 from darkroom.model.samplers.spacing import spaced_times
-from darkroom.model.schedule import make_schedule
 
 
 def evaluation_misfits(

@@ -8,7 +8,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from darkroom.model.checkpoint import CheckpointError, load_tensors, read_metadata
-from darkroom.model.metrics.protocol import Facts
+from darkroom.model.protocol import Facts
 
 _HEADER_KEY = "darkroom-reference-statistics"
 

@@ -5,10 +5,10 @@ from functools import lru_cache
 from typing import Any
 
 from darkroom.model.config import SamplerName, SamplingConfig, ScheduleConfig, SpacingName
-from darkroom.model.registry import SAMPLERS, load
+from darkroom.model.diffusion.schedule import NoiseSchedule, make_schedule
+from darkroom.model.extension_points import SAMPLERS, load
 from darkroom.model.samplers.spacing import spaced_times
 from darkroom.model.samplers.step import StepTable, Times
-from darkroom.model.schedule import NoiseSchedule, make_schedule
 
 __all__ = ["StepTable", "step_table", "tabulate"]
 

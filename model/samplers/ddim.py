@@ -1,7 +1,7 @@
 """Denoising diffusion implicit models (Song et al. 2021)."""
 
+from darkroom.model.diffusion.schedule import NoiseSchedule
 from darkroom.model.samplers.step import M, StepTable, Times, X
-from darkroom.model.schedule import NoiseSchedule
 
 
 def ddim(schedule: NoiseSchedule, times: Times, eta: float) -> StepTable:

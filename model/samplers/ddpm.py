@@ -3,9 +3,9 @@
 import math
 
 from darkroom.model.config import VarianceName
-from darkroom.model.forward import posterior_coefficients
+from darkroom.model.diffusion.forward import posterior_coefficients
+from darkroom.model.diffusion.schedule import NoiseSchedule
 from darkroom.model.samplers.step import M, StepTable, Times, X
-from darkroom.model.schedule import NoiseSchedule
 
 
 def ddpm(schedule: NoiseSchedule, times: Times, variance: VarianceName) -> StepTable:

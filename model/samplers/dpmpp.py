@@ -2,8 +2,8 @@
 
 import math
 
+from darkroom.model.diffusion.schedule import NoiseSchedule
 from darkroom.model.samplers.step import MEMORY, M, StepTable, Times, X
-from darkroom.model.schedule import NoiseSchedule
 
 
 def dpmpp(schedule: NoiseSchedule, times: Times, order: int) -> StepTable:

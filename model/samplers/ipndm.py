@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from darkroom.model.diffusion.schedule import NoiseSchedule
 from darkroom.model.samplers.step import MEMORY, M, StepTable, Times, X
-from darkroom.model.schedule import NoiseSchedule
 
 ADAMS_BASHFORTH = (
     np.array([1.0]),

@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 
 from darkroom.model.config import SpacingName
+from darkroom.model.diffusion.schedule import NoiseSchedule
 from darkroom.model.samplers.step import Times
-from darkroom.model.schedule import NoiseSchedule
 
 HIGHEST, LOWEST = 80.0, 0.002
 """Where `log_snr` and `edm` begin and end, in sigma / alpha (Karras et al. 2022, table 1).

@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 
+from darkroom.model.diffusion.schedule import NoiseSchedule, Table
 from darkroom.model.samplers.step import MEMORY, Combination, M, StepTable, Times, X
-from darkroom.model.schedule import NoiseSchedule, Table
 
 
 def unipc(schedule: NoiseSchedule, times: Times, order: int) -> StepTable:

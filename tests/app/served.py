@@ -29,9 +29,9 @@ from darkroom.model.checkpoint import (
     read_metadata,
 )
 from darkroom.model.config import SamplingConfig, ScheduleConfig
-from darkroom.model.denoiser import Network
+from darkroom.model.diffusion.denoiser import Network
+from darkroom.model.diffusion.unet import UNet
 from darkroom.model.digest import digest_of
-from darkroom.model.unet import UNet
 from darkroom.store.checkpoint_repository import register_checkpoint
 from darkroom.store.database import Database
 from darkroom.store.tables import CheckpointSource

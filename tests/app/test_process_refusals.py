@@ -11,7 +11,7 @@ import torch
 
 from darkroom.app.main import create_app
 from darkroom.app.settings import Settings
-from darkroom.model.compiler import CompilerMissing
+from darkroom.model.machine.compiler import CompilerMissing
 
 NOWHERE = {"DATABASE_URL": "postgresql://nobody.invalid/nothing", "REDIS_URL": "redis://nobody.invalid"}
 

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from darkroom.app.settings import REPOSITORY
 from darkroom.model.config import Recipe, load_recipe
-from darkroom.model.curve_point import CurvePoint
-from darkroom.model.metrics.figure import Figure
+from darkroom.model.figure import Figure
+from darkroom.model.training.curve_point import CurvePoint
 from darkroom.store.artifacts import Artifacts
 from darkroom.store.database import Database
 from darkroom.store.dataset_repository import DatasetFacts, register_dataset

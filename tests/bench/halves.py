@@ -8,7 +8,7 @@ import torch
 from darkroom.model.checkpoint import CheckpointHeader, encode_checkpoint
 from darkroom.model.config import Recipe, parse_recipe
 from darkroom.model.datasets.dataset import ImageDataset
-from darkroom.model.unet import UNet
+from darkroom.model.diffusion.unet import UNet
 
 
 def write_idx(folder: Path, prefix: str, count: int, seed: int) -> None:

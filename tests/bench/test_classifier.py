@@ -12,8 +12,8 @@ from bench.classifier import Classifier, load_classifier, predict, shift_at_rand
 from darkroom.model.checkpoint import Checkpoint, CheckpointError, CheckpointHeader
 from darkroom.model.config import ModelConfig, SamplingConfig
 from darkroom.model.datasets.dataset import ImageDataset
-from darkroom.model.denoiser import Denoiser
-from darkroom.model.unet import UNet
+from darkroom.model.diffusion.denoiser import Denoiser
+from darkroom.model.diffusion.unet import UNet
 from tests.model.small import small_model
 
 NAMES = ("left", "right")

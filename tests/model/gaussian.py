@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from darkroom.model.config import ModelConfig, PredictionName, ScheduleConfig, UNetConfig
-from darkroom.model.denoiser import Denoiser
-from darkroom.model.prediction import from_x0
+from darkroom.model.diffusion.denoiser import Denoiser
+from darkroom.model.diffusion.prediction import from_x0
+from darkroom.model.diffusion.schedule import NoiseSchedule, make_schedule
 from darkroom.model.samplers import StepTable
 from darkroom.model.samplers.step import STATE
-from darkroom.model.schedule import NoiseSchedule, make_schedule
 
 Vector = npt.NDArray[np.float64]
 

@@ -8,8 +8,8 @@ import torch
 
 from darkroom.model.config import ModelConfig, PredictionName, Recipe, ScheduleConfig, UNetConfig, parse_recipe
 from darkroom.model.datasets.dataset import ImageDataset
-from darkroom.model.denoiser import Denoiser
-from darkroom.model.unet import UNet
+from darkroom.model.diffusion.denoiser import Denoiser
+from darkroom.model.diffusion.unet import UNet
 
 CLASS_NAMES = ("circle", "square", "cross")
 

@@ -26,10 +26,10 @@ from darkroom.model.checkpoint import (
     write_atomically,
 )
 from darkroom.model.config import ModelConfig, SamplingConfig, ScheduleConfig, UNetConfig
+from darkroom.model.diffusion.network import place
+from darkroom.model.diffusion.unet import UNet
 from darkroom.model.digest import digest_of
-from darkroom.model.network import place
-from darkroom.model.trainer import Trainer
-from darkroom.model.unet import UNet
+from darkroom.model.training.trainer import Trainer
 from tests.model.small import CLASS_NAMES, awaken, random_dataset, small_model, small_recipe, small_unet
 
 MODEL = small_model()

@@ -20,9 +20,10 @@ from darkroom.model.checkpoint import (
     read_metadata,
 )
 from darkroom.model.config import ModelConfig, Recipe, RecipeError, load_recipe, parse_recipe
-from darkroom.model.network import build_network
-from darkroom.model.sampling import plan_row, sample, to_pixels
-from darkroom.model.trainer import Trainer
+from darkroom.model.diffusion.network import build_network
+from darkroom.model.images.pixels import to_pixels
+from darkroom.model.sampling.draw import plan_row, sample
+from darkroom.model.training.trainer import Trainer
 from tests.model.earlier import earlier
 from tests.model.small import CLASS_NAMES, random_dataset, small_model, small_recipe, small_unet
 

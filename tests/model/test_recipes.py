@@ -13,8 +13,8 @@ import torch
 
 from darkroom.model.config import Recipe, load_recipe
 from darkroom.model.datasets import load_dataset
-from darkroom.model.trainer import Trainer
-from darkroom.model.unet import UNet
+from darkroom.model.diffusion.unet import UNet
+from darkroom.model.training.trainer import Trainer
 from tests.model.archives import write_tar
 
 ROOT = Path(__file__).parents[2]

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from darkroom.model.checkpoint import CheckpointHeader, SnapshotHeader, load_checkpoint
 from darkroom.model.config import GuideName, SamplerName, SamplingConfig, SpacingName, ThresholdName, VarianceName
-from darkroom.model.registry import SAMPLERS
+from darkroom.model.diffusion.schedule import make_schedule
+from darkroom.model.extension_points import SAMPLERS
 from darkroom.model.samplers import step_table
 from darkroom.model.samplers.spacing import most_steps
 from darkroom.model.sampling_fit import Unfit, fitted
-from darkroom.model.schedule import make_schedule
 
 SHIPPED = load_checkpoint(Path("weights/fashion-mnist.safetensors")).header
 """Its card says `edm_coarse`, which has 992 steps, and guidance in an interval."""

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from darkroom.model.checkpoint import CheckpointError, decode_checkpoint, encode_checkpoint
-from darkroom.model.run_record import FolderRecord
-from darkroom.model.sampling import draws_finite
-from darkroom.model.trainer import Trainer, TrainingDiverged
-from darkroom.model.training import StateStart, train
-from tests.model.memory_record import MemoryRecord
+from darkroom.model.sampling.draw import draws_finite
+from darkroom.model.training.run import StateStart, train
+from darkroom.model.training.run_record import FolderRecord
+from darkroom.model.training.trainer import Trainer, TrainingDiverged
 from tests.model.small import random_dataset, small_denoiser, small_recipe
+from tests.model.training.memory_record import MemoryRecord
 
 CPU = torch.device("cpu")
 TOO_FAST = {"optimizer__learning_rate": 2000.0, "optimizer__warmup_images": 0, "optimizer__decay": "constant"}

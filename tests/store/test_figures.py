@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from darkroom.model.metrics.figure import Figure
+from darkroom.model.figure import Figure
 from darkroom.store.artifacts import Artifacts
 from darkroom.store.database import Database
 from darkroom.store.figure_repository import figures_by, job_figures, record_figures

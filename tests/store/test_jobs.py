@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from darkroom.model.curve_point import CurvePoint
+from darkroom.model.training.curve_point import CurvePoint
 from darkroom.store.clock import seconds
 from darkroom.store.counters import read_counters
 from darkroom.store.database import Database

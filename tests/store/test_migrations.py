@@ -15,8 +15,8 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from darkroom.model.config import SamplingConfig
-from darkroom.model.curve_point import CurvePoint
-from darkroom.model.metrics.figure import Figure
+from darkroom.model.figure import Figure
+from darkroom.model.training.curve_point import CurvePoint
 from darkroom.model.user_error import UserError
 from darkroom.store import run_repository
 from darkroom.store.aliases import set_alias

@@ -9,7 +9,7 @@ import pytest
 
 from darkroom.app.embedded.process_commands import worker_commands
 from darkroom.model.config import Recipe
-from darkroom.model.curve_point import CurvePoint
+from darkroom.model.training.curve_point import CurvePoint
 from darkroom.store.job_repository import request_cancel
 from darkroom.store.run_repository import job_checkpoints, job_metrics, kept_states
 from darkroom.store.worker_repository import workers_alive

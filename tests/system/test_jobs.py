@@ -12,8 +12,8 @@ import torch
 from darkroom.model.config import Recipe
 from darkroom.model.datasets.materialise import content_digest
 from darkroom.model.digest import digest_of
-from darkroom.model.run_record import FolderRecord
-from darkroom.model.training import train
+from darkroom.model.training.run import train
+from darkroom.model.training.run_record import FolderRecord
 from darkroom.store.job_repository import request_cancel, requeue
 from darkroom.store.run_repository import job_checkpoints, kept_states, log_after
 from tests.model.small import random_dataset, small_recipe, small_unet

@@ -48,7 +48,7 @@ def killed_at(images: int) -> None:
 
 def poisoned(images: int) -> None:
     """A weight and its average are NaN as soon as so many images were seen."""
-    from darkroom.model.trainer import Trainer
+    from darkroom.model.training.run.trainer import Trainer
 
     original = Trainer.step
 
@@ -64,8 +64,8 @@ def poisoned(images: int) -> None:
 
 def judged(best: int) -> None:
     """An evaluation that costs nothing; the nearer a checkpoint is to `best` images, the better."""
+    from darkroom.model.figure import Figure
     from darkroom.model.metrics import evaluation
-    from darkroom.model.metrics.figure import Figure
     from darkroom.worker.training import JobRecord
 
     original = JobRecord.evaluation
@@ -81,10 +81,10 @@ def judged(best: int) -> None:
 def unjudgeable(images: int) -> None:
     """The evaluation and the sample grid at so many images ask for more memory than there is."""
     import torch
+    from darkroom.model.training.run.trainer import Trainer
 
-    import darkroom.model.training
+    import darkroom.model.training.run
     from darkroom.model.metrics import evaluation
-    from darkroom.model.trainer import Trainer
 
     seen, step = 0, Trainer.step
 
@@ -104,7 +104,7 @@ def unjudgeable(images: int) -> None:
 
     _patch(Trainer, "step", noted)
     _patch(evaluation, "evaluate", unless_full(evaluation.evaluate))
-    _patch(darkroom.model.training, "sample", unless_full(darkroom.model.training.sample))
+    _patch(darkroom.model.training.run, "sample", unless_full(darkroom.model.training.run.sample))
 
 
 def full_disk(_: int) -> None:
@@ -157,8 +157,9 @@ def stuck(images: int) -> None:
 
 
 def _before_step_at(images: int, action: Callable[[], object]) -> None:
-    from darkroom.model.trainer import Trainer
-    from darkroom.model.unet import UNet
+    from darkroom.model.training.run.trainer import Trainer
+
+    from darkroom.model.diffusion.unet import UNet
 
     steps, forward = Trainer.step, UNet.forward
     due = False

@@ -10,7 +10,7 @@ from unittest import mock
 import torch
 
 from darkroom.store.database import Database
-from darkroom.worker import sampling
+from darkroom.worker import shard_drawing as sampling
 from tests.generate_jobs import attempt, claim
 
 

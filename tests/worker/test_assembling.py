@@ -14,7 +14,7 @@ from darkroom.store.database import Database
 from darkroom.store.generate_repository import MOST_ASSEMBLIES, assemble_what_is_ready, cancel_generate_job
 from darkroom.store.job_repository import LeaseLost, get_job
 from darkroom.store.tables import Artifact, ArtifactChunk, GeneratePart, Job
-from darkroom.worker import sampling
+from darkroom.worker import shard_drawing as sampling
 from darkroom.worker.assembling import assemble
 from tests.app.served import zip_images
 from tests.generate_jobs import (

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from darkroom.model.training import StateStart, WeightsStart
+from darkroom.model.training.run import StateStart, WeightsStart
 from darkroom.store.aliases import set_alias
 from darkroom.store.artifacts import ArtifactCorrupted, collect_artifacts
 from darkroom.store.audit_repository import COMMAND_LINE

@@ -12,8 +12,8 @@ from darkroom.model.config import Recipe
 from darkroom.model.datasets.dataset import ImageDataset
 from darkroom.model.datasets.materialise import content_digest
 from darkroom.model.digest import digest_of
-from darkroom.model.run_record import FolderRecord
-from darkroom.model.training import StartingPoint, train
+from darkroom.model.training.run import StartingPoint, train
+from darkroom.model.training.run_record import FolderRecord
 from darkroom.store.artifacts import Artifacts
 from darkroom.store.database import Database
 from darkroom.store.job_forms import TrainWork

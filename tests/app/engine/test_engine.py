@@ -28,8 +28,9 @@ from darkroom.app.engine.request import (
     VersionNotLoaded,
 )
 from darkroom.app.engine.speed import SpeedCurve
-from darkroom.model.denoiser import Denoiser, Network
-from darkroom.model.sampling import plan_row, sample, to_pixels
+from darkroom.model.diffusion.denoiser import Denoiser, Network
+from darkroom.model.images.pixels import to_pixels
+from darkroom.model.sampling.draw import plan_row, sample
 from darkroom.telemetry.log_fields import log_fields
 from tests.app.engine.calls import CLASSES, CONFIG, POISON, Call, rows, smooth, submit
 from tests.telemetry.log_lines import logging_to

@@ -16,7 +16,7 @@ from darkroom.app.engine.phases import Drawing
 from darkroom.app.engine.queue import Queue
 from darkroom.app.engine.request import DeadlineUnmeetable, Event, Finished, Progress, QueueFull, SampleRequest
 from darkroom.app.engine.residents import Resident
-from darkroom.model.denoiser import Denoiser
+from darkroom.model.diffusion.denoiser import Denoiser
 from tests.app.engine.calls import CLASSES, CONFIG, POISON, Call, rows, smooth, submit
 
 

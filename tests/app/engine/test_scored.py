@@ -11,8 +11,8 @@ from torch import Tensor
 from darkroom.app.engine.engine import Engine, EngineLimits
 from darkroom.app.engine.request import DeadlineUnmeetable, Failed, Finished, Progress, RowRequest
 from darkroom.model.config import SamplingConfig
-from darkroom.model.denoiser import Denoiser, Network
-from darkroom.model.scoring import SCORE_STEPS, score
+from darkroom.model.diffusion.denoiser import Denoiser, Network
+from darkroom.model.sampling.scoring import SCORE_STEPS, score
 from tests.app.engine.calls import CLASSES, CONFIG, POISON, rows, smooth, submit
 
 T = CONFIG.schedule.steps

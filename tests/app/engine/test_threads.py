@@ -12,8 +12,8 @@ from darkroom.app.engine.engine import Engine
 from darkroom.app.engine.fixed_shapes import FixedShapes
 from darkroom.app.engine.speed import SpeedCurve
 from darkroom.app.engine.warmup import measure_speed
-from darkroom.model.denoiser import Denoiser
-from darkroom.model.sampling import RowPlan
+from darkroom.model.diffusion.denoiser import Denoiser
+from darkroom.model.sampling.draw import RowPlan
 from tests.app.engine.calls import CLASSES, CONFIG, rows, smooth, submit
 
 DENOISER = Denoiser(CONFIG, CLASSES, smooth)

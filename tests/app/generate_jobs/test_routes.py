@@ -20,7 +20,7 @@ from darkroom.store.audit_repository import COMMAND_LINE
 from darkroom.store.database import Database
 from darkroom.store.job_repository import LeaseLost, cancel_requested
 from darkroom.store.tables import ArtifactChunk, GenerateJob, Job
-from darkroom.worker.sampling import draw_shard
+from darkroom.worker.shard_drawing import draw_shard
 from tests.app.generation.test_fuzz import CLASSES, JSON, PLAUSIBLE
 from tests.app.served import CLASS_NAMES, Json, Service, serving, store_weights, tiny_weights, zip_images
 from tests.app.test_refusals import assert_problem

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from darkroom.model.checkpoint import load_checkpoint
-from darkroom.model.scoring import SCORE_NAME, score
+from darkroom.model.sampling.scoring import SCORE_NAME, score
 from tests.app.served import (
     Service,
     cut_grid,

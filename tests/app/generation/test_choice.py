@@ -11,9 +11,9 @@ import pytest
 from darkroom.app.generation.choice import DEFAULTS
 from darkroom.model.checkpoint import decode_checkpoint
 from darkroom.model.config import SamplingConfig
-from darkroom.model.metrics.figure import Figure
+from darkroom.model.figure import Figure
 from darkroom.model.metrics.frontier_measurement import with_evaluations
-from darkroom.model.metrics.protocol import protocol_digest
+from darkroom.model.protocol import protocol_digest
 from darkroom.store.database import Database
 from darkroom.store.figure_repository import record_figures
 from darkroom.store.model_repository import resolve

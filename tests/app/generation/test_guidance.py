@@ -8,7 +8,8 @@ import pytest
 
 from darkroom.model.checkpoint import decode_checkpoint
 from darkroom.model.config import SamplingConfig
-from darkroom.model.sampling import plan_row, sample, to_pixels
+from darkroom.model.images.pixels import to_pixels
+from darkroom.model.sampling.draw import plan_row, sample
 from darkroom.store.database import Database
 from tests.app.served import Service, pixels_of, serving, store_weights, tiny_weights, weights_folder
 from tests.processes import wait_until

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from darkroom.app.generate_jobs.schemas import GenerateJobAnswer, GenerateJobRequest
 from darkroom.app.generation.schemas import GenerateAnswer, GenerateRequest, InterpolateRequest, InterpolationAnswer
 from darkroom.model.config import SamplingConfig
-from darkroom.model.scoring import SCORE_FORWARD_ROWS, SCORE_STEPS
+from darkroom.model.sampling.scoring import SCORE_FORWARD_ROWS, SCORE_STEPS
 
 SETTINGS = SamplingConfig.model_json_schema()["properties"]
 FIELDS = ("default", "description", "title")

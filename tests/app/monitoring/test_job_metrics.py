@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from darkroom.app.monitoring.job_metrics import JobMetrics
-from darkroom.model.curve_point import CurvePoint
+from darkroom.model.training.curve_point import CurvePoint
 from darkroom.store.counters import count
 from darkroom.store.database import Database
 from darkroom.store.job_repository import Claimant, Lease, claim_job, submit_job, succeed

@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import func, select
 
 from darkroom.app.embedded.redis import PrivateRedis
-from darkroom.model.curve_point import CurvePoint
-from darkroom.model.fitting import ImageFacts, recipe_misfits
+from darkroom.model.training.curve_point import CurvePoint
+from darkroom.model.training.recipe_fit import ImageFacts, recipe_misfits
 from darkroom.store.database import Database
 from darkroom.store.hints import QUEUE
 from darkroom.store.job_forms import TrainWork

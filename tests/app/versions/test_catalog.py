@@ -18,7 +18,7 @@ from darkroom.app.engine.engine import Engine, EngineLimits
 from darkroom.app.versions.catalog import Catalog
 from darkroom.app.versions.version import UnknownModel, Version
 from darkroom.model.checkpoint import CheckpointError
-from darkroom.model.denoiser import Network
+from darkroom.model.diffusion.denoiser import Network
 from darkroom.model.digest import digest_of
 from darkroom.store.aliases import set_alias
 from darkroom.store.audit_repository import COMMAND_LINE

@@ -16,13 +16,13 @@ from torch.distributions import Normal, kl_divergence
 
 from darkroom.model.config import EvaluationConfig, SamplingConfig, ScheduleConfig, VarianceName
 from darkroom.model.datasets.dataset import ImageDataset
-from darkroom.model.denoiser import Denoiser, SamplingStopped
+from darkroom.model.diffusion.denoiser import Denoiser, SamplingStopped
+from darkroom.model.diffusion.schedule import make_schedule
+from darkroom.model.diffusion.variational import decoder_term
 from darkroom.model.metrics.bound import bits_per_dimension, strata, times_of_image
 from darkroom.model.metrics.evaluation import EvaluationError, evaluate
 from darkroom.model.metrics.references import FolderReferences
-from darkroom.model.noise import normal_noise
-from darkroom.model.schedule import make_schedule
-from darkroom.model.variational import decoder_term
+from darkroom.model.sampling.noise import normal_noise
 from tests.model.gaussian import Gaussian
 from tests.model.small import random_dataset, small_denoiser
 

@@ -19,14 +19,15 @@ import darkroom.model.metrics.generation as generation
 import darkroom.model.metrics.reference_images as reference_images
 from darkroom.model.config import DatasetConfig, EvaluationConfig, SamplingConfig
 from darkroom.model.datasets import ImageDataset, load_dataset
-from darkroom.model.denoiser import Denoiser, SamplingStopped
+from darkroom.model.diffusion.denoiser import Denoiser, SamplingStopped
+from darkroom.model.figure import Figure
+from darkroom.model.images.pixels import to_pixels
 from darkroom.model.metrics.efficientnet import EfficientNetLite0
 from darkroom.model.metrics.evaluation import EvaluationError, FolderReferences, ReferenceCache, class_counts, evaluate
 from darkroom.model.metrics.fid import FeatureStatistics, FrechetReference, frechet_distance
-from darkroom.model.metrics.figure import Figure
 from darkroom.model.metrics.generation import plan_drawing
-from darkroom.model.metrics.protocol import protocol_digest, protocol_string
-from darkroom.model.sampling import RowPlan, plan_row, sample, to_pixels
+from darkroom.model.protocol import protocol_digest, protocol_string
+from darkroom.model.sampling.draw import RowPlan, plan_row, sample
 from tests.model.small import CLASS_NAMES, random_dataset, small_denoiser
 
 WEIGHTS = "sha256:0123"

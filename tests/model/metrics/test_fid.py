@@ -20,8 +20,8 @@ from darkroom.model.metrics.fid import (
     encode_reference,
     frechet_distance,
 )
-from darkroom.model.metrics.protocol import Facts
 from darkroom.model.metrics.stored import StatisticsError
+from darkroom.model.protocol import Facts
 
 FACTS: Facts = {"extractor": "some", "reference_images": 7, "nothing": None}
 

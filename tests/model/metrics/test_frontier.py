@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from darkroom.model.checkpoint import CheckpointHeader, decode_checkpoint, encode_checkpoint
 from darkroom.model.config import EvaluationConfig, Quality, SamplingConfig, ScheduleConfig
+from darkroom.model.figure import Figure
 from darkroom.model.metrics.evaluation import FolderReferences
-from darkroom.model.metrics.figure import Figure
 from darkroom.model.metrics.frontier import (
     WITHIN,
     FrontierPoint,
@@ -141,7 +141,7 @@ def test_steps_that_the_schedule_does_not_have_are_left_out() -> None:
 
 @pytest.mark.parametrize(("guidance", "rows"), [(0.0, 1), (1.0, 1), (2.0, 2)])
 def test_the_cost_is_the_forward_rows_of_an_image(guidance: float, rows: int) -> None:
-    from darkroom.model.sampling import plan_row
+    from darkroom.model.sampling.draw import plan_row
 
     sampling = SamplingConfig(steps=7, guidance=guidance)
     plan = plan_row(small_denoiser(), sampling, label=1, seed=0)

@@ -1,0 +1,1 @@
+"""Pixels, pictures and archives: images as bytes and files."""

@@ -1,0 +1,1 @@
+"""Drawing images: start noise, steps, guidance, thresholding, interpolation and scores."""

@@ -1,0 +1,203 @@
+"""Drawing images: rows with their own settings, advanced together one step at a time.
+
+The serving engine and everything that samples offline call the same two functions, `start` and `advance`; an image
+therefore does not depend on who drew it or on what it shared a batch with.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from darkroom.model.config import SamplingConfig
+from darkroom.model.diffusion.denoiser import Denoiser
+from darkroom.model.samplers import StepTable, step_table
+from darkroom.model.samplers.step import STATE
+from darkroom.model.sampling.guidance import forward_rows_left
+from darkroom.model.sampling.interpolation import slerp
+from darkroom.model.sampling.noise import normal_noise
+from darkroom.model.sampling.suitability import NO_NULL_CLASS, needs_null_class
+from darkroom.model.sampling.thresholding import threshold
+
+
+@dataclass(frozen=True, slots=True)
+class RowPlan:
+    """Everything that fixes one image, given the denoiser.
+
+    label, end_label, mix: the class, or the mixture (1 - mix) label + mix end_label of two.
+    (seed, index), (end_seed, end_index), mix: likewise for the start noise (spherical).
+    guidance: the weight where a step is guided; 1 for none.
+    forward_rows_left: rows of the network's batch still to be computed from each position on
+    (`model/sampling/guidance.py`).
+    """
+
+    label: int
+    end_label: int
+    seed: int
+    end_seed: int
+    mix: float
+    index: int
+    end_index: int
+    guidance: float
+    sampling: SamplingConfig
+    table: StepTable
+    forward_rows_left: tuple[int, ...]
+
+    @property
+    def steps(self) -> int:
+        """Network evaluations in all."""
+        return len(self.table.noise)
+
+    def forward_rows(self, position: int) -> int:
+        """Rows of the network's batch that the step at this position takes: two where it is guided."""
+        return self.forward_rows_left[position] - self.forward_rows_left[position + 1]
+
+    def guidance_at(self, position: int) -> float:
+        """The weight of the step at this position."""
+        return self.guidance if self.forward_rows(position) == 2 else 1.0
+
+
+def plan_row(
+    denoiser: Denoiser,
+    sampling: SamplingConfig,
+    *,
+    label: int | None,
+    seed: int,
+    index: int = 0,
+    end_label: int | None = None,
+    end_seed: int | None = None,
+    end_index: int | None = None,
+    mix: float = 0.0,
+) -> RowPlan:
+    """Resolve one image's settings. label None, or guidance 0 away from no class, draws unconditionally.
+
+    Raises ValueError for a label, step count, guide or variance that the model does not have, and where it would have
+    to draw without a class and never learned it.
+    """
+    null = denoiser.null_label
+    for candidate in (label, end_label):
+        if candidate is not None and not 0 <= candidate < null:
+            raise ValueError(f"class {candidate} is not in 0..{null - 1}")
+    if (label is None or needs_null_class(sampling)) and not denoiser.null_class:
+        raise ValueError(NO_NULL_CLASS)
+    by_snapshot = sampling.guide == "snapshot"
+    if by_snapshot and denoiser.snapshot is None:
+        raise ValueError("the model carries no snapshot to guide by")
+    if sampling.variance == "learned" and not denoiser.config.learned_variance:
+        raise ValueError("the model has not learned variances")
+    unconditional = label is None or sampling.unconditional
+    guidance = 1.0 if unconditional and not by_snapshot else sampling.guidance
+    first = null if label is None or unconditional else label
+    return RowPlan(
+        label=first,
+        end_label=first if unconditional or end_label is None else end_label,
+        seed=seed,
+        end_seed=seed if end_seed is None else end_seed,
+        mix=mix,
+        index=index,
+        end_index=index if end_index is None else end_index,
+        guidance=guidance,
+        sampling=sampling,
+        table=step_table(denoiser.config.schedule, sampling),
+        forward_rows_left=forward_rows_left(denoiser.config.schedule, sampling, guidance),
+    )
+
+
+def start(denoiser: Denoiser, plans: Sequence[RowPlan]) -> Tensor:
+    """The state (B, STATE, C, H, W) of rows before their first step."""
+    indices = [plan.index for plan in plans]
+    zeros = [0] * len(plans)
+    shape, device = denoiser.image_shape, denoiser.device
+    noise = normal_noise([plan.seed for plan in plans], indices, zeros, shape, device)
+    if any((plan.end_seed, plan.end_index) != (plan.seed, plan.index) for plan in plans):
+        end_indices = [plan.end_index for plan in plans]
+        end = normal_noise([plan.end_seed for plan in plans], end_indices, zeros, shape, device)
+        noise = slerp(noise, end, torch.tensor([plan.mix for plan in plans], device=device))
+    state = torch.zeros(len(plans), STATE, *shape, device=device)
+    state[:, 0] = noise
+    return state
+
+
+def _labels(denoiser: Denoiser, plans: Sequence[RowPlan]) -> Tensor:
+    if all(plan.label == plan.end_label for plan in plans):
+        return torch.tensor([plan.label for plan in plans], device=denoiser.device)
+    mixture = np.zeros((len(plans), denoiser.null_label + 1), dtype=np.float32)
+    for row, plan in enumerate(plans):
+        mixture[row, plan.label] += 1.0 - plan.mix
+        mixture[row, plan.end_label] += plan.mix
+    return torch.from_numpy(mixture).to(denoiser.device)
+
+
+def advance(
+    denoiser: Denoiser, plans: Sequence[RowPlan], positions: Sequence[int], state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One step of every row: row b goes from its time number positions[b] to the next.
+
+    state: (B, STATE, C, H, W). Returns the new state and the estimates of x_0, thresholded, (B, C, H, W).
+    """
+    x = state[:, 0]
+    t = torch.tensor([int(plan.table.times[k]) for plan, k in zip(plans, positions, strict=True)])
+    weights = [plan.guidance_at(k) for plan, k in zip(plans, positions, strict=True)]
+    guidance = torch.tensor(weights, dtype=torch.float64)
+    by_snapshot = torch.tensor([plan.sampling.guide == "snapshot" for plan in plans])
+    m, fraction = denoiser.estimate(x, t, _labels(denoiser, plans), guidance, by_snapshot)
+    modes = [plan.sampling.threshold for plan in plans]
+    if any(mode != "none" for mode in modes):
+        m = threshold(m, modes, [plan.sampling.percentile for plan in plans])
+
+    tables = [plan.table for plan in plans]
+    stacked = np.stack([table.linear[k] for table, k in zip(tables, positions, strict=True)])
+    linear = torch.from_numpy(stacked).to(x.device, x.dtype)
+    moved = torch.bmm(linear[:, :, :STATE], state.flatten(2)).reshape(state.shape)
+    moved.addcmul_(linear[:, :, STATE, None, None, None], m[:, None])
+    deviations = np.array([table.noise[k] for table, k in zip(tables, positions, strict=True)])
+    noisy = deviations.nonzero()[0].tolist()
+    if noisy:
+        rows = torch.tensor(noisy, device=x.device)
+        z = normal_noise(
+            [plans[row].seed for row in noisy],
+            [plans[row].index for row in noisy],
+            [positions[row] + 1 for row in noisy],
+            x.shape[1:],
+            x.device,
+        )
+        scale = torch.from_numpy(deviations[noisy]).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
+        spreads = np.array([tables[row].spread[positions[row]] for row in noisy])
+        if fraction is not None and spreads.any():
+            spread = torch.from_numpy(spreads).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
+            scale = scale * (spread * fraction[rows]).exp()
+        moved[:, 0].index_add_(0, rows, scale * z.to(x.dtype))
+    return moved, m
+
+
+@torch.inference_mode()
+def sample(denoiser: Denoiser, plans: Sequence[RowPlan], *, batch_rows: int = 64) -> Tensor:
+    """Draw the planned images from their start noise to the end; returns (N, C, H, W) in about -1..1."""
+    images = []
+    for first in range(0, len(plans), batch_rows):
+        batch = plans[first : first + batch_rows]
+        state = start(denoiser, batch)
+        for k in range(max(plan.steps for plan in batch)):
+            active = [row for row, plan in enumerate(batch) if k < plan.steps]
+            rows = torch.tensor(active, device=denoiser.device)
+            state[rows], _ = advance(denoiser, [batch[row] for row in active], [k] * len(active), state[rows])
+        images.append(state[:, 0])
+    return torch.cat(images)
+
+
+TRIAL_STEPS = 10
+
+
+def draws_finite(denoiser: Denoiser) -> bool:
+    """Whether one image comes out finite, drawn without thresholding by ddim in TRIAL_STEPS steps.
+
+    Weights may be finite and so large that the network overflows. Costs TRIAL_STEPS network calls of one row, and as
+    many of the snapshot, if there is one.
+    """
+    guided = {} if denoiser.snapshot is None else {"guidance": 2.0, "guide": "snapshot"}
+    steps = min(TRIAL_STEPS, denoiser.config.schedule.steps)
+    plain = SamplingConfig(sampler="ddim", steps=steps, threshold="none")
+    plan = plan_row(denoiser, plain.model_copy(update=guided), label=0, seed=0)
+    return bool(sample(denoiser, [plan]).isfinite().all())

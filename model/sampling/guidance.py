@@ -1,0 +1,31 @@
+"""At which steps a row is guided, and the forward rows that this takes."""
+
+from functools import lru_cache
+
+import numpy as np
+
+from darkroom.model.config import SamplingConfig, ScheduleConfig, SpacingName
+from darkroom.model.diffusion.schedule import make_schedule
+from darkroom.model.samplers.spacing import spaced_times
+
+
+def forward_rows_left(schedule: ScheduleConfig, sampling: SamplingConfig, guidance: float) -> tuple[int, ...]:
+    """Rows of the network's batch still to be computed from each position on, (steps + 1,), the last of them 0.
+
+    A step takes two where it is guided: guidance is not 1, and the noise level sigma / alpha is above the low and at
+    most the high end of the interval (Kynkaanniemi et al. 2024, section 3). Elsewhere it takes one.
+    """
+    interval = (0.0, float("inf")) if sampling.guidance_interval is None else sampling.guidance_interval
+    return _left(schedule, sampling.spacing, sampling.steps, interval if guidance != 1.0 else None)
+
+
+@lru_cache(maxsize=256)
+def _left(
+    config: ScheduleConfig, spacing: SpacingName, steps: int, interval: tuple[float, float] | None
+) -> tuple[int, ...]:
+    schedule = make_schedule(config)
+    times = spaced_times(schedule, spacing, steps)[:-1]
+    levels = schedule.sigma[times] / schedule.alpha[times]
+    guided = np.zeros(steps, dtype=bool) if interval is None else (interval[0] < levels) & (levels <= interval[1])
+    left: list[int] = [*np.cumsum(1 + guided[::-1]).tolist()[::-1], 0]
+    return tuple(left)

@@ -1,0 +1,412 @@
+"""The training loop: `train` runs a recipe on a data set, from the start or from where it stopped, into a record.
+
+`trainer.py` beside it has what happens in a step, `run_record.py` where results go, and `distributed.py` how several
+processes share a run. Progress is counted in images.
+"""
+
+import logging
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from darkroom.model.checkpoint import CheckpointError
+from darkroom.model.config import Recipe
+from darkroom.model.datasets.dataset import ImageDataset
+from darkroom.model.diffusion.denoiser import SamplingStopped
+from darkroom.model.digest import digest_of
+from darkroom.model.figure import Figure
+from darkroom.model.images.pictures import grid, png
+from darkroom.model.images.pixels import to_pixels
+from darkroom.model.sampling.draw import plan_row, sample
+from darkroom.model.training import distributed
+from darkroom.model.training.curve_point import CurvePoint
+from darkroom.model.training.run_record import Failing, RunRecord
+from darkroom.model.training.state import require_sound_state
+from darkroom.model.training.trainer import Trainer, TrainingDiverged, TrainingError, learning_rate, rate_jump
+
+if TYPE_CHECKING:
+    from darkroom.model.metrics.evaluation import ReferenceCache
+
+__all__ = [
+    "StartingPoint",
+    "StateStart",
+    "Trainer",
+    "TrainingError",
+    "TrainingResult",
+    "WeightsStart",
+    "train",
+]
+
+LOG_EVERY_ITERATIONS = 20
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WeightsStart:
+    """Begin a run with the weights of a weights file (its bytes), at no images seen. source: its name in messages."""
+
+    source: str
+    weights: bytes
+
+
+@dataclass(frozen=True)
+class StateStart:
+    """Go on from another run's training state (its bytes): with its optimizer, EMA and images seen, but this recipe.
+
+    source: its name in messages.
+    """
+
+    source: str
+    state: bytes
+
+
+StartingPoint = WeightsStart | StateStart
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """finished: False when it was asked to stop before the recipe's end, the last evaluation included."""
+
+    images_seen: int
+    finished: bool
+
+
+def train(
+    recipe: Recipe,
+    dataset: ImageDataset,
+    record: RunRecord,
+    *,
+    device: torch.device,
+    start: StartingPoint | None = None,
+    references: "ReferenceCache | None" = None,
+    on_progress: Callable[[CurvePoint], None] = lambda point: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TrainingResult:
+    """Run the recipe to its end, or until `should_stop` answers True, and then write a checkpoint.
+
+    start: where a run begins of which `record` holds no state yet; default: from new weights.
+    references: keeps what evaluations compare with; a recipe without evaluations needs none.
+    on_progress: called every LOG_EVERY_ITERATIONS iterations and at the end.
+    should_stop: asked between iterations and between the steps of drawing samples; True is final.
+
+    In a process group every process calls this with equal arguments; the first one records and reports, and any of
+    them may ask to stop. A sample grid or an evaluation that fails is recorded as such, and the training goes on.
+    Raises TrainingDiverged on a loss, weights or images that are not finite (what was recorded before stays good),
+    TrainingError for a recipe that cannot be carried out or metrics that are not installed, and CheckpointError when
+    the record's state belongs to another recipe or data set or `start` does not fit.
+    """
+    trainer = Trainer(recipe, dataset, device)
+    training = recipe.training
+    if training.precision == "bfloat16" and device.type == "cpu" and not _multiplies_bfloat16():
+        _log.warning("this CPU has no instructions for bfloat16: training.precision float32 would be many times faster")
+    judge = _Judge(trainer, record, references) if recipe.evaluation is not None else None
+    stop = _StopRequest(should_stop)
+    saved = _restore(trainer, record, start)
+    distributed.from_first(lambda: record.begin(trainer.images_seen))
+
+    def save() -> None:
+        nonlocal saved
+        distributed.from_first(lambda: _keep(trainer, record))
+        saved = trainer.images_seen
+
+    def crossed(before: int, every: int) -> bool:
+        return trainer.ended or before // every < trainer.images_seen // every
+
+    if judge and saved is not None and crossed(max(0, saved - training.batch_size), judge.every_images):
+        judge.once(stop)  # the run was interrupted between that checkpoint and its evaluation
+    meter = _Meter(trainer)
+    while not trainer.ended and not distributed.any_of(stop()):
+        before = trainer.images_seen
+        loss, norm = trainer.step()
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            told = f"the loss is {loss} and the gradient norm {norm}"
+            raise _diverged(told, trainer.images_seen, distributed.from_first(record.last_good))
+        meter.add(loss, norm, learning_rate(recipe.optimizer, before, training.total_images))
+        if trainer.iteration % LOG_EVERY_ITERATIONS == 0 or trainer.ended:
+            distributed.from_first(partial(_report, meter.point(), record, on_progress))
+        with meter.paused():
+            evaluates = judge is not None and crossed(before, judge.every_images)
+            if evaluates or crossed(before, training.checkpoint_every_images):
+                save()
+            if crossed(before, training.sample_every_images):
+                distributed.from_first(lambda: _draw_samples(trainer, record, stop))
+            if judge and evaluates:
+                judge.once(stop)
+    if saved != trainer.images_seen or distributed.from_first(record.last_good) is None:
+        save()
+    # A run that another one's state brought to the end at once is judged here.
+    judged = judge is None or not trainer.ended or (judge.once(stop) and judge.frontier(stop))
+    return TrainingResult(trainer.images_seen, trainer.ended and judged)
+
+
+class _StopRequest:
+    """`should_stop`, which is not asked again once it has answered True."""
+
+    def __init__(self, should_stop: Callable[[], bool]) -> None:
+        self._should_stop = should_stop
+        self._stopped = False
+
+    def __call__(self) -> bool:
+        self._stopped = self._stopped or self._should_stop()
+        return self._stopped
+
+
+class _Meter:
+    """Means since the last report, and the speed of training without what is done while `paused`."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._begin()
+
+    def _begin(self) -> None:
+        self._losses: list[float] = []
+        self._norms: list[float] = []
+        self._images = self._trainer.images_seen
+        self._since_seconds = time.perf_counter()
+
+    def add(self, loss: float, norm: float, rate: float) -> None:
+        """Take in a step: its loss, gradient norm and learning rate."""
+        self._losses.append(loss)
+        self._norms.append(norm)
+        self._rate = rate
+
+    def point(self) -> CurvePoint:
+        """Of all steps since the point before."""
+        images_seen = self._trainer.images_seen
+        seconds = time.perf_counter() - self._since_seconds
+        point = CurvePoint(
+            images_seen,
+            float(np.mean(self._losses)),
+            float(np.mean(self._norms)),
+            self._rate,
+            (images_seen - self._images) / seconds,
+            _memory_bytes(self._trainer.device),
+        )
+        self._begin()
+        return point
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The block's time does not count."""
+        began = time.perf_counter()
+        yield
+        self._since_seconds += time.perf_counter() - began
+
+
+def _memory_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit_bytes = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit_bytes
+
+
+def _restore(trainer: Trainer, record: RunRecord, start: StartingPoint | None) -> int | None:
+    """Bring the trainer to where the run is; returns the images seen of the record's own state, None without one."""
+    own = distributed.from_first(lambda: _newest_intact(record))
+    if own is not None:
+        name, data = own
+        trainer.resume(data, source=name)
+        return trainer.images_seen
+    match start:
+        case WeightsStart():
+            trainer.start_from(start.weights, source=start.source)
+        case StateStart():
+            before = trainer.continue_from(start.state, source=start.source)
+            told = rate_jump(before, trainer.recipe, trainer.images_seen)
+            if told is not None:
+                _log.warning("%s", told)
+        case None:
+            pass
+    return None
+
+
+def _newest_intact(record: RunRecord) -> tuple[str, bytes] | None:
+    damaged: list[CheckpointError] = []
+    for name, data in record.states():
+        try:
+            require_sound_state(data, source=name)
+        except CheckpointError as error:
+            damaged.append(error)
+            continue
+        for fault in damaged:
+            _log.warning("%s; going on from %s, the one before", fault, name)
+        return name, data
+    if damaged:  # beginning anew would throw away what may still be repaired
+        raise damaged[0]
+    return None
+
+
+def _multiplies_bfloat16() -> bool:
+    """Whether this CPU has AVX-512 BF16, AMX or their like; without them bfloat16 is emulated (measured: 9 times)."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _keep(trainer: Trainer, record: RunRecord) -> None:
+    """Record a checkpoint and its state; raises TrainingDiverged in place of keeping what is broken."""
+    fault = trainer.fault()
+    if fault is not None:
+        raise _diverged(fault, trainer.images_seen, record.last_good())
+    record.checkpoint(trainer.images_seen, trainer.checkpoint(), trainer.state())
+
+
+def _diverged(fault: str, images_seen: int, last_good: str | None) -> TrainingDiverged:
+    good, ways = "no checkpoint was written yet", "."
+    if last_good:
+        good = f"{last_good} is the last good checkpoint"
+        ways = ": a new run, or a job that goes on from that checkpoint (from_job)."
+    return TrainingDiverged(
+        f"{fault} after {images_seen} images; {good}. Begin again with a lower optimizer.learning_rate or with "
+        f"optimizer.gradient_clip{ways}"
+    )
+
+
+def _report(point: CurvePoint, record: RunRecord, on_progress: Callable[[CurvePoint], None]) -> None:
+    record.progress(point)
+    on_progress(point)
+
+
+@contextmanager
+def _outlived(what: Failing, trainer: Trainer, record: RunRecord) -> Iterator[None]:
+    """Whatever fails in the block ends the block alone, and is recorded. SamplingStopped is no failure."""
+    try:
+        yield
+    except SamplingStopped:
+        raise
+    except Exception as error:
+        said = str(error).strip().partition("\n")[0][:1000]
+        detail = said if said and isinstance(error, ValueError) else f"{type(error).__name__}: {said}"
+        _log.warning("%s failed after %d images; the training goes on: %s", what, trainer.images_seen, detail)
+        _log.info("how it failed", exc_info=error)
+        record.failed(trainer.images_seen, what, detail)
+
+
+def _draw_samples(trainer: Trainer, record: RunRecord, stop: Callable[[], bool]) -> None:
+    """Record a row of samples for every class, drawn with the EMA weights; nothing when stopped on the way."""
+    picture = None
+    try:
+        with _outlived("samples", trainer, record):
+            picture = _sample_grid(trainer, stop)
+    except SamplingStopped:
+        return
+    if picture is not None:
+        record.samples(trainer.images_seen, picture)
+
+
+def _sample_grid(trainer: Trainer, stop: Callable[[], bool]) -> bytes:
+    classes, columns = len(trainer.dataset.class_names), trainer.recipe.training.samples_per_class
+    denoiser = trainer.denoiser().interruptible(stop)
+    plans = [
+        plan_row(denoiser, trainer.sampling, label=label, seed=0, index=index)
+        for label in range(classes)
+        for index in range(columns)
+    ]
+    return png(grid(to_pixels(sample(denoiser, plans)), columns), scale=2)
+
+
+class _Judge:
+    """Evaluates the checkpoint of the moment, in the first process. An evaluation that fails is recorded as such.
+
+    Raises TrainingError at once when the metrics are not installed.
+    """
+
+    def __init__(self, trainer: Trainer, record: RunRecord, references: "ReferenceCache | None") -> None:
+        config = trainer.recipe.evaluation
+        if config is None or references is None:
+            raise ValueError("a recipe with evaluations needs `references`")
+        self._trainer, self._record, self._references, self._config = trainer, record, references, config
+        self.every_images = config.every_images
+        self._failed_images: int | None = None
+        distributed.from_first(self._require_metrics)
+
+    def once(self, stop: Callable[[], bool]) -> bool:
+        """Evaluate and record unless that was done; False when stopped on the way, and then nothing is recorded.
+
+        What failed counts as done until the run is started again.
+        """
+        return distributed.from_first(lambda: self._once(stop))
+
+    def frontier(self, stop: Callable[[], bool]) -> bool:
+        """Measure and record the frontier that the recipe asks for, point by point; False when stopped on the way."""
+        return distributed.from_first(lambda: self._frontier(stop))
+
+    def _require_metrics(self) -> None:
+        """Find out before the training, not hours later, that the metrics are not installed."""
+        from darkroom.model.metrics.evaluation import require_metrics
+        from darkroom.model.metrics.extractor import MetricsUnavailable
+
+        try:
+            require_metrics(self._config)
+        except MetricsUnavailable as error:
+            raise TrainingError(f"the recipe asks for evaluations, but {error}") from error
+
+    def _once(self, stop: Callable[[], bool]) -> bool:
+        from darkroom.model.metrics.evaluation import evaluate
+
+        trainer, images_seen = self._trainer, self._trainer.images_seen
+        if images_seen == self._failed_images or self._record.evaluated(images_seen):
+            return True
+        evaluations = None
+        try:
+            with _outlived("evaluation", trainer, self._record):
+                evaluations = evaluate(
+                    trainer.denoiser().interruptible(stop),
+                    digest_of(trainer.checkpoint()),
+                    trainer.dataset,
+                    self._config,
+                    trainer.sampling,
+                    self._references,
+                    stop,
+                    trainer.recipe.dataset.split,
+                )
+        except SamplingStopped:
+            return False
+        if evaluations is None:
+            self._failed_images = images_seen
+        else:
+            self._record.evaluation(images_seen, evaluations)
+        return True
+
+    def _frontier(self, stop: Callable[[], bool]) -> bool:
+        if not self._config.frontier_steps:
+            return True
+        trainer, record, images_seen = self._trainer, self._record, self._trainer.images_seen
+        points = self._measured_points(record.frontier_points(images_seen), stop)
+        try:
+            while True:
+                point = None
+                with _outlived("frontier", trainer, record):
+                    point = next(points, None)
+                if point is None:
+                    return True
+                record.frontier(images_seen, [point])
+        except SamplingStopped:
+            return False
+
+    def _measured_points(self, known: Sequence[Figure], stop: Callable[[], bool]) -> Iterator[Figure]:
+        from darkroom.model.metrics.frontier_measurement import frontier_cells, measure_frontier
+        from darkroom.model.metrics.generation import drawing_settings
+
+        trainer, config = self._trainer, self._config
+        settings = drawing_settings(config, trainer.sampling)
+        schedule = trainer.recipe.model.schedule
+        yield from measure_frontier(
+            trainer.denoiser().interruptible(stop),
+            digest_of(trainer.checkpoint()),
+            trainer.dataset,
+            config,
+            frontier_cells(settings, config.frontier_samplers, config.frontier_steps, schedule),
+            self._references,
+            stop,
+            known=known,
+            split=trainer.recipe.dataset.split,
+        )

@@ -1,0 +1,375 @@
+"""One step of training, and all that it changes: network, EMA, optimizer, and the two numbers that count it."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from darkroom.model.checkpoint import (
+    CheckpointError,
+    CheckpointHeader,
+    SnapshotHeader,
+    decode_checkpoint,
+    encode_checkpoint,
+    first_not_finite,
+    require_scaled_times,
+)
+from darkroom.model.config import OptimizerConfig, Recipe, SamplingConfig
+from darkroom.model.datasets.dataset import ImageDataset
+from darkroom.model.diffusion.denoiser import Denoiser, Network
+from darkroom.model.diffusion.forward import add_noise
+from darkroom.model.diffusion.learned_variance import bound_losses, to_fraction
+from darkroom.model.diffusion.network import DenoisingNetwork, build_network, place
+from darkroom.model.diffusion.prediction import training_target
+from darkroom.model.diffusion.schedule import make_schedule
+from darkroom.model.images.pixels import from_pixels
+from darkroom.model.machine.compiler import CompilerMissing, require_compiler
+from darkroom.model.misfit import Misfit
+from darkroom.model.sampling.draw import draws_finite
+from darkroom.model.training import distributed
+from darkroom.model.training.ema import ExponentialMovingAverage
+from darkroom.model.training.muon import MuonAdamW
+from darkroom.model.training.objective import drop_labels, loss_weights, row_losses
+from darkroom.model.training.randomness import batch_indices, batch_seed
+from darkroom.model.training.recipe_fit import ImageFacts, recipe_misfits, state_misfits, weights_misfits
+from darkroom.model.training.state import (
+    Snapshot,
+    StateHeader,
+    encode_training_state,
+    read_state_header,
+    restore_training_state,
+    state_tensors,
+)
+from darkroom.model.training.time_sampling import TimeSampler
+from darkroom.model.user_error import UserError
+
+CLASS_EMBEDDING = "class_embedding.weight"
+"""The network's parameter with a row a class, and one for no class."""
+
+
+RATE_LEAP = 2.0
+"""By what factor the learning rate may rise unnoticed where a run goes on from another one's state."""
+
+
+class TrainingError(UserError):
+    """A run that cannot go on; the message says what to do and which checkpoint is good."""
+
+
+class TrainingDiverged(TrainingError):
+    """The loss, the gradient norm, the weights or what they draw are not finite."""
+
+
+def learning_rate(config: OptimizerConfig, images_seen: int, total_images: int) -> float:
+    """The learning rate for the batch after `images_seen`: linear warm-up, then constant or a half cosine to zero."""
+    if images_seen < config.warmup_images:
+        return config.learning_rate * (images_seen + 1) / config.warmup_images
+    if config.decay == "constant":
+        return config.learning_rate
+    done = (images_seen - config.warmup_images) / max(1, total_images - config.warmup_images)
+    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+
+
+def _require_none(misfits: Iterable[Misfit], source: str) -> None:
+    faults = "; ".join(map(str, misfits))
+    if faults:
+        raise CheckpointError(f"{source}: does not fit the recipe: {faults}")
+
+
+def rate_jump(before: Recipe, after: Recipe, images_seen: int) -> str | None:
+    """What to tell of a run that goes on from another's state, when its learning rate leaps there; None when not.
+
+    The schedule is a function of the recipe and the images seen, so that a run can be resumed bit for bit. Made longer,
+    a run whose rate has decayed begins again in the middle of a new curve.
+    """
+    own = (max(0, images_seen - before.training.batch_size), images_seen)  # its last batch, and the one it would be at
+    was = max(learning_rate(before.optimizer, seen, before.training.total_images) for seen in own)
+    becomes = learning_rate(after.optimizer, images_seen, after.training.total_images)
+    if becomes <= RATE_LEAP * was:
+        return None
+    return (
+        f"the learning rate leaps from {was:.2g} to {becomes:.2g} after {images_seen} images: optimizer.decay "
+        f"{after.optimizer.decay} gives it in a run of {after.training.total_images} images. To go on more gently, set "
+        "a lower optimizer.learning_rate"
+    )
+
+
+@dataclass
+class Trainer:
+    """Network, EMA and optimizer of a run, and the two numbers that say how far it is.
+
+    The processes of a group (`model/training/distributed.py`) hold one each, do the same, and share the rows of every
+    batch.
+    Raises TrainingError when the recipe cannot be carried out (`recipe_fit.recipe_misfits`) or does not fit the
+    number of processes.
+    """
+
+    recipe: Recipe
+    dataset: ImageDataset
+    device: torch.device
+    images_seen: int = 0
+    iteration: int = 0
+    network: DenoisingNetwork = field(init=False)
+    ema: ExponentialMovingAverage = field(init=False)
+    optimizer: torch.optim.AdamW = field(init=False)
+    snapshot: Snapshot | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        channels, _, side = self.dataset.images.shape[1:]
+        facts = ImageFacts(channels, side, self.dataset.class_counts)
+        faults = "; ".join(map(str, recipe_misfits(self.recipe, facts)))
+        if faults:
+            raise TrainingError(f"the recipe cannot be carried out: {faults}")
+        devices, processes = self.recipe.training.devices, distributed.world_size()
+        if devices != processes:
+            raise TrainingError(
+                f"the recipe's training.devices is {devices} but the number of processes here is {processes}; "
+                f"start it with torchrun --nproc-per-node {devices}, or set training.devices to {processes}"
+            )
+        if self.recipe.training.compile:
+            try:
+                require_compiler(self.device, "training.compile")
+            except CompilerMissing as error:
+                raise TrainingError(str(error)) from error
+        torch.manual_seed(self.recipe.training.seed)
+        self.network = place(self._new_network(), self.device)
+        self.ema = ExponentialMovingAverage(self.network, self.recipe.ema)
+        self.optimizer = self._make_optimizer()
+        self._schedule = make_schedule(self.recipe.model.schedule)
+        self._weights = loss_weights(self._schedule, self.recipe.model.prediction, self.recipe.objective)
+        self._times = TimeSampler(self._schedule, self.recipe.objective.times)
+        self._forward: Network = torch.compile(self.network) if self.recipe.training.compile else self.network
+        if processes > 1:
+            self._forward = self._shared(self._forward)
+
+    def _make_optimizer(self) -> torch.optim.AdamW:
+        config, parameters = self.recipe.optimizer, list(self.network.parameters())
+        rate, decay = config.learning_rate, config.weight_decay
+        if config.name == "adamw":
+            return torch.optim.AdamW(parameters, lr=rate, betas=config.betas, weight_decay=decay, fused=True)
+        matrices = self.network.hidden_matrices()
+        taken = {id(parameter) for parameter in matrices}
+        others = [parameter for parameter in parameters if id(parameter) not in taken]
+        return MuonAdamW(matrices, others, lr=rate, momentum=config.momentum, betas=config.betas, weight_decay=decay)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the recipe's last image was seen."""
+        return self.images_seen >= self.recipe.training.total_images
+
+    def step(self) -> tuple[float, float]:
+        """Train on the next batch; returns its loss and gradient norm. All randomness follows from `images_seen`.
+
+        Every process draws the whole batch's randomness and takes its own rows of it, so their number changes
+        nothing but the order of sums, and dropout. A loss or gradient that is not finite is returned, in every
+        process, and leaves weights, EMA and optimizer as they were.
+        """
+        recipe, training = self.recipe, self.recipe.training
+        generator = torch.Generator().manual_seed(batch_seed(training.seed, self.images_seen))
+        # Dropout has no generator of its own.
+        torch.manual_seed(batch_seed(training.seed, self.images_seen, distributed.rank()))
+        size = min(training.batch_size, training.total_images - self.images_seen)
+        own = distributed.own_rows(size)
+        share = (own.stop - own.start) / size
+        if share == 0.0:
+            own = slice(0, 1)  # a row without weight, so that this process takes part in the averaging
+        x0, t, eps, labels = self._batch(size, own, generator)
+        x = add_noise(self._schedule, x0, t, eps)
+        target = training_target(self._schedule, recipe.model.prediction, x0, eps, t)
+
+        rate = learning_rate(recipe.optimizer, self.images_seen, training.total_images)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._autocast():
+            output = self._forward(x, t.to(self.device), labels)
+        # The processes' gradients are averaged, which makes them that of the mean over all rows.
+        processes = distributed.world_size()
+        loss = self._losses(output, target, x, x0, t).mean() * (share * processes)
+        torch.autograd.backward(loss)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), recipe.optimizer.gradient_clip or math.inf)
+        loss_value, norm_value = (total / processes for total in distributed.sums([loss.item(), norm.item()]))
+        if math.isfinite(loss_value) and math.isfinite(norm_value):
+            self.optimizer.step()
+            self.iteration += 1
+            self.images_seen += size
+            self.ema.update(self.network, self.iteration)
+            self._keep_snapshot()
+        return loss_value, norm_value
+
+    def _losses(self, output: Tensor, target: Tensor, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        """Each row's loss, (B,): with learned variances L_hybrid (Nichol & Dhariwal 2021, equation 16)."""
+        recipe, channels = self.recipe, x0.shape[1]
+        prediction = output[:, :channels]
+        losses = row_losses(self._weights, prediction, target, t)
+        if recipe.model.learned_variance:
+            fraction = to_fraction(output[:, channels:])
+            bound = bound_losses(recipe.model.schedule, recipe.model.prediction, x, prediction, fraction, x0, t)
+            losses = losses + recipe.objective.vlb_weight * bound
+        return losses
+
+    def _keep_snapshot(self) -> None:
+        """At the images that the recipe names, a copy of the EMA weights for later checkpoints to be guided by."""
+        at = self.recipe.training.guide_snapshot_images
+        if at is not None and self.snapshot is None and self.images_seen >= at:
+            weights = {name: value.detach().cpu().clone() for name, value in self.ema.weights.items()}
+            self.snapshot = Snapshot(self.images_seen, weights)
+
+    def _batch(self, size: int, own: slice, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x_0 (b, C, H, W), t (b,) on the CPU, eps and labels of this process's rows of the next `size` images."""
+        training = self.recipe.training
+        indices = batch_indices(len(self.dataset), training.seed, self.images_seen, size)
+        pixels = torch.from_numpy(self.dataset.images[indices[own]])
+        if training.horizontal_flip:
+            flip = (torch.rand(size, generator=generator) < 0.5)[own]
+            pixels = torch.where(flip[:, None, None, None], pixels.flip(3), pixels)
+        t = self._times.draw(size, generator)
+        eps = torch.randn((size, *pixels.shape[1:]), generator=generator)
+        labels = torch.from_numpy(self.dataset.labels[indices])
+        labels = drop_labels(labels, self.network.null_label, self.recipe.objective.label_drop, generator)
+        x0 = from_pixels(pixels.to(self.device)).contiguous(memory_format=torch.channels_last)
+        return x0, t[own], eps[own].to(self.device), labels[own].to(self.device)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.training.precision == "bfloat16")
+
+    def _shared(self, network: Network) -> Network:
+        """The network, with gradients averaged over all processes in an order that is the same in every step.
+
+        After its first backward pass, DistributedDataParallel lays gradients out anew, which changes the order of
+        sums among three processes and more; a pass that counts for nothing gets that over, or a resumed run would
+        differ.
+        """
+        assert isinstance(network, nn.Module)
+        shared = distributed.averaging_gradients(network, self.device)
+        own = distributed.own_rows(self.recipe.training.batch_size)
+        rows = max(1, own.stop - own.start)
+        nothing = torch.zeros(rows, *self.dataset.images.shape[1:], device=self.device)
+        nothing = nothing.contiguous(memory_format=torch.channels_last)
+        ones = torch.ones(rows, dtype=torch.int64, device=self.device)
+        with self._autocast():
+            output = shared(nothing, ones, torch.zeros_like(ones))
+        torch.autograd.backward(output.float().mean())
+        self.optimizer.zero_grad(set_to_none=True)
+        return shared
+
+    def state(self) -> bytes:
+        """The bytes of the training state as it is now."""
+        at = None if self.snapshot is None else self.snapshot.images_seen
+        steps = self.recipe.model.schedule.steps
+        header = StateHeader(self.images_seen, self.iteration, self.recipe, self.dataset.digest, steps, at)
+        return encode_training_state(header, self._tensors())
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return state_tensors(self.network, self.ema, self.optimizer, self.snapshot)
+
+    def fault(self) -> str | None:
+        """Why nothing of this moment may be kept: a number of the state, or an image drawn from it, is not finite.
+
+        None when all is well. Costs a pass over the state and the drawing of one image (`draws_finite`).
+        """
+        broken = first_not_finite(self._tensors())
+        if broken is not None:
+            return f"{broken} holds numbers that are not finite"
+        return None if draws_finite(self.denoiser()) else "the network draws images that are not finite"
+
+    def resume(self, data: bytes, *, source: str) -> None:
+        """Go on from a training state of this very run; raises CheckpointError, naming `source`, when it is not one."""
+        header = read_state_header(data, source=source)
+        if header.recipe != self.recipe:
+            raise CheckpointError(
+                f"{source}: was written by another recipe; resume with that one or choose another folder"
+            )
+        self._restore(data, header, source)
+
+    def continue_from(self, data: bytes, *, source: str) -> Recipe:
+        """Go on from a training state of another run, with this recipe and at the images that the other has seen.
+
+        Returns the other's recipe. Raises CheckpointError, naming `source`, when the data set is another, or the recipe
+        differs in what the state fixes (`recipe_fit.state_misfits`).
+        """
+        header = read_state_header(data, source=source)
+        snapshot = header.snapshot_images is not None
+        _require_none(state_misfits(self.recipe, header.recipe, header.images_seen, snapshot), source)
+        self._restore(data, header, source)
+        at = self.recipe.training.guide_snapshot_images
+        if at is None or header.images_seen < at:  # the recipe wants none, or its own at a later moment
+            self.snapshot = None
+        return header.recipe
+
+    def start_from(self, data: bytes, *, source: str) -> None:
+        """Begin with the weights of a weights file, at no images seen: a fine-tune or a fork.
+
+        Where both have the same class names, each class keeps what was learnt of its name; otherwise classes go by
+        number. Raises CheckpointError, naming `source`, when the number of classes is another, or the recipe differs in
+        what the weights fix (`recipe_fit.weights_misfits`).
+        """
+        checkpoint = decode_checkpoint(data, source=source)
+        require_scaled_times(checkpoint.header.embedding_steps, checkpoint.header.model.schedule, source)
+        _require_none(weights_misfits(self.recipe, checkpoint.header.model), source)
+        theirs, ours = checkpoint.header.class_names, self.dataset.class_names
+        if len(theirs) != len(ours):
+            raise CheckpointError(f"{source}: was trained on {len(theirs)} classes, and the data set has {len(ours)}")
+        weights = dict(checkpoint.weights)
+        try:
+            if len(set(ours)) == len(ours) and set(ours) == set(theirs):
+                rows = [*map(theirs.index, ours), self.network.null_label]
+                weights[CLASS_EMBEDDING] = weights[CLASS_EMBEDDING][rows]
+            self.network.load_state_dict(weights)
+        except (KeyError, RuntimeError) as error:
+            raise CheckpointError(f"{source}: does not fit the recipe's network: {error}") from error
+        self.ema.load(self.network.state_dict())
+
+    def _restore(self, data: bytes, header: StateHeader, source: str) -> None:
+        if header.dataset_digest != self.dataset.digest:
+            raise CheckpointError(f"{source}: was trained on another data set ({header.dataset_digest})")
+        require_scaled_times(header.embedding_steps, header.recipe.model.schedule, source)
+        self.snapshot = restore_training_state(
+            data, self.network, self.ema, self.optimizer, header=header, source=source
+        )
+        self.images_seen, self.iteration = header.images_seen, header.iteration
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """The recipe's; as long as there is no snapshot guided by no class, or not at all where that is not learned."""
+        wanted = self.recipe.sampling
+        if self.snapshot is not None or wanted.guide == "unconditional":
+            return wanted
+        return wanted.model_copy(update={"guide": "unconditional"} | ({} if self._null_class else {"guidance": 1.0}))
+
+    @property
+    def _null_class(self) -> bool:
+        return self.recipe.objective.label_drop > 0.0
+
+    def checkpoint(self) -> bytes:
+        """The bytes of a weights file with the EMA weights as they are now."""
+        snapshot = self.snapshot
+        header = CheckpointHeader(
+            name=self.recipe.name,
+            model=self.recipe.model,
+            embedding_steps=self.recipe.model.schedule.steps,
+            sampling=self.sampling,
+            class_names=self.dataset.class_names,
+            images_seen=self.images_seen,
+            dataset_digest=self.dataset.digest,
+            recipe=self.recipe,
+            snapshot=None if snapshot is None else SnapshotHeader(images_seen=snapshot.images_seen),
+        )
+        return encode_checkpoint(header, self.ema.weights, None if snapshot is None else snapshot.weights)
+
+    def denoiser(self) -> Denoiser:
+        """A denoiser with a copy of the EMA weights, and of the snapshot where there is one."""
+        network = self._frozen(self.ema.weights)
+        snapshot = None if self.snapshot is None else self._frozen(self.snapshot.weights)
+        model, names = self.recipe.model, self.dataset.class_names
+        return Denoiser(model, names, network, self.device, snapshot, null_class=self._null_class)
+
+    def _new_network(self) -> DenoisingNetwork:
+        model = self.recipe.model
+        return build_network(model, len(self.dataset.class_names), model.schedule.steps)
+
+    def _frozen(self, weights: Mapping[str, Tensor]) -> DenoisingNetwork:
+        network = self._new_network()
+        network.load_state_dict(dict(weights))
+        return place(network, self.device).eval().requires_grad_(False)

@@ -1,0 +1,81 @@
+"""Laws of compilation: whether it is possible is known before anything depends on it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from darkroom.model.machine.compiler import CompilerMissing, require_compiler
+from darkroom.model.machine.device import DeviceUnavailable, find_device, require_devices
+from darkroom.model.training.trainer import Trainer, TrainingError
+from tests.model.small import random_dataset, small_recipe
+
+
+def test_without_a_compiler_it_is_said_at_once(tmp_path: Path) -> None:
+    program = """
+import sys, torch
+from darkroom.model.user_error import ending_in_one_line
+from darkroom.model.compiler import require_compiler
+with ending_in_one_line():
+    require_compiler(torch.device("cpu"), "training.compile")
+"""
+    environment = {"CXX": "/nonexistent/g++", "PATH": "/usr/bin:/bin", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment | {"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2, ended.stderr
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("error: training.compile needs a compiler, which does not work here (")
+    assert last.endswith("install g++, or set it to false")
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_training_that_cannot_compile_is_refused_before_its_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(device: torch.device, setting: str) -> None:
+        raise CompilerMissing(f"{setting} needs a compiler")
+
+    monkeypatch.setattr("darkroom.model.training.trainer.require_compiler", refuse)
+    recipe = small_recipe(training__compile=True)
+    with pytest.raises(TrainingError, match=r"training\.compile needs a compiler"):
+        Trainer(recipe, random_dataset(), torch.device("cpu"))
+
+
+def test_with_a_compiler_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[int] = []
+
+    def compile_(function: object, **options: object) -> object:
+        compiled.append(1)
+        return function
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    require_compiler(torch.device("cpu"), "training.compile")
+    assert compiled == [1]
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("cuda:99", "Use cpu, or repair the driver"),
+        *((one, "write cpu, cuda or cuda:NUMBER") for one in ("gpu", "meta", "")),
+    ],
+)
+def test_a_device_that_cannot_be_used_is_one_line(name: str, cure: str) -> None:
+    with pytest.raises(DeviceUnavailable) as refused:
+        find_device(name, "--device")
+    said = str(refused.value)
+    assert said.startswith(f"--device {name} cannot be used: ")
+    assert said.endswith(cure)
+    assert "\n" not in said
+
+
+def test_more_devices_than_there_are_is_one_line() -> None:
+    require_devices(torch.device("cpu"), 100)
+    with pytest.raises(DeviceUnavailable, match=r"training\.devices is 100 but CUDA has"):
+        require_devices(torch.device("cuda"), 100)
+    assert find_device(None, "--device") == find_device("auto", "--device")

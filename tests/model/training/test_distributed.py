@@ -1,0 +1,91 @@
+"""A run shared by several processes is the run of one process, and goes on bit for bit after one of them was killed."""
+
+import csv
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from darkroom.model.checkpoint import load_checkpoint
+from darkroom.model.training.run import TrainingError, train
+from darkroom.model.training.run_record import FolderRecord
+from tests.model.small import random_dataset, small_recipe, small_unet
+from tests.processes import PATIENCE_SECONDS
+
+CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[3]
+
+
+def torchrun(processes: int, folder: Path, changes: dict[str, Any], *count: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    run = ["-m", "tests.model.training.torchrun_run", str(folder), json.dumps(changes), *map(str, count)]
+    return subprocess.run(
+        [*command, *run], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
+
+
+def losses(folder: Path) -> list[float]:
+    with (folder / "losses.csv").open(newline="") as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("batch_size", [8, 7], ids=["even", "uneven, and the last batch has one row"])
+def test_two_processes_train_what_one_trains(tmp_path: Path, batch_size: int) -> None:
+    changes = {
+        "model__unet": small_unet(dropout=0.0).model_dump(),
+        "training__batch_size": batch_size,
+        "training__total_images": 20 * batch_size + 1,
+        "training__devices": 2,
+    }
+    shared = torchrun(2, tmp_path / "two", changes)
+    assert shared.returncode == 0, shared.stderr
+    alone = small_recipe(**changes | {"training__devices": 1})
+    assert train(alone, random_dataset(), FolderRecord(tmp_path / "one", "small"), device=CPU).finished
+
+    assert len(losses(tmp_path / "one")) == 2
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    names = [sorted(path.name for path in (tmp_path / run / "checkpoints").iterdir()) for run in ("one", "two")]
+    assert names[0] == names[1]
+    for name in names[0]:
+        one, two = (load_checkpoint(tmp_path / run / "checkpoints" / name).weights for run in ("one", "two"))
+        for tensor, value in one.items():
+            torch.testing.assert_close(two[tensor], value, rtol=1e-3, atol=2e-4, msg=f"{name}: {tensor}")
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_killed_and_started_again_they_end_where_they_would_have(tmp_path: Path, processes: int) -> None:
+    """With dropout, which each process draws on its own; three processes add gradients in an order that matters."""
+    changes = {"training__devices": processes}
+    whole = torchrun(processes, tmp_path / "whole", changes)
+    assert whole.returncode == 0, whole.stderr
+    assert torchrun(processes, tmp_path / "killed", changes, 5).returncode != 0
+    assert max(path.name for path in (tmp_path / "killed" / "checkpoints").iterdir()) == "0000000032.safetensors"
+    again = torchrun(processes, tmp_path / "killed", changes)
+    assert again.returncode == 0, again.stderr
+    assert tensors(tmp_path / "killed") == tensors(tmp_path / "whole")
+
+
+def tensors(folder: Path) -> dict[str, str]:
+    """The digest of the tensors in the state and in every checkpoint."""
+    found = {}
+    for path in folder.rglob("*.safetensors"):
+        data = path.read_bytes()
+        found[path.name] = hashlib.sha256(data[8 + int.from_bytes(data[:8], "little") :]).hexdigest()
+    return found
+
+
+def test_a_recipe_for_several_devices_says_how_to_start_it(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="torchrun --nproc-per-node 2"):
+        train(small_recipe(training__devices=2), random_dataset(), FolderRecord(tmp_path, "small"), device=CPU)
+
+
+def test_another_number_of_processes_than_the_recipes_is_refused(tmp_path: Path) -> None:
+    refused = torchrun(2, tmp_path / "run", {"training__devices": 1})
+    assert refused.returncode != 0
+    assert "training.devices is 1 but the number of processes here is 2" in refused.stderr
+    assert not (tmp_path / "run").exists()

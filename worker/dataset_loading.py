@@ -1,0 +1,39 @@
+"""A job's data set, in this worker's cache."""
+
+from pathlib import Path
+from typing import BinaryIO
+
+from darkroom.model.config import DatasetConfig
+from darkroom.model.datasets import DatasetError, ImageDataset
+from darkroom.model.datasets.registered import load_encoded, load_unchanged
+from darkroom.model.training.distributed import first_then_others
+from darkroom.store.artifacts import ArtifactCorrupted, ArtifactMissing
+from darkroom.store.database import Database
+from darkroom.store.dataset_repository import copy_encoded
+from darkroom.store.tables import Dataset, Job
+
+
+def registered_dataset(database: Database, job: Job, cache: Path) -> ImageDataset:
+    """The data set that a job names, from the cache, else from the store or its path; its content is what it was.
+
+    Raises DatasetError when it has vanished, is damaged, or has changed since it was registered.
+    """
+    with database.session() as session:
+        row = session.get(Dataset, job.dataset_id) if job.dataset_id is not None else None
+    if row is None:
+        raise DatasetError("the job names no registered data set")
+    return first_then_others(lambda: _load(database, row, cache))
+
+
+def _load(database: Database, row: Dataset, cache: Path) -> ImageDataset:
+    if row.configuration is not None:
+        return load_unchanged(DatasetConfig.model_validate(row.configuration), row.digest, cache)
+
+    def fetch(file: BinaryIO) -> None:
+        with database.session() as session:
+            copy_encoded(session, row, file)
+
+    try:
+        return load_encoded(row.digest, fetch, cache)
+    except (ArtifactCorrupted, ArtifactMissing) as error:
+        raise DatasetError(f"the data set {row.name!r} cannot be read: {error}") from error
