@@ -41,7 +41,7 @@ from darkroom.app.middleware.request_watch import HEADER, PROBES, RequestWatch
 from darkroom.app.middleware.security_headers import SecurityHeaders
 from darkroom.app.model_registry import routes as model_registry
 from darkroom.app.monitoring.job_metrics import JobMetrics
-from darkroom.app.monitoring.prometheus import Metrics
+from darkroom.app.monitoring.prometheus import PrometheusMetrics
 from darkroom.app.probes import routes as probes
 from darkroom.app.recipes import routes as recipes
 from darkroom.app.settings import Settings
@@ -146,12 +146,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def create_app(settings: Settings) -> FastAPI:
     """The application, not yet started. Raises UserError for settings that cannot be kept to on this machine."""
-    metrics = Metrics()
+    metrics = PrometheusMetrics()
     watch_machine(metrics.registry, settings.state_folder)
     limits = EngineLimits(settings.queue_rows, settings.batch_rows, settings.resident_versions)
     engine = Engine(limits, metrics)
     compute_with(1)  # all threads but the engine's
-    metrics.watch(engine.snapshot)
+    metrics.watch(engine.status)
     database = Database(settings.database_url) if settings.database_url else None
     if database is not None:
         metrics.watch_pool(database.pool_use)

@@ -96,7 +96,7 @@ def _engine_rows_per_second(engine: Engine, counter: _Counter, checkpoint: Check
 
 def throughput(engine: Engine, counter: _Counter, checkpoint: Checkpoint, denoiser: Denoiser, guidance: float) -> None:
     """Print the rates and the median ratio of ROUNDS alternating measurements."""
-    batch = engine.snapshot().resident[checkpoint.digest]
+    batch = engine.status().resident[checkpoint.digest]
     ratios = []
     print(f"\n| round | bare loop, batch {batch}: rows x steps / s | engine, guidance {guidance:g} | ratio |")
     print("| --- | --- | --- | --- |")

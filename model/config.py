@@ -334,7 +334,7 @@ class TrainingConfig(Config):
 class EvaluationConfig(Config):
     """How checkpoints of a run are judged (`model/metrics/`): generated images against the data set's.
 
-    Of the metrics, the first of `model.metrics.names.DECIDING` decides which checkpoint is the best one.
+    Of the metrics, the first of `DECIDING` decides which checkpoint is the best one.
     """
 
     every_images: int = Field(ge=1, description="training images between two evaluations; one more at the end")

@@ -48,7 +48,7 @@ class Glimpse:
 def view_jobs(session: Session, jobs: Sequence[Job]) -> list[JobView]:
     """The jobs in their order."""
     names = _dataset_names(session, {job.dataset_id for job in jobs if job.dataset_id is not None})
-    last = last_metrics(session, [job.id for job in jobs])
+    last = last_curve_points(session, [job.id for job in jobs])
     best = _best_checkpoints(session, jobs)
     return [
         JobView(job, names.get(job.dataset_id) if job.dataset_id else None, last.get(job.id), best.get(job.id))
@@ -56,7 +56,7 @@ def view_jobs(session: Session, jobs: Sequence[Job]) -> list[JobView]:
     ]
 
 
-def last_metrics(session: Session, job_ids: Iterable[int]) -> Mapping[int, CurvePoint]:
+def last_curve_points(session: Session, job_ids: Iterable[int]) -> Mapping[int, CurvePoint]:
     """The newest metrics of each job that has any."""
     return dict(session.execute(newest_points().where(Job.id.in_(list(job_ids)))).all())
 
@@ -68,7 +68,7 @@ def glimpse_jobs(session: Session, job_ids: Collection[int]) -> Mapping[int, Gli
             Job.id.in_(list(job_ids)), Job.is_training
         )
     ).all()
-    last = last_metrics(session, job_ids)
+    last = last_curve_points(session, job_ids)
     return {row[0]: Glimpse(row[1], row[2], row[3], row[4], last.get(row[0])) for row in rows}
 
 

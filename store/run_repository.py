@@ -36,7 +36,7 @@ STATES_KEPT = 2
 """Training states kept of a job: the newest, and the one before in case that one is damaged."""
 
 
-def record_metrics(session: Session, job: Job, points: Sequence[CurvePoint]) -> None:
+def record_curve_points(session: Session, job: Job, points: Sequence[CurvePoint]) -> None:
     """Store points of the curve and the job's progress; a point that is there already is replaced."""
     if not points:
         return
@@ -113,7 +113,7 @@ def record_samples(session: Session, job: Job, images_seen: int, picture: bytes)
 def record_evaluations(session: Session, job: Job, images_seen: int, figures: Sequence[Figure]) -> None:
     """Store how the checkpoint at `images_seen` was judged, and mark the job's best.
 
-    The first figure decides which one that is; of its metric, lower values are better (`model.metrics.names.DECIDING`).
+    The first figure decides which one that is; of its metric, lower values are better (`DECIDING`).
     """
     if not figures:
         return
@@ -195,7 +195,7 @@ def newest_points() -> Select[int, CurvePoint]:
     return select(Job.id, aliased(JobMetric, newest).point).join(newest, true())
 
 
-def job_metrics(session: Session, job_id: int, points: int) -> Sequence[CurvePoint]:
+def job_curve(session: Session, job_id: int, points: int) -> Sequence[CurvePoint]:
     """A job's metrics as at most `points` means over equal stretches of its length, in order."""
     width = func.greatest(1, select(Job.total_images).where(Job.id == job_id).scalar_subquery())
     bucket = (JobMetric.images_seen - 1) * points / width

@@ -350,7 +350,7 @@ class JobCheckpoint(Base):
 
 
 class Evaluation(Base):
-    """A figure of a checkpoint (`model.metrics.figure`). protocol_digest: the figure's, as part of the key.
+    """A figure of a checkpoint (`model/figure.py`). protocol_digest: the figure's, as part of the key.
 
     purpose: the evaluations of a job's checkpoints are compared with each other, and decide which one is the best. The
     points of a frontier compare samplers on one checkpoint, and say nothing about which checkpoint is better.
@@ -375,7 +375,7 @@ class Evaluation(Base):
 
 
 class ReferenceStatistics(Base):
-    """A data set's features as an extractor sees them, computed once. key: as `model.metrics` makes it."""
+    """A data set's features as an extractor sees them, computed once. `model/metrics/references.py` makes the key."""
 
     __tablename__ = "reference_statistics"
 

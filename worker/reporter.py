@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from darkroom.model.training.curve_point import CurvePoint
 from darkroom.store.database import Database
 from darkroom.store.job_repository import Lease, LeaseLost, hold
-from darkroom.store.run_repository import record_metrics
+from darkroom.store.run_repository import record_curve_points
 from darkroom.worker.transactions import transact
 from darkroom.worker.watchdog import end_process
 
@@ -37,7 +37,7 @@ class Reporter:
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
         self._thread.start()
 
-    def metrics(self, point: CurvePoint) -> None:
+    def curve_point(self, point: CurvePoint) -> None:
         """Store a point of the curve some time soon."""
         with self._changed:
             self._metrics.append(point)
@@ -89,6 +89,6 @@ class Reporter:
 
     def _store(self, points: list[CurvePoint], write: Write | None) -> None:
         if points:
-            transact(self._database, lambda session: record_metrics(session, hold(session, self._lease), points))
+            transact(self._database, lambda session: record_curve_points(session, hold(session, self._lease), points))
         if write is not None:
             transact(self._database, lambda session: write(session, self._lease))

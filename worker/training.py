@@ -121,7 +121,7 @@ class JobRecord:
 
     def progress(self, point: CurvePoint) -> None:
         """Store a point of the curve."""
-        self._reporter.metrics(point)
+        self._reporter.curve_point(point)
 
     def checkpoint(self, images_seen: int, weights: bytes, state: bytes) -> None:
         """Store weights and state in one transaction."""

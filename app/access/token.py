@@ -30,7 +30,7 @@ def new_token() -> NewToken:
     """A token that nobody has."""
     prefix = "drk_" + "".join(secrets.choice(ascii_lowercase + digits) for _ in range(_ID_LETTERS))
     token = f"{prefix}_{secrets.token_urlsafe(SECRET_BYTES)}"
-    return NewToken(token, prefix, digest_of(token))
+    return NewToken(token, prefix, token_digest(token))
 
 
 def prefix_of(token: str) -> str | None:
@@ -39,7 +39,7 @@ def prefix_of(token: str) -> str | None:
     return match[1] if match else None
 
 
-def digest_of(token: str) -> bytes:
+def token_digest(token: str) -> bytes:
     """SHA-256."""
     return hashlib.sha256(token.encode()).digest()
 

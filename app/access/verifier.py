@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from darkroom.app.access.revalidated import Revalidated, SourceAway
-from darkroom.app.access.token import digest_of, matches, prefix_of
+from darkroom.app.access.token import matches, prefix_of, token_digest
 from darkroom.store.database import Database
 from darkroom.store.key_repository import KeyLimits, find_key, keys_exist, note_use
 from darkroom.store.tables import Scope
@@ -60,7 +60,7 @@ class Verifier:
         prefix = prefix_of(token)
         if prefix is None:
             return None
-        key = await self._keys.get((prefix, digest_of(token)))
+        key = await self._keys.get((prefix, token_digest(token)))
         if key is not None and key.expires_at is not None and key.expires_at <= self._now():
             return None
         return key
@@ -68,7 +68,7 @@ class Verifier:
     def remembers(self, token: str) -> bool:
         """Whether the token was good when it was looked up last; to be verified all the same."""
         prefix = prefix_of(token)
-        return prefix is not None and self._keys.last((prefix, digest_of(token))) is not None
+        return prefix is not None and self._keys.last((prefix, token_digest(token))) is not None
 
     async def keys_exist(self) -> bool | None:
         """Whether there are keys that were not revoked; None: the database is away, and it is not known."""

@@ -14,7 +14,7 @@ from darkroom.app.engine.engine import Engine
 from darkroom.app.http.problems import STORE_RETRY_SECONDS, Problem, encoded, retry_after
 from darkroom.app.jobs.feed import JobFeed
 from darkroom.app.jobs.hint_sender import HintSender
-from darkroom.app.monitoring.prometheus import Metrics
+from darkroom.app.monitoring.prometheus import PrometheusMetrics
 from darkroom.app.settings import Settings
 from darkroom.app.versions.catalog import Catalog
 from darkroom.store.database import Database
@@ -32,7 +32,7 @@ class Services:
     settings: Settings
     engine: Engine
     catalog: Catalog
-    metrics: Metrics
+    metrics: PrometheusMetrics
     gate: Gate
     database: Database | None
     hints: HintSender | None = None

@@ -42,7 +42,7 @@ class EngineLimits:
 
 
 @dataclass(frozen=True)
-class EngineSnapshot:
+class EngineStatus:
     """The engine at one moment. resident: version -> batch limit, least recently used first.
 
     networks: held, which is what `EngineLimits.versions` limits.
@@ -174,12 +174,12 @@ class Engine:
             work = Work.of_settings(resident.denoiser.config.schedule, sampling, rows, scored=scored)
             return self._queue.expected_seconds(foresee(self._clock(), resident, work, deadline_seconds))
 
-    def snapshot(self) -> EngineSnapshot:
+    def status(self) -> EngineStatus:
         """Counts of the moment."""
         with self._wake:
             queue, held = self._queue, self._residents
             waiting = queue.rows - queue.running
-            return EngineSnapshot(waiting, queue.running, len(queue.requests), held.batch_limits, held.networks)
+            return EngineStatus(waiting, queue.running, len(queue.requests), held.batch_limits, held.networks)
 
     def _cancel(self, request: Request) -> None:
         with self._wake:

@@ -69,7 +69,7 @@ def negotiate(fields: SamplingFields, accept: str) -> tuple[Format, bool]:
 
 
 @dataclass(frozen=True)
-class Plan:
+class DrawingPlan:
     """A request made ready. drawn_as: for each row its index, class index and class name in the answer.
 
     answer: all of it that is known before drawing; columns: of a grid.
@@ -147,7 +147,7 @@ class _Events:
         return event
 
 
-async def answer(services: Services, request: Request, fields: SamplingFields, plan: Plan) -> Response:
+async def answer(services: Services, request: Request, fields: SamplingFields, plan: DrawingPlan) -> Response:
     """Draw the plan's rows and answer in the form that was asked for."""
     wanted, stream = negotiate(fields, request.headers.get("accept", ""))
     if fields.grid is False and wanted in ("png", "webp") and plan.images > 1 and not stream:
@@ -183,7 +183,7 @@ async def answer(services: Services, request: Request, fields: SamplingFields, p
     return Response(body, media_type=MEDIA_TYPES[wanted], headers=headers)
 
 
-def _require_fits_webp(plan: Plan) -> None:
+def _require_fits_webp(plan: DrawingPlan) -> None:
     side = plan.version.header.model.image_size
     width, height = sheet_size(plan.images, plan.columns, side)
     if max(width, height) > WEBP_LARGEST_SIDE:
@@ -191,7 +191,9 @@ def _require_fits_webp(plan: Plan) -> None:
         raise invalid([("/format", detail)])
 
 
-async def _submit(services: Services, fields: SamplingFields, plan: Plan, events: _Events, *, previews: bool) -> Ticket:
+async def _submit(
+    services: Services, fields: SamplingFields, plan: DrawingPlan, events: _Events, *, previews: bool
+) -> Ticket:
     """Submit; a version that had to leave memory for others since it was found is loaded again, a few times."""
     every = fields.preview_every_steps if previews else 0
     scored = plan.best_of is not None
@@ -210,7 +212,7 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def _draw(request: Request, ticket: Ticket, events: _Events, plan: Plan) -> tuple[list[RowDone], Timings]:
+async def _draw(request: Request, ticket: Ticket, events: _Events, plan: DrawingPlan) -> tuple[list[RowDone], Timings]:
     """The images of the answer in order. Cancels when the client leaves, and whenever this coroutine ends early."""
     gone = asyncio.create_task(_gone(request))
     work = asyncio.create_task(_collect(events, plan))
@@ -225,7 +227,7 @@ async def _draw(request: Request, ticket: Ticket, events: _Events, plan: Plan) -
         work.cancel()
 
 
-async def _collect(events: _Events, plan: Plan) -> tuple[list[RowDone], Timings]:
+async def _collect(events: _Events, plan: DrawingPlan) -> tuple[list[RowDone], Timings]:
     drawn: dict[int, RowDone] = {}
     while True:
         event = await events.next()
@@ -245,7 +247,7 @@ def _failure(event: Failed) -> Problem:
     return Problem(500, "internal", event.detail)
 
 
-async def _stream(ticket: Ticket, events: _Events, plan: Plan) -> AsyncIterator[bytes]:
+async def _stream(ticket: Ticket, events: _Events, plan: DrawingPlan) -> AsyncIterator[bytes]:
     """Server-sent events: `preview`, `image`, `progress`, and last `done` or `error`.
 
     Images come as they are finished; with best_of those of the answer in its order, at the end.
@@ -276,7 +278,7 @@ async def _stream(ticket: Ticket, events: _Events, plan: Plan) -> AsyncIterator[
         ticket.cancel()
 
 
-async def _picture_event(event: Preview | RowDone, plan: Plan, told: Answer) -> bytes:
+async def _picture_event(event: Preview | RowDone, plan: DrawingPlan, told: Answer) -> bytes:
     index, class_index, class_name = plan.drawn_as[event.row]
     about: dict[str, Any] = {"row": event.row, "index": index, "class": class_name, "class_index": class_index}
     if isinstance(event, Preview):

@@ -5,7 +5,7 @@ from fastapi.responses import Response
 
 from darkroom.app.dependencies.services import ServicesHere, require_json
 from darkroom.app.engine.request import RowRequest
-from darkroom.app.generation.drawing import Plan, answer
+from darkroom.app.generation.drawing import DrawingPlan, answer
 from darkroom.app.generation.routes import described
 from darkroom.app.generation.schemas import InterpolateRequest, InterpolationAnswer
 from darkroom.app.generation.service import chosen_in_time, drawn_by, find_classes, find_version, require_room
@@ -43,7 +43,7 @@ async def interpolate(body: InterpolateRequest, request: Request, services: Serv
     names = version.header.class_names
     chosen = chosen_in_time(body, services, version, body.count, checks=[_deterministic])
     require_room(body, services, version, chosen.sampling, body.count)
-    plan = Plan(
+    plan = DrawingPlan(
         version=version,
         rows=tuple(
             RowRequest(

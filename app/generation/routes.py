@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from darkroom.app.dependencies.services import ServicesHere, require_json
 from darkroom.app.engine.request import RowRequest
-from darkroom.app.generation.drawing import Plan, answer
+from darkroom.app.generation.drawing import DrawingPlan, answer
 from darkroom.app.generation.encoding import MEDIA_TYPES, default_columns
 from darkroom.app.generation.schemas import LARGEST_INDEX, GenerateAnswer, GenerateRequest
 from darkroom.app.generation.service import (
@@ -78,7 +78,7 @@ async def generate(body: GenerateRequest, request: Request, services: ServicesHe
     if scored and chosen.sampling.unconditional:
         raise invalid([("/best_of", "guidance 0 draws images of no class, and the score is of a class")])
     require_room(body, services, version, chosen.sampling, images, scored=scored)
-    plan = Plan(
+    plan = DrawingPlan(
         version=version,
         rows=tuple(RowRequest(label, seed, index, chosen.sampling) for label in classes for index in indices),
         drawn_as=[(index, label, names[label]) for label in classes for index in indices],

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from darkroom.app.http.problems import Problem
-from darkroom.app.monitoring.prometheus import Metrics
+from darkroom.app.monitoring.prometheus import PrometheusMetrics
 from darkroom.telemetry.log_fields import log_fields
 
 HEADER = "X-Request-ID"
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 class RequestWatch:
     """ASGI middleware. It takes the client's X-Request-ID where that has a plain form, and else makes one."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: PrometheusMetrics) -> None:
         self._app = app
         self._metrics = metrics
 

@@ -44,7 +44,7 @@ AliasName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9._-]{0,62}$")]
 
 
 def _describe(services: Services, model: ModelSummary) -> ModelAnswer:
-    resident = services.engine.snapshot().resident
+    resident = services.engine.status().resident
     production = services.catalog.production(model.name)
     return ModelAnswer(
         name=model.name,
@@ -68,7 +68,7 @@ def _detail(services: Services, name: str, before: int | None = None, limit: int
         checkpoints = list_checkpoints(session, name, before, limit + 1)
         measured = figures_by(session, "frontier", Checkpoint.digest, [row.digest for row in checkpoints])
         evaluated = figures_by(session, "evaluation", Checkpoint.id, [row.id for row in checkpoints])
-    resident = services.engine.snapshot().resident
+    resident = services.engine.status().resident
     page = checkpoints[:limit]
     newest = [
         VersionAnswer(

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from darkroom.app.engine.engine import EngineSnapshot
+from darkroom.app.engine.engine import EngineStatus
 from darkroom.app.engine.observer import EngineObserver
 from darkroom.store.database import PoolUse
 
@@ -21,7 +21,7 @@ _ACCESS_REFUSALS = (
 _OUTCOMES = ("finished", "cancelled", "deadline", "shutdown", "internal")
 
 
-class Metrics(EngineObserver):
+class PrometheusMetrics(EngineObserver):
     """The registry and what is counted in it; also the engine's observer."""
 
     def __init__(self) -> None:
@@ -125,9 +125,9 @@ class Metrics(EngineObserver):
         """A use of a key's limits was counted without Redis."""
         self._counted_alone.inc()
 
-    def watch(self, snapshot: Callable[[], EngineSnapshot]) -> None:
+    def watch(self, status: Callable[[], EngineStatus]) -> None:
         """Read the engine's gauges at every scrape."""
-        self.registry.register(_EngineGauges(snapshot))
+        self.registry.register(_EngineGauges(status))
 
     def watch_pool(self, use: Callable[[], PoolUse]) -> None:
         """Read the gauges of the database's pool at every scrape."""
@@ -135,11 +135,11 @@ class Metrics(EngineObserver):
 
 
 class _EngineGauges(Collector):
-    def __init__(self, snapshot: Callable[[], EngineSnapshot]) -> None:
-        self._snapshot = snapshot
+    def __init__(self, status: Callable[[], EngineStatus]) -> None:
+        self._status = status
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        now = self._snapshot()
+        now = self._status()
         yield GaugeMetricFamily("darkroom_rows_waiting", "Rows before their first step.", now.rows_waiting)
         yield GaugeMetricFamily("darkroom_rows_running", "Rows between first and last step.", now.rows_running)
         yield GaugeMetricFamily("darkroom_requests_open", "Sampling requests in the engine.", now.requests)

@@ -29,7 +29,7 @@ async def healthz(services: ServicesHere) -> Health:
 async def readyz(services: ServicesHere) -> Health:
     """A model is loaded and warm, so that POST /generate will be served."""
     engine = services.engine
-    if not (services.catalog.ready and engine.alive and engine.snapshot().resident):
+    if not (services.catalog.ready and engine.alive and engine.status().resident):
         raise Problem(503, "not-ready", "no model is loaded and warm yet", headers=retry_after(1.0))
     return Health(status="ready")
 

@@ -17,11 +17,11 @@ from darkroom.app.dependencies.services import ServicesHere, require_json
 from darkroom.app.http.problems import Problem, documented, invalid
 from darkroom.app.sweeps.table import SweepGroup, SweepRow, label, sweep_groups, sweep_rows
 from darkroom.app.train_jobs.schemas import TrainFields, require_storable, token
-from darkroom.app.train_jobs.service import Change, Plan, change, make_plan, make_work, queue_work
+from darkroom.app.train_jobs.service import Change, TrainingPlan, change, make_plan, make_work, queue_work
 from darkroom.model.config import MOVED
 from darkroom.store.audit_repository import record
 from darkroom.store.job_forms import TrainWork
-from darkroom.store.job_views import best_figures, last_metrics, measured
+from darkroom.store.job_views import best_figures, last_curve_points, measured
 from darkroom.store.sweep_repository import cancel_sweep, count_jobs, create_sweep, get_sweep, list_sweeps, sweep_jobs
 from darkroom.store.tables import JobStatus, Sweep
 
@@ -188,7 +188,7 @@ def _require_apart(columns: Mapping[str, list[Change]]) -> None:
             raise invalid([(pointer, f"is set by {'.'.join(one)} as well")])
 
 
-def _works(plan: Plan, combinations: list[tuple[Change, ...]]) -> list[TrainWork]:
+def _works(plan: TrainingPlan, combinations: list[tuple[Change, ...]]) -> list[TrainWork]:
     """Each combination's work; raises Problem that names the combination."""
     if len(plan.name) > LONGEST_PREFIX:
         raise invalid([("/model", f"{plan.name!r} is longer than {LONGEST_PREFIX} characters, and numbers follow")])
@@ -214,7 +214,7 @@ def _detail(session: Session, row: Sweep, metric: str | None) -> SweepDetailAnsw
         raise invalid([("metric", f"was not measured; there are: {', '.join(metrics) or 'none'}")])
     chosen = metric or (metrics[0] if metrics else None)
     best = best_figures(session, job_ids, chosen) if chosen else {}
-    rows = sweep_rows(row, jobs, last_metrics(session, job_ids), best)
+    rows = sweep_rows(row, jobs, last_curve_points(session, job_ids), best)
     return SweepDetailAnswer(
         **_members(row, count_jobs(session, [row.id])[row.id]),
         configuration=row.configuration,

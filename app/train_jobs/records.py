@@ -16,7 +16,7 @@ from darkroom.app.train_jobs.routes import JobId
 from darkroom.app.train_jobs.schemas import train_job
 from darkroom.store.artifacts import Artifacts
 from darkroom.store.figure_repository import job_figures
-from darkroom.store.run_repository import job_checkpoints, job_metrics, job_samples, log_after
+from darkroom.store.run_repository import job_checkpoints, job_curve, job_samples, log_after
 from darkroom.store.tables import JobSamples
 
 router = APIRouter(tags=["training"])
@@ -182,7 +182,7 @@ def metrics(job_id: JobId, services: ServicesHere, points: Annotated[int, Query(
     """The curves of training, in at most `points` points."""
     with services.transaction() as session:
         train_job(session, job_id)
-        lines = job_metrics(session, job_id, points)
+        lines = job_curve(session, job_id, points)
     return MetricsAnswer(**{name: [getattr(line, name) for line in lines] for name in MetricsAnswer.model_fields})
 
 

@@ -59,7 +59,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What a request's jobs share. recipe: complete but for name and dataset; pointer: where the request has it.
 
     changes: the request's own, in order; name: of the model; start_from: the recipe of the state, or the configuration
@@ -86,7 +86,7 @@ def change(name: str, value: Any, pointer: str) -> Change:
     return Change(path, value, pointer)
 
 
-def make_plan(session: Session, recipes_folder: Path, fields: TrainFields) -> Plan:
+def make_plan(session: Session, recipes_folder: Path, fields: TrainFields) -> TrainingPlan:
     """Find everything that the request names; raises Problem.
 
     A job or model that it begins from stays as it is until the transaction ends.
@@ -104,10 +104,10 @@ def make_plan(session: Session, recipes_folder: Path, fields: TrainFields) -> Pl
     if not dataset.class_names:
         raise invalid([("/dataset", f"the data set {dataset.name!r} has no classes")])
     start_from = _start_from(session, start, source, dataset, fields)
-    return Plan(fields, recipe, pointer, tuple(changes), fields.model or str(name), dataset, start, start_from)
+    return TrainingPlan(fields, recipe, pointer, tuple(changes), fields.model or str(name), dataset, start, start_from)
 
 
-def make_work(plan: Plan, *, name: str, more: Sequence[Change] = ()) -> TrainWork:
+def make_work(plan: TrainingPlan, *, name: str, more: Sequence[Change] = ()) -> TrainWork:
     """A job's work: the plan's recipe under that name, changed by the plan's changes and `more`.
 
     Raises Problem that names each faulty field where the request has it.
@@ -133,7 +133,9 @@ def make_work(plan: Plan, *, name: str, more: Sequence[Change] = ()) -> TrainWor
     return TrainWork(recipe=recipe, start=plan.start, keep_last=plan.fields.keep_last)
 
 
-def queue_work(session: Session, plan: Plan, work: TrainWork, *, origin: Origin, sweep_id: int | None = None) -> Job:
+def queue_work(
+    session: Session, plan: TrainingPlan, work: TrainWork, *, origin: Origin, sweep_id: int | None = None
+) -> Job:
     """Submit the job. Its first events tell what its owner should know before it starts."""
     job = submit_job(
         session,
@@ -312,7 +314,7 @@ def _require_distinct(changes: Sequence[Change]) -> None:
         under.update(dict.fromkeys(sections, one))
 
 
-def _located(plan: Plan, changes: Sequence[Change], misfit: Misfit) -> tuple[str, str]:
+def _located(plan: TrainingPlan, changes: Sequence[Change], misfit: Misfit) -> tuple[str, str]:
     """(pointer, text): at a field that the request changes, if there is one; elsewhere the text names the field."""
     paths = [tuple(name.split(".")) for name in misfit.fields]
     for path in paths:
@@ -324,7 +326,7 @@ def _located(plan: Plan, changes: Sequence[Change], misfit: Misfit) -> tuple[str
     return plan.pointer, str(misfit)
 
 
-def _pointer(plan: Plan, changes: Sequence[Change], path: tuple[str, ...]) -> str:
+def _pointer(plan: TrainingPlan, changes: Sequence[Change], path: tuple[str, ...]) -> str:
     """Where the request has the recipe's field; of a fault of several fields, a change among them."""
     changed = _changed_at(changes, path)
     if changed is not None:

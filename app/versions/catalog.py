@@ -180,7 +180,7 @@ class Catalog:
 
         Raises CheckpointError when its weights cannot be used, VersionCollected and EngineStopped.
         """
-        if version.digest in self._engine.snapshot().resident:
+        if version.digest in self._engine.status().resident:
             return
         task = self._loads.get(version.digest)
         if task is None:
@@ -289,7 +289,7 @@ class Catalog:
 
     async def _follow_frontiers(self, database: Database) -> None:
         """Learn what has been measured of the versions in memory since they were found."""
-        resident = self._engine.snapshot().resident.keys()
+        resident = self._engine.status().resident.keys()
         found = await asyncio.to_thread(frontier_figures, database, resident)
         for key, version in list(self._versions.items()):
             measured = tuple(found.get(version.digest, ()))
@@ -324,7 +324,7 @@ class Catalog:
                 self._production[name] = target.digest
 
     def _has_room(self) -> bool:
-        return self._engine.snapshot().networks < self._engine.limits.versions
+        return self._engine.status().networks < self._engine.limits.versions
 
     def _remember(self, version: Version) -> None:
         """Keep it; of many that were looked at once, and are neither served nor in memory, the oldest are forgotten."""
@@ -332,7 +332,7 @@ class Catalog:
         surplus = len(self._versions) - REMEMBERED_VERSIONS
         if surplus <= 0:
             return
-        kept = self._shipped.keys() | self._engine.snapshot().resident.keys() | {version.digest}
+        kept = self._shipped.keys() | self._engine.status().resident.keys() | {version.digest}
         idle = [(name, d) for name, d in self._versions if d not in kept and self._production.get(name) != d]
         for key in idle[:surplus]:
             del self._versions[key]

@@ -18,7 +18,7 @@ from darkroom.store.artifacts import Artifacts
 from darkroom.store.database import Database
 from darkroom.store.dataset_repository import DatasetFacts, register_dataset
 from darkroom.store.job_repository import Claimant, Failure, Lease, claim_job, fail, hold, stop, succeed
-from darkroom.store.run_repository import record_checkpoint, record_evaluations, record_metrics
+from darkroom.store.run_repository import record_checkpoint, record_curve_points, record_evaluations
 from darkroom.store.tables import Job
 from tests.app.served import Service, serving
 
@@ -56,7 +56,7 @@ def holding(database: Database, lease: Lease) -> Iterator[tuple[Session, Job]]:
 def metrics(database: Database, lease: Lease, images_seen: int, loss: float = 0.5, speed: float = 100.0) -> None:
     """Write a line of metrics."""
     with holding(database, lease) as (session, job):
-        record_metrics(session, job, [CurvePoint(images_seen, loss, 1.0, 1e-3, speed, 1000)])
+        record_curve_points(session, job, [CurvePoint(images_seen, loss, 1.0, 1e-3, speed, 1000)])
 
 
 def checkpoint(

@@ -21,7 +21,7 @@ from darkroom.store.job_repository import (
     succeed,
 )
 from darkroom.store.job_statistics import TRAININGS_TOLD, read_job_statistics
-from darkroom.store.run_repository import record_metrics
+from darkroom.store.run_repository import record_curve_points
 from darkroom.store.tables import Job, JobKind
 from darkroom.store.worker_repository import see_worker
 
@@ -51,8 +51,8 @@ def test_they_are_what_happened(database: Database) -> None:
             _submit(session, kind)
     with database.session() as session:
         done, crashed, _, cancelling = (_claim(session) for _ in range(4))
-        record_metrics(session, done, [_point(10, 0.9)])
-        record_metrics(session, cancelling, [_point(10, 0.7), _point(20, 0.5)])
+        record_curve_points(session, done, [_point(10, 0.9)])
+        record_curve_points(session, cancelling, [_point(10, 0.7), _point(20, 0.5)])
         session.flush()
         succeed(session, Lease(done.id, done.attempt))
         crash(session, Lease(crashed.id, crashed.attempt), Failure("crashed", "it did"))
@@ -104,7 +104,7 @@ def test_of_many_trainings_the_newest_are_told(database: Database) -> None:
     with database.session() as session:
         for _ in jobs:
             claimed = _claim(session)
-            record_metrics(session, hold(session, Lease(claimed.id, claimed.attempt)), [_point(10, 0.5)])
+            record_curve_points(session, hold(session, Lease(claimed.id, claimed.attempt)), [_point(10, 0.5)])
         session.flush()
         found = read_job_statistics(session, 60.0)
     assert list(found.trainings) == [job.id for job in reversed(jobs)][:TRAININGS_TOLD]
@@ -131,7 +131,7 @@ def test_no_statement_looks_at_finished_jobs(database: Database) -> None:
         session.flush()
         for _ in range(10):
             job = _claim(session)
-            record_metrics(session, job, [_point(n, 0.5) for n in range(1, 100)])
+            record_curve_points(session, job, [_point(n, 0.5) for n in range(1, 100)])
     with database.session() as session:
         session.execute(text("ANALYZE jobs"))
         session.execute(text("ANALYZE job_metrics"))

@@ -37,7 +37,7 @@ from darkroom.store.job_repository import (
     submit_job,
     succeed,
 )
-from darkroom.store.run_repository import append_log, job_metrics, record_metrics
+from darkroom.store.run_repository import append_log, job_curve, record_curve_points
 from darkroom.store.tables import Job, Worker
 from darkroom.store.worker_repository import count_idle_workers, see_worker
 
@@ -135,7 +135,7 @@ WRITES: Mapping[str, Callable[[Session, Lease], object]] = {
     "fail": lambda session, lease: fail(session, lease, BROKEN),
     "crash": lambda session, lease: crash(session, lease, BROKEN),
     "stop": stop,
-    "metrics": lambda session, lease: record_metrics(
+    "metrics": lambda session, lease: record_curve_points(
         session, hold(session, lease), [CurvePoint(5, 1.0, 1.0, 1.0, 1.0, 1)]
     ),
     "log": lambda session, lease: append_log(session, hold(session, lease), ["line"]),
@@ -146,7 +146,7 @@ def everything(database: Database, job_id: int) -> tuple[object, ...]:
     with database.session() as session:
         row = {column.name: getattr(get_job(session, job_id), column.key) for column in Job.__table__.columns}
         events = [(event.number, event.kind, event.data) for event in events_after(session, job_id, 0)]
-        return row, events, list(job_metrics(session, job_id, 10)), dict(read_counters(session))
+        return row, events, list(job_curve(session, job_id, 10)), dict(read_counters(session))
 
 
 @pytest.mark.parametrize("write", WRITES)

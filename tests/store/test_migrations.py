@@ -99,7 +99,7 @@ def _fill(database: Database) -> None:
     with database.session() as session:
         state = Artifacts(session).put(b"state")
         job = hold(session, train)
-        run_repository.record_metrics(session, job, [CurvePoint(4, 1.0, 1.0, 1.0, 1.0, 1)])
+        run_repository.record_curve_points(session, job, [CurvePoint(4, 1.0, 1.0, 1.0, 1.0, 1)])
         kept: dict[str, Any] = {"weights": b"trained", "state_digest": state, "keep_last": 1}
         run_repository.record_checkpoint(session, job, 8, configuration={}, class_names=["zero"], **kept)
         run_repository.record_evaluations(session, job, 8, [Figure("fid", 1.0, {}, 1.0)])

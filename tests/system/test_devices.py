@@ -11,7 +11,7 @@ from darkroom.app.embedded.process_commands import worker_commands
 from darkroom.model.config import Recipe
 from darkroom.model.training.curve_point import CurvePoint
 from darkroom.store.job_repository import request_cancel
-from darkroom.store.run_repository import job_checkpoints, job_metrics, kept_states
+from darkroom.store.run_repository import job_checkpoints, job_curve, kept_states
 from darkroom.store.worker_repository import workers_alive
 from tests.model.small import small_unet
 from tests.processes import free_port, living, wait_until
@@ -65,7 +65,7 @@ def undisturbed(running: Cluster, dataset_id: int) -> int:
 
 def curve(running: Cluster, job_id: int) -> list[CurvePoint]:
     with running.database.session() as session:
-        return list(job_metrics(session, job_id, POINTS))
+        return list(job_curve(session, job_id, POINTS))
 
 
 def wait_for_a_checkpoint(running: Cluster, job_id: int) -> None:

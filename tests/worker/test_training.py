@@ -17,7 +17,7 @@ from darkroom.store.figure_repository import figures_by, job_figures
 from darkroom.store.job_forms import ContinueFrom, ForkFrom
 from darkroom.store.job_repository import request_cancel, requeue
 from darkroom.store.model_repository import PRODUCTION, production_targets, resolve
-from darkroom.store.run_repository import job_metrics, job_samples
+from darkroom.store.run_repository import job_curve, job_samples
 from darkroom.store.tables import Checkpoint, Dataset, Job
 from darkroom.worker.settings import WorkerSettings
 from darkroom.worker.work_output import LOG_LINE_LIMIT
@@ -230,7 +230,7 @@ def test_a_finished_job_goes_on_for_longer_and_another_begins_with_its_weights(j
     assert any(f"training goes on after {TOTAL} images" in line for line in jobs.log(child))
     assert list(jobs.saved(child)) == [TOTAL + EVERY]
     with jobs.database.session() as session:
-        assert all(line.images_seen > TOTAL for line in job_metrics(session, child, 1000))
+        assert all(line.images_seen > TOTAL for line in job_curve(session, child, 1000))
     state = StateStart("parent", jobs.get(jobs.state(parent, TOTAL)))
     assert jobs.weights(child) == trained(longer, tmp_path / "longer", state)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from darkroom.app.access.token import digest_of, matches, new_token, prefix_of
+from darkroom.app.access.token import matches, new_token, prefix_of, token_digest
 
 
 def test_a_token_is_found_by_its_prefix_and_known_by_its_digest() -> None:
@@ -12,8 +12,8 @@ def test_a_token_is_found_by_its_prefix_and_known_by_its_digest() -> None:
         assert prefix_of(one.token) == one.prefix
         assert one.token.startswith(f"{one.prefix}_")
         assert one.token.encode() not in one.digest
-        assert matches(digest_of(one.token), one.digest)
-        assert not matches(digest_of(one.token[:-1] + "-_"[one.token[-1] == "-"]), one.digest)
+        assert matches(token_digest(one.token), one.digest)
+        assert not matches(token_digest(one.token[:-1] + "-_"[one.token[-1] == "-"]), one.digest)
 
 
 @pytest.mark.parametrize("text", ["", "drk_", "drk_abc", "x" * 58, "drk_" + "a" * 10 + "_" + "é" * 43])

@@ -129,7 +129,7 @@ def test_every_request_ends_exactly_once_whatever_happens(make_engine: MakeEngin
         if isinstance(outcome, Finished):
             progress = [event for event in call.events if isinstance(event, Progress)]
             assert progress[-1].done_steps == progress[-1].total_steps
-    left = engine.snapshot()
+    left = engine.status()
     assert (left.rows_waiting, left.rows_running, left.requests) == (0, 0, 0)
 
 
@@ -183,7 +183,7 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(make_engine: MakeEngin
     limited = True
     calls = [submit(engine, rows(6, seed=seed)) for seed in range(4)]
     assert all(isinstance(call.wait(), Finished) for call in calls)
-    assert engine.snapshot().resident["v1"] <= 32
+    assert engine.status().resident["v1"] <= 32
     assert all(len(call.images()) == 6 for call in calls)
 
 
@@ -202,7 +202,7 @@ def test_the_limit_after_out_of_memory_only_falls(make_engine: MakeEngine, monke
 
     def sink(event: Event) -> None:
         if isinstance(event, Progress):
-            seen.append(engine.snapshot().resident["v1"])
+            seen.append(engine.status().resident["v1"])
         call.sink(event)
 
     engine.submit(SampleRequest("v1", rows(32, guidance=1.0)), sink)
@@ -218,7 +218,7 @@ def test_out_of_memory_in_warm_up_leaves_the_smaller_batches(make_engine: MakeEn
         return smooth(x, t, labels)
 
     engine = make_engine(tight, EngineLimits(batch_rows=64))
-    assert engine.snapshot().resident["v1"] <= 8
+    assert engine.status().resident["v1"] <= 8
     assert isinstance(submit(engine, rows(20, guidance=1.0)).wait(), Finished)
 
 
@@ -276,17 +276,17 @@ def test_warm_up_runs_the_snapshot_at_every_size(make_engine: MakeEngine) -> Non
 def test_a_version_with_a_snapshot_takes_the_room_of_two(make_engine: MakeEngine) -> None:
     engine = make_engine(limits=EngineLimits(versions=3))
     engine.load("v2", Denoiser(CONFIG, CLASSES, smooth)).result(60)
-    assert engine.snapshot().networks == 2
+    assert engine.status().networks == 2
     engine.load("v3", Denoiser(CONFIG, CLASSES, smooth, snapshot=rough)).result(60)
-    assert list(engine.snapshot().resident) == ["v2", "v3"]
-    assert engine.snapshot().networks == 3
+    assert list(engine.status().resident) == ["v2", "v3"]
+    assert engine.status().networks == 3
 
 
 def test_a_snapshot_that_a_version_does_not_carry_is_refused_at_once(make_engine: MakeEngine) -> None:
     engine = make_engine()
     with pytest.raises(ValueError, match="carries no snapshot"):
         submit(engine, rows(1, guide="snapshot"))
-    assert engine.snapshot().requests == 0
+    assert engine.status().requests == 0
 
 
 def test_a_fault_of_the_engine_itself_ends_every_request_and_is_seen() -> None:
@@ -350,7 +350,7 @@ def test_a_cancelled_request_leaves_between_two_steps(make_engine: MakeEngine) -
     gate.open.set()
     assert call.wait() == Failed("cancelled", "the request was cancelled")
     assert gate.calls == calls, "another step was computed for nobody"
-    assert engine.snapshot().requests == 0
+    assert engine.status().requests == 0
 
 
 def test_a_deadline_that_cannot_be_met_is_refused_at_once(make_engine: MakeEngine) -> None:
@@ -358,7 +358,7 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once(make_engine: MakeEngin
     with pytest.raises(DeadlineUnmeetable) as refusal:
         submit(engine, rows(64, steps=1000), deadline_seconds=1e-4)
     assert refusal.value.expected_seconds > 1e-4
-    assert engine.snapshot().requests == 0
+    assert engine.status().requests == 0
 
 
 def test_a_deadline_that_passes_drops_the_request(make_engine: MakeEngine) -> None:
@@ -394,7 +394,7 @@ def test_versions_load_beside_each_other_and_the_least_recently_used_leaves(make
     old.wait()
     assert not np.array_equal(new.images()[0], old.images()[0])
     engine.load("v3", Denoiser(CONFIG, CLASSES, smooth)).result(60)
-    assert list(engine.snapshot().resident) == ["v1", "v3"]
+    assert list(engine.status().resident) == ["v1", "v3"]
     with pytest.raises(VersionNotLoaded):
         submit(engine, rows(1), "v2")
 

@@ -149,13 +149,13 @@ def test_room_that_goes_while_rows_are_planned_is_refused(engine: Engine, monkey
         monkeypatch.setattr(darkroom.app.engine.engine, "drawings", overtaken)
         with pytest.raises(QueueFull):
             submit(engine, rows(20))
-        assert engine.snapshot().requests == 1
+        assert engine.status().requests == 1
 
 
 def test_a_request_without_rows_is_no_request(engine: Engine) -> None:
     with pytest.raises(ValueError, match="at least one row"):
         submit(engine, ())
-    assert engine.snapshot().requests == 0
+    assert engine.status().requests == 0
 
 
 INTERVAL = {"guidance": 3.0, "guidance_interval": (0.3, 3.0), "sampler": "ipndm", "spacing": "edm", "steps": 17}

@@ -89,7 +89,7 @@ def test_a_request_leaves_between_two_steps_of_scoring(engines: list[Engine]) ->
     gate.set()
     assert call.wait() == Failed("cancelled", "the request was cancelled")
     assert not call.done()
-    left = engine.snapshot()
+    left = engine.status()
     assert (left.rows_waiting, left.rows_running, left.requests) == (0, 0, 0)
 
 
@@ -143,4 +143,4 @@ def test_what_is_of_no_single_class_cannot_be_scored(engines: list[Engine], row:
     engine = started(engines)
     with pytest.raises(ValueError, match="one class"):
         submit(engine, (row,), scored=True)
-    assert engine.snapshot().requests == 0
+    assert engine.status().requests == 0

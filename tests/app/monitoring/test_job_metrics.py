@@ -12,7 +12,7 @@ from darkroom.model.training.curve_point import CurvePoint
 from darkroom.store.counters import count
 from darkroom.store.database import Database
 from darkroom.store.job_repository import Claimant, Lease, claim_job, submit_job, succeed
-from darkroom.store.run_repository import record_metrics
+from darkroom.store.run_repository import record_curve_points
 from darkroom.store.worker_repository import see_worker
 from tests.app.served import serving, weights_folder
 from tests.processes import wait_until
@@ -52,7 +52,7 @@ def _fill(database: Database) -> tuple[int, int]:
         done, running = (claim_job(session, Claimant("w", "cpu"), 600.0) for _ in range(2))
         assert done is not None
         assert running is not None
-        record_metrics(session, running, [CurvePoint(10, 0.25, 1.5, 1e-3, 12.5, 4096)])
+        record_curve_points(session, running, [CurvePoint(10, 0.25, 1.5, 1e-3, 12.5, 4096)])
         session.flush()
         succeed(session, Lease(done.id, done.attempt))
         see_worker(session, "w", "cpu", 1)

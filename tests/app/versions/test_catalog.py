@@ -52,7 +52,7 @@ async def test_the_first_shipped_model_answers_for_no_name_unless_another_is_set
         found = await catalog.find(None)
         assert found.name == "beta"
         assert found.digest == digest_of(tiny_weights("beta", 1))
-        assert found.digest in engine.snapshot().resident
+        assert found.digest in engine.status().resident
 
 
 async def test_a_damaged_file_is_named_and_the_others_are_served(
@@ -89,7 +89,7 @@ async def test_weights_that_are_not_finite_are_never_served(
             assert "not finite" in caplog.text
             with pytest.raises(CheckpointError, match="not finite"):
                 await catalog.ensure_loaded(await catalog.find("tiny@2"))
-            assert list(engine.snapshot().resident) == [digest_of(tiny_weights("tiny", 0))]
+            assert list(engine.status().resident) == [digest_of(tiny_weights("tiny", 0))]
 
 
 async def test_a_model_that_does_not_run_is_named_and_the_others_are_served(
@@ -133,7 +133,7 @@ async def test_a_snapshot_is_prepared_for_the_device_as_the_network_is_and_count
         assert catalog.ready
         assert len(calls) == 2
         assert all(calls.values())
-        assert engine.snapshot().networks == 2
+        assert engine.status().networks == 2
 
 
 async def test_one_file_under_two_names_stays_two_models(tmp_path: Path, database: Database) -> None:
@@ -214,7 +214,7 @@ async def test_production_of_the_store_is_served_over_the_shipped_weights(tmp_pa
     promoted = await _promote(weights, database)
     async with opened(weights, database) as (catalog, engine):
         assert (await catalog.find("tiny")).digest == promoted
-        assert promoted in engine.snapshot().resident
+        assert promoted in engine.status().resident
 
 
 async def test_lost_bytes_of_production_leave_the_shipped_weights_in_service(
@@ -234,9 +234,9 @@ async def test_the_least_recently_used_version_leaves_first_and_returns_when_ask
     weights = weights_folder(tmp_path, a=1, b=2, c=3)
     async with opened(weights, versions=2) as (catalog, engine):
         a, b, c = [await catalog.find(name) for name in "abc"]
-        assert set(engine.snapshot().resident) == {b.digest, c.digest}
+        assert set(engine.status().resident) == {b.digest, c.digest}
         await catalog.ensure_loaded(a)
-        assert set(engine.snapshot().resident) == {c.digest, a.digest}
+        assert set(engine.status().resident) == {c.digest, a.digest}
 
 
 def _point(database: Database, name: str, version: str | int) -> None:
@@ -256,7 +256,7 @@ async def test_production_that_others_move_is_followed_there_and_back(tmp_path: 
             await catalog.look()
             assert (await catalog.find("tiny")).digest == digest
             assert (await catalog.find("tiny@production")).digest == digest
-            assert {shipped, trained} <= set(engine.snapshot().resident)  # the one before is loaded beside it
+            assert {shipped, trained} <= set(engine.status().resident)  # the one before is loaded beside it
 
 
 async def test_a_model_that_a_job_has_trained_is_loaded_without_a_restart(tmp_path: Path, database: Database) -> None:
@@ -268,7 +268,7 @@ async def test_a_model_that_a_job_has_trained_is_loaded_without_a_restart(tmp_pa
         assert (await catalog.find("new@1")).digest == trained
         _point(database, "new", 1)
         await catalog.look()
-        assert trained in engine.snapshot().resident
+        assert trained in engine.status().resident
         assert (await catalog.find(None)).digest == trained
 
 
@@ -306,7 +306,7 @@ async def test_a_promotion_reads_and_decodes_the_weights_once(
         trained = store_weights(database, tiny_weights("tiny", 5), "trained")
         await catalog.promote(COMMAND_LINE, "tiny", trained)
         assert calls == ["checkpoint_bytes", "load"]
-        assert trained in engine.snapshot().resident
+        assert trained in engine.status().resident
 
 
 async def test_a_header_that_was_damaged_when_it_was_read_is_found_out_by_loading(
@@ -324,10 +324,10 @@ async def test_a_header_that_was_damaged_when_it_was_read_is_found_out_by_loadin
         _overwrite(database, trained, data)
         with pytest.raises(CheckpointError, match="its header was damaged"):
             await catalog.ensure_loaded(told)
-        assert trained not in engine.snapshot().resident
+        assert trained not in engine.status().resident
         await catalog.ensure_loaded(found := await catalog.find(f"tiny@{trained}"))
         assert found.header.class_names[2] == "T-shirt/top"
-        assert trained in engine.snapshot().resident
+        assert trained in engine.status().resident
 
 
 async def test_a_header_that_is_longer_than_a_read_is_read_whole(
@@ -462,14 +462,14 @@ async def test_models_beyond_the_memory_push_nobody_out_before_they_are_asked_fo
     tmp_path: Path, database: Database
 ) -> None:
     async with opened(weights_folder(tmp_path, a=1, b=2), database, versions=2) as (catalog, engine):
-        before = set(engine.snapshot().resident)
+        before = set(engine.status().resident)
         third = store_weights(database, tiny_weights("c", 3), "imported")
         await catalog.look()
-        assert set(engine.snapshot().resident) == before
+        assert set(engine.status().resident) == before
         found = await catalog.find("c")
         await catalog.ensure_loaded(found)
         assert found.digest == third
-        assert third in engine.snapshot().resident
+        assert third in engine.status().resident
 
 
 async def test_a_collected_version_is_served_while_it_is_in_memory_and_then_refused(
@@ -483,7 +483,7 @@ async def test_a_collected_version_is_served_while_it_is_in_memory_and_then_refu
         await catalog.ensure_loaded(await catalog.find("tiny@2"))
         for reference in ("tiny@3", "tiny@1"):  # both have to be loaded; the one out of use longest leaves
             await catalog.ensure_loaded(await catalog.find(reference))
-        assert old not in engine.snapshot().resident
+        assert old not in engine.status().resident
         with pytest.raises(VersionCollected, match="version 2"):
             await catalog.ensure_loaded(await catalog.find("tiny@2"))
         assert (await catalog.find("tiny@3")).digest == new
