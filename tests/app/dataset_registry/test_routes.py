@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import func, select, text
 
-import darkroom.app.dataset_registry.routes
+from darkroom.app.dataset_registry import request_body, service
 from darkroom.app.embedded.postgres import PrivatePostgres
 from darkroom.app.settings import Settings
 from darkroom.model.config import DatasetConfig
@@ -442,7 +442,8 @@ def test_a_full_disk_is_507(posted: Posted, monkeypatch: pytest.MonkeyPatch, ful
         made += 1
         return _FullFile() if made == full else tempfile.TemporaryFile()
 
-    monkeypatch.setattr(darkroom.app.dataset_registry.routes, "TemporaryFile", make)
+    for module in (request_body, service):
+        monkeypatch.setattr(module, "TemporaryFile", make)
     kept = posted.kept()
     problem = assert_problem(posted.upload(CLOTHES), 507)
     assert problem["type"] == "urn:darkroom:storage-full"

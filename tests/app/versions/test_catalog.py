@@ -13,6 +13,7 @@ from sqlalchemy import delete, update
 from sqlalchemy.exc import OperationalError
 
 import darkroom.app.versions.catalog
+import darkroom.app.versions.stored
 import darkroom.model.checkpoint
 from darkroom.app.engine.engine import Engine, EngineLimits
 from darkroom.app.versions.catalog import Catalog
@@ -157,8 +158,8 @@ async def test_an_alias_is_looked_up_without_its_bytes_once_they_are_known(
             set_alias(session, COMMAND_LINE, "tiny", "candidate", second)
         assert (await catalog.find("tiny@candidate")).digest == second
         with monkeypatch.context() as patch:
-            patch.setattr(darkroom.app.versions.catalog, "checkpoint_beginning", None)
-            patch.setattr(darkroom.app.versions.catalog, "checkpoint_bytes", None)
+            patch.setattr(darkroom.app.versions.stored, "checkpoint_beginning", None)
+            patch.setattr(darkroom.app.versions.stored, "checkpoint_bytes", None)
             assert (await catalog.find("tiny@candidate")).digest == second
         with database.session() as session:
             set_alias(session, COMMAND_LINE, "tiny", "candidate", third)
@@ -299,7 +300,7 @@ async def test_a_promotion_reads_and_decodes_the_weights_once(
         monkeypatch.setattr(module, name, count)
 
     counted(darkroom.model.checkpoint, "load")  # safetensors' own: decodes all tensors
-    counted(darkroom.app.versions.catalog, "checkpoint_bytes")  # reads all bytes
+    counted(darkroom.app.versions.stored, "checkpoint_bytes")  # reads all bytes
     async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, engine):
         assert calls == ["load"]
         calls.clear()
@@ -333,7 +334,7 @@ async def test_a_header_that_was_damaged_when_it_was_read_is_found_out_by_loadin
 async def test_a_header_that_is_longer_than_a_read_is_read_whole(
     tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(darkroom.app.versions.catalog, "HEADER_BYTES", 100)
+    monkeypatch.setattr(darkroom.app.versions.stored, "HEADER_BYTES", 100)
     async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, _):
         trained = store_weights(database, tiny_weights("tiny", 5), "trained")
         assert (await catalog.find(f"tiny@{trained}")).header.class_names[2] == "T-shirt/top"
@@ -390,7 +391,7 @@ async def test_while_the_store_is_away_what_is_loaded_is_served(
         trained = store_weights(database, tiny_weights("tiny", 5), "trained")
         _point(database, "tiny", trained)
         with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
-            patch.setattr(darkroom.app.versions.catalog, "_production_targets", away)
+            patch.setattr(darkroom.app.versions.catalog, "production_versions", away)
             for _ in range(3):
                 await catalog.look()
             assert (await catalog.find("tiny")).digest == digest_of(tiny_weights("tiny", 0))
