@@ -1,7 +1,7 @@
-"""What the lines of a log have in common while something is done: the request, the job, the attempt.
+"""Fields that every log line has while a block runs: the request, the job, the attempt.
 
-The fields belong to the context (PEP 567): to a task of the event loop and the threads that it hands work to. A thread
-that is started otherwise gets them by `contextvars.copy_context().run`.
+The fields belong to the context (PEP 567): a task of the event loop has them, and so have threads to which it hands
+work. Start any other thread with `contextvars.copy_context().run` to give it the fields.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ _fields: ContextVar[Mapping[str, object]] = ContextVar("log_fields", default=Map
 
 @contextmanager
 def log_fields(**fields: object) -> Iterator[None]:
-    """Every line that the block logs has these fields; one that is None is left out."""
+    """Add these fields to every line that the block logs. A field that is None is left out."""
     given = {name: value for name, value in fields.items() if value is not None}
     token = _fields.set({**_fields.get(), **given})
     try:
@@ -24,5 +24,5 @@ def log_fields(**fields: object) -> Iterator[None]:
 
 
 def current_fields() -> Mapping[str, object]:
-    """The fields of a line that is logged now."""
+    """The fields that a line logged now would have."""
     return _fields.get()

@@ -1,7 +1,7 @@
-"""The logs of every process, set up in one place: a line an event, as JSON for a store of logs or as text for a person.
+"""Sets up the logs of every process: one line for each event, as JSON for a log store or as text for a person.
 
-A JSON line has `time` (RFC 3339, UTC), `level`, `logger`, `message` and `process`; where there are such, `request_id`,
-`job_id`, `attempt`, `trace_id`, `span_id`, what the line itself adds (`log.info(..., extra={"fields": {...}})`), and
+A JSON line has `time` (RFC 3339, UTC), `level`, `logger`, `message` and `process`. Where they are known it also has
+`request_id`, `job_id`, `attempt`, `trace_id` and `span_id`, the fields of `log.info(..., extra={"fields": {...}})`, and
 `exception`, the traceback. Secrets are left out (`telemetry.redaction`).
 """
 
@@ -31,8 +31,12 @@ class LogSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="DARKROOM_", extra="ignore")
 
-    log_format: Literal["text", "json"] = Field("text", description="json: a JSON object a line, for a store of logs")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="lines below it are left out")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="json: one JSON object for each line, for a log store"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="lines of lower levels are left out"
+    )
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -41,14 +45,14 @@ class LogSettings(BaseSettings):
 
 
 class JsonLines(logging.Formatter):
-    """A JSON object a line. process: which of the service's processes writes."""
+    """One JSON object for each line. process: the name of the process that writes."""
 
     def __init__(self, process: str) -> None:
         super().__init__()
         self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, in ASCII."""
+        """The line as ASCII JSON."""
         fields = _fields_of(record)
         line: dict[str, object] = {
             "time": _time(record),
@@ -64,10 +68,10 @@ class JsonLines(logging.Formatter):
 
 
 class TextLines(logging.Formatter):
-    """A line for a person; what a message or traceback has more of is indented, so that it cannot pass for a line."""
+    """A line for a person. Further lines of a message or traceback are indented, so that they cannot pass for lines."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, with its fields behind the message."""
+        """The line, with its fields after the message."""
         fields = _fields_of(record)
         fields.pop("process", None)
         words = [_time(record), record.levelname, f"{record.name}:", redacted(record.getMessage())]
@@ -82,9 +86,9 @@ class _Lines(logging.StreamHandler[TextIO]):
 
 
 def set_up_logs(process: str, settings: LogSettings | None = None, stream: TextIO | None = None) -> None:
-    """Log to the stream (standard error by default) from now on; a second call takes the place of the first.
+    """Log to the stream (standard error by default) from now on. A second call replaces the first.
 
-    process: as the lines name it. Warnings and exceptions that nobody caught become lines, too.
+    process: its name in the lines. Warnings and uncaught exceptions become lines, too.
     """
     settings = settings or LogSettings()
     handler = _Lines(stream or sys.stderr)
@@ -103,7 +107,7 @@ def set_up_logs(process: str, settings: LogSettings | None = None, stream: TextI
 
 
 def line_of(message: str, logger: str) -> str:
-    """A line as the root logger's handlers would write it, for where logging itself must not be called."""
+    """A line as the root logger's handlers would write it, for code that must not call a logger."""
     record = logging.makeLogRecord(
         {"name": logger, "levelno": logging.INFO, "levelname": "INFO", "msg": message, "args": ()}
     )
@@ -112,7 +116,7 @@ def line_of(message: str, logger: str) -> str:
 
 
 def record_of(line: str) -> logging.LogRecord | None:
-    """What another process logged with `JsonLines`, to be logged again by this one; None of any other text."""
+    """The record that another process wrote with `JsonLines`, to log it again here; None for any other text."""
     try:
         found = json.loads(line)
         level = logging.getLevelNamesMapping()[found["level"]]
@@ -135,7 +139,7 @@ def record_of(line: str) -> logging.LogRecord | None:
 
 
 def _fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    """Of the context, the trace and the line itself, the later ones first."""
+    """The fields of a record. Its own replace those of the trace, and these replace those of the context."""
     span = trace.get_current_span().get_span_context()
     ids = {}
     if span.is_valid:

@@ -1,6 +1,7 @@
-"""What a process tells Prometheus of the machine that it runs on: itself, the disk under a folder, the GPUs.
+"""Prometheus metrics of a process's machine: the process itself, the disk under a folder, the GPUs.
 
-`nvidia-ml-py` (the extra `nvidia`) reads the GPUs; without it, a driver or a GPU their metrics are absent.
+`nvidia-ml-py` (the extra `nvidia`) reads the GPUs. Without it, without a driver or without a GPU there are no such
+metrics.
 """
 
 import logging
@@ -17,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def watch_machine(registry: CollectorRegistry, folder: Path) -> None:
-    """Add the machine's metrics to what a scrape reads. folder: the disk under it is told, also before it is made."""
+    """Add the machine's metrics to the registry. folder: on the disk to report; it need not exist yet."""
     ProcessCollector(registry=registry)
     registry.register(_Disk(folder.absolute()))
     nvml = _nvml()
@@ -43,7 +44,7 @@ class _Devices(Collector):
 
     def collect(self) -> Iterator[Metric]:
         used = GaugeMetricFamily("darkroom_device_memory_used_bytes", "GPU memory in use.", labels=["device"])
-        size = GaugeMetricFamily("darkroom_device_memory_size_bytes", "GPU memory there is.", labels=["device"])
+        size = GaugeMetricFamily("darkroom_device_memory_size_bytes", "GPU memory in all.", labels=["device"])
         busy = GaugeMetricFamily(
             "darkroom_device_utilization_ratio", "Share of the time in which the GPU computed.", labels=["device"]
         )

@@ -1,4 +1,4 @@
-"""Whether the servers that a process depends on answer, as a metric."""
+"""A Prometheus metric that says which servers a process can reach."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -11,8 +11,10 @@ PROBE_SECONDS = 5.0
 
 
 class Reachability(Collector):
-    """Probes each dependency from a thread of its own, so that one which never answers holds up neither a scrape nor
-    the others. probes: name -> whether it answers now, which must not raise. Tells nothing of what was never probed.
+    """Probes each server from a thread of its own: one that never answers delays neither a scrape nor the others.
+
+    probes: by name, a function that returns True when the server answers and never raises. Before its first probe a
+    server has no sample.
     """
 
     def __init__(self, probes: Mapping[str, Callable[[], bool]]) -> None:
@@ -21,16 +23,16 @@ class Reachability(Collector):
         self._ended = threading.Event()
 
     def start(self) -> None:
-        """Probe from now on; the threads keep no process from ending."""
+        """Start to probe. The threads do not keep a process from ending."""
         for name, probe in self._probes.items():
             threading.Thread(target=self._keep_probing, args=(name, probe), name=f"probe {name}", daemon=True).start()
 
     def stop(self) -> None:
-        """Probe no more."""
+        """Stop probing."""
         self._ended.set()
 
     def collect(self) -> Iterator[Metric]:
-        """Prometheus: of what was found last."""
+        """The last results, for Prometheus."""
         up = GaugeMetricFamily(
             "darkroom_dependency_up",
             "1 when the server answered when it was last asked, else 0.",

@@ -1,7 +1,7 @@
-"""What must not be read in a log: keys to the API, passwords in addresses, Authorization headers.
+"""Removes secrets from log lines: API keys, passwords in addresses, Authorization headers.
 
-Recognised by their form, since a driver's error may repeat what no line of this project would write. Where it is in
-doubt more is hidden rather than less.
+It recognises them by their form, because a driver's error may repeat what no line of ours would write. In doubt it
+hides more.
 """
 
 import re
@@ -9,7 +9,7 @@ import re
 HIDDEN = "***"
 
 _FORMS = (
-    (re.compile(r"\b(drk_[a-z0-9]+)_[A-Za-z0-9_-]+"), rf"\1_{HIDDEN}"),  # what stays is the part that lists show
+    (re.compile(r"\b(drk_[a-z0-9]+)_[A-Za-z0-9_-]+"), rf"\1_{HIDDEN}"),  # keep the prefix, which lists of keys show
     (re.compile(r"(://[^\s:/@]*:)[^\s@]*@"), rf"\1{HIDDEN}@"),
     (re.compile(r"(?i)\b(bearer|authorization\W+basic)\s+[^\s'\",]+"), rf"\1 {HIDDEN}"),
     (

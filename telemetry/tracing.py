@@ -1,6 +1,6 @@
-"""Traces (OpenTelemetry): off unless the operator names where spans go, by OpenTelemetry's own variables.
+"""Traces (OpenTelemetry), off until the operator says where spans go, by OpenTelemetry's own variables.
 
-The code asks the API for spans, which do nothing until `set_up_tracing` installs the SDK: the extra `tracing`.
+The code asks OpenTelemetry's API for spans. They do nothing until `set_up_tracing` installs the SDK (extra `tracing`).
 """
 
 import os
@@ -17,18 +17,18 @@ from opentelemetry.util.types import AttributeValue
 from darkroom.telemetry.redaction import redacted
 
 TRACEPARENT = "TRACEPARENT"
-"""The environment variable by which a process tells one that it starts which span it belongs to."""
+"""The environment variable that tells a child process which span it belongs to."""
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _NEEDED = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
 
 class TracingMissing(RuntimeError):
-    """Traces were asked for, and what makes them is not installed."""
+    """Traces are wanted, and the SDK is not installed."""
 
 
 def require_tracing() -> bool:
-    """Whether traces are asked for; raises TracingMissing when they cannot be made."""
+    """True when traces are wanted; raises TracingMissing when they cannot be made."""
     endpoint = next((name for name in _ENDPOINTS if os.environ.get(name)), None)
     off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or os.environ.get("OTEL_TRACES_EXPORTER") == "none"
     if endpoint is None or off:
@@ -42,9 +42,9 @@ def require_tracing() -> bool:
 
 
 def set_up_tracing(process: str) -> None:
-    """Send this process's spans from now on, where traces are asked for; raises TracingMissing.
+    """Send this process's spans from now on, if traces are wanted; raises TracingMissing.
 
-    process: the service is named darkroom-PROCESS unless OTEL_SERVICE_NAME says otherwise.
+    process: the service is called darkroom-PROCESS unless OTEL_SERVICE_NAME names it.
     """
     if not require_tracing():
         return
@@ -63,7 +63,7 @@ def set_up_tracing(process: str) -> None:
 
 
 def flush_spans() -> None:
-    """Send what waits, for a process that ends; takes as long as the exporter tries (OTEL_EXPORTER_OTLP_TIMEOUT)."""
+    """Send the spans that wait, before a process ends. Takes at most OTEL_EXPORTER_OTLP_TIMEOUT."""
     flush = getattr(trace.get_tracer_provider(), "force_flush", None)
     if flush is not None:
         flush()
@@ -77,8 +77,10 @@ def span(
     parent: str | None = None,
     kind: SpanKind = SpanKind.INTERNAL,
 ) -> Iterator[None]:
-    """What the block does is a span; an attribute that is None is left out. parent: a traceparent, else the current
-    span. An exception marks it as failed, and its text is told without secrets.
+    """Make a span of the block. An attribute that is None is left out.
+
+    parent: a traceparent; by default the current span. An exception marks the span as failed; its text goes in without
+    secrets.
     """
     given = {key: value for key, value in attributes.items() if value is not None}
     context = extract({"traceparent": parent}) if parent is not None else None
@@ -94,7 +96,7 @@ def span(
 
 
 def current_traceparent() -> str | None:
-    """The current span, for a process that goes on with the trace (W3C Trace Context); None without one."""
+    """The current span as a traceparent (W3C Trace Context), for another process; None without a span."""
     carrier: dict[str, str] = {}
     TraceContextTextMapPropagator().inject(carrier)
     return carrier.get("traceparent")
@@ -103,5 +105,5 @@ def current_traceparent() -> str | None:
 def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # nor what it is in
+    except ModuleNotFoundError:  # nor in any span around it
         return False

@@ -1,4 +1,4 @@
-"""An assemble job: joins the parts of a generate job to one archive, with one part at a time in memory."""
+"""The assemble job joins the parts of a generate job into one archive, with one part at a time in memory."""
 
 import logging
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Assembly:
-    """What is joined. done: an earlier attempt has stored the result. image_shape: (H, W, C)."""
+    """The parts to join. done: an earlier attempt has stored the result. image_shape: (H, W, C)."""
 
     done: bool
     run: GenerateRun
@@ -40,9 +40,9 @@ class _Assembly:
 def assemble(attempt: Attempt) -> bool:
     """Join a generate job's parts and store the archive as its result; returns False when `should_stop` ended it.
 
-    The same images give the same bytes. When parts are damaged, their shards are queued again and this job ends as
-    failed until they are drawn (`store.generate_repository.queue_assembly`); then, too, False is returned, and the
-    claim is over. Raises LeaseLost.
+    The same images give the same bytes. Where parts are damaged, queue their shards again, end this job as failed and
+    return False; the claim is then over. `store.generate_repository.queue_assembly` queues the job again once they are
+    drawn. Raises LeaseLost.
     """
     job, database, lease = attempt.job, attempt.database, attempt.lease
     assembly = transact(database, lambda session: _read(session, job))
@@ -61,7 +61,7 @@ def assemble(attempt: Attempt) -> bool:
                 except (ArtifactCorrupted, ArtifactMissing) as error:
                     damaged[part.first_row] = str(error)
                     continue
-                if not damaged:  # else it goes on only to find all that is
+                if not damaged:  # otherwise read on only to find every damaged part
                     _add(archive, assembly.run, part, pixels)
             if damaged:
                 _redraw(database, lease, damaged)
@@ -113,6 +113,6 @@ def _add(archive: ImageArchive, run: GenerateRun, part: GeneratePart, pixels: Pi
 
 
 def _redraw(database: Database, lease: Lease, damaged: dict[int, str]) -> None:
-    detail = f"{len(damaged)} parts are damaged and are drawn again: {'; '.join(damaged.values())}"
+    detail = f"{len(damaged)} parts are damaged and will be drawn again: {'; '.join(damaged.values())}"
     log.warning("%s", detail)
     transact(database, lambda session: redraw(session, lease, list(damaged), detail))

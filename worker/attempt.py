@@ -1,4 +1,4 @@
-"""What a work function is given: one attempt at a job, and what it may use."""
+"""One attempt at a job, as a work function receives it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from darkroom.store.tables import Job
 
 @dataclass(frozen=True)
 class Attempt:
-    """lease: proves the claim in every write. should_stop: whether the work is to store where it is and return.
+    """lease: proves the claim in every write. should_stop: returns True when the work must store its state and return.
 
     cache: of decoded data sets.
     """

@@ -1,8 +1,8 @@
 """The worker, `python -m darkroom.worker.celery_app`: a Celery worker over one supervisor.
 
-A message is only a hint that there is work: whoever takes one claims the most urgent jobs from the database, so a lost,
-repeated or late message changes nothing. The worker also looks for jobs by itself every few seconds, so that it needs
-Redis for speed only. Jobs run in this process, one at a time, by a light supervisor; meanwhile it takes no hint.
+A message is only a hint that there is work: the worker that takes it claims the most urgent jobs from the database. So
+a lost, repeated or late message changes nothing. The worker also looks for jobs by itself every few seconds, and needs
+Redis for speed only. A light supervisor in this process runs one job at a time, and takes no hint meanwhile.
 """
 
 import logging
@@ -37,13 +37,13 @@ from darkroom.worker.settings import WorkerSettings
 from darkroom.worker.supervisor import WORK, Supervisor
 
 REFUSED_SECONDS = 5.0
-"""Between two tries of a broker that was lost or refuses what it is asked."""
+"""Between two tries to reach a broker that is away or refuses commands."""
 
-log = logging.getLogger("darkroom.worker.celery_app")  # also where this module is the program
+log = logging.getLogger("darkroom.worker.celery_app")  # __name__ would be __main__ when this module is the program
 
 
 class Worker:
-    """Runs jobs, one at a time. work: as `worker.supervisor.Supervisor` has it."""
+    """Runs jobs, one at a time. work: see `worker.supervisor.Supervisor`."""
 
     def __init__(self, settings: WorkerSettings, work: Sequence[str] = WORK) -> None:
         self._settings = settings
@@ -73,7 +73,7 @@ class Worker:
         return int(worker.exitcode or 0)
 
     def run_jobs(self) -> None:
-        """Run jobs until none is left that this worker can run."""
+        """Run jobs until this worker finds none that it can run."""
         with self._one_at_a_time:
             try:
                 while not self._stopping.is_set() and self._supervisor.run_next():
@@ -82,7 +82,7 @@ class Worker:
                 log.warning("the database is away: %s", str(error).splitlines()[0])
 
     def look(self) -> None:
-        """A hint may be lost, and Redis away: look for jobs every now and then."""
+        """Look for jobs at every beat, because a hint may be lost and Redis may be away."""
         while not self._stopping.wait(self._settings.beat_seconds):
             try:
                 self.run_jobs()
@@ -95,11 +95,11 @@ class Worker:
             worker_hijack_root_logger=False,
             worker_prefetch_multiplier=1,
             worker_disable_prefetch=True,
-            # Nothing is published, since no worker needs another; and a Redis that is full refuses what is.
+            # Publish nothing: no worker needs another one, and a full Redis refuses every write.
             worker_send_task_events=False,
             worker_enable_remote_control=False,
             broker_channel_error_retry=True,  # a Redis that is full or read-only answers every command with an error
-            # Celery warns without it; for late acknowledgement alone
+            # without it Celery warns; it concerns late acknowledgement only
             worker_cancel_long_running_tasks_on_connection_loss=True,
         )
         app.task(name=RUN_JOBS)(self.run_jobs)
@@ -107,11 +107,11 @@ class Worker:
         return app
 
     def _pause(self, *_: Any) -> None:
-        """Before Celery begins again: a broker that refuses every command would otherwise be asked without a rest."""
+        """Wait before Celery begins again, because it would ask a broker that refuses every command without a pause."""
         self._stopping.wait(REFUSED_SECONDS)
 
     def _beat(self) -> None:
-        """Tell the database every now and then that this worker lives, and how its device is."""
+        """Tell the database at every beat that this worker lives, and whether its device works."""
         settings, device = self._settings, self._device
         database = Database(settings.database_url, pool_connections=1)
         told: str | None = None
@@ -127,11 +127,11 @@ class Worker:
             self._stopping.wait(settings.beat_seconds)
 
     def _expired(self, **_: Any) -> None:
-        """A hint that has expired says that there is work, too: while it waited, no other one was sent."""
+        """Treat an expired hint as a hint: while it waited, nobody sent another one."""
         self.run_jobs()
 
     def _begin(self, **_: Any) -> None:
-        """Before the broker is asked for anything, and whether or not it answers."""
+        """Start the beat before anything is asked of the broker, which may not answer."""
         set_up_tracing("worker")
         self._device.passes()
         threading.Thread(target=self._beat, name="alive", daemon=True).start()
@@ -140,18 +140,18 @@ class Worker:
             serve_metrics(self._settings, self._settings.metrics_port, self._device)
 
     def _stop(self, **_: Any) -> None:
-        """A warm shutdown hands the running job back: it is asked to store a checkpoint, and is queued again."""
+        """At a warm shutdown, hand the running job back: it stores a checkpoint and is queued again."""
         self._stopping.set()
 
     def _end(self, **_: Any) -> None:
-        """Also when Celery ends by itself: the process goes on until the job of a look is handed back."""
+        """Stop when Celery ends by itself, too. The process lives until its job is handed back."""
         self._stopping.set()
         self._looking.join()
         flush_spans()
 
 
 def _set_up_logs(instance: Any, **_: Any) -> None:
-    """Before Celery says anything: its lines go the way of all others, and what it would print is one of them."""
+    """Set up logging before Celery writes: its lines, and what it would print, go into the same log."""
     set_up_logs("worker")
     logging.getLogger("celery.worker.consumer.consumer").addFilter(_in_one_line)
     instance.quiet = True  # no banner
@@ -159,7 +159,7 @@ def _set_up_logs(instance: Any, **_: Any) -> None:
 
 
 def _in_one_line(record: logging.LogRecord) -> bool:
-    """Celery tells each lost connection with a traceback of its own insides."""
+    """Leave out the traceback of Celery's own code that it logs for each lost connection."""
     if record.exc_info:
         record.msg, record.args = f"{record.getMessage().strip()} {record.exc_info[1]}", ()
         record.exc_info = None
@@ -167,21 +167,21 @@ def _in_one_line(record: logging.LogRecord) -> bool:
 
 
 def _set_level(loglevel: int, **_: Any) -> None:
-    """The command's level is Celery's own; Celery sets up nothing more where this signal is taken."""
+    """Set Celery's level from its command line. With a receiver of this signal Celery sets up no logging itself."""
     logging.getLogger("celery").setLevel(loglevel)
 
 
 def _say(message: str, *_: object) -> None:
-    """In Celery's signal handlers, where a logger may be in the middle of a line."""
+    """Write a line from one of Celery's signal handlers, where calling a logger could deadlock."""
     os.write(sys.stderr.fileno(), f"{line_of(message, 'celery.worker')}\n".encode())
 
 
 def main(make: Callable[[WorkerSettings], Worker] = Worker) -> None:
-    """Be the worker until SIGTERM or Ctrl-C."""
+    """Run the worker until SIGTERM or Ctrl-C."""
     with ending_in_one_line(TracingMissing):
         settings = read_settings(WorkerSettings)
         read_settings(LogSettings)
-        require_tracing()  # refused here, since Celery goes on whatever a signal's receiver raises
+        require_tracing()  # checked here, because Celery ignores what a signal's receiver raises
     sys.exit(make(settings).run())
 
 

@@ -1,4 +1,4 @@
-"""A job's data set, in this worker's cache."""
+"""Loads a job's data set through this worker's cache."""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -14,7 +14,7 @@ from darkroom.store.tables import Dataset, Job
 
 
 def registered_dataset(database: Database, job: Job, cache: Path) -> ImageDataset:
-    """The data set that a job names, from the cache, else from the store or its path; its content is what it was.
+    """The data set that a job names, from the cache, or else from the store or its path, with its content checked.
 
     Raises DatasetError when it has vanished, is damaged, or has changed since it was registered.
     """

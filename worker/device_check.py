@@ -1,4 +1,4 @@
-"""What a worker knows of its device. It never imports torch: processes of their own ask the driver (`device_probe`)."""
+"""Tests a worker's device. It never imports torch: a process of its own asks the driver (`device_probe.py`)."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 TIMEOUT_SECONDS = 30.0
 KEPT_SECONDS = 60.0
-"""How long the result of a test holds."""
+"""For so long a test's result is used."""
 
 PROBE = (sys.executable, "-m", "darkroom.worker.device_probe")
 
@@ -16,8 +16,8 @@ PROBE = (sys.executable, "-m", "darkroom.worker.device_probe")
 class DeviceCheck:
     """Tests the device of one worker, and remembers the result. Safe to share between threads.
 
-    devices: how many must work; 0 for a worker on a CPU, which is never tested. command: the test, to be given the
-    arguments of `worker.device_probe`.
+    devices: how many must work; 0 for a worker on a CPU, which is never tested. command: the program of the test; the
+    arguments of `worker.device_probe` are added.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class DeviceCheck:
         self.fault: str | None = "it was not tested yet" if devices else None
 
     def passes(self) -> bool:
-        """Whether the device works; tests it when the last result is older than KEPT_SECONDS."""
+        """True when the device works. Tests it when the last result is older than KEPT_SECONDS."""
         with self._lock:
             if self._devices and self._clock() - self._tested_at >= KEPT_SECONDS:
                 self.fault = self._probe()
@@ -42,20 +42,22 @@ class DeviceCheck:
             return self.fault is None
 
     def doubt(self) -> None:
-        """Work has ended badly: the last result holds no longer."""
+        """Drop the last result, because work has ended badly."""
         with self._lock:
             self._tested_at = -float("inf")
 
     def fail(self, fault: str) -> None:
-        """A work process has found no device: that is a failed test, and the next ones must satisfy torch, too."""
+        """Count a work process that found no device as a failed test. From then on a test must satisfy torch, too."""
         with self._lock:
             self.fault = fault
             self._tested_at = self._clock()
             self._ask_torch = True
 
     def _probe(self) -> str | None:
-        """Run the test; returns what is wrong, or None."""
-        if self._hung is not None and self._hung.poll() is None:  # not even SIGKILL ends who waits for a driver
+        """Run the test; returns the fault, or None."""
+        if (
+            self._hung is not None and self._hung.poll() is None
+        ):  # not even SIGKILL ends a process that waits for a driver
             return self.fault
         arguments = [str(self._devices), *(["--torch"] if self._ask_torch else [])]
         process = subprocess.Popen(

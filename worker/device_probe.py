@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 _OUT_OF_MEMORY = 2
-"""CUDA_ERROR_OUT_OF_MEMORY: the device is there, and something else fills it."""
+"""CUDA_ERROR_OUT_OF_MEMORY: the device works, and another process fills it."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _driver_fault(devices: int) -> str | None:
-    """Make a context on each of the devices that CUDA_VISIBLE_DEVICES leaves, as any use of them would."""
+    """Make a context on each device that CUDA_VISIBLE_DEVICES leaves, as any use of it would."""
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:

@@ -1,7 +1,7 @@
-"""First moments of a work process, with the standard library alone: tie its life to the parent's, then do the work.
+"""Starts a work process with the standard library alone: ties its life to the parent's, then does the work.
 
 Called as `python -m darkroom.worker.entry PARENT JOB ATTEMPT FOLDER DEVICES`. With several devices it becomes torchrun,
-which starts this entry again once a rank, in sessions of their own: that they end with it is up to them.
+which starts this entry again for each rank. Ranks run in sessions of their own, so each ties its life to its parent's.
 """
 
 import os

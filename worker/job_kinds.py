@@ -1,4 +1,4 @@
-"""What a worker does for each kind of job. A new kind is an entry here and a name in `store.tables.JobKind`."""
+"""The function that does each kind of job. A new kind is an entry here and a name in `store.tables.JobKind`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from darkroom.store.tables import JobKind
 
 
 def _stored(session: Session, job_id: int) -> str:
-    return "what it had stored is kept"
+    return "everything that it stored is kept"
 
 
 def _last_checkpoint(session: Session, job_id: int) -> str:
@@ -23,10 +23,10 @@ def _last_checkpoint(session: Session, job_id: int) -> str:
 
 @dataclass(frozen=True)
 class KindOfWork:
-    """work: MODULE:FUNCTION, imported by the work process alone. It takes a `worker.attempt.Attempt` and returns
-    whether the job is done: False when it was stopped.
+    """work: MODULE:FUNCTION, imported by the work process alone. It takes a `worker.attempt.Attempt` and returns True
+    when the job is done, False when it was stopped.
 
-    succeed: ends a job that is done. kept: what is left of a job whose work was killed, for its failure.
+    succeed: ends a job that is done. kept: says in the failure of a job whose work was killed what is left of it.
     """
 
     work: str

@@ -1,4 +1,4 @@
-"""How the work process tells its supervisor how it ended: a small file in the folder made for the attempt."""
+"""The small file by which the work process tells its supervisor how it ended, in the attempt's own folder."""
 
 import json
 import os
@@ -15,14 +15,14 @@ _PID = "pid"
 
 @dataclass(frozen=True)
 class Outcome:
-    """finished: all is done and stored. stopped: it was asked to, and has stored where it is. failed: for good."""
+    """finished: all is done and stored. stopped: it was asked to stop, and has stored its state. failed: for good."""
 
     end: End
     failure: Failure | None = None
 
 
 def write_outcome(folder: Path, outcome: Outcome) -> None:
-    """Leave the outcome; what is not written by the time the process ends was a crash."""
+    """Write the outcome. A process that ends without one has crashed."""
     failure = outcome.failure
     data = {"end": outcome.end, "failure": failure.as_json() if failure else None}
     part = folder / f"{_NAME}.{os.getpid()}"  # several ranks may fail at once
@@ -31,7 +31,7 @@ def write_outcome(folder: Path, outcome: Outcome) -> None:
 
 
 def read_outcome(folder: Path) -> Outcome | None:
-    """The outcome that was left; None when there is none."""
+    """The outcome that was written, or None."""
     try:
         data = json.loads((folder / _NAME).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -41,12 +41,12 @@ def read_outcome(folder: Path) -> Outcome | None:
 
 
 def write_pid(folder: Path) -> None:
-    """Say which process takes SIGTERM: with several ranks the supervisor's child is only their launcher."""
+    """Write which process takes SIGTERM: with several ranks the supervisor's child is only their launcher."""
     (folder / _PID).write_text(str(os.getpid()), encoding="ascii")
 
 
 def read_pid(folder: Path) -> int | None:
-    """The process to ask; None while it has not begun."""
+    """The process that takes SIGTERM, or None before it begins."""
     try:
         return int((folder / _PID).read_text(encoding="ascii") or 0) or None
     except FileNotFoundError:

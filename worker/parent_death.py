@@ -1,4 +1,4 @@
-"""Tying a process's life to its parent's."""
+"""Ties a process's life to its parent's."""
 
 import ctypes
 import os
@@ -12,5 +12,5 @@ def die_with(parent: int) -> None:
     """Have the kernel kill this process when its parent ends, in whatever way (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != parent:  # it died before the call above
+    if os.getppid() != parent:  # the parent died before the call above
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""A worker's own /metrics: what only its machine knows. What PostgreSQL knows of jobs, the API tells."""
+"""A worker's own /metrics: facts of its machine. The API's /metrics has what PostgreSQL knows of jobs."""
 
 import logging
 from collections.abc import Callable
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def serve_metrics(settings: WorkerSettings, port: int, device: DeviceCheck) -> None:
-    """Answer Prometheus from a thread. A port that is taken is said in the log: no job is lost for want of a metric."""
+    """Answer Prometheus from a thread. When the port is taken, log it and go on: jobs matter more than metrics."""
     registry = CollectorRegistry()
     watch_machine(registry, settings.cache_folder)
     device_up = Gauge(

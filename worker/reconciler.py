@@ -1,7 +1,6 @@
-"""The reconciler brings what was lost back on its way. Two of them at once do no harm.
+"""The reconciler returns lost jobs to the queue and deletes what nobody needs. Two of them at once do no harm.
 
-Started as `python -m darkroom.worker.reconciler`.
-It needs PostgreSQL alone, and outlives whatever one of its rounds meets.
+Started as `python -m darkroom.worker.reconciler`. It needs PostgreSQL alone. An error ends a round, not the process.
 """
 
 import logging
@@ -27,16 +26,16 @@ from darkroom.telemetry.logs import LogSettings, set_up_logs
 from darkroom.worker.settings import ReconcilerSettings
 
 MISSED_BEATS = 3
-"""After so many a worker is taken for dead."""
+"""After so many missed beats the reconciler takes a worker for dead."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-log = logging.getLogger("darkroom.worker.reconciler")  # also where this module is the program
+log = logging.getLogger("darkroom.worker.reconciler")  # __name__ would be __main__ when this module is the program
 
 
 def reconcile(database: Database, settings: ReconcilerSettings) -> None:
-    """One round. Each part is a transaction of its own, and one that fails does not hold up the others."""
+    """Do one round. Each part is a transaction of its own; when one fails, the others still run."""
     for job in _try(database, requeue_lapsed) or ():
         _tell(job, "the lease of its worker had lapsed")
     patience_seconds, alive_seconds = settings.device_patience_seconds, MISSED_BEATS * settings.beat_seconds
@@ -47,7 +46,7 @@ def reconcile(database: Database, settings: ReconcilerSettings) -> None:
 
 
 def _try(database: Database, part: Callable[Concatenate[Session, P], T], *rest: P.args, **named: P.kwargs) -> T | None:
-    """What the part returns; None when it has failed, which is said in the log."""
+    """Return what the part returns. Log a failure and return None."""
     try:
         with database.session() as session:
             return part(session, *rest, **named)

@@ -1,6 +1,6 @@
-"""The work process's way to the database: a thread that writes in order, and waits while the database is away.
+"""Writes a work process's results to the database from a thread, in order. It waits while the database is away.
 
-Training goes on meanwhile. When the claim is over the whole process ends at once: another attempt may have begun.
+Training goes on meanwhile. When the claim is over, the whole process ends at once, because another attempt may run.
 """
 
 import threading
@@ -17,10 +17,10 @@ from darkroom.worker.transactions import transact
 from darkroom.worker.watchdog import end_process
 
 HELD_WRITES = 4
-"""Checkpoints and pictures that wait for the database; with more, training waits too."""
+"""At most so many checkpoints and pictures wait for the database; then training waits, too."""
 
 Write = Callable[[Session, Lease], object]
-"""A transaction. It takes the job's row with `store.job_repository.hold`, behind whatever takes long."""
+"""A transaction. It does what takes long first, and then locks the job's record (`store.job_repository.hold`)."""
 
 
 class Reporter:
@@ -38,13 +38,13 @@ class Reporter:
         self._thread.start()
 
     def curve_point(self, point: CurvePoint) -> None:
-        """Store a point of the curve some time soon."""
+        """Queue a curve point to be stored."""
         with self._changed:
             self._metrics.append(point)
             self._changed.notify_all()
 
     def put(self, write: Write) -> None:
-        """Do a write after those before it; raises what an earlier one has raised."""
+        """Queue a write behind the others; raises the error of an earlier one."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._writes) < HELD_WRITES or self._fault is not None)
             self._raise_fault()
@@ -52,7 +52,7 @@ class Reporter:
             self._changed.notify_all()
 
     def flush(self) -> None:
-        """Return when everything is stored; raises what a write has raised."""
+        """Wait until everything is stored; raises the error of a write."""
         with self._changed:
             self._changed.wait_for(self._is_idle)
             self._raise_fault()
@@ -76,7 +76,7 @@ class Reporter:
                 self._store(points, write)
             except LeaseLost as lost:
                 end_process(str(lost))
-            except Exception as error:  # a full disk, a damaged row: for the main thread to report
+            except Exception as error:  # a full disk or a damaged record: the main thread reports it
                 fault = error
             with self._changed:
                 if write is not None:

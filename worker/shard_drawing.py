@@ -1,4 +1,4 @@
-"""A sample job: draws one shard of a generate job, part by part, and stores each part as soon as it is finished."""
+"""The job kind `sample` draws one shard of a generate job, and stores each part as soon as it is finished."""
 
 import logging
 import math
@@ -26,20 +26,20 @@ from darkroom.worker.attempt import Attempt
 from darkroom.worker.transactions import transact
 
 PART_IMAGES = 256
-"""Images of a part: what a process that is killed loses, and how fine progress is seen."""
+"""Images of a part. A killed process loses at most one part, and progress counts parts."""
 
 PART_BYTES = 1 << 25
-"""A part of large images holds fewer of them."""
+"""The largest part in bytes of pixels: a part of large images has fewer of them."""
 
 BATCH_ROWS = {"cpu": 64, "cuda": 512}
-"""Rows of the network's batch, as many as make a device busy; with guidance an image takes two."""
+"""Network rows of a batch, enough to keep a device busy. With guidance an image takes two."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _Shard:
-    """What a shard draws. parts: those that an earlier attempt has stored."""
+    """The images of a shard. parts: those that an earlier attempt has stored."""
 
     work: SampleWork
     run: GenerateRun
@@ -49,9 +49,9 @@ class _Shard:
 
 
 def draw_shard(attempt: Attempt) -> bool:
-    """Draw what is missing of the job's rows; returns whether all is stored, False when `should_stop` ended it.
+    """Draw and store the rows that are missing. Returns True when all are stored, False when `should_stop` ended it.
 
-    A stop takes effect before the next step of the sampler and loses the part under way. The images are those that
+    A stop takes effect before the next step of the sampler and loses the part in progress. The images are those that
     POST /generate draws for the same request, up to rounding that depends on device and batch. Raises CheckpointError
     when the model cannot draw, LeaseLost when the claim is over.
     """
@@ -73,8 +73,8 @@ def draw_shard(attempt: Attempt) -> bool:
 
 
 def encode_part(pixels: Pixels, generate_job_id: int | None, first_row: int) -> bytes:
-    """The bytes of a part: safetensors with `pixels` (N, H, W, C) uint8; its place in the header makes it unique."""
-    # one entry only: the library writes several in any order, and equal parts are to have equal bytes
+    """Encode a part as safetensors: `pixels` (N, H, W, C) uint8. Its place in the header makes its digest unique."""
+    # one entry only: the library writes several in any order, and equal parts must have equal bytes
     return save({"pixels": pixels}, metadata={"place": f"generate job {generate_job_id}, row {first_row}"})
 
 
@@ -89,7 +89,7 @@ class _Artist:
         self._batch_images = max(1, BATCH_ROWS[denoiser.device.type] // max(map(plan.forward_rows, range(plan.steps))))
 
     def draw(self, first_row: int, rows: int) -> Pixels:
-        """Images (rows, H, W, C). Out of memory halves the batch from then on."""
+        """Draw images (rows, H, W, C). When memory runs out, halve the batch from then on."""
         plans = [self._plan(row) for row in range(first_row, first_row + rows)]
         while True:
             try:
@@ -115,7 +115,7 @@ def _part_images(denoiser: Denoiser) -> int:
 
 
 def _missing(work: SampleWork, parts: Sequence[GeneratePart], part_images: int) -> Iterator[tuple[int, int]]:
-    """(first row, rows) of each part that is still to be drawn, in order. One that was lost is drawn as it was."""
+    """The parts that are missing, in order, as (first row, rows). A lost part keeps its limits."""
     begin, end = work.first_row, work.first_row + work.rows
     for until, behind in [*((part.first_row, part.first_row + part.rows) for part in parts), (end, end)]:
         for first_row in range(begin, until, part_images):

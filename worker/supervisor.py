@@ -1,6 +1,6 @@
-"""The supervisor: claims a job, starts its work process, keeps the lease, passes on requests to stop, settles the end.
+"""The supervisor claims a job, starts its work process, renews the lease, passes on a request to stop, writes the end.
 
-It never imports torch: it must be small, and outlive a work process that runs out of memory.
+It never imports torch: it must stay small, and outlive a work process that runs out of memory.
 """
 
 import contextlib
@@ -54,10 +54,10 @@ log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """Runs one job at a time. stopping: whether the worker is to end; running work is then handed back.
+    """Runs one job at a time. stopping: set when the worker must end; it then hands its job back.
 
-    device: while its test fails nothing is claimed. work: the command of a work process, to be given the arguments of
-    `worker.entry`.
+    device: while its test fails, the supervisor claims nothing. work: the command of a work process, to which the
+    arguments of `worker.entry` are added.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Supervisor:
         self._work = work
 
     def run_next(self) -> bool:
-        """Claim a job and see it through; False when there is none that this worker can run now."""
+        """Claim a job and run it to its end; returns False when there is none that this worker can run now."""
         if not self._device.passes():
             return False
         job = self._claim()
@@ -96,7 +96,7 @@ class Supervisor:
         return True
 
     def _claim(self) -> Job | None:
-        """As long as there is a job whose row somebody else has locked, look again."""
+        """Claim a job. Look again while a job waits whose record another transaction has locked."""
         claimant = self._settings.claimant()
         while not self._stopping():
             with self._database.session() as session:
@@ -120,7 +120,7 @@ class Supervisor:
 
 
 class _Run:
-    """One attempt at a job: its process, its lease, its log."""
+    """One attempt at a job: its work process, its lease and its log."""
 
     def __init__(
         self,
@@ -149,14 +149,14 @@ class _Run:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=os.environ | ({TRACEPARENT: parent} if (parent := current_traceparent()) else {}),
-            start_new_session=True,  # a process group of its own, to be killed as a whole
+            start_new_session=True,  # a process group of its own, which can be killed as a whole
         )
-        of_this_job = contextvars.copy_context()  # what it reads is logged with the job's fields
+        of_this_job = contextvars.copy_context()  # this thread logs with the job's fields
         self._reader = threading.Thread(target=of_this_job.run, args=(self._read,), name="log", daemon=True)
         self._reader.start()
 
     def watch(self, stopping: Callable[[], bool]) -> None:
-        """Until the process has ended; raises LeaseLost when the claim is."""
+        """Wait for the process to end; raises LeaseLost when the claim ends first."""
         settings = self._settings
         looked = time.monotonic()
         while self._process.poll() is None:
@@ -174,7 +174,7 @@ class _Run:
             self._store_log()
 
     def settle(self) -> None:
-        """Write how it ended, as soon as the database takes it; raises LeaseLost."""
+        """Write how the attempt ended, as soon as the database answers; raises LeaseLost."""
         self.kill()
         self._reader.join(timeout=5.0)
         outcome = read_outcome(self._folder)
@@ -190,13 +190,13 @@ class _Run:
             time.sleep(self._settings.poll_seconds)
 
     def kill(self) -> None:
-        """End the process and all that it started; harmless when they have ended."""
+        """Kill the process and all that it started, if they still run."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def _try(self, action: Callable[[Session], bool]) -> bool:
-        """Run it in a transaction; False when the database is away. Raises LeaseLost when it is away for too long."""
+        """Run an action in a transaction; returns False while the database is away, raises LeaseLost after too long."""
         try:
             with self._database.session() as session:
                 return action(session)
@@ -227,7 +227,7 @@ class _Run:
         return True
 
     def _no_device(self, outcome: Outcome | None) -> Failure | None:
-        """Why this worker cannot do the job, which is no fault of the job; None where that was not the cause."""
+        """The fault of this worker's device, if that ended the work: the job is not to blame. Otherwise None."""
         if outcome is None and not self._killed_late:
             self._device.doubt()
             if self._device.passes():
@@ -267,7 +267,7 @@ class _Run:
         return Failure("crashed", detail)
 
     def _stopped_late(self, session: Session) -> Failure:
-        """What became of the work that did not stop in time."""
+        """The failure of work that did not stop in time."""
         kept = self._kind.kept(session, self._lease.job_id)
         grace = f"{self._settings.grace_seconds:g} s"
         return Failure(
@@ -275,7 +275,7 @@ class _Run:
         )
 
     def _ask_to_stop(self, since_seconds: float) -> None:
-        """SIGTERM once there is a process that takes it, SIGKILL after the grace time."""
+        """Send SIGTERM once a process takes it, and SIGKILL after the grace time."""
         if since_seconds > self._settings.grace_seconds:
             log.warning("job %d did not stop in time: killed", self._lease.job_id)
             self._killed_late = True

@@ -1,4 +1,4 @@
-"""A train job: the training loop with the database as its record."""
+"""The job kind `train` runs the training loop with the database as its record."""
 
 import logging
 import time
@@ -38,9 +38,9 @@ log = logging.getLogger(__name__)
 
 
 def train_job(attempt: Attempt) -> bool:
-    """Train until the recipe's end, or until `should_stop`; everything is stored when this returns.
+    """Train to the recipe's end, or until `should_stop`. Everything is stored when this returns.
 
-    Returns whether the end was reached. Raises DatasetError, CheckpointError and TrainingError with a cause for the
+    Returns True when the end was reached. Raises DatasetError, CheckpointError and TrainingError with a cause for the
     job's owner.
     """
     job, database, device = attempt.job, attempt.database, attempt.device
@@ -61,7 +61,7 @@ def train_job(attempt: Attempt) -> bool:
             should_stop=attempt.should_stop,
         )
     finally:
-        record.flush()  # what was handed over lasts, also when training fails after it
+        record.flush()  # store what was handed over, even when training failed after it
     return result.finished
 
 
@@ -82,7 +82,7 @@ def _starting_point(database: Database, work: TrainWork) -> StartingPoint | None
 
 
 class JobRecord:
-    """A run's `model.run_record.RunRecord` in the database. With several processes only the first one's is used."""
+    """A `model.training.run_record.RunRecord` in the database. With several processes only the first one's is used."""
 
     def __init__(
         self, database: Database, job_id: int, lease: Lease, work: TrainWork, class_names: Sequence[str]
@@ -95,7 +95,7 @@ class JobRecord:
         self._reporter = Reporter(database, lease)
 
     def states(self) -> Iterator[tuple[str, bytes]]:
-        """The states that are kept, each checked against its digest; one that is damaged is passed over."""
+        """The stored states, each checked against its digest. Damaged ones are passed over."""
         with self._database.session() as session:
             kept = kept_states(session, self._job_id)
         damaged: list[str] = []
@@ -112,7 +112,7 @@ class JobRecord:
             raise CheckpointError(f"no training state can be used ({'; '.join(damaged)}); submit a new job")
 
     def begin(self, images_seen: int) -> None:
-        """Forget the metrics beyond the state that training goes on from."""
+        """Delete the curve points after the state from which training goes on."""
         self._last_good = images_seen or None
         log.info(
             "training goes on after %d images" if images_seen else "training begins", *[images_seen] * bool(images_seen)
@@ -120,7 +120,7 @@ class JobRecord:
         self._reporter.put(lambda session, lease: forget_beyond(session, hold(session, lease), images_seen))
 
     def progress(self, point: CurvePoint) -> None:
-        """Store a point of the curve."""
+        """Store a curve point."""
         self._reporter.curve_point(point)
 
     def checkpoint(self, images_seen: int, weights: bytes, state: bytes) -> None:
@@ -156,19 +156,19 @@ class JobRecord:
         )
 
     def evaluated(self, images_seen: int) -> bool:
-        """Whether figures are stored."""
+        """True when figures are stored."""
         self._reporter.flush()
         with self._database.session() as session:
             return bool(job_figures(session, "evaluation", self._job_id, at=images_seen))
 
     def frontier(self, images_seen: int, evaluations: Sequence[Figure]) -> None:
-        """Store points."""
+        """Store points of a frontier."""
         self._reporter.put(
             lambda session, lease: record_frontier(session, hold(session, lease), images_seen, evaluations)
         )
 
     def frontier_points(self, images_seen: int) -> Sequence[Figure]:
-        """The stored points."""
+        """The stored points of a frontier."""
         self._reporter.flush()
         with self._database.session() as session:
             return [row.figure for _, _, row in job_figures(session, "frontier", self._job_id, at=images_seen)]
@@ -179,11 +179,11 @@ class JobRecord:
         self._reporter.put(lambda session, lease: add_event(session, hold(session, lease), f"{what}_failed", data))
 
     def last_good(self) -> str | None:
-        """The last checkpoint that was handed over."""
+        """The checkpoint that was handed over last, in words."""
         return None if self._last_good is None else f"the checkpoint at {self._last_good} images"
 
     def flush(self) -> None:
-        """Return when everything is stored."""
+        """Wait until everything is stored."""
         self._reporter.flush()
 
 
@@ -194,7 +194,7 @@ class StoredReferences:
         self._database = database
 
     def get(self, key: str) -> bytes | None:
-        """The bytes kept under the key; what is damaged counts as missing."""
+        """The bytes stored under the key, or None when they are missing or damaged."""
         try:
             return transact(self._database, lambda session: reference_statistics(session, key))
         except (ArtifactCorrupted, ArtifactMissing) as error:
@@ -202,5 +202,5 @@ class StoredReferences:
             return None
 
     def put(self, key: str, data: bytes) -> None:
-        """Keep the bytes."""
+        """Store the bytes under the key."""
         transact(self._database, lambda session: store_reference_statistics(session, key, data))

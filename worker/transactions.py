@@ -1,4 +1,4 @@
-"""Transactions of a work process: while the database is away they are tried again."""
+"""Transactions of a work process, which tries them again while the database is away."""
 
 import logging
 import time
@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 
 
 def transact(database: Database, action: Callable[[Session], T]) -> T:
-    """What `action` returns, run in one transaction; it may run several times, also after a commit that got no answer.
+    """Run `action` in one transaction and return its result. It may run again, even after a commit that got no answer.
 
-    Waits as long as the database is away: should the claim be over by then, `worker.watchdog` ends the process. Raises
-    what `action` raises.
+    Waits while the database is away. If the claim ends meanwhile, `worker.watchdog` ends the process.
+    Raises the errors of `action`.
     """
     while True:
         try:
@@ -36,7 +36,7 @@ def transact(database: Database, action: Callable[[Session], T]) -> T:
 
 
 def _is_away(error: DBAPIError) -> bool:
-    """Whether the database did not answer, so that the same may succeed later. A full disk is not that."""
+    """True when the database did not answer, so that another try may succeed. False for a full disk."""
     if isinstance(error.orig, psycopg.errors.DiskFull):
         return False
     return error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError | psycopg.InterfaceError)

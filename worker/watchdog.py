@@ -1,4 +1,4 @@
-"""A work process ends by itself when its claim does, so that two attempts at one job never work side by side."""
+"""Ends a work process when its claim ends, so that two attempts at one job never run at the same time."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 def end_with_lease(database: Database, lease: Lease) -> None:
     """Watch the lease from a thread of its own, and end the process when it lapses or another attempt begins.
 
-    While the database is away the lease is taken to end when it was last said to.
+    While the database is away, the lease ends at the time that was read last.
     """
 
     def watch() -> None:
@@ -40,13 +40,13 @@ def end_with_lease(database: Database, lease: Lease) -> None:
             left = LONGEST_SLEEP_SECONDS if deadline is None else deadline - time.monotonic()
             if left <= 0.0:
                 end_process("the lease has lapsed")
-            # Several looks before the lease would end, and few while it is long: each costs the training a little.
+            # Several looks within a lease, and few while it is long: each costs the training a little time.
             time.sleep(min(LONGEST_SLEEP_SECONDS, max(SHORTEST_SLEEP_SECONDS, left / 4.0)))
 
     threading.Thread(target=watch, name="watchdog", daemon=True).start()
 
 
 def end_process(why: str) -> NoReturn:
-    """End this process at once, whatever its threads do: its claim is over."""
+    """End this process at once, whatever its threads do, because its claim is over."""
     log.warning("%s; this process ends", why)
     os._exit(LEASE_LOST)

@@ -1,4 +1,4 @@
-"""The work process: does what the job says, and leaves how it ended for its supervisor."""
+"""The work process: does the job, and writes for its supervisor how it ended."""
 
 import errno
 import logging
@@ -39,7 +39,7 @@ class DeviceMissing(RuntimeError):
 
 
 def work(job_id: int, attempt: int, folder: str) -> None:
-    """Do one attempt at a job. Ends the process with code 0 when the outcome was written, else it was a crash."""
+    """Do one attempt at a job. Code 0 says that the outcome was written; any other code is a crash."""
     set_up_logs("work", LogSettings(log_format="json"), sys.stdout)  # for worker.work_output
     set_up_tracing("work")
     try:
@@ -66,7 +66,7 @@ def _attempt(job_id: int, attempt: int, folder: str) -> None:
     database = Database(settings.database_url, pool_connections=3, artifacts_url=settings.artifacts_url)
     lease = Lease(job_id, attempt)
     end_with_lease(database, lease)
-    compute_with(torch.get_num_threads())  # this thread; the others of the process with one
+    compute_with(torch.get_num_threads())  # all threads for this one, one for each of the others
     try:
         with database.session() as session:
             job = get_job(session, job_id)
@@ -76,7 +76,7 @@ def _attempt(job_id: int, attempt: int, folder: str) -> None:
     except LeaseLost as lost:
         end_process(str(lost))
     except FirstProcessError:
-        sys.exit(1)  # the first process says what it was
+        sys.exit(1)  # the first rank writes the failure
     except Exception as error:
         failure = _cause(error)
         if failure is None:
@@ -99,7 +99,7 @@ def _device(job: Job, settings: WorkerSettings) -> str:
 
 
 def _cause(error: Exception) -> Failure | None:
-    """The failure that an error means for good; None for what may go better next time."""
+    """The failure of an error that another attempt would meet again; None for one that may not return."""
     full = _full_disk(error)
     if full is not None:
         return Failure("disk_full", f"{full}: free some space, then retry the job")
@@ -123,7 +123,7 @@ def _cause(error: Exception) -> Failure | None:
 
 
 def _full_disk(error: BaseException | None) -> str | None:
-    """Which disk is full, when that is at the root of the error."""
+    """The full disk that caused the error, in words; None for other errors."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return "the worker's disk is full" + (f" ({error.filename})" if error.filename else "")

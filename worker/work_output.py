@@ -1,7 +1,7 @@
-"""What a work process says, on its way into the worker's log and into the job's own.
+"""Passes what a work process writes on to the worker's log and to the job's own.
 
-`worker.work` writes JSON lines whatever DARKROOM_LOG_FORMAT says: only between it and its supervisor. What is no such
-line, a library's or the interpreter's last words, is taken as it is.
+`worker.work` writes JSON lines to its supervisor, whatever DARKROOM_LOG_FORMAT says. Other lines, of a library or the
+interpreter, stay unchanged.
 """
 
 import logging
