@@ -1,4 +1,4 @@
-"""Aliases: pointing them at versions and taking them away, each with its audit event in the same transaction.
+"""Sets and removes aliases, each with its audit event in the same transaction.
 
 Nothing else writes `ModelAlias`.
 """
@@ -23,14 +23,14 @@ def set_alias(session: Session, actor: Actor, name: str, alias: str, version: st
 
 
 def remove_alias(session: Session, actor: Actor, name: str, alias: str) -> None:
-    """Forget an alias; the version that it pointed at stays. Raises ModelNotFound, VersionNotFound."""
+    """Remove an alias. The version that it pointed at stays. Raises ModelNotFound, VersionNotFound."""
     move_alias(session, actor, lock_model(session, name), alias, None)
 
 
 def move_alias(session: Session, actor: Actor, model: Model, alias: str, to: Checkpoint | None) -> None:
-    """Point an alias at a checkpoint of its model, or take it away (None), and record who did so.
+    """Point an alias at a checkpoint of its model, or remove it (None), and record who did so.
 
-    The caller holds the model's lock (`lock_model`). Raises VersionNotFound when there is no such alias to take away.
+    The caller holds the model's lock (`lock_model`). Raises VersionNotFound when there is no such alias to remove.
     """
     row = session.get(ModelAlias, (model.id, alias), populate_existing=True)
     facts = version_facts(to) if to else {}
@@ -47,5 +47,5 @@ def move_alias(session: Session, actor: Actor, model: Model, alias: str, to: Che
 
 
 def version_facts(checkpoint: Checkpoint) -> dict[str, object]:
-    """What an event says of a model version."""
+    """The facts of a model version for an event."""
     return {"version": checkpoint.version, "digest": checkpoint.digest}

@@ -1,4 +1,4 @@
-"""An artifact's bytes for a reader who may be slow: no transaction or connection is held while he reads."""
+"""Streams an artifact's bytes to a slow reader without holding a transaction or connection meanwhile."""
 
 from collections.abc import Iterator
 
@@ -10,9 +10,9 @@ from darkroom.store.tables import Artifact, ArtifactChunk
 
 
 def stream_artifact(database: Database, digest: str) -> Iterator[bytes]:
-    """The bytes that `digest` names, a chunk in memory at a time.
+    """Yield the bytes that `digest` names, with one chunk in memory at a time.
 
-    The last chunk is given only when all were found to be right: whoever has `Artifact.size_bytes` bytes has the right
+    The last chunk comes only after the digest was checked. So a reader with `Artifact.size_bytes` bytes has the right
     ones. Raises ArtifactMissing, and in the middle ArtifactCorrupted.
     """
     with database.session() as session:
@@ -30,7 +30,7 @@ def stream_artifact(database: Database, digest: str) -> Iterator[bytes]:
 def _chunks(database: Database, row: Artifact) -> Iterator[bytes]:
     position = 0
     while True:
-        # content does not change under its digest, so it needs no one transaction around it
+        # the content of a digest never changes, so it needs no transaction around all reads
         with database.session() as session:
             chunk = session.scalar(
                 select(ArtifactChunk.data).where(ArtifactChunk.digest == row.digest, ArtifactChunk.position == position)

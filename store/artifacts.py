@@ -1,7 +1,7 @@
 """Artifact bytes, addressed by their SHA-256 and checked against it on every read.
 
-They live in PostgreSQL in chunks, so that rows and bytes commit together and GPU nodes share no disk; or, for large
-models, below an address that fsspec knows (a folder, S3), where the row says so.
+PostgreSQL holds them in chunks, so that records and bytes commit together and GPU nodes need no shared disk. Large
+models may lie below an fsspec address (a folder, S3), which is then in the record.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from darkroom.store.tables import Artifact, ArtifactChunk, Base
 
 CHUNK_BYTES = 1 << 20
 COLLECT_AFTER_SECONDS = 3600.0
-"""Bytes that nobody refers to are kept this long, since whoever stored them may be about to refer to them."""
+"""Unreferenced bytes stay this long, because the transaction that stored them may be about to refer to them."""
 
 
 class ArtifactMissing(LookupError):
@@ -38,9 +38,9 @@ class ArtifactCorrupted(RuntimeError):
 
 
 class Artifacts:
-    """The artifacts as one transaction sees them. Storing the same content twice stores it once, and mends it.
+    """The artifacts as one transaction sees them. Equal content is stored once; storing it again repairs a damaged copy.
 
-    New bytes go to `Database.artifacts_url` where the session's database has one; old ones are read where they are.
+    New bytes go to `Database.artifacts_url`, if the database has one. Older bytes are read from where they are.
     """
 
     def __init__(self, session: Session) -> None:
@@ -52,19 +52,19 @@ class Artifacts:
         return self.put_file(io.BytesIO(data))
 
     def put_file(self, file: BinaryIO) -> str:
-        """Store a seekable file's content, a chunk in memory at a time, and return its digest."""
+        """Store a seekable file's content with one chunk in memory at a time, and return its digest."""
         hasher, size_bytes = hashlib.sha256(), 0
         for chunk in _chunks(file):
             hasher.update(chunk)
             size_bytes += len(chunk)
         digest = "sha256:" + hasher.hexdigest()
-        # A second writer of the same content waits here for the first one's commit, then has nothing to do. Touching
-        # the row keeps the collector away from bytes that are about to be referred to.
+        # A second writer of the same content waits here for the first one's commit, then has nothing to do. The update
+        # of the record keeps the collector from deleting bytes that get their first reference now.
         created = self._session.scalar(
             upsert(Artifact)
             .values(digest=digest, size_bytes=size_bytes, location=self._location(digest))
             .on_conflict_do_update(index_elements=[Artifact.digest], set_={"created_at": func.now()})
-            .returning(text("xmax = 0"))  # true of a new row
+            .returning(text("xmax = 0"))  # the record is new
         )
         if created or not self._is_intact(digest):
             self._store(self._session.get_one(Artifact, digest, populate_existing=True), file)
@@ -79,7 +79,7 @@ class Artifacts:
     def beginning(self, digest: str, size: int) -> bytes:
         """The first bytes that `digest` names, at most `size` of them; raises ArtifactMissing or ArtifactCorrupted.
 
-        They are not checked against the digest, which only all of them can be.
+        A beginning cannot be checked against the digest.
         """
         row = self._session.get(Artifact, digest)
         if row is None:
@@ -95,22 +95,22 @@ class Artifacts:
         return data
 
     def copy_to(self, digest: str, file: BinaryIO) -> None:
-        """Write the bytes to `file`, a chunk in memory at a time.
+        """Write the bytes to `file` with one chunk in memory at a time.
 
-        Raises ArtifactMissing or ArtifactCorrupted; `file` then holds what is not to be used.
+        Raises ArtifactMissing or ArtifactCorrupted; the content of `file` is then unusable.
         """
         for chunk in self._checked(digest):
             file.write(chunk)
 
     def _checked(self, digest: str) -> Iterator[bytes]:
-        """What is stored; raises ArtifactMissing, and at the end ArtifactCorrupted."""
+        """Yield the stored bytes; raises ArtifactMissing, and at the end ArtifactCorrupted."""
         row = self._session.get(Artifact, digest)
         if row is None:
             raise ArtifactMissing(digest)
         return checked(row, self._stored(row) if row.location is None else read_location(row))
 
     def discard(self, digest: str) -> None:
-        """Delete bytes that are damaged, so that the same content can be stored anew. No row may refer to them."""
+        """Delete damaged bytes, so that the same content can be stored again. No record may refer to them."""
         row = self._session.get(Artifact, digest)
         if row is not None:
             _remove_file(row.location)
@@ -130,7 +130,7 @@ class Artifacts:
         return True
 
     def _store(self, row: Artifact, file: BinaryIO) -> None:
-        """Write the bytes where the row says; those that may be there are damaged."""
+        """Write the bytes at the record's location, over damaged ones."""
         if row.location is None:
             self._session.execute(delete(ArtifactChunk).where(ArtifactChunk.digest == row.digest))
             for position, chunk in enumerate(_chunks(file)):
@@ -141,14 +141,14 @@ class Artifacts:
         with system.open(path + ".part", "wb") as target:
             for chunk in _chunks(file):
                 target.write(chunk)
-        system.mv(path + ".part", path)  # a reader of the final name finds all of it
+        system.mv(path + ".part", path)  # a reader of the final name finds the whole file
 
     def _stored(self, row: Artifact) -> Iterable[bytes]:
         return self._session.scalars(_chunks_of(row).execution_options(yield_per=16))
 
 
 def checked(row: Artifact, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The chunks; raises ArtifactCorrupted when they become too many, and at the end when they are not the row's."""
+    """Yield the chunks; raises ArtifactCorrupted for too many bytes, and at the end for a wrong size or digest."""
     hasher, size_bytes = hashlib.sha256(), 0
     for chunk in chunks:
         hasher.update(chunk)
@@ -163,7 +163,7 @@ def checked(row: Artifact, chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def read_location(row: Artifact) -> Iterator[bytes]:
-    """What lies at the row's location, which it has; raises ArtifactCorrupted when nothing does."""
+    """Yield the bytes at the record's location; raises ArtifactCorrupted when there is no file."""
     assert row.location is not None
     try:
         with fsspec.open(row.location, "rb") as source:
@@ -174,7 +174,7 @@ def read_location(row: Artifact) -> Iterator[bytes]:
 
 
 def _read_beginning(row: Artifact, size: int) -> bytes:
-    """The first bytes at the row's location, which it has, and no others; raises ArtifactCorrupted for none."""
+    """The first bytes at the record's location; raises ArtifactCorrupted when there is no file."""
     system, path = fsspec.url_to_fs(row.location)
     try:
         data: bytes = system.cat_file(path, 0, size)
@@ -188,7 +188,7 @@ def _chunks_of(row: Artifact) -> Select[bytes]:
 
 
 def collect_artifacts(session: Session, limit: int = 100) -> int:
-    """Delete at most `limit` artifacts that no row refers to and that are not new; returns how many."""
+    """Delete at most `limit` old artifacts to which no record refers; returns how many."""
     references = [
         ~select(1).where(column == Artifact.digest).exists()
         for table in Base.metadata.sorted_tables

@@ -1,4 +1,4 @@
-"""The audit trail: who changed what. An event is written in the transaction of the change that it tells of."""
+"""The audit trail: who changed what. The transaction of a change also writes its event."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from darkroom.store.tables import AuditEvent
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """The maker of a change. name: as `store.tables.AuditEvent.actor`. api_key_id: the key's, where it is one."""
+    """The actor of a change. name: see `store.tables.AuditEvent.actor`. api_key_id: of the key, if the actor is one."""
 
     name: str
     api_key_id: int | None = None
@@ -24,7 +24,7 @@ COMMAND_LINE = Actor("command line")
 
 
 def record(session: Session, actor: Actor, action: str, target: str, data: Mapping[str, Any] | None = None) -> None:
-    """Add an event. action, target: as `store.tables.AuditEvent` has them. data: facts of the change, no secrets."""
+    """Add an event. action, target: see `store.tables.AuditEvent`. data: facts of the change, no secrets."""
     session.add(
         AuditEvent(
             actor=actor.name,
@@ -46,7 +46,7 @@ def list_audit_events(
     action: str | None = None,
     target: str | None = None,
 ) -> Sequence[AuditEvent]:
-    """At most `limit` events, newest first, with ids below `before`."""
+    """Up to `limit` events, newest first, with ids below `before`."""
     query = select(AuditEvent).order_by(AuditEvent.id.desc()).limit(limit)
     if before is not None:
         query = query.where(AuditEvent.id < before)

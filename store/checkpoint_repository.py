@@ -24,12 +24,11 @@ def register_checkpoint(
     metrics: Mapping[str, Any],
     source: CheckpointSource,
 ) -> Checkpoint:
-    """Add a checkpoint to a model (created when it is new) and return its row. Bytes that the model has already
-    return the version that holds them and change nothing.
+    """Add a checkpoint to a model, which is created if it is new. Bytes that the model already has add nothing.
 
-    The first one that was not trained becomes "production"; a training job's best is promoted when the job ends, or by
-    somebody. A later shipped one takes "production" over from a shipped one only: what somebody
-    trained or chose is never replaced by an update of the software.
+    Returns the record of the version with these bytes. A model's first checkpoint becomes "production" unless a job
+    trained it: the job's end or a person promotes that. In production, a later shipped checkpoint replaces only a
+    shipped one: an update of the software never replaces what somebody trained or chose.
 
     data: the safetensors file. metrics: finite numbers (NaN raises an error). model_name: lower-case letters,
     digits and `._-`, at most 63; anything else raises sqlalchemy.exc.IntegrityError.
@@ -40,7 +39,7 @@ def register_checkpoint(
         select(Checkpoint).where(Checkpoint.model_id == model.id, Checkpoint.digest == digest)
     ).one_or_none()
     if known is not None:
-        known.artifact_digest = digest  # its bytes may have been collected before
+        known.artifact_digest = digest  # its bytes may have been deleted before
         return known
     latest = session.scalar(select(func.max(Checkpoint.version)).where(Checkpoint.model_id == model.id)) or 0
     checkpoint = Checkpoint(
@@ -57,7 +56,7 @@ def register_checkpoint(
     )
     session.add(checkpoint)
     session.flush()
-    session.refresh(checkpoint)  # created_at, from the database's clock
+    session.refresh(checkpoint)  # reads created_at, which the database's clock sets
     production = _production_source(session, model)
     if (production is None and source != "trained") or production == source == "shipped":
         move_alias(session, Actor(f"{source} weights"), model, PRODUCTION, checkpoint)
@@ -67,7 +66,7 @@ def register_checkpoint(
 def list_checkpoints(
     session: Session, model_name: str, before: int | None = None, limit: int = 50
 ) -> tuple[Checkpoint, ...]:
-    """At most `limit` versions of a model, newest first, beginning below version `before`; raises ModelNotFound."""
+    """Up to `limit` versions of a model, newest first, below version `before`; raises ModelNotFound."""
     if limit < 1:
         raise ValueError(f"limit must be at least 1, not {limit}")
     model_id = session.scalar(select(Model.id).where(Model.name == model_name))
@@ -88,7 +87,7 @@ def checkpoint_bytes(session: Session, checkpoint: Checkpoint) -> bytes:
 
 
 def checkpoint_beginning(session: Session, checkpoint: Checkpoint, size: int) -> bytes:
-    """At most the first `size` bytes of the checkpoint's file, not checked against its digest.
+    """The first bytes, up to `size`, of the checkpoint's file, not checked against its digest.
 
     Raises store.artifacts.ArtifactMissing, ArtifactCorrupted.
     """

@@ -6,5 +6,5 @@ from sqlalchemy import ColumnElement, Interval, cast, literal
 
 
 def seconds(value: float) -> ColumnElement[Any]:
-    """An interval to add to or subtract from a time."""
+    """An interval for SQL, to add to a time or subtract from it."""
     return cast(literal(f"{value} seconds"), Interval)

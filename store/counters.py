@@ -1,4 +1,4 @@
-"""Totals that Prometheus reads, counted in the transaction of what they count."""
+"""Totals for Prometheus. The transaction of an event also counts it."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from darkroom.store.tables import Counter
 
 
 def count(session: Session, name: str, label: str = "", by: float = 1.0) -> None:
-    """Add to a counter. To be called late in a transaction: others that count the same wait for its end."""
+    """Add to a counter. Call it late in a transaction: others that count the same wait for the end."""
     session.flush()
     new = upsert(Counter).values(name=name, label=label, value=by)
     session.execute(

@@ -12,7 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 AWAY = (OperationalError, InterfaceError, PoolTimeout)
-"""The exceptions for a database, or a connection to it, that cannot be had."""
+"""The exceptions when the database cannot be reached, or the pool has no free connection."""
 
 _NOTICE_A_LOST_SERVER = {
     "connect_timeout": "10",
@@ -21,18 +21,18 @@ _NOTICE_A_LOST_SERVER = {
     "keepalives_interval": "5",
     "keepalives_count": "2",
 }
-"""A server whose machine or network has gone says nothing: without these a statement would wait for some 15 minutes."""
+"""A server without power or network sends nothing. Without these options a statement would wait about 15 minutes."""
 
 
 def parse_url(url: str) -> URL:
-    """A DATABASE_URL as SQLAlchemy wants it: `postgres://` and `postgresql://` get the psycopg 3 driver.
+    """Parse a DATABASE_URL for SQLAlchemy: `postgres://` and `postgresql://` get the psycopg 3 driver.
 
     Raises ValueError when the URL cannot be parsed or names another database or driver.
     """
     try:
         parsed = make_url(url)
     except Exception as error:
-        # the URL may hold a password: not repeated
+        # do not repeat the URL, which may hold a password
         raise ValueError("DATABASE_URL is not a valid URL: write postgresql://USER@HOST/DATABASE") from error
     if parsed.drivername not in ("postgres", "postgresql", "postgresql+psycopg"):
         raise ValueError(f"DATABASE_URL must begin with postgresql://, not {parsed.drivername}://")
@@ -41,7 +41,7 @@ def parse_url(url: str) -> URL:
 
 @dataclass(frozen=True, slots=True)
 class PoolUse:
-    """Connections of a pool at one moment. limit: that may be open at once; whoever wants one more waits."""
+    """Connections of a pool at one moment. limit: how many may be open; a caller that needs one more waits."""
 
     in_use: int
     idle: int
@@ -52,7 +52,7 @@ class Database:
     """A pool of connections to one PostgreSQL database. Safe to share between threads.
 
     pool_connections: connections kept open; as many again are opened under load.
-    artifacts_url: where new artifact bytes go, an address that fsspec knows; None keeps them in the database.
+    artifacts_url: fsspec address for new artifact bytes; None keeps them in the database.
     """
 
     def __init__(self, url: str, *, pool_connections: int = 5, artifacts_url: str | None = None) -> None:
@@ -62,9 +62,9 @@ class Database:
             parsed,
             pool_size=pool_connections,
             max_overflow=pool_connections,
-            pool_pre_ping=True,  # a restarted server costs a reconnect, not a failed request
+            pool_pre_ping=True,  # after a restart of the server, reconnect instead of failing a request
             connect_args={name: value for name, value in defaults.items() if name not in parsed.query},
-            # NaN is no JSON: refused here with a ValueError rather than by the server in the middle of a transaction
+            # refuse NaN here with a ValueError, before the server refuses it in the middle of a transaction
             json_serializer=partial(json.dumps, allow_nan=False),
         )
         self._connection_limit = 2 * pool_connections
@@ -72,15 +72,15 @@ class Database:
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """One transaction: committed when the block ends, rolled back when it raises.
+        """Run one transaction: committed when the block ends, rolled back when it raises.
 
-        Rows stay readable after the commit.
+        Records stay readable after the commit.
         """
         with self._sessions.begin() as session:
             yield session
 
     def answers(self) -> bool:
-        """Whether a connection can be had and a statement is answered; waits as long as both may take."""
+        """True when a connection opens and a statement is answered. Waits up to the limits of both."""
         try:
             with self.engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
@@ -89,7 +89,7 @@ class Database:
         return True
 
     def pool_use(self) -> PoolUse:
-        """How busy the pool is; asks nobody."""
+        """The use of the pool, without asking the server."""
         pool = self.engine.pool
         assert isinstance(pool, QueuePool)
         return PoolUse(in_use=pool.checkedout(), idle=pool.checkedin(), limit=self._connection_limit)

@@ -26,12 +26,12 @@ class DatasetConflict(ValueError):
 
     def __init__(self, known: Dataset, digest: str) -> None:
         super().__init__(f"the data set {known.name!r} exists with other content: {known.digest}, not {digest}")
-        self.name = known.name  # and not the row, which cannot be read any more when the transaction has ended
+        self.name = known.name  # keep the name, not the record, which is unreadable after a rollback
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetFacts:
-    """What is known of a data set's content. digest: as `model.datasets.ImageDataset.digest`.
+    """Facts of a data set's content. digest: see `model.datasets.ImageDataset.digest`.
 
     class_counts: images of each class, in the order of class_names. image_size: side in pixels.
     """
@@ -46,7 +46,7 @@ class DatasetFacts:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A data set's row; created: whether it is new."""
+    """A data set's record. created: True when it is new."""
 
     dataset: Dataset
     created: bool
@@ -54,7 +54,7 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class DatasetPage:
-    """One page of data sets by name. next_after: what to pass as `after` for the next page; None on the last."""
+    """One page of data sets by name. next_after: pass it as `after` for the next page; None on the last."""
 
     datasets: tuple[Dataset, ...]
     next_after: str | None
@@ -63,14 +63,14 @@ class DatasetPage:
 def register_dataset(
     session: Session, name: str, facts: DatasetFacts, source: BinaryIO | DatasetConfig, contact_sheet: bytes
 ) -> Registered:
-    """Give content a name. The same name and content again return the row that there is and change nothing.
+    """Give content a name. The same name and content again return the existing record and change nothing.
 
     source: the encoded file (`model/datasets/encoded.py`) of an upload, kept as an artifact; or how to read a path.
     contact_sheet: PNG. name: 1 to 100 characters; anything else raises sqlalchemy.exc.IntegrityError.
     Raises DatasetConflict when the name has other content.
     """
     known = _named(session, name)
-    if known is not None:  # before the bytes are stored for nothing
+    if known is not None:  # check before storing bytes in vain
         return _same(known, facts)
     artifacts = Artifacts(session)
     if isinstance(source, DatasetConfig):
@@ -97,7 +97,7 @@ def register_dataset(
     if identifier is not None:
         return Registered(session.get_one(Dataset, identifier), created=True)
     known = _named(session, name)
-    assert known is not None  # whoever was faster has committed, and data sets are not deleted
+    assert known is not None  # another transaction was faster and has committed; data sets are never deleted
     return _same(known, facts)
 
 
@@ -110,19 +110,19 @@ def get_dataset(session: Session, name: str) -> Dataset:
 
 
 def get_dataset_by_id(session: Session, identifier: int) -> Dataset:
-    """One data set by its row's id, which exists."""
+    """One data set by the id of an existing record."""
     return session.get_one(Dataset, identifier)
 
 
 def find_configured(session: Session, config: DatasetConfig) -> Dataset | None:
-    """The data set that was registered as a path and is read in exactly this way; of several the first."""
+    """The first data set that was registered as a path with exactly this configuration, or None."""
     return session.scalars(
         select(Dataset).where(Dataset.configuration == config.model_dump(mode="json")).order_by(Dataset.id).limit(1)
     ).one_or_none()
 
 
 def list_datasets(session: Session, after: str | None = None, limit: int = 50) -> DatasetPage:
-    """At most `limit` data sets in the order of their names, beginning behind the name `after`.
+    """Up to `limit` data sets in the order of their names, after the name `after`.
 
     A data set that exists from the first page to the last is listed exactly once, whatever else is added meanwhile.
     """
@@ -136,7 +136,7 @@ def list_datasets(session: Session, after: str | None = None, limit: int = 50) -
 
 
 def copy_encoded(session: Session, dataset: Dataset, file: BinaryIO) -> None:
-    """Write an uploaded data set's encoded file to `file`, a chunk in memory at a time.
+    """Write an uploaded data set's encoded file to `file`, with one chunk in memory at a time.
 
     Raises ValueError when the data set is a path, ArtifactMissing or ArtifactCorrupted.
     """

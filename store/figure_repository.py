@@ -1,4 +1,4 @@
-"""Figures of checkpoints: the one way to record them, and the two ways to find them."""
+"""Records and finds figures of checkpoints. Nothing else writes the table `evaluations`."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
@@ -14,7 +14,7 @@ Key = TypeVar("Key", int, str)
 
 
 def record_figures(session: Session, checkpoint_id: int, purpose: Purpose, figures: Iterable[Figure]) -> None:
-    """Keep figures of a checkpoint; one of equal purpose, metric and protocol is replaced."""
+    """Store figures of a checkpoint. A figure replaces one of equal purpose, metric and protocol."""
     for figure in figures:
         values = {"value": figure.value, "protocol": dict(figure.protocol), "seconds": figure.seconds}
         key = {
@@ -31,7 +31,7 @@ def record_figures(session: Session, checkpoint_id: int, purpose: Purpose, figur
 def figures_by(
     session: Session, purpose: Purpose, column: InstrumentedAttribute[Key], keys: Collection[Key]
 ) -> Mapping[Key, Sequence[Figure]]:
-    """The figures of the checkpoints whose `column` is one of `keys`, by it; no entry where nothing was measured."""
+    """The figures of the checkpoints whose `column` is one of `keys`, by key; without an entry where there are none."""
     rows = session.execute(
         select(column, Evaluation.figure)
         .join(Evaluation, Evaluation.checkpoint_id == Checkpoint.id)

@@ -1,7 +1,7 @@
 """Generate jobs: large requests for images, drawn in shards by `sample` jobs and joined by one `assemble` job.
 
-Whoever changes several jobs of a generate job, or decides by several, locks the generate job's row first and then those
-of the jobs. So such transactions come one after the other, and none waits for a worker that waits for it.
+A transaction that changes or reads several jobs of a generate job to decide something locks the generate job's record
+first, and then the jobs'. So these transactions run one after the other, and none deadlocks with a worker.
 """
 
 from collections import Counter, defaultdict
@@ -30,10 +30,10 @@ from darkroom.store.job_repository import (
 from darkroom.store.tables import Checkpoint, GenerateJob, Job, JobStatus
 
 PART_DAMAGED: FailureKind = "part_damaged"
-"""The failure of an assemble job that found parts missing; it runs again when they were drawn again."""
+"""The failure of an assemble job that found parts missing. It runs again once they are drawn."""
 
 MOST_ASSEMBLIES = 5
-"""Attempts after which an assemble job that finds damage every time is left alone: the store itself must be ill."""
+"""After so many attempts that all find damage, an assemble job stays failed: the store itself must be damaged."""
 
 
 class GenerateJobNotFound(LookupError):
@@ -45,7 +45,7 @@ class GenerateJobNotFound(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class GenerateProgress:
-    """How far a generate job is. shards: how many are in each state. failure: {"kind", "detail"} of one that failed."""
+    """The progress of a generate job. shards: counts by state. failure: {"kind", "detail"} of a failed one."""
 
     status: JobStatus
     images_done: int
@@ -62,7 +62,7 @@ def submit_generate_job(
     priority: int = 0,
     origin: Origin = NO_REQUEST,
 ) -> tuple[GenerateJob, Sequence[Job]]:
-    """Queue a request and its shards of at most `shard_images` images each; returns the request's row and theirs."""
+    """Queue a request as shards of up to `shard_images` images; returns the record of the request and of each shard."""
     generate_job = GenerateJob(
         checkpoint_id=checkpoint.id, configuration=run.model_dump(mode="json"), total_images=run.total_images
     )
@@ -94,7 +94,7 @@ def get_generate_job(session: Session, generate_job_id: int) -> tuple[GenerateJo
 
 
 def provenance_of(generate_job: GenerateJob, checkpoint: Checkpoint) -> JobProvenance:
-    """What makes its images again. checkpoint: the model version that it draws from."""
+    """The settings that make its images again. checkpoint: its model version."""
     run = GenerateRun.model_validate(generate_job.configuration)
     return JobProvenance(
         id=generate_job.id,
@@ -112,7 +112,7 @@ def provenance_of(generate_job: GenerateJob, checkpoint: Checkpoint) -> JobProve
 def list_generate_jobs(
     session: Session, *, before: int | None = None, limit: int = 50
 ) -> Sequence[tuple[GenerateJob, Checkpoint]]:
-    """At most `limit` generate jobs with their model versions, newest first, with ids below `before`."""
+    """Up to `limit` generate jobs with their model versions, newest first, with ids below `before`."""
     query = (
         select(GenerateJob, Checkpoint)
         .join(Checkpoint, Checkpoint.id == GenerateJob.checkpoint_id)
@@ -125,7 +125,7 @@ def list_generate_jobs(
 
 
 def progress_of(session: Session, generate_jobs: Sequence[GenerateJob]) -> Mapping[int, GenerateProgress]:
-    """The progress of each by its id, from its jobs."""
+    """The progress of each generate job, by id."""
     ids = [generate_job.id for generate_job in generate_jobs]
     shards: dict[int, dict[JobStatus, int]] = defaultdict(dict)
     images_done: Counter[int] = Counter()
@@ -148,8 +148,8 @@ def progress_of(session: Session, generate_jobs: Sequence[GenerateJob]) -> Mappi
 
 
 def cancel_generate_job(session: Session, generate_job_id: int) -> None:
-    """Cancel all of its jobs that have not ended. Raises GenerateJobNotFound, JobConflict when all have."""
-    # Between the last shard and its assembly nothing is queued; the assembly is, to be cancelled like any other job.
+    """Cancel its unfinished jobs. Raises GenerateJobNotFound, or JobConflict when there are none."""
+    # Between the last shard and the assembly no job is queued. Queue the assembly, so that it can be cancelled.
     queue_assembly(session, generate_job_id)
     active = [job for job in lock_jobs(session, generate_job_id) if job.status not in FINISHED]
     if not active:
@@ -159,9 +159,9 @@ def cancel_generate_job(session: Session, generate_job_id: int) -> None:
 
 
 def retry_generate_job(session: Session, generate_job_id: int, *, origin: Origin | None = None) -> Sequence[Job]:
-    """Queue its failed and cancelled jobs again; what is drawn stays drawn. Returns these jobs.
+    """Queue its failed and cancelled jobs again and return them. Finished parts are kept.
 
-    origin: as `store.job_repository.requeue` has it. Raises GenerateJobNotFound, JobConflict when there are none.
+    origin: see `store.job_repository.requeue`. Raises GenerateJobNotFound, JobConflict when there are none.
     """
     generate_job = lock_generate_job(session, generate_job_id)
     jobs = lock_jobs(session, generate_job_id)
@@ -175,15 +175,16 @@ def retry_generate_job(session: Session, generate_job_id: int, *, origin: Origin
 
 
 def succeed_shard(session: Session, lease: Lease) -> None:
-    """End a shard well, and queue the assembly when it was the last; raises LeaseLost."""
+    """Mark a shard as succeeded, and queue the assembly when it was the last; raises LeaseLost."""
     generate_job = lock_generate_job_of(session, lease)
     succeed(session, lease)
     queue_assembly(session, generate_job.id)
 
 
 def assemble_what_is_ready(session: Session) -> int:
-    """Queue the assembly of every generate job whose shards are all drawn; returns how many. Harmless when run twice,
-    also at once.
+    """Queue the assembly of every generate job whose shards are all drawn; returns how many.
+
+    Two calls, even at the same time, do no harm.
     """
     of_this = Job.generate_job_id == GenerateJob.id
     undrawn = exists().where(of_this, Job.is_shard, Job.status != "succeeded")
@@ -195,9 +196,9 @@ def assemble_what_is_ready(session: Session) -> int:
 
 
 def queue_assembly(session: Session, generate_job_id: int) -> bool:
-    """Queue the assembly of a generate job when all its shards are drawn and it is not queued yet; whether it was.
+    """Queue the assembly of a generate job if its shards are all drawn and it is not queued yet.
 
-    Harmless at any time. Raises GenerateJobNotFound.
+    Returns True if this call queued it. Raises GenerateJobNotFound.
     """
     generate_job = lock_generate_job(session, generate_job_id)
     jobs = _jobs_of([generate_job_id])
@@ -219,17 +220,17 @@ def queue_assembly(session: Session, generate_job_id: int) -> bool:
         total_images=generate_job.total_images,
         generate_job_id=generate_job_id,
         origin=Origin(request_id=shard.request_id, traceparent=shard.traceparent),
-        priority=shard.priority + 1,  # takes seconds, and would wait for the shards of every request made meanwhile
+        priority=shard.priority + 1,  # assembly takes seconds, and must not wait behind the shards of later requests
     )
     return True
 
 
 def lock_generate_job(session: Session, generate_job_id: int) -> GenerateJob:
-    """Its row, locked until the transaction ends: see the module. Raises GenerateJobNotFound."""
+    """Lock its record until the transaction ends (see the module) and return it. Raises GenerateJobNotFound."""
     generate_job = session.get(
         GenerateJob,
         generate_job_id,
-        with_for_update={"key_share": True},  # lets a shard that holds its own row store a part, which refers to this
+        with_for_update={"key_share": True},  # this lock lets a shard store a part, which refers to this record
         populate_existing=True,
     )
     if generate_job is None:
@@ -238,7 +239,7 @@ def lock_generate_job(session: Session, generate_job_id: int) -> GenerateJob:
 
 
 def lock_generate_job_of(session: Session, lease: Lease) -> GenerateJob:
-    """Lock the generate job that a claimed job is part of. The claim is not proved by this."""
+    """Lock the generate job of a claimed job. This does not prove the claim."""
     number = get_job(session, lease.job_id).generate_job_id
     assert number is not None
     return lock_generate_job(session, number)
@@ -252,21 +253,21 @@ def _shards(total_images: int, shard_images: int) -> list[SampleWork]:
 
 
 def lock_jobs(session: Session, generate_job_id: int) -> Sequence[Job]:
-    """All jobs of a generate job, locked until the transaction ends.
+    """Lock all jobs of a generate job until the transaction ends, and return them.
 
-    At once, before any of them ends: to end one locks a counter, and who holds that must wait for no job's row.
+    Call it before ending one of them: that locks a counter, and the holder of a counter must not wait for a job.
     """
     return session.scalars(_jobs_of([generate_job_id]).order_by(Job.id).with_for_update()).all()
 
 
 def _jobs_of(generate_job_ids: Sequence[int]) -> Select[Job]:
-    """The jobs of these generate jobs as they are now, whatever the session has seen of them before."""
+    """The jobs of these generate jobs, read again from the database."""
     mine = Job.generate_job_id.in_(generate_job_ids)
     return select(Job).where(mine).execution_options(populate_existing=True)
 
 
 def _is_due_again(assembly: Job) -> bool:
-    """Whether an assembly has failed for parts that were to be drawn again."""
+    """True when an assembly failed because parts must be drawn again."""
     damaged = assembly.failure is not None and assembly.failure["kind"] == PART_DAMAGED
     return assembly.status == "failed" and damaged and assembly.attempt < MOST_ASSEMBLIES
 

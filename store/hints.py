@@ -11,7 +11,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 RUN_JOBS = "darkroom.run_next_job"
-"""The task that a hint calls: its worker claims and runs jobs until there are none that it could run."""
+"""The Celery task of a hint: the worker runs jobs until it finds none that it can run."""
 
 QUEUE = "darkroom"
 CONNECT_SECONDS = 1.0
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def celery_app(redis_url: str) -> Celery:
-    """A Celery application on the broker, for sending; `worker.celery_app` adds what a worker needs."""
+    """A Celery application that sends to the broker. `worker.celery_app` adds what a worker needs."""
     app = Celery("darkroom", broker=redis_url)
     app.conf.update(
         task_ignore_result=True,
@@ -34,7 +34,7 @@ def celery_app(redis_url: str) -> Celery:
 
 
 def broker_answers(redis_url: str) -> bool:
-    """Whether the broker answers within CONNECT_SECONDS."""
+    """True when the broker answers within CONNECT_SECONDS."""
     try:
         with _broker(redis_url) as broker:
             return bool(broker.ping())
@@ -54,9 +54,9 @@ class Hints:
         self._app = celery_app(redis_url)
 
     def send_up_to(self, count: int) -> None:
-        """Send as many as it takes for `count` to wait in the queue.
+        """Send hints until `count` wait in the queue.
 
-        A broker that is away or takes nothing is said in the log: idle workers look for jobs by themselves, too.
+        Log a broker that is away or refuses them, and go on: idle workers also look for jobs by themselves.
         """
         try:
             for _ in range(count - int(self._broker.llen(QUEUE))):
@@ -65,5 +65,5 @@ class Hints:
             log.warning("no hint was sent, the broker is away or takes none: %s", error)
 
     def send(self) -> None:
-        """Send one. Raises kombu's OperationalError or a RedisError."""
+        """Send one hint. Raises kombu's OperationalError or a RedisError."""
         self._app.send_task(RUN_JOBS, queue=QUEUE, retry=False)

@@ -1,8 +1,8 @@
-"""Create requests that may be repeated: a client that got no answer sends the same key again and creates nothing twice.
+"""Idempotency keys: a client that got no answer sends its request again with the same key, and creates nothing twice.
 
 Within one transaction: `remember` the key, create the resource unless there is one, `settle` the key. A repetition at
-the same time waits in `remember` for the first one's end. Keys count for 24 hours; after that they are as good as new,
-and `purge_idempotency_keys` deletes them.
+the same time waits in `remember` for the first one's end. A key is valid for 24 hours. After that it counts as unused,
+and `purge_idempotency_keys` deletes it.
 """
 
 from datetime import timedelta
@@ -15,7 +15,7 @@ from darkroom.store.tables import IdempotencyKey
 
 LIFETIME = timedelta(hours=24)
 _UNSETTLED = 0
-"""No resource's id; never seen outside the transaction that remembers the key."""
+"""Placeholder for a resource's id, never visible outside the transaction that remembers the key."""
 
 
 class IdempotencyKeyReused(ValueError):
@@ -27,10 +27,10 @@ class IdempotencyKeyReused(ValueError):
 
 
 def remember(session: Session, scope: str, key: str, request_digest: str) -> int | None:
-    """The id of the resource that this request has created before; None when it is new.
+    """The id of the resource that this request created before; None for a new request.
 
-    Of a new one the key is taken until the transaction ends: the caller creates the resource and calls `settle`, or
-    rolls back. scope: the request's method and path. request_digest: of all that decides what is created.
+    A new key is locked until the transaction ends: the caller creates the resource and calls `settle`, or rolls back.
+    scope: the request's method and path. request_digest: of everything that decides what is created.
     Raises IdempotencyKeyReused.
     """
     expired = IdempotencyKey.created_at < func.now() - LIFETIME
@@ -56,7 +56,7 @@ def remember(session: Session, scope: str, key: str, request_digest: str) -> int
 
 
 def settle(session: Session, scope: str, key: str, resource_id: int) -> None:
-    """Note what the request created, in the transaction that remembered the key."""
+    """Store what the request created, in the transaction that remembered the key."""
     session.execute(
         update(IdempotencyKey)
         .where(IdempotencyKey.scope == scope, IdempotencyKey.key == key)
@@ -65,7 +65,7 @@ def settle(session: Session, scope: str, key: str, resource_id: int) -> None:
 
 
 def purge_idempotency_keys(session: Session) -> int:
-    """Delete the keys that are older than 24 hours; returns how many."""
+    """Delete keys older than 24 hours; returns how many."""
     return len(
         session.scalars(
             delete(IdempotencyKey)

@@ -1,4 +1,4 @@
-"""What a job's `configuration` holds: validated when it is written and again when a worker reads it."""
+"""The forms of a job's `configuration`, validated when it is written and again when a worker reads it."""
 
 from typing import Literal
 
@@ -25,7 +25,7 @@ class ForkFrom(Config):
 class TrainWork(Config):
     """A train job. recipe: complete; its dataset section says how the registered data set was read.
 
-    keep_last: checkpoints kept besides the best one and those with an alias.
+    keep_last: how many checkpoints are kept besides the best one and those with an alias.
     """
 
     recipe: Recipe
@@ -41,10 +41,10 @@ class SampleWork(Config):
 
 
 class GenerateRun(Config):
-    """A generate job's `configuration`: `images_per_class` images of each class, numbered as POST /generate does.
+    """A generate job's `configuration`: `images_per_class` images of each class, numbered as by POST /generate.
 
     Row r is image r mod images_per_class of class class_indices[r div images_per_class].
-    choice: how sampler and steps were picked; they are in `sampling`.
+    choice: how sampler and steps were picked; `sampling` has them.
     """
 
     class_indices: tuple[int, ...] = Field(min_length=1)
@@ -61,7 +61,7 @@ class GenerateRun(Config):
 
 
 class JobProvenance(Provenance):
-    """What a generate job's answer and its archive tell of its images: what POST /generate tells of the same ones."""
+    """The provenance of a generate job's images, as POST /generate gives it for the same images."""
 
     id: int
     choice: Choice | None = Field(description="how sampler and steps were picked, where quality was asked for")

@@ -1,7 +1,7 @@
 """Jobs: submitting, claiming, the lease, and every change of state.
 
-All times are the database's clock. A worker's write goes through `hold`, which locks the job's row and proves that the
-worker's claim still stands; without that proof nothing is written (fencing).
+All times are of the database's clock. Every write of a worker goes through `hold`, which locks the job's record and
+checks that the worker's claim is still valid. Otherwise nothing is written (fencing).
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,8 +33,8 @@ FailureKind = Literal[
     "crashed",
     "worker_lost",
 ]
-"""`crashed` and `worker_lost` may go better next time, and are tried again. After `stopped_late`, and after the
-`no_device` of one worker, the job is handed back without blame."""
+"""`crashed` and `worker_lost` are tried again, since the cause may be gone. After `stopped_late`, and after the
+`no_device` of one worker, the job is queued again without counting as a failure."""
 
 FIRST_RETRY_SECONDS = 2.0
 LONGEST_RETRY_SECONDS = 300.0
@@ -48,11 +48,11 @@ class JobNotFound(LookupError):
 
 
 class JobConflict(RuntimeError):
-    """What was asked for is not possible in the job's present state; the message says why."""
+    """A change that the job's state does not allow; the message says why."""
 
 
 class LeaseLost(RuntimeError):
-    """The claim no longer stands: the lease lapsed, or another attempt has begun. Nothing was written."""
+    """The claim is over: the lease lapsed, or another attempt has begun. Nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,9 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who asked for a job, and in which request.
+    """The caller and request that asked for a job.
 
-    request_id: its X-Request-ID. traceparent: of its span (W3C Trace Context), where it is traced.
+    request_id: its X-Request-ID. traceparent: of its span (W3C Trace Context), if it is traced.
     """
 
     api_key_id: int | None = None
@@ -80,7 +80,7 @@ NO_REQUEST = Origin()
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """Who claims. device: "cpu" or "cuda"; devices: how many of them one job may use (on a CPU any number will do)."""
+    """The worker that claims. device: "cpu" or "cuda". devices: how many one job may use; on a CPU any number fits."""
 
     worker: str
     device: Literal["cpu", "cuda"]
@@ -89,13 +89,13 @@ class Claimant:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a job ended badly. detail: a sentence that says what to do."""
+    """The cause of a bad end. detail: a sentence that says what to do."""
 
     kind: FailureKind
     detail: str
 
     def as_json(self) -> dict[str, Any]:
-        """For the job's row."""
+        """The form in the job's record."""
         return {"kind": self.kind, "detail": self.detail[:4000]}
 
 
@@ -117,7 +117,7 @@ def submit_job(
     promote: Promotion = "never",
     max_attempts: int = 3,
 ) -> Job:
-    """Queue a job. It will run once the transaction commits, whether or not a hint is sent."""
+    """Queue a job. It runs once the transaction commits, with or without a hint."""
     job = Job(
         kind=kind,
         status="queued",
@@ -147,7 +147,7 @@ def submit_job(
 def claim_job(session: Session, claimant: Claimant, lease_seconds: float) -> Job | None:
     """Claim the most urgent runnable job for this attempt, by one conditional UPDATE.
 
-    None when there is none, or when other transactions hold the rows of all there are: see `job_waits`.
+    Returns None when there is none, or when other transactions hold the records of all of them: see `job_waits`.
     """
     candidate = (
         select(Job.id)
@@ -177,16 +177,16 @@ def claim_job(session: Session, claimant: Claimant, lease_seconds: float) -> Job
 
 
 def job_waits(session: Session, claimant: Claimant) -> bool:
-    """Whether there is a job that the claimant may claim, be its row locked or not.
+    """True when there is a job that the claimant may claim, whether or not its record is locked.
 
-    After a claim that found nothing: some transaction holds a lock for a moment (a cancel, a promotion, another claim),
-    and the claim must be tried again, since the hint that led to it is spent.
+    Call it after a claim that found nothing. If it returns True, another transaction (a cancel, a promotion, a claim)
+    holds the lock for a moment. The claim must then be tried again, because its hint is used up.
     """
     return session.scalar(select(Job.id).where(*_runnable_by(claimant)).limit(1)) is not None
 
 
 def hold(session: Session, lease: Lease) -> Job:
-    """The job's row, locked until the transaction ends; raises LeaseLost unless the claim stands now."""
+    """Lock the job's record until the transaction ends and return it; raises LeaseLost unless the claim is valid."""
     job = session.scalars(
         select(Job)
         .where(
@@ -203,15 +203,12 @@ def hold(session: Session, lease: Lease) -> Job:
 
 
 def renew(session: Session, lease: Lease, lease_seconds: float) -> None:
-    """Put the end of the lease off; raises LeaseLost."""
+    """Renew the lease; raises LeaseLost."""
     hold(session, lease).lease_expires_at = func.clock_timestamp() + seconds(lease_seconds)
 
 
 def lease_seconds_left(session: Session, lease: Lease) -> float:
-    """How long the claim will hold from now on, not more than 0 when it has lapsed; raises LeaseLost.
-
-    Locks nothing.
-    """
+    """Seconds until the lease lapses, 0 or less when it has; raises LeaseLost. Locks nothing."""
     left = func.extract("epoch", Job.lease_expires_at - func.clock_timestamp())
     found = session.scalar(select(left).where(Job.id == lease.job_id, Job.attempt == lease.attempt))
     if found is None:
@@ -220,7 +217,7 @@ def lease_seconds_left(session: Session, lease: Lease) -> float:
 
 
 def cancel_requested(session: Session, lease: Lease) -> bool:
-    """Whether the job is to be cancelled; raises LeaseLost when another attempt has begun. Locks nothing."""
+    """True when the job must be cancelled; raises LeaseLost when another attempt has begun. Locks nothing."""
     status = session.scalar(select(Job.status).where(Job.id == lease.job_id, Job.attempt == lease.attempt))
     if status not in ("running", "cancelling"):
         raise LeaseLost(f"attempt {lease.attempt} at job {lease.job_id} is over")
@@ -228,15 +225,15 @@ def cancel_requested(session: Session, lease: Lease) -> bool:
 
 
 def succeed(session: Session, lease: Lease) -> None:
-    """End the job well; raises LeaseLost."""
+    """Mark the job as succeeded; raises LeaseLost."""
     job = hold(session, lease)
-    job.failure = None  # an earlier attempt's
+    job.failure = None  # of an earlier attempt
     _end(session, job, "succeeded")
     count(session, "attempts", "succeeded")
 
 
 def fail(session: Session, lease: Lease, failure: Failure) -> None:
-    """End the job for good with a cause; raises LeaseLost."""
+    """Mark the job as failed for good; raises LeaseLost."""
     job = hold(session, lease)
     job.failure = failure.as_json()
     _end(session, job, "failed")
@@ -245,14 +242,14 @@ def fail(session: Session, lease: Lease, failure: Failure) -> None:
 
 
 def stop(session: Session, lease: Lease, failure: Failure | None = None) -> None:
-    """The run has stopped: cancelled if that was asked for, else queued again at once and without blame.
+    """End the attempt of a run that has stopped. The job is cancelled if somebody asked for that, or else queued again.
 
-    failure: why it did not stop in order, or stopped when nobody asked; None: it was asked to, and has stored where it
-    is. Raises LeaseLost.
+    Queueing again counts as no failure. failure: the cause when the run was killed or stopped by itself; None when it
+    was asked to stop and has stored its state. Raises LeaseLost.
     """
     job = hold(session, lease)
     reason = failure.detail if failure else None
-    job.failure = failure.as_json() if failure else None  # an earlier attempt's is over
+    job.failure = failure.as_json() if failure else None  # of an earlier attempt
     if job.status == "cancelling":
         _end(session, job, "cancelled", reason)
         count(session, "attempts", "cancelled")
@@ -264,14 +261,14 @@ def stop(session: Session, lease: Lease, failure: Failure | None = None) -> None
 
 
 def crash(session: Session, lease: Lease, failure: Failure) -> None:
-    """The attempt ended badly; raises LeaseLost. The job runs again later, up to max_attempts without progress."""
+    """End an attempt that failed; raises LeaseLost. The job runs again later, up to max_attempts without progress."""
     _after_bad_end(session, hold(session, lease), failure)
     count(session, "attempts", "crashed")
     count(session, "failures", failure.kind)
 
 
 def requeue_lapsed(session: Session, limit: int = 100) -> Sequence[Job]:
-    """Take up what is left of claims whose lease has lapsed; returns their jobs. Harmless when run twice."""
+    """End claims whose lease has lapsed, and return their jobs. Two calls do no harm."""
     jobs = session.scalars(
         select(Job)
         .where(Job.lease_expires_at <= func.clock_timestamp())
@@ -293,9 +290,9 @@ def requeue_lapsed(session: Session, limit: int = 100) -> Sequence[Job]:
 def fail_unservable(
     session: Session, patience_seconds: float, worker_fresh_seconds: float, limit: int = 100
 ) -> Sequence[Job]:
-    """Fail jobs that have waited for `patience_seconds` while no worker with a device for them was well; returns them.
+    """Fail and return jobs that waited for `patience_seconds` while no living worker had a working device for them.
 
-    While no worker lives at all nothing fails: the next one may have any device.
+    While no worker lives at all, nothing fails: the next one may have any device.
     """
     living = workers_alive(session, worker_fresh_seconds)
     if not living:
@@ -325,7 +322,7 @@ def fail_unservable(
 
 
 def request_cancel(session: Session, job_id: int) -> Job:
-    """Cancel a job: at once when it is queued, else its worker is asked to. Raises JobNotFound, JobConflict."""
+    """Cancel a queued job at once; ask the worker of a running one to stop. Raises JobNotFound, JobConflict."""
     job = lock_job(session, job_id)
     if job.status == "queued":
         _end(session, job, "cancelled")
@@ -338,10 +335,10 @@ def request_cancel(session: Session, job_id: int) -> Job:
 
 
 def requeue(session: Session, job_id: int, *, was: JobStatus, origin: Origin | None = None) -> Job:
-    """Queue a finished job again, to go on from its last checkpoint. Raises JobNotFound, JobConflict.
+    """Queue a finished job again. It goes on from its last checkpoint. Raises JobNotFound, JobConflict.
 
-    origin: who asked for it; None: nobody did, and it goes on in the name of who had. Without a key the job counts
-    against the one that it was queued with before.
+    origin: of the request that asks for it; None keeps the former one. Without a key, the job counts for the key with
+    which it was queued before.
     """
     job = lock_job(session, job_id)
     if job.status != was:
@@ -365,7 +362,7 @@ def get_job(session: Session, job_id: int) -> Job:
 
 
 def lock_job(session: Session, job_id: int) -> Job:
-    """The job's row, locked until the transaction ends; raises JobNotFound."""
+    """Lock the job's record until the transaction ends and return it; raises JobNotFound."""
     job = session.get(Job, job_id, with_for_update=True, populate_existing=True)
     if job is None:
         raise JobNotFound(job_id)
@@ -381,7 +378,7 @@ def list_jobs(
     status: JobStatus | None = None,
     model_name: str | None = None,
 ) -> Sequence[Job]:
-    """At most `limit` jobs, newest first, with ids below `before`."""
+    """Up to `limit` jobs, newest first, with ids below `before`."""
     query = select(Job).where(Job.kind == kind).order_by(Job.id.desc()).limit(limit)
     if before is not None:
         query = query.where(Job.id < before)
@@ -393,13 +390,13 @@ def list_jobs(
 
 
 def add_event(session: Session, job: Job, kind: str, data: Mapping[str, Any]) -> None:
-    """Append an event. The caller holds the job's row, so events are numbered in the order of their commits."""
+    """Append an event. The caller has locked the job's record, so event numbers follow the order of commits."""
     job.event_count += 1
     session.add(JobEvent(job_id=job.id, number=job.event_count, kind=kind, data=dict(data)))
 
 
 def events_after(session: Session, job_id: int, number: int, limit: int = 200) -> Sequence[JobEvent]:
-    """At most `limit` events of a job behind the one with that number, in order."""
+    """Up to `limit` events of a job after the event with that number, in order."""
     return session.scalars(
         select(JobEvent)
         .where(JobEvent.job_id == job_id, JobEvent.number > number)

@@ -1,4 +1,4 @@
-"""What Prometheus reads of the jobs: queries whose work grows with what is unfinished, never with what is done."""
+"""Statistics of jobs for Prometheus. The queries cost time for unfinished jobs, never for finished ones."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,17 +14,18 @@ from darkroom.store.tables import Job, JobKind, JobStatus, Worker
 
 TRAININGS_TOLD = 50
 TIMEOUT_SECONDS = 5
-"""A statement that takes longer is given up."""
+"""A statement that takes longer is cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobStatistics:
     """The jobs at one moment.
 
-    unfinished: how many by kind and status. queue_age_seconds: how long the oldest runnable job has waited, by kind, of
-    kinds that have one. trainings: by job the newest point of the TRAININGS_TOLD newest ones under way that have told
-    something. workers_alive: by device. device_faults: those of them whose device fails its test. counters: totals by
-    name and label (`store.counters`).
+    unfinished: counts by kind and status.
+    queue_age_seconds: the wait of the oldest runnable job, by kind; without an entry for kinds that have none.
+    trainings: the newest curve point of each of the TRAININGS_TOLD newest running trainings that have one, by job.
+    workers_alive: counts by device. device_faults: counts of those whose device fails its test, by device.
+    counters: totals by name and label (`store.counters`).
     """
 
     unfinished: Mapping[tuple[JobKind, JobStatus], int]
@@ -36,14 +37,14 @@ class JobStatistics:
 
 
 def read_job_statistics(session: Session, worker_fresh_seconds: float) -> JobStatistics:
-    """Count; at most TIMEOUT_SECONDS a statement, then sqlalchemy.exc.OperationalError.
+    """Count. A statement that takes more than TIMEOUT_SECONDS raises sqlalchemy.exc.OperationalError.
 
-    worker_fresh_seconds: a worker that was not seen for so long is taken for dead.
+    worker_fresh_seconds: a worker that was not seen for longer counts as dead.
     """
     session.execute(text(f"SET LOCAL statement_timeout = '{TIMEOUT_SECONDS}s'"))
     unfinished: dict[tuple[JobKind, JobStatus], int] = {}
     queue_age_seconds: dict[JobKind, float] = {}
-    # written into the statements as in the partial indexes, which a parameter could not be proved to imply
+    # literals, as in the partial indexes: PostgreSQL cannot use such an index for a parameter
     is_queued = Job.status == literal_column("'queued'")
     has_lease = Job.lease_expires_at.is_not(None)
     waiting_seconds = func.extract("epoch", func.max(func.now() - Job.not_before))

@@ -1,4 +1,4 @@
-"""What lists and tables show of jobs, for many at once and in a fixed number of queries."""
+"""Jobs as lists and tables show them: any number of them in a fixed number of queries."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class BestCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A train job with what is looked up elsewhere. last: its newest metrics, None before the first ones."""
+    """A train job with facts from other tables. last: its newest curve point, None before the first."""
 
     job: Job
     dataset_name: str | None
@@ -36,7 +36,7 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class Glimpse:
-    """What changes while somebody watches a job. event_count: events so far; last: as in JobView."""
+    """The facts of a job that change while a client watches it. event_count: events so far. last: as in JobView."""
 
     status: JobStatus
     event_count: int
@@ -46,7 +46,7 @@ class Glimpse:
 
 
 def view_jobs(session: Session, jobs: Sequence[Job]) -> list[JobView]:
-    """The jobs in their order."""
+    """Views of the jobs, in the same order."""
     names = _dataset_names(session, {job.dataset_id for job in jobs if job.dataset_id is not None})
     last = last_curve_points(session, [job.id for job in jobs])
     best = _best_checkpoints(session, jobs)
@@ -57,12 +57,12 @@ def view_jobs(session: Session, jobs: Sequence[Job]) -> list[JobView]:
 
 
 def last_curve_points(session: Session, job_ids: Iterable[int]) -> Mapping[int, CurvePoint]:
-    """The newest metrics of each job that has any."""
+    """The newest curve point of each job that has one."""
     return dict(session.execute(newest_points().where(Job.id.in_(list(job_ids)))).all())
 
 
 def glimpse_jobs(session: Session, job_ids: Collection[int]) -> Mapping[int, Glimpse]:
-    """Those of the train jobs that exist."""
+    """A glimpse of each of these train jobs that exists, by id."""
     rows = session.execute(
         select(Job.id, Job.status, Job.event_count, Job.images_done, Job.total_images).where(
             Job.id.in_(list(job_ids)), Job.is_training
@@ -73,7 +73,7 @@ def glimpse_jobs(session: Session, job_ids: Collection[int]) -> Mapping[int, Gli
 
 
 def best_figures(session: Session, job_ids: Iterable[int], metric: str) -> Mapping[int, BestCheckpoint]:
-    """Each job's best value of a metric, which is the lowest of most; the earlier one of equals."""
+    """Each job's best value of a metric: the lowest, for some metrics the highest. Of equal values, the earlier one."""
     best_first = Evaluation.value.desc() if higher_is_better(metric) else Evaluation.value
     lowest = (
         select(Checkpoint.version, Checkpoint.digest, JobCheckpoint.images_seen, Evaluation.value)
@@ -96,8 +96,10 @@ def best_figures(session: Session, job_ids: Iterable[int], metric: str) -> Mappi
 
 
 def measured(session: Session, job_ids: Iterable[int]) -> Sequence[str]:
-    """The metrics that the jobs' checkpoints were evaluated by: first those that decide which is best, in their order,
-    and then the others, in alphabetical order."""
+    """The metrics of the evaluations of these jobs' checkpoints.
+
+    First come those that decide which checkpoint is best, in their order, then the others in alphabetical order.
+    """
     found = session.scalars(
         select(Evaluation.metric)
         .join(JobCheckpoint, saved_with("evaluation"))
@@ -127,7 +129,9 @@ def _best_checkpoints(session: Session, jobs: Sequence[Job]) -> Mapping[int, Bes
         .where(Job.id.in_(wanted))
         .order_by(Evaluation.created_at)
     ).all()
-    deciding_last = sorted(rows, key=lambda row: decision_order(row.metric), reverse=True)  # the last one read is kept
+    deciding_last = sorted(
+        rows, key=lambda row: decision_order(row.metric), reverse=True
+    )  # a later record replaces an earlier one
     return {
         job_id: BestCheckpoint(version, digest, images_seen, metric, value)
         for job_id, version, digest, images_seen, metric, value in deciding_last

@@ -1,4 +1,4 @@
-"""API keys: creating, finding, changing, revoking, and how many jobs one may have unfinished."""
+"""API keys: create, find, change and revoke them, and limit their unfinished jobs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from darkroom.store.job_repository import UNFINISHED
 from darkroom.store.tables import ApiKey, Job, Scope
 
 LAST_USED_SECONDS = 60.0
-"""The last use is noted no more often: a row that every request wrote would be the slowest part of each."""
+"""The last use is stored at most this often, because a write would be the slowest part of every request."""
 
 
 class KeyNotFound(LookupError):
@@ -24,7 +24,7 @@ class KeyNotFound(LookupError):
 
 
 class TooManyJobs(RuntimeError):
-    """The key has as many unfinished jobs as it may have."""
+    """The key already has as many unfinished jobs as it may have."""
 
     def __init__(self, unfinished: int, limit: int) -> None:
         super().__init__(f"this key has {unfinished} unfinished jobs, and may have {limit}")
@@ -33,7 +33,7 @@ class TooManyJobs(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class KeyLimits:
-    """What a key may use; None: the service's default."""
+    """The limits of a key. None stands for the service's default."""
 
     requests_per_minute: int | None = None
     images_per_day: int | None = None
@@ -72,7 +72,7 @@ def create_key(
 
 
 def revoke_key(session: Session, actor: Actor, key_id: int) -> ApiKey:
-    """End a key for good; one that is revoked stays as it is. Raises KeyNotFound."""
+    """Revoke a key for good. A second call changes nothing. Raises KeyNotFound."""
     key = _locked(session, key_id)
     if key.revoked_at is None:
         key.revoked_at = session.scalar(select(func.now()))
@@ -81,7 +81,7 @@ def revoke_key(session: Session, actor: Actor, key_id: int) -> ApiKey:
 
 
 def change_limits(session: Session, actor: Actor, key_id: int, changes: Mapping[str, int | None]) -> ApiKey:
-    """Set some of a key's limits, by KeyLimits' field names; None: the service's default. Raises KeyNotFound."""
+    """Set some of a key's limits, by field name of KeyLimits; None sets the service's default. Raises KeyNotFound."""
     key = _locked(session, key_id)
     told = {name: {"from": getattr(key, name), "to": value} for name, value in changes.items()}
     told = {name: change for name, change in told.items() if change["from"] != change["to"]}
@@ -100,12 +100,12 @@ def _locked(session: Session, key_id: int) -> ApiKey:
 
 
 def find_key(session: Session, prefix: str) -> ApiKey | None:
-    """The key whose token begins so."""
+    """The key whose token begins with this prefix, or None."""
     return session.scalars(select(ApiKey).where(ApiKey.prefix == prefix)).one_or_none()
 
 
 def list_keys(session: Session, before: int | None = None, limit: int = 50) -> Sequence[ApiKey]:
-    """At most `limit` keys, revoked ones too, newest first, with ids below `before`."""
+    """Up to `limit` keys, with revoked ones, newest first, with ids below `before`."""
     query = select(ApiKey).order_by(ApiKey.id.desc()).limit(limit)
     if before is not None:
         query = query.where(ApiKey.id < before)
@@ -113,7 +113,7 @@ def list_keys(session: Session, before: int | None = None, limit: int = 50) -> S
 
 
 def keys_exist(session: Session) -> bool:
-    """Whether there is a key that was not revoked. One that has expired counts: time alone opens nothing."""
+    """True when a key exists that was not revoked. Expired keys count, so that time alone never opens the service."""
     return bool(session.scalar(select(exists().where(ApiKey.revoked_at.is_(None)))))
 
 
@@ -130,13 +130,13 @@ def note_use(session: Session, key_id: int) -> None:
 
 
 def require_room_for_jobs(session: Session, key_id: int, more: int, limit: int) -> None:
-    """Raise TooManyJobs unless the key may have `more` unfinished jobs; a generate job counts as one, a sweep's each.
+    """Raise TooManyJobs unless the key may have `more` unfinished jobs.
 
-    The key's row stays locked until the transaction ends, so that two requests at once cannot both take the last place.
-    To be called before any job's row is locked.
+    A generate job counts as one, and so does each job of a sweep. The key's record stays locked until the transaction ends, so that two requests cannot both take the last place.
+    Call it before locking any job.
     """
     session.execute(select(ApiKey.id).where(ApiKey.id == key_id).with_for_update(key_share=True))
-    one = func.coalesce(-Job.generate_job_id, Job.id)  # ids count from 1: the two cannot meet
+    one = func.coalesce(-Job.generate_job_id, Job.id)  # ids begin at 1, so this one is free
     unfinished = session.scalar(
         select(func.count(one.distinct())).where(Job.api_key_id == key_id, Job.status.in_(UNFINISHED))
     )

@@ -14,23 +14,23 @@ from darkroom.store.database import parse_url
 
 CONFIG_FILE = Path(__file__).resolve().parents[1] / "alembic.ini"
 ADVISORY_LOCK = 0x6461726B726F6F6D
-"""The bytes of "darkroom" as one number; any constant that others do not use."""
+"""The key of the advisory lock: the bytes of "darkroom" as one number."""
 
 
 @contextmanager
 def _locked(url: str) -> Iterator[Config]:
-    """Alembic's configuration on a connection that holds the lock; starters at the same time wait for one another."""
+    """Alembic's configuration on a connection that holds the lock, so that processes migrate one after the other."""
     engine = create_engine(parse_url(url), poolclass=NullPool)
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
-        connection.commit()  # the lock belongs to the connection, not to a transaction, and ends with it
+        connection.commit()  # the lock belongs to the connection, not to a transaction
         config = Config(str(CONFIG_FILE))
         config.attributes["connection"] = connection
         yield config
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Migrate the database at `url` up to `revision`; does nothing when it is there already.
+    """Migrate the database at `url` up to `revision`. Does nothing when it is there already.
 
     Raises ValueError for a URL that is not PostgreSQL's, sqlalchemy.exc.OperationalError when no server answers, and
     UserError for a database of a newer Darkroom.

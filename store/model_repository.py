@@ -1,4 +1,4 @@
-"""Models, and what their names and aliases mean. `store/aliases.py` moves aliases."""
+"""Finds models and versions by name, number, digest or alias. `store/aliases.py` moves aliases."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 from darkroom.store.tables import Checkpoint, Model, ModelAlias
 
 PRODUCTION = "production"
-"""The alias that requests without a version are served from."""
+"""The alias whose version serves requests that name none."""
 
 VERSIONS_TOLD = 5
-"""How many versions and aliases a message names about one that a model does not have."""
+"""How many versions and aliases an error names."""
 
 
 class ModelNotFound(LookupError):
@@ -26,16 +26,16 @@ class ModelNotFound(LookupError):
 
 
 class VersionCollected(RuntimeError):
-    """The version's bytes are no longer kept."""
+    """The version's weights are no longer kept."""
 
     def __init__(self, name: str, version: int) -> None:
         super().__init__(f"the weights of model {name!r} version {version} are no longer kept")
 
 
 class VersionNotFound(LookupError):
-    """The model has no such version, digest or alias; the message tells what it has.
+    """The model has no such version, digest or alias; the message names some that it has.
 
-    versions: how many; newest, aliases: a few that are there, for the message.
+    versions: how many it has. newest, aliases: a few of them, for the message.
     """
 
     def __init__(self, name: str, version: str, versions: int, newest: Sequence[int], aliases: Sequence[str]) -> None:
@@ -57,7 +57,7 @@ class VersionNotFound(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class AliasTarget:
-    """What an alias points at. digest: "sha256:..."."""
+    """The version that an alias points at. digest: "sha256:..."."""
 
     version: int
     digest: str
@@ -75,14 +75,14 @@ class ModelSummary:
 
 @dataclass(frozen=True, slots=True)
 class ModelPage:
-    """One page of models by name. next_after: what to pass as `after` for the next page; None on the last."""
+    """One page of models by name. next_after: pass it as `after` for the next page; None on the last."""
 
     models: tuple[ModelSummary, ...]
     next_after: str | None
 
 
 def list_models(session: Session, after: str | None = None, limit: int = 50) -> ModelPage:
-    """At most `limit` models in the order of their names, beginning behind the name `after`.
+    """Up to `limit` models in the order of their names, after the name `after`.
 
     A model that exists from the first page to the last is listed exactly once, whatever else is added meanwhile.
     """
@@ -111,7 +111,7 @@ def resolve(session: Session, name: str, version: str | int | None = None) -> Ch
     query = select(Checkpoint).where(Checkpoint.model_id == model.id)
     if wanted.isascii() and wanted.isdigit():
         number = int(wanted)
-        if number >= 2**31:  # beyond the column's range
+        if number >= 2**31:  # outside the column's range
             raise version_not_found(session, model, wanted)
         query = query.where(Checkpoint.version == number)
     elif wanted.startswith("sha256:"):
@@ -127,9 +127,9 @@ def resolve(session: Session, name: str, version: str | int | None = None) -> Ch
 
 
 def resolve_kept(session: Session, name: str, version: str | int) -> Checkpoint:
-    """Like `resolve`, of a version whose weights are kept; raises VersionCollected for another.
+    """Like `resolve`, but raises VersionCollected when the version's weights are no longer kept.
 
-    They stay until the transaction ends where the caller holds the model's lock (`lock_model`).
+    If the caller holds the model's lock (`lock_model`), the weights stay until the transaction ends.
     """
     checkpoint = resolve(session, name, version)
     if checkpoint.artifact_digest is None:
@@ -138,7 +138,7 @@ def resolve_kept(session: Session, name: str, version: str | int) -> Checkpoint:
 
 
 def production_targets(session: Session) -> Mapping[str, AliasTarget]:
-    """What every model's production alias points at, by the models' names in order."""
+    """The version in production of every model that has one, in the order of the models' names."""
     rows = session.execute(
         select(Model.name, Checkpoint.version, Checkpoint.digest)
         .join(ModelAlias, ModelAlias.model_id == Model.id)
@@ -150,7 +150,7 @@ def production_targets(session: Session) -> Mapping[str, AliasTarget]:
 
 
 def lock_model(session: Session, name: str) -> Model:
-    """The model's row, locked until the transaction ends, so that its versions and aliases change one by one.
+    """Lock the model's record until the transaction ends and return it. So its versions and aliases change one by one.
 
     Raises ModelNotFound.
     """
@@ -161,7 +161,7 @@ def lock_model(session: Session, name: str) -> Model:
 
 
 def ensure_model(session: Session, name: str) -> Model:
-    """The model's row, created when it is missing, and locked as `lock_model` does."""
+    """Lock the model's record as `lock_model` does, and create it if it is missing."""
     session.execute(upsert(Model).values(name=name).on_conflict_do_nothing(index_elements=[Model.name]))
     return lock_model(session, name)
 
@@ -174,7 +174,7 @@ def _find(session: Session, name: str) -> Model:
 
 
 def version_not_found(session: Session, model: Model, wanted: str) -> VersionNotFound:
-    """The error, with what the model has."""
+    """The error, with some of the versions and aliases that the model has."""
     of_model = Checkpoint.model_id == model.id
     versions = session.scalar(select(func.count()).select_from(Checkpoint).where(of_model)) or 0
     kept = select(Checkpoint.version).where(of_model, Checkpoint.artifact_digest.is_not(None))

@@ -1,4 +1,4 @@
-"""Where PostgreSQL and Redis are and how to get in: one reading of the environment for API, workers and commands."""
+"""The addresses and passwords of PostgreSQL and Redis, read from the environment by every process in one way."""
 
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -19,22 +19,24 @@ _NOT_SET = {
 
 
 class SettingsError(UserError):
-    """Environment variables that cannot be used; the message names each."""
+    """Environment variables with unusable values; the message names each."""
 
 
 class OperatorSettings(BaseSettings):
-    """DATABASE_URL and REDIS_URL, whose passwords may lie in files: whoever may inspect a container sees its
-    environment, and every child inherits it. A password in the URL itself goes before the file's.
+    """DATABASE_URL and REDIS_URL, with passwords that may lie in files.
+
+    Everybody who may inspect a container sees its environment, and every child process inherits it. A password in the
+    URL takes precedence over the file.
     """
 
-    # an error must not repeat what it was given: that may hold a password
+    # an error must not repeat its input, which may hold a password
     model_config = SettingsConfigDict(
         env_prefix="DARKROOM_", extra="ignore", populate_by_name=True, hide_input_in_errors=True
     )
 
     database_url: str | None = Field(None, validation_alias="DATABASE_URL", description="PostgreSQL")
     database_password_file: Path | None = Field(None, validation_alias="DATABASE_PASSWORD_FILE")
-    redis_url: str | None = Field(None, validation_alias="REDIS_URL", description="the broker that hints go through")
+    redis_url: str | None = Field(None, validation_alias="REDIS_URL", description="the broker of the hints")
     redis_password_file: Path | None = Field(None, validation_alias="REDIS_PASSWORD_FILE")
 
     @model_validator(mode="after")
@@ -51,7 +53,7 @@ class OperatorSettings(BaseSettings):
 
 
 def read_settings(kind: type[Kind]) -> Kind:
-    """The settings of this kind, from the environment. Raises SettingsError."""
+    """Read settings of this kind from the environment. Raises SettingsError."""
     try:
         return kind()
     except ValidationError as error:
@@ -62,7 +64,7 @@ def read_settings(kind: type[Kind]) -> Kind:
 
 def _sentence(fault: Any, prefix: str) -> str:
     says = fault["msg"].removeprefix("Value error, ")
-    if not fault["loc"]:  # of the validator above, which names the variable or the file itself
+    if not fault["loc"]:  # the validator above names the variable or the file
         return str(says)
     name = str(fault["loc"][0])
     if name in _NOT_SET:
@@ -74,9 +76,9 @@ def _check_redis_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("redis", "rediss") and parts.hostname is not None and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket that is not closed
+    except ValueError:  # a port that is no number, or a bracket without its end
         good = False
-    if not good:  # the URL may hold a password: not repeated
+    if not good:  # do not repeat the URL, which may hold a password
         raise ValueError("REDIS_URL is not a valid URL: write redis://HOST:PORT/NUMBER, or rediss:// for TLS")
 
 

@@ -1,6 +1,6 @@
-"""Parts: the finished images of a generate job, as its shards store them, and the archive that they become.
+"""Parts: the finished images of a generate job, which its shards store, and the archive that joins them.
 
-What is stored may be large, so each function stores it first and takes the job's row, which proves the claim, last.
+Parts may be large. So each function stores them first, and then locks the job's record, which proves the claim.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ def parts_within(session: Session, generate_job_id: int, first_row: int, rows: i
 
 
 def record_part(session: Session, lease: Lease, first_row: int, rows: int, data: bytes) -> None:
-    """Store images that a shard has drawn, and its progress; raises LeaseLost.
+    """Store images of a shard, and its progress; raises LeaseLost. A second call does no harm.
 
-    data: differs from every other part's, or one could not be replaced when it is damaged. Doing it twice is harmless.
+    data: must be unique among all parts, so that a damaged part can be replaced.
     """
     digest = Artifacts(session).put(data)
     job = hold(session, lease)
@@ -38,11 +38,11 @@ def record_part(session: Session, lease: Lease, first_row: int, rows: int, data:
         .on_conflict_do_update(index_elements=[GeneratePart.generate_job_id, GeneratePart.first_row], set_=new)
     )
     job.images_done = _rows_drawn(session, job, work)
-    job.failures = 0  # there is progress
+    job.failures = 0  # progress resets the count
 
 
 def record_result(session: Session, lease: Lease, file: BinaryIO) -> str:
-    """Store the finished archive, let go of the parts, and return its digest; raises LeaseLost."""
+    """Store the finished archive, delete the parts, and return the archive's digest; raises LeaseLost."""
     digest = Artifacts(session).put_file(file)
     generate_job = lock_generate_job_of(session, lease)
     job = hold(session, lease)
@@ -53,10 +53,10 @@ def record_result(session: Session, lease: Lease, file: BinaryIO) -> str:
 
 
 def redraw(session: Session, lease: Lease, rows: Sequence[int], detail: str) -> bool:
-    """Drop the damaged parts that begin at these rows, queue their shards again, and end the assembly until then.
+    """Delete the damaged parts that begin at these rows, queue their shards again, and end the assembly until then.
 
-    A row without a part is one to draw, too. Returns False, with nothing changed, when the assembly is being cancelled.
-    Raises LeaseLost.
+    A row whose part is missing is drawn again, too. While the assembly is being cancelled, this changes nothing and
+    returns False. Raises LeaseLost.
     """
     generate_job = lock_generate_job_of(session, lease)
     if hold(session, lease).status == "cancelling":

@@ -1,4 +1,4 @@
-"""The good end of a training job, and the promotion of what it has found."""
+"""Ends a successful training job and promotes its best checkpoint."""
 
 from sqlalchemy.orm import Session
 
@@ -10,17 +10,17 @@ from darkroom.store.tables import Checkpoint, Job, JobCheckpoint
 
 
 def succeed_training(session: Session, lease: Lease) -> None:
-    """End a train job well, and promote what it has found where it asked for that; raises LeaseLost."""
+    """Mark a train job as succeeded, and promote its best checkpoint if it asks for that; raises LeaseLost."""
     promote_best(session, hold(session, lease))
     succeed(session, lease)
 
 
 def promote_best(session: Session, job: Job) -> Checkpoint | None:
-    """Point production at the best checkpoint of a job that asked for it; at its last one without evaluations.
+    """Point production at the best checkpoint of a job that asks for it, or at its last one if none was evaluated.
 
-    Where the recipe asks for evaluations and every one has failed, nobody knows which checkpoint is good, and
-    production stays. The caller holds the job's row and ends the job in the same transaction. Returns None when nothing
-    is promoted.
+    If the recipe asks for evaluations and all of them failed, nobody knows which checkpoint is good, and production
+    stays. The caller has locked the job's record and ends the job in the same transaction. Returns None when nothing is
+    promoted.
     """
     if job.promote != "best":
         return None

@@ -1,7 +1,7 @@
-"""What a training run leaves behind: metrics, checkpoints, states, samples, evaluations, log lines.
+"""The record of a training run: curve points, checkpoints, states, sample grids, figures, log lines.
 
-The functions that write take the job's row as `store.job_repository.hold` gave it, so that nothing is written by an
-attempt whose claim is over.
+Functions that write take the job's record from `store.job_repository.hold`, so that an attempt whose claim is over
+writes nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,11 +33,11 @@ from darkroom.store.tables import (
 )
 
 STATES_KEPT = 2
-"""Training states kept of a job: the newest, and the one before in case that one is damaged."""
+"""How many states a job keeps: the newest, and one more in case it is damaged."""
 
 
 def record_curve_points(session: Session, job: Job, points: Sequence[CurvePoint]) -> None:
-    """Store points of the curve and the job's progress; a point that is there already is replaced."""
+    """Store curve points and the job's progress. A point replaces one at the same number of images."""
     if not points:
         return
     new = upsert(JobMetric).values([{"job_id": job.id, **asdict(point)} for point in points])
@@ -47,7 +47,7 @@ def record_curve_points(session: Session, job: Job, points: Sequence[CurvePoint]
 
 
 def forget_beyond(session: Session, job: Job, images_seen: int) -> None:
-    """Training goes on from `images_seen`: the lines after it will be written again."""
+    """Delete the curve points after `images_seen`, because training goes on from there and writes them again."""
     session.execute(delete(JobMetric).where(JobMetric.job_id == job.id, JobMetric.images_seen > images_seen))
     job.images_done = images_seen
 
@@ -63,9 +63,9 @@ def record_checkpoint(
     class_names: Sequence[str],
     keep_last: int,
 ) -> Checkpoint:
-    """Register weights and state together, and let go of what retention no longer keeps.
+    """Register weights and state together, and delete older ones (see `_retain`).
 
-    state_digest: of the training state, stored beforehand in the same transaction, without the job's row held.
+    state_digest: of the state. The same transaction has stored it before it locked the job's record.
     """
     checkpoint = register_checkpoint(
         session,
@@ -86,7 +86,7 @@ def record_checkpoint(
             set_={"checkpoint_id": checkpoint.id, "state_digest": state_digest},
         )
     )
-    job.failures = 0  # there is progress
+    job.failures = 0  # progress resets the count
     add_event(
         session,
         job,
@@ -100,7 +100,7 @@ def record_checkpoint(
 
 
 def record_samples(session: Session, job: Job, images_seen: int, picture: bytes) -> None:
-    """Store a grid of samples as PNG."""
+    """Store a sample grid as PNG."""
     digest = Artifacts(session).put(picture)
     session.execute(
         upsert(JobSamples)
@@ -111,9 +111,9 @@ def record_samples(session: Session, job: Job, images_seen: int, picture: bytes)
 
 
 def record_evaluations(session: Session, job: Job, images_seen: int, figures: Sequence[Figure]) -> None:
-    """Store how the checkpoint at `images_seen` was judged, and mark the job's best.
+    """Store figures of the checkpoint at `images_seen`, and mark the job's best checkpoint.
 
-    The first figure decides which one that is; of its metric, lower values are better (`DECIDING`).
+    The first figure decides; lower values of its metric are better (`DECIDING`).
     """
     if not figures:
         return
@@ -144,14 +144,14 @@ def record_frontier(session: Session, job: Job, images_seen: int, figures: Seque
 
 
 def append_log(session: Session, job: Job, lines: Sequence[str]) -> None:
-    """Store lines that the training process wrote."""
+    """Store log lines of the work process."""
     for line in lines:
         job.log_line_count += 1
         session.add(JobLogLine(job_id=job.id, number=job.log_line_count, attempt=job.attempt, line=line))
 
 
 def log_after(session: Session, job_id: int, number: int, limit: int = 500) -> Sequence[JobLogLine]:
-    """At most `limit` log lines behind the one with that number, in order."""
+    """Up to `limit` log lines after the line with that number, in order."""
     return session.scalars(
         select(JobLogLine)
         .where(JobLogLine.job_id == job_id, JobLogLine.number > number)
@@ -161,7 +161,7 @@ def log_after(session: Session, job_id: int, number: int, limit: int = 500) -> S
 
 
 def kept_states(session: Session, job_id: int, *, at: int | None = None) -> Sequence[tuple[int, str]]:
-    """(images seen, digest) of the training states that are kept, newest first. at: only that of so many images."""
+    """The stored states as (images seen, digest), newest first. at: only the state at so many images."""
     query = select(JobCheckpoint.images_seen, JobCheckpoint.state_digest).where(
         JobCheckpoint.job_id == job_id, JobCheckpoint.state_digest.is_not(None)
     )
@@ -172,7 +172,7 @@ def kept_states(session: Session, job_id: int, *, at: int | None = None) -> Sequ
 
 
 def job_checkpoints(session: Session, job_id: int) -> Sequence[tuple[JobCheckpoint, Checkpoint]]:
-    """What a job has saved, newest first."""
+    """The checkpoints of a job, newest first."""
     rows = session.execute(
         select(JobCheckpoint, Checkpoint)
         .join(Checkpoint, Checkpoint.id == JobCheckpoint.checkpoint_id)
@@ -188,7 +188,7 @@ def job_samples(session: Session, job_id: int) -> Sequence[JobSamples]:
 
 
 def newest_points() -> Select[int, CurvePoint]:
-    """Jobs' ids with the newest point of their curves; the caller says which jobs."""
+    """A query for the newest curve point of each job, to which the caller adds which jobs."""
     newest = (
         select(JobMetric).where(JobMetric.job_id == Job.id).order_by(JobMetric.images_seen.desc()).limit(1).lateral()
     )
@@ -196,7 +196,7 @@ def newest_points() -> Select[int, CurvePoint]:
 
 
 def job_curve(session: Session, job_id: int, points: int) -> Sequence[CurvePoint]:
-    """A job's metrics as at most `points` means over equal stretches of its length, in order."""
+    """A job's curve as up to `points` means over equal parts of its length, in order."""
     width = func.greatest(1, select(Job.total_images).where(Job.id == job_id).scalar_subquery())
     bucket = (JobMetric.images_seen - 1) * points / width
     rows = session.execute(
@@ -216,13 +216,13 @@ def job_curve(session: Session, job_id: int, points: int) -> Sequence[CurvePoint
 
 
 def reference_statistics(session: Session, key: str) -> bytes | None:
-    """A data set's stored features; None when nobody has computed them. Raises ArtifactCorrupted."""
+    """The stored statistics of a data set, or None. Raises ArtifactCorrupted."""
     digest = session.scalar(select(ReferenceStatistics.digest).where(ReferenceStatistics.key == key))
     return None if digest is None else Artifacts(session).get(digest)
 
 
 def store_reference_statistics(session: Session, key: str, data: bytes) -> None:
-    """Keep a data set's features for the next evaluation."""
+    """Store the statistics of a data set for the next evaluation."""
     digest = Artifacts(session).put(data)
     session.execute(
         upsert(ReferenceStatistics)
@@ -232,14 +232,14 @@ def store_reference_statistics(session: Session, key: str, data: bytes) -> None:
 
 
 def _advance(session: Session, job: Job, images_seen: int) -> None:
-    """Note the progress, and count the images since the last time; those that a resumed run repeats count again."""
+    """Store the progress, and count the images since the last call. A resumed run counts repeated images again."""
     if images_seen > job.images_done:
         count(session, "training_images", by=images_seen - job.images_done)
     job.images_done = images_seen
 
 
 def _saved_at(session: Session, job: Job, images_seen: int) -> int:
-    """The checkpoint that the job saved at `images_seen`."""
+    """The job's checkpoint at `images_seen`."""
     return session.scalars(
         select(JobCheckpoint.checkpoint_id).where(
             JobCheckpoint.job_id == job.id, JobCheckpoint.images_seen == images_seen
@@ -248,7 +248,7 @@ def _saved_at(session: Session, job: Job, images_seen: int) -> int:
 
 
 def _best(session: Session, job_id: int, like: Figure) -> int | None:
-    """The job's checkpoint with the lowest value of that metric and protocol; the earlier one of equals."""
+    """The job's checkpoint with the lowest value of that metric and protocol; the earlier one of equal values."""
     return session.scalars(
         select(Evaluation.checkpoint_id)
         .join(JobCheckpoint, saved_with("evaluation"))
@@ -263,11 +263,11 @@ def _best(session: Session, job_id: int, like: Figure) -> int | None:
 
 
 def _retain(session: Session, job: Job, keep_last: int) -> None:
-    """Let go of states but the newest, and of weights but the last few, the best of any job and those with an alias;
-    never of what an unfinished job begins from.
+    """Delete states and weights that are no longer needed.
 
-    The model's row is locked by `register_checkpoint`, so no alias moves meanwhile. The bytes go when nothing refers to
-    them any more (`store.artifacts.collect_artifacts`).
+    The newest states stay. So do the last few weights, the best of every job, those with an alias, and those from which
+    an unfinished job begins. `register_checkpoint` has locked the model's record, so no alias moves meanwhile.
+    `store.artifacts.collect_artifacts` deletes the bytes once nothing refers to them.
     """
     saved = select(JobCheckpoint.images_seen).where(JobCheckpoint.job_id == job.id)
     newest = saved.where(JobCheckpoint.state_digest.is_not(None)).order_by(JobCheckpoint.images_seen.desc())

@@ -18,7 +18,7 @@ class SweepNotFound(LookupError):
 
 
 def create_sweep(session: Session, name: str, configuration: Mapping[str, Any], fields: Sequence[str]) -> Sweep:
-    """Add a sweep, to which jobs are then submitted in the same transaction."""
+    """Add a sweep. The same transaction then submits its jobs."""
     sweep = Sweep(name=name, configuration=dict(configuration), fields=list(fields))
     session.add(sweep)
     session.flush()
@@ -35,7 +35,7 @@ def get_sweep(session: Session, sweep_id: int) -> Sweep:
 
 
 def list_sweeps(session: Session, before: int | None = None, limit: int = 50) -> Sequence[Sweep]:
-    """At most `limit` sweeps, newest first, with ids below `before`."""
+    """Up to `limit` sweeps, newest first, with ids below `before`."""
     query = select(Sweep).order_by(Sweep.id.desc()).limit(limit)
     if before is not None:
         query = query.where(Sweep.id < before)
@@ -48,7 +48,7 @@ def sweep_jobs(session: Session, sweep_id: int) -> Sequence[Job]:
 
 
 def count_jobs(session: Session, sweep_ids: Iterable[int]) -> Mapping[int, Mapping[JobStatus, int]]:
-    """How many jobs of each sweep are in which state."""
+    """Counts of the jobs of each sweep, by status."""
     counts: dict[int, dict[JobStatus, int]] = {sweep_id: {} for sweep_id in sweep_ids}
     rows = session.execute(
         select(Job.sweep_id, Job.status, func.count())
@@ -56,15 +56,15 @@ def count_jobs(session: Session, sweep_ids: Iterable[int]) -> Mapping[int, Mappi
         .group_by(Job.sweep_id, Job.status)
     ).all()
     for sweep_id, status, jobs in rows:
-        assert sweep_id is not None  # it is one of those asked for
+        assert sweep_id is not None  # every one of them belongs to a sweep of the list
         counts[sweep_id][status] = jobs
     return counts
 
 
 def cancel_sweep(session: Session, sweep_id: int) -> Sweep:
-    """Cancel what has not finished; raises SweepNotFound. Harmless when nothing is left to cancel."""
+    """Cancel its unfinished jobs, if there are any; raises SweepNotFound."""
     sweep = get_sweep(session, sweep_id)
-    # All rows before any counter: a worker takes its job's row first too, so that the two cannot wait for each other.
+    # Lock all jobs before any counter. A worker locks its job first, too, so the two cannot deadlock.
     unfinished = session.scalars(
         select(Job.id).where(Job.sweep_id == sweep_id, Job.status.in_(UNFINISHED)).order_by(Job.id).with_for_update()
     ).all()

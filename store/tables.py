@@ -1,4 +1,4 @@
-"""The tables. Times come from the database's clock; rules that must hold for every writer are constraints."""
+"""The tables. Times come from the database's clock. Rules for every writer are constraints."""
 
 from dataclasses import fields
 from datetime import datetime
@@ -27,23 +27,23 @@ from darkroom.model.figure import Figure
 from darkroom.model.training.curve_point import CurvePoint
 
 CheckpointSource = Literal["shipped", "trained", "imported"]
-"""Where a checkpoint comes from: with the software, from a training job, or uploaded."""
+"""The origin of a checkpoint: shipped with the software, from a training job, or uploaded."""
 
 JobKind = Literal["train", "sample", "assemble"]
-"""What a worker does: train a model, draw one shard of a generate job, or join its shards to one artifact."""
+"""The work of a job: train a model, draw one shard of a generate job, or join the shards into one artifact."""
 
 JobStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 Device = Literal["auto", "cpu", "cuda"]
-"""What a job asks for. auto: whatever the worker has."""
+"""The device that a job needs. auto: any."""
 
 Promotion = Literal["never", "best"]
-"""best: when the job succeeds, its best checkpoint becomes its model's production."""
+"""best: when the job succeeds, its best checkpoint becomes the production version of its model."""
 
 Purpose = Literal["evaluation", "frontier"]
-"""What a figure was measured for: to judge a checkpoint, or as a point of its frontier."""
+"""The purpose of a figure: to judge a checkpoint, or to be a point of its frontier."""
 
 Scope = Literal["generate", "train", "metrics", "admin"]
-"""What an API key may do; `app/access/scopes.py` says which call needs which."""
+"""A right of an API key. `app/access/scopes.py` says which call needs which."""
 
 
 class Base(DeclarativeBase):
@@ -107,15 +107,15 @@ class Model(Base):
 class Checkpoint(Base):
     """A version of a model. version counts from 1 within the model; metrics hold finite numbers only.
 
-    digest: of its bytes. artifact_digest: the same while they are kept, null once they were collected: the row stays
-    as a record of what the model was.
+    digest: of its bytes. artifact_digest: the same while the bytes are kept, null after they were deleted. The record
+    stays and tells what the model was.
     """
 
     __tablename__ = "checkpoints"
     __table_args__ = (
         UniqueConstraint("model_id", "version"),
         UniqueConstraint("model_id", "digest"),
-        UniqueConstraint("model_id", "id"),  # what an alias refers to
+        UniqueConstraint("model_id", "id"),  # the target of aliases
         CheckConstraint("version >= 1", name="version"),
         CheckConstraint("size_bytes >= 0", name="size_bytes"),
         CheckConstraint("images_seen >= 0", name="images_seen"),
@@ -141,12 +141,12 @@ class Checkpoint(Base):
 class ModelAlias(Base):
     """A movable name ("production") for one checkpoint of a model.
 
-    An alias begins with a letter, so it can never be taken for a version number.
+    It begins with a letter, so that it never looks like a version number.
     """
 
     __tablename__ = "model_aliases"
     __table_args__ = (
-        # both columns together: an alias cannot point at another model's checkpoint
+        # by both columns, so that an alias cannot point at another model's checkpoint
         ForeignKeyConstraint(["model_id", "checkpoint_id"], ["checkpoints.model_id", "checkpoints.id"]),
         CheckConstraint("alias ~ '^[a-z][a-z0-9._-]{0,62}$'", name="alias"),
     )
@@ -188,17 +188,17 @@ class Dataset(Base):
 
 
 class Job(Base):
-    """Work for a worker, and its own outbox: what is `queued` here will run, whether or not a hint was sent.
+    """Work for a worker. A job that is `queued` here will run, with or without a hint.
 
-    attempt: how often it was claimed, and the fencing token: every write of a worker names the attempt it belongs to.
-    lease_expires_at: until when the claim holds, on the database's clock.
+    attempt: how often it was claimed; also the fencing token, which every write of a worker names.
+    lease_expires_at: the end of the claim, on the database's clock.
     failures: attempts in a row that ended badly without a new checkpoint; at max_attempts the job fails for good.
-    not_before: an earlier claim is refused (waiting after a failure).
+    not_before: no claim before this time (the wait after a failure).
     configuration: a train job's recipe and starting point (`store/job_forms.py`), a sample job's rows.
-    api_key_id: the key that it was queued with, by which unfinished jobs are limited; null without one.
-    request_id, traceparent: of the request that queued it last (`store.job_repository.Origin`).
+    api_key_id: the key with which it was queued, whose unfinished jobs are limited; null without a key.
+    request_id, traceparent: of the last request that queued it (`store.job_repository.Origin`).
     images_done, total_images: progress. failure: {"kind", "detail"} of the last bad end, until the job succeeds.
-    event_count, log_line_count: numbers given out; counted here so that they are gapless and in commit order.
+    event_count, log_line_count: the last numbers, counted here so that they have no gaps and follow commits.
     """
 
     __tablename__ = "jobs"
@@ -269,22 +269,22 @@ class Job(Base):
 
     @hybrid_property
     def is_training(self) -> bool:
-        """Whether it is a train job; like the two below also a condition of a query, as `Job.is_training`."""
+        """True for a train job. In a query, `Job.is_training` is a condition, as are the next two."""
         return self.kind == "train"
 
     @hybrid_property
     def is_shard(self) -> bool:
-        """Whether it draws a shard of a generate job."""
+        """True for a job that draws a shard of a generate job."""
         return self.kind == "sample"
 
     @hybrid_property
     def is_assembly(self) -> bool:
-        """Whether it joins the shards of a generate job."""
+        """True for a job that joins the shards of a generate job."""
         return self.kind == "assemble"
 
 
 class JobEvent(Base):
-    """Something that happened to a job; number counts from 1 within the job."""
+    """An event of a job. number: counts from 1 within the job."""
 
     __tablename__ = "job_events"
 
@@ -312,7 +312,7 @@ class JobMetric(Base):
 
 
 class JobLogLine(Base):
-    """A line that the training process wrote; number counts from 1 within the job."""
+    """A log line of the work process. number: counts from 1 within the job."""
 
     __tablename__ = "job_log_lines"
 
@@ -324,7 +324,7 @@ class JobLogLine(Base):
 
 
 class JobSamples(Base):
-    """A grid of samples, a row a class, as PNG."""
+    """A sample grid as PNG, with a line for each class."""
 
     __tablename__ = "job_samples"
 
@@ -335,9 +335,9 @@ class JobSamples(Base):
 
 
 class JobCheckpoint(Base):
-    """What a training job saved at images_seen: the model version to sample from, and the state to resume from.
+    """The checkpoint of a training job at images_seen: a model version, and the state from which a run can go on.
 
-    state_digest: null once the state was collected; the newest few are kept.
+    state_digest: null after the state was deleted. The newest few are kept.
     """
 
     __tablename__ = "job_checkpoints"
@@ -352,8 +352,8 @@ class JobCheckpoint(Base):
 class Evaluation(Base):
     """A figure of a checkpoint (`model/figure.py`). protocol_digest: the figure's, as part of the key.
 
-    purpose: the evaluations of a job's checkpoints are compared with each other, and decide which one is the best. The
-    points of a frontier compare samplers on one checkpoint, and say nothing about which checkpoint is better.
+    purpose: figures of evaluations decide which checkpoint of a job is best. Points of a frontier compare samplers on
+    one checkpoint, and do not compare checkpoints.
     """
 
     __tablename__ = "evaluations"
@@ -375,7 +375,10 @@ class Evaluation(Base):
 
 
 class ReferenceStatistics(Base):
-    """A data set's features as an extractor sees them, computed once. `model/metrics/references.py` makes the key."""
+    """Statistics of a data set in the features of an extractor, computed once.
+
+    key: from `model/metrics/references.py`.
+    """
 
     __tablename__ = "reference_statistics"
 
@@ -385,7 +388,7 @@ class ReferenceStatistics(Base):
 
 
 class Sweep(Base):
-    """A grid of training jobs. configuration: the request; fields: the varied fields' dotted names, in order."""
+    """A grid of training jobs. configuration: the request. fields: dotted names of the varied fields, in order."""
 
     __tablename__ = "sweeps"
 
@@ -413,7 +416,7 @@ class GenerateJob(Base):
 
 
 class GeneratePart(Base):
-    """Finished images of a generate job: those from first_row on, in the order of the request."""
+    """Finished images of a generate job, from first_row on, in the order of the request."""
 
     __tablename__ = "generate_parts"
 
@@ -425,7 +428,7 @@ class GeneratePart(Base):
 
 
 class IdempotencyKey(Base):
-    """A create request that was answered. scope: its method and path; request_digest: SHA-256 of its body."""
+    """A create request that has its answer. scope: its method and path. request_digest: SHA-256 of its body."""
 
     __tablename__ = "idempotency_keys"
 
@@ -437,10 +440,10 @@ class IdempotencyKey(Base):
 
 
 class Worker(Base):
-    """A worker that has been seen. devices: how many of them one job may use.
+    """A worker that has reported. devices: how many one job may use.
 
-    device_fault: what the last test of its device found wrong; the worker claims nothing until that is null again.
-    device_good_at: when a test last found nothing wrong.
+    device_fault: the fault that the last test of its device found. Until it is null again, the worker claims nothing.
+    device_good_at: when a test last found no fault.
     """
 
     __tablename__ = "workers"
@@ -454,7 +457,7 @@ class Worker(Base):
 
 
 class Counter(Base):
-    """A total that Prometheus reads, counted where it happens and in the same transaction."""
+    """A total for Prometheus, counted in the transaction of the event that it counts."""
 
     __tablename__ = "counters"
 
@@ -464,10 +467,10 @@ class Counter(Base):
 
 
 class ApiKey(Base):
-    """A key to the API; a revoked one stays as a record. Its secret is nowhere: digest is the token's SHA-256.
+    """A key to the API. A revoked key keeps its record. The secret is not stored: digest is the token's SHA-256.
 
-    prefix: the token's readable beginning, by which it is found. A limit that is null is the service's default.
-    last_used_at: to the minute.
+    prefix: the readable beginning of the token, which finds the key. A limit of null is the service's default.
+    last_used_at: exact to a minute.
     """
 
     __tablename__ = "api_keys"
@@ -498,10 +501,11 @@ class ApiKey(Base):
 
 
 class AuditEvent(Base):
-    """Something that somebody changed. Rows are added only: a trigger refuses to change or delete one.
+    """A change and its actor. Records are only added: a trigger refuses to change or delete one.
 
     action: noun and verb, such as "key.created"; target: the resource's path below /v1, such as "models/digits".
-    actor: the key's name, "loopback", "command line", "shipped weights", or the job that did it; api_key_id: the key's.
+    actor: the key's name, "loopback", "command line", "shipped weights", or the job.
+    api_key_id: of the key, if the actor is one.
     """
 
     __tablename__ = "audit_events"

@@ -1,4 +1,4 @@
-"""Workers that have been seen."""
+"""Workers and their devices, as their beats report them."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ from darkroom.store.tables import Job, Worker
 WORKER_DEVICES = ("cpu", "cuda")
 FORGET_AFTER_SECONDS = 7 * 24 * 3600.0
 FRESH_SECONDS = 60.0
-"""A worker counts as alive for this long after it was seen: several of its beats (10 s by default)."""
+"""A worker counts as alive for this long after a beat: several of its beats (10 s by default)."""
 
 
 def see_worker(session: Session, name: str, device: str, devices: int, device_fault: str | None = None) -> None:
-    """Note that a worker lives. device_fault: what is wrong with its device, while it claims nothing."""
+    """Record a beat. device_fault: the fault of the worker's device, with which it claims nothing."""
     now = func.now()
     seen = {"device": device, "devices": devices, "seen_at": now, "device_fault": device_fault}
     if device_fault is None:
@@ -26,7 +26,7 @@ def see_worker(session: Session, name: str, device: str, devices: int, device_fa
 
 
 def workers_alive(session: Session, fresh_seconds: float) -> Sequence[Worker]:
-    """Workers that were seen within `fresh_seconds`, by name; forgets those of long ago."""
+    """Workers with a beat within `fresh_seconds`, by name. Deletes those of long ago."""
     session.execute(delete(Worker).where(Worker.seen_at < func.now() - seconds(FORGET_AFTER_SECONDS)))
     return session.scalars(
         select(Worker).where(Worker.seen_at > func.now() - seconds(fresh_seconds)).order_by(Worker.name)
@@ -34,7 +34,7 @@ def workers_alive(session: Session, fresh_seconds: float) -> Sequence[Worker]:
 
 
 def most_devices(session: Session, good_seconds: float) -> dict[str, int]:
-    """The most devices of each kind that one worker offered to a job within `good_seconds`, and that worked."""
+    """By kind, the most working devices that one worker offered to a job within `good_seconds`."""
     rows = session.execute(
         select(Worker.device, func.max(Worker.devices))
         .where(Worker.device_good_at > func.now() - seconds(good_seconds))
@@ -45,7 +45,7 @@ def most_devices(session: Session, good_seconds: float) -> dict[str, int]:
 
 def count_idle_workers(session: Session, fresh_seconds: float) -> int:
     """Living workers that could take a job now: their device works and they hold no claim."""
-    # a claimant is WORKER:PROCESS
+    # the name of a claimant is WORKER:PROCESS
     holds_a_claim = exists().where(
         Job.lease_expires_at.is_not(None), func.regexp_replace(Job.worker, ":[^:]*$", "") == Worker.name
     )
