@@ -38,7 +38,7 @@ class ArtifactCorrupted(RuntimeError):
 
 
 class Artifacts:
-    """The artifacts as one transaction sees them. Equal content is stored once; storing it again repairs a damaged copy.
+    """The artifacts as one transaction sees them. Equal content is stored once; storing it again repairs damage.
 
     New bytes go to `Database.artifacts_url`, if the database has one. Older bytes are read from where they are.
     """

@@ -132,11 +132,11 @@ def note_use(session: Session, key_id: int) -> None:
 def require_room_for_jobs(session: Session, key_id: int, more: int, limit: int) -> None:
     """Raise TooManyJobs unless the key may have `more` unfinished jobs.
 
-    A generate job counts as one, and so does each job of a sweep. The key's record stays locked until the transaction ends, so that two requests cannot both take the last place.
-    Call it before locking any job.
+    A generate job counts as one, and so does each job of a sweep. The key's record stays locked until the transaction
+    ends, so that two requests cannot both take the last place. Call it before locking any job.
     """
     session.execute(select(ApiKey.id).where(ApiKey.id == key_id).with_for_update(key_share=True))
-    one = func.coalesce(-Job.generate_job_id, Job.id)  # ids begin at 1, so this one is free
+    one = func.coalesce(-Job.generate_job_id, Job.id)  # ids begin at 1, so the two never collide
     unfinished = session.scalar(
         select(func.count(one.distinct())).where(Job.api_key_id == key_id, Job.status.in_(UNFINISHED))
     )
