@@ -26,36 +26,60 @@ def is_loopback(host: str) -> bool:
 class Settings(OperatorSettings):
     """Every field is the environment variable DARKROOM_<FIELD>."""
 
-    state_folder: Path = Field(Path(".darkroom"), description="the free disk under it is told to Prometheus")
-    recipes_folder: Path = Field(REPOSITORY / "recipes", description="recipes that requests may name")
-    weights_folder: Path = Field(REPOSITORY / "weights", description="shipped checkpoints, served at once")
-    default_model: str | None = Field(None, description="served when a request names none; default: the first shipped")
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    compile: bool = Field(False, description="compile the network on the CPU: minutes of warm-up, faster steps")
-    queue_rows: int = Field(2048, ge=1, description="images waiting or running at most")
-    request_rows: int = Field(1024, ge=1, description="images in one request at most")
-    generate_job_images: int = Field(1_000_000, ge=1, description="images in one generate job at most")
-    batch_rows: int = Field(64, ge=1, description="forward rows in one step at most")
-    resident_versions: int = Field(
-        4, ge=1, description="model versions in memory at most; one with a snapshot counts as two"
+    state_folder: Path = Field(Path(".darkroom"), description="folder whose free disk space /metrics tells")
+    recipes_folder: Path = Field(REPOSITORY / "recipes", description="folder of the recipes that requests may name")
+    weights_folder: Path = Field(REPOSITORY / "weights", description="folder of shipped weights, served from the start")
+    default_model: str | None = Field(
+        None, description="model of requests that name none; not set: the first shipped one, else the first by name"
     )
-    alias_poll_seconds: float = Field(2.0, gt=0.0, description="between two looks at what production points at")
-    body_limit_bytes: int = Field(1 << 20, ge=1)
-    dataset_limit_bytes: int = Field(2 << 30, ge=1, description="an uploaded data set's archive at most")
-    dataset_entries: int = Field(200_000, ge=1, description="files and folders in an uploaded archive at most")
+    device: str = Field(
+        "auto", description="where images are drawn: auto (CUDA where there is one), cpu, cuda or cuda:N"
+    )
+    compile: bool = Field(
+        False,
+        description="compile networks on a CPU, too: faster steps after minutes of warm-up; on CUDA they always are",
+    )
+    queue_rows: int = Field(
+        2048, ge=1, description="most images that wait or are drawn at once; a full queue answers 429"
+    )
+    request_rows: int = Field(1024, ge=1, description="most images of one request")
+    generate_job_images: int = Field(1_000_000, ge=1, description="most images of one generate job")
+    batch_rows: int = Field(64, ge=1, description="most rows of one forward pass; a guided image takes two")
+    resident_versions: int = Field(
+        4, ge=1, description="most model versions kept in memory; one with a snapshot counts as two"
+    )
+    alias_poll_seconds: float = Field(
+        2.0, gt=0.0, description="seconds between two looks at which versions are in production"
+    )
+    body_limit_bytes: int = Field(
+        1 << 20, ge=1, description="most bytes of a request's body, uploads excepted; more get 413"
+    )
+    dataset_limit_bytes: int = Field(2 << 30, ge=1, description="most bytes of an uploaded data set's archive")
+    dataset_entries: int = Field(200_000, ge=1, description="most files and folders in an uploaded archive")
     dataset_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
-        (Path("/usr/share/datasets"),), description="folders, divided by colons, whose data sets may be registered"
+        (Path("/usr/share/datasets"),),
+        description="folders, divided by colons, from which data sets may be registered by path",
     )
 
-    host: str = Field("127.0.0.1", description="where the service can be reached: any but loopback needs API keys")
-    require_keys: bool = Field(False, description="ask for a key on loopback, too: behind a proxy on this machine")
-    key_cache_seconds: float = Field(5.0, gt=0.0, description="after which a revoked key is refused at the latest")
-    key_requests_per_minute: int = Field(600, ge=1, description="of a key that has no limit of its own")
-    key_images_per_day: int = Field(100_000, ge=0, description="of a key that has no limit of its own; days are UTC's")
-    key_unfinished_jobs: int = Field(300, ge=0, description="of a key that has no limit of its own")
-    failed_keys_per_minute: int = Field(60, ge=1, description="bad tokens of one client address, in each process")
+    host: str = Field(
+        "127.0.0.1", description="address at which others reach the service; any but loopback needs API keys"
+    )
+    require_keys: bool = Field(False, description="ask for an API key on loopback, too: for a proxy on this machine")
+    key_cache_seconds: float = Field(
+        5.0, gt=0.0, description="seconds for which a verified key is good without a look at the database"
+    )
+    key_requests_per_minute: int = Field(600, ge=1, description="most requests a minute of a key without its own limit")
+    key_images_per_day: int = Field(
+        100_000, ge=0, description="most images a day (UTC) of a key without its own limit; 0 allows none"
+    )
+    key_unfinished_jobs: int = Field(
+        300, ge=0, description="most queued and running jobs of a key without its own limit; 0 allows none"
+    )
+    failed_keys_per_minute: int = Field(
+        60, ge=1, description="most bad tokens a minute from one client address, counted by each process"
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="origins, divided by commas, whose pages may call the API: https://lab.example.org"
+        (), description="origins, divided by commas, whose pages may call the API, such as https://lab.example.org"
     )
 
     @field_validator("cors_origins", mode="before")

@@ -60,27 +60,30 @@ class Config(BaseModel):
 class ScheduleConfig(Config):
     """The noise schedule (`model/diffusion/schedule.py`)."""
 
-    name: ScheduleName = "cosine"
+    name: ScheduleName = Field("cosine", description="how the noise grows with time")
     steps: int = Field(1000, ge=2, le=1_000_000, description="T, the number of diffusion steps")
 
 
 class UNetConfig(Config):
     """The network (`model/diffusion/unet.py`). `width` is the channel count of the first level after the stem."""
 
-    patch_size: int = Field(1, ge=1, le=16, description="space-to-depth factor before the stem")
-    width: int = Field(128, ge=4, le=2048, multiple_of=2)
-    multipliers: tuple[int, ...] = Field((1, 2, 2), min_length=1, max_length=8, description="a level each")
-    blocks_per_level: int = Field(2, ge=1, le=16)
-    attention_resolutions: tuple[int, ...] = Field((16, 8), description="feature map sides with self-attention")
-    middle_attention: bool = Field(True, description="self-attention between the middle's two residual blocks")
-    attention_head_channels: int = Field(32, ge=1)
-    norm_groups: int = Field(32, ge=1)
-    dropout: float = Field(0.0, ge=0.0, lt=1.0)
-    residual_scale: Positive = Field(1.0, description="residual sums are multiplied by it; 0.7071 is 1/sqrt(2)")
-    learned_variance: bool = Field(
-        False,
-        description="a second output a pixel: the variance of ddpm's steps (`model/diffusion/learned_variance.py`)",
+    patch_size: int = Field(
+        1, ge=1, le=16, description="side of the pixel blocks that become one cell of the network's maps"
     )
+    width: int = Field(128, ge=4, le=2048, multiple_of=2, description="channels of the first level")
+    multipliers: tuple[int, ...] = Field(
+        (1, 2, 2), min_length=1, max_length=8, description="one level each: its channels are width times this"
+    )
+    blocks_per_level: int = Field(2, ge=1, le=16, description="residual blocks, one more on the way up")
+    attention_resolutions: tuple[int, ...] = Field(
+        (16, 8), description="sides of the feature maps, in cells, that get self-attention"
+    )
+    middle_attention: bool = Field(True, description="self-attention between the middle's two residual blocks")
+    attention_head_channels: int = Field(32, ge=1, description="channels of one attention head")
+    norm_groups: int = Field(32, ge=1, description="groups of each group norm; must divide every level's channels")
+    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="share of activations dropped in training")
+    residual_scale: Positive = Field(1.0, description="each residual sum is multiplied by it; 0.7071 is 1/sqrt(2)")
+    learned_variance: bool = Field(False, description="a second output for each pixel: the variance of ddpm's steps")
 
     def feature_sizes(self, image_size: int) -> list[int]:
         """Sides of the levels' feature maps in cells."""
@@ -115,8 +118,8 @@ class ModelConfig(Config):
     """What is needed to rebuild the denoiser from a weights file."""
 
     schedule: ScheduleConfig = ScheduleConfig()
-    prediction: PredictionName = "eps"
-    image_channels: int = Field(3, ge=1, le=16)
+    prediction: PredictionName = Field("eps", description="the network's output: the noise, the clean image, or v")
+    image_channels: int = Field(3, ge=1, le=16, description="1 for grey, 3 for colour")
     image_size: int = Field(32, ge=4, le=1024, description="side of the square image in pixels")
     unet: UNetConfig = UNetConfig()
 
@@ -162,8 +165,11 @@ def image_form_moved(data: Any) -> Any:
 class TimeSamplingConfig(Config):
     """Which times training draws (`model/training/time_sampling.py`): each alike, or by a density over the log-SNR."""
 
-    name: Literal["uniform", "normal", "laplace"] = "uniform"
-    mean: Annotated[float, Field(ge=-20.0, le=20.0)] = Field(0.5, description="of the log-SNR, log(alpha^2 / sigma^2)")
+    name: Literal["uniform", "normal", "laplace"] = Field(
+        "uniform",
+        description="uniform: each time alike; the others: a density over the log-SNR, log(alpha^2 / sigma^2)",
+    )
+    mean: Annotated[float, Field(ge=-20.0, le=20.0)] = Field(0.5, description="centre of the density")
     scale: Annotated[float, Field(ge=0.1, le=20.0)] = Field(
         2.0, description="the normal's standard deviation, or the Laplace density's b"
     )
@@ -172,27 +178,37 @@ class TimeSamplingConfig(Config):
 class ObjectiveConfig(Config):
     """The training loss (`model/training/objective.py`)."""
 
-    weighting: Literal["simple", "min_snr"] = "simple"
-    min_snr_gamma: Positive = 5.0
-    label_drop: Fraction = 0.1
+    weighting: Literal["simple", "min_snr"] = Field(
+        "simple",
+        description="simple: every time counts alike; min_snr: the weight min(SNR, gamma) on the image's error",
+    )
+    min_snr_gamma: Positive = Field(5.0, description="gamma of min_snr")
+    label_drop: Fraction = Field(
+        0.1, description="share of images trained without their class; guidance away from no class needs some"
+    )
     times: TimeSamplingConfig = TimeSamplingConfig()
     vlb_weight: float = Field(
-        0.001, ge=0.0, allow_inf_nan=False, description="of the bound that teaches model.unet.learned_variance"
+        0.001,
+        ge=0.0,
+        allow_inf_nan=False,
+        description="weight of the variational bound that trains model.unet.learned_variance",
     )
 
 
 class EMAConfig(Config):
-    """The exponential moving average (`model/training/ema.py`).
+    """The exponential moving average of the weights (`model/training/ema.py`)."""
 
-    `warmup`: `copy` keeps a copy of the weights for `warmup_iterations` and averages with `decay` from then on
-    (the paper's); `ramp` uses the decay min(decay, (1 + n) / (10 + n)) from the first iteration (short runs);
-    `power` averages over the share `relative_length` of the run so far, whatever its length.
-    """
-
-    decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9999
-    warmup: Literal["copy", "ramp", "power"] = "copy"
-    warmup_iterations: int = Field(2000, ge=0)
-    relative_length: Annotated[float, Field(ge=0.01, le=0.25)] = 0.1
+    decay: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.9999, description="share of the average that one iteration keeps; `power` does not use it"
+    )
+    warmup: Literal["copy", "ramp", "power"] = Field(
+        "copy",
+        description="copy: a copy of the weights for warmup_iterations, then decay (the paper's); ramp: the decay "
+        "min(decay, (1 + n) / (10 + n)) from the first iteration n, for short runs; power: an average over the share "
+        "relative_length of the run so far, whatever its length",
+    )
+    warmup_iterations: int = Field(2000, ge=0, description="iterations of `copy`")
+    relative_length: Annotated[float, Field(ge=0.01, le=0.25)] = Field(0.1, description="standard deviation of `power`")
 
 
 class OptimizerConfig(Config):
@@ -201,24 +217,34 @@ class OptimizerConfig(Config):
     With `muon` (`model/training/muon.py`), Muon updates the weights between stem and head, and AdamW the others.
     """
 
-    name: Literal["adamw", "muon"] = "adamw"
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.95, description="muon's")
-    learning_rate: Positive = 2e-4
-    warmup_images: int = Field(0, ge=0, description="linear learning-rate warm-up")
-    decay: Literal["constant", "cosine"] = "constant"
-    weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    name: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon updates the weights between the first and the last layer, and AdamW the others"
+    )
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.95, description="momentum of muon")
+    learning_rate: Positive = Field(2e-4, description="after the warm-up")
+    warmup_images: int = Field(0, ge=0, description="images over which the learning rate rises from 0")
+    decay: Literal["constant", "cosine"] = Field(
+        "constant", description="cosine: the learning rate falls to 0 at the end of the run"
+    )
+    weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = Field(
+        0.0, description="decoupled weight decay of both optimizers"
+    )
+    betas: tuple[Fraction, Fraction] = Field((0.9, 0.999), description="averages of AdamW")
     gradient_clip: Positive | None = Field(1.0, description="largest global gradient norm; null turns it off")
 
 
 class DatasetConfig(Config):
     """Where the images are (`model/datasets/`)."""
 
-    format: DatasetFormat
-    path: Path | None = Field(None, description="file or folder; none for the bundled digits")
+    format: DatasetFormat = Field(description="form of the files")
+    path: Path | None = Field(None, description="file or folder; null for the bundled digits")
     split: Literal["train", "test", "all"] = Field("train", description="all: the train split, then the test split")
-    image_size: int | None = Field(None, ge=4, le=1024, description="resize (and centre-crop) to this side")
-    class_names: tuple[str, ...] | None = Field(None, description="names for formats that carry none")
+    image_size: int | None = Field(
+        None, ge=4, le=1024, description="side in pixels to scale and centre-crop to; null: as stored"
+    )
+    class_names: tuple[str, ...] | None = Field(
+        None, description="names of the classes for formats that carry none, by number"
+    )
 
 
 class SamplingConfig(Config):
@@ -248,8 +274,9 @@ class SamplingConfig(Config):
     steps: Steps = Field(50, description="each costs one forward row of the network, or two where it is guided")
     spacing: SpacingName = Field(
         "trailing",
-        description="of the steps' noise levels: evenly in time from pure noise (trailing), or from sigma/alpha = 80 "
-        "evenly in log-SNR or by EDM's polynomial (edm; edm_coarse ends at 0.08, below which training seldom goes)",
+        description="noise levels of the steps: evenly in time from pure noise (trailing), or from sigma/alpha = 80 "
+        "evenly in log-SNR (log_snr) or by EDM's polynomial (edm; edm_coarse ends at 0.08, below which training seldom "
+        "goes)",
     )
     threshold: ThresholdName = Field(
         "dynamic",
@@ -261,7 +288,7 @@ class SamplingConfig(Config):
         gt=0.0,
         le=1.0,
         allow_inf_nan=False,
-        description="of dynamic thresholding",
+        description="share of an image's values that dynamic thresholding leaves within the range",
         json_schema_extra={"x-only-with": {"threshold": ["dynamic"]}},
     )
     eta: Fraction = Field(
@@ -311,24 +338,26 @@ model's."""
 class TrainingConfig(Config):
     """Length, batch and bookkeeping of a run; everything is counted in images."""
 
-    total_images: int = Field(ge=1)
-    batch_size: int = Field(128, ge=1)
-    seed: int = Field(0, ge=0, lt=2**63)
-    horizontal_flip: bool = False
+    total_images: int = Field(ge=1, description="length of the run; an image counts each time that it is seen")
+    batch_size: int = Field(128, ge=1, description="images in a batch, over all devices")
+    seed: int = Field(0, ge=0, lt=2**63, description="decides the first weights, the order of images and the noise")
+    horizontal_flip: bool = Field(False, description="mirror half of the images")
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="bfloat16 is faster on GPUs, and on CPUs that have instructions for it alone"
     )
-    compile: bool = False
-    devices: int = Field(1, ge=1, le=64, description="processes that share each batch (DistributedDataParallel)")
+    compile: bool = Field(False, description="compile the network with torch.compile")
+    devices: int = Field(
+        1, ge=1, le=64, description="processes, one for each device, that share every batch (DistributedDataParallel)"
+    )
     guide_snapshot_images: int | None = Field(
         None,
         ge=1,
         description="keep the EMA weights after so many images in all later checkpoints, to guide by (about 1/16 of "
         "the run; Karras et al. 2024)",
     )
-    checkpoint_every_images: int = Field(ge=1)
-    sample_every_images: int = Field(ge=1)
-    samples_per_class: int = Field(8, ge=1, le=64)
+    checkpoint_every_images: int = Field(ge=1, description="images between two checkpoints; one more at the end")
+    sample_every_images: int = Field(ge=1, description="images between two sample grids; one more at the end")
+    samples_per_class: int = Field(8, ge=1, le=64, description="pictures of each class in a sample grid")
 
 
 class EvaluationConfig(Config):
@@ -341,21 +370,23 @@ class EvaluationConfig(Config):
     metrics: tuple[MetricName, ...] = Field(
         ("fid",), min_length=1, description="what to measure, in one pass of images"
     )
-    extractor: ExtractorName = Field("efficientnet-lite0", description="in whose features images are compared")
-    images: int = Field(1000, ge=2, description="generated images, the classes in the data set's proportions")
+    extractor: ExtractorName = Field("efficientnet-lite0", description="network in whose features images are compared")
+    images: int = Field(1000, ge=2, description="generated images; their classes have the data set's proportions")
     batch_images: int = Field(64, ge=1, description="images drawn together")
-    seed: int = Field(0, ge=0, lt=2**63, description="of the generated images and of the bound's noise")
-    steps: Steps | None = Field(None, description="default: the recipe's sampling.steps")
-    guidance: Guidance | None = Field(None, description="default: the recipe's")
+    seed: int = Field(0, ge=0, lt=2**63, description="decides the generated images and the bound's noise")
+    steps: Steps | None = Field(None, description="null: sampling.steps of the recipe")
+    guidance: Guidance | None = Field(None, description="null: sampling.guidance of the recipe")
     frontier_steps: tuple[Steps, ...] = Field(
         (),
-        description="the last checkpoint's frontier: fid at these step counts, by each of frontier_samplers; of few "
-        "images everything seems alike",
+        description="step counts of the last checkpoint's frontier: fid at each, by each of frontier_samplers; with "
+        "few images all settings look alike",
     )
-    frontier_samplers: tuple[SamplerName, ...] = Field(FRONTIER_SAMPLERS, min_length=1)
+    frontier_samplers: tuple[SamplerName, ...] = Field(
+        FRONTIER_SAMPLERS, min_length=1, description="samplers of the frontier"
+    )
     bound_images: int = Field(200, ge=1, description="bits_per_dimension: real images, evenly spaced in the data set")
-    bound_times: int | None = Field(50, ge=2, description="bits_per_dimension: times of an image; null takes all T")
-    bound_variance: VarianceName = Field("beta", description="bits_per_dimension: of the reverse steps")
+    bound_times: int | None = Field(50, ge=2, description="bits_per_dimension: times of each image; null takes all T")
+    bound_variance: VarianceName = Field("beta", description="bits_per_dimension: variance of the reverse steps")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -369,8 +400,8 @@ class EvaluationConfig(Config):
 class Recipe(Config):
     """A whole experiment: `darkroom train recipes/NAME.yaml` runs one."""
 
-    name: ModelName
-    description: str = ""
+    name: ModelName = Field(description="what the run, and the model that it trains, is called")
+    description: str = Field("", description="one line for people who choose a recipe")
     dataset: DatasetConfig
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()

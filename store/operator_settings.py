@@ -34,10 +34,22 @@ class OperatorSettings(BaseSettings):
         env_prefix="DARKROOM_", extra="ignore", populate_by_name=True, hide_input_in_errors=True
     )
 
-    database_url: str | None = Field(None, validation_alias="DATABASE_URL", description="PostgreSQL")
-    database_password_file: Path | None = Field(None, validation_alias="DATABASE_PASSWORD_FILE")
-    redis_url: str | None = Field(None, validation_alias="REDIS_URL", description="the broker of the hints")
-    redis_password_file: Path | None = Field(None, validation_alias="REDIS_PASSWORD_FILE")
+    database_url: str | None = Field(
+        None, validation_alias="DATABASE_URL", description="PostgreSQL, as postgresql://USER@HOST/DATABASE"
+    )
+    database_password_file: Path | None = Field(
+        None,
+        validation_alias="DATABASE_PASSWORD_FILE",
+        description="file with the password for DATABASE_URL, where that has none",
+    )
+    redis_url: str | None = Field(
+        None, validation_alias="REDIS_URL", description="Redis, as redis://HOST:6379/0, or rediss:// for TLS"
+    )
+    redis_password_file: Path | None = Field(
+        None,
+        validation_alias="REDIS_PASSWORD_FILE",
+        description="file with the password for REDIS_URL, where that has none",
+    )
 
     @model_validator(mode="after")
     def _read_passwords(self) -> Self:

@@ -32,7 +32,7 @@ class LogSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="DARKROOM_", extra="ignore")
 
     log_format: Literal["text", "json"] = Field(
-        "text", description="json: one JSON object for each line, for a log store"
+        "text", description="text for a person; json for a log store: one JSON object for each line"
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="lines of lower levels are left out"

@@ -16,33 +16,52 @@ def _detected_device() -> Literal["cpu", "cuda"]:
     return "cuda" if Path("/proc/driver/nvidia/version").exists() else "cpu"
 
 
-class ReconcilerSettings(OperatorSettings):
-    """Every field is the environment variable DARKROOM_<FIELD>, but for DATABASE_URL, which it needs."""
+class JobSettings(OperatorSettings):
+    """What worker and reconciler share. Every field but DATABASE_URL is the environment variable DARKROOM_<FIELD>."""
 
-    database_url: str = Field(min_length=1, validation_alias="DATABASE_URL", description="PostgreSQL")
-    artifacts_url: str | None = Field(None, description="where bytes go instead of the database (fsspec)")
-    beat_seconds: float = Field(
-        10.0, gt=0.0, description="between two renewals of a lease, and between two looks of an idle worker for jobs"
+    database_url: str = Field(min_length=1, validation_alias="DATABASE_URL")
+    artifacts_url: str | None = Field(
+        None, description="where workers store weights, states and results, as fsspec writes it; not set: the database"
     )
-    reconcile_seconds: float = Field(10.0, gt=0.0, description="between two rounds of the reconciler")
-    device_patience_seconds: float = Field(600.0, gt=0.0, description="for a worker with the device to appear")
-    alive_file: Path | None = Field(None, description="which the reconciler touches after each round, for a probe")
+    beat_seconds: float = Field(
+        10.0,
+        gt=0.0,
+        description="seconds between two renewals of a lease, and between two looks of an idle worker for jobs",
+    )
 
 
-class WorkerSettings(ReconcilerSettings):
-    """Every field is the environment variable DARKROOM_<FIELD>, but for DATABASE_URL and REDIS_URL, which it needs."""
+class ReconcilerSettings(JobSettings):
+    """The reconciler's, which needs DATABASE_URL."""
 
-    redis_url: str = Field(min_length=1, validation_alias="REDIS_URL", description="the broker")
-    worker_name: str = Field(default_factory=socket.gethostname, description="must differ between workers")
-    worker_device: Literal["cpu", "cuda"] = Field(default_factory=_detected_device)
+    reconcile_seconds: float = Field(10.0, gt=0.0, description="seconds between two rounds of the reconciler")
+    device_patience_seconds: float = Field(
+        600.0, gt=0.0, description="seconds that a job waits for a worker with its device before it fails"
+    )
+    alive_file: Path | None = Field(None, description="file that the reconciler touches after each round, for a probe")
+
+
+class WorkerSettings(JobSettings):
+    """A worker's, which needs DATABASE_URL and REDIS_URL."""
+
+    redis_url: str = Field(min_length=1, validation_alias="REDIS_URL")
+    worker_name: str = Field(
+        default_factory=socket.gethostname, description="must differ between workers; not set: the name of the machine"
+    )
+    worker_device: Literal["cpu", "cuda"] = Field(
+        default_factory=_detected_device, description="where jobs run; not set: cuda where NVIDIA's driver is loaded"
+    )
     worker_devices: int = Field(1, ge=1, description="devices that one job may use")
-    cache_folder: Path = Field(Path(".darkroom/datasets"), description="decoded data sets")
-    lease_seconds: float = Field(60.0, gt=0.0, description="how long a claim holds without a beat")
-    poll_seconds: float = Field(0.5, gt=0.0, description="between two looks at the cancel flag")
-    grace_seconds: float = Field(120.0, gt=0.0, description="for the last checkpoint when a run is to stop")
-    metrics_port: int | None = Field(None, ge=1, le=65535, description="of this worker's /metrics; none without it")
-    metrics_host: str = Field("127.0.0.1", description="what that port listens on")
-    niceness: int = Field(5, ge=0, le=19, description="of the work on a CPU, so that a service beside it goes first")
+    cache_folder: Path = Field(
+        Path(".darkroom/datasets"), description="folder of decoded data sets, made again when it is gone"
+    )
+    lease_seconds: float = Field(60.0, gt=0.0, description="seconds that a claim holds without a renewal")
+    poll_seconds: float = Field(0.5, gt=0.0, description="seconds between two looks at whether the job was cancelled")
+    grace_seconds: float = Field(
+        120.0, gt=0.0, description="seconds to store a last checkpoint when a run is asked to stop"
+    )
+    metrics_port: int | None = Field(None, ge=1, le=65535, description="port of the worker's /metrics; not set: none")
+    metrics_host: str = Field("127.0.0.1", description="address of that port")
+    niceness: int = Field(5, ge=0, le=19, description="niceness of work on a CPU: a service beside it goes first")
 
     def claimant(self) -> Claimant:
         """This process's place in the worker."""

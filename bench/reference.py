@@ -1,0 +1,154 @@
+"""Writes the tables of docs/settings.md, docs/recipe.md and docs/commands.md from the code: `make docs`.
+
+The text of a page stays as it is. A table stands between the lines `<!-- table NAME -->` and `<!-- end -->`.
+"""
+
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, get_args
+
+import typer.main
+from pydantic import BaseModel
+from typer.core import TyperGroup
+
+from app.cli import cli
+from app.settings import REPOSITORY, Settings
+from model.config import Config, Recipe
+from store.operator_settings import OperatorSettings
+from telemetry.logs import LogSettings
+from worker.settings import JobSettings, ReconcilerSettings, WorkerSettings
+
+DOCS = REPOSITORY / "docs"
+PAGES = ("settings.md", "recipe.md", "commands.md")
+_PLACE = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+Row = tuple[str, ...]
+
+_SETTING = ("variable", "default", "value", "read by", "what it does")
+_TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
+_LIMITS = {
+    "minimum": "≥ {:,}",
+    "exclusiveMinimum": "> {:,}",
+    "maximum": "≤ {:,}",
+    "exclusiveMaximum": "< {:,}",
+    "multipleOf": "a multiple of {}",
+    "minItems": "≥ {} of them",
+    "maxItems": "≤ {} of them",
+    "pattern": "`{}`",
+}
+
+
+def rewritten(page: str) -> str:
+    """The page with its tables as the code has them."""
+    tables = all_tables()
+    return _PLACE.sub(lambda place: f"{place[1]}{tables[place[2]]}{place[3]}", page)
+
+
+def all_tables() -> dict[str, str]:
+    """Every table by its name."""
+    servers = OperatorSettings.model_fields.keys()
+    workers = {**WorkerSettings.model_fields, **ReconcilerSettings.model_fields}.keys() - servers
+    return {
+        "servers": _table(_SETTING, _settings(OperatorSettings, "all", servers)),
+        "logs": _table(_SETTING, _settings(LogSettings, "all", LogSettings.model_fields.keys())),
+        "api": _table(_SETTING, _settings(Settings, "API", Settings.model_fields.keys() - servers)),
+        "workers": _table(
+            _SETTING,
+            [
+                *_settings(JobSettings, "worker, reconciler", workers),
+                *_settings(WorkerSettings, "worker", workers - JobSettings.model_fields.keys()),
+                *_settings(ReconcilerSettings, "reconciler", workers - JobSettings.model_fields.keys()),
+            ],
+        ),
+        "recipe": "\n".join(_sections(Recipe)),
+        "commands": _table(("command", "what it does"), _commands(typer.main.get_command(cli), "darkroom")),
+    }
+
+
+def _settings(kind: type[BaseModel], readers: str, names: Collection[str]) -> Iterator[Row]:
+    """A row for each of the fields that is named."""
+    prefix = str(kind.model_config.get("env_prefix", ""))
+    for name, schema in _schemas(kind).items():
+        if name in names:
+            alias = kind.model_fields[name].validation_alias
+            variable = alias if isinstance(alias, str) else f"{prefix}{name.upper()}"
+            default = _default(schema, missing="not set", null="not set")
+            yield f"`{variable}`", default, _value(schema), readers, schema["description"]
+
+
+def _sections(kind: type[Config], name: str = "") -> Iterator[str]:
+    """A table for the section of a recipe, and one for each section within it."""
+    rows, below = [], {}
+    for field, schema in _schemas(kind).items():
+        annotation = kind.model_fields[field].annotation
+        section = next((one for one in (annotation, *get_args(annotation)) if _is_section(one)), None)
+        if section is None:
+            default = _default(schema, missing="must be set", null="`null`")
+            rows.append((f"`{field}`", default, _value(schema), schema["description"]))
+        else:
+            below[f"{name}.{field}".lstrip(".")] = section
+    yield f"## {f'`{name}`' if name else 'At the top'}\n"
+    yield _table(("field", "default", "value", "meaning"), rows)
+    for path, section in below.items():
+        yield from _sections(section, path)
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Config)
+
+
+def _schemas(kind: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of each field by the field's name."""
+    properties: dict[str, Any] = kind.model_json_schema(by_alias=False)["properties"]
+    return properties
+
+
+def _default(schema: Mapping[str, Any], *, missing: str, null: str) -> str:
+    if "default" not in schema:
+        return missing
+    value = schema["default"]
+    if value is None:
+        return null
+    if value in ("", []):
+        return "empty"
+    shown = value if isinstance(value, str) else json.dumps(value)
+    return f"`{shown.replace(f'{REPOSITORY}/', '')}`"
+
+
+def _value(schema: Mapping[str, Any]) -> str:
+    """What a value may be, and its bounds."""
+    (one,) = [other for other in schema.get("anyOf", [schema]) if other.get("type") != "null"]
+    if "enum" in one:
+        kind = ", ".join(f"`{value}`" for value in one["enum"])
+    elif "prefixItems" in one:
+        return f"two of: {_value(one['prefixItems'][0])}"
+    elif one["type"] == "array":
+        kind = f"list of: {_value(one['items'])}"
+    else:
+        kind = "path" if one.get("format") == "path" else _TYPES[one["type"]]
+    return ", ".join([kind, *(words.format(one[limit]) for limit, words in _LIMITS.items() if limit in one)])
+
+
+def _commands(command: Any, name: str) -> Iterator[tuple[str, str]]:
+    if not isinstance(command, TyperGroup) or command.invoke_without_command:
+        yield f"`{name}`", (command.help or "").split("\n\n")[0].replace("\n", " ")
+    if isinstance(command, TyperGroup):
+        for part, below in command.commands.items():
+            yield from _commands(below, f"{name} {part}")
+
+
+def _table(head: Row, rows: Iterable[Row]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def main() -> None:
+    """Write the pages."""
+    for name in PAGES:
+        page = DOCS / name
+        page.write_text(rewritten(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
