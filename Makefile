@@ -1,6 +1,7 @@
 # make up     start Darkroom on http://127.0.0.1:8000; Ctrl-C ends it
 # make test   run all tests
 # make lint   style, types, import rules and the image's recipe
+# make docs   the tables of settings, recipes and commands in docs/, from the code
 # make peers  an environment for the libraries that bench/peers compares with
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 HOST = 127.0.0.1
 PORT = 8000
 
-.PHONY: up install dev test lint peers clean
+.PHONY: up install dev test lint docs peers clean
 
 up: install
 	@exec $(BIN)/darkroom up --host $(HOST) --port $(PORT)
@@ -39,6 +40,9 @@ lint: dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile.gpu
+
+docs: dev
+	$(BIN)/python -m bench.reference
 
 # denoising-diffusion-pytorch without what it depends on: the part that is used needs einops alone, not torchvision.
 peers: .peers/.installed

@@ -51,7 +51,7 @@ def all_tables() -> dict[str, str]:
     workers = {**WorkerSettings.model_fields, **ReconcilerSettings.model_fields}.keys() - servers
     return {
         "servers": _table(_SETTING, _settings(OperatorSettings, "all", servers)),
-        "logs": _table(_SETTING, _settings(LogSettings, "all", LogSettings.model_fields.keys())),
+        "logs": _table(_SETTING, _settings(LogSettings, "API, worker, reconciler", LogSettings.model_fields.keys())),
         "api": _table(_SETTING, _settings(Settings, "API", Settings.model_fields.keys() - servers)),
         "workers": _table(
             _SETTING,
@@ -73,8 +73,10 @@ def _settings(kind: type[BaseModel], readers: str, names: Collection[str]) -> It
         if name in names:
             alias = kind.model_fields[name].validation_alias
             variable = alias if isinstance(alias, str) else f"{prefix}{name.upper()}"
-            default = _default(schema, missing="not set", null="not set")
-            yield f"`{variable}`", default, _value(schema), readers, schema["description"]
+            default = schema.get("default")
+            written = ":".join(default) if isinstance(default, list) else default
+            shown = "not set" if written is None else _shown(written)
+            yield f"`{variable}`", shown, _value(schema), readers, schema["description"]
 
 
 def _sections(kind: type[Config], name: str = "") -> Iterator[str]:
@@ -84,8 +86,8 @@ def _sections(kind: type[Config], name: str = "") -> Iterator[str]:
         annotation = kind.model_fields[field].annotation
         section = next((one for one in (annotation, *get_args(annotation)) if _is_section(one)), None)
         if section is None:
-            default = _default(schema, missing="must be set", null="`null`")
-            rows.append((f"`{field}`", default, _value(schema), schema["description"]))
+            shown = _shown(schema["default"]) if "default" in schema else "must be set"
+            rows.append((f"`{field}`", shown, _value(schema), schema["description"]))
         else:
             below[f"{name}.{field}".lstrip(".")] = section
     yield f"## {f'`{name}`' if name else 'At the top'}\n"
@@ -104,16 +106,9 @@ def _schemas(kind: type[BaseModel]) -> dict[str, Any]:
     return properties
 
 
-def _default(schema: Mapping[str, Any], *, missing: str, null: str) -> str:
-    if "default" not in schema:
-        return missing
-    value = schema["default"]
-    if value is None:
-        return null
-    if value in ("", []):
-        return "empty"
-    shown = value if isinstance(value, str) else json.dumps(value)
-    return f"`{shown.replace(f'{REPOSITORY}/', '')}`"
+def _shown(default: Any) -> str:
+    text = default if isinstance(default, str) else json.dumps(default)
+    return f"`{text.replace(f'{REPOSITORY}/', '')}`" if text else "empty"
 
 
 def _value(schema: Mapping[str, Any]) -> str:

@@ -59,7 +59,7 @@ def submit(
     watch: Annotated[bool, typer.Option("--watch", help="and watch it")] = False,
     url: Url = None,
 ) -> None:
-    """Queue a training job, such as:
+    """Queue a training job.
 
     darkroom jobs submit digits --set training.total_images=200000 --set 'model={"unet":{"dropout":0.1}}'
     """
