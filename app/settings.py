@@ -64,7 +64,9 @@ class Settings(OperatorSettings):
     host: str = Field(
         "127.0.0.1", description="address at which others reach the service; any but loopback needs API keys"
     )
-    require_keys: bool = Field(False, description="ask for a key on loopback, too, even while there are none: for a proxy on this machine")
+    require_keys: bool = Field(
+        False, description="ask for a key on loopback, too, even while there are none: for a proxy on this machine"
+    )
     key_cache_seconds: float = Field(
         5.0, gt=0.0, description="seconds for which a verified key is good without a look at the database"
     )

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -67,3 +68,18 @@ def test_links_lead_somewhere(page: Path) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in {re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings}, anchor
+
+
+def test_the_code_that_contributing_shows_is_the_code() -> None:
+    shown = re.findall(r"```python\n# (\S+)\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    assert len(shown) == 3
+    for file, code in shown:
+        assert code in (ROOT / file).read_text(encoding="utf-8"), file
+
+
+def test_the_library_draws_as_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", _page("generate.md"), re.DOTALL)
+    monkeypatch.chdir(ROOT)
+    made: dict[str, Any] = {}
+    exec(code, made)
+    assert made["pixels"].shape == (4, 28, 28, 1)
