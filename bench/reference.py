@@ -12,12 +12,12 @@ import typer.main
 from pydantic import BaseModel
 from typer.core import TyperGroup
 
-from app.cli import cli
-from app.settings import REPOSITORY, Settings
-from model.config import Config, Recipe
-from store.operator_settings import OperatorSettings
-from telemetry.logs import LogSettings
-from worker.settings import JobSettings, ReconcilerSettings, WorkerSettings
+from darkroom.app.cli.main import cli
+from darkroom.app.settings import REPOSITORY, Settings
+from darkroom.model.config import Config, Recipe
+from darkroom.store.operator_settings import OperatorSettings
+from darkroom.telemetry.logs import LogSettings
+from darkroom.worker.settings import JobSettings, ReconcilerSettings, WorkerSettings
 
 DOCS = REPOSITORY / "docs"
 PAGES = ("settings.md", "recipe.md", "commands.md")

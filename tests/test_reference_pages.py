@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from bench.reference import PAGES, all_tables, rewritten
-from model.config import parse_recipe
+from darkroom.model.config import parse_recipe
 from tests.compose import ROOT
 
 CODE = ("app", "model", "store", "telemetry", "worker")
