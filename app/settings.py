@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address, or the name that stands for one, can be reached from this machine alone."""
+    """Return whether only this machine can reach an address, or the name that stands for one."""
     try:
         address = ip_address(host.strip("[]"))
     except ValueError:

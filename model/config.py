@@ -115,7 +115,7 @@ class UNetConfig(Config):
 
 
 class ModelConfig(Config):
-    """What is needed to rebuild the denoiser from a weights file."""
+    """Everything that rebuilds the denoiser from a weights file."""
 
     schedule: ScheduleConfig = ScheduleConfig()
     prediction: PredictionName = Field("eps", description="the network's output: the noise, the clean image, or v")
@@ -125,7 +125,7 @@ class ModelConfig(Config):
 
     @property
     def learned_variance(self) -> bool:
-        """Whether the network has a second output a pixel, the variance of ddpm's steps."""
+        """The network's `learned_variance`."""
         return self.unet.learned_variance
 
     @model_validator(mode="before")
@@ -163,7 +163,7 @@ def image_form_moved(data: Any) -> Any:
 
 
 class TimeSamplingConfig(Config):
-    """Which times training draws (`model/training/time_sampling.py`): each alike, or by a density over the log-SNR."""
+    """The times that training draws (`model/training/time_sampling.py`): uniform, or by a density over the log-SNR."""
 
     name: Literal["uniform", "normal", "laplace"] = Field(
         "uniform",
@@ -312,7 +312,7 @@ class SamplingConfig(Config):
 
     @property
     def unconditional(self) -> bool:
-        """Whether the class has no say: guidance 0 towards no class, at every step."""
+        """The class has no say: guidance is 0, towards no class, at every step."""
         return self.guidance == 0.0 and self.guide == "unconditional" and self.guidance_interval is None
 
     def effective(self) -> dict[str, Any]:
@@ -363,7 +363,7 @@ class TrainingConfig(Config):
 class EvaluationConfig(Config):
     """How checkpoints of a run are judged (`model/metrics/`): generated images against the data set's.
 
-    Of the metrics, the first of `DECIDING` decides which checkpoint is the best one.
+    The first of `DECIDING` among the metrics decides which checkpoint is the best one.
     """
 
     every_images: int = Field(ge=1, description="training images between two evaluations; one more at the end")
