@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from darkroom.app.access.token import digest_of, prefix_of
+from darkroom.app.access.token import prefix_of, token_digest
 from darkroom.app.cli.main import cli
 from darkroom.store.database import Database
 from darkroom.store.key_repository import list_keys
@@ -35,7 +35,7 @@ def test_a_key_is_created_listed_and_revoked_by_number_or_prefix(run: Run, datab
     token = made.stdout.strip()
     (key,) = rows(database)
     assert (key.name, key.scopes, key.images_per_day) == ("[bold]Größe[/bold]", ["generate", "train"], 5)
-    assert (key.prefix, key.digest) == (prefix_of(token), digest_of(token))
+    assert (key.prefix, key.digest) == (prefix_of(token), token_digest(token))
     assert token not in made.stderr
     assert "[bold]Größe[/bold]" in made.stderr
 
