@@ -20,7 +20,16 @@ export function chart(title, { x = {}, y = {}, height = 230, note = "" } = {}) {
   const spoken = el("span", { class: "visually-hidden", "aria-live": "polite" });
   const table = el("div", { class: "table-wrap", tabindex: "0", role: "region", "aria-label": `${title}: values` });
   const details = el("details", {}, el("summary", {}, "As a table"), table);
-  const node = el("figure", { class: "chart" }, el("figcaption", {}, el("span", {}, title), note && el("span", { class: "soft small" }, note)), drawing, legend, tooltip, spoken, details);
+  const node = el(
+    "figure",
+    { class: "chart" },
+    el("figcaption", {}, el("span", {}, title), note && el("span", { class: "soft small" }, note)),
+    drawing,
+    legend,
+    tooltip,
+    spoken,
+    details,
+  );
   tooltip.hidden = true;
   let series = [];
   let places = [];
@@ -41,20 +50,53 @@ export function chart(title, { x = {}, y = {}, height = 230, note = "" } = {}) {
     drawing.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const all = series.flatMap((one) => one.points);
     const usable = all.filter((point) => Number.isFinite(point.x) && Number.isFinite(point.y));
-    const across = scale(usable.map((p) => p.x), EDGE.left, width - EDGE.right, { log: x.log, domain: x.domain, count: width < 420 ? 3 : 6 });
-    const up = scale(usable.map((p) => p.y), height - EDGE.bottom, EDGE.top, { log: y.log, zero: y.zero, whole: y.whole, round: true, count: 5 });
+    const across = scale(usable.map((p) => p.x), EDGE.left, width - EDGE.right, {
+      log: x.log,
+      domain: x.domain,
+      count: width < 420 ? 3 : 6,
+    });
+    const up = scale(usable.map((p) => p.y), height - EDGE.bottom, EDGE.top, {
+      log: y.log,
+      zero: y.zero,
+      whole: y.whole,
+      round: true,
+      count: 5,
+    });
     places = [];
     if (!usable.length) {
-      fill(drawing, svg("line", { class: "axis-line", x1: EDGE.left, x2: width - EDGE.right, y1: height - EDGE.bottom, y2: height - EDGE.bottom }), svg("text", { x: (EDGE.left + width - EDGE.right) / 2, y: (height - EDGE.bottom) / 2, "text-anchor": "middle" }, "no values yet"), svg("line", {}));
+      fill(
+        drawing,
+        svg("line", {
+          class: "axis-line",
+          x1: EDGE.left,
+          x2: width - EDGE.right,
+          y1: height - EDGE.bottom,
+          y2: height - EDGE.bottom,
+        }),
+        svg(
+          "text",
+          { x: (EDGE.left + width - EDGE.right) / 2, y: (height - EDGE.bottom) / 2, "text-anchor": "middle" },
+          "no values yet",
+        ),
+        svg("line", {}),
+      );
       drawing.setAttribute("aria-label", `${title}, no values yet`);
       fill(legend);
       return;
     }
-    fill(drawing, axes(across, up), series.map((one, number) => drawSeries(one, number, across, up)), svg("line", { class: "cursor-line" }));
+    fill(
+      drawing,
+      axes(across, up),
+      series.map((one, number) => drawSeries(one, number, across, up)),
+      svg("line", { class: "cursor-line" }),
+    );
     drawing.lastChild.setAttribute("visibility", "hidden");
     places.sort((one, other) => one.left - other.left || one.top - other.top);
     drawing.setAttribute("aria-label", `${title}, ${usable.length} values; arrow keys read them`);
-    fill(legend, series.length > 1 ? series.map((one, number) => el("li", { class: `series-${number % 6}` }, one.name)) : []);
+    fill(
+      legend,
+      series.length > 1 ? series.map((one, number) => el("li", { class: `series-${number % 6}` }, one.name)) : [],
+    );
     if (details.open) fillTable();
   }
 
@@ -74,10 +116,16 @@ export function chart(title, { x = {}, y = {}, height = 230, note = "" } = {}) {
       parts.push(svg("text", { x: left, y: bottom + 17, "text-anchor": "middle" }, text));
     }
     parts.push(svg("line", { class: "axis-line", x1: EDGE.left, x2: width - EDGE.right, y1: bottom, y2: bottom }));
-    if (x.label) parts.push(svg("text", { x: (EDGE.left + width - EDGE.right) / 2, y: height - 5, "text-anchor": "middle" }, x.label));
+    if (x.label) {
+      parts.push(
+        svg("text", { x: (EDGE.left + width - EDGE.right) / 2, y: height - 5, "text-anchor": "middle" }, x.label),
+      );
+    }
     if (y.label) {
       const middle = (EDGE.top + bottom) / 2;
-      parts.push(svg("text", { x: 12, y: middle, "text-anchor": "middle", transform: `rotate(-90 12 ${middle})` }, y.label));
+      parts.push(
+        svg("text", { x: 12, y: middle, "text-anchor": "middle", transform: `rotate(-90 12 ${middle})` }, y.label),
+      );
     }
     return parts;
   }
@@ -92,11 +140,20 @@ export function chart(title, { x = {}, y = {}, height = 230, note = "" } = {}) {
       places.push({ left, top, point, series: one.name });
       path += `${path ? "L" : "M"}${left.toFixed(1)} ${top.toFixed(1)}`;
       if (one.line === false || one.points.length <= MOST_MARKS) {
-        marks.push(svg("circle", { class: point.on ? "mark is-on" : "mark", cx: left, cy: top, r: point.on ? 5.5 : 3.5 }));
+        marks.push(
+          svg("circle", { class: point.on ? "mark is-on" : "mark", cx: left, cy: top, r: point.on ? 5.5 : 3.5 }),
+        );
       }
       if (point.on) {
         const fits = left + 8 + LETTER * point.on.length < width;
-        marks.push(svg("text", { class: "point-label", x: fits ? left + 8 : left - 8, y: top - 8, "text-anchor": fits ? "start" : "end" }, point.on));
+        marks.push(
+          svg("text", {
+            class: "point-label",
+            x: fits ? left + 8 : left - 8,
+            y: top - 8,
+            "text-anchor": fits ? "start" : "end",
+          }, point.on),
+        );
       }
     }
     return svg("g", { class: `series-${number % 6}` }, one.line !== false && path && svg("path", { d: path }), marks);
@@ -108,7 +165,15 @@ export function chart(title, { x = {}, y = {}, height = 230, note = "" } = {}) {
     if (!place) return;
     const factor = drawing.clientWidth / width || 1;
     const cursor = drawing.lastChild;
-    for (const [key, value] of Object.entries({ x1: place.left, x2: place.left, y1: EDGE.top, y2: height - EDGE.bottom, visibility: "visible" })) cursor.setAttribute(key, value);
+    for (
+      const [key, value] of Object.entries({
+        x1: place.left,
+        x2: place.left,
+        y1: EDGE.top,
+        y2: height - EDGE.bottom,
+        visibility: "visible",
+      })
+    ) cursor.setAttribute(key, value);
     tooltip.textContent = words(place);
     tooltip.hidden = false;
     const left = Math.min(Math.max(0, place.left * factor + 10), Math.max(0, node.clientWidth - tooltip.offsetWidth));
@@ -129,8 +194,32 @@ export function chart(title, { x = {}, y = {}, height = 230, note = "" } = {}) {
       el(
         "table",
         {},
-        el("thead", {}, el("tr", {}, series.length > 1 && el("th", { scope: "col" }, "series"), el("th", { scope: "col" }, x.label || "x"), el("th", { scope: "col" }, y.label || title), rows.some(({ p }) => p.label) && el("th", { scope: "col" }, "what"))),
-        el("tbody", {}, rows.map(({ one, p }) => el("tr", {}, series.length > 1 && el("td", {}, one.name), el("td", {}, named(x.ticks, p.x) ?? formatX(p.x)), el("td", {}, formatY(p.y)), rows.some((row) => row.p.label) && el("td", {}, p.label || "")))),
+        el(
+          "thead",
+          {},
+          el(
+            "tr",
+            {},
+            series.length > 1 && el("th", { scope: "col" }, "series"),
+            el("th", { scope: "col" }, x.label || "x"),
+            el("th", { scope: "col" }, y.label || title),
+            rows.some(({ p }) => p.label) && el("th", { scope: "col" }, "what"),
+          ),
+        ),
+        el(
+          "tbody",
+          {},
+          rows.map(({ one, p }) =>
+            el(
+              "tr",
+              {},
+              series.length > 1 && el("td", {}, one.name),
+              el("td", {}, named(x.ticks, p.x) ?? formatX(p.x)),
+              el("td", {}, formatY(p.y)),
+              rows.some((row) => row.p.label) && el("td", {}, p.label || ""),
+            )
+          ),
+        ),
       ),
     );
   }
@@ -150,7 +239,12 @@ export function chart(title, { x = {}, y = {}, height = 230, note = "" } = {}) {
   drawing.addEventListener("pointerleave", hide);
   drawing.addEventListener("blur", hide);
   drawing.addEventListener("keydown", (event) => {
-    const to = { ArrowRight: at + 1, ArrowLeft: at < 0 ? places.length - 1 : at - 1, Home: 0, End: places.length - 1 }[event.key];
+    const to = {
+      ArrowRight: at + 1,
+      ArrowLeft: at < 0 ? places.length - 1 : at - 1,
+      Home: 0,
+      End: places.length - 1,
+    }[event.key];
     if (to === undefined) {
       if (event.key === "Escape") hide();
       return;

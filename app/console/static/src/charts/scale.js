@@ -4,7 +4,12 @@
  * A linear or logarithmic scale of the values, or of `domain`, onto [from, to]: {place(value), ticks}.
  * zero: begin there; whole: ticks at whole numbers only; round: end at ticks.
  */
-export function scale(values, from, to, { log = false, count = 5, zero = false, whole = false, round = false, domain = null } = {}) {
+export function scale(
+  values,
+  from,
+  to,
+  { log = false, count = 5, zero = false, whole = false, round = false, domain = null } = {},
+) {
   const usable = (domain || values).filter((value) => Number.isFinite(value) && (!log || value > 0));
   let low = usable.length ? Math.min(...usable) : 0;
   let high = usable.length ? Math.max(...usable) : 1;
@@ -18,7 +23,9 @@ export function scale(values, from, to, { log = false, count = 5, zero = false, 
   const step = Math.max(niceStep((high - low) / count), whole ? 1 : 0);
   if (round) [low, high] = [Math.floor(low / step + 1e-9) * step, Math.ceil(high / step - 1e-9) * step];
   const ticks = [];
-  for (let tick = Math.ceil(low / step) * step; tick <= high + step * 1e-9; tick += step) ticks.push(Number(tick.toPrecision(12)));
+  for (let tick = Math.ceil(low / step) * step; tick <= high + step * 1e-9; tick += step) {
+    ticks.push(Number(tick.toPrecision(12)));
+  }
   return { place: (value) => from + ((value - low) / (high - low)) * (to - from), ticks };
 }
 
@@ -41,7 +48,9 @@ function logarithmic(low, high, from, to) {
     const [least, most] = [10 ** first, 10 ** last];
     const step = niceStep((most - least) / 4);
     ticks.length = 0;
-    for (let tick = Math.ceil(least / step) * step; tick <= most; tick += step) ticks.push(Number(tick.toPrecision(12)));
+    for (let tick = Math.ceil(least / step) * step; tick <= most; tick += step) {
+      ticks.push(Number(tick.toPrecision(12)));
+    }
   }
   return { place: (value) => from + ((Math.log10(value) - first) / (last - first)) * (to - from), ticks };
 }

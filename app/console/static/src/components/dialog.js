@@ -18,7 +18,11 @@ export function openDialog(title, content, { narrow = false, foot = null, onKey 
         "div",
         { class: "dialog-head" },
         el("h2", { id: heading }, title),
-        el("button", { type: "button", class: "quiet compact", "aria-label": "Close", on: { click: () => close() } }, "✕"),
+        el(
+          "button",
+          { type: "button", class: "quiet compact", "aria-label": "Close", on: { click: () => close() } },
+          "✕",
+        ),
       ),
       el("div", { class: "dialog-body" }, content(close)),
       foot && el("div", { class: "dialog-foot" }, foot(close)),

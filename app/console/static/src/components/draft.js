@@ -26,7 +26,9 @@ export function restoreDraft(form, name) {
     const control = form.elements.namedItem(field);
     if (!control || control instanceof RadioNodeList || control.type === "file") continue;
     if (control.type === "checkbox") control.checked = value;
-    else if (!(control instanceof HTMLSelectElement) || [...control.options].some((one) => one.value === value)) control.value = value;
+    else if (!(control instanceof HTMLSelectElement) || [...control.options].some((one) => one.value === value)) {
+      control.value = value;
+    }
   }
 }
 

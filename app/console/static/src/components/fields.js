@@ -12,7 +12,14 @@ export function field(label, control, { pointer = null, hint = null, wide = fals
   const faultLine = el("span", { class: "fault", id: freshId("fault") });
   hintLine.hidden = !hint;
   faultLine.hidden = true;
-  const node = el("div", { class: wide ? "field wide" : "field" }, el("label", { for: control.id }, label), control, hintLine, faultLine);
+  const node = el(
+    "div",
+    { class: wide ? "field wide" : "field" },
+    el("label", { for: control.id }, label),
+    control,
+    hintLine,
+    faultLine,
+  );
   const describe = () => {
     const ids = [hintLine, faultLine].filter((line) => !line.hidden).map((line) => line.id);
     if (ids.length) control.setAttribute("aria-describedby", ids.join(" "));
@@ -41,7 +48,14 @@ export function field(label, control, { pointer = null, hint = null, wide = fals
 export function group(legend, content, { pointer = null, hint = null } = {}) {
   const faultLine = el("span", { class: "fault", id: freshId("fault") });
   faultLine.hidden = true;
-  const node = el("fieldset", { class: "field" }, el("legend", {}, legend), hint && el("span", { class: "hint" }, hint), content, faultLine);
+  const node = el(
+    "fieldset",
+    { class: "field" },
+    el("legend", {}, legend),
+    hint && el("span", { class: "hint" }, hint),
+    content,
+    faultLine,
+  );
   node.pointer = pointer;
   node.fault = (text) => {
     faultLine.textContent = text || "";
@@ -70,7 +84,9 @@ export function showFaults(fields, problem) {
   const leftOver = [];
   let first = null;
   for (const fault of problem.errors) {
-    const found = fields.find((one) => one.pointer !== null && (fault.pointer === one.pointer || fault.pointer.startsWith(`${one.pointer}/`)));
+    const found = fields.find((one) =>
+      one.pointer !== null && (fault.pointer === one.pointer || fault.pointer.startsWith(`${one.pointer}/`))
+    );
     if (!found) {
       leftOver.push(fault);
       continue;

@@ -23,7 +23,13 @@ async function ask(refused) {
       el(
         "form",
         { class: "stack", on: { submit: (event) => (event.preventDefault(), close(control.value.trim())) } },
-        el("p", {}, refused ? "The service did not accept the key that this tab has." : "The service answers only who shows an API key."),
+        el(
+          "p",
+          {},
+          refused
+            ? "The service did not accept the key that this tab has."
+            : "The service answers only who shows an API key.",
+        ),
         field("API key", control, { hint: "Kept in this tab alone, until it is closed." }),
         el("div", { class: "actions" }, el("button", { type: "submit", class: "primary" }, "Use this key")),
       ),
@@ -39,7 +45,11 @@ async function ask(refused) {
 
 /** Forgets the key; shown while there is one. */
 export function keyButton() {
-  const button = el("button", { type: "button", class: "quiet compact", on: { click: () => keepKey(null) } }, "Forget key");
+  const button = el(
+    "button",
+    { type: "button", class: "quiet compact", on: { click: () => keepKey(null) } },
+    "Forget key",
+  );
   const show = () => {
     button.hidden = currentKey() === null;
   };

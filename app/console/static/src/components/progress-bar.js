@@ -5,7 +5,13 @@ import { el } from "../core/dom.js";
 /** A bar with `set(done, total)`. */
 export function progressBar(label) {
   const inner = el("span");
-  const bar = el("div", { class: "bar", role: "progressbar", "aria-label": label, "aria-valuemin": "0", "aria-valuemax": "100" }, inner);
+  const bar = el("div", {
+    class: "bar",
+    role: "progressbar",
+    "aria-label": label,
+    "aria-valuemin": "0",
+    "aria-valuemax": "100",
+  }, inner);
   bar.set = (done, total) => {
     const percent = total > 0 ? Math.min(100, (100 * done) / total) : 0;
     inner.style.width = `${percent}%`;

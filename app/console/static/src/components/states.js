@@ -2,7 +2,7 @@
 
 import { el, fill } from "../core/dom.js";
 import { clock, duration } from "../core/format.js";
-import { ApiProblem, Offline, explain } from "../core/problem.js";
+import { ApiProblem, explain, Offline } from "../core/problem.js";
 
 /** While something is on its way. */
 export function loading(what = "Loading") {
@@ -11,7 +11,13 @@ export function loading(what = "Loading") {
 
 /** When there is nothing yet. actions: links and buttons. */
 export function empty(title, text, ...actions) {
-  return el("div", { class: "empty" }, el("h2", {}, title), el("p", { class: "soft" }, text), el("div", { class: "actions" }, actions));
+  return el(
+    "div",
+    { class: "empty" },
+    el("h2", {}, title),
+    el("p", { class: "soft" }, text),
+    el("div", { class: "actions" }, actions),
+  );
 }
 
 /**
@@ -20,7 +26,12 @@ export function empty(title, text, ...actions) {
  */
 export function problemNotice(error, { again, unasked = false, leftOver = [] } = {}) {
   const { title, text } = explain(error);
-  const notice = el("div", { class: "notice problem", role: "alert" }, el("p", { class: "notice-title" }, title), el("p", {}, text));
+  const notice = el(
+    "div",
+    { class: "notice problem", role: "alert" },
+    el("p", { class: "notice-title" }, title),
+    el("p", {}, text),
+  );
   if (leftOver.length > 1 || (leftOver.length && !text.includes(leftOver[0].detail))) {
     notice.append(el("ul", {}, leftOver.map((fault) => el("li", {}, `${fault.pointer}: ${fault.detail}`))));
   }
@@ -44,7 +55,9 @@ function tryAgain(seconds, again) {
   const tick = () => {
     const left = Math.ceil((end - Date.now()) / 1000);
     button.disabled = left > 0;
-    words.textContent = left > 0 ? `It asks to wait ${left < 90 ? `${left} s` : `${duration(left)}, until ${clock(end)}`}.` : "It can be tried again now.";
+    words.textContent = left > 0
+      ? `It asks to wait ${left < 90 ? `${left} s` : `${duration(left)}, until ${clock(end)}`}.`
+      : "It can be tried again now.";
     if (left <= 0) clearInterval(timer);
   };
   const timer = setInterval(tick, 250);
@@ -58,6 +71,11 @@ export async function shown(place, load, what) {
   try {
     fill(place, await load());
   } catch (error) {
-    if (error.name !== "AbortError") fill(place, problemNotice(error, { again: () => shown(place, load, what), unasked: true }));
+    if (error.name !== "AbortError") {
+      fill(
+        place,
+        problemNotice(error, { again: () => shown(place, load, what), unasked: true }),
+      );
+    }
   }
 }

@@ -14,6 +14,8 @@ export function trainingNav(current) {
   return el(
     "nav",
     { class: "sub-nav", "aria-label": "Training" },
-    PAGES.map(([address, text]) => el("a", { href: address, "aria-current": address === current ? "page" : null }, text)),
+    PAGES.map(([address, text]) =>
+      el("a", { href: address, "aria-current": address === current ? "page" : null }, text)
+    ),
   );
 }

@@ -31,7 +31,9 @@ export async function get(path, { query = {}, signal } = {}) {
 
 /** A request with a JSON body and a JSON answer (null for none). */
 export async function put(method, path, body, { signal, headers = {} } = {}) {
-  const sent = body === undefined ? {} : { body: toJson(body), headers: { "Content-Type": "application/json", ...headers } };
+  const sent = body === undefined
+    ? {}
+    : { body: toJson(body), headers: { "Content-Type": "application/json", ...headers } };
   const answer = await send(path, { method, signal, ...sent });
   return answer.status === 204 ? null : answer.json();
 }
@@ -42,7 +44,13 @@ export async function send(path, { method = "GET", headers = {}, body, signal } 
     const [key, sentAt] = [currentKey(), performance.now()];
     let answer;
     try {
-      answer = await fetch(path, { method, body, signal, cache: "no-store", headers: { ...headers, ...authorization() } });
+      answer = await fetch(path, {
+        method,
+        body,
+        signal,
+        cache: "no-store",
+        headers: { ...headers, ...authorization() },
+      });
     } catch (error) {
       if (error.name === "AbortError") throw error;
       lost();

@@ -10,7 +10,9 @@ const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 export const whole = (number) => WHOLE.format(number);
 
 /** 1.2M; digits: two more than behind the point. */
-export const short = (number, digits = 4) => (digits === 4 ? SHORT : new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: digits - 2 })).format(number);
+export const short = (number, digits = 4) =>
+  (digits === 4 ? SHORT : new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: digits - 2 }))
+    .format(number);
 
 /** To about so many digits. */
 export function figure(number, digits = 4) {

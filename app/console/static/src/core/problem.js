@@ -62,7 +62,9 @@ export function explain(error) {
 }
 
 function lackingScope(problem) {
-  return problem.scope ? `This key lacks the scope ${problem.scope.replaceAll(" ", " or ")}. ${sentence(problem.message)}` : sentence(problem.message);
+  return problem.scope
+    ? `This key lacks the scope ${problem.scope.replaceAll(" ", " or ")}. ${sentence(problem.message)}`
+    : sentence(problem.message);
 }
 
 function sentence(text) {

@@ -10,7 +10,9 @@ let leaving = new AbortController();
  * {title(params), render(main, {params, query, signal})} and is left when the signal says so.
  */
 export function startRouter(routes, otherwise) {
-  const compiled = routes.map(([pattern, page]) => [new RegExp(`^${pattern.replace(/\{(\w+)\}/g, "(?<$1>[^/]+)")}$`), page]);
+  const compiled = routes.map((
+    [pattern, page],
+  ) => [new RegExp(`^${pattern.replace(/\{(\w+)\}/g, "(?<$1>[^/]+)")}$`), page]);
   const show = (first) => {
     const { path, query } = here();
     for (const [pattern, page] of compiled) {
@@ -38,7 +40,8 @@ export function here() {
 
 /** Say in the address what the page shows, without opening it again. */
 export function rewriteQuery(query) {
-  const text = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== null && value !== "")).toString();
+  const text = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== null && value !== ""))
+    .toString();
   history.replaceState(null, "", `#${here().path}${text ? `?${text}` : ""}`);
 }
 

@@ -34,10 +34,24 @@ export const settingsOf = (facts) => ({ ...effective(facts), model: `${facts.mod
 export function requestFor(run, image) {
   const { facts } = run;
   if (run.kind === "interpolate") {
-    const body = { class: [run.images[0].class, run.images.at(-1).class], seeds: facts.seeds, indices: facts.indices, count: run.images.length, ...settingsOf(facts), format: "zip" };
+    const body = {
+      class: [run.images[0].class, run.images.at(-1).class],
+      seeds: facts.seeds,
+      indices: facts.indices,
+      count: run.images.length,
+      ...settingsOf(facts),
+      format: "zip",
+    };
     return { path: "/v1/interpolate", body, file: `interpolation-${facts.id.slice(0, 8)}.zip` };
   }
-  const body = { class: image.class, seed: facts.seed, first_index: image.index, n: 1, ...settingsOf(facts), format: "png" };
+  const body = {
+    class: image.class,
+    seed: facts.seed,
+    first_index: image.index,
+    n: 1,
+    ...settingsOf(facts),
+    format: "png",
+  };
   return { path: "/v1/generate", body, file: fileName(run, image) };
 }
 
@@ -51,6 +65,7 @@ export function curlFor(run, image) {
 
 /** What its file is called: safe on every system, in whatever script the class's name is. */
 export function fileName(run, image) {
-  const what = image.class.replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 40) || `class-${image.class_index}`;
+  const what = image.class.replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 40) ||
+    `class-${image.class_index}`;
   return `${what}-${run.facts.seed}-${image.index}.png`;
 }

@@ -23,11 +23,19 @@ export function generateForm({ query, signal, onSubmit }) {
 
   const model = select("model", [], { "data-undrafted": "" });
   const version = select("version", [["", "production"]], { "data-undrafted": "" });
-  const filter = input("filter", { type: "search", placeholder: "Filter classes", "aria-label": "Filter classes", "data-undrafted": "" });
+  const filter = input("filter", {
+    type: "search",
+    placeholder: "Filter classes",
+    "aria-label": "Filter classes",
+    "data-undrafted": "",
+  });
   const chips = el("div", { class: "chips" });
   const chipTools = el("div", { class: "row small" });
   const number = (label, member, properties, more) =>
-    field(label, input(member, { type: "number", inputmode: "decimal", ...properties }), { pointer: `/${member}`, ...more });
+    field(label, input(member, { type: "number", inputmode: "decimal", ...properties }), {
+      pointer: `/${member}`,
+      ...more,
+    });
   const ofSettings = settings.map((setting) => settingField(setting));
   const inFront = ofSettings.filter((one) => IN_FRONT.includes(one.setting));
   const others = ofSettings.filter((one) => !IN_FRONT.includes(one.setting));
@@ -37,9 +45,17 @@ export function generateForm({ query, signal, onSubmit }) {
     version: field("Version", version),
     class: group("Classes", [filter, chips, chipTools], { pointer: "/class" }),
     n: number("Images of each", "n", { min: 1, step: 1, value: 8, required: true }),
-    seed: field("Seed", input("seed", { inputmode: "numeric", pattern: "\\d*", placeholder: "random" }), { pointer: "/seed" }),
-    quality: field("Quality", select("quality", [AS_THE_CARD, ...["fast", "balanced", "best"].map((one) => [one, one])]), { pointer: "/quality", hint: "Picks sampler, steps and spacing." }),
-    best_of: number("Best of", "best_of", { min: 1, step: 1, placeholder: "all" }, { hint: "Draw so many, keep the best." }),
+    seed: field("Seed", input("seed", { inputmode: "numeric", pattern: "\\d*", placeholder: "random" }), {
+      pointer: "/seed",
+    }),
+    quality: field(
+      "Quality",
+      select("quality", [AS_THE_CARD, ...["fast", "balanced", "best"].map((one) => [one, one])]),
+      { pointer: "/quality", hint: "Picks sampler, steps and spacing." },
+    ),
+    best_of: number("Best of", "best_of", { min: 1, step: 1, placeholder: "all" }, {
+      hint: "Draw so many, keep the best.",
+    }),
     first_index: number("First index", "first_index", { min: 0, step: 1, placeholder: "0" }),
     deadline_seconds: number("Deadline (s)", "deadline_seconds", { min: 0, step: "any", placeholder: "none" }),
   };
@@ -52,9 +68,25 @@ export function generateForm({ query, signal, onSubmit }) {
     el("div", { class: "fields" }, fields.model, fields.version),
     fields.class,
     el("div", { class: "fields" }, [fields.n, fields.seed, inFront]),
-    el("details", { class: "more" }, el("summary", {}, "More"), el("div", { class: "fields" }, [fields.quality, fields.best_of, others, fields.first_index, fields.deadline_seconds])),
+    el(
+      "details",
+      { class: "more" },
+      el("summary", {}, "More"),
+      el("div", { class: "fields" }, [
+        fields.quality,
+        fields.best_of,
+        others,
+        fields.first_index,
+        fields.deadline_seconds,
+      ]),
+    ),
     problems,
-    el("div", { class: "actions" }, draw, el("button", { type: "button", class: "quiet", on: { click: reset } }, "Empty all fields")),
+    el(
+      "div",
+      { class: "actions" },
+      draw,
+      el("button", { type: "button", class: "quiet", on: { click: reset } }, "Empty all fields"),
+    ),
   );
   const value = (member) => form.elements.namedItem(member).value.trim();
   const keep = keepDraft(form, DRAFT);
@@ -72,7 +104,15 @@ export function generateForm({ query, signal, onSubmit }) {
       return;
     }
     if (!models.length) {
-      fill(problems, el("div", { class: "notice" }, el("p", { class: "notice-title" }, "There is no model yet"), el("p", {}, el("a", { href: "#/training/new" }, "Train one"), " and promote it.")));
+      fill(
+        problems,
+        el(
+          "div",
+          { class: "notice" },
+          el("p", { class: "notice-title" }, "There is no model yet"),
+          el("p", {}, el("a", { href: "#/training/new" }, "Train one"), " and promote it."),
+        ),
+      );
       return;
     }
     fill(model, models.map((one) => el("option", { value: one.name }, one.name)));
@@ -88,7 +128,12 @@ export function generateForm({ query, signal, onSubmit }) {
     try {
       detail = await get(`/v1/models/${encodeURIComponent(chosen)}`, { query: { limit: 200 }, signal });
     } catch (error) {
-      if (error.name !== "AbortError") fill(problems, problemNotice(error, { again: () => chooseModel(chosen, wantedVersion), unasked: true }));
+      if (error.name !== "AbortError") {
+        fill(
+          problems,
+          problemNotice(error, { again: () => chooseModel(chosen, wantedVersion), unasked: true }),
+        );
+      }
       return;
     }
     fill(problems);
@@ -96,7 +141,9 @@ export function generateForm({ query, signal, onSubmit }) {
     fill(
       version,
       production && el("option", { value: "" }, `production (${production.version})`),
-      detail.newest.filter((one) => one.kept).map((one) => el("option", { value: String(one.version) }, `version ${one.version}`)),
+      detail.newest.filter((one) => one.kept).map((one) =>
+        el("option", { value: String(one.version) }, `version ${one.version}`)
+      ),
     );
     if (wantedVersion && [...version.options].some((one) => one.value === wantedVersion)) version.value = wantedVersion;
     showVersion();
@@ -127,7 +174,9 @@ export function generateForm({ query, signal, onSubmit }) {
 
   function showClasses() {
     const wanted = filter.value.trim().toLocaleLowerCase();
-    const found = classNames().map((text, index) => ({ text, index })).filter(({ text }) => text.toLocaleLowerCase().includes(wanted));
+    const found = classNames().map((text, index) => ({ text, index })).filter(({ text }) =>
+      text.toLocaleLowerCase().includes(wanted)
+    );
     fill(
       chips,
       found.slice(0, MOST_CLASSES_SHOWN).map(({ text, index }) =>
@@ -141,15 +190,23 @@ export function generateForm({ query, signal, onSubmit }) {
             on: { change: (event) => toggle(index, event.target.checked) },
           }),
           named(text),
-        ),
+        )
       ),
     );
     const rest = found.length - MOST_CLASSES_SHOWN;
     fill(
       chipTools,
-      el("button", { type: "button", class: "quiet compact", on: { click: () => choose(found.map((one) => one.index)) } }, "All"),
+      el("button", {
+        type: "button",
+        class: "quiet compact",
+        on: { click: () => choose(found.map((one) => one.index)) },
+      }, "All"),
       el("button", { type: "button", class: "quiet compact", on: { click: () => choose([]) } }, "None"),
-      el("span", { class: "soft" }, `${wantedClasses.size} of ${classNames().length} chosen${rest > 0 ? `; ${rest} more match` : ""}`),
+      el(
+        "span",
+        { class: "soft" },
+        `${wantedClasses.size} of ${classNames().length} chosen${rest > 0 ? `; ${rest} more match` : ""}`,
+      ),
     );
   }
 
@@ -178,7 +235,9 @@ export function generateForm({ query, signal, onSubmit }) {
 
   function reset() {
     for (const control of form.elements) {
-      if (control.name && control.dataset.undrafted === undefined && control.type !== "checkbox") control.value = control.name === "n" ? "8" : "";
+      if (control.name && control.dataset.undrafted === undefined && control.type !== "checkbox") {
+        control.value = control.name === "n" ? "8" : "";
+      }
     }
     keep();
     showQuality();
@@ -198,7 +257,11 @@ export function generateForm({ query, signal, onSubmit }) {
     }
     const most = Math.floor(requestImages / indices.length);
     for (const { control } of [fields.n, fields.best_of]) {
-      control.setCustomValidity(Number(control.value) > most ? `One request may draw ${requestImages} images: at most ${most} of each of ${indices.length} classes.` : "");
+      control.setCustomValidity(
+        Number(control.value) > most
+          ? `One request may draw ${requestImages} images: at most ${most} of each of ${indices.length} classes.`
+          : "",
+      );
     }
     const faulty = allFields.find((one) => one.control.willValidate && !one.control.checkValidity());
     if (faulty) {
@@ -212,19 +275,31 @@ export function generateForm({ query, signal, onSubmit }) {
 
   function requestOf(indices) {
     const names = classNames();
-    const body = { class: indices.map((index) => names[index]), n: Number(value("n")), model: version.value ? `${model.value}@${version.value}` : model.value };
+    const body = {
+      class: indices.map((index) => names[index]),
+      n: Number(value("n")),
+      model: version.value ? `${model.value}@${version.value}` : model.value,
+    };
     if (value("seed")) body.seed = BigInt(value("seed"));
-    for (const member of ["best_of", "first_index", "deadline_seconds"]) if (value(member)) body[member] = Number(value(member));
+    for (const member of ["best_of", "first_index", "deadline_seconds"]) {
+      if (value(member)) body[member] = Number(value(member));
+    }
     if (value("quality")) body.quality = value("quality");
-    for (const one of ofSettings) if (!one.control.disabled && one.isGiven()) body[one.setting] = one.given(detail.default_sampling);
-    const expected = indices.flatMap((index) => Array.from({ length: body.n }, () => ({ class: names[index], class_index: index })));
+    for (const one of ofSettings) {
+      if (!one.control.disabled && one.isGiven()) body[one.setting] = one.given(detail.default_sampling);
+    }
+    const expected = indices.flatMap((index) =>
+      Array.from({ length: body.n }, () => ({ class: names[index], class_index: index }))
+    );
     return { body, title: indices.map((index) => names[index]), expected };
   }
 
   /** Faults of a refused request beside their fields; another problem below them. */
   form.faults = (problem, again) => {
     const leftOver = problem.status === 422 ? showFaults(allFields, problem) : [];
-    if (problem.status !== 422 || leftOver.length || !problem.errors.length) fill(problems, problemNotice(problem, { again: problem.status === 422 ? null : again, leftOver }));
+    if (problem.status !== 422 || leftOver.length || !problem.errors.length) {
+      fill(problems, problemNotice(problem, { again: problem.status === 422 ? null : again, leftOver }));
+    }
   };
   form.useSeed = (seed) => {
     form.elements.namedItem("seed").value = String(seed);
@@ -247,9 +322,17 @@ function settingField({ name: setting, label, schema }) {
   const properties = { title: schema.description };
   if (schema.type === "array") return pairField(setting, label, properties, more);
   const options = schema.type === "boolean" ? ["false", "true"] : schema.enum;
-  const control = options
-    ? select(setting, [AS_THE_CARD, ...options.map((one) => [one, one])], properties)
-    : input(setting, schema.type === "string" ? properties : { ...properties, type: "number", inputmode: "decimal", min, max, step: schema.type === "integer" ? 1 : "any" });
+  const control = options ? select(setting, [AS_THE_CARD, ...options.map((one) => [one, one])], properties) : input(
+    setting,
+    schema.type === "string" ? properties : {
+      ...properties,
+      type: "number",
+      inputmode: "decimal",
+      min,
+      max,
+      step: schema.type === "integer" ? 1 : "any",
+    },
+  );
   const node = field(label, control, more);
   const read = { boolean: (text) => text === "true", string: (text) => text };
   node.showCard = (card) => {
@@ -263,10 +346,19 @@ function settingField({ name: setting, label, schema }) {
 
 /** A low and a high end; one that is left empty is the card's. */
 function pairField(setting, label, properties, more) {
-  const ends = ["low", "high"].map((end) => input(`${setting}_${end}`, { ...properties, type: "number", step: "any", min: 0, "aria-label": `${end === "low" ? "Low" : "High"} end` }));
+  const ends = ["low", "high"].map((end) =>
+    input(`${setting}_${end}`, {
+      ...properties,
+      type: "number",
+      step: "any",
+      min: 0,
+      "aria-label": `${end === "low" ? "Low" : "High"} end`,
+    })
+  );
   const node = group(label, el("div", { class: "row pair" }, ends), more);
   node.classList.add("wide");
-  node.showCard = (card) => ends.forEach((end, at) => (end.placeholder = String((card?.[setting] || ["low", "high"])[at])));
+  node.showCard = (card) =>
+    ends.forEach((end, at) => (end.placeholder = String((card?.[setting] || ["low", "high"])[at])));
   node.isGiven = () => ends.some((end) => end.value !== "");
   node.given = (card) => ends.map((end, at) => Number(end.value || (card?.[setting] || EVERYWHERE)[at]));
   return Object.assign(node, { setting });

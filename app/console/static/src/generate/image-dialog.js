@@ -21,13 +21,28 @@ export function openImage(run, first, onMore) {
   const show = () => {
     const image = finished[at];
     const address = `data:image/png;base64,${image.png}`;
-    const picture = el("img", { class: "picture", src: address, alt: `${image.class}, image ${image.index} of seed ${run.facts.seed}` });
+    const picture = el("img", {
+      class: "picture",
+      src: address,
+      alt: `${image.class}, image ${image.index} of seed ${run.facts.seed}`,
+    });
     picture.addEventListener("load", () => pixelated(picture));
     counter.textContent = `${at + 1} of ${finished.length}`;
     fill(
       place,
-      el("div", { class: "image-large" }, picture, el("a", { class: "button", href: address, download: fileName(run, image) }, "Download")),
-      el("div", { class: "stack" }, el("dl", { class: "facts" }, rowsOf(run, image)), el("h3", {}, run.kind === "generate" ? "This image again" : "All of them again"), codeBlock(curlFor(run, image), "Command line that makes it")),
+      el(
+        "div",
+        { class: "image-large" },
+        picture,
+        el("a", { class: "button", href: address, download: fileName(run, image) }, "Download"),
+      ),
+      el(
+        "div",
+        { class: "stack" },
+        el("dl", { class: "facts" }, rowsOf(run, image)),
+        el("h3", {}, run.kind === "generate" ? "This image again" : "All of them again"),
+        codeBlock(curlFor(run, image), "Command line that makes it"),
+      ),
     );
   };
   show();
@@ -42,7 +57,11 @@ export function openImage(run, first, onMore) {
       el("button", { type: "button", on: { click: () => step(-1) } }, "← Previous"),
       el("button", { type: "button", on: { click: () => step(1) } }, "Next →"),
       run.kind === "generate" &&
-        el("button", { type: "button", class: "primary", on: { click: () => (close(), onMore(run, finished[at])) } }, "More like this seed"),
+      el(
+        "button",
+        { type: "button", class: "primary", on: { click: () => (close(), onMore(run, finished[at])) } },
+        "More like this seed",
+      ),
     ],
   });
 }
@@ -54,12 +73,19 @@ function rowsOf(run, image) {
     ["Class", [name(image.class), ` (${image.class_index})`]],
     ["Model", `${facts.model}`],
     ["Version", el("code", {}, facts.version)],
-    run.kind === "generate" ? ["Seed, index", `${facts.seed}, ${image.index}`] : ["Seeds, indices", `${facts.seeds.join(", ")} · ${facts.indices.join(", ")}`],
+    run.kind === "generate"
+      ? ["Seed, index", `${facts.seed}, ${image.index}`]
+      : ["Seeds, indices", `${facts.seeds.join(", ")} · ${facts.indices.join(", ")}`],
     run.kind === "interpolate" && ["On the way", `${image.row + 1} of ${run.images.length}`],
     ...settings.filter(({ name }) => name in used).map(({ name, label }) => [label, [used[name]].flat().join(" to ")]),
     image.score !== null && ["Score", `${figure(image.score)}, of ${facts.best_of} drawn`],
-    facts.choice && ["Picked by", `${facts.choice.by}${facts.choice.quality ? ` (${facts.choice.quality})` : ""}, from ${facts.choice.from}`],
-    run.timings && ["Time", `${figure(run.timings.queue_seconds)} s in the queue, ${figure(run.timings.run_seconds)} s drawing`],
+    facts.choice &&
+    [
+      "Picked by",
+      `${facts.choice.by}${facts.choice.quality ? ` (${facts.choice.quality})` : ""}, from ${facts.choice.from}`,
+    ],
+    run.timings &&
+    ["Time", `${figure(run.timings.queue_seconds)} s in the queue, ${figure(run.timings.run_seconds)} s drawing`],
   ];
   return rows.filter(Boolean).flatMap(([term, detail]) => [el("dt", {}, term), el("dd", {}, detail)]);
 }

@@ -5,7 +5,7 @@ import { empty, loading, problemNotice } from "../components/states.js";
 import { settingsOf } from "./facts.js";
 import { generateForm } from "./form.js";
 import { pickBar } from "./picks.js";
-import { Run, begin, changes, clearEnded, runs } from "./run.js";
+import { begin, changes, clearEnded, Run, runs } from "./run.js";
 import { runView } from "./run-view.js";
 import { loadSettings } from "./settings.js";
 
@@ -20,14 +20,24 @@ export const generatePage = {
     const view = (run) => runView(run, { signal, onMore: more });
     const show = () => {
       clear.hidden = runs.length === 0;
-      fill(gallery, runs.length ? runs.map(view) : empty("Nothing drawn yet", "Choose classes and press Generate. Images appear while they take shape; each tells how it is made again."));
+      fill(
+        gallery,
+        runs.length ? runs.map(view) : empty(
+          "Nothing drawn yet",
+          "Choose classes and press Generate. Images appear while they take shape; each tells how it is made again.",
+        ),
+      );
     };
 
     async function showForm() {
       let shown;
       try {
         await loadSettings();
-        shown = generateForm({ query, signal, onSubmit: ({ body, title, expected }) => watch(begin(new Run("generate", body, title, expected))) });
+        shown = generateForm({
+          query,
+          signal,
+          onSubmit: ({ body, title, expected }) => watch(begin(new Run("generate", body, title, expected))),
+        });
       } catch (error) {
         if (error.name === "AbortError") return;
         shown = problemNotice(error, { again: showForm, unasked: true });
@@ -51,7 +61,16 @@ export const generatePage = {
       const first = Math.max(...run.images.map((one) => one.index)) + 1;
       const body = { ...settingsOf(run.facts), class: image.class, seed: run.facts.seed, first_index: first, n: MORE };
       form.useSeed(run.facts.seed);
-      watch(begin(new Run("generate", body, [image.class], Array.from({ length: MORE }, () => ({ class: image.class, class_index: image.class_index })))));
+      watch(
+        begin(
+          new Run(
+            "generate",
+            body,
+            [image.class],
+            Array.from({ length: MORE }, () => ({ class: image.class, class_index: image.class_index })),
+          ),
+        ),
+      );
     }
 
     changes.addEventListener("begun", (event) => {

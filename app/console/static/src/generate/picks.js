@@ -4,7 +4,7 @@ import { el, fill, name } from "../core/dom.js";
 import { field, input } from "../components/fields.js";
 import { settingsOf } from "./facts.js";
 import { deterministic } from "./settings.js";
-import { Run, begin } from "./run.js";
+import { begin, Run } from "./run.js";
 
 /** The picked: at most two of {run, image}. */
 export const picked = [];
@@ -32,10 +32,33 @@ export function pickBar(signal) {
     const why = whyNot();
     fill(
       bar,
-      el("div", { class: "row" }, picked.map(({ image }) => el("img", { class: "picture is-small", src: `data:image/png;base64,${image.png}`, alt: image.class, width: 44, height: 44 }))),
-      el("p", { class: "small" }, picked.length === 1 ? "Pick another one to draw the way between them." : why || "Both ends and what lies between them."),
+      el(
+        "div",
+        { class: "row" },
+        picked.map(({ image }) =>
+          el("img", {
+            class: "picture is-small",
+            src: `data:image/png;base64,${image.png}`,
+            alt: image.class,
+            width: 44,
+            height: 44,
+          })
+        ),
+      ),
+      el(
+        "p",
+        { class: "small" },
+        picked.length === 1
+          ? "Pick another one to draw the way between them."
+          : why || "Both ends and what lies between them.",
+      ),
       field("Images", count),
-      el("button", { type: "button", class: "primary", disabled: picked.length < 2 || why !== null, on: { click: interpolate } }, "Interpolate"),
+      el("button", {
+        type: "button",
+        class: "primary",
+        disabled: picked.length < 2 || why !== null,
+        on: { click: interpolate },
+      }, "Interpolate"),
       el("button", { type: "button", class: "quiet", on: { click: clear } }, "Pick none"),
     );
   };
@@ -67,7 +90,9 @@ export function pickBar(signal) {
 function whyNot() {
   if (picked.length < 2) return null;
   const [one, other] = picked;
-  return one.run.facts.version === other.run.facts.version ? null : "They were drawn by different model versions, between which there is no way.";
+  return one.run.facts.version === other.run.facts.version
+    ? null
+    : "They were drawn by different model versions, between which there is no way.";
 }
 
 /** The words of an interpolation's title. */

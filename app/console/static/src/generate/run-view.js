@@ -30,7 +30,12 @@ export function runView(run, { signal, onMore }) {
   const showStatus = () => {
     cancel.hidden = bar.hidden = !run.isOpen;
     words.textContent = wordsOf(run);
-    fill(trouble, run.status === "failed" && run.problem.status !== 422 ? problemNotice(run.problem, { again: () => run.start() }) : null);
+    fill(
+      trouble,
+      run.status === "failed" && run.problem.status !== 422
+        ? problemNotice(run.problem, { again: () => run.start() })
+        : null,
+    );
     node.querySelector(".tiles").hidden = run.status === "failed" && !run.images.some((image) => image.png);
     for (const view of tiles.values()) view.show();
   };
@@ -60,7 +65,9 @@ function wordsOf(run) {
   if (run.status === "waiting") return "waiting for the service";
   if (run.status === "running") return total ? `${Math.round((100 * done) / total)}%` : "in the queue";
   const { facts } = run;
-  const what = facts ? `${facts.model} · seed ${facts.seed} · ${facts.sampler} ${facts.steps} · guidance ${facts.guidance}` : "";
+  const what = facts
+    ? `${facts.model} · seed ${facts.seed} · ${facts.sampler} ${facts.steps} · guidance ${facts.guidance}`
+    : "";
   if (run.status === "done") return `${what} · ${duration(run.timings.run_seconds)}`;
   return run.status === "cancelled" ? `cancelled${what && ` · ${what}`}` : "not drawn";
 }
@@ -68,8 +75,18 @@ function wordsOf(run) {
 function tile(run, image, onMore, signal) {
   const picture = el("img", { alt: "", class: "picture" });
   picture.addEventListener("load", () => pixelated(picture));
-  const open = el("button", { type: "button", class: "tile-open", disabled: true, on: { click: () => openImage(run, image, onMore) } }, picture);
-  const pick = el("button", { type: "button", class: "tile-pick", "aria-pressed": "false", on: { click: () => togglePick(run, image) } }, "pick");
+  const open = el("button", {
+    type: "button",
+    class: "tile-open",
+    disabled: true,
+    on: { click: () => openImage(run, image, onMore) },
+  }, picture);
+  const pick = el("button", {
+    type: "button",
+    class: "tile-pick",
+    "aria-pressed": "false",
+    on: { click: () => togglePick(run, image) },
+  }, "pick");
   const node = el("div", { class: "tile" }, open, pick);
   const showPick = () => {
     pick.setAttribute("aria-pressed", String(isPicked(image)));

@@ -83,7 +83,14 @@ export class Run extends EventTarget {
       image = this.images.find((one) => !one.finished);
     }
     if (!image) return; // a preview of one that may not be among the best
-    Object.assign(image, { png: data.png, finished, index: data.index, class: data.class, class_index: data.class_index, score: data.score ?? null });
+    Object.assign(image, {
+      png: data.png,
+      finished,
+      index: data.index,
+      class: data.class,
+      class_index: data.class_index,
+      score: data.score ?? null,
+    });
     this.dispatchEvent(new CustomEvent("image", { detail: image }));
   }
 

@@ -25,7 +25,9 @@ export function effective(facts) {
   const found = {};
   for (const { name, schema } of settings) {
     const needs = Object.entries(schema["x-only-with"] || {});
-    if (facts[name] !== undefined && needs.every(([other, values]) => values.includes(facts[other]))) found[name] = facts[name];
+    if (facts[name] !== undefined && needs.every(([other, values]) => values.includes(facts[other]))) {
+      found[name] = facts[name];
+    }
   }
   return found;
 }

@@ -7,9 +7,13 @@ import { problemNotice } from "../components/states.js";
 
 /** Ask, then remove; resolves to whether it was done. */
 export async function removeAlias(model, alias, said, signal) {
-  if (!(await confirmed(`Remove the alias ${alias}?`, "The version that it means stays.", "Remove it", { danger: true }))) return false;
+  if (
+    !(await confirmed(`Remove the alias ${alias}?`, "The version that it means stays.", "Remove it", { danger: true }))
+  ) return false;
   try {
-    await put("DELETE", `/v1/models/${encodeURIComponent(model)}/alias/${encodeURIComponent(alias)}`, undefined, { signal });
+    await put("DELETE", `/v1/models/${encodeURIComponent(model)}/alias/${encodeURIComponent(alias)}`, undefined, {
+      signal,
+    });
     fill(said);
     return true;
   } catch (error) {

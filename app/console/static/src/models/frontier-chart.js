@@ -18,6 +18,8 @@ export function frontierChart(version, frontier) {
     const key = point.spacing === "trailing" ? point.sampler : `${point.sampler}, ${point.spacing}`;
     samplers.set(key, [...(samplers.get(key) || []), shown]);
   }
-  node.show([...samplers].map(([sampler, points]) => ({ name: sampler, points: points.sort((one, other) => one.x - other.x) })));
+  node.show(
+    [...samplers].map(([sampler, points]) => ({ name: sampler, points: points.sort((one, other) => one.x - other.x) })),
+  );
   return node;
 }

@@ -18,7 +18,21 @@ export const modelPage = {
     const address = `/v1/models/${encodeURIComponent(params.name)}`;
     const place = el("div", { class: "stack" }, loading("Loading the model"));
     const said = el("div", {});
-    fill(main, el("div", { class: "page-head" }, el("h1", {}, name(params.name)), el("div", { class: "actions" }, el("a", { class: "button primary", href: `#/generate?model=${encodeURIComponent(params.name)}` }, "Generate"))), said, place);
+    fill(
+      main,
+      el(
+        "div",
+        { class: "page-head" },
+        el("h1", {}, name(params.name)),
+        el(
+          "div",
+          { class: "actions" },
+          el("a", { class: "button primary", href: `#/generate?model=${encodeURIComponent(params.name)}` }, "Generate"),
+        ),
+      ),
+      said,
+      place,
+    );
     let versions = [];
 
     async function look() {
@@ -36,8 +50,23 @@ export const modelPage = {
       fill(
         place,
         el("section", { class: "card stack", "aria-label": "Aliases" }, el("h2", {}, "Aliases"), aliases(model)),
-        measured.length > 0 && el("section", { class: "card stack", "aria-label": "Frontier" }, el("h2", {}, "Steps against quality"), measured.slice(0, 3).flatMap((one) => one.frontiers.map((frontier) => frontierChart(one.version, frontier)))),
-        el("section", { class: "card stack", "aria-label": "Versions" }, el("h2", {}, "Versions"), table(model), protocols(), older(model)),
+        measured.length > 0 &&
+          el(
+            "section",
+            { class: "card stack", "aria-label": "Frontier" },
+            el("h2", {}, "Steps against quality"),
+            measured.slice(0, 3).flatMap((one) =>
+              one.frontiers.map((frontier) => frontierChart(one.version, frontier))
+            ),
+          ),
+        el(
+          "section",
+          { class: "card stack", "aria-label": "Versions" },
+          el("h2", {}, "Versions"),
+          table(model),
+          protocols(),
+          older(model),
+        ),
       );
     }
 
@@ -49,11 +78,42 @@ export const modelPage = {
           el("th", { scope: "row" }, alias),
           el("td", {}, `version ${target.version}`),
           el("td", {}, el("code", { title: target.digest }, shortDigest(target.digest))),
-          el("td", {}, alias !== "production" && el("button", { type: "button", class: "compact", "aria-label": `Remove alias ${alias}`, on: { click: () => removeAlias(params.name, alias, said, signal).then((done) => done && look()) } }, "Remove")),
+          el(
+            "td",
+            {},
+            alias !== "production" &&
+              el("button", {
+                type: "button",
+                class: "compact",
+                "aria-label": `Remove alias ${alias}`,
+                on: { click: () => removeAlias(params.name, alias, said, signal).then((done) => done && look()) },
+              }, "Remove"),
+          ),
+        )
+      );
+      if (!rows.length) {
+        return el("p", { class: "soft" }, "None. Promote a version, and requests for this model are answered by it.");
+      }
+      return el(
+        "div",
+        { class: "table-wrap", tabindex: "0", role: "region", "aria-label": "Table of aliases" },
+        el(
+          "table",
+          {},
+          el(
+            "thead",
+            {},
+            el(
+              "tr",
+              {},
+              ["Alias", "Means", "Digest", ""].map((text) =>
+                el("th", { scope: "col" }, text || el("span", { class: "visually-hidden" }, "Actions"))
+              ),
+            ),
+          ),
+          el("tbody", {}, rows),
         ),
       );
-      if (!rows.length) return el("p", { class: "soft" }, "None. Promote a version, and requests for this model are answered by it.");
-      return el("div", { class: "table-wrap", tabindex: "0", role: "region", "aria-label": "Table of aliases" }, el("table", {}, el("thead", {}, el("tr", {}, ["Alias", "Means", "Digest", ""].map((text) => el("th", { scope: "col" }, text || el("span", { class: "visually-hidden" }, "Actions"))))), el("tbody", {}, rows)));
     }
 
     function table(model) {
@@ -64,19 +124,41 @@ export const modelPage = {
         el(
           "table",
           {},
-          el("thead", {}, el("tr", {}, ["Version", "Images seen", ...metrics, "From", "Size", "Created", ""].map((text) => el("th", { scope: "col" }, text || el("span", { class: "visually-hidden" }, "Actions"))))),
+          el(
+            "thead",
+            {},
+            el(
+              "tr",
+              {},
+              ["Version", "Images seen", ...metrics, "From", "Size", "Created", ""].map((text) =>
+                el("th", { scope: "col" }, text || el("span", { class: "visually-hidden" }, "Actions"))
+              ),
+            ),
+          ),
           el("tbody", {}, versions.map((one) => row(model, one, metrics))),
         ),
       );
     }
 
     function row(model, one, metrics) {
-      const named = Object.entries(model.aliases).filter(([, target]) => target.version === one.version).map(([alias]) => alias);
+      const named = Object.entries(model.aliases).filter(([, target]) => target.version === one.version).map((
+        [alias],
+      ) => alias);
       const production = model.aliases.production?.version ?? null;
       return el(
         "tr",
         {},
-        el("th", { scope: "row" }, el("span", { class: "row" }, String(one.version), named.map((alias) => el("span", { class: alias === "production" ? "tag is-accent" : "tag" }, alias)), one.resident && el("span", { class: "tag" }, "in memory"))),
+        el(
+          "th",
+          { scope: "row" },
+          el(
+            "span",
+            { class: "row" },
+            String(one.version),
+            named.map((alias) => el("span", { class: alias === "production" ? "tag is-accent" : "tag" }, alias)),
+            one.resident && el("span", { class: "tag" }, "in memory"),
+          ),
+        ),
         el("td", {}, whole(one.images_seen)),
         metrics.map((metric) => el("td", {}, metric in one.metrics ? figure(one.metrics[metric]) : "–")),
         el("td", { class: "soft" }, one.source),
@@ -89,9 +171,24 @@ export const modelPage = {
             el(
               "div",
               { class: "actions end" },
-              one.version !== production && el("button", { type: "button", class: "compact", "aria-label": `Promote version ${one.version}`, on: { click: () => promoteIt(one.version, production) } }, "Promote"),
-              el("button", { type: "button", class: "compact", "aria-label": `Give version ${one.version} an alias`, on: { click: () => giveAlias(model, one.version) } }, "Alias…"),
-              el("a", { class: "button compact", href: `#/generate?model=${encodeURIComponent(`${params.name}@${one.version}`)}`, "aria-label": `Generate from version ${one.version}` }, "Generate"),
+              one.version !== production &&
+                el("button", {
+                  type: "button",
+                  class: "compact",
+                  "aria-label": `Promote version ${one.version}`,
+                  on: { click: () => promoteIt(one.version, production) },
+                }, "Promote"),
+              el("button", {
+                type: "button",
+                class: "compact",
+                "aria-label": `Give version ${one.version} an alias`,
+                on: { click: () => giveAlias(model, one.version) },
+              }, "Alias…"),
+              el("a", {
+                class: "button compact",
+                href: `#/generate?model=${encodeURIComponent(`${params.name}@${one.version}`)}`,
+                "aria-label": `Generate from version ${one.version}`,
+              }, "Generate"),
             ),
         ),
       );
@@ -99,8 +196,20 @@ export const modelPage = {
 
     function protocols() {
       const lines = new Set(versions.flatMap((one) => one.evaluations.map((found) => found.protocol_string)));
-      if (!lines.size) return el("p", { class: "soft small" }, "Figures without a protocol came with the weights; the model card says how they were measured.");
-      return el("details", { class: "more small", open: true }, el("summary", {}, "How the figures were measured"), el("ul", { class: "protocols" }, [...lines].map((text) => el("li", {}, el("code", {}, text)))), el("p", { class: "soft" }, "Figures compare where their protocol is equal."));
+      if (!lines.size) {
+        return el(
+          "p",
+          { class: "soft small" },
+          "Figures without a protocol came with the weights; the model card says how they were measured.",
+        );
+      }
+      return el(
+        "details",
+        { class: "more small", open: true },
+        el("summary", {}, "How the figures were measured"),
+        el("ul", { class: "protocols" }, [...lines].map((text) => el("li", {}, el("code", {}, text)))),
+        el("p", { class: "soft" }, "Figures compare where their protocol is equal."),
+      );
     }
 
     function older(model) {
@@ -132,14 +241,21 @@ export const modelPage = {
             if (control.checkValidity()) close(control.value);
             else named.fault("Small letters, digits, dots, dashes; begins with a letter.");
           };
-          return el("form", { class: "stack", novalidate: true, on: { submit } }, named, el("div", { class: "actions" }, el("button", { type: "submit", class: "primary" }, "Set the alias")));
+          return el(
+            "form",
+            { class: "stack", novalidate: true, on: { submit } },
+            named,
+            el("div", { class: "actions" }, el("button", { type: "submit", class: "primary" }, "Set the alias")),
+          );
         },
         { narrow: true },
       );
       if (!alias) return;
       const before = model.aliases[alias]?.version ?? null;
       const moves = before !== null && before !== version;
-      if (moves && !(await confirmed(`Move ${alias} to version ${version}?`, `It is version ${before} now.`, "Move it"))) return;
+      if (
+        moves && !(await confirmed(`Move ${alias} to version ${version}?`, `It is version ${before} now.`, "Move it"))
+      ) return;
       if (await pointAlias(params.name, alias, version, before, said, signal)) await look();
     }
 

@@ -28,7 +28,11 @@ async function list(signal) {
   }
   const rest = await add();
   if (!cards.children.length) {
-    return empty("No model yet", "Training jobs bring models: each checkpoint is a version.", el("a", { class: "button primary", href: "#/training/new" }, "Train one"));
+    return empty(
+      "No model yet",
+      "Training jobs bring models: each checkpoint is a version.",
+      el("a", { class: "button primary", href: "#/training/new" }, "Train one"),
+    );
   }
   return el("div", { class: "stack" }, cards, rest && moreButton("Show more", add));
 }
@@ -41,8 +45,30 @@ function card(model) {
     "article",
     { class: "card stack" },
     el("h2", {}, el("a", { href: `#/models/${encodeURIComponent(model.name)}` }, name(model.name))),
-    el("p", { class: "soft small" }, `${model.versions} ${model.versions === 1 ? "version" : "versions"} · ${production ? `production is version ${production.version}` : "nothing in production"}${model.resident.length ? " · in memory" : ""}`),
-    classes.length > 0 && el("ul", { class: "classes" }, classes.slice(0, MOST_CLASSES).map((one) => el("li", { class: "tag" }, name(one))), rest > 0 && el("li", { class: "soft small" }, `and ${rest} more`)),
-    el("div", { class: "actions" }, production && el("a", { class: "button compact", href: `#/generate?model=${encodeURIComponent(model.name)}`, "aria-label": `Generate from ${model.name}` }, "Generate"), el("span", { class: "soft small" }, `since ${moment(model.created_at)}`)),
+    el(
+      "p",
+      { class: "soft small" },
+      `${model.versions} ${model.versions === 1 ? "version" : "versions"} · ${
+        production ? `production is version ${production.version}` : "nothing in production"
+      }${model.resident.length ? " · in memory" : ""}`,
+    ),
+    classes.length > 0 &&
+      el(
+        "ul",
+        { class: "classes" },
+        classes.slice(0, MOST_CLASSES).map((one) => el("li", { class: "tag" }, name(one))),
+        rest > 0 && el("li", { class: "soft small" }, `and ${rest} more`),
+      ),
+    el(
+      "div",
+      { class: "actions" },
+      production &&
+        el("a", {
+          class: "button compact",
+          href: `#/generate?model=${encodeURIComponent(model.name)}`,
+          "aria-label": `Generate from ${model.name}`,
+        }, "Generate"),
+      el("span", { class: "soft small" }, `since ${moment(model.created_at)}`),
+    ),
   );
 }

@@ -29,11 +29,36 @@ export const servicePage = {
       speed: chart("Row steps", { x: x(), y: { label: "a second", zero: true }, height: 190 }),
     };
     const tables = el("div", { class: "counts" });
-    const content = el("div", { class: "stack", hidden: true }, lights, el("div", { class: "grid-2" }, Object.values(charts).map((one) => el("div", { class: "card" }, one))), tables);
-    fill(main, el("div", { class: "page-head" }, el("h1", {}, "Service"), el("p", { class: "lead" }, "Read every two seconds while this page is open, from ", el("a", { href: "/metrics" }, "/metrics"), ".")), trouble, content);
+    const content = el(
+      "div",
+      { class: "stack", hidden: true },
+      lights,
+      el("div", { class: "grid-2" }, Object.values(charts).map((one) => el("div", { class: "card" }, one))),
+      tables,
+    );
+    fill(
+      main,
+      el(
+        "div",
+        { class: "page-head" },
+        el("h1", {}, "Service"),
+        el(
+          "p",
+          { class: "lead" },
+          "Read every two seconds while this page is open, from ",
+          el("a", { href: "/metrics" }, "/metrics"),
+          ".",
+        ),
+      ),
+      trouble,
+      content,
+    );
 
     async function look() {
-      const [ready, text] = await Promise.all([isReady(signal), send("/metrics", { signal }).then((answer) => answer.text())]);
+      const [ready, text] = await Promise.all([
+        isReady(signal),
+        send("/metrics", { signal }).then((answer) => answer.text()),
+      ]);
       readings.push({ at: Date.now(), metrics: reading(text) });
       readings.splice(0, readings.length - MOST_READINGS);
       fill(trouble);
@@ -43,7 +68,17 @@ export const servicePage = {
 
     function show(ready) {
       const now = readings.at(-1).metrics;
-      fill(lights, lightsOf(now, ready).map(([term, value, note, kind]) => el("div", { class: kind ? `light ${kind}` : "light" }, el("dt", {}, term), el("dd", {}, value, note && el("span", { class: "soft small" }, note)))));
+      fill(
+        lights,
+        lightsOf(now, ready).map(([term, value, note, kind]) =>
+          el(
+            "div",
+            { class: kind ? `light ${kind}` : "light" },
+            el("dt", {}, term),
+            el("dd", {}, value, note && el("span", { class: "soft small" }, note)),
+          )
+        ),
+      );
       const gauge = (name, series) => ({ name, points: points((one) => one.of(series)) });
       const span = { domain: [Math.min(-SHORTEST_SHOWN_SECONDS, secondsAgo(readings[0].at)), 0] };
       charts.queue.show([gauge("running", "darkroom_rows_running"), gauge("waiting", "darkroom_rows_waiting")], span);
@@ -54,13 +89,23 @@ export const servicePage = {
         tables,
         counts("Refused sampling requests", "Reason", now.by("darkroom_refusals_total", "reason"), "None was refused."),
         counts("Answers by status", "Status", now.by("darkroom_http_requests_total", "status"), "None yet."),
-        counts("Jobs that are not finished", "State", now.by("darkroom_jobs", "status"), "No job is waiting or running."),
+        counts(
+          "Jobs that are not finished",
+          "State",
+          now.by("darkroom_jobs", "status"),
+          "No job is waiting or running.",
+        ),
         counts("Jobs that have ended", "State", now.by("darkroom_jobs_finished_total", "status"), "None yet."),
       );
     }
     /** While the service is away, what was read stays. */
     function failed(error) {
-      if (error instanceof ApiProblem || content.hidden) fill(trouble, problemNotice(error, { again: () => look().catch(failed) }));
+      if (error instanceof ApiProblem || content.hidden) {
+        fill(
+          trouble,
+          problemNotice(error, { again: () => look().catch(failed) }),
+        );
+      }
     }
     poll(look, FRESH_MILLISECONDS, signal, failed);
   },
@@ -85,13 +130,36 @@ function lightsOf(now, ready) {
   const oldest = Math.max(0, ...now.by("darkroom_job_queue_oldest_age_seconds", "kind").values());
   const last = means("darkroom_step_duration_seconds", 1000).at(-1);
   return [
-    ["Service", ready ? "ready" : "not ready", ready ? "a model is loaded and warm" : "no model is loaded and warm", ready ? "is-good" : "is-bad"],
-    ["Workers alive", hasJobs ? whole(alive) : "–", hasJobs ? [...[...workers].filter(([, count]) => count).map(([device, count]) => `${count} ${device}`), ...(faulty ? [`${faulty} without a working device`] : [])].join(", ") || "jobs wait" : "not read yet", hasJobs && (!alive || faulty) ? "is-bad" : ""],
-    ["Requests open", whole(now.of("darkroom_requests_open")), `${whole(now.of("darkroom_rows_waiting"))} rows wait, ${whole(now.of("darkroom_rows_running"))} run`],
+    [
+      "Service",
+      ready ? "ready" : "not ready",
+      ready ? "a model is loaded and warm" : "no model is loaded and warm",
+      ready ? "is-good" : "is-bad",
+    ],
+    [
+      "Workers alive",
+      hasJobs ? whole(alive) : "–",
+      hasJobs
+        ? [
+          ...[...workers].filter(([, count]) => count).map(([device, count]) => `${count} ${device}`),
+          ...(faulty ? [`${faulty} without a working device`] : []),
+        ].join(", ") || "jobs wait"
+        : "not read yet",
+      hasJobs && (!alive || faulty) ? "is-bad" : "",
+    ],
+    [
+      "Requests open",
+      whole(now.of("darkroom_requests_open")),
+      `${whole(now.of("darkroom_rows_waiting"))} rows wait, ${whole(now.of("darkroom_rows_running"))} run`,
+    ],
     ["Step", last ? `${figure(last.y)} ms` : "–", last ? "mean of the last seconds" : "no steps lately"],
     ["Refusals", whole(refused), "since the service began"],
     ["Versions in memory", whole(now.of("darkroom_resident_versions")), ""],
-    ["Oldest waiting job", oldest ? duration(oldest) : "–", hasJobs ? (oldest ? "since it could begin" : "none waits") : "not read yet"],
+    [
+      "Oldest waiting job",
+      oldest ? duration(oldest) : "–",
+      hasJobs ? (oldest ? "since it could begin" : "none waits") : "not read yet",
+    ],
   ];
 }
 
@@ -125,13 +193,28 @@ function between(value) {
 }
 
 function counts(title, head, values, none) {
-  const rows = [...values].filter(([, count]) => count).sort(([one], [other]) => String(one).localeCompare(String(other)));
+  const rows = [...values].filter(([, count]) => count).sort(([one], [other]) =>
+    String(one).localeCompare(String(other))
+  );
   return el(
     "section",
     { class: "card", "aria-label": title },
     el("h2", {}, title),
     rows.length
-      ? el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, head), el("th", { scope: "col", class: "number" }, "How many"))), el("tbody", {}, rows.map(([key, count]) => el("tr", {}, el("td", {}, key), el("td", { class: "number" }, whole(count))))))
+      ? el(
+        "table",
+        {},
+        el(
+          "thead",
+          {},
+          el("tr", {}, el("th", { scope: "col" }, head), el("th", { scope: "col", class: "number" }, "How many")),
+        ),
+        el(
+          "tbody",
+          {},
+          rows.map(([key, count]) => el("tr", {}, el("td", {}, key), el("td", { class: "number" }, whole(count)))),
+        ),
+      )
       : el("p", { class: "soft" }, none),
   );
 }

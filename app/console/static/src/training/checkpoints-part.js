@@ -9,7 +9,13 @@ import { promote } from "../models/promotion.js";
 export function checkpointsPart(address, job, signal) {
   const place = el("div", {});
   const said = el("div", {});
-  const node = el("section", { class: "card stack", "aria-label": "Checkpoints" }, el("h2", {}, "Checkpoints"), said, place);
+  const node = el(
+    "section",
+    { class: "card stack", "aria-label": "Checkpoints" },
+    el("h2", {}, "Checkpoints"),
+    said,
+    place,
+  );
   let production = null;
 
   async function look() {
@@ -19,10 +25,17 @@ export function checkpointsPart(address, job, signal) {
     ]).catch(() => [null, null]);
     if (!answer) return; // the stream says when the service is away
     // before the first checkpoint there is no model
-    const model = answer.checkpoints.length ? await get(`/v1/models/${encodeURIComponent(job.model)}`, { query: { limit: 1 }, signal }).catch(() => null) : null;
+    const model = answer.checkpoints.length
+      ? await get(`/v1/models/${encodeURIComponent(job.model)}`, { query: { limit: 1 }, signal }).catch(() => null)
+      : null;
     production = model?.aliases.production?.version ?? null;
     const every = Math.min(job.configuration.recipe.training.checkpoint_every_images, job.total_images);
-    fill(place, answer.checkpoints.length ? table(answer.checkpoints, figures.evaluations) : el("p", { class: "soft" }, `The first one is stored after ${whole(every)} images.`));
+    fill(
+      place,
+      answer.checkpoints.length
+        ? table(answer.checkpoints, figures.evaluations)
+        : el("p", { class: "soft" }, `The first one is stored after ${whole(every)} images.`),
+    );
   }
 
   function table(checkpoints, figures) {
@@ -37,11 +50,27 @@ export function checkpointsPart(address, job, signal) {
         el(
           "table",
           {},
-          el("thead", {}, el("tr", {}, ["Version", "Images", ...metrics, "Size", "Kept", ""].map((text) => el("th", { scope: "col" }, text || el("span", { class: "visually-hidden" }, "Actions"))))),
+          el(
+            "thead",
+            {},
+            el(
+              "tr",
+              {},
+              ["Version", "Images", ...metrics, "Size", "Kept", ""].map((text) =>
+                el("th", { scope: "col" }, text || el("span", { class: "visually-hidden" }, "Actions"))
+              ),
+            ),
+          ),
           el("tbody", {}, checkpoints.map((one) => row(one, metrics))),
         ),
       ),
-      protocols.size > 0 && el("details", { class: "more small" }, el("summary", {}, "How the figures were measured"), el("ul", { class: "protocols" }, [...protocols.keys()].map((text) => el("li", {}, el("code", {}, text))))),
+      protocols.size > 0 &&
+        el(
+          "details",
+          { class: "more small" },
+          el("summary", {}, "How the figures were measured"),
+          el("ul", { class: "protocols" }, [...protocols.keys()].map((text) => el("li", {}, el("code", {}, text)))),
+        ),
     );
   }
 
@@ -50,11 +79,25 @@ export function checkpointsPart(address, job, signal) {
     return el(
       "tr",
       {},
-      el("th", { scope: "row" }, el("span", { class: "row" }, String(one.version), one.best && el("span", { class: "tag is-accent" }, "best"), served && el("span", { class: "tag" }, "production"))),
+      el(
+        "th",
+        { scope: "row" },
+        el(
+          "span",
+          { class: "row" },
+          String(one.version),
+          one.best && el("span", { class: "tag is-accent" }, "best"),
+          served && el("span", { class: "tag" }, "production"),
+        ),
+      ),
       el("td", {}, whole(one.images_seen)),
       metrics.map((metric) => el("td", {}, metric in one.metrics ? figure(one.metrics[metric]) : "–")),
       el("td", { class: "nowrap" }, bytes(one.size_bytes)),
-      el("td", { class: "soft" }, [one.weights_kept && "weights", one.state_kept && "state"].filter(Boolean).join(", ") || "no longer"),
+      el(
+        "td",
+        { class: "soft" },
+        [one.weights_kept && "weights", one.state_kept && "state"].filter(Boolean).join(", ") || "no longer",
+      ),
       el(
         "td",
         {},
@@ -62,8 +105,18 @@ export function checkpointsPart(address, job, signal) {
           el(
             "div",
             { class: "actions end" },
-            !served && el("button", { type: "button", class: "compact", "aria-label": `Promote version ${one.version}`, on: { click: () => promoteIt(one.version) } }, "Promote"),
-            el("a", { class: "button compact", href: `#/generate?model=${encodeURIComponent(served ? job.model : one.reference)}`, "aria-label": `Generate from version ${one.version}` }, "Generate"),
+            !served &&
+              el("button", {
+                type: "button",
+                class: "compact",
+                "aria-label": `Promote version ${one.version}`,
+                on: { click: () => promoteIt(one.version) },
+              }, "Promote"),
+            el("a", {
+              class: "button compact",
+              href: `#/generate?model=${encodeURIComponent(served ? job.model : one.reference)}`,
+              "aria-label": `Generate from version ${one.version}`,
+            }, "Generate"),
           ),
       ),
     );

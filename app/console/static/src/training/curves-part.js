@@ -14,7 +14,12 @@ export function curvesPart(address, signal) {
   const rate = chart("Learning rate", { x, y: { label: "rate", zero: true }, height: 170 });
   const figures = el("div", { class: "grid-2" });
   const waiting = el("p", { class: "soft" }, "The first figures come some seconds after the job has begun.");
-  const rest = el("details", { class: "more" }, el("summary", {}, "Speed and learning rate"), el("div", { class: "grid-2" }, speed, rate));
+  const rest = el(
+    "details",
+    { class: "more" },
+    el("summary", {}, "Speed and learning rate"),
+    el("div", { class: "grid-2" }, speed, rate),
+  );
   const drawn = el("div", { class: "stack", hidden: true }, el("div", { class: "grid-2" }, loss, figures), rest);
   const node = el("section", { class: "card", "aria-label": "Curves" }, el("h2", {}, "Curves"), waiting, drawn);
   const charts = new Map();
@@ -24,7 +29,9 @@ export function curvesPart(address, signal) {
     if (!answer) return; // the stream says when the service is away
     waiting.hidden = answer.images_seen.length > 0;
     drawn.hidden = !waiting.hidden;
-    const column = (member) => [{ name: member, points: answer.images_seen.map((seen, at) => ({ x: seen, y: answer[member][at] })) }];
+    const column = (
+      member,
+    ) => [{ name: member, points: answer.images_seen.map((seen, at) => ({ x: seen, y: answer[member][at] })) }];
     loss.show(column("loss"));
     speed.show(column("images_per_second"));
     rate.show(column("learning_rate"));

@@ -27,7 +27,15 @@ export const datasetsPage = {
         place.append(...answer.datasets.map((one) => card(one, signal)));
         after = answer.next_after;
         more.hidden = after === null;
-        if (!place.children.length) fill(trouble, empty("No data set yet", "Upload a zip with a folder of images for each class. The digits that come with the service appear with the first job that uses them."));
+        if (!place.children.length) {
+          fill(
+            trouble,
+            empty(
+              "No data set yet",
+              "Upload a zip with a folder of images for each class. The digits that come with the service appear with the first job that uses them.",
+            ),
+          );
+        }
       } catch (error) {
         if (error.name !== "AbortError") fill(trouble, problemNotice(error, { again: look, unasked: true }));
       }
@@ -42,7 +50,12 @@ export const datasetsPage = {
       main,
       trainingNav("#/training/datasets"),
       el("div", { class: "page-head" }, el("h1", {}, "Data sets")),
-      el("div", { class: "with-side" }, el("div", { class: "stack" }, trouble, place, more), uploadForm({ signal, onDone: added })),
+      el(
+        "div",
+        { class: "with-side" },
+        el("div", { class: "stack" }, trouble, place, more),
+        uploadForm({ signal, onDone: added }),
+      ),
     );
     look();
   },
@@ -56,9 +69,34 @@ function card(dataset, signal) {
     "article",
     { class: "card dataset", "data-name": dataset.name },
     el("h2", { class: "clamp", title: dataset.name }, name(dataset.name)),
-    el("div", { class: "sheet" }, picture(dataset.contact_sheet, `First images of each class of ${dataset.name}`, { signal })),
-    el("p", { class: "soft small" }, `${whole(dataset.images)} images, ${width}×${height}, ${channels === 1 ? "grey" : `${channels} channels`} · ${bytes(dataset.size_bytes)} · ${dataset.format}, ${moment(dataset.created_at)}`),
-    el("ul", { class: "classes" }, shown.map((one) => el("li", { class: "tag" }, name(one.name), el("span", { class: "soft" }, ` ${whole(one.images)}`))), rest > 0 && el("li", { class: "soft small" }, `and ${rest} more`)),
-    el("div", { class: "actions" }, el("a", { class: "button compact", href: `#/training/new?dataset=${encodeURIComponent(dataset.name)}` }, "Train on it")),
+    el(
+      "div",
+      { class: "sheet" },
+      picture(dataset.contact_sheet, `First images of each class of ${dataset.name}`, { signal }),
+    ),
+    el(
+      "p",
+      { class: "soft small" },
+      `${whole(dataset.images)} images, ${width}×${height}, ${channels === 1 ? "grey" : `${channels} channels`} · ${
+        bytes(dataset.size_bytes)
+      } · ${dataset.format}, ${moment(dataset.created_at)}`,
+    ),
+    el(
+      "ul",
+      { class: "classes" },
+      shown.map((one) =>
+        el("li", { class: "tag" }, name(one.name), el("span", { class: "soft" }, ` ${whole(one.images)}`))
+      ),
+      rest > 0 && el("li", { class: "soft small" }, `and ${rest} more`),
+    ),
+    el(
+      "div",
+      { class: "actions" },
+      el(
+        "a",
+        { class: "button compact", href: `#/training/new?dataset=${encodeURIComponent(dataset.name)}` },
+        "Train on it",
+      ),
+    ),
   );
 }

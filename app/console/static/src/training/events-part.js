@@ -12,7 +12,14 @@ export function eventsPart() {
   return {
     node,
     add: ({ kind, data }) => {
-      list.prepend(el("li", {}, el("time", { class: "soft small", datetime: data.at, title: moment(data.at) }, clock(data.at)), el("span", {}, wordsOf(kind, data))));
+      list.prepend(
+        el(
+          "li",
+          {},
+          el("time", { class: "soft small", datetime: data.at, title: moment(data.at) }, clock(data.at)),
+          el("span", {}, wordsOf(kind, data)),
+        ),
+      );
       if (list.children.length > MOST_SHOWN) list.lastChild.remove();
     },
     clear: () => fill(list),
@@ -23,7 +30,12 @@ function wordsOf(kind, data) {
   const after = `after ${whole(data.images_seen || 0)} images`;
   switch (kind) {
     case "status":
-      return [data.status, data.worker ? [" by ", name(data.worker)] : "", data.reason ? `: ${data.reason}` : "", data.failure ? `: ${data.failure.detail}` : ""].flat();
+      return [
+        data.status,
+        data.worker ? [" by ", name(data.worker)] : "",
+        data.reason ? `: ${data.reason}` : "",
+        data.failure ? `: ${data.failure.detail}` : "",
+      ].flat();
     case "checkpoint":
       return [`checkpoint ${after}: version ${data.version}`];
     case "samples":

@@ -10,7 +10,7 @@ import { confirmed } from "../components/dialog.js";
 import { codeBlock } from "../components/copy.js";
 import { progressBar } from "../components/progress-bar.js";
 import { loading, problemNotice } from "../components/states.js";
-import { FINISHED, badge } from "../components/status.js";
+import { badge, FINISHED } from "../components/status.js";
 import { trainingNav } from "../components/sub-nav.js";
 import { checkpointsPart } from "./checkpoints-part.js";
 import { curvesPart } from "./curves-part.js";
@@ -26,7 +26,12 @@ export const jobPage = {
   async render(main, { params, signal }) {
     const address = `/v1/train-jobs/${encodeURIComponent(params.id)}`;
     const place = el("div", {}, loading("Loading the job"));
-    fill(main, trainingNav("#/training/jobs"), el("div", { class: "page-head" }, el("h1", {}, `Job ${params.id}`)), place);
+    fill(
+      main,
+      trainingNav("#/training/jobs"),
+      el("div", { class: "page-head" }, el("h1", {}, `Job ${params.id}`)),
+      place,
+    );
     const begin = async () => {
       try {
         const job = await get(address, { signal });
@@ -47,7 +52,12 @@ function openJob(main, place, address, job, signal) {
   const trouble = el("div", {});
   const failure = el("div", {});
   const facts = el("dl", { class: "facts is-wide" });
-  fill(main.querySelector(".page-head"), el("h1", { tabindex: "-1" }, `Job ${job.id} · `, name(job.model)), state, actions);
+  fill(
+    main.querySelector(".page-head"),
+    el("h1", { tabindex: "-1" }, `Job ${job.id} · `, name(job.model)),
+    state,
+    actions,
+  );
   const curves = curvesPart(address, signal);
   const samples = samplesPart(address, job, signal);
   const checkpoints = checkpointsPart(address, job, signal);
@@ -65,7 +75,12 @@ function openJob(main, place, address, job, signal) {
       samples.node,
       checkpoints.node,
       el("div", { class: "grid-2" }, events.node, log.node),
-      el("details", { class: "card more" }, el("summary", {}, "Configuration"), codeBlock(JSON.stringify(job.configuration, null, 2), "Configuration")),
+      el(
+        "details",
+        { class: "card more" },
+        el("summary", {}, "Configuration"),
+        codeBlock(JSON.stringify(job.configuration, null, 2), "Configuration"),
+      ),
     ),
   );
 
@@ -75,10 +90,24 @@ function openJob(main, place, address, job, signal) {
     const { progress } = job;
     fill(state, badge(job.status));
     bar.set(progress.images_done, progress.total_images);
-    const speed = progress.images_per_second && job.status === "running" ? ` · ${short(progress.images_per_second)} images/s` : "";
+    const speed = progress.images_per_second && job.status === "running"
+      ? ` · ${short(progress.images_per_second)} images/s`
+      : "";
     const left = progress.eta_seconds ? ` · ${duration(progress.eta_seconds)} left` : "";
-    words.textContent = `${whole(progress.images_done)} of ${whole(progress.total_images)} images${speed}${left}${progress.loss === null ? "" : ` · loss ${figure(progress.loss)}`}`;
-    fill(failure, job.failure && job.status !== "succeeded" ? el("div", { class: "notice problem" }, el("p", { class: "notice-title" }, `The last attempt ended badly: ${job.failure.kind}`), el("p", {}, job.failure.detail)) : null);
+    words.textContent = `${whole(progress.images_done)} of ${whole(progress.total_images)} images${speed}${left}${
+      progress.loss === null ? "" : ` · loss ${figure(progress.loss)}`
+    }`;
+    fill(
+      failure,
+      job.failure && job.status !== "succeeded"
+        ? el(
+          "div",
+          { class: "notice problem" },
+          el("p", { class: "notice-title" }, `The last attempt ended badly: ${job.failure.kind}`),
+          el("p", {}, job.failure.detail),
+        )
+        : null,
+    );
     fill(facts, factsOf(job));
     offer();
   }
@@ -100,7 +129,9 @@ function openJob(main, place, address, job, signal) {
   }
 
   async function cancel() {
-    const text = job.status === "running" ? "It is asked to store a checkpoint first. If it does not stop in time it is killed, and can be resumed from the last checkpoint that it has." : "It waits, and can be resumed later.";
+    const text = job.status === "running"
+      ? "It is asked to store a checkpoint first. If it does not stop in time it is killed, and can be resumed from the last checkpoint that it has."
+      : "It waits, and can be resumed later.";
     if (await confirmed(`Cancel job ${job.id}?`, text, "Cancel the job", { danger: true })) await change("cancel");
   }
 
@@ -205,12 +236,21 @@ function factsOf(job) {
   const { recipe } = job.configuration;
   const rows = [
     ["Data set", job.dataset === null ? "–" : name(job.dataset)],
-    ["Recipe", `batch ${recipe.training.batch_size}, learning rate ${recipe.optimizer.learning_rate}, seed ${recipe.training.seed}, ${recipe.training.precision}`],
+    [
+      "Recipe",
+      `batch ${recipe.training.batch_size}, learning rate ${recipe.optimizer.learning_rate}, seed ${recipe.training.seed}, ${recipe.training.precision}`,
+    ],
     ["Queued", moment(job.created_at)],
     ["Began", `${moment(job.started_at)}${job.attempt > 1 ? ` (attempt ${job.attempt})` : ""}`],
     job.finished_at && ["Ended", moment(job.finished_at)],
     job.worker && ["Worker", name(job.worker)],
-    job.best && ["Best", `${figure(job.best.value)} ${job.best.metric}, version ${job.best.version} after ${whole(job.best.images_seen)} images`],
+    job.best &&
+    [
+      "Best",
+      `${figure(job.best.value)} ${job.best.metric}, version ${job.best.version} after ${
+        whole(job.best.images_seen)
+      } images`,
+    ],
     job.parent_id && ["Goes on from", el("a", { href: `#/training/jobs/${job.parent_id}` }, `job ${job.parent_id}`)],
     job.sweep_id && ["Part of", el("a", { href: `#/training/sweeps/${job.sweep_id}` }, `sweep ${job.sweep_id}`)],
     ["Promotion", job.promote === "never" ? "by hand" : "the best checkpoint, when it ends"],

@@ -13,7 +13,12 @@ export function logPart(address, signal) {
   const node = el(
     "section",
     { class: "card", "aria-label": "Log" },
-    el("div", { class: "card-head" }, el("h2", {}, "Log"), el("label", { class: "row small" }, follow, "stay at the end")),
+    el(
+      "div",
+      { class: "card-head" },
+      el("h2", {}, "Log"),
+      el("label", { class: "row small" }, follow, "stay at the end"),
+    ),
     lines,
   );
   let after = 0;

@@ -26,7 +26,12 @@ export const newJobPage = {
   title: () => "New training job",
   async render(main, { query, signal }) {
     const place = el("div", {}, loading("Loading recipes and data sets"));
-    fill(main, trainingNav("#/training/new"), el("div", { class: "page-head" }, el("h1", {}, "New training job")), place);
+    fill(
+      main,
+      trainingNav("#/training/new"),
+      el("div", { class: "page-head" }, el("h1", {}, "New training job")),
+      place,
+    );
     const begin = async () => {
       try {
         const [recipes, datasets] = await Promise.all([get("/v1/recipes", { signal }), allDatasets(signal)]);
@@ -43,37 +48,127 @@ function jobForm({ recipes, datasets, query, signal }) {
   const short = (options) => options.map((one) => [one, one]);
   const fields = {
     recipe: field("Recipe", select("recipe", recipes.map((one) => [one.name, one.name])), { pointer: "/recipe" }),
-    dataset: field("Data set", select("dataset", [["", "the recipe's own"], ...short(datasets.map((one) => one.name))]), { pointer: "/dataset" }),
-    model: field("Name of the model", input("model", { maxlength: 63 }), { pointer: "/model", hint: "Small letters, digits, dots, dashes." }),
-    promote: field("Promotion", select("promote", [["never", "by hand"], ["best", "the best checkpoint, when it ends"]]), { pointer: "/promote", hint: currentKey() && "Promotion needs a key with the scope admin." }),
+    dataset: field(
+      "Data set",
+      select("dataset", [["", "the recipe's own"], ...short(datasets.map((one) => one.name))]),
+      { pointer: "/dataset" },
+    ),
+    model: field("Name of the model", input("model", { maxlength: 63 }), {
+      pointer: "/model",
+      hint: "Small letters, digits, dots, dashes.",
+    }),
+    promote: field(
+      "Promotion",
+      select("promote", [["never", "by hand"], ["best", "the best checkpoint, when it ends"]]),
+      { pointer: "/promote", hint: currentKey() && "Promotion needs a key with the scope admin." },
+    ),
   };
-  for (const [dotted, label, properties] of OVERRIDES) fields[dotted] = field(label, input(dotted, properties), { pointer: `/overrides/${dotted}` });
-  fields.evaluate_every_images = field("Evaluate every (images)", input("evaluate_every_images", { type: "number", min: 1, step: 1 }), { pointer: "/evaluate_every_images" });
+  for (const [dotted, label, properties] of OVERRIDES) {
+    fields[dotted] = field(label, input(dotted, properties), { pointer: `/overrides/${dotted}` });
+  }
+  fields.evaluate_every_images = field(
+    "Evaluate every (images)",
+    input("evaluate_every_images", { type: "number", min: 1, step: 1 }),
+    { pointer: "/evaluate_every_images" },
+  );
   Object.assign(fields, {
     device: field("Device", select("device", short(["auto", "cpu", "cuda"])), { pointer: "/device" }),
-    priority: field("Priority", input("priority", { type: "number", min: -100, max: 100, step: 1, placeholder: "0" }), { pointer: "/priority", hint: "Higher ones run first." }),
-    max_attempts: field("Attempts", input("max_attempts", { type: "number", min: 1, max: 100, placeholder: "3" }), { pointer: "/max_attempts" }),
-    keep_last: field("Checkpoints kept", input("keep_last", { type: "number", min: 1, max: 1000, placeholder: "3" }), { pointer: "/keep_last" }),
-    from_job: field("Go on from job", input("from_job", { type: "number", min: 1, placeholder: "none" }), { pointer: "/from_job" }),
-    from_model: field("Begin with the weights of", input("from_model", { placeholder: "NAME@VERSION" }), { pointer: "/from_model" }),
-    overrides: field("Other fields of the recipe", el("textarea", { name: "overrides", rows: 4, spellcheck: "false", placeholder: "model.unet.width = 64\nobjective.weighting = min_snr" }), { pointer: "/overrides", wide: true, hint: "One a line: dotted.name = value." }),
+    priority: field("Priority", input("priority", { type: "number", min: -100, max: 100, step: 1, placeholder: "0" }), {
+      pointer: "/priority",
+      hint: "Higher ones run first.",
+    }),
+    max_attempts: field("Attempts", input("max_attempts", { type: "number", min: 1, max: 100, placeholder: "3" }), {
+      pointer: "/max_attempts",
+    }),
+    keep_last: field("Checkpoints kept", input("keep_last", { type: "number", min: 1, max: 1000, placeholder: "3" }), {
+      pointer: "/keep_last",
+    }),
+    from_job: field("Go on from job", input("from_job", { type: "number", min: 1, placeholder: "none" }), {
+      pointer: "/from_job",
+    }),
+    from_model: field("Begin with the weights of", input("from_model", { placeholder: "NAME@VERSION" }), {
+      pointer: "/from_model",
+    }),
+    overrides: field(
+      "Other fields of the recipe",
+      el("textarea", {
+        name: "overrides",
+        rows: 4,
+        spellcheck: "false",
+        placeholder: "model.unet.width = 64\nobjective.weighting = min_snr",
+      }),
+      { pointer: "/overrides", wide: true, hint: "One a line: dotted.name = value." },
+    ),
     sweep: field("Name of the sweep", input("sweep", { dir: "auto", maxlength: 200 }), { pointer: "/name" }),
     seeds: field("Seeds", input("seeds", { placeholder: "1, 2, 3" }), { pointer: "/seeds" }),
-    grid: field("Values to compare", el("textarea", { name: "grid", rows: 3, spellcheck: "false", placeholder: "optimizer.learning_rate = 0.001, 0.002" }), { pointer: "/grid", wide: true, hint: "One field a line, its values divided by commas. Every combination becomes a job." }),
+    grid: field(
+      "Values to compare",
+      el("textarea", {
+        name: "grid",
+        rows: 3,
+        spellcheck: "false",
+        placeholder: "optimizer.learning_rate = 0.001, 0.002",
+      }),
+      {
+        pointer: "/grid",
+        wide: true,
+        hint: "One field a line, its values divided by commas. Every combination becomes a job.",
+      },
+    ),
   });
   const about = el("p", { class: "soft small wide" });
   const problems = el("div", {});
   const start = el("button", { type: "submit", class: "primary" }, "Start training");
-  const sweepPart = el("details", { class: "more" }, el("summary", {}, "Compare several values (a sweep)"), el("div", { class: "fields" }, fields.sweep, fields.seeds, fields.grid));
+  const sweepPart = el(
+    "details",
+    { class: "more" },
+    el("summary", {}, "Compare several values (a sweep)"),
+    el("div", { class: "fields" }, fields.sweep, fields.seeds, fields.grid),
+  );
   const usual = OVERRIDES.map(([dotted]) => fields[dotted]);
   const form = el(
     "form",
     { class: "stack", novalidate: true, "aria-label": "New training job", on: { submit } },
-    el("section", { class: "card stack", "aria-label": "What" }, el("div", { class: "fields wide-fields" }, fields.recipe, fields.dataset, fields.model, fields.promote, about)),
-    el("section", { class: "card stack", "aria-label": "How" }, el("h2", {}, "Usual changes"), el("p", { class: "soft small" }, "What is left empty is as in the recipe."), el("div", { class: "fields wide-fields" }, usual, fields.evaluate_every_images)),
-    el("section", { class: "card stack", "aria-label": "More" }, el("details", { class: "more" }, el("summary", {}, "More"), el("div", { class: "fields wide-fields" }, fields.device, fields.priority, fields.max_attempts, fields.keep_last, fields.from_job, fields.from_model, fields.overrides)), sweepPart),
+    el(
+      "section",
+      { class: "card stack", "aria-label": "What" },
+      el("div", { class: "fields wide-fields" }, fields.recipe, fields.dataset, fields.model, fields.promote, about),
+    ),
+    el(
+      "section",
+      { class: "card stack", "aria-label": "How" },
+      el("h2", {}, "Usual changes"),
+      el("p", { class: "soft small" }, "What is left empty is as in the recipe."),
+      el("div", { class: "fields wide-fields" }, usual, fields.evaluate_every_images),
+    ),
+    el(
+      "section",
+      { class: "card stack", "aria-label": "More" },
+      el(
+        "details",
+        { class: "more" },
+        el("summary", {}, "More"),
+        el(
+          "div",
+          { class: "fields wide-fields" },
+          fields.device,
+          fields.priority,
+          fields.max_attempts,
+          fields.keep_last,
+          fields.from_job,
+          fields.from_model,
+          fields.overrides,
+        ),
+      ),
+      sweepPart,
+    ),
     problems,
-    el("div", { class: "actions" }, start, el("button", { type: "button", class: "quiet", on: { click: empty } }, "Empty all fields")),
+    el(
+      "div",
+      { class: "actions" },
+      start,
+      el("button", { type: "button", class: "quiet", on: { click: empty } }, "Empty all fields"),
+    ),
   );
   const value = (member) => form.elements.namedItem(member).value.trim();
   const keep = keepDraft(form, DRAFT);
@@ -92,10 +187,18 @@ function jobForm({ recipes, datasets, query, signal }) {
     if (!recipe) return;
     const config = recipe.configuration;
     for (const [dotted] of OVERRIDES) fields[dotted].control.placeholder = String(at(config, dotted));
-    fields.evaluate_every_images.control.placeholder = config.evaluation ? String(config.evaluation.every_images) : "never";
+    fields.evaluate_every_images.control.placeholder = config.evaluation
+      ? String(config.evaluation.every_images)
+      : "never";
     fields.model.control.placeholder = recipe.name;
     const { image_channels: channels, image_size: side } = config.model;
-    fill(about, `${recipe.description} For images of ${channels}×${side}×${side}; ${whole(config.training.total_images)} images to train on.`, fitting(channels, side));
+    fill(
+      about,
+      `${recipe.description} For images of ${channels}×${side}×${side}; ${
+        whole(config.training.total_images)
+      } images to train on.`,
+      fitting(channels, side),
+    );
   }
 
   function fits(recipe) {
@@ -121,7 +224,9 @@ function jobForm({ recipes, datasets, query, signal }) {
 
   function fit(lines) {
     const control = fields.overrides.control;
-    const others = control.value.split("\n").filter((line) => line.trim() && !/^model\.(unet\.)?image_(channels|size)\s*=/.test(line.trim()));
+    const others = control.value.split("\n").filter((line) =>
+      line.trim() && !/^model\.(unet\.)?image_(channels|size)\s*=/.test(line.trim())
+    );
     control.value = [...others, ...lines].join("\n");
     control.closest("details").open = true;
     control.focus();
@@ -141,7 +246,9 @@ function jobForm({ recipes, datasets, query, signal }) {
     for (const [dotted] of OVERRIDES) if (value(dotted) !== "") body.overrides[dotted] = Number(value(dotted));
     Object.assign(body.overrides, assignmentsOf(value("overrides")));
     for (const member of ["dataset", "model", "from_model"]) if (value(member)) body[member] = value(member);
-    for (const member of ["priority", "max_attempts", "keep_last", "from_job", "evaluate_every_images"]) if (value(member) !== "") body[member] = Number(value(member));
+    for (const member of ["priority", "max_attempts", "keep_last", "from_job", "evaluate_every_images"]) {
+      if (value(member) !== "") body[member] = Number(value(member));
+    }
     return body;
   }
 
@@ -156,7 +263,13 @@ function jobForm({ recipes, datasets, query, signal }) {
       const grid = gridOf(value("grid"));
       const seeds = value("seeds").split(/[\s,]+/).filter(Boolean).map(Number);
       isSweep = Object.keys(grid).length > 0 || seeds.length > 0;
-      if (isSweep) Object.assign(body, { name: value("sweep") || `${value("model") || value("recipe")} sweep`, grid }, seeds.length ? { seeds } : {});
+      if (isSweep) {
+        Object.assign(
+          body,
+          { name: value("sweep") || `${value("model") || value("recipe")} sweep`, grid },
+          seeds.length ? { seeds } : {},
+        );
+      }
     } catch (fault) {
       const one = fields[fault.field];
       one.fault(fault.message);
@@ -166,7 +279,10 @@ function jobForm({ recipes, datasets, query, signal }) {
     }
     start.disabled = true;
     try {
-      const made = await put("POST", isSweep ? "/v1/sweeps" : "/v1/train-jobs", body, { signal, headers: { "Idempotency-Key": idempotency } });
+      const made = await put("POST", isSweep ? "/v1/sweeps" : "/v1/train-jobs", body, {
+        signal,
+        headers: { "Idempotency-Key": idempotency },
+      });
       dropDraft(DRAFT);
       location.hash = isSweep ? `#/training/sweeps/${made.id}` : `#/training/jobs/${made.id}`;
     } catch (error) {
@@ -202,7 +318,9 @@ async function allDatasets(signal) {
 
 /** The recipe that is over first. */
 const quickest = (recipes) =>
-  [...recipes].sort((one, other) => one.configuration.training.total_images - other.configuration.training.total_images)[0]?.name || "";
+  [...recipes].sort((one, other) =>
+    one.configuration.training.total_images - other.configuration.training.total_images
+  )[0]?.name || "";
 
 const at = (config, dotted) => dotted.split(".").reduce((here, part) => here?.[part], config) ?? "";
 

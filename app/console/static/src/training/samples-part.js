@@ -9,7 +9,13 @@ import { picture } from "../components/picture.js";
 /** {node, look()} */
 export function samplesPart(address, job, signal) {
   const strip = el("ol", { class: "film", tabindex: "0", "aria-label": "Samples over time" });
-  const waiting = el("p", { class: "soft" }, `The first grid is drawn after ${whole(Math.min(job.configuration.recipe.training.sample_every_images, job.total_images))} images.`);
+  const waiting = el(
+    "p",
+    { class: "soft" },
+    `The first grid is drawn after ${
+      whole(Math.min(job.configuration.recipe.training.sample_every_images, job.total_images))
+    } images.`,
+  );
   const node = el("section", { class: "card", "aria-label": "Samples" }, el("h2", {}, "Samples"), waiting, strip);
   let grids = [];
 
@@ -36,7 +42,17 @@ export function samplesPart(address, job, signal) {
     return el(
       "li",
       {},
-      el("button", { type: "button", class: "frame", "aria-label": `Open samples after ${whole(grid.images_seen)} images`, on: { click: () => open(at) } }, drawn, el("span", { class: "small" }, `${whole(grid.images_seen)} images`)),
+      el(
+        "button",
+        {
+          type: "button",
+          class: "frame",
+          "aria-label": `Open samples after ${whole(grid.images_seen)} images`,
+          on: { click: () => open(at) },
+        },
+        drawn,
+        el("span", { class: "small" }, `${whole(grid.images_seen)} images`),
+      ),
     );
   }
 
@@ -49,7 +65,19 @@ export function samplesPart(address, job, signal) {
     };
     const show = () => {
       const grid = grids[at];
-      fill(place, el("p", { role: "status" }, `After ${whole(grid.images_seen)} images (${at + 1} of ${grids.length}); a row a class`), el("div", { class: "samples-large" }, picture(grid.picture, `Samples after ${whole(grid.images_seen)} images`, { signal })));
+      fill(
+        place,
+        el(
+          "p",
+          { role: "status" },
+          `After ${whole(grid.images_seen)} images (${at + 1} of ${grids.length}); a row a class`,
+        ),
+        el(
+          "div",
+          { class: "samples-large" },
+          picture(grid.picture, `Samples after ${whole(grid.images_seen)} images`, { signal }),
+        ),
+      );
     };
     show();
     openDialog("Samples", () => place, {

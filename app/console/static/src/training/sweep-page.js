@@ -21,12 +21,27 @@ export const sweepPage = {
     const place = el("div", { class: "stack" }, loading("Loading the sweep"));
     const trouble = el("div", {});
     const heading = el("h1", {}, `Sweep ${params.id}`);
-    const cancel = el("button", { type: "button", class: "danger", hidden: true, on: { click: cancelAll } }, "Cancel its jobs");
-    fill(main, trainingNav("#/training/sweeps"), el("div", { class: "page-head" }, heading, el("div", { class: "actions" }, cancel)), trouble, place);
+    const cancel = el(
+      "button",
+      { type: "button", class: "danger", hidden: true, on: { click: cancelAll } },
+      "Cancel its jobs",
+    );
+    fill(
+      main,
+      trainingNav("#/training/sweeps"),
+      el("div", { class: "page-head" }, heading, el("div", { class: "actions" }, cancel)),
+      trouble,
+      place,
+    );
     const metric = select("metric", []);
     const across = select("across", []);
     const plot = chart("Result by value", { x: {}, y: {} });
-    const plotPart = el("section", { class: "card stack", "aria-label": "Plot" }, el("div", { class: "row" }, field("Across", across), field("Metric", metric)), plot);
+    const plotPart = el(
+      "section",
+      { class: "card stack", "aria-label": "Plot" },
+      el("div", { class: "row" }, field("Across", across), field("Metric", metric)),
+      plot,
+    );
     const tablePlace = el("div", {});
     const groupPlace = el("div", {});
     let sort = { by: "job", order: "ascending" };
@@ -44,7 +59,14 @@ export const sweepPage = {
       options(metric, sweep.metrics, sweep.metric);
       options(across, [...sweep.fields, "seed"], across.value || sweep.fields[0] || "seed");
       metric.disabled = !sweep.metrics.length;
-      if (!plotPart.isConnected) fill(place, plotPart, el("section", { class: "card stack", "aria-label": "Jobs" }, el("h2", {}, "Jobs"), tablePlace), groupPlace);
+      if (!plotPart.isConnected) {
+        fill(
+          place,
+          plotPart,
+          el("section", { class: "card stack", "aria-label": "Jobs" }, el("h2", {}, "Jobs"), tablePlace),
+          groupPlace,
+        );
+      }
       drawPlot();
       const focused = tablePlace.contains(document.activeElement) ? document.activeElement.dataset.focusKey : null;
       fill(tablePlace, table());
@@ -67,7 +89,11 @@ export const sweepPage = {
       for (const row of sweep.rows) {
         if (figureOf(row) === null) continue;
         const key = others.map((one) => `${one} ${textOf(row.values[one])}`).join(", ");
-        lines.set(key, [...(lines.get(key) || []), { x: places.get(JSON.stringify(of(row))), y: figureOf(row), label: `job ${row.job_id}` }]);
+        lines.set(key, [...(lines.get(key) || []), {
+          x: places.get(JSON.stringify(of(row))),
+          y: figureOf(row),
+          label: `job ${row.job_id}`,
+        }]);
       }
       const series = [...lines].map(([key, points]) => ({
         name: key,
@@ -79,7 +105,14 @@ export const sweepPage = {
     }
 
     function table() {
-      const columns = [["job", "Job"], ["status", "State"], ...sweep.fields.map((one) => [one, one]), ["seed", "Seed"], ["loss", "Loss"], ["best", sweep.metric || "Best"]];
+      const columns = [
+        ["job", "Job"],
+        ["status", "State"],
+        ...sweep.fields.map((one) => [one, one]),
+        ["seed", "Seed"],
+        ["loss", "Loss"],
+        ["best", sweep.metric || "Best"],
+      ];
       return el(
         "div",
         { class: "table-wrap", tabindex: "0", role: "region", "aria-label": "Jobs of the sweep" },
@@ -87,28 +120,53 @@ export const sweepPage = {
           "table",
           {},
           el("thead", {}, el("tr", {}, columns.map(head))),
-          el("tbody", {}, sortedRows().map((row) =>
-            el(
-              "tr",
-              {},
-              el("th", { scope: "row" }, el("a", { href: `#/training/jobs/${row.job_id}` }, `#${row.job_id}`), " ", el("span", { class: "soft" }, row.model)),
-              el("td", {}, badge(row.status), el("span", { class: "small soft nowrap" }, ` ${short(row.images_done)} of ${short(row.total_images)}`)),
-              sweep.fields.map((one) => el("td", {}, textOf(row.values[one]))),
-              el("td", {}, String(row.seed)),
-              el("td", {}, figure(row.loss)),
-              el("td", {}, row.best ? `${figure(row.best.value)} (version ${row.best.version})` : "–"),
+          el(
+            "tbody",
+            {},
+            sortedRows().map((row) =>
+              el(
+                "tr",
+                {},
+                el(
+                  "th",
+                  { scope: "row" },
+                  el("a", { href: `#/training/jobs/${row.job_id}` }, `#${row.job_id}`),
+                  " ",
+                  el("span", { class: "soft" }, row.model),
+                ),
+                el(
+                  "td",
+                  {},
+                  badge(row.status),
+                  el(
+                    "span",
+                    { class: "small soft nowrap" },
+                    ` ${short(row.images_done)} of ${short(row.total_images)}`,
+                  ),
+                ),
+                sweep.fields.map((one) => el("td", {}, textOf(row.values[one]))),
+                el("td", {}, String(row.seed)),
+                el("td", {}, figure(row.loss)),
+                el("td", {}, row.best ? `${figure(row.best.value)} (version ${row.best.version})` : "–"),
+              )
             ),
-          )),
+          ),
         ),
       );
     }
 
     /** Rows without a figure come last either way. */
     function sortedRows() {
-      const of = (row) => ({ job: row.job_id, status: row.status, seed: row.seed, loss: row.loss, best: row.best?.value ?? null })[sort.by] ?? row.values[sort.by] ?? null;
+      const of = (row) =>
+        ({ job: row.job_id, status: row.status, seed: row.seed, loss: row.loss, best: row.best?.value ?? null })[
+          sort.by
+        ] ?? row.values[sort.by] ?? null;
       const turned = sort.order === "ascending" ? 1 : -1;
       const known = sweep.rows.filter((row) => of(row) !== null);
-      return [...known.sort((one, other) => turned * compared(of(one), of(other))), ...sweep.rows.filter((row) => of(row) === null)];
+      return [
+        ...known.sort((one, other) => turned * compared(of(one), of(other))),
+        ...sweep.rows.filter((row) => of(row) === null),
+      ];
     }
 
     function head([by, text]) {
@@ -118,22 +176,64 @@ export const sweepPage = {
         sort = { by, order: sorted === "ascending" ? "descending" : "ascending" };
         show();
       };
-      return el("th", { scope: "col", "aria-sort": sorted }, el("button", { type: "button", class: "sort", "data-focus-key": by, on: { click: turn } }, text + mark));
+      return el(
+        "th",
+        { scope: "col", "aria-sort": sorted },
+        el("button", { type: "button", class: "sort", "data-focus-key": by, on: { click: turn } }, text + mark),
+      );
     }
 
     function groups() {
       if (!sweep.groups.some((group) => group.job_ids.length > 1)) return null;
-      const spread = (one) => (one ? `${figure(one.mean)}${one.sd === null ? "" : ` ± ${figure(one.sd)}`} (${one.count})` : "–");
+      const spread = (
+        one,
+      ) => (one ? `${figure(one.mean)}${one.sd === null ? "" : ` ± ${figure(one.sd)}`} (${one.count})` : "–");
       return el(
         "section",
         { class: "card stack", "aria-label": "Over the seeds" },
         el("h2", {}, "Over the seeds"),
-        el("div", { class: "table-wrap", tabindex: "0", role: "region", "aria-label": "Groups" }, el("table", {}, el("thead", {}, el("tr", {}, [...sweep.fields, "Loss", sweep.metric || "Best"].map((text) => el("th", { scope: "col" }, text)))), el("tbody", {}, sweep.groups.map((group) => el("tr", {}, sweep.fields.map((one) => el("td", {}, textOf(group.values[one]))), el("td", {}, spread(group.loss)), el("td", {}, spread(group.best))))))),
+        el(
+          "div",
+          { class: "table-wrap", tabindex: "0", role: "region", "aria-label": "Groups" },
+          el(
+            "table",
+            {},
+            el(
+              "thead",
+              {},
+              el(
+                "tr",
+                {},
+                [...sweep.fields, "Loss", sweep.metric || "Best"].map((text) => el("th", { scope: "col" }, text)),
+              ),
+            ),
+            el(
+              "tbody",
+              {},
+              sweep.groups.map((group) =>
+                el(
+                  "tr",
+                  {},
+                  sweep.fields.map((one) => el("td", {}, textOf(group.values[one]))),
+                  el("td", {}, spread(group.loss)),
+                  el("td", {}, spread(group.best)),
+                )
+              ),
+            ),
+          ),
+        ),
       );
     }
 
     async function cancelAll() {
-      if (!(await confirmed("Cancel the jobs that have not finished?", "Those that run are asked to store a checkpoint first, and are killed if they do not stop in time.", "Cancel them", { danger: true }))) return;
+      if (
+        !(await confirmed(
+          "Cancel the jobs that have not finished?",
+          "Those that run are asked to store a checkpoint first, and are killed if they do not stop in time.",
+          "Cancel them",
+          { danger: true },
+        ))
+      ) return;
       try {
         await put("POST", `${address}/cancel`, undefined, { signal });
         await look();
@@ -164,6 +264,11 @@ function compared(one, other) {
 const textOf = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 
 function options(control, values, chosen) {
-  if ([...control.options].map((one) => one.value).join() !== values.join()) fill(control, values.map((one) => el("option", { value: one }, one)));
+  if ([...control.options].map((one) => one.value).join() !== values.join()) {
+    fill(
+      control,
+      values.map((one) => el("option", { value: one }, one)),
+    );
+  }
   if (chosen) control.value = chosen;
 }

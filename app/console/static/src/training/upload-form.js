@@ -16,13 +16,27 @@ const BUNDLED = "digits"; // comes with the service: neither an archive nor a pa
 /** The form; onDone gets the registered data set. */
 export function uploadForm({ signal, onDone }) {
   const fields = {
-    file: field("Archive", input("file", { type: "file", autocomplete: null }), { wide: true, hint: "A zip with a folder of images for each class." }),
-    path: field("Or a path that the workers see", input("path", { placeholder: "/usr/share/datasets/…" }), { pointer: "/path", wide: true }),
+    file: field("Archive", input("file", { type: "file", autocomplete: null }), {
+      wide: true,
+      hint: "A zip with a folder of images for each class.",
+    }),
+    path: field("Or a path that the workers see", input("path", { placeholder: "/usr/share/datasets/…" }), {
+      pointer: "/path",
+      wide: true,
+    }),
     name: field("Name", input("name", { required: true, maxlength: 100, dir: "auto" }), { pointer: "name" }),
     format: field("Format", select("format", []), { pointer: "format" }),
-    image_size: field("Resize to side", input("image_size", { type: "number", min: 4, max: 1024, placeholder: "as they are" }), { pointer: "image_size", hint: "Needed where sizes differ." }),
+    image_size: field(
+      "Resize to side",
+      input("image_size", { type: "number", min: 4, max: 1024, placeholder: "as they are" }),
+      { pointer: "image_size", hint: "Needed where sizes differ." },
+    ),
     split: field("Split", select("split", ["train", "test", "all"].map((one) => [one, one])), { pointer: "split" }),
-    class_names: field("Class names", el("textarea", { name: "class_names", rows: 2, dir: "auto", spellcheck: "false" }), { pointer: "class_names", wide: true, hint: "One a line, for formats that carry none." }),
+    class_names: field(
+      "Class names",
+      el("textarea", { name: "class_names", rows: 2, dir: "auto", spellcheck: "false" }),
+      { pointer: "class_names", wide: true, hint: "One a line, for formats that carry none." },
+    ),
   };
   const bar = progressBar("Upload");
   const words = el("span", { class: "small soft", role: "status" });
@@ -35,7 +49,12 @@ export function uploadForm({ signal, onDone }) {
     { class: "card stack upload", novalidate: true, "aria-labelledby": "upload-title", on: { submit } },
     el("h2", { id: "upload-title" }, "Add a data set"),
     el("div", { class: "fields" }, fields.file, fields.name, fields.format),
-    el("details", { class: "more" }, el("summary", {}, "More"), el("div", { class: "fields" }, fields.image_size, fields.split, fields.class_names, fields.path)),
+    el(
+      "details",
+      { class: "more" },
+      el("summary", {}, "More"),
+      el("div", { class: "fields" }, fields.image_size, fields.split, fields.class_names, fields.path),
+    ),
     problems,
     bar,
     words,
@@ -58,8 +77,15 @@ export function uploadForm({ signal, onDone }) {
       const { parameters, requestBody } = (await description()).paths["/v1/datasets"].post;
       const upload = parameters.find((one) => one.name === "format");
       const uploads = namesIn(upload.schema);
-      const others = namesIn(requestBody.content["application/json"].schema.properties.format).filter((one) => !uploads.includes(one) && one !== BUNDLED);
-      fill(fields.format.control, [...uploads.map((one) => [one, one]), ...others.map((one) => [one, `${one} (path only)`])].map(([value, text]) => el("option", { value }, text)));
+      const others = namesIn(requestBody.content["application/json"].schema.properties.format).filter((one) =>
+        !uploads.includes(one) && one !== BUNDLED
+      );
+      fill(
+        fields.format.control,
+        [...uploads.map((one) => [one, one]), ...others.map((one) => [one, `${one} (path only)`])].map((
+          [value, text],
+        ) => el("option", { value }, text)),
+      );
       fields.format.hint(upload.description);
       restoreDraft(form, "upload");
     } catch (error) {
@@ -92,7 +118,9 @@ export function uploadForm({ signal, onDone }) {
         for (const one of error.errors || []) one.pointer = one.pointer.replace(/^\/(?!path)/, "");
         const leftOver = error.status === 422 ? showFaults(named, error) : [];
         if (error.status === 409) fields.name.fault(error.message);
-        else if (!(error.status === 422 && error.errors.length && !leftOver.length)) fill(problems, problemNotice(error, { leftOver }));
+        else if (!(error.status === 422 && error.errors.length && !leftOver.length)) {
+          fill(problems, problemNotice(error, { leftOver }));
+        }
       }
     } finally {
       busy(false);
@@ -123,7 +151,9 @@ export function uploadForm({ signal, onDone }) {
       signal: until,
       onProgress: (sent, total) => {
         bar.set(sent, total);
-        words.textContent = sent < total ? `${bytes(sent)} of ${bytes(total)} sent` : "Sent. The service is reading it…";
+        words.textContent = sent < total
+          ? `${bytes(sent)} of ${bytes(total)} sent`
+          : "Sent. The service is reading it…";
         if (sent >= total && !told) {
           told = true;
           announce("Sent. The service is reading it.");
