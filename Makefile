@@ -1,11 +1,13 @@
 # make up     start Darkroom on http://127.0.0.1:8000; Ctrl-C ends it
 # make test   run all tests
-# make lint   style, types, import rules and the image's recipe
+# make lint   style, types, import rules, the console and the image's recipe
 # make docs   the tables of settings, recipes and commands in docs/, from the code
 # make peers  an environment for the libraries that bench/peers compares with
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The console's linter, run from its folder, where its settings are.
+CONSOLE := $(CURDIR)/$(BIN)/deno
 # For `make up HOST=... PORT=...`; not taken from the environment, where others use these names too.
 HOST = 127.0.0.1
 PORT = 8000
@@ -40,6 +42,7 @@ lint: dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile.gpu
+	cd app/console && $(CONSOLE) fmt --check --quiet && $(CONSOLE) lint --quiet && $(CONSOLE) check --quiet static
 
 docs: dev
 	$(BIN)/python -m bench.reference

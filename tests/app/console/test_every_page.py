@@ -46,7 +46,7 @@ PAGES = [
     Shown("/training/sweeps", "Sweeps", "optimizer.learning_rate", "No sweep yet"),
     Shown("/training/sweeps/1", "Sweep 1", "fid-x by optimizer.learning_rate"),
     Shown("/models", "Models", "3 versions · production is version 2", "No model yet"),
-    Shown("/models/trained", "trained", "Figures compare where their protocol is equal."),
+    Shown("/models/trained", "trained", "Compare figures only where their protocol is equal."),
     Shown("/service", "Service", "a model is loaded and warm", "no model is loaded and warm"),
 ]
 
@@ -128,7 +128,7 @@ def test_a_page_says_what_is_the_matter(browser: Browser, served: Service, shown
         answers.refuse(429, Retry_After="7")
         again.click()
         expect(main.get_by_text("The service is busy")).to_be_visible()
-        expect(main.get_by_text("It asks to wait")).to_be_visible()
+        expect(main.get_by_text("The service asks you to wait")).to_be_visible()
         expect(again).to_be_disabled()
         page.clock.run_for(4500)  # a page that looks by itself has asked once more, and been refused
         page.evaluate("fetch('/docs')")  # what was asked before it is counted
@@ -144,7 +144,7 @@ def test_a_page_says_what_is_the_matter(browser: Browser, served: Service, shown
         answers.refuse(401, WWW_Authenticate='Bearer realm="darkroom"')
         again.click()
         dialog = page.get_by_role("dialog")
-        expect(dialog.get_by_text("answers only who shows an API key")).to_be_visible()
+        expect(dialog.get_by_text("answers only requests with an API key")).to_be_visible()
         page.keyboard.press("Escape")
         expect(main.get_by_text("A key is needed")).to_be_visible()
         before = answers.asked
@@ -159,7 +159,7 @@ def test_a_page_says_what_is_the_matter(browser: Browser, served: Service, shown
         answers.fail()
         shown.open(page)
         expect(page.locator("#connection")).to_contain_text("cannot be reached")
-        expect(main.get_by_text("this page goes on by itself")).to_be_visible()
+        expect(main.get_by_text("This page continues by itself")).to_be_visible()
         answers.through()
         page.clock.run_for(3000)
         shown.expect(page)

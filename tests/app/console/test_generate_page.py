@@ -332,9 +332,9 @@ def test_a_used_up_quota_is_told_with_its_end_in_hours(browser: Browser, served:
         ready(page)
         page.get_by_role("button", name="Generate", exact=True).click()
         notice = page.get_by_role("alert")
-        expect(notice).to_contain_text("Too few of this key's images of the day are left")
+        expect(notice).to_contain_text("This key has too few images left today")
         expect(notice).to_contain_text("The" + detail.removeprefix("the"))
-        expect(notice).to_contain_text("It asks to wait 12 h 38 min, until ")
+        expect(notice).to_contain_text("The service asks you to wait 12 h 38 min, until ")
         expect(notice).not_to_contain_text("45505")
         expect(notice).not_to_contain_text("busy")
 
@@ -363,7 +363,7 @@ def test_images_show_before_they_are_finished_and_can_be_cancelled(
             wait_until(lambda: service.rows() == 8, "the queue is full")
             page.get_by_role("button", name="Generate", exact=True).click()
             expect(page.get_by_text("The service is busy")).to_be_visible()
-            expect(page.get_by_text(re.compile(r"It asks to wait \d+ s"))).to_be_visible()
+            expect(page.get_by_text(re.compile(r"The service asks you to wait \d+ s"))).to_be_visible()
             pace.seconds = 0.0
             pace.open.set()
             wait_until(lambda: service.rows() == 0, "the first request is drawn")

@@ -41,9 +41,9 @@ def test_what_is_shown_is_what_happens(browser: Browser, tmp_path: Path, databas
         page.goto("/#/service")
         expect(light(page, "Service")).to_contain_text("ready")
         expect(light(page, "Workers alive")).to_contain_text("1 cpu")
-        expect(light(page, "Oldest waiting job")).to_contain_text("since it could begin")
-        expect(page.get_by_role("region", name="Jobs that are not finished")).to_contain_text("queued")
-        expect(page.get_by_role("region", name="Jobs that have ended")).to_contain_text("succeeded")
+        expect(light(page, "Oldest waiting job")).to_contain_text("since it could start")
+        expect(page.get_by_role("region", name="Unfinished jobs")).to_contain_text("queued")
+        expect(page.get_by_role("region", name="Ended jobs")).to_contain_text("succeeded")
         expect(page.get_by_role("region", name="Refused sampling requests")).to_contain_text("None was refused.")
         expect(light(page, "Step")).to_contain_text("no steps lately")
 
@@ -52,7 +52,7 @@ def test_what_is_shown_is_what_happens(browser: Browser, tmp_path: Path, databas
         wait_until(lambda: service.rows() == 8, "the queue is full")
         for _ in range(3):
             refuse_one(service)
-        expect(light(page, "Requests open")).to_contain_text("1")
+        expect(light(page, "Open requests")).to_contain_text("1")
         expect(light(page, "Refusals")).to_contain_text("3")
         refused = page.get_by_role("region", name="Refused sampling requests").locator("tbody tr")
         expect(refused).to_have_text(re.compile("queue.*3$"))
@@ -67,7 +67,7 @@ def test_what_is_shown_is_what_happens(browser: Browser, tmp_path: Path, databas
         assert 0 < float(share.inner_text()) <= 100
         pace.seconds = 0.0
         request.result()
-        expect(light(page, "Requests open")).to_contain_text("0 rows wait, 0 run")
+        expect(light(page, "Open requests")).to_contain_text("0 rows wait, 0 run")
         page.set_viewport_size(PHONE)
         assert overflow(page) == 0
         told = service.client.get("/metrics").text

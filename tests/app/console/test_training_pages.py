@@ -57,7 +57,7 @@ def test_an_archive_becomes_a_data_set_with_its_contact_sheet(browser: Browser, 
         expect(card(page, "shapes")).to_be_visible()
         register = page.get_by_role("button", name="Register")
         register.click()
-        expect(page.get_by_text("Choose an archive, or name a path.")).to_be_visible()
+        expect(page.get_by_text("Choose an archive, or give a path.")).to_be_visible()
 
         # over a slow line it is seen how far the upload is, and it can be cancelled
         line = page.context.new_cdp_session(page)
@@ -91,7 +91,7 @@ def test_an_archive_becomes_a_data_set_with_its_contact_sheet(browser: Browser, 
         page.get_by_label("Archive").set_input_files(file("broken.zip", b"no archive"))
         page.get_by_label("Name", exact=True).fill("broken")
         register.click()
-        expect(page.get_by_role("alert").get_by_text("Something in it is not right")).to_be_visible()
+        expect(page.get_by_role("alert").get_by_text("The service does not accept this")).to_be_visible()
 
         # a key is asked for here, too, and the same archive is sent again with it
         answers = Answers(page)
@@ -336,7 +336,7 @@ def test_among_a_thousand_jobs_one_finds_one_s_way(
         page.get_by_label("State").select_option("failed")
         wait_for(*[number for number in range(newest, newest - 1000, -1) if (newest - number) % 100 == 0])
         page.get_by_label("Model").fill("model-7")
-        expect(page.get_by_text("No job is like that")).to_be_visible()
+        expect(page.get_by_text("No such job")).to_be_visible()
         page.get_by_label("State").select_option("")
         wait_for(newest - 3, newest - 13)
         page.reload()

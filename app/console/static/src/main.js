@@ -1,4 +1,4 @@
-/** Where the console begins: theme, tools, pages. */
+/** Starts the console: the theme, the tools at the top, and the pages. */
 
 import { askForKey, keyButton } from "./components/key-dialog.js";
 import { setKeyAsker } from "./core/api.js";
@@ -19,7 +19,7 @@ startTheme();
 document.getElementById("tools").append(keyButton(), themeSwitch());
 setKeyAsker(askForKey);
 document.getElementById("skip").addEventListener("click", (event) => {
-  event.preventDefault(); // the address behind # is the page's
+  event.preventDefault(); // the part behind # names the page
   document.getElementById("main").focus();
 });
 

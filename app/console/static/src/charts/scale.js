@@ -1,8 +1,9 @@
-/** From values to places, and where the ticks are. */
+/** The scales of a chart: from values to positions, and the values at which ticks stand. */
 
 /**
- * A linear or logarithmic scale of the values, or of `domain`, onto [from, to]: {place(value), ticks}.
- * zero: begin there; whole: ticks at whole numbers only; round: end at ticks.
+ * Returns a linear or logarithmic scale of the values onto [from, to]: {place(value), ticks}.
+ * domain: its ends, when they should not follow the values. count: about how many ticks. zero: starts at zero.
+ * whole: ticks at integers only. round: ends at ticks.
  */
 export function scale(
   values,
@@ -35,7 +36,7 @@ function logarithmic(low, high, from, to) {
   const room = (last - first) * 0.05 || 0.1;
   first -= room;
   last += room;
-  const factors = last - first < 1 ? [1, 2, 3, 5, 7] : last - first < 2.2 ? [1, 2, 5] : [1];
+  const factors = factorsOf(last - first);
   const ticks = [];
   for (let power = Math.floor(first); power <= last; power += 1) {
     for (const factor of factors) {
@@ -55,8 +56,14 @@ function logarithmic(low, high, from, to) {
   return { place: (value) => from + ((Math.log10(value) - first) / (last - first)) * (to - from), ticks };
 }
 
+/** Returns the ticks in each power of ten: the fewer powers, the more ticks. */
+function factorsOf(powers) {
+  if (powers < 1) return [1, 2, 3, 5, 7];
+  return powers < 2.2 ? [1, 2, 5] : [1];
+}
+
+/** Rounds a step up to 1, 2 or 5 times a power of ten. */
 function niceStep(rough) {
   const power = 10 ** Math.floor(Math.log10(rough));
-  const share = rough / power;
-  return power * (share <= 1 ? 1 : share <= 2 ? 2 : share <= 5 ? 5 : 10);
+  return power * ([1, 2, 5].find((factor) => rough / power <= factor) ?? 10);
 }

@@ -1,26 +1,29 @@
-/** Text to take along. */
+/** Text that the user can copy. */
 
 import { announce } from "../core/announce.js";
 import { el } from "../core/dom.js";
+import { button } from "./button.js";
 
-/** A block of code with a button that copies it. */
+const SAID_MILLISECONDS = 2000;
+
+/** Makes a block of code with a button that copies it. */
 export function codeBlock(text, label) {
   const code = el("pre", { tabindex: "0", "aria-label": label, role: "region" }, text);
-  const button = el("button", { type: "button", class: "compact", on: { click: copy } }, "Copy");
+  const copier = button("Copy", copy, { class: "compact" });
   async function copy() {
     try {
       await navigator.clipboard.writeText(text);
-      button.textContent = "Copied";
+      copier.textContent = "Copied";
       announce("Copied");
     } catch {
-      // without permission, or over plain HTTP: select it, so that the keyboard can copy it
-      getSelection().selectAllChildren(code);
-      button.textContent = "Selected";
-      announce("Selected; copy it with the keyboard");
+      // Without permission, or over plain HTTP, the text is selected instead, so that the keyboard can copy it.
+      globalThis.getSelection().selectAllChildren(code);
+      copier.textContent = "Selected";
+      announce("Selected. Copy it with the keyboard.");
     }
     setTimeout(() => {
-      button.textContent = "Copy";
-    }, 2000);
+      copier.textContent = "Copy";
+    }, SAID_MILLISECONDS);
   }
-  return el("div", { class: "code has-copy" }, code, button);
+  return el("div", { class: "code has-copy" }, code, copier);
 }

@@ -1,6 +1,8 @@
-/** What was typed into a form, kept for this tab: leaving the page, or the service's absence, loses nothing. */
+/** Keeps what the user types into a form for this tab, also when the page or the service goes away. */
 
-/** Fill the form from its draft, and keep the draft as it changes. */
+const key = (name) => `darkroom-draft-${name}`;
+
+/** Fills the form from its draft, and stores the draft after each change. Returns the function that stores it. */
 export function keepDraft(form, name) {
   restoreDraft(form, name);
   const keep = () => sessionStorage.setItem(key(name), JSON.stringify(read(form)));
@@ -9,12 +11,12 @@ export function keepDraft(form, name) {
   return keep;
 }
 
-/** Forget it. */
+/** Forgets the draft. */
 export function dropDraft(name) {
   sessionStorage.removeItem(key(name));
 }
 
-/** Fill what the draft has a value for. */
+/** Fills the fields for which the draft has a value. A choice that has lost its option stays as it is. */
 export function restoreDraft(form, name) {
   let draft = null;
   try {
@@ -26,13 +28,9 @@ export function restoreDraft(form, name) {
     const control = form.elements.namedItem(field);
     if (!control || control instanceof RadioNodeList || control.type === "file") continue;
     if (control.type === "checkbox") control.checked = value;
-    else if (!(control instanceof HTMLSelectElement) || [...control.options].some((one) => one.value === value)) {
-      control.value = value;
-    }
+    else if (!control.options || [...control.options].some((one) => one.value === value)) control.value = value;
   }
 }
-
-const key = (name) => `darkroom-draft-${name}`;
 
 function read(form) {
   const values = {};

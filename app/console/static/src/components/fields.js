@@ -1,100 +1,120 @@
-/** Labelled fields, each with a place for what is wrong with it. */
+/** Fields with a label, each with a place that says what is wrong with it. */
 
 import { el, freshId } from "../core/dom.js";
 
 /**
- * A field around a control. pointer: of the request's member that it fills; hint: what helps.
- * Returns the element with `control`, `pointer` and `fault(text)`.
+ * Makes a field around a control. pointer: the member of the request that it fills. hint: what helps to fill it.
+ * The element has `control`, `pointer`, `fault(text)`, which shows what is wrong, and `hint(text)`.
  */
 export function field(label, control, { pointer = null, hint = null, wide = false } = {}) {
   control.id ||= freshId("field");
-  const hintLine = el("span", { class: "hint", id: freshId("hint") }, hint || "");
-  const faultLine = el("span", { class: "fault", id: freshId("fault") });
-  hintLine.hidden = !hint;
-  faultLine.hidden = true;
+  const hintLine = line("hint");
+  const faultLine = line("fault");
+  const lines = [hintLine, faultLine];
   const node = el(
     "div",
     { class: wide ? "field wide" : "field" },
     el("label", { for: control.id }, label),
     control,
-    hintLine,
-    faultLine,
+    lines,
   );
-  const describe = () => {
-    const ids = [hintLine, faultLine].filter((line) => !line.hidden).map((line) => line.id);
-    if (ids.length) control.setAttribute("aria-describedby", ids.join(" "));
-    else control.removeAttribute("aria-describedby");
+  const say = (one, text) => {
+    showLine(one, text);
+    describe(control, lines);
   };
   node.control = control;
   node.pointer = pointer;
+  node.hint = (text) => say(hintLine, text);
   node.fault = (text) => {
-    faultLine.textContent = text || "";
-    faultLine.hidden = !text;
     if (text) control.setAttribute("aria-invalid", "true");
     else control.removeAttribute("aria-invalid");
-    describe();
-  };
-  node.hint = (text) => {
-    hintLine.textContent = text || "";
-    hintLine.hidden = !text;
-    describe();
+    say(faultLine, text);
   };
   control.addEventListener("input", () => node.fault(null));
-  describe();
+  node.hint(hint);
   return node;
 }
 
-/** A group of controls under one legend, with the same interface; the first control stands for all. */
-export function group(legend, content, { pointer = null, hint = null } = {}) {
-  const faultLine = el("span", { class: "fault", id: freshId("fault") });
-  faultLine.hidden = true;
-  const node = el(
-    "fieldset",
-    { class: "field" },
-    el("legend", {}, legend),
-    hint && el("span", { class: "hint" }, hint),
-    content,
-    faultLine,
-  );
+/** Makes a group of controls with one legend. It is used like a field, and its first control stands for all. */
+export function group(legend, content, { pointer = null } = {}) {
+  const faultLine = line("fault");
+  const node = el("fieldset", { class: "field" }, el("legend", {}, legend), content, faultLine);
   node.pointer = pointer;
   node.fault = (text) => {
-    faultLine.textContent = text || "";
-    faultLine.hidden = !text;
-    if (text) node.setAttribute("aria-describedby", faultLine.id);
-    else node.removeAttribute("aria-describedby");
+    showLine(faultLine, text);
+    describe(node, [faultLine]);
   };
   Object.defineProperty(node, "control", { get: () => node.querySelector("input, select, button") });
   node.addEventListener("input", () => node.fault(null));
   return node;
 }
 
-/** A text or number field's control. */
+const line = (kind) => el("span", { class: kind, id: freshId(kind), hidden: true });
+
+function showLine(node, text) {
+  node.textContent = text || "";
+  node.hidden = !text;
+}
+
+function describe(node, lines) {
+  const ids = lines.filter((one) => !one.hidden).map((one) => one.id);
+  if (ids.length) node.setAttribute("aria-describedby", ids.join(" "));
+  else node.removeAttribute("aria-describedby");
+}
+
+/** Makes the control of a text or number field. */
 export function input(name, properties = {}) {
   return el("input", { name, type: "text", autocomplete: "off", spellcheck: "false", ...properties });
 }
 
-/** A choice. options: [value, text]. */
-export function select(name, options, properties = {}) {
-  return el("select", { name, ...properties }, options.map(([value, text]) => el("option", { value }, text)));
+/** Makes a control for several lines of text. */
+export function textarea(name, properties = {}) {
+  return el("textarea", { name, spellcheck: "false", ...properties });
 }
 
-/** Put each fault of a problem next to its field, and the focus on the first; returns those that have none. */
-export function showFaults(fields, problem) {
+/** Makes a choice. values: each one an option, or [value, text]. */
+export function select(name, values, properties = {}) {
+  return el("select", { name, ...properties }, options(values));
+}
+
+/** Makes the options of a choice. */
+export function options(values) {
+  return values.map((one) => {
+    const [value, text] = Array.isArray(one) ? one : [one, one];
+    return el("option", { value }, text);
+  });
+}
+
+/** Removes the faults of all fields. */
+export function clearFaults(fields) {
   for (const one of fields) one.fault(null);
+}
+
+/** Shows a fault at its field, opens what hides the field, and moves the focus there. */
+export function refuse(one, text) {
+  one.fault(text);
+  one.closest("details")?.setAttribute("open", "");
+  one.control?.focus();
+}
+
+/** Shows each fault of a problem at its field and moves the focus to the first. Returns the faults without a field. */
+export function showFaults(fields, problem) {
+  clearFaults(fields);
   const leftOver = [];
   let first = null;
   for (const fault of problem.errors) {
-    const found = fields.find((one) =>
-      one.pointer !== null && (fault.pointer === one.pointer || fault.pointer.startsWith(`${one.pointer}/`))
-    );
+    const found = fields.find((one) => isAt(fault, one));
     if (!found) {
       leftOver.push(fault);
       continue;
     }
-    found.fault(fault.detail);
-    found.closest("details")?.setAttribute("open", "");
+    refuse(found, fault.detail);
     first ??= found;
   }
   first?.control?.focus();
   return leftOver;
+}
+
+function isAt(fault, { pointer }) {
+  return pointer !== null && (fault.pointer === pointer || fault.pointer.startsWith(`${pointer}/`));
 }

@@ -1,13 +1,14 @@
-/** Asks for an API key. */
+/** Asks the user for an API key. */
 
 import { el } from "../core/dom.js";
 import { currentKey, keepKey, keyDeclined } from "../core/key.js";
+import { quietButton } from "./button.js";
 import { openDialog } from "./dialog.js";
 import { field, input } from "./fields.js";
 
 let asking = null;
 
-/** Ask once, whoever asks meanwhile; resolves to whether there is another key now. refused: the one that there was. */
+/** Opens one dialog for all who ask. Resolves to true when there is a new key. refused: a key was sent and refused. */
 export function askForKey(refused) {
   asking ??= ask(refused).finally(() => {
     asking = null;
@@ -17,24 +18,23 @@ export function askForKey(refused) {
 
 async function ask(refused) {
   const control = input("key", { type: "password", autocomplete: "current-password", required: true, autofocus: true });
-  const key = await openDialog(
-    "A key is needed",
-    (close) =>
-      el(
-        "form",
-        { class: "stack", on: { submit: (event) => (event.preventDefault(), close(control.value.trim())) } },
-        el(
-          "p",
-          {},
-          refused
-            ? "The service did not accept the key that this tab has."
-            : "The service answers only who shows an API key.",
-        ),
-        field("API key", control, { hint: "Kept in this tab alone, until it is closed." }),
-        el("div", { class: "actions" }, el("button", { type: "submit", class: "primary" }, "Use this key")),
-      ),
-    { narrow: true },
-  );
+  const why = refused
+    ? "The service did not accept the key of this tab."
+    : "The service answers only requests with an API key.";
+  const form = (close) => {
+    const submit = (event) => {
+      event.preventDefault();
+      close(control.value.trim());
+    };
+    return el(
+      "form",
+      { class: "stack", on: { submit } },
+      el("p", {}, why),
+      field("API key", control, { hint: "This tab keeps the key until you close it." }),
+      el("div", { class: "actions" }, el("button", { type: "submit", class: "primary" }, "Use this key")),
+    );
+  };
+  const key = await openDialog("A key is needed", form, { narrow: true });
   if (!key) {
     keyDeclined();
     return false;
@@ -43,17 +43,13 @@ async function ask(refused) {
   return true;
 }
 
-/** Forgets the key; shown while there is one. */
+/** Makes the button that forgets the key. It is shown while there is a key. */
 export function keyButton() {
-  const button = el(
-    "button",
-    { type: "button", class: "quiet compact", on: { click: () => keepKey(null) } },
-    "Forget key",
-  );
+  const node = quietButton("Forget key", () => keepKey(null));
   const show = () => {
-    button.hidden = currentKey() === null;
+    node.hidden = currentKey() === null;
   };
   document.addEventListener("keychange", show);
   show();
-  return button;
+  return node;
 }

@@ -1,22 +1,23 @@
-/** The rest of a list, a page at a time. */
+/** A list that grows by a page at a time. */
 
 import { el, fill } from "../core/dom.js";
-import { problemNotice } from "./states.js";
+import { button } from "./button.js";
+import { showProblem } from "./states.js";
 
-/** A button that adds the next page while there is one. add: loads and shows it, and resolves to whether more follow. */
+/** Makes a button that adds the next page. add: loads and shows the page, and resolves to true when more follow. */
 export function moreButton(text, add) {
-  const button = el("button", { type: "button", on: { click: next } }, text);
+  const more = button(text, next);
   const trouble = el("div", {});
   async function next() {
-    button.disabled = true;
+    more.disabled = true;
     fill(trouble);
     try {
-      if (!(await add())) button.remove();
+      if (!(await add())) more.remove();
     } catch (error) {
-      if (error.name !== "AbortError") fill(trouble, problemNotice(error, { again: next }));
+      showProblem(trouble, error, { again: next });
     } finally {
-      button.disabled = false;
+      more.disabled = false;
     }
   }
-  return el("div", { class: "stack more-part" }, trouble, el("div", { class: "actions" }, button));
+  return el("div", { class: "stack more-part" }, trouble, el("div", { class: "actions" }, more));
 }

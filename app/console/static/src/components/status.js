@@ -1,4 +1,4 @@
-/** A job's state as a word with a mark. */
+/** The states of a job. */
 
 import { el } from "../core/dom.js";
 
@@ -6,5 +6,5 @@ export const STATUSES = ["queued", "running", "cancelling", "succeeded", "failed
 
 export const FINISHED = ["succeeded", "failed", "cancelled"];
 
-/** The badge. */
+/** Makes a mark with the state's name. */
 export const badge = (status) => el("span", { class: `badge ${status}` }, status);

@@ -1,4 +1,4 @@
-/** The pages of the section Training. */
+/** Links between the pages of the section Training. */
 
 import { el } from "../core/dom.js";
 
@@ -9,7 +9,7 @@ const PAGES = [
   ["#/training/sweeps", "Sweeps"],
 ];
 
-/** Links to them. current: the address of this one. */
+/** Makes the links. current: the address of the page that shows them. */
 export function trainingNav(current) {
   return el(
     "nav",

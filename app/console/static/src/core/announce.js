@@ -1,6 +1,6 @@
-/** Short news for who does not see the page. */
+/** Short messages that a screen reader speaks. */
 
-/** Say it once. */
+/** Speaks the text once. The region is emptied first, so that the same text twice is spoken twice. */
 export function announce(text) {
   const region = document.getElementById("announcer");
   region.textContent = "";

@@ -1,45 +1,54 @@
-/** Requests to the service: JSON in and out, problems and absence as errors, a key when one is asked for. */
+/** Sends requests to the service. Bodies and answers are JSON. Refusals are errors, and a 401 asks for an API key. */
 
 import { lost } from "./connection.js";
 import { toJson } from "./json.js";
 import { authorization, currentKey } from "./key.js";
 import { ApiProblem, Offline } from "./problem.js";
 
-let askForKey = async () => false;
+let askForKey = (_refused) => Promise.resolve(false);
 
-/** What asks the person for a key after a 401; resolves to whether there is another one now. */
+/** Sets the function that asks the user for a key after a 401. It resolves to true when there is a new key. */
 export function setKeyAsker(asker) {
   askForKey = asker;
 }
 
 let declinedAt = -Infinity;
 
-/** Whether a request that was refused with 401 is worth repeating. key, sentAt: what it was sent with, and when. */
+/** Resolves to true when a request that got 401 should be sent again. key, sentAt: its key, and when it was sent. */
 export async function keyChanged(key, sentAt) {
-  // another request may have asked meanwhile
-  if (key !== currentKey()) return true;
+  if (key !== currentKey()) return true; // another request has asked meanwhile
   if (declinedAt >= sentAt) return false;
   if (await askForKey(key !== null)) return true;
   declinedAt = performance.now();
   return false;
 }
 
-/** A GET with a JSON answer. query: values that are null or empty are left out. */
-export async function get(path, { query = {}, signal } = {}) {
+/** Sends a GET request and returns its JSON answer. query: null, undefined and empty values are left out. */
+export async function get(path, { query = {}, signal = null } = {}) {
   return (await send(withQuery(path, query), { signal })).json();
 }
 
-/** A request with a JSON body and a JSON answer (null for none). */
-export async function put(method, path, body, { signal, headers = {} } = {}) {
+/** Yields every page of a list that `next_after` continues. */
+export async function* pagesOf(path, { signal = null } = {}) {
+  let after = null;
+  do {
+    const page = await get(path, { query: { after, limit: 200 }, signal });
+    yield page;
+    after = page.next_after;
+  } while (after !== null);
+}
+
+/** Sends a request with a JSON body, and returns its JSON answer (null when the answer is empty). */
+export async function put(method, path, body, { signal = null, headers = {} } = {}) {
   const sent = body === undefined
-    ? {}
+    ? { headers }
     : { body: toJson(body), headers: { "Content-Type": "application/json", ...headers } };
   const answer = await send(path, { method, signal, ...sent });
   return answer.status === 204 ? null : answer.json();
 }
 
-/** Send it; the answer's status is a success. Raises ApiProblem, Offline and AbortError. */
-export async function send(path, { method = "GET", headers = {}, body, signal } = {}) {
+/** Sends a request and returns its answer, which is a success. Raises ApiProblem, Offline or AbortError. */
+export async function send(path, { method = "GET", headers = {}, body = null, signal = null } = {}) {
   for (;;) {
     const [key, sentAt] = [currentKey(), performance.now()];
     let answer;
@@ -66,7 +75,7 @@ export async function send(path, { method = "GET", headers = {}, body, signal } 
   }
 }
 
-/** A path with its query. */
+/** Returns a path with its query. */
 export function withQuery(path, query) {
   const asked = new URLSearchParams();
   for (const [key, value] of Object.entries(query)) {
@@ -79,7 +88,8 @@ export function withQuery(path, query) {
 async function problemOf(answer) {
   const type = answer.headers.get("Content-Type") || "";
   if (!type.includes("json")) {
-    if (answer.status >= 502 && answer.status <= 504) return new Offline(); // a proxy speaks: the service is away
+    // The service's own errors are JSON: this one comes from a proxy that does not reach the service.
+    if (answer.status >= 502 && answer.status <= 504) return new Offline();
     return new ApiProblem(answer.status, { title: answer.statusText }, answer.headers);
   }
   const details = await answer.json().catch(() => ({}));

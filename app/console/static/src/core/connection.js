@@ -1,4 +1,4 @@
-/** Whether the service can be reached: said in a live region, and looked at again until it can. */
+/** Tells the user when the service cannot be reached, and tries until it answers again. */
 
 import { authorization } from "./key.js";
 
@@ -8,30 +8,16 @@ const BACK_MILLISECONDS = 5000;
 const region = () => document.getElementById("connection");
 let waiting = null;
 
-/** To be called when a request could not be sent; returns a promise of the service's return. */
+/** Call this when a request could not be sent. Resolves when the service answers again. */
 export function lost() {
   waiting ??= probe();
   return waiting;
 }
 
-/** Whether it is away as far as is known. */
-export function isAway() {
-  return waiting !== null;
-}
-
 async function probe() {
   region().classList.remove("is-back");
-  region().textContent = "The service cannot be reached. Trying again; nothing that you typed is lost.";
-  document.dispatchEvent(new Event("serviceaway"));
-  for (;;) {
-    await new Promise((resolve) => setTimeout(resolve, PROBE_MILLISECONDS));
-    try {
-      const answer = await fetch("/healthz", { cache: "no-store", headers: authorization() });
-      if (answer.status < 502 || answer.status > 504 || isProblem(answer)) break; // a proxy alone is not the service
-    } catch {
-      continue;
-    }
-  }
+  region().textContent = "The service cannot be reached. The console keeps trying. What you typed is kept.";
+  do await new Promise((resolve) => setTimeout(resolve, PROBE_MILLISECONDS)); while (!(await isReached()));
   waiting = null;
   region().classList.add("is-back");
   region().textContent = "The service is back.";
@@ -39,6 +25,15 @@ async function probe() {
     if (!waiting) region().textContent = "";
   }, BACK_MILLISECONDS);
   document.dispatchEvent(new Event("serviceback"));
+}
+
+async function isReached() {
+  try {
+    const answer = await fetch("/healthz", { cache: "no-store", headers: authorization() });
+    return answer.status < 502 || answer.status > 504 || isProblem(answer); // a proxy alone is not the service
+  } catch {
+    return false;
+  }
 }
 
 function isProblem(answer) {

@@ -1,12 +1,13 @@
-/** Server-sent events over fetch, which unlike EventSource can POST, send a key and be cancelled. */
+/** Reads server-sent events by fetch. Unlike EventSource it can POST, send a key and be cancelled. */
 
 import { send } from "./api.js";
 import { lost } from "./connection.js";
 import { ApiProblem, Offline } from "./problem.js";
 
+const FIRST_PAUSE_MILLISECONDS = 1000;
 const SHORTEST_PAUSE_MILLISECONDS = 500;
 
-/** The events {id, kind, data} of an answer, as they come. data: parsed JSON. */
+/** Yields the events {id, kind, data, retry} of an answer as they come. data: parsed JSON. */
 export async function* eventsOf(answer) {
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
@@ -20,13 +21,9 @@ export async function* eventsOf(answer) {
       throw new Offline();
     }
     if (chunk.done) return;
-    text += chunk.value;
-    let end;
-    while ((end = text.indexOf("\n\n")) >= 0) {
-      const event = parsed(text.slice(0, end));
-      text = text.slice(end + 2);
-      if (event) yield event;
-    }
+    const blocks = (text + chunk.value).split("\n\n");
+    text = blocks.pop(); // the start of an event whose end has not come yet
+    yield* blocks.map(parsed).filter(Boolean);
   }
 }
 
@@ -48,26 +45,31 @@ function parsed(block) {
 }
 
 /**
- * Follow a stream to its event `end`, connecting again with Last-Event-ID whenever it breaks.
+ * Follows a stream to its event `end`. Connects again with Last-Event-ID when the stream breaks.
  * Raises ApiProblem when the service refuses it, and AbortError.
  */
 export async function follow(path, { signal, onEvent }) {
-  let seen = null;
-  let pause = 1000;
+  const state = { seen: null, pause: FIRST_PAUSE_MILLISECONDS };
   for (;;) {
     try {
-      const headers = { Accept: "text/event-stream", ...(seen === null ? {} : { "Last-Event-ID": seen }) };
-      for await (const event of eventsOf(await send(path, { headers, signal }))) {
-        if (event.retry !== null) pause = Math.max(event.retry, SHORTEST_PAUSE_MILLISECONDS);
-        if (event.id !== null) seen = event.id;
-        if (event.data !== null) onEvent(event);
-        if (event.kind === "end") return;
-      }
+      if (await followOnce(path, state, { signal, onEvent })) return;
     } catch (error) {
       if (error instanceof Offline) await lost();
       else if (!(error instanceof ApiProblem && error.status === 503)) throw error;
     }
-    await new Promise((resolve) => setTimeout(resolve, pause));
+    await new Promise((resolve) => setTimeout(resolve, state.pause));
     signal.throwIfAborted();
   }
+}
+
+/** Follows one connection. Resolves to true after the event `end`. state: {seen, pause}, changed by what it reads. */
+async function followOnce(path, state, { signal, onEvent }) {
+  const headers = { Accept: "text/event-stream", ...(state.seen === null ? {} : { "Last-Event-ID": state.seen }) };
+  for await (const event of eventsOf(await send(path, { headers, signal }))) {
+    if (event.retry !== null) state.pause = Math.max(event.retry, SHORTEST_PAUSE_MILLISECONDS);
+    if (event.id !== null) state.seen = event.id;
+    if (event.data !== null) onEvent(event);
+    if (event.kind === "end") return true;
+  }
+  return false;
 }

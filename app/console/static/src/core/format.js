@@ -1,7 +1,6 @@
-/** Numbers, sizes and times as people read them. */
+/** Writes numbers, sizes and times for people. */
 
 const WHOLE = new Intl.NumberFormat("en");
-const SHORT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
 const MOST_DIGITS = 12;
 const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
@@ -9,12 +8,12 @@ const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 /** 1,234,567 */
 export const whole = (number) => WHOLE.format(number);
 
-/** 1.2M; digits: two more than behind the point. */
-export const short = (number, digits = 4) =>
-  (digits === 4 ? SHORT : new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: digits - 2 }))
-    .format(number);
+/** 1.2M. digits: how many, two of which may stand before the point. */
+export function short(number, digits = 4) {
+  return new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: digits - 2 }).format(number);
+}
 
-/** To about so many digits. */
+/** 0.1235. digits: how many significant digits are kept. */
 export function figure(number, digits = 4) {
   if (number === null || number === undefined) return "–";
   const size = Math.abs(number);
@@ -22,7 +21,10 @@ export function figure(number, digits = 4) {
   return String(Number(number.toPrecision(digits)));
 }
 
-/** What stands at the ticks of an axis, each with as many digits as all of them need; format(value, digits). */
+/**
+ * Returns the texts of an axis' ticks, all with as many digits as the values need. format: (value, digits) to text.
+ * A text that still repeats an earlier one becomes empty.
+ */
 export function tickTexts(ticks, format) {
   let digits = 4;
   while (digits < MOST_DIGITS && ticks.some((tick) => Number(tick.toPrecision(digits)) !== tick)) digits += 1;
@@ -57,10 +59,10 @@ export function duration(seconds) {
   return `${Math.round(hours / 24)} days`;
 }
 
-/** A moment in the reader's own zone. */
+/** Date and time in the user's time zone. */
 export const moment = (text) => (text ? MOMENT.format(new Date(text)) : "–");
 
-/** Its time of day, where it is today's. */
+/** The time of day when it is today, else date and time. */
 export function clock(text) {
   const then = new Date(text);
   return then.toDateString() === new Date().toDateString() ? CLOCK.format(then) : moment(text);
@@ -69,9 +71,9 @@ export function clock(text) {
 /** 5 min ago */
 export function ago(text) {
   if (!text) return "–";
-  const seconds = (Date.now() - new Date(text)) / 1000;
+  const seconds = (Date.now() - new Date(text).getTime()) / 1000;
   return seconds < 5 ? "just now" : `${duration(seconds)} ago`;
 }
 
-/** The first places of a digest. */
+/** The first digits of a digest, enough to recognise it. */
 export const shortDigest = (digest) => digest.replace("sha256:", "").slice(0, 12);

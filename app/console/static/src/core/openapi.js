@@ -1,10 +1,10 @@
-/** What the service's own description says that a field may be, so that no form repeats it. */
+/** The service's OpenAPI description, which says what a field may hold. No form repeats it. */
 
 import { get } from "./api.js";
 
 let asked = null;
 
-/** The description, read once. */
+/** Returns the description. It is requested once a tab. */
 export async function description() {
   asked ??= get("/openapi.json");
   try {
@@ -15,5 +15,5 @@ export async function description() {
   }
 }
 
-/** The names that a field's schema allows. */
+/** Returns the names that a field's schema allows. */
 export const namesIn = (schema) => schema.enum || schema.anyOf.flatMap((one) => one.enum || []);

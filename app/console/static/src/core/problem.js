@@ -1,4 +1,4 @@
-/** What can go wrong with a request, in plain words. */
+/** The errors of a request, and how the console explains them to the user. */
 
 /** The service answered with a problem (RFC 9457). */
 export class ApiProblem extends Error {
@@ -9,7 +9,7 @@ export class ApiProblem extends Error {
     this.kind = String(details.type || "").replace("urn:darkroom:", "");
     this.errors = details.errors || [];
     this.requestId = headers.get("X-Request-ID");
-    // RFC 6750: what the key would have needed
+    // RFC 6750: the scope that the key lacks
     this.scope = /error="insufficient_scope".*scope="([^"]*)"/.exec(headers.get("WWW-Authenticate") || "")?.[1] || null;
     const wait = Number(headers.get("Retry-After"));
     this.retryAfterSeconds = wait > 0 ? wait : null;
@@ -30,35 +30,35 @@ const TITLES = {
   409: "That is not possible now",
   410: "It is no longer kept",
   413: "That is too large",
-  422: "Something in it is not right",
+  422: "The service does not accept this",
   429: "The service is busy",
   500: "The service made an error",
   503: "The service cannot do that at the moment",
   504: "It took too long",
-  507: "The service has no room left",
+  507: "The service has no space left",
 };
 
-/** Of refusals that are not what their status usually means. */
+/** Titles of refusals for which the title of their status would be wrong. */
 const TITLES_BY_KIND = {
-  "images-limit": "Too few of this key's images of the day are left",
-  "requests-limit": "This key's requests of the minute are used up",
-  "jobs-limit": "This key has as many unfinished jobs as it may have",
-  "attempts-limit": "Too many keys that are no good came from here",
+  "images-limit": "This key has too few images left today",
+  "requests-limit": "This key has used up its requests of this minute",
+  "jobs-limit": "This key has reached its limit of unfinished jobs",
+  "attempts-limit": "Too many invalid keys came from this address",
 };
 
-/** {title, text} of any error. */
+/** Returns {title, text} for any error. */
 export function explain(error) {
   if (error instanceof Offline) {
     return {
       title: "The service cannot be reached",
-      text: "It may be starting again. Nothing that you typed is lost; this page goes on by itself.",
+      text: "It may be restarting. This page continues by itself, and what you typed is kept.",
     };
   }
   if (error instanceof ApiProblem) {
     const title = TITLES_BY_KIND[error.kind] || TITLES[error.status] || error.details.title || "That did not work";
     return { title, text: error.status === 403 ? lackingScope(error) : sentence(error.message) };
   }
-  return { title: "The console made an error", text: String(error && error.message ? error.message : error) };
+  return { title: "The console made an error", text: String(error?.message || error) };
 }
 
 function lackingScope(problem) {

@@ -1,4 +1,4 @@
-/** Pages by the address behind #: what is shown, where the focus goes, and the end of what a page has begun. */
+/** Shows the page that the address behind # names, moves the focus to it, and ends the page before. */
 
 import { announce } from "./announce.js";
 import { fill } from "./dom.js";
@@ -6,8 +6,9 @@ import { fill } from "./dom.js";
 let leaving = new AbortController();
 
 /**
- * Show pages for ever. routes: [pattern, page]; a pattern's {parts} are handed to the page, which is
- * {title(params), render(main, {params, query, signal})} and is left when the signal says so.
+ * Shows a page now and after each change of the address. routes: [pattern, page].
+ * A page is {title(params), render(main, {params, query, signal})}. params: the pattern's {parts}.
+ * The signal is aborted when the user leaves the page.
  */
 export function startRouter(routes, otherwise) {
   const compiled = routes.map((
@@ -25,20 +26,20 @@ export function startRouter(routes, otherwise) {
     }
     location.replace(otherwise);
   };
-  window.addEventListener("hashchange", (event) => {
+  globalThis.addEventListener("hashchange", (event) => {
     if (new URL(event.newURL).hash === "#main") return;
     show(false);
   });
   show(true);
 }
 
-/** The path behind # and its query. */
+/** Returns the path behind # and its query. */
 export function here() {
   const [path, query = ""] = location.hash.replace(/^#/, "").split("?");
   return { path, query: new URLSearchParams(query) };
 }
 
-/** Say in the address what the page shows, without opening it again. */
+/** Writes the query into the address without opening the page again. */
 export function rewriteQuery(query) {
   const text = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== null && value !== ""))
     .toString();
@@ -65,8 +66,8 @@ function open(page, params, query, path, first) {
     else link.removeAttribute("aria-current");
   }
   page.render(main, { params, query, signal: leaving.signal });
-  if (first) return; // a browser begins at the top of a page that was just loaded
-  window.scrollTo(0, 0);
+  if (first) return; // the browser itself starts at the top of a page that it has just loaded
+  globalThis.scrollTo(0, 0);
   const heading = main.querySelector("h1");
   if (heading) {
     heading.setAttribute("tabindex", "-1");

@@ -1,4 +1,4 @@
-/** Light or dark: as the system says, until somebody chooses. */
+/** The light and the dark theme. The system decides until the user chooses. */
 
 import { el } from "./dom.js";
 
@@ -6,23 +6,23 @@ const STORED = "darkroom-theme";
 const preference = matchMedia("(prefers-color-scheme: dark)");
 
 const chosen = () => localStorage.getItem(STORED);
-const current = () => chosen() || (preference.matches ? "dark" : "light");
+const shownTheme = () => chosen() || (preference.matches ? "dark" : "light");
 
-/** Apply what was chosen; otherwise the styles follow the system. */
+/** Applies the choice of the user. Without one the styles follow the system. */
 export function startTheme() {
   if (chosen()) document.documentElement.dataset.theme = chosen();
 }
 
-/** The switch. */
+/** Makes the button that changes the theme. */
 export function themeSwitch() {
   const button = el("button", { type: "button", class: "quiet compact", on: { click: flip } });
   const show = () => {
-    button.textContent = current() === "dark" ? "☀ Light" : "☾ Dark";
-    button.setAttribute("aria-label", `Use the ${current() === "dark" ? "light" : "dark"} theme`);
+    button.textContent = shownTheme() === "dark" ? "☀ Light" : "☾ Dark";
+    button.setAttribute("aria-label", `Use the ${shownTheme() === "dark" ? "light" : "dark"} theme`);
   };
   function flip() {
-    localStorage.setItem(STORED, current() === "dark" ? "light" : "dark");
-    document.documentElement.dataset.theme = current();
+    localStorage.setItem(STORED, shownTheme() === "dark" ? "light" : "dark");
+    document.documentElement.dataset.theme = shownTheme();
     show();
   }
   preference.addEventListener("change", show);

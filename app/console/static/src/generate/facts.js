@@ -1,71 +1,55 @@
-/** What an answer says of how its images were drawn, and requests that make one of them again. */
+/** The facts with which the service drew images, and the requests that draw one of them again. */
 
-import { toJson } from "../core/json.js";
+import { jsonOrText, toJson } from "../core/json.js";
 import { currentKey } from "../core/key.js";
 import { effective } from "./settings.js";
 
-const WORDS = ["id", "model", "version"]; // though they may look like numbers
+const WORDS = ["id", "model", "version"]; // never numbers, even when they look like numbers
+const MOST_NAME_LETTERS = 40;
 
-/** The facts in an answer's Darkroom-* headers. seed: a BigInt, exact however large. */
+/** Returns the facts in an answer's Darkroom-* headers. seed: a BigInt, because a number would round it. */
 export function factsOf(headers) {
   const facts = {};
   for (const [header, text] of headers) {
     if (!header.startsWith("darkroom-")) continue;
     const name = header.slice("darkroom-".length).replaceAll("-", "_");
-    facts[name] = WORDS.includes(name) ? text : valueOf(text);
+    facts[name] = WORDS.includes(name) ? text : jsonOrText(text);
   }
   facts.seed = BigInt(headers.get("Darkroom-Seed"));
   if (facts.seeds) facts.seeds = headers.get("Darkroom-Seeds").match(/\d+/g).map(BigInt);
   return facts;
 }
 
-function valueOf(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
-  }
-}
-
-/** The settings that had an effect and the model, as a request names them. */
+/** Returns the model and the settings that had an effect, as a request names them. */
 export const settingsOf = (facts) => ({ ...effective(facts), model: `${facts.model}@${facts.version}` });
 
-/** The request that makes exactly this image: {path, body, file}. */
-export function requestFor(run, image) {
-  const { facts } = run;
-  if (run.kind === "interpolate") {
-    const body = {
-      class: [run.images[0].class, run.images.at(-1).class],
-      seeds: facts.seeds,
-      indices: facts.indices,
-      count: run.images.length,
-      ...settingsOf(facts),
-      format: "zip",
-    };
-    return { path: "/v1/interpolate", body, file: `interpolation-${facts.id.slice(0, 8)}.zip` };
-  }
-  const body = {
-    class: image.class,
-    seed: facts.seed,
-    first_index: image.index,
-    n: 1,
-    ...settingsOf(facts),
-    format: "png",
-  };
-  return { path: "/v1/generate", body, file: fileName(run, image) };
-}
-
-/** A command line that sends it. */
+/** Returns a command line that draws exactly this image, or the same interpolation. */
 export function curlFor(run, image) {
   const { path, body, file } = requestFor(run, image);
   const key = currentKey() ? ' -H "Authorization: Bearer $DARKROOM_KEY"' : "";
   const quoted = toJson(body).replaceAll("'", "'\\''");
-  return `curl -sf ${location.origin}${path} -H 'Content-Type: application/json'${key} \\\n  -d '${quoted}' \\\n  -o '${file}'`;
+  return [
+    `curl -sf ${location.origin}${path} -H 'Content-Type: application/json'${key}`,
+    `  -d '${quoted}'`,
+    `  -o '${file}'`,
+  ].join(" \\\n");
 }
 
-/** What its file is called: safe on every system, in whatever script the class's name is. */
+function requestFor(run, image) {
+  const { facts, images } = run;
+  if (run.kind === "interpolate") {
+    const ends = [images[0].class, images.at(-1).class];
+    const { seeds, indices } = facts;
+    const body = { class: ends, seeds, indices, count: images.length, ...settingsOf(facts), format: "zip" };
+    return { path: "/v1/interpolate", body, file: `interpolation-${facts.id.slice(0, 8)}.zip` };
+  }
+  const which = { class: image.class, seed: facts.seed, first_index: image.index, n: 1 };
+  const body = { ...which, ...settingsOf(facts), format: "png" };
+  return { path: "/v1/generate", body, file: fileName(run, image) };
+}
+
+/** Returns the name of an image's file. It is safe on every system and keeps the class's own script. */
 export function fileName(run, image) {
-  const what = image.class.replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 40) ||
-    `class-${image.class_index}`;
-  return `${what}-${run.facts.seed}-${image.index}.png`;
+  const words = image.class.replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, MOST_NAME_LETTERS);
+  return `${words || `class-${image.class_index}`}-${run.facts.seed}-${image.index}.png`;
 }

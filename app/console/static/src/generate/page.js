@@ -1,7 +1,8 @@
 /** The page Generate. */
 
-import { el, fill } from "../core/dom.js";
+import { quietButton } from "../components/button.js";
 import { empty, loading, problemNotice } from "../components/states.js";
+import { el, fill } from "../core/dom.js";
 import { settingsOf } from "./facts.js";
 import { generateForm } from "./form.js";
 import { pickBar } from "./picks.js";
@@ -15,29 +16,19 @@ export const generatePage = {
   title: () => "Generate",
   render(main, { query, signal }) {
     const gallery = el("div", { class: "stack", id: "gallery" });
-    const clear = el("button", { type: "button", class: "quiet compact", on: { click: clearEnded } }, "Clear");
+    const clear = quietButton("Clear", clearEnded);
     let form = loading();
     const view = (run) => runView(run, { signal, onMore: more });
     const show = () => {
       clear.hidden = runs.length === 0;
-      fill(
-        gallery,
-        runs.length ? runs.map(view) : empty(
-          "Nothing drawn yet",
-          "Choose classes and press Generate. Images appear while they take shape; each tells how it is made again.",
-        ),
-      );
+      fill(gallery, runs.length ? runs.map(view) : nothingYet());
     };
 
     async function showForm() {
       let shown;
       try {
         await loadSettings();
-        shown = generateForm({
-          query,
-          signal,
-          onSubmit: ({ body, title, expected }) => watch(begin(new Run("generate", body, title, expected))),
-        });
+        shown = generateForm({ query, signal, onSubmit: draw });
       } catch (error) {
         if (error.name === "AbortError") return;
         shown = problemNotice(error, { again: showForm, unasked: true });
@@ -46,34 +37,29 @@ export const generatePage = {
       form = shown;
     }
 
-    /** What the service says against the request belongs to the form. */
-    function watch(run) {
+    /** Begins a run. When the service refuses the request itself, the form shows why and the run is removed. */
+    function draw({ body, title, expected }) {
+      const run = new Run("generate", body, title, expected);
       run.addEventListener("status", () => {
-        if (run.status === "failed" && run.problem.status === 422) {
-          form.faults(run.problem);
-          runs.splice(runs.indexOf(run), 1);
-          show();
-        }
+        if (run.status !== "failed" || run.problem.status !== 422) return;
+        form.faults(run.problem);
+        runs.splice(runs.indexOf(run), 1);
+        show();
       }, { signal });
+      begin(run);
     }
 
-    function more(run, image) {
-      const first = Math.max(...run.images.map((one) => one.index)) + 1;
-      const body = { ...settingsOf(run.facts), class: image.class, seed: run.facts.seed, first_index: first, n: MORE };
-      form.useSeed(run.facts.seed);
-      watch(
-        begin(
-          new Run(
-            "generate",
-            body,
-            [image.class],
-            Array.from({ length: MORE }, () => ({ class: image.class, class_index: image.class_index })),
-          ),
-        ),
-      );
+    function more({ facts, images }, { class: name, class_index }) {
+      const first = Math.max(...images.map((one) => one.index)) + 1;
+      form.useSeed(facts.seed);
+      draw({
+        body: { ...settingsOf(facts), class: name, seed: facts.seed, first_index: first, n: MORE },
+        title: [name],
+        expected: Array.from({ length: MORE }, () => ({ class: name, class_index })),
+      });
     }
 
-    changes.addEventListener("begun", (event) => {
+    changes.addEventListener("begun", (/** @type {CustomEvent} */ event) => {
       if (runs.length === 1) fill(gallery);
       gallery.prepend(view(event.detail));
       clear.hidden = false;
@@ -88,3 +74,10 @@ export const generatePage = {
     showForm();
   },
 };
+
+function nothingYet() {
+  return empty(
+    "No images yet",
+    "Choose classes and press Generate. You see each image while it is drawn. Open it to see how to draw it again.",
+  );
+}

@@ -1,4 +1,4 @@
-/** One request for images under way: what has come of it so far, and its end. It goes on when its page is left. */
+/** A run: one request for images, with what has come so far. It continues when the user leaves the page. */
 
 import { send } from "../core/api.js";
 import { eventsOf } from "../core/event-stream.js";
@@ -8,13 +8,13 @@ import { factsOf } from "./facts.js";
 
 const MOST_KEPT = 40;
 
-/** Newest first; kept while the tab is open. */
+/** The runs, newest first. They are kept while the tab is open. */
 export const runs = [];
 
-/** What tells of new and removed runs. */
+/** Sends the event `begun` with a new run, and `cleared` when ended runs are removed. */
 export const changes = new EventTarget();
 
-/** kind: generate or interpolate. expected: [{class, class_index}] of the images that will come. */
+/** kind: generate or interpolate. expected: {class, class_index} of each image that will come. */
 export class Run extends EventTarget {
   constructor(kind, body, title, expected) {
     super();
@@ -38,7 +38,7 @@ export class Run extends EventTarget {
     this.controller.abort();
   }
 
-  /** Send it and take what comes; never raises. */
+  /** Sends the request and takes what comes. An error becomes the status `failed` and is kept in `problem`. */
   async start() {
     this.controller = new AbortController();
     this.problem = null;
@@ -53,7 +53,7 @@ export class Run extends EventTarget {
       this.facts = factsOf(answer.headers);
       this.become("running");
       for await (const event of eventsOf(answer)) this.take(event);
-      if (this.isOpen) throw new Error("the answer ended before its last image");
+      if (this.isOpen) throw new Error("The answer ended before its last image. Try again.");
     } catch (error) {
       if (error.name === "AbortError") {
         this.become("cancelled");
@@ -79,10 +79,10 @@ export class Run extends EventTarget {
   takePicture(data, finished) {
     let image = this.images.find((one) => one.row === data.row);
     if (finished && this.body.best_of) {
-      // rows are of all that were drawn; the best come last, in the order of the answer
+      // Rows count all images that are drawn. The best of them come last, in the order of the answer.
       image = this.images.find((one) => !one.finished);
     }
-    if (!image) return; // a preview of one that may not be among the best
+    if (!image) return; // a preview of an image that may not be among the best
     Object.assign(image, {
       png: data.png,
       finished,
@@ -104,16 +104,15 @@ function previewEvery(steps) {
   return steps && steps < 12 ? 1 : 4;
 }
 
-/** Begin a run and keep it. */
+/** Starts a run and keeps it. */
 export function begin(run) {
   runs.unshift(run);
   for (const old of runs.splice(MOST_KEPT)) old.cancel();
   changes.dispatchEvent(new CustomEvent("begun", { detail: run }));
   run.start();
-  return run;
 }
 
-/** Forget all that have ended. */
+/** Removes the runs that have ended. */
 export function clearEnded() {
   for (let at = runs.length - 1; at >= 0; at -= 1) if (!runs[at].isOpen) runs.splice(at, 1);
   changes.dispatchEvent(new Event("cleared"));

@@ -1,23 +1,21 @@
-/** Forgetting an alias. */
+/** Removes an alias. */
 
+import { confirmed } from "../components/dialog.js";
+import { showProblem } from "../components/states.js";
 import { put } from "../core/api.js";
 import { fill } from "../core/dom.js";
-import { confirmed } from "../components/dialog.js";
-import { problemNotice } from "../components/states.js";
+import { aliasPath } from "./promotion.js";
 
-/** Ask, then remove; resolves to whether it was done. */
+/** Asks the user, then removes the alias. Resolves to true when it is removed. */
 export async function removeAlias(model, alias, said, signal) {
-  if (
-    !(await confirmed(`Remove the alias ${alias}?`, "The version that it means stays.", "Remove it", { danger: true }))
-  ) return false;
+  const title = `Remove the alias ${alias}?`;
+  if (!(await confirmed(title, "The version stays.", "Remove it", { danger: true }))) return false;
   try {
-    await put("DELETE", `/v1/models/${encodeURIComponent(model)}/alias/${encodeURIComponent(alias)}`, undefined, {
-      signal,
-    });
+    await put("DELETE", aliasPath(model, alias), undefined, { signal });
     fill(said);
     return true;
   } catch (error) {
-    if (error.name !== "AbortError") fill(said, problemNotice(error));
+    showProblem(said, error);
     return false;
   }
 }

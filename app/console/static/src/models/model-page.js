@@ -1,16 +1,21 @@
-/** One model: its aliases, versions with their figures and how they were measured, and its frontiers. */
+/** One model: its aliases, its versions with their figures, and its frontiers. */
 
-import { get } from "../core/api.js";
-import { el, fill, name } from "../core/dom.js";
-import { bytes, figure, moment, shortDigest, whole } from "../core/format.js";
+import { button } from "../components/button.js";
 import { confirmed, openDialog } from "../components/dialog.js";
 import { field, input } from "../components/fields.js";
-import { loading, problemNotice } from "../components/states.js";
+import { loading, showProblem } from "../components/states.js";
+import { scrolledTable } from "../components/table.js";
+import { get } from "../core/api.js";
+import { el, fill, name } from "../core/dom.js";
+import { bytes, moment, shortDigest, whole } from "../core/format.js";
+import { removeAlias } from "./alias-removal.js";
 import { frontierChart } from "./frontier-chart.js";
 import { pointAlias, promote } from "./promotion.js";
-import { removeAlias } from "./alias-removal.js";
+import { figureCells, generateLink, promoteButton, protocolList, tags } from "./versions.js";
 
 const PAGE_VERSIONS = 50;
+const MOST_FRONTIERS = 3;
+const ALIAS_FORM = "Lower-case letters, digits, dots, dashes; starts with a letter.";
 
 export const modelPage = {
   title: (params) => params.name,
@@ -18,244 +23,57 @@ export const modelPage = {
     const address = `/v1/models/${encodeURIComponent(params.name)}`;
     const place = el("div", { class: "stack" }, loading("Loading the model"));
     const said = el("div", {});
-    fill(
-      main,
-      el(
-        "div",
-        { class: "page-head" },
-        el("h1", {}, name(params.name)),
-        el(
-          "div",
-          { class: "actions" },
-          el("a", { class: "button primary", href: `#/generate?model=${encodeURIComponent(params.name)}` }, "Generate"),
-        ),
-      ),
-      said,
-      place,
-    );
-    let versions = [];
+    const generate = { class: "button primary", href: `#/generate?model=${encodeURIComponent(params.name)}` };
+    const actions = el("div", { class: "actions" }, el("a", generate, "Generate"));
+    fill(main, el("div", { class: "page-head" }, el("h1", {}, name(params.name)), actions), said, place);
+    let model = null;
 
     async function look() {
       try {
-        const model = await get(address, { query: { limit: PAGE_VERSIONS }, signal });
-        versions = model.newest;
-        show(model);
+        model = await get(address, { query: { limit: PAGE_VERSIONS }, signal });
+        show();
       } catch (error) {
-        if (error.name !== "AbortError") fill(place, problemNotice(error, { again: look, unasked: true }));
+        showProblem(place, error, { again: look, unasked: true });
       }
     }
 
-    function show(model) {
-      const measured = versions.filter((one) => one.frontiers.length);
+    function show() {
+      const table = versionTable(model, { promoteIt, giveAlias });
+      const older = model.next_before !== null && button("Show older versions", more);
       fill(
         place,
-        el("section", { class: "card stack", "aria-label": "Aliases" }, el("h2", {}, "Aliases"), aliases(model)),
-        measured.length > 0 &&
-          el(
-            "section",
-            { class: "card stack", "aria-label": "Frontier" },
-            el("h2", {}, "Steps against quality"),
-            measured.slice(0, 3).flatMap((one) =>
-              one.frontiers.map((frontier) => frontierChart(one.version, frontier))
-            ),
-          ),
-        el(
-          "section",
-          { class: "card stack", "aria-label": "Versions" },
-          el("h2", {}, "Versions"),
-          table(model),
-          protocols(),
-          older(model),
-        ),
+        part("Aliases", "Aliases", aliasTable(model, remove)),
+        frontiers(model.newest),
+        part("Versions", "Versions", table, protocols(model.newest), older),
       );
     }
 
-    function aliases(model) {
-      const rows = Object.entries(model.aliases).map(([alias, target]) =>
-        el(
-          "tr",
-          {},
-          el("th", { scope: "row" }, alias),
-          el("td", {}, `version ${target.version}`),
-          el("td", {}, el("code", { title: target.digest }, shortDigest(target.digest))),
-          el(
-            "td",
-            {},
-            alias !== "production" &&
-              el("button", {
-                type: "button",
-                class: "compact",
-                "aria-label": `Remove alias ${alias}`,
-                on: { click: () => removeAlias(params.name, alias, said, signal).then((done) => done && look()) },
-              }, "Remove"),
-          ),
-        )
-      );
-      if (!rows.length) {
-        return el("p", { class: "soft" }, "None. Promote a version, and requests for this model are answered by it.");
+    async function more() {
+      try {
+        const query = { before: model.next_before, limit: PAGE_VERSIONS };
+        const next = await get(address, { query, signal });
+        model = { ...model, newest: [...model.newest, ...next.newest], next_before: next.next_before };
+        show();
+      } catch (error) {
+        showProblem(said, error, { again: more });
       }
-      return el(
-        "div",
-        { class: "table-wrap", tabindex: "0", role: "region", "aria-label": "Table of aliases" },
-        el(
-          "table",
-          {},
-          el(
-            "thead",
-            {},
-            el(
-              "tr",
-              {},
-              ["Alias", "Means", "Digest", ""].map((text) =>
-                el("th", { scope: "col" }, text || el("span", { class: "visually-hidden" }, "Actions"))
-              ),
-            ),
-          ),
-          el("tbody", {}, rows),
-        ),
-      );
     }
 
-    function table(model) {
-      const metrics = [...new Set(versions.flatMap((one) => Object.keys(one.metrics)))];
-      return el(
-        "div",
-        { class: "table-wrap", tabindex: "0", role: "region", "aria-label": "Table of versions" },
-        el(
-          "table",
-          {},
-          el(
-            "thead",
-            {},
-            el(
-              "tr",
-              {},
-              ["Version", "Images seen", ...metrics, "From", "Size", "Created", ""].map((text) =>
-                el("th", { scope: "col" }, text || el("span", { class: "visually-hidden" }, "Actions"))
-              ),
-            ),
-          ),
-          el("tbody", {}, versions.map((one) => row(model, one, metrics))),
-        ),
-      );
+    async function remove(alias) {
+      if (await removeAlias(params.name, alias, said, signal)) await look();
     }
 
-    function row(model, one, metrics) {
-      const named = Object.entries(model.aliases).filter(([, target]) => target.version === one.version).map((
-        [alias],
-      ) => alias);
-      const production = model.aliases.production?.version ?? null;
-      return el(
-        "tr",
-        {},
-        el(
-          "th",
-          { scope: "row" },
-          el(
-            "span",
-            { class: "row" },
-            String(one.version),
-            named.map((alias) => el("span", { class: alias === "production" ? "tag is-accent" : "tag" }, alias)),
-            one.resident && el("span", { class: "tag" }, "in memory"),
-          ),
-        ),
-        el("td", {}, whole(one.images_seen)),
-        metrics.map((metric) => el("td", {}, metric in one.metrics ? figure(one.metrics[metric]) : "–")),
-        el("td", { class: "soft" }, one.source),
-        el("td", { class: "nowrap soft" }, one.kept ? bytes(one.size_bytes) : "not kept"),
-        el("td", { class: "nowrap soft" }, moment(one.created_at)),
-        el(
-          "td",
-          {},
-          one.kept &&
-            el(
-              "div",
-              { class: "actions end" },
-              one.version !== production &&
-                el("button", {
-                  type: "button",
-                  class: "compact",
-                  "aria-label": `Promote version ${one.version}`,
-                  on: { click: () => promoteIt(one.version, production) },
-                }, "Promote"),
-              el("button", {
-                type: "button",
-                class: "compact",
-                "aria-label": `Give version ${one.version} an alias`,
-                on: { click: () => giveAlias(model, one.version) },
-              }, "Alias…"),
-              el("a", {
-                class: "button compact",
-                href: `#/generate?model=${encodeURIComponent(`${params.name}@${one.version}`)}`,
-                "aria-label": `Generate from version ${one.version}`,
-              }, "Generate"),
-            ),
-        ),
-      );
+    async function promoteIt(version) {
+      if (await promote(params.name, version, versionOf(model, "production"), said, signal)) await look();
     }
 
-    function protocols() {
-      const lines = new Set(versions.flatMap((one) => one.evaluations.map((found) => found.protocol_string)));
-      if (!lines.size) {
-        return el(
-          "p",
-          { class: "soft small" },
-          "Figures without a protocol came with the weights; the model card says how they were measured.",
-        );
-      }
-      return el(
-        "details",
-        { class: "more small", open: true },
-        el("summary", {}, "How the figures were measured"),
-        el("ul", { class: "protocols" }, [...lines].map((text) => el("li", {}, el("code", {}, text)))),
-        el("p", { class: "soft" }, "Figures compare where their protocol is equal."),
-      );
-    }
-
-    function older(model) {
-      if (model.next_before === null) return null;
-      const more = async () => {
-        try {
-          const next = await get(address, { query: { before: model.next_before, limit: PAGE_VERSIONS }, signal });
-          versions = [...versions, ...next.newest];
-          show({ ...model, next_before: next.next_before });
-        } catch (error) {
-          if (error.name !== "AbortError") fill(said, problemNotice(error, { again: more }));
-        }
-      };
-      return el("button", { type: "button", on: { click: more } }, "Show older versions");
-    }
-
-    async function promoteIt(version, production) {
-      if (await promote(params.name, version, production, said, signal)) await look();
-    }
-
-    async function giveAlias(model, version) {
-      const control = input("alias", { required: true, pattern: "[a-z][a-z0-9._\\-]{0,62}", maxlength: 63 });
-      const alias = await openDialog(
-        `An alias for version ${version}`,
-        (close) => {
-          const named = field("Alias", control, { hint: "Small letters, digits, dots, dashes; begins with a letter." });
-          const submit = (event) => {
-            event.preventDefault();
-            if (control.checkValidity()) close(control.value);
-            else named.fault("Small letters, digits, dots, dashes; begins with a letter.");
-          };
-          return el(
-            "form",
-            { class: "stack", novalidate: true, on: { submit } },
-            named,
-            el("div", { class: "actions" }, el("button", { type: "submit", class: "primary" }, "Set the alias")),
-          );
-        },
-        { narrow: true },
-      );
+    async function giveAlias(version) {
+      const alias = await askForAlias(version);
       if (!alias) return;
-      const before = model.aliases[alias]?.version ?? null;
+      const before = versionOf(model, alias);
       const moves = before !== null && before !== version;
-      if (
-        moves && !(await confirmed(`Move ${alias} to version ${version}?`, `It is version ${before} now.`, "Move it"))
-      ) return;
+      const [title, text] = [`Move ${alias} to version ${version}?`, `It is version ${before} now.`];
+      if (moves && !(await confirmed(title, text, "Move it"))) return;
       if (await pointAlias(params.name, alias, version, before, said, signal)) await look();
     }
 
@@ -263,3 +81,89 @@ export const modelPage = {
     look();
   },
 };
+
+const versionOf = (model, alias) => model.aliases[alias]?.version ?? null;
+
+function part(label, title, ...content) {
+  return el("section", { class: "card stack", "aria-label": label }, el("h2", {}, title), content);
+}
+
+function frontiers(versions) {
+  const measured = versions.filter((one) => one.frontiers.length).slice(0, MOST_FRONTIERS);
+  if (!measured.length) return null;
+  const charts = measured.flatMap((one) => one.frontiers.map((frontier) => frontierChart(one.version, frontier)));
+  return part("Frontier", "Steps against quality", charts);
+}
+
+function aliasTable(model, remove) {
+  const row = ([alias, target]) => {
+    const properties = { class: "compact", "aria-label": `Remove alias ${alias}` };
+    return el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, alias),
+      el("td", {}, `version ${target.version}`),
+      el("td", {}, el("code", { title: target.digest }, shortDigest(target.digest))),
+      el("td", {}, alias !== "production" && button("Remove", () => remove(alias), properties)),
+    );
+  };
+  const rows = Object.entries(model.aliases).map(row);
+  const none = "None. Promote a version, so that it answers the requests for this model.";
+  if (!rows.length) return el("p", { class: "soft" }, none);
+  return scrolledTable("Table of aliases", ["Alias", "Version", "Digest", ""], rows);
+}
+
+function versionTable(model, actions) {
+  const metrics = [...new Set(model.newest.flatMap((one) => Object.keys(one.metrics)))];
+  const heads = ["Version", "Images seen", ...metrics, "From", "Size", "Created", ""];
+  return scrolledTable("Table of versions", heads, model.newest.map((one) => versionRow(model, one, metrics, actions)));
+}
+
+function versionRow(model, one, metrics, { promoteIt, giveAlias }) {
+  const { version } = one;
+  const aliases = Object.keys(model.aliases).filter((alias) => versionOf(model, alias) === version);
+  const marks = tags(...aliases.map((alias) => [alias, alias === "production"]), one.resident && ["in memory"]);
+  const properties = { class: "compact", "aria-label": `Give version ${version} an alias` };
+  const actions = one.kept && [
+    version !== versionOf(model, "production") && promoteButton(version, () => promoteIt(version)),
+    button("Alias…", () => giveAlias(version), properties),
+    generateLink(`${model.name}@${version}`, `version ${version}`),
+  ];
+  return el(
+    "tr",
+    {},
+    el("th", { scope: "row" }, el("span", { class: "row" }, String(version), marks)),
+    el("td", {}, whole(one.images_seen)),
+    figureCells(metrics, one.metrics),
+    el("td", { class: "soft" }, one.source),
+    el("td", { class: "nowrap soft" }, one.kept ? bytes(one.size_bytes) : "not kept"),
+    el("td", { class: "nowrap soft" }, moment(one.created_at)),
+    el("td", {}, actions && el("div", { class: "actions end" }, actions)),
+  );
+}
+
+function protocols(versions) {
+  const lines = new Set(versions.flatMap((one) => one.evaluations.map((found) => found.protocol_string)));
+  if (lines.size) {
+    const note = el("p", { class: "soft" }, "Compare figures only where their protocol is equal.");
+    return protocolList([...lines], { open: true }, note);
+  }
+  const text = "Figures without a protocol came with the weights. The model card says how they were measured.";
+  return el("p", { class: "soft small" }, text);
+}
+
+function askForAlias(version) {
+  const control = input("alias", { required: true, pattern: "[a-z][a-z0-9._\\-]{0,62}", maxlength: 63 });
+  const named = field("Alias", control, { hint: ALIAS_FORM });
+  const form = (close) => {
+    const submit = (event) => {
+      event.preventDefault();
+      if (control.checkValidity()) close(control.value);
+      else named.fault(ALIAS_FORM);
+    };
+    const set = el("button", { type: "submit", class: "primary" }, "Set the alias");
+    const properties = { class: "stack", novalidate: true, on: { submit } };
+    return el("form", properties, named, el("div", { class: "actions" }, set));
+  };
+  return openDialog(`An alias for version ${version}`, form, { narrow: true });
+}

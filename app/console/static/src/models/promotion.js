@@ -1,67 +1,53 @@
-/** Pointing aliases at versions: asked for once more before, and to be rolled back after. */
+/** Moves an alias to a version, after a question, and offers to move it back. */
 
+import { button } from "../components/button.js";
+import { confirmed } from "../components/dialog.js";
+import { notice, showProblem } from "../components/states.js";
 import { announce } from "../core/announce.js";
 import { put } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
-import { confirmed } from "../components/dialog.js";
-import { problemNotice } from "../components/states.js";
 
-/** Ask, then make a version production. before: the version that is. Resolves to whether it was done. */
+export const aliasPath = (model, alias) => `/v1/models/${encodeURIComponent(model)}/alias/${encodeURIComponent(alias)}`;
+
+/** Asks the user, then makes a version production. before: the version that is now. Resolves to true when done. */
 export async function promote(model, version, before, said, signal) {
   const text = before === null
-    ? "Requests for this model will be answered by it."
-    : `Requests for this model are answered by version ${before} now; those under way finish on it.`;
+    ? "It will answer the requests for this model."
+    : `Version ${before} answers the requests for this model now, and finishes those that it has begun.`;
   if (!(await confirmed(`Make version ${version} of ${model} production?`, text, `Promote version ${version}`))) {
     return false;
   }
   return pointAlias(model, "production", version, before, said, signal);
 }
 
-/** Point an alias; `said` tells how it went, and offers to roll back. */
+/** Moves an alias. `said` shows how it went and offers to roll back. Resolves to true when it has moved. */
 export async function pointAlias(model, alias, version, before, said, signal) {
-  const address = `/v1/models/${encodeURIComponent(model)}/alias/${encodeURIComponent(alias)}`;
-  const working = el("p", { class: "notice", role: "status" }, `Loading version ${version}…`);
-  fill(said, working);
+  const move = (to, from) => pointAlias(model, alias, to, from, said, signal);
+  fill(said, el("p", { class: "notice", role: "status" }, `Loading version ${version}…`));
   try {
-    await put("PUT", address, { version }, { signal });
+    await put("PUT", aliasPath(model, alias), { version }, { signal });
   } catch (error) {
-    if (error.name !== "AbortError") {
-      fill(
-        said,
-        problemNotice(error, { again: () => pointAlias(model, alias, version, before, said, signal) }),
-      );
-    }
+    showProblem(said, error, { again: () => move(version, before) });
     return false;
   }
-  const back = before !== null && before !== version;
-  fill(
-    said,
-    el(
-      "div",
-      { class: "notice good", role: "status" },
-      el("p", { class: "notice-title" }, `${alias} is version ${version} now`),
-      el(
-        "div",
-        { class: "actions" },
-        alias === "production" &&
-          el(
-            "a",
-            { class: "button compact", href: `#/generate?model=${encodeURIComponent(model)}` },
-            "Generate from it",
-          ),
-        back &&
-          el("button", { type: "button", class: "compact", on: { click: rollBack } }, `Roll back to version ${before}`),
-      ),
-    ),
-  );
-  announce(`${alias} is version ${version} now`);
+  const state = `${alias} is version ${version} now`;
+  const isProduction = alias === "production";
+  const canGoBack = before !== null && before !== version;
+  const link = { class: "button compact", href: `#/generate?model=${encodeURIComponent(model)}` };
+  const actions = [
+    isProduction && el("a", link, "Generate from it"),
+    canGoBack && button(`Roll back to version ${before}`, rollBack, { class: "compact" }),
+  ];
+  const done = notice("good", state, el("div", { class: "actions" }, actions));
+  done.setAttribute("role", "status");
+  fill(said, done);
+  announce(state);
+
   async function rollBack() {
     if (!(await confirmed(`Roll ${alias} back to version ${before}?`, `It is version ${version} now.`, "Roll back"))) {
       return;
     }
-    if (await pointAlias(model, alias, before, version, said, signal)) {
-      said.dispatchEvent(new Event("moved", { bubbles: true }));
-    }
+    if (await move(before, version)) said.dispatchEvent(new Event("moved"));
   }
   return true;
 }

@@ -1,7 +1,7 @@
-/** Prometheus' text format, as far as the service writes it. */
+/** Reads the part of Prometheus' text format that the service writes. */
 
-/** Samples [{name, labels, value}] of a text. */
-export function samplesOf(text) {
+/** Returns the samples {name, labels, value} of a text. */
+function samplesOf(text) {
   const samples = [];
   for (const line of text.split("\n")) {
     const found = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)/.exec(line);
@@ -15,7 +15,7 @@ export function samplesOf(text) {
   return samples;
 }
 
-/** Sums over them: `of(name)` of a series, `by(name, label)` as a Map. */
+/** Returns sums of the samples: `of(name)` over a name, and `by(name, label)` as a Map from a label's values. */
 export function reading(text) {
   const samples = samplesOf(text);
   const named = (name) => samples.filter((one) => one.name === name);

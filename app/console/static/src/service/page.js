@@ -1,110 +1,47 @@
-/** The page Service: how the engine, the queue and the workers are, from the same metrics that Prometheus reads. */
+/** The page Service: engine, queue and workers, from the same metrics that Prometheus reads. */
 
 import { chart } from "../charts/chart.js";
+import { loading, showProblem } from "../components/states.js";
+import { table } from "../components/table.js";
 import { send } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
 import { duration, figure, whole } from "../core/format.js";
 import { poll } from "../core/poll.js";
 import { ApiProblem } from "../core/problem.js";
-import { loading, problemNotice } from "../components/states.js";
-import { reading } from "./exposition.js";
+import { gauge, keepReading, means, newest, rates, timeSpan } from "./readings.js";
 
 const FRESH_MILLISECONDS = 2000;
-const MOST_READINGS = 300;
-const SHORTEST_SHOWN_SECONDS = 60;
-
-/** Kept while the tab is open: [{at, metrics}]. */
-const readings = [];
 
 export const servicePage = {
   title: () => "Service",
   render(main, { signal }) {
     const trouble = el("div", {}, loading("Reading the metrics"));
     const lights = el("dl", { class: "lights" });
-    const x = () => ({ label: "seconds ago", format: (value) => whole(Math.abs(Math.round(value))) });
-    const charts = {
-      queue: chart("Rows in the engine", { x: x(), y: { label: "rows", zero: true, whole: true }, height: 190 }),
-      step: chart("Time of a step", { x: x(), y: { label: "ms", zero: true }, height: 190 }),
-      occupancy: chart("Batch occupancy", { x: x(), y: { label: "% of the limit", zero: true }, height: 190 }),
-      speed: chart("Row steps", { x: x(), y: { label: "a second", zero: true }, height: 190 }),
-    };
+    const charts = chartsOf();
     const tables = el("div", { class: "counts" });
-    const content = el(
-      "div",
-      { class: "stack", hidden: true },
-      lights,
-      el("div", { class: "grid-2" }, Object.values(charts).map((one) => el("div", { class: "card" }, one))),
-      tables,
-    );
-    fill(
-      main,
-      el(
-        "div",
-        { class: "page-head" },
-        el("h1", {}, "Service"),
-        el(
-          "p",
-          { class: "lead" },
-          "Read every two seconds while this page is open, from ",
-          el("a", { href: "/metrics" }, "/metrics"),
-          ".",
-        ),
-      ),
-      trouble,
-      content,
-    );
+    const grid = el("div", { class: "grid-2" }, charts.nodes.map((one) => el("div", { class: "card" }, one)));
+    const content = el("div", { class: "stack", hidden: true }, lights, grid, tables);
+    const source = el("a", { href: "/metrics" }, "/metrics");
+    const lead = el("p", { class: "lead" }, "Read every two seconds from ", source, " while this page is open.");
+    fill(main, el("div", { class: "page-head" }, el("h1", {}, "Service"), lead), trouble, content);
 
     async function look() {
       const [ready, text] = await Promise.all([
         isReady(signal),
         send("/metrics", { signal }).then((answer) => answer.text()),
       ]);
-      readings.push({ at: Date.now(), metrics: reading(text) });
-      readings.splice(0, readings.length - MOST_READINGS);
+      keepReading(text);
       fill(trouble);
       content.hidden = false;
-      show(ready);
+      fill(lights, lightsOf(newest(), ready).map(light));
+      charts.show();
+      fill(tables, countsOf(newest()));
     }
 
-    function show(ready) {
-      const now = readings.at(-1).metrics;
-      fill(
-        lights,
-        lightsOf(now, ready).map(([term, value, note, kind]) =>
-          el(
-            "div",
-            { class: kind ? `light ${kind}` : "light" },
-            el("dt", {}, term),
-            el("dd", {}, value, note && el("span", { class: "soft small" }, note)),
-          )
-        ),
-      );
-      const gauge = (name, series) => ({ name, points: points((one) => one.of(series)) });
-      const span = { domain: [Math.min(-SHORTEST_SHOWN_SECONDS, secondsAgo(readings[0].at)), 0] };
-      charts.queue.show([gauge("running", "darkroom_rows_running"), gauge("waiting", "darkroom_rows_waiting")], span);
-      charts.step.show([{ name: "mean", points: means("darkroom_step_duration_seconds", 1000) }], span);
-      charts.occupancy.show([{ name: "mean", points: means("darkroom_batch_occupancy_ratio", 100) }], span);
-      charts.speed.show([{ name: "speed", points: rates("darkroom_row_steps_total") }], span);
-      fill(
-        tables,
-        counts("Refused sampling requests", "Reason", now.by("darkroom_refusals_total", "reason"), "None was refused."),
-        counts("Answers by status", "Status", now.by("darkroom_http_requests_total", "status"), "None yet."),
-        counts(
-          "Jobs that are not finished",
-          "State",
-          now.by("darkroom_jobs", "status"),
-          "No job is waiting or running.",
-        ),
-        counts("Jobs that have ended", "State", now.by("darkroom_jobs_finished_total", "status"), "None yet."),
-      );
-    }
     /** While the service is away, what was read stays. */
     function failed(error) {
       if (error instanceof ApiProblem || content.hidden) {
-        fill(
-          trouble,
-          problemNotice(error, { again: () => look().catch(failed) }),
-        );
+        showProblem(trouble, error, { again: () => look().catch(failed) });
       }
     }
     poll(look, FRESH_MILLISECONDS, signal, failed);
@@ -121,100 +58,88 @@ async function isReady(signal) {
   }
 }
 
+function chartsOf() {
+  const overTime = (title, y) =>
+    chart(title, {
+      x: { label: "seconds ago", format: (value) => whole(Math.abs(Math.round(value))) },
+      y: { zero: true, ...y },
+      height: 190,
+    });
+  const queue = overTime("Rows in the engine", { label: "rows", whole: true });
+  const step = overTime("Time of a step", { label: "ms" });
+  const occupancy = overTime("Batch occupancy", { label: "% of the limit" });
+  const speed = overTime("Row steps", { label: "a second" });
+  const show = () => {
+    const axis = { domain: timeSpan() };
+    const rows = [
+      { name: "running", points: gauge("darkroom_rows_running") },
+      { name: "waiting", points: gauge("darkroom_rows_waiting") },
+    ];
+    queue.show(rows, axis);
+    step.show([{ name: "mean", points: stepTimes() }], axis);
+    occupancy.show([{ name: "mean", points: means("darkroom_batch_occupancy_ratio", 100) }], axis);
+    speed.show([{ name: "speed", points: rates("darkroom_row_steps_total") }], axis);
+  };
+  return { nodes: [queue, step, occupancy, speed], show };
+}
+
+const stepTimes = () => means("darkroom_step_duration_seconds", 1000);
+
+function light([term, value, note, kind]) {
+  const words = note && el("span", { class: "soft small" }, note);
+  return el("div", { class: kind ? `light ${kind}` : "light" }, el("dt", {}, term), el("dd", {}, value, words));
+}
+
+/** Returns [term, value, note, kind] of each light. */
 function lightsOf(now, ready) {
-  const workers = now.by("darkroom_workers_alive", "device");
-  const alive = [...workers.values()].reduce((sum, one) => sum + one, 0);
-  const faulty = [...now.by("darkroom_workers_device_faults", "device").values()].reduce((sum, one) => sum + one, 0);
   const hasJobs = now.has("darkroom_job_statistics_age_seconds");
-  const refused = now.of("darkroom_refusals_total");
-  const oldest = Math.max(0, ...now.by("darkroom_job_queue_oldest_age_seconds", "kind").values());
-  const last = means("darkroom_step_duration_seconds", 1000).at(-1);
+  const last = stepTimes().at(-1);
+  const [waiting, running] = [now.of("darkroom_rows_waiting"), now.of("darkroom_rows_running")];
   return [
-    [
-      "Service",
-      ready ? "ready" : "not ready",
-      ready ? "a model is loaded and warm" : "no model is loaded and warm",
-      ready ? "is-good" : "is-bad",
-    ],
-    [
-      "Workers alive",
-      hasJobs ? whole(alive) : "–",
-      hasJobs
-        ? [
-          ...[...workers].filter(([, count]) => count).map(([device, count]) => `${count} ${device}`),
-          ...(faulty ? [`${faulty} without a working device`] : []),
-        ].join(", ") || "jobs wait"
-        : "not read yet",
-      hasJobs && (!alive || faulty) ? "is-bad" : "",
-    ],
-    [
-      "Requests open",
-      whole(now.of("darkroom_requests_open")),
-      `${whole(now.of("darkroom_rows_waiting"))} rows wait, ${whole(now.of("darkroom_rows_running"))} run`,
-    ],
+    ["Service", ...readiness(ready)],
+    ["Workers alive", ...(hasJobs ? workersOf(now) : ["–", "not read yet"])],
+    ["Open requests", whole(now.of("darkroom_requests_open")), `${whole(waiting)} rows wait, ${whole(running)} run`],
     ["Step", last ? `${figure(last.y)} ms` : "–", last ? "mean of the last seconds" : "no steps lately"],
-    ["Refusals", whole(refused), "since the service began"],
-    ["Versions in memory", whole(now.of("darkroom_resident_versions")), ""],
-    [
-      "Oldest waiting job",
-      oldest ? duration(oldest) : "–",
-      hasJobs ? (oldest ? "since it could begin" : "none waits") : "not read yet",
-    ],
+    ["Refusals", whole(now.of("darkroom_refusals_total")), "since the service started"],
+    ["Versions in memory", whole(now.of("darkroom_resident_versions"))],
+    ["Oldest waiting job", ...(hasJobs ? oldestJob(now) : ["–", "not read yet"])],
   ];
 }
 
-const secondsAgo = (at) => (at - readings.at(-1).at) / 1000;
-
-function points(value) {
-  return readings.map((one) => ({ x: secondsAgo(one.at), y: value(one.metrics) }));
+function readiness(ready) {
+  return ready
+    ? ["ready", "a model is loaded and warm", "is-good"]
+    : ["not ready", "no model is loaded and warm", "is-bad"];
 }
 
-/** Of a histogram's mean between neighbouring readings, where anything was observed. */
-function means(name, factor) {
-  return between((before, after) => {
-    const count = after.of(`${name}_count`) - before.of(`${name}_count`);
-    return count > 0 ? (factor * (after.of(`${name}_sum`) - before.of(`${name}_sum`))) / count : null;
-  });
+function workersOf(now) {
+  const sum = (counts) => [...counts.values()].reduce((total, one) => total + one, 0);
+  const workers = now.by("darkroom_workers_alive", "device");
+  const alive = sum(workers);
+  const faulty = sum(now.by("darkroom_workers_device_faults", "device"));
+  const parts = [...workers].filter(([, count]) => count).map(([device, count]) => `${count} ${device}`);
+  if (faulty) parts.push(`${faulty} without a working device`);
+  return [whole(alive), parts.join(", ") || "jobs wait", !alive || faulty ? "is-bad" : ""];
 }
 
-/** Of a counter's growth in a second. A smaller count is a service that was started again. */
-function rates(name) {
-  return between((before, after, seconds) => Math.max(0, after.of(name) - before.of(name)) / seconds);
+function oldestJob(now) {
+  const oldest = Math.max(0, ...now.by("darkroom_job_queue_oldest_age_seconds", "kind").values());
+  return oldest ? [duration(oldest), "since it could start"] : ["–", "no job waits"];
 }
 
-function between(value) {
-  const found = [];
-  for (let at = 1; at < readings.length; at += 1) {
-    const [before, after] = [readings[at - 1], readings[at]];
-    const y = value(before.metrics, after.metrics, (after.at - before.at) / 1000);
-    if (y !== null) found.push({ x: secondsAgo(after.at), y });
-  }
-  return found;
+function countsOf(now) {
+  return [
+    counts("Refused sampling requests", "Reason", now.by("darkroom_refusals_total", "reason"), "None was refused."),
+    counts("Answers by status", "Status", now.by("darkroom_http_requests_total", "status"), "None yet."),
+    counts("Unfinished jobs", "State", now.by("darkroom_jobs", "status"), "No job is waiting or running."),
+    counts("Ended jobs", "State", now.by("darkroom_jobs_finished_total", "status"), "None yet."),
+  ];
 }
 
 function counts(title, head, values, none) {
-  const rows = [...values].filter(([, count]) => count).sort(([one], [other]) =>
-    String(one).localeCompare(String(other))
-  );
-  return el(
-    "section",
-    { class: "card", "aria-label": title },
-    el("h2", {}, title),
-    rows.length
-      ? el(
-        "table",
-        {},
-        el(
-          "thead",
-          {},
-          el("tr", {}, el("th", { scope: "col" }, head), el("th", { scope: "col", class: "number" }, "How many")),
-        ),
-        el(
-          "tbody",
-          {},
-          rows.map(([key, count]) => el("tr", {}, el("td", {}, key), el("td", { class: "number" }, whole(count)))),
-        ),
-      )
-      : el("p", { class: "soft" }, none),
-  );
+  const rows = [...values].filter(([, count]) => count).sort(([one], [other]) => one.localeCompare(other));
+  const heads = [head, el("th", { scope: "col", class: "number" }, "Count")];
+  const row = ([key, count]) => el("tr", {}, el("td", {}, key), el("td", { class: "number" }, whole(count)));
+  const content = rows.length ? table(heads, rows.map(row)) : el("p", { class: "soft" }, none);
+  return el("section", { class: "card", "aria-label": title }, el("h2", {}, title), content);
 }

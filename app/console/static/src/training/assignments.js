@@ -1,6 +1,8 @@
-/** Fields of a recipe as lines of text: `dotted.name = value`. */
+/** Reads fields of a recipe from lines of text: `dotted.name = value`. */
 
-/** A line that cannot be read. field: of the form. */
+import { jsonOrText } from "../core/json.js";
+
+/** A line that cannot be read. field: the field of the form that holds it. */
 export class LineFault extends Error {
   constructor(field, text) {
     super(text);
@@ -8,20 +10,18 @@ export class LineFault extends Error {
   }
 }
 
-/** {name: value} of lines. A value is JSON, or else the text itself. */
+/** Returns {name: value} of the lines. A value is JSON, or else the text itself. */
 export function assignmentsOf(text) {
-  return Object.fromEntries(lines(text, "overrides").map(([name, value]) => [name, valueOf(value)]));
+  return Object.fromEntries(lines(text, "overrides").map(([name, value]) => [name, jsonOrText(value)]));
 }
 
-/** {name: [values]} of lines whose values are divided by commas; a list of lists is written as JSON. */
+/** Returns {name: [values]} of lines with values between commas. A list as a value is written as JSON. */
 export function gridOf(text) {
-  return Object.fromEntries(
-    lines(text, "grid").map(([name, value]) => {
-      const whole = valueOf(`[${value}]`);
-      if (Array.isArray(whole)) return [name, whole];
-      return [name, value.split(",").map((part) => valueOf(part.trim()))];
-    }),
-  );
+  const valuesOf = (value) => {
+    const whole = jsonOrText(`[${value}]`);
+    return Array.isArray(whole) ? whole : value.split(",").map((part) => jsonOrText(part.trim()));
+  };
+  return Object.fromEntries(lines(text, "grid").map(([name, value]) => [name, valuesOf(value)]));
 }
 
 function lines(text, field) {
@@ -31,15 +31,8 @@ function lines(text, field) {
     .filter(Boolean)
     .map((line) => {
       const equals = line.indexOf("=");
-      if (equals < 1 || !line.slice(equals + 1).trim()) throw new LineFault(field, `Write "name = value": ${line}`);
-      return [line.slice(0, equals).trim(), line.slice(equals + 1).trim()];
+      const [name, value] = [line.slice(0, equals).trim(), line.slice(equals + 1).trim()];
+      if (equals < 1 || !value) throw new LineFault(field, `Write "name = value" in place of "${line}".`);
+      return [name, value];
     });
-}
-
-function valueOf(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
-  }
 }

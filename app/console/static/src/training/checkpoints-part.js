@@ -1,11 +1,13 @@
 /** A job's checkpoints with their figures, and their promotion. */
 
+import { scrolledTable } from "../components/table.js";
 import { get } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
-import { bytes, figure, whole } from "../core/format.js";
+import { bytes, whole } from "../core/format.js";
 import { promote } from "../models/promotion.js";
+import { figureCells, generateLink, promoteButton, protocolList, tags } from "../models/versions.js";
 
-/** {node, look(job)} */
+/** Returns {node, look()}. look: reads the checkpoints again. */
 export function checkpointsPart(address, job, signal) {
   const place = el("div", {});
   const said = el("div", {});
@@ -23,102 +25,53 @@ export function checkpointsPart(address, job, signal) {
       get(`${address}/checkpoints`, { signal }),
       get(`${address}/evaluations`, { signal }),
     ]).catch(() => [null, null]);
-    if (!answer) return; // the stream says when the service is away
-    // before the first checkpoint there is no model
-    const model = answer.checkpoints.length
-      ? await get(`/v1/models/${encodeURIComponent(job.model)}`, { query: { limit: 1 }, signal }).catch(() => null)
-      : null;
-    production = model?.aliases.production?.version ?? null;
-    const every = Math.min(job.configuration.recipe.training.checkpoint_every_images, job.total_images);
-    fill(
-      place,
-      answer.checkpoints.length
-        ? table(answer.checkpoints, figures.evaluations)
-        : el("p", { class: "soft" }, `The first one is stored after ${whole(every)} images.`),
-    );
+    if (!answer) return; // the job's stream of events tells the user when the service is away
+    const { checkpoints } = answer;
+    if (checkpoints.length) {
+      production = await productionVersion();
+      fill(place, table(checkpoints, figures.evaluations));
+    } else {
+      const every = Math.min(job.configuration.recipe.training.checkpoint_every_images, job.total_images);
+      fill(place, el("p", { class: "soft" }, `The first checkpoint is stored after ${whole(every)} images.`));
+    }
+  }
+
+  async function productionVersion() {
+    const path = `/v1/models/${encodeURIComponent(job.model)}`;
+    const model = await get(path, { query: { limit: 1 }, signal }).catch(() => null);
+    return model?.aliases.production?.version ?? null;
   }
 
   function table(checkpoints, figures) {
     const metrics = [...new Set(figures.map((one) => one.metric))];
-    const protocols = new Map(figures.map((one) => [`${one.metric}: ${one.protocol_string}`, true]));
+    const protocols = new Set(figures.map((one) => `${one.metric}: ${one.protocol_string}`));
+    const heads = ["Version", "Images", ...metrics, "Size", "Kept", ""];
+    const rows = checkpoints.map((one) => row(one, metrics));
     return el(
       "div",
       { class: "stack" },
-      el(
-        "div",
-        { class: "table-wrap", tabindex: "0", role: "region", "aria-label": "Table of checkpoints" },
-        el(
-          "table",
-          {},
-          el(
-            "thead",
-            {},
-            el(
-              "tr",
-              {},
-              ["Version", "Images", ...metrics, "Size", "Kept", ""].map((text) =>
-                el("th", { scope: "col" }, text || el("span", { class: "visually-hidden" }, "Actions"))
-              ),
-            ),
-          ),
-          el("tbody", {}, checkpoints.map((one) => row(one, metrics))),
-        ),
-      ),
-      protocols.size > 0 &&
-        el(
-          "details",
-          { class: "more small" },
-          el("summary", {}, "How the figures were measured"),
-          el("ul", { class: "protocols" }, [...protocols.keys()].map((text) => el("li", {}, el("code", {}, text)))),
-        ),
+      scrolledTable("Table of checkpoints", heads, rows),
+      protocols.size > 0 && protocolList([...protocols]),
     );
   }
 
   function row(one, metrics) {
     const served = one.version === production;
+    const marks = tags(one.best && ["best", true], served && ["production"]);
+    const kept = [one.weights_kept && "weights", one.state_kept && "state"].filter(Boolean).join(", ");
+    const actions = one.weights_kept && [
+      !served && promoteButton(one.version, () => promoteIt(one.version)),
+      generateLink(served ? job.model : one.reference, `version ${one.version}`),
+    ];
     return el(
       "tr",
       {},
-      el(
-        "th",
-        { scope: "row" },
-        el(
-          "span",
-          { class: "row" },
-          String(one.version),
-          one.best && el("span", { class: "tag is-accent" }, "best"),
-          served && el("span", { class: "tag" }, "production"),
-        ),
-      ),
+      el("th", { scope: "row" }, el("span", { class: "row" }, String(one.version), marks)),
       el("td", {}, whole(one.images_seen)),
-      metrics.map((metric) => el("td", {}, metric in one.metrics ? figure(one.metrics[metric]) : "–")),
+      figureCells(metrics, one.metrics),
       el("td", { class: "nowrap" }, bytes(one.size_bytes)),
-      el(
-        "td",
-        { class: "soft" },
-        [one.weights_kept && "weights", one.state_kept && "state"].filter(Boolean).join(", ") || "no longer",
-      ),
-      el(
-        "td",
-        {},
-        one.weights_kept &&
-          el(
-            "div",
-            { class: "actions end" },
-            !served &&
-              el("button", {
-                type: "button",
-                class: "compact",
-                "aria-label": `Promote version ${one.version}`,
-                on: { click: () => promoteIt(one.version) },
-              }, "Promote"),
-            el("a", {
-              class: "button compact",
-              href: `#/generate?model=${encodeURIComponent(served ? job.model : one.reference)}`,
-              "aria-label": `Generate from version ${one.version}`,
-            }, "Generate"),
-          ),
-      ),
+      el("td", { class: "soft" }, kept || "no longer"),
+      el("td", {}, actions && el("div", { class: "actions end" }, actions)),
     );
   }
 

@@ -1,11 +1,12 @@
-/** Data sets: what there is, with contact sheets, and uploads. */
+/** Data sets with their contact sheets, and the form that adds one. */
 
+import { button } from "../components/button.js";
+import { picture } from "../components/picture.js";
+import { empty, loading, showProblem } from "../components/states.js";
+import { trainingNav } from "../components/sub-nav.js";
 import { get } from "../core/api.js";
 import { el, fill, name } from "../core/dom.js";
 import { bytes, moment, whole } from "../core/format.js";
-import { picture } from "../components/picture.js";
-import { empty, loading, problemNotice } from "../components/states.js";
-import { trainingNav } from "../components/sub-nav.js";
 import { uploadForm } from "./upload-form.js";
 
 const PAGE = 24;
@@ -16,28 +17,19 @@ export const datasetsPage = {
   render(main, { signal }) {
     const place = el("div", { class: "cards" });
     const trouble = el("div", {}, loading("Loading data sets"));
-    const more = el("button", { type: "button", hidden: true }, "Show more");
+    const more = button("Show more", look, { hidden: true });
     let after = null;
 
     async function look() {
       more.hidden = true;
       try {
         const answer = await get("/v1/datasets", { query: { after, limit: PAGE }, signal });
-        fill(trouble);
         place.append(...answer.datasets.map((one) => card(one, signal)));
         after = answer.next_after;
         more.hidden = after === null;
-        if (!place.children.length) {
-          fill(
-            trouble,
-            empty(
-              "No data set yet",
-              "Upload a zip with a folder of images for each class. The digits that come with the service appear with the first job that uses them.",
-            ),
-          );
-        }
+        fill(trouble, place.children.length ? null : noDatasets());
       } catch (error) {
-        if (error.name !== "AbortError") fill(trouble, problemNotice(error, { again: look, unasked: true }));
+        showProblem(trouble, error, { again: look, unasked: true });
       }
     }
     const added = (dataset) => {
@@ -45,58 +37,45 @@ export const datasetsPage = {
       [...place.children].find((one) => one.dataset.name === dataset.name)?.remove();
       place.prepend(card(dataset, signal));
     };
-    more.addEventListener("click", look);
+    const list = el("div", { class: "stack" }, trouble, place, more);
     fill(
       main,
       trainingNav("#/training/datasets"),
       el("div", { class: "page-head" }, el("h1", {}, "Data sets")),
-      el(
-        "div",
-        { class: "with-side" },
-        el("div", { class: "stack" }, trouble, place, more),
-        uploadForm({ signal, onDone: added }),
-      ),
+      el("div", { class: "with-side" }, list, uploadForm({ signal, onDone: added })),
     );
     look();
   },
 };
 
+function noDatasets() {
+  return empty(
+    "No data set yet",
+    "Upload a zip with one folder of images for each class. " +
+      "The digits that come with the service appear here after the first job that uses them.",
+  );
+}
+
 function card(dataset, signal) {
   const [channels, height, width] = dataset.image_shape;
-  const shown = dataset.classes.slice(0, MOST_CLASSES);
-  const rest = dataset.classes.length - shown.length;
+  const facts = [
+    `${whole(dataset.images)} images, ${width}×${height}, ${channels === 1 ? "grey" : `${channels} channels`}`,
+    bytes(dataset.size_bytes),
+    `${dataset.format}, ${moment(dataset.created_at)}`,
+  ];
+  const rest = dataset.classes.length - MOST_CLASSES;
+  const tags = dataset.classes.slice(0, MOST_CLASSES).map((one) =>
+    el("li", { class: "tag" }, name(one.name), el("span", { class: "soft" }, ` ${whole(one.images)}`))
+  );
+  const sheet = picture(dataset.contact_sheet, `First images of each class of ${dataset.name}`, signal);
+  const train = { class: "button compact", href: `#/training/new?dataset=${encodeURIComponent(dataset.name)}` };
   return el(
     "article",
     { class: "card dataset", "data-name": dataset.name },
     el("h2", { class: "clamp", title: dataset.name }, name(dataset.name)),
-    el(
-      "div",
-      { class: "sheet" },
-      picture(dataset.contact_sheet, `First images of each class of ${dataset.name}`, { signal }),
-    ),
-    el(
-      "p",
-      { class: "soft small" },
-      `${whole(dataset.images)} images, ${width}×${height}, ${channels === 1 ? "grey" : `${channels} channels`} · ${
-        bytes(dataset.size_bytes)
-      } · ${dataset.format}, ${moment(dataset.created_at)}`,
-    ),
-    el(
-      "ul",
-      { class: "classes" },
-      shown.map((one) =>
-        el("li", { class: "tag" }, name(one.name), el("span", { class: "soft" }, ` ${whole(one.images)}`))
-      ),
-      rest > 0 && el("li", { class: "soft small" }, `and ${rest} more`),
-    ),
-    el(
-      "div",
-      { class: "actions" },
-      el(
-        "a",
-        { class: "button compact", href: `#/training/new?dataset=${encodeURIComponent(dataset.name)}` },
-        "Train on it",
-      ),
-    ),
+    el("div", { class: "sheet" }, sheet),
+    el("p", { class: "soft small" }, facts.join(" · ")),
+    el("ul", { class: "classes" }, tags, rest > 0 && el("li", { class: "soft small" }, `and ${rest} more`)),
+    el("div", { class: "actions" }, el("a", train, "Train on it")),
   );
 }

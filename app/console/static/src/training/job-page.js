@@ -1,17 +1,18 @@
-/** One training job, live: curves, samples, checkpoints, events, log, and what can be asked of it. */
+/** One training job while it runs: its progress, curves, samples, checkpoints, events and log. */
 
+import { button } from "../components/button.js";
+import { codeBlock } from "../components/copy.js";
+import { confirmed } from "../components/dialog.js";
+import { progressBar } from "../components/progress-bar.js";
+import { loading, notice, showProblem } from "../components/states.js";
+import { badge, FINISHED } from "../components/status.js";
+import { trainingNav } from "../components/sub-nav.js";
 import { announce } from "../core/announce.js";
 import { get, put } from "../core/api.js";
 import { el, fill, name } from "../core/dom.js";
 import { follow } from "../core/event-stream.js";
 import { duration, figure, moment, short, whole } from "../core/format.js";
 import { pause, poll } from "../core/poll.js";
-import { confirmed } from "../components/dialog.js";
-import { codeBlock } from "../components/copy.js";
-import { progressBar } from "../components/progress-bar.js";
-import { loading, problemNotice } from "../components/states.js";
-import { badge, FINISHED } from "../components/status.js";
-import { trainingNav } from "../components/sub-nav.js";
 import { checkpointsPart } from "./checkpoints-part.js";
 import { curvesPart } from "./curves-part.js";
 import { eventsPart } from "./events-part.js";
@@ -26,234 +27,223 @@ export const jobPage = {
   async render(main, { params, signal }) {
     const address = `/v1/train-jobs/${encodeURIComponent(params.id)}`;
     const place = el("div", {}, loading("Loading the job"));
-    fill(
-      main,
-      trainingNav("#/training/jobs"),
-      el("div", { class: "page-head" }, el("h1", {}, `Job ${params.id}`)),
-      place,
-    );
+    const head = el("div", { class: "page-head" }, el("h1", {}, `Job ${params.id}`));
+    fill(main, trainingNav("#/training/jobs"), head, place);
     const begin = async () => {
       try {
-        const job = await get(address, { signal });
-        openJob(main, place, address, job, signal);
+        openJob({ head, place, address, signal, job: await get(address, { signal }) });
       } catch (error) {
-        if (error.name !== "AbortError") fill(place, problemNotice(error, { again: begin, unasked: true }));
+        showProblem(place, error, { again: begin, unasked: true });
       }
     };
     await begin();
   },
 };
 
-function openJob(main, place, address, job, signal) {
-  const actions = el("div", { class: "actions" });
-  const state = el("span", {});
-  const bar = progressBar("Images seen");
-  const words = el("p", { class: "soft small" });
-  const trouble = el("div", {});
-  const failure = el("div", {});
-  const facts = el("dl", { class: "facts is-wide" });
-  fill(
-    main.querySelector(".page-head"),
-    el("h1", { tabindex: "-1" }, `Job ${job.id} · `, name(job.model)),
-    state,
-    actions,
-  );
+function openJob({ head, place, address, signal, job }) {
   const curves = curvesPart(address, signal);
   const samples = samplesPart(address, job, signal);
   const checkpoints = checkpointsPart(address, job, signal);
   const events = eventsPart();
   const log = logPart(address, signal);
+  const trouble = el("div", {});
+  const steps = stepsOf({ address, signal, trouble, changed });
+  const summary = summaryOf(head, job, steps);
+  const configuration = codeBlock(JSON.stringify(job.configuration, null, 2), "Configuration");
   fill(
     place,
     el(
       "div",
       { class: "stack" },
       trouble,
-      failure,
-      el("section", { class: "card stack", "aria-label": "Progress" }, bar, words, facts),
+      summary.nodes,
       curves.node,
       samples.node,
       checkpoints.node,
       el("div", { class: "grid-2" }, events.node, log.node),
-      el(
-        "details",
-        { class: "card more" },
-        el("summary", {}, "Configuration"),
-        codeBlock(JSON.stringify(job.configuration, null, 2), "Configuration"),
-      ),
+      el("details", { class: "card more" }, el("summary", {}, "Configuration"), configuration),
     ),
   );
 
-  let changing = false;
-
-  function show() {
-    const { progress } = job;
-    fill(state, badge(job.status));
-    bar.set(progress.images_done, progress.total_images);
-    const speed = progress.images_per_second && job.status === "running"
-      ? ` · ${short(progress.images_per_second)} images/s`
-      : "";
-    const left = progress.eta_seconds ? ` · ${duration(progress.eta_seconds)} left` : "";
-    words.textContent = `${whole(progress.images_done)} of ${whole(progress.total_images)} images${speed}${left}${
-      progress.loss === null ? "" : ` · loss ${figure(progress.loss)}`
-    }`;
-    fill(
-      failure,
-      job.failure && job.status !== "succeeded"
-        ? el(
-          "div",
-          { class: "notice problem" },
-          el("p", { class: "notice-title" }, `The last attempt ended badly: ${job.failure.kind}`),
-          el("p", {}, job.failure.detail),
-        )
-        : null,
-    );
-    fill(facts, factsOf(job));
-    offer();
+  function changed(found, what) {
+    job = found;
+    announce(`The job is ${job.status}`);
+    if (what !== "cancel") watch();
+    summary.show(job);
   }
 
-  /** The button that the state allows: the same one while it does, so that it keeps the focus. */
-  function offer() {
-    const steps = {
-      queued: ["Cancel", cancel, "danger"],
-      running: ["Cancel", cancel, "danger"],
-      cancelled: ["Resume", () => change("resume")],
-      failed: ["Retry", () => change("retry")],
-    };
-    const [text, click, kind] = steps[job.status] || [""];
-    if (actions.textContent !== text) {
-      const focused = actions.contains(document.activeElement);
-      fill(actions, text ? button(text, click, kind) : null);
-      if (focused) (actions.firstChild || main.querySelector("h1")).focus();
+  const curvesSoon = atMostOnce(async () => {
+    await pause(CURVES_MILLISECONDS, signal);
+    if (!signal.aborted) curves.look();
+  });
+
+  const refresh = atMostOnce(async () => {
+    const found = await get(address, { signal }).catch(() => null);
+    if (!found) return; // the stream of events tells the user when the service is away
+    job = found;
+    summary.show(job);
+    checkpoints.look();
+  });
+
+  function take(event) {
+    const { kind, data } = event;
+    if (kind === "progress") takeProgress(data);
+    else if (kind === "end") takeEnd(data);
+    else events.add(event);
+    if (kind === "status") job.status = data.status;
+    if (kind === "samples") samples.look();
+    if (kind === "evaluation") curves.lookAtFigures();
+    if (["status", "checkpoint", "evaluation", "best", "promoted"].includes(kind)) refresh();
+  }
+
+  function takeProgress(data) {
+    job.progress = { ...job.progress, ...data };
+    if (!FINISHED.includes(job.status)) job.status = data.status;
+    summary.show(job);
+    curvesSoon();
+  }
+
+  function takeEnd({ status }) {
+    job.status = status;
+    refresh();
+    lookAtAll();
+    log.look();
+    announce(`The job has ${status === "cancelled" ? "been cancelled" : status}`);
+  }
+
+  function lookAtAll() {
+    curves.look();
+    curves.lookAtFigures();
+    samples.look();
+  }
+
+  const watch = atMostOnce(async () => {
+    events.clear();
+    try {
+      await follow(`${address}/events`, { signal, onEvent: take });
+    } catch (error) {
+      showProblem(trouble, error, { again: watch });
     }
-  }
+  });
 
-  async function cancel() {
-    const text = job.status === "running"
-      ? "It is asked to store a checkpoint first. If it does not stop in time it is killed, and can be resumed from the last checkpoint that it has."
-      : "It waits, and can be resumed later.";
-    if (await confirmed(`Cancel job ${job.id}?`, text, "Cancel the job", { danger: true })) await change("cancel");
-  }
+  summary.show(job);
+  lookAtAll();
+  checkpoints.look();
+  watch();
+  // no event announces a line of the log
+  poll(() => FINISHED.includes(job.status) || log.look(), LOG_MILLISECONDS, signal);
+}
+
+/** Returns a function that calls `work`, unless an earlier call has not finished. */
+function atMostOnce(work) {
+  let running = null;
+  return () => {
+    running ??= work().finally(() => {
+      running = null;
+    });
+  };
+}
+
+/** Returns what the user can do with a job: `cancel(job)`, `resume()` and `retry()`. changed: gets the job after it. */
+function stepsOf({ address, signal, trouble, changed }) {
+  let changing = false;
 
   async function change(what) {
     if (changing) return;
     changing = true;
     try {
-      job = await put("POST", `${address}/${what}`, undefined, { signal });
+      const job = await put("POST", `${address}/${what}`, undefined, { signal });
       fill(trouble);
-      announce(`The job is ${job.status}`);
-      if (what !== "cancel") watch();
+      changed(job, what);
     } catch (error) {
-      if (error.name === "AbortError") return;
-      fill(trouble, problemNotice(error, { again: () => change(what) }));
+      showProblem(trouble, error, { again: () => change(what) });
     } finally {
       changing = false;
     }
-    show();
   }
 
-  let curvesDue = null;
-
-  /** The curves anew: at most so often, but never without the last figures. */
-  function curvesSoon() {
-    curvesDue ??= pause(CURVES_MILLISECONDS, signal).then(() => {
-      curvesDue = null;
-      if (!signal.aborted) curves.look();
-    });
+  async function cancel(job) {
+    const text = job.status === "running"
+      ? "The job is asked to store a checkpoint first. If it does not stop in time, it is killed. " +
+        "You can resume it from its last checkpoint."
+      : "The job waits in the queue. You can resume it later.";
+    if (await confirmed(`Cancel job ${job.id}?`, text, "Cancel the job", { danger: true })) await change("cancel");
   }
-
-  let refreshing = null;
-
-  /** The job anew, once for all that ask meanwhile. */
-  function refresh() {
-    refreshing ??= get(address, { signal })
-      .then((found) => {
-        job = found;
-        show();
-        checkpoints.look(job);
-      })
-      .catch(() => {}) // the stream says when the service is away
-      .finally(() => {
-        refreshing = null;
-      });
-  }
-
-  function take(event) {
-    const { kind, data } = event;
-    if (kind === "progress") {
-      job.progress = { ...job.progress, ...data };
-      if (!FINISHED.includes(job.status)) job.status = data.status;
-      show();
-      curvesSoon();
-      return;
-    }
-    if (kind !== "end") events.add(event);
-    if (kind === "status") {
-      job.status = data.status;
-      refresh();
-    }
-    if (kind === "samples") samples.look();
-    if (["checkpoint", "evaluation", "best", "promoted"].includes(kind)) refresh();
-    if (kind === "evaluation") curves.lookAtFigures();
-    if (kind === "end") {
-      job.status = data.status;
-      refresh();
-      curves.look();
-      curves.lookAtFigures();
-      samples.look();
-      log.look();
-      announce(`The job has ${data.status === "cancelled" ? "been cancelled" : data.status}`);
-    }
-  }
-
-  let watching = false;
-  async function watch() {
-    if (watching) return;
-    watching = true;
-    events.clear();
-    try {
-      await follow(`${address}/events`, { signal, onEvent: take });
-    } catch (error) {
-      if (error.name !== "AbortError") fill(trouble, problemNotice(error, { again: watch }));
-    } finally {
-      watching = false;
-    }
-  }
-
-  show();
-  curves.look();
-  curves.lookAtFigures();
-  samples.look();
-  checkpoints.look(job);
-  watch();
-  // no event tells of a line
-  poll(async () => FINISHED.includes(job.status) || log.look(), LOG_MILLISECONDS, signal);
+  return { cancel, resume: () => change("resume"), retry: () => change("retry") };
 }
 
-const button = (text, click, kind = null) => el("button", { type: "button", class: kind, on: { click } }, text);
+/** Returns {nodes, show(job)}: the progress and the facts of a job. The state and the buttons stand in `head`. */
+function summaryOf(head, job, steps) {
+  const title = el("h1", { tabindex: "-1" }, `Job ${job.id} · `, name(job.model));
+  const state = el("span", {});
+  const actions = el("div", { class: "actions" });
+  const bar = progressBar("Images seen");
+  const words = el("p", { class: "soft small" });
+  const facts = el("dl", { class: "facts is-wide" });
+  const failure = el("div", {});
+  let shown = job;
+  fill(head, title, state, actions);
+
+  /** Shows the button that the state allows. The same button stays in place, so that it keeps the focus. */
+  function showActions() {
+    const cancel = ["Cancel", () => steps.cancel(shown), { class: "danger" }];
+    const cancelled = ["Resume", steps.resume];
+    const failed = ["Retry", steps.retry];
+    const [text, click, properties] = { queued: cancel, running: cancel, cancelled, failed }[shown.status] || [""];
+    if (actions.textContent === text) return;
+    const focused = actions.contains(document.activeElement);
+    fill(actions, text && button(text, click, properties));
+    if (focused) (actions.querySelector("button") || title).focus();
+  }
+
+  function show(its) {
+    shown = its;
+    fill(state, badge(its.status));
+    bar.set(its.progress.images_done, its.progress.total_images);
+    words.textContent = progressOf(its);
+    fill(failure, its.failure && its.status !== "succeeded" && failureNotice(its.failure));
+    fill(facts, factsOf(its));
+    showActions();
+  }
+  const card = el("section", { class: "card stack", "aria-label": "Progress" }, bar, words, facts);
+  return { nodes: [failure, card], show };
+}
+
+function failureNotice({ kind, detail }) {
+  return notice("problem", `The last attempt failed: ${kind}`, el("p", {}, detail));
+}
+
+function progressOf({ progress, status }) {
+  return [
+    `${whole(progress.images_done)} of ${whole(progress.total_images)} images`,
+    progress.images_per_second && status === "running" && `${short(progress.images_per_second)} images/s`,
+    progress.eta_seconds && `${duration(progress.eta_seconds)} left`,
+    progress.loss !== null && `loss ${figure(progress.loss)}`,
+  ].filter(Boolean).join(" · ");
+}
 
 function factsOf(job) {
-  const { recipe } = job.configuration;
+  const { training, optimizer } = job.configuration.recipe;
+  const { best } = job;
+  const link = (what, id) => el("a", { href: `#/training/${what}s/${id}` }, `${what} ${id}`);
+  const recipe = [
+    `batch ${training.batch_size}`,
+    `learning rate ${optimizer.learning_rate}`,
+    `seed ${training.seed}`,
+    training.precision,
+  ];
   const rows = [
     ["Data set", job.dataset === null ? "–" : name(job.dataset)],
-    [
-      "Recipe",
-      `batch ${recipe.training.batch_size}, learning rate ${recipe.optimizer.learning_rate}, seed ${recipe.training.seed}, ${recipe.training.precision}`,
-    ],
+    ["Recipe", recipe.join(", ")],
     ["Queued", moment(job.created_at)],
-    ["Began", `${moment(job.started_at)}${job.attempt > 1 ? ` (attempt ${job.attempt})` : ""}`],
+    ["Started", `${moment(job.started_at)}${job.attempt > 1 ? ` (attempt ${job.attempt})` : ""}`],
     job.finished_at && ["Ended", moment(job.finished_at)],
     job.worker && ["Worker", name(job.worker)],
-    job.best &&
-    [
-      "Best",
-      `${figure(job.best.value)} ${job.best.metric}, version ${job.best.version} after ${
-        whole(job.best.images_seen)
-      } images`,
-    ],
-    job.parent_id && ["Goes on from", el("a", { href: `#/training/jobs/${job.parent_id}` }, `job ${job.parent_id}`)],
-    job.sweep_id && ["Part of", el("a", { href: `#/training/sweeps/${job.sweep_id}` }, `sweep ${job.sweep_id}`)],
-    ["Promotion", job.promote === "never" ? "by hand" : "the best checkpoint, when it ends"],
+    best &&
+    ["Best", `${figure(best.value)} ${best.metric}, version ${best.version} after ${whole(best.images_seen)} images`],
+    job.parent_id && ["Continues", link("job", job.parent_id)],
+    job.sweep_id && ["Part of", link("sweep", job.sweep_id)],
+    ["Promotion", job.promote === "never" ? "by hand" : "the best checkpoint, when the job ends"],
   ];
   return rows.filter(Boolean).map(([term, detail]) => el("div", {}, el("dt", {}, term), el("dd", {}, detail)));
 }

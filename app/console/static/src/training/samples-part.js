@@ -1,21 +1,17 @@
-/** A job's grids of samples as a film strip, oldest first. */
+/** A job's sample grids as a film strip, oldest first. */
 
+import { button } from "../components/button.js";
+import { openDialog } from "../components/dialog.js";
+import { picture } from "../components/picture.js";
 import { get } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
 import { whole } from "../core/format.js";
-import { openDialog } from "../components/dialog.js";
-import { picture } from "../components/picture.js";
 
-/** {node, look()} */
+/** Returns {node, look()}. look: adds the grids that have come since. */
 export function samplesPart(address, job, signal) {
   const strip = el("ol", { class: "film", tabindex: "0", "aria-label": "Samples over time" });
-  const waiting = el(
-    "p",
-    { class: "soft" },
-    `The first grid is drawn after ${
-      whole(Math.min(job.configuration.recipe.training.sample_every_images, job.total_images))
-    } images.`,
-  );
+  const every = Math.min(job.configuration.recipe.training.sample_every_images, job.total_images);
+  const waiting = el("p", { class: "soft" }, `The first grid is drawn after ${whole(every)} images.`);
   const node = el("section", { class: "card", "aria-label": "Samples" }, el("h2", {}, "Samples"), waiting, strip);
   let grids = [];
 
@@ -31,29 +27,18 @@ export function samplesPart(address, job, signal) {
     if (added.length) toEnd();
   }
 
-  /** The newest one is in sight, unless somebody goes through them. */
+  /** Scrolls to the newest grid, unless the user is going through them. */
   function toEnd() {
     if (!strip.contains(document.activeElement)) strip.scrollLeft = strip.scrollWidth;
   }
 
   function frame(grid, at) {
-    const drawn = picture(grid.picture, "", { signal });
-    drawn.addEventListener("load", toEnd); // before, its width is not known
-    return el(
-      "li",
-      {},
-      el(
-        "button",
-        {
-          type: "button",
-          class: "frame",
-          "aria-label": `Open samples after ${whole(grid.images_seen)} images`,
-          on: { click: () => open(at) },
-        },
-        drawn,
-        el("span", { class: "small" }, `${whole(grid.images_seen)} images`),
-      ),
-    );
+    const when = `${whole(grid.images_seen)} images`;
+    const drawn = picture(grid.picture, "", signal);
+    drawn.addEventListener("load", toEnd); // its width is not known earlier
+    const content = [drawn, el("span", { class: "small" }, when)];
+    const properties = { class: "frame", "aria-label": `Open samples after ${when}` };
+    return el("li", {}, button(content, () => open(at), properties));
   }
 
   function open(first) {
@@ -65,18 +50,12 @@ export function samplesPart(address, job, signal) {
     };
     const show = () => {
       const grid = grids[at];
+      const when = `${whole(grid.images_seen)} images`;
+      const large = picture(grid.picture, `Samples after ${when}`, signal);
       fill(
         place,
-        el(
-          "p",
-          { role: "status" },
-          `After ${whole(grid.images_seen)} images (${at + 1} of ${grids.length}); a row a class`,
-        ),
-        el(
-          "div",
-          { class: "samples-large" },
-          picture(grid.picture, `Samples after ${whole(grid.images_seen)} images`, { signal }),
-        ),
+        el("p", { role: "status" }, `After ${when} (${at + 1} of ${grids.length}). Each class is a row.`),
+        el("div", { class: "samples-large" }, large),
       );
     };
     show();
@@ -85,10 +64,7 @@ export function samplesPart(address, job, signal) {
         if (event.key === "ArrowRight") step(1);
         if (event.key === "ArrowLeft") step(-1);
       },
-      foot: () => [
-        el("button", { type: "button", on: { click: () => step(-1) } }, "← Earlier"),
-        el("button", { type: "button", on: { click: () => step(1) } }, "Later →"),
-      ],
+      foot: () => [button("← Earlier", () => step(-1)), button("Later →", () => step(1))],
     });
   }
   return { node, look };

@@ -1,11 +1,14 @@
-/** An upload with its progress: by XMLHttpRequest, as fetch does not tell how much of a body was sent. */
+/** Uploads a file by XMLHttpRequest, because fetch does not tell how much of a body was sent. */
 
 import { keyChanged } from "../core/api.js";
 import { lost } from "../core/connection.js";
 import { authorization, currentKey } from "../core/key.js";
 import { ApiProblem, Offline } from "../core/problem.js";
 
-/** Send the file; resolves to the answer. onProgress: (sent, total) in bytes. Raises ApiProblem, Offline, AbortError. */
+/**
+ * Sends the file. Resolves to the answer. onProgress: (sent, total) in bytes.
+ * Raises ApiProblem, Offline or AbortError.
+ */
 export async function upload(path, file, options) {
   for (;;) {
     const [key, sentAt] = [currentKey(), performance.now()];
