@@ -85,6 +85,12 @@ export function options(values) {
   });
 }
 
+/** Returns {member: value} of the fields of a form that are filled. read: turns a text into a value. */
+export function filledIn(form, members, read = (text) => text) {
+  const texts = members.map((member) => [member, form.elements.namedItem(member).value.trim()]);
+  return Object.fromEntries(texts.filter(([, text]) => text).map(([member, text]) => [member, read(text)]));
+}
+
 /** Removes the faults of all fields. */
 export function clearFaults(fields) {
   for (const one of fields) one.fault(null);

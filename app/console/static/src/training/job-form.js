@@ -2,7 +2,7 @@
 
 import { button } from "../components/button.js";
 import { dropDraft, keepDraft } from "../components/draft.js";
-import { clearFaults, refuse, showFaults } from "../components/fields.js";
+import { clearFaults, filledIn, refuse, showFaults } from "../components/fields.js";
 import { showProblem } from "../components/states.js";
 import { put } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
@@ -11,6 +11,7 @@ import { assignmentsOf, gridOf, LineFault } from "./assignments.js";
 import { jobFields, OVERRIDES } from "./job-fields.js";
 
 const DRAFT = "new-job";
+const TEXTS = ["recipe", "dataset", "model", "promote", "device", "from_model"];
 const NUMBERS = ["priority", "max_attempts", "keep_last", "from_job", "evaluate_every_images"];
 
 /** Makes the form. query: of the page's address. It may name a data set, or ask for a sweep. */
@@ -77,11 +78,12 @@ export function jobForm({ recipes, datasets, query, signal }) {
 
   /** Returns {path, page, body} of the request that the form stands for. Raises LineFault. */
   function requestOf() {
-    const body = { recipe: value("recipe"), overrides: {}, promote: value("promote"), device: value("device") };
-    for (const { dotted } of OVERRIDES) if (value(dotted) !== "") body.overrides[dotted] = Number(value(dotted));
-    Object.assign(body.overrides, assignmentsOf(value("overrides")));
-    for (const member of ["dataset", "model", "from_model"]) if (value(member)) body[member] = value(member);
-    for (const member of NUMBERS) if (value(member) !== "") body[member] = Number(value(member));
+    const usual = filledIn(form, OVERRIDES.map(({ dotted }) => dotted), Number);
+    const body = {
+      overrides: { ...usual, ...assignmentsOf(value("overrides")) },
+      ...filledIn(form, TEXTS),
+      ...filledIn(form, NUMBERS, Number),
+    };
     const grid = gridOf(value("grid"));
     const seeds = value("seeds").split(/[\s,]+/).filter(Boolean).map(Number);
     if (!Object.keys(grid).length && !seeds.length) return { path: "/v1/train-jobs", page: "jobs", body };

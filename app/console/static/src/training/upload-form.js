@@ -2,7 +2,17 @@
 
 import { button } from "../components/button.js";
 import { keepDraft, restoreDraft } from "../components/draft.js";
-import { clearFaults, field, input, options, refuse, select, showFaults, textarea } from "../components/fields.js";
+import {
+  clearFaults,
+  field,
+  filledIn,
+  input,
+  options,
+  refuse,
+  select,
+  showFaults,
+  textarea,
+} from "../components/fields.js";
 import { progressBar } from "../components/progress-bar.js";
 import { showProblem } from "../components/states.js";
 import { announce } from "../core/announce.js";
@@ -128,8 +138,10 @@ export function uploadForm({ signal, onDone }) {
 
   function sendPath() {
     words.textContent = "The service is reading the files at the path.";
-    const body = { name: value("name"), format: value("format"), path: value("path"), split: value("split") };
-    if (value("image_size")) body.image_size = Number(value("image_size"));
+    const body = {
+      ...filledIn(form, ["name", "format", "path", "split"]),
+      ...filledIn(form, ["image_size"], Number),
+    };
     if (classNames().length) body.class_names = classNames();
     return put("POST", "/v1/datasets", body, { signal: controller.signal });
   }
