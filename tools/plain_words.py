@@ -78,7 +78,9 @@ def script_prose(source: str) -> Iterator[tuple[int, str]]:
     """Comments of JavaScript and CSS, each with its line."""
     for match in re.finditer(r"/\*\*?(.*?)\*/|(?<![:\"'`])//(.*)", source, re.DOTALL):
         text = match.group(1) if match.group(1) is not None else match.group(2).split("\n")[0]
-        yield source.count("\n", 0, match.start()) + 1, re.sub(r"\n\s*\*? ?", " ", text)
+        line = source.count("\n", 0, match.start()) + 1
+        for part in re.split(r"\*\s+@\w+", text):  # a tag such as @param begins a sentence of its own
+            yield line, re.sub(r"\n\s*\*? ?", " ", part)
 
 
 def page_prose(source: str) -> Iterator[tuple[int, str]]:

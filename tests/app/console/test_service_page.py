@@ -1,4 +1,4 @@
-"""Laws of the page Service: what it shows is what Prometheus is told, as it comes about."""
+"""Laws of the page Service: it shows what Prometheus reads, as soon as it happens."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor

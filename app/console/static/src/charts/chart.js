@@ -7,13 +7,13 @@ import { drawPlot, EDGE } from "./plot.js";
 
 /**
  * @typedef {object} Axis How an axis shows its values.
- * @property {string} [label] its title
- * @property {(value: number, digits?: number) => string} [format] writes a value
- * @property {boolean} [log] logarithmic
- * @property {boolean} [zero] starts at zero
- * @property {boolean} [whole] ticks at integers only
- * @property {number[]} [domain] its two ends, when they should not follow the values
- * @property {Array<[number, string]>} [ticks] the ticks, when they should not follow the values
+ * @property {string} [label] Its title.
+ * @property {(value: number, digits?: number) => string} [format] Writes a value.
+ * @property {boolean} [log] Logarithmic.
+ * @property {boolean} [zero] Starts at zero.
+ * @property {boolean} [whole] Ticks at integers only.
+ * @property {number[]} [domain] Its two ends, when they should not follow the values.
+ * @property {Array<[number, string]>} [ticks] The ticks, when they should not follow the values.
  */
 
 const USUAL_WIDTH = 480; // before the page is laid out

@@ -1,9 +1,10 @@
 /** The scales of a chart: from values to positions, and the values at which ticks stand. */
 
 /**
- * Returns a linear or logarithmic scale of the values onto [from, to]: {place(value), ticks}.
- * domain: its ends, when they should not follow the values. count: about how many ticks. zero: starts at zero.
- * whole: ticks at integers only. round: ends at ticks.
+ * Returns a linear or logarithmic scale of the values onto [from, to] as {place(value), ticks}.
+ *
+ * domain: Its ends, when they should not follow the values. count: About how many ticks it has.
+ * zero: It starts at zero. whole: It has ticks at integers only. round: It ends at ticks.
  */
 export function scale(
   values,

@@ -26,7 +26,7 @@ export const settingsOf = (facts) => ({ ...effective(facts), model: `${facts.mod
 /** Returns a command line that draws exactly this image, or the same interpolation. */
 export function curlFor(run, image) {
   const { path, body, file } = requestFor(run, image);
-  const key = currentKey() ? ' -H "Authorization: Bearer $DARKROOM_KEY"' : "";
+  const key = currentKey() ? ' -H "Authorization: Bearer $DARKROOM_API_KEY"' : "";
   const quoted = toJson(body).replaceAll("'", "'\\''");
   return [
     `curl -sf ${location.origin}${path} -H 'Content-Type: application/json'${key}`,

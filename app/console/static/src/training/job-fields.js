@@ -16,7 +16,7 @@ export const OVERRIDES = [
 const PROMOTIONS = [["never", "by hand"], ["best", "the best checkpoint, when the job ends"]];
 
 const OTHER_FIELDS = "model.unet.width = 64\nobjective.weighting = min_snr";
-const COMBINED = "One field a line, with commas between its values. Each combination becomes a job.";
+const COMBINED = "One field on each line, with commas between its values. Each combination becomes a job.";
 const NEEDS_ADMIN = "Promotion needs a key with the scope admin.";
 
 /** Makes all fields. Returns them by name. */
@@ -40,7 +40,7 @@ export function jobFields(recipes, datasets) {
     number("keep_last", "Checkpoints kept", { min: 1, max: 1000, placeholder: "3" }),
     number("from_job", "Continue job", { min: 1, placeholder: "none" }),
     text("from_model", "Start with the weights of", { placeholder: "NAME@VERSION" }),
-    lines("overrides", "Other fields of the recipe", 4, OTHER_FIELDS, "One a line: dotted.name = value."),
+    lines("overrides", "Other fields of the recipe", 4, OTHER_FIELDS, "One on each line: dotted.name = value."),
     text("sweep", "Name of the sweep", { dir: "auto", maxlength: 200 }, { pointer: "/name" }),
     text("seeds", "Seeds", { placeholder: "1, 2, 3" }),
     lines("grid", "Values to compare", 3, "optimizer.learning_rate = 0.001, 0.002", COMBINED),

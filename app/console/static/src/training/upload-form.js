@@ -170,7 +170,7 @@ function fieldsOf() {
     class_names: field("Class names", textarea("class_names", { rows: 2, dir: "auto" }), {
       pointer: "class_names",
       wide: true,
-      hint: "One a line, for formats without class names.",
+      hint: "One on each line, for formats without class names.",
     }),
   };
 }
