@@ -1,4 +1,4 @@
-"""The one table of what an exception answers. A route lets exceptions pass; they become problems here."""
+"""The one table of exceptions and their HTTP answers. Routes let exceptions pass; they become problems here."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,14 +33,14 @@ log = logging.getLogger(__name__)
 def _answer(
     status: int, kind: str, detail: Callable[[Any], str] = str, *, retry_seconds: float | None = None
 ) -> Callable[[Any], Problem]:
-    """A row of the table whose detail is, unless it says otherwise, the exception's message."""
+    """Return an entry of the table. detail: makes the problem's detail; default: the exception's message."""
     headers = None if retry_seconds is None else retry_after(retry_seconds)
     return lambda error: Problem(status, kind, detail(error), headers=headers)
 
 
 def _database_away(error: Exception) -> Problem:
     log.warning("the database is away: %s", error)
-    detail = "the database cannot be reached"
+    detail = "the database cannot be reached; try again"
     return Problem(503, "store-unavailable", detail, headers=retry_after(STORE_RETRY_SECONDS))
 
 
@@ -50,7 +50,7 @@ def _dataset_exists(error: DatasetConflict) -> Problem:
 
 def _deadline_unmeetable(late: DeadlineUnmeetable) -> Problem:
     seconds = late.deadline_seconds
-    detail = f"about {late.expected_seconds:.2f} s are needed, more than the deadline of {seconds:g} s"
+    detail = f"this request needs about {late.expected_seconds:.2f} s, which is more than its deadline of {seconds:g} s"
     fits_idle = late.idle_seconds <= seconds
     headers = retry_after(late.expected_seconds - late.idle_seconds) if fits_idle else None
     expected = round(late.expected_seconds, 3)
@@ -58,7 +58,10 @@ def _deadline_unmeetable(late: DeadlineUnmeetable) -> Problem:
 
 
 def _pointer(path: Sequence[str | int], body: Any) -> str:
-    """JSON pointer (RFC 6901) to a fault. The path also names branches of unions, which are not in the body."""
+    """Return the JSON pointer (RFC 6901) to a fault.
+
+    path: from pydantic. It also names branches of unions, which are not in the body and so not in the pointer.
+    """
     pointer, here = "", body
     for number, part in enumerate(path):
         if isinstance(here, Mapping):
@@ -87,7 +90,7 @@ def _invalid_request(error: RequestValidationError) -> Problem:
 ANSWERS: Mapping[type[Exception], Callable[[Any], Problem]] = {
     Problem: lambda problem: problem,
     RequestValidationError: _invalid_request,
-    # what the address names and is not there; what the body names: see `at`
+    # The address names a thing that does not exist. (For a thing that the body names, see `at`.)
     JobNotFound: _answer(404, "no-such-job"),
     GenerateJobNotFound: _answer(404, "no-such-generate-job"),
     SweepNotFound: _answer(404, "no-such-sweep"),
@@ -96,37 +99,38 @@ ANSWERS: Mapping[type[Exception], Callable[[Any], Problem]] = {
     VersionNotFound: _answer(404, "no-such-version"),
     KeyNotFound: _answer(404, "no-such-key"),
     UnknownModel: lambda error: invalid([("/model", str(error))]),
-    # what is there and cannot be used
+    # A thing exists but cannot be used.
     VersionCollected: _answer(410, "version-collected"),
     CheckpointError: _answer(503, "version-unusable"),
-    ArtifactMissing: _answer(500, "artifact-unusable", "{}; what it belongs to must be made again".format),
-    ArtifactCorrupted: _answer(500, "artifact-unusable", "{}; what it belongs to must be made again".format),
-    # what is not possible now
+    ArtifactMissing: _answer(500, "artifact-unusable", "{}; make the thing that it belongs to again".format),
+    ArtifactCorrupted: _answer(500, "artifact-unusable", "{}; make the thing that it belongs to again".format),
+    # The request conflicts with the present state.
     JobConflict: _answer(409, "job-conflict"),
     DatasetConflict: _dataset_exists,
     IdempotencyKeyReused: _answer(422, "idempotency-key-reused"),
     TooManyJobs: jobs_limit,
-    # the engine
+    # The engine refuses.
     QueueFull: queue_full,
     TooManyRows: lambda many: invalid([("", f"{many.rows} images are more than the queue's {many.limit} places")]),
     DeadlineUnmeetable: _deadline_unmeetable,
-    EngineStopped: _answer(503, "unavailable", lambda _: "the service is restarting", retry_seconds=5.0),
+    EngineStopped: _answer(503, "unavailable", lambda _: "the service is restarting; try again", retry_seconds=5.0),
     **dict.fromkeys(AWAY, _database_away),
 }
-"""A type of exception also stands for those that are derived from it and have no row. What stands in no row is a fault
-of the service: `app.middleware.request_watch` logs it and answers 500."""
+"""A derived exception without an entry gets the answer of its base class. An exception that has neither is a fault of
+the service: `app.middleware.request_watch` logs it and answers 500."""
 
 
 def problem_of(error: Exception) -> Problem:
-    """What an exception of the table answers."""
+    """Return the problem that answers an exception of the table."""
     return next(ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS)(error)
 
 
 @contextmanager
 def at(pointer: str, *named: type[Exception]) -> Iterator[None]:
-    """Where the body names something by `pointer`: the block's exceptions of these types say so in `errors`.
+    """Turn the block's exceptions of the `named` types into problems whose `errors` point at a field of the body.
 
-    A thing that is not there is then a fault of that field (422), since the address is right.
+    pointer: JSON pointer of the field that names the thing. A thing that does not exist is then a fault of the field
+    (422, not 404), because the address is right.
     """
     try:
         yield
@@ -140,14 +144,14 @@ def at(pointer: str, *named: type[Exception]) -> Iterator[None]:
 
 def _http(request: Request, error: HTTPException) -> Problem:
     if error.status_code == 400 and error.__cause__ is not None:  # FastAPI could not parse the body
-        reasons = "it is not UTF-8, is nested too deeply or has a number of too many digits"
-        return encoded(request) or Problem(400, "not-json", f"the body is not JSON that can be read: {reasons}")
+        reasons = "it is not UTF-8, is nested too deeply or has a number with too many digits"
+        return encoded(request) or Problem(400, "not-json", f"the body cannot be read as JSON: {reasons}")
     kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
     return Problem(error.status_code, kind, str(error.detail), headers=error.headers)
 
 
 def install(app: FastAPI) -> None:
-    """Answer with problems: the exceptions of the table, and those of the framework itself."""
+    """Make the application answer exceptions with problems: those of the table, and the framework's own."""
 
     async def answered(request: Request, error: Exception) -> Response:
         problem = _http(request, error) if isinstance(error, HTTPException) else problem_of(error)

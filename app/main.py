@@ -1,4 +1,4 @@
-"""The service: parts made in `create_app`, started and ended in `_lifespan`. uvicorn calls `application`."""
+"""The service. `create_app` makes its parts, `_lifespan` starts and ends them, and uvicorn calls `application`."""
 
 import asyncio
 import contextlib
@@ -68,7 +68,7 @@ HINTS_STOP_SECONDS = 2.0
 
 
 def _compiles(settings: Settings, device: torch.device) -> bool:
-    """Whether networks are compiled: where the setting asks for it, and on CUDA, if that is possible there."""
+    """Return True to compile networks: where the setting asks for it, and on CUDA if a compiler works there."""
     if not settings.compile and device.type != "cuda":
         return False
     try:
@@ -83,7 +83,7 @@ def _compiles(settings: Settings, device: torch.device) -> bool:
 
 def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and task.exception() is not None:
-        log.error("following the models has failed", exc_info=task.exception())
+        log.error("models are no longer loaded or followed; restart the service", exc_info=task.exception())
 
 
 async def _follow_models(catalog: Catalog, settings: Settings) -> None:
@@ -108,11 +108,14 @@ def _reachability(settings: Settings, database: Database | None) -> Reachability
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Serve while models load. At the end the server has let requests finish (uvicorn --timeout-graceful-shutdown)."""
+    """Start the parts, serve while models load, and end the parts.
+
+    Before the end, uvicorn lets requests finish (--timeout-graceful-shutdown).
+    """
     services: Services = app.state.services
     await asyncio.to_thread(require_keys_beyond_loopback, services.settings.host, services.database)
     if services.database is not None:
-        # Transactions of requests run in AnyIO's threads. A thread without a connection could only wait for one.
+        # Requests run their transactions in AnyIO's threads. More threads than connections would only wait for one.
         to_thread.current_default_thread_limiter().total_tokens = services.database.pool_use().limit
     services.engine.start()
     if services.hints is not None:
@@ -145,12 +148,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application, not yet started. Raises UserError for settings that cannot be kept to on this machine."""
+    """Return the application, not yet started. Raises UserError for settings that this machine cannot fulfil."""
     metrics = PrometheusMetrics()
     watch_machine(metrics.registry, settings.state_folder)
     limits = EngineLimits(settings.queue_rows, settings.batch_rows, settings.resident_versions)
     engine = Engine(limits, metrics)
-    compute_with(1)  # all threads but the engine's
+    compute_with(1)  # one thread for every operation outside the engine
     metrics.watch(engine.status)
     database = Database(settings.database_url) if settings.database_url else None
     if database is not None:
@@ -173,7 +176,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
-        # spans of requests alone: metrics and logs are this service's own, and so is where spans go
+        # FastAPI makes the spans of requests only. Darkroom has its own metrics and logs, and says where spans go.
         telemetry={
             "metrics": False,
             "logs": False,
@@ -238,13 +241,13 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def application() -> FastAPI:
-    """The application by the environment's settings. A refusal ends the process in one line."""
+    """Return the application, with settings from the environment. A UserError ends the process in one line."""
     with ending_in_one_line(TracingMissing):
         read_settings(LogSettings)
         set_up_server_logs()
         set_up_tracing("api")
         settings = read_settings(Settings)
         app = create_app(settings)
-        # Checked again at each start; there, a refusal would be a traceback in uvicorn's log.
+        # `_lifespan` checks this again at each start, but a refusal there is a traceback in uvicorn's log.
         require_keys_beyond_loopback(settings.host, app.state.services.database)
         return app

@@ -1,1 +1,1 @@
-"""The web console: static files over the public interface, without a build step."""
+"""The web console: static files that use the public API. They need no build step."""

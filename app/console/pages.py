@@ -17,11 +17,11 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/")
 async def page(request: Request) -> Response:
-    """The page; what it shows is behind the # of its address."""
+    """Return the console's page. The part of its address behind the # says what it shows."""
     return _files.answer("index.html", request)
 
 
 def mount(app: FastAPI) -> None:
-    """Serve the page at / and what it is made of."""
+    """Serve the page at /, and its modules and styles under /console."""
     app.include_router(router)
     app.add_route("/console/{name:path}", _files.named, include_in_schema=False)

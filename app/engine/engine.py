@@ -1,8 +1,8 @@
 """The batching engine: one thread that owns the device and advances rows of all requests together.
 
-Rows join and leave between any two steps. Read `_loop` first: drop who left, pick the rows of this step, make the step
-(`stepper.py`). The two phases of a row are in `phases.py`, the requests and their counts in `queue.py`, the models in
-`residents.py`, and how long a request will take in `forecast.py`.
+Rows join and leave between any two steps. Read `_loop` first: it drops cancelled and expired requests, picks the rows
+of this step, and makes the step (`stepper.py`). The two phases of a row are in `phases.py`, the requests and their
+counts in `queue.py`, the models in `residents.py`, and the forecast of a request's time in `forecast.py`.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EngineLimits:
-    """At most: queue_rows unfinished rows held, batch_rows forward rows a step, versions of models held.
+    """Upper limits. queue_rows: unfinished rows; batch_rows: network rows a step; versions: model versions in memory.
 
     A version that carries a snapshot holds two networks, and counts as two.
     """
@@ -45,7 +45,7 @@ class EngineLimits:
 class EngineStatus:
     """The engine at one moment. resident: version -> batch limit, least recently used first.
 
-    networks: held, which is what `EngineLimits.versions` limits.
+    networks: networks in memory; `EngineLimits.versions` limits this number.
     """
 
     rows_waiting: int
@@ -57,19 +57,19 @@ class EngineStatus:
 
 @dataclass(frozen=True)
 class Ticket:
-    """A submitted request, to be cancelled when nobody waits for it any more.
+    """A submitted request. Call `cancel` when no client waits for it any more.
 
-    cancel: drops the request between two steps; harmless when it is over. Its last event is then Failed("cancelled").
+    cancel: drops the request before the next step and sends Failed("cancelled"); does nothing when it has ended.
     """
 
     cancel: Callable[[], None]
 
 
 class Engine:
-    """See the module. Thread-safe: public methods and tickets may be used from any thread.
+    """The batching engine. Any thread may call its public methods and use its tickets.
 
-    threads: inside the operations of a step, at most; default: those of the thread that makes the engine,
-    which is to compute alone from then on (`model/machine/threads.py`).
+    threads: most threads that one operation of a step may use; default: as many as the thread that makes the engine
+    has. All other threads should then compute with one (`model/machine/threads.py`).
     """
 
     def __init__(
@@ -99,11 +99,11 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        """Whether its thread runs; one that died of a fault answers nobody any more."""
+        """True while the engine's thread runs. After a fault ends it, no request is served any more."""
         return self._thread.is_alive()
 
     def stop(self, drain_seconds: float) -> None:
-        """Refuse new requests, give those under way `drain_seconds` to finish, fail the rest, end the thread."""
+        """Refuse new requests, give accepted ones `drain_seconds` to finish, fail the rest, and end the thread."""
         with self._wake:
             self._stopping = True
             self._deadline_to_drain = self._clock() + drain_seconds
@@ -112,9 +112,10 @@ class Engine:
             self._thread.join()
 
     def load(self, version: str, denoiser: Denoiser) -> Future[None]:
-        """Warm a model version up between other requests' steps and hold it; the future ends when it can be used.
+        """Warm a model version up between other requests' steps, and keep it in memory.
 
-        Beyond `limits.versions` the least recently used version without rows under way leaves.
+        The future ends when requests can use the version. Above `limits.versions`, the least recently used version
+        that has no unfinished request leaves.
         """
         with self._wake:
             if self._stopping:
@@ -125,13 +126,13 @@ class Engine:
             return self._residents.load(version, denoiser, self.limits.batch_rows, self._threads)
 
     def submit(self, request: SampleRequest, sink: Sink) -> Ticket:
-        """Queue a request, all of it or nothing; `sink` receives its events on the engine's thread.
+        """Queue a request, all of its rows or none; `sink` receives its events on the engine's thread.
 
         Raises an EngineRefusal (QueueFull, TooManyRows, DeadlineUnmeetable, VersionNotLoaded, EngineStopped), or
         ValueError for a row that the model cannot draw.
         """
         with self._serving(request.version) as resident:
-            self._queue.require_room(len(request.rows))  # a refusal plans no row, and planning needs no lock
+            self._queue.require_room(len(request.rows))  # refuse early: planning rows takes time, and needs no lock
         phases = drawings(resident.denoiser, request)
         work = Work.of_phases(phases)
         with self._serving(request.version) as resident:
@@ -151,7 +152,7 @@ class Engine:
         scored: bool = False,
         deadline_seconds: float | None = None,
     ) -> None:
-        """Raise the EngineRefusal that `submit` would raise now for so many rows with a class and these settings."""
+        """Raise the EngineRefusal that `submit` would raise now for `rows` rows with a class and these settings."""
         with self._serving(version) as resident:
             work = Work.of_settings(resident.denoiser.config.schedule, sampling, rows, scored=scored)
             self._queue.admit(self._clock(), resident, work, deadline_seconds)
@@ -165,7 +166,7 @@ class Engine:
         scored: bool = False,
         deadline_seconds: float | None = None,
     ) -> float:
-        """How long such a request would take if it were submitted now, as its deadline is judged by.
+        """Return the expected duration of a request that is submitted now; its deadline is compared with it.
 
         Raises VersionNotLoaded, and ValueError for steps that the model does not have.
         """
@@ -175,7 +176,7 @@ class Engine:
             return self._queue.expected_seconds(foresee(self._clock(), resident, work, deadline_seconds))
 
     def status(self) -> EngineStatus:
-        """Counts of the moment."""
+        """Return the present counts."""
         with self._wake:
             queue, held = self._queue, self._residents
             waiting = queue.rows - queue.running
@@ -188,7 +189,10 @@ class Engine:
 
     @contextlib.contextmanager
     def _serving(self, version: str) -> Iterator[Resident]:
-        """The version, with the lock held. The observer learns of the EngineRefusal that is raised here or inside."""
+        """Yield the version with the lock held. Report an EngineRefusal, raised here or in the block, to the observer.
+
+        Raises EngineStopped and VersionNotLoaded.
+        """
         with self._wake:
             try:
                 if self._stopping:
@@ -205,11 +209,11 @@ class Engine:
             with torch.inference_mode():
                 self._loop()
         except Exception:
-            log.exception("the engine has failed; everything under way is given up")
+            log.exception("the engine has failed and drops all requests; restart the service")
             with self._wake:
                 self._stopping = True
                 for request in list(self._queue.requests):
-                    with contextlib.suppress(Exception):  # the fault may be a sink's own
+                    with contextlib.suppress(Exception):  # a sink may be what failed
                         self._queue.end(request, Failed("internal", "the engine has failed"))
                 self._residents.fail_loads()
 
@@ -218,18 +222,18 @@ class Engine:
             with self._wake:
                 while not (self._queue.requests or self._residents.loading or self._stopping):
                     self._wake.wait()
-                self._drop_the_departed()
+                self._drop_cancelled_and_expired()
                 if self._stopping and not self._queue.requests:
                     self._residents.fail_loads()
                     return
                 rows = self._queue.pick()
             if self._residents.loading:
-                self._residents.warm_up_a_little(self._queue.open)
+                self._residents.warm_up_once(self._queue.open)
             if rows:
                 self._stepper.step(rows)
 
-    def _drop_the_departed(self) -> None:
-        """Between two steps: cancelled and expired requests leave, and all when the time to drain is over."""
+    def _drop_cancelled_and_expired(self) -> None:
+        """End cancelled and expired requests, and all requests when the time to drain is over."""
         now = self._clock()
         drained = self._deadline_to_drain is not None and now >= self._deadline_to_drain
         for request in list(self._queue.requests):

@@ -1,4 +1,4 @@
-"""How long rows will take, by the measured speed: known from their settings, before any row is planned."""
+"""Forecasts how long rows will take, from the measured speed and their settings, before any row is planned."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from darkroom.model.sampling.scoring import SCORE_FORWARD_ROWS, SCORE_STEPS
 
 @dataclass(frozen=True)
 class Work:
-    """What rows cost. forward_rows: of the network's batch, for all rows together; steps: of the longest row."""
+    """The cost of rows. forward_rows: network rows of all rows and steps together; steps: of the longest row."""
 
     rows: int
     forward_rows: int
@@ -21,20 +21,23 @@ class Work:
 
     @classmethod
     def of_settings(cls, schedule: ScheduleConfig, sampling: SamplingConfig, rows: int, *, scored: bool) -> "Work":
-        """Of rows that have a class and the same settings. Raises ValueError for steps that there are not."""
+        """Return the cost of rows that have a class and the same settings.
+
+        Raises ValueError for steps that the schedule does not have.
+        """
         more = SCORE_STEPS if scored else 0
         forward_rows = network_evaluations(schedule, sampling) + more * SCORE_FORWARD_ROWS
         return cls(rows, rows * forward_rows, sampling.steps + more)
 
     @classmethod
     def of_phases(cls, rows: Sequence[Phase]) -> "Work":
-        """Of rows that are planned."""
+        """Return the cost of planned rows."""
         return cls(len(rows), sum(row.forward_rows_left for row in rows), max(row.steps_left for row in rows))
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """The forecast for a request. now, deadline, due: on the engine's clock; idle_seconds: on an idle engine."""
+    """When a request should end. now, deadline, due: on the engine's clock; idle_seconds: time on an idle engine."""
 
     now: float
     idle_seconds: float
@@ -43,14 +46,14 @@ class Forecast:
 
 
 def foresee(now: float, resident: Resident, work: Work, deadline_seconds: float | None) -> Forecast:
-    """The forecast for work that arrives now."""
+    """Return the forecast for work that arrives now."""
     idle = _idle_seconds(resident, work)
     deadline = None if deadline_seconds is None else now + deadline_seconds
     return Forecast(now, idle, deadline, due_time(now, idle, deadline))
 
 
 def _idle_seconds(resident: Resident, work: Work) -> float:
-    """Steps are counted at their mean width."""
+    """Return the time on an idle engine. Every step is taken to have the mean number of network rows."""
     if work.forward_rows >= work.steps * resident.batch_limit:
         return resident.seconds(work.forward_rows)
     return work.steps * resident.speed.seconds(work.forward_rows / work.steps)

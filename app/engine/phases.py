@@ -1,7 +1,7 @@
-"""The two phases of a row: it is drawn, and then scored where that was asked for.
+"""The two phases of a row: the engine draws it, and then scores it if its request asks for scores.
 
-A phase object is one row in its phase. The rows of one engine step are all in the same phase: `advance` computes the
-step in one batch, and `results` says what there is to see of it.
+A phase object is one row in its phase. All rows of one engine step are in the same phase: `advance` computes the step
+in one batch, and `results` returns what it produced.
 """
 
 import math
@@ -26,32 +26,32 @@ class Phase(Protocol):
 
     @property
     def steps_left(self) -> int:
-        """Steps until the row is finished, a later phase included."""
+        """Steps until the row is finished, including those of a later phase."""
 
     @property
     def forward_rows(self) -> int:
-        """Rows of the network's batch that the next step takes."""
+        """Network rows of the next step."""
 
     @property
     def forward_rows_left(self) -> int:
-        """Rows of the network's batch until the row is finished, a later phase included."""
+        """Network rows until the row is finished, including those of a later phase."""
 
     @classmethod
     def advance(cls, denoiser: Denoiser, phases: Sequence[Self]) -> None:
-        """Compute one step of every row. When it raises, no row has moved, and the step can be tried again."""
+        """Compute one step of every row. If it raises, no row has changed, and the caller may try again."""
 
     @classmethod
     def results(cls, phases: Sequence[Self]) -> "list[Result]":
-        """What the step that was just computed brought, one a row."""
+        """Return what the last step produced, one result a row."""
 
 
 Result = Preview | RowDone | Failed | Phase | None
-"""An event for the row's owner, or the phase in which the row goes on; None when there is nothing to see yet."""
+"""An event for the client, or the row's next phase; None when the step produced nothing to send."""
 
 
 @dataclass(eq=False)
 class Drawing:
-    """A row on its way from noise to image.
+    """A row that is being drawn, from noise to image.
 
     row: its number in the request. state: (STATE, C, H, W), None until the first step; estimate: of x_0, (C, H, W).
     """
@@ -90,7 +90,7 @@ class Drawing:
         plans, positions = [one.plan for one in phases], [one.position for one in phases]
         moved, estimates = advance(denoiser, plans, positions, states)
         if denoiser.device.type == "cuda":
-            torch.cuda.synchronize(denoiser.device)  # the step's time, and its faults, belong to this step
+            torch.cuda.synchronize(denoiser.device)  # wait, so that time and errors are those of this step
         for one, state, estimate in zip(phases, moved, estimates, strict=True):
             one.state, one.estimate = state, estimate
             one.position += 1
@@ -98,19 +98,19 @@ class Drawing:
     @classmethod
     def results(cls, phases: Sequence[Self]) -> list[Result]:
         """Phase."""
-        seen = [(one, image) for one in phases if (image := one._seen()) is not None]
-        if not seen:
+        visible = [(one, image) for one in phases if (image := one._visible()) is not None]
+        if not visible:
             return [None] * len(phases)
-        images = torch.stack([image for _, image in seen])
+        images = torch.stack([image for _, image in visible])
         finite = images.isfinite().flatten(1).all(1).tolist()
         found = {
-            one: one._result(pixels.copy(), fine)  # a view would keep the whole batch alive
-            for (one, _), pixels, fine in zip(seen, to_pixels(images), finite, strict=True)
+            one: one._result(pixels.copy(), fine)  # a view would keep the whole batch in memory
+            for (one, _), pixels, fine in zip(visible, to_pixels(images), finite, strict=True)
         }
         return [found.get(one) for one in phases]
 
-    def _seen(self) -> Tensor | None:
-        """The image at the end, and on the way the estimate where a preview is due."""
+    def _visible(self) -> Tensor | None:
+        """Return the image after the last step, the estimate when a preview is due, else None."""
         if self.position == self.plan.steps:
             return None if self.state is None else self.state[0]
         every = self.preview_every_steps
@@ -126,7 +126,7 @@ class Drawing:
 
 @dataclass(eq=False)
 class Scoring:
-    """A drawn row whose image is being scored. image: (C, H, W), what `pixels` shows; terms: of the score so far."""
+    """A drawn row whose image is being scored. image: `pixels` as (C, H, W); terms: the score's terms so far."""
 
     row: int
     label: int
@@ -136,7 +136,7 @@ class Scoring:
 
     @classmethod
     def of(cls, drawn: Drawing, pixels: Pixels) -> "Scoring":
-        """Scores the image as it is served: pixels (H, W, C)."""
+        """Begin to score the image that is served. pixels: (H, W, C), rounded to uint8."""
         assert drawn.state is not None
         image = from_pixels(torch.from_numpy(pixels).permute(2, 0, 1).to(drawn.state.device))
         return cls(drawn.row, drawn.plan.label, pixels, image)
@@ -176,7 +176,10 @@ class Scoring:
 
 
 def drawings(denoiser: Denoiser, request: SampleRequest) -> list[Drawing]:
-    """The request's rows at their beginning; raises ValueError for none, or one that the model cannot draw or score."""
+    """Return the request's rows before their first step.
+
+    Raises ValueError for a request without rows, or with a row that the model cannot draw or score.
+    """
     if not request.rows:
         raise ValueError("a request needs at least one row")
     plans = [
@@ -194,5 +197,5 @@ def drawings(denoiser: Denoiser, request: SampleRequest) -> list[Drawing]:
         for row in request.rows
     ]
     if request.scored and any(plan.label != plan.end_label or plan.label == denoiser.null_label for plan in plans):
-        raise ValueError("only images of one class have a score")
+        raise ValueError("a score needs rows of exactly one class: no interpolation between classes, no null class")
     return [Drawing(row, plan, request.scored, request.preview_every_steps) for row, plan in enumerate(plans)]

@@ -1,10 +1,10 @@
-"""Which rows take the next step: earliest deadline first, where everybody has a deadline.
+"""Picks the rows that take the next step: earliest deadline first, and every request has a deadline.
 
-A request that names no deadline gets one at PATIENCE times the time that it would take on an idle engine. So a short
-request passes a long one that has just begun, the long one's deadline comes nearer while newcomers' are always later,
-and no request waits for ever. Rows of one request run in their order, so its first images are finished early.
+A request that names no deadline gets one: PATIENCE times its duration on an idle engine. So a short request overtakes
+a long one that has just begun. The deadline of the long one comes nearer, while those of newcomers are always later,
+so no request waits for ever. Rows of one request run in their order, so that its first images are finished early.
 
-A full batch is best for throughput, but it is slow for a short request that shares it with a long one. Hence rows of
+A full batch is best for throughput, but it is slow for a short request that shares it with a long one. So rows of
 much longer requests join only while the step stays within COMPANY times its duration without them.
 """
 
@@ -19,11 +19,11 @@ MUCH_LONGER = 4.0
 
 
 class SchedulableRow(Protocol):
-    """What the policy has to know of a row."""
+    """The part of a row that the policy uses."""
 
     @property
     def forward_rows(self) -> int:
-        """Of its next step: 1, or 2 when guided."""
+        """Network rows of its next step: 1, or 2 when guided."""
 
 
 Row = TypeVar("Row", bound=SchedulableRow)
@@ -31,31 +31,31 @@ RowOut = TypeVar("RowOut", bound=SchedulableRow, covariant=True)
 
 
 class SchedulableRequest(Protocol[RowOut]):
-    """What the policy has to know of a request."""
+    """The part of a request that the policy uses."""
 
     @property
     def due(self) -> float:
-        """When it should be finished, on the engine's clock."""
+        """The time by which it should be finished, on the engine's clock."""
 
     @property
     def idle_seconds(self) -> float:
-        """What it would take, or take again from its start, on an idle engine."""
+        """Its duration from start to end on an idle engine."""
 
     @property
     def unfinished(self) -> Sequence[RowOut]:
-        """Its rows that are not finished, in their order."""
+        """Its unfinished rows, in their order."""
 
 
 def due_time(now: float, idle_seconds: float, deadline: float | None) -> float:
-    """The deadline to schedule by: PATIENCE times the idle duration, or the request's own if that is earlier."""
+    """Return the deadline to schedule by: PATIENCE times the idle duration, or the request's own if it is earlier."""
     due = now + PATIENCE * idle_seconds
     return due if deadline is None else min(due, deadline)
 
 
 def pick_rows(requests: Sequence[SchedulableRequest[Row]], speed: SpeedCurve, limit: int) -> list[Row]:
-    """The rows of the next step: at least one, and at most `limit` forward rows (a single guided row may pass 1).
+    """Return the rows of the next step: at least one row, and at most `limit` network rows.
 
-    requests: not empty, each with an unfinished row.
+    One guided row takes two network rows, also where `limit` is 1. requests: not empty, each with an unfinished row.
     """
     by_due = sorted(requests, key=lambda request: request.due)
     head = by_due[0]

@@ -1,6 +1,6 @@
 """The requests that the engine holds, and their rows.
 
-Counts are kept at every change. So nobody walks the rows to learn how many there are, or how much work is left.
+The queue keeps its counts at every change, so that no caller walks the rows to count them or the work that is left.
 """
 
 from bisect import bisect_right, insort
@@ -19,7 +19,7 @@ from darkroom.app.engine.residents import Resident
 
 @dataclass(eq=False)
 class Row:
-    """One image on its way. begun: it has taken its first step, or is about to."""
+    """One image on its way through the engine. begun: its first step has started."""
 
     request: "Request"
     phase: Phase
@@ -27,15 +27,15 @@ class Row:
 
     @property
     def forward_rows(self) -> int:
-        """Of its next step."""
+        """Network rows of its next step."""
         return self.phase.forward_rows
 
 
 class Request:
-    """An accepted request; it leaves the engine with its one Finished or Failed event.
+    """An accepted request. It leaves the engine with its one Finished or Failed event.
 
-    submitted, due, deadline, begun: on the engine's clock. context: of whoever submitted it, so that what is logged of
-    it can be told from its batchmates'.
+    submitted, due, deadline, begun: on the engine's clock. context: of the thread that submitted it, so that log lines
+    name the right one of the requests in a batch.
     """
 
     def __init__(self, resident: Resident, sink: Sink, forecast: Forecast, work: Work, phases: Sequence[Phase]) -> None:
@@ -60,10 +60,10 @@ def _due(request: Request) -> float:
 
 
 class Queue:
-    """Requests, the one that is due first in front. Every caller holds the engine's lock.
+    """The accepted requests, ordered by the time when they are due. Every caller holds the engine's lock.
 
-    limit: of unfinished rows. rows: unfinished; running: those of them that have begun. open: requests by version.
-    forward_rows_left: of all requests of a version.
+    limit: most unfinished rows. rows: unfinished rows; running: unfinished rows that have begun. open: number of
+    requests by version. forward_rows_left: network rows that are left, by version.
     """
 
     def __init__(self, limit: int, observer: EngineObserver) -> None:
@@ -76,7 +76,7 @@ class Queue:
         self.forward_rows_left: Counter[Resident] = Counter()
 
     def require_room(self, rows: int) -> None:
-        """Raise TooManyRows or QueueFull where so many rows do not fit."""
+        """Raise TooManyRows or QueueFull if `rows` more rows do not fit."""
         if rows > self.limit:
             raise TooManyRows(rows, self.limit)
         surplus = self.rows + rows - self.limit
@@ -85,7 +85,7 @@ class Queue:
             raise QueueFull(rows, self.rows, self.limit, backlog * surplus / self.rows)
 
     def admit(self, now: float, resident: Resident, work: Work, deadline_seconds: float | None) -> Forecast:
-        """The forecast for work that may come in now; raises TooManyRows, QueueFull or DeadlineUnmeetable."""
+        """Return the forecast for work that is accepted now. Raises TooManyRows, QueueFull or DeadlineUnmeetable."""
         self.require_room(work.rows)
         forecast = foresee(now, resident, work, deadline_seconds)
         if deadline_seconds is not None:
@@ -95,21 +95,21 @@ class Queue:
         return forecast
 
     def expected_seconds(self, forecast: Forecast) -> float:
-        """How long it takes until that is done, with the work before it that is due earlier or at the same time."""
+        """Return the forecast's time on an idle engine, plus the time of all queued work that is not due later."""
         before: Counter[Resident] = Counter()
         for request in self.requests[: bisect_right(self.requests, forecast.due, key=_due)]:
             before[request.resident] += request.forward_rows_left
         return forecast.idle_seconds + sum(resident.seconds(left) for resident, left in before.items())
 
     def add(self, request: Request) -> None:
-        """Take a request in; of those that are due at the same time the newest is the last."""
+        """Add a request, behind those that are due at the same time."""
         insort(self.requests, request, key=_due)
         self.rows += len(request.unfinished)
         self.open[request.resident] += 1
         self.forward_rows_left[request.resident] += request.forward_rows_left
 
     def pick(self) -> list[Row]:
-        """The rows of the next step: of the model version whose request is most urgent, and all in one phase."""
+        """Return the rows of the next step: all in one phase, and of the version whose request is due first."""
         if not self.requests:
             return []
         resident = self.requests[0].resident
@@ -118,7 +118,7 @@ class Queue:
         return [row for row in rows if type(row.phase) is type(rows[0].phase)]
 
     def begin(self, rows: Sequence[Row], now: float) -> list[Row]:
-        """Note that these rows take a step now; returns those for which it is the first."""
+        """Note that these rows take a step now. Returns those that take their first step."""
         fresh = [row for row in rows if not row.begun]
         for row in fresh:
             row.begun = True
@@ -128,18 +128,18 @@ class Queue:
         return fresh
 
     def advanced(self, row: Row, forward_rows: int) -> None:
-        """Note a step that is done. forward_rows: what it took."""
+        """Note that a row has taken a step. forward_rows: network rows of this step."""
         row.request.done_steps += 1
         self._work_done(row.request, forward_rows)
 
     def finished(self, row: Row) -> None:
-        """Take a row out."""
+        """Remove a finished row."""
         row.request.unfinished.remove(row)
         self.rows -= 1
         self.running -= 1
 
     def end(self, request: Request, event: Finished | Failed) -> None:
-        """Take a request out, with the rows that it still has, and send its last event; nothing when it has ended."""
+        """Remove a request with its unfinished rows, and send its last event. Do nothing if it has ended."""
         if request.ended:
             return
         request.ended = True

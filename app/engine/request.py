@@ -1,4 +1,4 @@
-"""What goes into the engine and what comes out: plain values, no HTTP, no queues of anybody else's."""
+"""The requests that the engine takes, the events that it sends, and its refusals: plain values without HTTP."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,8 +18,9 @@ class RowRequest:
 
     class_index: None draws without a class (guidance then has no effect).
     index: the image's number within its request; with `seed` it fixes the image.
-    end_class_index, end_seed, end_index, mix: for interpolation; the start noise is the spherical interpolation at
-    `mix` in 0..1 from that of (seed, index) to that of (end_seed, end_index), and the class embedding the linear one.
+    end_class_index, end_seed, end_index, mix: for interpolation. The start noise is interpolated spherically, at `mix`
+    in 0..1, from the noise of (seed, index) to that of (end_seed, end_index). The class embedding is interpolated
+    linearly.
     """
 
     class_index: int | None
@@ -34,13 +35,13 @@ class RowRequest:
 
 @dataclass(frozen=True, slots=True)
 class SampleRequest:
-    """Rows that are drawn by one model version and answered together.
+    """Rows that one model version draws and that are answered together.
 
-    version: digest ("sha256:...") of a model that the engine holds.
-    deadline_seconds: from submission; refused at once when it cannot be met, dropped when it passes.
-    preview_every_steps: 0 for no previews, else a Preview of every row each so many steps.
-    scored: every image is scored by its class when it is drawn (`model/sampling/scoring.py`), which takes
-    one class a row.
+    version: digest ("sha256:...") of a version that the engine holds.
+    deadline_seconds: counted from submission. The engine refuses a request whose deadline it cannot meet, and drops an
+    accepted one when its deadline passes.
+    preview_every_steps: number of steps between two Previews of a row; 0 for none.
+    scored: score each image by its class (`model/sampling/scoring.py`); every row must have exactly one class.
     """
 
     version: str
@@ -52,7 +53,7 @@ class SampleRequest:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """queue_seconds: from submission to the first step of any of its rows; run_seconds: from then to the end."""
+    """A request's times. queue_seconds: from submission to the first step of any row; run_seconds: from there on."""
 
     queue_seconds: float
     run_seconds: float
@@ -60,7 +61,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The x0 estimate of one unfinished row. image: (H, W, C) uint8; step of steps are done."""
+    """The x_0 estimate of an unfinished row, after `step` of `steps` steps. image: (H, W, C) uint8."""
 
     row: int
     step: int
@@ -70,7 +71,7 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class RowDone:
-    """A finished row. row: its position in SampleRequest.rows; image: (H, W, C) uint8; score: where asked for."""
+    """A finished row. row: its position in SampleRequest.rows; image: (H, W, C) uint8; score: None unless asked for."""
 
     row: int
     image: Pixels
@@ -79,7 +80,7 @@ class RowDone:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Steps done of all the request's row steps, scoring included, after each engine step that moved it."""
+    """The sum of steps over all rows of the request, scoring included. Sent after each engine step that advances it."""
 
     done_steps: int
     total_steps: int
@@ -87,14 +88,14 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Every row is done; the last event of a request that succeeds."""
+    """The last event of a request that succeeds: every row is finished."""
 
     timings: Timings
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The last event of a request that does not succeed. detail: a sentence for its owner."""
+    """The last event of a request that fails. detail: a sentence for the client."""
 
     reason: Literal["cancelled", "deadline", "shutdown", "internal"]
     detail: str
@@ -102,11 +103,12 @@ class Failed:
 
 Event = Preview | RowDone | Progress | Finished | Failed
 Sink = Callable[[Event], None]
-"""Called on the engine's thread; must return at once and not raise (an asyncio caller uses call_soon_threadsafe)."""
+"""Receives a request's events on the engine's thread. It must return at once and not raise: an asyncio caller uses
+call_soon_threadsafe."""
 
 
 class EngineRefusal(Exception):
-    """A request that the engine does not take; nothing of it was queued. Base of the refusals below.
+    """The engine refuses a request, and has queued none of its rows. Base of the refusals below.
 
     reason: the word by which an observer counts it.
     """
@@ -116,7 +118,7 @@ class EngineRefusal(Exception):
 
 @dataclass
 class QueueFull(EngineRefusal):
-    """The bounded queue has no room. retry_after_seconds: from the measured speed; infinite room is never promised."""
+    """The queue has no room for the request now. retry_after_seconds: expected time until it has, by measured speed."""
 
     reason = "queue_full"
     rows: int
@@ -136,7 +138,7 @@ class TooManyRows(EngineRefusal):
 
 @dataclass
 class DeadlineUnmeetable(EngineRefusal):
-    """By the measured speed the deadline would pass. idle_seconds: what the request takes on an idle engine."""
+    """By the measured speed, the deadline would pass first. idle_seconds: the request's time on an idle engine."""
 
     reason = "deadline"
     deadline_seconds: float

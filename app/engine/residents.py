@@ -1,4 +1,4 @@
-"""The model versions in memory, and those on their way there: each is warmed up between the steps of others."""
+"""The model versions in memory, and those that are loading: the engine warms them up between other versions' steps."""
 
 import logging
 import threading
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Resident:
-    """A model version in memory, with what warm-up measured. batch_limit: forward rows a step."""
+    """A model version in memory, and its measured speed. batch_limit: most network rows a step."""
 
     version: str
     denoiser: Denoiser
@@ -27,11 +27,11 @@ class Resident:
 
     @property
     def networks(self) -> int:
-        """How many it holds."""
+        """Number of networks of this version."""
         return 1 if self.denoiser.snapshot is None else 2
 
     def seconds(self, forward_rows: int) -> float:
-        """How long so many forward rows take in full batches."""
+        """Return the time of that many network rows in full batches."""
         return forward_rows * self.speed.seconds(self.batch_limit) / self.batch_limit
 
 
@@ -44,9 +44,9 @@ class _Loading:
 
 
 class Residents:
-    """Versions in memory, least recently used first. limit: of their networks; lock: the engine's, for every change.
+    """The versions in memory, least recently used first. limit: most networks; lock: the engine's, for every change.
 
-    `warm_up_a_little` takes the lock itself; whoever calls another method holds it.
+    The caller of a method holds the lock, except that of `warm_up_once`, which takes it.
     """
 
     def __init__(self, limit: int, lock: threading.Condition, observer: EngineObserver) -> None:
@@ -58,21 +58,21 @@ class Residents:
 
     @property
     def loading(self) -> bool:
-        """Whether any version is on its way."""
+        """True while a version is loading."""
         return bool(self._loading)
 
     @property
     def networks(self) -> int:
-        """How many are in memory."""
+        """Number of networks in memory."""
         return sum(resident.networks for resident in self._held.values())
 
     @property
     def batch_limits(self) -> dict[str, int]:
-        """By version."""
+        """Batch limit by version, least recently used first."""
         return {version: resident.batch_limit for version, resident in self._held.items()}
 
     def find(self, version: str) -> Resident:
-        """The version in memory; raises VersionNotLoaded."""
+        """Return the version; raises VersionNotLoaded if it is not in memory."""
         try:
             return self._held[version]
         except KeyError:
@@ -85,7 +85,7 @@ class Residents:
     def load(self, version: str, denoiser: Denoiser, batch_rows: int, threads: int) -> Future[None]:
         """Queue a version's warm-up; the future ends when the version is in memory."""
         future: Future[None] = Future()
-        future.set_running_or_notify_cancel()  # from here on nobody but the engine ends it
+        future.set_running_or_notify_cancel()  # from now on callers cannot cancel it
         if version in self._held:
             future.set_result(None)
         else:
@@ -93,15 +93,15 @@ class Residents:
             self._loading.append(_Loading(version, denoiser, measurement, future))
         return future
 
-    def warm_up_a_little(self, busy: Container[Resident]) -> None:
-        """One measured forward of the first version that is loading; when its curve is known it becomes resident.
+    def warm_up_once(self, busy: Container[Resident]) -> None:
+        """Measure one step of the first loading version. After its last one the version is resident.
 
-        busy: versions that must stay.
+        busy: versions that must stay in memory.
         """
         loading = self._loading[0]
         try:
             speed = next(loading.measurement)
-        except Exception as error:  # a model that cannot run must not end the thread
+        except Exception as error:  # a model that cannot run must not end the engine's thread
             self._loading.pop(0)
             self._observer.version_loaded("failed")
             loading.future.set_exception(error)
@@ -113,11 +113,11 @@ class Residents:
             self._held[loading.version] = Resident(loading.version, loading.denoiser, speed, speed.knee())
             self._evict(busy)
         self._observer.version_loaded("loaded")
-        log.info("version %s is warm: %d forward rows a step", loading.version, speed.knee())
+        log.info("version %s is warm: %d network rows a step", loading.version, speed.knee())
         loading.future.set_result(None)
 
     def fail_loads(self) -> None:
-        """The engine stops."""
+        """Fail all loads, because the engine stops."""
         for loading in self._loading:
             loading.future.set_exception(EngineStopped())
         self._loading.clear()

@@ -1,20 +1,20 @@
-"""How long a step takes by the size of its batch: measured at warm-up, kept honest while serving."""
+"""The duration of a step by its batch size: measured at warm-up, and corrected while serving."""
 
 from bisect import bisect_left
 from collections.abc import Mapping
 
 SMOOTHING = 0.05
-"""Weight of a new measurement against the curve so far."""
+"""Weight of a new measurement, of 1 in all."""
 
 KNEE_LOSS = 0.1
-"""The batch limit is the smallest size whose throughput is within this share of the best one's."""
+"""The batch limit is the smallest size that loses at most this share of the best throughput."""
 
 
 class SpeedCurve:
-    """Seconds a step, linear between measured batch sizes and proportional beyond the largest.
+    """Seconds a step by batch size: linear between measured sizes, and proportional above the largest.
 
-    measured: seconds by batch size in forward rows; sizes and seconds positive.
-    one_thread_rows: steps of at most so many forward rows were measured on one thread, and are to run on one.
+    measured: seconds by batch size in network rows; sizes and seconds positive.
+    one_thread_rows: steps of at most that many network rows were measured on one thread, and should run on one.
     """
 
     def __init__(self, measured: Mapping[int, float], one_thread_rows: int = 0) -> None:
@@ -25,7 +25,7 @@ class SpeedCurve:
         self._seconds = [measured[size] for size in self._sizes]
 
     def seconds(self, forward_rows: float) -> float:
-        """Expected duration of a step of that many forward rows, in the mean over steps."""
+        """Return the expected duration of a step. forward_rows: its network rows, or their mean over steps."""
         sizes, seconds = self._sizes, self._seconds
         if forward_rows <= sizes[0]:
             return seconds[0]
@@ -36,19 +36,19 @@ class SpeedCurve:
         return seconds[high - 1] + share * (seconds[high] - seconds[high - 1])
 
     def observe(self, forward_rows: int, seconds: float) -> None:
-        """Move the curve towards a step that was timed while serving."""
+        """Move the curve towards the measured duration of a step that served requests."""
         nearest = min(range(len(self._sizes)), key=lambda i: abs(self._sizes[i] - forward_rows))
         scale = seconds / self.seconds(forward_rows)
         self._seconds[nearest] *= 1.0 + SMOOTHING * (scale - 1.0)
 
     def knee(self) -> int:
-        """The smallest measured batch size whose rows a second come within KNEE_LOSS of the best."""
+        """Return the smallest measured batch size that loses at most KNEE_LOSS of the best throughput."""
         rates = [size / seconds for size, seconds in zip(self._sizes, self._seconds, strict=True)]
         best = max(rates)
         return next(size for size, rate in zip(self._sizes, rates, strict=True) if rate >= (1.0 - KNEE_LOSS) * best)
 
     def largest_within(self, seconds: float, at_least: int) -> int:
-        """The largest batch that is expected to take at most `seconds`, not less than `at_least`."""
+        """Return the largest batch size that is expected to take at most `seconds`, but not less than `at_least`."""
         rows = at_least
         while rows < self._sizes[-1] and self.seconds(rows + 1) <= seconds:
             rows += 1

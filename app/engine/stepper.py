@@ -1,4 +1,4 @@
-"""One step: the rows advance in one batch, faults are cornered to the rows that have them, and events are sent."""
+"""Makes one step: advances rows in one batch, finds the rows that cause a fault, and sends events."""
 
 import logging
 import threading
@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 
 
 class Stepper:
-    """Makes steps, on the engine's thread. lock: the engine's, for every change of the queue.
+    """Makes steps on the engine's thread. lock: the engine's, for every change of the queue.
 
-    threads: inside the operations of a step, where that many were found to be worth it.
+    threads: for the operations of a step, except where warm-up found that one thread is as good.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Stepper:
         self._threads = threads
 
     def step(self, rows: Sequence[Row]) -> None:
-        """Advance the rows, of one version and in one phase, by one step, and deliver what it brought."""
+        """Advance rows of one version and one phase by one step, and send the events that it produced."""
         resident, phases = rows[0].request.resident, [row.phase for row in rows]
         began = self._clock()
         with self._lock:
@@ -49,8 +49,8 @@ class Stepper:
         compute_with(1 if taken <= resident.speed.one_thread_rows else self._threads)
         try:
             type(phases[0]).advance(resident.denoiser, phases)
-        except Exception as error:  # whatever a network raises must not end the thread or harm batchmates
-            self._corner(rows, error)
+        except Exception as error:  # a network's fault must not end the thread or harm other requests
+            self._isolate_fault(rows, error)
             return
         seconds = self._clock() - began
         resident.speed.observe(taken, seconds)
@@ -60,11 +60,14 @@ class Stepper:
                 self._queue.advanced(row, width)
         self._deliver(rows)
 
-    def _corner(self, rows: Sequence[Row], error: Exception) -> None:
-        """Out of memory halves the batch for good; any other fault is cornered to its own row."""
+    def _isolate_fault(self, rows: Sequence[Row], error: Exception) -> None:
+        """Try the two halves of a failed batch by themselves. A row that fails alone ends its request.
+
+        Out of memory also lowers the batch limit to half, for good.
+        """
         request = rows[0].request
         if len(rows) == 1:
-            request.context.run(log.exception, "a row failed alone")
+            request.context.run(log.exception, "a row failed in a batch of its own; its request fails")
             with self._lock:
                 self._queue.end(request, Failed("internal", f"sampling failed: {type(error).__name__}"))
             return
@@ -80,7 +83,7 @@ class Stepper:
                 self.step(left)
 
     def _deliver(self, rows: Sequence[Row]) -> None:
-        """Send what the step brought: faults first, then images and previews, then progress, then the ends."""
+        """Send the events that a step produced: faults, then images and previews, then progress, then last events."""
         results = type(rows[0].phase).results([row.phase for row in rows])
         with self._lock:
             for row, result in zip(rows, results, strict=True):

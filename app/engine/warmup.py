@@ -1,4 +1,4 @@
-"""Warm-up: time a model version at every batch size, to find how many rows a step should have, on how many threads."""
+"""Warm-up: measures a model version at every batch size, to find the batch limit and the number of threads."""
 
 import logging
 import time
@@ -19,17 +19,17 @@ log = logging.getLogger(__name__)
 REPEATS = 3
 
 WORTH = 1.25
-"""All threads must be faster than one by this factor, or the other cores are left to others."""
+"""A step uses all threads only if they make it faster by this factor. Otherwise the other cores are free for others."""
 
 
 def measure_speed(denoiser: Denoiser, batch_rows: int, threads: int) -> Iterator[SpeedCurve | None]:
-    """Yield None after each step, so that the caller can serve in between, and the curve at the end.
+    """Yield None after each step, so that the caller can serve in between, and the speed curve at the end.
 
-    Each size runs on one thread and on `threads`, until these are worth it; larger sizes run on `threads` alone. So do
-    all sizes of a compiled network, which would be compiled for each number of threads. The best of REPEATS counts: a
-    disturbed step says nothing of the device. Runs real sampler steps of one plain row a forward row; the first step
-    of a size, which may compile, is not timed, and runs the snapshot, too, where there is one. Out of memory ends the
-    curve early.
+    Each size runs on one thread and on `threads`, until these are WORTH it; larger sizes run on `threads` only. A
+    compiled network always runs on `threads`, because each number of threads would need a compilation. The steps are a
+    sampler's real ones, of unguided rows. The best of REPEATS counts, because other processes may disturb a step. Each
+    size first runs one untimed step, so that compilation is not measured; it also runs the snapshot if there is one.
+    Out of memory ends the curve early.
     """
     plain = SamplingConfig(sampler="ddim", steps=1, threshold="dynamic")
     by_snapshot = plain.model_copy(update={"guidance": 2.0, "guide": "snapshot"})
@@ -39,23 +39,23 @@ def measure_speed(denoiser: Denoiser, batch_rows: int, threads: int) -> Iterator
     one_thread_rows = 0
     compiled = isinstance(denoiser.network, FixedShapes)
     for size in (bucket for bucket in BUCKETS if bucket <= batch_rows):
-        # one thread was enough for all smaller sizes
-        alone = threads > 1 and not compiled and one_thread_rows == size // 2
+        # try one thread as long as it was enough for all smaller sizes
+        try_one = threads > 1 and not compiled and one_thread_rows == size // 2
         best: dict[int, float] = {}
-        for count in (1, threads) if alone else (threads,):
+        for count in (1, threads) if try_one else (threads,):
             for repeat in range(1 + REPEATS):
                 try:
                     seconds = _timed_step(denoiser, [plan if repeat > 0 else first] * size, count)
                 except Exception as error:
                     if not (is_out_of_memory(error) and measured):
                         raise
-                    log.warning("out of memory at %d forward rows in warm-up; smaller batches will do", size)
+                    log.warning("out of memory at %d network rows in warm-up; steps will be smaller", size)
                     yield SpeedCurve(measured, one_thread_rows)
                     return
                 if repeat > 0:
                     best[count] = min(seconds, best.get(count, seconds))
                 yield None
-        if alone and best[1] < WORTH * best[threads]:
+        if try_one and best[1] < WORTH * best[threads]:
             one_thread_rows, measured[size] = size, best[1]
         else:
             measured[size] = best[threads]
@@ -63,8 +63,8 @@ def measure_speed(denoiser: Denoiser, batch_rows: int, threads: int) -> Iterator
 
 
 def _timed_step(denoiser: Denoiser, plans: list[RowPlan], threads: int) -> float:
-    """Seconds of the rows' first step. The caller serves in between with other numbers of threads."""
-    compute_with(threads)
+    """Return the seconds of the rows' first step."""
+    compute_with(threads)  # steps that the caller made in between may have set another number
     state = start(denoiser, plans)
     began = time.perf_counter()
     advance(denoiser, plans, [0] * len(plans), state)

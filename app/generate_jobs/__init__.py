@@ -1,1 +1,1 @@
-"""The routes /generate-jobs: more images than one answer holds, drawn by the workers."""
+"""The routes /generate-jobs: workers draw more images than one answer can hold."""

@@ -1,4 +1,4 @@
-"""Generate jobs: more images than one answer holds, drawn by the workers, with the result as one file."""
+"""Generate jobs: workers draw more images than one answer can hold, and the result is one file."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -41,7 +41,7 @@ from darkroom.store.tables import Artifact, Checkpoint, GenerateJob
 SCOPE = "POST /generate-jobs"
 MOST_SHARDS = 1000
 LARGEST_ZIP_IMAGES = 100_000
-"""A zip file's directory is in memory while it is written, and few programs open one with more files than that."""
+"""A zip file's directory is in memory while it is written, and few programs open a zip with more files than this."""
 
 GenerateJobId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 
@@ -78,10 +78,12 @@ def _described(session: Session, generate_job_id: int) -> GenerateJobAnswer:
 def _require_size(body: GenerateJobRequest, classes: int, limit: int) -> None:
     images = body.n * classes
     if images > limit:
-        raise invalid([("/n", f"{body.n} images of {classes} classes are more than {limit} in one request")])
+        detail = f"{body.n} images of {classes} classes are more than the {limit} that one generate job may draw"
+        raise invalid([("/n", detail)])
     if images > MOST_SHARDS * body.shard_images:
         least = -(-images // MOST_SHARDS)
-        raise invalid([("/shard_images", f"{images} images need at least {least}: there are {MOST_SHARDS} shards")])
+        detail = f"must be at least {least} for {images} images: a generate job has at most {MOST_SHARDS} shards"
+        raise invalid([("/shard_images", detail)])
     if body.format == "zip" and images > LARGEST_ZIP_IMAGES:
         raise invalid([("/format", f"a zip holds at most {LARGEST_ZIP_IMAGES} images; take npz")])
 
@@ -104,16 +106,16 @@ def _run(body: GenerateJobRequest, version: Version, limit: int) -> GenerateRun:
 def _submit(
     services: Services, caller: Caller, version: Version, run: GenerateRun, body: GenerateJobRequest, key: str | None
 ) -> tuple[GenerateJobAnswer, Sequence[int]]:
-    """The generate job, and its jobs' ids when they are new."""
+    """Return the generate job, and the ids of its shards unless an earlier request with this key made them."""
     with services.transaction() as session:
         known = created_before(session, SCOPE, key, body)
         if known is not None:
             return _described(session, known), ()
         if version.number is None:
-            detail = "the store does not have this version yet: the service is about to register it"
+            detail = "the service has not registered this version in the store yet; try again"
             raise Problem(503, "not-registered", detail, headers=retry_after(2.0))
         require_room(session, services, caller)
-        lock_model(session, version.name)  # nobody lets go of the weights before the job refers to them
+        lock_model(session, version.name)  # so that no collection removes the weights before the job refers to them
         checkpoint = resolve_kept(session, version.name, version.digest)
         generate_job, shards = submit_generate_job(
             session,
@@ -142,7 +144,7 @@ async def create(
     caller: CallerHere,
     idempotency_key: IdempotencyKey = None,
 ) -> GenerateJobAnswer:
-    """Have n images of each class drawn by the workers; look at the Location for progress and the result."""
+    """Let workers draw n images of each class. The address in Location shows progress and the result."""
     version = await find_version(services, body.model, load=False)
     run = _run(body, version, services.settings.generate_job_images)
 
@@ -151,7 +153,7 @@ async def create(
     try:
         answer, job_ids = await run_in_threadpool(_submit, services, caller, version, run, body, idempotency_key)
     finally:
-        if not job_ids:  # refused, or created before
+        if not job_ids:  # refused, or already created by an earlier request
             await services.gate.give_back(caller, IMAGES, run.total_images)
     services.hint(job_ids)
     response.headers["Location"] = _address(answer.id)
@@ -164,7 +166,7 @@ def generate_jobs(
     before: BeforeId = None,
     limit: Limit = 50,
 ) -> GenerateJobsAnswer:
-    """Generate jobs, newest first."""
+    """Return generate jobs, newest first."""
     with services.transaction() as session:
         rows = list_generate_jobs(session, before=before, limit=limit + 1)
         page = rows[:limit]
@@ -177,14 +179,14 @@ def generate_jobs(
 
 @router.get("/generate-jobs/{id}", responses=documented(404, 422, 500, 503))
 def generate_job(services: ServicesHere, id: GenerateJobId) -> GenerateJobAnswer:
-    """One generate job and how far it is."""
+    """Return a generate job and its progress."""
     with services.transaction() as session:
         return _described(session, id)
 
 
 @router.post("/generate-jobs/{id}/cancel", status_code=202, responses=documented(404, 409, 422, 500, 503))
 def cancel(services: ServicesHere, caller: CallerHere, id: GenerateJobId) -> GenerateJobAnswer:
-    """Stop drawing: what is queued at once, what runs within a step of the sampler. What is drawn is kept."""
+    """Stop drawing: queued shards at once, running ones after their present sampler step. Drawn images are kept."""
     with services.transaction() as session:
         cancel_generate_job(session, id)
         record(session, caller.actor, "generate-job.cancelled", f"generate-jobs/{id}")
@@ -193,7 +195,7 @@ def cancel(services: ServicesHere, caller: CallerHere, id: GenerateJobId) -> Gen
 
 @router.post("/generate-jobs/{id}/retry", status_code=202, responses=documented(404, 409, 422, 500, 503))
 def retry(services: ServicesHere, caller: CallerHere, id: GenerateJobId) -> GenerateJobAnswer:
-    """Draw what failed or was cancelled; images that are drawn stay as they are."""
+    """Draw the shards that failed or were cancelled. Drawn images are kept."""
     with services.transaction() as session:
         require_room(session, services, caller)
         job_ids = [job.id for job in retry_generate_job(session, id, origin=caller.origin)]
@@ -214,20 +216,20 @@ def retry(services: ServicesHere, caller: CallerHere, id: GenerateJobId) -> Gene
                 MEDIA_TYPES[name]: {"schema": {"type": "string", "format": "binary"}} for name in ("npz", "zip")
             },
         },
-        304: {"description": "The same as before"},
+        304: {"description": "The result that If-None-Match names is still the newest"},
     },
 )
 def result(
     services: ServicesHere, id: GenerateJobId, if_none_match: Annotated[str | None, Header()] = None
 ) -> Response:
-    """The finished file: an npz with `images` (N, H, W, C) uint8, `labels`, `seeds`, `indices` and `facts`, or a zip.
+    """Return the result: a zip, or an npz with `images` (N, H, W, C) uint8, `labels`, `seeds`, `indices` and `facts`.
 
-    It is checked while it is sent: when the stored bytes are damaged the connection breaks before the end.
+    The service checks the bytes while it sends them. If they are damaged, it breaks the connection before the end.
     """
     with services.transaction() as session:
         answer = _described(session, id)
         if answer.result_digest is None:
-            raise JobConflict(f"generate job {id} is {answer.status}; there is no result yet")
+            raise JobConflict(f"generate job {id} is {answer.status} and has no result")
         size_bytes = session.get_one(Artifact, answer.result_digest).size_bytes
     headers = {"ETag": f'"{answer.result_digest}"', "Cache-Control": "no-cache", "Accept-Ranges": "none"}
     if if_none_match is not None and headers["ETag"] in if_none_match.replace("W/", "").split(", "):

@@ -1,4 +1,4 @@
-"""What requests for generate jobs and answers about them contain."""
+"""Schemas of requests for generate jobs and of answers about them."""
 
 from datetime import datetime
 from typing import Annotated
@@ -13,25 +13,25 @@ from darkroom.store.tables import JobStatus
 
 
 class GenerateJobRequest(SettingsFields):
-    """What to draw: the images are those that POST /generate draws for the same class, seed, number and settings.
+    """What to draw: the same images as POST /generate draws for the same class, seed, number and settings.
 
-    The model version is fixed when the request is accepted; a later promotion changes nothing.
+    The job keeps the model version of the time when the request was accepted, also if another one is promoted later.
     """
 
     class_: ClassReference | Annotated[list[ClassReference], Field(min_length=1, max_length=1000)] | None = Field(
         None,
         alias="class",
-        description=f"{CLASS_DESCRIPTION}; or a list of these; left out: every class of the model",
+        description=f"{CLASS_DESCRIPTION}; or a list of these; default: every class of the model",
     )
     n: int = Field(1, ge=1, description="images of each class")
-    seed: Seed | None = Field(None, description="drawn at random when left out; the answer tells it")
-    format: ArchiveFormat = Field("npz", description="zip: a PNG an image and manifest.json")
-    priority: int = Field(0, ge=-100, le=100, description="higher ones run first")
-    shard_images: int = Field(2048, ge=1, le=1_000_000, description="images that one worker draws at a time")
+    seed: Seed | None = Field(None, description="default: random; the answer has it")
+    format: ArchiveFormat = Field("npz", description="zip: one PNG for each image, and manifest.json")
+    priority: int = Field(0, ge=-100, le=100, description="jobs of higher priority run first")
+    shard_images: int = Field(2048, ge=1, le=1_000_000, description="images of one shard, which one worker draws")
 
 
 class ShardsAnswer(BaseModel):
-    """How many shards are in each state."""
+    """Number of shards in each status."""
 
     queued: int = 0
     running: int = 0
@@ -44,14 +44,14 @@ class ShardsAnswer(BaseModel):
 class GenerateJobAnswer(JobProvenance):
     """A generate job."""
 
-    status: JobStatus = Field(description="running until the result is there; cancelling until every worker has heard")
+    status: JobStatus = Field(description="running until the result exists; cancelling until every worker has stopped")
     version_number: int
     format: ArchiveFormat
     images_done: int
     total_images: int
     shards: ShardsAnswer
     failure: FailureAnswer | None
-    result: str | None = Field(description="address of the finished file")
+    result: str | None = Field(description="address of the finished file; null before it exists")
     result_digest: str | None
     created_at: datetime
 

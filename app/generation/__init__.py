@@ -1,1 +1,1 @@
-"""The routes /generate and /interpolate: images drawn by this process while the client waits."""
+"""The routes /generate and /interpolate: this process draws images while the client waits."""

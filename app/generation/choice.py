@@ -1,4 +1,4 @@
-"""Sampler and steps for requests that say how good or how soon instead: picked from the version's measured frontier."""
+"""Picks sampler and steps from a version's measured frontier, for requests that name a quality or a deadline."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from darkroom.model.provenance import Choice
 DEFAULTS: Mapping[Quality, tuple[SamplerName, int]] = MappingProxyType(
     {"fast": ("unipc", 10), "balanced": ("dpmpp_2m", 20), "best": ("dpmpp_2m", 50)}
 )
-"""Sampler and steps where no frontier was measured: at which step counts the samplers' authors see little change any
-more (Zhao et al. 2023, table 2; Lu et al. 2022b, section 7)."""
+"""Sampler and steps for a version without a measured frontier. More steps change little, as the samplers' authors
+measured (Zhao et al. 2023, table 2; Lu et al. 2022b, section 7)."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """Settings to draw with, and how they were picked; choice is None when nothing was left to choose."""
+    """Settings to draw with, and how they were picked. choice: None when the request left nothing to choose."""
 
     sampling: SamplingConfig
     choice: Choice | None = None
@@ -38,7 +38,10 @@ def choose_by_quality(
     quality: Quality,
     usable: Callable[[SamplingConfig], bool] = lambda sampling: True,
 ) -> Chosen:
-    """What `quality` means for this version. sampling: all other settings; usable: settings the request can take."""
+    """Return the settings that `quality` means for this version.
+
+    sampling: all other settings; usable: returns True for settings that suit the request.
+    """
     frontier, points = _usable_points(version, sampling, usable)
     if frontier is not None and points:
         return _of_point(frontier, choose(points, quality), sampling, "quality", quality)
@@ -51,7 +54,7 @@ def choose_by_deadline(
     fits: Callable[[SamplingConfig], bool],
     usable: Callable[[SamplingConfig], bool] = lambda sampling: True,
 ) -> Chosen:
-    """The best settings that `fits` says can be met, else the fastest."""
+    """Return the best settings that fit the deadline, else the fastest. fits, usable: return True for such settings."""
     frontier, points = _usable_points(version, sampling, usable)
     if frontier is not None and points:
         offers = [_of_point(frontier, point, sampling, "deadline", None) for point in reversed(efficient(points))]

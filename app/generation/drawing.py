@@ -1,4 +1,4 @@
-"""From a planned request through the engine to the answer in the form that was asked for."""
+"""Sends a planned request through the engine and makes the answer, in the format that the client asks for."""
 
 import asyncio
 import base64
@@ -42,38 +42,39 @@ from darkroom.model.images.archive import described_png
 RELOADS = 3
 
 HEADER_ITEMS, HEADER_CHARACTERS = 64, 1500
-"""A longer list is in the body only: clients and proxies take a few thousand bytes of headers."""
+"""A longer list is in the body only, because clients and proxies accept a few thousand bytes of headers."""
 
 _encoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="encode")
-"""Threads of their own: the common ones may all be waiting for a database that does not answer."""
+"""Encoding has its own threads, because all shared ones may be waiting for a database that does not answer."""
 
 _OFFERS: Mapping[str, tuple[Format, bool]] = {
     **{MEDIA_TYPES[name]: (name, False) for name in ("png", "webp", "json", "zip", "npz")},
     "application/octet-stream": ("npz", False),
     EVENT_STREAM: ("json", True),
 }
-"""Media type -> format and whether to stream. The order decides what a wildcard means."""
+"""Media type -> (format, stream). A wildcard means the first one that it matches."""
 
 
 def negotiate(fields: SamplingFields, accept: str) -> tuple[Format, bool]:
-    """The format, and whether to stream: the body decides, then the Accept header, then png. Raises Problem (406)."""
+    """Return (format, stream). The body decides, then the Accept header; the default is png. Raises Problem (406)."""
     if fields.format is not None:
         return fields.format, fields.stream
     if fields.stream:
         return "json", True
-    # nobody is streamed to who did not ask for it
+    # a wildcard in the Accept header does not ask for a stream
     media = choose(accept, list(_OFFERS), only_by_name=(EVENT_STREAM,))
     if media is None:
-        raise Problem(406, "not-acceptable", f"choose one of {', '.join(_OFFERS)}")
+        raise Problem(406, "not-acceptable", f"the Accept header must name one of {', '.join(_OFFERS)}")
     return _OFFERS[media]
 
 
 @dataclass(frozen=True)
 class DrawingPlan:
-    """A request made ready. drawn_as: for each row its index, class index and class name in the answer.
+    """A request that is ready to draw.
 
-    answer: all of it that is known before drawing; columns: of a grid.
-    best_of: (n, k) where of each k rows the n that score best are answered, best first.
+    drawn_as: each row's index, class index and class name in the answer.
+    answer: the parts of the answer that are known before drawing; columns: of a grid.
+    best_of: (n, k): answer the n best-scored rows of each group of k rows, best first.
     """
 
     version: Version
@@ -85,14 +86,14 @@ class DrawingPlan:
 
     @property
     def images(self) -> int:
-        """How many the answer has."""
+        """Number of images in the answer."""
         if self.best_of is None:
             return len(self.rows)
         n, k = self.best_of
         return len(self.rows) // k * n
 
     def best(self, drawn: Mapping[int, RowDone]) -> list[RowDone]:
-        """The rows of the answer in their order. drawn: all of them by number."""
+        """Return the rows of the answer in their order. drawn: all drawn rows by their number."""
         if self.best_of is None:
             return [drawn[row] for row in range(len(self.rows))]
         n, k = self.best_of
@@ -100,12 +101,12 @@ class DrawingPlan:
         return [drawn[row] for rows in of_each for row in sorted(rows, key=lambda row: (-_score(drawn[row]), row))[:n]]
 
     def finished(self, best: Sequence[RowDone], timings: Timings) -> Answer:
-        """The answer but for its images, when these are drawn. best: the rows of the answer in their order."""
+        """Return the final answer without its images. best: the rows of the answer in their order."""
         rounded = Timings(round(timings.queue_seconds, 4), round(timings.run_seconds, 4))
-        told: dict[str, Any] = {"timings": rounded}
+        facts: dict[str, Any] = {"timings": rounded}
         if self.best_of is not None:
-            told |= {"indices": [self.drawn_as[one.row][0] for one in best], "scores": [one.score for one in best]}
-        return self.answer.model_copy(update=told)
+            facts |= {"indices": [self.drawn_as[one.row][0] for one in best], "scores": [one.score for one in best]}
+        return self.answer.model_copy(update=facts)
 
 
 def _score(done: RowDone) -> float:
@@ -114,10 +115,10 @@ def _score(done: RowDone) -> float:
 
 
 class _Events:
-    """A submitted request's events on the event loop.
+    """A submitted request's events, on the event loop.
 
-    Keeps only the newest unread progress event, and the newest unread preview of each row, so that a client who does
-    not read costs no memory.
+    Keeps only the newest unread progress event, and the newest unread preview of each row. So a client that does not
+    read costs no memory.
     """
 
     def __init__(self) -> None:
@@ -126,7 +127,7 @@ class _Events:
         self._loop = asyncio.get_running_loop()
 
     def sink(self, event: Event) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has closed: nobody is left to tell
+        with contextlib.suppress(RuntimeError):  # the loop has closed, so no client waits
             self._loop.call_soon_threadsafe(self._keep, event)
 
     def _keep(self, event: Event) -> None:
@@ -136,7 +137,7 @@ class _Events:
         self._arrived.set()
 
     async def next(self, timeout_seconds: float | None = None) -> Event | None:
-        """The next event; None when none came in time."""
+        """Return the next event, or None if none arrives in time."""
         try:
             await asyncio.wait_for(self._arrived.wait(), timeout_seconds)
         except TimeoutError:
@@ -148,17 +149,18 @@ class _Events:
 
 
 async def answer(services: Services, request: Request, fields: SamplingFields, plan: DrawingPlan) -> Response:
-    """Draw the plan's rows and answer in the form that was asked for."""
+    """Draw the plan's rows and return the answer in the format that the client asks for."""
     wanted, stream = negotiate(fields, request.headers.get("accept", ""))
     if fields.grid is False and wanted in ("png", "webp") and plan.images > 1 and not stream:
-        raise invalid([("/grid", f"{plan.images} images in one {wanted} are a grid; single images: zip, npz, json")])
+        detail = f"{plan.images} images in one {wanted} are always a grid; for single images take zip, npz or json"
+        raise invalid([("/grid", detail)])
     if wanted == "webp" and not stream:
         _require_fits_webp(plan)
     events, caller = _Events(), caller_of(request)
     await services.gate.charge(caller, IMAGES, len(plan.rows))
     try:
         ticket = await _submit(services, fields, plan, events, previews=stream)
-    except Exception:  # nothing is drawn
+    except Exception:  # the engine draws nothing
         await services.gate.give_back(caller, IMAGES, len(plan.rows))
         raise
     if stream:
@@ -169,17 +171,17 @@ async def answer(services: Services, request: Request, fields: SamplingFields, p
         )
     done, timings = await _draw(request, ticket, events, plan)
     drawn = [Drawn(*plan.drawn_as[one.row], one.image, one.score) for one in done]
-    told = plan.finished(done, timings)
+    final = plan.finished(done, timings)
     loop = asyncio.get_running_loop()
-    body = await loop.run_in_executor(_encoders, encode, drawn, told, wanted, plan.columns)
-    headers = _headers(told) | {
+    body = await loop.run_in_executor(_encoders, encode, drawn, final, wanted, plan.columns)
+    headers = _headers(final) | {
         "Darkroom-Queue-Seconds": f"{timings.queue_seconds:.4f}",
         "Darkroom-Run-Seconds": f"{timings.run_seconds:.4f}",
         "Server-Timing": f"queue;dur={1e3 * timings.queue_seconds:.1f}, run;dur={1e3 * timings.run_seconds:.1f}",
         "Vary": "Accept",
     }
     if wanted in ("zip", "npz"):
-        headers["Content-Disposition"] = f'attachment; filename="darkroom-{told.id[:8]}.{wanted}"'
+        headers["Content-Disposition"] = f'attachment; filename="darkroom-{final.id[:8]}.{wanted}"'
     return Response(body, media_type=MEDIA_TYPES[wanted], headers=headers)
 
 
@@ -187,14 +189,14 @@ def _require_fits_webp(plan: DrawingPlan) -> None:
     side = plan.version.header.model.image_size
     width, height = sheet_size(plan.images, plan.columns, side)
     if max(width, height) > WEBP_LARGEST_SIDE:
-        detail = f"a grid of {width}x{height} pixels is more than webp's {WEBP_LARGEST_SIDE}; take png, zip or npz"
+        detail = f"the grid has {width}x{height} pixels; webp allows {WEBP_LARGEST_SIDE} a side: take png, zip or npz"
         raise invalid([("/format", detail)])
 
 
 async def _submit(
     services: Services, fields: SamplingFields, plan: DrawingPlan, events: _Events, *, previews: bool
 ) -> Ticket:
-    """Submit; a version that had to leave memory for others since it was found is loaded again, a few times."""
+    """Submit the plan. Load its version again if it has left memory for another one, up to RELOADS times."""
     every = fields.preview_every_steps if previews else 0
     scored = plan.best_of is not None
     wanted = SampleRequest(plan.version.digest, plan.rows, fields.deadline_seconds, every, scored)
@@ -203,23 +205,24 @@ async def _submit(
             return services.engine.submit(wanted, traced(events.sink, wanted))
         except VersionNotLoaded:
             await find_version(services, f"{plan.version.name}@{plan.version.digest}")
-    raise Problem(503, "unavailable", "that version had to leave memory for others", headers=retry_after(1.0))
+    detail = "the model version left memory for others before the request could start; try again"
+    raise Problem(503, "unavailable", detail, headers=retry_after(1.0))
 
 
 async def _gone(request: Request) -> None:
-    """Return when the client has left; its body has been read."""
+    """Return when the client has left. Call it after the body has been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 async def _draw(request: Request, ticket: Ticket, events: _Events, plan: DrawingPlan) -> tuple[list[RowDone], Timings]:
-    """The images of the answer in order. Cancels when the client leaves, and whenever this coroutine ends early."""
+    """Return the answer's images in their order. Cancels if the client leaves or this coroutine ends early."""
     gone = asyncio.create_task(_gone(request))
     work = asyncio.create_task(_collect(events, plan))
     try:
         await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
-            raise Problem(400, "client-closed-request", "the client left")  # nobody reads it; logs and metrics do
+            raise Problem(400, "client-closed-request", "the client left")  # only logs and Prometheus metrics see it
         return work.result()
     finally:
         ticket.cancel()
@@ -248,9 +251,9 @@ def _failure(event: Failed) -> Problem:
 
 
 async def _stream(ticket: Ticket, events: _Events, plan: DrawingPlan) -> AsyncIterator[bytes]:
-    """Server-sent events: `preview`, `image`, `progress`, and last `done` or `error`.
+    """Yield server-sent events: `preview`, `image`, `progress`, and last `done` or `error`.
 
-    Images come as they are finished; with best_of those of the answer in its order, at the end.
+    Images come as they are finished. With best_of, the answer's images come at the end, in their order.
     """
     drawn: dict[int, RowDone] = {}
     try:
@@ -266,10 +269,10 @@ async def _stream(ticket: Ticket, events: _Events, plan: DrawingPlan) -> AsyncIt
                 yield sse("progress", {"done_steps": event.done_steps, "total_steps": event.total_steps})
             elif isinstance(event, Finished):
                 best = plan.best(drawn) if plan.best_of is not None else []
-                told = plan.finished(best, event.timings)
+                final = plan.finished(best, event.timings)
                 for one in best:
-                    yield await _picture_event(one, plan, told)
-                yield sse("done", told.model_dump(exclude={"images"}))
+                    yield await _picture_event(one, plan, final)
+                yield sse("done", final.model_dump(exclude={"images"}))
                 return
             else:
                 yield sse("error", _failure(event).details())
@@ -278,25 +281,24 @@ async def _stream(ticket: Ticket, events: _Events, plan: DrawingPlan) -> AsyncIt
         ticket.cancel()
 
 
-async def _picture_event(event: Preview | RowDone, plan: DrawingPlan, told: Answer) -> bytes:
+async def _picture_event(event: Preview | RowDone, plan: DrawingPlan, facts: Answer) -> bytes:
     index, class_index, class_name = plan.drawn_as[event.row]
     about: dict[str, Any] = {"row": event.row, "index": index, "class": class_name, "class_index": class_index}
     if isinstance(event, Preview):
         about |= {"step": event.step, "steps": event.steps}
     elif event.score is not None:
         about["score"] = event.score
-    written = told.model_dump(exclude={"timings", "images"}) | about if isinstance(event, RowDone) else {}
+    written = facts.model_dump(exclude={"timings", "images"}) | about if isinstance(event, RowDone) else {}
     loop = asyncio.get_running_loop()
     encoded = await loop.run_in_executor(_encoders, described_png, event.image, written)
     about["png"] = base64.b64encode(encoded).decode()
     return sse("preview" if isinstance(event, Preview) else "image", about)
 
 
-def _headers(told: Answer) -> dict[str, str]:
-    facts = told.model_dump(exclude={"timings", "mixes", "images"})
+def _headers(facts: Answer) -> dict[str, str]:
     texts = {
         name: _header_text(value)
-        for name, value in facts.items()
+        for name, value in facts.model_dump(exclude={"timings", "mixes", "images"}).items()
         if value is not None and not (isinstance(value, list) and len(value) > HEADER_ITEMS)
     }
     return {
@@ -307,6 +309,6 @@ def _headers(told: Answer) -> dict[str, str]:
 
 
 def _header_text(value: Any) -> str:
-    """A header's value: plain ASCII; names in other scripts are escaped as in JSON."""
+    """Return a header's value in plain ASCII. Characters of other scripts are escaped as in JSON."""
     text = value if isinstance(value, str) else json.dumps(value)
     return text if text.isascii() and text.isprintable() else json.dumps(text)

@@ -1,4 +1,4 @@
-"""Finished images as files: png, webp, zip, npz, json, each with the facts that make them again."""
+"""Encodes finished images as png, webp, zip, npz or json, with the facts that draw them again."""
 
 import base64
 import json
@@ -24,8 +24,8 @@ MEDIA_TYPES: Mapping[Format, str] = {
 }
 
 WEBP_LARGEST_SIDE = 16383
-LONGEST_ROW = 64
-"""Images in a row, and rows, of a grid that has a row a class."""
+LONGEST_LINE = 64
+"""Most images in a line, and most lines, of a grid that has one line for each class."""
 
 GAP = 2
 """Pixels between the images of a grid."""
@@ -33,9 +33,9 @@ GAP = 2
 
 @dataclass(frozen=True)
 class Drawn:
-    """One finished image (H, W, C) uint8. index and class_index: with the answer's seed and settings they fix it.
+    """One finished image, (H, W, C) uint8.
 
-    score: where images were scored.
+    index, class_index: fix the image, together with the answer's seed and settings. score: None unless asked for.
     """
 
     index: int
@@ -46,13 +46,13 @@ class Drawn:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is told of this image alone."""
+        """The facts of this image alone."""
         own = {"index": self.index, "class": self.class_name, "class_index": self.class_index}
         return own if self.score is None else own | {"score": self.score}
 
 
 def encode(drawn: Sequence[Drawn], answer: Answer, wanted: Format, columns: int) -> bytes:
-    """The body of an answer. columns: of a grid."""
+    """Return the body of an answer. columns: of a grid."""
     if wanted == "json":
         return _json(drawn, answer)
     facts = answer.model_dump(exclude={"images"})
@@ -62,14 +62,14 @@ def encode(drawn: Sequence[Drawn], answer: Answer, wanted: Format, columns: int)
 
 
 def default_columns(classes: int, images_per_class: int) -> int:
-    """Columns of a grid: a row a class; nearly square for one class, and where rows would make a ribbon."""
-    if 1 < classes <= LONGEST_ROW and images_per_class <= LONGEST_ROW:
+    """Return the columns of a grid with one line for each class. One class, or a very long grid, is nearly square."""
+    if 1 < classes <= LONGEST_LINE and images_per_class <= LONGEST_LINE:
         return images_per_class
     return math.ceil(math.sqrt(classes * images_per_class))
 
 
 def sheet_size(count: int, columns: int, side: int) -> tuple[int, int]:
-    """Width and height in pixels of the picture of `count` images of that side."""
+    """Return width and height of a picture with `count` square images. side: of one image; all in pixels."""
     if count == 1:
         return side, side
     return columns * (side + GAP) + GAP, math.ceil(count / columns) * (side + GAP) + GAP

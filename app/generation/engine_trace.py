@@ -1,7 +1,7 @@
-"""The engine's part of a request's trace: its time in the queue and that of its steps.
+"""The engine's part of a request's trace: spans for its time in the queue and the time of its steps.
 
-The spans are made when the request leaves the engine, from the timings that come with its last event: the engine's
-thread serves many requests at once, and no step is one request's alone.
+The spans are made when the request leaves the engine, from the timings of its last event. Steps have no spans of
+their own, because the engine advances many requests in one step.
 """
 
 import time
@@ -15,21 +15,21 @@ NANOSECONDS = 1_000_000_000
 
 
 def traced(sink: Sink, request: SampleRequest) -> Sink:
-    """The sink of a request that is submitted now. One that the engine refuses has no spans but its answer's."""
+    """Return a sink that makes the spans of a request that is submitted now. A refused request has none of them."""
     if not trace.get_current_span().is_recording():
         return sink
     parent, submitted = context.get_current(), time.time_ns()
 
-    def told(event: Event) -> None:
+    def recording(event: Event) -> None:
         if isinstance(event, Finished | Failed):
             _record(event, request, parent, submitted)
         sink(event)
 
-    return told
+    return recording
 
 
 def _record(event: Finished | Failed, request: SampleRequest, parent: context.Context, submitted: int) -> None:
-    """submitted: nanoseconds since the epoch."""
+    """Make the spans of a request that has left. submitted: nanoseconds since the epoch."""
     tracer, sampling = trace.get_tracer("darkroom"), request.rows[0].sampling
     run = tracer.start_span(
         "engine run",

@@ -1,4 +1,4 @@
-"""POST /v1/interpolate: the way from one image to another through their latents."""
+"""POST /v1/interpolate: images between two images, by interpolating their start noises and classes."""
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response

@@ -28,7 +28,7 @@ router = APIRouter(tags=["sampling"])
 
 
 def described(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI `responses` of a sampling route whose JSON answer has the form `model`."""
+    """Return the OpenAPI `responses` of a sampling route. model: the form of its JSON answer."""
     binary: dict[str, Any] = {
         media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA_TYPES.values()
     }
@@ -40,17 +40,20 @@ def described(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
 
 
 def _images_drawn(body: GenerateRequest, classes: int, limit: int) -> int:
-    """How many images of each class are drawn; raises Problem for more than `limit` in all."""
+    """Return the number of images to draw of each class. Raises Problem if all classes need more than `limit`."""
     if body.best_of is None:
         if body.n * classes > limit:
-            raise invalid([("/n", f"{body.n} images of {classes} classes are more than {limit} in one request")])
+            raise invalid([("/n", _too_many(body.n, classes, limit))])
         return body.n
     if body.best_of < body.n:
-        raise invalid([("/best_of", f"the best {body.n} of {body.best_of} images cannot be answered")])
+        raise invalid([("/best_of", f"best_of must be at least n: {body.best_of} images have no best {body.n}")])
     if body.best_of * classes > limit:
-        detail = f"{body.best_of} images of {classes} classes are more than {limit} in one request"
-        raise invalid([("/best_of", detail)])
+        raise invalid([("/best_of", _too_many(body.best_of, classes, limit))])
     return body.best_of
+
+
+def _too_many(images: int, classes: int, limit: int) -> str:
+    return f"{images} images of {classes} classes are more than the {limit} that one request may draw"
 
 
 @router.post(
@@ -59,8 +62,8 @@ def _images_drawn(body: GenerateRequest, classes: int, limit: int) -> int:
 async def generate(body: GenerateRequest, request: Request, services: ServicesHere) -> Response:
     """Draw n images of each class, or the best n of more.
 
-    Sampler and steps may be named, left to `quality`, or left to `deadline_seconds`; `choice` in the answer tells what
-    was picked and by what measurement.
+    A request names sampler and steps, or lets `quality` or `deadline_seconds` pick them. `choice` in the answer says
+    what was picked, and by which measurement.
     """
     wanted = len(body.class_) if isinstance(body.class_, list) else 1
     count = _images_drawn(body, wanted, services.settings.request_rows)
@@ -68,7 +71,7 @@ async def generate(body: GenerateRequest, request: Request, services: ServicesHe
         raise invalid([("/first_index", f"the last of {count} images would have an index above {LARGEST_INDEX}")])
     version = await find_version(services, body.model)
     if body.best_of is not None and not version.header.null_class:
-        raise invalid([("/best_of", f"scores compare with no class, and {NO_NULL_CLASS}: leave it out")])
+        raise invalid([("/best_of", f"a score compares the class with no class, and {NO_NULL_CLASS}: leave it out")])
     classes = find_classes(version, body.class_)
     seed = random_seed() if body.seed is None else body.seed
     names = version.header.class_names
@@ -76,7 +79,7 @@ async def generate(body: GenerateRequest, request: Request, services: ServicesHe
     images, scored = len(classes) * count, body.best_of is not None
     chosen = chosen_in_time(body, services, version, images, scored=scored)
     if scored and chosen.sampling.unconditional:
-        raise invalid([("/best_of", "guidance 0 draws images of no class, and the score is of a class")])
+        raise invalid([("/best_of", "guidance 0 draws images of no class, and a score needs one: change guidance")])
     require_room(body, services, version, chosen.sampling, images, scored=scored)
     plan = DrawingPlan(
         version=version,

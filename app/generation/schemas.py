@@ -1,4 +1,4 @@
-"""What requests for images ask and what their answers tell; no torch, as `darkroom generate` reads it too."""
+"""Schemas of requests for images and of their answers. Does not import torch: `darkroom generate` starts faster."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,32 +15,34 @@ LARGEST_SEED = 2**63 - 1
 LARGEST_INDEX = 2**31 - 1
 
 DEADLINE_SHARE = 0.8
-"""The share of a deadline that settings may be expected to take: requests that arrive later want the device, too."""
+"""Settings may be expected to take this share of a deadline. The rest is for requests that arrive meanwhile."""
 
 QUALITY_DESCRIPTION = (
-    "picks sampler and steps from the frontier that was measured of the version (GET /v1/models/NAME shows it), at the "
-    "guidance nearest to the request's: best is the lowest distance; balanced and fast take the fewest network "
-    "evaluations within 1.05 and 1.25 times that. Without a frontier: unipc with 10 steps, dpmpp_2m with 20, dpmpp_2m "
-    f"with 50. The answer's `choice` tells. Not together with {', '.join(SAMPLER_SETTINGS)}"
+    "picks sampler and steps from the version's measured frontier (GET /v1/models/NAME shows it), at the guidance "
+    "nearest to the request's. best: the lowest distance. balanced, fast: the fewest network evaluations with a "
+    "distance of at most 1.05 and 1.25 times the lowest. Without a frontier, fast is unipc with 10 steps, balanced is "
+    "dpmpp_2m with 20 and best is dpmpp_2m with 50. The answer's `choice` says what was picked. Cannot be combined "
+    f"with {', '.join(SAMPLER_SETTINGS)}"
 )
 DEADLINE_DESCRIPTION = (
-    "refused at once when it cannot be met. A request that names none of quality, "
-    f"{', '.join(SAMPLER_SETTINGS)} gets the best settings on the version's frontier that the measured speed says can "
-    f"be met in {DEADLINE_SHARE:.0%} of it; without a frontier the model card's, else those that quality means then"
+    "a request whose deadline cannot be met is refused at once. If it names none of quality, "
+    f"{', '.join(SAMPLER_SETTINGS)}, it gets the best settings of the version's frontier that are expected to take at "
+    f"most {DEADLINE_SHARE:.0%} of the deadline. Without a frontier it gets the model's own settings if they fit, else "
+    "the best settings of `quality` that fit"
 )
 
 ClassReference = StrictInt | StrictStr
-"""A class of the model, as `find_class` reads it."""
+"""A class of the model; `find_class` finds it."""
 
 CLASS_DESCRIPTION = (
-    "a name, else a name in another case, else an index: 2 is the class of the name 2 where there is one"
+    "an exact name, else a name in any case, else an index. If a class has the name 2, then 2 is that class"
 )
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 ImageIndex = Annotated[int, Field(ge=0, le=LARGEST_INDEX)]
 
 
 def _left_out(config: type[BaseModel]) -> dict[str, Any]:
-    """The fields of `config` for `create_model`, each of which may be left out and is None then."""
+    """Return the fields of `config` for `create_model`, each optional with the default None."""
     fields: Mapping[str, Any] = config.model_fields
     return {
         name: (Annotated[(field.annotation | None, *field.metadata, Field(description=field.description))], None)
@@ -48,18 +50,18 @@ def _left_out(config: type[BaseModel]) -> dict[str, Any]:
     }
 
 
-if TYPE_CHECKING:  # a base class that is computed is none for mypy
+if TYPE_CHECKING:  # mypy does not accept a computed base class
     _Settings = BaseModel
 else:
     _Settings = create_model("_Settings", **_left_out(SamplingConfig))
 
 
 class SettingsFields(_Settings):
-    """How images are drawn, and by which model.
+    """The model and the sampling settings of a request.
 
-    The model's card supplies the settings that a request leaves out. Those of the card that do not go with the named
-    ones take their defaults: the spacing first (`trailing`), then steps, guide, variance, guidance, threshold and
-    guidance_interval. The answer tells what was taken.
+    Settings that a request leaves out are the model's own. If one of these does not suit the named settings, it takes
+    its default: first the spacing (`trailing`), then steps, guide, variance, guidance, threshold and
+    guidance_interval. The answer has all settings that were used.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -81,19 +83,19 @@ class SettingsFields(_Settings):
 
 
 class SamplingFields(SettingsFields):
-    """Fields that every request has whose images are drawn at once."""
+    """Fields of the requests that draw images while the client waits."""
 
     deadline_seconds: float | None = Field(None, gt=0.0, le=86_400.0, description=DEADLINE_DESCRIPTION)
-    format: Format | None = Field(None, description="without it the Accept header decides; else png")
+    format: Format | None = Field(None, description="default: the Accept header decides, else png")
     grid: bool | None = Field(None, description="png and webp of several images are always one grid")
-    stream: bool = Field(False, description="server-sent events with previews")
-    preview_every_steps: int = Field(5, ge=1, le=1000, description="with stream")
+    stream: bool = Field(False, description="answer with server-sent events, including previews")
+    preview_every_steps: int = Field(5, ge=1, le=1000, description="steps between two previews of an image")
 
 
 class GenerateRequest(SamplingFields):
-    """What to draw. Image j of a class depends on (seed, j), the class and the settings alone.
+    """What to draw. Image j of a class depends only on (seed, j), the class and the settings.
 
-    So asking for more keeps the first ones, and in a list of classes each has the images that it has alone.
+    So a larger n adds images and keeps the first ones. A class's images do not depend on the other classes.
     """
 
     class_: Annotated[
@@ -101,35 +103,35 @@ class GenerateRequest(SamplingFields):
         Field(alias="class", description=f"{CLASS_DESCRIPTION}; or a list of these"),
     ]
     n: int = Field(1, ge=1, description="images of each class")
-    seed: Seed | None = Field(None, description="drawn at random when left out; the answer tells it")
+    seed: Seed | None = Field(None, description="default: random; the answer has it")
     first_index: ImageIndex = Field(
-        0, description="index of the first image of each class: goes on behind what was drawn, or makes one image again"
+        0, description="index of the first image of each class. Use it to draw more images, or one image again"
     )
     best_of: int | None = Field(
         None,
         ge=1,
-        description="draw so many of each class, with the indices from first_index on, and answer the n of them that "
-        "score best, best first. The score is the log-likelihood ratio of class and no class in the eyes of the "
-        "network that drew the image, estimated at 8 noise levels, which cost 16 forward rows an image: higher shows "
-        "the class more clearly. It depends on model, image and class alone, and compares within a class",
+        description="draw this many images of each class, with indices from first_index on, and answer the n that "
+        "score best, best first. The score is the log-likelihood ratio of class and no class, which the network that "
+        "drew the image estimates at 8 noise levels, for 16 network rows an image. A higher score shows the class "
+        "more clearly. It depends only on model, image and class. Compare it only within a class",
     )
 
 
 class InterpolateRequest(SamplingFields):
-    """Two images and how many to draw from the first to the second, both included."""
+    """Two images, and the number of images to draw from the first to the second, both included."""
 
     seeds: Annotated[list[Seed], Field(min_length=2, max_length=2)]
     indices: Annotated[list[ImageIndex], Field(min_length=2, max_length=2)] = Field(
-        [0, 0], description="of the two images within what generate draws from their seeds"
+        [0, 0], description="index of each of the two images, as in POST /generate"
     )
     class_: Annotated[
         ClassReference | Annotated[list[ClassReference], Field(min_length=2, max_length=2)],
         Field(
             alias="class",
-            description=f"one class ({CLASS_DESCRIPTION}), or a list of two: where the way begins and ends",
+            description=f"one class ({CLASS_DESCRIPTION}), or a list of two: of the first and the last image",
         ),
     ]
-    count: int = Field(8, ge=2, le=64)
+    count: int = Field(8, ge=2, le=64, description="images in all")
 
 
 class GeneratedImage(BaseModel):
@@ -137,17 +139,17 @@ class GeneratedImage(BaseModel):
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    index: int = Field(description="with the seed it fixes the image")
+    index: int = Field(description="fixes the image, together with the seed")
     class_: str = Field(alias="class")
     class_index: int
-    score: float | None = Field(description="with best_of")
+    score: float | None = Field(description="null without best_of")
     png: str = Field(description="base64")
 
 
 class GenerateAnswer(Provenance):
-    """The facts about a request's images: as JSON, in the Darkroom-* headers, and in the files themselves.
+    """The facts about a request's images: the JSON answer, the Darkroom-* headers, and the facts inside the files.
 
-    Before they are drawn there are no timings and no images.
+    Before the images are drawn, timings are 0 and images is empty.
     """
 
     id: str
@@ -155,17 +157,17 @@ class GenerateAnswer(Provenance):
     first_index: int
     classes: list[str]
     class_indices: list[int]
-    choice: Choice | None = Field(description="how sampler and steps were picked, where the request left it open")
-    best_of: int | None = Field(description="images of each class that were drawn; null for n")
-    score: str | None = Field(description="the score's name, with best_of")
-    indices: list[int] | None = Field(None, description="the images', with best_of")
-    scores: list[float] | None = Field(None, description="the images', with best_of")
+    choice: Choice | None = Field(description="how sampler and steps were picked; null if the request named them")
+    best_of: int | None = Field(description="images drawn of each class; null for n")
+    score: str | None = Field(description="the score's name; null without best_of")
+    indices: list[int] | None = Field(None, description="of the images, in their order; null without best_of")
+    scores: list[float] | None = Field(None, description="of the images, in their order; null without best_of")
     timings: Timings = Timings(0.0, 0.0)
     images: tuple[GeneratedImage, ...] = ()
 
 
 class InterpolationAnswer(Provenance):
-    """Like GenerateAnswer, of an interpolation. seed: the first of the two."""
+    """The facts about an interpolation's images, like GenerateAnswer. seed: the first of the two."""
 
     id: str
     seeds: list[int]
@@ -173,7 +175,7 @@ class InterpolationAnswer(Provenance):
     classes: list[str]
     class_indices: list[int]
     mixes: list[float] = Field(description="0 is the first image, 1 the last")
-    choice: Choice | None = Field(description="how sampler and steps were picked, where the request left it open")
+    choice: Choice | None = Field(description="how sampler and steps were picked; null if the request named them")
     timings: Timings = Timings(0.0, 0.0)
     images: tuple[GeneratedImage, ...] = ()
 

@@ -1,4 +1,4 @@
-"""What a request for images means: its settings, its model version and its classes."""
+"""Finds the settings, the model version and the classes that a request for images means."""
 
 import contextlib
 import secrets
@@ -19,7 +19,7 @@ from darkroom.model.config import SAMPLER_SETTINGS, SamplingConfig
 from darkroom.model.sampling_fit import Check, Unfit, fitted, suited, suits
 
 RANDOM_SEED_BITS = 53
-"""Seeds drawn by the service are numbers that JavaScript holds exactly."""
+"""A random seed has at most this many bits, so that JavaScript holds it exactly."""
 
 
 def chosen(
@@ -28,13 +28,13 @@ def chosen(
     checks: Sequence[Check] = (),
     fits: Callable[[SamplingConfig], bool] | None = None,
 ) -> Chosen:
-    """The settings to draw with: those that are named, or picked by quality or by a deadline.
+    """Return the settings to draw with: those that the request names, or those picked by quality or deadline.
 
-    checks: what the request asks of settings; fits: whether settings meet the deadline, where there is one.
+    checks: further conditions on settings; fits: returns True for settings that meet the deadline, None without one.
     """
     named = [name for name in SAMPLER_SETTINGS if name in fields.named]
     if fields.quality is not None and named:
-        detail = f"quality picks it: leave out {', '.join(named)} or leave out quality"
+        detail = f"quality picks this setting: leave out {', '.join(named)}, or leave out quality"
         raise invalid([(f"/{name}", detail) for name in named])
     with _naming_clashes(version):
         settings = fitted(version.header, fields.named, checks)
@@ -71,7 +71,7 @@ def chosen_in_time(
             seconds = services.engine.expected_seconds(
                 version.digest, sampling, images, scored=scored, deadline_seconds=deadline
             )
-        except VersionNotLoaded:  # since a moment ago; it is loaded again before the request is judged
+        except VersionNotLoaded:  # it has just left memory; submitting loads it again and then checks the deadline
             return True
         return seconds <= DEADLINE_SHARE * deadline
 
@@ -87,8 +87,8 @@ def require_room(
     *,
     scored: bool = False,
 ) -> None:
-    """Raise the EngineRefusal that submitting so many images would raise now, before they have cost anything."""
-    with contextlib.suppress(VersionNotLoaded):  # since a moment ago; submitting loads it again
+    """Raise the EngineRefusal that submitting `images` images would raise now, before any work is done for them."""
+    with contextlib.suppress(VersionNotLoaded):  # it has just left memory; submitting loads it again
         services.engine.require_room(
             version.digest, sampling, images, scored=scored, deadline_seconds=fields.deadline_seconds
         )
@@ -96,7 +96,7 @@ def require_room(
 
 @contextlib.contextmanager
 def _naming_clashes(version: Version) -> Iterator[None]:
-    """Turns what is wrong with settings into the Problem that names them."""
+    """Turn errors of sampling settings into a Problem that names the fields."""
     try:
         yield
     except ValidationError as error:
@@ -107,23 +107,24 @@ def _naming_clashes(version: Version) -> Iterator[None]:
 
 
 def drawn_by(version: Version, chosen: Chosen) -> dict[str, Any]:
-    """What every answer tells, whatever is drawn: a fresh id, the model version, the settings and their choice."""
+    """Return the facts that every answer has: a fresh id, the model version, the settings and their choice."""
     origin = {"id": uuid.uuid4().hex, "model": version.name, "version": version.digest}
     return origin | chosen.sampling.model_dump() | {"choice": chosen.choice}
 
 
 def random_seed() -> int:
-    """A seed for a request that names none."""
+    """Return a random seed for a request that names none."""
     return secrets.randbits(RANDOM_SEED_BITS)
 
 
 async def find_version(services: Services, reference: str | None, *, load: bool = True) -> Version:
-    """The model version that a request names, in the engine when `load`.
+    """Return the model version that a request names, and with `load` wait until the engine holds it.
 
-    Raises Problem while nothing is loaded yet, and what the catalog raises.
+    Raises Problem (503) until a model is loaded, and the errors of `Catalog.find` and `Catalog.ensure_loaded`.
     """
     if not services.catalog.ready:
-        raise Problem(503, "not-ready", "the model is still being loaded", headers=retry_after(2.0))
+        detail = "the service is still loading its first model; try again"
+        raise Problem(503, "not-ready", detail, headers=retry_after(2.0))
     version = await services.catalog.find(reference)
     if load:
         await services.catalog.ensure_loaded(version)
@@ -131,17 +132,17 @@ async def find_version(services: Services, reference: str | None, *, load: bool 
 
 
 def find_classes(version: Version, wanted: ClassReference | list[ClassReference]) -> list[int]:
-    """The indices of a body's `class`, one or a list; raises Problem naming those that exist."""
+    """Return the indices of a body's `class`, one or a list. Raises a Problem that names the classes that exist."""
     if isinstance(wanted, list):
         return [find_class(version, one, f"/class/{number}") for number, one in enumerate(wanted)]
     return [find_class(version, wanted, "/class")]
 
 
 def find_class(version: Version, reference: int | str, pointer: str) -> int:
-    """The index of the class that a request means: by its exact name, else its name in any case, else its index.
+    """Return the index of the class with this exact name, else this name in any case, else this index.
 
-    A name wins because classes may be called by numbers: 2 is the class "2" where there is one, also as a JSON
-    integer. Raises Problem naming the classes that exist.
+    Names come first because a name may be a number: if there is a class "2", the JSON integer 2 also means it. Raises
+    a Problem that names the classes that exist.
     """
     names, text = version.header.class_names, str(reference)
     if text in names:
@@ -150,9 +151,9 @@ def find_class(version: Version, reference: int | str, pointer: str) -> int:
     alike = [index for index, name in enumerate(names) if name.casefold() == wanted]
     if len(alike) > 1:
         meant = ", ".join(names[index] for index in alike)
-        raise invalid([(pointer, f"{text[:100]!r} may be any of: {meant}; write it exactly")])
+        raise invalid([(pointer, f"{text[:100]!r} may mean any of: {meant}; write the name in its exact case")])
     indices = alike or [index for index in range(len(names)) if str(index) == wanted]
     if indices:
         return indices[0]
-    there_are = f"there are: {', '.join(names)}, or by index 0..{len(names) - 1}"
-    raise invalid([(pointer, f"there is no class {text[:100]!r}; {there_are}")])
+    classes = f"name one of {', '.join(names)}, or an index 0..{len(names) - 1}"
+    raise invalid([(pointer, f"there is no class {text[:100]!r}; {classes}")])

@@ -1,1 +1,1 @@
-"""HTTP plumbing that knows no resource: problem details, content negotiation, event streams, the API pages."""
+"""HTTP parts that are independent of resources: problem details, content negotiation, event streams, API pages."""

@@ -1,20 +1,20 @@
-"""The Accept header: which of the forms that there are a client wants (RFC 9110, 12.5.1)."""
+"""Reads the Accept header: chooses the media type that a client wants (RFC 9110, section 12.5.1)."""
 
 import contextlib
 from collections.abc import Collection, Sequence
 
 
 def choose(accept: str, offers: Sequence[str], *, only_by_name: Collection[str] = ()) -> str | None:
-    """The media type to answer with; None when nothing of `offers` is accepted.
+    """Return the media type of the answer, or None if the client accepts none of `offers`.
 
-    The order of `offers` decides what a wildcard, or no header at all, means. only_by_name: media types that a
-    wildcard does not mean.
+    A wildcard, or a missing header, means the first of `offers` that it matches. only_by_name: media types that no
+    wildcard matches.
     """
     ranges = _ranges(accept or "*/*")
     wanted: list[tuple[float, int, int, str]] = []
     for order, media in enumerate(offers):
         wildcards = [] if media in only_by_name else [media.partition("/")[0] + "/*", "*/*"]
-        for candidate in (media, *wildcards):  # the most specific range counts
+        for candidate in (media, *wildcards):  # the most specific range decides
             if candidate in ranges:
                 quality, place = ranges[candidate]
                 if quality > 0.0:
@@ -24,7 +24,7 @@ def choose(accept: str, offers: Sequence[str], *, only_by_name: Collection[str] 
 
 
 def _ranges(accept: str) -> dict[str, tuple[float, int]]:
-    """Media range -> (quality, place in the header)."""
+    """Return media range -> (quality, place in the header)."""
     ranges: dict[str, tuple[float, int]] = {}
     for place, part in enumerate(accept.split(",")):
         media, *parameters = (piece.strip().lower() for piece in part.split(";"))

@@ -7,7 +7,7 @@ from starlette.types import Message, Send
 
 
 def with_headers(send: Send, add: Callable[[MutableHeaders], None]) -> Send:
-    """ASGI's `send` with what `add` puts into the headers of the answer, when they are sent."""
+    """Return an ASGI `send` that calls `add` with the answer's headers before it sends them."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,6 +1,6 @@
-"""GET /docs: Swagger UI from files that are installed with the service; nothing is loaded from another origin.
+"""GET /docs: Swagger UI from files that are installed with the service. The page loads nothing from another origin.
 
-FastAPI's own page starts it by an inline script, which the content security policy does not let run.
+FastAPI's own page starts Swagger UI by an inline script, which the content security policy forbids.
 """
 
 from importlib.resources import files
@@ -37,20 +37,20 @@ SCRIPT = """SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#swagger-ui",
   deepLinking: true,
-  validatorUrl: null, // its default is a badge from another origin
+  validatorUrl: null, // the default loads a badge from another origin
 });
 """
 
 
 @router.get("/docs")
 async def docs() -> HTMLResponse:
-    """The interface, to read and to try."""
+    """Return the page."""
     return HTMLResponse(PAGE)
 
 
 @router.get(START)
 async def start() -> Response:
-    """What begins it."""
+    """Return the script that starts Swagger UI."""
     return Response(SCRIPT, media_type="text/javascript")
 
 

@@ -1,4 +1,4 @@
-"""Server-sent events: how one is written, and what a stream of them tells proxies."""
+"""Writes server-sent events, and has the headers that keep proxies from storing or buffering a stream."""
 
 import json
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 def sse(kind: str, data: Mapping[str, Any], number: int | None = None) -> bytes:
-    """One event. number: its id, which a client that connects again names as Last-Event-ID."""
+    """Return one event. number: its id; a client that connects again sends it as Last-Event-ID."""
     numbered = "" if number is None else f"id: {number}\n"
     return f"{numbered}event: {kind}\ndata: {json.dumps(data)}\n\n".encode()
 
 
 def comment(text: str) -> bytes:
-    """A line that clients ignore. text: without line breaks."""
+    """Return a line that clients ignore. text: without line breaks."""
     return f": {text}\n\n".encode()

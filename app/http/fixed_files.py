@@ -1,6 +1,6 @@
-"""Files that come with the service. They are read once, so that answering with one takes no thread.
+"""Serves files that come with the service, from memory, so that an answer needs no thread.
 
-Requests that wait for a database which does not answer hold the threads that Starlette's StaticFiles would read in.
+Starlette's StaticFiles would read them in the threads that requests hold while they wait for a slow database.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ TYPES = {
     ".png": "image/png",
     ".svg": "image/svg+xml; charset=utf-8",
 }
-"""Not left to the operating system's table: a browser runs no module whose type is wrong."""
+"""Media types. The operating system's table may be wrong, and a browser runs no module of a wrong type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class _File:
 
 
 class FixedFiles:
-    """The files below a folder that have one of TYPES, by their path in it.
+    """The files below a folder that have one of TYPES, by their path in the folder.
 
-    Names have no digest in them, so a browser asks each time; for a file that it has it gets 304.
+    A browser asks for a file each time, because file names contain no digest. It gets 304 for a file that it has.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,11 +42,11 @@ class FixedFiles:
                 self._files[path.relative_to(folder).as_posix()] = _File(content, headers)
 
     async def named(self, request: Request) -> Response:
-        """Endpoint of a route with {name:path}."""
+        """Answer a route with {name:path}."""
         return self.answer(request.path_params["name"], request)
 
     def answer(self, name: str, request: Request) -> Response:
-        """The file, or 304 where the browser has it; raises HTTPException (404)."""
+        """Return the file, or 304 if the browser has it. Raises HTTPException (404)."""
         file = self._files.get(name)
         if file is None:
             raise HTTPException(404)

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details: every error of the service has this one form."""
+"""Errors as RFC 9457 problem details, the one form of all errors of the service."""
 
 import json
 from collections.abc import Mapping
@@ -17,18 +17,18 @@ _COMPONENTS = "#/components/schemas/{model}"
 class FieldError(BaseModel):
     """One faulty field."""
 
-    pointer: str = Field(description="JSON pointer into the body, or the parameter's name")
+    pointer: str = Field(description="JSON pointer into the body, or the name of a parameter")
     detail: str
 
 
 class ProblemDetails(BaseModel):
     """RFC 9457 problem details."""
 
-    type: str = Field(description="a stable identifier of the kind of problem")
+    type: str = Field(description="stable identifier of the kind of problem")
     title: str
     status: int
     detail: str
-    errors: list[FieldError] | None = Field(None, description="the faulty fields, where there are any")
+    errors: list[FieldError] | None = Field(None, description="the faulty fields, if any")
 
 
 class Problem(Exception):
@@ -48,25 +48,25 @@ class Problem(Exception):
         self.extra = extra
 
     def details(self) -> dict[str, Any]:
-        """The members of the answer."""
+        """Return the members of the problem details."""
         title = HTTPStatus(self.status).phrase
         return {"type": f"urn:darkroom:{self.kind}", "title": title, "status": self.status, "detail": self.detail} | {
             name: value for name, value in self.extra.items() if value is not None
         }
 
     def response(self) -> Response:
-        """The HTTP answer. ASCII, because a name in a request may hold what UTF-8 cannot."""
+        """Return the HTTP answer. It is ASCII, because it may repeat a name that UTF-8 cannot encode."""
         content = json.dumps(self.details(), ensure_ascii=True, allow_nan=False).encode()
         return Response(content, self.status, self.headers, MEDIA_TYPE)
 
 
 def retry_after(seconds: float) -> dict[str, str]:
-    """The Retry-After header, in whole seconds, at least 1."""
+    """Return the Retry-After header, in whole seconds, at least 1."""
     return {"Retry-After": str(max(1, int(-(-seconds // 1))))}
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route for OpenAPI."""
+    """Return the OpenAPI `responses` of a route for these statuses."""
     return {
         status: {
             "description": HTTPStatus(status).phrase,
@@ -77,7 +77,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def invalid(errors: list[tuple[str, str]]) -> Problem:
-    """422 for a body whose named fields are at fault. errors: (pointer, detail)."""
+    """Return a 422 problem that names the faulty fields of a body. errors: (pointer, detail)."""
     detail = "; ".join(f"{pointer}: {text}" for pointer, text in errors[:5])
     return Problem(
         422, "invalid", detail, errors=[{"pointer": pointer, "detail": text} for pointer, text in errors[:50]]
@@ -85,7 +85,7 @@ def invalid(errors: list[tuple[str, str]]) -> Problem:
 
 
 def encoded(request: Request) -> Problem | None:
-    """The refusal of a compressed body, which nothing here unpacks; None of a plain one."""
+    """Return a problem for a compressed body, which the service does not unpack; None for a plain body."""
     if request.headers.get("content-encoding", "identity").strip().lower() == "identity":
         return None
     return Problem(415, "unsupported-media-type", "send the body as it is, without Content-Encoding")

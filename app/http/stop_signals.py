@@ -1,4 +1,4 @@
-"""Notices early that the server is to end: it waits for open answers, and a stream of events would stay open."""
+"""Notices the signal to end before uvicorn does. Streams of events must close then, because uvicorn waits for them."""
 
 import signal
 import threading
@@ -9,9 +9,9 @@ from types import FrameType
 
 @contextmanager
 def noticing_stop(notice: Callable[[], None]) -> Iterator[None]:
-    """Within the block SIGINT and SIGTERM call `notice` before they do what they did.
+    """Within the block, SIGINT and SIGTERM call `notice` and then their earlier handlers.
 
-    Outside the main thread, where signals are somebody else's, it does nothing.
+    Does nothing outside the main thread, where Python allows no signal handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

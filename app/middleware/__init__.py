@@ -1,1 +1,1 @@
-"""All ASGI middleware, in the order of `app/main.py`."""
+"""All ASGI middleware. `app/main.py` sets their order."""

@@ -9,14 +9,14 @@ from darkroom.app.http.problems import Problem
 
 
 class AccessControl:
-    """ASGI middleware: the gate before everything that reads a body; the limits' state in the answer's headers."""
+    """ASGI middleware that asks the gate before anything reads the body. Its answers' headers show the key's limits."""
 
     def __init__(self, app: ASGIApp, gate: Gate) -> None:
         self._app = app
         self._gate = gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
+        """Handle a request (ASGI)."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

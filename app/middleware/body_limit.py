@@ -1,4 +1,4 @@
-"""A limit on request bodies, counted on the stream: a Content-Length may be absent or wrong."""
+"""Limits the size of request bodies. It counts the bytes that arrive, since Content-Length may be absent or wrong."""
 
 import contextlib
 from collections.abc import Callable
@@ -13,9 +13,9 @@ class _BodyTooLarge(Exception):
 
 
 class BodyLimit:
-    """Answers 413 as soon as a body is larger than its limit, by its own word or in fact.
+    """ASGI middleware that answers 413 as soon as Content-Length, or the bytes that arrive, exceed the limit.
 
-    limit_bytes: the limit of a request, by its ASGI scope.
+    limit_bytes: returns the limit of a request from its ASGI scope.
     """
 
     def __init__(self, app: ASGIApp, limit_bytes: Callable[[Scope], int]) -> None:
@@ -23,7 +23,7 @@ class BodyLimit:
         self._limit_bytes = limit_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
+        """Handle a request (ASGI)."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -47,7 +47,7 @@ class BodyLimit:
         async def watched(message: Message) -> None:
             nonlocal started
             if over and not started:
-                return  # the application's answer to the broken stream; ours follows
+                return  # drop the application's answer to the broken stream; 413 follows
             started = True
             await send(message)
 

@@ -1,16 +1,16 @@
-"""HEAD: the headers of GET, on every route that has it (RFC 9110, section 9.3.2)."""
+"""Answers HEAD with the headers of GET, on every route that has GET (RFC 9110, section 9.3.2)."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadAsGet:
-    """ASGI middleware. The routes see GET; the answer ends with its headers, so that no stream goes on for nobody."""
+    """ASGI middleware that turns HEAD into GET. The answer ends after its headers, so that no stream stays open."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
+        """Handle a request (ASGI)."""
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self._app(scope, receive, send)
             return
@@ -24,4 +24,4 @@ class HeadAsGet:
         try:
             await self._app(asked, receive, headers_only)
         finally:
-            scope.update({**asked, "method": "HEAD"})  # the route that was found, for metrics and the log
+            scope.update({**asked, "method": "HEAD"})  # pass the route on, for Prometheus metrics and logs

@@ -1,7 +1,7 @@
-"""A refusal while the body is still being sent: the rest is read, within bounds, and thrown away.
+"""Reads the rest of a refused request's body, within bounds, and throws it away.
 
-Many clients send all of a body before they read the answer. If the connection were closed with bytes of theirs unread,
-the system would reset it, and they would see the reset in place of the answer.
+Many clients send the whole body before they read the answer. If the service closed the connection with unread bytes,
+the operating system would reset it, and the client would see the reset in place of the answer.
 """
 
 import asyncio
@@ -14,22 +14,22 @@ from darkroom.app.http.answer_headers import with_headers
 READ_ON_BYTES = 64 << 20
 READ_ON_SECONDS = 10.0
 SILENT_SECONDS = 1.0
-"""A client that sends nothing for so long has stopped."""
+"""A client that sends nothing for this time has stopped."""
 
 
 class ReadOn:
-    """ASGI middleware. The refusal is sent at once; only its end, which closes the connection, waits."""
+    """ASGI middleware. It sends the refusal at once, but its end, which closes the connection, only after the body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
+        """Handle a request (ASGI)."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        # without a length there is no body, and who expects "100 Continue" sends none before it
+        # Without a length there is no body. A client that expects "100 Continue" sends no body before it.
         sending = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
         asked_to_send = headers.get(b"expect", b"").lower() != b"100-continue"
         cut = False
@@ -59,7 +59,7 @@ class ReadOn:
 
 
 async def _throw_away(receive: Receive) -> None:
-    """Read the rest of a body, within READ_ON_BYTES and READ_ON_SECONDS, until its end or SILENT_SECONDS of silence."""
+    """Read a body until its end or SILENT_SECONDS of silence, within READ_ON_BYTES and READ_ON_SECONDS."""
     end, left, more = time.monotonic() + READ_ON_SECONDS, READ_ON_BYTES, True
     while more and left > 0 and time.monotonic() < end:
         try:

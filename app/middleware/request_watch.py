@@ -1,6 +1,6 @@
-"""What the service tells of every request: its name, its line in the log, its place in the metrics, its failure.
+"""Watches every request: gives it an id, writes its log line, counts it, and answers 500 to an unexpected error.
 
-It stands inside of the security headers, so that the answer to an error that nobody expected has them too.
+It runs inside `SecurityHeaders`, so that the answer to an unexpected error has these headers too.
 """
 
 import logging
@@ -23,23 +23,23 @@ PREFIX = "/v1"
 UNMATCHED = "unmatched"
 
 PROBES = frozenset(("/healthz", "/readyz", "/metrics"))
-"""Asked for every few seconds, for ever: their lines are of level DEBUG."""
+"""Monitoring calls these every few seconds, so their log lines have the level DEBUG."""
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
-"""The client chooses the method, and must not choose how many series there are."""
+"""A client can send any method. Others than these share one time series, so that no client adds series."""
 
 log = logging.getLogger(__name__)
 
 
 class RequestWatch:
-    """ASGI middleware. It takes the client's X-Request-ID where that has a plain form, and else makes one."""
+    """ASGI middleware. It keeps the client's X-Request-ID if it has a plain form, and otherwise makes one."""
 
     def __init__(self, app: ASGIApp, metrics: PrometheusMetrics) -> None:
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
+        """Handle a request (ASGI)."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -64,16 +64,16 @@ class RequestWatch:
             except Exception:
                 with log_fields(**_job(scope)):
                     log.exception("an unexpected error")
-                if status is not None:  # too late for an answer: the server cuts it off
+                if status is not None:  # the answer has begun, so the server must cut it off
                     raise
-                problem = Problem(500, "internal", "an unexpected error; the service's log has its cause")
+                problem = Problem(500, "internal", "an unexpected error; the operator finds its cause in the log")
                 await problem.response()(scope, receive, watched)
             finally:
                 self._metrics.requests_in_flight.dec()
-                self._tell(scope, status, time.perf_counter() - began)
+                self._report(scope, status, time.perf_counter() - began)
 
-    def _tell(self, scope: Scope, status: int | None, seconds: float) -> None:
-        """Write the line and count the answer. status: None of a request that got no answer, which counts as 500."""
+    def _report(self, scope: Scope, status: int | None, seconds: float) -> None:
+        """Write the log line and count the answer. status: None for a request without answer, counted as 500."""
         method, route = scope["method"], route_of(scope)
         fields = {**_job(scope), "method": method, "route": route, "status": status, "seconds": round(seconds, 4)}
         level = logging.DEBUG if route in PROBES else logging.INFO
@@ -85,19 +85,19 @@ class RequestWatch:
 
 
 def route_of(scope: Scope) -> str:
-    """The template of the path that was asked for; "unmatched" where there is none.
+    """Return the template of the request's path, or "unmatched".
 
-    Logs and metrics have nothing else of the address: templates are few, and an address may hold a secret.
+    Logs and Prometheus metrics show only the template: there are few of them, and an address may contain a secret.
     """
     template = getattr(scope.get("route"), "path", None)
     if template is None:
         return UNMATCHED
     asked = scope["path"].removeprefix(scope.get("root_path", ""))
-    # a route is one object at both of its addresses and does not know the prefix
+    # a route with two addresses, with and without the prefix, is one object and does not know the prefix
     return f"{PREFIX}{template}" if asked.startswith(f"{PREFIX}/") else str(template)
 
 
 def _job(scope: Scope) -> dict[str, int]:
-    """The job that the path names, as the lines of those who work on it have it."""
+    """Return the log field for the job that the path names, the same as in workers' log lines."""
     named = str(scope.get("path_params", {}).get("job_id", ""))
     return {"job_id": int(named)} if named.isascii() and named.isdecimal() else {}

@@ -1,4 +1,4 @@
-"""What browsers are told of every answer: load nothing from elsewhere, run nothing inline, be framed by nobody."""
+"""Adds headers that tell browsers to load nothing from other origins, run no inline script and allow no framing."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -26,20 +26,20 @@ STRICT_TRANSPORT_SECURITY = "max-age=31536000"
 
 
 class SecurityHeaders:
-    """ASGI middleware."""
+    """ASGI middleware that adds HEADERS to every answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
+        """Handle a request (ASGI)."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
 
         def protect(headers: MutableHeaders) -> None:
             headers.update(HEADERS)
-            if scope["scheme"] == "https":  # over plain HTTP browsers must not heed it
+            if scope["scheme"] == "https":  # browsers must ignore it over plain HTTP
                 headers["Strict-Transport-Security"] = STRICT_TRANSPORT_SECURITY
 
         await self._app(scope, receive, with_headers(send, protect))

@@ -1,1 +1,1 @@
-"""The metrics that Prometheus scrapes."""
+"""Prometheus metrics of the API server and of jobs."""

@@ -1,8 +1,8 @@
 """Prometheus metrics of jobs and workers, from the database.
 
-A thread reads them every few seconds and a scrape tells what was read last, so that no scrape waits for a database
-that is slow or away: its age then grows. Every replica tells the same figures. Every word that a label can have is
-told from the start: a series that began with its first event would hide that event from Prometheus' rate().
+A thread reads them every few seconds, and a scrape returns the newest reading. So no scrape waits for a database that
+is slow or away; `darkroom_job_statistics_age_seconds` grows then. Every replica returns the same values. Every series
+exists from the start, because Prometheus' rate() does not see an event that begins its series.
 """
 
 import logging
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class JobMetrics(Collector):
-    """Holds what was read last; without anything read it tells nothing."""
+    """A collector of the newest reading. It returns no metrics before the first one."""
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
@@ -38,34 +38,34 @@ class JobMetrics(Collector):
         self._ended = threading.Event()
 
     def start(self) -> None:
-        """Refresh from now on, in a thread that keeps no process from ending: the database may never answer it."""
+        """Start to refresh in a daemon thread, so that the process can end while the database does not answer."""
         threading.Thread(target=self._keep_fresh, name="job metrics", daemon=True).start()
 
     def stop(self) -> None:
-        """Refresh no more."""
+        """Stop refreshing."""
         self._ended.set()
 
     def refresh(self) -> None:
-        """Read now; when that fails what was read before stays."""
+        """Read now. If the database is away, keep the earlier reading."""
         try:
             with self._database.session() as session:
                 statistics = read_job_statistics(session, FRESH_SECONDS)
         except SQLAlchemyError as error:
             if not self._away:
-                log.warning("the jobs' metrics cannot be read: %s", error)
+                log.warning("the Prometheus metrics of jobs cannot be read and stay as they were: %s", error)
             self._away = True
         else:
             self._latest = statistics, self._clock()
             self._away = False
 
     def collect(self) -> Iterator[Metric]:
-        """Prometheus: of what was read last."""
+        """Yield the metrics of the newest reading (Prometheus calls this at each scrape)."""
         latest = self._latest
         if latest is not None:
             statistics, read_at = latest
             yield GaugeMetricFamily(
                 "darkroom_job_statistics_age_seconds",
-                "Since the metrics of jobs and workers were read from the database.",
+                "Time since the metrics of jobs and workers were read from the database.",
                 self._clock() - read_at,
             )
             yield from _gauges(statistics)
@@ -81,7 +81,7 @@ def _gauges(statistics: JobStatistics) -> Iterator[Metric]:
     jobs = GaugeMetricFamily("darkroom_jobs", "Jobs that are not finished.", labels=["kind", "status"])
     ages = GaugeMetricFamily(
         "darkroom_job_queue_oldest_age_seconds",
-        "How long the oldest job that could run has been waiting, 0 without one.",
+        "Waiting time of the oldest job that is ready to run, or 0.",
         labels=["kind"],
     )
     for kind in get_args(JobKind):
@@ -93,7 +93,7 @@ def _gauges(statistics: JobStatistics) -> Iterator[Metric]:
     workers = GaugeMetricFamily("darkroom_workers_alive", "Workers seen lately.", labels=["device"])
     faulty = GaugeMetricFamily(
         "darkroom_workers_device_faults",
-        "Living workers whose device fails its test: they claim nothing.",
+        "Workers seen lately whose device fails its test, so that they claim no job.",
         labels=["device"],
     )
     for device in WORKER_DEVICES:
@@ -102,24 +102,28 @@ def _gauges(statistics: JobStatistics) -> Iterator[Metric]:
     yield workers
     yield faulty
     for name, field, documentation in (
-        ("darkroom_training_images_per_second", "images_per_second", "Speed of training alone."),
-        ("darkroom_training_loss", "loss", "Mean loss since the line of metrics before."),
-        ("darkroom_training_gradient_norm", "gradient_norm", "Mean gradient norm since the line of metrics before."),
-        ("darkroom_training_peak_memory_bytes", "memory_bytes", "Most that device (CUDA) or process has held so far."),
+        ("darkroom_training_images_per_second", "images_per_second", "Speed of training, without evaluation."),
+        ("darkroom_training_loss", "loss", "Mean loss since the curve point before."),
+        ("darkroom_training_gradient_norm", "gradient_norm", "Mean gradient norm since the curve point before."),
+        ("darkroom_training_peak_memory_bytes", "memory_bytes", "Peak memory of the device (CUDA) or process so far."),
     ):
         # not "job": Prometheus gives every series a label of that name
-        told = GaugeMetricFamily(name, f"{documentation} Of the newest training jobs under way.", labels=["job_id"])
+        family = GaugeMetricFamily(name, f"{documentation} Newest running train jobs only.", labels=["job_id"])
         for job_id, point in statistics.trainings.items():
-            told.add_metric([str(job_id)], getattr(point, field))
-        yield told
+            family.add_metric([str(job_id)], getattr(point, field))
+        yield family
 
 
 def _counters(statistics: JobStatistics) -> Iterator[Metric]:
     for name, counted, documentation in (
-        ("darkroom_lease_lapses", "lease_lapses", "Claims that were lost: the worker ended or hung."),
+        ("darkroom_lease_lapses", "lease_lapses", "Leases that ran out because a worker ended or hung."),
         ("darkroom_checkpoint_write_seconds", "checkpoint_write_seconds", "Time spent on storing checkpoints."),
         ("darkroom_checkpoint_writes", "checkpoint_writes", "Checkpoints stored."),
-        ("darkroom_training_images", "training_images", "Images trained on, again after an interruption included."),
+        (
+            "darkroom_training_images",
+            "training_images",
+            "Images trained on; those lost at an interruption count twice.",
+        ),
     ):
         yield CounterMetricFamily(name, documentation, statistics.counters.get((counted, ""), 0.0))
     finished = CounterMetricFamily("darkroom_jobs_finished", "Jobs that have ended.", labels=["kind", "status"])
@@ -129,8 +133,8 @@ def _counters(statistics: JobStatistics) -> Iterator[Metric]:
     yield finished
     for name, counted, label, words, documentation in (
         ("darkroom_job_attempts_started", "attempts_started", "kind", get_args(JobKind), "Claims of jobs."),
-        ("darkroom_job_attempts", "attempts", "outcome", ATTEMPT_OUTCOMES, "Attempts at jobs that have ended."),
-        ("darkroom_job_failures", "failures", "cause", get_args(FailureKind), "Bad ends of attempts and jobs."),
+        ("darkroom_job_attempts", "attempts", "outcome", ATTEMPT_OUTCOMES, "Attempts that have ended."),
+        ("darkroom_job_failures", "failures", "cause", get_args(FailureKind), "Failures of attempts and jobs."),
     ):
         family = CounterMetricFamily(name, documentation, labels=[label])
         for word in words:

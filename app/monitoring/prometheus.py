@@ -22,17 +22,17 @@ _OUTCOMES = ("finished", "cancelled", "deadline", "shutdown", "internal")
 
 
 class PrometheusMetrics(EngineObserver):
-    """The registry and what is counted in it; also the engine's observer."""
+    """The registry of Prometheus metrics, and the engine's observer that counts in it."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # a second series for each, which nobody asks for
+        disable_created_metrics()  # they would double the number of series
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "darkroom_http_requests", "HTTP requests answered.", ["route", "method", "status"], registry=self.registry
         )
         self.request_seconds = Histogram(
             "darkroom_http_request_duration_seconds",
-            "From the request's first byte to the answer's last.",
+            "Time from a request's arrival to the end of its answer.",
             ["route"],
             buckets=_SECONDS,
             registry=self.registry,
@@ -41,22 +41,22 @@ class PrometheusMetrics(EngineObserver):
             "darkroom_http_requests_in_flight", "HTTP requests being answered now.", registry=self.registry
         )
         self._refusals = Counter(
-            "darkroom_refusals", "Sampling requests that the engine did not take.", ["reason"], registry=self.registry
+            "darkroom_refusals", "Sampling requests that the engine refused.", ["reason"], registry=self.registry
         )
         self._access_refusals = Counter(
             "darkroom_access_refusals",
-            "Requests refused for their key, scope or limits.",
+            "Requests refused because of their key, scope or limits.",
             ["reason"],
             registry=self.registry,
         )
         self._counted_alone = Counter(
             "darkroom_limits_counted_without_redis",
-            "Uses of keys' limits that this process counted by itself, because Redis was away.",
+            "Uses of key limits that this process counted alone, because Redis was away.",
             registry=self.registry,
         )
         self._queue_wait = Histogram(
             "darkroom_queue_wait_seconds",
-            "From submission to a row's first step.",
+            "Time from submission to a row's first step.",
             buckets=_SECONDS,
             registry=self.registry,
         )
@@ -68,11 +68,11 @@ class PrometheusMetrics(EngineObserver):
         )
         self._occupancy = Histogram(
             "darkroom_batch_occupancy_ratio",
-            "Forward rows of an engine step as a share of the batch limit.",
+            "Network rows of an engine step as a share of the batch limit.",
             buckets=_SHARES,
             registry=self.registry,
         )
-        self._row_steps = Counter("darkroom_row_steps", "Rows times steps computed.", registry=self.registry)
+        self._row_steps = Counter("darkroom_row_steps", "Steps computed, summed over rows.", registry=self.registry)
         self._images = Counter("darkroom_images", "Images drawn.", registry=self.registry)
         self._ended = Counter(
             "darkroom_sampling_requests",
@@ -87,42 +87,42 @@ class PrometheusMetrics(EngineObserver):
             (self._ended, _OUTCOMES),
             (self._loads, ("loaded", "failed")),
         ):
-            for word in words:  # a series that begins with its first event would hide that event from rate()
+            for word in words:  # Prometheus' rate() does not see an event that begins its series
                 counter.labels(word)
 
     def step(self, rows: int, forward_rows: int, seconds: float, batch_limit: int) -> None:
-        """EngineObserver."""
+        """See EngineObserver."""
         self._step.observe(seconds)
         self._rows.observe(rows)
         self._occupancy.observe(forward_rows / batch_limit)
         self._row_steps.inc(rows)
 
     def row_waited(self, seconds: float) -> None:
-        """EngineObserver."""
+        """See EngineObserver."""
         self._queue_wait.observe(seconds)
 
     def refused(self, reason: str) -> None:
-        """EngineObserver."""
+        """See EngineObserver."""
         self._refusals.labels(reason).inc()
 
     def image_finished(self) -> None:
-        """EngineObserver."""
+        """See EngineObserver."""
         self._images.inc()
 
     def request_ended(self, outcome: str) -> None:
-        """EngineObserver."""
+        """See EngineObserver."""
         self._ended.labels(outcome).inc()
 
     def version_loaded(self, outcome: str) -> None:
-        """EngineObserver."""
+        """See EngineObserver."""
         self._loads.labels(outcome).inc()
 
     def access_refused(self, reason: str) -> None:
-        """A request was refused. reason: one of a few fixed words."""
+        """Count a refused request. reason: one of a few fixed words."""
         self._access_refusals.labels(reason).inc()
 
     def counted_alone(self) -> None:
-        """A use of a key's limits was counted without Redis."""
+        """Count a use of a key's limits that this process counted without Redis."""
         self._counted_alone.inc()
 
     def watch(self, status: Callable[[], EngineStatus]) -> None:
@@ -130,7 +130,7 @@ class PrometheusMetrics(EngineObserver):
         self.registry.register(_EngineGauges(status))
 
     def watch_pool(self, use: Callable[[], PoolUse]) -> None:
-        """Read the gauges of the database's pool at every scrape."""
+        """Read the gauges of the database connection pool at every scrape."""
         self.registry.register(_PoolGauges(use))
 
 
@@ -140,7 +140,7 @@ class _EngineGauges(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         now = self._status()
-        yield GaugeMetricFamily("darkroom_rows_waiting", "Rows before their first step.", now.rows_waiting)
+        yield GaugeMetricFamily("darkroom_rows_waiting", "Rows that wait for their first step.", now.rows_waiting)
         yield GaugeMetricFamily("darkroom_rows_running", "Rows between first and last step.", now.rows_running)
         yield GaugeMetricFamily("darkroom_requests_open", "Sampling requests in the engine.", now.requests)
         yield GaugeMetricFamily("darkroom_resident_versions", "Model versions in memory.", len(now.resident))

@@ -1,4 +1,4 @@
-"""For whoever keeps the service running: liveness, readiness, metrics."""
+"""Routes for monitoring: liveness, readiness and Prometheus metrics."""
 
 from fastapi import APIRouter
 from fastapi.responses import Response
@@ -19,15 +19,15 @@ class Health(BaseModel):
 
 @router.get("/healthz", responses=documented(503))
 async def healthz(services: ServicesHere) -> Health:
-    """The process answers and its engine runs; else it must be started again."""
+    """Report that the process answers and its engine runs. On 503, restart the process."""
     if not services.engine.alive:
-        raise Problem(503, "engine-failed", "the engine has ended; the log says why")
+        raise Problem(503, "engine-failed", "the engine has ended: find the cause in the log, and restart the service")
     return Health(status="alive")
 
 
 @router.get("/readyz", responses=documented(503))
 async def readyz(services: ServicesHere) -> Health:
-    """A model is loaded and warm, so that POST /generate will be served."""
+    """Report that a model is loaded and warm, so that the service can answer POST /generate."""
     engine = services.engine
     if not (services.catalog.ready and engine.alive and engine.status().resident):
         raise Problem(503, "not-ready", "no model is loaded and warm yet", headers=retry_after(1.0))
@@ -36,5 +36,5 @@ async def readyz(services: ServicesHere) -> Health:
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(services: ServicesHere) -> Response:
-    """Prometheus metrics."""
+    """Return the Prometheus metrics."""
     return Response(generate_latest(services.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

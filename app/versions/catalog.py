@@ -1,8 +1,8 @@
-"""The model versions that requests can name, and their way from files and store into the engine.
+"""Finds the model versions that requests name, and loads them from files or the store into the engine.
 
-Names are resolved in memory, so that a loaded model is served while the database is away. The shipped weights are
-loaded from their files at once and registered in the store as soon as it answers; from then on the production aliases
-in the store say what is served, whoever moved them: this process, another replica, a training job.
+The catalog finds names in memory first, so that the service serves loaded models while the database is away. It loads
+the shipped weights from their files at once, and registers them in the store as soon as it answers. From then on the
+production aliases in the store decide what is served. This process, another replica or a training job may move them.
 """
 
 import asyncio
@@ -48,12 +48,12 @@ LONGEST_RETRY_SECONDS = 300.0
 
 SHORTEST_DIGEST = len("sha256:") + 8
 REMEMBERED_VERSIONS = 256
-NAMES_TOLD = 50
+MOST_NAMES_LISTED = 50
 
 
 @dataclass
 class _Refused:
-    """A production version that could not be loaded, and when to try again, on the event loop's clock."""
+    """A production version that could not be loaded. try_at: the next try, on the event loop's clock."""
 
     digest: str
     wait_seconds: float
@@ -61,7 +61,9 @@ class _Refused:
 
 
 class Catalog:
-    """See the module. `production` and `digests` may be asked in any thread; the rest is for the event loop's."""
+    """The versions that requests can name. Any thread may call `production` and `digests`, and only the event loop's
+    thread the other methods.
+    """
 
     def __init__(
         self, engine: Engine, database: Database | None, *, device: torch.device, compiled: bool, default: str | None
@@ -89,36 +91,36 @@ class Catalog:
             try:
                 version = await asyncio.to_thread(_shipped_version, path)
             except (OSError, CheckpointError) as error:
-                log.error("shipped weights left out: %s", error)
+                log.error("shipped weights are not served: %s", error)
                 continue
             self._shipped[version.digest] = path
             self._remember(version)
             try:
                 await self.ensure_loaded(version)
             except CheckpointError as error:
-                log.error("shipped weights left out: %s", error)
+                log.error("shipped weights are not served: %s", error)
                 del self._shipped[version.digest], self._versions[version.name, version.digest]
                 continue
             self._unregistered.append((version.name, version.digest))
             self._production.setdefault(version.name, version.digest)
         await self.look()
         self._opened = True
-        self._see_whether_ready()
+        self._note_readiness()
         if not self.ready:
-            log.error("no model: %s holds no weights and the store no model", weights_folder)
+            log.error("there is no model to serve: add weights to %s, or promote a version", weights_folder)
 
     async def follow(self, poll_seconds: float) -> None:
-        """Look at the store again and again, for ever."""
+        """Look at the store every `poll_seconds`, until cancelled."""
         while self._database is not None:
             await asyncio.sleep(poll_seconds)
             await self.look()
-            self._see_whether_ready()
+            self._note_readiness()
 
     async def look(self) -> None:
-        """One look at the store: register shipped weights, then serve what the production aliases point at.
+        """Look at the store once: register shipped weights, then serve the versions that production aliases point at.
 
-        While the store is away everything stays as it is. A version that cannot be loaded replaces nothing; it is
-        logged once, and tried again after longer and longer times.
+        While the store is away, nothing changes. A version that cannot be loaded replaces none that is served. The
+        catalog logs it once, and tries again after longer and longer times.
         """
         if self._database is None:
             return
@@ -128,38 +130,38 @@ class Catalog:
             await self._follow_frontiers(self._database)
         except SQLAlchemyError as error:
             if not self._store_away:
-                log.warning("the database is of no use; what is loaded is served all the same: %s", error)
+                log.warning("the database cannot be used; loaded models are still served: %s", error)
             self._store_away = True
         else:
             if self._store_away:
-                log.info("the database is back")
+                log.info("the database can be used again")
             self._store_away = False
 
     async def promote(self, actor: Actor, name: str, selector: str) -> None:
-        """Make a version production: it is loaded and warmed up first, so no request waits for it or fails.
+        """Load and warm a version up, then make it production. So no request waits for it or fails.
 
         selector: a number, a digest or an alias. Raises ModelNotFound, VersionNotFound, VersionCollected,
-        CheckpointError, EngineStopped and sqlalchemy's errors; production is then what it was.
+        CheckpointError, EngineStopped and sqlalchemy's errors, and then does not change production.
         """
         if self._database is None:
-            raise ValueError("there is no store to keep it in")
+            raise ValueError("a promotion needs a database: set DATABASE_URL")
         version = await self._find_in_store(self._database, name, selector)
         await self.ensure_loaded(version)
         async with self._switching:
             await asyncio.to_thread(point_production, self._database, actor, name, version.digest)
             self._production[name] = version.digest
-        self._see_whether_ready()  # a service that began without a model has one now
+        self._note_readiness()  # a service that started without a model has one now
 
     async def find(self, reference: str | None) -> Version:
-        """The version that NAME, NAME@ALIAS, NAME@NUMBER or NAME@sha256:... means; None: the default model.
+        """Return the version that NAME, NAME@ALIAS, NAME@NUMBER or NAME@sha256:... means; None: the default model.
 
-        Raises UnknownModel; when only the store could know, also VersionCollected, CheckpointError and sqlalchemy's
-        errors.
+        Raises UnknownModel. If it must ask the store, it also raises VersionCollected, CheckpointError and
+        sqlalchemy's errors.
         """
         if reference is None:
             reference = self._default or self._first_model()
             if reference is None:
-                raise UnknownModel("no model is in production: name a version, NAME@NUMBER, or promote one")
+                raise UnknownModel("no model is in production: name a version (NAME@NUMBER), or promote one")
         name, _, selector = reference.partition("@")
         if selector in ("", PRODUCTION):
             selector = self._production.get(name, PRODUCTION)
@@ -176,9 +178,9 @@ class Catalog:
             raise UnknownModel(str(error)) from error
 
     async def ensure_loaded(self, version: Version) -> None:
-        """Wait until the engine holds the version; callers of one version share the work.
+        """Wait until the engine holds the version. Callers that wait for the same version share one load.
 
-        Raises CheckpointError when its weights cannot be used, VersionCollected and EngineStopped.
+        Raises CheckpointError if the weights cannot be used, VersionCollected and EngineStopped.
         """
         if version.digest in self._engine.status().resident:
             return
@@ -190,19 +192,19 @@ class Catalog:
         await asyncio.shield(task)
 
     def production(self, name: str) -> Version | None:
-        """The version that requests for `name` are served from; None also when it has not been looked at yet."""
+        """Return the version that serves requests for `name`; None if there is none or the catalog has not read it."""
         return self._versions.get((name, self._production.get(name, "")))
 
     def digests(self, name: str) -> list[str]:
-        """Digests of the versions of `name` that have been looked at and are remembered."""
+        """Return the digests of the versions of `name` that the catalog remembers."""
         return [version.digest for version in list(self._versions.values()) if version.name == name]
 
-    def _see_whether_ready(self) -> None:
-        """Once the shipped weights are loaded and there is a model it is ready, for good."""
+    def _note_readiness(self) -> None:
+        """Become ready, for good, when the shipped weights are loaded and there is a production model."""
         self.ready = self.ready or (self._opened and bool(self._production))
 
     def _first_model(self) -> str | None:
-        """The first of the shipped models, else the first by name: the same on every replica."""
+        """Return the first shipped model, else the first model by name. Every replica finds the same one."""
         shipped = (version.name for version in self._versions.values() if version.digest in self._shipped)
         return next((name for name in shipped if name in self._production), min(self._production, default=None))
 
@@ -224,7 +226,7 @@ class Catalog:
         return version
 
     async def _load(self, version: Version) -> None:
-        async with self._one_load:  # one at a time: weights on their way count towards no limit
+        async with self._one_load:  # one at a time, because no limit counts weights that are still loading
             await self._load_alone(version)
 
     async def _load_alone(self, version: Version) -> None:
@@ -234,11 +236,11 @@ class Catalog:
         elif self._database is not None:
             checkpoint = await asyncio.to_thread(read_weights, self._database, version.name, version.digest)
         else:
-            raise CheckpointError(f"{version.digest}: its weights are not at hand")
+            raise CheckpointError(f"{version.digest}: its weights are in no file and there is no database to read")
         if checkpoint.digest != version.digest:
-            raise CheckpointError(f"{shipped}: the file was changed while the service ran; restart it")
+            raise CheckpointError(f"{shipped}: the file has changed since the service started; restart the service")
         if checkpoint.header.model_dump_json() != version.header.model_dump_json():
-            # the weights' digest is checked, and the header's was not when it was read alone
+            # the header was read alone before, so its digest could not be checked
             self._versions.pop((version.name, version.digest), None)
             raise CheckpointError(
                 f"{version.name}@{version.digest}: its header was damaged when it was read; try again"
@@ -251,13 +253,13 @@ class Catalog:
             await asyncio.wrap_future(self._engine.load(version.digest, denoiser))
         except EngineStopped:
             raise
-        except Exception as error:  # whatever a network raises when it is run for the first time
-            raise CheckpointError(f"{version.name} {version.digest}: does not run: {error}") from error
+        except Exception as error:  # a network's first run may raise anything
+            raise CheckpointError(f"{version.name} {version.digest}: the network does not run: {error}") from error
         self._remember(version)
         log.info("serving %s %s", version.name, version.digest)
 
     async def _register_shipped(self, database: Database) -> None:
-        """Bring shipped weights into the store, and learn their numbers there."""
+        """Register shipped weights in the store, and keep the version numbers that it gives them."""
         while self._unregistered:
             key = self._unregistered[0]
             version = self._versions[key]
@@ -266,8 +268,8 @@ class Catalog:
                     register_shipped, database, version.header, self._shipped[version.digest]
                 )
                 self._versions[key] = replace(version, number=number)
-            except OSError as error:  # the file has gone since it was loaded
-                log.error("shipped weights cannot be registered: %s", error)
+            except OSError as error:  # the file was removed after it was loaded
+                log.error("shipped weights cannot be registered, so jobs cannot use them: %s", error)
             self._unregistered.pop(0)
 
     async def _follow_aliases(self, database: Database) -> None:
@@ -276,8 +278,8 @@ class Catalog:
             for name in self._production.keys() - targets.keys():
                 version = self.production(name)
                 if version is not None and version.number is None:
-                    continue  # shipped, and the store knows nothing of it
-                log.info("%s has no production version any more", name)
+                    continue  # a shipped version that is not registered yet
+                log.info("%s no longer has a production version", name)
                 del self._production[name]
         for name in self._refused.keys() - targets.keys():
             del self._refused[name]
@@ -288,7 +290,7 @@ class Catalog:
                 self._refused.pop(name, None)
 
     async def _follow_frontiers(self, database: Database) -> None:
-        """Learn what has been measured of the versions in memory since they were found."""
+        """Read new figures of the frontiers of the versions in memory."""
         resident = self._engine.status().resident.keys()
         found = await asyncio.to_thread(frontier_figures, database, resident)
         for key, version in list(self._versions.items()):
@@ -297,7 +299,7 @@ class Catalog:
                 self._versions[key] = replace(version, measured=measured)
 
     async def _follow_alias(self, database: Database, name: str, target: AliasTarget) -> None:
-        """Load the version beside the one that is served, then switch, unless the alias has moved on meanwhile."""
+        """Load the version beside the one that is served, then switch to it if the alias still points at it."""
         now = asyncio.get_running_loop().time()
         refused = self._refused.get(name)
         if refused is not None and refused.digest != target.digest:
@@ -305,16 +307,16 @@ class Catalog:
         if refused is not None and now < refused.try_at:
             return
         try:
-            # of a model that nobody was served from yet the first request will do, when memory is full
+            # When memory is full, a model that has not served anyone yet is loaded by its first request.
             if name in self._production or self._has_room():
                 await self.ensure_loaded(await self._find_in_store(database, name, target.digest))
         except (ModelNotFound, VersionNotFound):
             return  # deleted since
         except (SQLAlchemyError, EngineStopped):
             raise
-        except Exception as error:  # the weights' faults, and whatever an artifact store elsewhere raises
+        except Exception as error:  # faults of the weights, and any error of a remote artifact store
             if refused is None:
-                log.error("production of %s cannot be served; what was served before stays: %s", name, error)
+                log.error("production of %s cannot be loaded; the earlier version stays served: %s", name, error)
             wait = FIRST_RETRY_SECONDS if refused is None else min(2.0 * refused.wait_seconds, LONGEST_RETRY_SECONDS)
             self._refused[name] = _Refused(target.digest, wait, now + wait)
             return
@@ -327,7 +329,7 @@ class Catalog:
         return self._engine.status().networks < self._engine.limits.versions
 
     def _remember(self, version: Version) -> None:
-        """Keep it; of many that were looked at once, and are neither served nor in memory, the oldest are forgotten."""
+        """Remember a version. Above REMEMBERED_VERSIONS, forget the oldest that are neither served nor in memory."""
         self._versions.setdefault((version.name, version.digest), version)
         surplus = len(self._versions) - REMEMBERED_VERSIONS
         if surplus <= 0:
@@ -339,13 +341,13 @@ class Catalog:
 
     def _unknown(self, reference: str) -> UnknownModel:
         name = reference.partition("@")[0]
-        digests = self.digests(name)[:NAMES_TOLD]
+        digests = self.digests(name)[:MOST_NAMES_LISTED]
         if digests and self._database is None:
             here = ", ".join(f"{name}@{digest}" for digest in digests)
-            return UnknownModel(f"there is no {reference!r} in this service, which has no store; there are: {here}")
+            return UnknownModel(f"there is no {reference!r}; this service has no database and only these: {here}")
         names = sorted(self._production)
-        told = ", ".join(names[:NAMES_TOLD]) + (", ..." if len(names) > NAMES_TOLD else "")
-        return UnknownModel(f"there is no model {name!r}; in production are: {told or 'none'}")
+        listed = ", ".join(names[:MOST_NAMES_LISTED]) + (", ..." if len(names) > MOST_NAMES_LISTED else "")
+        return UnknownModel(f"there is no model {name!r}; models in production: {listed or 'none'}")
 
 
 def _shipped_version(path: Path) -> Version:

@@ -1,4 +1,4 @@
-"""Reads and registers model versions in the store, each function in a transaction of its own."""
+"""Reads and registers model versions in the store. Each function has a transaction of its own."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,18 +32,18 @@ from darkroom.store.model_repository import (
 from darkroom.store.tables import Checkpoint as CheckpointRow
 
 HEADER_BYTES = 1 << 20
-"""As much of a weights file is read for its header, and more only where it is longer."""
+"""Bytes of a weights file to read for its header. A longer header needs a second read."""
 
 
 def resolve_version(database: Database, name: str, selector: str) -> AliasTarget:
-    """Digest and number of the version that a name means; its bytes stay where they are."""
+    """Return digest and number of the version that `selector` means, without reading its bytes."""
     with database.session() as session:
         row = resolve(session, name, selector)
         return AliasTarget(row.version, row.digest)
 
 
 def stored_version(database: Database, name: str, digest: str) -> Version:
-    """What the version's header says, and what the store knows of it; its weights stay where they are."""
+    """Return a version from its header and its figures in the store, without reading its weights."""
     with _kept(database, name, digest) as (session, row):
         beginning = checkpoint_beginning(session, row, HEADER_BYTES)
         if header_end(beginning) > len(beginning):
@@ -60,9 +60,9 @@ def read_weights(database: Database, name: str, digest: str) -> Checkpoint:
 
 @contextmanager
 def _kept(database: Database, name: str, digest: str) -> Iterator[tuple[Session, CheckpointRow]]:
-    """A version's row in a transaction; raises VersionCollected when its weights are no longer kept.
+    """Yield a transaction and a version's record. Raises VersionCollected if its weights are no longer kept.
 
-    In the block, bytes that are missing or damaged become a CheckpointError.
+    If the block finds missing or damaged bytes, this raises CheckpointError.
     """
     with database.session() as session:
         row = resolve_kept(session, name, digest)
@@ -78,7 +78,7 @@ def frontier_figures(database: Database, digests: Collection[str]) -> Mapping[st
 
 
 def register_shipped(database: Database, header: CheckpointHeader, path: Path) -> int:
-    """The version's number in the store, which also gets the frontier in its header."""
+    """Register weights and the frontier in their header, and return the version's number."""
     with database.session() as session:
         checkpoint = register_checkpoint(
             session,

@@ -11,14 +11,14 @@ from darkroom.model.metrics.frontier import Frontier, frontiers
 
 
 class UnknownModel(LookupError):
-    """A model or version that does not exist; the message lists the names that do."""
+    """A request names a model or version that does not exist. The message lists those that do."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """A model version. number: its place in the store, None until it is registered.
+    """A model version. number: its number in the store, None until it is registered.
 
-    measured: points of its frontier that the store has, beside those in the header.
+    measured: frontier figures in the store, in addition to those in the header.
     """
 
     name: str
@@ -29,5 +29,5 @@ class Version:
 
     @cached_property
     def frontiers(self) -> tuple[Frontier, ...]:
-        """What was measured of it by sampler and steps."""
+        """The measured quality by sampler and number of steps."""
         return frontiers([*self.header.evaluations, *self.measured], self.header.model.schedule)

@@ -1,4 +1,4 @@
-"""The service that most tests of the interface share."""
+"""The service that most tests of the API share."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +16,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def service(weights: Path) -> Iterator[Service]:
-    """Two tiny models, `tiny` the default, without a database; small limits, so that nothing takes long."""
+    """A service with two tiny models, `tiny` the default, small limits, and no database."""
     with serving(weights, default_model="tiny", request_rows=32, body_limit_bytes=50_000) as service:
         yield service

@@ -16,14 +16,14 @@ from tests.processes import PATIENCE_SECONDS
 
 
 def add_key(database: Database, *scopes: Scope, name: str = "lab", **limits: Any) -> tuple[ApiKey, str]:
-    """A key's row and its token."""
+    """Make a key; return its record and its token."""
     wanted = KeyRequest.model_validate({"name": name, "scopes": list(scopes)} | limits)
     with database.session() as session:
         return make_key(session, COMMAND_LINE, wanted)
 
 
 class Keyed:
-    """Clients of a service, each with a token; `bare` has none. redis_url: what the service counts limits in."""
+    """Clients of a service, each with a token; `bare` has none. redis_url: where the service counts limits."""
 
     def __init__(self, service: Service, tokens: Sequence[str], redis_url: str | None) -> None:
         self.service = service
@@ -39,7 +39,7 @@ class Keyed:
 
 @contextmanager
 def serving_keyed(weights: Path, tokens: Sequence[str], **settings: Any) -> Iterator[Keyed]:
-    """The service on a database that has keys already; a client a token."""
+    """Run the service on a database that already has keys, with one client for each token."""
     with serving(weights, default_model="tiny", **settings) as service:
         keyed = Keyed(service, tokens, settings.get("redis_url"))
         try:

@@ -1,4 +1,4 @@
-"""The real service on a real socket, with a tiny random model in place of the shipped one."""
+"""Runs the real service on a real socket, with a tiny random model in place of the shipped one."""
 
 import base64
 import json
@@ -54,9 +54,9 @@ def tiny_weights(
     snapshot_seed: int | None = None,
     **sampling: Any,
 ) -> bytes:
-    """The bytes of a weights file whose network depends on image, time and class; by choice with a snapshot.
+    """Return a weights file whose network depends on image, time and class; with a snapshot if `snapshot_seed` is set.
 
-    sampling: settings of the card's that are not SAMPLING's.
+    sampling: the model's own settings where they differ from SAMPLING.
     """
     schedule = ScheduleConfig(steps=SCHEDULE_STEPS)
     model = small_model(prediction="v", schedule=schedule, width=8, multipliers=(1,), attention_resolutions=())
@@ -80,7 +80,7 @@ def tiny_weights(
 
 
 def diverged_weights(name: str = "tiny", factor: float = float("nan")) -> bytes:
-    """Weights of which one is multiplied: by NaN, or so that all are finite and no image is."""
+    """Return weights with one tensor multiplied by `factor`: NaN, or so large that images are not finite."""
     good = decode_checkpoint(tiny_weights(name, 5), source="good")
     return encode_checkpoint(good.header, {**good.weights, "head.weight": good.weights["head.weight"] * factor})
 
@@ -90,7 +90,7 @@ DIVERGED = {"nan": float("nan"), "inf": float("inf"), "finite, but images are no
 
 
 def weights_folder(folder: Path, **names_and_seeds: int) -> Path:
-    """A folder of tiny weights, one file a name (default: `tiny`)."""
+    """Fill a folder with tiny weights, one file for each name (default: `tiny`)."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, seed in (names_and_seeds or {"tiny": 0}).items():
         (folder / f"{name}.safetensors").write_bytes(tiny_weights(name, seed))
@@ -100,7 +100,7 @@ def weights_folder(folder: Path, **names_and_seeds: int) -> Path:
 def store_weights(
     database: Database, data: bytes, source: CheckpointSource = "shipped", name: str | None = None
 ) -> str:
-    """Register a weights file as the next version of a model (default: the one that it names); returns its digest."""
+    """Register a weights file as the next version of a model (default: the one it names) and return its digest."""
     header = CheckpointHeader.model_validate_json(read_metadata(data, source="test")["darkroom"])
     with database.session() as session:
         return register_checkpoint(
@@ -116,7 +116,7 @@ def store_weights(
 
 
 class Service:
-    """A running service. client: sends to it; url: where it is."""
+    """A running service. client: sends requests to it; url: its address."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -134,20 +134,20 @@ class Service:
         return pixels_of(self.generate(**body))
 
     def gauge(self, name: str) -> float:
-        """A metric without labels."""
+        """Return the value of a Prometheus metric without labels."""
         for line in self.client.get("/metrics").text.splitlines():
             if line.startswith(f"{name} "):
                 return float(line.split()[1])
-        raise AssertionError(f"no metric {name}")
+        raise AssertionError(f"there is no Prometheus metric {name}")
 
     def rows(self) -> float:
-        """Rows that the engine holds."""
+        """Return the number of rows that the engine holds."""
         return self.gauge("darkroom_rows_waiting") + self.gauge("darkroom_rows_running")
 
 
 @contextmanager
 def serving(weights: Path, *, wait_until_ready: bool = True, port: int = 0, **settings: Any) -> Iterator[Service]:
-    """The service under uvicorn, in a thread of this process. port: 0 is any free one."""
+    """Run the service under uvicorn, in a thread of this process. port: 0 takes any free one."""
     application = create_app(Settings(weights_folder=weights, device="cpu", **settings))
     config = uvicorn.Config(application, port=port, log_level="error", timeout_graceful_shutdown=2, lifespan="on")
     server = uvicorn.Server(config)
@@ -167,9 +167,9 @@ def serving(weights: Path, *, wait_until_ready: bool = True, port: int = 0, **se
 
 
 class Pace:
-    """How fast the networks of a service go: `seconds` more a call, and not at all while the gate is closed.
+    """The pace of a service's networks: each call takes `seconds` longer, and waits until `open` is set.
 
-    turns: where set, each call takes one, so that the test decides when the next step is made.
+    turns: if set, each call takes one, so that the test decides when the engine makes the next step.
     """
 
     def __init__(self) -> None:
@@ -180,13 +180,13 @@ class Pace:
         self.calls = 0
 
     def slowed(self, network: Network) -> Network:
-        """A network that keeps this pace."""
+        """Return a network that keeps this pace."""
 
         def slow(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
             self.calls += 1
-            assert self.open.wait(PATIENCE_SECONDS), "the gate stayed closed"
+            assert self.open.wait(PATIENCE_SECONDS), "the test did not set `open` in time"
             if self.turns is not None:
-                assert self.turns.acquire(timeout=PATIENCE_SECONDS), "nobody gave a turn"
+                assert self.turns.acquire(timeout=PATIENCE_SECONDS), "the test gave no turn in time"
             time.sleep(self.seconds)
             return network(x, t, labels)
 
@@ -195,7 +195,7 @@ class Pace:
 
 @contextmanager
 def serving_slowly(weights: Path, **settings: Any) -> Iterator[tuple[Service, Pace]]:
-    """The service with networks whose speed the test rules."""
+    """Run the service with networks whose pace the test controls."""
     pace = Pace()
     prepare = darkroom.app.versions.catalog.prepare_network
 
@@ -215,24 +215,24 @@ def serving_slowly(weights: Path, **settings: Any) -> Iterator[tuple[Service, Pa
 
 
 def picture(data: bytes) -> np.ndarray:
-    """(H, W, C) uint8 of an encoded picture."""
+    """Decode a picture to (H, W, C) uint8."""
     pixels = np.asarray(Image.open(BytesIO(data)))
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
 def pixels_of(answer: Json) -> np.ndarray:
-    """The images (N, H, W, C) of a JSON answer."""
+    """Return the images (N, H, W, C) of a JSON answer."""
     return np.stack([picture(base64.b64decode(image["png"])) for image in answer["images"]])
 
 
 def png_facts(data: bytes) -> Json:
-    """What a PNG of the service says of itself."""
+    """Return the facts inside a PNG of the service."""
     facts: Json = json.loads(Image.open(BytesIO(data)).info["darkroom"])
     return facts
 
 
 def cut_grid(sheet: np.ndarray, count: int, columns: int, gap: int = 2) -> np.ndarray:
-    """The images (N, H, W, C) of a grid."""
+    """Cut a grid into its images (N, H, W, C)."""
     cells = []
     for position in range(count):
         top, left = (gap + part * (SIDE + gap) for part in divmod(position, columns))
@@ -241,7 +241,7 @@ def cut_grid(sheet: np.ndarray, count: int, columns: int, gap: int = 2) -> np.nd
 
 
 def zip_images(data: bytes) -> tuple[np.ndarray, Json]:
-    """The images of a zip in the order of its manifest, and the manifest."""
+    """Return the images of a zip in the order of its manifest, and the manifest."""
     with zipfile.ZipFile(BytesIO(data)) as archive:
         assert archive.testzip() is None
         manifest: Json = json.loads(archive.read("manifest.json"))
@@ -249,12 +249,12 @@ def zip_images(data: bytes) -> tuple[np.ndarray, Json]:
 
 
 def events_of(text: str) -> list[tuple[str, Json]]:
-    """(event, data) of a whole stream of server-sent events."""
+    """Return (event, data) of a whole stream of server-sent events."""
     return list(events_in(text.splitlines()))
 
 
 def events_in(lines: Iterable[str]) -> Iterator[tuple[str, Json]]:
-    """(event, data) of a stream of server-sent events, as they come."""
+    """Yield (event, data) of a stream of server-sent events, as they arrive."""
     kind = ""
     for line in lines:
         name, _, value = line.partition(": ")

@@ -1,4 +1,4 @@
-"""Laws of what the service says of itself: OpenAPI, the documentation page, the metrics."""
+"""Laws of the service's descriptions: OpenAPI, the documentation page, the Prometheus metrics."""
 
 import json
 import re
@@ -62,12 +62,12 @@ def test_every_status_is_documented(
     assert media in described["content"]
 
 
-def test_sampling_routes_document_what_load_brings(document: dict[str, Any]) -> None:
+def test_sampling_routes_document_the_answers_under_load(document: dict[str, Any]) -> None:
     for path in ("/v1/generate", "/generate", "/v1/interpolate"):
         assert {"429", "500", "503", "504"} <= set(document["paths"][path]["post"]["responses"])
 
 
-def test_every_reference_of_the_document_leads_somewhere(document: dict[str, Any]) -> None:
+def test_every_reference_in_openapi_exists(document: dict[str, Any]) -> None:
     for reference in set(re.findall(r'"\$ref": "([^"]+)"', json.dumps(document))):
         here: Any = document
         assert reference.startswith("#/")
@@ -98,7 +98,7 @@ def test_the_documentation_loads_nothing_from_elsewhere(service: Service) -> Non
     assert "validatorUrl: null" in service.client.get("/docs/start.js").text
 
 
-def test_metrics_parse_and_hold_the_named_series(service: Service) -> None:
+def test_prometheus_metrics_parse_and_contain_the_named_series(service: Service) -> None:
     service.generate(steps=5, n=2)
     service.client.post("/generate", json={})
     service.client.post("/generate", json={"class": 0, "deadline_seconds": 1e-9})

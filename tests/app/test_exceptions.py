@@ -1,4 +1,4 @@
-"""Laws of the table of exceptions: one meaning, one answer, whichever way a request names the thing."""
+"""Laws of the table of exceptions: a fault gets the same answer in every route."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from tests.app.test_refusals import assert_problem
 from tests.processes import wait_until
 
 
-def test_a_collected_version_is_gone_whichever_way_it_is_asked_for(
+def test_every_route_answers_410_for_a_collected_version(
     tmp_path: Path, database_url: str, database: Database
 ) -> None:
     with serving(weights_folder(tmp_path), database_url=database_url) as service:
@@ -41,7 +41,7 @@ def test_a_collected_version_is_gone_whichever_way_it_is_asked_for(
         assert assert_problem(answer, 410)["type"] == "urn:darkroom:version-collected", way
 
 
-def test_what_a_body_names_and_is_not_there_is_a_fault_of_its_field() -> None:
+def test_a_missing_thing_that_a_body_names_is_a_fault_of_the_field() -> None:
     with pytest.raises(Problem) as refused, at("/from_job", JobNotFound):
         raise JobNotFound(7)
     assert (refused.value.status, refused.value.kind) == (422, "invalid")
@@ -50,16 +50,16 @@ def test_what_a_body_names_and_is_not_there_is_a_fault_of_its_field() -> None:
         raise VersionCollected("tiny", 2)
     assert (refused.value.status, refused.value.kind) == (410, "version-collected")
     assert [one["pointer"] for one in refused.value.extra["errors"]] == ["/from_model"]
-    with pytest.raises(JobConflict), at("/from_job", JobNotFound):  # of another thing
+    with pytest.raises(JobConflict), at("/from_job", JobNotFound):  # `at` leaves other exceptions alone
         raise JobConflict("it has ended")
 
 
-def test_what_an_address_names_and_is_not_there_is_not_found() -> None:
+def test_a_missing_thing_that_an_address_names_is_not_found() -> None:
     assert (problem_of(JobNotFound(7)).status, problem_of(JobNotFound(7)).kind) == (404, "no-such-job")
     assert problem_of(UnknownModel("there is no model 'x'")).extra["errors"][0]["pointer"] == "/model"
 
 
-def test_an_exception_without_a_row_stands_for_the_one_it_is_derived_from() -> None:
+def test_an_exception_without_an_entry_gets_the_answer_of_its_base_class() -> None:
     class Ended(JobConflict):
         """A kind of conflict."""
 

@@ -1,4 +1,4 @@
-"""Laws of the commands that become a process: one that cannot run says so in one line, at once, with exit code 2."""
+"""Laws of the commands that start a process: one that cannot run says why in one line, and exits with code 2."""
 
 import logging
 import os
@@ -32,7 +32,7 @@ NOWHERE = {"DATABASE_URL": "postgresql://nobody.invalid/nothing", "REDIS_URL": "
         ("api", {"DARKROOM_COMPILE": "true", "CXX": "/nonexistent/g++"}, "DARKROOM_COMPILE needs a compiler"),
     ],
 )
-def test_a_process_that_cannot_run_says_so_in_one_line(
+def test_a_process_that_cannot_run_says_why_in_one_line(
     tmp_path: Path, command: str, environment: dict[str, str], says: str
 ) -> None:
     inherited = {name: value for name, value in os.environ.items() if name not in NOWHERE}
@@ -50,7 +50,7 @@ def test_a_process_that_cannot_run_says_so_in_one_line(
     assert ended.stderr.count("\n") == 1
 
 
-def test_where_compilation_was_not_asked_for_the_service_runs_without_it(
+def test_the_service_runs_without_a_compiler_unless_a_setting_asks_for_compilation(
     weights: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(device: torch.device, setting: str) -> None:
@@ -59,7 +59,7 @@ def test_where_compilation_was_not_asked_for_the_service_runs_without_it(
     monkeypatch.setattr("darkroom.app.main.require_compiler", refuse)
     monkeypatch.setattr(
         "darkroom.app.main.find_device", lambda name, option: torch.device("cuda")
-    )  # where it is the default
+    )  # on CUDA, compilation is the default
     with caplog.at_level(logging.WARNING):
         create_app(Settings(weights_folder=weights))
     assert "serving without compilation, which is slower: no compiler works here" in caplog.text

@@ -1,4 +1,4 @@
-"""Laws of refusing: problem details with the right status, which name the fault and what would be right."""
+"""Laws of refusals: problem details with the right status, which name the fault and the remedy."""
 
 import gzip
 import json
@@ -99,7 +99,7 @@ def assert_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
         ({"stream": "yes"}, "/stream", "boolean"),
         ({"colour": "red"}, "/colour", "not permitted"),
         ({"a/b~c": 1}, "/a~1b~0c", "not permitted"),
-        ({"\ud800": 1}, "", ""),  # such a name cannot be repeated in an answer
+        ({"\ud800": 1}, "", ""),  # UTF-8 cannot encode this name
     ],
 )
 def test_a_faulty_field_is_named(service: Service, change: dict[str, Any], pointer: str, says: str) -> None:
@@ -114,7 +114,7 @@ def test_a_faulty_field_is_named(service: Service, change: dict[str, Any], point
 @pytest.mark.parametrize(
     ("body", "pointer"), [("{}", "/class"), ("[]", ""), ("3", ""), ('"One"', ""), ("null", ""), ("", "")]
 )
-def test_a_body_that_is_no_request_is_refused(service: Service, body: str, pointer: str) -> None:
+def test_a_body_of_another_form_is_refused(service: Service, body: str, pointer: str) -> None:
     problem = assert_problem(service.client.post("/generate", content=body, headers=JSON), 422)
     assert problem["errors"][0]["pointer"] == pointer
 
@@ -131,13 +131,13 @@ def test_a_body_that_is_no_request_is_refused(service: Service, body: str, point
     ],
     ids=["cut", "hole", "not-utf8", "deep-lists", "deep-objects", "long-number"],
 )
-def test_what_is_not_json_is_400(service: Service, body: bytes) -> None:
+def test_a_body_that_is_not_json_is_400(service: Service, body: bytes) -> None:
     problem = assert_problem(service.client.post("/generate", content=body, headers=JSON), 400)
     assert problem["type"] == "urn:darkroom:not-json"
     assert "is not JSON" in problem["detail"]
 
 
-def test_an_encoded_body_is_415_and_not_read_as_if_it_were_plain(service: Service) -> None:
+def test_a_compressed_body_is_415_and_is_not_read_as_plain(service: Service) -> None:
     for sent in (gzip.compress(b'{"class": 0}'), b'{"class": 0}'):
         answer = service.client.post("/generate", content=sent, headers=JSON | {"Content-Encoding": "gzip"})
         assert "Content-Encoding" in assert_problem(answer, 415)["detail"]
@@ -145,18 +145,18 @@ def test_an_encoded_body_is_415_and_not_read_as_if_it_were_plain(service: Servic
 
 @pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
 @pytest.mark.parametrize("path", ["/generate", "/v1/interpolate"])
-def test_a_body_that_does_not_say_it_is_json_is_415(service: Service, path: str, kind: str | None) -> None:
+def test_a_body_without_a_json_content_type_is_415(service: Service, path: str, kind: str | None) -> None:
     headers = {} if kind is None else {"Content-Type": kind}
     assert_problem(service.client.post(path, content=b'{"class": 0}', headers=headers), 415)
 
 
 @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.x+json"])
-def test_every_way_to_say_json_is_taken(service: Service, kind: str) -> None:
+def test_every_json_content_type_is_accepted(service: Service, kind: str) -> None:
     assert service.client.post("/generate", content=b'{"class": 0}', headers={"Content-Type": kind}).is_success
 
 
 def _answer_to(service: Service, sent: bytes) -> httpx.Response:
-    """The answer to raw bytes on a connection of its own."""
+    """Send raw bytes on a new connection and return the answer."""
     with socket.create_connection((httpx.URL(service.url).host, httpx.URL(service.url).port), timeout=30) as connection:
         connection.sendall(sent)
         received = b""
@@ -169,7 +169,7 @@ def _answer_to(service: Service, sent: bytes) -> httpx.Response:
 
 
 def test_a_body_over_the_limit_is_413(service: Service) -> None:
-    """The limit is 50,000 bytes: by its own word, in fact, and before the rest was sent."""
+    """The limit is 50,000 bytes, of Content-Length or of the bytes that arrive. The rest need not be sent."""
     long = b'{"class": "' + b"a" * 60_000 + b'"}'
     assert_problem(service.client.post("/generate", content=long, headers=JSON), 413)
 
@@ -196,7 +196,7 @@ def test_a_body_over_the_limit_is_413(service: Service) -> None:
         b"Content-Length: 99999999999999999999999999\r\n\r\n{}",
     ],
 )
-def test_no_word_about_its_length_lets_a_body_past_the_limit(service: Service, framing: bytes) -> None:
+def test_no_content_length_lets_a_body_past_the_limit(service: Service, framing: bytes) -> None:
     head = b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
     before = service.rows()
     assert _answer_to(service, head + framing).status_code in (400, 413)
@@ -212,29 +212,29 @@ def test_an_unknown_path_is_404_and_a_wrong_method_405(service: Service) -> None
         assert allowed in answer.headers["allow"]
 
 
-def test_strange_methods_do_not_become_series(service: Service) -> None:
+def test_unknown_methods_add_no_time_series(service: Service) -> None:
     for method in ("BREW", "PROPFIND"):
         assert_problem(service.client.request(method, "/generate"), 405)
     assert "BREW" not in service.client.get("/metrics").text
 
 
-def test_every_fault_is_reported_at_once(service: Service) -> None:
+def test_all_faults_are_reported_together(service: Service) -> None:
     problem = assert_problem(service.client.post("/generate", json={"n": 0, "seed": -1, "colour": 1}), 422)
     assert {error["pointer"] for error in problem["errors"]} == {"/class", "/n", "/seed", "/colour"}
 
 
-def test_without_a_store_models_say_so(service: Service) -> None:
+def test_without_a_database_the_models_routes_say_so(service: Service) -> None:
     assert_problem(service.client.get("/v1/models"), 503)
     assert_problem(service.client.get("/v1/models/tiny"), 503)
 
 
-def test_full_queue_late_deadline_and_passed_deadline(weights: Path) -> None:
+def test_a_full_queue_and_deadlines_that_cannot_be_met_or_have_passed(weights: Path) -> None:
     with serving_slowly(weights, default_model="tiny", queue_rows=6, request_rows=32) as (service, pace):
-        assert_problem(service.client.post("/generate", json={"class": 0, "n": 7}), 422)  # it could never fit
+        assert_problem(service.client.post("/generate", json={"class": 0, "n": 7}), 422)  # more than the queue can ever hold
         pace.open.clear()
         with ThreadPoolExecutor(2) as pool:
             held = pool.submit(service.generate, n=5, seed=1)
-            wait_until(lambda: service.rows() == 5, "five rows held")
+            wait_until(lambda: service.rows() == 5, "the engine holds five rows")
             full = service.client.post("/generate", json={"class": 0, "n": 2})
             problem = assert_problem(full, 429)
             assert int(full.headers["retry-after"]) >= 1
@@ -254,12 +254,12 @@ def test_full_queue_late_deadline_and_passed_deadline(weights: Path) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_deadline_that_passes_under_way_ends_the_request(weights: Path, stream: bool) -> None:
+def test_a_deadline_that_passes_during_drawing_ends_the_request(weights: Path, stream: bool) -> None:
     with serving_slowly(weights, default_model="tiny") as (service, pace), ThreadPoolExecutor(1) as pool:
         pace.open.clear()
         request = {"class": 0, "steps": 2, "deadline_seconds": 2.0, "stream": stream}
         asking = pool.submit(service.client.post, "/generate", json=request)
-        wait_until(lambda: service.rows() == 1, "the row held")
+        wait_until(lambda: service.rows() == 1, "the engine holds the row")
         time.sleep(2.1)
         pace.open.set()
         answer = asking.result()
@@ -269,10 +269,10 @@ def test_a_deadline_that_passes_under_way_ends_the_request(weights: Path, stream
             assert problem["status"] == 504
         else:
             assert_problem(answer, 504)
-        wait_until(lambda: service.rows() == 0, "the late request's rows freed")
+        wait_until(lambda: service.rows() == 0, "the engine has dropped the late request's rows")
 
 
-def test_before_a_model_is_loaded_requests_are_told_to_wait(tmp_path: Path) -> None:
+def test_before_a_model_is_loaded_requests_get_503_and_retry_after(tmp_path: Path) -> None:
     with serving(tmp_path, wait_until_ready=False) as service:
         assert service.client.get("/healthz").status_code == 200
         for answer in (
@@ -284,8 +284,8 @@ def test_before_a_model_is_loaded_requests_are_told_to_wait(tmp_path: Path) -> N
             assert int(answer.headers["retry-after"]) >= 1
 
 
-def test_while_the_database_is_away_images_are_drawn_and_models_say_when_to_ask_again(weights: Path) -> None:
-    with socket.socket() as bound:  # nobody listens on a port that is only bound
+def test_while_the_database_is_away_images_are_drawn_and_the_models_routes_answer_503(weights: Path) -> None:
+    with socket.socket() as bound:  # a bound port without a listener refuses connections
         bound.bind(("127.0.0.1", 0))
         url = f"postgresql://nobody@127.0.0.1:{bound.getsockname()[1]}/none"
         with serving(weights, default_model="tiny", database_url=url) as service:

@@ -1,4 +1,4 @@
-"""Laws of the API's traces: a request goes on with the client's, holds the engine's spans, and reaches its job."""
+"""Laws of the API's traces: a request continues the client's trace, contains the engine's spans, and reaches its job."""
 
 from pathlib import Path
 
@@ -18,13 +18,13 @@ TRACED = {"traceparent": f"00-{TRACE}-{CLIENT}-01", "X-Request-ID": "drawn"}
 
 
 def _ended(spans: Spans, name: str) -> ReadableSpan:
-    """A span that ends when its answer is under way."""
+    """Wait for a span, which may end after its answer arrives."""
     wait_until(lambda: bool(spans.named(name)), f"the span {name}")
     return spans.one(name)
 
 
 @pytest.mark.parametrize("route", ["/generate", "/v1/generate"])
-def test_a_request_holds_the_engines_queue_and_steps(service: Service, spans: Spans, route: str) -> None:
+def test_a_request_has_spans_for_the_engines_queue_and_steps(service: Service, spans: Spans, route: str) -> None:
     body = {"class": 0, "n": 2, "steps": 3, "sampler": "ddim"}
     assert service.client.post(route, json=body, headers=TRACED).status_code == 200
     request = _ended(spans, f"POST {route}")
@@ -43,7 +43,7 @@ def test_a_request_holds_the_engines_queue_and_steps(service: Service, spans: Sp
     assert steps.end_time == run.end_time
 
 
-def test_a_request_that_the_engine_gives_up_is_marked(service: Service, spans: Spans) -> None:
+def test_a_request_that_fails_in_the_engine_has_an_error_span(service: Service, spans: Spans) -> None:
     body = {"class": 0, "n": 32, "steps": 500}
     with service.client.stream("POST", "/generate", json=body | {"stream": True}) as answer:
         next(answer.iter_lines())
@@ -52,7 +52,7 @@ def test_a_request_that_the_engine_gives_up_is_marked(service: Service, spans: S
     assert not spans.named("engine steps")
 
 
-def test_what_is_refused_or_probed_has_no_span_of_the_engine(service: Service, spans: Spans) -> None:
+def test_refusals_and_probes_have_no_engine_span(service: Service, spans: Spans) -> None:
     assert service.client.get("/healthz").status_code == 200
     assert service.client.post("/generate", json={}).status_code == 422
     _ended(spans, "POST /generate")
@@ -60,7 +60,7 @@ def test_what_is_refused_or_probed_has_no_span_of_the_engine(service: Service, s
     assert not spans.named("GET /healthz")
 
 
-def test_a_job_keeps_the_trace_of_the_request_that_queued_it(
+def test_a_job_continues_the_trace_of_the_request_that_queued_it(
     weights: Path, database: Database, database_url: str, spans: Spans
 ) -> None:
     add_dataset(database)

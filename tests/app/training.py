@@ -1,4 +1,4 @@
-"""What tests of training over HTTP share: a data set, a small recipe, and a worker's writes without a worker."""
+"""Helpers for tests of training over HTTP: a data set, a small recipe, and a worker's writes without a worker."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -27,19 +27,19 @@ SHAPES = DatasetFacts("zip", "sha256:" + "5" * 64, ("circle", "square"), (60, 40
 
 
 def add_dataset(database: Database, name: str = "shapes", facts: DatasetFacts = SHAPES) -> None:
-    """Register a data set whose bytes nobody will read."""
+    """Register a data set whose bytes no test reads."""
     with database.session() as session:
         register_dataset(session, name, facts, BytesIO(name.encode()), b"picture")
 
 
 def configuration() -> dict[str, Any]:
-    """The digits' recipe as a request may hold it: without name and data set."""
+    """Return the digits recipe as a request contains it: without name and data set."""
     recipe: Recipe = load_recipe(REPOSITORY / "recipes" / "digits.yaml")
     return recipe.model_dump(mode="json", exclude={"name", "dataset"})
 
 
 def claim(database: Database) -> Lease:
-    """Take up the next job as a worker does."""
+    """Claim the next job as a worker does."""
     with database.session() as session:
         job = claim_job(session, WORKER, 600.0)
         assert job is not None
@@ -48,13 +48,13 @@ def claim(database: Database) -> Lease:
 
 @contextmanager
 def holding(database: Database, lease: Lease) -> Iterator[tuple[Session, Job]]:
-    """The session and the row of a worker's write."""
+    """Yield the session and the job's record for a worker's write."""
     with database.session() as session:
         yield session, hold(session, lease)
 
 
 def metrics(database: Database, lease: Lease, images_seen: int, loss: float = 0.5, speed: float = 100.0) -> None:
-    """Write a line of metrics."""
+    """Write a curve point."""
     with holding(database, lease) as (session, job):
         record_curve_points(session, job, [CurvePoint(images_seen, loss, 1.0, 1e-3, speed, 1000)])
 
@@ -66,7 +66,7 @@ def checkpoint(
     figures: Mapping[str, float] | None = None,
     weights: bytes | None = None,
 ) -> None:
-    """Save a checkpoint with its state, and how it was judged. weights: a file's; default: bytes that nobody reads."""
+    """Save a checkpoint with its state and its figures. weights: a weights file; default: bytes that no test reads."""
     with holding(database, lease) as (session, job):
         recipe = job.configuration["recipe"]
         record_checkpoint(
@@ -90,18 +90,18 @@ def end(database: Database, lease: Lease, how: Callable[[Session, Lease], object
 
 
 def broken(session: Session, lease: Lease) -> None:
-    """A bad end for good."""
+    """Return a failure that is not retried."""
     fail(session, lease, Failure("broken", "it broke; mend it"))
 
 
 def killed(session: Session, lease: Lease) -> None:
-    """It was asked to stop, and did not in time."""
+    """Return the failure of a worker that did not stop in time."""
     stop(session, lease, Failure("stopped_late", "the work was killed; it has no checkpoint"))
 
 
 @contextmanager
 def serving_jobs(folder: Path, database_url: str, **settings: Any) -> Iterator[Service]:
-    """The service with the data set `shapes` and without models; every answer's status and form must be documented."""
+    """Run the service with the data set `shapes` and no models. It checks that every answer's status is documented."""
     database = Database(database_url)
     add_dataset(database)
     database.dispose()

@@ -1,4 +1,4 @@
-"""Laws of `best_of`: the n best of k images that a plain request draws, by the stated score, best first."""
+"""Laws of `best_of`: the answer has the n images with the highest scores of k plain ones, best first."""
 
 import json
 from io import BytesIO
@@ -28,7 +28,7 @@ REQUEST: dict[str, Any] = {"class": ["Zero", "One"], "n": 2, "best_of": 6, "seed
 
 
 def ranked(service: Service, weights: Path) -> list[tuple[int, int, float]]:
-    """(class, index, score) of what REQUEST should answer, from a plain request's images and the pure function."""
+    """Return (class, index, score) that REQUEST should answer, from a plain request's images and the score function."""
     images = service.images(**{"class": [0, 1], "n": 6, "seed": 4})
     denoiser = load_checkpoint(weights / "tiny.safetensors").denoiser()
     labels = [0] * 6 + [1] * 6
@@ -40,7 +40,7 @@ def ranked(service: Service, weights: Path) -> list[tuple[int, int, float]]:
     return [one for some in of_each for one in some]
 
 
-def test_the_best_of_a_plain_requests_images_are_answered_best_first(service: Service, weights: Path) -> None:
+def test_the_answer_has_the_best_of_a_plain_requests_images_best_first(service: Service, weights: Path) -> None:
     wanted = ranked(service, weights)
     answer = service.generate(**REQUEST)
     got = [(image["class_index"], image["index"], image["score"]) for image in answer["images"]]
@@ -53,7 +53,7 @@ def test_the_best_of_a_plain_requests_images_are_answered_best_first(service: Se
     np.testing.assert_array_equal(pixels_of(answer), plain[[6 * label + index for label, index, _ in wanted]])
 
 
-def test_one_of_one_is_the_plain_image_with_its_score(service: Service) -> None:
+def test_best_of_one_is_the_plain_image_with_its_score(service: Service) -> None:
     answer = service.generate(seed=9, best_of=1)
     np.testing.assert_array_equal(pixels_of(answer), service.images(seed=9))
     facts = png_facts(service.client.post("/generate", json={"class": "One", "seed": 9, "best_of": 1}).content)
@@ -76,7 +76,7 @@ def test_every_format_has_the_same_images(service: Service) -> None:
     assert arrays["indices"].tolist() == json.loads(str(arrays["facts"]))["indices"]
 
 
-def test_a_stream_previews_all_and_ends_with_the_best(service: Service) -> None:
+def test_a_stream_previews_all_images_and_ends_with_the_best(service: Service) -> None:
     events = events_of(service.client.post("/generate", json=REQUEST | {"stream": True, "preview_every_steps": 2}).text)
     expected = service.generate(**REQUEST)
     images = [data for kind, data in events if kind == "image"]
@@ -91,13 +91,13 @@ def test_a_stream_previews_all_and_ends_with_the_best(service: Service) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"n": 7}, "best 7 of 6"),
-        ({"best_of": 17}, "17 images of 2 classes are more than 32"),
+        ({"n": 7}, "6 images have no best 7"),
+        ({"best_of": 17}, "17 images of 2 classes are more than the 32"),
         ({"best_of": 0}, "greater than or equal to 1"),
         ({"guidance": 0}, "no class"),
     ],
 )
-def test_what_cannot_be_ranked_is_refused(service: Service, change: dict[str, Any], says: str) -> None:
+def test_requests_that_cannot_be_ranked_are_refused(service: Service, change: dict[str, Any], says: str) -> None:
     problem = assert_problem(service.client.post("/generate", json=REQUEST | change), 422)
     assert [error["pointer"] for error in problem["errors"]] == ["/best_of"]
     assert says in problem["errors"][0]["detail"]
@@ -109,12 +109,12 @@ def test_an_interpolation_has_no_class_to_score(service: Service) -> None:
     assert [error["pointer"] for error in problem["errors"]] == ["/best_of"]
 
 
-def test_places_in_the_queue_are_counted_for_all_that_are_drawn(weights: Path) -> None:
+def test_all_drawn_images_take_places_in_the_queue(weights: Path) -> None:
     with serving_slowly(weights, default_model="tiny", queue_rows=10) as (service, pace):
         pace.open.clear()
         with service.client.stream("POST", "/generate", json={"class": 0, "best_of": 8, "stream": True}):
-            wait_until(lambda: service.rows() == 8, "its rows are held")
+            wait_until(lambda: service.rows() == 8, "the engine holds its rows")
             refused = assert_problem(service.client.post("/generate", json={"class": 0, "best_of": 3}), 429)
             assert "8 of 10" in refused["detail"]
             pace.open.set()
-        wait_until(lambda: service.rows() == 0, "they have left")
+        wait_until(lambda: service.rows() == 0, "its rows have left the engine")

@@ -1,4 +1,4 @@
-"""Laws of `quality` and of deadlines that pick: from the measured frontier, said so, and made again by what is said."""
+"""Laws of settings picked by `quality` or a deadline: they come from the frontier, and the answer names them."""
 
 import json
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def measured_weights() -> bytes:
 
 @pytest.fixture(scope="module")
 def folder(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`tiny` has no frontier, `measured` has one in its weights file."""
+    """A weights folder: `tiny` has no frontier, `measured` has one in its weights file."""
     folder = tmp_path_factory.mktemp("measured")
     (folder / "measured.safetensors").write_bytes(measured_weights())
     (folder / "tiny.safetensors").write_bytes((weights / "tiny.safetensors").read_bytes())
@@ -63,7 +63,7 @@ def settings_of(answer: Json) -> Json:
 
 
 @pytest.mark.parametrize("quality", ["fast", "balanced", "best"])
-def test_quality_picks_from_the_frontier_and_says_so(choosing: Service, quality: str) -> None:
+def test_quality_picks_from_the_frontier_and_the_answer_says_so(choosing: Service, quality: str) -> None:
     answer = choosing.generate(model="measured", quality=quality, seed=3, threshold="static")
     assert settings_of(answer).items() >= PICKED[quality].items()
     assert (answer["threshold"], answer["guidance"]) == ("static", 2.0)
@@ -114,7 +114,7 @@ def test_quality_and_what_it_picks_exclude_each_other(choosing: Service, path: s
     assert all("leave out" in error["detail"] for error in problem["errors"])
 
 
-def test_an_interpolation_gets_the_best_that_is_deterministic(choosing: Service) -> None:
+def test_an_interpolation_gets_the_best_deterministic_sampler(choosing: Service) -> None:
     body = {"class": 0, "seeds": [1, 2], "model": "measured", "quality": "best", "format": "json"}
     answer = choosing.client.post("/v1/interpolate", json=body)
     assert answer.status_code == 200, answer.text
@@ -131,11 +131,11 @@ def test_a_long_deadline_gets_the_best_point(choosing: Service) -> None:
     )
 
 
-def test_a_short_deadline_gets_what_it_can_and_refuses_what_nothing_can(folder: Path) -> None:
+def test_a_short_deadline_gets_a_faster_point_and_an_impossible_one_is_refused(folder: Path) -> None:
     with serving_slowly(folder, default_model="tiny", request_rows=64) as (service, pace):
         pace.seconds = 0.02
 
-        # known from steps that were timed: 10 steps a request, until the engine's estimate has followed
+        # the engine learns the speed from timed steps: send requests of 10 steps until its estimate is right
         def expected() -> float:
             problem = service.client.post(
                 "/generate", json={"class": 0, "model": "measured", "steps": 100, "deadline_seconds": 1e-3}
@@ -146,29 +146,29 @@ def test_a_short_deadline_gets_what_it_can_and_refuses_what_nothing_can(folder: 
             service.generate(model="measured", steps=20)
             return expected() > 1.5
 
-        wait_until(slow_enough, "the engine noticed how slow it is")
+        wait_until(slow_enough, "the engine's estimate follows the slow network")
         whole = expected()
         found = service.generate(model="measured", deadline_seconds=0.6 * whole)
         assert found["steps"] in (10, 20)
         assert found["choice"]["from"] == "frontier"
         late = service.client.post("/generate", json={"class": 0, "model": "measured", "deadline_seconds": 1e-3})
         problem = assert_problem(late, 503)
-        assert problem["expected_seconds"] < 0.2 * whole, "the fastest point is what is refused"
+        assert problem["expected_seconds"] < 0.2 * whole, "the refusal is about the fastest point"
 
 
-def test_a_deadline_leaves_settings_that_are_named_alone(choosing: Service) -> None:
+def test_a_deadline_changes_no_named_setting(choosing: Service) -> None:
     for named in ({"steps": 7}, {"sampler": "ddpm"}, {"spacing": "edm"}):
         answer = choosing.generate(model="measured", deadline_seconds=3600, **named)
         assert answer["choice"] is None
         assert answer.items() >= named.items()
 
 
-def test_a_deadline_without_a_frontier_keeps_the_cards_settings_where_it_can(choosing: Service) -> None:
+def test_a_deadline_without_a_frontier_keeps_the_models_own_settings_if_they_fit(choosing: Service) -> None:
     answer = choosing.generate(deadline_seconds=3600)
     assert (answer["sampler"], answer["steps"], answer["choice"]["from"]) == ("ddim", 4, "card")
 
 
-def test_models_tell_the_frontier_and_follow_what_is_measured_later(
+def test_the_models_routes_show_the_frontier_and_later_measurements(
     folder: Path, database: Database, database_url: str
 ) -> None:
     digest = store_weights(database, tiny_weights("later", 5))
@@ -187,7 +187,7 @@ def test_models_tell_the_frontier_and_follow_what_is_measured_later(
         with database.session() as session:
             record_figures(session, resolve(session, "later").id, "frontier", FIGURES)
         wait_until(
-            lambda: service.generate(model="later", quality="fast")["choice"]["from"] == "frontier", "it was noticed"
+            lambda: service.generate(model="later", quality="fast")["choice"]["from"] == "frontier", "the service has read the frontier"
         )
         answer = service.generate(model=f"later@{digest}", quality="fast")
         assert settings_of(answer).items() >= PICKED["fast"].items()

@@ -1,4 +1,4 @@
-"""Laws of the files that images are sent in: every format holds the same pixels and the facts that make them again."""
+"""Laws of image files: every format contains the same pixels, and the facts that draw them again."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from darkroom.app.generation.encoding import LONGEST_ROW, MEDIA_TYPES, Drawn, default_columns, encode, sheet_size
+from darkroom.app.generation.encoding import LONGEST_LINE, MEDIA_TYPES, Drawn, default_columns, encode, sheet_size
 from darkroom.app.generation.schemas import Format, GenerateAnswer
 from darkroom.model.provenance import Choice
 from tests.app.served import cut_grid, picture, png_facts, zip_images
@@ -41,7 +41,7 @@ def _drawn(count: int, channels: int = 1) -> list[Drawn]:
 
 
 def _pixels(data: bytes, wanted: Format, count: int, columns: int) -> np.ndarray:
-    """(N, H, W, C) of an encoded answer."""
+    """Decode an answer to (N, H, W, C)."""
     if wanted == "zip":
         return zip_images(data)[0]
     if wanted == "npz":
@@ -62,7 +62,7 @@ def test_every_format_holds_the_same_pixels(wanted: Format, channels: int, count
     found = _pixels(encode(drawn, ANSWER, wanted, columns), wanted, count, columns)
     expected = np.stack([one.image for one in drawn])
     if wanted == "webp" and channels == 1:
-        found = found[..., :1]  # webp knows no grey
+        found = found[..., :1]  # webp has no grey mode
     np.testing.assert_array_equal(found, expected)
 
 
@@ -76,7 +76,7 @@ def test_a_single_picture_names_its_image_and_a_grid_its_request() -> None:
     assert png_facts(encode(drawn[2:3], ANSWER, "png", 1)) == FACTS | {"index": 0, "class": "b", "class_index": 1}
 
 
-def test_a_zip_says_of_each_file_what_it_shows() -> None:
+def test_a_zips_manifest_describes_each_file() -> None:
     data = encode(_drawn(4), ANSWER, "zip", 2)
     _, manifest = zip_images(data)
     assert {name: manifest[name] for name in FACTS} == FACTS
@@ -88,22 +88,22 @@ def test_arrays_need_no_pickle_and_carry_labels_seeds_and_indices() -> None:
     with np.load(BytesIO(encode(_drawn(4), ANSWER, "npz", 2)), allow_pickle=False) as arrays:
         assert arrays["labels"].tolist() == [0, 0, 1, 1]
         assert arrays["indices"].tolist() == [0, 1, 0, 1]
-        assert arrays["seeds"].tolist() == [2**63 - 1] * 4  # the largest seed there is
+        assert arrays["seeds"].tolist() == [2**63 - 1] * 4  # the largest seed
         assert json.loads(str(arrays["facts"])) == FACTS
 
 
-def test_a_grid_has_a_row_a_class_unless_that_makes_a_ribbon() -> None:
+def test_a_grid_has_a_line_for_each_class_unless_it_would_be_very_long() -> None:
     assert default_columns(3, 8) == 8
     assert default_columns(1, 16) == 4
     assert default_columns(1, 17) == 5
-    assert default_columns(LONGEST_ROW, LONGEST_ROW) == LONGEST_ROW
-    for classes, n in ((2, LONGEST_ROW + 1), (LONGEST_ROW + 1, 2), (1, 1024), (1000, 1)):
+    assert default_columns(LONGEST_LINE, LONGEST_LINE) == LONGEST_LINE
+    for classes, n in ((2, LONGEST_LINE + 1), (LONGEST_LINE + 1, 2), (1, 1024), (1000, 1)):
         columns = default_columns(classes, n)
         width, height = sheet_size(classes * n, columns, 28)
         assert 0.5 <= width / height <= 2.0
 
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (5, 3), (6, 3)])
-def test_a_sheet_is_as_large_as_was_said(count: int, columns: int) -> None:
+def test_a_sheet_has_the_announced_size(count: int, columns: int) -> None:
     sheet = Image.open(BytesIO(encode(_drawn(count), ANSWER, "png", columns)))
     assert sheet.size == sheet_size(count, columns, SIDE)

@@ -1,4 +1,4 @@
-"""No body, however strange, is answered with a server error or with anything but problem details."""
+"""No body causes a server error, and every refusal is a problem (RFC 9457)."""
 
 import json
 from typing import Any
@@ -34,7 +34,7 @@ PLAUSIBLE: dict[str, st.SearchStrategy[Any]] = {
     "grid": st.booleans(),
     "preview_every_steps": st.integers(0, 4),
 }
-# A handful of steps and images, so that an accepted request does not take long.
+# Few steps and images, so that an accepted request is fast.
 BODIES = st.fixed_dictionaries(
     {"steps": PLAUSIBLE["steps"], "n": PLAUSIBLE["n"]},
     optional={name: strategy | JSON for name, strategy in PLAUSIBLE.items() if name not in ("steps", "n")},

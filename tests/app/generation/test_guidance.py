@@ -1,4 +1,4 @@
-"""Laws of guidance by request: an interval, and a snapshot where the model carries one."""
+"""Laws of a request's guidance: by an interval, and by a snapshot if the model carries one."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ NOWHERE = [1e7, 1e8]
 
 @pytest.fixture(scope="module")
 def carrying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Two models: `carrying` with a snapshot, the default, and `tiny` without."""
+    """A service with two models: `carrying` with a snapshot, the default, and `tiny` without."""
     folder = weights_folder(tmp_path_factory.mktemp("weights"), tiny=0)
     (folder / "carrying.safetensors").write_bytes(CARRYING)
     with serving(folder, default_model="carrying") as service:
@@ -34,7 +34,7 @@ def test_an_interval_without_any_level_is_guidance_1(service: Service) -> None:
     np.testing.assert_array_equal(service.images(guidance=4.0, guidance_interval=[0, 1e6], seed=3), guided)
 
 
-def test_the_answer_tells_guide_interval_and_spacing(carrying: Service) -> None:
+def test_the_answer_names_guide_interval_and_spacing(carrying: Service) -> None:
     asked = {"guide": "snapshot", "guidance_interval": [0.25, 5], "spacing": "log_snr", "sampler": "ipndm", "steps": 6}
     answer = carrying.generate(**asked)
     assert {name: answer[name] for name in asked} == asked
@@ -47,7 +47,7 @@ def test_the_answer_tells_guide_interval_and_spacing(carrying: Service) -> None:
 
 
 @pytest.mark.parametrize("interval", [None, [0.3, 3.0]])
-def test_the_image_is_the_one_that_is_drawn_offline(carrying: Service, interval: list[float] | None) -> None:
+def test_the_image_is_the_same_as_without_the_service(carrying: Service, interval: list[float] | None) -> None:
     asked = {"guide": "snapshot", "guidance": 2.5, "steps": 6, "guidance_interval": interval}
     checkpoint = decode_checkpoint(CARRYING, source="test")
     denoiser = checkpoint.denoiser()
@@ -76,11 +76,11 @@ def test_interpolation_is_guided_by_the_snapshot_too(carrying: Service) -> None:
     assert np.abs(way[0].astype(int) - alone[0]).max() <= 1
 
 
-def test_models_tell_whether_they_carry_a_snapshot(tmp_path: Path, database_url: str, database: Database) -> None:
+def test_the_models_routes_say_which_models_carry_a_snapshot(tmp_path: Path, database_url: str, database: Database) -> None:
     folder = weights_folder(tmp_path / "weights", tiny=0)
     store_weights(database, CARRYING)
     (folder / "carrying.safetensors").write_bytes(CARRYING)
     with serving(folder, database_url=database_url) as service:
-        wait_until(lambda: len(service.client.get("/v1/models").json()["models"]) == 2, "both registered")
+        wait_until(lambda: len(service.client.get("/v1/models").json()["models"]) == 2, "both models are registered")
         told = {model["name"]: model["snapshot_images"] for model in service.client.get("/v1/models").json()["models"]}
         assert told == {"carrying": 1000, "tiny": None}

@@ -1,4 +1,4 @@
-"""Laws of POST /interpolate: both ends are the images that generate draws, and the way between is smooth."""
+"""Laws of POST /interpolate: both ends are the images that POST /generate draws, and the images between are smooth."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def interpolated(service: Service, **body: object) -> np.ndarray:
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m", "unipc", "ipndm"])
-def test_the_ends_are_what_generate_draws(service: Service, sampler: str) -> None:
+def test_the_ends_are_the_images_of_generate(service: Service, sampler: str) -> None:
     way = interpolated(service, sampler=sampler, **{"class": [1, 0]})
     assert way.shape == (5, 8, 8, 1)
     first = service.images(**{"class": 1, "seed": 3, "sampler": sampler})[0]
@@ -32,7 +32,7 @@ def test_any_image_of_a_seed_can_be_an_end(service: Service, seeds: list[int]) -
     assert np.abs(way[0].astype(int) - way[-1]).max() > 1
 
 
-def test_the_way_back_is_the_way_reversed(service: Service) -> None:
+def test_swapped_ends_give_the_same_images_in_reverse(service: Service) -> None:
     there, back = interpolated(service), interpolated(service, seeds=[8, 3])
     assert np.abs(there.astype(int) - back[::-1]).max() <= 1
 

@@ -1,4 +1,4 @@
-"""Laws under load: who leaves frees the engine at once, and of a crowd everybody is answered rightly."""
+"""Laws under load: a client that leaves frees the engine at once, and many clients all get their right images."""
 
 import asyncio
 import json
@@ -24,16 +24,16 @@ def test_rows_of_a_client_that_left_are_freed(weights: Path, stream: bool) -> No
                 with leaver.stream("POST", "/generate", json=request) as answer:
                     assert answer.status_code == 200
                     next(answer.iter_lines())
-                    wait_until(lambda: service.gauge("darkroom_rows_running") >= 1, "rows running")
+                    wait_until(lambda: service.gauge("darkroom_rows_running") >= 1, "rows are running")
             else:
                 with pytest.raises(httpx.ReadTimeout):
                     leaver.post("/generate", json=request, timeout=0.5)
         left_at = pace.calls
-        wait_until(lambda: service.gauge("darkroom_requests_open") <= 1, "the request gone")
-        assert pace.calls - left_at < 300, "the request was computed to its end"
+        wait_until(lambda: service.gauge("darkroom_requests_open") <= 1, "the request has left the engine")
+        assert pace.calls - left_at < 300, "the engine finished a request whose client had left"
         expected = other.result()
         pace.seconds = 0.0
-        wait_until(lambda: service.rows() == 0, "all rows freed")
+        wait_until(lambda: service.rows() == 0, "the engine holds no rows")
         np.testing.assert_array_equal(service.images(seed=1, steps=100), pixels_of(expected))
 
 
@@ -46,7 +46,7 @@ async def _crowd(service: Service, size: int) -> list[httpx.Response]:
         return await asyncio.gather(*(client.post("/generate", json=request) for request in requests))
 
 
-async def test_a_crowd_is_answered_to_the_last(weights: Path) -> None:
+async def test_many_clients_at_once_all_get_their_images(weights: Path) -> None:
     size = 200
     with serving(weights, default_model="tiny", queue_rows=100) as service:
         answers = await _crowd(service, size)
@@ -64,5 +64,5 @@ async def test_a_crowd_is_answered_to_the_last(weights: Path) -> None:
             images = pixels_of(json.loads(answer.text))
             assert len(images) == 1 + number % 3
             difference = np.abs(images.astype(int) - kept[key][: len(images)])
-            assert difference.max() <= 1, "the company changed the image"
-        wait_until(lambda: service.rows() == 0, "all rows freed")
+            assert difference.max() <= 1, "other requests changed the image"
+        wait_until(lambda: service.rows() == 0, "the engine holds no rows")

@@ -1,4 +1,4 @@
-"""Laws of requests that name some settings: the card gives way, the answer says to what, and classes go by name."""
+"""Laws of requests that name some settings: the model's own settings give way, and the answer names all of them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ COARSE = {"spacing": "edm_coarse", "sampler": "unipc_3", "steps": 10, "guidance_
 
 @pytest.fixture(scope="module")
 def coarse(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[Service]:
-    """A model with the shipped card's settings, the default; `noisy`, whose card says ddpm; `folders`, of numbers."""
+    """A service with three models: one with the shipped model's settings, `noisy` with ddpm, `folders` with numbers."""
     folder = tmp_path_factory.mktemp("weights")
     (folder / "coarse.safetensors").write_bytes(tiny_weights("coarse", **COARSE))
     (folder / "noisy.safetensors").write_bytes(tiny_weights("noisy", sampler="ddpm", eta=0.5))
@@ -28,7 +28,7 @@ def coarse(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -
         yield service
 
 
-def test_all_the_steps_of_the_schedule_may_be_named_alone(coarse: Service) -> None:
+def test_a_request_may_name_only_the_schedules_full_number_of_steps(coarse: Service) -> None:
     asked: Json = {"sampler": "ddpm", "steps": SCHEDULE_STEPS}
     answer = coarse.generate(**asked, seed=1)
     assert answer.items() >= (asked | {"spacing": "trailing", "guidance_interval": [0.5, 2.0]}).items()
@@ -39,7 +39,7 @@ def test_all_the_steps_of_the_schedule_may_be_named_alone(coarse: Service) -> No
     assert coarse.generate(sampler="ddpm", steps=9)["spacing"] == "edm_coarse"
 
 
-def test_it_is_one_rule_for_every_way_to_ask(coarse: Service, tmp_path: Path) -> None:
+def test_every_route_completes_settings_by_the_same_rule(coarse: Service, tmp_path: Path) -> None:
     way = {"class": 0, "seeds": [1, 2], "count": 2, "steps": SCHEDULE_STEPS, "sampler": "ddim", "format": "json"}
     assert coarse.client.post("/v1/interpolate", json=way).json()["spacing"] == "trailing"
     job = coarse.client.post("/v1/generate-jobs", json={"class": 0, "sampler": "ddpm", "steps": SCHEDULE_STEPS})
@@ -52,7 +52,7 @@ def test_it_is_one_rule_for_every_way_to_ask(coarse: Service, tmp_path: Path) ->
     assert f"ddpm {SCHEDULE_STEPS} steps" in done.output
 
 
-def test_what_is_named_and_impossible_is_refused_with_the_limit(coarse: Service) -> None:
+def test_an_impossible_named_setting_is_refused_with_the_limit(coarse: Service) -> None:
     named = {"sampler": "ddpm", "steps": SCHEDULE_STEPS, "spacing": "edm"}
     for path, body in (("generate", {}), ("generate-jobs", {}), ("interpolate", {"seeds": [1, 2], "sampler": "ddim"})):
         problem = assert_problem(coarse.client.post(f"/v1/{path}", json={"class": 0} | named | body), 422)
@@ -60,13 +60,13 @@ def test_what_is_named_and_impossible_is_refused_with_the_limit(coarse: Service)
         assert "between 1 and 496" in problem["detail"]
 
 
-def test_guidance_0_is_without_the_class_whatever_the_card_says(coarse: Service) -> None:
+def test_guidance_0_ignores_the_class_whatever_the_models_own_settings(coarse: Service) -> None:
     drawn = [coarse.images(**{"class": label, "guidance": 0, "seed": 4}) for label in (0, 1)]
     np.testing.assert_array_equal(*drawn)
     assert coarse.generate(guidance=0)["guidance_interval"] is None
 
 
-def test_a_card_with_noise_on_the_way_gives_way_to_an_interpolation(coarse: Service) -> None:
+def test_an_interpolation_replaces_the_models_own_noisy_sampler(coarse: Service) -> None:
     body = {"class": 0, "seeds": [1, 2], "model": "noisy", "format": "json"}
     for more in ({}, {"deadline_seconds": 3600.0}):
         answer = coarse.client.post("/v1/interpolate", json=body | more)
@@ -75,7 +75,7 @@ def test_a_card_with_noise_on_the_way_gives_way_to_an_interpolation(coarse: Serv
     assert coarse.generate(model="noisy")["sampler"] == "ddpm"
 
 
-def test_classes_that_are_called_by_numbers_are_meant_by_them(coarse: Service, tmp_path: Path) -> None:
+def test_a_number_means_the_class_of_that_name(coarse: Service, tmp_path: Path) -> None:
     body = {"model": "folders", "seed": 5}
     named = coarse.generate(**body, **{"class": "2"})
     assert (named["classes"], named["class_indices"]) == (["2"], [FOLDERS.index("2")])
@@ -99,7 +99,7 @@ def test_classes_that_are_called_by_numbers_are_meant_by_them(coarse: Service, t
     assert "there is no class '0002'" in refused.output
 
 
-def test_the_headers_name_the_classes_so_that_they_make_the_images_again(coarse: Service) -> None:
+def test_the_headers_name_the_classes_so_that_the_images_can_be_drawn_again(coarse: Service) -> None:
     answer = coarse.client.post("/generate", json={"class": [12, "3"], "model": "folders", "seed": 5})
     assert answer.headers["darkroom-classes"] == '["12", "3"]'
     assert answer.headers["darkroom-class-indices"] == "[3, 5]"

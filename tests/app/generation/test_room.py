@@ -1,4 +1,4 @@
-"""Laws of a refusal for want of room or time: it comes before rows are made, planned or charged to a key."""
+"""Laws of refusals for lack of room or time: they come before rows are made, planned or charged to a key."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_a_refusal_makes_plans_and_charges_no_row(weights: Path, monkeypatch: py
     with ThreadPoolExecutor(1) as pool, serving_slowly(weights, default_model="tiny", queue_rows=6) as (service, pace):
         pace.open.clear()
         held = pool.submit(service.generate, n=5)
-        wait_until(lambda: service.rows() == 5, "five rows held")
+        wait_until(lambda: service.rows() == 5, "the engine holds five rows")
         assert sorted(done) == ["charged", *["made"] * 5, *["planned"] * 5]
         done.clear()
         for path, body, status in REFUSED:

@@ -1,4 +1,4 @@
-"""Laws of POST /generate: the same pixels in every form, and every answer can be made again."""
+"""Laws of POST /generate: every format has the same pixels, and every answer can be drawn again."""
 
 import base64
 import json
@@ -30,13 +30,13 @@ TEXTS = ("guide", "spacing", "sampler", "threshold", "variance")
 
 
 def remade(service: Service, facts: Json, **request: object) -> np.ndarray:
-    """The images that the facts of an answer ask for."""
+    """Draw the images again from the facts of an answer."""
     settings = {name: facts.get(name) for name in SETTINGS}  # of None there is no header
     return service.images(**settings, seed=facts["seed"], model=f"{facts['model']}@{facts['version']}", **request)
 
 
 def from_headers(headers: dict[str, str]) -> Json:
-    """An answer's facts by their headers."""
+    """Return an answer's facts from its headers."""
     facts: Json = {"model": headers["darkroom-model"], "version": headers["darkroom-version"]}
     for name in ("guidance", "steps", "percentile", "eta", "seed", "n", "class-indices"):
         facts[name.replace("-", "_")] = json.loads(headers[f"darkroom-{name}"])
@@ -49,7 +49,7 @@ def test_every_format_holds_the_same_pixels(service: Service) -> None:
     request = {"class": ["One", "T-shirt/top"], "n": 3, "seed": 7}
     expected = service.images(**request)
     assert expected.shape == (6, 8, 8, 1)
-    assert len(np.unique(expected)) > 20, "the tiny model draws nothing worth comparing"
+    assert len(np.unique(expected)) > 20, "the tiny model's images are all alike, so the test could not fail"
 
     def body(form: str) -> bytes:
         answer = service.client.post("/v1/generate", json=request | {"format": form})
@@ -68,7 +68,7 @@ def test_every_format_holds_the_same_pixels(service: Service) -> None:
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp_2m", "unipc", "ipndm"])
-def test_a_single_png_carries_everything_to_make_it_again(service: Service, sampler: str) -> None:
+def test_a_single_png_carries_all_facts_to_draw_it_again(service: Service, sampler: str) -> None:
     request = {"class": 3, "sampler": sampler, "steps": 6, "guidance": 1.5, "eta": 0.5, "threshold": "static"}
     request |= {"spacing": "edm", "guidance_interval": [0.2, 4]}
     answer = service.client.post("/v1/generate", json=request)
@@ -83,7 +83,7 @@ def test_a_single_png_carries_everything_to_make_it_again(service: Service, samp
 
 
 @pytest.mark.parametrize("form", ["png", "zip", "npz", "webp", "json"])
-def test_the_answer_for_many_images_can_be_made_again(service: Service, form: str) -> None:
+def test_an_answer_with_many_images_can_be_drawn_again(service: Service, form: str) -> None:
     request = {"class": ["Größe", 0], "n": 2, "format": form}
     answer = service.client.post("/v1/generate", json=request)
     assert answer.status_code == 200, answer.text
@@ -109,7 +109,7 @@ def test_the_answer_for_many_images_can_be_made_again(service: Service, form: st
         np.testing.assert_array_equal(remade(service, facts, **{"class": facts["classes"], "n": facts["n"]}), again)
 
 
-def test_an_image_in_a_json_answer_can_be_made_again_alone(service: Service) -> None:
+def test_one_image_of_a_json_answer_can_be_drawn_again_alone(service: Service) -> None:
     answer = service.generate(**{"class": ["One", "Zero"], "n": 3})
     for image in answer["images"]:
         facts = png_facts(base64.b64decode(image["png"]))
@@ -118,13 +118,13 @@ def test_an_image_in_a_json_answer_can_be_made_again_alone(service: Service) -> 
         np.testing.assert_array_equal(again, picture(base64.b64decode(image["png"])))
 
 
-def test_asking_for_more_keeps_the_first_ones(service: Service) -> None:
+def test_a_larger_n_keeps_the_first_images(service: Service) -> None:
     many = service.images(n=12, seed=3)
     for n in (1, 5):
         np.testing.assert_array_equal(service.images(n=n, seed=3), many[:n])
 
 
-def test_from_an_index_on_the_images_are_those_that_more_would_have_given(service: Service) -> None:
+def test_first_index_gives_the_later_images_of_a_larger_n(service: Service) -> None:
     body = {"class": [1, 0], "seed": 6}
     first, rest = service.images(**body, n=3), service.generate(**body, n=2, first_index=1)
     assert rest["first_index"] == 1
@@ -135,7 +135,7 @@ def test_from_an_index_on_the_images_are_those_that_more_would_have_given(servic
     assert [one["pointer"] for one in assert_problem(beyond, 422)["errors"]] == ["/first_index"]
 
 
-def test_a_class_in_a_list_gives_what_it_gives_alone(service: Service) -> None:
+def test_a_class_in_a_list_has_the_same_images_as_alone(service: Service) -> None:
     listed = service.images(**{"class": [0, "One", 2], "n": 2, "seed": 9})
     for position, name in enumerate(("Zero", "One", "T-shirt/top")):
         np.testing.assert_array_equal(
@@ -159,10 +159,10 @@ def test_seeds_indices_and_classes_give_different_images(service: Service) -> No
     assert len({image.tobytes() for image in drawn}) == 9
 
 
-def test_a_random_seed_is_told_and_gives_the_images_again(service: Service) -> None:
+def test_the_answer_has_the_random_seed_which_draws_the_images_again(service: Service) -> None:
     first, second = service.generate(n=2), service.generate(n=2)
     assert first["seed"] != second["seed"]
-    assert first["seed"] < 2**53, "JavaScript would round it"
+    assert first["seed"] < 2**53, "JavaScript would round the seed"
     np.testing.assert_array_equal(service.images(n=2, seed=first["seed"]), pixels_of(first))
 
 
@@ -192,7 +192,7 @@ def test_a_version_can_be_named_by_digest_and_by_its_beginning(service: Service)
     assert not np.array_equal(pixels_of(other), pixels_of(answer))
 
 
-def test_what_is_left_out_comes_from_the_models_card(service: Service) -> None:
+def test_settings_that_are_left_out_are_the_models_own(service: Service) -> None:
     answer = service.generate(seed=5)
     assert (answer["guidance"], answer["sampler"], answer["steps"]) == (2.0, "ddim", 4)
     said = service.generate(seed=5, guidance=2, sampler="ddim", steps=4, threshold="dynamic", percentile=0.995)
@@ -238,7 +238,7 @@ def test_accept_decides_when_the_body_does_not(service: Service, accept: str | N
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/avif", "nonsense", "image/png;q=0", "*/*;q=0"])
-def test_an_accept_that_cannot_be_met_is_406(service: Service, accept: str) -> None:
+def test_an_accept_header_without_an_offered_type_is_406(service: Service, accept: str) -> None:
     answer = service.client.post("/generate", json={"class": 0}, headers={"Accept": accept})
     assert answer.status_code == 406
     assert answer.headers["content-type"] == "application/problem+json"
@@ -246,7 +246,7 @@ def test_an_accept_that_cannot_be_met_is_406(service: Service, accept: str) -> N
     assert service.client.post("/generate", json={"class": 0, "format": "png"}, headers={"Accept": accept}).is_success
 
 
-def test_a_stream_tells_progress_and_previews_and_ends_with_done(service: Service) -> None:
+def test_a_stream_has_progress_and_previews_and_ends_with_done(service: Service) -> None:
     request = {"class": [0, 1], "n": 2, "steps": 9, "seed": 11, "preview_every_steps": 2}
     by_accept = service.client.post("/generate", json=request, headers={"Accept": "text/event-stream"})
     by_body = service.client.post("/generate", json=request | {"stream": True})
@@ -267,7 +267,7 @@ def test_a_stream_tells_progress_and_previews_and_ends_with_done(service: Servic
         drawn = np.stack([picture(base64.b64decode(images[row]["png"])) for row in range(4)])
         np.testing.assert_array_equal(drawn, expected)
         assert [images[row]["class_index"] for row in range(4)] == [0, 0, 1, 1]
-        for row in range(4):  # whoever reads slowly misses some; what comes, comes in order
+        for row in range(4):  # a slow reader misses some previews; the others are in order
             of_row = [(kind, data) for kind, data in events if data.get("row") == row]
             assert [kind for kind, _ in of_row] == ["preview"] * (len(of_row) - 1) + ["image"]
             steps = [data["step"] for _, data in of_row[:-1]]
@@ -278,11 +278,11 @@ def test_a_stream_tells_progress_and_previews_and_ends_with_done(service: Servic
         assert last["timings"]["run_seconds"] > 0.0
 
 
-def test_who_keeps_up_with_a_stream_sees_every_preview(weights: Path) -> None:
+def test_a_client_that_reads_in_time_gets_every_preview(weights: Path) -> None:
     request = {"class": 0, "guidance": 1, "steps": 9, "seed": 11, "preview_every_steps": 2, "stream": True}
     previewed = []
     with serving_slowly(weights, default_model="tiny") as (service, pace):
-        pace.turns = threading.Semaphore(1)  # a step is made when the one before has been read of
+        pace.turns = threading.Semaphore(1)  # the engine makes a step only after the client has read of the one before
         with service.client.stream("POST", "/generate", json=request) as answer:
             for kind, data in events_in(answer.iter_lines()):
                 if kind == "preview":

@@ -1,4 +1,4 @@
-"""Laws of the forms of requests and answers: their sampling settings are those of SamplingConfig."""
+"""Laws of the schemas of requests and answers: their sampling settings are those of SamplingConfig."""
 
 from typing import Any
 
@@ -15,13 +15,13 @@ FIELDS = ("default", "description", "title")
 
 
 def _values(schema: dict[str, Any]) -> dict[str, Any]:
-    """What a member may be, besides null."""
+    """Return the schema of a member without null."""
     (kind,) = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
     return {name: value for name, value in kind.items() if name not in FIELDS and not name.startswith("x-")}
 
 
 @pytest.mark.parametrize("request_form", [GenerateRequest, InterpolateRequest, GenerateJobRequest])
-def test_a_request_may_name_every_setting_within_its_bounds_or_leave_it_out(request_form: type[BaseModel]) -> None:
+def test_every_setting_of_a_request_is_optional_and_has_its_bounds(request_form: type[BaseModel]) -> None:
     schema = request_form.model_json_schema()
     for name, setting in SETTINGS.items():
         member = schema["properties"][name]
@@ -33,7 +33,7 @@ def test_a_request_may_name_every_setting_within_its_bounds_or_leave_it_out(requ
 
 
 @pytest.mark.parametrize("answer", [GenerateAnswer, InterpolationAnswer, GenerateJobAnswer])
-def test_an_answer_tells_every_setting_and_always(answer: type[BaseModel]) -> None:
+def test_an_answer_always_has_every_setting(answer: type[BaseModel]) -> None:
     schema = answer.model_json_schema(mode="serialization")
     for name, setting in SETTINGS.items():
         assert _values(schema["properties"][name]) == _values(setting), name
@@ -56,7 +56,7 @@ def test_a_request_takes_no_value_of_another_type(named: dict[str, Any]) -> None
     assert {error["loc"][0] for error in refusal.value.errors()} == set(named)
 
 
-def test_what_a_score_costs_is_told_as_it_is() -> None:
+def test_the_description_of_best_of_has_the_right_cost() -> None:
     described = GenerateRequest.model_fields["best_of"].description or ""
     assert f" {SCORE_STEPS} noise levels" in described
     assert f" {SCORE_STEPS * SCORE_FORWARD_ROWS} forward rows an image" in described

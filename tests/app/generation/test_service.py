@@ -1,4 +1,4 @@
-"""Laws of what all sampling routes share: which class is meant, and what a client who does not read costs."""
+"""Laws that all sampling routes share: how a class is found, and that a client that does not read costs no memory."""
 
 import asyncio
 
@@ -24,12 +24,12 @@ def _version(*class_names: str) -> Version:
 
 
 def _headed(class_names: list[str]) -> Version:
-    """A version of which only the header is looked at."""
+    """Return a version for tests that read only its header."""
     header = decode_checkpoint(tiny_weights(), source="test").header
     return Version("tiny", "sha256:0", header.model_copy(update={"class_names": tuple(class_names)}))
 
 
-def test_case_counts_only_where_it_tells_classes_apart() -> None:
+def test_case_matters_only_between_names_that_differ_by_it() -> None:
     letters = _version("A", "a", "B")
     assert [find_class(letters, name, "/class") for name in ("A", "a", "B", "b", " b ")] == [0, 1, 2, 2, 2]
     with pytest.raises(Problem) as refusal:
@@ -46,20 +46,20 @@ FOLDERS = ("1", "10", "11", "12", *map(str, range(2, 10)))
 def test_a_name_wins_over_an_index(reference: str | int) -> None:
     assert FOLDERS[find_class(_version(*FOLDERS), reference, "/class")] == "2"
     padded = _version("0001", "0002", "0010")
-    assert find_class(padded, reference, "/class") == 2, "no name, so an index"
+    assert find_class(padded, reference, "/class") == 2, "no class has this name, so it is an index"
     assert [find_class(padded, name, "/class") for name in ("0001", "0002", "0010")] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("reference", ["12", 12, "02", "-1", -1, "1.0", "²", "9" * 5000, ""])
-def test_what_is_neither_name_nor_index_is_refused_with_both(reference: str | int) -> None:
+def test_a_reference_that_is_neither_name_nor_index_is_refused_with_both(reference: str | int) -> None:
     with pytest.raises(Problem) as refusal:
         find_class(_version("A", "b", "0002"), reference, "/class")
     assert refusal.value.status == 422
-    assert "there are: A, b, 0002, or by index 0..2" in str(refusal.value.extra)
+    assert "name one of A, b, 0002, or an index 0..2" in str(refusal.value.extra)
 
 
 @given(st.lists(st.text("ab01 ", max_size=3), min_size=1, max_size=6, unique=True), st.data())
-def test_every_class_is_drawn_by_its_name_and_an_index_only_means_what_no_name_does(
+def test_every_class_is_found_by_its_name_and_an_index_only_if_no_class_has_it_as_name(
     names: list[str], data: st.DataObject
 ) -> None:
     version = _headed(names)
@@ -69,7 +69,7 @@ def test_every_class_is_drawn_by_its_name_and_an_index_only_means_what_no_name_d
         assert find_class(version, index, "/class") == find_class(version, str(index), "/class") == index
 
 
-async def test_what_is_not_read_is_kept_once_a_row() -> None:
+async def test_only_the_newest_unread_preview_of_a_row_is_kept() -> None:
     events, rows, steps = _Events(), 8, 500
     for step in range(1, steps):
         for row in range(rows):

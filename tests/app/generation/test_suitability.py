@@ -1,4 +1,4 @@
-"""Requests with whose settings a model would draw noise are refused, by field and with what to do."""
+"""Laws of refusing settings with which a model would draw noise: the refusal names the field and the remedy."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,14 +14,14 @@ from tests.model.small import small_recipe
 
 
 def classes_only_weights(name: str = "classes-only") -> bytes:
-    """Weights that were trained with label_drop 0, with a snapshot."""
+    """Return weights with a snapshot that were trained with label_drop 0."""
     made = decode_checkpoint(tiny_weights(name, 3, snapshot_seed=4, guidance=1.0), source="made")
     recipe = small_recipe(objective__label_drop=0.0)
     return encode_checkpoint(made.header.model_copy(update={"recipe": recipe}), made.weights, made.snapshot)
 
 
 def eps_weights(name: str = "eps") -> bytes:
-    """Weights that predict eps, with a card that draws without a threshold and begins at 80."""
+    """Return weights that predict eps. The model's own settings have no threshold and begin at sigma/alpha 80."""
     made = decode_checkpoint(tiny_weights(name, 3, threshold="none", spacing="log_snr", guidance=1.0), source="made")
     model = made.header.model.model_copy(update={"prediction": "eps"})
     return encode_checkpoint(made.header.model_copy(update={"model": model}), made.weights)
@@ -56,7 +56,7 @@ INTERPOLATION = {"seeds": [1, 2], "class": "One", "count": 2}
     ],
     ids=str,
 )
-def test_what_would_be_noise_is_refused_by_field(
+def test_settings_that_would_draw_noise_are_refused_by_field(
     service: Service, path: str, change: dict[str, Any], pointer: str, says: str
 ) -> None:
     problem = assert_problem(service.client.post(path, json={"class": "One"} | change), 422)
@@ -78,17 +78,17 @@ def test_what_would_be_noise_is_refused_by_field(
     ],
     ids=str,
 )
-def test_all_else_is_drawn(service: Service, change: dict[str, Any]) -> None:
+def test_all_other_settings_are_drawn(service: Service, change: dict[str, Any]) -> None:
     assert len(service.images(**change)) == 1
 
 
 @pytest.mark.parametrize("change", [{"spacing": "trailing"}, {"quality": "fast"}], ids=str)
-def test_a_threshold_that_nobody_named_gives_way(service: Service, change: dict[str, Any]) -> None:
+def test_a_threshold_that_the_request_does_not_name_is_replaced(service: Service, change: dict[str, Any]) -> None:
     answer = service.generate(model="eps", **{"class": "One"}, **change)
     assert (answer["spacing"], answer["threshold"]) == ("trailing", "dynamic")
 
 
-def test_a_generate_job_is_refused_likewise(tmp_path: Path, database_url: str, database: Database) -> None:
+def test_a_generate_job_is_refused_in_the_same_way(tmp_path: Path, database_url: str, database: Database) -> None:
     store_weights(database, classes_only_weights())
     with serving(tmp_path, database_url=database_url) as service:
         body = {"model": "classes-only", "class": "One"}

@@ -66,7 +66,7 @@ async def test_a_damaged_file_is_named_and_the_others_are_served(
         async with opened(weights) as (catalog, _):
             assert catalog.ready
             assert (await catalog.find("good")).name == "good"
-            with pytest.raises(UnknownModel, match="in production are: good"):
+            with pytest.raises(UnknownModel, match="models in production: good"):
                 await catalog.find("cut")
     assert "cut.safetensors" in caplog.text
     assert "text.safetensors" in caplog.text
@@ -86,7 +86,7 @@ async def test_weights_that_are_not_finite_are_never_served(
             _point(database, "tiny", broken)
             await catalog.look()
             assert (await catalog.find("tiny")).digest == digest_of(tiny_weights("tiny", 0))
-            assert "production of tiny cannot be served; what was served before stays" in caplog.text
+            assert "production of tiny cannot be loaded; the earlier version stays served" in caplog.text
             assert "not finite" in caplog.text
             with pytest.raises(CheckpointError, match="not finite"):
                 await catalog.ensure_loaded(await catalog.find("tiny@2"))
@@ -228,7 +228,7 @@ async def test_lost_bytes_of_production_leave_the_shipped_weights_in_service(
     with caplog.at_level(logging.ERROR):
         async with opened(weights, database) as (catalog, _):
             assert (await catalog.find("tiny")).digest == digest_of(tiny_weights("tiny", 0))
-    assert "production of tiny cannot be served" in caplog.text
+    assert "production of tiny cannot be loaded" in caplog.text
 
 
 async def test_the_least_recently_used_version_leaves_first_and_returns_when_asked_for(tmp_path: Path) -> None:
@@ -375,7 +375,7 @@ async def test_a_deleted_production_alias_leaves_the_versions(tmp_path: Path, da
                 await catalog.find(reference)
         with pytest.raises(UnknownModel, match=r"no version or alias '9'; it has 1 version, .*: tiny@1"):
             await catalog.find("tiny@9")
-        with pytest.raises(UnknownModel, match="no model 'digits'; in production are: other"):
+        with pytest.raises(UnknownModel, match="no model 'digits'; models in production: other"):
             await catalog.find("digits")
         assert (await catalog.find("tiny@1")).number == 1
         assert (await catalog.find(None)).name == "other"
@@ -415,7 +415,7 @@ async def test_a_version_that_cannot_be_loaded_replaces_nothing_and_is_tried_aga
             for _ in range(3):
                 await catalog.look()
                 assert (await catalog.find("tiny")).digest == shipped
-        assert caplog.text.count("production of tiny cannot be served") == 1
+        assert caplog.text.count("production of tiny cannot be loaded") == 1
         with database.session() as session:
             session.execute(update(ArtifactChunk).where(ArtifactChunk.digest == broken).values(data=good))
         await catalog.look()
