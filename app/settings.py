@@ -1,4 +1,4 @@
-"""What the operator sets for the API: environment variables with the prefix DARKROOM_, and where the servers are."""
+"""Settings of the API server: environment variables with the prefix DARKROOM_, DATABASE_URL and REDIS_URL."""
 
 import os
 from ipaddress import ip_address
@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach an address, or the name that stands for one."""
+    """Return whether only this machine can reach a host: a loopback address, or the name localhost."""
     try:
         address = ip_address(host.strip("[]"))
     except ValueError:
@@ -24,9 +24,9 @@ def is_loopback(host: str) -> bool:
 
 
 class Settings(OperatorSettings):
-    """Every field is the environment variable DARKROOM_<FIELD>."""
+    """Settings of the API server. Each field is the environment variable DARKROOM_<FIELD>."""
 
-    state_folder: Path = Field(Path(".darkroom"), description="folder whose free disk space /metrics tells")
+    state_folder: Path = Field(Path(".darkroom"), description="folder whose free disk space /metrics shows")
     recipes_folder: Path = Field(REPOSITORY / "recipes", description="folder of the recipes that requests may name")
     weights_folder: Path = Field(REPOSITORY / "weights", description="folder of shipped weights, served from the start")
     default_model: str | None = Field(
@@ -44,13 +44,11 @@ class Settings(OperatorSettings):
     )
     request_rows: int = Field(1024, ge=1, description="most images of one request")
     generate_job_images: int = Field(1_000_000, ge=1, description="most images of one generate job")
-    batch_rows: int = Field(64, ge=1, description="most rows of one forward pass; a guided image takes two")
+    batch_rows: int = Field(64, ge=1, description="most network rows of one step; a guided image takes two")
     resident_versions: int = Field(
         4, ge=1, description="most model versions kept in memory; one with a snapshot counts as two"
     )
-    alias_poll_seconds: float = Field(
-        2.0, gt=0.0, description="seconds between two looks at which versions are in production"
-    )
+    alias_poll_seconds: float = Field(2.0, gt=0.0, description="seconds between two reads of the production aliases")
     body_limit_bytes: int = Field(
         1 << 20, ge=1, description="most bytes of a request's body, uploads excepted; more get 413"
     )
@@ -58,17 +56,17 @@ class Settings(OperatorSettings):
     dataset_entries: int = Field(200_000, ge=1, description="most files and folders in an uploaded archive")
     dataset_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         (Path("/usr/share/datasets"),),
-        description="folders, divided by colons, from which data sets may be registered by path",
+        description="folders, separated by colons, from which data sets may be registered by path",
     )
 
     host: str = Field(
         "127.0.0.1", description="address at which others reach the service; any but loopback needs API keys"
     )
     require_keys: bool = Field(
-        False, description="ask for a key on loopback, too, even while there are none: for a proxy on this machine"
+        False, description="ask for a key on loopback too, even if no key exists; set it behind a proxy on this machine"
     )
     key_cache_seconds: float = Field(
-        5.0, gt=0.0, description="seconds for which a verified key is good without a look at the database"
+        5.0, gt=0.0, description="seconds for which a verified key stays valid without another look at the database"
     )
     key_requests_per_minute: int = Field(600, ge=1, description="most requests a minute of a key without its own limit")
     key_images_per_day: int = Field(
@@ -81,7 +79,7 @@ class Settings(OperatorSettings):
         60, ge=1, description="most bad tokens a minute from one client address, counted by each process"
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="origins, divided by commas, whose pages may call the API, such as https://lab.example.org"
+        (), description="origins, separated by commas, whose pages may call the API, such as https://lab.example.org"
     )
 
     @field_validator("cors_origins", mode="before")

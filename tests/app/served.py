@@ -130,7 +130,7 @@ class Service:
         return found
 
     def images(self, **body: Any) -> np.ndarray:
-        """The pixels (N, H, W, C) of a request."""
+        """Return the images (N, H, W, C) of a request."""
         return pixels_of(self.generate(**body))
 
     def gauge(self, name: str) -> float:

@@ -17,9 +17,7 @@ from tests.app.test_refusals import assert_problem
 from tests.processes import wait_until
 
 
-def test_every_route_answers_410_for_a_collected_version(
-    tmp_path: Path, database_url: str, database: Database
-) -> None:
+def test_every_route_answers_410_for_a_collected_version(tmp_path: Path, database_url: str, database: Database) -> None:
     with serving(weights_folder(tmp_path), database_url=database_url) as service:
         wait_until(lambda: service.client.get("/v1/models/tiny").status_code == 200, "the shipped model's registration")
         collected = store_weights(database, tiny_weights("tiny", 6), "trained")

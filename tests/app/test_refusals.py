@@ -230,7 +230,7 @@ def test_without_a_database_the_models_routes_say_so(service: Service) -> None:
 
 def test_a_full_queue_and_deadlines_that_cannot_be_met_or_have_passed(weights: Path) -> None:
     with serving_slowly(weights, default_model="tiny", queue_rows=6, request_rows=32) as (service, pace):
-        assert_problem(service.client.post("/generate", json={"class": 0, "n": 7}), 422)  # more than the queue can ever hold
+        assert_problem(service.client.post("/generate", json={"class": 0, "n": 7}), 422)  # more than the queue's size
         pace.open.clear()
         with ThreadPoolExecutor(2) as pool:
             held = pool.submit(service.generate, n=5, seed=1)

@@ -1,4 +1,4 @@
-"""Laws of the API's traces: a request continues the client's trace, contains the engine's spans, and reaches its job."""
+"""Laws of traces: a request continues the client's trace, contains the engine's spans, and reaches its job."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the service answers, as a test wants it: late, refusing, broken or not at all."""
+"""Controls the answers that a page gets: late ones, refusals, or none at all."""
 
 import json
 import re
@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from playwright.sync_api import Page, Request, Route
 
 INTERFACE = re.compile(r"/(v1/|metrics|readyz|healthz)")
-"""What the pages ask for beside their own files."""
+"""Addresses that pages request in addition to their own files."""
 
 
 class Answers:
-    """Between a page and the service; at first everything passes. asked: the number of requests."""
+    """Stands between a page and the service; at first everything passes. asked: number of requests."""
 
     def __init__(self, page: Page) -> None:
         self.asked = 0
@@ -21,22 +21,22 @@ class Answers:
         page.route(INTERFACE, self._answer)
 
     def through(self) -> None:
-        """The service itself answers, also what was held until now."""
+        """Let the service answer from now on, including held requests."""
         self._way = "through"
         for route in self._waiting:
             self._pass(route)
         self._waiting.clear()
 
     def hold(self) -> None:
-        """Nothing is answered yet."""
+        """Hold requests without an answer."""
         self._way = "hold"
 
     def fail(self) -> None:
-        """The service is not there."""
+        """Fail requests as if the service were away."""
         self._way = "fail"
 
     def refuse(self, status: int, **headers: str) -> None:
-        """Everything is answered with this problem, also what was held."""
+        """Answer every request with this problem, including held ones."""
         self._way = "refuse"
         self._refusal = (status, {name.replace("_", "-"): value for name, value in headers.items()})
         for route in self._waiting:
@@ -55,7 +55,7 @@ class Answers:
             self._pass(route)
 
     def _pass(self, route: Route) -> None:
-        # the service behind has no keys, and refuses one that it does not know
+        # the real service has no keys, and would refuse an unknown one
         headers = {name: value for name, value in route.request.headers.items() if name != "authorization"}
         route.continue_(headers=headers)
 

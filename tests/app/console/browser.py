@@ -1,4 +1,4 @@
-"""A headless Chromium for tests: Debian's, driven by Playwright, which downloads none of its own."""
+"""A headless Chromium for tests: Debian's, driven by Playwright without a browser download."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ DESKTOP: ViewportSize = {"width": 1280, "height": 900}
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """The browser. Where there is none the tests are skipped, but on CI they fail."""
+    """Run the browser. Without one, tests are skipped, but on CI they fail."""
     path = shutil.which("chromium")
     if path is None:
         reason = "needs Debian's package chromium (apt-get install chromium)"
@@ -40,7 +40,7 @@ def chromium() -> Iterator[Browser]:
 
 
 class Faults:
-    """What a page complains of while a test uses it."""
+    """The errors that a page reports during a test."""
 
     def __init__(self, page: Page) -> None:
         self.found: list[str] = []
@@ -56,7 +56,7 @@ class Faults:
 def opened(
     browser: Browser, url: str, *, viewport: ViewportSize | None = None, theme: Theme = "light"
 ) -> Iterator[Page]:
-    """A page in a context of its own; at the end no script has failed and nothing went against the policy."""
+    """Open a page in a new context. At the end, no script may have failed and nothing may have broken the policy."""
     context = browser.new_context(base_url=url, viewport=viewport, color_scheme=theme, accept_downloads=True)
     page = context.new_page()
     page.set_default_timeout(1000 * PATIENCE_SECONDS)
@@ -69,13 +69,13 @@ def opened(
 
 
 def accessibility_faults(page: Page) -> list[str]:
-    """What axe-core finds wrong with the page as it is, by the rules of WCAG 2.2 A and AA."""
+    """Return the faults that axe-core finds in the page, by the rules of WCAG 2.2 A and AA."""
     options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
     found = Axe().run(page, options=options).response["violations"]
     return [f"{one['id']}: {one['help']}: {[node['target'] for node in one['nodes']][:4]}" for one in found]
 
 
 def overflow(page: Page) -> int:
-    """By how many pixels the page is wider than its window."""
+    """Return the number of pixels by which the page is wider than its window."""
     width: int = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     return width

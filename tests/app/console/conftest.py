@@ -1,4 +1,4 @@
-"""A browser for the tests of a module. It ends with the module: its event loop would be in the way of other tests."""
+"""A browser for the tests of a module. It ends with the module, because its event loop would disturb other tests."""
 
 from collections.abc import Iterator
 

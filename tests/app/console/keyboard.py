@@ -1,4 +1,4 @@
-"""The keyboard of who has no pointer."""
+"""Helpers for tests that use a page by keyboard only."""
 
 from playwright.sync_api import Page
 
@@ -17,4 +17,4 @@ def tab_to(page: Page, name: str) -> None:
         page.keyboard.press("Tab")
         if str(page.evaluate(FOCUSED)).strip() == name:
             return
-    raise AssertionError(f"Tab never comes to {name}")
+    raise AssertionError(f"Tab never reaches {name}")

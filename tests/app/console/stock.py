@@ -1,4 +1,4 @@
-"""What the console's tests show: uploads, and jobs whose worker the test itself is."""
+"""Things that the console's tests show: uploads, and jobs for which the test does a worker's part."""
 
 import zipfile
 from collections.abc import Callable, Sequence
@@ -17,21 +17,21 @@ from tests.app.served import Json, Service, tiny_weights
 from tests.app.training import checkpoint, claim, end, holding, metrics
 
 SCRIPTS = ("قطة", "运动鞋", "👟🧦", "שמלה", "<img src=x onerror=alert(1)>", "a very long name " * 11)
-"""Names of classes in several scripts, unkind ones among them."""
+"""Names of classes in several scripts, including ones that are hard to show."""
 
 DATASET = "مجموعة 数据集 👗 a-name-without-a-single-space-in-it-that-is-longer-than-a-telephone-is-wide"
-"""The name of a data set."""
+"""Name of a data set."""
 
 
 def picture_of(height: int = 8, width: int = 8, seed: int = 0) -> bytes:
-    """A PNG of noise."""
+    """Return a PNG of noise."""
     file = BytesIO()
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)).save(file, "png")
     return file.getvalue()
 
 
 def archive(class_names: Sequence[str], each: int = 3, side: int = 8) -> bytes:
-    """A zip of class folders with images of noise; a folder's name is the class's number where it cannot be a path."""
+    """Return a zip of class folders with images of noise. A class whose name cannot be a path has a numbered folder."""
     file = BytesIO()
     with zipfile.ZipFile(file, "w") as found:
         for label, name in enumerate(class_names):
@@ -62,7 +62,7 @@ def submit(service: Service, model: str, total_images: int = 500, **fields: Any)
 
 
 class Trainer:
-    """Does to a job what a worker does, when the test says so. claims the next one."""
+    """Claims the next job, and does the parts of a worker's work that the test calls."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -71,27 +71,27 @@ class Trainer:
         self.lease: Lease = claim(database)
 
     def train(self, images: int, loss: float = 0.5) -> None:
-        """Tell how far it is."""
+        """Report progress."""
         metrics(self.database, self.lease, images, loss=loss)
 
     def draw(self, images: int) -> None:
-        """Store a grid of samples."""
+        """Store a sample grid."""
         with holding(self.database, self.lease) as (session, job):
             record_samples(session, job, images, picture_of(40, 100, seed=images))
 
     def say(self, *lines: str) -> None:
-        """Write into the log."""
+        """Write to the job's log."""
         with holding(self.database, self.lease) as (session, job):
             append_log(session, job, lines)
 
     def save(self, images: int, **figures: float) -> None:
-        """Store a checkpoint, which can be served, and its figures."""
+        """Store a checkpoint that can be served, and its figures."""
         weights = tiny_weights("trained", images + 1000 * self.lease.job_id, ("circle", "square"))
         named = {name.replace("_", "-"): value for name, value in figures.items()}
         checkpoint(self.database, self.lease, images, named, weights)
 
     def fail_at(self, what: str, images: int, detail: str) -> None:
-        """Tell that something the training can do without has failed."""
+        """Report the failure of a part without which the training can continue."""
         with holding(self.database, self.lease) as (session, job):
             add_event(session, job, f"{what}_failed", {"images_seen": images, "detail": detail})
 
@@ -100,7 +100,7 @@ class Trainer:
         end(self.database, self.lease, how)
 
     def whole_run(self, *distances: float) -> None:
-        """A job from its beginning to its end, judged at equal parts of 500 images."""
+        """Carry a job out from start to end, with figures at equal parts of 500 images."""
         self.say("1500 images of 10 classes; training on cpu", *(f"line {number} قطة 👟" for number in range(60)))
         for number in range(1, 31):
             self.train(number * 16, loss=1.0 / number)

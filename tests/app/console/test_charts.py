@@ -1,4 +1,4 @@
-"""Laws of a chart's axes: every tick says what it is, and no two say the same."""
+"""Laws of a chart's axes: each tick's text is its value, and no two texts are equal."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ TICKS = """async ([values, format]) => {
 
 
 def ticks(page: Page, values: list[float], form: str) -> tuple[list[float], list[str]]:
-    """The ticks of an axis and their texts."""
+    """Return the ticks of an axis and their texts."""
     found, texts = page.evaluate(TICKS, [values, form])
     return list(map(float, found)), texts
 
@@ -42,7 +42,7 @@ def page(browser: Browser, service: Service) -> Iterator[Page]:
         [5.0, 5.0],
     ],
 )
-def test_a_figure_at_a_tick_is_the_ticks_value(page: Page, values: list[float]) -> None:
+def test_the_number_at_a_tick_is_the_ticks_value(page: Page, values: list[float]) -> None:
     found, texts = ticks(page, values, "figure")
     assert len(found) > 2
     assert len(set(texts)) == len(texts)
@@ -56,12 +56,12 @@ def test_short_numbers_at_ticks_differ(page: Page, values: list[float]) -> None:
     assert "" not in texts
 
 
-def test_few_digits_are_enough_where_they_are(page: Page) -> None:
+def test_a_tick_has_no_more_digits_than_needed(page: Page) -> None:
     assert ticks(page, [0.0, 1.0], "figure")[1] == ["0", "0.2", "0.4", "0.6", "0.8", "1"]
     assert ticks(page, [0.0, 5e6], "short")[1] == ["0", "1M", "2M", "3M", "4M", "5M"]
 
 
-def test_a_format_that_rounds_by_itself_repeats_nothing(page: Page) -> None:
+def test_a_format_that_rounds_gives_no_text_twice(page: Page) -> None:
     rounded = """async () => {
       const { tickTexts } = await import("/console/src/core/format.js");
       return tickTexts([0, 0.4, 0.6, 1], (value) => String(Math.round(value)));

@@ -1,4 +1,4 @@
-"""Laws of all pages: for everyone to use, in both themes, on a telephone; what they say in trouble and with nothing."""
+"""Laws of all pages: accessible in both themes and on a telephone, with clear texts for errors and empty lists."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ expect.set_options(timeout=1000 * PATIENCE_SECONDS)
 
 @dataclass(frozen=True)
 class Shown:
-    """A page. text: what is on it once it is there; empty: what it says where there is nothing."""
+    """A page. text: shown when the page is ready; empty: shown when there is nothing to list."""
 
     address: str
     heading: str
@@ -29,7 +29,7 @@ class Shown:
     empty: str | None = None
 
     def open(self, page: Page) -> None:
-        page.goto("about:blank")  # from there every address is a new page
+        page.goto("about:blank")  # so that the next address loads a new page
         page.goto(f"/#{self.address}")
 
     def expect(self, page: Page) -> None:
@@ -53,7 +53,7 @@ PAGES = [
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[Service]:
-    """Something of everything."""
+    """A service with at least one thing of each kind."""
     folder = weights_folder(tmp_path_factory.mktemp("weights"))
     database = Database(module_database_url)
     with serving(folder, database_url=module_database_url) as service:
@@ -75,20 +75,23 @@ def served(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -
         for distance in (7.0, 5.0):
             Trainer(database).whole_run(distance)
         service.client.put("/v1/models/trained/alias/production", json={"version": 2})
-        wait_until(lambda: 'workers_alive{device="cpu"} 1.0' in service.client.get("/metrics").text, "statistics read")
+        wait_until(
+            lambda: 'workers_alive{device="cpu"} 1.0' in service.client.get("/metrics").text,
+            "statistics read",
+        )
         yield service
     database.dispose()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_everyone_can_use_every_page(browser: Browser, served: Service, theme: Theme) -> None:
+def test_every_page_is_accessible(browser: Browser, served: Service, theme: Theme) -> None:
     with opened(browser, served.url, viewport=DESKTOP, theme=theme) as page:
         faults: list[str] = []
         for shown in [GENERATE, *PAGES]:
             page.set_viewport_size(DESKTOP)
             shown.open(page)
             shown.expect(page)
-            wait_until(lambda: page.locator(".is-waiting").count() == 0, "pictures are loaded")
+            wait_until(lambda: page.locator(".is-waiting").count() == 0, "all pictures are loaded")
             page.evaluate("for (const one of document.querySelectorAll('main details')) one.open = true")
             faults += [f"{shown.address}: {fault}" for fault in accessibility_faults(page)]
             page.set_viewport_size(PHONE)
@@ -98,7 +101,7 @@ def test_everyone_can_use_every_page(browser: Browser, served: Service, theme: T
         assert (sum(ground) > 600, sum(ground) < 150) == (theme == "light", theme == "dark")
 
 
-def test_a_theme_that_was_chosen_stays(browser: Browser, served: Service) -> None:
+def test_a_chosen_theme_stays(browser: Browser, served: Service) -> None:
     with opened(browser, served.url, theme="dark") as page:
         page.goto("/#/models")
         page.get_by_role("button", name="Use the light theme").click()
@@ -109,7 +112,7 @@ def test_a_theme_that_was_chosen_stays(browser: Browser, served: Service) -> Non
 
 
 @pytest.mark.parametrize("shown", PAGES, ids=[shown.address for shown in PAGES])
-def test_a_page_says_what_is_the_matter(browser: Browser, served: Service, shown: Shown) -> None:
+def test_a_page_explains_an_error(browser: Browser, served: Service, shown: Shown) -> None:
     with opened(browser, served.url, viewport=PHONE) as page:
         page.clock.install()
         answers = Answers(page)
@@ -130,8 +133,8 @@ def test_a_page_says_what_is_the_matter(browser: Browser, served: Service, shown
         expect(main.get_by_text("The service is busy")).to_be_visible()
         expect(main.get_by_text("The service asks you to wait")).to_be_visible()
         expect(again).to_be_disabled()
-        page.clock.run_for(4500)  # a page that looks by itself has asked once more, and been refused
-        page.evaluate("fetch('/docs')")  # what was asked before it is counted
+        page.clock.run_for(4500)  # a page that refreshes itself has asked once more, and was refused
+        page.evaluate("fetch('/docs')")  # all requests before this one are counted
         before = answers.asked
         page.clock.run_for(2000)
         page.evaluate("fetch('/docs')")
@@ -150,7 +153,7 @@ def test_a_page_says_what_is_the_matter(browser: Browser, served: Service, shown
         before = answers.asked
         page.clock.run_for(20_000)
         page.evaluate("fetch('/docs')")
-        assert (answers.asked, dialog.count()) == (before, 0)  # who declined is left in peace
+        assert (answers.asked, dialog.count()) == (before, 0)  # after declining, no dialog comes again
         again.click()
         dialog.get_by_label("API key").fill("dk_1234")
         page.keyboard.press("Enter")
@@ -166,7 +169,7 @@ def test_a_page_says_what_is_the_matter(browser: Browser, served: Service, shown
         assert overflow(page) == 0
 
 
-def test_where_there_is_nothing_a_page_says_what_to_do(
+def test_an_empty_page_says_what_to_do(
     browser: Browser, postgres_server: PrivatePostgres, template_name: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with (

@@ -1,4 +1,4 @@
-"""Laws of the page Generate: a person's way through it, by keyboard too; refusals, absence, and what is kept."""
+"""Laws of the page Generate: from classes to images, by keyboard too; refusals, a missing service, kept input."""
 
 import base64
 import json
@@ -34,7 +34,7 @@ FOLDERS = ("1", "10", "11", "12", *map(str, range(2, 10)))
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[Service]:
-    """Four tiny models with a database: `names` in any script, `folders` of numbers, `interval` guided in one."""
+    """A service with four models: `names` in several scripts, `folders` of numbers, `interval` with such guidance."""
     folder = weights_folder(tmp_path_factory.mktemp("weights"), tiny=0)
     (folder / "names.safetensors").write_bytes(tiny_weights("names", 1, NAMES))
     interval = {"guidance": 3.0, "guidance_interval": (0.5, 2.0)}
@@ -51,7 +51,7 @@ def ready(page: Page, model: str = "tiny") -> None:
 
 
 def drawn(page: Page) -> Locator:
-    """The finished images of the newest run."""
+    """Return the finished images of the newest request."""
     return page.locator(".run").first.locator(".tile-open:not([disabled])")
 
 
@@ -61,7 +61,7 @@ def pixels(image: Locator) -> np.ndarray:
 
 
 def command_of(page: Page) -> dict[str, object]:
-    """The request in the open dialog's command line."""
+    """Return the request in the open dialog's command line."""
     text = page.locator("dialog pre").inner_text()
     found = re.search(r"-d '(.*)' \\\n", text, re.DOTALL)
     assert found is not None, text
@@ -69,9 +69,7 @@ def command_of(page: Page) -> dict[str, object]:
     return body
 
 
-def test_from_classes_to_images_their_recipe_more_of_them_and_the_way_between(
-    browser: Browser, served: Service
-) -> None:
+def test_from_classes_to_images_their_settings_more_images_and_interpolation(browser: Browser, served: Service) -> None:
     with opened(browser, served.url) as page:
         ready(page)
         page.get_by_role("checkbox", name="One", exact=True).check()
@@ -115,12 +113,12 @@ def test_from_classes_to_images_their_recipe_more_of_them_and_the_way_between(
         for at, end in ((0, more[1]), (4, expected[2])):
             assert np.abs(pixels(drawn(page).nth(at).locator("img")).astype(int) - end).max() <= 1
 
-        page.get_by_role("link", name="Models").click()  # what was drawn is kept while the tab is open
+        page.get_by_role("link", name="Models").click()  # drawn images are kept while the tab is open
         page.get_by_role("link", name="Generate", exact=True).first.click()
         expect(page.locator(".run")).to_have_count(3)
 
 
-def test_a_models_guidance_interval_is_shown_and_completes_one_end_of_it(browser: Browser, served: Service) -> None:
+def test_a_models_guidance_interval_is_shown_and_completes_a_single_bound(browser: Browser, served: Service) -> None:
     with opened(browser, served.url) as page:
         ready(page, "interval")
         page.get_by_text("More", exact=True).click()
@@ -143,7 +141,7 @@ def test_a_models_guidance_interval_is_shown_and_completes_one_end_of_it(browser
             page.keyboard.press("Escape")
 
 
-def test_the_form_has_every_sampling_setting_and_a_picture_tells_those_that_had_an_effect(
+def test_the_form_has_every_sampling_setting_and_a_picture_names_those_that_had_an_effect(
     browser: Browser, served: Service
 ) -> None:
     with opened(browser, served.url) as page:
@@ -168,7 +166,7 @@ def test_the_form_has_every_sampling_setting_and_a_picture_tells_those_that_had_
         )
         shown = ("guidance", "guide", "sampler", "steps", "spacing", "threshold", "percentile", "variance")
         assert {name.capitalize(): str(expected[name]).removesuffix(".0") for name in shown}.items() <= told.items()
-        assert "Eta" not in told  # of ddim alone
+        assert "Eta" not in told  # only ddim has it
         command = command_of(page)
         assert {name: command[name] for name in shown} == {name: expected[name] for name in shown}
         page.keyboard.press("Escape")
@@ -178,7 +176,7 @@ def test_the_form_has_every_sampling_setting_and_a_picture_tells_those_that_had_
             assert control.is_disabled() == (name in SAMPLER_SETTINGS), name
 
 
-def test_names_in_any_script_are_shown_as_they_are(browser: Browser, served: Service) -> None:
+def test_names_in_any_script_are_shown_unchanged(browser: Browser, served: Service) -> None:
     with opened(browser, served.url, viewport=PHONE) as page:
         ready(page, "names")
         for name in NAMES:
@@ -222,7 +220,7 @@ def test_a_keyboard_is_enough(browser: Browser, served: Service) -> None:
         assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Open One, image 1"
 
 
-def test_a_fault_is_beside_its_field_and_what_was_typed_stays(browser: Browser, served: Service) -> None:
+def test_a_fault_is_shown_beside_its_field_and_the_input_stays(browser: Browser, served: Service) -> None:
     with opened(browser, served.url) as page:
         ready(page)
         page.get_by_text("More", exact=True).click()
@@ -239,7 +237,7 @@ def test_a_fault_is_beside_its_field_and_what_was_typed_stays(browser: Browser, 
         expect(page.get_by_text("Choose at least one class.")).to_be_visible()
 
 
-def test_more_images_than_a_request_may_draw_are_not_even_asked_for(browser: Browser, served: Service) -> None:
+def test_the_page_does_not_send_a_request_for_too_many_images(browser: Browser, served: Service) -> None:
     with opened(browser, served.url) as page:
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url) if request.method == "POST" else None)
@@ -261,7 +259,7 @@ def test_more_images_than_a_request_may_draw_are_not_even_asked_for(browser: Bro
         expect(drawn(page)).to_have_count(64)
 
 
-def test_classes_that_are_called_by_numbers_are_drawn_by_name(browser: Browser, served: Service) -> None:
+def test_classes_with_numbers_as_names_are_drawn_by_name(browser: Browser, served: Service) -> None:
     with opened(browser, served.url) as page:
         ready(page, "folders")
         page.get_by_role("checkbox", name="1", exact=True).uncheck()
@@ -278,7 +276,7 @@ def test_classes_that_are_called_by_numbers_are_drawn_by_name(browser: Browser, 
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_every_button_can_be_read_while_the_pointer_is_on_it(browser: Browser, served: Service, theme: Theme) -> None:
+def test_every_button_is_readable_under_the_pointer(browser: Browser, served: Service, theme: Theme) -> None:
     with opened(browser, served.url, theme=theme) as page:
         ready(page)
         page.get_by_label("Images of each").fill("2")
@@ -295,7 +293,7 @@ def test_every_button_can_be_read_while_the_pointer_is_on_it(browser: Browser, s
 
 
 def contrast(text: Locator) -> float:
-    """By WCAG 2.2, of an element's text with what is behind it; transitions are not waited for, as there are none."""
+    """Return the contrast (WCAG 2.2) of an element's text and background. There are no transitions to wait for."""
     return float(
         text.evaluate(
             """(element) => {
@@ -319,7 +317,7 @@ def contrast(text: Locator) -> float:
     )
 
 
-def test_a_used_up_quota_is_told_with_its_end_in_hours(browser: Browser, served: Service) -> None:
+def test_a_used_up_quota_is_shown_with_the_hours_until_it_is_renewed(browser: Browser, served: Service) -> None:
     detail = "the key 'lab' may have 20 images a day: none is left, and all of them again in 12 h 39 min"
 
     def refuse(route: Route) -> None:
@@ -339,9 +337,7 @@ def test_a_used_up_quota_is_told_with_its_end_in_hours(browser: Browser, served:
         expect(notice).not_to_contain_text("busy")
 
 
-def test_images_show_before_they_are_finished_and_can_be_cancelled(
-    browser: Browser, tmp_path: Path, database_url: str
-) -> None:
+def test_previews_are_shown_and_a_request_can_be_cancelled(browser: Browser, tmp_path: Path, database_url: str) -> None:
     folder = weights_folder(tmp_path / "weights")
     with serving_slowly(folder, database_url=database_url, queue_rows=8) as (service, pace):
         wait_until(lambda: service.client.get("/v1/models/tiny").status_code == 200, "registered")
@@ -356,9 +352,9 @@ def test_images_show_before_they_are_finished_and_can_be_cancelled(
             page.get_by_role("button", name="Cancel").click()
             expect(page.locator(".run").get_by_text("cancelled")).to_be_visible()
             pace.open.set()
-            wait_until(lambda: service.rows() == 0, "the engine let them go")
+            wait_until(lambda: service.rows() == 0, "the engine has dropped the rows")
 
-            pace.open.clear()  # a full queue refuses, says for how long, and takes the same request later
+            pace.open.clear()  # a full queue refuses, says when to try again, and accepts the same request later
             page.get_by_role("button", name="Generate", exact=True).click()
             wait_until(lambda: service.rows() == 8, "the queue is full")
             page.get_by_role("button", name="Generate", exact=True).click()
@@ -371,7 +367,7 @@ def test_images_show_before_they_are_finished_and_can_be_cancelled(
             expect(drawn(page)).to_have_count(8)
 
 
-def test_while_the_service_is_away_it_is_said_and_nothing_is_lost(
+def test_while_the_service_is_away_the_page_says_so_and_loses_no_input(
     browser: Browser, tmp_path: Path, database_url: str
 ) -> None:
     folder, port = weights_folder(tmp_path / "weights"), free_port()
@@ -393,8 +389,10 @@ def test_while_the_service_is_away_it_is_said_and_nothing_is_lost(
         context.__exit__(None, None, None)
 
 
-def test_a_key_is_asked_for_kept_in_the_tab_and_what_it_lacks_is_said(browser: Browser, served: Service) -> None:
-    """The answers are those of a service with keys; everything else is the real service."""
+def test_the_page_asks_for_a_key_keeps_it_in_the_tab_and_says_what_scope_it_lacks(
+    browser: Browser, served: Service
+) -> None:
+    """The refusals are made up as by a service with keys; all other answers are the real service's."""
 
     def guard(route: Route, request: Request) -> None:
         if "authorization" not in request.headers:
@@ -402,7 +400,7 @@ def test_a_key_is_asked_for_kept_in_the_tab_and_what_it_lacks_is_said(browser: B
         elif request.method == "POST":
             challenge = 'Bearer realm="darkroom", error="insufficient_scope", scope="generate"'
             refuse(route, 403, "the key 'mine' has not the scope generate or admin", challenge)
-        else:  # the service behind has no keys, and refuses one that it does not know
+        else:  # the real service has no keys, and would refuse an unknown one
             headers = {name: value for name, value in request.headers.items() if name != "authorization"}
             route.continue_(headers=headers)
 

@@ -1,4 +1,4 @@
-"""Laws of the pages Models: versions with figures and protocol, frontiers, and aliases that move there and back."""
+"""Laws of the pages Models: versions with figures and protocol, frontiers, and aliases that move and move back."""
 
 import re
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ CLASSES = ("قطة", "运动鞋", "👟🧦", "Größe", *(f"class {number}" for
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[Service]:
-    """A shipped model, one with names in several scripts, and a trained one with three versions and a frontier."""
+    """A service with three models: shipped, with names in several scripts, trained (three versions, a frontier)."""
     folder = weights_folder(tmp_path_factory.mktemp("weights"))
     (folder / "names.safetensors").write_bytes(tiny_weights("names", 1, CLASSES))
     database = Database(module_database_url)
@@ -44,7 +44,7 @@ def production(service: Service) -> int:
     return found
 
 
-def test_a_version_is_judged_promoted_and_rolled_back(browser: Browser, served: Service) -> None:
+def test_a_version_is_evaluated_promoted_and_rolled_back(browser: Browser, served: Service) -> None:
     with opened(browser, served.url) as page:
         page.goto("/#/models")
         names = page.get_by_role("article").filter(has_text="names")
@@ -61,7 +61,7 @@ def test_a_version_is_judged_promoted_and_rolled_back(browser: Browser, served: 
             expect(row.get_by_role("cell", name=text, exact=True)).to_be_visible()
         expect(page.get_by_text("images=100", exact=False).first).to_be_visible()  # the figures' protocol
 
-        # the frontier: what each quality picks is named, and every value can be read by keyboard and as a table
+        # the frontier names the point of each quality, and shows every value by keyboard and as a table
         frontier = page.get_by_role("region", name="Frontier")
         for quality in ("fast", "balanced", "best"):
             expect(frontier.locator(".point-label", has_text=quality)).to_be_visible()
@@ -74,7 +74,7 @@ def test_a_version_is_judged_promoted_and_rolled_back(browser: Browser, served: 
         page.keyboard.press("ArrowLeft")
         expect(frontier.locator(".tooltip")).to_contain_text(f"{FIGURES[-1].protocol['steps']} steps")
 
-        # promoted, promoted, rolled back; whoever asks gets what the page says
+        # promoted, promoted, rolled back; requests get the version that the page shows
         dialog = page.get_by_role("dialog")
         said = page.locator(".notice-title")
         for version in (2, 3):
@@ -98,7 +98,7 @@ def test_a_version_is_judged_promoted_and_rolled_back(browser: Browser, served: 
         expect(page.get_by_label("Version")).to_have_value(re.compile("1$"))
 
 
-def test_aliases_are_given_moved_and_removed_by_keyboard(browser: Browser, served: Service) -> None:
+def test_aliases_are_added_moved_and_removed_by_keyboard(browser: Browser, served: Service) -> None:
     with opened(browser, served.url) as page:
         page.goto("/#/models/trained")
         dialog = page.get_by_role("dialog")
@@ -150,6 +150,6 @@ def test_a_change_that_is_refused_changes_nothing_and_says_why(browser: Browser,
         expect(page.locator("#connection")).to_contain_text("cannot be reached")
         answers.through()
         expect(page.locator("#connection")).to_contain_text("is back")
-        assert served.client.get("/v1/models/trained").json()["aliases"] == before  # it is not sent by itself
+        assert served.client.get("/v1/models/trained").json()["aliases"] == before  # no repeat by itself
         page.get_by_role("button", name="Try again").click()
         expect(page.locator(".notice-title")).to_have_text("production is version 1 now")

@@ -1,4 +1,4 @@
-"""Laws of how the console is served: types, revalidation, a strict policy that its own files keep, and the package."""
+"""Laws of serving the console: types, revalidation, a strict policy that its files obey, and the package."""
 
 import re
 import tomllib
@@ -41,16 +41,16 @@ def test_nothing_else_is_served(service: Service) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".js")])
-def test_every_import_of_a_module_is_a_module(name: str) -> None:
+def test_every_import_names_a_served_module(name: str) -> None:
     source = (STATIC / name).read_text(encoding="utf-8")
     for target in re.findall(r'^(?:import|export) .*?from "([^"]+)";$', source, re.MULTILINE | re.DOTALL):
         assert ((STATIC / name).parent / target).is_file(), target
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_holds_no_other_origin_and_no_markup_from_text(name: str) -> None:
+def test_no_file_names_another_origin_or_makes_markup_from_text(name: str) -> None:
     source = (STATIC / name).read_text(encoding="utf-8")
-    known = {"http://www.w3.org/2000/svg"}  # a namespace, which nobody fetches
+    known = {"http://www.w3.org/2000/svg"}  # a namespace, which browsers do not fetch
     assert set(re.findall(r"https?://[^\s\"'`$)]+", source)) <= known
     for unsafe in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"):
         assert unsafe not in source

@@ -1,4 +1,4 @@
-"""Laws of the pages Training: from an archive to a promoted model, sweeps, a thousand jobs; by keyboard, too."""
+"""Laws of the pages Training: from an archive to a promoted model, sweeps, a thousand jobs; also by keyboard."""
 
 import re
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ expect.set_options(timeout=1000 * PATIENCE_SECONDS)
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[Service]:
-    """No model, and one data set."""
+    """A service without a model and with one data set."""
     folder = tmp_path_factory.mktemp("nothing")
     with serving(folder, wait_until_ready=False, database_url=module_database_url) as service:
         upload(service)
@@ -32,7 +32,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -
 
 @pytest.fixture(scope="module")
 def module_database(module_database_url: str) -> Iterator[Database]:
-    """What the tests of this module share."""
+    """The database that the tests of this module share."""
     database = Database(module_database_url)
     yield database
     database.dispose()
@@ -59,7 +59,7 @@ def test_an_archive_becomes_a_data_set_with_its_contact_sheet(browser: Browser, 
         register.click()
         expect(page.get_by_text("Choose an archive, or give a path.")).to_be_visible()
 
-        # over a slow line it is seen how far the upload is, and it can be cancelled
+        # over a slow connection the page shows the upload's progress, and can cancel it
         line = page.context.new_cdp_session(page)
         line.send("Network.enable")
         slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 40_000}
@@ -70,7 +70,7 @@ def test_an_archive_becomes_a_data_set_with_its_contact_sheet(browser: Browser, 
         register.click()
         expect(page.get_by_text(re.compile(r"kB of .* sent"))).to_be_visible()
         bar = page.get_by_role("progressbar", name="Upload")
-        wait_until(lambda: 0 < int(bar.get_attribute("aria-valuenow") or 0) < 100, "some of it was sent")
+        wait_until(lambda: 0 < int(bar.get_attribute("aria-valuenow") or 0) < 100, "a part of the archive is sent")
         page.get_by_role("button", name="Cancel").click()
         expect(page.get_by_text("Cancelled.")).to_be_visible()
         assert [one["name"] for one in served.client.get("/v1/datasets").json()["datasets"]] == ["shapes"]
@@ -83,7 +83,7 @@ def test_an_archive_becomes_a_data_set_with_its_contact_sheet(browser: Browser, 
         expect(made.get_by_role("listitem")).to_have_text([f"{name} 4" for name in sorted(names)])
         wait_until(lambda: is_drawn(made.locator("img")), "the contact sheet is shown")
 
-        # what is wrong is said beside its field, or as a notice
+        # a fault is shown beside its field, or as a notice
         page.get_by_label("Archive").set_input_files(file("other.zip", archive(("a", "b"))))
         page.get_by_label("Name", exact=True).fill("shapes")
         register.click()
@@ -93,7 +93,7 @@ def test_an_archive_becomes_a_data_set_with_its_contact_sheet(browser: Browser, 
         register.click()
         expect(page.get_by_role("alert").get_by_text("The service does not accept this")).to_be_visible()
 
-        # a key is asked for here, too, and the same archive is sent again with it
+        # this page also asks for a key, and sends the same archive again with it
         answers = Answers(page)
         answers.refuse(401)
         page.get_by_label("Archive").set_input_files(file("again.zip", archive(("a", "b"))))
@@ -112,7 +112,7 @@ def test_an_archive_becomes_a_data_set_with_its_contact_sheet(browser: Browser, 
         assert overflow(page) == 0
 
 
-def test_an_evaluation_that_failed_is_told_on_the_job_s_page(
+def test_the_page_of_a_job_shows_a_failed_evaluation(
     browser: Browser, served: Service, module_database: Database
 ) -> None:
     number = submit(served, "unjudged")
@@ -127,7 +127,7 @@ def test_an_evaluation_that_failed_is_told_on_the_job_s_page(
         expect(events.get_by_text(said)).to_be_visible()
 
 
-def test_who_may_not_promote_is_told_what_it_needs(
+def test_a_key_without_the_scope_to_promote_learns_what_it_needs(
     browser: Browser, tmp_path_factory: pytest.TempPathFactory, database: Database, database_url: str
 ) -> None:
     add_dataset(database)
@@ -158,7 +158,7 @@ def test_from_a_recipe_to_a_promoted_version(browser: Browser, served: Service, 
         start.click()
         expect(page.get_by_label("Name of the model")).to_have_attribute("aria-invalid", "true")
         page.reload()
-        expect(page.get_by_label("Images to train on")).to_have_value("500")  # what was typed stays
+        expect(page.get_by_label("Images to train on")).to_have_value("500")  # the input stays
         page.get_by_label("Name of the model").fill("shapes-model")
         start.click()
         expect(page.get_by_role("heading", level=1)).to_contain_text("shapes-model")
@@ -200,7 +200,7 @@ def test_from_a_recipe_to_a_promoted_version(browser: Browser, served: Service, 
         page.keyboard.press("Escape")
         expect(dialog).to_have_count(0)
 
-        # cancelled, resumed, gone on from its checkpoint, done
+        # cancelled, resumed, continued from its checkpoint, done
         page.get_by_role("button", name="Cancel").click()
         dialog.get_by_role("button", name="Leave it as it is").click()
         expect(status).to_have_text("running")
@@ -240,7 +240,7 @@ def test_from_a_recipe_to_a_promoted_version(browser: Browser, served: Service, 
         expect(page.locator(".run").first.locator(".tile-open:not([disabled])")).to_have_count(2)
 
 
-def test_a_sweep_is_a_table_to_be_sorted_and_a_plot(
+def test_a_sweep_is_a_table_that_can_be_sorted_and_a_plot(
     browser: Browser, served: Service, module_database: Database
 ) -> None:
     name = f"Größe {SCRIPTS[0]} {SCRIPTS[2]}"
@@ -302,9 +302,7 @@ FROM generate_series(1, 1000) AS n, (SELECT dataset_id, configuration FROM jobs 
 """
 
 
-def test_among_a_thousand_jobs_one_finds_one_s_way(
-    browser: Browser, served: Service, module_database: Database
-) -> None:
+def test_filters_find_one_of_a_thousand_jobs(browser: Browser, served: Service, module_database: Database) -> None:
     pattern = submit(served, "pattern")
     with module_database.session() as session:
         session.execute(text(THOUSAND), {"pattern": pattern})
@@ -329,7 +327,7 @@ def test_among_a_thousand_jobs_one_finds_one_s_way(
         page.get_by_role("link", name=f"#{newest - 150}").click()
         expect(page.get_by_role("heading", level=1)).to_contain_text(f"Job {newest - 150}")
         page.go_back()
-        wait_for(newest - 150)  # the address knows the page
+        wait_for(newest - 150)  # the address names the page
         page.get_by_role("button", name="Newest").click()
         wait_for(newest)
 
@@ -373,7 +371,7 @@ def test_a_job_is_started_by_keyboard_alone(browser: Browser, served: Service) -
         assert page.evaluate("document.activeElement.innerText") == "Resume"
 
 
-def test_a_stream_that_breaks_goes_on_and_a_step_that_is_refused_says_why(
+def test_a_broken_stream_continues_and_a_refused_action_says_why(
     browser: Browser, served: Service, module_database: Database
 ) -> None:
     waiting = [one["id"] for one in served.client.get("/v1/train-jobs", params={"status": "queued"}).json()["jobs"]]

@@ -1,4 +1,4 @@
-"""What the engine's tests ask for, of a network that is a formula, and what they get."""
+"""Helpers for tests of the engine: a network that is a formula, and calls that collect their events."""
 
 import threading
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ class Call:
     ticket: Ticket | None = None
 
     def sink(self, event: Event) -> None:
-        assert not self.over.is_set(), "an event after the last one"
+        assert not self.over.is_set(), "the engine sent an event after the last one"
         self.events.append(event)
         if isinstance(event, Finished | Failed):
             self.over.set()

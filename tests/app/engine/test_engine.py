@@ -1,4 +1,4 @@
-"""The engine's laws: nothing lost, nobody harmed by a batchmate, the same image whatever the company."""
+"""Laws of the engine: it loses no row, and no request changes or harms another in its batch."""
 
 import contextlib
 import random
@@ -37,7 +37,7 @@ from tests.telemetry.log_lines import logging_to
 
 
 def rough(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-    """An earlier state of it."""
+    """A snapshot of `smooth`, for autoguidance."""
     return 0.6 * smooth(x, t, labels) + 0.1
 
 
@@ -61,7 +61,7 @@ def make_engine() -> Iterator[MakeEngine]:
 
 
 class Gate:
-    """A network that stands still while closed, and counts the rows of each forward."""
+    """A network that waits while the gate is closed, and counts the rows of each call."""
 
     def __init__(self, network: Network = smooth) -> None:
         self.open = threading.Event()
@@ -77,7 +77,7 @@ class Gate:
         return self._network(x, t, labels)
 
 
-def test_a_row_gets_what_it_gets_alone(make_engine: MakeEngine) -> None:
+def test_a_row_gets_the_same_image_as_alone(make_engine: MakeEngine) -> None:
     engine = make_engine(snapshot=rough)
     generator = random.Random(0)
     calls = []
@@ -125,7 +125,7 @@ def test_every_request_ends_exactly_once_whatever_happens(make_engine: MakeEngin
     assert len(outcomes) + refused == 150
     for call, outcome in zip(calls, outcomes, strict=True):
         numbers = [event.row for event in call.events if isinstance(event, RowDone)]
-        assert len(numbers) == len(set(numbers)), "an image was delivered twice"
+        assert len(numbers) == len(set(numbers)), "the engine delivered an image twice"
         if isinstance(outcome, Finished):
             progress = [event for event in call.events if isinstance(event, Progress)]
             assert progress[-1].done_steps == progress[-1].total_steps
@@ -133,7 +133,7 @@ def test_every_request_ends_exactly_once_whatever_happens(make_engine: MakeEngin
     assert (left.rows_waiting, left.rows_running, left.requests) == (0, 0, 0)
 
 
-def test_a_faulty_row_harms_nobody_else(make_engine: MakeEngine) -> None:
+def test_a_faulty_row_harms_no_other_request(make_engine: MakeEngine) -> None:
     def poisoned(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         if bool((labels == POISON).any()):
             raise RuntimeError("bad class")
@@ -152,12 +152,12 @@ def test_a_faulty_row_harms_nobody_else(make_engine: MakeEngine) -> None:
         gate.open.set()
         assert bad.wait() == Failed("internal", "sampling failed: RuntimeError")
     (fault,) = (line for line in written.parsed() if "exception" in line)
-    assert fault["request_id"] == "bad"  # though it was the engine's thread that found it
+    assert fault["request_id"] == "bad"  # although the engine's thread wrote the line
     for call in [blocker, *good]:
         assert isinstance(call.wait(), Finished)
 
 
-def test_values_that_are_not_finite_fail_their_own_request_only(make_engine: MakeEngine) -> None:
+def test_values_that_are_not_finite_fail_only_their_own_request(make_engine: MakeEngine) -> None:
     def diverging(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         return torch.where((labels == POISON).reshape(-1, 1, 1, 1), torch.nan, smooth(x, t, labels))
 
@@ -222,10 +222,10 @@ def test_out_of_memory_in_warm_up_leaves_the_smaller_batches(make_engine: MakeEn
     assert isinstance(submit(engine, rows(20, guidance=1.0)).wait(), Finished)
 
 
-def test_a_row_outside_its_interval_takes_one_forward_row_and_both_networks_are_counted(
+def test_a_row_outside_its_interval_takes_one_network_row_and_both_networks_are_counted(
     make_engine: MakeEngine,
 ) -> None:
-    """What the engine says that it computed is what the networks were given, and what the rows' plans say."""
+    """The engine's counts agree with the networks' inputs and with the rows' plans."""
     told: list[int] = []
 
     class Listening(EngineObserver):
@@ -262,7 +262,7 @@ def test_a_row_outside_its_interval_takes_one_forward_row_and_both_networks_are_
 
 
 def test_warm_up_runs_the_snapshot_at_every_size(make_engine: MakeEngine) -> None:
-    """Where shapes are compiled or captured, the first guided request does not wait for it."""
+    """So the first guided request does not wait for compilation or capture."""
     sizes: set[int] = set()
 
     def watched(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
@@ -273,7 +273,7 @@ def test_warm_up_runs_the_snapshot_at_every_size(make_engine: MakeEngine) -> Non
     assert sizes == {1, 2, 4, 8, 16}
 
 
-def test_a_version_with_a_snapshot_takes_the_room_of_two(make_engine: MakeEngine) -> None:
+def test_a_version_with_a_snapshot_counts_as_two(make_engine: MakeEngine) -> None:
     engine = make_engine(limits=EngineLimits(versions=3))
     engine.load("v2", Denoiser(CONFIG, CLASSES, smooth)).result(60)
     assert engine.status().networks == 2
@@ -282,14 +282,14 @@ def test_a_version_with_a_snapshot_takes_the_room_of_two(make_engine: MakeEngine
     assert engine.status().networks == 3
 
 
-def test_a_snapshot_that_a_version_does_not_carry_is_refused_at_once(make_engine: MakeEngine) -> None:
+def test_guidance_by_a_missing_snapshot_is_refused_at_once(make_engine: MakeEngine) -> None:
     engine = make_engine()
     with pytest.raises(ValueError, match="carries no snapshot"):
         submit(engine, rows(1, guide="snapshot"))
     assert engine.status().requests == 0
 
 
-def test_a_fault_of_the_engine_itself_ends_every_request_and_is_seen() -> None:
+def test_a_fault_of_the_engine_itself_ends_every_request_and_is_reported() -> None:
     class Broken(EngineObserver):
         def step(self, rows: int, forward_rows: int, seconds: float, batch_limit: int) -> None:
             raise RuntimeError("a bug")
@@ -299,7 +299,7 @@ def test_a_fault_of_the_engine_itself_ends_every_request_and_is_seen() -> None:
     engine.load("v1", Denoiser(CONFIG, CLASSES, smooth)).result(60)
     assert engine.alive
     calls = [submit(engine, rows(2))]
-    with contextlib.suppress(EngineStopped):  # it may have failed by now
+    with contextlib.suppress(EngineStopped):  # the engine may have failed already
         calls.append(submit(engine, rows(2, seed=6)))
     for call in calls:
         event = call.wait()
@@ -313,14 +313,14 @@ def test_a_fault_of_the_engine_itself_ends_every_request_and_is_seen() -> None:
         engine.load("v2", Denoiser(CONFIG, CLASSES, smooth)).result(60)
 
 
-def test_who_gives_up_waiting_for_a_load_harms_nobody(make_engine: MakeEngine) -> None:
+def test_a_caller_that_gives_up_waiting_for_a_load_harms_no_other(make_engine: MakeEngine) -> None:
     engine = make_engine()
     engine.load("v2", Denoiser(CONFIG, CLASSES, smooth)).cancel()
     engine.load("v3", Denoiser(CONFIG, CLASSES, smooth)).result(60)
     assert isinstance(submit(engine, rows(1)).wait(), Finished)
 
 
-def test_the_queue_is_bounded_in_rows_and_says_when_to_return(make_engine: MakeEngine) -> None:
+def test_the_queue_is_bounded_in_rows_and_a_refusal_says_when_to_try_again(make_engine: MakeEngine) -> None:
     gate = Gate()
     engine = make_engine(gate, EngineLimits(queue_rows=10))
     gate.open.clear()
@@ -349,7 +349,7 @@ def test_a_cancelled_request_leaves_between_two_steps(make_engine: MakeEngine) -
     calls = gate.calls
     gate.open.set()
     assert call.wait() == Failed("cancelled", "the request was cancelled")
-    assert gate.calls == calls, "another step was computed for nobody"
+    assert gate.calls == calls, "the engine made another step for a cancelled request"
     assert engine.status().requests == 0
 
 
@@ -384,7 +384,7 @@ def test_previews_come_in_order_and_only_when_asked_for(make_engine: MakeEngine)
     assert not [event for event in plain.events if isinstance(event, Preview)]
 
 
-def test_versions_load_beside_each_other_and_the_least_recently_used_leaves(make_engine: MakeEngine) -> None:
+def test_several_versions_load_together_and_the_least_recently_used_leaves(make_engine: MakeEngine) -> None:
     engine = make_engine(limits=EngineLimits(versions=2))
     running = submit(engine, rows(4, steps=200))
     engine.load("v2", Denoiser(CONFIG, CLASSES, lambda x, t, labels: -smooth(x, t, labels))).result(60)
@@ -399,7 +399,7 @@ def test_versions_load_beside_each_other_and_the_least_recently_used_leaves(make
         submit(engine, rows(1), "v2")
 
 
-def test_a_model_that_cannot_run_is_reported_to_who_loads_it(make_engine: MakeEngine) -> None:
+def test_a_model_that_cannot_run_is_reported_to_its_loader(make_engine: MakeEngine) -> None:
     def broken(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         raise RuntimeError("no such kernel")
 

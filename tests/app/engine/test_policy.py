@@ -1,4 +1,4 @@
-"""The scheduling policy, in a simulation with a clock of its own."""
+"""Laws of the scheduling policy, in a simulation with its own clock."""
 
 from dataclasses import dataclass, field
 
@@ -34,7 +34,7 @@ class Request:
 
 
 def simulate(requests: list[Request]) -> None:
-    """Run the requests to their ends."""
+    """Run the requests until all are finished."""
     now = 0.0
     while open_requests := [request for request in requests if request.finished is None]:
         here = [request for request in open_requests if request.arrived <= now]
@@ -63,7 +63,7 @@ def test_a_short_request_is_not_held_up_by_a_long_one() -> None:
 
 def test_a_long_request_does_not_starve_under_a_stream_of_short_ones() -> None:
     long = Request(0.0, 16, 50)
-    stream = [Request(0.12 * number, 1, 10) for number in range(400)]  # as fast as they can be served alone
+    stream = [Request(0.12 * number, 1, 10) for number in range(400)]  # the engine's speed for these alone
     simulate([long, *stream])
     assert long.finished is not None
     assert long.finished < stream[-1].arrived / 2
@@ -74,7 +74,7 @@ def test_many_short_requests_share_full_batches() -> None:
     assert sum(row.forward_rows for row in pick_rows(requests, SPEED, LIMIT)) == LIMIT
 
 
-def test_an_own_deadline_comes_first() -> None:
+def test_a_request_with_an_earlier_deadline_comes_first() -> None:
     assert due_time(10.0, 5.0, 12.0) == 12.0
     assert due_time(10.0, 5.0, 100.0) == 25.0
 
@@ -86,18 +86,18 @@ def test_an_own_deadline_comes_first() -> None:
         max_size=12,
     )
 )
-def test_everybody_finishes(arrivals: list[tuple[float, int, int]]) -> None:
+def test_every_request_finishes(arrivals: list[tuple[float, int, int]]) -> None:
     requests = [Request(*arrival) for arrival in arrivals]
     simulate(requests)
     assert all(request.finished is not None for request in requests)
 
 
-def test_the_knee_is_where_larger_batches_stop_paying() -> None:
+def test_the_knee_is_the_size_above_which_throughput_hardly_grows() -> None:
     assert SpeedCurve({1: 1.0, 2: 1.05, 4: 1.2, 8: 2.4, 16: 4.8}).knee() == 4
     assert SpeedCurve({1: 1.0, 2: 2.0}).knee() == 1
 
 
-def test_the_curve_interpolates_and_follows_what_it_sees() -> None:
+def test_the_curve_interpolates_and_follows_new_measurements() -> None:
     curve = SpeedCurve({1: 1.0, 3: 2.0})
     assert curve.seconds(2) == 1.5
     assert curve.seconds(6) == 4.0

@@ -1,4 +1,4 @@
-"""Laws of the queue's counts: what is kept is what one would count, and a refusal costs no planning."""
+"""Laws of the queue: its counts agree with its rows, and a refusal plans no row."""
 
 import random
 from collections import Counter
@@ -22,9 +22,9 @@ from tests.app.engine.calls import CLASSES, CONFIG, POISON, Call, rows, smooth, 
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    """With two versions, little room and a clock that stands still.
+    """An engine with two versions, little room and a stopped clock.
 
-    Class POISON fails, and more than 12 forward rows are too many.
+    Class POISON raises an error, and more than 12 network rows are out of memory.
     """
     strict = Future[None]()
 
@@ -45,7 +45,7 @@ def engine() -> Iterator[Engine]:
 
 
 def walked(queue: Queue) -> tuple[int, int, Counter[Resident], Counter[Resident]]:
-    """rows, running, open and forward_rows_left as one counts them."""
+    """Count rows, running, open and forward_rows_left from the rows."""
     every = [row for request in queue.requests for row in request.unfinished]
     left: Counter[Resident] = Counter()
     for row in every:
@@ -60,7 +60,7 @@ def kept(queue: Queue) -> tuple[int, int, Counter[Resident], Counter[Resident]]:
     return queue.rows, queue.running, queue.open, queue.forward_rows_left
 
 
-def test_what_is_kept_is_what_one_would_count(engine: Engine) -> None:
+def test_the_queues_counts_agree_with_its_rows(engine: Engine) -> None:
     generator = random.Random(3)
     queue, calls, faults, looks = engine._queue, list[Call](), list[object](), 0
 
@@ -113,7 +113,7 @@ def test_what_is_kept_is_what_one_would_count(engine: Engine) -> None:
     assert kept(queue) == (0, 0, Counter(), Counter())
 
 
-def test_a_refusal_for_room_plans_no_row(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_queue_refuses_before_rows_are_planned(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     planned = 0
 
     def counting(*arguments: object, **settings: object) -> object:
@@ -123,7 +123,7 @@ def test_a_refusal_for_room_plans_no_row(engine: Engine, monkeypatch: pytest.Mon
 
     plan_row = darkroom.app.engine.phases.plan_row
     monkeypatch.setattr(darkroom.app.engine.phases, "plan_row", counting)
-    with engine._wake:  # nothing moves meanwhile
+    with engine._wake:  # holding the lock stops the engine
         submit(engine, rows(39))
         assert planned == 39
         settings = rows(1)[0].sampling
@@ -138,7 +138,9 @@ def test_a_refusal_for_room_plans_no_row(engine: Engine, monkeypatch: pytest.Mon
     assert planned == 39
 
 
-def test_room_that_goes_while_rows_are_planned_is_refused(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_is_refused_if_the_queue_fills_while_its_rows_are_planned(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def overtaken(denoiser: Denoiser, request: SampleRequest) -> list[Drawing]:
         monkeypatch.undo()
         submit(engine, rows(30))
@@ -152,7 +154,7 @@ def test_room_that_goes_while_rows_are_planned_is_refused(engine: Engine, monkey
         assert engine.status().requests == 1
 
 
-def test_a_request_without_rows_is_no_request(engine: Engine) -> None:
+def test_a_request_without_rows_is_refused(engine: Engine) -> None:
     with pytest.raises(ValueError, match="at least one row"):
         submit(engine, ())
     assert engine.status().requests == 0
@@ -185,4 +187,4 @@ def test_a_forecast_from_settings_is_that_of_the_planned_rows(
         with pytest.raises(DeadlineUnmeetable) as refusal:
             submit(engine, wanted, scored=scored, deadline_seconds=1e-9)
     assert alone == refusal.value.expected_seconds
-    assert behind > alone, "what is due earlier comes first"
+    assert behind > alone, "work that is due earlier comes first"

@@ -1,4 +1,4 @@
-"""Laws of scored requests: the same images, each with the score that it has alone, whatever shares its batches."""
+"""Laws of scored requests: the same images as without scores, and scores that do not depend on the batch."""
 
 import threading
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def started(engines: list[Engine], network: Network = smooth, **limits: int) -> 
     return engine
 
 
-def test_scored_images_are_those_of_a_plain_request_with_the_score_of_what_is_served(engines: list[Engine]) -> None:
+def test_scored_images_are_those_of_a_plain_request_and_the_score_is_of_the_served_image(engines: list[Engine]) -> None:
     engine = started(engines, batch_rows=16)
     company = [submit(engine, rows(5, seed=seed, steps=3 + 4 * seed), scored=seed % 2 == 0) for seed in range(6)]
     wanted = (*rows(4, label=0), *rows(5, label=2, guidance=1.0, steps=9))
@@ -60,7 +60,7 @@ def test_scoring_counts_as_progress(engines: list[Engine]) -> None:
     assert told[-1].done_steps == told[-1].total_steps
 
 
-def test_estimates_and_refusals_know_of_the_scoring(engines: list[Engine]) -> None:
+def test_forecasts_and_refusals_include_scoring(engines: list[Engine]) -> None:
     engine = started(engines)
     wanted = rows(64, steps=1, guidance=1.0)
     plain = engine.expected_seconds("v1", wanted[0].sampling, len(wanted))
@@ -71,7 +71,7 @@ def test_estimates_and_refusals_know_of_the_scoring(engines: list[Engine]) -> No
     assert refusal.value.idle_seconds > plain * 1.5
 
 
-def test_a_request_leaves_between_two_steps_of_scoring(engines: list[Engine]) -> None:
+def test_a_cancelled_request_leaves_between_two_steps_of_scoring(engines: list[Engine]) -> None:
     gate, entered = threading.Event(), threading.Event()
     loaded = False
 
@@ -110,7 +110,7 @@ def test_out_of_memory_while_scoring_loses_nothing(engines: list[Engine]) -> Non
 
 
 @pytest.mark.parametrize("fault", ["raises", "nan"])
-def test_a_fault_in_scoring_fails_its_own_request_only(engines: list[Engine], fault: str) -> None:
+def test_a_fault_in_scoring_fails_only_its_own_request(engines: list[Engine], fault: str) -> None:
     def faulty(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         bad = (labels == POISON) & (t < T)
         if fault == "raises" and bool(bad.any()):
@@ -139,7 +139,7 @@ SETTINGS = SamplingConfig(guidance=2.0, steps=2)
         RowRequest(1, 1, 0, SETTINGS, end_class_index=2, mix=0.5),
     ],
 )
-def test_what_is_of_no_single_class_cannot_be_scored(engines: list[Engine], row: RowRequest) -> None:
+def test_an_image_without_exactly_one_class_cannot_be_scored(engines: list[Engine], row: RowRequest) -> None:
     engine = started(engines)
     with pytest.raises(ValueError, match="one class"):
         submit(engine, (row,), scored=True)

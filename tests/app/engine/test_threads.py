@@ -1,4 +1,4 @@
-"""How many threads a step uses: as many as warm-up has found to be worth it."""
+"""Laws of the number of threads of a step: warm-up chooses it."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +25,7 @@ def measured_as(
     threads: int = 2,
     denoiser: Denoiser = DENOISER,
 ) -> SpeedCurve:
-    """The curve of a device whose steps take so long by rows and threads."""
+    """Return the measured speed curve of a device with these durations of a step, by rows and threads."""
 
     def timed(denoiser: Denoiser, plans: list[RowPlan], count: int) -> float:
         return seconds[len(plans), count]
@@ -36,7 +36,7 @@ def measured_as(
     return curve
 
 
-def test_few_rows_use_one_thread_until_more_are_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_steps_use_one_thread_until_more_are_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     curve = measured_as(
         {(1, 1): 3.0, (1, 2): 2.5, (2, 1): 4.2, (2, 2): 3.7, (4, 1): 8.0, (4, 2): 5.0, (8, 2): 7.0}, monkeypatch
     )
@@ -44,13 +44,13 @@ def test_few_rows_use_one_thread_until_more_are_worth_it(monkeypatch: pytest.Mon
     assert [curve.seconds(size) for size in (1, 2, 4, 8)] == [3.0, 4.2, 5.0, 7.0]
 
 
-def test_where_more_threads_always_pay_none_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_threads_are_used_if_they_are_always_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     curve = measured_as({(1, 1): 4.0, (1, 2): 2.0, (2, 2): 3.0}, monkeypatch)
     assert curve.one_thread_rows == 0
     assert [curve.seconds(size) for size in (1, 2)] == [2.0, 3.0]
 
 
-def test_where_there_is_one_thread_only_it_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_with_one_thread_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     curve = measured_as({(1, 1): 4.0, (2, 1): 5.0}, monkeypatch, threads=1)
     assert [curve.seconds(size) for size in (1, 2)] == [4.0, 5.0]
 
@@ -61,7 +61,7 @@ def test_a_compiled_network_keeps_its_number_of_threads(monkeypatch: pytest.Monk
     assert curve.one_thread_rows == 0
 
 
-def test_the_engine_takes_what_warm_up_found_and_no_other_thread_computes_in_parallel(
+def test_the_engine_uses_the_threads_that_warm_up_found_and_other_threads_use_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     used: dict[int, set[int]] = {}

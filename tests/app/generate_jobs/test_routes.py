@@ -1,4 +1,4 @@
-"""Laws of generate jobs over HTTP: the images of POST /generate, once, for the model that was asked for, and whole."""
+"""Laws of generate jobs over HTTP: the images of POST /generate, each once, of the model that the request names."""
 
 import json
 import random
@@ -32,10 +32,10 @@ LARGEST = 5000
 
 @pytest.fixture
 def served(weights: Path, database_url: str) -> Iterator[Service]:
-    """Two tiny models with a store; no worker but what a test does itself."""
+    """A service with two tiny models and a store. There is no worker: tests do its work."""
     options = {"database_url": database_url, "default_model": "tiny", "request_rows": 64}
     with serving(weights, **options, generate_job_images=LARGEST) as service:
-        wait_until(lambda: len(service.client.get("/v1/models").json()["models"]) == 2, "both models registered")
+        wait_until(lambda: len(service.client.get("/v1/models").json()["models"]) == 2, "both models are registered")
         yield service
 
 
@@ -63,7 +63,7 @@ REQUEST: dict[str, Any] = {"class": ["Größe", 0], "n": 5, "seed": 3, "guidance
 
 
 RANKS = {"first_index", "best_of", "score", "indices", "scores"}
-"""What a job does not tell: it draws what is asked for and ranks nothing."""
+"""Fields that a job's facts do not have, because a job does not rank images."""
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_the_result_has_the_images_of_a_generate_request(
         assert {name: job[name] for name in told} == {name: answer[name] for name in told}
 
 
-def test_what_quality_picked_is_told_by_the_job_and_by_its_archive(served: Service, database: Database) -> None:
+def test_the_job_and_its_archive_have_the_choice_of_quality(served: Service, database: Database) -> None:
     body = {"class": 0, "n": 2, "seed": 3, "quality": "fast"}
     answer, job = served.generate(**body), create(served, **body)
     facts = facts_of(finish(database, job["id"]))
@@ -111,9 +111,7 @@ def test_what_quality_picked_is_told_by_the_job_and_by_its_archive(served: Servi
     assert list(facts["choice"]) == list(answer["choice"])
 
 
-def test_without_a_class_every_class_is_drawn_even_beside_one_that_is_called_all(
-    served: Service, database: Database
-) -> None:
+def test_without_a_class_every_class_is_drawn_also_if_one_is_named_all(served: Service, database: Database) -> None:
     everything = create(served, n=2, seed=1)
     assert everything["classes"] == list(CLASS_NAMES)
     labels = arrays_of(finish(database, everything["id"]))["labels"]
@@ -133,7 +131,7 @@ def test_an_npz_is_read_without_pickle_and_numbers_its_images(served: Service, d
     assert arrays["seeds"].tolist() == [3] * 10
 
 
-def test_the_version_is_that_of_the_time_of_the_request(served: Service, database: Database) -> None:
+def test_a_job_keeps_the_production_version_of_its_request(served: Service, database: Database) -> None:
     before = served.images(**REQUEST)
     job = create(served, **REQUEST)
     store_weights(database, tiny_weights(seed=9), source="trained")
@@ -148,7 +146,7 @@ def test_the_version_is_that_of_the_time_of_the_request(served: Service, databas
 def test_a_repeated_key_creates_nothing(served: Service, database: Database) -> None:
     key = {"Idempotency-Key": "once"}
     first = create(served, key, **{"class": 0}, n=3)
-    assert create(served, key, **{"class": 0}, n=3) == first  # also the seed, drawn at random
+    assert create(served, key, **{"class": 0}, n=3) == first  # the random seed is the same too
     refused = served.client.post("/v1/generate-jobs", json={"class": 0, "n": 4}, headers=key)
     assert_problem(refused, 422)
     other = create(served, {"Idempotency-Key": "another"}, **{"class": 0}, n=3)
@@ -171,7 +169,9 @@ def test_jobs_are_listed_newest_first_and_once(served: Service) -> None:
     assert seen == made[::-1]
 
 
-def test_cancelled_ones_can_be_retried_and_finished_ones_cannot_be_either(served: Service, database: Database) -> None:
+def test_cancelled_jobs_can_be_retried_and_finished_ones_neither_cancelled_nor_retried(
+    served: Service, database: Database
+) -> None:
     job = create(served, **REQUEST, shard_images=5)
     shard, lease = claim(database)
     assert look(served, job)["status"] == "running"
@@ -207,7 +207,7 @@ def test_cancelled_ones_can_be_retried_and_finished_ones_cannot_be_either(served
     np.testing.assert_array_equal(*images)
 
 
-def test_a_result_says_what_it_is_and_need_not_be_fetched_twice(served: Service, database: Database) -> None:
+def test_a_result_has_type_name_and_an_etag_that_saves_a_second_download(served: Service, database: Database) -> None:
     job = create(served, **REQUEST)
     data = finish(database, job["id"])
     at = look(served, job)["result"]
@@ -250,7 +250,7 @@ def test_a_damaged_result_never_looks_whole(served: Service, database: Database,
 
 
 def test_slow_readers_hold_no_connections(served: Service, database: Database) -> None:
-    """Twice as many as the service's pool has connections, all in the middle of a result; others are answered."""
+    """Twice as many readers as database connections stop in the middle of a result. Other requests are answered."""
     job = create(served, **REQUEST)
     data = random.Random(1).randbytes(40 * CHUNK_BYTES)
     with database.session() as session:
@@ -335,7 +335,7 @@ def test_no_body_is_answered_with_a_server_error(served: Service) -> None:
     check()
 
 
-def test_what_is_not_there_is_not_found(served: Service) -> None:
+def test_an_unknown_job_is_not_found(served: Service) -> None:
     for method, path in (("GET", ""), ("GET", "/result"), ("POST", "/cancel"), ("POST", "/retry")):
         assert_problem(served.client.request(method, f"/v1/generate-jobs/7{path}"), 404)
         assert_problem(served.client.request(method, f"/v1/generate-jobs/x{path}"), 422)
@@ -343,7 +343,7 @@ def test_what_is_not_there_is_not_found(served: Service) -> None:
     assert_problem(served.client.post("/v1/generate-jobs", content="{}"), 415)
 
 
-def test_without_a_store_generate_jobs_say_so(service: Service) -> None:
+def test_without_a_database_generate_jobs_say_so(service: Service) -> None:
     assert_problem(service.client.get("/v1/generate-jobs"), 503)
     assert_problem(service.client.get("/v1/generate-jobs/1/result"), 503)
     assert_problem(service.client.post("/v1/generate-jobs", json={"class": 0}), 503)

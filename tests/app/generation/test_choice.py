@@ -187,7 +187,7 @@ def test_the_models_routes_show_the_frontier_and_later_measurements(
         with database.session() as session:
             record_figures(session, resolve(session, "later").id, "frontier", FIGURES)
         wait_until(
-            lambda: service.generate(model="later", quality="fast")["choice"]["from"] == "frontier", "the service has read the frontier"
+            lambda: service.generate(model="later", quality="fast")["choice"]["from"] == "frontier", "frontier read"
         )
         answer = service.generate(model=f"later@{digest}", quality="fast")
         assert settings_of(answer).items() >= PICKED["fast"].items()

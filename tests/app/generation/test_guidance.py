@@ -76,7 +76,7 @@ def test_interpolation_is_guided_by_the_snapshot_too(carrying: Service) -> None:
     assert np.abs(way[0].astype(int) - alone[0]).max() <= 1
 
 
-def test_the_models_routes_say_which_models_carry_a_snapshot(tmp_path: Path, database_url: str, database: Database) -> None:
+def test_the_models_routes_say_which_carry_a_snapshot(tmp_path: Path, database_url: str, database: Database) -> None:
     folder = weights_folder(tmp_path / "weights", tiny=0)
     store_weights(database, CARRYING)
     (folder / "carrying.safetensors").write_bytes(CARRYING)

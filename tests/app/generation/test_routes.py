@@ -31,7 +31,7 @@ TEXTS = ("guide", "spacing", "sampler", "threshold", "variance")
 
 def remade(service: Service, facts: Json, **request: object) -> np.ndarray:
     """Draw the images again from the facts of an answer."""
-    settings = {name: facts.get(name) for name in SETTINGS}  # of None there is no header
+    settings = {name: facts.get(name) for name in SETTINGS}  # a setting that is None has no header
     return service.images(**settings, seed=facts["seed"], model=f"{facts['model']}@{facts['version']}", **request)
 
 

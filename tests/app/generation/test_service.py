@@ -39,7 +39,7 @@ def test_case_matters_only_between_names_that_differ_by_it() -> None:
 
 
 FOLDERS = ("1", "10", "11", "12", *map(str, range(2, 10)))
-"""Names of class folders as data sets sort them."""
+"""Names of class folders in the order of data sets."""
 
 
 @pytest.mark.parametrize("reference", ["2", 2, " 2 "])

@@ -1,4 +1,4 @@
-"""Laws of HEAD: what GET answers, without its body, and no route is HEAD's alone."""
+"""Laws of HEAD: it answers like GET without the body, and only routes with GET have it."""
 
 import httpx
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from tests.app.served import Service
 from tests.app.test_refusals import assert_problem
 
-UNLIKE = ("date", "x-request-id", "content-length")  # of metrics the length changes
+UNLIKE = ("date", "x-request-id", "content-length")  # the length of /metrics changes between requests
 
 
 @pytest.mark.parametrize(
@@ -24,20 +24,20 @@ def _headers(answer: httpx.Response) -> dict[str, str]:
     return {name: value for name, value in answer.headers.items() if name not in UNLIKE}
 
 
-def test_the_connection_goes_on(service: Service) -> None:
+def test_the_connection_stays_usable(service: Service) -> None:
     with httpx.Client(base_url=service.url, trust_env=False) as client:
         for _ in range(3):
             assert client.head("/healthz").status_code == 200
             assert client.get("/healthz").json() == {"status": "alive"}
 
 
-def test_what_has_no_get_has_no_head(service: Service) -> None:
+def test_a_route_without_get_has_no_head(service: Service) -> None:
     answer = service.client.head("/v1/generate")
     assert answer.status_code == 405
     assert answer.headers["allow"] == "POST"
 
 
-def test_metrics_and_description_know_what_was_asked(service: Service) -> None:
+def test_prometheus_metrics_count_head_and_openapi_has_only_get(service: Service) -> None:
     service.client.head("/readyz")
     assert (
         'darkroom_http_requests_total{method="HEAD",route="/readyz",status="200"}'

@@ -1,4 +1,4 @@
-"""Laws of refusals while a body is being sent: every client gets the answer, and nobody can send without end."""
+"""Laws of refusals while a body is being sent: every client gets the answer, and no client can send for ever."""
 
 import contextlib
 import http.client
@@ -21,7 +21,7 @@ REFUSALS = (("POST", "/generate", {}, 413), ("POST", "/generate", {"Host": "else
 
 @pytest.mark.parametrize("connection", ["keep-alive", "close"])
 @pytest.mark.parametrize(("method", "path", "headers", "status"), REFUSALS)
-def test_who_reads_after_sending_gets_the_answer(
+def test_a_client_that_reads_after_sending_gets_the_answer(
     service: Service, method: str, path: str, headers: dict[str, str], status: int, connection: str
 ) -> None:
     url = httpx.URL(service.url)
@@ -36,7 +36,7 @@ def test_who_reads_after_sending_gets_the_answer(
 
 
 @pytest.mark.parametrize("expect", ["100-continue", ""])
-def test_curl_gets_it_whether_it_waits_for_the_word_or_not(service: Service, tmp_path: Path, expect: str) -> None:
+def test_curl_gets_the_answer_with_and_without_100_continue(service: Service, tmp_path: Path, expect: str) -> None:
     (tmp_path / "body").write_bytes(BODY)
     command = ["curl", "--silent", "--show-error", "--noproxy", "*", "--write-out", " %{http_code}", "--data-binary"]
     command += [f"@{tmp_path / 'body'}", "--header", "Content-Type: application/json", "--header", f"Expect: {expect}"]
@@ -54,7 +54,9 @@ def _resident_bytes() -> int:
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 999999999999", b"Transfer-Encoding: chunked"])
 @pytest.mark.parametrize("host", [b"localhost", b"elsewhere.example"])
-def test_who_never_stops_is_cut_off_and_costs_no_memory(service: Service, framing: bytes, host: bytes) -> None:
+def test_a_client_that_never_stops_is_cut_off_and_costs_no_memory(
+    service: Service, framing: bytes, host: bytes
+) -> None:
     url, piece, sent = httpx.URL(service.url), b" " * 65_536, 0
     if b"chunked" in framing:
         piece = b"%x\r\n%s\r\n" % (len(piece), piece)
@@ -71,7 +73,7 @@ def test_who_never_stops_is_cut_off_and_costs_no_memory(service: Service, framin
     assert service.client.get("/healthz").is_success
 
 
-def test_who_waits_for_the_answer_has_it_before_the_rest_is_sent(service: Service) -> None:
+def test_a_client_that_waits_for_the_answer_gets_it_before_it_sends_the_rest(service: Service) -> None:
     url = httpx.URL(service.url)
     with socket.create_connection((url.host, url.port), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999\r\n\r\n{")
@@ -79,4 +81,4 @@ def test_who_waits_for_the_answer_has_it_before_the_rest_is_sent(service: Servic
         answer.begin()
         assert (answer.status, answer.getheader("Connection")) == (413, "close")
         assert b"body-too-large" in answer.read()
-        connection.sendall(b" " * 1000)  # nobody has closed it yet
+        connection.sendall(b" " * 1000)  # the connection is still open

@@ -1,4 +1,4 @@
-"""Laws of the API's log: a line an answer, with the request's name and the route as it was asked for; no secrets."""
+"""Laws of the API's log: one line for each answer, with the request's id and its route, and without secrets."""
 
 import logging
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from tests.telemetry.log_lines import Line, Written, logging_to
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[Written]:
-    """What the service logs meanwhile, of every level."""
+    """The service's log lines of all levels during a test."""
     for client in ("httpx", "httpcore"):
         monkeypatch.setattr(logging.getLogger(client), "propagate", False)
     with logging_to(log_level="DEBUG") as stream:
@@ -27,7 +27,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[Written]:
 
 
 def _of(written: Written, request_id: str, count: int = 1) -> list[Line]:
-    """So many lines of a request, the last of which is written when its answer is under way."""
+    """Wait for `count` log lines of a request; the last one may come after the answer."""
 
     def found() -> list[Line]:
         return [line for line in written.parsed() if line.get("request_id") == request_id]
@@ -40,7 +40,7 @@ def _called(name: str) -> dict[str, str]:
     return {"X-Request-ID": name}
 
 
-def test_an_answer_is_a_line(service: Service, written: Written) -> None:
+def test_each_answer_has_one_log_line(service: Service, written: Written) -> None:
     service.client.get("/v1/models", headers=_called("list"))
     (line,) = _of(written, "list")
     seconds = line.pop("seconds")
@@ -59,14 +59,14 @@ def test_an_answer_is_a_line(service: Service, written: Written) -> None:
 
 
 @pytest.mark.parametrize("route", ["/generate", "/v1/generate"])
-def test_the_route_is_the_one_that_was_asked_for(service: Service, written: Written, route: str) -> None:
+def test_the_logged_route_has_the_prefix_that_the_client_used(service: Service, written: Written, route: str) -> None:
     assert service.client.post(route, json={"class": 0, "steps": 1}, headers=_called("draw")).status_code == 200
     assert [line["route"] for line in _of(written, "draw")] == [route]
     told = f'darkroom_http_requests_total{{method="POST",route="{route}",status="200"}}'
     assert told in service.client.get("/metrics").text
 
 
-def test_nothing_of_the_address_but_its_route_is_logged(service: Service, written: Written) -> None:
+def test_only_the_route_of_an_address_is_logged(service: Service, written: Written) -> None:
     service.client.get("/nothing/of/mine?with=private", headers=_called("lost"))
     service.client.get("/v1/train-jobs/12?with=private", headers=_called("job"))
     assert [(line["route"], line.get("job_id")) for line in _of(written, "lost")] == [("unmatched", None)]
@@ -75,13 +75,13 @@ def test_nothing_of_the_address_but_its_route_is_logged(service: Service, writte
     assert "mine" not in written.getvalue()
 
 
-def test_probes_are_told_at_the_level_debug_alone(service: Service, written: Written) -> None:
+def test_probes_are_logged_at_the_level_debug(service: Service, written: Written) -> None:
     for path in ("/healthz", "/readyz", "/metrics"):
         service.client.get(path, headers=_called("probe"))
     assert [line["level"] for line in _of(written, "probe", 3)] == ["DEBUG"] * 3
 
 
-def test_an_unexpected_error_has_one_traceback_and_an_answer_with_its_name(
+def test_an_unexpected_error_has_one_traceback_and_an_answer_with_the_request_id(
     service: Service, written: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: Any) -> None:
@@ -100,7 +100,7 @@ def test_an_unexpected_error_has_one_traceback_and_an_answer_with_its_name(
     assert written.getvalue().count("Traceback") == 1
 
 
-def test_keys_are_in_no_line(
+def test_no_log_line_contains_a_key(
     weights: Path, database: Database, database_url: str, written: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, good = add_key(database, "generate")

@@ -1,4 +1,4 @@
-"""Laws of headers: every answer forbids what pages may not do, strangers' pages are let in by setting alone."""
+"""Laws of security headers: every answer has them, and only a setting lets pages of other origins call the API."""
 
 import re
 from pathlib import Path
@@ -33,12 +33,12 @@ def test_every_answer_has_them(service: Service) -> None:
         assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["x-request-id"])
 
 
-def test_behind_tls_browsers_are_told_to_stay_there(service: Service) -> None:
+def test_answers_over_tls_have_strict_transport_security(service: Service) -> None:
     answer = service.client.get("/healthz", headers={"X-Forwarded-Proto": "https"})
     assert "max-age" in answer.headers["strict-transport-security"]
 
 
-def test_the_documentation_runs_under_the_policy(service: Service) -> None:
+def test_the_documentation_obeys_the_content_security_policy(service: Service) -> None:
     page = service.client.get("/docs").text
     assert not re.search(r"<script(?![^>]*\bsrc=)[^>]*>|<style|\son\w+=|style=", page)
     script = service.client.get("/docs/start.js")
@@ -48,7 +48,7 @@ def test_the_documentation_runs_under_the_policy(service: Service) -> None:
 @pytest.mark.parametrize(
     ("given", "kept"), [("abc-1.2_X", True), ("a" * 65, False), ("a b", False), ("ü", False), ("", False)]
 )
-def test_a_request_keeps_its_own_name_where_it_is_a_plain_one(service: Service, given: str, kept: bool) -> None:
+def test_a_request_keeps_its_own_id_if_it_has_a_plain_form(service: Service, given: str, kept: bool) -> None:
     answer = service.client.get("/healthz", headers={"X-Request-ID": given.encode()})
     assert (answer.headers["x-request-id"] == given) is kept
     assert answer.headers["x-request-id"]
@@ -60,13 +60,13 @@ def _preflight(service: Service) -> dict[str, str]:
     return dict(service.client.options("/v1/generate", headers=headers).headers)
 
 
-def test_no_page_of_another_origin_is_let_in_by_default(service: Service) -> None:
+def test_no_page_of_another_origin_may_call_the_api_by_default(service: Service) -> None:
     assert not [name for name in _preflight(service) if name.startswith("access-control")]
     answer = service.client.get("/healthz", headers={"Origin": ORIGIN})
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
-def test_the_origins_of_the_setting_are_let_in_and_no_other(weights: Path) -> None:
+def test_only_pages_of_the_settings_origins_may_call_the_api(weights: Path) -> None:
     with serving(weights, default_model="tiny", cors_origins=f"{ORIGIN}, https://two.example") as service:
         allowed = _preflight(service)
         assert allowed["access-control-allow-origin"] == ORIGIN

@@ -1,4 +1,4 @@
-"""Laws of the jobs' metrics: a scrape tells what was read last; it neither fails nor waits when nothing can be read."""
+"""Laws of job metrics: a scrape returns the newest reading, and neither fails nor waits if the database is away."""
 
 import socket
 import threading
@@ -44,7 +44,7 @@ def _scrape(metrics: JobMetrics) -> Samples:
 
 
 def _fill(database: Database) -> tuple[int, int]:
-    """A finished job and one under way beside a queued one; returns the ids of the first two."""
+    """Add a finished, a running and a queued job; return the ids of the first two."""
     with database.session() as session:
         for _ in range(3):
             submit_job(session, kind="train", model_name="tiny", configuration={}, total_images=100)
@@ -63,7 +63,7 @@ def _fill(database: Database) -> tuple[int, int]:
     return done.id, running.id
 
 
-def test_a_scrape_tells_what_was_read_last(database: Database) -> None:
+def test_a_scrape_returns_the_newest_reading(database: Database) -> None:
     clock = _Clock()
     metrics = JobMetrics(database, clock)
     assert _scrape(metrics) == {}
@@ -99,11 +99,11 @@ def test_a_scrape_tells_what_was_read_last(database: Database) -> None:
         "workers_alive": 2,
         "workers_device_faults": 2,
     }
-    for name, count_of_words in words.items():  # each is told from the start, as 0
+    for name, count_of_words in words.items():  # each series exists from the start, as 0
         assert sum(one == f"darkroom_{name}" for one, _ in found) == count_of_words
 
 
-def test_when_nothing_can_be_read_what_was_read_before_stays_and_grows_old(database: Database) -> None:
+def test_while_the_database_is_away_the_earlier_reading_stays_and_grows_old(database: Database) -> None:
     clock = _Clock()
     metrics = JobMetrics(database, clock)
     _fill(database)
@@ -120,7 +120,7 @@ def test_when_nothing_can_be_read_what_was_read_before_stays_and_grows_old(datab
     assert after == before
 
 
-def test_a_database_that_takes_connections_and_never_answers_holds_up_no_scrape() -> None:
+def test_a_database_that_accepts_connections_and_never_answers_delays_no_scrape() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/none"
         metrics = JobMetrics(Database(address))
@@ -135,7 +135,7 @@ def test_a_database_that_takes_connections_and_never_answers_holds_up_no_scrape(
             metrics.stop()
 
 
-def test_the_service_tells_them(tmp_path: Path, database_url: str, database: Database) -> None:
+def test_the_service_has_the_job_metrics(tmp_path: Path, database_url: str, database: Database) -> None:
     _fill(database)
     with serving(weights_folder(tmp_path), database_url=database_url) as service:
         wait_until(

@@ -1,25 +1,25 @@
-"""Laws of the gauges of the database's pool: what is open and what may be, at the moment of the scrape."""
+"""Laws of the connection pool's gauges: connections in use, idle ones and their limit, at the time of the scrape."""
 
 from darkroom.app.monitoring.prometheus import PrometheusMetrics
 from darkroom.store.database import Database
 
 
-def _told(metrics: PrometheusMetrics) -> tuple[float | None, float | None, float | None]:
-    """(in use, idle, limit)."""
+def _gauges(metrics: PrometheusMetrics) -> tuple[float | None, float | None, float | None]:
+    """Return (in use, idle, limit)."""
     open_ones = "darkroom_database_pool_connections"
     read = metrics.registry.get_sample_value
     in_use, idle = (read(open_ones, {"state": state}) for state in ("in_use", "idle"))
     return in_use, idle, read("darkroom_database_pool_limit_connections")
 
 
-def test_the_pool_tells_what_is_in_use_and_what_waits(database_url: str) -> None:
+def test_the_gauges_show_connections_in_use_and_idle_ones(database_url: str) -> None:
     database, metrics = Database(database_url, pool_connections=2), PrometheusMetrics()
     metrics.watch_pool(database.pool_use)
-    assert _told(metrics) == (0, 0, 4)
+    assert _gauges(metrics) == (0, 0, 4)
     with database.engine.connect(), database.engine.connect():
-        assert _told(metrics) == (2, 0, 4)
-        with database.engine.connect():  # one more than are kept
-            assert _told(metrics) == (3, 0, 4)
-    assert _told(metrics) == (0, 2, 4)
+        assert _gauges(metrics) == (2, 0, 4)
+        with database.engine.connect():  # one more than the pool keeps open
+            assert _gauges(metrics) == (3, 0, 4)
+    assert _gauges(metrics) == (0, 2, 4)
     database.dispose()
-    assert _told(metrics) == (0, 0, 4)
+    assert _gauges(metrics) == (0, 0, 4)

@@ -1,4 +1,4 @@
-"""Laws of the catalog: which version a name means, what a fault leaves standing, and who leaves memory first."""
+"""Laws of the catalog: the meaning of names, behaviour in faults, and the order in which versions leave memory."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -44,7 +44,7 @@ async def opened(
         engine.stop(0.0)
 
 
-async def test_the_first_shipped_model_answers_for_no_name_unless_another_is_set(tmp_path: Path) -> None:
+async def test_the_default_is_the_first_shipped_model_unless_the_setting_names_another(tmp_path: Path) -> None:
     weights = weights_folder(tmp_path, beta=1, alpha=2)
     async with opened(weights) as (catalog, _):
         assert catalog.ready
@@ -76,7 +76,7 @@ async def test_a_damaged_file_is_named_and_the_others_are_served(
 async def test_weights_that_are_not_finite_are_never_served(
     factor: float, tmp_path: Path, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither as a file, nor where production is moved to them, nor by their number."""
+    """Such weights are not served as a file, as production or by their number."""
     weights = weights_folder(tmp_path, tiny=0)
     (weights / "broken.safetensors").write_bytes(diverged_weights("broken", factor))
     with caplog.at_level(logging.ERROR):
@@ -163,7 +163,7 @@ async def test_an_alias_is_looked_up_without_its_bytes_once_they_are_known(
             assert (await catalog.find("tiny@candidate")).digest == second
         with database.session() as session:
             set_alias(session, COMMAND_LINE, "tiny", "candidate", third)
-        assert (await catalog.find("tiny@candidate")).digest == third  # it is asked again each time
+        assert (await catalog.find("tiny@candidate")).digest == third  # the catalog asks the store each time
 
 
 async def test_without_any_model_it_is_not_ready(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ async def test_without_any_model_it_is_not_ready(tmp_path: Path) -> None:
             await catalog.find(None)
 
 
-async def test_what_a_name_may_be(tmp_path: Path, database: Database) -> None:
+async def test_names_and_the_versions_that_they_mean(tmp_path: Path, database: Database) -> None:
     weights = weights_folder(tmp_path, tiny=0)
     async with opened(weights, database) as (catalog, _):
         shipped, second = (
@@ -201,7 +201,7 @@ async def test_what_a_name_may_be(tmp_path: Path, database: Database) -> None:
 
 
 async def _promote(weights: Path, database: Database) -> str:
-    """Register the shipped weights, then make another version production; returns its digest."""
+    """Register the shipped weights, then make another version production; return its digest."""
     async with opened(weights, database):
         pass
     promoted = store_weights(database, tiny_weights("tiny", 7), "trained")
@@ -210,7 +210,9 @@ async def _promote(weights: Path, database: Database) -> str:
     return promoted
 
 
-async def test_production_of_the_store_is_served_over_the_shipped_weights(tmp_path: Path, database: Database) -> None:
+async def test_the_stores_production_version_is_served_in_place_of_the_shipped_one(
+    tmp_path: Path, database: Database
+) -> None:
     weights = weights_folder(tmp_path, tiny=0)
     promoted = await _promote(weights, database)
     async with opened(weights, database) as (catalog, engine):
@@ -246,18 +248,20 @@ def _point(database: Database, name: str, version: str | int) -> None:
         set_alias(session, COMMAND_LINE, name, PRODUCTION, version)
 
 
-async def test_production_that_others_move_is_followed_there_and_back(tmp_path: Path, database: Database) -> None:
+async def test_the_catalog_follows_production_when_others_move_it_there_and_back(
+    tmp_path: Path, database: Database
+) -> None:
     shipped = digest_of(tiny_weights("tiny", 0))
     async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, engine):
         trained = store_weights(database, tiny_weights("tiny", 5), "trained")
         await catalog.look()
-        assert (await catalog.find("tiny")).digest == shipped  # not every checkpoint is production
+        assert (await catalog.find("tiny")).digest == shipped  # a new checkpoint is not production
         for digest in (trained, shipped, trained):
             _point(database, "tiny", digest)
             await catalog.look()
             assert (await catalog.find("tiny")).digest == digest
             assert (await catalog.find("tiny@production")).digest == digest
-            assert {shipped, trained} <= set(engine.status().resident)  # the one before is loaded beside it
+            assert {shipped, trained} <= set(engine.status().resident)  # the earlier version stays in memory
 
 
 async def test_a_model_that_a_job_has_trained_is_loaded_without_a_restart(tmp_path: Path, database: Database) -> None:
@@ -280,14 +284,14 @@ async def test_the_first_promotion_of_a_service_without_models_makes_it_ready(
         trained = store_weights(database, tiny_weights("new", 5), "trained")
         assert not catalog.ready
         await catalog.promote(COMMAND_LINE, "new", "1")
-        assert catalog.ready  # at once: whoever has promoted it asks for images next
+        assert catalog.ready  # at once, because the client may ask for images next
         assert (await catalog.find(None)).digest == trained
 
 
 async def test_a_promotion_reads_and_decodes_the_weights_once(
     tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The header alone says what the version is; so it is for shipped weights."""
+    """Finding the version reads only its header, as for shipped weights."""
     calls: list[str] = []
 
     def counted(module: ModuleType, name: str) -> None:
@@ -299,7 +303,7 @@ async def test_a_promotion_reads_and_decodes_the_weights_once(
 
         monkeypatch.setattr(module, name, count)
 
-    counted(darkroom.model.checkpoint, "load")  # safetensors' own: decodes all tensors
+    counted(darkroom.model.checkpoint, "load")  # safetensors' function, which decodes all tensors
     counted(darkroom.app.versions.stored, "checkpoint_bytes")  # reads all bytes
     async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, engine):
         assert calls == ["load"]
@@ -310,10 +314,8 @@ async def test_a_promotion_reads_and_decodes_the_weights_once(
         assert trained in engine.status().resident
 
 
-async def test_a_header_that_was_damaged_when_it_was_read_is_found_out_by_loading(
-    tmp_path: Path, database: Database
-) -> None:
-    """A header that is read alone is not checked against the digest, which names the whole file."""
+async def test_loading_detects_a_header_that_was_damaged_when_it_was_read(tmp_path: Path, database: Database) -> None:
+    """A header that is read alone cannot be checked, because the digest is of the whole file."""
     async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, engine):
         data = tiny_weights("tiny", 5)
         trained = store_weights(database, data, "trained")
@@ -331,7 +333,7 @@ async def test_a_header_that_was_damaged_when_it_was_read_is_found_out_by_loadin
         assert trained in engine.status().resident
 
 
-async def test_a_header_that_is_longer_than_a_read_is_read_whole(
+async def test_a_header_that_is_longer_than_one_read_is_read_completely(
     tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(darkroom.app.versions.stored, "HEADER_BYTES", 100)
@@ -345,7 +347,7 @@ def _overwrite(database: Database, digest: str, data: bytes) -> None:
         session.execute(update(ArtifactChunk).where(ArtifactChunk.digest == digest).values(data=data))
 
 
-async def test_a_promotion_while_the_shipped_weights_are_being_loaded_makes_it_no_readier(
+async def test_a_promotion_during_the_load_of_the_shipped_weights_does_not_make_it_ready(
     tmp_path: Path, database: Database
 ) -> None:
     engine = Engine(EngineLimits(batch_rows=2))
@@ -381,7 +383,7 @@ async def test_a_deleted_production_alias_leaves_the_versions(tmp_path: Path, da
         assert (await catalog.find(None)).name == "other"
 
 
-async def test_while_the_store_is_away_what_is_loaded_is_served(
+async def test_loaded_versions_are_served_while_the_store_is_away(
     tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def away(database: Database) -> None:
@@ -429,7 +431,7 @@ async def test_a_version_that_cannot_be_loaded_is_left_alone_for_a_while(
 
     def read(database: Database, name: str, digest: str) -> None:
         reads.append(digest)
-        raise OSError("the artifact store elsewhere is away")
+        raise OSError("the remote artifact store is away")
 
     async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, _):
         _point(database, "tiny", store_weights(database, tiny_weights("tiny", 5), "trained"))
@@ -439,10 +441,10 @@ async def test_a_version_that_cannot_be_loaded_is_left_alone_for_a_while(
         assert len(reads) == 1
         _point(database, "tiny", store_weights(database, tiny_weights("tiny", 6), "trained"))
         await catalog.look()
-        assert len(reads) == 2  # another version is another matter
+        assert len(reads) == 2  # another version is tried at once
 
 
-async def test_what_is_production_no_more_when_it_is_warm_does_not_become_it(
+async def test_a_version_that_lost_the_alias_while_it_was_warming_up_is_not_served(
     tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shipped = digest_of(tiny_weights("tiny", 0))
@@ -459,7 +461,7 @@ async def test_what_is_production_no_more_when_it_is_warm_does_not_become_it(
         assert (await catalog.find("tiny")).digest == shipped
 
 
-async def test_models_beyond_the_memory_push_nobody_out_before_they_are_asked_for(
+async def test_models_that_exceed_memory_replace_none_before_their_first_request(
     tmp_path: Path, database: Database
 ) -> None:
     async with opened(weights_folder(tmp_path, a=1, b=2), database, versions=2) as (catalog, engine):
@@ -482,7 +484,7 @@ async def test_a_collected_version_is_served_while_it_is_in_memory_and_then_refu
         with database.session() as session:
             session.execute(update(Checkpoint).where(Checkpoint.digest == old).values(artifact_digest=None))
         await catalog.ensure_loaded(await catalog.find("tiny@2"))
-        for reference in ("tiny@3", "tiny@1"):  # both have to be loaded; the one out of use longest leaves
+        for reference in ("tiny@3", "tiny@1"):  # both must be loaded, so the least recently used version leaves
             await catalog.ensure_loaded(await catalog.find(reference))
         assert old not in engine.status().resident
         with pytest.raises(VersionCollected, match="version 2"):
@@ -490,7 +492,7 @@ async def test_a_collected_version_is_served_while_it_is_in_memory_and_then_refu
         assert (await catalog.find("tiny@3")).digest == new
 
 
-async def test_of_many_versions_looked_at_only_some_are_remembered_and_all_are_found(
+async def test_the_catalog_remembers_a_limited_number_of_versions_and_finds_all(
     tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(darkroom.app.versions.catalog, "REMEMBERED_VERSIONS", 4)
