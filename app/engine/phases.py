@@ -66,22 +66,22 @@ class Drawing:
 
     @property
     def steps_left(self) -> int:
-        """Phase."""
+        """See Phase."""
         return self.plan.steps - self.position + SCORE_STEPS * self.scored
 
     @property
     def forward_rows(self) -> int:
-        """Phase."""
+        """See Phase."""
         return self.plan.forward_rows(self.position)
 
     @property
     def forward_rows_left(self) -> int:
-        """Phase."""
+        """See Phase."""
         return self.plan.forward_rows_left[self.position] + SCORE_STEPS * SCORE_FORWARD_ROWS * self.scored
 
     @classmethod
     def advance(cls, denoiser: Denoiser, phases: Sequence[Self]) -> None:
-        """Phase."""
+        """See Phase."""
         fresh = [one for one in phases if one.state is None]
         if fresh:
             for one, noise in zip(fresh, start(denoiser, [one.plan for one in fresh]), strict=True):
@@ -97,7 +97,7 @@ class Drawing:
 
     @classmethod
     def results(cls, phases: Sequence[Self]) -> list[Result]:
-        """Phase."""
+        """See Phase."""
         visible = [(one, image) for one in phases if (image := one._visible()) is not None]
         if not visible:
             return [None] * len(phases)
@@ -143,22 +143,22 @@ class Scoring:
 
     @property
     def steps_left(self) -> int:
-        """Phase."""
+        """See Phase."""
         return SCORE_STEPS - len(self.terms)
 
     @property
     def forward_rows(self) -> int:
-        """Phase."""
+        """See Phase."""
         return SCORE_FORWARD_ROWS
 
     @property
     def forward_rows_left(self) -> int:
-        """Phase."""
+        """See Phase."""
         return self.steps_left * SCORE_FORWARD_ROWS
 
     @classmethod
     def advance(cls, denoiser: Denoiser, phases: Sequence[Self]) -> None:
-        """Phase."""
+        """See Phase."""
         images, labels = torch.stack([one.image for one in phases]), [one.label for one in phases]
         terms = score_step(denoiser, images, labels, [len(one.terms) for one in phases]).tolist()
         for one, term in zip(phases, terms, strict=True):
@@ -166,7 +166,7 @@ class Scoring:
 
     @classmethod
     def results(cls, phases: Sequence[Self]) -> list[Result]:
-        """Phase."""
+        """See Phase."""
         return [one._result() for one in phases]
 
     def _result(self) -> Result:

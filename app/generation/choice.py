@@ -61,8 +61,8 @@ def choose_by_deadline(
     else:
         qualities: tuple[Quality, ...] = ("best", "balanced", "fast")
         offers = [_of_defaults(version, sampling, quality, "deadline") for quality in qualities]
-        card = _of_card(version, sampling)
-        offers = [card, *(one for one in offers if _cost(one) < _cost(card))]
+        own = _of_own_settings(version, sampling)
+        offers = [own, *(one for one in offers if _cost(one) < _cost(own))]
     return next((one for one in offers if fits(one.sampling)), offers[-1])
 
 
@@ -98,7 +98,7 @@ def _of_point(
     return Chosen(point.applied_to(sampling), choice)
 
 
-def _of_card(version: Version, sampling: SamplingConfig) -> Chosen:
+def _of_own_settings(version: Version, sampling: SamplingConfig) -> Chosen:
     cost = network_evaluations(version.header.model.schedule, sampling)
     return Chosen(sampling, Choice(by="deadline", quality=None, from_="card", network_evaluations=cost))
 

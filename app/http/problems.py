@@ -88,13 +88,13 @@ def encoded(request: Request) -> Problem | None:
     """Return a problem for a compressed body, which the service does not unpack; None for a plain body."""
     if request.headers.get("content-encoding", "identity").strip().lower() == "identity":
         return None
-    return Problem(415, "unsupported-media-type", "send the body as it is, without Content-Encoding")
+    return Problem(415, "unsupported-media-type", "send the body uncompressed, without a Content-Encoding header")
 
 
 def describe(app: FastAPI) -> None:
-    """Add the schemas that `documented` refers to; FastAPI adds only those of JSON answers by itself.
+    """Add the schemas that `documented` refers to. FastAPI itself adds only those of JSON answers.
 
-    To be called when all routes are there: FastAPI keeps the document that it makes first.
+    Call this after adding all routes, because FastAPI keeps the first document that it makes.
     """
     problem = ProblemDetails.model_json_schema(ref_template=_COMPONENTS)
     components: dict[str, Any] = app.openapi().setdefault("components", {}).setdefault("schemas", {})

@@ -1,1 +1,1 @@
-"""The model versions that this process can serve, and their way from the store into the engine."""
+"""Finds the model versions that requests name, and loads them into the engine."""

@@ -61,8 +61,9 @@ class _Refused:
 
 
 class Catalog:
-    """The versions that requests can name. Any thread may call `production` and `digests`, and only the event loop's
-    thread the other methods.
+    """The versions that requests can name.
+
+    Any thread may call `production` and `digests`. Only the event loop's thread may call the other methods.
     """
 
     def __init__(
@@ -311,7 +312,7 @@ class Catalog:
             if name in self._production or self._has_room():
                 await self.ensure_loaded(await self._find_in_store(database, name, target.digest))
         except (ModelNotFound, VersionNotFound):
-            return  # deleted since
+            return  # deleted in the meantime
         except (SQLAlchemyError, EngineStopped):
             raise
         except Exception as error:  # faults of the weights, and any error of a remote artifact store

@@ -161,12 +161,12 @@ def test_the_form_has_every_sampling_setting_and_a_picture_names_those_that_had_
         drawn(page).nth(0).click()
         expected = served.generate(**{"class": 0, "seed": 5, **asked})
         np.testing.assert_array_equal(pixels(page.locator("dialog img")), pixels_of(expected)[0])
-        told = dict(
+        facts = dict(
             zip(page.locator("dialog dt").all_inner_texts(), page.locator("dialog dd").all_inner_texts(), strict=True)
         )
         shown = ("guidance", "guide", "sampler", "steps", "spacing", "threshold", "percentile", "variance")
-        assert {name.capitalize(): str(expected[name]).removesuffix(".0") for name in shown}.items() <= told.items()
-        assert "Eta" not in told  # only ddim has it
+        assert {name.capitalize(): str(expected[name]).removesuffix(".0") for name in shown}.items() <= facts.items()
+        assert "Eta" not in facts  # only ddim has it
         command = command_of(page)
         assert {name: command[name] for name in shown} == {name: expected[name] for name in shown}
         page.keyboard.press("Escape")

@@ -27,7 +27,7 @@ def refuse_one(service: Service) -> None:
     assert answer.status_code == 429, answer.text
 
 
-def test_what_is_shown_is_what_happens(browser: Browser, tmp_path: Path, database_url: str) -> None:
+def test_the_page_follows_the_service(browser: Browser, tmp_path: Path, database_url: str) -> None:
     folder, database = weights_folder(tmp_path / "weights"), Database(database_url)
     with (
         serving_slowly(folder, database_url=database_url, queue_rows=8) as (service, pace),
@@ -47,7 +47,7 @@ def test_what_is_shown_is_what_happens(browser: Browser, tmp_path: Path, databas
         expect(page.get_by_role("region", name="Refused sampling requests")).to_contain_text("None was refused.")
         expect(light(page, "Step")).to_contain_text("no steps lately")
 
-        pace.open.clear()  # the engine is busy, its queue full, and who comes then is refused
+        pace.open.clear()  # the engine is busy, its queue is full, and it refuses the next request
         request = pool.submit(service.generate, **{"class": [0, 1], "n": 4, "steps": 40})
         wait_until(lambda: service.rows() == 8, "the queue is full")
         for _ in range(3):
@@ -70,9 +70,9 @@ def test_what_is_shown_is_what_happens(browser: Browser, tmp_path: Path, databas
         expect(light(page, "Open requests")).to_contain_text("0 rows wait, 0 run")
         page.set_viewport_size(PHONE)
         assert overflow(page) == 0
-        told = service.client.get("/metrics").text
+        scraped = service.client.get("/metrics").text
     database.dispose()
     read = set(re.findall(r'"(darkroom_\w+)"', SOURCE.read_text(encoding="utf-8")))
     assert len(read) > 10
-    for name in read:  # a metric that is called otherwise would be shown as 0
-        assert re.search(rf"^{name}(_count)?[ {{]", told, re.MULTILINE), name
+    for name in read:  # the page would show a metric of another name as 0
+        assert re.search(rf"^{name}(_count)?[ {{]", scraped, re.MULTILINE), name

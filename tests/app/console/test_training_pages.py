@@ -229,8 +229,8 @@ def test_from_a_recipe_to_a_promoted_version(browser: Browser, served: Service, 
         page.get_by_role("button", name="Roll back to version 1").click()
         dialog.get_by_role("button", name="Roll back").click()
         expect(said).to_have_text("production is version 1 now")
-        told = served.client.get("/v1/models/shapes-model").json()
-        assert told["aliases"]["production"]["version"] == 1
+        model = served.client.get("/v1/models/shapes-model").json()
+        assert model["aliases"]["production"]["version"] == 1
         expect(table.get_by_role("row").filter(has_text="200").get_by_text("production")).to_be_visible()
 
         page.get_by_role("link", name="Generate from it").click()

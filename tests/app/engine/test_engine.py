@@ -226,11 +226,11 @@ def test_a_row_outside_its_interval_takes_one_network_row_and_both_networks_are_
     make_engine: MakeEngine,
 ) -> None:
     """The engine's counts agree with the networks' inputs and with the rows' plans."""
-    told: list[int] = []
+    reported: list[int] = []
 
     class Listening(EngineObserver):
         def step(self, rows: int, forward_rows: int, seconds: float, batch_limit: int) -> None:
-            told.append(forward_rows)
+            reported.append(forward_rows)
 
     seen: list[int] = []
 
@@ -257,8 +257,8 @@ def test_a_row_outside_its_interval_takes_one_network_row_and_both_networks_are_
     plans = [plan_row(denoiser, row.sampling, label=row.class_index, seed=row.seed) for row in wanted]
     work = sum(plan.forward_rows_left[0] for plan in plans)
     assert sum(plan.steps for plan in plans) < work < 2 * sum(plan.steps for plan in plans)
-    assert sum(told) == sum(seen) == work
-    assert max(told) <= 16
+    assert sum(reported) == sum(seen) == work
+    assert max(reported) <= 16
 
 
 def test_warm_up_runs_the_snapshot_at_every_size(make_engine: MakeEngine) -> None:

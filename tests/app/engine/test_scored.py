@@ -54,10 +54,10 @@ def test_scored_images_are_those_of_a_plain_request_and_the_score_is_of_the_serv
 def test_scoring_counts_as_progress(engines: list[Engine]) -> None:
     call = submit(started(engines), rows(3), scored=True)
     call.wait()
-    told = [event for event in call.events if isinstance(event, Progress)]
-    assert {event.total_steps for event in told} == {3 * (10 + SCORE_STEPS)}
-    assert [event.done_steps for event in told] == sorted({event.done_steps for event in told})
-    assert told[-1].done_steps == told[-1].total_steps
+    progress = [event for event in call.events if isinstance(event, Progress)]
+    assert {event.total_steps for event in progress} == {3 * (10 + SCORE_STEPS)}
+    assert [event.done_steps for event in progress] == sorted({event.done_steps for event in progress})
+    assert progress[-1].done_steps == progress[-1].total_steps
 
 
 def test_forecasts_and_refusals_include_scoring(engines: list[Engine]) -> None:

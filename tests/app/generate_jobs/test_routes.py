@@ -97,9 +97,9 @@ def test_the_result_has_the_images_of_a_generate_request(
         assert (difference == 0).mean() > 0.99
         assert facts["classes"] == job["classes"] == ["Größe", "Zero"]
         answer = served.generate(**body)
-        told = set(answer) - {"id", "timings", "images"} - RANKS
-        assert {name: facts[name] for name in told} == {name: answer[name] for name in told}
-        assert {name: job[name] for name in told} == {name: answer[name] for name in told}
+        names = set(answer) - {"id", "timings", "images"} - RANKS
+        assert {name: facts[name] for name in names} == {name: answer[name] for name in names}
+        assert {name: job[name] for name in names} == {name: answer[name] for name in names}
 
 
 def test_the_job_and_its_archive_have_the_choice_of_quality(served: Service, database: Database) -> None:

@@ -94,9 +94,9 @@ def test_without_a_frontier_the_documented_defaults_are_used_and_named(choosing:
 
 def test_binary_answers_carry_the_choice(choosing: Service) -> None:
     answer = choosing.client.post("/generate", json={"class": 0, "model": "measured", "quality": "fast"})
-    told = json.loads(answer.headers["darkroom-choice"])
-    assert told == png_facts(answer.content)["choice"]
-    assert told["value"] == 12.4
+    choice = json.loads(answer.headers["darkroom-choice"])
+    assert choice == png_facts(answer.content)["choice"]
+    assert choice["value"] == 12.4
     plain = choosing.client.post("/generate", json={"class": 0})
     assert "darkroom-choice" not in plain.headers
     assert choosing.generate()["choice"] is None
@@ -180,8 +180,8 @@ def test_the_models_routes_show_the_frontier_and_later_measurements(
         assert [point["value"] for point in frontier["points"]] == [value for value, _ in POINTS]
         assert [point["picked_by"] for point in frontier["points"]] == [[], ["fast"], ["balanced"], ["best"]]
         assert frontier.keys() == {"metric", "guidance", "images", "protocol", "points"}
-        told = {"sampler", "steps", "spacing", "eta", "variance", "network_evaluations", "value"}
-        assert frontier["points"][0].keys() == told | {"protocol_digest", "picked_by"}
+        members = {"sampler", "steps", "spacing", "eta", "variance", "network_evaluations", "value"}
+        assert frontier["points"][0].keys() == members | {"protocol_digest", "picked_by"}
 
         assert service.generate(model="later", quality="fast")["choice"]["from"] == "defaults"
         with database.session() as session:

@@ -82,5 +82,7 @@ def test_the_models_routes_say_which_carry_a_snapshot(tmp_path: Path, database_u
     (folder / "carrying.safetensors").write_bytes(CARRYING)
     with serving(folder, database_url=database_url) as service:
         wait_until(lambda: len(service.client.get("/v1/models").json()["models"]) == 2, "both models are registered")
-        told = {model["name"]: model["snapshot_images"] for model in service.client.get("/v1/models").json()["models"]}
-        assert told == {"carrying": 1000, "tiny": None}
+        carried = {
+            model["name"]: model["snapshot_images"] for model in service.client.get("/v1/models").json()["models"]
+        }
+        assert carried == {"carrying": 1000, "tiny": None}

@@ -62,8 +62,8 @@ def test_each_answer_has_one_log_line(service: Service, written: Written) -> Non
 def test_the_logged_route_has_the_prefix_that_the_client_used(service: Service, written: Written, route: str) -> None:
     assert service.client.post(route, json={"class": 0, "steps": 1}, headers=_called("draw")).status_code == 200
     assert [line["route"] for line in _of(written, "draw")] == [route]
-    told = f'darkroom_http_requests_total{{method="POST",route="{route}",status="200"}}'
-    assert told in service.client.get("/metrics").text
+    series = f'darkroom_http_requests_total{{method="POST",route="{route}",status="200"}}'
+    assert series in service.client.get("/metrics").text
 
 
 def test_only_the_route_of_an_address_is_logged(service: Service, written: Written) -> None:
@@ -93,10 +93,10 @@ def test_an_unexpected_error_has_one_traceback_and_an_answer_with_the_request_id
     assert_problem(answer, 500)
     assert answer.headers["x-request-id"] == "broken"
     assert "content-security-policy" in answer.headers
-    fault, told = _of(written, "broken", 2)
+    fault, answered = _of(written, "broken", 2)
     assert fault["level"] == "ERROR"
     assert fault["exception"].endswith("RuntimeError: a fault of the service")
-    assert told["status"] == 500
+    assert answered["status"] == 500
     assert written.getvalue().count("Traceback") == 1
 
 

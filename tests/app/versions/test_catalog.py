@@ -81,7 +81,7 @@ async def test_weights_that_are_not_finite_are_never_served(
     (weights / "broken.safetensors").write_bytes(diverged_weights("broken", factor))
     with caplog.at_level(logging.ERROR):
         async with opened(weights, database) as (catalog, engine):
-            assert "shipped weights left out" in caplog.text
+            assert "shipped weights are not served" in caplog.text
             broken = store_weights(database, diverged_weights("tiny", factor), "trained")
             _point(database, "tiny", broken)
             await catalog.look()
@@ -320,13 +320,13 @@ async def test_loading_detects_a_header_that_was_damaged_when_it_was_read(tmp_pa
         data = tiny_weights("tiny", 5)
         trained = store_weights(database, data, "trained")
         _overwrite(database, trained, data.replace(b"T-shirt/top", b"X-shirt/top"))
-        told = await catalog.find(f"tiny@{trained}")
-        assert told.header.class_names[2] == "X-shirt/top"
+        version = await catalog.find(f"tiny@{trained}")
+        assert version.header.class_names[2] == "X-shirt/top"
         with pytest.raises(CheckpointError, match="is corrupted"):
-            await catalog.ensure_loaded(told)
+            await catalog.ensure_loaded(version)
         _overwrite(database, trained, data)
         with pytest.raises(CheckpointError, match="its header was damaged"):
-            await catalog.ensure_loaded(told)
+            await catalog.ensure_loaded(version)
         assert trained not in engine.status().resident
         await catalog.ensure_loaded(found := await catalog.find(f"tiny@{trained}"))
         assert found.header.class_names[2] == "T-shirt/top"
