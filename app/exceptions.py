@@ -144,7 +144,8 @@ def at(pointer: str, *named: type[Exception]) -> Iterator[None]:
 
 def _http(request: Request, error: HTTPException) -> Problem:
     if error.status_code == 400 and error.__cause__ is not None:  # FastAPI could not parse the body
-        detail = "the body is not JSON that can be read: it is not UTF-8, is too deep, or has a number with too many digits"
+        reasons = "it is not UTF-8, is nested too deeply or has a number with too many digits"
+        detail = f"the body is not JSON that the service can read: {reasons}"
         return encoded(request) or Problem(400, "not-json", detail)
     kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
     return Problem(error.status_code, kind, str(error.detail), headers=error.headers)
