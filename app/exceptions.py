@@ -57,6 +57,11 @@ def _deadline_unmeetable(late: DeadlineUnmeetable) -> Problem:
     return Problem(503, "deadline-unmeetable", detail, headers=headers, expected_seconds=expected)
 
 
+def _too_many_rows(many: TooManyRows) -> Problem:
+    places = f"{many.rows} images are more than the {many.limit} places of the queue"
+    return invalid([("", f"{places}: ask for fewer, or submit a generate job")])
+
+
 def _pointer(path: Sequence[str | int], body: Any) -> str:
     """Return the JSON pointer (RFC 6901) to a fault.
 
@@ -111,7 +116,7 @@ ANSWERS: Mapping[type[Exception], Callable[[Any], Problem]] = {
     TooManyJobs: jobs_limit,
     # The engine refuses.
     QueueFull: queue_full,
-    TooManyRows: lambda many: invalid([("", f"{many.rows} images are more than the queue's {many.limit} places")]),
+    TooManyRows: _too_many_rows,
     DeadlineUnmeetable: _deadline_unmeetable,
     EngineStopped: _answer(503, "unavailable", lambda _: "the service is restarting; try again", retry_seconds=5.0),
     **dict.fromkeys(AWAY, _database_away),
