@@ -1,4 +1,4 @@
-"""How often a classifier trained on real images sees in a generated image the class that was asked for."""
+"""Measures in how many generated images a classifier sees the requested class. It was trained on real images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from darkroom.model.images.pixels import to_pixels
 from darkroom.model.sampling.draw import plan_row, sample
 
 FIRST_SEED = 1000
-"""Image i of class c is drawn with seed FIRST_SEED + c and index i, so asking for more keeps the first ones."""
+"""Image i of class c has the seed FIRST_SEED + c and the index i, so a larger request begins with the same images."""
 
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Shares of generated images in 0..1 whose predicted class is the asked one, in all and per class."""
+    """Shares (0..1) of generated images in which the classifier sees the requested class, overall and per class."""
 
     guidance: float
     images_per_class: int
@@ -31,7 +31,7 @@ class Agreement:
 
 
 def check_classes(checkpoint: Checkpoint, judge: ClassifierHeader) -> None:
-    """Raises CheckpointError unless both have the same classes, index by index, and the same image form."""
+    """Raises CheckpointError unless both have the same classes in the same order and the same image shape."""
     names = checkpoint.header.class_names
     if names != judge.class_names:
         raise CheckpointError(f"the checkpoint's classes are {list(names)}, the judge's {list(judge.class_names)}")
@@ -44,7 +44,7 @@ def check_classes(checkpoint: Checkpoint, judge: ClassifierHeader) -> None:
 
 
 def generate(denoiser: Denoiser, sampling: SamplingConfig, images_per_class: int) -> Pixels:
-    """Images (classes, images_per_class, H, W, C) uint8, drawn with the seeds that FIRST_SEED states."""
+    """Draw images (classes, images_per_class, H, W, C) uint8, with the seeds that FIRST_SEED describes."""
     classes = len(denoiser.class_names)
     plans = [
         plan_row(denoiser, sampling, label=label, seed=FIRST_SEED + label, index=index)
@@ -65,7 +65,7 @@ def agreement(judge: Classifier, images: Pixels, guidance: float) -> Agreement:
 
 
 def agreement_table(judge: ClassifierHeader, results: Sequence[Agreement]) -> str:
-    """A markdown table: a line per guidance weight, and one of the judge's own recall on real test images."""
+    """A Markdown table: one line for each guidance weight, then the judge's own recall on real test images."""
     lines = [
         "| guidance | images | overall | " + " | ".join(judge.class_names) + " |",
         "| --- |" + " ---: |" * (2 + len(judge.class_names)),

@@ -1,10 +1,10 @@
-"""Does the score of `best_of` mean anything? A judge that never saw it says which images show their class.
+"""Checks whether the score of `best_of` finds the better images, by the verdicts of an independent judge.
 
 python -m bench.best_of CHECKPOINT [--images-per-class N] [--guidance W ...] [--sampler NAME] [--steps N]
                         [--out FILE]
 
-Of the images of each class the quarter that scores best, all, and the quarter that scores worst are judged by a
-classifier that was trained on the real images (`python -m bench.judge train`).
+The judge is a classifier that was trained on the real images (`python -m bench.judge train`). For each class it judges
+all images, the quarter with the highest scores, and the quarter with the lowest.
 """
 
 import argparse
@@ -31,9 +31,9 @@ SHARE = 0.25
 
 @dataclass(frozen=True)
 class Separation:
-    """Shares of images in 0..1 whose predicted class is the asked one: by score, and whatever the score.
+    """Shares (0..1) of images in which the judge sees the requested class: the best by score, all, and the worst.
 
-    likelier: how often an image that shows its class scores higher than one that does not, pairs within a class.
+    likelier: share of pairs within a class in which the image that shows its class scores above one that does not.
     """
 
     guidance: float
@@ -45,7 +45,7 @@ class Separation:
 
 
 def scores_of(denoiser: Denoiser, images: Pixels) -> npt.NDArray[np.float64]:
-    """(classes, n) scores of images (classes, n, H, W, C)."""
+    """Return scores (classes, n) of images (classes, n, H, W, C)."""
     classes, count = images.shape[:2]
     flat = torch.from_numpy(images.reshape(classes * count, *images.shape[2:])).permute(0, 3, 1, 2)
     labels = [label for label in range(classes) for _ in range(count)]
@@ -53,7 +53,7 @@ def scores_of(denoiser: Denoiser, images: Pixels) -> npt.NDArray[np.float64]:
 
 
 def right_ones(judge: Classifier, images: Pixels) -> npt.NDArray[np.bool_]:
-    """(classes, n): whether the judge sees the asked class."""
+    """Return (classes, n): true where the judge sees the requested class."""
     classes, count = images.shape[:2]
     flat = torch.from_numpy(images.reshape(classes * count, *images.shape[2:])).permute(0, 3, 1, 2)
     predicted = predict(judge.network, flat).numpy().reshape(classes, count)
@@ -62,7 +62,7 @@ def right_ones(judge: Classifier, images: Pixels) -> npt.NDArray[np.bool_]:
 
 
 def separation(guidance: float, scores: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> Separation:
-    """Compare a judge's verdicts with scores, both (classes, n); every class counts the same."""
+    """Compare a judge's verdicts with scores, both (classes, n). All classes have the same weight."""
     count = scores.shape[1]
     ordered = np.take_along_axis(right, np.argsort(-scores, axis=1, kind="stable"), axis=1)
     quarter = max(1, round(SHARE * count))
@@ -82,7 +82,7 @@ def separation(guidance: float, scores: npt.NDArray[np.float64], right: npt.NDAr
 
 
 def separation_table(results: Sequence[Separation]) -> str:
-    """A markdown table, a line a guidance weight."""
+    """A Markdown table with one line for each guidance weight."""
     lines = [
         f"| guidance | images | best {SHARE:.0%} | all | worst {SHARE:.0%} | right scores above wrong |",
         "| ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sampler", choices=list(SAMPLERS), help="default: the checkpoint's")
     parser.add_argument("--steps", type=positive, help="default: the checkpoint's")
     parser.add_argument("--judge", type=Path, default=JUDGE_PATH)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="keep what is printed")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the table to this file")
     arguments = parser.parse_args(argv)
     try:
         judge, checkpoint = load_classifier(arguments.judge), load_checkpoint(arguments.checkpoint)
@@ -124,9 +124,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     low_high = sampling.guidance_interval
     where = f", guided between sigma/alpha {low_high[0]:g} and {low_high[1]:g}" if low_high else ""
     text = (
-        f"Agreement with the asked class by {SCORE_NAME} ({SCORE_STEPS} terms): {checkpoint.header.name}, "
+        f"Agreement with the requested class by {SCORE_NAME} ({SCORE_STEPS} terms): {checkpoint.header.name}, "
         f"{checkpoint.digest}; {sampling.sampler}, {sampling.steps} steps{where}, "
-        f"{arguments.images_per_class} images a class.\n\n{separation_table(results)}"
+        f"{arguments.images_per_class} images per class.\n\n{separation_table(results)}"
     )
     print(text)
     if arguments.out is not None:

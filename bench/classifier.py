@@ -1,6 +1,6 @@
-"""A small convolutional classifier: trained on real images, it says which class a generated image looks like.
+"""A small convolutional classifier. Trained on real images, it says which class a generated image looks like.
 
-Its weights file is safetensors with what it is and how well it does in the header; reading one executes nothing.
+Its weights file is safetensors. The header describes the classifier and its accuracy. Reading a file executes nothing.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ LARGEST_SHIFT_PIXELS = 1
 
 
 class ClassifierHeader(BaseModel):
-    """What a classifier's file says of itself. recalls: per class, the share of its test images put into it."""
+    """The header of a classifier's weights file. recalls: per class, the share of its test images predicted right."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,14 +39,14 @@ class ClassifierHeader(BaseModel):
 
 
 def _stage(channels: int, width: int, *, halve: bool) -> list[nn.Module]:
-    """3x3 convolution, 2x2 maximum, normalisation, ReLU; the maximum comes early because the rest is then cheaper."""
+    """3x3 convolution, 2x2 maximum, normalisation, ReLU. The maximum comes early to make the later layers cheaper."""
     pool: list[nn.Module] = [nn.MaxPool2d(2)] if halve else []
     convolution = nn.Conv2d(channels, width, 3, padding=1, bias=False)
     return [convolution, *pool, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
 
 
 class ClassifierNetwork(nn.Module):
-    """Five 3x3 convolutions, the side halved three times, and a linear layer.
+    """Five 3x3 convolutions, which halve the side three times, and a linear layer.
 
     (B, C, H, W) floats in -1..1 -> logits (B, classes).
     """
@@ -81,7 +81,7 @@ class Classifier:
 
 
 def shift_at_random(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Every image (B, C, H, W) moved by its own -1..1 pixels each way, black coming in from outside."""
+    """Shift every image (B, C, H, W) by its own random -1..1 pixels each way, and fill the border with black."""
     size, (height, width), reach = len(x), x.shape[2:], LARGEST_SHIFT_PIXELS
     padded = nn.functional.pad(x, (reach,) * 4, value=-1.0)
     top, left = torch.randint(0, 2 * reach + 1, (2, size, 1), generator=generator)
@@ -93,12 +93,12 @@ def shift_at_random(x: Tensor, generator: torch.Generator) -> Tensor:
 
 @torch.inference_mode()
 def predict(network: nn.Module, pixels: Tensor) -> Tensor:
-    """The likeliest class (N,) of images (N, C, H, W) uint8."""
+    """Return the most likely class (N,) of images (N, C, H, W) uint8."""
     return torch.cat([network(from_pixels(batch)).argmax(1) for batch in torch.split(pixels, 500)])
 
 
 def recall_per_class(predicted: Tensor, labels: Tensor, classes: int) -> tuple[float, ...]:
-    """For each class the share of its images that were put into it; predicted, labels: (N,), every class present."""
+    """Return each class's share of correct predictions. predicted, labels: (N,), with every class in `labels`."""
     right = torch.bincount(labels[predicted == labels], minlength=classes)
     return tuple((right.double() / torch.bincount(labels, minlength=classes)).tolist())
 
@@ -111,9 +111,9 @@ def train_classifier(
     seed: int,
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> Classifier:
-    """Train on `train` with shifts, AdamW and a one-cycle learning rate; measure on `test` once, at the end.
+    """Train on `train` with random shifts, AdamW and a one-cycle learning rate, then measure on `test` once.
 
-    Deterministic given the data, `seed` and the number of threads. Raises ValueError when the classes differ.
+    The same data, `seed` and number of threads give the same weights. Raises ValueError when the classes differ.
     """
     if train.class_names != test.class_names:
         raise ValueError(f"training and test classes differ: {train.class_names} and {test.class_names}")

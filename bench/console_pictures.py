@@ -1,8 +1,8 @@
-"""Pictures of the console's pages with what a running service holds: `python -m bench.console_pictures URL`.
+"""Takes pictures of the console's pages on a running service: `python -m bench.console_pictures URL`.
 
-The service should have the data sets, the job, the sweep and the models that are named; the page Service is looked at
-while others ask for images. A picture is a whole page, in at most 256 colours. The typeface is Inter where it is
-installed, else the system's.
+The service must have the job, the sweep and the models that the arguments name, and data sets. Other clients ask for
+images while the page Service is pictured. A picture shows a whole page in at most 256 colours. The typeface is Inter
+where it is installed, otherwise the system's.
 """
 
 import argparse
@@ -28,7 +28,7 @@ SERVICE_LOOKS = 14
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture of a page. ready: brings it about, and returns when it can be taken."""
+    """A picture of a page. ready: fills the page, and returns when the picture can be taken."""
 
     name: str
     address: str
@@ -52,7 +52,7 @@ class Shot:
 
 
 def settle(page: Page) -> None:
-    """Go through the page once, so that all its pictures are fetched, and wait for them."""
+    """Scroll through the page once, so that the browser fetches all its pictures, and wait for them."""
 
     def loaded() -> bool:
         page.evaluate("document.querySelector('.is-waiting')?.scrollIntoView()")
@@ -64,7 +64,7 @@ def settle(page: Page) -> None:
 
 
 def shows(selector: str) -> Callable[[Page], None]:
-    """Ready once that is there."""
+    """Return a `ready` that waits for `selector`."""
 
     def ready(page: Page) -> None:
         expect(page.locator(selector).first).to_be_visible()
@@ -73,7 +73,7 @@ def shows(selector: str) -> Callable[[Page], None]:
 
 
 def draw(page: Page) -> None:
-    """A few images of each class."""
+    """Draw a few images of each class on the page Generate."""
     page.get_by_role("button", name="All", exact=True).click()
     page.get_by_label("Images of each").fill("3")
     page.get_by_label("Seed", exact=True).fill("7")
@@ -84,7 +84,7 @@ def draw(page: Page) -> None:
 
 
 def watch(page: Page) -> None:
-    """Until something has happened."""
+    """Wait until the page Service has drawn READINGS readings."""
     chart = page.get_by_role("img", name="Rows in the engine")
 
     def values() -> int:
@@ -96,7 +96,7 @@ def watch(page: Page) -> None:
 
 @contextmanager
 def visitors(url: str, model: str) -> Iterator[None]:
-    """Others, who ask for images all the while."""
+    """Ask for images as other clients do, as long as the block runs."""
     over = threading.Event()
 
     def ask() -> None:
@@ -117,7 +117,7 @@ def visitors(url: str, model: str) -> Iterator[None]:
 
 
 def shots(job: int, sweep: int, model: str, drawn_with: str) -> list[Shot]:
-    """All pictures but that of the page Service."""
+    """Return all pictures except that of the page Service."""
     job_page, sampled = f"/training/jobs/{job}", shows(".film li")
     return [
         Shot("generate", f"/generate?model={drawn_with}", draw),

@@ -1,10 +1,12 @@
-"""The engine against a bare loop, and a short request against a long one: `python -m bench.engine CHECKPOINT`.
+"""Compares the engine with a bare loop, and a short request alone with one beside a long request.
 
-Both figures are ratios within this run, since machines differ and do other things meanwhile:
+python -m bench.engine CHECKPOINT
 
-* throughput: rows x steps a second with the queue full, divided by what a bare loop of the same network's forward
-  reaches at the same batch size. The two alternate, so that a disturbance meets both.
-* latency: 1 image at 10 steps that arrives while 64 at 50 steps are running, divided by what it takes alone.
+Both results are ratios within one run, since machines differ and other programs disturb them:
+
+* throughput: network rows per second of the engine with a full queue, divided by those of a bare loop that calls the
+  same network at the same batch size. The two alternate, so that a disturbance affects both.
+* latency: time for 1 image at 10 steps while 64 images at 50 steps are running, divided by its time alone.
 """
 
 import argparse
@@ -30,7 +32,7 @@ SHORT_REPEATS = 5
 
 
 class _Counter(EngineObserver):
-    """Counts what the engine computes. mark: forward rows so far, and when the step that brought them ended."""
+    """Counts what the engine computes. mark: network rows so far, and when the last step ended."""
 
     def __init__(self) -> None:
         self.mark = (0, 0.0)
@@ -65,7 +67,7 @@ def _submit(engine: Engine, checkpoint: Checkpoint, images: int, steps: int, gui
 
 @torch.inference_mode()
 def _bare_rows_per_second(denoiser: Denoiser, batch: int) -> float:
-    """Forward rows a second of the network alone, called again and again on one batch."""
+    """Return the network rows per second of the network alone, called repeatedly on one batch."""
     x = torch.randn(batch, *denoiser.image_shape).contiguous(memory_format=torch.channels_last)
     t, labels = torch.full((batch,), 500), torch.zeros(batch, dtype=torch.long)
     denoiser.network(x, t, labels)
@@ -77,7 +79,7 @@ def _bare_rows_per_second(denoiser: Denoiser, batch: int) -> float:
 
 
 def _engine_rows_per_second(engine: Engine, counter: _Counter, checkpoint: Checkpoint, guidance: float) -> float:
-    """Forward rows a second with several requests waiting, from the end of one full step to that of a later one."""
+    """Return the network rows per second while several requests wait, from the end of one full step to a later one."""
     calls = [_submit(engine, checkpoint, 64, LONG_STEPS, guidance, seed) for seed in range(8)]
     steps = counter.steps
     while counter.steps < steps + 3:
@@ -95,10 +97,10 @@ def _engine_rows_per_second(engine: Engine, counter: _Counter, checkpoint: Check
 
 
 def throughput(engine: Engine, counter: _Counter, checkpoint: Checkpoint, denoiser: Denoiser, guidance: float) -> None:
-    """Print the rates and the median ratio of ROUNDS alternating measurements."""
+    """Print the rates of ROUNDS alternating measurements, and the median of their ratios."""
     batch = engine.status().resident[checkpoint.digest]
     ratios = []
-    print(f"\n| round | bare loop, batch {batch}: rows x steps / s | engine, guidance {guidance:g} | ratio |")
+    print(f"\n| round | bare loop, batch {batch}: network rows / s | engine, guidance {guidance:g} | ratio |")
     print("| --- | --- | --- | --- |")
     for number in range(ROUNDS):
         before = _bare_rows_per_second(denoiser, batch)
@@ -110,7 +112,7 @@ def throughput(engine: Engine, counter: _Counter, checkpoint: Checkpoint, denois
 
 
 def latency(engine: Engine, checkpoint: Checkpoint, guidance: float) -> None:
-    """Print how much longer a short request takes beside a long one."""
+    """Print how much longer a short request takes beside a long one than alone."""
     alone = []
     for seed in range(SHORT_REPEATS):
         call = _submit(engine, checkpoint, 1, SHORT_STEPS, guidance, seed)

@@ -1,10 +1,10 @@
-"""What an evaluation spends outside the forward passes of its networks: the model's own and those of the metrics.
+"""Measures the time of an evaluation outside the forward passes of the model and of the metrics' networks.
 
 python -m bench.evaluation_overhead [CHECKPOINT] [--images N] [--steps N] [--split train|test]
 
-The statistics of the data set are computed and kept beforehand, as in every evaluation but the first. Counted as
-outside is everything else: sampler steps, noise, thresholds, rounding, scaling to the network's input, sums, distances,
-loading the metrics' weights.
+The statistics of the data set are computed beforehand, as in every evaluation but the first. The time outside includes
+sampler steps, noise, thresholds, rounding, scaling to the network's input, sums, distances, and loading the metrics'
+weights.
 """
 
 import argparse
@@ -38,12 +38,12 @@ LARGEST_SHARE = 0.05
 
 @dataclass
 class Clock:
-    """Seconds spent in calls of one network."""
+    """Sums the seconds spent in calls of one network."""
 
     seconds: float = 0.0
 
     def timed(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        """The same function; what it takes is added."""
+        """Wrap a function, so that the time of its calls is added."""
 
         def call(*arguments: Tensor) -> Tensor:
             _wait()
@@ -57,7 +57,7 @@ class Clock:
 
 
 class TimedLayers:
-    """EfficientNetLite0's layers, together or one by one."""
+    """Times the layers of EfficientNetLite0, called together or one by one."""
 
     def __init__(self, layers: Any, clock: Clock) -> None:
         self._layers, self._clock = layers, clock
@@ -84,7 +84,7 @@ def _extractor(clock: Clock) -> Callable[..., EfficientNetLite0]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print a row a set of metrics; the exit status is 1 when one spends more than LARGEST_SHARE outside."""
+    """Print a line for each set of metrics; exit status 1 when one spends more than LARGEST_SHARE outside."""
     parser = argparse.ArgumentParser(prog="python -m bench.evaluation_overhead")
     parser.add_argument("checkpoint", type=Path, nargs="?", default=CHECKPOINT_PATH)
     parser.add_argument("--images", type=positive, default=1000)

@@ -1,8 +1,8 @@
-"""Somebody's first way through Darkroom, by browser alone: `python -m bench.first_walk`.
+"""Walks through Darkroom as a new user in a browser: `python -m bench.first_walk`.
 
-From `darkroom up` on a fresh state folder to images of a model of one's own: a zip of class folders (scikit-learn's
-digits) is uploaded, a training is begun from a recipe and watched to its end, its best version is promoted, and images
-are drawn with it. For each stage it prints the clicks, the fields that were filled in, and the minutes.
+The walk begins with `darkroom up` on a fresh state folder. It uploads a zip of class folders (scikit-learn's digits),
+starts a training from a recipe, watches it to the end, promotes its best version and draws images with it. For each
+stage it prints the clicks, the filled-in fields and the minutes.
 """
 
 import argparse
@@ -35,7 +35,7 @@ PATIENCE_SECONDS = 3600.0
 
 
 def write_archive(path: Path) -> int:
-    """A zip with a folder for each digit; returns the number of images."""
+    """Write a zip with one folder for each digit; returns the number of images."""
     digits = load_digits()
     with zipfile.ZipFile(path, "w") as archive:
         for number, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
@@ -47,7 +47,7 @@ def write_archive(path: Path) -> int:
 
 @dataclass(frozen=True)
 class Stage:
-    """What a part of the way has cost."""
+    """The clicks, fields and time of one part of the walk."""
 
     name: str
     clicks: int = 0
@@ -56,7 +56,7 @@ class Stage:
 
 
 class Walk:
-    """The person at the page, and the parts of the way until now."""
+    """The user at the page. Counts clicks and fields, stage by stage."""
 
     def __init__(self) -> None:
         self.stages: list[Stage] = []
@@ -65,7 +65,7 @@ class Walk:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """One part of the way."""
+        """Begin a stage, which lasts as long as the block."""
         self._clicks, self._fields = 0, 0
         begun = time.monotonic()
         yield
@@ -77,14 +77,14 @@ class Walk:
         self._clicks += 1
 
     def fill(self, target: Locator, value: str) -> None:
-        """A click into a field, and typing."""
+        """Click into a field and type."""
         target.click()
         target.fill(value)
         self._clicks += 1
         self._fields += 1
 
     def choose_file(self, target: Locator, path: Path) -> None:
-        """A click on the button, and one on the file in the system's dialog."""
+        """Click the button, then the file in the system's dialog."""
         target.set_input_files(path)
         self._clicks += 2
 
@@ -99,7 +99,7 @@ class Walk:
 
 @contextmanager
 def darkroom(state: Path, port: int) -> Iterator[str]:
-    """`darkroom up` until it is ready; returns its address. Ends with Ctrl-C."""
+    """Start `darkroom up`, wait until it is ready, and yield its address; then end it with Ctrl-C."""
     command = [str(Path(sys.executable).with_name("darkroom")), "up", "--state", str(state), "--port", str(port)]
     environment = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
     with subprocess.Popen(command, env=environment, start_new_session=True) as process:
@@ -116,7 +116,7 @@ def darkroom(state: Path, port: int) -> Iterator[str]:
 
 
 def is_ready(url: str) -> bool:
-    """Whether the service can be used."""
+    """Return true when the service answers that it is ready."""
     try:
         return httpx.get(f"{url}/readyz", trust_env=False).status_code == httpx.codes.OK
     except httpx.TransportError:  # it does not listen yet
@@ -124,7 +124,7 @@ def is_ready(url: str) -> bool:
 
 
 def walk(page: Page, archive: Path, images: int, steps: Walk) -> None:
-    """From the first page to images of one's own model."""
+    """Go from the first page to images of the user's own model."""
     with steps.stage("upload a data set"):
         page.goto("/")
         steps.click(page.get_by_role("link", name="Training"))
@@ -162,7 +162,7 @@ def walk(page: Page, archive: Path, images: int, steps: Walk) -> None:
 def main() -> None:
     """Go."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=12_000, help="to train on; more are better, and take longer")
+    parser.add_argument("--images", type=int, default=12_000, help="number of images to train on")
     parser.add_argument("--picture", type=Path, help="where to write a picture of the last page")
     arguments = parser.parse_args()
     expect.set_options(timeout=1000 * PATIENCE_SECONDS)

@@ -1,10 +1,10 @@
-"""The Frechet distance of every sampler at every step count: a table, a plot, and what a weights file keeps of it.
+"""Measures the Fréchet distance of every sampler at every step count, for a table, a plot and the weights file.
 
 python -m bench.frontier CHECKPOINT [--out FOLDER] [--images N] [--guidance W] [--samplers NAME ...] [--steps N ...]
                          [--spacing NAME] [--write FILE]
 
-Every measured cell is written to FOLDER/frontier.jsonl at once, and a rerun goes on with those that are missing there
-and in the file itself.
+Each figure is written to FOLDER/frontier.jsonl at once. A rerun measures only those that are missing there and in the
+weights file itself.
 """
 
 import argparse
@@ -32,11 +32,11 @@ from darkroom.model.metrics.frontier import WITHIN, Frontier, FrontierPoint, cho
 from darkroom.model.metrics.frontier_measurement import STEPS, frontier_cells, measure_frontier, with_evaluations
 
 MARKERS = "osX"
-"""A plot's ten colours are used again with the next marker."""
+"""A plot has ten colours; the eleventh line begins again with the next marker."""
 
 
 def read_cells(path: Path, weights: str) -> list[Figure]:
-    """What was measured of these weights; nothing when there is no such file. A line that was cut off is left out."""
+    """Return the figures measured with these weights, [] when there is no such file; a line cut short is left out."""
     if not path.exists():
         return []
     cells = []
@@ -44,12 +44,12 @@ def read_cells(path: Path, weights: str) -> list[Figure]:
         try:
             cells.append(_cell(**json.loads(line)))
         except (ValueError, TypeError):
-            print(f"{path}: a line that cannot be read is left out", file=sys.stderr)
+            print(f"{path}: left out a line that is no figure; it is measured again", file=sys.stderr)
     return [figure for measured, figure in cells if measured == weights]
 
 
 def append_cell(path: Path, weights: str, figure: Figure) -> None:
-    """Add a line to the results file: the figure, and the digest of the file that it was measured of."""
+    """Add a line to the results file: the figure, and the digest of the weights that it was measured with."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = path.read_text().splitlines() if path.exists() else []
     lines.append(json.dumps({"weights": weights, **asdict(figure)}))
@@ -61,7 +61,7 @@ def _cell(weights: str, **figure: Any) -> tuple[str, Figure]:
 
 
 def point_name(point: FrontierPoint) -> str:
-    """Its sampler, and the settings that are not the usual ones."""
+    """Name a point by its sampler and those settings that are not the usual ones."""
     parts: list[str] = [point.sampler]
     parts += [point.spacing] * (point.spacing != "trailing")
     parts += [f"eta {point.eta:g}"] * (point.sampler == "ddim" and point.eta > 0.0)
@@ -75,7 +75,7 @@ def _rows(frontier: Frontier) -> dict[str, list[FrontierPoint]]:
 
 
 def frontier_table(frontier: Frontier) -> str:
-    """A markdown table, a line a sampler and a column a step count, then what each quality picks."""
+    """A Markdown table, one line per sampler and one column per step count, and the point that each quality picks."""
     counts = sorted({point.steps for point in frontier.points})
     best = set(efficient(frontier.points))
     lines = [
@@ -104,7 +104,7 @@ def frontier_table(frontier: Frontier) -> str:
 
 
 def frontier_picture(frontier: Frontier, title: str) -> bytes:
-    """The distance against the number of steps, a line a sampler, as PNG bytes."""
+    """Plot the distance against the number of steps, one curve per sampler, as PNG bytes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4.5), dpi=100, layout="constrained")
@@ -175,10 +175,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--samplers", nargs="+", choices=list(SAMPLERS), default=list(FRONTIER_SAMPLERS))
     parser.add_argument("--steps", nargs="+", type=positive, default=list(STEPS))
     parser.add_argument("--spacing", choices=get_args(SpacingName), help="default: the checkpoint's")
-    parser.add_argument("--recipe", type=Path, default=RECIPE_PATH, help="names the data set where the file does not")
+    parser.add_argument("--recipe", type=Path, default=RECIPE_PATH, help="recipe, if the file has none")
     parser.add_argument("--cache", type=Path, default=CACHE_PATH)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="the weights with all that was measured of them")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="weights file to write with all figures")
     arguments = parser.parse_args(argv)
     try:
         for text in _measure(arguments):

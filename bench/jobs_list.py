@@ -1,7 +1,7 @@
-"""What is asked of the table of jobs, with 10 and with 1,000,000 of them: `python -m bench.jobs_list`.
+"""Measures the queries on the table of jobs, with 10 and with 1,000,000 jobs: `python -m bench.jobs_list`.
 
-A private PostgreSQL is filled in SQL. For each query the median time is printed at both sizes, and the plan at the
-larger one. Times are of this machine; what counts is that they do not grow, and that no plan reads the whole table.
+It fills a private PostgreSQL with jobs. For each query it prints the median time at both sizes, and the plan at the
+larger one. The times depend on the machine. They must not grow with the table, and no plan may read the whole table.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from darkroom.store.worker_repository import count_idle_workers
 SMALL = 10
 REPEATS = 21
 PAGE = 10
-"""As many as the small table has, so that both times are those of equal pages."""
+"""As many as the small table has, so that both sizes are measured with equal pages."""
 
 Query = Callable[[Session], Any]
 
@@ -55,20 +55,20 @@ FROM (SELECT n, CASE WHEN n % 1000 = 1 THEN 'queued' WHEN n % 1000 = 2 THEN 'run
 
 
 def fill(session: Session, count: int) -> None:
-    """Insert so many jobs."""
+    """Insert `count` jobs."""
     for statement in FILL.split(";")[:-1]:
         session.execute(text(statement), {"count": count})
 
 
 def analyse(database: Database) -> None:
-    """What autovacuum does after a while: statistics for the planner, and the index pages that are all visible."""
+    """Vacuum and analyse, as autovacuum does later: planner statistics and the visibility map for index-only scans."""
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE jobs"))
         connection.execute(text("VACUUM ANALYZE sweeps"))
 
 
 def queries(newest: int, sweep_id: int) -> Mapping[str, Query]:
-    """What is asked of the table of jobs. newest: a job's id; pages begin in the middle below it."""
+    """Return the queries on jobs by name. newest: id of the newest job; pages begin in the middle below it."""
     worker = Claimant("bench", "cpu")
     filters: dict[str, dict[str, Any]] = {
         "all": {},
@@ -100,14 +100,14 @@ def queries(newest: int, sweep_id: int) -> Mapping[str, Query]:
 
 @contextmanager
 def rolled_back(database: Database) -> Iterator[Session]:
-    """A transaction that changes nothing."""
+    """Open a transaction and roll it back."""
     with database.session() as session:
         yield session
         session.rollback()
 
 
 def plans(database: Database, query: Query) -> list[dict[str, Any]]:
-    """The plans of the statements on jobs that the query sends: PostgreSQL's JSON, without running them."""
+    """Return PostgreSQL's plans (JSON) of the statements on jobs that the query sends."""
     sent: list[tuple[str, Any]] = []
 
     def note(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
@@ -129,14 +129,14 @@ def plans(database: Database, query: Query) -> list[dict[str, Any]]:
 
 
 def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """A plan's steps, the outermost first."""
+    """Yield a plan's nodes, the outermost first."""
     yield plan
     for inner in plan.get("Plans", []):
         yield from nodes(inner)
 
 
 def described(plan: Mapping[str, Any]) -> str:
-    """A plan in a line."""
+    """Describe a plan in one line."""
     steps = []
     for node in nodes(plan):
         where = node.get("Index Name") or node.get("Relation Name")
@@ -145,7 +145,7 @@ def described(plan: Mapping[str, Any]) -> str:
 
 
 def milliseconds(database: Database, query: Query) -> float:
-    """The median time of the query on a warm connection."""
+    """Return the median time of the query on a warm connection."""
     taken = []
     for _ in range(REPEATS):
         with rolled_back(database) as session:

@@ -1,4 +1,4 @@
-"""Does the model draw what it was asked for? A classifier trained on the real images answers.
+"""Measures whether a model draws the requested classes, by the verdicts of a classifier trained on the real images.
 
 python -m bench.judge train
 python -m bench.judge score CHECKPOINT [--guidance W ...] [--images-per-class N] [--steps N] [--sampler NAME]
@@ -30,19 +30,19 @@ SEED = 0
 
 
 def with_split(config: DatasetConfig, split: str) -> DatasetConfig:
-    """The same data set's `train` or `test` half."""
+    """The configuration of the same data set's `train` or `test` half."""
     return DatasetConfig.model_validate({**config.model_dump(), "split": split})
 
 
 def with_overrides(sampling: SamplingConfig, overrides: dict[str, Any]) -> SamplingConfig:
-    """A checkpoint's sampling defaults with those overrides that are not None; raises ValidationError."""
+    """A checkpoint's sampling defaults, changed by the overrides that are not None; raises ValidationError."""
     return SamplingConfig.model_validate(
         {**sampling.model_dump(), **{name: value for name, value in overrides.items() if value is not None}}
     )
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    torch.set_num_threads(arguments.threads)  # more threads sum in another order and give slightly other weights
+    torch.set_num_threads(arguments.threads)  # the number of threads changes the order of sums, and so the weights
     config = load_recipe(arguments.recipe).dataset
     train = load_dataset(with_split(config, "train"), cache=arguments.cache)
     test = load_dataset(with_split(config, "test"), cache=arguments.cache)
@@ -59,7 +59,7 @@ def _train(arguments: argparse.Namespace) -> int:
     for name, recall in zip(header.class_names, header.recalls, strict=True):
         print(f"  {name}: {recall:.1%}")
     if header.test_accuracy < LEAST_TEST_ACCURACY:
-        print(f"not saved: below {LEAST_TEST_ACCURACY:.0%} it is no judge", file=sys.stderr)
+        print(f"not saved: a judge needs a test accuracy of {LEAST_TEST_ACCURACY:.0%}", file=sys.stderr)
         return 1
     judge.save(arguments.out)
     print(f"saved to {arguments.out}")
@@ -79,16 +79,16 @@ def _score(arguments: argparse.Namespace) -> int:
         print(f"guidance {guidance:g}: {results[-1].overall:.1%}", file=sys.stderr)
     sampling = with_overrides(defaults, flags)
     print(
-        f"Agreement with the asked class: {checkpoint.header.name}, {checkpoint.header.images_seen:,} images seen, "
+        f"Agreement with the requested class: {checkpoint.header.name}, {checkpoint.header.images_seen:,} images seen, "
         f"{checkpoint.digest}; {sampling.sampler}, {sampling.steps} steps, threshold {sampling.threshold}; "
-        f"{arguments.images_per_class} images a class, seed {FIRST_SEED} + class index.\n"
+        f"{arguments.images_per_class} images per class, seed {FIRST_SEED} + class index.\n"
     )
     print(agreement_table(judge.header, results))
     return 0
 
 
 def positive(text: str) -> int:
-    """An argument that counts something."""
+    """Parse an argument that must be a whole number of at least 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not at least 1")
@@ -100,14 +100,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.judge", description=(__doc__ or "").split("\n")[0])
     commands = parser.add_subparsers(required=True)
     train = commands.add_parser("train", help="train the judge on the real images and save it")
-    train.add_argument("--recipe", type=Path, default=RECIPE_PATH, help="names the data set")
+    train.add_argument("--recipe", type=Path, default=RECIPE_PATH, help="recipe that names the data set")
     train.add_argument("--cache", type=Path, default=CACHE_PATH)
     train.add_argument("--out", type=Path, default=JUDGE_PATH)
     train.add_argument("--epochs", type=positive, default=EPOCHS)
     train.add_argument("--seed", type=int, default=SEED)
     train.add_argument("--threads", type=positive, default=1)
     train.set_defaults(run=_train)
-    score = commands.add_parser("score", help="judge what a checkpoint draws")
+    score = commands.add_parser("score", help="judge images that a checkpoint draws")
     score.add_argument("checkpoint", type=Path)
     score.add_argument("--guidance", type=float, nargs="+", metavar="W", help="default: the checkpoint's")
     score.add_argument("--images-per-class", type=positive, default=200)

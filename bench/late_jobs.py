@@ -1,8 +1,8 @@
-"""How many jobs begin late when an idle worker has to be woken for each: `python -m bench.late_jobs`.
+"""Counts the jobs that an idle worker starts late: `python -m bench.late_jobs`.
 
-Jobs are submitted one after another, each when the one before has ended, and the worker learns of them by hints alone:
-its own look, every ten seconds, is switched off. A job is late when its hint did not lead to a claim, so that it would
-have to wait for that look; here it is given ten seconds. The work itself does nothing.
+The benchmark submits each job when the one before has ended. The jobs themselves do nothing. The worker learns of jobs
+by hints alone: its own look for jobs, every ten seconds, is switched off. A job is late when its hint has led to no
+claim after ten seconds.
 """
 
 import argparse
@@ -17,7 +17,7 @@ LATE_SECONDS = 10.0
 
 
 def late_jobs(parts: Hinted, jobs: int) -> tuple[int, list[float]]:
-    """(how many are late, seconds from each submission to its claim)."""
+    """Return the number of late jobs, and the seconds from each submission to its claim."""
     late, waits = 0, []
     for _ in range(jobs):
         job_id = parts.submit()
@@ -33,10 +33,10 @@ def late_jobs(parts: Hinted, jobs: int) -> tuple[int, list[float]]:
 
 
 def main() -> None:
-    """Print a line a delay."""
+    """Print one line for each delay."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--jobs", type=int, default=1000)
-    arguments.add_argument("--delays", type=float, nargs="*", default=[0.0, 0.002], help="seconds a round trip")
+    arguments.add_argument("--delays", type=float, nargs="*", default=[0.0, 0.002], help="seconds per round trip")
     chosen = arguments.parse_args()
     print("| added to a round trip | jobs | late | median wait | longest wait |\n| ---: | ---: | ---: | ---: | ---: |")
     for delay in chosen.delays:

@@ -1,8 +1,8 @@
-"""The shipped weights file and its model card; every figure and picture in the card is computed here.
+"""Makes the shipped weights file and its model card, and computes every figure and picture in the card.
 
 python -m bench.model_card RUN_FOLDER/losses.csv CHECKPOINT --out weights/
 
-The losses are shipped too, so that the card can be made again where the run's folder is no more:
+The losses are shipped too, so that the card can be made again without the run's folder:
 python -m bench.model_card weights/NAME-losses.csv weights/NAME.safetensors
 """
 
@@ -46,12 +46,12 @@ Floats = npt.NDArray[np.float64]
 
 
 class CardError(ValueError):
-    """Inputs from which no card can be made; the message names the fault."""
+    """The inputs do not make a card; the message says why."""
 
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """A run's losses.csv up to a checkpoint. images_seen, losses: (N,); hours: time spent training, in all."""
+    """A run's losses.csv up to a checkpoint. images_seen, losses: (N,). hours: total time spent training."""
 
     images_seen: Floats
     losses: Floats
@@ -59,20 +59,20 @@ class TrainingLog:
 
 
 def training_log(text: str, images_seen: int, *, source: str) -> TrainingLog:
-    """Of the text of a losses.csv what came up to `images_seen`; raises CardError when it does not reach that far."""
+    """Parse the text of a losses.csv up to `images_seen`; raises CardError when it ends earlier."""
     rows = [row for row in csv.DictReader(io.StringIO(text)) if int(row["images_seen"]) <= images_seen]
     seen = np.array([float(row["images_seen"]) for row in rows])
     gaps = np.diff(seen, prepend=0.0)
-    # A checkpoint may fall between two lines, which are equally many images apart.
+    # A checkpoint may fall between two lines; the lines are equally many images apart.
     if not len(rows) or images_seen - seen[-1] > gaps.max():
-        raise CardError(f"{source}: ends before the checkpoint's {images_seen:,} images; is it of another run?")
+        raise CardError(f"{source}: ends before the checkpoint's {images_seen:,} images; is it another run's?")
     rates = np.array([float(row["images_per_second"]) for row in rows])
     return TrainingLog(seen, np.array([float(row["loss"]) for row in rows]), float((gaps / rates).sum()) / 3600.0)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What the card states besides the checkpoint's own header. generated, real: their nearest training images."""
+    """The figures of the card, besides the checkpoint's header. generated, real: their nearest training images."""
 
     log: TrainingLog
     judge: ClassifierHeader
@@ -84,14 +84,14 @@ class Measured:
 
 
 def first_of_each_class(dataset: ImageDataset, per_class: int) -> Pixels:
-    """The first `per_class` images of each class, (classes * per_class, C, H, W), class by class."""
+    """Return the first `per_class` images of each class, (classes * per_class, C, H, W), ordered by class."""
     chosen = [np.flatnonzero(dataset.labels == label)[:per_class] for label in range(len(dataset.class_names))]
     images: Pixels = dataset.images[np.concatenate(chosen)]
     return images
 
 
 def pairs_picture(images: Pixels, training: Pixels, found: Nearest, classes: int) -> bytes:
-    """PNG bytes, a row a class: generated, its nearest training image, generated, ...; both (N, C, H, W)."""
+    """Draw a PNG, one line per class: a generated image, its nearest training image, and so on; both (N, C, H, W)."""
     chosen = most_alike(found, classes, PAIRS_PER_CLASS)
     pairs = np.stack([images[chosen], training[found.index[chosen]]], axis=1)
     flat = pairs.reshape(-1, *pairs.shape[2:]).transpose(0, 2, 3, 1)
@@ -135,18 +135,18 @@ def _memorisation(measured: Measured) -> str:
 
 
 def card(checkpoint: Checkpoint, recipe: Recipe, measured: Measured) -> str:
-    """The model card in markdown."""
+    """Return the model card in Markdown."""
     header, judge = checkpoint.header, measured.judge
     name, sampling, count = header.name, header.sampling, measured.agreements[0].images_per_class
     weakest = min(zip(measured.agreements[-1].per_class, header.class_names, strict=True))
     return f"""# {name}
 
-A class-conditional diffusion model: asked for one of {len(header.class_names)} classes, it draws new images of it.
+A class-conditional diffusion model: it draws new images of the {len(header.class_names)} classes below.
 {recipe.description}
 
 {_facts(checkpoint, recipe, measured)}
 
-![A row of generated images for each class]({name}-grid.png)
+![A line of generated images for each class]({name}-grid.png)
 
 The first {min(COLUMNS, count)} images of each class at guidance {sampling.guidance:g}, not selected.
 
@@ -165,13 +165,13 @@ some of the training images under that licence.
 
 ![The training loss against images seen]({name}-loss.png)
 
-## Agreement with the asked class
+## Agreement with the requested class
 
-The share of generated images in which a judge sees the class that was asked for: {sampling.sampler}, {sampling.steps}
-steps, {count} images a class, image i of class c drawn with seed {FIRST_SEED} + c and index i. The judge is a small
-convolutional classifier trained on the real training set; the last line is how often it is right on the real test
-set, over all images and for each class. Images as varied as the real ones would come close to that line; a share
-above it means images more typical of their class than real ones are, as strong guidance makes them.
+Agreement is the share of generated images in which a judge sees the requested class. The images are drawn with
+{sampling.sampler}, {sampling.steps} steps, {count} per class; image i of class c has the seed {FIRST_SEED} + c and the
+index i. The judge is a small convolutional classifier, trained on the real training set. The last line is its recall on
+the real test set. Images as varied as the real ones come close to that line. A share above it means that the images are
+more typical of their class than real ones, which is the effect of strong guidance.
 
 {agreement_table(judge, measured.agreements)}
 
@@ -179,9 +179,10 @@ Agreement says that an image is recognisable, not that it is sharp or that the i
 
 ## Nearest training images
 
-For {len(measured.generated.distance):,} generated images (guidance {sampling.guidance:g}) and as many images of the
-test set, the same number of each class: the L2 distance, pixels in 0..1, to the nearest of all training images, and the
-ratio of that distance to the mean distance to the {NEIGHBOURS} nearest, which is near 0 for a copy.
+The table compares {len(measured.generated.distance):,} generated images (guidance {sampling.guidance:g}) with as many
+images of the test set, the same number of each class. The distance is the L2 distance (pixels in 0..1) to the nearest
+training image. The ratio is that distance divided by the mean distance to the {NEIGHBOURS} nearest; it is near 0
+for a copy.
 
 {nearest_table(measured.generated, measured.real)}
 
@@ -189,33 +190,32 @@ ratio of that distance to the mean distance to the {NEIGHBOURS} nearest, which i
 
 ![Pairs of a generated image and its nearest training image]({name}-nearest.png)
 
-A row a class: the {PAIRS_PER_CLASS} generated images that lie nearest to a training image, each with that image at its
-right. These are the most suspicious of the {count} of the class, not typical ones.
+Each line shows one class: the {PAIRS_PER_CLASS} generated images that lie nearest to a training image, each with that
+image at its right. They are the most suspicious of the class's {count} images, not typical ones.
 
 ## Use and limits
 
-For trying the service, for tests and benchmarks, and as a worked example of the recipe. It knows the classes
-above in the form of Fashion-MNIST's product photographs and nothing else: no people, no colour, no other size.
-It repeats what the data set over- and under-represents. Higher guidance usually gives images that are clearer
-and less varied. The class that the judge recognises least often at guidance {measured.agreements[-1].guidance:g} is
-{weakest[1]} ({weakest[0]:.1%}). Images drawn from it should not stand in for real ones in a measurement
-without a check that they may.
+The model is for trying the service, for tests and benchmarks, and as an example of a recipe. It draws the classes above
+as Fashion-MNIST's product photographs show them, and nothing else: no people, no colour, no other size. It repeats the
+imbalances of the data set. Higher guidance usually gives clearer and less varied images. At guidance
+{measured.agreements[-1].guidance:g} the judge recognises {weakest[1]} least often ({weakest[0]:.1%}). Do not use its
+images in place of real ones in a measurement without a check.
 
-## Making the figures again
+## Reproducing the figures
 
 ```sh
 {chr(10).join(measured.commands)}
 ```
 
-The same weights file, seeds, library versions and kind of processor give the same images; elsewhere rounding may
-differ in the last digits.
+The same weights file, seeds, library versions and kind of processor give the same images. With others, rounding may
+change the last digits.
 """
 
 
 def load_halves(header: CheckpointHeader, cache: Path) -> tuple[Recipe, ImageDataset, ImageDataset]:
-    """The recipe in a checkpoint's header, its training set and its test set; raises CardError when they do not fit."""
+    """Return a checkpoint's recipe, training set and test set; raises CardError when the data set is another."""
     if header.recipe is None:
-        raise CardError("the checkpoint carries no recipe, so nobody could make it again")
+        raise CardError("the checkpoint carries no recipe; train it with `darkroom train`, which writes one")
     train = load_dataset(with_split(header.recipe.dataset, "train"), cache=cache)
     if header.dataset_digest != train.digest:
         raise CardError(f"the checkpoint was trained on {header.dataset_digest}, the data set here is {train.digest}")
@@ -223,7 +223,7 @@ def load_halves(header: CheckpointHeader, cache: Path) -> tuple[Recipe, ImageDat
 
 
 def with_defaults(data: bytes, overrides: Mapping[str, Any], *, source: str) -> bytes:
-    """A weights file's bytes with other sampling defaults in its header, as measurements after the training chose them.
+    """Return a weights file's bytes with other sampling defaults in its header, chosen by later measurements.
 
     Raises CheckpointError and ValidationError.
     """
@@ -241,7 +241,7 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 
 def _quoted(path: Path) -> str:
-    """A path for a shell, from the working directory where it lies within."""
+    """Quote a path for a shell, relative to the working directory where possible."""
     within = path.resolve()
     return shlex.quote(str(within.relative_to(Path.cwd()) if within.is_relative_to(Path.cwd()) else path))
 
@@ -257,7 +257,7 @@ def _write(arguments: argparse.Namespace) -> None:
     header, classes = checkpoint.header, len(checkpoint.header.class_names)
     recipe, train, test = load_halves(header, arguments.cache)
     if (judge.header.train_digest, judge.header.test_digest) != (train.digest, test.digest):
-        raise CardError(f"{arguments.judge}: was trained or tested on other images")
+        raise CardError(f"{arguments.judge}: saw other images; make it anew: python -m bench.judge train")
     losses = arguments.losses.read_bytes()
     log = training_log(losses.decode(), header.images_seen, source=str(arguments.losses))
 

@@ -1,4 +1,4 @@
-"""Memorisation, measured: how far generated images lie from the training images nearest to them in pixel L2."""
+"""Measures memorisation: the pixel L2 distance from generated images to their nearest training images."""
 
 from dataclasses import dataclass
 
@@ -18,8 +18,8 @@ class Nearest:
     """The nearest training images of each of N images.
 
     index: (N,) position of the nearest; distance: (N,) L2 distance to it, pixels scaled to 0..1.
-    ratio: (N,) that distance over the mean of the distances to the NEIGHBOURS nearest (Carlini et al. 2023 use this
-    to tell a copy from an image in a crowded place): near 0 for a copy, near 1 for an image like many others.
+    ratio: (N,) that distance divided by the mean distance to the NEIGHBOURS nearest. It is near 0 for a copy and near 1
+    for an image like many others (Carlini et al. 2023).
     """
 
     index: Indices
@@ -37,7 +37,7 @@ def nearest(images: Pixels, training: Pixels, *, chunk_images: int = 200) -> Nea
         queries = torch.tensor(chunk.reshape(len(chunk), -1), dtype=torch.float32) / 255.0
         rough = torch.addmm(lengths, queries, points.T, alpha=-2.0)  # squared distance less |query|^2
         candidates = rough.topk(min(NEIGHBOURS, len(points)), largest=False).indices
-        # The short formula loses digits where the distance is small, which is where it matters: take it again exactly.
+        # The short formula loses digits at small distances, which matter most: compute the distance again exactly.
         exact = (points[candidates].double() - queries[:, None].double()).square().sum(2).sqrt()
         best = exact.min(1)
         mean = exact.mean(1)
@@ -48,7 +48,7 @@ def nearest(images: Pixels, training: Pixels, *, chunk_images: int = 200) -> Nea
 
 
 def nearest_table(generated: Nearest, real: Nearest) -> str:
-    """A markdown table that sets generated images beside real ones that were not trained on."""
+    """A Markdown table that compares generated images with real ones that were not in the training set."""
     lines = [
         "| images | number | distance: least | 5% quantile | median | ratio: least | 5% quantile | median |",
         "| --- |" + " ---: |" * 7,
@@ -64,9 +64,10 @@ def nearest_table(generated: Nearest, real: Nearest) -> str:
 
 
 def most_alike(found: Nearest, classes: int, per_class: int) -> Indices:
-    """Positions of the `per_class` images of each class that lie nearest to training images, nearest first.
+    """Return the positions of the `per_class` images of each class that lie nearest to training images.
 
-    found: over images ordered by class, equally many of each. Returns (classes * per_class,), class by class.
+    found: for images ordered by class, equally many of each. Returns (classes * per_class,), ordered by class, then by
+    distance.
     """
     distance = found.distance.reshape(classes, -1)
     order = np.argsort(distance, axis=1, kind="stable")[:, :per_class]

@@ -1,7 +1,7 @@
-"""POST /generate on an idle service against the library's own loop: `python -m bench.one_request WEIGHTS`.
+"""Compares POST /generate on an idle service with the library's own loop: `python -m bench.one_request WEIGHTS`.
 
-It starts the API alone, without database and workers, and a second process in which nothing but the library's loop
-computes. The two draw the same images in turns. The table has the median seconds of each, and their ratio.
+It starts the API without database and workers, and a second process that runs only the library's loop. The two draw the
+same images in turns. The table has the median seconds of each, and their ratio.
 """
 
 import argparse
@@ -28,7 +28,7 @@ READY_SECONDS = 300.0
 
 @contextlib.contextmanager
 def api(weights: Path, log: Path = Path(os.devnull)) -> Iterator[httpx.Client]:
-    """A service that serves `weights`, once it is ready. Its log goes to the file `log`, a JSON object a line."""
+    """Start a service for `weights` and wait until it is ready. It logs JSON lines to the file `log`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -54,7 +54,7 @@ def _wait(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
             if client.get("/readyz").status_code == 200:
                 return
         time.sleep(0.2)
-    raise SystemExit("the service did not get ready")
+    raise SystemExit("the service is not ready")
 
 
 def _request(client: httpx.Client, images: int, seed: int) -> float:
@@ -65,7 +65,7 @@ def _request(client: httpx.Client, images: int, seed: int) -> float:
 
 
 class _Library:
-    """A process of its own that draws with the library alone."""
+    """A separate process that draws with the library alone."""
 
     def __init__(self, weights: Path) -> None:
         command = [sys.executable, "-m", "bench.one_request", str(weights), "--library"]
@@ -84,7 +84,7 @@ class _Library:
 
 
 def _draw_as_told(weights: Path) -> None:
-    """The library's process: a line with images and seed in, the seconds that they took out."""
+    """Run the library's process: read lines with a number of images and a seed, and print the seconds for each."""
     import torch
 
     from darkroom.model.checkpoint import load_checkpoint

@@ -1,6 +1,6 @@
 """Writes the tables of docs/settings.md, docs/recipe.md and docs/commands.md from the code: `make docs`.
 
-The text of a page stays as it is. A table stands between the lines `<!-- table NAME -->` and `<!-- end -->`.
+It replaces the tables between the lines `<!-- table NAME -->` and `<!-- end -->`, and nothing else.
 """
 
 import json
@@ -40,13 +40,13 @@ _LIMITS = {
 
 
 def rewritten(page: str) -> str:
-    """The page with its tables as the code has them."""
+    """Return the page with its tables made anew from the code."""
     tables = all_tables()
     return _PLACE.sub(lambda place: f"{place[1]}{tables[place[2]]}{place[3]}", page)
 
 
 def all_tables() -> dict[str, str]:
-    """Every table by its name."""
+    """Return every table by its name."""
     servers = OperatorSettings.model_fields.keys()
     workers = {**WorkerSettings.model_fields, **ReconcilerSettings.model_fields}.keys() - servers
     return {
@@ -67,7 +67,7 @@ def all_tables() -> dict[str, str]:
 
 
 def _settings(kind: type[BaseModel], readers: str, names: Collection[str]) -> Iterator[Row]:
-    """A row for each of the fields that is named."""
+    """A table with one line for each field in `names`."""
     prefix = str(kind.model_config.get("env_prefix", ""))
     for name, schema in _schemas(kind).items():
         if name in names:
@@ -80,7 +80,7 @@ def _settings(kind: type[BaseModel], readers: str, names: Collection[str]) -> It
 
 
 def _sections(kind: type[Config], name: str = "") -> Iterator[str]:
-    """A table for the section of a recipe, and one for each section within it."""
+    """A table for a recipe's section, followed by one for each section within it."""
     rows, below = [], {}
     for field, schema in _schemas(kind).items():
         annotation = kind.model_fields[field].annotation
@@ -101,7 +101,7 @@ def _is_section(annotation: Any) -> bool:
 
 
 def _schemas(kind: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema of each field by the field's name."""
+    """Return the JSON schema of each field by the field's name."""
     properties: dict[str, Any] = kind.model_json_schema(by_alias=False)["properties"]
     return properties
 
@@ -112,7 +112,7 @@ def _shown(default: Any) -> str:
 
 
 def _value(schema: Mapping[str, Any]) -> str:
-    """What a value may be, and its bounds."""
+    """Describe a value's type and bounds."""
     (one,) = [other for other in schema.get("anyOf", [schema]) if other.get("type") != "null"]
     if "enum" in one:
         kind = ", ".join(f"`{value}`" for value in one["enum"])

@@ -1,9 +1,9 @@
-"""What a refusal costs while the queue is full: `python -m bench.refusals WEIGHTS`.
+"""Measures the cost of refusals while the queue is full: `python -m bench.refusals WEIGHTS`.
 
-800 requests of two or three images at 1000 steps fill the queue but for 64 places. Then 800 connections send a request
-at the same moment, and all of them are refused: first for room, then for a deadline. The first table is of the service:
-how long its log says that it worked on a refusal, how long a client waited, and both together as the time between two
-refusals. The second is of the engine alone, which is asked from another thread while it computes.
+800 requests of two or three images at 1000 steps fill the queue except for 64 places. Then 800 connections send a
+request at the same moment, and the service refuses all of them: first for lack of room, then because of a deadline. The
+first table measures the service: its own time for a refusal (from its log), the client's wait, and the time between two
+refusals. The second measures the engine alone: another thread calls it while it computes.
 """
 
 import argparse
@@ -26,14 +26,14 @@ QUEUE_ROWS = 2048
 ROOM = 64
 STEPS = 1000
 SPREAD = [(QUEUE_ROWS - ROOM + number) // CONNECTIONS for number in range(CONNECTIONS)]
-"""Images of each request that fills the queue."""
+"""Number of images in each request that fills the queue."""
 
 CALLS = 200
 Json = dict[str, Any]
 
 
 class _Connection:
-    """One kept connection to the service; httpx itself would take most of the time of 800 of them."""
+    """One open connection to the service. With 800 connections, httpx itself would take most of the time."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -49,13 +49,13 @@ class _Connection:
         self._writer.write(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
 
     async def status(self) -> int:
-        """The answer's; its body is left out."""
+        """Read the answer and return its status."""
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode().lower()
         await self._reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
         return int(head.split()[1])
 
     async def refused(self, body: Json) -> float:
-        """Seconds from sending to the answer, which must be a refusal."""
+        """Send a request that must be refused; returns the seconds until the answer."""
         began = time.perf_counter()
         self.send(body)
         status = await self.status()
@@ -67,7 +67,7 @@ class _Connection:
 
 
 async def _crowd(port: int, bodies: Sequence[Json], held: Callable[[], int]) -> list[tuple[list[float], float]]:
-    """Fill the queue; then for each body the seconds of every connection, and those until the last was refused."""
+    """Fill the queue, then send each body on all connections; returns the seconds of each, and until the last."""
     holding = [await _Connection.to(port) for _ in range(CONNECTIONS)]
     for number, (one, images) in enumerate(zip(holding, SPREAD, strict=True)):
         one.send({"class": 0, "n": images, "seed": number, "steps": STEPS, "spacing": "trailing"})

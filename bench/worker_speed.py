@@ -1,9 +1,9 @@
-"""A worker against the command line at the same recipe, and what it needs itself: `python -m bench.worker_speed`.
+"""Compares a worker's training speed with the command line's, and measures its memory: `python -m bench.worker_speed`.
 
-Both train in turns, with the same niceness and threads, on servers and a worker started here with the settings that
-they have by default. The speed is what the loop itself reports, without the first line of each run. What counts is the
-ratio, of medians and of the fastest lines, since machines differ and do other things meanwhile. The memory is the most
-that was seen while jobs ran: of the worker's main process, and of the pool's process, which supervises the job.
+Both train the same recipe in turns, with the same niceness and threads. The servers and the worker are started here
+with default settings. The speed is the training loop's own figure, without the first line of each run. Machines differ
+and other programs disturb them, so look at the ratios of medians and of the fastest lines. The memory is the largest
+seen while jobs ran, of the worker's main process and of the pool's process, which supervises the job.
 """
 
 import argparse
@@ -37,11 +37,11 @@ THREADS = {"OMP_NUM_THREADS": str(os.cpu_count())}
 GOAL_RATIO = 0.97
 GOAL_BYTES = 100e6
 MEMORY = {"resident": ("Rss:",), "proportional": ("Pss:",), "own": ("Private_Clean:", "Private_Dirty:")}
-"""Lines of /proc/PID/smaps_rollup that make up each figure."""
+"""Lines of /proc/PID/smaps_rollup that are added up for each kind of memory."""
 
 
 def short_run(path: Path, lines: int) -> Recipe:
-    """The recipe, ended after so many lines of metrics, with next to nothing besides the training."""
+    """Shorten the recipe to `lines` points of the training curve, with little work besides the training."""
     recipe = load_recipe(path)
     images = recipe.training.batch_size * LOG_EVERY_ITERATIONS * lines
     only_training = {
@@ -60,7 +60,7 @@ def short_run(path: Path, lines: int) -> Recipe:
 
 
 def from_the_command_line(recipe: Recipe, folder: Path, cache: Path) -> list[float]:
-    """Images a second of a run of `darkroom train`, a figure a line."""
+    """Run `darkroom train`; returns the images per second of each curve point."""
     folder.mkdir()
     path = folder / "recipe.yaml"
     path.write_text(recipe.model_dump_json())  # JSON is YAML
@@ -81,7 +81,7 @@ def from_the_command_line(recipe: Recipe, folder: Path, cache: Path) -> list[flo
 
 
 def in_the_worker(running: Cluster, recipe: Recipe, dataset_id: int) -> list[float]:
-    """Images a second of a train job, a figure a line."""
+    """Run a train job; returns the images per second of each curve point."""
     job_id = running.submit(recipe, dataset_id)
     running.send_hints(1)
     done = running.wait_for(job_id, "succeeded", "failed")
@@ -92,7 +92,7 @@ def in_the_worker(running: Cluster, recipe: Recipe, dataset_id: int) -> list[flo
 
 
 def register(running: Cluster, recipe: Recipe, cache: Path) -> int:
-    """The recipe's own data set, by its path; returns its id."""
+    """Register the recipe's data set by its path; returns its id."""
     dataset = load_dataset(recipe.dataset, cache)
     counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
     _, channels, side, _ = dataset.images.shape
@@ -104,7 +104,7 @@ def register(running: Cluster, recipe: Recipe, cache: Path) -> int:
 
 
 class Memory:
-    """The most that each of the worker's processes was seen to hold. bytes: process -> kind -> figure."""
+    """The largest memory seen in each of the worker's processes. bytes: process -> kind of memory -> bytes."""
 
     def __init__(self, running: Cluster) -> None:
         self._running = running
@@ -145,7 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "fashion-mnist.yaml")
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--lines", type=int, default=4, help="of metrics in a run; the first does not count")
+    parser.add_argument("--lines", type=int, default=4, help="curve points in a run; the first is not measured")
     parser.add_argument("--datasets", type=Path, default=Path(".darkroom/datasets"), help="cache of decoded data sets")
     arguments = parser.parse_args()
     cache = arguments.datasets.resolve()
@@ -164,12 +164,12 @@ def main() -> None:
             command_line.append(from_the_command_line(recipe, Path(folder, f"run-{number}"), cache)[1:])
             with memory.watched():
                 worker.append(in_the_worker(running, recipe, dataset_id)[1:])
-            time.sleep(1.0)  # the worker has tidied up
+            time.sleep(1.0)  # let the worker tidy up
     Console(width=160).print(table(recipe, command_line, worker, memory))
 
 
 def table(recipe: Recipe, command_line: list[list[float]], worker: list[list[float]], memory: Memory) -> Table:
-    """All figures. The fastest line of each run is the one that other programs have disturbed least."""
+    """A table of all figures. Other programs have disturbed the fastest line of each run least."""
     table = Table("what", "figure", "goal", "by round", box=None)
     for what, of_run in (("median", statistics.median), ("fastest", max)):
         figures = []

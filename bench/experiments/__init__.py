@@ -1,1 +1,1 @@
-"""The experiments behind `docs/results.md`: `python -m bench.experiments run NAME`, then `... report`."""
+"""The experiments of docs/results.md: `python -m bench.experiments`, then `python -m bench.experiments.report`."""

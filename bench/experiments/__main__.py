@@ -1,4 +1,4 @@
-"""Run experiments, each cell once: `python -m bench.experiments NAME ... [--jobs 2]`. An interrupted run goes on."""
+"""Runs each cell of experiments once: `python -m bench.experiments NAME ... [--jobs 2]`. A rerun continues."""
 
 import argparse
 import sys
@@ -17,11 +17,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.experiments", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("experiments", nargs="+", choices=sorted(EXPERIMENTS), metavar="NAME")
-    parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
-    parser.add_argument("--only", nargs="+", metavar="CELL", help="run these cells, of all seeds; default: all")
+    parser.add_argument("--jobs", type=int, default=2, help="number of processes, with one thread each")
+    parser.add_argument("--only", nargs="+", metavar="CELL", help="run these cells with all their seeds; default: all")
     arguments = parser.parse_args(argv)
     cells = [cell for name in arguments.experiments for cell in EXPERIMENTS[name]()]
-    cells.sort(key=lambda cell: cell.seed)  # of several experiments each first seed, then the second
+    cells.sort(key=lambda cell: cell.seed)  # the first seed of all experiments before the second
     names = dict.fromkeys(cell.name for cell in cells)
     if unknown := [name for name in arguments.only or () if name not in names]:
         parser.error(f"no cell is called {', '.join(unknown)}; they are {', '.join(names)}")

@@ -1,4 +1,4 @@
-"""What each part buys: a short Fashion-MNIST run with one part removed or changed at a time, three seeds."""
+"""Ablations: a short Fashion-MNIST run with one part removed or changed at a time, three seeds."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ EXPERIMENT = "ablations"
 BASE = Path(__file__).with_name("fashion_mnist_short.yaml")
 SEEDS = (1, 2, 3)
 DRAWN = {**guidance.DRAWN, "threshold": "static"}
-"""Static, as it costs the runs that predict v next to nothing, and eps-prediction cannot do with none at high noise."""
+"""Static, because eps-prediction needs a threshold at high noise, and the runs that predict v lose little by it."""
 UNGUIDED = Judging("unguided", DRAWN, images=2000)
 RAW = Judging("no-ema", DRAWN, images=2000, raw=True)
 THRESHOLDED = Judging("dynamic-threshold", {**DRAWN, "threshold": "dynamic"}, images=2000)
@@ -26,7 +26,7 @@ REMOVED: dict[str, dict[str, Any]] = {
 
 
 def cells() -> list[Cell]:
-    """A seed after the other. The base is also judged without its moving average, and with dynamic thresholding."""
+    """Return all cells, ordered by seed. The base is also judged without EMA, and with dynamic thresholding."""
     return [
         Cell(EXPERIMENT, name, BASE, overrides, seed, [UNGUIDED, RAW, THRESHOLDED] if name == "base" else [UNGUIDED])
         for seed in SEEDS

@@ -1,7 +1,7 @@
-"""A cell of an experiment: one training run with one seed, and how its weights are judged; each is done once and kept.
+"""A cell of an experiment: one training run with one seed, and the ways to judge its weights. Each is done once.
 
-Weights lie in `.darkroom/bench/experiments/`, named by the digest of their recipe, so cells that differ in sampling
-alone share a training run. Results lie in `bench/results/EXPERIMENT/CELL.json` and are what the report is made of.
+Weights are kept in `.darkroom/bench/experiments/`, named by the digest of their recipe, so cells that differ only in
+sampling share a training run. Results are kept in `bench/results/EXPERIMENT/CELL.json`; the report reads them.
 """
 
 import json
@@ -43,10 +43,10 @@ SEED = 7
 
 @dataclass(frozen=True)
 class Judging:
-    """One way of drawing a cell's images, and of judging them.
+    """One way to draw a cell's images and judge them.
 
-    sampling: fields of SamplingConfig over the recipe's. images: for the metrics. agreement_images: a class, for the
-    judge; 0 leaves it out. raw: with the weights as they were trained instead of their moving average.
+    sampling: fields of SamplingConfig that replace the recipe's. images: number for the metrics. agreement_images:
+    number per class for the judge, 0 for no judge. raw: draw with the trained weights instead of their EMA.
     """
 
     name: str
@@ -59,9 +59,9 @@ class Judging:
 
 @dataclass(frozen=True)
 class Cell:
-    """What differs from the base recipe (dotted field: value), the seed, and how the result is judged.
+    """The changes to the base recipe (dotted field: value), the seed, and the ways to judge the result.
 
-    weights: judges this file, which `base` describes, instead of training.
+    weights: judge this file, which `base` describes, instead of training.
     """
 
     experiment: str
@@ -74,11 +74,11 @@ class Cell:
 
     @property
     def path(self) -> Path:
-        """Where its result is kept."""
+        """The file of its results."""
         return RESULTS / self.experiment / f"{self.name}-seed{self.seed}.json"
 
     def picture(self, way: Judging) -> Path:
-        """Where a column of its images for each class is kept."""
+        """The picture of its images, one column for each class."""
         return self.path.with_name(f"{self.name}-seed{self.seed}-{way.name}.png")
 
     def folder(self) -> Path:
@@ -86,7 +86,7 @@ class Cell:
         return WORK / digest_of(self.recipe().model_dump_json().encode()).removeprefix("sha256:")[:16]
 
     def recipe(self) -> Recipe:
-        """The whole configuration; raises RecipeError when the overrides do not make one."""
+        """The complete recipe; raises RecipeError when the overrides do not fit the base."""
         data = yaml.safe_load(self.base.read_text(encoding="utf-8"))
         for field, value in self.overrides.items():
             *path, last = field.split(".")
@@ -110,7 +110,7 @@ class Cell:
         return [way for way in self.judgings if _asked(way) not in done]
 
     def result(self) -> dict[str, Any]:
-        """What was measured so far; empty when nothing was."""
+        """The results so far; empty before the first."""
         result: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
         return result
 
@@ -121,7 +121,7 @@ def _asked(way: Judging) -> dict[str, Any]:
 
 
 def run_cell(cell: Cell) -> None:
-    """Train unless that was done, then judge what was not judged yet. Both go on where they were interrupted."""
+    """Train, then judge, without what was done before. An interrupted run continues where it stopped."""
     if not cell.missing():
         return
     recipe, folder = cell.recipe(), cell.folder()
@@ -149,9 +149,9 @@ def run_cell(cell: Cell) -> None:
 
 
 def run_alone(cell: Cell) -> str:
-    """`run_cell` in a process of its own, with one thread: two of these are faster than one with two threads.
+    """Run `run_cell` with one thread, in a pool's process; returns a line to print. Two of these beat two threads.
 
-    Returns what to print. (Not in the command's module: a new process does not import a package's `__main__`.)
+    It is not in the command's module because a new process does not import a package's `__main__`.
     """
     torch.set_num_threads(1)
     began = time.perf_counter()
@@ -160,7 +160,7 @@ def run_alone(cell: Cell) -> str:
 
 
 def _train(recipe: Recipe, dataset: ImageDataset, record: FolderRecord, folder: Path) -> None:
-    """Train to the end, or go on; what an interrupted run took is not known, so then no time is kept."""
+    """Train to the end. A run that was interrupted keeps no time, since the time before is not known."""
     goes_on = (folder / "state.safetensors").exists()
     began = time.process_time()
     train(recipe, dataset, record, device=torch.device("cpu"))
@@ -195,7 +195,7 @@ def _judge(way: Judging, cell: Cell, checkpoint: Checkpoint, recipe: Recipe, dat
 
 
 def _raw(folder: Path, recipe: Recipe, class_names: tuple[str, ...]) -> Denoiser:
-    """A denoiser with the weights of the training state, which are not averaged."""
+    """Return a denoiser with the weights of the training state, without EMA."""
     network = build_network(recipe.model, len(class_names), recipe.model.schedule.steps)
     tensors = load_file(folder / "state.safetensors")
     network.load_state_dict({n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")})

@@ -8,7 +8,7 @@ EXPERIMENT = "guidance"
 WEIGHTS = Path("weights/fashion-mnist.safetensors")
 RECIPE = Path("recipes/fashion-mnist.yaml")
 DRAWN = {"sampler": "unipc_3", "steps": 10, "spacing": "edm_coarse", "threshold": "none", "guidance_interval": None}
-"""The shipped model's defaults, which the frontier and the table of thresholds chose; here guided everywhere."""
+"""The shipped model's defaults, which the frontier and the table of thresholds chose, but guided at every step."""
 IMAGES = 1000
 AGREEMENT_IMAGES = 100
 GUIDANCES = (0.0, 0.5, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0)
@@ -23,7 +23,7 @@ THRESHOLD_GUIDANCES = (1.0, 2.0, 6.0)
 
 
 def cells() -> list[Cell]:
-    """Two cells, one for each table."""
+    """Return two cells, one for each table."""
     weights = [
         Judging(f"w{w:g}", {**DRAWN, "guidance": w}, IMAGES, agreement_images=AGREEMENT_IMAGES if w else 0)
         for w in GUIDANCES

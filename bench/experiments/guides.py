@@ -1,4 +1,4 @@
-"""What to lead away from, and where: plain guidance, guidance in an interval, and guidance by the model's snapshot."""
+"""Ways to guide: by the unconditional prediction, in an interval of noise levels, and by the model's snapshot."""
 
 from typing import Any
 
@@ -16,11 +16,11 @@ WAYS: dict[str, dict[str, Any]] = {
     },
     **{f"snapshot-w{w:g}": {"guidance": w, "guide": "snapshot"} for w in (1.5, 2.0, 3.0)},
 }
-"""Intervals in sigma/alpha: outside of them every step costs one forward row instead of two."""
+"""Intervals in sigma/alpha. Outside them a step costs one network row instead of two."""
 
 
 def cells() -> list[Cell]:
-    """One cell, a judging for each way."""
+    """Return one cell with a judging for each way."""
     ways = [
         Judging(name, {**DRAWN, **settings}, IMAGES, agreement_images=AGREEMENT_IMAGES)
         for name, settings in WAYS.items()

@@ -1,4 +1,4 @@
-"""What learned variance buys DDPM's sampler at few steps (Nichol & Dhariwal 2021, figure 8), three seeds."""
+"""Learned variance for DDPM's sampler at few steps (Nichol & Dhariwal 2021, figure 8), three seeds."""
 
 from typing import Any
 
@@ -12,16 +12,16 @@ TRAININGS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "fixed": ({}, ("beta_tilde", "beta")),
     "learned": ({"model.unet.learned_variance": True}, ("beta_tilde", "learned")),
 }
-"""What differs in training, and the variances that its weights are sampled with."""
+"""The changes to each training's recipe, and the variances to sample its weights with."""
 
 
 def judging_name(variance: str, steps: int) -> str:
-    """What one way of sampling is called."""
+    """Return the name of one way to sample."""
     return f"{variance}-{steps}"
 
 
 def cells() -> list[Cell]:
-    """A seed after the other; the fixed ones share their training with the ablations' base."""
+    """Return all cells, ordered by seed. The fixed ones share their training with the ablations' base."""
     return [
         Cell(
             EXPERIMENT,

@@ -1,4 +1,4 @@
-"""Pictures that nobody picked: a random batch, interpolations, and the best and worst by a score; seeds are stated.
+"""Draws unselected pictures with fixed seeds: a random batch, interpolations, and the best and worst by a score.
 
 python -m bench.experiments.pictures
 """
@@ -24,14 +24,14 @@ SEED = 2024
 COLUMNS = 16
 ROWS = 8
 INTERPOLATED = 12
-"""Images from one end to the other, both included."""
+"""Number of images from one end to the other, with both ends."""
 DRAWN = 32
 SHOWN = 6
-"""Of so many images of a class by their score, the best and the worst."""
+"""Number of images drawn for a class, and number of the best and of the worst that are shown."""
 
 
 def random_batch(denoiser: Denoiser, sampling: SamplingConfig) -> bytes:
-    """Images 0, 1, 2, ... of one seed, of classes that a generator with the same seed draws; a PNG."""
+    """Draw a PNG of images 0, 1, 2, ... of one seed. A generator with the same seed draws their classes."""
     labels = np.random.default_rng(SEED).integers(len(denoiser.class_names), size=ROWS * COLUMNS)
     plans = [
         plan_row(denoiser, sampling, label=int(label), seed=SEED, index=index) for index, label in enumerate(labels)
@@ -40,7 +40,7 @@ def random_batch(denoiser: Denoiser, sampling: SamplingConfig) -> bytes:
 
 
 def interpolations(denoiser: Denoiser, sampling: SamplingConfig) -> bytes:
-    """A row a class: from the latent of seed SEED to that of SEED + 1, spherically, as POST /interpolate; a PNG."""
+    """Draw a PNG, one line per class: from the latent of SEED to that of SEED + 1 spherically, as POST /interpolate."""
     mixes = np.linspace(0.0, 1.0, INTERPOLATED)
     plans = [
         plan_row(denoiser, sampling, label=label, seed=SEED, end_seed=SEED + 1, mix=float(mix))
@@ -51,7 +51,7 @@ def interpolations(denoiser: Denoiser, sampling: SamplingConfig) -> bytes:
 
 
 def class_mixtures(denoiser: Denoiser, sampling: SamplingConfig) -> bytes:
-    """A row a class: with one latent, from the class to the one after it in equal steps; a PNG."""
+    """Draw a PNG, one line per class: from the class to the next in equal steps, with one latent."""
     classes = len(denoiser.class_names)
     plans = [
         plan_row(denoiser, sampling, label=label, end_label=(label + 1) % classes, seed=SEED, mix=float(mix))
@@ -62,7 +62,7 @@ def class_mixtures(denoiser: Denoiser, sampling: SamplingConfig) -> bytes:
 
 
 def best_and_worst(denoiser: Denoiser, sampling: SamplingConfig) -> bytes:
-    """A row a class: of images 0..DRAWN-1 the SHOWN of the highest score, then those of the lowest; a PNG."""
+    """Draw a PNG, one line per class: the SHOWN of images 0..DRAWN-1 with the highest scores, then with the lowest."""
     rows = []
     for label in range(len(denoiser.class_names)):
         plans = [plan_row(denoiser, sampling, label=label, seed=SEED, index=index) for index in range(DRAWN)]
@@ -77,12 +77,12 @@ PICTURES = (random_batch, interpolations, class_mixtures, best_and_worst)
 
 
 def path_of(draw: Callable[..., bytes]) -> Path:
-    """Where a picture is kept."""
+    """Return the path of a picture."""
     return FOLDER / f"{draw.__name__.replace('_', '-')}.png"
 
 
 def main() -> int:
-    """Draw them with the shipped model's own defaults, by a deterministic sampler."""
+    """Draw all pictures with the shipped model's own settings and a deterministic sampler."""
     checkpoint = load_checkpoint(WEIGHTS)
     denoiser, sampling = checkpoint.denoiser(), checkpoint.header.sampling
     FOLDER.mkdir(parents=True, exist_ok=True)

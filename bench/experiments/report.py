@@ -1,4 +1,4 @@
-"""`docs/results.md` from what was measured: `python -m bench.experiments.report`. Nothing in its tables is typed."""
+"""Writes docs/results.md from the kept measurements: `python -m bench.experiments.report`. No number is typed."""
 
 import json
 import statistics
@@ -28,13 +28,13 @@ DIGITS = {FID: 1, PRECISION: 3, RECALL: 3, "agreement": 3}
 
 FEW_STEPS, ALL_STEPS = 10, 1000
 GOAL_RATIO = 1.05
-"""The lowest distance of at most FEW_STEPS over that of ALL_STEPS: at most this."""
+"""Goal for the lowest distance with at most FEW_STEPS steps, divided by the lowest with ALL_STEPS."""
 
 Judged = dict[str, Any]
 
 
 def judged(cells: Sequence[Cell]) -> dict[tuple[str, str], list[Judged]]:
-    """(cell's name, judging's name) -> a result for each seed that was run, in the cells' order."""
+    """Map (cell's name, judging's name) to its results, one for each seed that was run."""
     found: dict[tuple[str, str], list[Judged]] = defaultdict(list)
     for cell in cells:
         for row in cell.result().get("judgings", []):
@@ -43,13 +43,13 @@ def judged(cells: Sequence[Cell]) -> dict[tuple[str, str], list[Judged]]:
 
 
 def mean_and_spread(values: Sequence[float], digits: int) -> str:
-    """ "12.3" of one value, "12.3 ± 0.4" of several: their mean and standard deviation."""
+    """Return "12.3" for one value, and "12.3 ± 0.4" for several: their mean and standard deviation."""
     mean = f"{statistics.fmean(values):.{digits}f}"
     return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
 def table(first: Sequence[str], rows: Sequence[tuple[Sequence[str], Sequence[Judged]]], metrics: Sequence[str]) -> str:
-    """A markdown table: labels, then each metric over the seeds, then how many seeds there are."""
+    """A Markdown table: labels, each metric over the seeds, and the number of seeds."""
     heads = [*first, *(HEADINGS[metric] for metric in metrics), "seeds"]
     lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join(["---"] * len(heads)) + " |"]
     for labels, results in rows:
@@ -62,7 +62,7 @@ def table(first: Sequence[str], rows: Sequence[tuple[Sequence[str], Sequence[Jud
 
 
 def protocol_of(results: Sequence[Judged], metric: str = FID) -> str:
-    """The protocol string of the first result, as a block of code."""
+    """Return the protocol string of the first result, as a block of code."""
     return f"```text\n{protocol_string(results[0]['protocols'][metric])}\n```" if results else ""
 
 
@@ -71,7 +71,7 @@ def _all(rows: Sequence[tuple[Sequence[str], Sequence[Judged]]]) -> list[Judged]
 
 
 def paper_table() -> str:
-    """Depth, dropout and learning rate: a table for each way of drawing."""
+    """Depth, dropout and learning rate: one table for each threshold."""
     found = judged(table1.cells())
     parts = []
     for way in (table1.STATIC, table1.DYNAMIC):
@@ -86,7 +86,7 @@ def paper_table() -> str:
 
 
 def ablation_table() -> str:
-    """What each part is worth, and a picture of each."""
+    """The figures of every ablation, and a picture of each."""
     found = judged(ablations.cells())
     rows = [((name,), results) for name, way, results in _ablations(found)]
     if not rows:
@@ -95,7 +95,7 @@ def ablation_table() -> str:
     columns = [cell.picture(way) for cell in ablations.cells() if cell.seed == 1 for way in cell.judgings]
     picture = beside([path for path in columns if path.exists()], PICTURES / "ablations.png")
     names = ", ".join(name for name, _, _ in _ablations(found))
-    return f"{shown}\n\n{protocol_of(rows[0][1])}\n\n![Images of each run]({picture})\n\nFrom the top: {names}."
+    return f"{shown}\n\n{protocol_of(rows[0][1])}\n\n![Images of each run]({picture})\n\nFrom top to bottom: {names}."
 
 
 def _ablations(found: dict[tuple[str, str], list[Judged]]) -> list[tuple[str, str, list[Judged]]]:
@@ -108,7 +108,7 @@ def _ablations(found: dict[tuple[str, str], list[Judged]]) -> list[tuple[str, st
 
 
 def search_table() -> str:
-    """Each lead, with what its training took."""
+    """The figures of each change, and the processor time of its training."""
     rows = []
     for cell in search.cells():
         result = cell.result()
@@ -119,13 +119,13 @@ def search_table() -> str:
                 f"| {cell.name} | {result['images_seen']:,} | {result['parameters']:,} | {took} | "
                 f"{values[FID]:.1f} | {values[PRECISION]:.3f} | {values[RECALL]:.3f} |"
             )
-    heads = f"| lead | images | parameters | CPU seconds | {FID} | precision | recall |"
+    heads = f"| change | images | parameters | CPU seconds | {FID} | precision | recall |"
     protocol = protocol_of([row for cell in search.cells() for row in cell.result().get("judgings", [])])
     return "" if not rows else "\n".join([heads, "| --- |" + " ---: |" * 6, *rows]) + f"\n\n{protocol}"
 
 
 def guidance_tables() -> str:
-    """The weight w, then thresholds against w."""
+    """One table by guidance weight w, and one by threshold and w."""
     weight, thresholds = guidance.cells()
     found = judged([weight, thresholds])
     if not found:
@@ -147,7 +147,7 @@ def guidance_tables() -> str:
 
 
 def guide_table() -> str:
-    """Ways to guide, side by side."""
+    """The ways to guide, side by side, and the one that the shipped model has."""
     cells = guides.cells()
     found = judged(cells)
     rows = [((name,), found[cells[0].name, name]) for name in guides.WAYS if (cells[0].name, name) in found]
@@ -159,20 +159,20 @@ def guide_table() -> str:
 
 
 def shipped_default(schedule: ScheduleConfig, sampling: SamplingConfig) -> list[str]:
-    """Which of guides.WAYS a model ships with, and what an interval saves; nothing when it is none of them."""
+    """Name the way of guides.WAYS that a model ships with, and what its interval saves; [] for any other settings."""
     drawn = {"guide": "unconditional", **guidance.DRAWN}
     names = [name for name, way in guides.WAYS.items() if sampling.model_copy(update={**drawn, **way}) == sampling]
     if not names:
         return []
     everywhere = network_evaluations(schedule, sampling.model_copy(update={"guidance_interval": None}))
     return [
-        f"Shipped as the default: `{names[0]}`; an image takes {network_evaluations(schedule, sampling)} evaluations "
-        f"of the network, guided everywhere {everywhere}."
+        f"The shipped model's default is `{names[0]}`. An image takes {network_evaluations(schedule, sampling)} "
+        f"network evaluations. With guidance at every noise level it would take {everywhere}."
     ]
 
 
 def variance_table() -> str:
-    """A line for each training and the variance that it is sampled with, a column for each number of steps."""
+    """A table with a line for each training and sampling variance, and a column for each number of steps."""
     found = judged(learned_variance.cells())
     if not found:
         return ""
@@ -188,7 +188,7 @@ def variance_table() -> str:
 
 
 def frontier_section() -> str:
-    """Distance against steps: plot and table of every frontier that the shipped weights file keeps."""
+    """Distance by steps: plot and table of every frontier that the shipped weights file carries."""
     checkpoint = load_checkpoint(guidance.WEIGHTS)
     parts = []
     for number, frontier in enumerate(frontiers(checkpoint.header.evaluations, checkpoint.header.model.schedule)):
@@ -203,16 +203,16 @@ def frontier_section() -> str:
 
 
 def few_against_many(points: Sequence[FrontierPoint]) -> list[str]:
-    """What few steps cost: the lowest distance of at most FEW_STEPS over that of all of the schedule's; or nothing."""
+    """Compare the lowest distance with at most FEW_STEPS to the lowest with ALL_STEPS; [] if either is missing."""
     few = [point for point in points if point.steps <= FEW_STEPS]
     many = [point for point in points if point.steps == ALL_STEPS]
     if not few or not many:
         return []
     few_best, many_best = (min(group, key=lambda point: point.value) for group in (few, many))
     return [
-        f"At most {FEW_STEPS} steps reach {few_best.value:.2f} ({point_name(few_best)}), {ALL_STEPS:,} steps "
-        f"{many_best.value:.2f} ({point_name(many_best)}): {few_best.value / many_best.value:.3f} times that; "
-        f"the goal is at most {GOAL_RATIO:g}."
+        f"The best with at most {FEW_STEPS} steps is {few_best.value:.2f} ({point_name(few_best)}). The best with "
+        f"{ALL_STEPS:,} steps is {many_best.value:.2f} ({point_name(many_best)}). The ratio is "
+        f"{few_best.value / many_best.value:.3f}; the goal is at most {GOAL_RATIO:g}."
     ]
 
 
@@ -221,14 +221,14 @@ def _kept(path: Path) -> str:
 
 
 def unpicked_pictures() -> str:
-    """Pictures by `bench.experiments.pictures`, and what the score that ranks the last of them is worth."""
+    """The pictures of `bench.experiments.pictures`, and the table of `bench.best_of`, whose score ranks the last."""
     paths = [path for path in map(pictures.path_of, pictures.PICTURES) if path.exists()]
     parts = [f"![{path.stem.replace('-', ' ')}]({path.relative_to(PAGE.parent)})" for path in paths]
     return "\n\n".join([*parts, _kept(RESULTS / "best_of.md")]) if parts else ""
 
 
 def beside(paths: Sequence[Path], target: Path) -> str:
-    """Pictures of equal width, one below the other with a gap, as one; returns its name relative to the page."""
+    """Stack pictures of equal width, with gaps, into one picture; returns its path relative to the page."""
     if not paths:
         return ""
     images = [np.asarray(Image.open(path)) for path in paths]
@@ -242,80 +242,83 @@ def beside(paths: Sequence[Path], target: Path) -> str:
 SECTIONS: tuple[tuple[str, str, Callable[[], str]], ...] = (
     (
         "The shipped model",
-        "Pictures that nobody picked: a random batch; between the latents of two seeds, a row a class; from a class to "
-        "the next with one latent; of 32 images of each class the six of the highest and the six of the lowest score "
-        "of `best_of`. Commands: `python -m bench.experiments.pictures`, `python -m bench.best_of`.",
+        "These pictures are not selected. The first is a random batch. The others have one line for each class. The "
+        "second goes from the latent of one seed to that of the next, the third from one class to the next with one "
+        "latent. The last shows, from 32 images of each class, the six with the highest score of `best_of` and the six "
+        "with the lowest. Commands: `python -m bench.experiments.pictures`, `python -m bench.best_of`.",
         unpicked_pictures,
     ),
     (
         "Fewer steps",
-        "The shipped model by sampler, spacing of times and number of steps. Evenly in time, many steps are worse than "
-        "fewer: they visit noise levels below sigma/alpha 0.08, which training seldom does; `edm_coarse` ends there. "
-        "Command: `python -m bench.frontier WEIGHTS --write weights/fashion-mnist.safetensors`, which keeps it in the "
-        "file.",
+        "The shipped model by sampler, spacing of times and number of steps. With times spaced evenly, many steps are "
+        "worse than fewer: they visit noise levels below sigma/alpha 0.08, which training seldom visits. `edm_coarse` "
+        "ends at that level. Command: `python -m bench.frontier WEIGHTS --write weights/fashion-mnist.safetensors`, "
+        "which also writes the figures to the weights file.",
         frontier_section,
     ),
     (
         "Guidance and thresholding",
-        "The shipped model; w = 1 is plain conditional, w = 0 unconditional. Dynamic thresholding, which the paper "
-        "uses, divides every step's estimate by a percentile above 1; half of these pictures is black ground, at "
-        "exactly -1, and turns grey by it. The shipped model does without, therefore. Command: "
-        "`python -m bench.experiments guidance`.",
+        "The shipped model; w = 1 is conditional sampling without guidance, w = 0 is unconditional. The paper uses "
+        "dynamic thresholding, which divides each step's estimate by a percentile when that is above 1. Half of each "
+        "image here is black background, at exactly -1, and the division turns it grey. The shipped model therefore "
+        "uses no threshold. Command: `python -m bench.experiments guidance`.",
         guidance_tables,
     ),
     (
-        "What to guide by, and where",
-        "The shipped model. `interval-a-b`: guided where sigma/alpha is between a and b alone (Kynkäänniemi et al. "
-        "2024). `snapshot`: away from an earlier state of the same network, with the class (Karras et al. 2024), "
-        "instead of away from no class. Command: `python -m bench.experiments guides`.",
+        "Ways to guide",
+        "The shipped model. `plain`: guided away from the unconditional prediction at every noise level. "
+        "`interval-a-b`: guided only where sigma/alpha is between a and b (Kynkäänniemi et al. 2024). `snapshot`: "
+        "guided away from the prediction of the model's snapshot for the same class (Karras et al. 2024). "
+        "Command: `python -m bench.experiments guides`.",
         guide_table,
     ),
     (
-        "Beside other libraries",
-        "Trained on the same images for the same 92 minutes of processor time and sampled each by the best "
-        "of its documented samplers that were tried; how, and what is alike: `bench/peers/README.md`. Darkroom's "
-        "network is of the shipped model's recipe, cut to that time; the shipped weights have seen more images.",
+        "Comparison with other libraries",
+        "Each library trained on the same images for the same 92 minutes of processor time, and drew with the best of "
+        "its documented samplers that we tried. `bench/peers/README.md` describes the protocol. Darkroom's network has "
+        "the shipped model's recipe, shortened to that time; the shipped weights have seen more images.",
         lambda: _kept(RESULTS / "peers.md"),
     ),
     (
         "Depth, dropout and learning rate",
-        "A network of the paper's form (eps-prediction, cosine schedule, attention at 8x8, 32x32 images), narrow and "
-        "with a patch of 2, trained by AdamW on 32,000 images a run in batches of 16. Depth is the number of "
-        "resolutions. Two thousand iterations leave such a network at its beginning. The first table is of images "
-        "drawn with static thresholding, the second with dynamic thresholding as in the paper. "
+        "A narrow network of the paper's form (eps-prediction, cosine schedule, attention at 8x8, 32x32 images) with "
+        "patches of 2x2 pixels. AdamW trains it on 32,000 images in batches of 16. Depth is the number of resolutions. "
+        "After these two thousand iterations such a network has learned little. The images of the first table are "
+        "drawn with static thresholding, those of the second with dynamic thresholding, as in the paper. "
         "Command: `python -m bench.experiments table1`.",
         paper_table,
     ),
     (
-        "What each part buys",
-        "The recipe that the search led to (`bench/experiments/fashion_mnist_short.yaml`), 20,000 images in "
-        "batches of 32, with one thing changed at a time. `no-ema` judges the base run's weights as they were trained, "
-        "`dynamic-threshold` the base run with thresholding as in the paper; all others are drawn with a static one. "
-        "Command: `python -m bench.experiments ablations`.",
+        "Ablations",
+        "The recipe from the search (`bench/experiments/fashion_mnist_short.yaml`), on 20,000 images in batches of 32, "
+        "with one change at a time. `no-ema` draws with the base run's trained weights instead of their EMA. "
+        "`dynamic-threshold` draws with the base run and dynamic thresholding, as in the paper; all others use static "
+        "thresholding. Command: `python -m bench.experiments ablations`.",
         ablation_table,
     ),
     (
         "Learned variance",
-        "DDPM's sampler at few steps, after the same short training with L_simple and with L_hybrid (Nichol & Dhariwal "
-        f"2021). {FID}. Command: `python -m bench.experiments learned-variance`.",
+        "DDPM's sampler at few steps, after the same short training with L_simple (`fixed`) and with L_hybrid "
+        f"(`learned`; Nichol & Dhariwal 2021). The figures are {FID}. "
+        "Command: `python -m bench.experiments learned-variance`.",
         variance_table,
     ),
     (
         "The search for a recipe",
-        "The short recipe at 150,000 images, one lead at a time, one seed; sizes at about an equal cost. "
-        "Command: `python -m bench.experiments search`.",
+        "The short recipe on 150,000 images with one change at a time and one seed. Networks of other sizes see fewer "
+        "images, so that the cost is about the same. Command: `python -m bench.experiments search`.",
         search_table,
     ),
 )
 
 
 def page() -> str:
-    """The whole page; what was not measured yet is left out."""
+    """Return the whole page, without sections that have no measurements yet."""
     parts = [
         "# Results",
-        "Made by `python -m bench.experiments.report` from the measurements in `bench/results/`. Distances are Fréchet "
-        "distances in the features of EfficientNet-Lite0, which compare under an equal protocol only and never with "
-        "the FID of Inception's features; lower is better. ± is the standard deviation over seeds.",
+        "`python -m bench.experiments.report` makes this page from the measurements in `bench/results/`. Distances are "
+        "Fréchet distances between features of EfficientNet-Lite0; lower is better. Compare them only under the same "
+        "protocol, and never with an FID of Inception's features. ± is the standard deviation over seeds.",
     ]
     for heading, text, made in SECTIONS:
         measured = made()

@@ -1,4 +1,4 @@
-"""The search for the shipped recipe: one lead at a time on a short run, then sizes at an equal cost."""
+"""The search for the shipped recipe: one change at a time on a short run, then sizes at about the same cost."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ LEADS: dict[str, dict[str, Any]] = {
 
 
 def cells() -> list[Cell]:
-    """One seed of each; what is decided by them is seen with three in `ablations`."""
+    """Return the cells, with one seed each. `ablations` repeats the decisive comparisons with three seeds."""
     return [
         Cell(EXPERIMENT, name, BASE, {"training.total_images": IMAGES, **overrides}, 1, [JUDGING])
         for name, overrides in LEADS.items()

@@ -14,16 +14,16 @@ LEARNING_RATES = (3e-4, 1e-3)
 SEEDS = (1, 2, 3)
 DYNAMIC = Judging("unguided", {}, images=2000)
 STATIC = Judging("static", ablations.DRAWN, images=2000)
-"""Thresholding as in the paper, and the static one that its pictures' black ground asks for."""
+"""Thresholding as in the paper, and static thresholding, which suits images with a black background."""
 
 
 def cell_name(depth: int, dropout: float, rate: float) -> str:
-    """What a cell's results are called."""
+    """Return the name of a cell."""
     return f"depth{depth}-dropout{dropout:g}-rate{rate:g}"
 
 
 def cells() -> list[Cell]:
-    """All of them, a seed after the other, so that an interrupted sweep has whole tables of fewer seeds."""
+    """Return all cells, ordered by seed, so that an interrupted sweep has complete tables of fewer seeds."""
     return [
         Cell(
             EXPERIMENT,

@@ -1,1 +1,1 @@
-"""Training quality side by side: Darkroom and two peers, the same data, minutes and machine. See README.md here."""
+"""Compares the training quality of Darkroom and two peers on the same data, time and machine. See README.md here."""

@@ -1,11 +1,11 @@
 """denoising-diffusion-pytorch: the U-Net and the diffusion of its module `classifier_free_guidance`.
 
-That module has no trainer of its own, so the step is that of the package's `Trainer` with its defaults: Adam
+That module has no trainer. The training step is therefore that of the package's `Trainer` with its defaults: Adam
 (0.9, 0.99) at 1e-4, gradients clipped at 1, EMA 0.995 every 10 steps, batch 16. Labels are dropped with probability
-0.1; the diffusion has its defaults too (1,000 cosine steps, eps), or predicts v where the size says so.
+0.1. The diffusion has its defaults too (1,000 cosine steps, eps), but predicts v for the sizes that end in `-v`.
 
-The package's `__init__` imports torchvision, accelerate and pytorch-fid for parts that are not used here; the module
-itself needs none of them, so it is loaded by its file.
+The package's `__init__` imports torchvision, accelerate and pytorch-fid. The module needs none of them, so it is loaded
+by its file.
 """
 
 from importlib.metadata import distribution
@@ -34,12 +34,12 @@ CHOICES = (
 LABEL_DROP = 0.1
 TIMES = 1000
 _WIDTHS = {"small": 16, "medium": 24, "large": 32}
-"""Channels at 28x28; two and four times that at 14x14 and 7x7. 0.8, 1.7 and 2.9 million parameters."""
+"""Channels at 28x28; two and four times as many at 14x14 and 7x7. 0.8, 1.7 and 2.9 million parameters."""
 _DISTRIBUTION = "denoising-diffusion-pytorch"
 
 
 def version() -> str:
-    """The package's version."""
+    """Return the package's version."""
     return distribution(_DISTRIBUTION).version
 
 
@@ -55,7 +55,7 @@ def _module() -> Any:
 
 
 class ClassifierFreeGuidance:
-    """The trainer's step around the module's diffusion."""
+    """The module's diffusion, trained with the step of `Trainer`."""
 
     def __init__(self, settings: Settings, classes: int, channels: int, side: int) -> None:
         self._module = _module()
@@ -65,7 +65,7 @@ class ClassifierFreeGuidance:
         network = self._module.Unet(
             dim=_WIDTHS[size], num_classes=classes, cond_drop_prob=LABEL_DROP, dim_mults=(1, 2, 4), channels=channels
         )
-        # Up to a third faster here.
+        # This layout trains up to a third faster.
         network = network.to(memory_format=torch.channels_last)
         self._diffusion = self._module.GaussianDiffusion(network, image_size=side, objective=self._objective)
         self._optimizer = torch.optim.Adam(self._diffusion.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99))
@@ -100,9 +100,9 @@ class ClassifierFreeGuidance:
     @torch.inference_mode()
     def draw(self, labels: Tensor, choice: Choice) -> Tensor:
         if choice.sampler not in ("ddpm", "ddim"):
-            raise ValueError(f"{choice.sampler!r} is none of ddpm, ddim")
+            raise ValueError(f"{choice.sampler!r} is no sampler of this library: use ddpm or ddim")
         if (choice.steps == TIMES) != (choice.sampler == "ddpm"):
-            raise ValueError(f"{choice}: the library takes all {TIMES} steps by ddpm and fewer by ddim")
+            raise ValueError(f"{choice}: with this library, ddpm takes all {TIMES} steps and ddim takes fewer")
         averaged = self._ema.ema_model.eval()
         diffusion = self._module.GaussianDiffusion(
             averaged.model,
@@ -111,7 +111,7 @@ class ClassifierFreeGuidance:
             sampling_timesteps=choice.steps,
         )
         if choice.guidance == 1.0:
-            # The network then returns one tensor where the diffusion unpacks two, of which it uses the first.
+            # Without guidance the network returns one tensor. The diffusion unpacks two and uses the first.
             plain = averaged.model.forward_with_cond_scale
             averaged.model.forward_with_cond_scale = lambda *args, **kwargs: (plain(*args, **kwargs), None)
         try:
@@ -122,5 +122,5 @@ class ClassifierFreeGuidance:
 
 
 def build(settings: Settings, classes: int, channels: int, side: int) -> ClassifierFreeGuidance:
-    """A new network for images (channels, side, side)."""
+    """Build a new network for images (channels, side, side)."""
     return ClassifierFreeGuidance(settings, classes, channels, side)

@@ -1,4 +1,4 @@
-"""What the benchmark asks of each library that it trains, and where to find them."""
+"""The interface between the benchmark and the libraries that it trains."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Choice:
-    """One way to draw: "ddim-50-1.5" is 50 steps of DDIM with the guidance weight 1.5 (1 is plain conditional)."""
+    """One way to draw: "ddim-50-1.5" is 50 steps of DDIM with the guidance weight 1.5 (1 is without guidance)."""
 
     sampler: str
     steps: int
@@ -19,7 +19,7 @@ class Choice:
 
     @classmethod
     def parse(cls, text: str) -> "Choice":
-        """Raises ValueError when the text is no choice."""
+        """Parse SAMPLER-STEPS-GUIDANCE; raises ValueError for any other text."""
         match = re.fullmatch(r"([a-z0-9_]+)-(\d+)-(\d+(?:\.\d+)?)", text)
         if match is None:
             raise ValueError(f"{text!r} is not SAMPLER-STEPS-GUIDANCE, such as ddim-50-1.5")
@@ -31,7 +31,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Settings:
-    """What is fixed when a run begins. The budget is in processor seconds or in images: one is None."""
+    """The settings that stay the same during a run. The budget is in processor seconds or in images; one is None."""
 
     contender: str
     size: str
@@ -42,7 +42,7 @@ class Settings:
     budget_images: int | None
 
     def done(self, seconds: float, images: int) -> float:
-        """The share of the budget that is used up, 1 and more at the end."""
+        """Return the used share of the budget; at least 1 at the end."""
         if self.budget_seconds is not None:
             return seconds / self.budget_seconds
         assert self.budget_images is not None
@@ -50,27 +50,27 @@ class Settings:
 
 
 class Contender(Protocol):
-    """A network under training. Its randomness comes from torch's global generator, which the caller seeds."""
+    """A network in training. It draws random numbers from torch's global generator, which the caller seeds."""
 
     @property
     def parameters(self) -> int:
-        """How many numbers the network learns."""
+        """The number of trained parameters."""
 
     def step(self, pixels: Tensor, labels: Tensor, done: float) -> float:
-        """Train on (B, C, H, W) uint8 and (B,) int64; done: share of the budget used up; returns the loss."""
+        """Train on (B, C, H, W) uint8 and (B,) int64; returns the loss. done: used share of the budget."""
 
     def state(self) -> dict[str, Any]:
-        """Everything that `restore` needs: tensors, numbers, and containers of them."""
+        """Return everything that `restore` needs: tensors, numbers, and containers of them."""
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        """Continue from a result of `state`."""
 
     def draw(self, labels: Tensor, choice: Choice) -> Tensor:
-        """Images (B, C, H, W) in -1..1 of the classes (B,), by the averaged weights."""
+        """Draw images (B, C, H, W) in -1..1 of the classes (B,) with the averaged weights."""
 
 
 class Library(Protocol):
-    """A module below `bench.peers` that wraps one library."""
+    """A module of `bench.peers` that wraps one library."""
 
     TITLE: str
     SIZES: Sequence[str]
@@ -79,17 +79,17 @@ class Library(Protocol):
     CHOICES: Sequence[str]
 
     def build(self, settings: Settings, classes: int, channels: int, side: int) -> Contender:
-        """A new network for images (channels, side, side); torch's global generator decides its weights."""
+        """Build a new network for images (channels, side, side); torch's global generator draws its weights."""
 
     def version(self) -> str:
-        """The library's version."""
+        """Return the library's version."""
 
 
 LIBRARIES = ("diffusers_unet", "classifier_free_guidance")
 
 
 def library(name: str) -> Library:
-    """The wrapper of that name; imported when asked for, since each runs in the peers' environment only."""
+    """Import and return a library's wrapper. It is imported here because it needs the peers' environment."""
     module: Any = import_module(f"bench.peers.{name}")
     wrapper: Library = module
     return wrapper

@@ -1,8 +1,8 @@
-"""Train Darkroom and keep the time it took: `python -m bench.peers.darkroom RECIPE FOLDER`, in Darkroom's environment.
+"""Trains Darkroom and keeps the time: `python -m bench.peers.darkroom RECIPE FOLDER`, in Darkroom's environment.
 
-It is `darkroom train`, which stops and goes on as ever. The processor time of all its pieces is summed, and unlike the
-peers' it has everything in it: reading the data, writing checkpoints and drawing samples. The time of a piece that was
-killed is lost, so a run that is to be compared must be stopped by Ctrl-C or SIGTERM.
+It runs `darkroom train`, which can be stopped and resumed as usual, and adds up the processor time of all parts. Unlike
+the peers' time it includes reading the data, writing checkpoints and drawing sample grids. The time of a killed part is
+lost, so stop a run for the comparison only with Ctrl-C or SIGTERM.
 """
 
 import argparse
@@ -19,7 +19,7 @@ CORE_SECONDS = "core_seconds.json"
 
 
 def core_seconds(folder: Path) -> float:
-    """Processor time of the run in a folder, over all its pieces."""
+    """Return the processor time of the run in a folder, over all its parts."""
     pieces: list[float] = json.loads((folder / CORE_SECONDS).read_text())
     return sum(pieces)
 

@@ -1,9 +1,9 @@
-"""diffusers: `UNet2DModel`, trained the way of its example `unconditional_image_generation`, with class labels.
+"""diffusers: `UNet2DModel`, trained like its example `unconditional_image_generation`, with class labels.
 
-As in the example: DDPM with 1,000 linear steps, eps, AdamW (0.95, 0.999), weight decay 1e-6, a cosine learning rate
-after 500 steps of warm-up, gradients clipped at 1, EMA with inverse gamma 1, power 3/4 and at most 0.9999, batch 16.
-Otherwise than there: labels through `num_class_embeds`, dropped with probability 0.1 to one more class that stands for
-none, hence guidance; and no flips, since all shoes of Fashion-MNIST point to the left.
+The example's settings: DDPM with 1,000 linear steps, eps, batch 16, gradients clipped at 1. AdamW (0.95, 0.999) has
+weight decay 1e-6 and a cosine learning rate after 500 steps of warm-up. EMA has inverse gamma 1, power 3/4 and at most
+0.9999. Two things differ. Labels enter through `num_class_embeds` and are replaced with probability 0.1 by one more
+class for "none", which makes guidance possible. There are no flips, since all shoes of Fashion-MNIST point to the left.
 """
 
 import math
@@ -44,7 +44,7 @@ def version() -> str:
 
 
 class DiffusersUNet:
-    """The example's training step."""
+    """A UNet2DModel, trained with the example's step."""
 
     def __init__(self, settings: Settings, classes: int, channels: int, side: int) -> None:
         self._null_label = classes
@@ -92,7 +92,7 @@ class DiffusersUNet:
         return loss.item()
 
     def _learning_rate_factor(self, done: float) -> float:
-        """Linear warm-up, then half a cosine over the share of the budget: a budget in minutes has no known steps."""
+        """Linear warm-up, then half a cosine over the used share of the budget, whose steps are not known before."""
         if self._steps < WARMUP_STEPS:
             return self._steps / WARMUP_STEPS
         return 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
@@ -114,7 +114,7 @@ class DiffusersUNet:
     @torch.inference_mode()
     def draw(self, labels: Tensor, choice: Choice) -> Tensor:
         if choice.sampler not in _SCHEDULERS:
-            raise ValueError(f"{choice.sampler!r} is none of {', '.join(_SCHEDULERS)}")
+            raise ValueError(f"{choice.sampler!r} is no sampler of this library: use one of {', '.join(_SCHEDULERS)}")
         self._ema.store(self._network.parameters())
         self._ema.copy_to(self._network.parameters())
         self._network.eval()
@@ -136,5 +136,5 @@ class DiffusersUNet:
 
 
 def build(settings: Settings, classes: int, channels: int, side: int) -> DiffusersUNet:
-    """A new network for images (channels, side, side)."""
+    """Build a new network for images (channels, side, side)."""
     return DiffusersUNet(settings, classes, channels, side)

@@ -14,9 +14,9 @@ from darkroom.model.checkpoint import write_atomically
 
 @dataclass(frozen=True)
 class Drawn:
-    """Images in the order in which they were drawn: image i is of class i % classes.
+    """Images in the order of drawing: image i is of class i % classes.
 
-    facts: what drew them, and everything that fixes them but their number.
+    facts: the contender, the settings and the seed, which together fix every image.
     """
 
     images: npt.NDArray[np.uint8]
@@ -36,9 +36,9 @@ class Drawn:
             return cls(file["images"], file["labels"], json.loads(str(file["facts"])))
 
     def by_class(self, classes: int) -> npt.NDArray[np.uint8]:
-        """(classes, n, H, W, C). Raises ValueError when the classes' numbers differ."""
+        """Return (classes, n, H, W, C). Raises ValueError when the classes have different numbers of images."""
         counts = np.bincount(self.labels, minlength=classes)
         if len(counts) != classes or (counts != counts[0]).any():
-            raise ValueError(f"images a class: {counts.tolist()}; equally many of {classes} classes are needed")
+            raise ValueError(f"the classes have {counts.tolist()} images; all {classes} classes need the same number")
         order = np.argsort(self.labels, kind="stable")
         return self.images[order].reshape(classes, -1, *self.images.shape[1:])

@@ -1,8 +1,8 @@
-"""Draw images with a trained contender: `python -m bench.peers.sample SOURCE [CHOICE ...] --images-per-class N`.
+"""Draws images with a trained contender: `python -m bench.peers.sample SOURCE [CHOICE ...] --images-per-class N`.
 
-SOURCE is the folder of a peer's run, or a weights file of Darkroom's. A choice is SAMPLER-STEPS-GUIDANCE; without one,
-all that the library documents are tried in turn, a file each. What was drawn before is kept: the same command goes on
-where it was stopped, and more images are added to those that are there.
+SOURCE is the folder of a peer's run or a weights file of Darkroom. A choice is SAMPLER-STEPS-GUIDANCE. The default is
+every choice that the library documents, one file each. Earlier images are kept: the same command continues where it was
+stopped, and a larger number adds images.
 """
 
 import argparse
@@ -34,7 +34,7 @@ Draw = Callable[[Tensor, Choice, int], Tensor]
 
 
 def peer(folder: Path, recipe: Path, cache: Path, seed: int) -> tuple[dict[str, Any], Draw, tuple[str, ...]]:
-    """Facts, drawing and documented choices of a peer's run."""
+    """Return the facts, the drawing function and the documented choices of a peer's run."""
     run = load_run(folder, data_set(recipe, cache))
     settings, wrapper = run.settings, library(run.settings.contender)
     facts = {
@@ -57,9 +57,9 @@ def peer(folder: Path, recipe: Path, cache: Path, seed: int) -> tuple[dict[str, 
 
 
 def darkroom(path: Path, seed: int) -> tuple[dict[str, Any], Draw, tuple[str, ...]]:
-    """Facts, drawing and choices of a weights file in the folder of a run of `bench.peers.darkroom`.
+    """Return the facts, the drawing function and the choices of a weights file of `bench.peers.darkroom`.
 
-    Whatever a choice does not say (thresholding, spacing of times) is as the weights file has it.
+    Settings that a choice does not name (thresholding, spacing of times) are the model's own.
     """
     checkpoint = load_checkpoint(path)
     header, denoiser = checkpoint.header, checkpoint.denoiser()
@@ -91,14 +91,14 @@ def darkroom(path: Path, seed: int) -> tuple[dict[str, Any], Draw, tuple[str, ..
 
 
 def fill(path: Path, facts: dict[str, Any], draw: Draw, choice: Choice, classes: int, images: int) -> None:
-    """Draw until the file holds `images` or more, saving every batch. Raises ValueError when it holds something else.
+    """Draw until the file has at least `images`, and save every batch. Raises ValueError if it has other images.
 
-    Batches are the same whatever the number of images, so a batch's place fixes its images.
+    The batch size does not depend on the number of images, so a batch's position fixes its images.
     """
     facts = {**facts, "sampler": choice.sampler, "steps": choice.steps, "guidance": choice.guidance}
     parts = [Drawn.load(path)] if path.exists() else []
     if parts and parts[0].facts != facts:
-        raise ValueError(f"{path} holds other images: {parts[0].facts} instead of {facts}")
+        raise ValueError(f"{path} holds other images ({parts[0].facts}); move it away to draw {facts}")
     count = len(parts[0].labels) if parts else 0
     while count < images:
         began = time.perf_counter()
@@ -120,10 +120,10 @@ def main() -> None:
     parser.add_argument("source", type=Path)
     parser.add_argument("choices", nargs="*", metavar="CHOICE", help="such as ddim-50-1.5; default: all documented")
     parser.add_argument("--images-per-class", type=int, default=100, help="rounded up to whole batches")
-    parser.add_argument("--out", type=Path, help="folder of the npz files; default: `drawn` beside the source's state")
+    parser.add_argument("--out", type=Path, help="folder of the npz files; default: `drawn` in the run's folder")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--recipe", type=Path, default=RECIPE, help="names the data set")
-    parser.add_argument("--cache", type=Path, default=CACHE, help="of decoded data sets")
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="recipe that names the data set")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="cache of decoded data sets")
     arguments = parser.parse_args()
     source: Path = arguments.source
     if source.is_dir():

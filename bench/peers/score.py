@@ -1,7 +1,8 @@
-"""Measure drawn images against the training set: `python -m bench.peers.score FILE.npz ...`, in Darkroom's environment.
+"""Measures drawn images against the training set: `python -m bench.peers.score FILE.npz ...`.
 
-Whoever drew them: the extractor, the statistics and the judge are those that Darkroom's own evaluations use. The
-figures are kept as `bench/results/peers/RUN/*.json` for `bench.peers.table`, where a run's images are in RUN/drawn/.
+Run it in Darkroom's environment. The extractor, the statistics and the judge are those of Darkroom's own evaluations,
+for all contenders. The figures of images in RUN/drawn/ are written to `bench/results/peers/RUN/*.json`, for
+`bench.peers.table`.
 """
 
 import argparse
@@ -30,7 +31,7 @@ BATCH_IMAGES = 64
 
 
 def figures(drawn: Drawn, reference: ReferenceImages, judge: Classifier) -> dict[str, float]:
-    """Every figure by its name; `agreement` is the share of images in which the judge sees the class asked for."""
+    """Return every figure by name. `agreement` is the share of images in which the judge sees the requested class."""
     images = torch.from_numpy(drawn.images).permute(0, 3, 1, 2)
     measures: list[FeatureMeasure] = [
         FrechetMeasure(reference),
@@ -50,11 +51,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+")
-    parser.add_argument("--images", type=int, help="measure the first so many of each file; default: all")
-    parser.add_argument("--recipe", type=Path, default=RECIPE, help="names the data set")
-    parser.add_argument("--cache", type=Path, default=CACHE, help="of decoded data sets")
+    parser.add_argument("--images", type=int, help="measure only the first images of each file; default: all")
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="recipe that names the data set")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="cache of decoded data sets")
     parser.add_argument("--references", type=Path, default=REFERENCES, help="cache of the data set's statistics")
-    parser.add_argument("--judge", type=Path, default=JUDGE_PATH, help="of python -m bench.judge train")
+    parser.add_argument("--judge", type=Path, default=JUDGE_PATH, help="file of `python -m bench.judge train`")
     arguments = parser.parse_args(argv)
     dataset, judge = data_set(arguments.recipe, arguments.cache), load_classifier(arguments.judge)
     extractor = load_extractor("efficientnet-lite0")
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         drawn = Drawn.load(path)
         if arguments.images is not None:
             if len(drawn.labels) < arguments.images:
-                sys.exit(f"{path} holds {len(drawn.labels)} images, not {arguments.images}")
+                sys.exit(f"{path} has {len(drawn.labels)} images, not {arguments.images}; draw more")
             drawn = Drawn(drawn.images[: arguments.images], drawn.labels[: arguments.images], drawn.facts)
         found = figures(drawn, reference, judge)
         result: dict[str, Any] = {**drawn.facts, "images": len(drawn.labels), "figures": found}

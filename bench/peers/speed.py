@@ -1,10 +1,10 @@
-"""How fast each contender trains alone: `python -m bench.peers.speed`, in Darkroom's environment.
+"""Measures how fast each contender trains alone: `python -m bench.peers.speed`, in Darkroom's environment.
 
-Short rounds in turns, each contender in processes and an environment of its own, so that what else the machine does
-meets all of them alike. A core each for two processes is often faster than two threads of one process, and all three
-libraries can train so (DistributedDataParallel): both are measured, and the better median counts. It tells how many
-images a budget in minutes is worth, for runs that have to share the machine (`--images` of `bench.peers.train`,
-`training.total_images` of a recipe).
+The contenders train in turns, in short rounds, so that other programs disturb all of them alike. Each has its own
+processes and environment. Two processes with one core each are often faster than one process with two threads, and all
+three libraries support that (DistributedDataParallel). The benchmark measures both ways and takes the better median.
+The result converts a budget in minutes to a number of images, for runs that must share the machine (`--images` of
+`bench.peers.train`, `training.total_images` of a recipe).
 """
 
 import argparse
@@ -29,11 +29,11 @@ DARKROOM = "darkroom"
 SIZES = ("small", "medium", "large")
 WARM_UP_STEPS = 3
 WAYS = {"two threads": (1, 2), "two processes": (2, 1)}
-"""How two cores are used: (processes, threads of each)."""
+"""Ways to use two cores: (processes, threads of each)."""
 
 
 def _darkroom(recipe_path: Path, dataset: ImageDataset) -> tuple[Callable[[], object], int]:
-    """(one training step, images of a step)"""
+    """Return one training step and its number of images."""
     recipe = load_recipe(recipe_path)
     return Trainer(recipe, dataset, torch.device("cpu")).step, recipe.training.batch_size
 
@@ -46,7 +46,7 @@ def _peer(name: str, size: str, dataset: ImageDataset) -> tuple[Callable[[], obj
 
 
 def images_per_second(step: Callable[[], object], batch: int, seconds: float) -> float:
-    """The speed over so many seconds, after a few steps that do not count."""
+    """Return the speed over `seconds`, after a few steps that are not measured."""
     for _ in range(WARM_UP_STEPS):
         step()
     began, images = time.perf_counter(), 0
@@ -57,7 +57,7 @@ def images_per_second(step: Callable[[], object], batch: int, seconds: float) ->
 
 
 def _in_own_processes(name: str, size: str, way: str, arguments: argparse.Namespace) -> float:
-    """images/s of all processes together"""
+    """Return the images per second of all processes together."""
     processes, threads = WAYS[way]
     python = sys.executable if name == DARKROOM else str(PEERS_PYTHON)
     command = [python, "-m", "bench.peers.speed", "--measure", name, size, "--seconds", str(arguments.seconds)]
@@ -74,11 +74,11 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of a round")
-    parser.add_argument("--minutes", type=float, default=45.0, help="the budget that the images are told for")
-    parser.add_argument("--sizes", nargs="+", default=SIZES, choices=SIZES, help="of the peers' networks")
-    parser.add_argument("--recipe", type=Path, default=RECIPE, help="Darkroom's, which also names the data set")
-    parser.add_argument("--cache", type=Path, default=CACHE, help="of decoded data sets")
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of a round")
+    parser.add_argument("--minutes", type=float, default=45.0, help="budget to convert to a number of images")
+    parser.add_argument("--sizes", nargs="+", default=SIZES, choices=SIZES, help="size of the peers' networks")
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="recipe of Darkroom and the data set")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="cache of decoded data sets")
     parser.add_argument("--measure", nargs=2, metavar=("NAME", "SIZE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:

@@ -1,7 +1,8 @@
-"""All contenders side by side, from the results of `bench.peers.score`: `python -m bench.peers.table`.
+"""Compares all contenders by the results of `bench.peers.score`: `python -m bench.peers.table`.
 
-Each contender stands with the network and sampler of its lowest distance; all others that were tried follow. Distances
-depend on the number of images, so only results of one number are compared: the best by the largest that all have.
+The first table has each contender's network and sampler with the lowest distance, and the next tables everything that
+was tried. Distances depend on the number of images, so a table compares results of one number only. The first uses the
+largest number that all contenders have.
 """
 
 import json
@@ -16,29 +17,29 @@ Result = dict[str, Any]
 
 FID = "fid-efficientnet-lite0"
 GOAL_RATIO = 0.7
-"""Darkroom's distance over the better peer's: at most this."""
+"""Goal for Darkroom's distance divided by the better peer's."""
 DARKROOM = "Darkroom"
 
 HEAD = (
-    "| contender | network | parameters | images seen | core minutes | images a core second | sampler | FID "
+    "| contender | network | parameters | images seen | core minutes | images per core second | sampler | FID "
     "| KID x 1000 | precision | recall | agreement |"
 )
 RULE = "| --- | --- |" + " ---: |" * 4 + " --- |" + " ---: |" * 5
 
 
 def common_counts(results: Iterable[Result]) -> list[int]:
-    """Numbers of images that all contenders were measured with, most first. Raises ValueError when there is none."""
+    """Return the numbers of images that all contenders have results for, largest first; raises ValueError if none."""
     counts: dict[str, set[int]] = {}
     for result in results:
         counts.setdefault(result["contender"], set()).add(result["images"])
     shared = set.intersection(*counts.values()) if counts else set()
     if not shared:
-        raise ValueError(f"no number of images is common to all contenders: {counts}")
+        raise ValueError(f"no number of images is common to all contenders: {counts}; score equal numbers")
     return sorted(shared, reverse=True)
 
 
 def line(result: Result) -> str:
-    """A row of the table."""
+    """Return a line of the table."""
     figures, extractor = result["figures"], FID.removeprefix("fid-")
     minutes = result["train_seconds"] / 60.0
     cells = (
@@ -60,7 +61,7 @@ def line(result: Result) -> str:
 
 
 def best(results: Iterable[Result]) -> list[Result]:
-    """Each contender's result of the lowest distance, the lowest first."""
+    """Return each contender's result with the lowest distance, the lowest first."""
     found: dict[str, Result] = {}
     for result in sorted(results, key=lambda result: float(result["figures"][FID])):
         found.setdefault(result["contender"], result)
@@ -68,7 +69,7 @@ def best(results: Iterable[Result]) -> list[Result]:
 
 
 def verdict(results: Sequence[Result]) -> str:
-    """Darkroom against the better peer. results: as `best` gives them."""
+    """Compare Darkroom with the better peer. results: as `best` returns them."""
     ours = [result["figures"][FID] for result in results if result["contender"] == DARKROOM]
     theirs = [result for result in results if result["contender"] != DARKROOM]
     if not ours or not theirs:
@@ -82,18 +83,19 @@ def verdict(results: Sequence[Result]) -> str:
 
 
 def table(results: Sequence[Result]) -> str:
-    """Markdown: the best of each, the verdict, and everything that was tried. Raises ValueError as `common_counts`."""
+    """Return Markdown: the best of each, the verdict, and all results. Raises ValueError like `common_counts`."""
     counts = common_counts(results)
     compared = {count: [result for result in results if result["images"] == count] for count in counts}
     lines = [
-        f"The best of each with {counts[0]:,} images; FID is {FID}, against all training images. Of few images it is "
-        "too large by about the same for all, which brings ratios nearer to 1; KID is not.",
+        f"The best of each with {counts[0]:,} images. FID is {FID}, against all training images. With few images it is "
+        "too large, by about the same amount for all contenders, which brings their ratios nearer to 1. KID has no "
+        "such bias.",
         "",
         *(HEAD, RULE, *map(line, best(compared[counts[0]]))),
     ]
     for count, tried in compared.items():
         tried = sorted(tried, key=lambda result: (result["contender"], result["figures"][FID]))
-        lines += ["", f"All that was tried with {count:,} images:", "", HEAD, RULE, *map(line, tried)]
+        lines += ["", f"All results with {count:,} images:", "", HEAD, RULE, *map(line, tried)]
         lines += ["", verdict(best(tried))]
     return "\n".join(lines)
 

@@ -1,12 +1,12 @@
-"""Train a peer: `python -m bench.peers.train LIBRARY FOLDER --core-minutes 90`, in the peers' environment.
+"""Trains a peer: `python -m bench.peers.train LIBRARY FOLDER --core-minutes 90`, in the peers' environment.
 
-Every contender sees the same images in the same order. The clock is the processor's, of all threads, in training steps
-alone: not while the data set is read, networks are built or states are written, and not while the process waits for a
-core that others use. With one thread (`OMP_NUM_THREADS=1`), where no core's time is lost to threads waiting for each
-other, 90 core minutes are what two processes do in 45 minutes alone on two cores.
+Every contender sees the same images in the same order. The clock counts the processor time of all threads in training
+steps only. It does not count reading the data set, building networks, writing states, or waiting for a core. Use one
+thread (`OMP_NUM_THREADS=1`): threads that wait for each other waste processor time. Two such processes alone on two
+cores do 90 core minutes in 45 minutes.
 
-A run that was stopped (Ctrl-C, SIGTERM, or a crash) goes on with `python -m bench.peers.train LIBRARY FOLDER --resume`
-as if it had not been.
+A stopped run (Ctrl-C, SIGTERM or a crash) continues with `python -m bench.peers.train LIBRARY FOLDER --resume`, with
+the same result as if it had not stopped.
 """
 
 import argparse
@@ -36,7 +36,7 @@ REPORT_EVERY_SECONDS = 15.0
 
 @dataclass
 class Run:
-    """A contender and how far it is. seconds: of processor time in its steps so far, over all the pieces of the run."""
+    """A contender and its progress. seconds: processor time of its steps so far, over all parts of the run."""
 
     settings: Settings
     contender: Contender
@@ -45,11 +45,11 @@ class Run:
 
     @property
     def done(self) -> float:
-        """The share of the budget that is used up."""
+        """The used share of the budget."""
         return self.settings.done(self.seconds, self.images_seen)
 
     def step(self, dataset: ImageDataset) -> float:
-        """Train on the next batch; returns its loss. Equal `images_seen`, equal batch and equal random numbers."""
+        """Train on the next batch; returns its loss. `images_seen` fixes the batch and the random numbers."""
         began = time.process_time()
         settings = self.settings
         indices = batch_indices(len(dataset), settings.seed, self.images_seen, settings.batch_images)
@@ -74,14 +74,14 @@ class Run:
 
 
 def new_run(settings: Settings, dataset: ImageDataset) -> Run:
-    """A run at its beginning."""
+    """Return a run that has seen no image yet."""
     torch.manual_seed(settings.seed)
     classes, (_, channels, side, _) = len(dataset.class_names), dataset.images.shape
     return Run(settings, library(settings.contender).build(settings, classes, channels, side))
 
 
 def load_run(folder: Path, dataset: ImageDataset) -> Run:
-    """The run as it was saved last. Its file holds numbers only: nothing in it is executed."""
+    """Load a run's last saved state. Reading the file executes nothing."""
     content: dict[str, Any] = torch.load(folder / STATE, weights_only=True)
     run = new_run(Settings(**content["settings"]), dataset)
     run.contender.restore(content["contender"])
@@ -90,12 +90,12 @@ def load_run(folder: Path, dataset: ImageDataset) -> Run:
 
 
 def data_set(recipe: Path, cache: Path) -> ImageDataset:
-    """The recipe's training images."""
+    """Load the recipe's training images."""
     return load_dataset(load_recipe(recipe).dataset, cache)
 
 
 def train(run: Run, dataset: ImageDataset, folder: Path, save_every_seconds: float) -> None:
-    """Go on until the budget is used up or a signal asks to stop; the state is then on disk."""
+    """Train until the budget is used up or a signal asks to stop, then save the state."""
     stop = False
 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
@@ -126,31 +126,31 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("library", choices=LIBRARIES)
-    parser.add_argument("folder", type=Path, help="where the run is kept")
+    parser.add_argument("folder", type=Path, help="folder of the run")
     parser.add_argument("--core-minutes", type=float, help="the budget, in minutes of one core's time")
     parser.add_argument("--images", type=int, help="the budget, in images")
-    parser.add_argument("--resume", action="store_true", help="go on with the folder's run, with its own settings")
-    parser.add_argument("--size", help="of the network; default: the first of the library's")
+    parser.add_argument("--resume", action="store_true", help="continue the folder's run with its own settings")
+    parser.add_argument("--size", help="size of the network; default: the library's first")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-images", type=int, help="default: the library's example")
     parser.add_argument("--learning-rate", type=float, help="default: the library's example")
     parser.add_argument("--save-every-seconds", type=float, default=120.0)
-    parser.add_argument("--recipe", type=Path, default=RECIPE, help="names the data set")
-    parser.add_argument("--cache", type=Path, default=CACHE, help="of decoded data sets")
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="recipe that names the data set")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="cache of decoded data sets")
     arguments = parser.parse_args()
     wrapper, dataset = library(arguments.library), data_set(arguments.recipe, arguments.cache)
     if arguments.resume:
         run = load_run(arguments.folder, dataset)
         if run.settings.contender != arguments.library:
-            parser.error(f"{arguments.folder} is a run of {run.settings.contender}")
+            parser.error(f"{arguments.folder} has a run of {run.settings.contender}; name another folder")
     else:
         if (arguments.folder / STATE).exists():
-            parser.error(f"{arguments.folder} holds a run; --resume goes on with it")
+            parser.error(f"{arguments.folder} has a run already; --resume continues it")
         if (arguments.core_minutes is None) == (arguments.images is None):
-            parser.error("one of --core-minutes and --images is needed")
+            parser.error("give either --core-minutes or --images")
         size = arguments.size or wrapper.SIZES[0]
         if size not in wrapper.SIZES:
-            parser.error(f"--size is one of {', '.join(wrapper.SIZES)}")
+            parser.error(f"--size must be one of {', '.join(wrapper.SIZES)}")
         settings = Settings(
             contender=arguments.library,
             size=size,

@@ -124,7 +124,7 @@ def test_the_verdict_is_against_the_better_peer_at_its_best() -> None:
 def test_only_results_of_one_number_of_images_are_compared() -> None:
     few = [_result("Darkroom", 9.0), _result("A", 10.0)]
     text = table.table([*few, _result("Darkroom", 1.0, images=5000)])
-    assert text.startswith("The best of each with 1,000 images;")
+    assert text.startswith("The best of each with 1,000 images.")
     assert "1.00" not in text
     with pytest.raises(ValueError, match="no number of images is common"):
         table.table([_result("Darkroom", 1.0), _result("A", 1.0, images=5000)])

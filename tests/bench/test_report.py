@@ -22,7 +22,8 @@ def test_few_steps_are_compared_with_the_best_of_all_steps() -> None:
         point(1000, 200.0, sampler="ipndm"),
     ]
     assert few_against_many(points) == [
-        "At most 10 steps reach 208.00 (unipc), 1,000 steps 200.00 (ipndm): 1.040 times that; the goal is at most 1.05."
+        "The best with at most 10 steps is 208.00 (unipc). The best with 1,000 steps is 200.00 (ipndm). "
+        "The ratio is 1.040; the goal is at most 1.05."
     ]
     assert few_against_many(points[:3]) == few_against_many(points[2:]) == []
 
@@ -31,13 +32,13 @@ def test_few_steps_are_compared_with_the_best_of_all_steps() -> None:
 def test_the_shipped_way_is_named_as_it_is_drawn(name: str) -> None:
     shipped = SamplingConfig().model_copy(update={**guidance.DRAWN, **guides.WAYS[name]})
     (line,) = shipped_default(ScheduleConfig(), shipped)
-    assert line.startswith(f"Shipped as the default: `{name}`")
+    assert line.startswith(f"The shipped model's default is `{name}`.")
 
 
 def test_what_an_interval_saves_is_counted() -> None:
     shipped = SamplingConfig().model_copy(update={**guidance.DRAWN, **guides.WAYS["interval-0.5-2-w3"]})
     (line,) = shipped_default(ScheduleConfig(), shipped)
-    assert line.endswith("; an image takes 11 evaluations of the network, guided everywhere 20.")
+    assert line.endswith(" An image takes 11 network evaluations. With guidance at every noise level it would take 20.")
     assert shipped_default(ScheduleConfig(), shipped.model_copy(update={"guidance": 3.5})) == []
 
 
