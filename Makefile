@@ -1,14 +1,14 @@
 # make up     start Darkroom on http://127.0.0.1:8000; Ctrl-C ends it
 # make test   run all tests
-# make lint   style, types, import rules, the console and the image's recipe
-# make docs   the tables of settings, recipes and commands in docs/, from the code
-# make peers  an environment for the libraries that bench/peers compares with
+# make lint   check style, types, import rules, the console and the Dockerfile
+# make docs   write the tables of settings, recipes and commands in docs/ from the code
+# make peers  make an environment for the libraries of the comparison in bench/peers
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The console's linter, run from its folder, where its settings are.
+# The console's linter. It must run in the console's folder, which has its settings.
 CONSOLE := $(CURDIR)/$(BIN)/deno
-# For `make up HOST=... PORT=...`; not taken from the environment, where others use these names too.
+# For `make up HOST=... PORT=...`. `=` ignores the environment, where other programs use these names too.
 HOST = 127.0.0.1
 PORT = 8000
 
@@ -23,7 +23,7 @@ dev: $(VENV)/.installed-dev
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# Repeated only when what is to be installed has changed.
+# Repeated only when one of these files changes.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,digits,metrics]'
 	@touch $@
@@ -47,7 +47,7 @@ lint: dev
 docs: dev
 	$(BIN)/python -m bench.reference
 
-# denoising-diffusion-pytorch without what it depends on: the part that is used needs einops alone, not torchvision.
+# denoising-diffusion-pytorch without its dependencies: bench/peers uses a part that needs only einops.
 peers: .peers/.installed
 .peers/.installed: bench/peers/requirements.txt
 	$(PYTHON) -m venv .peers

@@ -1,4 +1,4 @@
-"""How alembic reaches the database: the connection that store.migrations hands over, or DATABASE_URL."""
+"""Runs migrations on the connection that store.migrations passes, or on DATABASE_URL."""
 
 from alembic import context
 from sqlalchemy import Connection, NullPool, create_engine
@@ -11,7 +11,7 @@ from darkroom.store.tables import Base
 def _url() -> str:
     url = OperatorSettings().database_url
     if not url:
-        raise SystemExit("alembic: DATABASE_URL is not set")
+        raise SystemExit("alembic: DATABASE_URL is not set; set it to the address of PostgreSQL")
     return url
 
 

@@ -1,4 +1,4 @@
-"""docker-compose.yml as Compose reads it: merged, and with its variables put in."""
+"""Reads docker-compose.yml as Compose does: merges YAML anchors and replaces variables."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ _UNITS = {"s": 1, "m": 60}
 
 
 def compose(**variables: str) -> dict[str, Any]:
-    """The whole file. Raises KeyError for a variable that must be set and is not."""
+    """Return the whole file. Raises KeyError for a missing variable that must be set."""
 
     def value(match: re.Match[str]) -> str:
         dollar, name, kind, word = match.groups()
@@ -41,18 +41,18 @@ def compose(**variables: str) -> dict[str, Any]:
 
 
 def services() -> dict[str, dict[str, Any]]:
-    """All services by name, those of both profiles."""
+    """Return the services of both profiles by name."""
     found: dict[str, dict[str, Any]] = compose(COMPOSE_PROFILES="cpu")["services"]
     return found
 
 
 def seconds(duration: str) -> int:
-    """Of Compose's notation for times: 30s, 2m."""
+    """Parse a duration in Compose's notation, such as 30s or 2m."""
     return int(duration[:-1]) * _UNITS[duration[-1]]
 
 
 def image_environment() -> dict[str, str]:
-    """What Darkroom's image sets for every process in it."""
+    """Return the environment variables that Darkroom's image sets."""
     text = DOCKERFILE.read_text(encoding="utf-8").replace("\\\n", " ")
     lines = re.findall(r"^ENV (.+)$", text, re.MULTILINE)
     return {name: value for line in lines for name, value in re.findall(r"(\w+)=(\S+)", line)}

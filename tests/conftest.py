@@ -1,12 +1,12 @@
-"""Fixtures that every part's tests may ask for, and one thread for all arithmetic, here and in processes started here.
+"""Fixtures for all tests. Also sets one thread for arithmetic, in this process and in those that tests start.
 
-The number of threads decides the order of sums, so runs are equal to the last bit only where it is the same; and with
-several threads a test's tiny networks are no faster.
+The number of threads changes the order of sums, so runs are equal to the last bit only with the same number. More
+threads would not make the tests' tiny networks faster.
 """
 
 import os
 
-os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, so it stands before
+os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when it is imported
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.redis", "tests.fixt
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole systems first: their tests are the longest and mostly wait, so none should be left alone at the end."""
+    """Run the tests of whole systems first: they are the longest and mostly wait, so others fill their waits."""
     items.sort(key=lambda item: not _of_a_system(item))
     for item in filter(_of_a_system, items):
         item.add_marker(pytest.mark.timeout(SYSTEM_TIMEOUT_SECONDS))

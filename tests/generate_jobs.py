@@ -1,4 +1,4 @@
-"""Generate jobs on a real database, carried out in the tests' own process as a worker does."""
+"""Generate jobs on a real database, run in the tests' process as a worker runs them."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -40,7 +40,7 @@ RUN: dict[str, Any] = {
     "sampling": SamplingConfig(guidance=2.0, sampler="ddim", steps=4),
     "format": "npz",
 }
-"""Twelve images of the tiny model."""
+"""A request for twelve images of the tiny model."""
 
 
 def submit(database: Database, shard_images: int = 5, **changes: Any) -> int:
@@ -61,12 +61,12 @@ def claim(database: Database) -> tuple[Job, Lease]:
 
 
 def attempt(job: Job, lease: Lease, database: Database, should_stop: Callable[[], bool] = lambda: False) -> Attempt:
-    """At a job, on the CPU."""
+    """Make an attempt at a job, on the CPU."""
     return Attempt(job, lease, database, CPU, should_stop, Path("unused"))
 
 
 def carry_out(database: Database, job: Job, lease: Lease) -> bool:
-    """Do a sample or assemble job to its end; returns whether it was finished."""
+    """Run a shard or an assemble job; returns true when it was finished, false when it was stopped."""
     finished: bool = resolve_name(KINDS[job.kind].work)(attempt(job, lease, database))
     if finished:
         with database.session() as session:
@@ -75,13 +75,13 @@ def carry_out(database: Database, job: Job, lease: Lease) -> bool:
 
 
 def hand_back(database: Database, lease: Lease) -> None:
-    """End an attempt that was stopped: cancelled when that was asked for, else queued again."""
+    """End a stopped attempt: its job is cancelled if somebody asked for that, otherwise queued again."""
     with database.session() as session:
         stop(session, lease)
 
 
 def finish(database: Database, generate_job_id: int) -> bytes:
-    """Carry out all jobs there are, with the reconciler between them, and return the result's bytes."""
+    """Run all jobs, and the reconciler between them; returns the result's bytes."""
     while result_digest(database, generate_job_id) is None:
         with database.session() as session:
             assemble_what_is_ready(session)
@@ -90,7 +90,7 @@ def finish(database: Database, generate_job_id: int) -> bytes:
 
 
 def let_lapse(database: Database) -> None:
-    """All claims lapse, and the reconciler queues what they were for; nobody has to wait for the next attempt."""
+    """Let all claims lapse, run the reconciler, and remove the wait before the next attempt."""
     with database.session() as session:
         session.execute(
             update(Job).where(Job.lease_expires_at.is_not(None)).values(lease_expires_at=func.now() - seconds(1.0))
@@ -102,13 +102,13 @@ def let_lapse(database: Database) -> None:
 
 
 def retry(database: Database, generate_job_id: int) -> None:
-    """As POST .../retry does."""
+    """Queue failed and cancelled jobs again, like POST .../retry."""
     with database.session() as session:
         retry_generate_job(session, generate_job_id)
 
 
 def rebuilt(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> bytes:
-    """The npz that these members make with other facts."""
+    """Make the npz of these arrays with other facts."""
     images = arrays["images"]
     count, height, width, channels = images.shape
     file = BytesIO()
@@ -120,13 +120,13 @@ def rebuilt(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> bytes
 
 
 def result_digest(database: Database, generate_job_id: int) -> str | None:
-    """Of the finished archive."""
+    """Return the digest of the finished archive."""
     with database.session() as session:
         return get_generate_job(session, generate_job_id)[0].result_digest
 
 
 def result(database: Database, generate_job_id: int) -> bytes:
-    """The finished archive."""
+    """Return the finished archive."""
     digest = result_digest(database, generate_job_id)
     assert digest is not None
     with database.session() as session:
@@ -134,21 +134,21 @@ def result(database: Database, generate_job_id: int) -> bytes:
 
 
 def status(database: Database, generate_job_id: int) -> str:
-    """As the API tells it."""
+    """Return the status that the API shows."""
     with database.session() as session:
         row, _ = get_generate_job(session, generate_job_id)
         return progress_of(session, [row])[row.id].status
 
 
 def images_done(database: Database, generate_job_id: int) -> int:
-    """As the API tells it."""
+    """Return the number of images that the API shows as done."""
     with database.session() as session:
         row, _ = get_generate_job(session, generate_job_id)
         return progress_of(session, [row])[row.id].images_done
 
 
 def parts(database: Database) -> list[GeneratePart]:
-    """All parts there are, in order."""
+    """Return all stored parts, in order."""
     with database.session() as session:
         return list(
             session.scalars(select(GeneratePart).order_by(GeneratePart.generate_job_id, GeneratePart.first_row))
@@ -156,12 +156,12 @@ def parts(database: Database) -> list[GeneratePart]:
 
 
 def arrays_of(data: bytes) -> dict[str, np.ndarray]:
-    """The members of an npz, read without pickle."""
+    """Read the arrays of an npz without pickle."""
     with np.load(BytesIO(data), allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
 
 def facts_of(data: bytes) -> dict[str, Any]:
-    """What an npz says of itself."""
+    """Return the facts that an npz carries."""
     facts: dict[str, Any] = json.loads(str(arrays_of(data)["facts"]))
     return facts

@@ -1,4 +1,4 @@
-"""What tests of running processes share: a free port, patience, signals, and who descends from whom."""
+"""Helpers for tests of running processes: free ports, waiting, signals, and descendants."""
 
 import signal
 import socket
@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 
 PATIENCE_SECONDS = 180.0
-"""Beyond this something hangs; no test depends on how much sooner it comes."""
+"""After this time a test fails because something hangs. No test checks a shorter time."""
 
 
 def pass_on_no_ignored_signal() -> None:
-    """Let processes that are started from here take signals that this one was started to ignore (`nohup`, `&` in a
-    script): a test that interrupts one would wait for ever. This process goes on ignoring them.
+    """Let child processes take signals that this process ignores because of `nohup`, or `&` in a script.
+
+    Otherwise a test that interrupts a child would wait for ever. This process keeps ignoring them.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -20,14 +21,14 @@ def pass_on_no_ignored_signal() -> None:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
+    """Return a port of 127.0.0.1 on which nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], bool], what: str, *, every_seconds: float = 0.01) -> None:
-    """Wait for something that must come about. every_seconds: between two looks, which cost something themselves."""
+    """Wait until the condition is true, or fail after a long time. every_seconds: time between two checks."""
     end = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < end, f"never: {what}"
@@ -35,7 +36,7 @@ def wait_until(condition: Callable[[], bool], what: str, *, every_seconds: float
 
 
 def family_of(pid: int) -> set[int]:
-    """The process and all that descend from it."""
+    """Return the process and all its descendants."""
     table = subprocess.run(["ps", "-eo", "pid=,ppid="], check=True, capture_output=True, text=True).stdout
     pairs = [tuple(map(int, line.split())) for line in table.splitlines()]
     family = {pid}
@@ -45,7 +46,7 @@ def family_of(pid: int) -> set[int]:
 
 
 def living(pids: set[int]) -> set[int]:
-    """Those that still run; a zombie has ended."""
+    """Return the processes that still run. A zombie does not."""
     listed = ",".join(map(str, sorted(pids)))
     table = subprocess.run(["ps", "-o", "pid=,stat=", "-p", listed], check=False, capture_output=True, text=True)
     return {int(pid) for pid, state in map(str.split, table.stdout.splitlines()) if not state.startswith("Z")}

@@ -1,4 +1,4 @@
-"""Prometheus' own programs, for tests; they come with Debian's package `prometheus`."""
+"""Finds Prometheus' programs for tests. They are in Debian's package `prometheus`."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ import pytest
 
 
 def program(name: str) -> str:
-    """Where the program is. Without it a test is skipped, but fails in CI, where it is installed beforehand."""
+    """Return the program's path. A missing program skips the test, but fails it in CI, which installs it."""
     found = shutil.which(name)
     if found is not None:
         return found

@@ -1,4 +1,4 @@
-"""Laws of ARCHITECTURE.md and CONTRIBUTING.md: every path that they name exists, and every room has its line."""
+"""Laws of ARCHITECTURE.md and CONTRIBUTING.md: every path in them exists, and every room is in the list of floors."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Laws of the tests themselves: none waits for ever, not even under `nohup make test &`, which ignores signals."""
+"""Laws of the tests themselves: none waits for ever, even under `nohup make test &`, which ignores signals."""
 
 import os
 import signal

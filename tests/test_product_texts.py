@@ -1,4 +1,4 @@
-"""Laws of what the product tells its users to install: it works in this checkout, and is nobody else's package."""
+"""Laws of install commands in Darkroom's texts: they work in this checkout, and never install another's package."""
 
 import re
 import tomllib
@@ -11,7 +11,7 @@ PLACES = ("README.md", "Makefile", "Dockerfile.gpu", "docker-compose.yml", "pypr
 FOLDERS = ("model", "store", "app", "worker", "telemetry", "bench", "alembic", "docs", "deploy", "recipes", "weights")
 TEXTS = {".py", ".md", ".yaml", ".yml", ".js", ".html", ".toml", ".txt", ".conf", ".json", ".sh", ".gpu", ""}
 
-# The bare name in an installer's command, or with an extra: the public registry has another project's package of it.
+# The bare name in an install command, or with an extra: on the public registry this name is another project's.
 WRONG = re.compile(r"\bpip3? install\b[^\n`]*[\s'\"]darkroom(?![\w/-])|\bdarkroom\[[a-z]|(?<!-)\binstall darkroom\b")
 EXTRAS = re.compile(r"-e '\.\[([a-z,]+)\]'|installing\(['\"]([a-z]+)['\"]\)|import_extra\([^,()]+, \"([a-z]+)\"")
 

@@ -1,4 +1,4 @@
-"""Laws of the pages that list settings, recipes and commands: they are complete, and say what the code does."""
+"""Laws of the pages of settings, recipes and commands: they are complete and match the code."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from darkroom.model.config import parse_recipe
 from tests.compose import ROOT
 
 CODE = ("app", "model", "store", "telemetry", "worker")
-# How each kind of file names a variable that somebody may set.
+# Patterns for environment variables that a user may set, by kind of file.
 VARIABLES = {
     "docker-compose.yml": r"\$\{([A-Z_]+)",
     "Dockerfile.gpu": r"^ARG ([A-Z_]+)",

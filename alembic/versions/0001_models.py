@@ -34,7 +34,7 @@ def upgrade() -> None:
             ["digest"], ["artifacts.digest"], name="fk_artifact_chunks_digest_artifacts", ondelete="CASCADE"
         ),
     )
-    # weights do not compress: do not let the server try on every megabyte
+    # weights do not compress, so PostgreSQL should not try
     op.execute("ALTER TABLE artifact_chunks ALTER COLUMN data SET STORAGE EXTERNAL")
     op.create_table(
         "models",

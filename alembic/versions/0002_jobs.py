@@ -1,4 +1,4 @@
-"""Data sets, jobs and what they leave behind, sweeps, generate jobs; a checkpoint's row may outlive its bytes."""
+"""Data sets, jobs and their results, sweeps, generate jobs. A checkpoint's record may outlive its bytes."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -337,7 +337,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in TABLES:
         op.drop_table(table)
-    # the older form has no place for bytes outside the database, nor for a checkpoint whose bytes were collected
+    # the older schema cannot hold bytes outside the database, or a checkpoint without bytes
     op.execute("DELETE FROM model_aliases USING checkpoints c WHERE c.id = checkpoint_id AND c.artifact_digest IS NULL")
     op.execute(
         "DELETE FROM model_aliases USING checkpoints c JOIN artifacts a ON a.digest = c.artifact_digest"

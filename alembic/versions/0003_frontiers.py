@@ -1,4 +1,4 @@
-"""How good each sampler is at how many steps, by checkpoint."""
+"""Frontiers of checkpoints: the figure of each sampler at each number of steps."""
 
 import sqlalchemy as sa
 from alembic import op

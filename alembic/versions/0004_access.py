@@ -1,4 +1,4 @@
-"""API keys, the jobs that were queued with them, and the audit trail, which nothing but a migration can shorten."""
+"""API keys, the jobs that they queued, and the audit trail, whose events only a migration can delete."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The request that a job was queued by, and its trace, by which the lines and spans of all processes are joined."""
+"""A job's request id and trace, which connect the log lines and spans of all processes."""
 
 import sqlalchemy as sa
 from alembic import op

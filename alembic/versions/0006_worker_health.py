@@ -1,4 +1,4 @@
-"""Workers say whether their device works; hints belong to no job."""
+"""Workers record whether their device works. Hints no longer belong to a job."""
 
 import sqlalchemy as sa
 from alembic import op

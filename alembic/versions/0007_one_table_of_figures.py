@@ -1,4 +1,4 @@
-"""Figures of checkpoints and points of frontiers are in one table."""
+"""One table for the figures of evaluations and frontiers."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,11 +13,11 @@ KEY = ("checkpoint_id", "metric", "protocol_digest")
 
 
 def upgrade() -> None:
-    """Values that are no numbers go: they judged nothing, and a figure is finite from now on."""
+    """Delete values that are not finite: they decided nothing, and figures must be finite from now on."""
     op.add_column("evaluations", sa.Column("purpose", sa.Text(), server_default="evaluation", nullable=False))
     op.alter_column("evaluations", "purpose", server_default=None)
     op.alter_column("evaluations", "seconds", nullable=True)
-    _key("checkpoint_id", "purpose", "metric", "protocol_digest")  # one metric and protocol may have both purposes
+    _key("checkpoint_id", "purpose", "metric", "protocol_digest")  # a metric and protocol may occur with both purposes
     op.create_check_constraint(op.f("ck_evaluations_purpose"), "evaluations", "purpose IN ('evaluation', 'frontier')")
     op.create_check_constraint(
         op.f("ck_evaluations_seconds"), "evaluations", "purpose <> 'evaluation' OR seconds IS NOT NULL"
@@ -31,7 +31,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """How long a frontier's points took is lost: the older form has no place for it."""
+    """The duration of a frontier's measurements is lost: the older schema has no column for it."""
     op.create_table(
         "frontier_figures",
         sa.Column("checkpoint_id", sa.BigInteger(), nullable=False),

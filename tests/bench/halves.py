@@ -1,4 +1,4 @@
-"""A data set of two classes that differ at a glance, and the weights file of a network that never learned it."""
+"""A data set of two classes that are easy to tell apart, and the weights file of an untrained network for it."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from darkroom.model.diffusion.unet import UNet
 
 
 def write_idx(folder: Path, prefix: str, count: int, seed: int) -> None:
-    """A set of count 8x8 images in two classes: noise, with the bright half at the side that the label says."""
+    """Write `count` 8x8 images in two classes: noise with a bright half, left for label 0 and right for label 1."""
     random = np.random.default_rng(seed)
     labels = (np.arange(count) % 2).astype(np.uint8)
     images = random.integers(0, 100, (count, 8, 8), dtype=np.uint8)
@@ -25,7 +25,7 @@ def write_idx(folder: Path, prefix: str, count: int, seed: int) -> None:
 
 
 def halves_recipe(data: Path) -> Recipe:
-    """The recipe of a small network for the data set in this folder."""
+    """Return the recipe of a small network for the data set in the folder `data`."""
     unet = {
         "width": 8,
         "multipliers": [1],
@@ -47,7 +47,7 @@ def halves_recipe(data: Path) -> Recipe:
 
 
 def untrained_weights(recipe: Recipe, train: ImageDataset) -> bytes:
-    """The weights file of a run that saw 3,600 images."""
+    """Make the weights file of an untrained network, whose header says that it saw 3,600 images."""
     torch.manual_seed(0)
     header = CheckpointHeader(
         name=recipe.name,

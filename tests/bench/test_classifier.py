@@ -1,4 +1,4 @@
-"""The judge learns what can be learnt, is the same twice, survives its file, and refuses foreign checkpoints."""
+"""Laws of the judge: it learns, training is repeatable, a file keeps it, and it refuses checkpoints that do not fit."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ TINY = small_model(width=8, multipliers=(1,), attention_resolutions=())
 
 
 def _halves(count: int, seed: int, names: tuple[str, ...] = NAMES) -> ImageDataset:
-    """Noise, with the bright half at the side that the label says."""
+    """Make images of noise with a bright half, left for label 0 and right for label 1."""
     random = np.random.default_rng(seed)
     labels = np.arange(count, dtype=np.int64) % 2
     images = random.integers(0, 100, (count, 1, 8, 8), dtype=np.uint8)
@@ -97,7 +97,7 @@ def test_agreement_counts_each_class_by_itself(judge: Classifier) -> None:
     left = real.images[real.labels == 0]
     seen_left = (predict(judge.network, torch.tensor(left)) == 0).double().mean().item()
     assert seen_left > 0.9
-    images = np.stack([left, left]).transpose(0, 1, 3, 4, 2)  # the second time, the right half was asked for
+    images = np.stack([left, left]).transpose(0, 1, 3, 4, 2)  # the second call requests the right half
     result = agreement(judge, images, 2.0)
     assert result.per_class == pytest.approx((seen_left, 1.0 - seen_left))
     assert result.overall == pytest.approx(0.5)

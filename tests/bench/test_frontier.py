@@ -1,4 +1,4 @@
-"""A frontier is measured cell by cell, goes on where it was left, and is kept in the weights file."""
+"""Laws of a frontier: a rerun measures only missing figures, and the weights file keeps them all."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tests.bench.halves import halves_recipe, untrained_weights, write_idx
 
 @pytest.fixture
 def arguments(tmp_path: Path) -> list[str]:
-    """Measures two samplers on a small data set."""
+    """Return the arguments to measure two samplers on a small data set."""
     data = tmp_path / "data"
     data.mkdir()
     write_idx(data, "train", 64, 0)

@@ -1,4 +1,4 @@
-"""The card states what was computed from the run, and the script refuses a run, judge or data set that do not fit."""
+"""Laws of the model card: its figures come from the run, and a run, judge or data set that does not fit is refused."""
 
 import hashlib
 import re
@@ -24,7 +24,7 @@ LOG = "images_seen,loss,gradient_norm,learning_rate,images_per_second\n"
 
 @pytest.fixture
 def arguments(tmp_path: Path) -> list[str]:
-    """A finished run of an untrained network on a small data set, with its judge."""
+    """Return the arguments for the run of an untrained network on a small data set, with its judge."""
     data, cache, run = tmp_path / "data", tmp_path / "cache", tmp_path / "run"
     data.mkdir()
     run.mkdir()
@@ -50,7 +50,7 @@ def test_everything_in_the_card_is_of_this_run(arguments: list[str], tmp_path: P
     assert weights == (tmp_path / "w.safetensors").read_bytes()
     assert hashlib.sha256(weights).hexdigest() in text
     assert "3,600 of the recipe's 4,000" in text
-    # 1,800 images at 1 a second and 1,800 at 0.5; the line after the checkpoint is not its
+    # 1,800 images at 1 per second and 1,800 at 0.5; the line after the checkpoint is not included
     assert "1.50 hours by the clock, 1 process in float32" in text
     block = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert block is not None
@@ -127,7 +127,7 @@ def test_readme_card_and_recipe_tell_of_the_shipped_weights_what_the_file_does()
     assert told is not None
     used, given = _leaves(told.model_dump(mode="json")), _leaves(shipped.model_dump(mode="json"))
     differing = {name for name, value in used.items() if given[name] != value}
-    assert differing == {  # the first two as the recipe's comment says, the others chosen after the training
+    assert differing == {  # the recipe's comment names the first two; the others were chosen after the training
         "training.devices",
         "training.precision",
         "sampling.guidance",

@@ -1,4 +1,4 @@
-"""The nearest training image is the one that a plain search over all of them finds."""
+"""Laws of nearest images: the fast search finds the same image as a plain search over all."""
 
 import numpy as np
 import pytest

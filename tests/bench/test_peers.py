@@ -1,4 +1,4 @@
-"""The comparison with peers: runs in pieces, draws in pieces, and a table that compares like with like."""
+"""Laws of the comparison with peers: training and drawing can be interrupted; the table compares equal conditions."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ def _settings() -> Settings:
 
 
 def _numbers(state: Any) -> list[Any]:
-    """All leaves of nested containers, in order."""
+    """Return all leaves of nested containers, in order."""
     if isinstance(state, dict):
         return [leaf for key in state for leaf in _numbers(state[key])]
     if isinstance(state, list | tuple):

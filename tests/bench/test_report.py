@@ -1,4 +1,4 @@
-"""The results page states what was measured, and nothing where that is missing."""
+"""Laws of the results page: it shows what was measured, and leaves out what was not."""
 
 import pytest
 

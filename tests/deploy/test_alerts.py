@@ -1,4 +1,4 @@
-"""Laws of the alert rules: each fires when it should, is silent when it should be, and leads to its runbook page."""
+"""Laws of the alert rules: each fires when it should and only then, and links to its section of the runbook."""
 
 import re
 import subprocess
@@ -16,12 +16,12 @@ PROMETHEUS = ROOT / "deploy" / "prometheus"
 RULES = PROMETHEUS / "alerts.yml"
 
 Series = dict[str, str]
-"""Values by series, one a minute, in promtool's notation: 0+6x20 grows by 6 twenty times."""
+"""Values by series, one per minute, in promtool's notation: 0+6x20 grows by 6 twenty times."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """fires: what the rule must notice. silent: what it must not. minutes: when it is asked."""
+    """A test of a rule. It must fire for each of `fires` and none of `silent`, evaluated after `minutes`."""
 
     fires: tuple[Series, ...]
     silent: tuple[Series, ...]
@@ -37,7 +37,7 @@ def _requests(status: int, route: str = "/v1/generate") -> str:
 
 
 def _steps(slow: str, fast: str) -> Series:
-    """So many steps a minute that take up to 0.1 s, and up to 5 s."""
+    """Return buckets of engine step durations: `fast` counts steps up to 0.1 s, `slow` those up to 5 s."""
     bucket = 'darkroom_step_duration_seconds_bucket{{instance="one", le="{}"}}'
     return {
         bucket.format("0.1"): fast,
@@ -112,13 +112,13 @@ CASES = {
 
 
 def rules() -> dict[str, dict[str, Any]]:
-    """The alert rules by name."""
+    """Return the alert rules by name."""
     groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
     return {rule["alert"]: rule for group in groups for rule in group["rules"]}
 
 
 def _anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

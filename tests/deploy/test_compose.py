@@ -1,4 +1,4 @@
-"""Laws of docker-compose.yml: a service is bounded, watched, without rights, and out of reach but through the proxy."""
+"""Laws of docker-compose.yml: services have limits, health checks and no rights; only the proxy can be reached."""
 
 import re
 import stat

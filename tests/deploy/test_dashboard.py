@@ -1,4 +1,4 @@
-"""Laws of the dashboard: Grafana can load it, and it asks for what exists."""
+"""Laws of the dashboard: Grafana can load it, and its queries name existing Prometheus metrics."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 GRAFANA = ROOT / "deploy" / "grafana"
 WIDTH = 24
-"""Of Grafana's grid, in its units."""
+"""Width of Grafana's grid, in its units."""
 
 
 def _dashboard() -> dict[str, Any]:

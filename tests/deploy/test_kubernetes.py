@@ -1,4 +1,4 @@
-"""Laws of the manifests: they are put together, valid, without rights, and run what docker-compose.yml runs."""
+"""Laws of the manifests: they are complete and valid, pods have no rights and run what docker-compose.yml runs."""
 
 import re
 import subprocess
@@ -21,7 +21,7 @@ Manifest = dict[str, Any]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 VARIANTS = {"base": "cpu", "gpu": "gpu"}
 VERSION = "1.30"
-"""The oldest that has all that is used: preStop's sleep."""
+"""The oldest version with every feature that the manifests use; the newest of them is the sleep of preStop."""
 
 PODS = ("api", "worker", "reconciler", "postgres", "redis")
 OWN = ("api", "worker", "reconciler")
@@ -113,7 +113,7 @@ def test_a_pod_runs_what_compose_runs(variant: str, name: str) -> None:
     pod = _pod(variant, name)
     (container,) = pod["containers"]
     assert container["image"] == service["image"]
-    # what is left to the image is left to it in both
+    # both leave the same settings to the image
     assert container.get("command") == service.get("command")
     assert pod["terminationGracePeriodSeconds"] >= seconds(service["stop_grace_period"])
     account = pod["securityContext"]
@@ -148,7 +148,7 @@ def test_what_a_process_writes_is_in_a_volume(name: str) -> None:
 def test_a_pod_is_watched(name: str) -> None:
     (container,) = _pod("base", name)["containers"]
     assert "livenessProbe" in container
-    assert "readinessProbe" in container or name == "reconciler"  # whom nobody asks
+    assert "readinessProbe" in container or name == "reconciler"  # nobody sends it requests
     ports = {port["name"] for port in container.get("ports", [])}
     probes = [probe for key, probe in container.items() if key.endswith("Probe")]
     assert {probe["httpGet"]["port"] for probe in probes if "httpGet" in probe} <= ports
@@ -204,7 +204,7 @@ def test_workers_are_as_many_as_unfinished_jobs_that_they_can_run(variant: str, 
 
 
 def _namespace(variant: str) -> str:
-    """Where the manifests put everything."""
+    """Return the namespace of the manifests."""
     (name,) = {one["metadata"]["namespace"] for one in _manifests(variant) if one["kind"] != "Namespace"}
     return str(name)
 

@@ -1,4 +1,4 @@
-"""Laws of the audit trail of aliases: a move leaves one event, which says who, from where and to where, or none."""
+"""Laws of the audit trail of aliases: a move writes one event with actor, old and new version; a failed one none."""
 
 import re
 from pathlib import Path
@@ -44,7 +44,7 @@ def register(database: Database, data: bytes, source: CheckpointSource = "traine
 
 
 def told(database: Database) -> list[Told]:
-    """All events, the first one first."""
+    """Return all events, oldest first."""
     with database.session() as session:
         return [(event.actor, event.action, event.target, event.data) for event in reversed(list_audit_events(session))]
 
@@ -71,9 +71,9 @@ def test_who_points_an_alias_is_told_with_where_it_pointed_before(database: Data
 
 def test_shipped_weights_are_told_as_who_took_production(database: Database) -> None:
     register(database, b"a", "shipped")
-    register(database, b"a", "shipped")  # known: nothing moves
+    register(database, b"a", "shipped")  # known already: no alias moves
     register(database, b"b", "shipped")
-    register(database, b"c", "trained")  # takes nothing over
+    register(database, b"c", "trained")  # not shipped: no alias moves
     assert told(database) == [
         ("shipped weights", "alias.moved", PRODUCTION, facts(b"a", 1) | {"from": None}),
         ("shipped weights", "alias.moved", PRODUCTION, facts(b"b", 2) | {"from": facts(b"a", 1)}),
@@ -130,7 +130,7 @@ def test_a_move_that_comes_to_nothing_is_not_told(database: Database) -> None:
 
 
 def test_nothing_else_writes_aliases() -> None:
-    """Reading them is free; a row is made, changed or deleted in one module."""
+    """Any module may read aliases. Only one may insert, update or delete them."""
     writes = re.compile(r"(?<![\w.])ModelAlias\(|(insert|upsert|update|delete|get|get_one|merge)\(\s*ModelAlias\b")
     found = {
         str(path.relative_to(REPOSITORY))

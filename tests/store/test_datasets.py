@@ -79,7 +79,7 @@ def test_the_same_content_again_is_harmless_and_other_content_a_conflict(session
         _upload(session, digest="sha256:2", data=b"other")
     assert _upload(session, name="shoes").created  # a second name for the same content, and the same bytes
     assert _count(session, Dataset) == 2
-    assert _count(session, Artifact) == 2  # the data and the sheet: nothing was stored for nothing
+    assert _count(session, Artifact) == 2  # the data and the contact sheet
 
 
 @pytest.mark.parametrize("name", ["", "x" * 101])
@@ -89,7 +89,7 @@ def test_a_name_of_no_or_too_many_characters_is_refused(session: Session, name: 
 
 
 def _at_once(*works: Callable[[], object]) -> list[object]:
-    """The results or errors of works that begin together."""
+    """Start all works together; returns their results or errors."""
     start = threading.Barrier(len(works))
     results: list[object] = [None] * len(works)
 
@@ -142,7 +142,7 @@ def test_pages_hold_every_data_set_once(session: Session) -> None:
 
 
 def test_the_repositories_cost_no_numpy() -> None:
-    """The supervisor imports them and must stay small."""
+    """The supervisor imports the repositories, and must need little memory."""
     heavy = "[name for name in ('numpy', 'torch', 'PIL') if name in sys.modules]"
     code = f"import sys, store.dataset_repository, store.idempotency; print({heavy})"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -155,7 +155,7 @@ def test_a_key_gives_back_what_it_created(database: Database) -> None:
         settle(session, "POST /a", "k", 17)
     with database.session() as session:
         assert remember(session, "POST /a", "k", "digest") == 17
-        assert remember(session, "POST /b", "k", "other") is None  # another scope is another key
+        assert remember(session, "POST /b", "k", "other") is None  # the same key in another scope is another key
         with pytest.raises(IdempotencyKeyReused, match="'k'"):
             remember(session, "POST /a", "k", "other")
 
@@ -199,7 +199,7 @@ def test_keys_expire_after_a_day(session: Session) -> None:
             .values(created_at=func.now() - timedelta(hours=hours))
         )
     assert remember(session, "POST /a", "young", "digest") == 17
-    assert remember(session, "POST /a", "old", "other") is None  # as good as new
+    assert remember(session, "POST /a", "old", "other") is None  # an expired key is a new key
     settle(session, "POST /a", "old", 18)
     assert purge_idempotency_keys(session) == 1
     assert remember(session, "POST /a", "old", "other") == 18

@@ -1,4 +1,4 @@
-"""Figures are kept as they were measured, and the points of a frontier never say which checkpoint is the best."""
+"""Laws of figures: they are stored as measured, and a frontier's points do not decide which checkpoint is the best."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ POINT = replace(FIGURE, value=1.0)
 
 @pytest.fixture
 def lease(database: Database) -> Lease:
-    """A train job with checkpoints at 4 and 8 images, the second one the better."""
+    """Claim a train job that has checkpoints at 4 and 8 images, of which the second is better."""
     with database.session() as session:
         submit_job(session, kind="train", model_name="digits", configuration={}, total_images=8)
         job = claim_job(session, Claimant("worker", "cpu"), 600.0)
@@ -99,7 +99,7 @@ def test_points_of_a_frontier_change_no_answer_about_checkpoints(
     with database.session() as session:
         assert repr(ANSWERS[question](session, get_job(session, lease.job_id))) == before
         assert figures_by(session, "frontier", Checkpoint.id, range(100)) == {first: points}
-    with database.session() as session:  # the same answer when a later evaluation looks for the best one
+    with database.session() as session:  # and a later evaluation finds the same best one
         record_evaluations(session, hold(session, lease), 8, [FIGURE])
     with database.session() as session:
         assert repr(ANSWERS[question](session, get_job(session, lease.job_id))) == before

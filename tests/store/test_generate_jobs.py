@@ -36,7 +36,7 @@ ROUNDS = 10
 
 
 def at_once(*actions: Callable[[], object]) -> None:
-    """Run them in threads that begin together; raises what one of them raises."""
+    """Run the actions in threads that begin together; raises the error of one that fails."""
     barrier = threading.Barrier(len(actions))
     faults: list[Exception] = []
 
@@ -63,7 +63,7 @@ def jobs(database: Database, generate_job_id: int, kind: str = "sample") -> Sequ
 
 
 def end(database: Database, how: str) -> None:
-    """Claim the most urgent job and end it in that way."""
+    """Claim the most urgent job and end it as `how` says."""
     job, lease = claim(database)
     with database.session() as session:
         if how == "succeeded":
@@ -99,7 +99,7 @@ def test_one_assembly_however_many_look_at_once(database: Database) -> None:
 
 
 def test_one_assembly_when_the_last_shards_succeed_at_once(database: Database) -> None:
-    """Each of them looks in its own transaction, where the other's success cannot be seen yet."""
+    """Each looks in its own transaction, which cannot see the other's success yet."""
     for _ in range(ROUNDS):
         number = submit(database, 4)
         leases = [claim(database)[1] for _ in range(3)]
@@ -130,7 +130,7 @@ def test_cancelling_at_the_moment_of_the_last_success_leaves_nothing_running(dat
 
         at_once(finish, cancel)
         left = [job.status for job in (*jobs(database, number), *jobs(database, number, "assemble"))]
-        # the cancelled shard that succeeded all the same is assembled by the next look; it was too late for it
+        # A shard may succeed although its generate job is cancelled. The next look then assembles it.
         assert left in (["succeeded", "cancelled"], ["succeeded", "queued"], ["succeeded"])
         with database.session() as session:
             session.execute(
@@ -226,7 +226,7 @@ def test_a_retry_queues_what_failed_or_was_cancelled_and_nothing_else(database: 
     end(database, "failed")
     assert status(database, number) == "failed"
     with database.session() as session:
-        assert assemble_what_is_ready(session) == 0  # no part was damaged: it would fail again
+        assert assemble_what_is_ready(session) == 0  # no part was damaged, so a retry would fail again
         assert [job.kind for job in retry_generate_job(session, number)] == ["assemble"]
 
 
@@ -278,7 +278,7 @@ def test_a_request_that_is_rolled_back_leaves_nothing(database: Database) -> Non
 
 
 def test_a_part_that_is_stored_twice_is_stored_once(database: Database) -> None:
-    """A commit whose answer was lost is done again."""
+    """The worker repeats a commit when it did not get the answer."""
     submit(database, 12)
     job, lease = claim(database)
     for data in (b"first", b"first", b"again"):
@@ -297,7 +297,7 @@ def test_a_part_that_is_stored_twice_is_stored_once(database: Database) -> None:
 
 
 def test_a_shard_stores_a_part_while_its_generate_job_is_locked(database: Database) -> None:
-    """The lock's holder may wait for the shard's row, which the worker holds: the worker must not wait for the lock."""
+    """The lock's holder may wait for the shard's record, which the worker locks. The worker must not wait in turn."""
     number = submit(database, 12)
     _, lease = claim(database)
     with database.session() as holding:

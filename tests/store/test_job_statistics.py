@@ -1,4 +1,4 @@
-"""Laws of the jobs' statistics: they are what happened, and the work for them does not grow with finished jobs."""
+"""Laws of the jobs' statistics: they are correct, and their cost does not grow with the number of finished jobs."""
 
 import re
 from typing import Any

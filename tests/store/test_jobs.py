@@ -1,4 +1,4 @@
-"""Laws of the job protocol: one claim at a time, a claim that is over writes nothing, and no job is lost."""
+"""Laws of the job protocol: a job has one claim at a time, an old claim writes nothing, and no job is lost."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -64,19 +64,19 @@ def claimed(database: Database) -> Lease:
 
 
 def within(database: Database, action: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """The action in a transaction of its own."""
+    """Run the action in its own transaction."""
     with database.session() as session:
         return action(session, *arguments, **named)
 
 
 def lapse(database: Database, lease: Lease) -> None:
-    """Let the lease's time be over."""
+    """Set the lease's expiry to the past."""
     with database.session() as session:
         session.execute(update(Job).where(Job.id == lease.job_id).values(lease_expires_at=func.now() - seconds(1.0)))
 
 
 def make_due(database: Database, job_id: int) -> None:
-    """Let the wait after a failure be over."""
+    """End the wait after a failure."""
     with database.session() as session:
         session.execute(update(Job).where(Job.id == job_id).values(not_before=func.now()))
 
@@ -201,7 +201,7 @@ def test_a_lapsed_job_runs_again_until_max_attempts_without_progress(database: D
         lapse(database, lease)
         assert len(within(database, requeue_lapsed)) == 1
         assert not within(database, requeue_lapsed)
-        assert claim(database) is None  # it waits a little
+        assert claim(database) is None  # it waits before the next attempt
         make_due(database, job_id)
     found = job(database, job_id)
     assert (found.status, found.failures) == ("failed", 3)
@@ -242,7 +242,7 @@ def test_a_queued_job_is_cancelled_at_once_and_a_running_one_when_its_worker_has
     assert not within(database, cancel_requested, lease)
     assert within(database, request_cancel, queued).status == "cancelled"
     assert within(database, request_cancel, running).status == "cancelling"
-    assert within(database, request_cancel, running).status == "cancelling"  # asked twice
+    assert within(database, request_cancel, running).status == "cancelling"  # cancelled twice
     assert within(database, cancel_requested, lease)
     within(database, stop, lease)
     assert statuses(database, running) == ["queued", "running", "cancelling", "cancelled"]
@@ -300,13 +300,13 @@ def see(database: Database, name: str, device: str, devices: int = 1, fault: str
 
 
 def well_before(database: Database, seconds_ago: float) -> None:
-    """Every test of a device that went well was so long ago; all workers live on."""
+    """Set the last successful device tests to `seconds_ago`; all workers stay alive."""
     with database.session() as session:
         session.execute(update(Worker).values(device_good_at=Worker.device_good_at - seconds(seconds_ago)))
 
 
 def wait_long(database: Database) -> None:
-    """Let all jobs have waited for an hour."""
+    """Set the waiting time of all jobs to an hour."""
     with database.session() as session:
         session.execute(update(Job).values(not_before=Job.not_before - seconds(3600.0)))
 
@@ -333,7 +333,7 @@ def test_a_job_for_which_a_worker_lives_is_left_alone(database: Database) -> Non
 
 
 def test_patience_is_counted_from_the_last_good_test_of_such_a_device(database: Database) -> None:
-    """A worker that is started again, or whose device is mended within the time, loses no job."""
+    """No job fails if its worker restarts, or its device is repaired, in time."""
     cuda, anywhere = submit(database, device="cuda"), submit(database)
     wait_long(database)
     see(database, "broken", "cuda")

@@ -1,4 +1,4 @@
-"""The queries on jobs follow an index and never read, or sort, the whole table: so they do not grow with it."""
+"""Laws of the queries on jobs: they use an index and never read or sort the whole table, so they stay fast."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ NAMES = tuple(queries(JOBS, 1))
 
 @pytest.fixture(scope="module")
 def filled(module_database_url: str) -> Iterator[Database]:
-    """Many jobs, most of them done."""
+    """A database with many jobs, most of them finished."""
     database = Database(module_database_url)
     with database.session() as session:
         fill(session, JOBS)
@@ -48,7 +48,7 @@ def test_a_query_follows_an_index(filled: Database, name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("list")])
 def test_a_page_is_read_in_the_index_s_order(filled: Database, name: str) -> None:
-    """No sort at all, and no row is read that is not on the page, but where most rows in between belong there."""
+    """PostgreSQL does not sort. It reads no record outside the page, unless most records in between are on the page."""
     (plan,) = plans(filled, queries(*_ids(filled))[name])
     kinds = [node["Node Type"] for node in nodes(plan)]
     assert kinds[0] == "Limit"

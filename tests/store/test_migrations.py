@@ -79,7 +79,7 @@ def _add_row(url: str) -> None:
 
 
 def _fill(database: Database) -> None:
-    """A row in every table, by those who write them."""
+    """Write a record to every table, with the repositories."""
     with database.session() as session:
         facts = DatasetFacts("npz", f"sha256:{'0' * 64}", ["zero"], [1], 1, 8)
         dataset = register_dataset(session, "data", facts, io.BytesIO(b"data set"), b"picture").dataset
@@ -118,7 +118,7 @@ def _claim(database: Database) -> Lease:
 
 
 def _rows(url: str, *tables: str) -> Mapping[str, list[Mapping[str, Any]]]:
-    """All rows of these tables, in some fixed order."""
+    """Return all records of these tables, in a fixed order."""
     with create_engine(parse_url(url), poolclass=NullPool).connect() as connection:
         found = {
             table: [dict(row) for row in connection.execute(text(f"SELECT * FROM {table}")).mappings()]
@@ -137,7 +137,7 @@ def test_the_migrated_schema_is_the_one_of_the_tables(database_url: str, empty_d
             connection, opts={"compare_type": True, "compare_server_default": True, "target_metadata": Base.metadata}
         )
         assert compare_metadata(context, Base.metadata) == []
-    # the comparison passes over check constraints and primary keys' names: compare with what the tables would create
+    # Alembic does not compare check constraints and the names of primary keys: compare them with a fresh schema.
     engine = create_engine(parse_url(empty_database_url), poolclass=NullPool)
     Base.metadata.create_all(engine)
     assert _constraints(database_url) == _constraints(empty_database_url)
@@ -234,7 +234,7 @@ def test_figures_of_two_tables_become_one_and_two_again(empty_database_url: str)
                 ),
                 {"metric": metric},
             )
-        for metric in ("fid", "fid-x"):  # the first one is in both tables, with the same protocol and another value
+        for metric in ("fid", "fid-x"):  # "fid" is in both tables, with different values
             connection.execute(
                 text(
                     "INSERT INTO frontier_figures (checkpoint_id, metric, protocol_digest, value, protocol, created_at)"
@@ -244,7 +244,7 @@ def test_figures_of_two_tables_become_one_and_two_again(empty_database_url: str)
             )
     before = _rows(url, "evaluations", "frontier_figures")
     assert [len(rows) for rows in before.values()] == [2, 2]
-    with engine.begin() as connection:  # no figures: they could not be read
+    with engine.begin() as connection:  # values that cannot be read as figures
         for value in ("NaN", "-Infinity"):
             for table, more in (("evaluations", ", seconds"), ("frontier_figures", "")):
                 connection.execute(

@@ -1,4 +1,4 @@
-"""Laws of passwords in files: they go into the address, an address' own goes before them, and no error shows one."""
+"""Laws of password files: they complete an address, a password in the address wins, and no error shows a password."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from darkroom.store.database import parse_url
 from darkroom.store.operator_settings import OperatorSettings, SettingsError, read_settings
 from darkroom.worker.settings import WorkerSettings
 
-PASSWORD = "p@ss:w/ör?d%"  # every sign that means something in an address
+PASSWORD = "p@ss:w/ör?d%"  # every character with a meaning in a URL
 
 
 @pytest.fixture

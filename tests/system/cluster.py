@@ -1,4 +1,4 @@
-"""Real servers and real workers on this machine, with short times, to be killed and stopped in every way."""
+"""Real servers and workers on this machine, with short timeouts, which tests can kill and stop."""
 
 import contextlib
 import os
@@ -42,14 +42,14 @@ TIMES = {
 
 
 class Jobs:
-    """Jobs in a database, and the data sets that they train on. folder: for files on their way there."""
+    """Jobs and data sets in a database. folder: for temporary files of uploads."""
 
     def __init__(self, folder: Path, database: Database) -> None:
         self.folder = folder
         self.database = database
 
     def register(self, name: str = "data", count: int = 40) -> int:
-        """A data set of random images, uploaded; returns its id."""
+        """Upload a data set of random images; returns its id."""
         made = random_dataset(count)
         decoded = Decoded(made.images, made.labels, made.class_names)
         path = self.folder / f"{name}.encoded"
@@ -60,7 +60,7 @@ class Jobs:
                 return register_dataset(session, name, facts, file, contact_sheet(decoded)).dataset.id
 
     def submit(self, recipe: Recipe, dataset_id: int, **fields: object) -> int:
-        """A train job; returns its id."""
+        """Queue a train job; returns its id."""
         with self.database.session() as session:
             settings: dict[str, Any] = {"model_name": recipe.name, "devices": recipe.training.devices} | fields
             work = TrainWork(recipe=recipe)
@@ -74,7 +74,7 @@ class Jobs:
             ).id
 
     def job(self, job_id: int) -> Job:
-        """The job's row, as soon as the database answers."""
+        """Return the job's record. Waits until the database answers."""
         while True:
             try:
                 with self.database.session() as session:
@@ -113,7 +113,7 @@ class Cluster(Jobs):
 
     @property
     def environment(self) -> dict[str, str]:
-        """What every process of the cluster is started with."""
+        """The environment of every process of the cluster."""
         return {
             "DATABASE_URL": self.postgres.url,
             "REDIS_URL": self.redis.url,
@@ -133,7 +133,7 @@ class Cluster(Jobs):
         self.run(name, worker_commands()["reconciler"])
 
     def start_api(self, weights: Path, name: str = "api") -> str:
-        """The API with the weights of that folder; returns its address when it is ready."""
+        """Start the API with the weights of a folder, and wait until it is ready; returns its address."""
         port = free_port()
         settings = {"DARKROOM_WEIGHTS_FOLDER": str(weights), "DARKROOM_DEVICE": "cpu"}
         self.run(name, api_command("127.0.0.1", port), **settings)
@@ -142,7 +142,7 @@ class Cluster(Jobs):
         return url
 
     def run(self, name: str, command: Sequence[str], **environment: str) -> None:
-        """Start a process with further settings."""
+        """Start a process. environment: further variables for it."""
         self.processes[name] = ChildProcess(
             name,
             command,
@@ -152,28 +152,28 @@ class Cluster(Jobs):
         )
 
     def kill(self, name: str) -> None:
-        """SIGKILL a process by name with what is in its process group; work processes have their own."""
+        """Send SIGKILL to a process and its process group. Work processes have groups of their own."""
         self.processes.pop(name).kill()
 
     def end(self, name: str) -> None:
-        """SIGTERM: a worker hands its job back."""
+        """Send SIGTERM to a process and wait for its end. A worker then hands its job back."""
         process = self.processes.pop(name)
         process.send(signal.SIGTERM)
         wait_until(lambda: process.exit_code() is not None, f"{name} ends")
 
     def work_processes(self) -> dict[int, tuple[int, int]]:
-        """Process -> (job, attempt) of every work process that runs; ranks and their launcher count each."""
+        """Map each running work process to its (job, attempt). A launcher and its ranks are separate processes."""
         return {pid: (int(job_id), int(attempt)) for pid, (job_id, attempt, *_), _ in self._work()}
 
     def _work(self) -> Iterator[tuple[int, list[str], list[str]]]:
-        """(process, job and attempt and what follows, environment) of every work process of this cluster."""
+        """Yield (process, arguments from the job on, environment) of every work process of this cluster."""
         mine = f"DATABASE_URL={self.postgres.url}"
         for pid, command, environment in _processes():
             if "darkroom.worker.entry" in command and mine in environment:
                 yield pid, command[command.index("darkroom.worker.entry") + 2 :], environment
 
     def ranks(self, job_id: int) -> dict[int, int]:
-        """Rank -> process of a job that runs on several devices; their launcher is none of them."""
+        """Map rank to process for a job on several devices, without the launcher."""
         found: dict[int, int] = {}
         for pid, command, environment in self._work():
             if command[0] == str(job_id):
@@ -181,27 +181,27 @@ class Cluster(Jobs):
         return found
 
     def supervisors(self) -> list[int]:
-        """Workers that supervise a job now."""
+        """Return the processes of workers that supervise a job now."""
         return sorted({parent for pid in self.work_processes() if (parent := _parent(pid)) is not None})
 
     def send_hints(self, count: int) -> None:
-        """Repeat the message that workers get, as a broker may."""
+        """Send the same hint several times, as a broker may do."""
         hints = Hints(self.redis.url)
         for _ in range(count):
             hints.send()
 
     def waiting_hints(self) -> int:
-        """Messages that no worker has taken."""
+        """Return the number of hints that no worker has taken."""
         return int(redis.Redis.from_url(self.redis.url).llen(QUEUE))
 
     def flush_redis(self) -> None:
-        """Lose every message."""
+        """Delete everything in Redis."""
         redis.Redis.from_url(self.redis.url).flushall()
 
 
 @contextlib.contextmanager
 def away(server: PrivatePostgres | PrivateRedis) -> Iterator[None]:
-    """While the block runs, the server does not."""
+    """Stop the server while the block runs."""
     server.stop()
     try:
         yield
@@ -211,7 +211,7 @@ def away(server: PrivatePostgres | PrivateRedis) -> Iterator[None]:
 
 @contextlib.contextmanager
 def full(server: PrivateRedis) -> Iterator[None]:
-    """While the block runs, Redis refuses whatever needs memory."""
+    """Let Redis refuse commands that need memory while the block runs."""
     broker = redis.Redis.from_url(server.url)
     broker.config_set("maxmemory", 1)
     try:
@@ -222,7 +222,7 @@ def full(server: PrivateRedis) -> Iterator[None]:
 
 @contextlib.contextmanager
 def read_only(server: PrivateRedis) -> Iterator[None]:
-    """While the block runs, Redis is the replica of a server that does not answer, and takes no writes."""
+    """Make Redis refuse writes while the block runs: it becomes the replica of a server that does not answer."""
     broker = redis.Redis.from_url(server.url)
     broker.replicaof("127.0.0.1", "1")
     try:
@@ -233,7 +233,7 @@ def read_only(server: PrivateRedis) -> Iterator[None]:
 
 @contextlib.contextmanager
 def cluster(folder: Path, *workers: str, **environment: str) -> Iterator[Cluster]:
-    """A cluster with these workers and a reconciler."""
+    """Run a cluster with these workers and a reconciler."""
     running = Cluster(folder, environment=environment)
     try:
         for name in workers:
@@ -249,7 +249,7 @@ def cluster(folder: Path, *workers: str, **environment: str) -> Iterator[Cluster
 
 
 def _processes() -> Iterator[tuple[int, list[str], list[str]]]:
-    """(process, command line, environment) of all that run."""
+    """Yield (process, command line, environment) of every running process."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
@@ -276,7 +276,7 @@ def _parent(pid: int) -> int | None:
 
 
 def signal_all(pids: list[int], number: signal.Signals) -> None:
-    """Signal processes, of which some may have ended."""
+    """Signal processes; ignores those that have ended."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)

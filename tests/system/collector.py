@@ -1,4 +1,4 @@
-"""A collector of traces: takes what OTLP exporters send over HTTP, and keeps it."""
+"""A collector of traces: receives spans from OTLP exporters over HTTP and keeps them."""
 
 import threading
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.processes import wait_until
 
 @dataclass(frozen=True)
 class Received:
-    """A span. ids: hexadecimal; parent: empty of a root."""
+    """A span. ids: hexadecimal; parent: empty for a root span."""
 
     service: str
     name: str
@@ -25,14 +25,14 @@ class Received:
 
 
 class Collector:
-    """Its address, and the spans so far."""
+    """The collector's address, and the spans so far."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.spans: list[Received] = []
 
     def wait_for(self, trace_id: str, *names: str) -> dict[str, Received]:
-        """The spans of a trace by name, once it has one of each of these."""
+        """Wait until a trace has a span of each of these names; returns its spans by name."""
         wait_until(lambda: set(names) <= self._of(trace_id).keys(), f"the spans {names} of {trace_id}")
         return self._of(trace_id)
 
@@ -40,7 +40,7 @@ class Collector:
         return {span.name: span for span in list(self.spans) if span.trace_id == trace_id}
 
     def keep(self, body: bytes) -> None:
-        """Take an exporter's request."""
+        """Keep the spans of an exporter's request."""
         for group in ExportTraceServiceRequest.FromString(body).resource_spans:
             service = _values(group.resource.attributes)["service.name"]
             for span in (span for scope in group.scope_spans for span in scope.spans):
@@ -54,7 +54,7 @@ def _values(attributes: Any) -> dict[str, Any]:
 
 @contextmanager
 def collecting() -> Iterator[Collector]:
-    """A collector on a free port of 127.0.0.1."""
+    """Run a collector on a free port of 127.0.0.1."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

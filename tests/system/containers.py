@@ -1,5 +1,7 @@
-"""The services of docker-compose.yml as processes of this machine: the same commands with the same environment, where
-hosts, ports and paths are those of this machine."""
+"""Runs the services of docker-compose.yml as processes on this machine.
+
+Commands and environments are the same; hosts, ports and paths are replaced by this machine's.
+"""
 
 import re
 import signal
@@ -24,7 +26,7 @@ _PORTS = ("8000", "6379", "8080", "8443", "8081", "3000", "9101")
 
 
 class Containers:
-    """A deployment. settings: what the operator adds for Darkroom's own services."""
+    """A deployment. settings: environment variables that the operator adds for Darkroom's services."""
 
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         self.folder = folder
@@ -38,7 +40,7 @@ class Containers:
         self._let_in()
 
     def _let_in(self) -> None:
-        """The database of the service `postgres`, for those who know the password."""
+        """Create the role and the password rules of the service `postgres`."""
         rules = self._postgres.data / "pg_hba.conf"
         rules.write_text(f"local all darkroom scram-sha-256\n{rules.read_text()}")
         with psycopg.connect(self._postgres.url, autocommit=True) as connection:
@@ -47,20 +49,20 @@ class Containers:
             connection.execute("SELECT pg_reload_conf()")
 
     def secret(self, name: str) -> str:
-        """What a secret's file holds."""
+        """Return the content of a secret's file."""
         return (self.secrets / name).read_text()
 
     def port(self, name: str) -> int:
-        """Where a container's port is here."""
+        """Return this machine's port for a container's port."""
         return int(self._ports[name])
 
     @property
     def api(self) -> str:
-        """The API's address, past the proxy."""
+        """The API's address, without the proxy."""
         return f"http://127.0.0.1:{self.port('8000')}"
 
     def translated(self, name: str, text: str) -> str:
-        """A text of the service with this machine's hosts, ports and paths."""
+        """Replace hosts, ports and paths in a service's text by this machine's."""
         places = self._places(name)
         found = re.compile("|".join(re.escape(place) for place in sorted(places, key=len, reverse=True)))
         return found.sub(lambda match: places[match[0]], text)
@@ -78,7 +80,7 @@ class Containers:
         places["postgres:5432/darkroom"] = f"/darkroom?{self._postgres.url.partition('?')[2]}"
         for host, port in (("redis", "6379"), ("grafana", "3000")):
             places[f"{host}:{port}"] = f"127.0.0.1:{self._ports[port]}"
-        places["api 8000"] = f"localhost {self._ports['8000']}"  # a name to be resolved
+        places["api 8000"] = f"localhost {self._ports['8000']}"  # a name, because Caddy resolves it
         return places | self._ports
 
     def _volume(self, name: str) -> Path:
@@ -90,7 +92,7 @@ class Containers:
         return self.folder / "mounted" / name / source.name
 
     def _mount(self, name: str) -> None:
-        """Copies of the files that the service mounts."""
+        """Copy the files that the service mounts, with this machine's hosts, ports and paths."""
         for mount in SERVICES[name].get("volumes", []):
             source = ROOT / mount.split(":")[0]
             if mount.startswith("."):
@@ -100,7 +102,7 @@ class Containers:
                     copy.write_text(self.translated(name, file.read_text(encoding="utf-8")), encoding="utf-8")
 
     def environment(self, name: str) -> dict[str, str]:
-        """What a container of the service is started with, and where programs are on this machine."""
+        """Return the environment of the service's container, with this machine's PATH."""
         told = {key: str(value) for key, value in SERVICES[name].get("environment", {}).items()}
         own = SERVICES[name]["image"].startswith("darkroom:")
         told = (image_environment() if own else {}) | told
@@ -112,7 +114,7 @@ class Containers:
         return [self.translated(name, str(part)) for part in SERVICES[name]["command"]]
 
     def start(self, name: str) -> ChildProcess:
-        """`docker compose up NAME`, without what it depends on."""
+        """Start a service like `docker compose up NAME`, without its dependencies."""
         self._mount(name)
         self._processes[name] = ChildProcess(
             name,
@@ -123,14 +125,14 @@ class Containers:
         return self._processes[name]
 
     def stop(self, name: str) -> ChildProcess:
-        """`docker compose stop NAME`, which must not need to kill it."""
+        """Stop a service like `docker compose stop NAME`; fails if it would have to be killed."""
         process = self._processes[name]
         process.send(signal.SIGTERM)
         assert process.wait(seconds(SERVICES[name]["stop_grace_period"])), process.log_tail()
         return process
 
     def run(self, name: str, *command: str) -> subprocess.CompletedProcess[str]:
-        """`docker compose run --rm NAME COMMAND`; without a command its own."""
+        """Run a command like `docker compose run --rm NAME COMMAND`; the default is the service's own."""
         return subprocess.run(
             [*(command or self._command(name))],
             env=self.environment(name),
@@ -141,7 +143,7 @@ class Containers:
         )
 
     def is_healthy(self, name: str) -> bool:
-        """Whether the service's health check says so."""
+        """Run the service's health check; returns true when it succeeds."""
         kind, *test = [self.translated(name, part) for part in SERVICES[name]["healthcheck"]["test"]]
         return self.run(name, *(["sh", "-c", *test] if kind == "CMD-SHELL" else test)).returncode == 0
 
@@ -152,7 +154,7 @@ class Containers:
         assert process.exit_code() is None, process.log_tail()
 
     def end(self) -> None:
-        """End everything at once."""
+        """Kill all services."""
         for process in self._processes.values():
             if process.exit_code() is None:
                 process.kill()
@@ -161,7 +163,7 @@ class Containers:
 
 @contextmanager
 def containers(folder: Path, **settings: str) -> Iterator[Containers]:
-    """A deployment with PostgreSQL and Redis."""
+    """Run a deployment with PostgreSQL and Redis."""
     started = Containers(folder, settings)
     try:
         started.start("redis")

@@ -1,6 +1,6 @@
-"""A fault campaign: jobs run while at random moments something dies, is lost, repeated or stopped.
+"""A fault campaign: while jobs run, processes die or stop and messages are lost or repeated, at random moments.
 
-`python -m tests.system.faults --faults 50 --seed 1` prints its table.
+`python -m tests.system.faults --faults 50 --seed 1` prints a table of the results.
 """
 
 import argparse
@@ -27,7 +27,7 @@ BETWEEN_SECONDS = (0.3, 4.0)
 
 @dataclass
 class Report:
-    """What came of a campaign. doubled: jobs that two work processes were seen at, at the same time."""
+    """The results of a campaign. doubled: jobs on which two work processes ran at the same time."""
 
     faults: Counter[str] = field(default_factory=Counter)
     finished: Counter[int] = field(default_factory=Counter)
@@ -37,7 +37,7 @@ class Report:
     doubled: set[int] = field(default_factory=set)
 
     def table(self) -> str:
-        """For a note."""
+        """Return the results as Markdown."""
         lines = [
             "| fault | times |",
             "| --- | ---: |",
@@ -56,7 +56,7 @@ class Report:
 
 
 class Campaign:
-    """Faults against one cluster. Each leaves it whole again: what was killed is started, what was stopped goes on."""
+    """Faults for one cluster. Each fault is repaired: killed processes are restarted, stopped ones continued."""
 
     def __init__(self, running: Cluster, draw: random.Random) -> None:
         self._running = running
@@ -127,7 +127,7 @@ class Campaign:
 
 @contextmanager
 def watching(running: Cluster, report: Report) -> Iterator[None]:
-    """Look again and again, while the block runs, whether two attempts are at one job at the same time."""
+    """Watch for two attempts at the same job at the same time, while the block runs."""
     over = threading.Event()
 
     def watch() -> None:
@@ -147,7 +147,7 @@ def watching(running: Cluster, report: Report) -> Iterator[None]:
 
 
 def _wait_for_the_end(running: Cluster, jobs: list[int]) -> None:
-    """Until all jobs have ended, however long that takes, as long as something goes on."""
+    """Wait until all jobs have ended. Fails only if nothing changes for a long time."""
 
     def seen() -> list[tuple[str, int, int]]:
         return [(row.status, row.attempt, row.images_done) for row in map(running.job, jobs)]
@@ -161,7 +161,7 @@ def _wait_for_the_end(running: Cluster, jobs: list[int]) -> None:
 def run_campaign(running: Cluster, jobs: list[int], faults: int, seed: int) -> Report:
     """Inflict `faults` faults at random moments, then wait for the end of all jobs.
 
-    The kinds come in shuffled rounds, so that each comes about equally often.
+    Each round has every kind of fault once, in random order.
     """
     draw, report = random.Random(seed), Report()
     campaign = Campaign(running, draw)
@@ -185,7 +185,7 @@ def run_campaign(running: Cluster, jobs: list[int], faults: int, seed: int) -> R
 
 
 def main() -> None:
-    """Run one and print its table."""
+    """Run a campaign and print its table."""
     from tests.system.test_jobs import long_recipe
 
     arguments = argparse.ArgumentParser(description=__doc__)

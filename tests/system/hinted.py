@@ -1,4 +1,4 @@
-"""PostgreSQL, Redis, who sends hints, and a worker that learns of jobs by these alone, over a slow network."""
+"""PostgreSQL, Redis, a sender of hints, and a worker that learns of jobs by hints alone, over a slow network."""
 
 import contextlib
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from tests.system.slow_network import slow_network
 
 @dataclass(frozen=True)
 class Hinted:
-    """What runs. database: reached at once; sender: reaches it over the network, as the worker does."""
+    """The running parts. database: a direct connection; sender: uses the slow network, like the worker."""
 
     cluster: Cluster
     sender: HintSender
@@ -36,12 +36,12 @@ class Hinted:
             return submit_job(session, kind="train", model_name="m", configuration={}, total_images=1).id
 
     def ended(self, job_id: int) -> bool:
-        """Whether it has succeeded."""
+        """Return true when the job has succeeded."""
         with self.cluster.database.session() as session:
             return get_job(session, job_id).status == "succeeded"
 
     def waited_seconds(self, job_id: int) -> float:
-        """From its submission to its claim."""
+        """Return the seconds from the job's submission to its claim."""
         with self.cluster.database.session() as session:
             job = get_job(session, job_id)
         assert job.started_at is not None
@@ -50,7 +50,7 @@ class Hinted:
 
 @contextlib.contextmanager
 def hinted(folder: Path, delay_seconds: float) -> Iterator[Hinted]:
-    """An idle worker and no job. delay_seconds: added to each round trip to PostgreSQL."""
+    """Run an idle worker without jobs. delay_seconds: added to each round trip to PostgreSQL."""
     parts = Cluster(folder)
     try:
         with slow_network(parts.postgres.url, folder, delay_seconds) as url:

@@ -1,5 +1,4 @@
-"""A worker that learns of jobs by hints alone, and whose work is next to nothing. A hint that is lost then is a job
-that waits for ever."""
+"""A worker that learns of jobs by hints alone, and does almost no work. If it loses a hint, a job waits for ever."""
 
 from darkroom.worker.celery_app import Worker, main
 from darkroom.worker.settings import WorkerSettings
@@ -7,7 +6,7 @@ from tests.worker.light_work import FINISHES
 
 
 class HintedWorker(Worker):
-    """Never looks for jobs by itself."""
+    """Does not look for jobs without a hint."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         super().__init__(settings, FINISHES)

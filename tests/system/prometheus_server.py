@@ -1,4 +1,4 @@
-"""A real Prometheus with the shipped rules, which scrapes what runs on this machine."""
+"""A real Prometheus with the shipped rules, which scrapes processes on this machine."""
 
 import math
 import signal
@@ -19,22 +19,22 @@ SCRAPE_SECONDS = 1
 
 
 class Prometheus:
-    """A running server. url: where it is."""
+    """A running server at `url`."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def alerts(self) -> dict[str, str]:
-        """Alert rules and their health: "ok" once they were evaluated."""
+        """Return the health of each alert rule: "ok" after its first evaluation."""
         groups = self._get("rules")["groups"]
         return {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
 
     def targets(self) -> dict[str, str]:
-        """The scraped jobs' health: "up" once they have answered."""
+        """Return the health of each scraped job: "up" after its first answer."""
         return {target["labels"]["job"]: target["health"] for target in self._get("targets")["activeTargets"]}
 
     def has_numbers(self, expression: str) -> bool:
-        """Whether a query gives a number now; NaN is none."""
+        """Return true when a query now gives at least one number other than NaN."""
         result = self._get("query", query=expression)["result"]
         return any(math.isfinite(float(series["value"][1])) for series in result)
 
@@ -44,7 +44,7 @@ class Prometheus:
         return answer.json()["data"]
 
     def is_ready(self) -> bool:
-        """Whether it answers queries."""
+        """Return true when the server answers queries."""
         try:
             return httpx.get(f"{self.url}/-/ready", trust_env=False).status_code == httpx.codes.OK
         except httpx.TransportError:
@@ -53,8 +53,10 @@ class Prometheus:
 
 @contextmanager
 def prometheus(folder: Path, targets: Mapping[str, str]) -> Iterator[Prometheus]:
-    """Prometheus with the shipped configuration but for where things are, how often they are asked, and the key, which
-    nobody asks for on this machine. targets: the address (host:port) of each scraped job."""
+    """Run Prometheus with the shipped configuration, but with other addresses, a short interval and no API key.
+
+    targets: the address (host:port) of each scraped job.
+    """
     folder.mkdir()
     configuration = yaml.safe_load((SHIPPED / "prometheus.yml").read_text(encoding="utf-8"))
     configuration["global"] = dict.fromkeys(configuration["global"], f"{SCRAPE_SECONDS}s")

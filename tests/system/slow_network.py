@@ -1,4 +1,4 @@
-"""A proxy that makes every round trip to PostgreSQL longer, as a network between machines does."""
+"""A proxy that delays every round trip to PostgreSQL, like a network between machines."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ _SOCKET = ".s.PGSQL.5432"
 
 @contextmanager
 def slow_network(database_url: str, folder: Path, seconds: float) -> Iterator[str]:
-    """DATABASE_URL through the proxy, while the block runs. folder: for its socket; seconds: added to a round trip."""
+    """Run the proxy and yield a DATABASE_URL through it. folder: for its socket; seconds: added to a round trip."""
     parsed = parse_url(database_url)
     host = str(parsed.query["host"])
     loop = asyncio.new_event_loop()

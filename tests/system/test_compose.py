@@ -1,4 +1,4 @@
-"""Laws of the deployment: docker-compose.yml's own commands start, serve, train, drain, and let in who has a key."""
+"""Laws of the deployment: docker-compose.yml's own commands start, serve, train, drain, and ask clients for a key."""
 
 import http.client
 import json
@@ -30,12 +30,12 @@ SMALL = {
     "training.checkpoint_every_images": 1000,
 }
 GOOD_ENDS = (0, -15)
-"""An orderly end, and that of uvicorn, which after it passes the signal on to itself."""
+"""Exit codes of an orderly end: 0, or -15 for uvicorn, which sends the signal to itself after its shutdown."""
 
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
-    """PostgreSQL and Redis run; the tables are there; nothing else is."""
+    """A deployment in which only PostgreSQL and Redis run, with migrated tables."""
     folder = tmp_path_factory.mktemp("compose")
     settings = {
         "DARKROOM_WEIGHTS_FOLDER": str(weights_folder(folder / "weights")),
@@ -50,7 +50,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]
 
 @pytest.fixture(scope="module")
 def refusal(deployment: Containers) -> str:
-    """What the API said when it was started before there was a key."""
+    """The API's error when it starts without any API key."""
     process = deployment.start("api")
     wait_until(lambda: process.exit_code() is not None, "the API gives up")
     assert process.exit_code() != 0
@@ -59,7 +59,7 @@ def refusal(deployment: Containers) -> str:
 
 @pytest.fixture(scope="module")
 def key(deployment: Containers, refusal: str) -> str:
-    """The first key, made as the documentation says."""
+    """The first API key, made as docs/deploy.md says."""
     return _new_key(deployment, "first", "admin")
 
 
@@ -71,7 +71,7 @@ def _new_key(deployment: Containers, name: str, scopes: str) -> str:
 
 @pytest.fixture(scope="module")
 def running(deployment: Containers, key: str) -> Containers:
-    """All of Darkroom's services, healthy."""
+    """A deployment in which all of Darkroom's services are healthy."""
     for name in ("api", "worker", "reconciler"):
         deployment.start(name)
     for name in ("api", "worker", "reconciler"):
@@ -95,7 +95,7 @@ def _draw(client: httpx.Client, **body: Any) -> httpx.Response:
 
 
 def _submit(client: httpx.Client, total_images: int) -> str:
-    """Queue a training of the digits; returns its path."""
+    """Queue a train job on the digits; returns its path."""
     length = {"training.total_images": total_images, "training.sample_every_images": total_images}
     body = {"recipe": "digits", "model": "digits", "promote": "best", "overrides": SMALL | length}
     answer = client.post("/v1/train-jobs", json=body)
@@ -214,7 +214,7 @@ def _rows(client: httpx.Client) -> float:
 
 
 class _Grafana(BaseHTTPRequestHandler):
-    """Tells what it was asked for."""
+    """A fake Grafana that answers with the requested path."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -259,7 +259,7 @@ def test_the_proxy_passes_on_whom_the_api_lets_in(proxied: str, key: str) -> Non
     with _client(proxied, key) as client:
         answer = _draw(client)
         assert answer.status_code == httpx.codes.OK
-        assert "max-age" in answer.headers["Strict-Transport-Security"]  # the API knows that it was asked over TLS
+        assert "max-age" in answer.headers["Strict-Transport-Security"]  # the API knows that the client uses TLS
 
 
 def test_the_audit_trail_has_the_clients_address_and_not_its_word_for_it(proxied: str, key: str) -> None:
@@ -284,7 +284,7 @@ def test_plain_http_leads_to_tls(proxied: str, running: Containers) -> None:
 def test_metrics_are_not_for_the_public(proxied: str, key: str, path: str) -> None:
     host, port = proxied.removeprefix("https://").split(":")
     connection = http.client.HTTPSConnection(host, int(port), context=ssl._create_unverified_context())
-    connection.request("GET", path, headers={"Authorization": f"Bearer {key}"})  # as it is: httpx would tidy the path
+    connection.request("GET", path, headers={"Authorization": f"Bearer {key}"})  # httpx would normalise it
     answer = connection.getresponse()
     assert (answer.status, b"darkroom_" in answer.read()) == (404, False)
     connection.close()
@@ -294,4 +294,4 @@ def test_grafana_is_below_its_path(proxied: str) -> None:
     with _client(proxied, None) as client:
         assert client.get("/grafana").headers["Location"] == "/grafana/"
         assert client.get("/grafana/d/1").json() == {"grafana": "/grafana/d/1"}
-        assert client.get("/grafanas").headers["Content-Type"] == "application/problem+json"  # the API's
+        assert client.get("/grafanas").headers["Content-Type"] == "application/problem+json"  # from the API

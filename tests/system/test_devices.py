@@ -1,4 +1,4 @@
-"""Laws of jobs on several devices, here two processes on the CPU: they learn what one learns, and end as one."""
+"""Laws of jobs on several devices (here two CPU processes): they learn like one process, and end together."""
 
 import signal
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ from tests.system.cluster import Cluster, cluster, signal_all
 from tests.system.test_jobs import last_weights, long_recipe
 
 POINTS = 1000
-"""More than a job has lines of metrics, so that each is a point."""
+"""More points than a training curve has, so that none is left out."""
 
 
 def recipe(devices: int = 2, **changes: Any) -> Recipe:
-    """Without dropout, which each process would draw on its own. Saved six times on its way."""
+    """A recipe with six checkpoints, without dropout, whose random numbers differ between processes."""
     tiny = small_unet(width=8, multipliers=(1,), attention_resolutions=(), norm_groups=2, dropout=0.0)
     settings = {
         "model__unet": tiny.model_dump(),
@@ -48,7 +48,7 @@ def dataset_id(running: Cluster) -> int:
 
 @pytest.fixture(scope="module")
 def undisturbed(running: Cluster, dataset_id: int) -> int:
-    """A job on two devices that nothing disturbs."""
+    """A finished job on two devices, without faults."""
     job_id = running.submit(recipe(), dataset_id)
     seen: set[int] = set()
 
@@ -80,7 +80,7 @@ def test_two_devices_learn_what_one_learns(running: Cluster, dataset_id: int, un
     alone = running.submit(recipe(devices=1), dataset_id, model_name="alone")
     assert running.wait_for(alone, "succeeded", "failed").status == "succeeded"
     one, two = curve(running, alone), curve(running, undisturbed)
-    assert len(one) == 15  # a line every 20 iterations of 8 images
+    assert len(one) == 15  # a curve point every 20 iterations of 8 images
     assert [line.images_seen for line in two] == [line.images_seen for line in one]
     assert [line.loss for line in two] == pytest.approx([line.loss for line in one], rel=1e-5)
     assert [line.learning_rate for line in two] == [line.learning_rate for line in one]

@@ -1,4 +1,4 @@
-"""The law of the fault campaign: whatever dies, every job ends well, once, with the weights of an undisturbed run."""
+"""Law of the fault campaign: despite all faults, every job finishes once, with the weights of a run without faults."""
 
 from pathlib import Path
 

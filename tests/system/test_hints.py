@@ -1,4 +1,4 @@
-"""Law of hints: one that is sent after a job was committed wakes an idle worker, and the job begins."""
+"""Law of hints: a hint sent after a job's commit wakes an idle worker, which then claims the job."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ JOBS = 60
 
 @pytest.mark.parametrize("delay_seconds", [0.0, 0.002])
 def test_no_job_is_left_to_an_idle_workers_next_look(tmp_path: Path, delay_seconds: float) -> None:
-    """The worker never looks by itself here: a job whose hint is spent in vain never ends."""
+    """This worker never looks for jobs without a hint, so a job whose hint is lost never ends."""
     with hinted(tmp_path, delay_seconds) as parts:
         old_form = celery_app(parts.cluster.redis.url)
-        for seconds in (60.0, -60.0):  # what an earlier version has left in the queue
+        for seconds in (60.0, -60.0):  # hints that an earlier version has left in the queue
             old_form.send_task("darkroom.run_next_job", queue="darkroom", expires=seconds)
         for _ in range(JOBS):
             job_id = parts.submit()
@@ -24,7 +24,7 @@ def test_no_job_is_left_to_an_idle_workers_next_look(tmp_path: Path, delay_secon
 
 
 def test_a_hint_that_an_earlier_version_let_expire_wakes_the_worker_too(tmp_path: Path) -> None:
-    """No other one is sent while it waits in the queue."""
+    """Nobody sends another hint while this one waits in the queue."""
     with hinted(tmp_path, 0.0) as parts:
         job_id = parts.queue()
         celery_app(parts.cluster.redis.url).send_task("darkroom.run_next_job", queue="darkroom", expires=-60.0)

@@ -1,4 +1,4 @@
-"""Laws of jobs on real processes: what is asked for happens, whatever dies comes back, and nothing runs twice."""
+"""Laws of jobs on real processes: requests are carried out, jobs survive dead processes, and none runs twice."""
 
 import signal
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from tests.system.cluster import LEASE_SECONDS, Cluster, cluster, signal_all
 
 
 def long_recipe(**changes: Any) -> Recipe:
-    """A run of some seconds, that saves often."""
+    """A recipe that trains for some seconds and saves often."""
     tiny = small_unet(width=8, multipliers=(1,), attention_resolutions=(), norm_groups=2, dropout=0.2)
     settings: dict[str, Any] = {
         "model__unet": tiny.model_dump(),
@@ -34,7 +34,7 @@ def long_recipe(**changes: Any) -> Recipe:
 
 
 def undisturbed(recipe: Recipe, folder: Path) -> str:
-    """The digest of the last weights of a run that nothing disturbs."""
+    """Train without faults; returns the digest of the last weights."""
     made = random_dataset(40)
     dataset = replace(made, digest=content_digest(made.images, made.labels, made.class_names))
     record = FolderRecord(folder, recipe.name)

@@ -1,4 +1,4 @@
-"""Laws of logs on real processes: a job's lines are found by its request, in every process, and every line is JSON."""
+"""Laws of logs on real processes: a job's lines in every process have its request id, and every line is JSON."""
 
 import json
 import socket
@@ -14,7 +14,7 @@ from tests.processes import PATIENCE_SECONDS, free_port, wait_until
 from tests.system.cluster import Cluster, cluster
 from tests.telemetry.log_lines import Line
 
-OVERRIDES: dict[str, object] = {  # as little work as there can be
+OVERRIDES: dict[str, object] = {  # as little work as possible
     "model.unet.width": 32,
     "model.unet.multipliers": [1],
     "model.unet.attention_resolutions": [],
@@ -29,7 +29,7 @@ DIGITS = {"recipe": "digits", "model": "logged", "overrides": OVERRIDES}
 
 
 def lines_of(parts: Cluster, process: str) -> list[Line]:
-    """All that a process has written, of which every line must be JSON."""
+    """Return all lines of a process's log; fails if a line is not JSON."""
     text = (parts.folder / f"{process}.log").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.rpartition("\n")[0].splitlines()]
 
@@ -42,15 +42,15 @@ class Logging:
     api: httpx.Client
 
     def lines(self, process: str) -> list[Line]:
-        """As `lines_of` has them."""
+        """Return all lines of a process's log; see `lines_of`."""
         return lines_of(self.cluster, process)
 
     def joined(self, process: str, request_id: str) -> list[Line]:
-        """Those with a request's name."""
+        """Return the lines of a process that have this request id."""
         return [line for line in self.lines(process) if line.get("request_id") == request_id]
 
     def train(self, path: str, request_id: str) -> int:
-        """A job that is asked for at the path and ends well; returns its id."""
+        """Submit a train job at the path and wait until it has succeeded; returns its id."""
         headers = {"X-Request-ID": request_id}
         answer = self.api.post(path, json=DIGITS, headers=headers)
         job_id = int(answer.raise_for_status().json()["id"])

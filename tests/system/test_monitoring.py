@@ -1,4 +1,4 @@
-"""Laws of monitoring on real processes: what is documented is what is told, and what a dashboard asks for is there."""
+"""Laws of monitoring on real processes: Prometheus metrics match the documentation, and the dashboard finds them."""
 
 import json
 import re
@@ -24,14 +24,14 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTATION = ROOT / "docs" / "monitoring.md"
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboards" / "darkroom.json"
 GPU_PANELS = ("GPU memory", "GPU utilisation")
-"""Empty where there is no GPU, as on the machine of these tests."""
+"""Metrics that have no samples on a machine without a GPU."""
 
 _ROW = re.compile(r"^\| `(\w+)` \| (counter|gauge|histogram) \| ([^|]*)\| ([^|]*) \|", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Told:
-    """A metric: its type, and its labels where it has samples."""
+    """A Prometheus metric: its type, and the labels of its samples."""
 
     kind: str
     labels: frozenset[str]
@@ -39,7 +39,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Running:
-    """A cluster with its API and the metrics' addresses."""
+    """A cluster, its API, and the addresses that Prometheus scrapes."""
 
     cluster: Cluster
     api: str
@@ -48,7 +48,7 @@ class Running:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """An API and a worker, with a job that trains and some images drawn."""
+    """A cluster with an API and a worker, which has trained a job and drawn some images."""
     folder = tmp_path_factory.mktemp("monitoring")
     port = free_port()
     with cluster(folder, "first", DARKROOM_METRICS_PORT=str(port)) as parts:
@@ -70,7 +70,7 @@ def _told(exposition: str) -> dict[str, Told]:
 
 
 def _documented(process: str) -> dict[str, Told]:
-    """What the table says that a process without a GPU tells."""
+    """Return the metrics that docs/monitoring.md lists for a process without a GPU."""
     rows = _ROW.findall(DOCUMENTATION.read_text(encoding="utf-8"))
     return {
         name: Told(kind, frozenset(re.findall(r"`(\w+)`", labels)))
@@ -92,7 +92,7 @@ def test_every_metric_is_documented_and_every_documented_one_is_told(running: Ru
 
 def test_a_trainings_numbers_reach_the_api_from_its_process(running: Running) -> None:
     began = time.monotonic()
-    # What the tests before this one have trained is counted.
+    # The counters include what earlier tests have trained.
     wait_until(
         lambda: _values(running)["darkroom_job_statistics_age_seconds"] < time.monotonic() - began,
         "statistics read since",
@@ -120,7 +120,7 @@ def _values(running: Running) -> dict[str, float]:
 
 @contextmanager
 def _drawing(api: str) -> Iterator[None]:
-    """While the block runs, images are drawn all the time."""
+    """Draw images all the time while the block runs."""
     ended = threading.Event()
 
     def draw() -> None:

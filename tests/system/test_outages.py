@@ -1,4 +1,4 @@
-"""Laws of outages: what does not need the part that is away goes on, nothing is lost, and nothing happens twice."""
+"""Laws of outages: work that does not need the missing server continues; nothing is lost or done twice."""
 
 import http.client
 import json
@@ -32,7 +32,7 @@ from tests.system.test_jobs import last_weights, long_recipe, undisturbed
 Json = dict[str, Any]
 
 MANY = 40
-"""More requests than the service has threads and connections."""
+"""More than the threads and connections of the service."""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster with one worker, whose leases outlast every outage here."""
+    """A cluster with one worker. Its leases last longer than the outages of these tests."""
     with cluster(tmp_path_factory.mktemp("cluster"), "first", DARKROOM_LEASE_SECONDS="300") as running:
         running.register()
         yield running
@@ -57,7 +57,7 @@ def service(running: Cluster, weights: Path) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def second(running: Cluster) -> None:
-    """One worker more."""
+    """A second worker."""
     running.start_worker("second")
 
 
@@ -78,7 +78,7 @@ def submit(service: Service, model: str, recipe: Recipe, **fields: Any) -> int:
 
 
 def starts(running: Cluster, job_id: int) -> int:
-    """How often it was taken up."""
+    """Return how many attempts have started."""
     with running.database.session() as session:
         events = events_after(session, job_id, 0)
     return sum(event.kind == "status" and event.data["status"] == "running" for event in events)
@@ -91,7 +91,7 @@ def assert_ran_once(running: Cluster, job_id: int) -> None:
 
 
 def hint_is_taken(running: Cluster) -> bool:
-    """Whether a worker takes messages: one that is sent now, or was before."""
+    """Send a hint; returns true when a worker has taken all hints."""
     if not running.waiting_hints():
         running.send_hints(1)
         time.sleep(0.5)
@@ -103,7 +103,7 @@ def expected_weights(job: Job, folder: Path) -> str:
 
 
 def watch_until_cut_off(service: Service, job_id: int, on_event: Callable[[Event], None]) -> list[Event]:
-    """What came before the connection broke."""
+    """Watch a job until the connection breaks; returns the events before."""
     seen: list[Event] = []
     try:
         with service.client.stream("GET", f"/v1/train-jobs/{job_id}/events") as answer:
@@ -117,14 +117,14 @@ def watch_until_cut_off(service: Service, job_id: int, on_event: Callable[[Event
 
 
 def waiting_for_a_lock(running: Cluster, statement: str) -> int:
-    """Connections whose statement, a pattern, waits for a lock."""
+    """Return the number of connections that wait for a lock in a statement like `statement` (a LIKE pattern)."""
     query = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE :statement")
     with running.database.session() as session:
         return session.scalar(query, {"statement": statement}) or 0
 
 
 def cpu_ticks(pids: set[int]) -> int:
-    """What the processes have used of the processor."""
+    """Return the processor time of the processes, in clock ticks."""
     fields = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids)
     return sum(int(field[11]) + int(field[12]) for field in fields)
 
@@ -150,7 +150,7 @@ def test_with_a_full_redis_lapsed_jobs_come_back(tmp_path: Path) -> None:
         job_id = running.submit(long_recipe(), running.register())
         wait_until(lambda: running.job(job_id).images_done > 0, "some progress")
         running.kill("first")
-        running.start_worker("second")  # which finds Redis full at its start
+        running.start_worker("second")  # Redis is full when it starts
         done = running.wait_for(job_id, "succeeded", "failed")
         assert (done.status, done.attempt) == ("succeeded", 2), done.failure
         assert [process.exit_code() for process in running.processes.values()] == [None, None]
@@ -163,7 +163,7 @@ def test_a_job_whose_message_was_lost_runs(running: Cluster, service: Service) -
     running.flush_redis()
     running.start_worker("first")
     assert_ran_once(running, before)
-    running.flush_redis()  # with it goes what everybody who is connected has declared
+    running.flush_redis()  # also deletes the queues that connected clients have declared
     after = submit(service, "after-the-loss", short_recipe())
     running.flush_redis()
     assert_ran_once(running, after)
@@ -211,7 +211,7 @@ def test_without_postgresql_images_are_drawn_and_training_goes_on(
 
 
 def test_while_postgresql_hangs_images_are_drawn(running: Cluster, service: Service) -> None:
-    """Requests that wait for it take no thread that others need."""
+    """Requests that wait for PostgreSQL do not block the threads that others need."""
     before = service.images(seed=1)
     assert running.postgres.process is not None
     server = list(family_of(running.postgres.process.pid))
@@ -223,7 +223,7 @@ def test_while_postgresql_hangs_images_are_drawn(running: Cluster, service: Serv
         signal_all(server, signal.SIGSTOP)
         try:
             waiting = [threads.submit(ask, number) for number in range(MANY)]
-            time.sleep(1.0)  # for them to take what threads there are
+            time.sleep(1.0)  # the waiting requests take their threads
             assert np.array_equal(service.images(seed=1), before)
             answered = sum(one.done() for one in waiting)
             for path in ("/healthz", "/readyz", "/", "/console/src/main.js", "/docs/assets/swagger-ui.css"):
@@ -249,7 +249,7 @@ def test_without_postgresql_beyond_the_lease_the_work_ends_and_the_job_goes_on_l
 
 
 def test_a_request_that_is_repeated_after_the_api_was_killed_creates_one_job(running: Cluster, weights: Path) -> None:
-    """Killed in the middle of its transaction, when it has committed, and when it has answered."""
+    """The API is killed within the transaction, after the commit, or after the answer."""
 
     def jobs(model: str) -> list[int]:
         with running.database.session() as session:
@@ -275,7 +275,7 @@ def test_a_request_that_is_repeated_after_the_api_was_killed_creates_one_job(run
         running.kill("mortal")
 
     url = running.start_api(weights, "mortal")
-    held: list[http.client.HTTPConnection] = []  # who hangs up before the body was read asks for nothing
+    held: list[http.client.HTTPConnection] = []  # keeps connections open until the API has read the body
     for number, moment in enumerate((inside, committed, answered)):
         model = f"repeated-{number}"
         body = request(model, short_recipe(), device="cuda")  # no worker here has one

@@ -1,4 +1,4 @@
-"""Laws of traces on real processes: from a client's request to the training, one trace, which the lines name, too."""
+"""Laws of traces on real processes: one trace covers the request and its training, and log lines have its id."""
 
 import os
 import subprocess

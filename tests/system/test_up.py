@@ -1,4 +1,4 @@
-"""Laws of `darkroom up` with all its parts: a picture, the same after a restart, in trouble nothing lost or left."""
+"""Laws of `darkroom up`: a restart draws the same image, and a crash loses no data and leaves no process."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ def _environment(**additions: str) -> dict[str, str]:
 
 
 class Darkroom:
-    """A `darkroom up` under way, whose output goes to a file."""
+    """A running `darkroom up` whose output goes to a file."""
 
     def __init__(self, state: Path, weights: Path, output: Path, *options: str) -> None:
         self.port = free_port()
@@ -42,15 +42,15 @@ class Darkroom:
                 env=_environment(DARKROOM_WEIGHTS_FOLDER=str(weights)),
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # a process group of its own, as a terminal gives it
+                start_new_session=True,  # its own process group, as in a terminal
             )
 
     def said(self) -> str:
-        """All of its output until now."""
+        """Return its output so far."""
         return self._output.read_text(encoding="utf-8")
 
     def wait_for(self, words: str) -> None:
-        """Wait until it has said `words`."""
+        """Wait until its output contains `words`."""
         wait_until(lambda: words in self.said() or self.process.poll() is not None, words)
         assert words in self.said(), self.said()
 
@@ -67,13 +67,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state folder that these tests share: whatever one of them did to it, the next one must be able to start."""
+    """A state folder for all these tests. Each must be able to start with the state that the last one left."""
     return tmp_path_factory.mktemp("up") / "state"
 
 
 @contextmanager
 def _started(state: Path, weights: Path, output: Path, *options: str) -> Iterator[Darkroom]:
-    """`darkroom up`, just begun; killed at the end when it still runs."""
+    """Start `darkroom up`; kill it at the end if it still runs."""
     started = Darkroom(state, weights, output, *options)
     try:
         yield started
@@ -84,7 +84,7 @@ def _started(state: Path, weights: Path, output: Path, *options: str) -> Iterato
 
 @contextmanager
 def _ready(state: Path, weights: Path, output: Path, *options: str) -> Iterator[tuple[Darkroom, Service]]:
-    """`darkroom up` with everything running."""
+    """Start `darkroom up` and wait until everything runs."""
     with _started(state, weights, output, *options) as started:
         started.wait_for(f"ready at http://127.0.0.1:{started.port}")
         service = Service(f"http://127.0.0.1:{started.port}")
@@ -96,7 +96,7 @@ MODULES = {"worker": b"darkroom.worker.celery_app", "reconciler": b"darkroom.wor
 
 
 def _worker(started: Darkroom, name: str) -> list[int]:
-    """The process of the worker or the reconciler; empty while there is none."""
+    """Return the process of the worker or the reconciler; an empty list while there is none."""
     return [pid for pid in family_of(started.process.pid) if MODULES[name] in _command(pid)]
 
 
@@ -108,13 +108,13 @@ def _command(pid: int) -> bytes:
 
 
 def _with_workers(started: Darkroom) -> set[int]:
-    """Everything that belongs to it, once the workers have begun."""
+    """Wait until the workers run; returns all processes of this `darkroom up`."""
     wait_until(lambda: bool(_worker(started, "worker") and _worker(started, "reconciler")), "workers")
     return family_of(started.process.pid)
 
 
 def _registered(service: Service) -> dict[str, Any]:
-    """What the store says of the model, once the shipped weights are in it."""
+    """Wait until the store has the shipped weights; returns their model."""
     wait_until(lambda: service.client.get("/v1/models/tiny").status_code == 200, "registered")
     found: dict[str, Any] = service.client.get("/v1/models/tiny").json()
     return found
@@ -140,7 +140,7 @@ def test_from_the_command_to_a_picture_and_again_after_a_restart(weights: Path, 
 
 
 def _end_in_order(started: Darkroom) -> None:
-    """One Ctrl-C ends it all."""
+    """Press Ctrl-C once; checks that all processes end."""
     started.process.send_signal(signal.SIGINT)
     assert started.end() == 0, started.said()
     assert started.said().endswith("darkroom: stopped\n")
@@ -169,7 +169,7 @@ def test_killed_without_warning_it_starts_again_with_what_was_stored(
         assert killed.end() == -signal.SIGKILL
         wait_until(lambda: not living(family), "all ended")
     left = (state / "lock").read_text(encoding="ascii")
-    assert left == f"{killed.process.pid}\nhttp://127.0.0.1:{killed.port}\n"  # stale, and no obstacle
+    assert left == f"{killed.process.pid}\nhttp://127.0.0.1:{killed.port}\n"  # stale
     assert service_address(state) is None
     with _ready(state, weights, tmp_path / "second") as (_, service):
         assert _registered(service) == stored
@@ -244,14 +244,14 @@ def test_a_closed_terminal_ends_everything_in_order(state: Path, weights: Path) 
         os.killpg(process.pid, signal.SIGHUP)
         assert process.wait(PATIENCE_SECONDS) == 0
     ended = (state / "logs" / "postgres.log").read_text(encoding="utf-8").splitlines()[-20:]
-    assert any("received fast shutdown request" in line for line in ended), ended  # and no immediate one
+    assert any("received fast shutdown request" in line for line in ended), ended  # and not an immediate shutdown
     assert "database system is shut down" in ended[-1]
     api = (state / "logs" / "api.log").read_text(encoding="utf-8").rpartition("Started server process")[2]
     assert "Application shutdown complete" in api
 
 
 def _refusal(state: Path, *options: str, **environment: str) -> str:
-    """What `darkroom up` says when it cannot start."""
+    """Return the error of a `darkroom up` that cannot start."""
     refused = subprocess.run(
         [DARKROOM, "up", "--state", str(state), *options],
         env=_environment(**environment),
@@ -294,7 +294,7 @@ def test_settings_that_cannot_be_used_are_one_line_at_once(
 def test_under_nohup_it_outlives_the_terminal(state: Path, weights: Path, tmp_path: Path) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        started = Darkroom(state, weights, tmp_path / "output")  # which inherits that
+        started = Darkroom(state, weights, tmp_path / "output")  # inherits the ignored signal
     finally:
         signal.signal(signal.SIGHUP, before)
     try:
@@ -309,14 +309,14 @@ def test_under_nohup_it_outlives_the_terminal(state: Path, weights: Path, tmp_pa
 
 @pytest.mark.parametrize("place", ["{file}", "{file}/state", "/proc/darkroom"])
 def test_a_state_folder_that_cannot_be_made_is_one_line(tmp_path: Path, place: str) -> None:
-    (tmp_path / "file").write_bytes(b"")  # modes would not stop root
+    (tmp_path / "file").write_bytes(b"")  # a file, because file modes do not stop root
     state = Path(place.format(file=tmp_path / "file"))
     said = _refusal(state, "--port", str(free_port()))
     assert said.startswith(f"error: cannot write to the state folder {state}: ")
 
 
 def _beside(state: Path, *arguments: str, key: str = "") -> subprocess.CompletedProcess[str]:
-    """A command beside the service, which may be running or not, in the folder where `.darkroom` is the state."""
+    """Run a command in the folder where `.darkroom` is the state folder. The service may run or not."""
     (state.parent / ".darkroom").unlink(missing_ok=True)
     (state.parent / ".darkroom").symlink_to(state)
     return subprocess.run(
@@ -330,7 +330,7 @@ def _beside(state: Path, *arguments: str, key: str = "") -> subprocess.Completed
 
 
 def test_from_the_refusal_without_keys_to_the_end_of_one(weights: Path, tmp_path: Path) -> None:
-    """As somebody does it who lets others in."""
+    """The walk of an operator who opens the service to others."""
     state, everywhere = tmp_path / "state", ("--host", "0.0.0.0")
     said = _refusal(state, *everywhere, "--port", str(free_port()))
     assert "error: 0.0.0.0 can be reached from other machines, and there are no API keys" in said

@@ -1,4 +1,4 @@
-"""What a process would log, line by line."""
+"""Captures the log lines of a process."""
 
 import io
 import json
@@ -13,23 +13,23 @@ Line = dict[str, Any]
 
 
 class Written(io.StringIO):
-    """A stream of lines."""
+    """A stream that collects log lines."""
 
     def lines(self) -> list[str]:
-        """All so far; one that is being written is none yet."""
+        """Return all complete lines so far."""
         return self.getvalue().rpartition("\n")[0].splitlines()
 
     def parsed(self) -> list[Line]:
-        """All so far, of JSON."""
+        """Return all complete lines so far, parsed as JSON."""
         return [json.loads(line) for line in self.lines()]
 
 
 @contextmanager
 def logging_to(process: str = "api", **settings: Any) -> Iterator[Written]:
-    """While the block runs, this process logs as one of that name does; JSON unless settings say otherwise."""
+    """Let this process log like the process of that name while the block runs; JSON by default."""
     stream, root = Written(), logging.getLogger()
     before, level = list(root.handlers), root.level
-    root.handlers.clear()  # pytest's own keep every message for a report, which cannot take a lone surrogate
+    root.handlers.clear()  # pytest's handlers keep messages for a report that fails on a lone surrogate
     set_up_logs(process, LogSettings(**({"log_format": "json"} | settings)), stream)
     try:
         yield stream

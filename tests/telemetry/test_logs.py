@@ -1,4 +1,4 @@
-"""Laws of log lines: a line an event, with what it belongs to, whatever the event's text holds."""
+"""Laws of log lines: each event is one line with the fields of its job and request, for any text."""
 
 import contextvars
 import logging
@@ -33,7 +33,7 @@ def test_a_json_line_has_its_fields_and_those_of_what_it_belongs_to() -> None:
         "message": "1 of 2",
         "process": "worker",
         "request_id": "r-1",
-        "job_id": 8,  # the line knows best
+        "job_id": 8,  # the line's own field wins
         "route": "/jobs",
     }
     assert set(second) == {"time", "level", "logger", "message", "process"}

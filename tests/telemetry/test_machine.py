@@ -1,4 +1,4 @@
-"""Laws of a machine's metrics: the disk that a folder is on, and GPUs where there are some; the driver is made up."""
+"""Laws of a machine's Prometheus metrics: the disk of a folder, and GPUs if there are any. The driver is a fake."""
 
 import shutil
 import sys
@@ -15,10 +15,10 @@ GIB = 1 << 30
 
 
 class FakeNvml(ModuleType):
-    """As much of `pynvml` as is asked for. used, size: bytes; busy: percent; of each GPU. broken: cannot be read."""
+    """A fake of the used part of `pynvml`. gpus: (used bytes, size in bytes, busy percent). broken: reading fails."""
 
     class NVMLError(Exception):
-        """As the module has it."""
+        """The error class of `pynvml`."""
 
     def __init__(self, *gpus: tuple[int, int, int], no_driver: bool = False) -> None:
         super().__init__("pynvml")
@@ -48,7 +48,7 @@ class FakeNvml(ModuleType):
 
 @pytest.fixture
 def nvml(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
-    """The driver of two GPUs."""
+    """A fake driver of two GPUs."""
     driver = FakeNvml((3 * GIB, 16 * GIB, 25), (0, 8 * GIB, 100))
     monkeypatch.setitem(sys.modules, "pynvml", driver)
     return driver
@@ -61,7 +61,7 @@ def _watched(folder: Path) -> CollectorRegistry:
 
 
 def _of_gpus(registry: CollectorRegistry) -> dict[str, dict[str, float]]:
-    """Metric -> device -> value."""
+    """Map each GPU metric to its value by device."""
     found: dict[str, dict[str, float]] = {}
     for family in registry.collect():
         for sample in family.samples:
@@ -77,7 +77,7 @@ def test_every_gpu_tells_its_memory_and_how_busy_it_is(nvml: FakeNvml, tmp_path:
         "darkroom_device_memory_size_bytes": {"0": 16 * GIB, "1": 8 * GIB},
         "darkroom_device_utilization_ratio": {"0": 0.25, "1": 1.0},
     }
-    nvml.gpus = ((4 * GIB, 16 * GIB, 50),)  # read anew at every scrape
+    nvml.gpus = ((4 * GIB, 16 * GIB, 50),)  # every scrape reads the driver again
     assert _of_gpus(registry)["darkroom_device_memory_used_bytes"] == {"0": 4 * GIB}
 
 

@@ -1,4 +1,4 @@
-"""Laws of redaction: no secret in a line, in whatever part of it, and the words around it stay."""
+"""Laws of redaction: no part of a log line shows a secret, and the words around it stay."""
 
 import json
 import logging
@@ -61,5 +61,5 @@ def test_no_part_of_a_line_has_a_key(form: str) -> None:
             log.exception("refused %s", made.token, extra={"fields": {"given": f"Bearer {made.token}"}})
         log.info(made.token)
     assert secret not in written.getvalue()
-    assert written.getvalue().count(made.prefix) == 3  # message, traceback and the line of nothing else
+    assert written.getvalue().count(made.prefix) == 3  # in the message, the traceback, and the line of the token alone
     assert written.getvalue().count("***") >= 4

@@ -1,4 +1,4 @@
-"""Laws of traces: off unless they are asked for, clear about what is missing, and one trace across processes."""
+"""Laws of traces: off by default, with clear errors for missing packages, and one trace across processes."""
 
 import logging
 import subprocess
@@ -62,7 +62,7 @@ with span("work", {}):
 flush_spans()
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert ended.stdout.splitlines() == [f"00-{TRACE}-{PARENT}-01", "None"]  # a trace that others make is passed on
+    assert ended.stdout.splitlines() == [f"00-{TRACE}-{PARENT}-01", "None"]  # passes on the trace of another process
 
 
 def test_a_span_goes_on_with_the_trace_that_it_is_given(spans: Spans) -> None:

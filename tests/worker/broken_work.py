@@ -1,6 +1,6 @@
-"""A work process in which something goes wrong: `python -m tests.worker.broken_work FAULTS ...`, else as worker.entry.
+"""A work process with faults: `python -m tests.worker.broken_work FAULTS ...`, otherwise like worker.entry.
 
-FAULTS: names of functions below with a number each, as `killed_at=160,judged=80`. `killed` needs no number.
+FAULTS: names of functions below, each with a number, such as `killed_at=160,judged=80`. `killed` needs no number.
 """
 
 import math
@@ -20,19 +20,19 @@ NOISE_BYTES = 1 << 20
 
 
 def killed(_: int) -> None:
-    """SIGKILL before anything is done."""
+    """Die by SIGKILL before the work begins."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def noisy(_: int) -> None:
-    """Lines that are hard to store, and a last one without an end."""
+    """Print lines that are hard to store, and a last one without a line break."""
     for line in (b"before\n", b"nul \0 byte\n", b"\xff\xfe not UTF-8\n", b"x" * NOISE_BYTES + b"\n", b"\0\n"):
         os.write(1, line)
     os.write(2, b"to standard error\n")
 
 
 def killed_at(images: int) -> None:
-    """SIGKILL as soon as the checkpoint at so many images is stored."""
+    """Die by SIGKILL when the checkpoint at `images` images is stored."""
     from darkroom.worker.training import JobRecord
 
     original = JobRecord.checkpoint
@@ -47,7 +47,7 @@ def killed_at(images: int) -> None:
 
 
 def poisoned(images: int) -> None:
-    """A weight and its average are NaN as soon as so many images were seen."""
+    """Set a weight and its average to NaN after `images` images."""
     from darkroom.model.training.run.trainer import Trainer
 
     original = Trainer.step
@@ -63,7 +63,7 @@ def poisoned(images: int) -> None:
 
 
 def judged(best: int) -> None:
-    """An evaluation that costs nothing; the nearer a checkpoint is to `best` images, the better."""
+    """Replace the evaluation: a checkpoint is better the nearer it is to `best` images."""
     from darkroom.model.figure import Figure
     from darkroom.model.metrics import evaluation
     from darkroom.worker.training import JobRecord
@@ -79,7 +79,7 @@ def judged(best: int) -> None:
 
 
 def unjudgeable(images: int) -> None:
-    """The evaluation and the sample grid at so many images ask for more memory than there is."""
+    """Let the evaluation and the sample grid at `images` images run out of memory."""
     import torch
     from darkroom.model.training.run.trainer import Trainer
 
@@ -108,7 +108,7 @@ def unjudgeable(images: int) -> None:
 
 
 def full_disk(_: int) -> None:
-    """The data set's cache lies on a full disk."""
+    """Let the data set's cache be on a full disk."""
     import numpy as np
 
     def save(_: Path, array: Any) -> None:
@@ -119,14 +119,14 @@ def full_disk(_: int) -> None:
 
 
 def out_of_memory(images: int) -> None:
-    """The network asks for more than any machine has, as soon as so many images were seen."""
+    """Let the network allocate more memory than any machine has, after `images` images."""
     import torch
 
     _before_step_at(images, lambda: torch.empty(1 << 60, dtype=torch.uint8))
 
 
 def out_of_device_memory(images: int) -> None:
-    """A device says that it is full, as soon as so many images were seen."""
+    """Let the device report that its memory is full, after `images` images."""
     import torch
 
     def full() -> None:
@@ -136,7 +136,7 @@ def out_of_device_memory(images: int) -> None:
 
 
 def stuck(images: int) -> None:
-    """The step behind so many images lasts until SIGTERM has arrived, and is then finished."""
+    """Let the step after `images` images last until SIGTERM arrives, and then finish."""
 
     def wait() -> None:
         handler = signal.getsignal(signal.SIGTERM)

@@ -1,5 +1,6 @@
-"""A process that draws the most urgent shard and that SIGKILL ends before its COUNT-th step:
-`python -m tests.worker.killed_shard DATABASE_URL PART_IMAGES COUNT`.
+"""Draws the most urgent shard, and dies by SIGKILL before the COUNT-th step.
+
+python -m tests.worker.killed_shard DATABASE_URL PART_IMAGES COUNT
 """
 
 import os

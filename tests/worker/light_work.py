@@ -1,4 +1,4 @@
-"""Work commands that need no torch: each does next to nothing, and ends as its name says."""
+"""Work commands without torch. Each does almost nothing, and ends as its name says."""
 
 import sys
 
@@ -27,4 +27,4 @@ while True:
     time.sleep(1.0)
 """,
 )
-"""It takes note of SIGTERM, and goes on for ever."""
+"""Prints a line at SIGTERM, and runs for ever."""

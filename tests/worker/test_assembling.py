@@ -1,4 +1,4 @@
-"""Laws of assembling: one result whatever the order and however often, and never one with damaged images."""
+"""Laws of assembling: order and repetition do not change the result, and it never has damaged images."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def draw_everything(database: Database) -> None:
-    """Carry out the shards that are queued, and have what is ready assembled next."""
+    """Run the queued shards, and queue the assembly of finished ones."""
     with database.session() as session:
         shards = session.scalar(select(func.count()).where(Job.kind == "sample", Job.status == "queued"))
     for _ in range(shards or 0):
@@ -58,7 +58,7 @@ def get(database: Database, job_id: int) -> Job:
 
 
 def damage(session: Session, first_row: int) -> str:
-    """Change one stored bit of the part that begins at that row; returns its digest."""
+    """Flip one stored bit of the part that begins at `first_row`; returns the part's digest."""
     digest = session.scalars(select(GeneratePart.digest).where(GeneratePart.first_row == first_row)).one()
     data = session.scalars(select(ArtifactChunk.data).where(ArtifactChunk.digest == digest)).one()
     wrong = data[:-1] + bytes([data[-1] ^ 1])
@@ -91,7 +91,7 @@ def test_a_zip_has_the_images_of_an_npz(database: Database) -> None:
 
 
 def test_the_second_attempt_after_a_stored_result_changes_nothing(database: Database) -> None:
-    """The first process dies between storing the result and saying so."""
+    """The first process dies after it has stored the result, before it reports success."""
     number = submit(database)
     draw_everything(database)
     job, lease = claim(database)
@@ -105,7 +105,7 @@ def test_the_second_attempt_after_a_stored_result_changes_nothing(database: Data
 
 
 def test_two_attempts_at_once_give_one_result(database: Database) -> None:
-    """The first one has read everything when its claim lapses and a second one does all the work."""
+    """The first attempt has read all parts when its claim lapses. A second attempt then does all the work."""
     number = submit(database)
     draw_everything(database)
     job, stale = claim(database)
@@ -180,7 +180,7 @@ def test_damaged_parts_are_drawn_again_and_nothing_else(database: Database, rows
     assert status(database, number) == "running"
     assert images_done(database, number) == 12 - 2 * len(rows)
     with database.session() as session:
-        assert assemble_what_is_ready(session) == 0  # the shards come first
+        assert assemble_what_is_ready(session) == 0  # the damaged shards must be drawn first
     draw_everything(database)
     after = {part.first_row: (part.digest, part.created_at) for part in parts(database)}
     assert {row: digest for row, (digest, _) in after.items()} == {row: digest for row, (digest, _) in before.items()}
@@ -253,7 +253,7 @@ def test_of_a_finished_job_only_the_result_is_kept(database: Database) -> None:
 
 
 def test_parts_may_lie_in_a_folder(database_url: str, tmp_path: Path) -> None:
-    """Damage outside the database is mended, too."""
+    """Damaged files outside the database are repaired too."""
     database = Database(database_url, artifacts_url=str(tmp_path))
     try:
         number = submit(database)

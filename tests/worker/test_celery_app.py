@@ -1,4 +1,4 @@
-"""Law of the worker's module: whoever imports it reads no setting and starts nothing."""
+"""Law of the worker's module: an import reads no setting and starts nothing."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Laws of the test of a device: it passes when each of so many can be used, and says what is wrong otherwise."""
+"""Laws of the device test: it passes when all devices can be used, and otherwise says what is wrong."""
 
 import ctypes
 import subprocess
@@ -12,7 +12,7 @@ from darkroom.worker.device_check import PROBE, DeviceCheck
 
 
 class Driver:
-    """Stands in for libcuda. codes: what its functions return, where it is not 0 (CUDA_SUCCESS)."""
+    """A fake libcuda. codes: return codes of functions that do not return 0 (CUDA_SUCCESS)."""
 
     def __init__(self, devices: int, **codes: int) -> None:
         self._devices = devices
@@ -40,7 +40,7 @@ class Driver:
 
 
 def ask(monkeypatch: pytest.MonkeyPatch, driver: Driver, devices: int) -> tuple[int, str]:
-    """(exit code, what is said) of the test with that driver."""
+    """Run the test with this driver; returns its exit code and output."""
     said: list[str] = []
     monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
     monkeypatch.setattr("builtins.print", said.append)

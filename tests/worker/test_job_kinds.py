@@ -1,4 +1,4 @@
-"""Laws of the table of job kinds: it has every kind, and a worker finds all that a kind needs in its entry."""
+"""Laws of the table of job kinds: it has every kind, and an entry has everything that a worker needs."""
 
 import inspect
 from pkgutil import resolve_name

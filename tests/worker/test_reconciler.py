@@ -1,4 +1,4 @@
-"""Laws of the reconciler: it needs PostgreSQL alone, and a part that fails holds up none of the others."""
+"""Laws of the reconciler: it needs only PostgreSQL, and a failed part does not stop the others."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ from tests.processes import PATIENCE_SECONDS, wait_until
 
 
 def lapsed_job(database: Database) -> int:
-    """A job whose worker is lost."""
+    """Create a job whose worker is lost."""
     with database.session() as session:
         job_id = submit_job(session, kind="train", model_name="m", configuration={}, total_images=10).id
     with database.session() as session:

@@ -1,4 +1,4 @@
-"""Laws of drawing a shard: the request's images, whatever interrupts it, and nothing by those whose claim is over."""
+"""Laws of drawing a shard: interruptions do not change the images, and an old claim writes nothing."""
 
 import signal
 import subprocess
@@ -55,7 +55,7 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def drawn_at_once() -> Pixels:
-    """The images of RUN in one batch."""
+    """Draw the images of RUN in one batch."""
     denoiser = decode_checkpoint(tiny_weights(), source="test").denoiser()
     plans = [
         plan_row(denoiser, RUN["sampling"], label=label, seed=RUN["seed"], index=index)
@@ -75,7 +75,7 @@ def test_the_images_do_not_depend_on_shards_and_parts(database: Database) -> Non
 
 @pytest.mark.parametrize("count", [1, STEPS + 2, 3 * STEPS])
 def test_a_killed_process_loses_a_part_and_changes_nothing(database: Database, database_url: str, count: int) -> None:
-    """It dies before the first step, within the second part, and before the last step of the third and last one."""
+    """The process dies before the first step, within the second part, or before the last step of the third part."""
     number = submit(database, shard_images=6)
     command = [sys.executable, "-m", "tests.worker.killed_shard", database_url, "2", str(count)]
     ended = subprocess.run(command, check=False, capture_output=True)
@@ -166,7 +166,7 @@ def test_a_part_that_was_lost_is_drawn_as_it_was(database: Database) -> None:
         return False
 
     assert draw_shard(attempt(job, lease, database, count))
-    assert asked == STEPS  # nothing else was drawn
+    assert asked == STEPS  # only the lost part was drawn again
     assert {part.first_row: part.digest for part in parts(database)} == before
 
 
@@ -188,7 +188,7 @@ def test_an_attempt_whose_claim_is_over_writes_nothing(database: Database) -> No
 
 
 def test_a_part_is_progress(database: Database) -> None:
-    """Bad ends count towards max_attempts only when nothing was drawn between them."""
+    """Failed attempts count towards max_attempts only when no part was drawn between them."""
     submit(database)
     job, _ = claim(database)
     let_lapse(database)

@@ -1,4 +1,4 @@
-"""Laws of the supervisor: it claims what it can run and nothing else, and tells why an attempt has ended."""
+"""Laws of the supervisor: it claims only jobs that it can run, and records why an attempt ended."""
 
 import sys
 import threading
@@ -25,7 +25,7 @@ Made = Callable[..., Supervisor]
 
 
 class Device:
-    """A device whose probe is a script: it notes its arguments, and fails while there is a file."""
+    """A device whose probe is a script. It records its arguments, and fails as long as a file exists."""
 
     def __init__(self, folder: Path) -> None:
         self._broken = folder / "broken"
@@ -47,12 +47,12 @@ class Device:
         self._broken.unlink()
 
     def later(self) -> None:
-        """The last result holds no longer."""
+        """Let the last result expire."""
         self._now += KEPT_SECONDS
 
     @property
     def asked(self) -> list[str]:
-        """The arguments of each test."""
+        """Return the arguments of each test."""
         return self._asked.read_text().splitlines()
 
 
@@ -63,7 +63,7 @@ def device(tmp_path: Path) -> Device:
 
 @pytest.fixture
 def made(database: Database, database_url: str, device: Device) -> Made:
-    """Makes a supervisor with that work; further settings as `WorkerSettings` has them."""
+    """A function that makes a supervisor with a work command; settings: fields of `WorkerSettings`."""
 
     def make(work: Sequence[str], stopping: Callable[[], bool] = lambda: False, **settings: Any) -> Supervisor:
         given = {"worker_name": "w", "worker_device": "cuda", "poll_seconds": 0.05} | settings
@@ -90,14 +90,14 @@ def reasons(database: Database, job_id: int) -> list[str]:
 
 
 def test_a_job_whose_row_is_locked_for_a_moment_is_run_all_the_same(database: Database, made: Made) -> None:
-    """The hint that led here is spent: if the supervisor went away now, the job would wait for the next one."""
+    """The supervisor has used the hint. If it gave up now, the job would wait for the next hint."""
     job_id = submit(database)
     ran: list[bool] = []
     running = threading.Thread(target=lambda: ran.append(made(FINISHES).run_next()))
     with database.session() as holding:
         holding.execute(select(Job).where(Job.id == job_id).with_for_update())
         running.start()
-        time.sleep(0.5)  # for it to look and find nothing
+        time.sleep(0.5)  # the supervisor looks for jobs and finds none
         assert ran == []
     running.join()
     assert ran == [True]
@@ -138,7 +138,7 @@ def test_a_good_device_is_not_tested_before_every_job(database: Database, made: 
 def test_a_work_process_that_finds_no_device_hands_its_job_back_and_its_worker_stops(
     database: Database, made: Made, device: Device
 ) -> None:
-    """Also where the driver is well, and only torch finds nothing: the job does not come back to the same worker."""
+    """The same holds if the driver works and only torch finds no device. The worker does not claim the job again."""
     job_id = submit(database, max_attempts=1)
     supervisor = made(FINDS_NO_DEVICE)
     assert supervisor.run_next()

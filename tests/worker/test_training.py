@@ -1,4 +1,4 @@
-"""Laws of train jobs, each attempt in a process of its own: what fails is found and named, and nothing good is lost."""
+"""Laws of train jobs, with a process for each attempt: faults are found and named, and good checkpoints are kept."""
 
 import os
 import threading
@@ -58,7 +58,7 @@ def test_a_damaged_state_is_found_and_the_one_before_leads_to_the_same_end(jobs:
     assert older in jobs.detail(job_id)
     assert newest in jobs.detail(job_id)
 
-    jobs.flip(older)  # mended
+    jobs.flip(older)  # repairs the first flip
     with jobs.database.session() as session:
         requeue(session, job_id, was="failed")
     jobs.run()
@@ -203,7 +203,7 @@ def test_what_kills_its_process_is_tried_less_and_less_often_and_only_without_pr
     for _ in range(2):
         jobs.run("killed")
     assert (jobs.outcome(job_id), jobs.job(job_id).failures) == (("queued", "crashed", 2), 2)
-    jobs.run(f"killed_at={EVERY}")  # a third bad end, but with a checkpoint
+    jobs.run(f"killed_at={EVERY}")  # a third failure, but with a new checkpoint
     assert (jobs.outcome(job_id), jobs.job(job_id).failures) == (("queued", "crashed", 3), 1)
     for _ in range(2):
         jobs.run("killed")
@@ -276,7 +276,7 @@ def test_a_cancel_ends_the_process_within_a_step_and_with_a_checkpoint(jobs: Tra
         request_cancel(session, job_id)
     running.join()
     assert jobs.outcome(job_id) == ("cancelled", None, 1)
-    assert jobs.job(job_id).images_done == begun + BATCH  # the step under way was finished
+    assert jobs.job(job_id).images_done == begun + BATCH  # the current step was finished
     assert list(jobs.saved(job_id)) == [EVERY, begun + BATCH]
     jobs.get(jobs.state(job_id, begun + BATCH))
     with pytest.raises(ProcessLookupError):
@@ -323,7 +323,7 @@ def test_the_frontier_that_a_recipe_asks_for_is_stored_with_the_last_checkpoint(
 
 
 def production(jobs: TrainJobs, model: str) -> str | None:
-    """The digest of the version that is served, if any."""
+    """Return the digest of the version in production, if any."""
     with jobs.database.session() as session:
         target = production_targets(session).get(model)
         return None if target is None else target.digest
@@ -358,7 +358,7 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint_which_others_and_its
 
 
 def test_weights_that_draw_nothing_finite_are_neither_kept_nor_promoted(jobs: TrainJobs) -> None:
-    """At this rate every loss and weight of so short a run is finite."""
+    """At this learning rate all losses and weights of the short run are finite, but its images are not."""
     too_fast = {"learning_rate": 2000.0, "warmup_images": 0, "decay": "constant"}
     recipe = small_recipe(optimizer=too_fast, training__total_images=16, training__batch_size=8)
     job_id = jobs.train_job(recipe, jobs.register(), promote="best")

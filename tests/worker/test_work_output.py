@@ -1,4 +1,4 @@
-"""Laws of what a work process says: the worker's log has it with its job, and the job's own as a person reads it."""
+"""Laws of a work process's output: the worker's log has it with the job's id, the job's log has it as plain text."""
 
 import logging
 

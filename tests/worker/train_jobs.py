@@ -1,4 +1,4 @@
-"""Train jobs on a real database, each carried out by a supervisor of the tests' own process, with faults at will."""
+"""Train jobs on a real database. A supervisor in the tests' process runs them, with faults on request."""
 
 from dataclasses import replace
 from functools import cache
@@ -35,7 +35,7 @@ BATCH = 8
 
 
 def short_recipe(**changes: Any) -> Recipe:
-    """Less than a second of work, with three checkpoints."""
+    """A recipe of less than a second, with three checkpoints."""
     tiny = small_unet(width=8, multipliers=(1,), attention_resolutions=(), norm_groups=2, dropout=0.2)
     settings: dict[str, Any] = {
         "model__unet": tiny.model_dump(),
@@ -49,20 +49,20 @@ def short_recipe(**changes: Any) -> Recipe:
 
 @cache
 def dataset() -> ImageDataset:
-    """What `TrainJobs.register` puts into the database."""
+    """The data set that `TrainJobs.register` registers."""
     made = random_dataset(IMAGES)
     return replace(made, digest=content_digest(made.images, made.labels, made.class_names))
 
 
 def trained(recipe: Recipe, folder: Path, start: StartingPoint | None = None) -> str:
-    """The digest of the last weights of a run in this process that nothing disturbs."""
+    """Train in this process without faults; returns the digest of the last weights."""
     record = FolderRecord(folder, recipe.name)
     train(recipe, dataset(), record, device=torch.device("cpu"), start=start)
     return digest_of(record.checkpoint_path(recipe.training.total_images).read_bytes())
 
 
 class TrainJobs(Jobs):
-    """Jobs and the one who runs them."""
+    """Train jobs, and a supervisor that runs them."""
 
     def __init__(self, folder: Path, database: Database, settings: WorkerSettings) -> None:
         super().__init__(folder, database)
@@ -77,7 +77,7 @@ class TrainJobs(Jobs):
             return submit_job(session, **(settings | configured | fields)).id
 
     def run(self, *faults: str) -> None:
-        """One attempt at the most urgent job, with these faults (`tests/worker/broken_work.py`); none has to wait."""
+        """Run one attempt at the most urgent job, without a wait, with faults of `tests/worker/broken_work.py`."""
         with self.database.session() as session:
             session.execute(update(Job).values(not_before=func.now()))
         work = (*WORK[:2], "tests.worker.broken_work", ",".join(faults)) if faults else WORK
@@ -85,33 +85,33 @@ class TrainJobs(Jobs):
         assert Supervisor(self.settings, self.database, lambda: False, device, work).run_next()
 
     def outcome(self, job_id: int) -> tuple[str, str | None, int]:
-        """(status, kind of failure, attempt)."""
+        """Return (status, kind of failure, attempt)."""
         found = self.job(job_id)
         return found.status, found.failure["kind"] if found.failure else None, found.attempt
 
     def detail(self, job_id: int) -> str:
-        """Of its failure."""
+        """Return the detail of the job's failure."""
         failure = self.job(job_id).failure
         return failure["detail"] if failure else ""
 
     def saved(self, job_id: int) -> dict[int, tuple[Checkpoint, str | None]]:
-        """Images seen -> (checkpoint, digest of the state), in order."""
+        """Map images seen to (checkpoint, digest of the state), in order."""
         with self.database.session() as session:
             rows = job_checkpoints(session, job_id)
         return {row.images_seen: (checkpoint, row.state_digest) for row, checkpoint in reversed(rows)}
 
     def weights(self, job_id: int) -> str:
-        """The digest of the last ones."""
+        """Return the digest of the job's last weights."""
         return list(self.saved(job_id).values())[-1][0].digest
 
     def state(self, job_id: int, images_seen: int) -> str:
-        """The digest of the state there."""
+        """Return the digest of the state at `images_seen`."""
         digest = self.saved(job_id)[images_seen][1]
         assert digest is not None
         return digest
 
     def events(self, job_id: int) -> list[JobEvent]:
-        """All there are."""
+        """Return all events of the job."""
         with self.database.session() as session:
             return list(events_after(session, job_id, 0))
 
@@ -121,7 +121,7 @@ class TrainJobs(Jobs):
             return [line.line for line in log_after(session, job_id, 0)]
 
     def flip(self, digest: str) -> None:
-        """Flip a bit in the middle of the stored bytes; once more mends them."""
+        """Flip a bit in the middle of the stored bytes. A second call repairs them."""
         self.sql(
             "UPDATE artifact_chunks SET data = set_bit(data, length(data) * 4, 1 - get_bit(data, length(data) * 4)) "
             f"WHERE digest = '{digest}' AND position = 0"
@@ -133,11 +133,11 @@ class TrainJobs(Jobs):
             return Artifacts(session).get(digest)
 
     def stored(self) -> set[str]:
-        """The digests of all stored bytes."""
+        """Return the digests of all artifacts."""
         with self.database.session() as session:
             return set(session.scalars(select(Artifact.digest)))
 
     def sql(self, statement: str) -> None:
-        """Behind everybody's back."""
+        """Run a statement on the database directly."""
         with self.database.session() as session:
             session.execute(text(statement))
