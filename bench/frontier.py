@@ -93,12 +93,12 @@ def frontier_table(frontier: Frontier) -> str:
             for count in counts
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lines.append("\nBold: no other one is better at the same cost or less.")
+    lines.append("\nBold: no other point is better at the same cost or less.\n")
     for quality in WITHIN:
         chosen = choose(frontier.points, quality)
         lines.append(
-            f"{quality}: {point_name(chosen)}, {chosen.steps} steps, {chosen.network_evaluations} network "
-            f"evaluations an image, {frontier.metric} {chosen.value:.2f}"
+            f"* {quality}: {point_name(chosen)}, {chosen.steps} steps, {chosen.network_evaluations} network "
+            f"evaluations per image, {frontier.metric} {chosen.value:.2f}"
         )
     return "\n".join(lines)
 

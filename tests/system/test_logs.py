@@ -97,7 +97,7 @@ def test_a_lapsed_lease_is_told_by_the_reconciler_with_the_jobs_request(logging:
     job_id = answer.raise_for_status().json()["id"]
     logging.cluster.wait_for(job_id, "running")
     logging.cluster.kill("first")
-    wait_until(lambda: bool(logging.joined("reconciler", "lost")), "told by the reconciler")
+    wait_until(lambda: bool(logging.joined("reconciler", "lost")), "the reconciler's line about the lapsed lease")
     (line,) = logging.joined("reconciler", "lost")
     assert (line["process"], line["level"], line["job_id"], line["attempt"]) == ("reconciler", "WARNING", job_id, 1)
     logging.api.post(f"/v1/train-jobs/{job_id}/cancel").raise_for_status()
