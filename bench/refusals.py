@@ -107,7 +107,7 @@ def _of_service(weights: Path) -> None:
             found = asyncio.run(_crowd(client.base_url.port, list(asked.values()), held))
         told = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     worked = [line["seconds"] for line in told if line.get("status") in (429, 503) and line.get("route") == "/generate"]
-    print("| refusal | in the service, ms: p50 | p99 | at the client, ms: p50 | p99 | ms a refusal |")
+    print("| refusal | in the service, ms: p50 | p99 | at the client, ms: p50 | p99 | ms per refusal |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     for number, (name, (seconds, whole)) in enumerate(zip(asked, found, strict=True)):
         own = worked[number * CONNECTIONS : (number + 1) * CONNECTIONS]
