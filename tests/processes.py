@@ -9,6 +9,10 @@ from collections.abc import Callable
 PATIENCE_SECONDS = 180.0
 """After this time a test fails because something hangs. No test checks a shorter time."""
 
+SHORTEST_PAUSE_SECONDS = 0.01
+LONGEST_PAUSE_SECONDS = 0.5
+"""Bounds of the pause between two checks of a condition."""
+
 
 def pass_on_no_ignored_signal() -> None:
     """Let child processes take signals that this process ignores because of `nohup`, or `&` in a script.
@@ -27,12 +31,20 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(condition: Callable[[], bool], what: str, *, every_seconds: float = 0.01) -> None:
-    """Wait until the condition is true, or fail after a long time. every_seconds: time between two checks."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < end, f"never: {what}"
-        time.sleep(every_seconds)
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Wait until the condition is true, or fail after PATIENCE_SECONDS. Checks leave most of the processor to others."""
+    began = time.monotonic()
+    while True:
+        looked = time.monotonic()
+        if condition():
+            return
+        assert looked - began < PATIENCE_SECONDS, f"never: {what}"
+        time.sleep(pause_seconds(time.monotonic() - looked))
+
+
+def pause_seconds(look_seconds: float) -> float:
+    """The pause after a check that took `look_seconds`: four times as long, within bounds."""
+    return min(max(SHORTEST_PAUSE_SECONDS, 4.0 * look_seconds), LONGEST_PAUSE_SECONDS)
 
 
 def family_of(pid: int) -> set[int]:

@@ -27,6 +27,7 @@ from darkroom.store.job_forms import TrainWork
 from darkroom.store.job_repository import get_job, submit_job
 from darkroom.store.migrations import upgrade
 from darkroom.store.tables import Job
+from tests.fixtures.postgres import trust_the_machine
 from tests.model.small import random_dataset
 from tests.processes import free_port, wait_until
 
@@ -85,7 +86,7 @@ class Jobs:
     def wait_for(self, job_id: int, *statuses: str) -> Job:
         """Wait until the job has one of these statuses."""
         what = f"job {job_id} {' or '.join(statuses)}"
-        wait_until(lambda: self.job(job_id).status in statuses, what, every_seconds=0.1)
+        wait_until(lambda: self.job(job_id).status in statuses, what)
         return self.job(job_id)
 
 
@@ -99,6 +100,7 @@ class Cluster(Jobs):
         self._extra = dict(environment or {})
         self.processes: dict[str, ChildProcess] = {}
         self.postgres.start()
+        trust_the_machine(self.postgres)
         upgrade(self.postgres.url)
         self.redis.start()
         super().__init__(folder, Database(self.postgres.url))
@@ -138,7 +140,8 @@ class Cluster(Jobs):
         settings = {"DARKROOM_WEIGHTS_FOLDER": str(weights), "DARKROOM_DEVICE": "cpu"}
         self.run(name, api_command("127.0.0.1", port), **settings)
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: _is_ready(url), f"{name} is ready")
+        with httpx.Client(base_url=url, trust_env=False) as client:
+            wait_until(lambda: _is_ready(client), f"{name} is ready")
         return url
 
     def run(self, name: str, command: Sequence[str], **environment: str) -> None:
@@ -168,8 +171,8 @@ class Cluster(Jobs):
     def _work(self) -> Iterator[tuple[int, list[str], list[str]]]:
         """Yield (process, arguments from the job on, environment) of every work process of this cluster."""
         mine = f"DATABASE_URL={self.postgres.url}"
-        for pid, command, environment in _processes():
-            if "darkroom.worker.entry" in command and mine in environment:
+        for pid, command in _processes():
+            if "darkroom.worker.entry" in command and mine in (environment := _read(pid, "environ")):
                 yield pid, command[command.index("darkroom.worker.entry") + 2 :], environment
 
     def ranks(self, job_id: int) -> dict[int, int]:
@@ -248,22 +251,24 @@ def cluster(folder: Path, *workers: str, **environment: str) -> Iterator[Cluster
         running.stop()
 
 
-def _processes() -> Iterator[tuple[int, list[str], list[str]]]:
-    """Yield (process, command line, environment) of every running process."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if (entry / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
-                    command, environment = (
-                        (entry / name).read_bytes().decode(errors="replace").split("\0")
-                        for name in ("cmdline", "environ")
-                    )
-                    yield int(entry.name), command, environment
+def _processes() -> Iterator[tuple[int, list[str]]]:
+    """Yield (process, command line) of every process; a zombie's command line is empty."""
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        yield int(name), _read(int(name), "cmdline")
 
 
-def _is_ready(url: str) -> bool:
+def _read(pid: int, name: str) -> list[str]:
+    """Read the command line or environment of a process; empty when it has ended."""
     try:
-        return httpx.get(f"{url}/readyz", trust_env=False).status_code == httpx.codes.OK
+        with open(f"/proc/{pid}/{name}", "rb") as file:
+            return file.read().decode(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
+def _is_ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/readyz").status_code == httpx.codes.OK
     except httpx.TransportError:  # it does not listen yet
         return False
 

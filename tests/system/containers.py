@@ -150,7 +150,7 @@ class Containers:
     def wait_until_healthy(self, name: str) -> None:
         process = self._processes[name]
         ready = f"{name} is healthy"
-        wait_until(lambda: process.exit_code() is not None or self.is_healthy(name), ready, every_seconds=0.5)
+        wait_until(lambda: process.exit_code() is not None or self.is_healthy(name), ready)
         assert process.exit_code() is None, process.log_tail()
 
     def end(self) -> None:

@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from darkroom.model.config import Recipe
 from darkroom.store.job_repository import FINISHED, events_after
 from darkroom.store.run_repository import job_checkpoints
-from tests.processes import wait_until
+from tests.processes import SHORTEST_PAUSE_SECONDS, pause_seconds, wait_until
 from tests.system.cluster import LEASE_SECONDS, Cluster, cluster, signal_all
 
 WORKERS = ("first", "second")
-BETWEEN_SECONDS = (0.3, 4.0)
+BETWEEN_SECONDS = (0.2, 2.5)
 
 
 @dataclass
@@ -131,11 +132,14 @@ def watching(running: Cluster, report: Report) -> Iterator[None]:
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(0.05):
+        pause = SHORTEST_PAUSE_SECONDS
+        while not over.wait(pause):
+            looked = time.monotonic()
             attempts: dict[int, set[int]] = {}
             for job, attempt in running.work_processes().values():
                 attempts.setdefault(job, set()).add(attempt)
             report.doubled |= {job for job, seen in attempts.items() if len(seen) > 1}
+            pause = pause_seconds(time.monotonic() - looked)
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -144,6 +148,24 @@ def watching(running: Cluster, report: Report) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+
+
+class Jobs:
+    """The campaign's jobs, all with one recipe. at_once: how many are unfinished while there are faults."""
+
+    def __init__(self, running: Cluster, recipe: Recipe, at_once: int) -> None:
+        self._running = running
+        self._recipe = recipe
+        self._at_once = at_once
+        self._dataset_id = running.register()
+        self.ids: list[int] = []
+        self.top_up()
+
+    def top_up(self) -> None:
+        """Let as many jobs be unfinished as there were at first, so that every fault meets some."""
+        while sum(self._running.job(job_id).status not in FINISHED for job_id in self.ids) < self._at_once:
+            name = f"model-{len(self.ids)}"
+            self.ids.append(self._running.submit(self._recipe, self._dataset_id, model_name=name, max_attempts=20))
 
 
 def _wait_for_the_end(running: Cluster, jobs: list[int]) -> None:
@@ -158,13 +180,13 @@ def _wait_for_the_end(running: Cluster, jobs: list[int]) -> None:
         before = seen()
 
 
-def run_campaign(running: Cluster, jobs: list[int], faults: int, seed: int) -> Report:
-    """Inflict `faults` faults at random moments, then wait for the end of all jobs.
+def run_campaign(running: Cluster, recipe: Recipe, at_once: int, faults: int, seed: int) -> Report:
+    """Inflict `faults` faults at random moments while jobs with the recipe run, then wait for the end of all jobs.
 
     Each round has every kind of fault once, in random order.
     """
     draw, report = random.Random(seed), Report()
-    campaign = Campaign(running, draw)
+    campaign, jobs = Campaign(running, draw), Jobs(running, recipe, at_once)
     plan: list[str] = []
     while len(plan) < faults:
         plan += draw.sample(list(campaign.faults), len(campaign.faults))
@@ -173,8 +195,9 @@ def run_campaign(running: Cluster, jobs: list[int], faults: int, seed: int) -> R
             time.sleep(draw.uniform(*BETWEEN_SECONDS))
             campaign.inflict(name)
             report.faults[name] += 1
-        _wait_for_the_end(running, jobs)
-    for job in jobs:
+            jobs.top_up()
+        _wait_for_the_end(running, jobs.ids)
+    for job in jobs.ids:
         report.statuses[job] = running.job(job).status
         with running.database.session() as session:
             events = events_after(session, job, 0, limit=10_000)
@@ -191,16 +214,11 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--faults", type=int, default=50)
     arguments.add_argument("--seed", type=int, default=1)
-    arguments.add_argument("--jobs", type=int, default=6)
+    arguments.add_argument("--jobs", type=int, default=4)
     chosen = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder, cluster(Path(folder), *WORKERS) as running:
-        dataset_id = running.register()
-        recipe = long_recipe(training__total_images=chosen.faults * 2000)
-        jobs = [
-            running.submit(recipe, dataset_id, model_name=f"model-{number}", max_attempts=20)
-            for number in range(chosen.jobs)
-        ]
-        print(run_campaign(running, jobs, chosen.faults, chosen.seed).table())
+        recipe = long_recipe(training__total_images=9600)
+        print(run_campaign(running, recipe, chosen.jobs, chosen.faults, chosen.seed).table())
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def hinted(folder: Path, delay_seconds: float) -> Iterator[Hinted]:
                 for part in worker_commands()["worker"]
             ]
             parts.run("hinted", command, DATABASE_URL=url, DARKROOM_WORKER_DEVICE="cpu")
-            wait_until(lambda: _lives(parts), "the worker lives", every_seconds=0.1)
+            wait_until(lambda: _lives(parts), "the worker lives")
             yield Hinted(parts, sender, network)
             sender.stop(10.0)
             network.dispose()

@@ -104,7 +104,7 @@ def _submit(client: httpx.Client, total_images: int) -> str:
 
 
 def _wait_for(client: httpx.Client, job: str, *statuses: str) -> Json:
-    wait_until(lambda: client.get(job).json()["status"] in statuses, f"{job} {statuses}", every_seconds=0.2)
+    wait_until(lambda: client.get(job).json()["status"] in statuses, f"{job} {statuses}")
     found: Json = client.get(job).json()
     return found
 
@@ -178,7 +178,7 @@ def test_a_worker_that_is_stopped_hands_its_job_back_and_the_next_goes_on(
     running: Containers, client: httpx.Client
 ) -> None:
     job = _submit(client, 10_000_000)
-    wait_until(lambda: bool(client.get(f"{job}/checkpoints").json()["checkpoints"]), "a checkpoint", every_seconds=0.2)
+    wait_until(lambda: bool(client.get(f"{job}/checkpoints").json()["checkpoints"]), "a checkpoint")
     assert running.stop("worker").exit_code() == 0
     handed_back = client.get(job).json()
     assert (handed_back["status"], handed_back["attempt"]) == ("queued", 1)
@@ -186,7 +186,7 @@ def test_a_worker_that_is_stopped_hands_its_job_back_and_the_next_goes_on(
     running.start("worker")
     running.wait_until_healthy("worker")
     _wait_for(client, job, "running")
-    wait_until(lambda: client.get(job).json()["progress"]["images_done"] > learnt, "it goes on", every_seconds=0.2)
+    wait_until(lambda: client.get(job).json()["progress"]["images_done"] > learnt, "it goes on")
     client.post(f"{job}/cancel").raise_for_status()
     _wait_for(client, job, "cancelled")
 
@@ -235,7 +235,7 @@ def proxied(running: Containers) -> Iterator[str]:
         running.start("proxy")
         running.wait_until_healthy("proxy")
         url = f"https://localhost:{running.port('8443')}"
-        wait_until(lambda: _answers(url), "a certificate", every_seconds=0.1)
+        wait_until(lambda: _answers(url), "a certificate")
         yield url
         assert running.stop("proxy").exit_code() == 0
     finally:

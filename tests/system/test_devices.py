@@ -56,7 +56,7 @@ def undisturbed(running: Cluster, dataset_id: int) -> int:
         seen.update(running.ranks(job_id))
         return running.job(job_id).status not in ("queued", "running")
 
-    wait_until(ended, "the job ends", every_seconds=0.1)
+    wait_until(ended, "the job ends")
     done = running.job(job_id)
     assert (done.status, done.attempt, done.images_done) == ("succeeded", 1, 2400), done.failure
     assert seen == {0, 1}

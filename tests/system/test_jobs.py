@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 import pytest
@@ -13,9 +13,9 @@ from darkroom.model.config import Recipe
 from darkroom.model.datasets.materialise import content_digest
 from darkroom.model.digest import digest_of
 from darkroom.model.training.run import train
-from darkroom.model.training.run_record import FolderRecord
 from darkroom.store.job_repository import request_cancel, requeue
 from darkroom.store.run_repository import job_checkpoints, kept_states, log_after
+from tests.model.training.memory_record import MemoryRecord
 from tests.model.small import random_dataset, small_recipe, small_unet
 from tests.processes import wait_until
 from tests.system.cluster import LEASE_SECONDS, Cluster, cluster, signal_all
@@ -26,20 +26,22 @@ def long_recipe(**changes: Any) -> Recipe:
     tiny = small_unet(width=8, multipliers=(1,), attention_resolutions=(), norm_groups=2, dropout=0.2)
     settings: dict[str, Any] = {
         "model__unet": tiny.model_dump(),
-        "training__total_images": 8000,
+        "training__total_images": 4800,
         "training__checkpoint_every_images": 800,
-        "training__sample_every_images": 8000,
+        "training__sample_every_images": 4800,
     }
     return small_recipe(**(settings | changes))
 
 
-def undisturbed(recipe: Recipe, folder: Path) -> str:
+@cache
+def undisturbed(recipe: Recipe) -> str:
     """Train without faults; returns the digest of the last weights."""
     made = random_dataset(40)
     dataset = replace(made, digest=content_digest(made.images, made.labels, made.class_names))
-    record = FolderRecord(folder, recipe.name)
+    record = MemoryRecord()
     train(recipe, dataset, record, device=torch.device("cpu"))
-    return digest_of(record.checkpoint_path(recipe.training.total_images).read_bytes())
+    weights, _ = record.checkpoints[recipe.training.total_images]
+    return digest_of(weights)
 
 
 def last_weights(running: Cluster, job_id: int) -> str:
@@ -59,19 +61,19 @@ def dataset_id(one: Cluster) -> int:
     return one.register()
 
 
-def test_a_job_trains_what_the_command_line_trains(one: Cluster, dataset_id: int, tmp_path: Path) -> None:
+def test_a_job_trains_what_the_command_line_trains(one: Cluster, dataset_id: int) -> None:
     recipe = long_recipe()
     job_id = one.submit(recipe, dataset_id)
     done = one.wait_for(job_id, "succeeded", "failed")
-    assert (done.status, done.attempt, done.images_done) == ("succeeded", 1, 8000)
-    assert last_weights(one, job_id) == undisturbed(recipe, tmp_path)
+    assert (done.status, done.attempt, done.images_done) == ("succeeded", 1, recipe.training.total_images)
+    assert last_weights(one, job_id) == undisturbed(recipe)
     assert not one.work_processes()
     with one.database.session() as session:
         assert any("training begins" in line.line for line in log_after(session, job_id, 0))
 
 
 def test_cancelling_writes_a_checkpoint_and_resuming_ends_as_if_nothing_had_been(
-    one: Cluster, dataset_id: int, tmp_path: Path
+    one: Cluster, dataset_id: int
 ) -> None:
     recipe = long_recipe()
     job_id = one.submit(recipe, dataset_id, model_name="cancelled")
@@ -86,10 +88,10 @@ def test_cancelling_writes_a_checkpoint_and_resuming_ends_as_if_nothing_had_been
         requeue(session, job_id, was="cancelled")
     done = one.wait_for(job_id, "succeeded", "failed")
     assert (done.status, done.attempt) == ("succeeded", 2)
-    assert last_weights(one, job_id) == undisturbed(recipe, tmp_path)
+    assert last_weights(one, job_id) == undisturbed(recipe)
 
 
-def test_a_worker_that_is_asked_to_end_hands_its_job_back(one: Cluster, dataset_id: int, tmp_path: Path) -> None:
+def test_a_worker_that_is_asked_to_end_hands_its_job_back(one: Cluster, dataset_id: int) -> None:
     recipe = long_recipe()
     job_id = one.submit(recipe, dataset_id, model_name="handed-back")
     wait_until(lambda: one.job(job_id).images_done > 0, "some progress")
@@ -100,13 +102,13 @@ def test_a_worker_that_is_asked_to_end_hands_its_job_back(one: Cluster, dataset_
     one.start_worker("first")
     done = one.wait_for(job_id, "succeeded", "failed")
     assert (done.status, done.attempt) == ("succeeded", 2)
-    assert last_weights(one, job_id) == undisturbed(recipe, tmp_path)
+    assert last_weights(one, job_id) == undisturbed(recipe)
 
 
 def test_a_supervisor_that_was_stopped_beyond_its_lease_can_write_nothing(
-    one: Cluster, dataset_id: int, tmp_path: Path
+    one: Cluster, dataset_id: int
 ) -> None:
-    recipe = long_recipe(training__total_images=16000)
+    recipe = long_recipe(training__total_images=12000)
     job_id = one.submit(recipe, dataset_id, model_name="stopped")
     wait_until(lambda: one.job(job_id).images_done > 0, "some progress")
     stale = one.supervisors()
@@ -120,7 +122,7 @@ def test_a_supervisor_that_was_stopped_beyond_its_lease_can_write_nothing(
         signal_all(stale, signal.SIGCONT)
     done = one.wait_for(job_id, "succeeded", "failed")
     assert (done.status, done.attempt) == ("succeeded", 2)
-    assert last_weights(one, job_id) == undisturbed(recipe, tmp_path)
+    assert last_weights(one, job_id) == undisturbed(recipe)
     assert LEASE_SECONDS < 60
     one.kill("second")
 

@@ -131,7 +131,7 @@ def test_a_reconciler_leaves_the_metrics_port_to_the_worker(tmp_path: Path) -> N
             except httpx.TransportError:
                 return ""
 
-        wait_until(lambda: bool(metrics()), "the worker's metrics", every_seconds=0.1)
+        wait_until(lambda: bool(metrics()), "the worker's metrics")
         parts.kill("reconciler")
         assert metrics()
         parts.kill("late")

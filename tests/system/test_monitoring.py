@@ -82,8 +82,8 @@ def _documented(process: str) -> dict[str, Told]:
 def test_every_metric_is_documented_and_every_documented_one_is_told(running: Running) -> None:
     job_id = running.cluster.submit(long_recipe(training__total_images=200_000), running.cluster.register())
     label = f'job_id="{job_id}"'
-    wait_until(lambda: label in _scrape(running.api), "the training's metrics", every_seconds=0.2)
-    wait_until(lambda: "database" in _scrape(running.worker), "the worker's probes", every_seconds=0.2)
+    wait_until(lambda: label in _scrape(running.api), "the training's metrics")
+    wait_until(lambda: "database" in _scrape(running.worker), "the worker's probes")
     assert _told(_scrape(running.api)) == _documented("API")
     assert _told(_scrape(running.worker)) == _documented("worker")
     httpx.post(f"{running.api}/v1/train-jobs/{job_id}/cancel", trust_env=False).raise_for_status()
@@ -96,7 +96,6 @@ def test_a_trainings_numbers_reach_the_api_from_its_process(running: Running) ->
     wait_until(
         lambda: _values(running)["darkroom_job_statistics_age_seconds"] < time.monotonic() - began,
         "statistics read since",
-        every_seconds=0.2,
     )
     before = _values(running)
     job_id = running.cluster.submit(long_recipe(), running.cluster.register("again"), model_name="counted")
@@ -152,7 +151,7 @@ def test_prometheus_answers_every_panel_of_the_dashboard_and_evaluates_every_rul
     job_id = running.cluster.submit(recipe, running.cluster.register("watched"), model_name="watched")
     targets = {name: getattr(running, name).removeprefix("http://") for name in ("api", "worker")}
     with _drawing(running.api), prometheus(tmp_path / "prometheus", targets) as server:
-        wait_until(lambda: server.targets() == {"api": "up", "worker": "up"}, "scraped", every_seconds=0.5)
+        wait_until(lambda: server.targets() == {"api": "up", "worker": "up"}, "scraped")
         missing = set(wanted)
 
         def answered() -> bool:
@@ -160,9 +159,9 @@ def test_prometheus_answers_every_panel_of_the_dashboard_and_evaluates_every_rul
             return not missing
 
         try:
-            wait_until(answered, "every panel's query gives numbers", every_seconds=1.0)
+            wait_until(answered, "every panel's query gives numbers")
         except AssertionError:
             pytest.fail(f"no numbers for {sorted(missing)}")
-        wait_until(lambda: server.alerts() == dict.fromkeys(rules(), "ok"), "rules evaluated", every_seconds=0.5)
+        wait_until(lambda: server.alerts() == dict.fromkeys(rules(), "ok"), "rules evaluated")
     httpx.post(f"{running.api}/v1/train-jobs/{job_id}/cancel", trust_env=False).raise_for_status()
     running.cluster.wait_for(job_id, "cancelled")
