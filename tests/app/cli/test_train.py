@@ -15,9 +15,17 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from typer.testing import CliRunner
 
+<<<<<<< HEAD:tests/app/cli/test_train.py
+from darkroom.app.cli.main import cli
 from darkroom.model.checkpoint import load_checkpoint
 from tests.model.small import small_recipe
+=======
+from app.cli import cli
+from model.checkpoint import load_checkpoint
+from tests.model.small import small_recipe, small_unet
+>>>>>>> 679358a (Tests: what 'darkroom train' refuses is asked in the tests' process, one refusal as a process):tests/app/test_training_cli.py
 from tests.processes import PATIENCE_SECONDS, family_of, living, wait_until
 
 SIDE, CLASSES, COLUMNS = 8, 3, 2
@@ -33,7 +41,8 @@ def recipe(tmp_path: Path) -> Path:
 
 
 def _write_recipe(folder: Path, **training: Any) -> Path:
-    data = small_recipe().model_dump(mode="json")
+    network = small_unet(width=8, multipliers=(1,), attention_resolutions=(), norm_groups=2)
+    data = small_recipe(model__unet=network.model_dump()).model_dump(mode="json")
     data["dataset"] = {"format": "npz", "path": str(folder / "images.npz"), "class_names": ["a", "b", "c"]}
     data["training"] |= {"checkpoint_every_images": 400, "samples_per_class": COLUMNS} | training
     path = folder / "recipe.yaml"
@@ -50,6 +59,13 @@ def _command(recipe: Path, folder: Path, device: str = "cpu") -> list[str]:
 def _train(recipe: Path, folder: Path, device: str = "cpu") -> subprocess.CompletedProcess[str]:
     command = _command(recipe, folder, device)
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+
+
+def _here(recipe: Path, folder: Path, device: str = "cpu") -> subprocess.CompletedProcess[str]:
+    """The command without a process of its own, which takes seconds to start."""
+    command = _command(recipe, folder, device)
+    done = CliRunner().invoke(cli, command[1:])
+    return subprocess.CompletedProcess(command, done.exit_code, done.stdout, done.stderr)
 
 
 def _refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -94,7 +110,7 @@ def test_on_a_terminal_there_is_a_bar_with_speed_loss_and_time_left(recipe: Path
 
 def test_ctrl_c_stops_cleanly_and_the_same_command_ends_as_if_nothing_had_been(tmp_path: Path, recipe: Path) -> None:
     recipe = _write_recipe(tmp_path, total_images=2400)
-    whole = _train(recipe, tmp_path / "whole")
+    whole = _here(recipe, tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
 
     folder = tmp_path / "stopped"
@@ -122,41 +138,41 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_ends_as_if_nothing_had_been(t
 
 def test_a_folder_of_another_recipe_is_refused(tmp_path: Path, recipe: Path) -> None:
     folder = tmp_path / "run"
-    assert _train(recipe, folder).returncode == 0
+    assert _here(recipe, folder).returncode == 0
     kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    _refused(_train(_write_recipe(tmp_path, total_images=1000), folder), "state.safetensors")
+    _refused(_here(_write_recipe(tmp_path, total_images=1000), folder), "state.safetensors")
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == kept
 
 
 def test_what_cannot_be_trained_is_one_clear_line(tmp_path: Path, recipe: Path) -> None:
     folder = tmp_path / "run"
     _refused(_train(tmp_path / "none.yaml", folder), "none.yaml")
-    _refused(_train(recipe, folder, device="cuda:99"), "--device cuda:99 cannot be used")
+    _refused(_here(recipe, folder, device="cuda:99"), "--device cuda:99 cannot be used")
     assert not folder.exists()
 
     text = recipe.read_text()
     recipe.write_text(text.replace("batch_size", "batch_seize"))
-    _refused(_train(recipe, folder), "recipe.yaml", "batch_seize")
+    _refused(_here(recipe, folder), "recipe.yaml", "batch_seize")
     recipe.write_text(text.replace("images.npz", "[red]gone.npz"))
-    _refused(_train(recipe, folder), "[red]gone.npz")
+    _refused(_here(recipe, folder), "[red]gone.npz")
     recipe.write_text("!!python/object/apply:os.system ['touch made-by-yaml']")
-    _refused(_train(recipe, folder), "recipe.yaml")
+    _refused(_here(recipe, folder), "recipe.yaml")
     assert not folder.exists()
 
     recipe.write_text(text)
     (tmp_path / "file").write_text("")
-    _refused(_train(recipe, tmp_path / "file" / "run"), str(tmp_path / "file"))
+    _refused(_here(recipe, tmp_path / "file" / "run"), str(tmp_path / "file"))
 
 
 def test_what_a_recipe_will_need_is_asked_for_before_it_is_trained(tmp_path: Path, recipe: Path) -> None:
     folder, data = tmp_path / "run", yaml.safe_load(recipe.read_text())
     data["sampling"] |= {"spacing": "edm", "steps": 100}
     recipe.write_text(yaml.safe_dump(data))
-    _refused(_train(recipe, folder), "sampling.steps: steps must be between 1 and 99 with spacing edm")
+    _refused(_here(recipe, folder), "sampling.steps: steps must be between 1 and 99 with spacing edm")
     data["sampling"] |= {"steps": 2}
     judged = {"every_images": 400, "metrics": ["fid", "precision_recall"], "images": 3}
     recipe.write_text(yaml.safe_dump(data | {"evaluation": judged}))
-    _refused(_train(recipe, folder), "evaluation.images: is 3, and precision_recall needs 4 generated images or more")
+    _refused(_here(recipe, folder), "evaluation.images: is 3, and precision_recall needs 4 generated images or more")
     assert not folder.exists()
 
 
