@@ -17,15 +17,9 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-<<<<<<< HEAD:tests/app/cli/test_train.py
 from darkroom.app.cli.main import cli
 from darkroom.model.checkpoint import load_checkpoint
-from tests.model.small import small_recipe
-=======
-from app.cli import cli
-from model.checkpoint import load_checkpoint
 from tests.model.small import small_recipe, small_unet
->>>>>>> 679358a (Tests: what 'darkroom train' refuses is asked in the tests' process, one refusal as a process):tests/app/test_training_cli.py
 from tests.processes import PATIENCE_SECONDS, family_of, living, wait_until
 
 SIDE, CLASSES, COLUMNS = 8, 3, 2
