@@ -15,8 +15,8 @@ from darkroom.model.digest import digest_of
 from darkroom.model.training.run import train
 from darkroom.store.job_repository import request_cancel, requeue
 from darkroom.store.run_repository import job_checkpoints, kept_states, log_after
-from tests.model.training.memory_record import MemoryRecord
 from tests.model.small import random_dataset, small_recipe, small_unet
+from tests.model.training.memory_record import MemoryRecord
 from tests.processes import wait_until
 from tests.system.cluster import LEASE_SECONDS, Cluster, cluster, signal_all
 
@@ -72,9 +72,7 @@ def test_a_job_trains_what_the_command_line_trains(one: Cluster, dataset_id: int
         assert any("training begins" in line.line for line in log_after(session, job_id, 0))
 
 
-def test_cancelling_writes_a_checkpoint_and_resuming_ends_as_if_nothing_had_been(
-    one: Cluster, dataset_id: int
-) -> None:
+def test_cancelling_writes_a_checkpoint_and_resuming_ends_as_if_nothing_had_been(one: Cluster, dataset_id: int) -> None:
     recipe = long_recipe()
     job_id = one.submit(recipe, dataset_id, model_name="cancelled")
     wait_until(lambda: one.job(job_id).images_done > 0, "some progress")
@@ -105,9 +103,7 @@ def test_a_worker_that_is_asked_to_end_hands_its_job_back(one: Cluster, dataset_
     assert last_weights(one, job_id) == undisturbed(recipe)
 
 
-def test_a_supervisor_that_was_stopped_beyond_its_lease_can_write_nothing(
-    one: Cluster, dataset_id: int
-) -> None:
+def test_a_supervisor_that_was_stopped_beyond_its_lease_can_write_nothing(one: Cluster, dataset_id: int) -> None:
     recipe = long_recipe(training__total_images=12000)
     job_id = one.submit(recipe, dataset_id, model_name="stopped")
     wait_until(lambda: one.job(job_id).images_done > 0, "some progress")
