@@ -1,5 +1,6 @@
 # make up     start Darkroom on http://127.0.0.1:8000; Ctrl-C ends it
 # make test   run all tests
+# make test-quick  run the tests that start no process: no database, no broker, no browser
 # make lint   check style, types, import rules, the console and the Dockerfile
 # make docs   write the tables of settings, recipes and commands in docs/ from the code
 # make peers  make an environment for the libraries of the comparison in bench/peers
@@ -12,7 +13,7 @@ CONSOLE := $(CURDIR)/$(BIN)/deno
 HOST = 127.0.0.1
 PORT = 8000
 
-.PHONY: up install dev test lint docs peers clean
+.PHONY: up install dev test test-quick lint docs peers clean
 
 up: install
 	@exec $(BIN)/darkroom up --host $(HOST) --port $(PORT)
@@ -35,6 +36,9 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 # Three processes, a file of tests at a time to each, in the order of tests/conftest.py: on two cores one may wait.
 test: dev
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
+test-quick: dev
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not processes"
 
 lint: dev
 	$(BIN)/ruff check .

@@ -16,16 +16,33 @@ from tests.processes import pass_on_no_ignored_signal
 torch.set_num_threads(1)
 pass_on_no_ignored_signal()
 
-SYSTEM_TIMEOUT_SECONDS = 1800
+PROCESSES_TIMEOUT_SECONDS = 300
+SYSTEM_TIMEOUT_SECONDS = 600
+"""Limits for one test that starts processes, and for one of a whole system; the others have pytest's own setting."""
+
+SERVERS = frozenset(("postgres_server", "redis_server", "browser"))
+"""Fixtures that start a process."""
 
 pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.redis", "tests.fixtures.spans"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests of whole systems first: they are the longest and mostly wait, so others fill their waits."""
+    """Run the tests of whole systems first: they are the longest and mostly wait, so others fill their waits.
+
+    Tests that start processes get the marker `processes`, which `make test-quick` leaves out, and more time.
+    """
     items.sort(key=lambda item: not _of_a_system(item))
-    for item in filter(_of_a_system, items):
-        item.add_marker(pytest.mark.timeout(SYSTEM_TIMEOUT_SECONDS))
+    for item in filter(_starts_processes, items):
+        seconds = SYSTEM_TIMEOUT_SECONDS if _of_a_system(item) else PROCESSES_TIMEOUT_SECONDS
+        item.add_marker(pytest.mark.processes)
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(seconds))
+
+
+def _starts_processes(item: pytest.Item) -> bool:
+    """True when the test asks for a server or a browser, or its module imports `subprocess`."""
+    assert isinstance(item, pytest.Function)
+    return _of_a_system(item) or not SERVERS.isdisjoint(item.fixturenames) or hasattr(item.module, "subprocess")
 
 
 def _of_a_system(item: pytest.Item) -> bool:

@@ -2,14 +2,18 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.system.cluster import cluster
 from tests.system.faults import WORKERS, run_campaign
 from tests.system.test_jobs import long_recipe, undisturbed
 
 FAULTS = 50
 JOBS = 4
+TIMEOUT_SECONDS = 1800
 
 
+@pytest.mark.timeout(TIMEOUT_SECONDS)
 def test_whatever_dies_every_job_finishes_once_with_the_weights_of_an_undisturbed_run(tmp_path: Path) -> None:
     recipe = long_recipe(training__total_images=9600)
     with cluster(tmp_path, *WORKERS) as running:
