@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from darkroom.app.main import create_app
+from darkroom.app.main import application, create_app
 from darkroom.app.settings import Settings
 from darkroom.model.machine.compiler import CompilerMissing
 
@@ -25,9 +25,6 @@ NOWHERE = {"DATABASE_URL": "postgresql://nobody.invalid/nothing", "REDIS_URL": "
         ("worker", NOWHERE | {"DARKROOM_METRICS_PORT": "0"}, "DARKROOM_METRICS_PORT cannot be used"),
         ("reconciler", NOWHERE | {"DARKROOM_LOG_FORMAT": "xml"}, "DARKROOM_LOG_FORMAT cannot be used"),
         ("migrate", {"DATABASE_URL": "nonsense"}, "DATABASE_URL is not a valid URL"),
-        ("api", {"DATABASE_URL": "nonsense"}, "DATABASE_URL is not a valid URL"),
-        ("api", {"DARKROOM_DEVICE": "cuda:99"}, "DARKROOM_DEVICE cuda:99 cannot be used"),
-        ("api", {"DARKROOM_LOG_LEVEL": "loud"}, "DARKROOM_LOG_LEVEL cannot be used"),
         ("api --host 0.0.0.0", {}, "darkroom keys create"),
         ("api", {"DARKROOM_COMPILE": "true", "CXX": "/nonexistent/g++"}, "DARKROOM_COMPILE needs a compiler"),
     ],
@@ -48,6 +45,31 @@ def test_a_process_that_cannot_run_says_why_in_one_line(
     assert says in ended.stderr
     assert ended.stderr.startswith("error: ")
     assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("DATABASE_URL", "nonsense", "DATABASE_URL is not a valid URL"),
+        ("DARKROOM_DEVICE", "cuda:99", "DARKROOM_DEVICE cuda:99 cannot be used"),
+        ("DARKROOM_LOG_LEVEL", "loud", "DARKROOM_LOG_LEVEL cannot be used"),
+    ],
+)
+def test_the_api_refuses_a_setting_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str, says: str
+) -> None:
+    """In the process of the tests, since a process of its own takes seconds to start."""
+    for inherited in NOWHERE:
+        monkeypatch.delenv(inherited, raising=False)
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr("darkroom.app.main.set_up_server_logs", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        application()
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert says in told
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
 
 
 def test_the_service_runs_without_a_compiler_unless_a_setting_asks_for_compilation(

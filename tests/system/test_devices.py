@@ -140,7 +140,7 @@ def test_a_worker_whose_device_is_gone_takes_no_job_and_says_so(running: Cluster
     assert fault is not None
     assert "CUDA driver" in fault
     for number in range(4):
-        job_id = running.submit(recipe(devices=1), dataset_id, model_name=f"auto-{number}")
+        job_id = running.submit(recipe(devices=1, training__total_images=8), dataset_id, model_name=f"auto-{number}")
         running.send_hints(2)
         done = running.wait_for(job_id, "succeeded", "failed")
         assert (done.status, done.attempt) == ("succeeded", 1), done.failure

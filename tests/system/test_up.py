@@ -176,20 +176,9 @@ def test_killed_without_warning_it_starts_again_with_what_was_stored(
         np.testing.assert_array_equal(service.images(seed=3), drawn)
 
 
-def test_a_killed_api_is_named_and_ends_the_rest(state: Path, weights: Path, tmp_path: Path) -> None:
-    with _ready(state, weights, tmp_path / "output") as (running, _):
-        family = _with_workers(running)
-        (api,) = (pid for pid in family if b"darkroom.app.main:application" in _command(pid))
-        os.kill(api, signal.SIGKILL)
-        assert running.end() == 1
-        after = running.said().partition("logs in")[2]
-        assert f"darkroom: the API was killed by SIGKILL; the end of {state / 'logs' / 'api.log'}:" in after
-        assert "serving tiny" in after  # the end of its log
-        assert "Traceback" not in after
-        wait_until(lambda: not living(family), "all ended")
-
-
-def test_a_killed_worker_is_started_again_and_the_service_goes_on(state: Path, weights: Path, tmp_path: Path) -> None:
+def test_a_killed_worker_is_started_again_and_a_killed_api_is_named_and_ends_the_rest(
+    state: Path, weights: Path, tmp_path: Path
+) -> None:
     with _ready(state, weights, tmp_path / "output") as (running, service):
         for name in ("worker", "reconciler"):
             wait_until(lambda name=name: bool(_worker(running, name)), name)
@@ -199,7 +188,15 @@ def test_a_killed_worker_is_started_again_and_the_service_goes_on(state: Path, w
             wait_until(lambda before=before: not living(set(before)), "it ended")
             service.images(seed=3)
             wait_until(lambda name=name: bool(_worker(running, name)), f"{name} again")
-        _end_in_order(running)
+        family = _with_workers(running)
+        (api,) = (pid for pid in family if b"main:application" in _command(pid))
+        os.kill(api, signal.SIGKILL)
+        assert running.end() == 1
+        after = running.said().partition("logs in")[2]
+        assert f"darkroom: the API was killed by SIGKILL; the end of {state / 'logs' / 'api.log'}:" in after
+        assert "serving tiny" in after  # the end of its log
+        assert "Traceback" not in after
+        wait_until(lambda: not living(family), "all ended")
 
 
 def test_a_job_goes_on_after_ctrl_c_and_a_kill_leaves_none_of_its_processes(weights: Path, tmp_path: Path) -> None:
@@ -278,7 +275,6 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
     ("setting", "value", "says"),
     [
         ("DARKROOM_DEVICE", "cuda:99", "the API does not start: DARKROOM_DEVICE cuda:99 cannot be used"),
-        ("DARKROOM_BATCH_ROWS", "none", "the API does not start: the environment variable DARKROOM_BATCH_ROWS"),
         ("DARKROOM_BEAT_SECONDS", "-1", "does not start: the environment variable DARKROOM_BEAT_SECONDS"),
         ("DATABASE_URL", "mysql://x", "DATABASE_URL must begin with postgresql://"),
         ("REDIS_URL", "x:y", "REDIS_URL is not a valid URL"),

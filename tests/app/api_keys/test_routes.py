@@ -34,6 +34,13 @@ def opened(weights: Path, database_url: str) -> Iterator[Service]:
         yield service
 
 
+@pytest.fixture(scope="module")
+def keyless(weights: Path, module_database_url: str) -> Iterator[Service]:
+    """As `opened`, for tests that create no key."""
+    with serving(weights, default_model="tiny", database_url=module_database_url) as service:
+        yield service
+
+
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
@@ -92,10 +99,10 @@ def test_from_the_first_key_to_its_end(opened: Service, database: Database) -> N
         ({"name": "a", "scopes": ["train"], "token": "mine"}, "/token"),
     ],
 )
-def test_a_key_that_makes_no_sense_is_refused_by_name(opened: Service, body: dict[str, Any], pointer: str) -> None:
-    problem = assert_problem(opened.client.post("/v1/keys", json=body), 422)
+def test_a_key_that_makes_no_sense_is_refused_by_name(keyless: Service, body: dict[str, Any], pointer: str) -> None:
+    problem = assert_problem(keyless.client.post("/v1/keys", json=body), 422)
     assert [error["pointer"] for error in problem["errors"]] == [pointer]
-    assert opened.client.get("/v1/keys").json()["keys"] == []
+    assert keyless.client.get("/v1/keys").json()["keys"] == []
 
 
 def test_keys_are_paged_and_unknown_ones_not_found(opened: Service, database: Database) -> None:

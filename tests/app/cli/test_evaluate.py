@@ -56,9 +56,10 @@ def _evaluated(trained: Path, *options: str) -> dict[str, Any]:
 
 def test_the_command_finds_what_training_found_to_the_last_digit(trained: Path, tmp_path: Path) -> None:
     during = [json.loads(line) for line in (trained / "run" / "evaluations.jsonl").read_text().splitlines()]
-    for cache in (trained, tmp_path):  # with the data set's statistics as training left them, and computed again
-        done = _run("evaluate", _weights(trained), "--json", folder=cache)
-        assert done.returncode == 0, done.stderr
+    here = _here("evaluate", _weights(trained), "--json", folder=trained)  # with the statistics that training left
+    process = _run("evaluate", _weights(trained), "--json", folder=tmp_path)  # which are computed again
+    assert (here.exit_code, process.returncode) == (0, 0), process.stderr
+    for done in (here, process):
         after = json.loads(done.stdout)["evaluations"]
         assert [(one["metric"], one["value"], one["protocol"]) for one in after] == [
             (one["metric"], one["value"], one["protocol"]) for one in during

@@ -4,6 +4,7 @@ import json
 import random
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,34 @@ from tests.processes import wait_until
 LARGEST = 5000
 
 
-@pytest.fixture
-def served(weights: Path, database_url: str) -> Iterator[Service]:
-    """A service with two tiny models and a store. There is no worker: tests do its work."""
+@contextmanager
+def _serving(weights: Path, database_url: str) -> Iterator[Service]:
     options = {"database_url": database_url, "default_model": "tiny", "request_rows": 64}
     with serving(weights, **options, generate_job_images=LARGEST) as service:
         wait_until(lambda: len(service.client.get("/v1/models").json()["models"]) == 2, "both models are registered")
         yield service
+
+
+@pytest.fixture
+def served(weights: Path, database_url: str) -> Iterator[Service]:
+    """A service with two tiny models and a store. There is no worker: tests do its work."""
+    with _serving(weights, database_url) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def shared(weights: Path, module_database_url: str) -> Iterator[Service]:
+    """As `served`, for tests that look at no job but their own."""
+    with _serving(weights, module_database_url) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def shared_database(module_database_url: str) -> Iterator[Database]:
+    """The database of `shared`."""
+    database = Database(module_database_url)
+    yield database
+    database.dispose()
 
 
 def create(service: Service, headers: dict[str, str] | None = None, **body: Any) -> Json:
@@ -77,26 +99,26 @@ RANKS = {"first_index", "best_of", "score", "indices", "scores"}
     ],
 )
 def test_the_result_has_the_images_of_a_generate_request(
-    served: Service, database: Database, settings_: dict[str, Any]
+    shared: Service, shared_database: Database, settings_: dict[str, Any]
 ) -> None:
     body = REQUEST | settings_
-    at_once = served.images(**body)
+    at_once = shared.images(**body)
     for form in ("npz", "zip"):
-        job = create(served, **body, format=form, shard_images=3)
+        job = create(shared, **body, format=form, shard_images=3)
         assert (job["status"], job["images_done"], job["total_images"]) == ("queued", 0, 10)
         assert job["shards"] == {
             name: 4 * (name == "queued")
             for name in ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
         }
-        finish(database, job["id"])
-        assert look(served, job)["status"] == "succeeded"
-        data = download(served, job)
+        finish(shared_database, job["id"])
+        assert look(shared, job)["status"] == "succeeded"
+        data = download(shared, job)
         images, facts = (arrays_of(data)["images"], facts_of(data)) if form == "npz" else zip_images(data)
         difference = np.abs(images.astype(int) - at_once)
         assert difference.max() <= 1
         assert (difference == 0).mean() > 0.99
         assert facts["classes"] == job["classes"] == ["Größe", "Zero"]
-        answer = served.generate(**body)
+        answer = shared.generate(**body)
         names = set(answer) - {"id", "timings", "images"} - RANKS
         assert {name: facts[name] for name in names} == {name: answer[name] for name in names}
         assert {name: job[name] for name in names} == {name: answer[name] for name in names}
@@ -151,8 +173,8 @@ def test_a_repeated_key_creates_nothing(served: Service, database: Database) -> 
     assert_problem(refused, 422)
     other = create(served, {"Idempotency-Key": "another"}, **{"class": 0}, n=3)
     assert other["id"] != first["id"]
+    assert _generate_jobs(database) == 2
     with database.session() as session:
-        assert session.scalar(select(func.count()).select_from(GenerateJob)) == 2
         assert session.scalar(select(func.count()).select_from(Job)) == 2
 
 
@@ -225,15 +247,17 @@ def test_a_result_has_type_name_and_an_etag_that_saves_a_second_download(served:
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "doubled"])
 @pytest.mark.parametrize("chunk", [0, 1, 2])
-def test_a_damaged_result_never_looks_whole(served: Service, database: Database, damage: str, chunk: int) -> None:
-    job = create(served, **REQUEST)
-    data = random.Random(0).randbytes(2 * CHUNK_BYTES + 1000)
-    with database.session() as session:
+def test_a_damaged_result_never_looks_whole(
+    shared: Service, shared_database: Database, damage: str, chunk: int
+) -> None:
+    job = create(shared, **REQUEST)
+    data = random.Random(f"{damage} {chunk}").randbytes(2 * CHUNK_BYTES + 1000)
+    with shared_database.session() as session:
         digest = Artifacts(session).put(data)
-        session.execute(update(GenerateJob).values(result_digest=digest))
+        session.execute(update(GenerateJob).where(GenerateJob.id == job["id"]).values(result_digest=digest))
     at = f"/v1/generate-jobs/{job['id']}/result"
-    assert served.client.get(at).content == data
-    with database.session() as session:
+    assert shared.client.get(at).content == data
+    with shared_database.session() as session:
         here = (ArtifactChunk.digest == digest) & (ArtifactChunk.position == chunk)
         stored = session.scalars(select(ArtifactChunk.data).where(here)).one()
         if damage == "cut":
@@ -242,7 +266,7 @@ def test_a_damaged_result_never_looks_whole(served: Service, database: Database,
             wrong = stored[:-1] + bytes([stored[-1] ^ 1]) if damage == "flipped" else stored * 2
             session.execute(update(ArtifactChunk).where(here).values(data=wrong))
     try:
-        answer = served.client.get(at)
+        answer = shared.client.get(at)
     except httpx.RemoteProtocolError:
         return
     problem = assert_problem(answer, 500)
@@ -296,9 +320,10 @@ def test_slow_readers_hold_no_connections(served: Service, database: Database) -
     ],
 )
 def test_faulty_fields_are_named_and_nothing_is_created(
-    served: Service, database: Database, change: dict[str, Any], pointer: str, says: str
+    shared: Service, shared_database: Database, change: dict[str, Any], pointer: str, says: str
 ) -> None:
-    answer = served.client.post(
+    before = _generate_jobs(shared_database)
+    answer = shared.client.post(
         "/v1/generate-jobs",
         content=json.dumps({"class": "One"} | change),
         headers={"Content-Type": "application/json"},
@@ -306,8 +331,12 @@ def test_faulty_fields_are_named_and_nothing_is_created(
     problem = assert_problem(answer, 422)
     faults = {error["pointer"]: error["detail"] for error in problem["errors"]}
     assert says in faults[pointer]
+    assert _generate_jobs(shared_database) == before
+
+
+def _generate_jobs(database: Database) -> int:
     with database.session() as session:
-        assert session.scalar(select(func.count()).select_from(GenerateJob)) == 0
+        return session.scalar(select(func.count()).select_from(GenerateJob)) or 0
 
 
 BODIES = st.fixed_dictionaries(
@@ -321,11 +350,11 @@ BODIES = st.fixed_dictionaries(
 )
 
 
-def test_no_body_is_answered_with_a_server_error(served: Service) -> None:
+def test_no_body_is_answered_with_a_server_error(shared: Service) -> None:
     @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
     @given(BODIES | JSON)
     def check(body: Any) -> None:
-        answer = served.client.post(
+        answer = shared.client.post(
             "/v1/generate-jobs", content=json.dumps(body), headers={"Content-Type": "application/json"}
         )
         assert answer.status_code in (202, 400, 422), answer.text
@@ -335,12 +364,12 @@ def test_no_body_is_answered_with_a_server_error(served: Service) -> None:
     check()
 
 
-def test_an_unknown_job_is_not_found(served: Service) -> None:
+def test_an_unknown_job_is_not_found(shared: Service) -> None:
     for method, path in (("GET", ""), ("GET", "/result"), ("POST", "/cancel"), ("POST", "/retry")):
-        assert_problem(served.client.request(method, f"/v1/generate-jobs/7{path}"), 404)
-        assert_problem(served.client.request(method, f"/v1/generate-jobs/x{path}"), 422)
-        assert_problem(served.client.request(method, f"/v1/generate-jobs/{2**63}{path}"), 422)
-    assert_problem(served.client.post("/v1/generate-jobs", content="{}"), 415)
+        assert_problem(shared.client.request(method, f"/v1/generate-jobs/1000000{path}"), 404)
+        assert_problem(shared.client.request(method, f"/v1/generate-jobs/x{path}"), 422)
+        assert_problem(shared.client.request(method, f"/v1/generate-jobs/{2**63}{path}"), 422)
+    assert_problem(shared.client.post("/v1/generate-jobs", content="{}"), 415)
 
 
 def test_without_a_database_generate_jobs_say_so(service: Service) -> None:
