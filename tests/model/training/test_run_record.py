@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from darkroom.model.training.run.run import StartingPoint, StateStart, TrainingResult, WeightsStart, train
-from darkroom.model.training.run.run_record import FolderRecord
-from darkroom.model.training.run.trainer import Trainer
+from darkroom.model.training.run import StartingPoint, StateStart, TrainingResult, WeightsStart, train
+from darkroom.model.training.run_record import FolderRecord
+from darkroom.model.training.trainer import Trainer
 
 import darkroom.model.metrics.evaluation
 import darkroom.model.training.run
