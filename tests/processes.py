@@ -32,19 +32,15 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Wait until the condition is true, or fail after PATIENCE_SECONDS. Checks leave most of the processor to others."""
+    """Wait until the condition is true, or fail after PATIENCE_SECONDS. It rests four times as long as a check took."""
     began = time.monotonic()
     while True:
         looked = time.monotonic()
         if condition():
             return
         assert looked - began < PATIENCE_SECONDS, f"never: {what}"
-        time.sleep(pause_seconds(time.monotonic() - looked))
-
-
-def pause_seconds(look_seconds: float) -> float:
-    """The pause after a check that took `look_seconds`: four times as long, within bounds."""
-    return min(max(SHORTEST_PAUSE_SECONDS, 4.0 * look_seconds), LONGEST_PAUSE_SECONDS)
+        pause = 4.0 * (time.monotonic() - looked)
+        time.sleep(min(max(SHORTEST_PAUSE_SECONDS, pause), LONGEST_PAUSE_SECONDS))
 
 
 def family_of(pid: int) -> set[int]:

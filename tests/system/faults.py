@@ -19,7 +19,7 @@ from pathlib import Path
 from darkroom.model.config import Recipe
 from darkroom.store.job_repository import FINISHED, events_after
 from darkroom.store.run_repository import job_checkpoints
-from tests.processes import SHORTEST_PAUSE_SECONDS, pause_seconds, wait_until
+from tests.processes import wait_until
 from tests.system.cluster import LEASE_SECONDS, Cluster, cluster, signal_all
 
 WORKERS = ("first", "second")
@@ -132,14 +132,11 @@ def watching(running: Cluster, report: Report) -> Iterator[None]:
     over = threading.Event()
 
     def watch() -> None:
-        pause = SHORTEST_PAUSE_SECONDS
-        while not over.wait(pause):
-            looked = time.monotonic()
+        while not over.wait(0.05):
             attempts: dict[int, set[int]] = {}
             for job, attempt in running.work_processes().values():
                 attempts.setdefault(job, set()).add(attempt)
             report.doubled |= {job for job, seen in attempts.items() if len(seen) > 1}
-            pause = pause_seconds(time.monotonic() - looked)
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -150,7 +147,7 @@ def watching(running: Cluster, report: Report) -> Iterator[None]:
         thread.join()
 
 
-class Jobs:
+class CampaignJobs:
     """The campaign's jobs, all with one recipe. at_once: how many are unfinished while there are faults."""
 
     def __init__(self, running: Cluster, recipe: Recipe, at_once: int) -> None:
@@ -186,7 +183,7 @@ def run_campaign(running: Cluster, recipe: Recipe, at_once: int, faults: int, se
     Each round has every kind of fault once, in random order.
     """
     draw, report = random.Random(seed), Report()
-    campaign, jobs = Campaign(running, draw), Jobs(running, recipe, at_once)
+    campaign, jobs = Campaign(running, draw), CampaignJobs(running, recipe, at_once)
     plan: list[str] = []
     while len(plan) < faults:
         plan += draw.sample(list(campaign.faults), len(campaign.faults))
