@@ -97,18 +97,18 @@ def test_a_trainings_numbers_reach_the_api_from_its_process(running: Running) ->
         lambda: _values(running)["darkroom_job_statistics_age_seconds"] < time.monotonic() - began,
         "statistics read since",
     )
-    before = _values(running)
-    job_id = running.cluster.submit(long_recipe(), running.cluster.register("again"), model_name="counted")
+    before, recipe = _values(running), long_recipe()
+    job_id = running.cluster.submit(recipe, running.cluster.register("again"), model_name="counted")
     assert running.cluster.wait_for(job_id, "succeeded", "failed").status == "succeeded"
 
     def grown(name: str) -> float:
         return _values(running).get(name, 0.0) - before.get(name, 0.0)
 
     wait_until(lambda: grown('darkroom_jobs_finished_total{kind="train",status="succeeded"}') == 1.0, "told")
-    assert grown("darkroom_training_images_total") == 8000
+    assert grown("darkroom_training_images_total") == recipe.training.total_images == 4800
     assert grown('darkroom_job_attempts_started_total{kind="train"}') == 1
     assert grown('darkroom_job_attempts_total{outcome="succeeded"}') == 1
-    assert grown("darkroom_checkpoint_writes_total") == 10
+    assert grown("darkroom_checkpoint_writes_total") == 6
     assert grown("darkroom_checkpoint_write_seconds_total") > 0
 
 
