@@ -9,9 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from darkroom.model.training.run import StartingPoint, StateStart, TrainingResult, WeightsStart, train
-from darkroom.model.training.run_record import FolderRecord
-from darkroom.model.training.trainer import Trainer
 
 import darkroom.model.metrics.evaluation
 import darkroom.model.training.run
@@ -23,6 +20,9 @@ from darkroom.model.digest import digest_of
 from darkroom.model.figure import Figure
 from darkroom.model.metrics.evaluation import EvaluationError
 from darkroom.model.metrics.references import FolderReferences
+from darkroom.model.training.run import StartingPoint, StateStart, TrainingResult, WeightsStart, train
+from darkroom.model.training.run_record import FolderRecord
+from darkroom.model.training.trainer import Trainer
 from tests.model.small import random_dataset, small_recipe, small_unet
 from tests.model.training.memory_record import MemoryRecord
 
