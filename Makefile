@@ -3,6 +3,7 @@
 # make test-quick  run the tests that start no process: no database, no broker, no browser
 # make lint   check style, types, import rules, the console and the Dockerfile
 # make docs   write the tables of settings, recipes and commands in docs/ from the code
+# make pictures  draw the pictures of docs/ and weights/ from the shipped weights
 # make peers  make an environment for the libraries of the comparison in bench/peers
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +14,7 @@ CONSOLE := $(CURDIR)/$(BIN)/deno
 HOST = 127.0.0.1
 PORT = 8000
 
-.PHONY: up install dev test test-quick lint docs peers clean
+.PHONY: up install dev test test-quick lint docs pictures peers clean
 
 up: install
 	@exec $(BIN)/darkroom up --host $(HOST) --port $(PORT)
@@ -50,6 +51,10 @@ lint: dev
 
 docs: dev
 	$(BIN)/python -m bench.reference
+
+# Starts a service and a headless Chromium of its own. Takes a few minutes.
+pictures: dev
+	$(BIN)/python -m bench.pictures
 
 # denoising-diffusion-pytorch without its dependencies: bench/peers uses a part that needs only einops.
 peers: .peers/.installed

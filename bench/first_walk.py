@@ -108,7 +108,7 @@ def darkroom(state: Path, port: int) -> Iterator[str]:
             while not is_ready(url):
                 if process.poll() is not None:
                     raise SystemExit("darkroom up has ended")
-                time.sleep(0.2)
+                time.sleep(1.0)
             yield url
         finally:
             process.send_signal(signal.SIGINT)

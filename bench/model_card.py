@@ -25,6 +25,7 @@ from bench.agreement import FIRST_SEED, Agreement, agreement, agreement_table, c
 from bench.classifier import ClassifierHeader, load_classifier
 from bench.judge import CACHE_PATH, JUDGE_PATH, RECIPE_PATH, positive, with_overrides, with_split
 from bench.nearest import NEIGHBOURS, Nearest, most_alike, nearest, nearest_table
+from bench.pictures.origin import write_picture
 from darkroom.model.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -40,6 +41,7 @@ from darkroom.model.images.pictures import grid, loss_curve, png
 LARGEST_FILE_BYTES = 25_000_000
 COLUMNS = 10
 PAIRS_PER_CLASS = 5
+IMAGES_PER_CLASS = 200
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
@@ -90,12 +92,34 @@ def first_of_each_class(dataset: ImageDataset, per_class: int) -> Pixels:
     return images
 
 
-def pairs_picture(images: Pixels, training: Pixels, found: Nearest, classes: int) -> bytes:
-    """Draw a PNG, one line per class: a generated image, its nearest training image, and so on; both (N, C, H, W)."""
-    chosen = most_alike(found, classes, PAIRS_PER_CLASS)
-    pairs = np.stack([images[chosen], training[found.index[chosen]]], axis=1)
-    flat = pairs.reshape(-1, *pairs.shape[2:]).transpose(0, 2, 3, 1)
-    return png(grid(flat, 2 * PAIRS_PER_CLASS), scale=2)
+def write_grid(weights: Path, images: Pixels) -> None:
+    """Write the picture WEIGHTS-grid.png, with a line for each class, of images (classes, count, H, W, C)."""
+    shown = images[:, :COLUMNS]
+    sheet = grid(shown.reshape(-1, *shown.shape[2:]), shown.shape[1])
+    write_picture(weights.with_name(f"{weights.stem}-grid.png"), png(sheet, scale=2), [weights])
+
+
+def write_loss(weights: Path, losses: Path, log: TrainingLog) -> None:
+    """Write the picture WEIGHTS-loss.png. losses: the file that `log` was read from."""
+    picture = loss_curve(log.images_seen, log.losses, weights.stem)
+    write_picture(weights.with_name(f"{weights.stem}-loss.png"), picture, [losses])
+
+
+def write_pairs(weights: Path, images: Pixels, training: Pixels, found: Nearest) -> None:
+    """Write the picture WEIGHTS-nearest.png, with a line for each class: a generated image, its nearest training image, and so on.
+
+    images: (classes, count, H, W, C); training: (N, C, H, W); found: of the images, class by class.
+    """
+    chosen = most_alike(found, len(images), PAIRS_PER_CLASS)
+    drawn = images.reshape(-1, *images.shape[2:])[chosen]
+    pairs = np.stack([drawn, training[found.index[chosen]].transpose(0, 2, 3, 1)], axis=1)
+    sheet = grid(pairs.reshape(-1, *pairs.shape[2:]), 2 * PAIRS_PER_CLASS)
+    write_picture(weights.with_name(f"{weights.stem}-nearest.png"), png(sheet, scale=2), [weights])
+
+
+def flat(images: Pixels) -> Pixels:
+    """(classes, count, H, W, C) as (classes * count, C, H, W), the form of a data set."""
+    return images.reshape(-1, *images.shape[2:]).transpose(0, 3, 1, 2)
 
 
 def _processes(recipe: Recipe) -> str:
@@ -254,7 +278,7 @@ def _write(arguments: argparse.Namespace) -> None:
         raise CardError(f"{arguments.checkpoint}: {len(data):,} bytes, more than the {LARGEST_FILE_BYTES:,} shipped")
     checkpoint, judge = decode_checkpoint(data, source=str(arguments.checkpoint)), load_classifier(arguments.judge)
     check_classes(checkpoint, judge.header)
-    header, classes = checkpoint.header, len(checkpoint.header.class_names)
+    header = checkpoint.header
     recipe, train, test = load_halves(header, arguments.cache)
     if (judge.header.train_digest, judge.header.test_digest) != (train.digest, test.digest):
         raise CardError(f"{arguments.judge}: saw other images; make it anew: python -m bench.judge train")
@@ -268,8 +292,7 @@ def _write(arguments: argparse.Namespace) -> None:
         images = generate(denoiser, with_overrides(header.sampling, {"guidance": guidance}), count)
         agreements.append(agreement(judge, images, guidance))
         print(f"guidance {guidance:g}: agreement {agreements[-1].overall:.1%}", file=sys.stderr)
-    flat = images.reshape(classes * count, *images.shape[2:]).transpose(0, 3, 1, 2)
-    generated = nearest(flat, train.images)
+    generated = nearest(flat(images), train.images)
     real = nearest(first_of_each_class(test, count), train.images)
 
     out, name = arguments.out, header.name
@@ -283,13 +306,11 @@ def _write(arguments: argparse.Namespace) -> None:
         f"--images-per-class {count}",
     )
     measured = Measured(log, judge.header, tuple(agreements), generated, real, len(data), commands)
-    columns = min(COLUMNS, count)
-    sheet = grid(images[:, :columns].reshape(classes * columns, *images.shape[2:]), columns)
-    write_atomically(out / f"{name}-grid.png", png(sheet, scale=2))
-    write_atomically(out / f"{name}-loss.png", loss_curve(log.images_seen, log.losses, name))
-    write_atomically(out / f"{name}-nearest.png", pairs_picture(flat, train.images, generated, classes))
-    write_atomically(losses_file, losses)
     write_atomically(weights_file, data)
+    write_atomically(losses_file, losses)
+    write_grid(weights_file, images)
+    write_loss(weights_file, losses_file, log)
+    write_pairs(weights_file, images, train.images, generated)
     write_atomically(out / f"{name}.md", card(checkpoint, recipe, measured).encode())
     print(f"{out / f'{name}.md'}: {header.images_seen:,} images seen, {len(data):,} bytes, {checkpoint.digest}")
 
@@ -302,7 +323,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("weights"))
     parser.add_argument("--judge", type=Path, default=JUDGE_PATH)
     parser.add_argument("--cache", type=Path, default=CACHE_PATH)
-    parser.add_argument("--images-per-class", type=positive, default=200)
+    parser.add_argument("--images-per-class", type=positive, default=IMAGES_PER_CLASS)
     parser.add_argument(
         "--sampling",
         type=_assignment,

@@ -4,7 +4,7 @@ import json
 import statistics
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,20 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bench.experiments import ablations, guidance, guides, learned_variance, pictures, search, table1
+from bench.experiments import ablations, guidance, guides, learned_variance, search, table1
 from bench.experiments.cell import RESULTS, Cell
 from bench.frontier import frontier_picture, frontier_table, point_name
+from bench.pictures import samples
+from bench.pictures.origin import write_picture
 from darkroom.model.checkpoint import load_checkpoint, write_atomically
 from darkroom.model.config import SamplingConfig, ScheduleConfig
-from darkroom.model.metrics.frontier import FrontierPoint, frontiers, network_evaluations
+from darkroom.model.images.pictures import png
+from darkroom.model.metrics.frontier import Frontier, FrontierPoint, frontiers, network_evaluations
 from darkroom.model.protocol import protocol_string
 
 PAGE = Path("docs/results.md")
-PICTURES = pictures.FOLDER
+PICTURES = samples.FOLDER
+ABLATIONS = PICTURES / "ablations.png"
 FID, PRECISION, RECALL = (f"{name}-efficientnet-lite0" for name in ("fid", "precision", "recall"))
 HEADINGS = {FID: FID, PRECISION: "precision", RECALL: "recall", "agreement": "agreement"}
 DIGITS = {FID: 1, PRECISION: 3, RECALL: 3, "agreement": 3}
@@ -86,14 +90,13 @@ def paper_table() -> str:
 
 
 def ablation_table() -> str:
-    """The figures of every ablation, and a picture of each."""
+    """The figures of every ablation; `write_pictures` draws the picture."""
     found = judged(ablations.cells())
     rows = [((name,), results) for name, way, results in _ablations(found)]
     if not rows:
         return ""
     shown = table(("run",), rows, (FID, PRECISION, RECALL))
-    columns = [cell.picture(way) for cell in ablations.cells() if cell.seed == 1 for way in cell.judgings]
-    picture = beside([path for path in columns if path.exists()], PICTURES / "ablations.png")
+    picture = ABLATIONS.relative_to(PAGE.parent)
     names = ", ".join(name for name, _, _ in _ablations(found))
     return f"{shown}\n\n{protocol_of(rows[0][1])}\n\n![Images of each run]({picture})\n\nFrom top to bottom: {names}."
 
@@ -189,17 +192,21 @@ def variance_table() -> str:
 
 def frontier_section() -> str:
     """Distance by steps: plot and table of every frontier that the shipped weights file carries."""
-    checkpoint = load_checkpoint(guidance.WEIGHTS)
     parts = []
-    for number, frontier in enumerate(frontiers(checkpoint.header.evaluations, checkpoint.header.model.schedule)):
-        title = f"guidance {frontier.guidance:g}, {frontier.images:,} images"
-        picture = PICTURES / f"frontier-{number}.png"
-        write_atomically(picture, frontier_picture(frontier, title))
+    for picture, title, frontier in _frontiers():
         parts.append(f"![Distance by steps, {title}]({picture.relative_to(PAGE.parent)})")
         parts.append(f"{title[0].upper()}{title[1:]}:\n\n{frontier_table(frontier)}")
         parts += few_against_many(frontier.points)
         parts.append(f"```text\n{protocol_string(frontier.protocol)}\n```")
     return "\n\n".join(parts)
+
+
+def _frontiers() -> Iterator[tuple[Path, str, Frontier]]:
+    """Each frontier of the shipped weights file, with the path and the title of its plot."""
+    header = load_checkpoint(guidance.WEIGHTS).header
+    for number, frontier in enumerate(frontiers(header.evaluations, header.model.schedule)):
+        title = f"guidance {frontier.guidance:g}, {frontier.images:,} images"
+        yield PICTURES / f"frontier-{number}.png", title, frontier
 
 
 def few_against_many(points: Sequence[FrontierPoint]) -> list[str]:
@@ -221,22 +228,26 @@ def _kept(path: Path) -> str:
 
 
 def unpicked_pictures() -> str:
-    """The pictures of `bench.experiments.pictures`, and the table of `bench.best_of`, whose score ranks the last."""
-    paths = [path for path in map(pictures.path_of, pictures.PICTURES) if path.exists()]
+    """The pictures of `bench.pictures.samples`, and the table of `bench.best_of`, whose score ranks the last."""
+    paths = [path for path in map(samples.path_of, samples.PICTURES) if path.exists()]
     parts = [f"![{path.stem.replace('-', ' ')}]({path.relative_to(PAGE.parent)})" for path in paths]
     return "\n\n".join([*parts, _kept(RESULTS / "best_of.md")]) if parts else ""
 
 
-def beside(paths: Sequence[Path], target: Path) -> str:
-    """Stack pictures of equal width, with gaps, into one picture; returns its path relative to the page."""
-    if not paths:
-        return ""
+def beside(paths: Sequence[Path]) -> bytes:
+    """Stack pictures of equal width, with gaps, into one PNG."""
     images = [np.asarray(Image.open(path)) for path in paths]
     gap = np.full((6, images[0].shape[1]), 255, dtype=np.uint8)
-    stacked = np.concatenate([part for image in images for part in (image, gap)])
-    target.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(stacked).save(target, optimize=True)
-    return str(target.relative_to(PAGE.parent))
+    return png(np.concatenate([part for image in images for part in (image, gap)])[:, :, None])
+
+
+def write_pictures() -> None:
+    """Write the page's pictures of stored measurements: the plots of frontiers, and images of each ablation."""
+    for picture, title, frontier in _frontiers():
+        write_picture(picture, frontier_picture(frontier, title), [guidance.WEIGHTS])
+    columns = [cell.picture(way) for cell in ablations.cells() if cell.seed == 1 for way in cell.judgings]
+    if found := [path for path in columns if path.exists()]:
+        write_picture(ABLATIONS, beside(found), found)
 
 
 SECTIONS: tuple[tuple[str, str, Callable[[], str]], ...] = (
@@ -245,7 +256,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[], str]], ...] = (
         "These pictures are not selected. The first is a random batch. The others have one line for each class. The "
         "second goes from the latent of one seed to that of the next, the third from one class to the next with one "
         "latent. The last shows, from 32 images of each class, the six with the highest score of `best_of` and the six "
-        "with the lowest. Commands: `python -m bench.experiments.pictures`, `python -m bench.best_of`.",
+        "with the lowest. Commands: `make pictures`, `python -m bench.best_of`.",
         unpicked_pictures,
     ),
     (
@@ -328,7 +339,8 @@ def page() -> str:
 
 
 def main() -> int:
-    """Write the page."""
+    """Write the page and its pictures of measurements."""
+    write_pictures()
     write_atomically(PAGE, page().encode())
     kept = sum(len(json.loads(path.read_text())["judgings"]) for path in RESULTS.glob("*/*-seed*.json"))
     print(f"{PAGE}: {kept} judgings")

@@ -1,9 +1,5 @@
-"""Draws unselected pictures with fixed seeds: a random batch, interpolations, and the best and worst by a score.
+"""Draws unselected pictures with fixed seeds: a random batch, interpolations, and the best and worst by a score."""
 
-python -m bench.experiments.pictures
-"""
-
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +7,8 @@ import numpy as np
 import torch
 
 from bench.experiments.guidance import WEIGHTS
-from darkroom.model.checkpoint import load_checkpoint, write_atomically
+from bench.pictures.origin import write_picture
+from darkroom.model.checkpoint import load_checkpoint
 from darkroom.model.config import SamplingConfig
 from darkroom.model.diffusion.denoiser import Denoiser
 from darkroom.model.images.pictures import grid, png
@@ -81,17 +78,9 @@ def path_of(draw: Callable[..., bytes]) -> Path:
     return FOLDER / f"{draw.__name__.replace('_', '-')}.png"
 
 
-def main() -> int:
-    """Draw all pictures with the shipped model's own settings and a deterministic sampler."""
+def write_samples() -> None:
+    """Draw all pictures with the shipped model's own settings."""
     checkpoint = load_checkpoint(WEIGHTS)
     denoiser, sampling = checkpoint.denoiser(), checkpoint.header.sampling
-    FOLDER.mkdir(parents=True, exist_ok=True)
     for draw in PICTURES:
-        path = path_of(draw)
-        write_atomically(path, draw(denoiser, sampling))
-        print(path)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        write_picture(path_of(draw), draw(denoiser, sampling), [WEIGHTS])

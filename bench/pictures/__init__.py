@@ -1,0 +1,1 @@
+"""The pictures of docs/ and weights/, and what each was made from."""
