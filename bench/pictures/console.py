@@ -189,10 +189,10 @@ def write_console() -> None:
     """Start the service, fill it, and take every picture."""
     expect.set_options(timeout=1000 * PATIENCE_SECONDS)
     with (
+        chromium() as browser,
         tempfile.TemporaryDirectory() as folder,
         darkroom(Path(folder) / "state", free_port()) as url,
         httpx.Client(base_url=url, timeout=600.0, trust_env=False) as client,
-        chromium() as browser,
     ):
         fill(client)
         for shot in SHOTS:

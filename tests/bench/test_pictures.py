@@ -1,5 +1,6 @@
 """Laws of the pages' pictures: each is small, is shown, and was made from the shipped weights and measurements."""
 
+import json
 import re
 from io import BytesIO
 from pathlib import Path
@@ -43,6 +44,15 @@ def test_every_picture_is_shown_by_a_page_and_every_page_finds_its_pictures() ->
         (page.parent / link).resolve() for page in pages for link in LINK.findall(page.read_text(encoding="utf-8"))
     }
     assert shown == set(PICTURES)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/generate.md"])
+def test_the_example_is_what_the_page_asks_for(page: str) -> None:
+    asked = re.search(r"-d '({.*})' -o picture\.png", (ROOT / page).read_text(encoding="utf-8"))
+    assert asked is not None
+    with Image.open(ROOT / "docs" / "example.png") as image:
+        facts = json.loads(image.info["darkroom"])
+    assert json.loads(asked[1]) == {"class": facts["classes"], "n": facts["n"], "seed": facts["seed"]}
 
 
 def test_a_picture_names_its_sources_and_keeps_its_own_text(tmp_path: Path) -> None:
