@@ -106,7 +106,7 @@ def write_loss(weights: Path, losses: Path, log: TrainingLog) -> None:
 
 
 def write_pairs(weights: Path, images: Pixels, training: Pixels, found: Nearest) -> None:
-    """Write the picture WEIGHTS-nearest.png, with a line for each class: a generated image, its nearest training image, and so on.
+    """Write the picture WEIGHTS-nearest.png: per class a line of generated images, each with its nearest original.
 
     images: (classes, count, H, W, C); training: (N, C, H, W); found: of the images, class by class.
     """
