@@ -36,7 +36,7 @@ from darkroom.model.sampling.draw import draws_finite
 from darkroom.model.user_error import UserError
 
 _LENGTH_BYTES = 8
-"""A safetensors file begins with the length of its header, in so many bytes."""
+"""A safetensors file begins with the length of its header, a number of this many bytes."""
 
 _HEADER_KEY = "darkroom"
 _SNAPSHOT_PREFIX = "snapshot."
@@ -48,9 +48,9 @@ class CheckpointError(UserError, ValueError):
 
 
 class SnapshotHeader(Config):
-    """What a weights file says of the second network that it carries: an earlier state to guide by, or a smaller one.
+    """Describes the second network that a weights file carries to guide sampling: a snapshot, or a smaller network.
 
-    unet: where it is another than the model's. Everything else is the model's.
+    unet: the second network's configuration, None where it equals the model's. Everything else equals the model's.
     """
 
     images_seen: int = Field(ge=0)
@@ -58,10 +58,10 @@ class SnapshotHeader(Config):
 
 
 class CheckpointHeader(Config):
-    """What a weights file says of itself. evaluations: with their protocols; metrics: single figures without.
+    """The header of a weights file. evaluations: figures with their protocols; metrics: figures without.
 
-    embedding_steps: of the network (`model/diffusion/unet.py`). A file from before times were scaled does not say it:
-    there it is T.
+    embedding_steps: as `UNet` takes it. Files from before times were scaled lack it; the default embeds their times
+    unscaled.
     """
 
     format_version: int = Field(1, ge=1, le=1)
@@ -79,19 +79,19 @@ class CheckpointHeader(Config):
 
     @property
     def null_class(self) -> bool:
-        """Whether the network was trained without classes, too, as guidance needs it; assumed where no recipe says."""
+        """True when the network also learned to predict without a class, as guidance needs; assumed without a recipe."""
         return self.recipe is None or self.recipe.objective.label_drop > 0.0
 
     @property
     def snapshot_model(self) -> ModelConfig:
-        """The configuration of the snapshot: the model's, but for the network where the snapshot has its own."""
+        """The snapshot's configuration: the model's, with the snapshot's own network where it has one."""
         own = None if self.snapshot is None else self.snapshot.unet
         return self.model if own is None else self.model.model_copy(update={"unet": own})
 
     @model_validator(mode="before")
     @classmethod
     def _moved(cls, data: Any) -> Any:
-        """In files of before, the snapshot's network says the image's form too, which is the model's."""
+        """Move the image's form out of the snapshot's network, where older files repeat it."""
         model, snapshot = (data.get(one) if isinstance(data, Mapping) else None for one in ("model", "snapshot"))
         if not isinstance(model, Mapping) or not isinstance(snapshot, Mapping):
             return data
@@ -101,14 +101,14 @@ class CheckpointHeader(Config):
     @model_validator(mode="after")
     def _snapshot_fits(self) -> Self:
         if self.sampling.guide == "snapshot" and self.snapshot is None:
-            raise ValueError("sampling.guide is the snapshot, and there is none")
+            raise ValueError("sampling.guide is snapshot, but the file carries no snapshot")
         self.snapshot_model.unet.require_image_size(self.model.image_size)
         return self
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A weights file in memory. digest: "sha256:..." of its bytes; snapshot: the second network's weights, if any."""
+    """A weights file in memory. digest: "sha256:..." of its bytes; snapshot: the second network's weights, or None."""
 
     header: CheckpointHeader
     weights: Mapping[str, Tensor]
@@ -116,7 +116,7 @@ class Checkpoint:
     snapshot: Mapping[str, Tensor] | None = None
 
     def denoiser(self, device: torch.device | None = None) -> Denoiser:
-        """The network with these weights, ready to sample on `device` (default: the CPU).
+        """Build the network with these weights, ready to sample on `device` (default: the CPU).
 
         Raises CheckpointError when the weights do not fit the configuration, or draw images that are not finite.
         """
@@ -144,16 +144,16 @@ class Checkpoint:
 
 
 def require_scaled_times(embedding_steps: int, schedule: ScheduleConfig, source: str) -> None:
-    """Raises CheckpointError, which names `source`, for weights that embed times otherwise than training does now."""
+    """Raise CheckpointError, naming `source`, for weights that embed times in another way than training does now."""
     if embedding_steps != schedule.steps:
         raise CheckpointError(
             f"{source}: is of an earlier version, which did not scale the times of its {schedule.steps} diffusion "
-            "steps before it embedded them. It can be sampled from, but not trained further: begin from new weights"
+            "steps before it embedded them. You can sample from it, but not train it further: begin from new weights"
         )
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace the file by one that holds `data`: after a crash it holds the old or the new bytes, never a part."""
+    """Replace the file's content by `data`. After a crash the file holds all of the old bytes or all of the new ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
@@ -166,30 +166,33 @@ def write_atomically(path: Path, data: bytes) -> None:
 def encode_checkpoint(
     header: CheckpointHeader, weights: Mapping[str, Tensor], snapshot: Mapping[str, Tensor] | None = None
 ) -> bytes:
-    """The bytes of a weights file. snapshot: the weights of the second network; there when `header.snapshot` is."""
+    """Return the bytes of a weights file.
+
+    snapshot: the second network's weights; raises ValueError unless both it and `header.snapshot` are given, or neither.
+    """
     if (header.snapshot is None) != (snapshot is None):
-        raise ValueError("a snapshot's header and its weights belong together")
+        raise ValueError("header.snapshot and the snapshot's weights must be given together: pass both or neither")
     named = dict(weights) | {_SNAPSHOT_PREFIX + name: value for name, value in (snapshot or {}).items()}
     tensors = {name: value.detach().cpu().contiguous() for name, value in named.items()}
     return save(tensors, metadata={_HEADER_KEY: header.model_dump_json()})
 
 
 def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """The name of a tensor with a number that is not finite in float32; None when all are finite."""
+    """Return the name of a tensor with a number that is not finite in float32; None when all are finite."""
     return next((name for name, value in tensors.items() if not value.to(torch.float32).isfinite().all()), None)
 
 
 def require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
-    """Raises CheckpointError, which names `source`, for numbers that are not finite."""
+    """Raise CheckpointError, naming `source`, when a tensor holds a number that is not finite."""
     broken = first_not_finite(tensors)
     if broken is not None:
         raise CheckpointError(f"{source}: {broken} holds numbers that are not finite; {_DIVERGED}")
 
 
 def decode_checkpoint(data: bytes, *, source: str) -> Checkpoint:
-    """Read a weights file's bytes; raises CheckpointError naming `source` and the fault.
+    """Read a weights file's bytes.
 
-    Numbers that are not finite are a fault.
+    Raises CheckpointError, naming `source`, when they are damaged or hold numbers that are not finite.
     """
     tensors, header = load_tensors(data, source=source), read_header(data, source=source)
     require_finite(tensors, source)
@@ -204,9 +207,9 @@ def decode_checkpoint(data: bytes, *, source: str) -> Checkpoint:
 
 
 def read_header(beginning: bytes, *, source: str) -> CheckpointHeader:
-    """What a weights file says of itself; raises CheckpointError naming `source` and the fault.
+    """Read the header of a weights file; raises CheckpointError naming `source` and the fault.
 
-    Only the first `header_end` bytes are looked at, and the others may be missing.
+    beginning: the first `header_end` bytes or more.
     """
     metadata = read_metadata(beginning, source=source)
     if _HEADER_KEY not in metadata:
@@ -219,14 +222,14 @@ def read_header(beginning: bytes, *, source: str) -> CheckpointHeader:
 
 
 def header_end(beginning: bytes) -> int:
-    """Where a safetensors file's header ends, in bytes, by the first few of them."""
+    """Return where a safetensors file's header ends, in bytes. beginning: its first 8 bytes or more."""
     return _LENGTH_BYTES + int.from_bytes(beginning[:_LENGTH_BYTES], "little")
 
 
 def read_metadata(beginning: bytes, *, source: str) -> dict[str, str]:
-    """The string pairs in a safetensors file's header; raises CheckpointError when that is damaged.
+    """Read the metadata in a safetensors file's header; raises CheckpointError when the header is damaged.
 
-    Only the first `header_end` bytes are looked at, and the others may be missing.
+    beginning: the first `header_end` bytes or more.
     """
     unreadable = f"{source}: not a readable safetensors file: its header is "
     end = header_end(beginning)
@@ -235,15 +238,15 @@ def read_metadata(beginning: bytes, *, source: str) -> dict[str, str]:
     try:
         header = json.loads(beginning[_LENGTH_BYTES:end])
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{unreadable}no JSON: {error}") from error
+        raise CheckpointError(f"{unreadable}not JSON: {error}") from error
     metadata = header.get("__metadata__") if isinstance(header, dict) else ()
     if not isinstance(metadata, dict | None):
-        raise CheckpointError(f"{unreadable}not of the right form")
+        raise CheckpointError(f"{unreadable}not an object with metadata")
     return {str(key): str(value) for key, value in (metadata or {}).items()}
 
 
 def load_tensors(data: bytes, *, source: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; raises CheckpointError when it is damaged."""
+    """Read the tensors of a safetensors file; raises CheckpointError when it is damaged."""
     try:
         return load(data)
     except SafetensorError as error:

@@ -4,5 +4,5 @@ import hashlib
 
 
 def digest_of(data: bytes) -> str:
-    """The bytes' SHA-256 as "sha256:..."."""
+    """Return the SHA-256 of the bytes as "sha256:..." (hexadecimal)."""
     return "sha256:" + hashlib.sha256(data).hexdigest()

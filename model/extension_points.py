@@ -1,8 +1,8 @@
-"""What recipes and requests choose by name: samplers, data formats and metrics, with one entry each.
+"""Entries for everything that recipes and requests choose by name: samplers, data formats, metrics and extractors.
 
-A new one is its code and its entry here. Checks of configurations, OpenAPI and the console's forms read the entries.
-This module imports no code of an entry, because processes without PyTorch and NumPy read configurations too: an entry
-says where its code is, as "module:name" below `darkroom.model`, and `load` finds it.
+To add one, write its code and its entry here. Checks of configurations, OpenAPI and the console's forms read the
+entries. This module does not import the entries' code, because processes without PyTorch and NumPy read configurations
+too. An entry names its code as "module:name" below `darkroom.model`, and `load` imports it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,16 +13,18 @@ from typing import Any, Literal
 
 
 def load(where: str) -> Any:
-    """The code at "module:name", below `darkroom.model`; imports the module."""
+    """Import and return the object at "module:name", below `darkroom.model`."""
     return resolve_name(f"darkroom.model.{where}")
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """table: of its steps, a function of schedule and times, and by keyword of `fixed` and of the settings in `takes`.
+    """A sampler's entry.
 
-    takes: the fields of SamplingConfig that only some samplers heed, those that this one does. adds_noise: whatever
-    the settings; with an eta above 0 any sampler that takes one does. in_frontier: measured there by default.
+    table: (schedule, times, and by keyword `fixed` and the settings in `takes`) -> StepTable.
+    takes: the fields of SamplingConfig that this sampler uses and some others ignore.
+    adds_noise: at all settings. A sampler that takes eta also adds noise when eta is above 0.
+    in_frontier: True when a frontier measures it by default.
     """
 
     table: str
@@ -48,16 +50,18 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
 
 
 def samplers_with(setting: str) -> tuple[str, ...]:
-    """The names of those that heed a setting which not all do."""
+    """Return the names of the samplers that take `setting`."""
     return tuple(name for name, sampler in SAMPLERS.items() if setting in sampler.takes)
 
 
 @dataclass(frozen=True)
 class DataFormat:
-    """files: (config, path) -> the files that are read, to notice changes. decode: (config, path, limits) -> `Decoded`.
+    """A data format's entry.
 
-    upload: what the archive that somebody uploads is; None where this format is no archive. bundled: comes with the
-    software, so that it has no path.
+    files: (config, path) -> the files that it reads, to notice changes.
+    decode: (config, path, limits) -> `Decoded`.
+    upload: describes the archive that a user uploads; None when the format cannot be uploaded.
+    bundled: True when the images come with the software, so that there is no path.
     """
 
     files: str
@@ -83,15 +87,17 @@ FORMATS: Mapping[str, DataFormat] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Metric:
-    """measure: what `model.metrics.evaluation` calls, by kind.
+    """A metric's entry. measure: what `model.metrics.evaluation` calls; its form depends on `kind`.
 
-    features: (reference, images, asked) -> FeatureMeasure, in an extractor's features of generated images. Metrics of
-    one function are measured together: `asked` has the names.
-    pairs: (device) -> PerceptualNetwork, between generated images, two of one class, and the data set's nearest ones.
+    features: (reference, images, asked) -> FeatureMeasure, on an extractor's features of generated images. Metrics
+    with the same function are measured together; `asked` has their names.
+    pairs: (device) -> PerceptualNetwork, whose distances compare generated images of a class with each other, and
+    generated images with the nearest ones of the data set.
     denoiser: (denoiser, weights_digest, dataset, config, split, should_stop) -> Figure, without generated images.
 
-    figures: how the names of its figures begin. decides: the first such metric that was measured decides which
-    checkpoint of a run is the best. fewest_images: of each side.
+    figures: prefixes of its figures' names.
+    decides: True when it may decide which checkpoint of a run is the best; the first such metric of a run does.
+    fewest_images: least number of images on each side.
     """
 
     kind: Literal["features", "pairs", "denoiser"]
@@ -122,7 +128,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             ("confidence-",),
             higher_is_better=True,
         ),
-        # of the distance to the nearest training image, the higher one copies less
+        # a greater distance to the nearest training image means less copying
         "perceptual": Metric(
             "pairs", "metrics.efficientnet:EfficientNetLite0", ("perceptual-",), higher_is_better=True
         ),
@@ -136,10 +142,10 @@ EXTRACTORS: Mapping[str, str] = MappingProxyType(
         "inception": "metrics.inception:Inception",
     }
 )
-"""(device) -> FeatureExtractor, in whose features the metrics of the kind `features` compare images."""
+"""Networks, (device) -> FeatureExtractor, whose features the metrics of the kind `features` compare."""
 
 
 def of_kind(kind: str, asked: Iterable[str]) -> list[str]:
-    """Those of the metrics asked for that are of a kind, in the order of their entries."""
+    """Return the metrics in `asked` that are of a kind, in the order of their entries."""
     wanted = set(asked)
     return [name for name, metric in METRICS.items() if name in wanted and metric.kind == kind]

@@ -7,12 +7,15 @@ from darkroom.model.user_error import UserError
 
 
 def installing(extra: str) -> str:
-    """What to run in Darkroom's folder. The bare name is another project's in the public registry."""
+    """Return the command that installs an extra, for messages.
+
+    It installs from Darkroom's folder: in the public registry the name belongs to another project.
+    """
     return f"run `.venv/bin/python -m pip install -c constraints.txt -e '.[{extra}]'` in Darkroom's folder"
 
 
 def import_extra(module: str, extra: str, error: type[UserError]) -> ModuleType:
-    """Import a module of an extra. Raises `error` when it is missing, or broken as torchvision for another torch is."""
+    """Import a module of an extra. Raises `error` when it is missing or broken (such as a torchvision for another torch)."""
     package = module.partition(".")[0]
     try:
         return import_module(module)

@@ -1,4 +1,4 @@
-"""A measured figure: the one class of it, from a measure to weights files, the database and answers."""
+"""A metric's measured value. Measures, weights files, the database and answers all use this class."""
 
 import math
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from darkroom.model.protocol import Facts, protocol_digest, protocol_string
 
 @dataclass(frozen=True)
 class Figure:
-    """A metric's value, with everything besides the model's weights that fixes it. Raises ValueError for nan and inf.
+    """A metric's value, with everything except the model's weights that determines it. Raises ValueError for nan and inf.
 
-    metric: its full name, "fid-efficientnet-lite0"; never plain FID, which is measured in the features of Inception.
-    protocol: values compare where it is equal.
-    seconds: the wall-clock time of the pass that it came from, which several figures may share; it includes the
-    reference statistics where they were not kept yet. None where it is not known: a weights file does not hold it, so
-    that measuring again gives the same bytes.
+    metric: full name, such as "fid-efficientnet-lite0"; never plain "FID", which means Inception's features.
+    protocol: only values with equal protocols can be compared.
+    seconds: wall-clock time of the pass that measured the figure; several figures may share a pass. It includes
+    reference statistics that were not cached. None when unknown: weights files leave it out, so that measuring again
+    gives the same bytes.
     """
 
     metric: str
@@ -43,11 +43,11 @@ class Figure:
         return protocol_string(self.protocol)
 
     def with_facts(self, facts: Facts, seconds: float) -> Self:
-        """The figure with its name and `facts` in its protocol, too: a measure tells only what it alone knows."""
+        """Return the figure with its name and `facts` added to its protocol, which has only the measure's own facts."""
         return replace(self, protocol={"metric": self.metric, **self.protocol, **facts}, seconds=seconds)
 
     def plain(self) -> Mapping[str, Any]:
-        """As plain data, the protocol's digest and line included."""
+        """Return the figure as plain data, with the protocol's digest and line."""
         return {
             "metric": self.metric,
             "value": self.value,

@@ -1,9 +1,9 @@
-"""Which metrics' figures are better when higher, and which decide. `extension_points.py` has the metrics."""
+"""Names of figures: which are better when higher, and which decide. `extension_points.py` has the metrics."""
 
 from darkroom.model.extension_points import METRICS
 
 DECIDING: tuple[str, ...] = tuple(name for name, metric in METRICS.items() if metric.decides)
-"""The first of these that was measured decides which checkpoint of a run is the best; of each, less is better."""
+"""The first of these metrics that a run measures decides which checkpoint is the best. Lower is better for all."""
 
 BITS_PER_DIMENSION = "bits-per-dimension"
 
@@ -11,11 +11,11 @@ _HIGHER_IS_BETTER = tuple(start for metric in METRICS.values() if metric.higher_
 
 
 def higher_is_better(metric: str) -> bool:
-    """Whether of two figures of that name the larger one is the better one."""
+    """Return True when a larger figure of that name is better."""
     return metric.startswith(_HIGHER_IS_BETTER)
 
 
 def decision_order(metric: str) -> tuple[int, str]:
-    """Sorts figures' names: those that decide which checkpoint is the best, in their order, then the alphabet's."""
+    """Sort key for figures' names: metrics in the order of `DECIDING`, then the others alphabetically."""
     ranks = [rank for rank, name in enumerate(DECIDING) if metric.startswith(METRICS[name].figures)]
     return min(ranks, default=len(DECIDING)), metric

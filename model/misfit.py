@@ -1,4 +1,4 @@
-"""A fault of a recipe, as checks tell it before anything is trained."""
+"""A fault of a recipe, which checks find before a training begins."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Misfit:
-    """One fault of a recipe. fields: by dotted name, those that do not go together, the likeliest first."""
+    """One fault of a recipe. fields: dotted names of the fields that do not go together, the likeliest cause first."""
 
     fields: Sequence[str]
     text: str

@@ -1,4 +1,4 @@
-"""The facts about drawn images. Together with the model's weights they make the images again."""
+"""The facts about drawn images. Together with the model's weights they reproduce the images."""
 
 from typing import Literal
 
@@ -8,25 +8,26 @@ from darkroom.model.config import Config, Quality, SamplingConfig
 
 
 class Choice(Config):
-    """How sampler and steps were picked. metric, value, protocol, guidance: of the measured point, null without one."""
+    """How sampler and steps were chosen. metric, value, protocol, guidance: of the measured point, null without one."""
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
-    by: Literal["quality", "deadline"] = Field(description="what the request left the choice to")
-    quality: Quality | None = Field(description="which one; null where a deadline decided among measured points")
+    by: Literal["quality", "deadline"] = Field(description="what decided: the request's quality or its deadline")
+    quality: Quality | None = Field(description="which one; null where a deadline chose among measured points")
     from_: Literal["frontier", "defaults", "card"] = Field(
         alias="from",
-        description="measured; or documented defaults, as no frontier is stored; or the model card's settings",
+        description="frontier: a measured point; defaults: documented settings, as no frontier is stored; card: the "
+        "model's own settings",
     )
-    network_evaluations: int = Field(description="forward rows of the network an image")
+    network_evaluations: int = Field(description="network rows for each image")
     metric: str | None = None
     value: float | None = None
-    guidance: float | None = Field(None, description="that the point was measured at")
+    guidance: float | None = Field(None, description="guidance at which the point was measured")
     protocol: str | None = Field(None, description="digest of the point's protocol")
 
 
 class DrawnBy(Config):
-    """Which request or generate job had the images drawn, and by which model."""
+    """The request or generate job that asked for the images, and the model that drew them."""
 
     id: int | str
     model: str
@@ -34,9 +35,9 @@ class DrawnBy(Config):
 
 
 class Provenance(SamplingConfig, DrawnBy):
-    """What every answer and archive tells of its images. The members stand in this order: DrawnBy's, settings, seed.
+    """The facts that every answer and archive states of its images, in this order: DrawnBy's, settings, seed.
 
-    A member that a newer service tells is ignored.
+    Reading ignores members that only a newer service writes.
     """
 
     model_config = ConfigDict(extra="ignore", json_schema_serialization_defaults_required=True)

@@ -1,6 +1,6 @@
-"""Which sampling settings go together, and how a model card's settings give way to those that somebody names.
+"""Combines a model's own sampling settings with those that a caller names, and finds settings that clash.
 
-The service and `darkroom evaluate` ask the one function `fitted`.
+The service and `darkroom evaluate` both call `fitted`.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -19,8 +19,8 @@ from darkroom.model.sampling.suitability import drawing_faults
 class Clash:
     """Settings that do not go together.
 
-    remedies: values that would mend it, by setting, in the order in which the settings give way.
-    detail: why they do not; None where images can be drawn all the same, so that all of the settings may be named.
+    remedies: values that resolve the clash, by setting, in the order in which the settings give way.
+    detail: why they clash; None where images can be drawn nevertheless, so that a caller may name all of them.
     """
 
     remedies: Mapping[str, Any]
@@ -31,7 +31,7 @@ Check = Callable[[SamplingConfig], Clash | None]
 
 
 class Unfit(ValueError):
-    """Settings that were named and do not go together. fields: their names."""
+    """The caller named settings that do not go together. fields: their names."""
 
     def __init__(self, fields: Sequence[str], detail: str) -> None:
         super().__init__(detail)
@@ -39,12 +39,12 @@ class Unfit(ValueError):
 
 
 def fitted(header: CheckpointHeader, named: Mapping[str, Any], more: Sequence[Check] = ()) -> SamplingConfig:
-    """The card's settings with the named ones, which are never changed.
+    """Return the model's own settings with the named ones, which are never changed.
 
-    A setting of the card that does not go with the named ones takes the schema's default. This order decides:
+    A setting of the model that clashes with the named ones takes its default. Settings give way in this order:
     `spacing`, `steps` (the default, or as many as there are), `guide`, `variance`, `guidance`, `threshold`,
-    `guidance_interval`, and what the caller's own checks name. Raises Unfit, and pydantic's ValidationError for a value
-    that is never valid.
+    `guidance_interval`, and those of the checks in `more`. Raises Unfit when named settings clash, and pydantic's
+    ValidationError for a value that is never valid.
     """
     settings = SamplingConfig.model_validate(header.sampling.model_dump() | dict(named))
     checks: list[Check] = [partial(check, header) for check in (_steps, _guide, _variance, suits)]
@@ -56,7 +56,7 @@ def fitted(header: CheckpointHeader, named: Mapping[str, Any], more: Sequence[Ch
 
 
 def suited(header: CheckpointHeader, settings: SamplingConfig, named: Collection[str]) -> SamplingConfig:
-    """The settings without what this model would draw as noise; raises Unfit where that is among the named ones."""
+    """Return the settings without those with which this model would draw noise; raises Unfit where those are named."""
     return _mended(settings, named, partial(suits, header))
 
 
@@ -89,7 +89,7 @@ def _steps(header: CheckpointHeader, sampling: SamplingConfig) -> Clash | None:
 
 
 def _unconditional(sampling: SamplingConfig) -> Clash | None:
-    """Guidance 0 means: without the class. A card's interval or its snapshot would bring the class back."""
+    """Guidance 0 means without a class; the model's own interval or guide `snapshot` would bring the class back."""
     if sampling.guidance != 0.0:
         return None
     everywhere = {name: _default(name) for name in ("guide", "guidance_interval")}
@@ -110,7 +110,7 @@ def _variance(header: CheckpointHeader, sampling: SamplingConfig) -> Clash | Non
 
 
 def suits(header: CheckpointHeader, sampling: SamplingConfig) -> Clash | None:
-    """The first of the settings with which this model would draw noise."""
+    """Return the first setting with which this model would draw noise."""
     for field, text in drawing_faults(header.model, sampling, null_class=header.null_class):
         return Clash({field: _default(field)}, text)
     return None

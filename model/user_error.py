@@ -1,4 +1,4 @@
-"""Errors that the user can mend, and how a process ends by one: a line on stderr and exit code 2."""
+"""Errors that the user can correct, and how a command reports one: a line on stderr and exit code 2."""
 
 import errno
 import sys
@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 EXIT_CODE = 2
-"""Also what shells and click use for a command that was called wrongly."""
+"""Shells and click use the same code for a command that was called wrongly."""
 
 _CURES = {
     errno.ENOSPC: "free some space and run the same command again",
     errno.EDQUOT: "free some space and run the same command again",
-    errno.EACCES: "choose another place, or let this user in",
-    errno.EPERM: "choose another place, or let this user in",
+    errno.EACCES: "choose another place, or give this user access",
+    errno.EPERM: "choose another place, or give this user access",
     errno.EROFS: "choose another place",
 }
 
 
 class UserError(Exception):
-    """Something that the user can mend. The message says what is wrong, where, and what to do now."""
+    """An error that the user can correct. The message says what is wrong, where, and what to do now."""
 
 
 @contextmanager
@@ -40,11 +40,11 @@ def ending_in_one_line(*more: type[Exception]) -> Iterator[None]:
 
 
 def _line(error: Exception, more: tuple[type[Exception], ...]) -> str | None:
-    """What to say; None of an error that the user cannot mend."""
+    """Return what to print; None for an error that the user cannot correct."""
     if isinstance(error, (UserError, *more)):
         return str(error)
     if isinstance(error, UnicodeEncodeError) and any("\ud800" <= one <= "\udfff" for one in error.object):
-        # how Python holds the bytes of an argument that are no text
+        # Python holds undecodable bytes of an argument as surrogates
         return f"{error.object[:100].encode(errors='backslashreplace').decode()!r} is not valid UTF-8"
     if isinstance(error, OSError) and error.strerror and (error.filename is not None or error.errno in _CURES):
         place = "" if error.filename is None else f"{error.filename}: "

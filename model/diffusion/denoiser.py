@@ -1,4 +1,4 @@
-"""A network together with what is needed to read its output: the thing that samplers call."""
+"""The denoiser that samplers call: a network, and the tables that turn its output into an estimate of x_0."""
 
 from collections.abc import Callable
 
@@ -11,21 +11,21 @@ from darkroom.model.diffusion.prediction import x0_coefficients
 from darkroom.model.diffusion.schedule import make_schedule
 
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(x (B, C, H, W), t (B,), labels (B,) or (B, classes + 1)) -> prediction (B, C, H, W), or (B, 2 C, H, W) where the
-configuration says that it has learned variances (`model/diffusion/learned_variance.py`)."""
+"""(x (B, C, H, W), t (B,), labels (B,) or (B, classes + 1)) -> prediction (B, C, H, W), or (B, 2 C, H, W) for a model
+with learned variances (`model/diffusion/learned_variance.py`)."""
 
 
 class SamplingStopped(Exception):
-    """Raised instead of another step when drawing was asked to stop."""
+    """Raised in place of the next step after a caller has asked to stop."""
 
 
 class Denoiser:
-    """Estimates x_0 for rows with their own times, classes and guidance weights.
+    """Estimates x_0 for rows that each have their own time, class and guidance weight.
 
-    network: the U-Net, or any function of the same form (a closed form in tests).
-    class_names: the classes' names; label len(class_names) is the null label.
-    snapshot: an earlier, hence worse, state of the network, or a smaller one, to guide by; of the same form.
-    null_class: whether the network was trained without classes, too.
+    network: the U-Net, or any function of the same form (tests use closed forms).
+    class_names: label len(class_names) is the null label.
+    snapshot: a worse network of the same form that guides sampling: an earlier copy, or a smaller network.
+    null_class: True when the network also learned to predict without a class.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Denoiser:
 
     @property
     def null_label(self) -> int:
-        """The label that stands for no class."""
+        """The label that means "no class"."""
         return len(self.class_names)
 
     @property
@@ -59,7 +59,7 @@ class Denoiser:
         return self.config.image_channels, side, side
 
     def interruptible(self, should_stop: Callable[[], bool]) -> "Denoiser":
-        """The same denoiser, but once `should_stop` answers True its network raises SamplingStopped."""
+        """Return the same denoiser, whose network raises SamplingStopped once `should_stop` returns True."""
         network = self.network
 
         def stopping(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
@@ -72,16 +72,17 @@ class Denoiser:
     def estimate(
         self, x: Tensor, t: Tensor, labels: Tensor, guidance: Tensor, by_snapshot: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """x_0 under guidance, before thresholding; and where variances are learned, their fraction, else None.
+        """Return the guided estimate of x_0 before thresholding, and the fraction f of learned variances, else None.
 
-        The fraction is the conditional output's own: guidance moves means only.
+        f is the conditional output's own: guidance changes means only.
 
         output = w output(class) + (1 - w) guide, where the guide is output(null) (Ho & Salimans 2022, equation 6) or,
-        for rows in `by_snapshot`, the snapshot's output(class) (Karras et al. 2024, equation 3). As x_0 is affine in
-        the output with the same coefficients on both sides, combining outputs is combining eps. A row with w = 1
-        costs one forward row, every other two (w = 0 throughout is for the caller to express as the null label).
-        x: (B, C, H, W); t: (B,) int64 on the CPU; labels: (B,) int64 or (B, classes + 1); guidance: (B,) and
-        by_snapshot: (B,) bool, none if left out, on the CPU.
+        for rows in `by_snapshot`, the snapshot's output(class) (Karras et al. 2024, equation 3). x_0 is affine in the
+        output, with the same coefficients for both networks; combining outputs therefore combines eps in the same way.
+        A row with w = 1 costs one network row, every other row two. Pass the null label to draw with w = 0 throughout.
+
+        x: (B, C, H, W); t: (B,) int64 on the CPU; labels: (B,) int64 or (B, classes + 1); guidance: (B,) on the CPU.
+        by_snapshot: (B,) bool on the CPU; default: no row. Raises ValueError without a snapshot for such a row.
         """
         guided = guidance != 1.0
         away = guided & by_snapshot if by_snapshot is not None else torch.zeros_like(guided)
@@ -101,22 +102,22 @@ class Denoiser:
             if self.snapshot is None:
                 raise ValueError("the model carries no snapshot to guide by")
             earlier, _ = self._split(self.snapshot(x[to_snapshot], t_device[to_snapshot], labels[to_snapshot]))
-            output = _led_away(output, earlier, to_snapshot, w)
+            output = _apply_guidance(output, earlier, to_snapshot, w)
         if len(to_null) > 0:
-            output = _led_away(output, unconditional, to_null, w)
+            output = _apply_guidance(output, unconditional, to_null, w)
         times = t.numpy()
         a = torch.from_numpy(self._from_x[times]).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
         b = torch.from_numpy(self._from_output[times]).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
         return a * x + b * output.to(x.dtype), None if fraction is None else fraction[: len(x)].to(x.dtype)
 
     def _split(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
-        """A network's output as prediction and, where there is one, fraction."""
+        """Split a network's output into the prediction and, for learned variances, the fraction."""
         channels = self.config.image_channels
         second = output[:, channels:]
         return output[:, :channels], to_fraction(second) if self.config.learned_variance else None
 
     def _null_labels(self, labels: Tensor) -> Tensor:
-        """Null labels in the form of the given ones."""
+        """Return null labels in the form of the given labels."""
         if not labels.is_floating_point():
             return torch.full_like(labels, self.null_label)
         null = torch.zeros_like(labels)
@@ -124,7 +125,7 @@ class Denoiser:
         return null
 
 
-def _led_away(output: Tensor, guide: Tensor, rows: Tensor, w: Tensor) -> Tensor:
-    """`output` with w output + (1 - w) guide in the given rows; written so that equal outputs give themselves."""
+def _apply_guidance(output: Tensor, guide: Tensor, rows: Tensor, w: Tensor) -> Tensor:
+    """Return `output` with w output + (1 - w) guide in the given rows, unchanged where output and guide are equal."""
     own = output[rows]
     return output.index_copy(0, rows, own + (w[rows] - 1.0) * (own - guide))

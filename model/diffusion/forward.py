@@ -7,7 +7,7 @@ from darkroom.model.diffusion.schedule import NoiseSchedule
 
 
 def add_noise(schedule: NoiseSchedule, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-    """A sample of q(x_t | x_0): sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps (Ho et al. 2020, equation 4).
+    """Sample q(x_t | x_0): sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps (Ho et al. 2020, equation 4).
 
     x0, eps: (B, ...); t: (B,) int64 in 0..T.
     """
@@ -15,9 +15,9 @@ def add_noise(schedule: NoiseSchedule, x0: Tensor, t: Tensor, eps: Tensor) -> Te
 
 
 def posterior_coefficients(schedule: NoiseSchedule, t: int, s: int) -> tuple[float, float, float]:
-    """q(x_s | x_t, x_0) for s < t is normal with mean a x_0 + b x_t and variance v; returns (a, b, v).
+    """Return (a, b, v) of the posterior q(x_s | x_t, x_0) = N(a x_0 + b x_t, v), for s < t.
 
-    For s = t - 1 these are equations 6 and 7 of Ho et al. 2020; for a larger stride beta_t is recomputed on the
+    For s = t - 1 these are equations 6 and 7 of Ho et al. 2020. For a larger stride, beta_t is recomputed on the
     sub-sequence as 1 - abar_t / abar_s (Nichol & Dhariwal 2021, section 4).
     """
     abar_t, abar_s = float(schedule.alpha_bar[t]), float(schedule.alpha_bar[s])

@@ -1,12 +1,13 @@
-"""The learned variance of a reverse step: what the network says of it, and the bound that teaches it.
+"""The learned variance of a reverse step: how the network's output encodes it, and the bound that trains it.
 
 Nichol & Dhariwal 2021, section 3.1, equation 15, for each pixel:
 
     v_t = exp(f log beta_t + (1 - f) log beta-tilde_t)
 
-f = (o + 1) / 2 with the network's second output o, so that a network that says nothing yet takes the middle; f is not
-bounded, so variances outside of the two are possible. As beta-tilde_1 is zero, beta-tilde_2 stands for it, as in their
-code. On a sub-sequence of the times both are recomputed, and f is read the same way (section 4).
+f = (o + 1) / 2, where o is the network's second output. An untrained network has o = 0 and so the geometric mean of the
+two variances. f is not bounded, so variances outside the two are possible. beta-tilde_1 is zero; beta-tilde_2 takes its
+place, as in their code. On a sub-sequence of the times both variances are recomputed, and f keeps its meaning
+(section 4).
 """
 
 import math
@@ -23,13 +24,13 @@ from darkroom.model.diffusion.variational import decoder_term
 
 
 def to_fraction(output: Tensor) -> Tensor:
-    """f of the network's second output."""
+    """Return f for the network's second output o, of any shape."""
     return (output + 1.0) * 0.5
 
 
 @lru_cache(maxsize=16)
 def _tables(config: ScheduleConfig) -> tuple[Table, Table, Table]:
-    """(log beta-tilde_t, log(beta_t / beta-tilde_t), a_t^2) over t >= 1; a: of x_0 in the posterior's mean."""
+    """Return (log beta-tilde_t, log(beta_t / beta-tilde_t), a_t^2) over t >= 1; a_t: x_0's factor in the posterior."""
     schedule = make_schedule(config)
     small, factor = np.ones(schedule.steps + 1), np.zeros(schedule.steps + 1)
     for t in range(1, schedule.steps + 1):
@@ -41,10 +42,10 @@ def _tables(config: ScheduleConfig) -> tuple[Table, Table, Table]:
 
 
 def bound_terms(schedule: ScheduleConfig, x0: Tensor, estimate: Tensor, fraction: Tensor, t: Tensor) -> Tensor:
-    """L_{t-1} of each row in nats, (B,): the terms of Nichol & Dhariwal 2021, equations 5 and 6.
+    """Return L_{t-1} of each row in nats, (B,): the terms of Nichol & Dhariwal 2021, equations 5 and 6.
 
-    For t > 1 the divergence of N(mean of `estimate`, v_t) from the posterior q(x_{t-1} | x_t, x0), and for t = 1 the
-    likelihood of the pixels x0 under N(`estimate`, v_1). x0, estimate, fraction: (B, C, H, W) float64; t: (B,) in 1..T.
+    t > 1: KL(q(x_{t-1} | x_t, x0) || N(mean for `estimate`, v_t)). t = 1: the negative log-likelihood of the pixels x0
+    under N(`estimate`, v_1). x0, estimate, fraction: (B, C, H, W) float64; t: (B,) in 1..T.
     """
     log_small, log_ratio, factor = (per_row(table, t, x0) for table in _tables(schedule))
     above = fraction * log_ratio  # log(v_t / beta-tilde_t)
@@ -66,12 +67,12 @@ def bound_losses(
     x0: Tensor,
     t: Tensor,
 ) -> Tensor:
-    """Each row's estimate of L_vlb, T L_{t-1}, in bits per dimension, (B,) float32, for times that are drawn uniformly.
+    """Return each row's estimate T L_{t-1} of L_vlb in bits per dimension, (B,) float32, for uniformly drawn times.
 
-    Another density of the times weights its terms, as it does the squared errors; where each is least stays the same.
-    It teaches the variance alone: `output`, the prediction, is taken as it is (their section 3.1: a stop-gradient on
-    the mean, equation 16). The estimate of x_0 is clipped to -1..1, as samplers and the bound as a metric have it.
-    x, output, fraction, x0: (B, C, H, W); t: (B,) in 1..T on the CPU.
+    Another density of the times weights the terms, as it weights the squared errors; each term keeps its minimum.
+    The loss trains the variance only: the mean gets no gradient (Nichol & Dhariwal 2021, section 3.1, equation 16).
+    The estimate of x_0 is clipped to -1..1, as in the metric `bits_per_dimension`.
+    x, output (the prediction), fraction, x0: (B, C, H, W); t: (B,) in 1..T on the CPU.
     """
     estimate = to_x0(make_schedule(schedule), prediction, x.double(), output.detach().double(), t).clamp(-1.0, 1.0)
     terms = bound_terms(schedule, x0.double(), estimate, fraction.double(), t)

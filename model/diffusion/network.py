@@ -1,4 +1,4 @@
-"""The networks that can be trained: the only place that knows their classes."""
+"""Builds the networks that can be trained; only this module and `unet.py` know their classes."""
 
 from typing import TypeVar
 
@@ -15,15 +15,15 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 def build_network(config: ModelConfig, classes: int, embedding_steps: int) -> DenoisingNetwork:
-    """The network of that configuration with fresh weights; they follow from torch's seed.
+    """Build a network with new weights, which depend on torch's global seed only.
 
-    classes: labels besides the null label. embedding_steps: the T whose times it embeds.
+    classes: number of labels without the null label. embedding_steps: T, as `UNet` takes it.
     """
     return UNet(config, classes, embedding_steps)
 
 
 def place(network: AnyModule, device: torch.device) -> AnyModule:
-    """Move to a device and lay 4-D weights out as channels last, the layout that convolutions are fastest in."""
+    """Move a network to a device and its 4-D weights to channels-last layout, the fastest one for convolutions."""
     network.to(device)
     for parameter in network.parameters():
         if parameter.ndim == 4:

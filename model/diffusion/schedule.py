@@ -1,4 +1,4 @@
-"""Noise schedules: how much of the image is left at each time.
+"""Noise schedules: how much signal and noise x_t has at each time t.
 
 Notation of Ho et al. 2020 (DDPM): times t = 1..T; x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps. Index 0 of every
 table is the clean image (abar_0 = 1), so that a sampler's last step needs no special case.
@@ -31,7 +31,7 @@ class NoiseSchedule:
 
     @property
     def steps(self) -> int:
-        """T."""
+        """T, the number of diffusion steps."""
         return len(self.beta) - 1
 
     @cached_property
@@ -74,7 +74,7 @@ def cosine_schedule(steps: int, *, offset: float = 0.008, largest_beta: float = 
 
 
 def linear_schedule(steps: int, *, first: float = 1e-4, last: float = 0.02) -> NoiseSchedule:
-    """Ho et al. 2020, section 4: beta rises linearly; the end points are theirs at T = 1000 and scale with 1000/T."""
+    """Ho et al. 2020, section 4: beta rises linearly between their end points for T = 1000, scaled by 1000/T."""
     scale = 1000.0 / steps
     beta = np.minimum(np.linspace(first * scale, last * scale, steps, dtype=np.float64), 0.999)
     return NoiseSchedule(_frozen(np.concatenate([[0.0], beta])))
@@ -82,5 +82,5 @@ def linear_schedule(steps: int, *, first: float = 1e-4, last: float = 0.02) -> N
 
 @lru_cache(maxsize=16)
 def make_schedule(config: ScheduleConfig) -> NoiseSchedule:
-    """The schedule that a configuration names."""
+    """Return the schedule that a configuration names, from a cache."""
     return cosine_schedule(config.steps) if config.name == "cosine" else linear_schedule(config.steps)

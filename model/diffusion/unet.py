@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from darkroom.model.config import ModelConfig, UNetConfig
 
 EMBEDDED_STEPS = 1000
-"""The T that the embedding's frequencies are made for."""
+"""The T for which the embedding's frequencies were chosen."""
 
 
 def sinusoidal_embedding(t: Tensor, channels: int) -> Tensor:
@@ -35,10 +35,7 @@ def _zero(module: nn.Linear | nn.Conv2d) -> None:
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group norm in float32 whatever the precision around it, as autocast does on CUDA but not on the CPU.
-
-    There, bfloat16 would take it three times as long.
-    """
+    """Group normalisation in float32 at any autocast precision, as on CUDA; on the CPU bfloat16 is three times slower."""
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
@@ -94,7 +91,7 @@ class SelfAttention(nn.Module):
             projected: Tensor = projection(tokens)
             return projected.reshape(batch, height * width, self.heads, -1).transpose(1, 2)
 
-        # On a CPU in float32, where the backward pass of attention is many times slower in bfloat16.
+        # On a CPU, the backward pass of attention is many times slower in bfloat16 than in float32.
         with torch.autocast("cpu", enabled=False):
             attended = F.scaled_dot_product_attention(split(self.query), split(self.key), split(self.value))
         h: Tensor = self.out(attended.transpose(1, 2).flatten(2)).transpose(1, 2)
@@ -114,7 +111,7 @@ class Level(nn.Module):
         self.resample = resample
 
     def block(self, index: int, x: Tensor, embedding: Tensor) -> Tensor:
-        """The index-th residual block and, where this level attends, its attention."""
+        """Apply the index-th residual block and, where this level has attention, its attention."""
         x = self.blocks[index](x, embedding)
         if len(self.attentions):
             x = self.attentions[index](x)
@@ -124,10 +121,10 @@ class Level(nn.Module):
 class UNet(nn.Module):
     """The denoising network: (B, C, H, W) noisy images, times and labels -> (B, C, H, W) prediction.
 
-    With `learned_variance` it returns (B, 2 C, H, W): the prediction, then what
-    `model/diffusion/learned_variance.py` reads.
-    `classes` labels plus a null label (index `classes`) that stands for "no class". embedding_steps: T;
-    times 1..T are embedded as those of EMBEDDED_STEPS.
+    With `learned_variance` it returns (B, 2 C, H, W): the prediction, then the output o of
+    `model/diffusion/learned_variance.py`.
+    classes: number of labels; label `classes` is the null label, which means "no class".
+    embedding_steps: T; times 1..T are scaled to 1..EMBEDDED_STEPS before they are embedded.
     """
 
     def __init__(self, model: ModelConfig, classes: int, embedding_steps: int = EMBEDDED_STEPS) -> None:
@@ -181,14 +178,14 @@ class UNet(nn.Module):
         _zero(self.head)
 
     def hidden_matrices(self) -> list[nn.Parameter]:
-        """The weights of all convolutions and projections between stem and head, embeddings and norms excepted."""
+        """Return the weights of all convolutions and projections between stem and head, without embeddings and norms."""
         inner = (self.down, self.middle_in, self.middle_attention, self.middle_out, self.up)
         return [parameter for module in inner for parameter in module.parameters() if parameter.ndim > 1]
 
     def embed_classes(self, labels: Tensor) -> Tensor:
-        """Class embeddings (B, E) of int64 labels (B,), or of float mixtures of labels (B, classes + 1)."""
+        """Return class embeddings (B, E) of int64 labels (B,), or of float mixtures of labels (B, classes + 1)."""
         if labels.is_floating_point():
-            # In float32 like a look-up, so that a plain row gets the same in company of mixtures.
+            # In float32 like a look-up, so that one class gets the same embedding alone and beside mixtures.
             with torch.autocast(labels.device.type, enabled=False):
                 return labels @ self.class_embedding.weight
         embedded: Tensor = self.class_embedding(labels)

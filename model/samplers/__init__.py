@@ -1,4 +1,4 @@
-"""Samplers: each a pure function from schedule and times to a table of linear maps."""
+"""Samplers: pure functions from schedule and times to a table of linear maps."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -14,14 +14,14 @@ __all__ = ["StepTable", "step_table", "tabulate"]
 
 
 def tabulate(schedule: NoiseSchedule, times: Times, sampling: SamplingConfig) -> StepTable:
-    """The table of the sampler that `sampling` names, over the given decreasing times (its `steps` is not used)."""
+    """Return the table of the sampler that `sampling` names, over the given decreasing times; ignores its `steps`."""
     return _table(schedule, times, sampling.sampler, dict(_taken(sampling)))
 
 
 def step_table(schedule: ScheduleConfig, sampling: SamplingConfig) -> StepTable:
-    """The table of a whole run; kept, since requests repeat their settings. Treat it as read-only.
+    """Return the table of all steps of `sampling`, read-only, from a cache because requests repeat their settings.
 
-    Raises ValueError when the spacing does not have so many steps.
+    Raises ValueError when the spacing does not have that many steps.
     """
     return _kept_table(schedule, sampling.sampler, sampling.steps, sampling.spacing, _taken(sampling))
 
@@ -38,7 +38,7 @@ def _kept_table(
 
 
 def _taken(sampling: SamplingConfig) -> tuple[tuple[str, Any], ...]:
-    """The settings that the sampler heeds."""
+    """Return the settings that the sampler takes."""
     return tuple((name, getattr(sampling, name)) for name in SAMPLERS[sampling.sampler].takes)
 
 

@@ -7,8 +7,8 @@ from darkroom.model.samplers.step import M, StepTable, Times, X
 def ddim(schedule: NoiseSchedule, times: Times, eta: float) -> StepTable:
     """Song et al. 2021, equations 12 and 16, with eps derived again from the thresholded x_0.
 
-    x_s = alpha_s m + sqrt(sigma_s^2 - n^2) eps + n z with n = eta sqrt(beta-tilde). First order; eta = 1 is `ddpm`
-    with beta-tilde, eta = 0 the Euler method on the probability-flow ODE.
+    x_s = alpha_s m + sqrt(sigma_s^2 - n^2) eps + n z with n = eta sqrt(beta-tilde). The order is 1. eta = 1 is `ddpm`
+    with beta-tilde; eta = 0 is the Euler method on the probability-flow ODE.
     """
     table = StepTable.empty(times)
     alpha, sigma, abar = schedule.alpha, schedule.sigma, schedule.alpha_bar

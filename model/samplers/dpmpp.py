@@ -10,10 +10,10 @@ def dpmpp(schedule: NoiseSchedule, times: Times, order: int) -> StepTable:
     """x_s = (sigma_s / sigma_t) x + alpha_s (p_0 m + p_1 m' + p_2 m'').
 
     h is the step in lambda = log(alpha / sigma); p_i is the integral of e^(lambda - lambda_s) (lambda - lambda_t)^i /
-    (h^i i!) over the step, and m', m'' are derivatives by lambda / h from differences of the estimates. Order 2 is
+    (h^i i!) over the step; m', m'' are derivatives by lambda / h, from differences of the estimates. Order 2 is
     Lu et al. 2022b, algorithm 2, which has p_0 / 2 for p_1. Order 3 is their equation 9; its m'' is twice the divided
-    difference (the common implementations leave out the 2, which makes them second order). Lower orders at the start;
-    the step to t = 0, where h is infinite, is of first order.
+    difference. (Common implementations omit the 2, which makes them second order.) The first steps have lower orders.
+    The step to t = 0, where h is infinite, has order 1.
     """
     table = StepTable.empty(times)
     alpha, sigma, lam = schedule.alpha, schedule.sigma, schedule.half_log_snr

@@ -11,14 +11,14 @@ ADAMS_BASHFORTH = (
     np.array([23.0, -16.0, 5.0]) / 12.0,
     np.array([55.0, -59.0, 37.0, -9.0]) / 24.0,
 )
-"""Weights of the newest direction and those before it, by order: those of even steps, as iPNDM has them on any grid."""
+"""Weights of the newest direction and those before it, by order. They are for even steps; iPNDM uses them on any grid."""
 
 
 def ipndm(schedule: NoiseSchedule, times: Times, order: int) -> StepTable:
     """Liu et al. 2022, equation 12 on the ODE dx/alpha = eps d(sigma/alpha), with eps from the thresholded x_0.
 
-    x_s / alpha_s = x / alpha_t + (sigma_s / alpha_s - sigma_t / alpha_t) (a_0 eps + a_1 eps' + ...), of rising order
-    over the first steps. The step to t = 0 is of first order, hence ends on the last estimate.
+    x_s / alpha_s = x / alpha_t + (sigma_s / alpha_s - sigma_t / alpha_t) (a_0 eps + a_1 eps' + ...). The order rises
+    over the first steps. The step to t = 0 has order 1, so that it ends on the last estimate.
     """
     table = StepTable.empty(times)
     alpha, sigma = schedule.alpha, schedule.sigma

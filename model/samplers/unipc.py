@@ -1,6 +1,6 @@
 """UniPC: a predictor and a corrector that share one network evaluation (Zhao et al. 2023), B2 variant, data prediction.
 
-The predictor is of order 2 or 3 and the corrector raises it by one.
+The predictor has order 2 or 3; the corrector raises the order by one.
 """
 
 import math
@@ -14,12 +14,12 @@ from darkroom.model.samplers.step import MEMORY, Combination, M, StepTable, Time
 def unipc(schedule: NoiseSchedule, times: Times, order: int) -> StepTable:
     """Zhao et al. 2023, algorithms 1 and 2 with x_0 prediction.
 
-    Lower orders at the start, and where the times end at 0 towards the end: order 1 to t = 0, 2 before it.
-    Of the corrector everything but the newest estimate is known a step before, and is one of the memories.
+    The first steps have lower orders. Where the times end at 0, so do the last steps: order 1 to t = 0, 2 before it.
+    All terms of the corrector but that of the newest estimate are known one step earlier; one memory image holds them.
     """
     table = StepTable.empty(times)
     alpha, sigma, lam = schedule.alpha, schedule.sigma, schedule.half_log_snr
-    known, h1, h2 = MEMORY  # the corrected point but for its newest estimate; the estimates one and two steps before
+    known, h1, h2 = MEMORY  # the corrected point without its newest term; the estimates one and two steps before
     newest = 0.0
     steps = len(times) - 1
     for k, (t, s) in enumerate(zip(times[:-1].tolist(), times[1:].tolist(), strict=True)):
@@ -31,7 +31,7 @@ def unipc(schedule: NoiseSchedule, times: Times, order: int) -> StepTable:
         ratios = _ratios(lam, times, k, here)
         slopes = [(earlier - M) / r for earlier, r in zip((h1, h2), ratios, strict=False)]
         predicted = plain + base * _weighted(_predictor_weights(h, ratios), slopes)
-        if math.isinf(h):  # the last estimate is the image; nothing is left to correct
+        if math.isinf(h):  # the last estimate is the image, so nothing needs correction
             table.set_step(k, predicted)
             continue
         *weights, last = _corrector_weights(h, ratios)
@@ -41,7 +41,7 @@ def unipc(schedule: NoiseSchedule, times: Times, order: int) -> StepTable:
 
 
 def _ratios(lam: Table, times: Times, k: int, order: int) -> list[float]:
-    """r_i = (lambda of the i-th time before - lambda_t) / h for i = 1..order - 1; negative."""
+    """Return r_i = (lambda of the i-th time before - lambda_t) / h for i = 1..order - 1, all negative."""
     h = lam[times[k + 1]] - lam[times[k]]
     return [float((lam[times[k - i]] - lam[times[k]]) / h) for i in range(1, order)]
 
@@ -51,7 +51,7 @@ def _weighted(weights: list[float], slopes: list[Combination]) -> Combination:
 
 
 def _moments(h: float, count: int) -> list[float]:
-    """The right-hand side b of Zhao et al. 2023, equation 9, for B(h) = e^-h - 1."""
+    """Return the right-hand side b of Zhao et al. 2023, equation 9, for B(h) = e^-h - 1."""
     phi = math.expm1(-h) / -h - 1.0
     factorial = 1
     b = []
@@ -69,10 +69,10 @@ def _solve(h: float, ratios: list[float]) -> list[float]:
 
 
 def _predictor_weights(h: float, ratios: list[float]) -> list[float]:
-    """Of each (h_i - m) / r_i. A single one is 1/2, which is exact enough for order 2 (as in the paper's code)."""
+    """Return the weights of (h_i - m) / r_i. One alone is 1/2, exact enough for order 2 (as in Zhao et al.'s code)."""
     return [0.5] * len(ratios) if len(ratios) < 2 else _solve(h, ratios)
 
 
 def _corrector_weights(h: float, ratios: list[float]) -> list[float]:
-    """Likewise, with the weight of the newest estimate's own difference at the end, where r = 1."""
+    """Return the weights of (h_i - m) / r_i, then that of the newest estimate's own difference, where r = 1."""
     return [0.5] if not ratios else _solve(h, [*ratios, 1.0])

@@ -1,7 +1,7 @@
-"""Drawing images: rows with their own settings, advanced together one step at a time.
+"""Drawing images: rows with their own settings advance together, one step at a time.
 
-The serving engine and everything that samples offline call the same two functions, `start` and `advance`; an image
-therefore does not depend on who drew it or on what it shared a batch with.
+The serving engine and all offline sampling call the same two functions, `start` and `advance`. An image therefore does
+not depend on the caller or on the other rows of its batch.
 """
 
 from collections.abc import Sequence
@@ -24,13 +24,12 @@ from darkroom.model.sampling.thresholding import threshold
 
 @dataclass(frozen=True, slots=True)
 class RowPlan:
-    """Everything that fixes one image, given the denoiser.
+    """Everything that determines one image, given the denoiser.
 
-    label, end_label, mix: the class, or the mixture (1 - mix) label + mix end_label of two.
-    (seed, index), (end_seed, end_index), mix: likewise for the start noise (spherical).
-    guidance: the weight where a step is guided; 1 for none.
-    forward_rows_left: rows of the network's batch still to be computed from each position on
-    (`model/sampling/guidance.py`).
+    label, end_label, mix: the class, or the mixture (1 - mix) label + mix end_label of two classes.
+    (seed, index), (end_seed, end_index), mix: the start noise, or the spherical mixture of two.
+    guidance: the weight of guided steps; 1 for none.
+    forward_rows_left: network rows still to compute from each position on (`model/sampling/guidance.py`).
     """
 
     label: int
@@ -47,15 +46,15 @@ class RowPlan:
 
     @property
     def steps(self) -> int:
-        """Network evaluations in all."""
+        """Number of steps; each calls the network once."""
         return len(self.table.noise)
 
     def forward_rows(self, position: int) -> int:
-        """Rows of the network's batch that the step at this position takes: two where it is guided."""
+        """Return the network rows of the step at this position: two where it is guided, else one."""
         return self.forward_rows_left[position] - self.forward_rows_left[position + 1]
 
     def guidance_at(self, position: int) -> float:
-        """The weight of the step at this position."""
+        """Return the guidance weight of the step at this position."""
         return self.guidance if self.forward_rows(position) == 2 else 1.0
 
 
@@ -71,10 +70,10 @@ def plan_row(
     end_index: int | None = None,
     mix: float = 0.0,
 ) -> RowPlan:
-    """Resolve one image's settings. label None, or guidance 0 away from no class, draws unconditionally.
+    """Resolve one image's settings. label None, or guidance 0 with guide `unconditional`, draws without a class.
 
-    Raises ValueError for a label, step count, guide or variance that the model does not have, and where it would have
-    to draw without a class and never learned it.
+    Raises ValueError for a label, step count, guide or variance that the model does not have, and for settings that
+    need a prediction without a class from a model that never learned it.
     """
     null = denoiser.null_label
     for candidate in (label, end_label):
@@ -106,7 +105,7 @@ def plan_row(
 
 
 def start(denoiser: Denoiser, plans: Sequence[RowPlan]) -> Tensor:
-    """The state (B, STATE, C, H, W) of rows before their first step."""
+    """Return the state (B, STATE, C, H, W) of rows before their first step."""
     indices = [plan.index for plan in plans]
     zeros = [0] * len(plans)
     shape, device = denoiser.image_shape, denoiser.device
@@ -133,9 +132,9 @@ def _labels(denoiser: Denoiser, plans: Sequence[RowPlan]) -> Tensor:
 def advance(
     denoiser: Denoiser, plans: Sequence[RowPlan], positions: Sequence[int], state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """One step of every row: row b goes from its time number positions[b] to the next.
+    """Advance every row by one step: row b goes from its time number positions[b] to the next.
 
-    state: (B, STATE, C, H, W). Returns the new state and the estimates of x_0, thresholded, (B, C, H, W).
+    state: (B, STATE, C, H, W). Returns the new state and the thresholded estimates of x_0, (B, C, H, W).
     """
     x = state[:, 0]
     t = torch.tensor([int(plan.table.times[k]) for plan, k in zip(plans, positions, strict=True)])
@@ -174,7 +173,7 @@ def advance(
 
 @torch.inference_mode()
 def sample(denoiser: Denoiser, plans: Sequence[RowPlan], *, batch_rows: int = 64) -> Tensor:
-    """Draw the planned images from their start noise to the end; returns (N, C, H, W) in about -1..1."""
+    """Draw the planned images from start noise to the end; returns (N, C, H, W), about in -1..1."""
     images = []
     for first in range(0, len(plans), batch_rows):
         batch = plans[first : first + batch_rows]
@@ -191,9 +190,9 @@ TRIAL_STEPS = 10
 
 
 def draws_finite(denoiser: Denoiser) -> bool:
-    """Whether one image comes out finite, drawn without thresholding by ddim in TRIAL_STEPS steps.
+    """Draw one image by ddim in TRIAL_STEPS steps without thresholding; return True when it is finite.
 
-    Weights may be finite and so large that the network overflows. Costs TRIAL_STEPS network calls of one row, and as
+    Finite weights can still be so large that the network overflows. Costs TRIAL_STEPS network calls of one row, and as
     many of the snapshot, if there is one.
     """
     guided = {} if denoiser.snapshot is None else {"guidance": 2.0, "guide": "snapshot"}

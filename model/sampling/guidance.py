@@ -1,4 +1,4 @@
-"""At which steps a row is guided, and the forward rows that this takes."""
+"""The steps at which a row is guided, and the network rows that its steps cost."""
 
 from functools import lru_cache
 
@@ -10,10 +10,10 @@ from darkroom.model.samplers.spacing import spaced_times
 
 
 def forward_rows_left(schedule: ScheduleConfig, sampling: SamplingConfig, guidance: float) -> tuple[int, ...]:
-    """Rows of the network's batch still to be computed from each position on, (steps + 1,), the last of them 0.
+    """Return the network rows still to compute from each position on, (steps + 1,); the last is 0.
 
-    A step takes two where it is guided: guidance is not 1, and the noise level sigma / alpha is above the low and at
-    most the high end of the interval (Kynkaanniemi et al. 2024, section 3). Elsewhere it takes one.
+    A guided step costs two rows, any other step one. A step is guided when guidance is not 1 and its noise level
+    sigma / alpha is above the low and at most the high end of the interval (Kynkaanniemi et al. 2024, section 3).
     """
     interval = (0.0, float("inf")) if sampling.guidance_interval is None else sampling.guidance_interval
     return _left(schedule, sampling.spacing, sampling.steps, interval if guidance != 1.0 else None)

@@ -1,14 +1,14 @@
-"""Walking between two start noises."""
+"""Interpolation between two start noises."""
 
 import torch
 from torch import Tensor
 
 
 def slerp(start: Tensor, end: Tensor, mix: Tensor) -> Tensor:
-    """Spherical interpolation of rows (Shoemake 1985; for DDIM latents, Song et al. 2021, appendix D.5).
+    """Interpolate rows spherically (Shoemake 1985; for DDIM latents, Song et al. 2021, appendix D.5).
 
-    start, end: (B, ...); mix: (B,) in 0..1. Rows that are parallel are interpolated linearly. mix = 0 and 1 give the
-    end points themselves.
+    start, end: (B, ...); mix: (B,) in 0..1; returns (B, ...). Parallel rows are interpolated linearly. mix = 0 and 1
+    return the end points unchanged.
     """
     shape = (-1, *[1] * (start.ndim - 1))
     a, b = start.flatten(1).double(), end.flatten(1).double()

@@ -1,8 +1,8 @@
-"""Noise that depends on (seed, image index, step) alone, on any device and in any batch.
+"""Noise that depends only on (seed, image index, step), on any device and in any batch.
 
 A counter-based generator, Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), in
-integer tensor operations, and the Box-Muller transform in float64. Nothing is kept between calls, so a row's noise
-cannot depend on its batchmates or on what was drawn before.
+integer tensor operations, and the Box-Muller transform in float64. No state is kept between calls, so a row's noise
+cannot depend on other rows or on earlier draws.
 """
 
 import math
@@ -20,13 +20,13 @@ Words = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def _multiply(factor: int, word: Tensor) -> tuple[Tensor, Tensor]:
-    """High and low 32 bits of factor * word. The product wraps in int64, which keeps all its 64 bits."""
+    """Return the high and low 32 bits of factor * word. The product wraps in int64, which keeps all its 64 bits."""
     product = word * factor
     return (product >> 32) & _MASK, product & _MASK
 
 
 def philox(counter: Words, key: tuple[Tensor, Tensor]) -> Words:
-    """Philox4x32-10: four 32-bit words for each counter. All tensors int64 holding 0..2^32 - 1, broadcastable."""
+    """Philox4x32-10: four 32-bit words for each counter. All tensors are int64 in 0..2^32 - 1 and broadcastable."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(_ROUNDS):
@@ -40,9 +40,9 @@ def philox(counter: Words, key: tuple[Tensor, Tensor]) -> Words:
 def normal_noise(
     seeds: Sequence[int], indices: Sequence[int], steps: Sequence[int], shape: Sequence[int], device: torch.device
 ) -> Tensor:
-    """Standard normal noise (B, *shape) in float32; row b is a function of (seeds[b], indices[b], steps[b]).
+    """Return standard normal noise (B, *shape) in float32; row b is a function of (seeds[b], indices[b], steps[b]).
 
-    seeds: 0..2^63 - 1; indices and steps: 0..2^32 - 1. Step 0 is the start noise x_T; step k >= 1 the noise of the
+    seeds: 0..2^63 - 1; indices and steps: 0..2^32 - 1. Step 0 is the start noise x_T; step k >= 1 is the noise of the
     k-th sampler step.
     """
     size = math.prod(shape)

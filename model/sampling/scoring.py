@@ -1,16 +1,16 @@
-"""How well an image shows its class, in the eyes of the network that drew it: a log-likelihood ratio.
+"""Scores how well an image shows its class, by the network that drew it: a log-likelihood ratio.
 
     score(x_0, c) = mean over (t, eps) in S of  |y - f(x_t, t)|^2 - |y - f(x_t, t, c)|^2
 
-with x_t = alpha_t x_0 + sigma_t eps, f the network's prediction without and with the class, expressed as v, y the v of
-x_t, and the squares means over pixels. Each square is a term of the variational bound, so the difference estimates, up
-to the weights of the times, log p(x_0 | c) - log p(x_0): the diffusion classifier (Li et al. 2023, equations 5 and 6;
-Clark & Jaini 2023, equation 3). With the same noise in both squares their difference varies much less than either. All
-errors are those of v, so the score means the same whatever a network predicts.
+with x_t = alpha_t x_0 + sigma_t eps; f is the network's prediction without and with the class, expressed as v; y is the
+v of x_t; squares are means over pixels. Each square is a term of the variational bound. Up to the weights of the times,
+the difference therefore estimates log p(x_0 | c) - log p(x_0): the diffusion classifier (Li et al. 2023, equations 5
+and 6; Clark & Jaini 2023, equation 3). Both squares share their noise, so the difference varies much less than either.
+Errors are in v, so scores of networks that predict eps, x_0 or v mean the same.
 
-S is small and fixed, TIMES with a noise each that is the same for every image and class: so a score depends on network,
-image and class alone, and scores of one class compare. It is no measure of how good an image looks, and as the network
-judges its own work, images that it draws wrongly with conviction are not found.
+S is small and fixed: the times TIMES, each with one noise for every image and class. A score therefore depends only on
+network, image and class, and scores of one class can be compared. A score does not measure how good an image looks. The
+network judges its own work, so it cannot find images that it draws wrongly with confidence.
 """
 
 from collections.abc import Sequence
@@ -29,11 +29,11 @@ from darkroom.model.sampling.suitability import NO_NULL_CLASS
 SCORE_NAME = "class-log-likelihood-ratio"
 
 TIMES = (0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
-"""Shares of T. Where there is less noise the image shows its class whatever the label says, and where there is more
-hardly anything is left to see: measured on the shipped model, a term below 0.5 alone tells nothing."""
+"""Shares of T. With less noise the image shows its class at any label; with more noise hardly anything is visible.
+Measured on the shipped model: a term below 0.5 carries no information by itself."""
 
 SCORE_STEPS = len(TIMES)
-"""Network calls of one score, each of SCORE_FORWARD_ROWS rows."""
+"""Network calls for one score, each of SCORE_FORWARD_ROWS rows."""
 
 SCORE_FORWARD_ROWS = 2
 
@@ -41,10 +41,10 @@ NOISE_SEED = 0x5C0BE
 
 
 def score_step(denoiser: Denoiser, images: Tensor, labels: Sequence[int], steps: Sequence[int]) -> Tensor:
-    """Row b's term number steps[b] (0..SCORE_STEPS - 1) of the sum above, (B,) float32 on the CPU.
+    """Return row b's term number steps[b] (0..SCORE_STEPS - 1) of the sum above, (B,) float32 on the CPU.
 
-    images: (B, C, H, W) in -1..1, as `model.sampling.from_pixels` gives them; labels: not the null label. One call of
-    the network with 2 B rows.
+    images: (B, C, H, W) in -1..1, as `from_pixels` returns them; labels: not the null label. Calls the network once,
+    with 2 B rows.
     """
     schedule = make_schedule(denoiser.config.schedule)
     t = torch.tensor([max(1, round(TIMES[step] * schedule.steps)) for step in steps])
@@ -55,7 +55,7 @@ def score_step(denoiser: Denoiser, images: Tensor, labels: Sequence[int], steps:
     given = torch.tensor(labels, device=images.device)
     both = torch.cat([given, torch.full_like(given, denoiser.null_label)])
     x, t = torch.cat([x, x]), t.repeat(2)
-    output = denoiser.network(x, t.to(x.device), both)[:, : images.shape[1]].to(x.dtype)  # without learned variances
+    output = denoiser.network(x, t.to(x.device), both)[:, : images.shape[1]].to(x.dtype)  # leaves learned variances out
     v = convert(schedule, denoiser.config.prediction, "v", x, output, t)
     error = (v - torch.cat([target, target])).square().flatten(1).mean(1)
     return (error[len(images) :] - error[: len(images)]).float().cpu()
@@ -63,9 +63,9 @@ def score_step(denoiser: Denoiser, images: Tensor, labels: Sequence[int], steps:
 
 @torch.inference_mode()
 def score(denoiser: Denoiser, pixels: Tensor, labels: Sequence[int], *, batch_images: int = 32) -> Tensor:
-    """The score of each image, (N,) float32 on the CPU. pixels: (N, C, H, W) uint8; labels: a class each.
+    """Return the score of each image, (N,) float32 on the CPU. pixels: (N, C, H, W) uint8; labels: a class each.
 
-    Raises ValueError for a label that is no class, and for a network that never learned to do without one.
+    Raises ValueError for a label outside the classes, and for a network that never learned to predict without a class.
     """
     if not denoiser.null_class:
         raise ValueError(NO_NULL_CLASS)

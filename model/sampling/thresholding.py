@@ -1,4 +1,4 @@
-"""Keeping the estimate of x_0 within the pixels' range, per row, in float32, after guidance."""
+"""Thresholding: keeps the guided estimate of x_0 within the pixels' range, for each row, in float32."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from darkroom.model.config import ThresholdName
 
 
 def row_quantiles(values: Tensor, quantiles: Tensor) -> Tensor:
-    """The quantile of each row at its own level, linearly interpolated.
+    """Return the quantile of each row at its own level, linearly interpolated.
 
     values: (B, D); quantiles: (B,) in 0..1; returns (B,).
     """
     size = values.shape[1]
     position = quantiles.to(values.dtype) * (size - 1)
     low, high = position.floor().long(), position.ceil().long()
-    # Thresholds ask for high quantiles, so the few largest values are enough and need no sort of all.
+    # Thresholds use high quantiles, so finding the few largest values is enough; sorting all is slower.
     largest = values.topk(size - int(low.min()), dim=1).values
     at_low = largest.gather(1, size - 1 - low[:, None])[:, 0]
     at_high = largest.gather(1, size - 1 - high[:, None])[:, 0]
@@ -24,10 +24,11 @@ def row_quantiles(values: Tensor, quantiles: Tensor) -> Tensor:
 
 
 def threshold(x0: Tensor, modes: Sequence[ThresholdName], percentiles: Sequence[float]) -> Tensor:
-    """Apply each row's own thresholding. x0: (B, ...) float32 in units where pixels are -1..1.
+    """Apply each row's own thresholding. x0: (B, ...) float32 in units where pixels are -1..1; returns (B, ...).
 
-    `none` leaves the row; `static` clamps to -1..1; `dynamic` takes s = max(1, quantile of |x_0| at the row's
-    percentile), clamps to -s..s and divides by s (Saharia et al. 2022, section 2.3).
+    `none` leaves the row unchanged; `static` clamps to -1..1; `dynamic` computes s = max(1, quantile of |x_0| at the
+    row's percentile), clamps to -s..s and divides by s (Saharia et al. 2022, section 2.3). Raises TypeError for
+    another type than float32.
     """
     if x0.dtype != torch.float32:
         raise TypeError(f"thresholding is done in float32, not {x0.dtype}")
