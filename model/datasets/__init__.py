@@ -1,4 +1,4 @@
-"""Data sets: every source format ends as one memory-mapped uint8 array with labels and class names."""
+"""Data sets: every source format becomes one memory-mapped uint8 array with labels and class names."""
 
 from darkroom.model.datasets.dataset import DatasetError, ImageDataset
 from darkroom.model.datasets.load import load_dataset

@@ -1,14 +1,15 @@
-"""How much an archive may unpack to. It comes from strangers, and a small file can claim terabytes."""
+"""Limits on what an archive unpacks to. Strangers upload archives, and a small file can claim terabytes."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """Bounds on one archive.
+    """Limits on one archive.
 
-    entries: files and folders in it. ratio, free_bytes: it may unpack to `ratio` times its own size, or to `free_bytes`
-    where that is more. pixels: of all its pictures as they are stored, since decoding takes time by the pixel.
+    entries: most files and folders.
+    ratio, free_bytes: it may unpack to `ratio` times its own size, or to `free_bytes` where that is more.
+    pixels: most stored pixels of all its pictures, because decoding time grows with pixels.
     """
 
     entries: int = 200_000
@@ -17,5 +18,5 @@ class ArchiveLimits:
     pixels: int = 20_000_000_000
 
     def unpacked_bytes(self, archive_bytes: int) -> int:
-        """What an archive of that size may unpack to."""
+        """Return the most bytes that an archive of that size may unpack to."""
         return max(self.free_bytes, self.ratio * archive_bytes)

@@ -1,7 +1,7 @@
 """CIFAR-10 (https://www.cs.toronto.edu/~kriz/cifar.html), binary version, as archive or folder.
 
-An image is 1024 red, 1024 green and 1024 blue bytes, each row by row. The python version holds pickles, which are
-never read: they are programs.
+An image is 1024 red, 1024 green and 1024 blue bytes, each row by row. The python version holds pickles, which can run
+programs and are never read.
 """
 
 from collections.abc import Iterator
@@ -38,15 +38,15 @@ def _variants(config: DatasetConfig) -> tuple[Variant]:
 
 @contextmanager
 def _naming_the_version() -> Iterator[None]:
-    """Most tools bring the python version."""
+    """Add to an error about missing members which version is needed, as most tools download the python version."""
     try:
         yield
     except MembersMissing as error:
-        raise DatasetError(f"{error}; of CIFAR-10 the binary version is read (cifar-10-binary.tar.gz)") from error
+        raise DatasetError(f"{error}; use the binary version of CIFAR-10 (cifar-10-binary.tar.gz)") from error
 
 
 def cifar10_files(config: DatasetConfig, path: Path) -> list[Path]:
-    """The files that `decode_cifar10` reads; raises DatasetError when one is missing."""
+    """Return the files that `decode_cifar10` reads; raises DatasetError when one is missing."""
     with _naming_the_version():
         return member_files(path, _variants(config))
 
@@ -69,10 +69,9 @@ def _class_names(content: bytes, source: str) -> tuple[str, ...]:
 
 
 def decode_cifar10(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
-    """Colour images (N, 3, 32, 32), or of side `image_size`, from an archive (.tar.gz or zip) or its folder.
+    """Decode colour images (N, 3, 32, 32), or of side `image_size`, from an archive (.tar.gz or zip) or its folder.
 
-    Raises DatasetError naming the member and its fault; a train split lacks nothing only with all five batches, of
-    equal length.
+    Raises DatasetError naming the member and its fault. A train split needs all five batches, of equal length.
     """
     with _naming_the_version():
         members = read_members(path, _variants(config), limits)

@@ -1,6 +1,6 @@
 """Class folders: one folder of image files for each class, on disk or in an archive.
 
-With `train` and `test` folders in it that hold the class folders, the split chooses between them.
+The class folders may lie in folders `train` and `test`; the split then chooses between these two.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +18,7 @@ from darkroom.model.datasets.dataset import DatasetError
 from darkroom.model.datasets.decoded import Decoded, agreed_class_names, check_decoded, check_size
 from darkroom.model.datasets.resize import square_picture
 
-# Pillow also knows formats that start other programs (EPS: Ghostscript); those must not be reached by a file's content.
+# Pillow starts other programs for some formats (Ghostscript for EPS); the content of a file must never cause that.
 PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 MAX_IMAGE_PIXELS = 100_000_000
@@ -28,7 +28,7 @@ _COLOUR_MODES = {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa"
 
 
 class Place(Protocol):
-    """A file or folder; `pathlib.Path` is one. Its text names it in errors."""
+    """A file or folder, such as a `pathlib.Path`. `str` of it names it in errors."""
 
     @property
     def name(self) -> str:
@@ -36,19 +36,19 @@ class Place(Protocol):
         ...
 
     def is_dir(self) -> bool:
-        """Whether it is a folder."""
+        """Return True for a folder."""
         ...
 
     def is_file(self) -> bool:
-        """Whether it is a file."""
+        """Return True for a file."""
         ...
 
     def iterdir(self) -> Iterable[Self]:
-        """What a folder holds."""
+        """Return the entries of a folder."""
         ...
 
     def open(self, mode: Literal["rb"], /) -> BinaryIO:
-        """A file's content."""
+        """Open a file's content for reading."""
         ...
 
 
@@ -62,7 +62,7 @@ class _Kind:
 
 
 def visible(folder: P) -> list[P]:
-    """Entries by name, without what file managers leave behind."""
+    """Return a folder's entries by name, without the hidden ones that file managers add."""
     return sorted(
         (entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.name != "__MACOSX"),
         key=lambda entry: entry.name,
@@ -79,14 +79,14 @@ def _root(config: DatasetConfig, folder: P) -> P:
 
 
 def class_files(config: DatasetConfig, folder: P) -> dict[str, list[P]]:
-    """The files of each class of the split, all by name; raises DatasetError on a layout that is not class folders."""
+    """Return the files of each class of the split, all by name; raises DatasetError for another layout."""
     root = _root(config, folder)
     classes: dict[str, list[P]] = {}
     for entry in visible(root):
         if entry.is_dir():
             classes[entry.name] = files = visible(entry)
             if not files:
-                raise DatasetError(f"{entry}: a class without images")
+                raise DatasetError(f"{entry}: a class folder without images")
             for file in files:
                 if not file.is_file():
                     raise DatasetError(f"{file}: not an image file; class folders are not nested")
@@ -99,7 +99,7 @@ def class_files(config: DatasetConfig, folder: P) -> dict[str, list[P]]:
 
 @contextmanager
 def _opened(place: Place) -> Iterator[Image.Image]:
-    """The file with its header read; raises DatasetError when it is not an image, too large or damaged."""
+    """Open a picture and read its header; raises DatasetError when it is not an image, too large or damaged."""
     try:
         with place.open("rb") as file, Image.open(file, formats=PILLOW_FORMATS) as picture:
             if picture.width * picture.height > MAX_IMAGE_PIXELS:
@@ -111,8 +111,8 @@ def _opened(place: Place) -> Iterator[Image.Image]:
             yield picture
     except DatasetError:
         raise
-    except UnidentifiedImageError as error:  # its text names an object in memory
-        raise DatasetError(f"{place}: not a readable image: its bytes have no picture format that is known") from error
+    except UnidentifiedImageError as error:  # its message names an object in memory
+        raise DatasetError(f"{place}: not a readable image: its bytes have no known picture format") from error
     except Exception as error:  # Pillow's decoders raise many kinds on damaged files
         raise DatasetError(f"{place}: not a readable image: {error}") from error
 
@@ -123,7 +123,7 @@ def _kind(place: Place) -> _Kind:
 
 
 def _pixels(picture: Image.Image, grey: bool, side: int) -> npt.NDArray[np.uint8]:
-    """(C, side, side) uint8; transparency is laid over white, 16-bit grey divided by 257."""
+    """Return (C, side, side) uint8. Transparent pixels are laid over white; 16-bit grey is divided by 257."""
     if picture.mode.startswith("I;16"):
         wide = np.asarray(picture).astype(np.uint32)
         picture = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
@@ -137,11 +137,11 @@ def _pixels(picture: Image.Image, grey: bool, side: int) -> npt.NDArray[np.uint8
 def decode_classes(
     config: DatasetConfig, classes: Mapping[str, list[P]], source: str, *, pixels: int | None = None
 ) -> Decoded:
-    """Images (N, C, S, S), in the order of class and file names; the folders' names are the classes.
+    """Decode images (N, C, S, S) uint8, in the order of class and file names; the folders' names are the classes.
 
-    S is `image_size`: each picture is turned as its EXIF orientation says, its shorter side scaled to S (Pillow's
-    antialiased Lanczos filter) and its centre cropped. It may be left out when all files are squares of one size.
-    C = 1 when every file is stored as grey, else 3. pixels: the most that all pictures may have as they are stored.
+    S is `image_size`: each picture is turned by its EXIF orientation, scaled to S on its shorter side (Pillow's
+    antialiased Lanczos filter) and cropped at its centre. Without `image_size`, all files must be squares of one size.
+    C = 1 when every file is stored as grey, else 3. pixels: most stored pixels of all pictures; None: no limit.
     Raises DatasetError naming the file that is not an image or does not fit.
     """
     names = agreed_class_names(tuple(classes), config.class_names, source)

@@ -1,4 +1,4 @@
-"""A picture of a data set, for people: the first images of each class, a row a class."""
+"""A picture of a data set, for people: the first images of each class, one line for each class."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +11,11 @@ from darkroom.model.images.pictures import grid, png
 MOST_IMAGES = 10
 MOST_CLASSES = 50
 LARGEST_SIDE = 96
-"""Of an image on the sheet, in pixels; larger ones are scaled down."""
+"""Largest side of an image on the sheet, in pixels; larger images are scaled down."""
 
 
 def _shown(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """(C, H, W) as (S, S, C), S at most LARGEST_SIDE."""
+    """Return an image (C, H, W) as (S, S, C), with S at most LARGEST_SIDE."""
     channels_last = np.ascontiguousarray(image.transpose(1, 2, 0))
     if len(channels_last) <= LARGEST_SIDE:
         return channels_last
@@ -25,13 +25,13 @@ def _shown(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def contact_sheet(decoded: Decoded) -> bytes:
-    """A PNG with at most the first ten images of each of the first fifty classes; a shorter row ends in white."""
+    """Return a PNG with the first ten images of each of the first fifty classes; shorter lines end in white."""
     classes = min(len(decoded.class_names), MOST_CLASSES)
-    rows = [np.flatnonzero(decoded.labels == label)[:MOST_IMAGES] for label in range(classes)]
-    columns = max(1, max(len(row) for row in rows))
+    lines = [np.flatnonzero(decoded.labels == label)[:MOST_IMAGES] for label in range(classes)]
+    columns = max(1, max(len(line) for line in lines))
     side = min(decoded.images.shape[2], LARGEST_SIDE)
     sheet = np.full((classes * columns, side, side, decoded.images.shape[1]), 255, dtype=np.uint8)
-    for number, row in enumerate(rows):
-        for place, index in enumerate(row):
+    for number, line in enumerate(lines):
+        for place, index in enumerate(line):
             sheet[number * columns + place] = _shown(decoded.images[index])
     return png(grid(sheet, columns))

@@ -1,4 +1,4 @@
-"""The one form in which every data set ends: a memory-mapped uint8 array with labels and class names."""
+"""The common form of every data set: a memory-mapped uint8 array with labels and class names."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class ImageDataset:
 
     @property
     def class_counts(self) -> tuple[int, ...]:
-        """How many images each class has."""
+        """The number of images of each class."""
         return tuple(int(count) for count in np.bincount(self.labels, minlength=len(self.class_names)))
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""What a format's decoder hands over: arrays in memory, checked before anything is written."""
+"""The result of a format's decoder: arrays in memory, checked before anything is written."""
 
 import unicodedata
 from collections import Counter
@@ -10,12 +10,12 @@ import numpy.typing as npt
 from darkroom.model.datasets.dataset import DatasetError
 
 MAX_DECODED_BYTES = 4 * 2**30
-"""Largest array that a decoder builds in memory; a few compressed megabytes can otherwise claim terabytes."""
+"""Size of the largest array that a decoder builds in memory; a few compressed megabytes can claim terabytes."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Labelled images, not yet materialised.
+    """Labelled images in memory.
 
     images: (N, C, H, W) uint8, C-contiguous, N > 0, C = 1 or 3, H = W.
     labels: (N,) int64, each in 0..len(class_names) - 1.
@@ -27,7 +27,7 @@ class Decoded:
 
 
 def check_size(size_bytes: int, source: str) -> None:
-    """Raise DatasetError when an array of `size_bytes` is more than a decoder may build."""
+    """Raise DatasetError when an array of `size_bytes` is larger than a decoder may build."""
     if size_bytes > MAX_DECODED_BYTES:
         raise DatasetError(f"{source}: claims {size_bytes} bytes; at most {MAX_DECODED_BYTES} are decoded")
 
@@ -42,9 +42,9 @@ def check_decoded(
 ) -> Decoded:
     """Bring a decoder's arrays into the common form.
 
-    images: (N, C, H, W) uint8; labels: (N,) of any integer type. The sources are the files to name in an error.
+    images: (N, C, H, W) uint8; labels: (N,) of any integer type. Errors name the two sources.
     Raises DatasetError when there are no images, they are not square grey or RGB, the counts differ, a label is out
-    of range, or a class name is empty, no text or given twice.
+    of range, or a class name is empty, not text, or given twice.
     """
     if images.ndim != 4 or images.shape[0] == 0 or 0 in images.shape:
         raise DatasetError(f"{images_source}: holds no images")
@@ -59,7 +59,7 @@ def check_decoded(
         if not name.strip():
             raise DatasetError(f"{labels_source}: a class name is empty")
         if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-            raise DatasetError(f"{labels_source}: the class name {name!r} holds control characters or is no text")
+            raise DatasetError(f"{labels_source}: the class name {name!r} holds control characters or is not text")
         if times > 1:
             raise DatasetError(f"{labels_source}: the class name {name!r} is given twice")
     outside = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
@@ -72,9 +72,9 @@ def check_decoded(
 
 
 def joined(first: Decoded, second: Decoded, source: str) -> Decoded:
-    """All images of both, the first one's before the second one's.
+    """Concatenate two data sets, `first` before `second`.
 
-    Raises DatasetError, which names `source`, when classes or shapes differ.
+    Raises DatasetError naming `source` when classes or shapes differ.
     """
     if first.class_names != second.class_names:
         raise DatasetError(
@@ -89,7 +89,7 @@ def joined(first: Decoded, second: Decoded, source: str) -> Decoded:
 
 
 def agreed_class_names(carried: tuple[str, ...], configured: tuple[str, ...] | None, source: str) -> tuple[str, ...]:
-    """The names that a format carries; raises DatasetError when the configuration contradicts them."""
+    """Return the names that a format carries; raises DatasetError when the configuration contradicts them."""
     if configured is not None and configured != carried:
         raise DatasetError(f"{source}: its classes are {list(carried)}, not class_names {list(configured)}")
     return carried
@@ -98,9 +98,9 @@ def agreed_class_names(carried: tuple[str, ...], configured: tuple[str, ...] | N
 def numbered_class_names(
     labels: npt.NDArray[np.integer], configured: tuple[str, ...] | None, source: str
 ) -> tuple[str, ...]:
-    """The configured names, else "0", "1", ... up to the largest label. labels: (N,).
+    """Return the configured names, else "0", "1", ... up to the largest label. labels: (N,).
 
-    Raises DatasetError on a largest label that no set of classes has.
+    Raises DatasetError when the largest label would mean more than 100,000 classes.
     """
     if configured is not None:
         return configured

@@ -16,25 +16,25 @@ TEST_IMAGES = 297
 """The test split is the last 297 images, the train split the 1,500 before them."""
 
 LEVELS = 16
-"""The published values are 0..16."""
+"""Published pixel values are 0..LEVELS."""
 
 
 def _published() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    digits = import_extra("sklearn.datasets", "digits", DatasetError).load_digits()  # imported late: it takes long
+    digits = import_extra("sklearn.datasets", "digits", DatasetError).load_digits()  # imported here because it is slow
     return digits.images, digits.target
 
 
 def digits_files(config: DatasetConfig, path: Path | None) -> list[Path]:
-    """No files: the images come with scikit-learn. Raises DatasetError when a path is given all the same."""
+    """Return no files: the images come with scikit-learn. Raises DatasetError when a path is given."""
     if path is not None:
         raise DatasetError(f"{path}: the bundled digits have no path; leave it out")
     return []
 
 
 def decode_digits(config: DatasetConfig, path: Path | None, limits: ArchiveLimits) -> Decoded:
-    """Grey images (N, 1, 8, 8), or of side `image_size`, values 0..16 scaled to 0..255 and rounded.
+    """Decode grey images (N, 1, 8, 8), or of side `image_size`; values 0..16 are scaled to 0..255 and rounded.
 
-    The train split is all but the last 297 images, the test split the last 297. Classes are "0".."9" unless named.
+    The test split is the last 297 images, the train split all others. Classes are "0".."9" unless configured.
     Raises DatasetError when scikit-learn is not installed.
     """
     digits_files(config, path)

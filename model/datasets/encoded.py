@@ -1,7 +1,7 @@
-"""A decoded data set as one file, as it travels to the workers: safetensors with `images`, `labels` and class names.
+"""A decoded data set as one file, which workers fetch: safetensors with `images`, `labels` and class names.
 
-Written and read a piece at a time: safetensors' own functions hold everything in memory once more. Equal content gives
-equal bytes. The header repeats the content's digest, and what is read must have it.
+This module writes and reads in pieces, because safetensors' own functions copy everything in memory. Equal content
+gives equal bytes. The header repeats the content's digest; reading checks the content against it.
 """
 
 import json
@@ -25,11 +25,11 @@ _DTYPES: dict[str, tuple[str, np.dtype[Any], int]] = {
     "images": ("U8", np.dtype(np.uint8), 4),
     "labels": ("I64", np.dtype("<i8"), 1),
 }
-"""Name -> type in the file, the same for numpy, number of dimensions."""
+"""Name -> type in the file, NumPy's name for it, number of dimensions."""
 
 
 class EncodedHeader(Config):
-    """What the file says of itself. digest: of the content, as `ImageDataset.digest`."""
+    """The metadata in the file's header. digest: of the content, as `ImageDataset.digest`."""
 
     format_version: int = Field(1, ge=1, le=1)
     class_names: tuple[str, ...]
@@ -37,7 +37,7 @@ class EncodedHeader(Config):
 
 
 def encode(decoded: Decoded, file: BinaryIO) -> str:
-    """Write the data set to `file` and return its digest. Errors are those of the file."""
+    """Write the data set to `file` and return its digest. Errors of the file are passed on."""
     digest = content_digest(decoded.images, decoded.labels, decoded.class_names)
     arrays = {"images": decoded.images, "labels": decoded.labels.astype("<i8", copy=False)}
     header: dict[str, Any] = {
@@ -48,7 +48,7 @@ def encode(decoded: Decoded, file: BinaryIO) -> str:
         }
     }
     offset = 0
-    for name in ("labels", "images"):  # the wider numbers first, so that they are aligned
+    for name in ("labels", "images"):  # the wider type first, so that it is aligned
         array = arrays[name]
         header[name] = {
             "dtype": _DTYPES[name][0],
@@ -66,9 +66,9 @@ def encode(decoded: Decoded, file: BinaryIO) -> str:
 
 
 def decode(file: BinaryIO, digest: str, source: str) -> Decoded:
-    """The data set of that digest from a file on disk, read from its start.
+    """Read the data set of that digest from a file on disk, from its start.
 
-    Raises DatasetError naming `source` when the file is damaged, is no encoded data set, or holds another one.
+    Raises DatasetError naming `source` when the file is damaged, not an encoded data set, or holds another one.
     """
     header, start = _header(file, source)
     stated = _stated(header, source)
@@ -85,7 +85,7 @@ def decode(file: BinaryIO, digest: str, source: str) -> Decoded:
 
 
 def _header(file: BinaryIO, source: str) -> tuple[dict[str, Any], int]:
-    """The file's header, and where its data begin."""
+    """Return the file's header, and the position where its data begin, in bytes."""
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
     if not 0 < length <= _MAX_HEADER_BYTES:

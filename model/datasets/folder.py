@@ -16,10 +16,10 @@ def _classes(config: DatasetConfig, path: Path) -> dict[str, list[Path]]:
 
 
 def folder_files(config: DatasetConfig, path: Path) -> list[Path]:
-    """The image files of the split, by class and name; raises DatasetError on a layout that is not class folders."""
+    """Return the image files of the split, by class and name; raises DatasetError for another layout."""
     return [file for files in _classes(config, path).values() for file in files]
 
 
 def decode_folder(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
-    """Images (N, C, S, S) as `decode_classes` makes them of the folder; raises DatasetError naming the file."""
+    """Decode images (N, C, S, S) of a folder with `decode_classes`; raises DatasetError naming the file."""
     return decode_classes(config, _classes(config, path), str(path))

@@ -1,7 +1,7 @@
 """IDX, the format of MNIST and Fashion-MNIST (http://yann.lecun.com/exdb/mnist/).
 
-Big-endian header: two zero bytes, the type (8 = unsigned byte), the number of dimensions, then each dimension as a
-32-bit number; the values follow, last dimension fastest.
+The big-endian header has two zero bytes, the type (8 = unsigned byte), the number of dimensions, then each dimension as
+a 32-bit number. The values follow; the last dimension varies fastest.
 """
 
 import gzip
@@ -39,11 +39,11 @@ def _file(folder: Path, name: str) -> Path:
     for candidate in (folder / name, folder / f"{name}.gz"):
         if candidate.is_file():
             return candidate
-    raise DatasetError(f"{folder / name}: no such file, nor with .gz")
+    raise DatasetError(f"{folder / name}: no such file, with or without .gz")
 
 
 def idx_files(config: DatasetConfig, path: Path) -> list[Path]:
-    """The archive `path`, or the images and the labels file of the split in the folder `path`.
+    """Return the archive `path`, or the images and the labels file of the split in the folder `path`.
 
     Raises DatasetError when one is missing.
     """
@@ -53,7 +53,7 @@ def idx_files(config: DatasetConfig, path: Path) -> list[Path]:
 
 
 def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
-    """The array of one IDX file of unsigned bytes with so many dimensions, gzipped if its name ends in .gz.
+    """Read the array of an IDX file of unsigned bytes, gzipped if its name ends in .gz. dimensions: expected number.
 
     Raises DatasetError on a wrong magic number, missing or surplus bytes, or damaged compression.
     """
@@ -87,9 +87,9 @@ def _array(file: IO[bytes], dimensions: int, source: str) -> npt.NDArray[np.uint
 
 
 def decode_idx(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
-    """Grey images (N, 1, H, W) from the folder `path`, or a zip or tar archive of it.
+    """Decode grey images (N, 1, H, W) from the folder `path`, or a zip or tar archive of it.
 
-    Classes are named by the configuration, else "0", "1", ... Raises DatasetError naming the file and its fault.
+    The configuration names the classes; the default is "0", "1", ... Raises DatasetError naming the file and its fault.
     """
     if path.is_file():
         members = read_members(path, _variants(config), limits)

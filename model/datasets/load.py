@@ -1,4 +1,4 @@
-"""From a configuration to the data set: find the source, decode it once, map the result."""
+"""Loads the data set of a configuration: finds the source, decodes it once, and maps the result."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from darkroom.model.extension_points import FORMATS, load
 
 @dataclass(frozen=True)
 class _Source:
-    """files: what is read, to notice changes; decode: the arrays."""
+    """A data set's source. files: returns the files that are read, to notice changes; decode: returns the arrays."""
 
     files: Callable[[], list[Path]]
     decode: Callable[[], Decoded]
@@ -37,20 +37,19 @@ def _source(config: DatasetConfig, limits: ArchiveLimits) -> _Source:
 
 
 def dataset_files(config: DatasetConfig) -> list[Path]:
-    """The files that the data set of `config` is read from; raises DatasetError when one is missing."""
+    """Return the files that hold the data set of `config`; raises DatasetError when one is missing."""
     return _source(config, ArchiveLimits()).files()
 
 
 def decode_dataset(config: DatasetConfig, limits: ArchiveLimits | None = None) -> Decoded:
-    """The data set of `config` in memory, not cached anywhere; raises DatasetError naming the file and its fault."""
+    """Decode the data set of `config` in memory, without a cache; raises DatasetError naming the file and its fault."""
     return _source(config, limits or ArchiveLimits()).decode()
 
 
 def load_dataset(config: DatasetConfig, cache: Path) -> ImageDataset:
-    """The data set of `config`, decoded once into the folder `cache` and mapped read-only from there.
+    """Decode the data set of `config` once into the folder `cache`, and map it read-only from there.
 
-    Returns images (N, C, H, W) uint8, labels (N,) int64, class names and digest. A source that has not changed since
-    it was decoded is not decoded again, unless its entry in the cache is missing or damaged.
+    An unchanged source is decoded again only when its entry in the cache is missing or damaged.
     Raises DatasetError naming the file and its fault.
     """
     source = _source(config, ArchiveLimits())
@@ -60,6 +59,6 @@ def load_dataset(config: DatasetConfig, cache: Path) -> ImageDataset:
     if dataset is not None:
         return dataset
     dataset = materialise(source.decode(), cache)
-    if fingerprint(config, source.files()) == before:  # else the source changed under the decoder: not to be trusted
+    if fingerprint(config, source.files()) == before:  # else the source changed during decoding
         remember(cache, before, dataset.digest)
     return dataset

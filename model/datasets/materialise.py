@@ -1,7 +1,7 @@
-"""Decoded arrays on disk, once: `cache/<hex digest>/`, addressed by content and mapped read-only.
+"""Decoded arrays on disk, one folder for each content: `cache/<hex digest>/`, mapped read-only.
 
-An entry is written in a temporary folder and renamed into place, so a half-written one has never the final name. It
-is hashed again each time it is opened; what does not match its name is not used.
+Writers use a temporary folder and rename it, so that an incomplete entry never has the final name. Each opening hashes
+the entry again and rejects one whose content does not match its name.
 """
 
 import fcntl
@@ -28,7 +28,7 @@ _UNFINISHED = ".writing-"
 
 
 def content_digest(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], class_names: tuple[str, ...]) -> str:
-    """ "sha256:..." over shape, class names, labels (little-endian int64) and pixels (C order)."""
+    """Return "sha256:..." over shape, class names, labels (little-endian int64) and pixels (C order)."""
     head = json.dumps({"shape": images.shape, "class_names": class_names}, sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(head.encode() + b"\n")
     digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
@@ -41,7 +41,7 @@ def _entry(cache: Path, digest: str) -> Path:
 
 
 def open_materialised(cache: Path, digest: str) -> ImageDataset | None:
-    """The entry of that digest, mapped read-only; None when there is none or its content has another digest."""
+    """Map the entry of that digest read-only; None when there is none or its content has another digest."""
     entry = _entry(cache, digest)
     try:
         images = np.lib.format.open_memmap(entry / _IMAGES, mode="r")
@@ -76,7 +76,7 @@ def _write(decoded: Decoded, folder: Path) -> None:
 
 @contextmanager
 def _locked(cache: Path) -> Iterator[None]:
-    """One writer at a time, over processes and threads; the kernel lets go when a writer dies."""
+    """Let one process or thread write at a time; the kernel releases the lock when a writer dies."""
     with (cache / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -85,9 +85,9 @@ def _locked(cache: Path) -> Iterator[None]:
 def _install(decoded: Decoded, cache: Path, digest: str) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     with _locked(cache):
-        if open_materialised(cache, digest) is not None:  # somebody else was faster
+        if open_materialised(cache, digest) is not None:  # another writer was faster
             return
-        for abandoned in cache.glob(f"{_UNFINISHED}*"):  # by a writer that died: the lock is ours
+        for abandoned in cache.glob(f"{_UNFINISHED}*"):  # left by a writer that died, as we hold the lock
             shutil.rmtree(abandoned, ignore_errors=True)
         workspace = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=cache))
         try:
@@ -95,7 +95,7 @@ def _install(decoded: Decoded, cache: Path, digest: str) -> None:
             fresh.mkdir()
             _write(decoded, fresh)
             entry = _entry(cache, digest)
-            if entry.exists():  # damaged; moved away and not overwritten, since others may have it mapped
+            if entry.exists():  # damaged; renamed and not overwritten, because other processes may have mapped it
                 entry.rename(workspace / "damaged")
             fresh.rename(entry)
             _flush(cache)
@@ -104,9 +104,9 @@ def _install(decoded: Decoded, cache: Path, digest: str) -> None:
 
 
 def materialise(decoded: Decoded, cache: Path) -> ImageDataset:
-    """Write the arrays to `cache` unless an intact entry of equal content is there, and map them read-only.
+    """Write the arrays to `cache` unless it has an intact entry of equal content, and map them read-only.
 
-    Safe with several processes on one cache. Raises DatasetError when the cache cannot be written or read back.
+    Several processes may share a cache. Raises DatasetError when the cache cannot be written or read back.
     """
     digest = content_digest(decoded.images, decoded.labels, decoded.class_names)
     dataset = open_materialised(cache, digest)
@@ -117,5 +117,5 @@ def materialise(decoded: Decoded, cache: Path) -> ImageDataset:
             raise DatasetError(f"{cache}: cannot write the decoded images: {error}") from error
         dataset = open_materialised(cache, digest)
     if dataset is None:
-        raise DatasetError(f"{_entry(cache, digest)}: does not read back as it was written")
+        raise DatasetError(f"{_entry(cache, digest)}: does not read back as it was written; check the disk")
     return dataset

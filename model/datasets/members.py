@@ -1,6 +1,6 @@
-"""Named members of a data set that comes as a tar or zip archive, or as the folder it unpacks to.
+"""Reads named members of a data set from a tar or zip archive, or from the folder that it unpacks to.
 
-Archive members are read into memory by name and never extracted, so a path inside an archive reaches no disk.
+Members are read into memory by name and never extracted, so a path inside an archive never becomes a path on disk.
 """
 
 import bz2
@@ -20,11 +20,11 @@ from darkroom.model.datasets.decoded import check_size
 from darkroom.model.datasets.zip_archive import open_zip, read_entry
 
 Variant = Collection[str]
-"""File names that make one published version of a data set complete."""
+"""The file names of one complete published version of a data set."""
 
 
 class MembersMissing(DatasetError):
-    """No version of the data set is complete; the message names what the closest one lacks."""
+    """No version of the data set is complete; the message names the files that the closest version lacks."""
 
 
 _CHUNK_BYTES = 1 << 20
@@ -32,9 +32,10 @@ _LARGEST_HEADER_BYTES = 16 * _CHUNK_BYTES
 
 
 class _Unpacked:
-    """A tar archive's decompressed bytes, of which so many are read and no more.
+    """A tar archive's decompressed bytes, up to a limit.
 
-    `tarfile` reads the headers of long names whole, whatever size they claim, and skips members by decompressing them.
+    `tarfile` needs the limit: it reads headers of long names at any size that they claim, and skips members by
+    decompressing them.
     """
 
     def __init__(self, file: IO[bytes], limit_bytes: int) -> None:
@@ -42,7 +43,7 @@ class _Unpacked:
         self._limit_bytes = limit_bytes
 
     def read(self, size: int) -> bytes:
-        if size > _LARGEST_HEADER_BYTES:  # contents are asked for in smaller pieces
+        if size > _LARGEST_HEADER_BYTES:  # contents are read in smaller pieces
             raise DatasetError(f"a header of {size} bytes")
         self._check(self._file.tell() + size)
         return self._file.read(size)
@@ -69,7 +70,7 @@ def _complete(found: Collection[str], variants: Sequence[Variant]) -> Variant | 
 
 
 def _folder(path: Path, variants: Sequence[Variant]) -> dict[str, Path]:
-    """Files of the first complete variant, in `path` or in one folder directly below it."""
+    """Return the files of the first complete variant, in `path` or in one folder directly below it."""
     wanted = set().union(*variants)
     best: dict[str, Path] = {}
     for folder in (path, *sorted(child for child in path.iterdir() if child.is_dir())):
@@ -106,7 +107,7 @@ def _decompressed(path: Path) -> IO[bytes]:
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     check_size(member.size, member.name)
     file = archive.extractfile(member)
-    assert file is not None  # links and folders were sorted out
+    assert file is not None  # `_check_member` refused links, and the caller skips folders
     content = bytearray()
     while chunk := file.read(_CHUNK_BYTES):
         content += chunk
@@ -128,7 +129,7 @@ def _tar(path: Path, variants: Sequence[Variant], limits: ArchiveLimits) -> dict
                     raise DatasetError(f"holds {name} twice")
                 found[name] = _content(archive, member)
                 complete = _complete(found, variants)
-                if complete is not None:  # the rest (2.7 GB in STL-10) need not be decompressed
+                if complete is not None:  # decompressing the rest (2.7 GB in STL-10) would waste time
                     return {name: found[name] for name in complete}
     raise _incomplete(found, variants)
 
@@ -164,9 +165,9 @@ def _archive(path: Path, variants: Sequence[Variant], limits: ArchiveLimits) -> 
 
 
 def member_files(path: Path, variants: Sequence[Variant]) -> list[Path]:
-    """The files that `read_members` would read: the archive itself, or the members in the folder.
+    """Return the files that `read_members` would read: the archive itself, or the members in the folder.
 
-    Raises DatasetError when nothing is there or the folder lacks members.
+    Raises DatasetError when `path` does not exist or the folder lacks members.
     """
     if path.is_dir():
         return sorted(_folder(path, variants).values())
@@ -176,7 +177,7 @@ def member_files(path: Path, variants: Sequence[Variant]) -> list[Path]:
 
 
 def read_members(path: Path, variants: Sequence[Variant], limits: ArchiveLimits) -> dict[str, bytes]:
-    """Contents, by file name, of the first variant that is complete in `path` (a tar or zip archive, or a folder).
+    """Read the first variant that is complete in `path` (a tar or zip archive, or a folder); contents by file name.
 
     Raises DatasetError naming the archive when it cannot be read, and the members that are missing.
     """

@@ -1,7 +1,7 @@
 """NumPy archives with the keys `images`, `labels` and, if the classes have names, `class_names`.
 
-Nothing is unpickled: arrays of objects are refused by their header. Sizes are taken from the headers and bounded
-before anything is decompressed.
+Nothing is unpickled: the decoder refuses arrays of objects by their headers. It also checks the sizes in the headers
+before it decompresses anything.
 """
 
 import lzma
@@ -33,9 +33,9 @@ class _Header:
 
 
 def npz_files(config: DatasetConfig, path: Path) -> list[Path]:
-    """The archive of the split: `path` itself is the train split; a folder holds train.npz and test.npz.
+    """Return the archive of the split: a file `path` is the train split; a folder holds train.npz and test.npz.
 
-    Raises DatasetError when the split is not there.
+    Raises DatasetError when the split is missing.
     """
     if path.is_dir():
         path = path / f"{config.split}.npz"
@@ -124,10 +124,11 @@ def _decode(config: DatasetConfig, path: Path, source: str, limits: ArchiveLimit
 
 
 def decode_npz(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
-    """Images (N, C, H, W) from the archive of the split.
+    """Decode images (N, C, H, W) from the archive of the split.
 
-    `images`: uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), C = 1 or 3; `labels`: integers (N,); `class_names`: texts,
-    else the configuration's, else "0", "1", ... Raises DatasetError naming the archive, the key and its fault.
+    The archive has `images`: uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), C = 1 or 3; `labels`: integers (N,);
+    `class_names`: texts. The default for names is the configuration's, then "0", "1", ...
+    Raises DatasetError naming the archive, the key and its fault.
     """
     (file,) = npz_files(config, path)
     try:

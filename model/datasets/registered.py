@@ -1,4 +1,4 @@
-"""Data sets that were registered: opened on a worker, and never other content than what was registered."""
+"""Opens registered data sets on a worker, and refuses any content other than what was registered."""
 
 import tempfile
 from collections.abc import Callable
@@ -13,17 +13,17 @@ from darkroom.model.datasets.materialise import materialise, open_materialised
 
 
 def load_encoded(digest: str, fetch: Callable[[BinaryIO], None], cache: Path) -> ImageDataset:
-    """The uploaded data set of that digest, from the folder `cache`, or fetched into it.
+    """Open the uploaded data set of that digest from the folder `cache`; fetch it first where the cache lacks it.
 
-    fetch: writes the encoded file (`model/datasets/encoded.py`); called only when the cache has no intact entry. Its
-    errors are passed on. Raises DatasetError when what was fetched is damaged or the cache cannot be written.
+    fetch: writes the encoded file (`model/datasets/encoded.py`); its errors are passed on. Raises DatasetError when the
+    fetched file is damaged or the cache cannot be written.
     """
     dataset = open_materialised(cache, digest)
     if dataset is not None:
         return dataset
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=cache) as file:  # without a name: gone even when this process is killed
+        with tempfile.TemporaryFile(dir=cache) as file:  # nameless, so that the kernel removes it even when this process is killed
             fetch(file)
             file.flush()
             decoded = decode(file, digest, "the uploaded data set")
@@ -33,9 +33,10 @@ def load_encoded(digest: str, fetch: Callable[[BinaryIO], None], cache: Path) ->
 
 
 def load_unchanged(config: DatasetConfig, digest: str, cache: Path) -> ImageDataset:
-    """The data set at a registered path, which must still have the digest that it was registered with.
+    """Load the data set at a registered path.
 
-    Raises DatasetError when it changed or vanished, and whatever else `load_dataset` finds wrong.
+    Raises DatasetError when the data changed or vanished since registration, and for all faults that `load_dataset`
+    finds.
     """
     if config.path is not None and not config.path.exists():
         raise DatasetError(f"the data at {config.path} vanished since it was registered")

@@ -1,4 +1,4 @@
-"""Images to squares: the centre square of the picture, scaled with Pillow's antialiased Lanczos filter."""
+"""Makes images square: takes the centre square and scales it with Pillow's antialiased Lanczos filter."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ from darkroom.model.datasets.decoded import check_size
 def square_picture(picture: Image.Image, side: int) -> Image.Image:
     """Scale the shorter side to `side` pixels and crop the centre; a picture of that size is returned unchanged.
 
-    Scaling uses `Image.Resampling.LANCZOS`, whose support grows with the reduction, so reducing does not alias.
+    The support of `Image.Resampling.LANCZOS` grows with the reduction, so that reducing does not alias.
     """
     if picture.size == (side, side):
         return picture
@@ -18,9 +18,9 @@ def square_picture(picture: Image.Image, side: int) -> Image.Image:
 
 
 def square_images(images: npt.NDArray[np.uint8], side: int | None, source: str) -> npt.NDArray[np.uint8]:
-    """`square_picture` over an array. images: (N, C, H, W) uint8, C = 1 or 3; returns (N, C, side, side) uint8.
+    """Apply `square_picture` to an array. images: (N, C, H, W) uint8, C = 1 or 3; returns (N, C, side, side) uint8.
 
-    `side` None leaves the images as they are. Raises DatasetError when the result would be too large.
+    `side` None returns the images unchanged. Raises DatasetError when the result would be too large.
     """
     count, channels, height, width = images.shape
     if side is None or (height, width) == (side, side) or channels not in (1, 3) or 0 in images.shape:

@@ -1,6 +1,6 @@
 """Remembers which digest a source decoded to, so that an unchanged source is not decoded again.
 
-Only a shortcut: an entry that is missing, unreadable or points nowhere costs one decoding.
+It only saves time: an entry that is missing, unreadable or without its data costs one decoding.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets.dataset import DatasetError
 
 DECODING_VERSION = 1
-"""To be raised when a decoder changes what it makes of the same file."""
+"""Raise this number when a decoder changes its result for the same file."""
 
 
 def fingerprint(config: DatasetConfig, files: Sequence[Path]) -> str:
-    """Hexadecimal SHA-256 over the configuration and each file's path, size and time of change.
+    """Return the hexadecimal SHA-256 of the configuration and of each file's path, size and modification time.
 
-    A file that is rewritten with equal size and time of change is not noticed. Raises DatasetError when one is gone.
+    A file rewritten with equal size and modification time goes unnoticed. Raises DatasetError when a file is missing.
     """
     digest = hashlib.sha256(f"{DECODING_VERSION} {config.model_dump_json(exclude={'path'})}\n".encode())
     for file in files:
@@ -38,7 +38,7 @@ def _note(cache: Path, source: str) -> Path:
 
 
 def recall(cache: Path, source: str) -> str | None:
-    """The digest noted for that fingerprint, None when there is none."""
+    """Return the digest noted for that fingerprint, None when there is none."""
     try:
         noted = json.loads(_note(cache, source).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -27,15 +27,14 @@ def _variants(config: DatasetConfig) -> tuple[Variant]:
 
 
 def stl10_files(config: DatasetConfig, path: Path) -> list[Path]:
-    """The files that `decode_stl10` reads; raises DatasetError when one is missing."""
+    """Return the files that `decode_stl10` reads; raises DatasetError when one is missing."""
     return member_files(path, _variants(config))
 
 
 def decode_stl10(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
-    """Colour images (N, 3, S, S) with S = `image_size`, 32 when it is not set, 96 for the images as published.
+    """Decode colour images (N, 3, S, S) with S = `image_size`, default 32; 96 keeps the published size.
 
-    Reduced with Pillow's antialiased Lanczos filter (`Image.Resampling.LANCZOS`).
-    Raises DatasetError naming the member and its fault.
+    `square_images` reduces them. Raises DatasetError naming the member and its fault.
     """
     members = read_members(path, _variants(config), limits)
     images_source, labels_source = f"{path}: {config.split}_X.bin", f"{path}: {config.split}_y.bin"

@@ -1,8 +1,8 @@
-"""Zip archives from strangers, read member by member into memory; nothing is ever extracted to disk.
+"""Reads zip archives from strangers member by member into memory; it never extracts to disk.
 
-The directory is bounded and checked before a member is read: names that leave the archive, links, encrypted members,
-methods that unpack without a bound, and sizes that make it a bomb. A member gives at most the bytes that the directory
-says, so the sum of those bounds what is really unpacked, even where members share their compressed bytes.
+Before it reads a member, it checks the directory: its size, names that leave the archive, links, encrypted members,
+methods that unpack without a limit, and sizes of a zip bomb. A member unpacks to at most the bytes that the directory
+states. The sum of these therefore limits all unpacked bytes, even where members share their compressed bytes.
 """
 
 import io
@@ -20,21 +20,20 @@ from darkroom.model.datasets.dataset import DatasetError
 from darkroom.model.datasets.decoded import check_size
 
 MAX_DEPTH = 16
-"""Folders in folders; deeper ones have no meaning here, and each costs memory."""
+"""Most levels of folders; deeper ones have no use here, and each costs memory."""
 
 _ENTRY_SIGNATURE = b"PK\x01\x02"
 _ENTRY_BYTES = 256
-"""Room in the directory for an entry, most of it for its name."""
+"""Bytes allowed in the directory for each entry, most of them for its name."""
 
 _CHUNK_BYTES = 1 << 20
 _FAULTS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError)
 
 
 class _BoundedDirectory(io.BufferedReader):
-    """The archive's file; while `zipfile` reads the directory, one with too many entries is refused.
+    """The archive's file; refuses a directory with too many entries while `zipfile` reads it.
 
-    `zipfile` makes an object of every entry before it shows the first one, and the count that the archive states of
-    itself means nothing.
+    `zipfile` makes an object of every entry before it returns the first, and the archive's own count may be false.
     """
 
     def __init__(self, path: Path, entries: int) -> None:
@@ -57,7 +56,7 @@ class _BoundedDirectory(io.BufferedReader):
 
 @contextmanager
 def open_zip(path: Path, limits: ArchiveLimits) -> Iterator[zipfile.ZipFile]:
-    """The archive, its directory checked; raises DatasetError naming the entry that is refused."""
+    """Open the archive and check its directory; raises DatasetError naming the entry that it refuses."""
     with ExitStack() as stack:
         try:
             file = stack.enter_context(_BoundedDirectory(path, limits.entries))
@@ -72,13 +71,13 @@ def open_zip(path: Path, limits: ArchiveLimits) -> Iterator[zipfile.ZipFile]:
 
 
 def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, source: str) -> bytes:
-    """An entry's bytes, checked against their CRC; raises DatasetError naming `source` and the entry."""
+    """Read an entry's bytes and check their CRC; raises DatasetError naming `source` and the entry."""
     named = f"{source}: {entry.filename}"
     check_size(entry.file_size, named)
     content = bytearray()
     try:
         with archive.open(entry) as file:
-            while chunk := file.read(_CHUNK_BYTES):  # one call for all would unpack all at once
+            while chunk := file.read(_CHUNK_BYTES):  # a single read would unpack everything at once
                 content += chunk
     except _FAULTS as error:
         raise DatasetError(f"{named}: damaged or truncated: {error}") from error
@@ -92,7 +91,7 @@ def _check_directory(archive: zipfile.ZipFile, path: Path, limits: ArchiveLimits
     for entry in archive.infolist():
         fault = _fault(entry)
         if entry.filename in seen:
-            fault = "is there twice"
+            fault = "occurs twice"
         if fault is not None:
             raise DatasetError(f"{path}: {entry.orig_filename!r}: {fault}")
         seen.add(entry.filename)
@@ -103,7 +102,7 @@ def _check_directory(archive: zipfile.ZipFile, path: Path, limits: ArchiveLimits
 
 
 def _fault(entry: zipfile.ZipInfo) -> str | None:
-    name = entry.orig_filename  # `filename` is cut at a zero byte
+    name = entry.orig_filename  # `zipfile` cuts `filename` at a zero byte
     parts = name.split("/")
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in parts or "\\" in name or "\0" in name:
@@ -114,7 +113,7 @@ def _fault(entry: zipfile.ZipInfo) -> str | None:
         return "a link or special file"
     if entry.flag_bits & 1:
         return "encrypted"
-    # The others' decoders give back all that their input unpacks to, however little was asked for.
+    # Decoders of other methods unpack their whole input, even for a small read.
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return f"compressed by method {entry.compress_type}; only stored and deflated members are read"
     return None

@@ -29,7 +29,7 @@ class _Member:
         return f"{self._source}: {self._place}" if self._place else self._source
 
     def member(self, name: str) -> "_Member":
-        """The member of that name, made when it is missing."""
+        """Return the member of that name; makes it when it is missing."""
         parent = f"{self._place}/" if self._place else ""
         return self._members.setdefault(name, _Member(self._archive, self._source, name, parent))
 
@@ -64,7 +64,7 @@ def _tree(archive: ZipFile, source: str) -> _Member:
 
 
 def _unwrapped(folder: _Member) -> _Member:
-    """What one folder around everything holds: zip programs put a folder's own name in front."""
+    """Return the folder inside a single outer folder, which zip programs add; else the folder itself."""
     members = visible(folder)
     if len(members) == 1 and members[0].name not in ("train", "test"):
         inner = members[0]
@@ -74,16 +74,16 @@ def _unwrapped(folder: _Member) -> _Member:
 
 
 def zip_files(config: DatasetConfig, path: Path) -> list[Path]:
-    """The archive itself; raises DatasetError when it is not there."""
+    """Return the archive itself; raises DatasetError when it is missing."""
     if not path.is_file():
         raise DatasetError(f"{path}: no such file")
     return [path]
 
 
 def decode_zip(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
-    """Images (N, C, S, S) as `decode_classes` makes them; raises DatasetError naming the archive and the entry."""
+    """Decode images (N, C, S, S) with `decode_classes`; raises DatasetError naming the archive and the entry."""
     with open_zip(path, limits) as archive:
         if "images.npy" in archive.namelist():
-            raise DatasetError(f"{path}: holds arrays and no class folders; its format is npz")
+            raise DatasetError(f"{path}: holds arrays instead of class folders; use format npz")
         classes = class_files(config, _unwrapped(_tree(archive, str(path))))
         return decode_classes(config, classes, str(path), pixels=limits.pixels)

@@ -1,7 +1,7 @@
-"""Many images as one file: npz or zip, written image by image to any file, with the facts that make them again.
+"""Many images as one file: npz or zip, written image by image, with the facts that reproduce the images.
 
-The same images and facts give the same bytes: no time is written. Of the images that were added only their numbers are
-kept, besides the directory that every zip file needs.
+Equal images and facts give equal bytes, because no time is written. Memory holds only the class and index of added
+images, and the directory that every zip file needs.
 """
 
 import json
@@ -23,23 +23,23 @@ ArchiveFormat = Literal["npz", "zip"]
 Integers = npt.NDArray[np.int64]
 
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
-"""The earliest time that a zip file can give its members."""
+"""The earliest time that a zip file can store for a member."""
 
 
 class ImageArchive(ABC):
-    """A file that images are added to, of use once `finish` was called; a context that ends sooner gives it up."""
+    """An archive under construction. `finish` completes it; leaving the context without `finish` abandons it."""
 
     @abstractmethod
     def add(self, images: Pixels, class_indices: Integers, indices: Integers) -> None:
-        """Append images (N, H, W, C). class_indices, indices: (N,); with the facts they fix each image."""
+        """Append images (N, H, W, C) uint8. class_indices, indices: (N,); with the facts they reproduce each image."""
 
     @abstractmethod
     def finish(self) -> None:
-        """Write what stands at the end; the file stays open."""
+        """Write the end of the archive; the file stays open."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the file; harmless after `finish`."""
+        """Release the file; does nothing after `finish`."""
 
     def __enter__(self) -> Self:
         return self
@@ -50,10 +50,10 @@ class ImageArchive(ABC):
 
 @dataclass(frozen=True)
 class ArchiveFacts:
-    """What an archive says of its images; all of it must go into JSON.
+    """The facts that an archive states of its images, as JSON values.
 
-    shared: what is true of every image and, with its class and index, makes it again; has `seed`.
-    request: what is true of the whole only, such as its list of classes; a zip does not repeat it in every image.
+    shared: facts of every image; with its class and index they reproduce it; has `seed`.
+    request: facts of the archive as a whole, such as its list of classes; a zip does not repeat them in every image.
     class_names: by class index.
     """
 
@@ -63,19 +63,19 @@ class ArchiveFacts:
 
     @property
     def all(self) -> dict[str, Any]:
-        """Both."""
+        """`shared` and `request` together."""
         return dict(self.shared) | dict(self.request)
 
 
 def image_archive(
     wanted: ArchiveFormat, file: BinaryIO, facts: ArchiveFacts, *, images: int, image_shape: tuple[int, int, int]
 ) -> ImageArchive:
-    """An empty archive in `file`, which must be seekable. images: how many will be added; image_shape: (H, W, C)."""
+    """Begin an archive in `file`, which must be seekable. images: how many will be added; image_shape: (H, W, C)."""
     return NpzArchive(file, facts, images, image_shape) if wanted == "npz" else ZipArchive(file, facts)
 
 
 def described_png(image: Pixels, facts: Mapping[str, Any]) -> bytes:
-    """(H, W, C) uint8 as PNG with `facts` as JSON in the text chunk `darkroom`."""
+    """Return (H, W, C) uint8 as PNG bytes with `facts` as JSON in the text chunk `darkroom`."""
     information = PngInfo()
     information.add_text("darkroom", json.dumps(facts))
     buffer = BytesIO()
@@ -84,8 +84,9 @@ def described_png(image: Pixels, facts: Mapping[str, Any]) -> bytes:
 
 
 class NpzArchive(ImageArchive):
-    """What `numpy.load` reads without pickle: images (N, H, W, C) uint8, labels, seeds and indices (N,) int64, and
-    facts, a JSON string.
+    """Writes an npz file, which `numpy.load` reads without pickle.
+
+    Its arrays are images (N, H, W, C) uint8, labels, seeds and indices (N,) int64, and facts, a JSON string.
     """
 
     def __init__(self, file: BinaryIO, facts: ArchiveFacts, images: int, image_shape: tuple[int, int, int]) -> None:
@@ -105,7 +106,7 @@ class NpzArchive(ImageArchive):
         self._indices.append(indices)
 
     def finish(self) -> None:
-        """See `ImageArchive.finish`; raises ValueError when fewer or more images were added than were announced."""
+        """See `ImageArchive.finish`; raises ValueError when the number of added images is not the announced one."""
         self._images.close()
         labels, indices = np.concatenate(self._labels), np.concatenate(self._indices)
         if len(labels) != self._expected:
@@ -131,7 +132,7 @@ class NpzArchive(ImageArchive):
 
 
 class ZipArchive(ImageArchive):
-    """A PNG an image, each with its own facts in it, and manifest.json, which says of every file what it shows."""
+    """Writes a zip file: one PNG for each image, with its facts inside, and manifest.json, which describes every PNG."""
 
     def __init__(self, file: BinaryIO, facts: ArchiveFacts) -> None:
         self._facts = facts
@@ -186,5 +187,5 @@ def _file_name(number: int, class_index: int, index: int) -> str:
 def _entry(name: str, compression: int) -> zipfile.ZipInfo:
     entry = zipfile.ZipInfo(name, _LONG_AGO)
     entry.compress_type = compression
-    entry.external_attr = 0o644 << 16  # readable for those who unpack it
+    entry.external_attr = 0o644 << 16  # so that users can read what they unpack
     return entry

@@ -1,4 +1,4 @@
-"""Pictures for people: a grid of samples and a curve of the loss."""
+"""Pictures for people: grids of images and the training loss as a curve."""
 
 from io import BytesIO
 
@@ -10,24 +10,24 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def grid(images: Pixels, columns: int, *, gap: int = 2) -> Pixels:
-    """Images (N, H, W, C), row by row, on a white sheet; returns (H', W', C) uint8. C: 1 or 3."""
+    """Lay images (N, H, W, C) line by line on a white sheet; returns (H', W', C) uint8. C: 1 or 3."""
     count, height, width, channels = images.shape
-    rows = -(-count // columns)
-    sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), 255, dtype=np.uint8)
+    lines = -(-count // columns)
+    sheet = np.full((lines * (height + gap) + gap, columns * (width + gap) + gap, channels), 255, dtype=np.uint8)
     for position, image in enumerate(images):
-        row, column = divmod(position, columns)
-        top, left = gap + row * (height + gap), gap + column * (width + gap)
+        line, column = divmod(position, columns)
+        top, left = gap + line * (height + gap), gap + column * (width + gap)
         sheet[top : top + height, left : left + width] = image
     return sheet
 
 
 def to_pillow(image: Pixels) -> Image.Image:
-    """(H, W, C) uint8 as a Pillow image, grey for C = 1."""
+    """Return (H, W, C) uint8 as a Pillow image, grey for C = 1."""
     return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
 
 
 def png(image: Pixels, *, scale: int = 1) -> bytes:
-    """(H, W, C) uint8 as PNG bytes, every pixel `scale` pixels wide."""
+    """Return (H, W, C) uint8 as PNG bytes, with every pixel enlarged to `scale` x `scale`."""
     picture = to_pillow(image)
     if scale > 1:
         picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
@@ -37,7 +37,7 @@ def png(image: Pixels, *, scale: int = 1) -> bytes:
 
 
 def loss_curve(images_seen: npt.NDArray[np.float64], losses: npt.NDArray[np.float64], title: str) -> bytes:
-    """The training loss against images seen, as PNG bytes. images_seen, losses: (N,)."""
+    """Plot the training loss against images seen; returns PNG bytes. images_seen, losses: (N,)."""
     from matplotlib.figure import Figure  # slow to import, and only needed here
 
     figure = Figure(figsize=(7, 4), dpi=100, layout="constrained")

@@ -1,1 +1,1 @@
-"""What this machine offers: devices, threads, memory, a compiler."""
+"""The machine's devices, threads, memory and compiler."""

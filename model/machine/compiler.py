@@ -1,4 +1,4 @@
-"""Whether torch.compile works here: it needs a C++ compiler or Triton, and finds out in the first step only."""
+"""Tests early that torch.compile works, which needs a C++ compiler or Triton and otherwise fails in the first step."""
 
 import secrets
 
@@ -15,12 +15,12 @@ class CompilerMissing(UserError):
 def require_compiler(device: torch.device, setting: str) -> None:
     """Compile and run one line of arithmetic; takes seconds. Raises CompilerMissing when that fails.
 
-    setting: what asked for compilation, for the message.
+    setting: name of the setting that asked for compilation, for the message.
     """
-    size = 1 + secrets.randbelow(1 << 20)  # a size that was compiled before would be taken from a cache on disk
+    size = 1 + secrets.randbelow(1 << 20)  # torch would load a size that it has compiled before from a cache on disk
     try:
         torch.compile(_line, dynamic=False)(torch.ones(size, device=device))
-    except Exception as error:  # Dynamo, Inductor, Triton and what they call raise errors of many kinds
+    except Exception as error:  # Dynamo, Inductor and Triton raise errors of many kinds
         reason = str(error).strip().splitlines()[0]
         raise CompilerMissing(
             f"{setting} needs a compiler, which does not work here ({reason}): install g++, or set it to false"

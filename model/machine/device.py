@@ -1,4 +1,4 @@
-"""Which device to compute on, tried before anything depends on it."""
+"""Finds the device to compute on, and tries it before other work depends on it."""
 
 import torch
 
@@ -10,10 +10,10 @@ class DeviceUnavailable(UserError):
 
 
 def find_device(name: str | None, option: str, *, tried: bool = False) -> torch.device:
-    """The device called `name`; for None or "auto", CUDA where there is one, else the CPU.
+    """Return the device called `name`; for None or "auto", CUDA if the machine has it, else the CPU.
 
-    option: where the name came from, for messages. tried: another process has found that the device works.
-    Raises DeviceUnavailable when nothing can be computed on it.
+    option: where the name came from, for messages. tried: True when another process has already tried the device.
+    Raises DeviceUnavailable when the device does not compute.
     """
     if name is None or name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -30,7 +30,7 @@ def find_device(name: str | None, option: str, *, tried: bool = False) -> torch.
 
 
 def require_devices(device: torch.device, number: int) -> None:
-    """Raise DeviceUnavailable when there are fewer CUDA devices than `number`; the CPU is shared by any number."""
+    """Raise DeviceUnavailable when there are fewer CUDA devices than `number`; any number of processes share a CPU."""
     if device.type == "cuda" and number > torch.cuda.device_count():
         raise DeviceUnavailable(
             f"the recipe's training.devices is {number} but CUDA has {torch.cuda.device_count()} here; "

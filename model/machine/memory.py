@@ -1,8 +1,8 @@
-"""Memory of the device."""
+"""Errors of memory."""
 
 import torch
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether the device or the process had no room, so that a smaller batch may do."""
+    """Return True when the device or the process had too little memory, so that a smaller batch may succeed."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
