@@ -79,7 +79,7 @@ class CheckpointHeader(Config):
 
     @property
     def null_class(self) -> bool:
-        """True when the network also learned to predict without a class, as guidance needs; assumed without a recipe."""
+        """True when the network also learned to predict without a class, as guidance needs; the default for no recipe."""
         return self.recipe is None or self.recipe.objective.label_drop > 0.0
 
     @property
@@ -153,7 +153,7 @@ def require_scaled_times(embedding_steps: int, schedule: ScheduleConfig, source:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace the file's content by `data`. After a crash the file holds all of the old bytes or all of the new ones."""
+    """Replace the file's content by `data`. After a crash the file holds either the old bytes or the new ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
@@ -168,7 +168,7 @@ def encode_checkpoint(
 ) -> bytes:
     """Return the bytes of a weights file.
 
-    snapshot: the second network's weights; raises ValueError unless both it and `header.snapshot` are given, or neither.
+    snapshot: the second network's weights. Raises ValueError when only one of it and `header.snapshot` is given.
     """
     if (header.snapshot is None) != (snapshot is None):
         raise ValueError("header.snapshot and the snapshot's weights must be given together: pass both or neither")

@@ -15,7 +15,7 @@ def installing(extra: str) -> str:
 
 
 def import_extra(module: str, extra: str, error: type[UserError]) -> ModuleType:
-    """Import a module of an extra. Raises `error` when it is missing or broken (such as a torchvision for another torch)."""
+    """Import a module of an extra. Raises `error` when it is missing or broken, as a torchvision for another torch."""
     package = module.partition(".")[0]
     try:
         return import_module(module)

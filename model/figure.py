@@ -12,7 +12,7 @@ from darkroom.model.protocol import Facts, protocol_digest, protocol_string
 
 @dataclass(frozen=True)
 class Figure:
-    """A metric's value, with everything except the model's weights that determines it. Raises ValueError for nan and inf.
+    """A metric's value, and all that determines it except the model's weights. Raises ValueError for nan and inf.
 
     metric: full name, such as "fid-efficientnet-lite0"; never plain "FID", which means Inception's features.
     protocol: only values with equal protocols can be compared.

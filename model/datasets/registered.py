@@ -23,7 +23,7 @@ def load_encoded(digest: str, fetch: Callable[[BinaryIO], None], cache: Path) ->
         return dataset
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=cache) as file:  # nameless, so that the kernel removes it even when this process is killed
+        with tempfile.TemporaryFile(dir=cache) as file:  # nameless: removed even when this process is killed
             fetch(file)
             file.flush()
             decoded = decode(file, digest, "the uploaded data set")

@@ -76,9 +76,9 @@ class Denoiser:
 
         f is the conditional output's own: guidance changes means only.
 
-        output = w output(class) + (1 - w) guide, where the guide is output(null) (Ho & Salimans 2022, equation 6) or,
-        for rows in `by_snapshot`, the snapshot's output(class) (Karras et al. 2024, equation 3). x_0 is affine in the
-        output, with the same coefficients for both networks; combining outputs therefore combines eps in the same way.
+        output = w output(class) + (1 - w) guide. The guide is output(null) (Ho & Salimans 2022, equation 6) or, for
+        rows in `by_snapshot`, the snapshot's output(class) (Karras et al. 2024, equation 3). x_0 is affine in the
+        output, with the same coefficients for both networks. Combining outputs therefore combines eps in the same way.
         A row with w = 1 costs one network row, every other row two. Pass the null label to draw with w = 0 throughout.
 
         x: (B, C, H, W); t: (B,) int64 on the CPU; labels: (B,) int64 or (B, classes + 1); guidance: (B,) on the CPU.

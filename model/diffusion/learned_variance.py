@@ -4,10 +4,10 @@ Nichol & Dhariwal 2021, section 3.1, equation 15, for each pixel:
 
     v_t = exp(f log beta_t + (1 - f) log beta-tilde_t)
 
-f = (o + 1) / 2, where o is the network's second output. An untrained network has o = 0 and so the geometric mean of the
-two variances. f is not bounded, so variances outside the two are possible. beta-tilde_1 is zero; beta-tilde_2 takes its
-place, as in their code. On a sub-sequence of the times both variances are recomputed, and f keeps its meaning
-(section 4).
+Here f = (o + 1) / 2, where o is the network's second output. An untrained network has o = 0, which gives the geometric
+mean of the two variances. There is no bound on f, so variances outside the two are possible. As beta-tilde_1 is zero,
+beta-tilde_2 takes its place, as in their code. On a sub-sequence of the times both variances are recomputed, and f
+keeps its meaning (section 4).
 """
 
 import math

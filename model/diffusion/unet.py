@@ -35,7 +35,7 @@ def _zero(module: nn.Linear | nn.Conv2d) -> None:
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group normalisation in float32 at any autocast precision, as on CUDA; on the CPU bfloat16 is three times slower."""
+    """Group normalisation in float32 at any autocast precision, as on CUDA. On the CPU, bfloat16 is 3 times slower."""
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
@@ -178,7 +178,7 @@ class UNet(nn.Module):
         _zero(self.head)
 
     def hidden_matrices(self) -> list[nn.Parameter]:
-        """Return the weights of all convolutions and projections between stem and head, without embeddings and norms."""
+        """Return the weights of all convolutions and projections between stem and head, without embeddings or norms."""
         inner = (self.down, self.middle_in, self.middle_attention, self.middle_out, self.up)
         return [parameter for module in inner for parameter in module.parameters() if parameter.ndim > 1]
 

@@ -132,7 +132,7 @@ class NpzArchive(ImageArchive):
 
 
 class ZipArchive(ImageArchive):
-    """Writes a zip file: one PNG for each image, with its facts inside, and manifest.json, which describes every PNG."""
+    """Writes a zip file: a PNG for each image, with its facts inside, and manifest.json, which describes every PNG."""
 
     def __init__(self, file: BinaryIO, facts: ArchiveFacts) -> None:
         self._facts = facts

@@ -1,1 +1,1 @@
-"""Metrics: generated images judged against a data set's, in the features of a network trained on ImageNet."""
+"""Metrics: measures of generated images, most of them against a data set's in features of an ImageNet network."""

@@ -1,18 +1,20 @@
 """The variational bound on a model's negative log-likelihood, in bits per dimension of real images.
 
-    L = L_T + sum_{t = 2}^{T} L_{t-1} + L_0     (Ho et al. 2020, equation 5; Nichol & Dhariwal 2021, equations 4 to 7)
+    L = L_T + sum_{t = 2}^{T} L_{t-1} + L_0
     L_T     = KL(q(x_T | x_0) || N(0, 1))
     L_{t-1} = KL(q(x_{t-1} | x_t, x_0) || N(mu(x_t, t), v_t))
-    L_0     = -log p(x_0 | x_1), the mass that N(mu(x_1, 1), v_1) gives to the pixel's own interval: 2/255 wide, and
-              open at the two ends of the scale (Ho et al. 2020, equation 13)
+    L_0     = -log p(x_0 | x_1)
 
-mu is the posterior's mean with the model's estimate for x_0, clipped to -1..1. v_t is beta_t or beta-tilde_t, and v_1 =
-beta-tilde_2 for both, as beta-tilde_1 is zero (Ho et al.'s code); or v_t is learned
-(`model/diffusion/learned_variance.py`). The mass in L_0 is taken as it is, however small. Code that bounds it from
-below by 1e-12 finds less.
+(Ho et al. 2020, equations 5 and 13; Nichol & Dhariwal 2021, equations 4 to 7). p(x_0 | x_1) is the mass of
+N(mu(x_1, 1), v_1) in the interval of the pixel's value, 2/255 wide and open at both ends of the scale.
 
-All terms of an image are T network calls. A part of them estimates the sum without bias: t = 1 always, and of the rest
-one drawn from each of K - 1 strata, times the stratum's size. Strata grow with t as the terms fall.
+mu is the posterior's mean for the model's estimate of x_0, clipped to -1..1. v_t is beta_t or beta-tilde_t, with v_1 =
+beta-tilde_2 for both, because beta-tilde_1 is zero (Ho et al.'s code). Or v_t is learned
+(`model/diffusion/learned_variance.py`). The mass in L_0 has no lower limit; code that replaces masses below 1e-12
+reports smaller values.
+
+All terms of an image take T network calls. K of them estimate the sum without bias: always t = 1, and one time drawn
+from each of K - 1 strata, whose term is multiplied by the stratum's size. Strata grow with t, because the terms fall.
 """
 
 import math
@@ -40,7 +42,7 @@ Times = npt.NDArray[np.int64]
 
 
 def strata(steps: int, times: int) -> Times:
-    """Bounds b of K - 1 = `times` - 1 strata b[j] <= t < b[j + 1] that divide 2..T, (K,): each about equal in log t.
+    """Return bounds b (K,) of K - 1 strata b[j] <= t < b[j + 1] that divide 2..T about equally in log t. times: K.
 
     Raises ValueError for more times than the model has, or fewer than two.
     """
@@ -48,15 +50,15 @@ def strata(steps: int, times: int) -> Times:
         raise ValueError(f"times must be between 2 and the model's {steps}, not {times}")
     count = times - 1
     bounds = np.rint(2.0 * ((steps + 1) / 2.0) ** (np.arange(count + 1) / count)).astype(np.int64)
-    for j in range(1, count):  # at least a time in each, and enough left for the strata after it
+    for j in range(1, count):  # at least one time in each stratum, with enough left for the later ones
         bounds[j] = min(max(bounds[j], bounds[j - 1] + 1), steps + 1 - (count - j))
     return bounds
 
 
 def times_of_image(steps: int, times: int | None, seed: int, image: int) -> tuple[Times, npt.NDArray[np.float64]]:
-    """(t, weight): the times at which an image's terms are taken, and how many terms each stands for.
+    """Return (t, weight), (K,) each: the times of an image's terms, and the number of terms that each represents.
 
-    times: None for all of 1..T. The draw depends on (seed, image) alone.
+    times: K, or None for all of 1..T. The draw depends only on (seed, image).
     """
     if times is None:
         return np.arange(1, steps + 1, dtype=np.int64), np.ones(steps)
@@ -77,11 +79,11 @@ def bits_per_dimension(
     batch_images: int,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> float:
-    """The bound as a mean over evenly spaced images of the data set, each under its own class.
+    """Return the bound, in bits per dimension, as a mean over evenly spaced images of the data set with their classes.
 
     The noise of image i at t depends on (seed, i, t). Memory does not grow with `images` or `times`. Raises ValueError
-    for more times than the model has, a variance that it has not learned and estimates that are not finite, and
-    SamplingStopped between two batches.
+    for more times than the model has, a variance that it has not learned, and estimates that are not finite;
+    SamplingStopped when `should_stop` returns True between two batches.
     """
     if variance == "learned" and not denoiser.config.learned_variance:
         raise ValueError("the model has not learned variances")
@@ -110,16 +112,17 @@ def bits_per_dimension(
 
 
 def prior_term(schedule: NoiseSchedule, x0: Tensor) -> Tensor:
-    """L_T in nats, (B,), of images (B, C, H, W) in -1..1."""
+    """Return L_T in nats, (B,), of images (B, C, H, W) in -1..1."""
     left = float(schedule.alpha_bar[-1])
     return 0.5 * (left * (x0.square() - 1.0) - math.log1p(-left)).flatten(1).sum(1)
 
 
 @lru_cache(maxsize=16)
 def step_tables(config: ScheduleConfig, variance: VarianceName) -> tuple[Table, Table]:
-    """(constant, factor) over t >= 2 with L_{t-1} = sum over dimensions of constant_t + factor_t (x_0 - estimate)^2.
+    """Return (constant, factor) over t >= 2: L_{t-1} = sum over dimensions of constant_t + factor_t (x_0 - estimate)^2.
 
-    Of two normal distributions with variances beta-tilde_t and v_t whose means differ by a_t (x_0 - estimate).
+    It is the KL divergence of two normal distributions with variances beta-tilde_t and v_t, whose means differ by
+    a_t (x_0 - estimate).
     """
     schedule = make_schedule(config)
     constant, factor = np.zeros(schedule.steps + 1), np.zeros(schedule.steps + 1)
@@ -141,7 +144,7 @@ def _terms(
     variance: VarianceName,
     seed: int,
 ) -> Tensor:
-    """L_{t-1} of each row in nats, (B,) float64 on the CPU. t: (B,) in 1..T, on the CPU; indices: of the noise."""
+    """Return L_{t-1} of each row in nats, (B,) float64 on the CPU. t: (B,) in 1..T on the CPU; indices: for the noise."""
     config = denoiser.config.schedule
     schedule = make_schedule(config)
     x0 = from_pixels(pixels)

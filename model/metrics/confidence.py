@@ -1,9 +1,9 @@
-"""Class confidence: how sure a classifier is of single images and how varied over all, as the Inception Score has it.
+"""Class confidence, the formula of the Inception Score: a classifier is sure of each image, and images vary in class.
 
     exp(E_x KL(p(y | x) || p(y))),  p(y) = E_x p(y | x)
 
-(Salimans et al. 2016, section 4), over all images at once and not as a mean over splits, which Barratt & Sharma 2018,
-section 3.1, show to depend on their size. 1 at the least, and the number of classes at the most.
+(Salimans et al. 2016, section 4). The value lies between 1 and the number of classes. It is computed over all images at
+once: a mean over splits depends on their size (Barratt & Sharma 2018, section 3.1).
 """
 
 import math
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class ClassConfidence:
-    """Streams: two sums are kept of any number of images."""
+    """Computes the class confidence of any number of images from two running sums."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -21,7 +21,7 @@ class ClassConfidence:
         self._negative_entropy_sum = 0.0
 
     def add(self, logits: Tensor) -> None:
-        """Take in a batch, (N, classes), of any floating type and device."""
+        """Add a batch of logits (N, classes), of any floating type and on any device."""
         logarithms = logits.to("cpu", torch.float64).log_softmax(1)
         probabilities = logarithms.exp()
         batch = probabilities.sum(0)
@@ -33,6 +33,6 @@ class ClassConfidence:
     def value(self) -> float:
         """The figure; raises ValueError when there were no images."""
         if self._mean_sum is None:
-            raise ValueError("no image has no confidence")
+            raise ValueError("the class confidence needs at least one image")
         mean = self._mean_sum / self.count
         return math.exp(self._negative_entropy_sum / self.count - float(torch.xlogy(mean, mean).sum()))

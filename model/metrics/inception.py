@@ -1,8 +1,8 @@
-"""Inception v3 with the TensorFlow weights of 2015-12-05, in whose features FID was defined (Heusel et al. 2017).
+"""Inception v3 with the TensorFlow weights of 2015-12-05, whose features define FID (Heusel et al. 2017).
 
-The network and its TensorFlow-like bilinear scaling are torch-fidelity's (the optional extra `inception`, which needs
-torchvision); the weights are a file that the operator supplies, and nothing is downloaded. Tests run this adapter
-against a stand-in for torch-fidelity; with the real package and weights it has not been run.
+The network and its TensorFlow-like bilinear scaling come from torch-fidelity (the optional extra `inception`, which
+needs torchvision). The operator supplies the weights as a file; nothing is downloaded. Tests run this adapter with a
+substitute for torch-fidelity. It has not been run with the real package and weights.
 """
 
 import os
@@ -18,7 +18,7 @@ from darkroom.model.extras import import_extra
 from darkroom.model.metrics.extractor import MetricsUnavailable, require_images
 
 WEIGHTS_VARIABLE = "DARKROOM_INCEPTION_WEIGHTS"
-"""Names the file of the weights: torch-fidelity's weights-inception-2015-12-05-6726825d.pth."""
+"""Environment variable with the path of the weights: torch-fidelity's weights-inception-2015-12-05-6726825d.pth."""
 
 WEIGHTS_DIGEST = "sha256:6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
@@ -26,10 +26,10 @@ FEATURES = 2048
 
 
 class Inception:
-    """The 2048 features before the classifier, averaged over places.
+    """Extracts the 2048 features before the classifier, averaged over positions.
 
-    Raises MetricsUnavailable when the extra `inception` is not installed, or the file that the environment variable
-    DARKROOM_INCEPTION_WEIGHTS names is missing or another one.
+    Raises MetricsUnavailable when the extra `inception` is not installed, or DARKROOM_INCEPTION_WEIGHTS does not name
+    the expected file.
     """
 
     name = "inception"
@@ -58,19 +58,20 @@ class Inception:
 
     @torch.inference_mode()
     def logits(self, features: Tensor) -> Tensor:
-        """(N, 2048) -> (N, 1008), without the bias, as the Inception Score takes them."""
+        """(N, 2048) -> (N, 1008) logits without the bias, as the Inception Score uses them."""
         weight: Tensor = self._network.fc.weight
         return features.to(self.device) @ weight.T
 
 
 def verified_file(variable: str, digest: str, what: str) -> Path:
-    """The file that an environment variable names, once its SHA-256 was found to be `digest`.
+    """Return the path in an environment variable, after checking that the file's SHA-256 is `digest`.
 
-    Raises MetricsUnavailable, naming `what` it should be, when the variable is not set, or the file missing or another.
+    what: names the file in messages. Raises MetricsUnavailable when the variable is not set, or the file is missing or
+    has another digest.
     """
     named = os.environ.get(variable)
     if not named:
-        raise MetricsUnavailable(f"{what} are not at hand; set {variable} to the path of their file ({digest})")
+        raise MetricsUnavailable(f"{what} are missing: set {variable} to the path of their file ({digest})")
     path = Path(named)
     try:
         found = digest_of(path.read_bytes())

@@ -1,8 +1,8 @@
-"""LPIPS: AlexNet's layers, weighted as people's judgements have it (Zhang et al. 2018, version 0.1 of its weights).
+"""LPIPS: distances in AlexNet's layers, weighted to fit human judgements (Zhang et al. 2018, weights version 0.1).
 
-The layers' weights and the network's form are the package lpips's (the optional extra `lpips`, which needs
-torchvision); AlexNet's ImageNet weights are a file that the operator supplies, and nothing is downloaded. Tests run
-this adapter against a stand-in for the package; with the real one and its weights it has not been run.
+The network and the layers' weights come from the package lpips (the optional extra `lpips`, which needs torchvision).
+The operator supplies AlexNet's ImageNet weights as a file; nothing is downloaded. Tests run this adapter with a
+substitute for the package. It has not been run with the real package and weights.
 """
 
 from collections.abc import Mapping
@@ -19,20 +19,21 @@ from darkroom.model.metrics.inception import verified_file
 from darkroom.model.metrics.perceptual_distance import embedding
 
 ALEXNET_VARIABLE = "DARKROOM_LPIPS_ALEXNET"
-"""Names the file of AlexNet's weights: torchvision's alexnet-owt-7be5be79.pth."""
+"""Environment variable with the path of AlexNet's weights: torchvision's alexnet-owt-7be5be79.pth."""
 
 ALEXNET_DIGEST = "sha256:7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02"
 LAYER_WEIGHTS_DIGEST = "sha256:df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"
 
 SMALLEST_SIDE = 64
-"""The weights were learned on images of this side, and AlexNet takes none of half of it; smaller ones are enlarged."""
+"""Smaller images are enlarged to this side: the layers' weights were learned at it, and half of it is too small for
+AlexNet."""
 
 
 class LPIPS:
-    """Distances by LPIPS 0.1 on AlexNet.
+    """Measures distances by LPIPS 0.1 on AlexNet.
 
-    Raises MetricsUnavailable when the extra `lpips` is not installed, the layers' weights in it are others, or the file
-    that the environment variable DARKROOM_LPIPS_ALEXNET names is missing or another one.
+    Raises MetricsUnavailable when the extra `lpips` is not installed, its layer weights are not the expected ones, or
+    DARKROOM_LPIPS_ALEXNET does not name the expected file.
     """
 
     metric = "lpips-alex"
@@ -49,7 +50,7 @@ class LPIPS:
         found = digest_of(layer_weights.read_bytes())
         if found != LAYER_WEIGHTS_DIGEST:
             raise MetricsUnavailable(f"{layer_weights}: is {found} instead of {LAYER_WEIGHTS_DIGEST}")
-        # Without its pretrained network the package has nothing to download.
+        # With pnet_rand the package downloads no pretrained network.
         network = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, model_path=str(layer_weights), verbose=False)
         _load_alexnet(network.net, torch.load(alexnet, map_location="cpu", weights_only=True))
         self._network = network.to(self.device).eval()
@@ -66,5 +67,5 @@ class LPIPS:
 
 
 def _load_alexnet(slices: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Into lpips's slices, "sliceK.N.weight", from torchvision's "features.N.weight"."""
+    """Load torchvision's "features.N.weight" into lpips's slices, "sliceK.N.weight"."""
     slices.load_state_dict({name: weights[f"features.{name.partition('.')[2]}"] for name in slices.state_dict()})

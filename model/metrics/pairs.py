@@ -1,6 +1,6 @@
-"""All pairs of two sets of features, in blocks: one matrix product serves kernel values and distances alike.
+"""All pairs of two sets of features, in blocks: one matrix product gives both kernel values and distances.
 
-Products are taken around the second set's mean c, where they lose the fewest digits:
+Products are computed around the second set's mean c, where they lose the fewest digits:
 
     |x - y|^2 = |x - c|^2 + |y - c|^2 - 2 (x - c) . (y - c)
     x . y     = (x - c) . (y - c) + x . c + y . c - c . c
@@ -12,16 +12,17 @@ from typing import Protocol
 
 from torch import Tensor
 
-ROWS = 1024
-"""Rows of a block: the pairs are never held all at once."""
+BLOCK_FEATURES = 1024
+"""Features x of a block; memory never holds all pairs at once."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """The pairs of x[first : first + B] with all of y, (B, N).
+    """The pairs of x[first : first + B] with all of y (N, D).
 
-    centred: their products around c. x_squares, y_squares: (B,), (N,), squared lengths around c. x_along, y_along:
-    products with c, less half of c . c each.
+    centred: (B, N), products (x - c) . (y - c).
+    x_squares, y_squares: (B,) and (N,), |x - c|^2 and |y - c|^2.
+    x_along, y_along: (B,) and (N,), x . c - c . c / 2 and y . c - c . c / 2.
     """
 
     first: int
@@ -42,28 +43,28 @@ class Block:
         return self.centred.mul(-2.0).add_(self.x_squares[:, None]).add_(self.y_squares).clamp_(min=0.0)
 
 
-class OfPairs(Protocol):
-    """What is made of all pairs."""
+class PairMeasure(Protocol):
+    """Computes something from all pairs, which arrive in blocks."""
 
     def add(self, block: Block) -> None:
-        """Take in a block; they come in order."""
+        """Add a block; blocks arrive in order."""
         ...
 
 
 def blocks(x: Tensor, y: Tensor) -> Iterator[Block]:
-    """Those of x (M, D) with y (N, D), in their own type."""
+    """Yield the blocks of all pairs of x (M, D) with y (N, D), in their own type."""
     centre = y.mean(0)
     half = 0.5 * (centre @ centre)
     x_along, y_along = x @ centre - half, y @ centre - half
     x, y = x - centre, y - centre
     x_squares, y_squares = x.square().sum(1), y.square().sum(1)
-    for first in range(0, len(x), ROWS):
-        rows = slice(first, first + ROWS)
-        yield Block(first, x[rows] @ y.T, x_squares[rows], y_squares, x_along[rows], y_along)
+    for first in range(0, len(x), BLOCK_FEATURES):
+        part = slice(first, first + BLOCK_FEATURES)
+        yield Block(first, x[part] @ y.T, x_squares[part], y_squares, x_along[part], y_along)
 
 
-def go_through(x: Tensor, y: Tensor, *sinks: OfPairs) -> None:
-    """Hand every block to every sink."""
+def add_pairs(x: Tensor, y: Tensor, *measures: PairMeasure) -> None:
+    """Add every block of pairs of x (M, D) with y (N, D) to every measure."""
     for block in blocks(x, y):
-        for sink in sinks:
-            sink.add(block)
+        for measure in measures:
+            measure.add(block)

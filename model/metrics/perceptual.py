@@ -1,4 +1,4 @@
-"""Figures of perceptual distances: how much images of a class differ, and how far they lie from the data set's."""
+"""Figures of perceptual distances: between generated images of a class, and from them to the data set's images."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -11,32 +11,32 @@ from darkroom.model.datasets.dataset import ImageDataset
 from darkroom.model.figure import Figure
 from darkroom.model.metrics.generation import Row
 from darkroom.model.metrics.perceptual_distance import PerceptualNetwork, network_facts
-from darkroom.model.metrics.reference_images import REFERENCE_IMAGES, evenly_spaced, image_batches, kept
+from darkroom.model.metrics.reference_images import REFERENCE_IMAGES, cached, evenly_spaced, image_batches
 from darkroom.model.metrics.references import ReferenceCache
 from darkroom.model.metrics.stored import decode_statistics, encode_statistics
 from darkroom.model.protocol import Facts
 
 PAIRS = 200
-"""Pairs of one class of which the diversity is taken: its error is then a few hundredths of it."""
+"""Number of pairs that the diversity is a mean of; its relative error is then a few hundredths."""
 
 NEAREST_IMAGES = 100
-"""Generated images whose nearest training image is looked for."""
+"""Number of generated images whose nearest training image is searched for."""
 
 CANDIDATES = 8
-"""Training images that are looked at for one generated image: the nearest ones by their sketches."""
+"""Training images, nearest by their sketches, that are compared with one generated image."""
 
 SKETCH = 256
-"""Numbers that stand for an image in the search for candidates; its squared distances are off by about a tenth."""
+"""Size of a sketch, which represents an image in the search for candidates. Squared distances err by about a tenth."""
 
 _PAIRS_AT_ONCE = 32
 _SOUGHT_AT_ONCE = 8
 
 
 def sketch(points: Tensor) -> Tensor:
-    """(N, E) -> (N, SKETCH): sums of coordinates with random signs, a fixed random share of them in each sum.
+    """(N, E) -> (N, SKETCH): sums of coordinates with random signs; each sum has a fixed random part of them.
 
-    Squared distances keep their expectation (Weinberger et al. 2009, section 2), at the cost of one addition a
-    coordinate and without a matrix of E columns.
+    Squared distances keep their expectation (Weinberger et al. 2009, section 2). It costs one addition for each
+    coordinate and needs no matrix with E columns.
     """
     order, signs = _sketch_plan(points.shape[1])
     padded = torch.nn.functional.pad(points, (0, len(order) - points.shape[1]))
@@ -53,7 +53,7 @@ def _sketch_plan(size: int) -> tuple[Tensor, Tensor]:
 
 
 def same_class_pairs(rows: Sequence[Row]) -> list[tuple[int, int]]:
-    """Positions of neighbours of one class, each position in one pair at the most."""
+    """Return pairs of consecutive positions of one class; each position is in at most one pair."""
     pairs, first = [], 0
     while first + 1 < len(rows):
         if rows[first].label == rows[first + 1].label:
@@ -65,9 +65,9 @@ def same_class_pairs(rows: Sequence[Row]) -> list[tuple[int, int]]:
 
 
 class NearestImages:
-    """The images of a data set that lie nearest to given ones: candidates by their sketches, then the distance itself.
+    """Finds a data set's nearest images to given ones: candidates by their sketches, then by the distance itself.
 
-    Sketches of at most REFERENCE_IMAGES evenly spaced images are computed once and kept.
+    It computes sketches of at most REFERENCE_IMAGES evenly spaced images once and caches them.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class NearestImages:
             batches = image_batches(dataset, REFERENCE_IMAGES, should_stop)
             return torch.cat([sketch(network.embed(images)).half() for images in batches])
 
-        self._sketches = kept(
+        self._sketches = cached(
             cache,
             facts,
             lambda data, facts: decode_statistics(data, facts, layout)["sketches"],
@@ -100,7 +100,7 @@ class NearestImages:
         ).to(network.device)
 
     def facts(self, images: int) -> Facts:
-        """What of a figure's protocol the search is. images: how many were sought for."""
+        """Return the search's part of a figure's protocol. images: number of images whose nearest ones were found."""
         return {
             "reference_dataset_digest": self._dataset.digest,
             "reference_images": len(self._indices),
@@ -110,13 +110,13 @@ class NearestImages:
         }
 
     def distances(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(distance to the nearest image, its index in the data set), each (N,), of images (N, C, H, W) uint8."""
+        """Return (distance to the nearest image, its index in the data set), (N,) each. images: (N, C, H, W) uint8."""
         distances, nearest = [], []
         sketches = self._sketches.float()
         squares = sketches.square().sum(1)
         for first in range(0, len(images), _SOUGHT_AT_ONCE):
             points = self._network.embed(images[first : first + _SOUGHT_AT_ONCE])
-            around = squares - 2.0 * (sketch(points) @ sketches.T)  # squared distances, less what all of a row share
+            around = squares - 2.0 * (sketch(points) @ sketches.T)  # squared distances up to a constant for each image
             places = around.topk(min(CANDIDATES, len(self._indices)), dim=1, largest=False).indices.cpu().numpy()
             indices = self._indices[places]
             theirs = self._network.embed(torch.from_numpy(self._dataset.images[indices.reshape(-1)]))
@@ -127,10 +127,10 @@ class NearestImages:
 
 
 class PerceptualMeasure:
-    """`METRIC-diversity`, the mean distance of pairs of generated images of one class, and `METRIC-nearest`, the mean
-    distance of generated images to their nearest ones in the data set.
+    """Measures `METRIC-diversity` and `METRIC-nearest`.
 
-    Raises ValueError when no class has two images.
+    The first is the mean distance of pairs of generated images of one class. The second is the mean distance of
+    generated images to their nearest images in the data set. Raises ValueError when no class has two images.
     """
 
     def __init__(self, network: PerceptualNetwork, rows: Sequence[Row], nearest: NearestImages) -> None:
@@ -149,7 +149,7 @@ class PerceptualMeasure:
         self._sum = 0.0
 
     def add(self, positions: Sequence[int], images: Tensor) -> None:
-        """Take in a batch. positions: of the images among all generated ones; images: (B, C, H, W) uint8."""
+        """Add a batch. positions: of the images among all generated ones; images: (B, C, H, W) uint8."""
         for position, image in zip(positions, images, strict=True):
             if position in self._sought:
                 self._seekers.append(image.clone())
@@ -161,7 +161,7 @@ class PerceptualMeasure:
             self._close()
 
     def figures(self) -> Iterator[Figure]:
-        """Both figures."""
+        """Return both figures."""
         self._close()
         facts = network_facts(self._network)
         pairs = len(self._second_of)

@@ -1,9 +1,9 @@
-"""Distances between single images as a network sees them, in its layers' maps.
+"""Perceptual distances between single images, in the maps of a network's layers.
 
     d(x, y) = sum over layers l of 1 / (H_l W_l) sum_{h, w} |w_l * (f_l(x)_hw - f_l(y)_hw)|^2
 
-with f_l the map's channel vectors at unit length (Zhang et al. 2018, equation 1). LPIPS has learned weights w_l; with
-w_l = 1 it is a distance under its own name. As d is a squared Euclidean distance, `embedding` gives the points.
+with f_l the map's channel vectors at unit length (Zhang et al. 2018, equation 1). LPIPS has learned weights w_l; the
+distance with w_l = 1 has another name. d is the squared Euclidean distance of the points that `embedding` returns.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,11 @@ _SMALLEST_LENGTH = 1e-10
 
 
 class PerceptualNetwork(Protocol):
-    """Images to points whose squared distance is the perceptual one."""
+    """Maps images to points whose squared distance is the perceptual distance."""
 
     @property
     def metric(self) -> str:
-        """How the figures' names begin, for instance "perceptual-efficientnet-lite0"."""
+        """Prefix of the figures' names, for instance "perceptual-efficientnet-lite0"."""
         ...
 
     @property
@@ -30,12 +30,12 @@ class PerceptualNetwork(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the network runs."""
+        """The device on which the network runs."""
         ...
 
     @property
     def perceptual_protocol(self) -> Mapping[str, str | int]:
-        """How pixels become the network's input, and its layers."""
+        """How pixels become the network's input, and which layers are compared."""
         ...
 
     def embed(self, images: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class PerceptualNetwork(Protocol):
 
 
 def embedding(maps: Sequence[Tensor], weights: Sequence[Tensor] | None = None) -> Tensor:
-    """(N, E) of maps (N, C_l, H_l, W_l). weights: (C_l,) >= 0 each, the w_l^2 above; ones where left out."""
+    """Return points (N, E) for maps (N, C_l, H_l, W_l). weights: (C_l,) >= 0 each, the w_l^2 above; default: ones."""
     parts = []
     for layer, x in enumerate(maps):
         unit = x / (x.square().sum(1, keepdim=True).sqrt() + _SMALLEST_LENGTH)
@@ -55,7 +55,7 @@ def embedding(maps: Sequence[Tensor], weights: Sequence[Tensor] | None = None) -
 
 
 def network_facts(network: PerceptualNetwork) -> dict[str, str | int | float | None]:
-    """What fixes an embedding."""
+    """Return the facts that determine an embedding."""
     protocol = {f"extractor_{name}": value for name, value in network.perceptual_protocol.items()}
     name = network.metric.removeprefix("perceptual-")
     return {"extractor": name, "extractor_weights_digest": network.weights_digest, **protocol}

@@ -1,4 +1,4 @@
-"""The data set that generated images are compared with: what is computed of it once, and kept."""
+"""The data set that generated images are compared with: its statistics, computed once and cached."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,19 +20,19 @@ from darkroom.model.metrics.stored import StatisticsError, decode_statistics, en
 from darkroom.model.protocol import Facts, protocol_digest
 
 REFERENCE_IMAGES = 100_000
-"""Of a larger data set this many images are taken, evenly spaced, so that a first evaluation takes minutes."""
+"""Most images of a data set that are used, evenly spaced, so that a first evaluation takes minutes."""
 
 SAMPLE_IMAGES = 10_000
-"""As many images of each side are compared one by one (kernel distance, precision and recall): it bounds memory, and
-the work, which grows with the square."""
+"""Most images of each side that are compared in pairs (kernel distance, precision and recall). It limits memory, and
+work, which grows with the square."""
 
 BATCH_IMAGES = 64
 
-Kept = TypeVar("Kept")
+T = TypeVar("T")
 
 
 def evenly_spaced(count: int, most: int) -> npt.NDArray[np.int64]:
-    """Indices of min(count, most) of `count` things, ascending."""
+    """Return min(count, most) evenly spaced indices in 0..count - 1, ascending."""
     taken = min(count, most)
     indices: npt.NDArray[np.int64] = np.arange(taken, dtype=np.int64) * count // max(1, taken)
     return indices
@@ -40,7 +40,7 @@ def evenly_spaced(count: int, most: int) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class FeatureSample:
-    """Features (N, D) float32 of a bounded number of images, and what of two sums and N radii belongs to them alone.
+    """Features (N, D) float32 of at most SAMPLE_IMAGES images, and the results that depend only on them.
 
     kernel_within: `kernel_sum_within` of them. squared_radii: (N,) of `precision_recall`, infinite for N <= k.
     """
@@ -52,7 +52,7 @@ class FeatureSample:
 
 @dataclass(frozen=True)
 class ReferenceImages:
-    """A data set as one extractor sees it. should_stop: asked between batches; True raises SamplingStopped."""
+    """A data set in the features of an extractor. should_stop: called between batches; True raises SamplingStopped."""
 
     dataset: ImageDataset
     extractor: FeatureExtractor
@@ -61,21 +61,21 @@ class ReferenceImages:
 
     @property
     def facts(self) -> dict[str, str | int | float | None]:
-        """What fixes the data set's features."""
+        """The facts that determine the data set's features."""
         return {**extractor_facts(self.extractor), "reference_dataset_digest": self.dataset.digest}
 
     @property
     def frechet_facts(self) -> dict[str, str | int | float | None]:
-        """What fixes `frechet()`."""
+        """The facts that determine `frechet()`."""
         return {**self.facts, "reference_images": min(len(self.dataset), REFERENCE_IMAGES)}
 
     @property
     def sample_facts(self) -> dict[str, str | int | float | None]:
-        """What fixes `sample()`."""
+        """The facts that determine `sample()`."""
         return {**self.facts, "reference_sample_images": min(len(self.dataset), SAMPLE_IMAGES)}
 
     def frechet(self) -> FrechetReference:
-        """Mean and covariance of the features of evenly spaced images, at most REFERENCE_IMAGES."""
+        """Return mean and covariance of the features of at most REFERENCE_IMAGES evenly spaced images."""
         dimension = self.extractor.dimension
 
         def compute() -> FrechetReference:
@@ -84,12 +84,12 @@ class ReferenceImages:
                 statistics.add(features)
             return FrechetReference.of(statistics)
 
-        return kept(
+        return cached(
             self.cache, self.frechet_facts, lambda d, f: decode_reference(d, f, dimension), compute, encode_reference
         )
 
     def sample(self) -> FeatureSample:
-        """Features of evenly spaced images, at most SAMPLE_IMAGES, on the extractor's device."""
+        """Return the features of at most SAMPLE_IMAGES evenly spaced images, on the extractor's device."""
         facts = {**self.sample_facts, "kernel": KERNEL, "neighbours": NEIGHBOURS}
         count, dimension = min(len(self.dataset), SAMPLE_IMAGES), self.extractor.dimension
         layout = {
@@ -112,7 +112,7 @@ class ReferenceImages:
             tensors = decode_statistics(data, facts, layout)
             return FeatureSample(tensors["features"], float(tensors["kernel_within"]), tensors["squared_radii"])
 
-        sample, device = kept(self.cache, facts, decode, compute, encode), self.extractor.device
+        sample, device = cached(self.cache, facts, decode, compute, encode), self.extractor.device
         return FeatureSample(sample.features.to(device), sample.kernel_within, sample.squared_radii.to(device))
 
     def _features(self, most: int) -> Iterator[Tensor]:
@@ -121,7 +121,7 @@ class ReferenceImages:
 
 
 def extractor_facts(extractor: FeatureExtractor) -> dict[str, str | int | float | None]:
-    """What fixes an image's features."""
+    """Return the facts that determine an image's features."""
     return {
         "extractor": extractor.name,
         "extractor_weights_digest": extractor.weights_digest,
@@ -130,7 +130,7 @@ def extractor_facts(extractor: FeatureExtractor) -> dict[str, str | int | float 
 
 
 def image_batches(dataset: ImageDataset, most: int, should_stop: Callable[[], bool]) -> Iterator[Tensor]:
-    """Evenly spaced images, (B, C, H, W) uint8, in batches of a fixed size; raises SamplingStopped."""
+    """Yield evenly spaced images (B, C, H, W) uint8, in batches of BATCH_IMAGES; raises SamplingStopped."""
     indices = evenly_spaced(len(dataset), most)
     for first in range(0, len(indices), BATCH_IMAGES):
         if should_stop():
@@ -138,14 +138,14 @@ def image_batches(dataset: ImageDataset, most: int, should_stop: Callable[[], bo
         yield torch.from_numpy(dataset.images[indices[first : first + BATCH_IMAGES]])
 
 
-def kept(
+def cached(
     cache: ReferenceCache,
     facts: Facts,
-    decode: Callable[[bytes, Facts], Kept],
-    compute: Callable[[], Kept],
-    encode: Callable[[Kept, Facts], bytes],
-) -> Kept:
-    """What the cache holds of these facts; what is missing, damaged or of other facts is computed and put there."""
+    decode: Callable[[bytes, Facts], T],
+    compute: Callable[[], T],
+    encode: Callable[[T, Facts], bytes],
+) -> T:
+    """Return the cached result for these facts; a missing or damaged entry, or one of other facts, is computed anew."""
     key = protocol_digest(facts)
     data = cache.get(key)
     if data is not None:

@@ -1,4 +1,4 @@
-"""Where statistics of data sets are kept between evaluations."""
+"""Caches for statistics of data sets, which evaluations share."""
 
 import hashlib
 import os
@@ -10,19 +10,19 @@ from darkroom.model.digest import digest_of
 
 
 class ReferenceCache(Protocol):
-    """Bytes by key. A lost entry costs time and nothing else: it is computed again."""
+    """Stores bytes by key. A lost entry costs only the time to compute it again."""
 
     def get(self, key: str) -> bytes | None:
-        """The bytes that were put last, or None."""
+        """Return the bytes that were put last, or None."""
         ...
 
     def put(self, key: str, data: bytes) -> None:
-        """Keep the bytes."""
+        """Store the bytes."""
         ...
 
 
 class FolderReferences:
-    """Files below a folder, named by the key's and by the content's SHA-256; several processes may share it."""
+    """Stores files in a folder, named by the SHA-256 of key and content; several processes may share it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -31,21 +31,21 @@ class FolderReferences:
         return hashlib.sha256(key.encode()).hexdigest()[:32]
 
     def get(self, key: str) -> bytes | None:
-        """The bytes kept under the key, or None; a file that does not hold what its name says counts as missing."""
+        """Return the bytes stored under the key, or None; a file whose content does not match its name is ignored."""
         for path in sorted(self.folder.glob(f"{self._stem(key)}-*.safetensors")):
             try:
                 data = path.read_bytes()
-            except FileNotFoundError:  # another process replaced it just now
+            except FileNotFoundError:  # another process has just replaced it
                 continue
             if path.name == self._name(key, data):
                 return data
         return None
 
     def put(self, key: str, data: bytes) -> None:
-        """Write a file that appears whole or not at all, then drop what the key held before."""
+        """Write a file atomically, then remove the key's older files."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / self._name(key, data)
-        descriptor, part = tempfile.mkstemp(dir=self.folder, suffix=".part")  # a name of its own: others write too
+        descriptor, part = tempfile.mkstemp(dir=self.folder, suffix=".part")  # a unique name: others write too
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)

@@ -1,4 +1,4 @@
-"""What an evaluation needs that its recipe may not give it: found out before anything is trained or drawn."""
+"""Finds settings of a recipe with which its evaluations would fail, before any training or drawing."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,9 +14,9 @@ from darkroom.model.samplers.spacing import spaced_times
 def evaluation_misfits(
     config: EvaluationConfig, sampling: SamplingConfig, schedule: ScheduleConfig, class_counts: Sequence[int]
 ) -> Iterator[Misfit]:
-    """What makes an evaluation impossible, by the recipe's fields. class_counts: the data set's images of each class.
+    """Yield the recipe's faults that make an evaluation impossible. class_counts: the data set's images of each class.
 
-    sampling: the recipe's; whether its own steps are possible is not asked here.
+    sampling: the recipe's sampling settings; their own steps are not checked here.
     """
     of_set, pairs = sum(class_counts), of_kind("pairs", config.metrics)
     for metric in config.metrics:
@@ -43,7 +43,7 @@ def evaluation_misfits(
 
 
 def frontier_misfits(config: EvaluationConfig, sampling: SamplingConfig, schedule: ScheduleConfig) -> Iterator[Misfit]:
-    """Points of the frontier that the schedule does not have; `evaluation_misfits` has what else its fid needs."""
+    """Yield step counts of the frontier that the schedule does not have; `evaluation_misfits` checks all else."""
     settings = drawing_settings(config, sampling)
     for steps in dict.fromkeys(config.frontier_steps):
         yield from _steps(schedule, settings, steps, "evaluation.frontier_steps")

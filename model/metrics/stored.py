@@ -1,4 +1,4 @@
-"""Statistics of a data set as a file that says what they are the statistics of."""
+"""Statistics of a data set as a file, with the facts of what they are the statistics of."""
 
 import json
 from collections.abc import Mapping
@@ -17,17 +17,17 @@ Layout = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 
 
 class StatisticsError(ValueError):
-    """Stored reference statistics that cannot be used; the message says why."""
+    """Stored reference statistics cannot be used; the message says why."""
 
 
 def encode_statistics(tensors: Mapping[str, Tensor], facts: Facts) -> bytes:
-    """A safetensors file of the tensors; facts: what they are the statistics of."""
+    """Return a safetensors file of the tensors; facts: what they are the statistics of."""
     header = json.dumps(dict(facts), sort_keys=True, allow_nan=False)
     return save({name: value.cpu().contiguous() for name, value in tensors.items()}, metadata={_HEADER_KEY: header})
 
 
 def decode_statistics(data: bytes, facts: Facts, layout: Layout) -> dict[str, Tensor]:
-    """Read tensors back; raises StatisticsError when they are damaged, those of something else or of another layout."""
+    """Read tensors back; raises StatisticsError when they are damaged or have other facts or another layout."""
     source = "reference statistics"
     try:
         tensors = load_tensors(data, source=source)

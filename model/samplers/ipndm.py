@@ -11,7 +11,7 @@ ADAMS_BASHFORTH = (
     np.array([23.0, -16.0, 5.0]) / 12.0,
     np.array([55.0, -59.0, 37.0, -9.0]) / 24.0,
 )
-"""Weights of the newest direction and those before it, by order. They are for even steps; iPNDM uses them on any grid."""
+"""Weights of the newest direction and those before it, by order. iPNDM uses these, made for even steps, on any grid."""
 
 
 def ipndm(schedule: NoiseSchedule, times: Times, order: int) -> StepTable:

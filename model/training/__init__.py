@@ -1,1 +1,1 @@
-"""Training: the loop, a step of it, its record and state, and how processes share it."""
+"""Training: the loop, its steps, its record and state, and how processes share it."""

@@ -1,14 +1,14 @@
-"""A point of a run's training curve: the one class of it, from the loop to files, the database and answers."""
+"""A point of a run's training curve. The loop, files, the database and answers all use this class."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Means of training since the point before.
+    """Loss and gradient norm are means since the previous point.
 
-    learning_rate: of the last batch. images_per_second: of training alone. memory_bytes: the most that the device has
-    held so far (CUDA), or this process's largest resident set.
+    learning_rate: of the last batch. images_per_second: of training, without checkpoints, samples and evaluations.
+    memory_bytes: the peak so far: memory allocated on the device (CUDA), or this process's resident set.
     """
 
     images_seen: int

@@ -1,7 +1,7 @@
-"""The processes that share the batches of a run, one a device: torchrun starts them, and here they agree.
+"""Coordinates the processes that share the batches of a run, one for each device; torchrun starts them.
 
-Without a process group there is one process, and everything below is free. Gradients are averaged by
-DistributedDataParallel; what travels here is a few numbers a step, by gloo, whatever the device.
+Without a process group there is one process, and nothing here costs time. DistributedDataParallel averages gradients.
+This module exchanges only a few numbers each step, by gloo on every device.
 """
 
 import os
@@ -20,26 +20,26 @@ from darkroom.model.user_error import UserError
 T = TypeVar("T")
 
 PATIENCE = timedelta(days=1)
-"""How long one process waits for another: the first may evaluate for hours while the others wait.
+"""Longest time that one process waits for another: the others wait while the first evaluates, which may take hours.
 
-A process that dies is noticed at once all the same, by its closed connection.
+A process that dies is noticed at once by its closed connection.
 """
 
 
 class FirstProcessError(UserError):
-    """What the first process alone was to do went wrong there; raised in all the others, with its message."""
+    """A call that only the first process makes has failed there; all others raise this error with its message."""
 
 
 def launched_rank() -> int | None:
-    """This process's number as the environment has it that torchrun sets; None where nobody started several."""
+    """Return this process's number from the environment that torchrun sets; None without torchrun."""
     return int(os.environ["RANK"]) if "RANK" in os.environ and "WORLD_SIZE" in os.environ else None
 
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[torch.device]:
-    """Join the other processes while the block runs; yields this one's device, for `cuda` that of its local rank.
+    """Join the other processes while the block runs; yields this process's device, on CUDA that of its local rank.
 
-    Does nothing when neither torchrun nor anything like it started this process.
+    Without torchrun or a similar launcher it yields `device` and does nothing else.
     """
     if launched_rank() is None:
         yield device
@@ -57,22 +57,22 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
 
 
 def world_size() -> int:
-    """Processes in all."""
+    """Return the number of processes."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """This process's number, 0 for the first, which alone records."""
+    """Return this process's number; the first is 0, and only it records."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 def own_rows(size: int) -> slice:
-    """This process's part of `size` rows: consecutive, disjoint, together all; it may be empty."""
+    """Return this process's part of `size` rows. Parts are consecutive, disjoint and cover all rows; some may be empty."""
     return slice(size * rank() // world_size(), size * (rank() + 1) // world_size())
 
 
 def sums(values: Sequence[float]) -> list[float]:
-    """The sum of each value over all processes, the same bits in every one."""
+    """Return the sum of each value over all processes, bit for bit the same in every process."""
     if world_size() == 1:
         return list(values)
     total = torch.tensor(values, dtype=torch.float64)
@@ -81,18 +81,18 @@ def sums(values: Sequence[float]) -> list[float]:
 
 
 def any_of(flag: bool) -> bool:
-    """Whether the flag is set in any process."""
+    """Return True when the flag is set in any process."""
     return sums([float(flag)])[0] > 0
 
 
 def from_first(make: Callable[[], T]) -> T:
-    """`make` is called in the first process only; every process gets its result when it is done.
+    """Call `make` in the first process only, and return its result in every process.
 
-    Its exception is raised in the first process, and FirstProcessError in the others.
+    When it fails, the first process raises its exception, and the others raise FirstProcessError.
     """
     if world_size() == 1:
         return make()
-    message: list[Any] = [None, None]  # the value, or what went wrong
+    message: list[Any] = [None, None]  # the value, the error's text
     failure: Exception | None = None
     if rank() == 0:
         try:
@@ -110,16 +110,16 @@ def from_first(make: Callable[[], T]) -> T:
 
 
 def averaging_gradients(network: nn.Module, device: torch.device) -> DistributedDataParallel:
-    """The network, with each gradient replaced by its mean over all processes when a backward pass ends."""
-    # In a group of its own, as it never lets go of the group that it is given (seen with torch 2.13). What Python
-    # sends goes through the other one, whose threads are therefore gone when the interpreter ends: a thread that then
-    # still had to release a tensor of Python's would abort the process.
+    """Wrap the network so that each backward pass ends with gradients averaged over all processes."""
+    # DistributedDataParallel never releases its process group (seen with torch 2.13), so it gets a group of its own.
+    # Tensors from Python go through the default group, whose threads then end before the interpreter. A thread that
+    # releases a Python tensor after the interpreter's end aborts the process.
     own = dist.new_group(timeout=PATIENCE)
     return DistributedDataParallel(network, [device] if device.type == "cuda" else None, process_group=own)
 
 
 def first_then_others(make: Callable[[], T]) -> T:
-    """`make` is called in every process, in the first one before the others: for what fills a shared cache."""
+    """Call `make` in every process, first in the first one, so that it fills a shared cache for the others."""
     made: list[T] = []
     from_first(lambda: made.append(make()))
     return made[0] if made else make()

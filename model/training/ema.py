@@ -1,4 +1,4 @@
-"""The exponential moving average of the weights, which samples and metrics use."""
+"""The exponential moving average (EMA) of the weights, which sampling and evaluation use."""
 
 from collections.abc import Mapping
 
@@ -10,20 +10,21 @@ from darkroom.model.config import EMAConfig
 
 
 def power_exponent(relative_length: float) -> float:
-    """The gamma of a power profile of standard deviation `relative_length` of the run (Karras et al. 2024, eq. 3).
+    """Return gamma of the power profile whose standard deviation is `relative_length` (Karras et al. 2024, equation 3).
 
-    relative_length^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)); below 0.28 there is one root that is not negative.
+    relative_length^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)), relative to the length of the run. Below 0.28 exactly
+    one root is not negative.
     """
     inverse = relative_length**-2
     return float(np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse]).real.max())
 
 
 class ExponentialMovingAverage:
-    """theta_ema = rho theta_ema + (1 - rho) theta, in float32, after every iteration.
+    """theta_ema = rho theta_ema + (1 - rho) theta, in float32, after every iteration n.
 
-    `copy` warm-up: a copy of the model through iteration `warmup_iterations` (2000 in the paper). `ramp`: rho grows
+    `copy` warm-up: a copy of the weights through iteration `warmup_iterations`, then rho = `decay`. `ramp`: rho grows
     as (1 + n) / (10 + n) up to `decay`, for runs too short for a copy phase. `power`: rho = (1 - 1/n)^(gamma + 1), so
-    that iteration m weighs as m^gamma (Karras et al. 2024, equations 1 and 2).
+    that iteration m has a weight proportional to m^gamma (Karras et al. 2024, equations 1 and 2).
     """
 
     def __init__(self, network: nn.Module, config: EMAConfig) -> None:
@@ -32,7 +33,7 @@ class ExponentialMovingAverage:
         self.weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
 
     def decay_at(self, iteration: int) -> float:
-        """rho for the update after the `iteration`-th iteration, counted from 1."""
+        """Return rho for the update after the `iteration`-th iteration, counted from 1."""
         if self.config.warmup == "copy":
             return 0.0 if iteration <= self.config.warmup_iterations else self.config.decay
         if self.config.warmup == "power":
@@ -41,7 +42,7 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module, iteration: int) -> None:
-        """Take in the weights after the `iteration`-th iteration, counted from 1."""
+        """Update the average with the weights after the `iteration`-th iteration, counted from 1."""
         rho = self.decay_at(iteration)
         current = network.state_dict()
         if rho == 0.0:
@@ -52,6 +53,6 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Take over a copy of the given weights."""
+        """Replace the average by a copy of the given weights."""
         for name, value in self.weights.items():
             value.copy_(weights[name])

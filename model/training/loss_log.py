@@ -1,4 +1,4 @@
-"""The loss of a run as a table and as a picture: `losses.csv` and the curve drawn from it."""
+"""The training curve of a run as a table, `losses.csv`, and the loss as a picture."""
 
 import csv
 import io
@@ -17,14 +17,16 @@ _FIELDS = tuple(field.name for field in fields(CurvePoint) if field.name != "mem
 
 
 class LossLog:
-    """`losses.csv`: a line per report of progress; on resuming, torn lines and those after the state are dropped."""
+    """Writes `losses.csv`, one line for each curve point; resuming drops incomplete lines and those after the state."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def begin(self, images_seen: int) -> None:
-        """Keep the whole lines up to `images_seen`, or make the file."""
-        kept = [row for row in self._rows() if int(row["images_seen"]) <= images_seen] if self._path.exists() else []
+        """Keep the complete lines up to `images_seen`, or create the file."""
+        kept = (
+            [line for line in self._lines() if int(line["images_seen"]) <= images_seen] if self._path.exists() else []
+        )
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, _FIELDS)
         writer.writeheader()
@@ -38,20 +40,20 @@ class LossLog:
             csv.writer(file).writerow([value if isinstance(value, int) else f"{value:.6g}" for value in values])
 
     def draw(self, path: Path, title: str) -> None:
-        """Write the curve as PNG; nothing when no line was written yet."""
-        rows = self._rows()
-        if rows:
-            images_seen = np.array([float(row["images_seen"]) for row in rows])
-            write_atomically(path, loss_curve(images_seen, np.array([float(row["loss"]) for row in rows]), title))
+        """Write the loss curve as PNG; writes nothing when the table has no line."""
+        lines = self._lines()
+        if lines:
+            images_seen = np.array([float(line["images_seen"]) for line in lines])
+            write_atomically(path, loss_curve(images_seen, np.array([float(line["loss"]) for line in lines]), title))
 
-    def _rows(self) -> list[dict[str, str]]:
+    def _lines(self) -> list[dict[str, str]]:
         with self._path.open(newline="") as file:
-            return [row for row in csv.DictReader(file) if _is_whole(row)]
+            return [line for line in csv.DictReader(file) if _is_complete(line)]
 
 
-def _is_whole(row: Mapping[str, str]) -> bool:
+def _is_complete(line: Mapping[str, str]) -> bool:
     try:
-        int(row["images_seen"])
-        return all(math.isfinite(float(row[name])) for name in _FIELDS)
+        int(line["images_seen"])
+        return all(math.isfinite(float(line[name])) for name in _FIELDS)
     except (KeyError, TypeError, ValueError):
         return False

@@ -1,4 +1,4 @@
-"""Muon: momentum whose update is made orthogonal, for the weights between a network's stem and head."""
+"""Muon: momentum with orthogonalised updates, for the weights between a network's stem and head."""
 
 import math
 from collections.abc import Sequence
@@ -7,18 +7,18 @@ import torch
 from torch import Tensor, nn
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-"""Coefficients of the quintic iteration (Jordan et al. 2024, "Muon"): singular values end between about 0.7 and 1.2."""
+"""Coefficients of the quintic iteration (Jordan et al. 2024, "Muon"); final singular values are about 0.7 to 1.2."""
 
 ITERATIONS = 5
 UPDATE_RMS = 0.2
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """About U V^T of the singular value decomposition U S V^T of a matrix (M, N), without decomposing it."""
+    """Return about U V^T of the singular value decomposition U S V^T of a matrix (M, N), without decomposing it."""
     a, b, c = NEWTON_SCHULZ
     x: Tensor = matrix / (matrix.norm() + 1e-7)
     tall = x.shape[0] > x.shape[1]
-    if tall:  # the products are of the smaller side
+    if tall:  # keeps `gram` square in the smaller side
         x = x.T
     for _ in range(ITERATIONS):
         gram = x @ x.T
@@ -27,12 +27,12 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 
 
 class MuonAdamW(torch.optim.AdamW):
-    """Muon for matrices, AdamW for everything else, under one learning rate.
+    """Muon for matrices and AdamW for all other parameters, with one learning rate.
 
-    Nesterov momentum, each update orthogonalised as a matrix (outputs, everything else), decoupled weight decay
-    (Jordan et al. 2024); scaled by 0.2 sqrt(max(M, N)) so that its root mean square is that of AdamW's updates and
-    learning rates carry over (Liu et al. 2025, "Muon is scalable for LLM training", equation 4). The state of a matrix
-    is its momentum, `exp_avg`; that of another parameter is AdamW's.
+    Muon uses Nesterov momentum and decoupled weight decay, and orthogonalises each update as a matrix (outputs, all
+    other dimensions) (Jordan et al. 2024). Updates are scaled by 0.2 sqrt(max(M, N)), so that their root mean square
+    equals that of AdamW's updates and the same learning rate suits both (Liu et al. 2025, "Muon is scalable for LLM
+    training", equation 4). The state of a matrix is its momentum, `exp_avg`; other parameters have AdamW's state.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class MuonAdamW(torch.optim.AdamW):
         self._matrices = {id(parameter) for parameter in matrices}
 
     def is_matrix(self, parameter: nn.Parameter) -> bool:
-        """Whether Muon updates it."""
+        """Return True when Muon updates the parameter."""
         return id(parameter) in self._matrices
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # no loss is evaluated again here
-        """Update every parameter that has a gradient; the matrices' gradients are dropped, so AdamW passes them by."""
+        """Update every parameter that has a gradient; drops the matrices' gradients, so that AdamW skips them."""
         group = self.param_groups[0]
         for parameter in group["params"]:
             if parameter.grad is None:

@@ -10,7 +10,7 @@ from darkroom.model.diffusion.schedule import NoiseSchedule, Table
 
 
 def loss_weights(schedule: NoiseSchedule, prediction: PredictionName, config: ObjectiveConfig) -> Table:
-    """The weight of each time's squared error, a table over t.
+    """Return the weight of each time's squared error, (T + 1,) float64.
 
     `simple`: 1 for every t (L_simple, Ho et al. 2020, equation 14).
     `min_snr`: min(SNR, gamma) on the x_0 error (Hang et al. 2023, equation 8), which is min(SNR, gamma) / SNR on
@@ -26,12 +26,12 @@ def loss_weights(schedule: NoiseSchedule, prediction: PredictionName, config: Ob
 
 
 def row_losses(weights: Table, output: Tensor, target: Tensor, t: Tensor) -> Tensor:
-    """Each row's weighted mean squared error, in float32. output, target: (B, ...); t: (B,); returns (B,)."""
+    """Return each row's weighted mean squared error, (B,) float32. output, target: (B, ...); t: (B,)."""
     error = (output.float() - target.float()).square().flatten(1).mean(1)
     return per_row(weights, t, error) * error
 
 
 def drop_labels(labels: Tensor, null_label: int, probability: float, generator: torch.Generator) -> Tensor:
-    """Labels (B,) of which each is replaced by the null label with `probability` (Ho & Salimans 2022, algorithm 1)."""
+    """Replace each of the labels (B,) by the null label with `probability` (Ho & Salimans 2022, algorithm 1)."""
     dropped = torch.rand(labels.shape, generator=generator, device=generator.device).to(labels.device) < probability
     return torch.where(dropped, null_label, labels)

@@ -1,4 +1,4 @@
-"""Randomness in training as a pure function of (seed, purpose, images seen): what makes a resumed run bit-exact."""
+"""Randomness in training as a pure function of (seed, purpose, images seen), which makes a resumed run bit-exact."""
 
 from functools import lru_cache
 
@@ -14,7 +14,10 @@ def _epoch_order(seed: int, epoch: int, size: int) -> npt.NDArray[np.int64]:
 
 
 def batch_indices(size: int, seed: int, images_seen: int, batch_size: int) -> npt.NDArray[np.int64]:
-    """Which images follow after `images_seen`: every epoch is a fresh permutation, and batches run across its end."""
+    """Return the indices (batch_size,) of the images after `images_seen`; a batch may cross the end of an epoch.
+
+    size: of the data set. Every epoch has a permutation of its own.
+    """
     positions = np.arange(images_seen, images_seen + batch_size)
     epochs = positions // size
     indices = np.empty(batch_size, dtype=np.int64)
@@ -25,9 +28,9 @@ def batch_indices(size: int, seed: int, images_seen: int, batch_size: int) -> np
 
 
 def batch_seed(seed: int, images_seen: int, rank: int = 0) -> int:
-    """Seed for what is drawn for the batch after `images_seen`: times, noise, label drop, flips, dropout.
+    """Return the seed for times, noise, label drop, flips and dropout of the batch after `images_seen`.
 
-    rank: of the process that draws, where each draws its own (dropout). What is drawn for the whole batch is rank 0's.
+    rank: of this process for dropout, which each process draws itself; 0 for all that is drawn for the whole batch.
     """
     sequence = np.random.SeedSequence((seed, _BATCH, images_seen), spawn_key=(rank,) if rank else ())
     return int(sequence.generate_state(1, np.uint64)[0] >> 1)

@@ -1,6 +1,6 @@
-"""Whether a recipe can be carried out to its end: found out on paper, before a job is queued and before a run begins.
+"""Finds a recipe's faults before a job is queued and before a run begins, without training anything.
 
-A check calls the function that the run will call later, so that the two never disagree.
+Checks call the same functions as the run, so that the two never disagree.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,18 +17,18 @@ from darkroom.model.training.time_sampling import time_probabilities
 _TIMES = ("model.schedule.steps", "model.schedule.name")
 
 WEIGHTS_FIX: Sequence[str] = ("model",)
-"""What a run must leave as it is that begins with a model's weights: it says what the weights mean."""
+"""Sections that a run must not change when it begins with a model's weights: they define what the weights mean."""
 
 STATE_FIXES: Sequence[str] = (*WEIGHTS_FIX, "optimizer.name")
-"""The same for a run that goes on from a training state, which also holds what the optimizer remembers."""
+"""Sections that a run must not change when it continues a training state, which also has the optimizer's moments."""
 
 FREE: Sequence[str] = ("model.unet.dropout",)
-"""What either may change all the same: it belongs to training, and not to the weights."""
+"""Exceptions, which both may change: they affect training, not what the weights mean."""
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What a recipe must suit. side: of the square images in pixels; class_counts: how many images each class has."""
+    """The facts of a data set that a recipe must fit. side: of the square images, in pixels."""
 
     channels: int
     side: int
@@ -36,9 +36,9 @@ class ImageFacts:
 
 
 def recipe_misfits(recipe: Recipe, images: ImageFacts) -> Iterator[Misfit]:
-    """Yield the faults of a recipe that is valid by itself: of its network, times, sample grids and evaluations.
+    """Yield the faults of a valid recipe for this data set: in its network, times, sampling settings and evaluations.
 
-    A model that it trains answers requests that name no settings: those are the recipe's own, which the grids need too.
+    The sampling settings must work for the sample grids, and for requests to the trained model that name no settings.
     """
     yield from _network(recipe, images)
     schedule = make_schedule(recipe.model.schedule)
@@ -60,19 +60,19 @@ def recipe_misfits(recipe: Recipe, images: ImageFacts) -> Iterator[Misfit]:
 
 
 def weights_misfits(recipe: Recipe, theirs: ModelConfig) -> Iterator[Misfit]:
-    """What a run must not change that begins with the weights of a model of that configuration."""
+    """Yield the recipe's differences from `theirs`, a model's configuration, that its weights do not allow."""
     yield from _changed(recipe, {"model": theirs.model_dump()}, WEIGHTS_FIX)
 
 
 def state_misfits(recipe: Recipe, theirs: Recipe, images_seen: int, snapshot: bool) -> Iterator[Misfit]:
-    """What a run must not change that goes on from a training state of that recipe.
+    """Yield the recipe's differences from `theirs`, the recipe of a training state, that the state does not allow.
 
-    images_seen: of the state. snapshot: whether it holds one to guide by.
+    images_seen: of the state. snapshot: True when the state holds a snapshot.
     """
     yield from _changed(recipe, theirs.model_dump(), STATE_FIXES)
     at = recipe.training.guide_snapshot_images
     if at is not None and images_seen >= at and not snapshot:
-        text = f"is {at}, but the state has seen {images_seen} images and holds no snapshot: set it to more than these"
+        text = f"is {at}, but the state has seen {images_seen} images and holds no snapshot: set it to more than that"
         yield Misfit(("training.guide_snapshot_images",), text)
 
 
@@ -89,14 +89,16 @@ def _network(recipe: Recipe, images: ImageFacts) -> Iterator[Misfit]:
 
 
 def _noise(recipe: Recipe) -> Iterator[Misfit]:
-    """Settings with which the recipe's model would draw noise."""
+    """Yield sampling settings with which the recipe's model would draw noise."""
     sampling, evaluation, null_class = recipe.sampling, recipe.evaluation, recipe.objective.label_drop > 0.0
     for field, text in drawing_faults(recipe.model, sampling, null_class=null_class):
         yield Misfit((f"sampling.{field}",), text)
     if evaluation is None or evaluation.guidance is None or null_class:
         return
     kept_at = recipe.training.guide_snapshot_images
-    if kept_at is None or evaluation.every_images < kept_at:  # no class guides until there is a snapshot
+    if (
+        kept_at is None or evaluation.every_images < kept_at
+    ):  # until there is a snapshot, `Trainer.sampling` guides by no class
         sampling = sampling.model_copy(update={"guide": "unconditional"})
     if needs_null_class(sampling.model_copy(update={"guidance": evaluation.guidance})):
         yield Misfit(("evaluation.guidance",), f"is {evaluation.guidance:g}, and {NO_NULL_CLASS}: set it to 1")
@@ -110,7 +112,7 @@ def _changed(recipe: Recipe, theirs: Mapping[str, Any], fixed: Sequence[str]) ->
 
 
 def _leaves(section: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of all fields."""
+    """Yield (dotted name, value) of all fields."""
     for key, value in section.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{name}{key}.")

@@ -1,7 +1,7 @@
-"""The training loop: `train` runs a recipe on a data set, from the start or from where it stopped, into a record.
+"""The training loop: `train` runs a recipe on a data set, from the start or where it stopped, and writes a record.
 
-`trainer.py` beside it has what happens in a step, `run_record.py` where results go, and `distributed.py` how several
-processes share a run. Progress is counted in images.
+See `trainer.py` for one step, `run_record.py` for the record, and `distributed.py` for several processes. Progress is
+counted in images.
 """
 
 import logging
@@ -53,7 +53,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WeightsStart:
-    """Begin a run with the weights of a weights file (its bytes), at no images seen. source: its name in messages."""
+    """Begin a run with the weights of a weights file, at 0 images. weights: its bytes. source: its name in messages."""
 
     source: str
     weights: bytes
@@ -61,9 +61,9 @@ class WeightsStart:
 
 @dataclass(frozen=True)
 class StateStart:
-    """Go on from another run's training state (its bytes): with its optimizer, EMA and images seen, but this recipe.
+    """Continue another run's training state with this recipe: keep its optimizer moments, EMA and images seen.
 
-    source: its name in messages.
+    state: its bytes. source: its name in messages.
     """
 
     source: str
@@ -75,7 +75,7 @@ StartingPoint = WeightsStart | StateStart
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """finished: False when it was asked to stop before the recipe's end, the last evaluation included."""
+    """The end of a run. finished: False when it stopped before the recipe's last image or last evaluation."""
 
     images_seen: int
     finished: bool
@@ -92,18 +92,18 @@ def train(
     on_progress: Callable[[CurvePoint], None] = lambda point: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainingResult:
-    """Run the recipe to its end, or until `should_stop` answers True, and then write a checkpoint.
+    """Run the recipe to its end, or until `should_stop` returns True, and then write a checkpoint.
 
-    start: where a run begins of which `record` holds no state yet; default: from new weights.
-    references: keeps what evaluations compare with; a recipe without evaluations needs none.
+    start: starting point when `record` has no saved state; default: new weights.
+    references: caches statistics for evaluations; may be None for a recipe without evaluations.
     on_progress: called every LOG_EVERY_ITERATIONS iterations and at the end.
-    should_stop: asked between iterations and between the steps of drawing samples; True is final.
+    should_stop: called between iterations, and between the steps of sample grids and evaluations; True is final.
 
-    In a process group every process calls this with equal arguments; the first one records and reports, and any of
-    them may ask to stop. A sample grid or an evaluation that fails is recorded as such, and the training goes on.
-    Raises TrainingDiverged on a loss, weights or images that are not finite (what was recorded before stays good),
-    TrainingError for a recipe that cannot be carried out or metrics that are not installed, and CheckpointError when
-    the record's state belongs to another recipe or data set or `start` does not fit.
+    In a process group every process calls this with equal arguments. The first process records and reports; any of
+    them may ask to stop. When a sample grid or an evaluation fails, the failure is recorded and training continues.
+    Raises TrainingDiverged when loss, weights or images are not finite; the earlier record stays valid. Raises
+    TrainingError for a recipe that cannot run or metrics that are not installed, and CheckpointError when the record's
+    state belongs to another recipe or data set, or `start` does not fit.
     """
     trainer = Trainer(recipe, dataset, device)
     training = recipe.training
@@ -123,7 +123,7 @@ def train(
         return trainer.ended or before // every < trainer.images_seen // every
 
     if judge and saved is not None and crossed(max(0, saved - training.batch_size), judge.every_images):
-        judge.once(stop)  # the run was interrupted between that checkpoint and its evaluation
+        judge.once(stop)  # the run was interrupted between this checkpoint and its evaluation
     meter = _Meter(trainer)
     while not trainer.ended and not distributed.any_of(stop()):
         before = trainer.images_seen
@@ -144,13 +144,13 @@ def train(
                 judge.once(stop)
     if saved != trainer.images_seen or distributed.from_first(record.last_good) is None:
         save()
-    # A run that another one's state brought to the end at once is judged here.
+    # Only this line evaluates a run that started at its end, with another run's state.
     judged = judge is None or not trainer.ended or (judge.once(stop) and judge.frontier(stop))
     return TrainingResult(trainer.images_seen, trainer.ended and judged)
 
 
 class _StopRequest:
-    """`should_stop`, which is not asked again once it has answered True."""
+    """Calls `should_stop` until it returns True, and then stays True."""
 
     def __init__(self, should_stop: Callable[[], bool]) -> None:
         self._should_stop = should_stop
@@ -162,7 +162,7 @@ class _StopRequest:
 
 
 class _Meter:
-    """Means since the last report, and the speed of training without what is done while `paused`."""
+    """Computes curve points: means since the last point, and the speed of training without `paused` time."""
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
@@ -175,13 +175,13 @@ class _Meter:
         self._since_seconds = time.perf_counter()
 
     def add(self, loss: float, norm: float, rate: float) -> None:
-        """Take in a step: its loss, gradient norm and learning rate."""
+        """Add a step's loss, gradient norm and learning rate."""
         self._losses.append(loss)
         self._norms.append(norm)
         self._rate = rate
 
     def point(self) -> CurvePoint:
-        """Of all steps since the point before."""
+        """Return the curve point of all steps since the previous one, and begin the next."""
         images_seen = self._trainer.images_seen
         seconds = time.perf_counter() - self._since_seconds
         point = CurvePoint(
@@ -197,7 +197,7 @@ class _Meter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """The block's time does not count."""
+        """Leave the block's time out of the speed."""
         began = time.perf_counter()
         yield
         self._since_seconds += time.perf_counter() - began
@@ -211,7 +211,7 @@ def _memory_bytes(device: torch.device) -> int:
 
 
 def _restore(trainer: Trainer, record: RunRecord, start: StartingPoint | None) -> int | None:
-    """Bring the trainer to where the run is; returns the images seen of the record's own state, None without one."""
+    """Restore the trainer from the record or from `start`; returns the record's images seen, None without a state."""
     own = distributed.from_first(lambda: _newest_intact(record))
     if own is not None:
         name, data = own
@@ -241,18 +241,18 @@ def _newest_intact(record: RunRecord) -> tuple[str, bytes] | None:
         for fault in damaged:
             _log.warning("%s; going on from %s, the one before", fault, name)
         return name, data
-    if damaged:  # beginning anew would throw away what may still be repaired
+    if damaged:  # a new start would overwrite what the user may still repair
         raise damaged[0]
     return None
 
 
 def _multiplies_bfloat16() -> bool:
-    """Whether this CPU has AVX-512 BF16, AMX or their like; without them bfloat16 is emulated (measured: 9 times)."""
+    """Return True when the CPU has instructions such as AVX-512 BF16 or AMX; emulated bfloat16 is 9 times slower."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _keep(trainer: Trainer, record: RunRecord) -> None:
-    """Record a checkpoint and its state; raises TrainingDiverged in place of keeping what is broken."""
+    """Record a checkpoint and its state; raises TrainingDiverged instead when they are not finite."""
     fault = trainer.fault()
     if fault is not None:
         raise _diverged(fault, trainer.images_seen, record.last_good())
@@ -276,8 +276,8 @@ def _report(point: CurvePoint, record: RunRecord, on_progress: Callable[[CurvePo
 
 
 @contextmanager
-def _outlived(what: Failing, trainer: Trainer, record: RunRecord) -> Iterator[None]:
-    """Whatever fails in the block ends the block alone, and is recorded. SamplingStopped is no failure."""
+def _recording_failure(what: Failing, trainer: Trainer, record: RunRecord) -> Iterator[None]:
+    """Record an exception in the block and continue after it; SamplingStopped is passed on."""
     try:
         yield
     except SamplingStopped:
@@ -286,15 +286,15 @@ def _outlived(what: Failing, trainer: Trainer, record: RunRecord) -> Iterator[No
         said = str(error).strip().partition("\n")[0][:1000]
         detail = said if said and isinstance(error, ValueError) else f"{type(error).__name__}: {said}"
         _log.warning("%s failed after %d images; the training goes on: %s", what, trainer.images_seen, detail)
-        _log.info("how it failed", exc_info=error)
+        _log.info("traceback of the failure", exc_info=error)
         record.failed(trainer.images_seen, what, detail)
 
 
 def _draw_samples(trainer: Trainer, record: RunRecord, stop: Callable[[], bool]) -> None:
-    """Record a row of samples for every class, drawn with the EMA weights; nothing when stopped on the way."""
+    """Record a sample grid, one line for each class, drawn with the EMA weights; records nothing when stopped."""
     picture = None
     try:
-        with _outlived("samples", trainer, record):
+        with _recording_failure("samples", trainer, record):
             picture = _sample_grid(trainer, stop)
     except SamplingStopped:
         return
@@ -314,7 +314,7 @@ def _sample_grid(trainer: Trainer, stop: Callable[[], bool]) -> bytes:
 
 
 class _Judge:
-    """Evaluates the checkpoint of the moment, in the first process. An evaluation that fails is recorded as such.
+    """Evaluates the current checkpoint in the first process, and records failed evaluations as failures.
 
     Raises TrainingError at once when the metrics are not installed.
     """
@@ -329,18 +329,18 @@ class _Judge:
         distributed.from_first(self._require_metrics)
 
     def once(self, stop: Callable[[], bool]) -> bool:
-        """Evaluate and record unless that was done; False when stopped on the way, and then nothing is recorded.
+        """Evaluate and record unless that was done; returns False and records nothing when stopped.
 
-        What failed counts as done until the run is started again.
+        A failed evaluation counts as done until the run is started again.
         """
         return distributed.from_first(lambda: self._once(stop))
 
     def frontier(self, stop: Callable[[], bool]) -> bool:
-        """Measure and record the frontier that the recipe asks for, point by point; False when stopped on the way."""
+        """Measure and record the recipe's frontier, point by point; returns False when stopped."""
         return distributed.from_first(lambda: self._frontier(stop))
 
     def _require_metrics(self) -> None:
-        """Find out before the training, not hours later, that the metrics are not installed."""
+        """Raise TrainingError before the training, and not hours later, when the metrics are not installed."""
         from darkroom.model.metrics.evaluation import require_metrics
         from darkroom.model.metrics.extractor import MetricsUnavailable
 
@@ -357,7 +357,7 @@ class _Judge:
             return True
         evaluations = None
         try:
-            with _outlived("evaluation", trainer, self._record):
+            with _recording_failure("evaluation", trainer, self._record):
                 evaluations = evaluate(
                     trainer.denoiser().interruptible(stop),
                     digest_of(trainer.checkpoint()),
@@ -384,7 +384,7 @@ class _Judge:
         try:
             while True:
                 point = None
-                with _outlived("frontier", trainer, record):
+                with _recording_failure("frontier", trainer, record):
                     point = next(points, None)
                 if point is None:
                     return True

@@ -1,4 +1,4 @@
-"""Where a run's results go: the training loop's only way to what lasts, and its form as a folder."""
+"""The record of a run, through which the training loop stores all results, and its implementation as a folder."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -12,57 +12,57 @@ from darkroom.model.training.curve_point import CurvePoint
 from darkroom.model.training.loss_log import LossLog
 
 Failing = Literal["evaluation", "frontier", "samples"]
-"""What a run can do without: where it fails, the training goes on."""
+"""Parts of a run that may fail while training continues."""
 
 
 class RunRecord(Protocol):
-    """What the loop asks of the place where a run is kept. With several processes only the first one's is used.
+    """Stores a run's results. With several processes only the first one's record is used.
 
-    Any method may raise, which ends the run; what was recorded before stays good.
+    An exception from any method ends the run; earlier records stay valid.
     """
 
     def states(self) -> Iterator[tuple[str, bytes]]:
-        """Training states to resume from, newest first, each with a name for messages; none for a new run."""
+        """Yield (name for messages, training state) to resume from, newest first; nothing for a new run."""
 
     def begin(self, images_seen: int) -> None:
-        """Training starts or goes on after `images_seen`: whatever was recorded beyond that never happened.
+        """Discard everything recorded after `images_seen`, where training now starts or continues.
 
-        Called once, after `states` and before everything else.
+        Called once, after `states` and before all other methods.
         """
 
     def progress(self, point: CurvePoint) -> None:
-        """Keep a point of the training curve."""
+        """Store a point of the training curve."""
 
     def checkpoint(self, images_seen: int, weights: bytes, state: bytes) -> None:
-        """Keep a weights file and the training state that goes with it: both last, or the run resumes from before."""
+        """Store a weights file and its training state: both or neither, so that a run can always resume."""
 
     def samples(self, images_seen: int, picture: bytes) -> None:
-        """Keep a grid of samples, a PNG."""
+        """Store a sample grid, a PNG."""
 
     def evaluation(self, images_seen: int, evaluations: Sequence[Figure]) -> None:
-        """Keep how the checkpoint of these `images_seen` was judged: all of it or nothing."""
+        """Store the figures of the checkpoint at `images_seen`: all or none."""
 
     def evaluated(self, images_seen: int) -> bool:
-        """Whether `evaluation` was recorded for these `images_seen`."""
+        """Return True when `evaluation` has stored figures for `images_seen`."""
 
     def frontier(self, images_seen: int, evaluations: Sequence[Figure]) -> None:
-        """Keep points of the frontier of the checkpoint of these `images_seen`, beside those that are kept."""
+        """Add points to the stored frontier of the checkpoint at `images_seen`."""
 
     def frontier_points(self, images_seen: int) -> Sequence[Figure]:
-        """What `frontier` was given for these `images_seen`."""
+        """Return the stored points of the frontier at `images_seen`."""
 
     def failed(self, images_seen: int, what: Failing, detail: str) -> None:
-        """Tell whoever looks at the run that this could not be done at these `images_seen`; the run goes on."""
+        """Store that `what` failed at `images_seen`, for users who look at the run; the run continues."""
 
     def last_good(self) -> str | None:
-        """What an error message calls the last checkpoint that can be used; None when there is none."""
+        """Return the name, for messages, of the last valid checkpoint; None when there is none."""
 
 
 class FolderRecord:
     """A run as a folder.
 
-    `state.safetensors` (to resume from), `checkpoints/IMAGES.safetensors` (to sample from), `losses.csv`, `loss.png`,
-    `samples/IMAGES.png` and `evaluations.jsonl`. Nothing is written before `begin`. title: of the loss curve.
+    It has `state.safetensors` (to resume from), `checkpoints/IMAGES.safetensors` (to sample from), `losses.csv`,
+    `loss.png`, `samples/IMAGES.png` and `evaluations.jsonl`. `begin` writes first. title: of the loss curve.
     """
 
     def __init__(self, folder: Path, title: str) -> None:
@@ -72,16 +72,16 @@ class FolderRecord:
         self._last = 0
 
     def states(self) -> Iterator[tuple[str, bytes]]:
-        """The folder's one state; raises OSError when it is there but cannot be read."""
+        """Yield the folder's only state; raises OSError when the file exists but cannot be read."""
         path = self._folder / "state.safetensors"
         if path.exists():
             yield str(path), path.read_bytes()
 
     def begin(self, images_seen: int) -> None:
-        """Drop the lines of both logs that lie beyond `images_seen`."""
+        """Drop the lines of both logs after `images_seen`."""
         self._last = images_seen
         self._losses.begin(images_seen)
-        kept = [row for row in self._evaluations() if row["images_seen"] <= images_seen]
+        kept = [line for line in self._evaluations() if line["images_seen"] <= images_seen]
         if len(kept) < len(self._evaluations()):
             self._write_evaluations(kept)
 
@@ -90,7 +90,7 @@ class FolderRecord:
         self._losses.append(point)
 
     def checkpoint(self, images_seen: int, weights: bytes, state: bytes) -> None:
-        """The weights are written first: the state replaces the one before only when its weights lie there."""
+        """Write the weights first, so that the new state replaces the old one only when its weights exist."""
         write_atomically(self.checkpoint_path(images_seen), weights)
         write_atomically(self._folder / "state.safetensors", state)
         self._last = images_seen
@@ -101,36 +101,36 @@ class FolderRecord:
         write_atomically(self._folder / "samples" / f"{images_seen:010d}.png", picture)
 
     def evaluation(self, images_seen: int, evaluations: Sequence[Figure]) -> None:
-        """Add a line a metric to `evaluations.jsonl`."""
+        """Add one line for each figure to `evaluations.jsonl`; replaces lines at `images_seen`."""
         new = [{"images_seen": images_seen, **asdict(figure)} for figure in evaluations]
-        kept = [row for row in self._evaluations() if row["images_seen"] != images_seen]
+        kept = [line for line in self._evaluations() if line["images_seen"] != images_seen]
         self._write_evaluations([*kept, *new])
 
     def evaluated(self, images_seen: int) -> bool:
-        """Whether `evaluations.jsonl` has a line for these `images_seen`."""
-        return any(row["images_seen"] == images_seen for row in self._evaluations())
+        """Return True when `evaluations.jsonl` has a line for `images_seen`."""
+        return any(line["images_seen"] == images_seen for line in self._evaluations())
 
     def frontier(self, images_seen: int, evaluations: Sequence[Figure]) -> None:
-        """Write the points into the header of the weights file, which thereby has another digest."""
+        """Write the points into the header of the weights file, which changes its digest."""
         from darkroom.model.metrics.frontier_measurement import with_evaluations
 
         path = self.checkpoint_path(images_seen)
         write_atomically(path, with_evaluations(load_checkpoint(path), evaluations))
 
     def frontier_points(self, images_seen: int) -> Sequence[Figure]:
-        """The evaluations in the header of the weights file."""
+        """Return the evaluations in the header of the weights file."""
         return load_checkpoint(self.checkpoint_path(images_seen)).header.evaluations
 
     def failed(self, images_seen: int, what: Failing, detail: str) -> None:
-        """Nothing: whoever runs the command sees the warning in the log."""
+        """Do nothing: the log already has a warning for the user."""
 
     def last_good(self) -> str | None:
-        """The path of the weights file that goes with the state."""
+        """Return the path of the weights file that belongs to the state."""
         path = self.checkpoint_path(self._last)
         return str(path) if path.exists() else None
 
     def checkpoint_path(self, images_seen: int) -> Path:
-        """Where the weights after `images_seen` are, or would be."""
+        """Return the path of the weights file at `images_seen`, which may not exist."""
         return self._folder / "checkpoints" / f"{images_seen:010d}.safetensors"
 
     @property
@@ -142,5 +142,5 @@ class FolderRecord:
             return []
         return [json.loads(line) for line in self._evaluations_path.read_text().splitlines()]
 
-    def _write_evaluations(self, rows: Sequence[dict[str, Any]]) -> None:
-        write_atomically(self._evaluations_path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    def _write_evaluations(self, lines: Sequence[dict[str, Any]]) -> None:
+        write_atomically(self._evaluations_path, "".join(json.dumps(line) + "\n" for line in lines).encode())

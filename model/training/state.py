@@ -1,4 +1,4 @@
-"""All that a run needs to go on as if it had never stopped: weights, EMA, optimizer state, images and iterations."""
+"""The training state: weights, EMA, optimizer moments, images and iterations, so that a run resumes bit for bit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True)
 class StateHeader:
-    """What a training state says of itself. embedding_steps: as in `model.checkpoint.CheckpointHeader`."""
+    """The header of a training state. embedding_steps: as in `CheckpointHeader`. snapshot_images: of the snapshot."""
 
     images_seen: int
     iteration: int
@@ -31,7 +31,7 @@ class StateHeader:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The EMA weights as they were after `images_seen` images, for later checkpoints to be guided by."""
+    """A copy of the EMA weights after `images_seen` images, which guides the sampling of later checkpoints."""
 
     images_seen: int
     weights: Mapping[str, Tensor]
@@ -40,7 +40,7 @@ class Snapshot:
 def state_tensors(
     network: nn.Module, ema: ExponentialMovingAverage, optimizer: torch.optim.AdamW, snapshot: Snapshot | None
 ) -> dict[str, Tensor]:
-    """All numbers of a state by the names that they have in its file."""
+    """Return all tensors of a state by their names in its file."""
     tensors = {f"model.{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"ema.{name}": value for name, value in ema.weights.items()}
     for name, parameter in network.named_parameters():
@@ -52,7 +52,7 @@ def state_tensors(
 
 
 def encode_training_state(header: StateHeader, tensors: Mapping[str, Tensor]) -> bytes:
-    """The bytes of a state, one safetensors file. tensors: of `state_tensors`."""
+    """Return the bytes of a state, one safetensors file. tensors: from `state_tensors`."""
     metadata = {
         "images_seen": str(header.images_seen),
         "iteration": str(header.iteration),
@@ -65,7 +65,7 @@ def encode_training_state(header: StateHeader, tensors: Mapping[str, Tensor]) ->
 
 
 def read_state_header(data: bytes, *, source: str) -> StateHeader:
-    """What a state says of itself; raises CheckpointError, which names `source`, when the bytes are no state."""
+    """Read a state's header; raises CheckpointError, naming `source`, when the bytes are not a state."""
     metadata = read_metadata(data, source=source)
     try:
         return StateHeader(
@@ -86,7 +86,7 @@ def read_state_header(data: bytes, *, source: str) -> StateHeader:
 
 
 def require_sound_state(data: bytes, *, source: str) -> None:
-    """Raises CheckpointError, which names `source`, for bytes that are damaged or numbers that are not finite."""
+    """Raise CheckpointError, naming `source`, when the bytes are damaged or hold numbers that are not finite."""
     require_finite(load_tensors(data, source=source), source)
 
 
@@ -100,10 +100,10 @@ def restore_training_state(
     header: StateHeader,
     source: str,
 ) -> Snapshot | None:
-    """Restore the tensors of a state in place; returns the snapshot that it holds.
+    """Restore network, EMA and optimizer in place; returns the state's snapshot, or None.
 
-    Raises CheckpointError, which names `source`, when they do not fit or are not finite; the three may then be of no
-    use any more.
+    Raises CheckpointError, naming `source`, when tensors do not fit or are not finite. Discard network, EMA and
+    optimizer then, because they may be partly restored.
     """
     tensors = load_tensors(data, source=source)
     require_finite(tensors, source)
@@ -115,10 +115,10 @@ def restore_training_state(
                 continue
             moments = _moments(optimizer, parameter)
             state: dict[str, Tensor] = {}
-            if moments == _MOMENTS:  # AdamW's, which also counts steps, on the parameter's device
+            if moments == _MOMENTS:  # fused AdamW also counts steps, on the parameter's device
                 state["step"] = torch.tensor(float(header.iteration), device=parameter.device)
             for moment in moments:
-                # Into memory laid out like the parameter, so that the arithmetic is the same as before the stop.
+                # Same memory layout as the parameter, so that the arithmetic stays bit for bit the same.
                 state[moment] = torch.zeros_like(parameter).copy_(tensors[f"optimizer.{name}.{moment}"])
             optimizer.state[parameter] = state
         if header.snapshot_images is None:
@@ -130,7 +130,7 @@ def restore_training_state(
 
 
 def _moments(optimizer: torch.optim.AdamW, parameter: nn.Parameter) -> tuple[str, ...]:
-    """What the optimizer remembers of a parameter once it was updated."""
+    """Return the names of the moments that the optimizer keeps for a parameter."""
     return _MOMENTS[:1] if isinstance(optimizer, MuonAdamW) and optimizer.is_matrix(parameter) else _MOMENTS
 
 

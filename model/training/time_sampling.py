@@ -9,12 +9,12 @@ from darkroom.model.diffusion.schedule import NoiseSchedule, Table
 
 
 def time_probabilities(schedule: NoiseSchedule, config: TimeSamplingConfig) -> Table:
-    """The probability of each time, (T + 1,) float64, of which that of t = 0 is 0.
+    """Return the probability of each time, (T + 1,) float64; that of t = 0 is 0.
 
-    The density of the log-SNR lambda (Hang et al. 2024, "Improved noise schedule for diffusion training", section 3.2)
-    on the schedule's own times: p(t) is f(lambda_t) |d lambda / dt|, normalised. Uniform times of the cosine schedule
-    spend much on the ends, where there is little to learn. Loss weights stay as they are. Raises ValueError when no
-    time has a log-SNR near the density.
+    A density f of the log-SNR lambda (Hang et al. 2024, "Improved noise schedule for diffusion training", section 3.2)
+    gives the schedule's times the probabilities p(t) = f(lambda_t) |d lambda / dt|, normalised. Uniform times of the
+    cosine schedule often fall at both ends, where there is little to learn. Loss weights do not change.
+    Raises ValueError when no time has a log-SNR near the density.
     """
     probabilities = np.zeros(schedule.steps + 1)
     if config.name == "uniform":
@@ -26,13 +26,14 @@ def time_probabilities(schedule: NoiseSchedule, config: TimeSamplingConfig) -> T
     probabilities[1:] = density * np.abs(np.gradient(log_snr))
     if probabilities.sum() == 0.0:
         raise ValueError(
-            f"no time has a log-SNR near {config.mean:g}: the schedule's go from {log_snr[-1]:.3g} to {log_snr[0]:.3g}"
+            f"no time has a log-SNR near {config.mean:g}: those of the schedule are {log_snr[-1]:.3g} to "
+            f"{log_snr[0]:.3g}"
         )
     return np.asarray(probabilities / probabilities.sum(), dtype=np.float64)
 
 
 class TimeSampler:
-    """Draws times 1..T by the configured density."""
+    """Draws times 1..T from the configured density."""
 
     def __init__(self, schedule: NoiseSchedule, config: TimeSamplingConfig) -> None:
         self._steps = schedule.steps
@@ -40,7 +41,7 @@ class TimeSampler:
         self._cumulative = torch.from_numpy(np.cumsum(time_probabilities(schedule, config)))
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """(count,) int64 on the CPU."""
+        """Draw `count` times, (count,) int64 on the CPU."""
         if self._uniform:
             return torch.randint(1, self._steps + 1, (count,), generator=generator)
         drawn = torch.rand(count, generator=generator, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""One step of training, and all that it changes: network, EMA, optimizer, and the two numbers that count it."""
+"""One step of training, and everything that it changes: network, EMA, optimizer, images seen and iterations."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -46,23 +46,23 @@ from darkroom.model.training.time_sampling import TimeSampler
 from darkroom.model.user_error import UserError
 
 CLASS_EMBEDDING = "class_embedding.weight"
-"""The network's parameter with a row a class, and one for no class."""
+"""The network's parameter with one embedding for each class, and one for no class."""
 
 
 RATE_LEAP = 2.0
-"""By what factor the learning rate may rise unnoticed where a run goes on from another one's state."""
+"""Largest rise of the learning rate without a warning, where a run continues another run's state; a factor."""
 
 
 class TrainingError(UserError):
-    """A run that cannot go on; the message says what to do and which checkpoint is good."""
+    """A run cannot continue; the message says what to do and which checkpoint is valid."""
 
 
 class TrainingDiverged(TrainingError):
-    """The loss, the gradient norm, the weights or what they draw are not finite."""
+    """The loss, the gradient norm, the weights or the images drawn with them are not finite."""
 
 
 def learning_rate(config: OptimizerConfig, images_seen: int, total_images: int) -> float:
-    """The learning rate for the batch after `images_seen`: linear warm-up, then constant or a half cosine to zero."""
+    """Return the learning rate of the batch after `images_seen`: linear warm-up, then constant or half a cosine."""
     if images_seen < config.warmup_images:
         return config.learning_rate * (images_seen + 1) / config.warmup_images
     if config.decay == "constant":
@@ -78,31 +78,31 @@ def _require_none(misfits: Iterable[Misfit], source: str) -> None:
 
 
 def rate_jump(before: Recipe, after: Recipe, images_seen: int) -> str | None:
-    """What to tell of a run that goes on from another's state, when its learning rate leaps there; None when not.
+    """Return a warning when a run continues another run's state and its learning rate jumps there; None otherwise.
 
-    The schedule is a function of the recipe and the images seen, so that a run can be resumed bit for bit. Made longer,
-    a run whose rate has decayed begins again in the middle of a new curve.
+    The learning rate is a function of the recipe and the images seen, so that a run can be resumed bit for bit. When a
+    recipe makes a run longer, a rate that had decayed continues in the middle of a new curve.
     """
-    own = (max(0, images_seen - before.training.batch_size), images_seen)  # its last batch, and the one it would be at
+    own = (max(0, images_seen - before.training.batch_size), images_seen)  # its last batch, and its next one
     was = max(learning_rate(before.optimizer, seen, before.training.total_images) for seen in own)
     becomes = learning_rate(after.optimizer, images_seen, after.training.total_images)
     if becomes <= RATE_LEAP * was:
         return None
     return (
-        f"the learning rate leaps from {was:.2g} to {becomes:.2g} after {images_seen} images: optimizer.decay "
-        f"{after.optimizer.decay} gives it in a run of {after.training.total_images} images. To go on more gently, set "
-        "a lower optimizer.learning_rate"
+        f"the learning rate jumps from {was:.2g} to {becomes:.2g} after {images_seen} images, because optimizer.decay "
+        f"is {after.optimizer.decay} over {after.training.total_images} images. For a smaller jump, set a lower "
+        "optimizer.learning_rate"
     )
 
 
 @dataclass
 class Trainer:
-    """Network, EMA and optimizer of a run, and the two numbers that say how far it is.
+    """Network, EMA and optimizer of a run, and the two numbers that count its progress.
 
-    The processes of a group (`model/training/distributed.py`) hold one each, do the same, and share the rows of every
-    batch.
-    Raises TrainingError when the recipe cannot be carried out (`recipe_fit.recipe_misfits`) or does not fit the
-    number of processes.
+    Each process of a group (`model/training/distributed.py`) has its own Trainer. They stay equal and share the rows of
+    every batch.
+    Raises TrainingError when the recipe cannot run (`recipe_fit.recipe_misfits`) or does not fit the number of
+    processes.
     """
 
     recipe: Recipe
@@ -155,25 +155,25 @@ class Trainer:
 
     @property
     def ended(self) -> bool:
-        """Whether the recipe's last image was seen."""
+        """True when the recipe's last image was seen."""
         return self.images_seen >= self.recipe.training.total_images
 
     def step(self) -> tuple[float, float]:
         """Train on the next batch; returns its loss and gradient norm. All randomness follows from `images_seen`.
 
-        Every process draws the whole batch's randomness and takes its own rows of it, so their number changes
-        nothing but the order of sums, and dropout. A loss or gradient that is not finite is returned, in every
-        process, and leaves weights, EMA and optimizer as they were.
+        Every process draws the whole batch's randomness and uses its own rows of it. Results therefore depend on the
+        number of processes only through the order of sums, and dropout. When loss or gradient norm is not finite, every
+        process returns them and leaves weights, EMA and optimizer unchanged.
         """
         recipe, training = self.recipe, self.recipe.training
         generator = torch.Generator().manual_seed(batch_seed(training.seed, self.images_seen))
-        # Dropout has no generator of its own.
+        # Dropout takes no generator; it uses torch's global one.
         torch.manual_seed(batch_seed(training.seed, self.images_seen, distributed.rank()))
         size = min(training.batch_size, training.total_images - self.images_seen)
         own = distributed.own_rows(size)
         share = (own.stop - own.start) / size
         if share == 0.0:
-            own = slice(0, 1)  # a row without weight, so that this process takes part in the averaging
+            own = slice(0, 1)  # a row of weight 0, as every process must take part in the averaging
         x0, t, eps, labels = self._batch(size, own, generator)
         x = add_noise(self._schedule, x0, t, eps)
         target = training_target(self._schedule, recipe.model.prediction, x0, eps, t)
@@ -184,7 +184,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
             output = self._forward(x, t.to(self.device), labels)
-        # The processes' gradients are averaged, which makes them that of the mean over all rows.
+        # With this factor, averaging over processes gives the gradient of the mean over all rows.
         processes = distributed.world_size()
         loss = self._losses(output, target, x, x0, t).mean() * (share * processes)
         torch.autograd.backward(loss)
@@ -199,7 +199,7 @@ class Trainer:
         return loss_value, norm_value
 
     def _losses(self, output: Tensor, target: Tensor, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
-        """Each row's loss, (B,): with learned variances L_hybrid (Nichol & Dhariwal 2021, equation 16)."""
+        """Return each row's loss, (B,); with learned variances L_hybrid (Nichol & Dhariwal 2021, equation 16)."""
         recipe, channels = self.recipe, x0.shape[1]
         prediction = output[:, :channels]
         losses = row_losses(self._weights, prediction, target, t)
@@ -210,14 +210,14 @@ class Trainer:
         return losses
 
     def _keep_snapshot(self) -> None:
-        """At the images that the recipe names, a copy of the EMA weights for later checkpoints to be guided by."""
+        """Copy the EMA weights as the snapshot once `guide_snapshot_images` images are seen."""
         at = self.recipe.training.guide_snapshot_images
         if at is not None and self.snapshot is None and self.images_seen >= at:
             weights = {name: value.detach().cpu().clone() for name, value in self.ema.weights.items()}
             self.snapshot = Snapshot(self.images_seen, weights)
 
     def _batch(self, size: int, own: slice, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """x_0 (b, C, H, W), t (b,) on the CPU, eps and labels of this process's rows of the next `size` images."""
+        """Return x_0 (b, C, H, W), t (b,) on the CPU, eps and labels (b,) of this process's part of the next batch."""
         training = self.recipe.training
         indices = batch_indices(len(self.dataset), training.seed, self.images_seen, size)
         pixels = torch.from_numpy(self.dataset.images[indices[own]])
@@ -235,27 +235,26 @@ class Trainer:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.training.precision == "bfloat16")
 
     def _shared(self, network: Network) -> Network:
-        """The network, with gradients averaged over all processes in an order that is the same in every step.
+        """Wrap the network so that gradients are averaged over all processes, in the same order in every step.
 
-        After its first backward pass, DistributedDataParallel lays gradients out anew, which changes the order of
-        sums among three processes and more; a pass that counts for nothing gets that over, or a resumed run would
-        differ.
+        After its first backward pass, DistributedDataParallel changes the layout of gradients, and with it the order of
+        sums among three processes or more. A pass without an update comes first, so that a resumed run does not differ.
         """
         assert isinstance(network, nn.Module)
         shared = distributed.averaging_gradients(network, self.device)
         own = distributed.own_rows(self.recipe.training.batch_size)
         rows = max(1, own.stop - own.start)
-        nothing = torch.zeros(rows, *self.dataset.images.shape[1:], device=self.device)
-        nothing = nothing.contiguous(memory_format=torch.channels_last)
+        zeros = torch.zeros(rows, *self.dataset.images.shape[1:], device=self.device)
+        zeros = zeros.contiguous(memory_format=torch.channels_last)
         ones = torch.ones(rows, dtype=torch.int64, device=self.device)
         with self._autocast():
-            output = shared(nothing, ones, torch.zeros_like(ones))
+            output = shared(zeros, ones, torch.zeros_like(ones))
         torch.autograd.backward(output.float().mean())
         self.optimizer.zero_grad(set_to_none=True)
         return shared
 
     def state(self) -> bytes:
-        """The bytes of the training state as it is now."""
+        """Return the bytes of the current training state."""
         at = None if self.snapshot is None else self.snapshot.images_seen
         steps = self.recipe.model.schedule.steps
         header = StateHeader(self.images_seen, self.iteration, self.recipe, self.dataset.digest, steps, at)
@@ -265,9 +264,9 @@ class Trainer:
         return state_tensors(self.network, self.ema, self.optimizer, self.snapshot)
 
     def fault(self) -> str | None:
-        """Why nothing of this moment may be kept: a number of the state, or an image drawn from it, is not finite.
+        """Return what is not finite in the current state, or in an image drawn with it; None when all is finite.
 
-        None when all is well. Costs a pass over the state and the drawing of one image (`draws_finite`).
+        Costs a pass over the state and the drawing of one image (`draws_finite`).
         """
         broken = first_not_finite(self._tensors())
         if broken is not None:
@@ -275,35 +274,35 @@ class Trainer:
         return None if draws_finite(self.denoiser()) else "the network draws images that are not finite"
 
     def resume(self, data: bytes, *, source: str) -> None:
-        """Go on from a training state of this very run; raises CheckpointError, naming `source`, when it is not one."""
+        """Continue from a training state of the same run; raises CheckpointError, naming `source`, for other states."""
         header = read_state_header(data, source=source)
         if header.recipe != self.recipe:
             raise CheckpointError(
-                f"{source}: was written by another recipe; resume with that one or choose another folder"
+                f"{source}: was written by another recipe; resume with that recipe or choose another folder"
             )
         self._restore(data, header, source)
 
     def continue_from(self, data: bytes, *, source: str) -> Recipe:
-        """Go on from a training state of another run, with this recipe and at the images that the other has seen.
+        """Continue from a training state of another run, with this recipe and the other run's images seen.
 
-        Returns the other's recipe. Raises CheckpointError, naming `source`, when the data set is another, or the recipe
-        differs in what the state fixes (`recipe_fit.state_misfits`).
+        Returns the other run's recipe. Raises CheckpointError, naming `source`, when the data set differs, or the
+        recipe changes what the state does not allow (`recipe_fit.state_misfits`).
         """
         header = read_state_header(data, source=source)
         snapshot = header.snapshot_images is not None
         _require_none(state_misfits(self.recipe, header.recipe, header.images_seen, snapshot), source)
         self._restore(data, header, source)
         at = self.recipe.training.guide_snapshot_images
-        if at is None or header.images_seen < at:  # the recipe wants none, or its own at a later moment
+        if at is None or header.images_seen < at:  # this recipe wants no snapshot, or takes its own later
             self.snapshot = None
         return header.recipe
 
     def start_from(self, data: bytes, *, source: str) -> None:
-        """Begin with the weights of a weights file, at no images seen: a fine-tune or a fork.
+        """Begin with the weights of a weights file, at 0 images: a fine-tune or a fork.
 
-        Where both have the same class names, each class keeps what was learnt of its name; otherwise classes go by
-        number. Raises CheckpointError, naming `source`, when the number of classes is another, or the recipe differs in
-        what the weights fix (`recipe_fit.weights_misfits`).
+        When both have the same class names, each class gets the embedding of its name; otherwise that of its number.
+        Raises CheckpointError, naming `source`, when the number of classes differs, or the recipe changes what the
+        weights do not allow (`recipe_fit.weights_misfits`).
         """
         checkpoint = decode_checkpoint(data, source=source)
         require_scaled_times(checkpoint.header.embedding_steps, checkpoint.header.model.schedule, source)
@@ -332,7 +331,7 @@ class Trainer:
 
     @property
     def sampling(self) -> SamplingConfig:
-        """The recipe's; as long as there is no snapshot guided by no class, or not at all where that is not learned."""
+        """The recipe's sampling settings; until its snapshot exists, guided by no class, or unguided without that."""
         wanted = self.recipe.sampling
         if self.snapshot is not None or wanted.guide == "unconditional":
             return wanted
@@ -343,7 +342,7 @@ class Trainer:
         return self.recipe.objective.label_drop > 0.0
 
     def checkpoint(self) -> bytes:
-        """The bytes of a weights file with the EMA weights as they are now."""
+        """Return the bytes of a weights file with the current EMA weights."""
         snapshot = self.snapshot
         header = CheckpointHeader(
             name=self.recipe.name,
@@ -359,7 +358,7 @@ class Trainer:
         return encode_checkpoint(header, self.ema.weights, None if snapshot is None else snapshot.weights)
 
     def denoiser(self) -> Denoiser:
-        """A denoiser with a copy of the EMA weights, and of the snapshot where there is one."""
+        """Return a denoiser with a copy of the EMA weights, and of the snapshot if there is one."""
         network = self._frozen(self.ema.weights)
         snapshot = None if self.snapshot is None else self._frozen(self.snapshot.weights)
         model, names = self.recipe.model, self.dataset.class_names

@@ -10,7 +10,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 import darkroom.model.metrics.pairs as pairs
 from darkroom.model.metrics.kid import KernelSum, kernel_distance, kernel_sum_within
-from darkroom.model.metrics.pairs import go_through
+from darkroom.model.metrics.pairs import add_pairs
 
 
 def random_features(count: int, dimension: int, seed: int, mean: float = 0.0) -> Tensor:
@@ -20,7 +20,7 @@ def random_features(count: int, dimension: int, seed: int, mean: float = 0.0) ->
 
 def distance(x: Tensor, reference: Tensor) -> float:
     across = KernelSum(x.shape[1])
-    go_through(x, reference, across)
+    add_pairs(x, reference, across)
     sums = kernel_sum_within(x), kernel_sum_within(reference), across.value
     return kernel_distance(len(x), len(reference), *sums)
 
@@ -35,7 +35,7 @@ class Passing(torch.nn.Module):
 
 
 def test_it_is_the_sum_over_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairs, "ROWS", 3)
+    monkeypatch.setattr(pairs, "BLOCK_FEATURES", 3)
     x, y = random_features(7, 4, 0).numpy(), random_features(5, 4, 1, 0.5).numpy()
 
     def kernel(a: object, b: object) -> float:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import darkroom.model.metrics.pairs as pairs
-from darkroom.model.metrics.pairs import go_through
+from darkroom.model.metrics.pairs import add_pairs
 from darkroom.model.metrics.precision_recall import Membership, squared_radii
 
 
@@ -19,7 +19,7 @@ def random_features(count: int, dimension: int, seed: int, mean: float = 0.0) ->
 
 def measured(generated: Tensor, real: Tensor, k: int = 3) -> tuple[float, float]:
     found = Membership(squared_radii(generated, k), squared_radii(real, k))
-    go_through(generated, real, found)
+    add_pairs(generated, real, found)
     return found.precision, found.recall
 
 
@@ -45,7 +45,7 @@ def test_it_is_what_brute_force_finds(generated: int, real: int, k: int, shift: 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = random_features(50, 4, 0, 0.5), random_features(60, 4, 1)
     whole = measured(x, y)
-    monkeypatch.setattr(pairs, "ROWS", 7)
+    monkeypatch.setattr(pairs, "BLOCK_FEATURES", 7)
     assert measured(x, y) == whole
 
 
