@@ -79,7 +79,7 @@ class CheckpointHeader(Config):
 
     @property
     def null_class(self) -> bool:
-        """True when the network also learned to predict without a class, as guidance needs; the default for no recipe."""
+        """True when the network also learned to predict without a class, as guidance needs; assumed for no recipe."""
         return self.recipe is None or self.recipe.objective.label_drop > 0.0
 
     @property

@@ -86,7 +86,7 @@ def class_files(config: DatasetConfig, folder: P) -> dict[str, list[P]]:
         if entry.is_dir():
             classes[entry.name] = files = visible(entry)
             if not files:
-                raise DatasetError(f"{entry}: a class folder without images")
+                raise DatasetError(f"{entry}: a class without images")
             for file in files:
                 if not file.is_file():
                     raise DatasetError(f"{file}: not an image file; class folders are not nested")

@@ -144,7 +144,7 @@ def _terms(
     variance: VarianceName,
     seed: int,
 ) -> Tensor:
-    """Return L_{t-1} of each row in nats, (B,) float64 on the CPU. t: (B,) in 1..T on the CPU; indices: for the noise."""
+    """Return L_{t-1} of each row in nats, (B,) float64 on the CPU. t: (B,) in 1..T on the CPU; indices: of images."""
     config = denoiser.config.schedule
     schedule = make_schedule(config)
     x0 = from_pixels(pixels)

@@ -140,7 +140,7 @@ def frechet_measure(reference: ReferenceImages, images: int, asked: Collection[s
 
 
 def sample_measure(reference: ReferenceImages, images: int, asked: Collection[str]) -> FeatureMeasure:
-    """Make the measure of the metrics `kid` and `precision_recall`, which share a sample and one pass over its pairs."""
+    """Make the measure of the metrics `kid` and `precision_recall`, which share a sample and its pairs."""
     return SampleMeasure(reference, images, kernel="kid" in asked, manifolds="precision_recall" in asked)
 
 

@@ -67,7 +67,7 @@ def rank() -> int:
 
 
 def own_rows(size: int) -> slice:
-    """Return this process's part of `size` rows. Parts are consecutive, disjoint and cover all rows; some may be empty."""
+    """Return this process's part of `size` rows. Parts are consecutive and disjoint, cover all rows, may be empty."""
     return slice(size * rank() // world_size(), size * (rank() + 1) // world_size())
 
 

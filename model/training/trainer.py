@@ -78,7 +78,7 @@ def _require_none(misfits: Iterable[Misfit], source: str) -> None:
 
 
 def rate_jump(before: Recipe, after: Recipe, images_seen: int) -> str | None:
-    """Return a warning when a run continues another run's state and its learning rate jumps there; None otherwise.
+    """Return a warning when a run continues another run's state and its learning rate leaps there; None otherwise.
 
     The learning rate is a function of the recipe and the images seen, so that a run can be resumed bit for bit. When a
     recipe makes a run longer, a rate that had decayed continues in the middle of a new curve.
@@ -89,8 +89,8 @@ def rate_jump(before: Recipe, after: Recipe, images_seen: int) -> str | None:
     if becomes <= RATE_LEAP * was:
         return None
     return (
-        f"the learning rate jumps from {was:.2g} to {becomes:.2g} after {images_seen} images, because optimizer.decay "
-        f"is {after.optimizer.decay} over {after.training.total_images} images. For a smaller jump, set a lower "
+        f"the learning rate leaps from {was:.2g} to {becomes:.2g} after {images_seen} images, because optimizer.decay "
+        f"is {after.optimizer.decay} over {after.training.total_images} images. For a smaller rise, set a lower "
         "optimizer.learning_rate"
     )
 

@@ -1,4 +1,4 @@
-"""Small archives in the forms of the data sets' official ones."""
+"""Small archives with the layout of the data sets' official ones."""
 
 import io
 import tarfile
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_tar(path: Path, members: Mapping[str, bytes]) -> Path:
-    """A .tar.gz with the members in a folder `top`; returns its path."""
+    """Write a .tar.gz with the members in a folder `top`; returns its path."""
     with tarfile.open(path, "w:gz") as archive:
         for name, content in members.items():
             header = tarfile.TarInfo(f"top/{name}")

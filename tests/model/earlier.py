@@ -1,10 +1,10 @@
-"""The form of recipes, weights files and training states from before the image's form left the network."""
+"""The older form of recipes, weights files and training states, with the image's form in the network."""
 
 from typing import Any
 
 
 def earlier(data: Any) -> Any:
-    """Plain data with the image's form moved from every model into its `unet`."""
+    """Return plain data with the image's form moved from every model into its `unet`."""
     if not isinstance(data, dict):
         return data
     found = {name: earlier(value) for name, value in data.items()}

@@ -1,7 +1,7 @@
-"""A data set that is one Gaussian, N(mu, diag(s^2)), and has everything in closed form: the oracle of the samplers.
+"""A Gaussian data distribution N(mu, diag(s^2)), whose closed forms are the samplers' oracle.
 
-x_t is N(alpha mu, alpha^2 s^2 + sigma^2); the best estimate of x_0, the probability-flow ODE and the moments that a
-linear sampler gives follow from it.
+x_t is N(alpha mu, alpha^2 s^2 + sigma^2). This gives the best estimate of x_0, the probability-flow ODE, and the
+moments of a linear sampler's images.
 """
 
 from dataclasses import dataclass
@@ -23,27 +23,27 @@ Vector = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Gaussian:
-    """mean, deviation: (D,), of the data's independent components."""
+    """The data distribution. mean, deviation: (D,), of its independent components."""
 
     mean: Vector
     deviation: Vector
 
     def spread(self, schedule: NoiseSchedule, t: int) -> Vector:
-        """Standard deviation of x_t, (D,)."""
+        """Return the standard deviation of x_t, (D,)."""
         variance: Vector = schedule.alpha[t] ** 2 * self.deviation**2 + schedule.sigma[t] ** 2
         return np.asarray(np.sqrt(variance))
 
     def estimate(self, schedule: NoiseSchedule, t: int) -> tuple[Vector, Vector]:
-        """(slope, intercept) of E[x_0 | x_t] = slope x_t + intercept."""
+        """Return (slope, intercept) of E[x_0 | x_t] = slope x_t + intercept."""
         slope = schedule.alpha[t] * self.deviation**2 / self.spread(schedule, t) ** 2
         return slope, self.mean * (1.0 - schedule.alpha[t] * slope)
 
     def flow(self, schedule: NoiseSchedule, t: int, z: Vector) -> Vector:
-        """The point at t of the probability-flow ODE's path whose standardised place is z: (N, D)."""
+        """Return the points (N, D) at t on the probability-flow ODE's paths with standardised positions z."""
         return schedule.alpha[t] * self.mean + self.spread(schedule, t) * z
 
     def path(self, schedule: NoiseSchedule, table: StepTable, x: Vector) -> Vector:
-        """Every point of a sampler without noise, (steps + 1, N, D)."""
+        """Return all points (steps + 1, N, D) of a sampler without noise."""
         state = np.zeros((STATE, *x.shape))
         state[0] = x
         points = [x]
@@ -55,9 +55,9 @@ class Gaussian:
         return np.stack(points)
 
     def moments(self, schedule: NoiseSchedule, table: StepTable) -> tuple[Vector, Vector]:
-        """Mean and standard deviation, (D,), of what a sampler draws from standard normal start noise.
+        """Return mean and standard deviation, (D,) each, of a sampler's images from standard normal start noise.
 
-        The sampler is linear in its state, so both are propagated exactly.
+        The sampler is linear in its state, so the propagation is exact.
         """
         size = len(self.mean)
         mean, covariance = np.zeros((size, STATE)), np.zeros((size, STATE, STATE))
@@ -72,7 +72,7 @@ class Gaussian:
         return mean[:, 0], np.sqrt(covariance[:, 0, 0])
 
     def denoiser(self, prediction: PredictionName, schedule: ScheduleConfig, side: int) -> Denoiser:
-        """The exact denoiser for D = side * side, in the form of a network that predicts `prediction`."""
+        """Return the exact denoiser for D = side * side, whose network predicts `prediction`."""
         tables = make_schedule(schedule)
         slopes, intercepts = zip(*[self.estimate(tables, t) for t in range(tables.steps + 1)], strict=True)
         slope, intercept = torch.tensor(np.stack(slopes)), torch.tensor(np.stack(intercepts))

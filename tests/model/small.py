@@ -1,4 +1,4 @@
-"""Small networks, data sets and recipes that the laws are tried on."""
+"""Small networks, data sets and recipes for tests."""
 
 import hashlib
 from typing import Any
@@ -36,13 +36,13 @@ def small_unet(**changes: Any) -> UNetConfig:
 
 
 def small_model(**changes: Any) -> ModelConfig:
-    """`changes` are fields of the model, or else of its network."""
+    """Return a small model; `changes` are fields of the model or of its network."""
     own = {name: changes.pop(name) for name in list(changes) if name in ModelConfig.model_fields}
     return ModelConfig.model_validate({"image_channels": 1, "image_size": 8, "unet": small_unet(**changes)} | own)
 
 
 def small_denoiser(prediction: PredictionName = "v", **changes: Any) -> Denoiser:
-    """A denoiser with a random network that depends on image, time and class."""
+    """Return a denoiser with a random network that depends on image, time and class."""
     config = small_model(prediction=prediction, **changes)
     network = UNet(config, len(CLASS_NAMES))
     awaken(network)
@@ -58,7 +58,7 @@ def random_dataset(count: int = 20, channels: int = 1, side: int = 8, seed: int 
 
 
 def small_recipe(**changes: Any) -> Recipe:
-    """A recipe with everything random turned on; `changes` are fields by their dotted name, `__` for the dot."""
+    """Return a recipe with all randomness turned on; `changes` are fields by dotted name, with `__` for the dot."""
     data: dict[str, Any] = {
         "name": "small",
         "dataset": {"format": "digits"},

@@ -1,4 +1,4 @@
-"""Weights files: what goes in comes out, and nothing damaged or foreign gets in."""
+"""Weights files: reading returns what was written, and refuses damaged and foreign files."""
 
 import contextlib
 import hashlib
@@ -62,7 +62,7 @@ HEADER_END = 8 + int.from_bytes(DATA[:8], "little")
 
 
 def with_header(change: dict[str, object]) -> bytes:
-    """A well-formed safetensors file whose Darkroom header has other values."""
+    """Return a well-formed safetensors file with changes in its Darkroom header."""
     header = json.loads(HEADER.model_dump_json()) | change
     return save(dict(network().state_dict()), metadata={"darkroom": json.dumps(header)})
 
@@ -85,7 +85,7 @@ def _with_network(unet: UNetConfig | None) -> ModelConfig:
 
 
 def carrying(unet: UNetConfig | None = None) -> bytes:
-    """The small weights file with another network to guide by."""
+    """Return the small weights file with a second network as its snapshot."""
     snapshot = UNet(_with_network(unet), len(CLASS_NAMES))
     awaken(snapshot, seed=1)
     header = HEADER.model_copy(update={"snapshot": SnapshotHeader(images_seen=50, unet=unet)})
@@ -123,7 +123,7 @@ def test_a_snapshot_is_never_lost_on_the_way() -> None:
         lying.denoiser()
 
 
-def test_a_file_cannot_be_guided_by_default_by_what_it_does_not_carry() -> None:
+def test_a_file_without_a_snapshot_cannot_name_it_as_its_default_guide() -> None:
     sampling = HEADER.sampling.model_copy(update={"guide": "snapshot"}).model_dump()
     with pytest.raises(CheckpointError, match="there is none"):
         decode_checkpoint(with_header({"sampling": sampling}), source="lying")
@@ -138,7 +138,7 @@ def test_the_denoiser_is_the_network_that_was_saved() -> None:
 
 
 def test_the_header_alone_rebuilds_everything() -> None:
-    """Read as any safetensors reader would: JSON text with every field of the configuration written out."""
+    """Any safetensors reader finds JSON text with every field of the configuration."""
     metadata = json.loads(DATA[8:HEADER_END])["__metadata__"]
     header = json.loads(metadata["darkroom"])
     assert header["class_names"] == list(CLASS_NAMES)
@@ -174,7 +174,7 @@ def test_truncated_files_are_refused(length: int) -> None:
 @settings(deadline=None, max_examples=200)
 @given(st.integers(0, HEADER_END - 1), st.integers(1, 255))
 def test_a_damaged_header_is_refused_or_harmless(position: int, flip: int) -> None:
-    """Whatever byte changes, reading ends in a CheckpointError or in a valid header; never in another exception."""
+    """After a change of any byte, reading raises CheckpointError or returns a valid header."""
     damaged = bytearray(DATA)
     damaged[position] ^= flip
     with contextlib.suppress(CheckpointError):
@@ -203,7 +203,7 @@ def test_a_damaged_header_that_is_read_alone_is_refused_or_is_that_of_the_whole(
     except CheckpointError:
         assert whole is None
     else:
-        assert whole in (None, alone)  # the tensors' places may be wrong all the same
+        assert whole in (None, alone)  # the tensors' positions may still be wrong
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"3", b'{"__metadata__": [1]}', b"[" * 100_000, b"\xff", b'{"a": 1'])
@@ -239,7 +239,7 @@ def test_weights_of_another_network_are_refused() -> None:
 
 
 def test_a_header_that_claims_a_giant_costs_no_memory() -> None:
-    """The network claimed would need terabytes; the refusal comes from its shapes alone."""
+    """The network in the header would need terabytes; its shapes are enough to refuse it."""
     unet = {"width": 2048, "multipliers": [64] * 8, "attention_resolutions": []}
     giant = json.loads(ModelConfig.model_validate({"image_size": 1024, "unet": unet}).model_dump_json())
     checkpoint = decode_checkpoint(with_header({"model": giant}), source="giant")
@@ -299,7 +299,7 @@ def test_any_layout_of_the_weights_encodes_alike() -> None:
 
 
 def test_a_file_of_fewer_steps_from_before_times_were_scaled_draws_what_it_drew() -> None:
-    """Such a header does not say how times are embedded."""
+    """Such a header has no embedding_steps."""
     model = small_model(schedule=ScheduleConfig(steps=50), prediction="v")
     header = HEADER.model_copy(update={"model": model, "recipe": None})
     written = json.loads(header.model_dump_json())

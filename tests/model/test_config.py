@@ -1,4 +1,4 @@
-"""Recipes: what is shipped loads, and what is misspelt is named."""
+"""Recipes: shipped ones load, and errors name misspelt fields."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def minimal(**changes: Any) -> dict[str, Any]:
     return {"name": "tiny", "dataset": {"format": "digits"}, "training": training} | changes
 
 
-def test_what_is_left_out_has_the_documented_default() -> None:
+def test_fields_that_are_left_out_have_the_documented_defaults() -> None:
     recipe = parse_recipe(minimal(), source="tiny")
     assert (recipe.model.schedule.name, recipe.model.schedule.steps, recipe.model.prediction) == ("cosine", 1000, "eps")
     assert (recipe.ema.warmup, recipe.ema.warmup_iterations) == ("copy", 2000)

@@ -1,4 +1,4 @@
-"""Files and recipes in which the network says the image's form, as it did before, are read and mean the same."""
+"""Older files and recipes, with the image's form in the network, are read and mean the same."""
 
 import json
 from pathlib import Path
@@ -37,14 +37,14 @@ SNEAKER = [
     [46.16, 112.31, 148.49, 131.57],
     [1.14, 5.98, 3.78, 1.33],
 ]
-"""Mean grey of 7 x 7 pixels each, as the software of before drew it."""
+"""Mean grey of blocks of 7 x 7 pixels, as the older software drew them."""
 
 
 def with_metadata(data: bytes, key: str, value: str) -> bytes:
     return save(load(data), metadata=read_metadata(data, source="here") | {key: value})
 
 
-def test_the_shipped_weights_are_of_before_and_draw_the_same_image() -> None:
+def test_the_shipped_weights_have_the_older_form_and_draw_the_same_image() -> None:
     header = json.loads(read_metadata(SHIPPED.read_bytes(), source="shipped")["darkroom"])
     assert "image_size" in header["model"]["unet"]
     assert "image_size" not in header["model"]
@@ -57,7 +57,7 @@ def test_the_shipped_weights_are_of_before_and_draw_the_same_image() -> None:
     np.testing.assert_allclose(pixels.reshape(4, 7, 4, 7).mean((1, 3)), SNEAKER, atol=1.0)
 
 
-def test_a_training_state_of_before_goes_on_bit_for_bit() -> None:
+def test_an_older_training_state_resumes_bit_for_bit() -> None:
     recipe, dataset = small_recipe(), random_dataset()
     stopped = Trainer(recipe, dataset, CPU)
     stopped.step()
@@ -72,7 +72,7 @@ def test_a_training_state_of_before_goes_on_bit_for_bit() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
 @pytest.mark.parametrize("strict", [False, True])
-def test_a_stored_recipe_of_before_is_the_same_recipe(path: Path, strict: bool) -> None:
+def test_an_older_stored_recipe_is_the_same_recipe(path: Path, strict: bool) -> None:
     recipe = load_recipe(path)
     old = earlier(recipe.model_dump(mode="json"))
     assert old["model"]["unet"]["image_size"] == recipe.model.image_size
@@ -80,7 +80,7 @@ def test_a_stored_recipe_of_before_is_the_same_recipe(path: Path, strict: bool) 
 
 
 def carrying(snapshot: dict[str, Any]) -> bytes:
-    """A weights file of before, with a smaller network to guide by. snapshot: changes what its header says of it."""
+    """Return an older weights file with a smaller network as its snapshot. snapshot: changes of its header."""
     model, unet = small_model(), small_unet(width=8)
     header = CheckpointHeader(
         name="small",
@@ -98,7 +98,7 @@ def carrying(snapshot: dict[str, Any]) -> bytes:
     return with_metadata(data, "darkroom", json.dumps(told))
 
 
-def test_a_snapshots_own_network_of_before_is_read() -> None:
+def test_a_snapshots_own_network_in_the_older_form_is_read() -> None:
     checkpoint = decode_checkpoint(carrying({}), source="here")
     assert checkpoint.header.snapshot == SnapshotHeader(images_seen=50, unet=small_unet(width=8))
     assert checkpoint.denoiser().snapshot is not None
@@ -107,13 +107,11 @@ def test_a_snapshots_own_network_of_before_is_read() -> None:
 @pytest.mark.parametrize(
     ("snapshot", "complaint"),
     [
-        ({"image_size": 16}, r"image_size is 8, but unet\.image_size, its place of before, says 16"),
+        ({"image_size": 16}, r"image_size is 8, but unet\.image_size, its old place, says 16"),
         ({"attention_resolutions": [3]}, "attention resolution 3 is not a level"),
     ],
 )
-def test_a_snapshot_that_draws_no_images_of_the_models_form_is_refused(
-    snapshot: dict[str, Any], complaint: str
-) -> None:
+def test_a_snapshot_for_another_image_form_is_refused(snapshot: dict[str, Any], complaint: str) -> None:
     with pytest.raises(CheckpointError, match=complaint):
         decode_checkpoint(carrying(snapshot), source="here")
 
@@ -121,7 +119,7 @@ def test_a_snapshot_that_draws_no_images_of_the_models_form_is_refused(
 def test_both_places_may_agree_and_not_differ() -> None:
     both = {"image_size": 16, "unet": {"image_size": 16, "attention_resolutions": [8]}}
     assert ModelConfig.model_validate(both).image_size == 16
-    with pytest.raises(ValidationError, match=r"image_size is 8, but unet\.image_size, .* says 16: leave that one out"):
+    with pytest.raises(ValidationError, match=r"image_size is 8, but unet\.image_size, .* says 16: remove"):
         ModelConfig.model_validate({**both, "image_size": 8})
     data = load_recipe(ROOT / "recipes" / "digits.yaml").model_dump(mode="json")
     data["model"]["unet"]["image_channels"] = 3

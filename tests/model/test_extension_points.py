@@ -1,4 +1,4 @@
-"""One entry is all that a sampler, a data format or a metric needs beside its code."""
+"""A sampler, a data format or a metric needs only its code and one entry."""
 
 import inspect
 import subprocess
@@ -53,7 +53,7 @@ def test_a_sampler_adds_noise_when_its_entry_says_so(name: str, eta: float) -> N
     assert table.noise.any() == (entry.adds_noise or (eta > 0.0 and "eta" in entry.takes))
 
 
-def test_the_description_tells_forms_what_a_sampler_heeds_and_whether_it_adds_noise() -> None:
+def test_the_schema_says_which_settings_a_sampler_takes_and_which_samplers_add_noise() -> None:
     fields = SamplingConfig.model_json_schema()["properties"]
     assert fields["sampler"]["x-adds-noise"] == [name for name, one in SAMPLERS.items() if one.adds_noise] == ["ddpm"]
     for setting, takers in (("eta", ["ddim"]), ("variance", ["ddpm"])):
@@ -62,7 +62,7 @@ def test_the_description_tells_forms_what_a_sampler_heeds_and_whether_it_adds_no
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_only_what_a_sampler_takes_is_told_of_its_settings(name: str) -> None:
+def test_effective_settings_are_only_those_that_a_sampler_takes(name: str) -> None:
     told = SamplingConfig(sampler=name).effective()
     assert {one for one in ("eta", "variance") if told[one] is not None} == set(SAMPLERS[name].takes)
 
@@ -98,7 +98,7 @@ def test_metrics_of_a_kind_are_found_in_the_order_of_their_entries() -> None:
 
 
 def test_a_configuration_is_read_without_numpy_and_torch() -> None:
-    """The linter of imports does not see what an entry names, so this is tried."""
+    """The import linter does not see the code that entries name, so this test imports it."""
     code = "import sys, model.config; sys.exit(sorted({'numpy', 'torch', 'PIL'} & sys.modules.keys()))"
     assert (
         subprocess.run(

@@ -1,4 +1,4 @@
-"""Laws of optional packages: missing or broken, they are one sentence that says what to run in this checkout."""
+"""Laws of optional packages: a missing or broken one is an error of one sentence that says what to run."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A figure is one value with everything that fixes it, wherever it is kept."""
+"""A figure is a value with all facts that determine it, in memory and in files."""
 
 import json
 import math
@@ -45,7 +45,9 @@ def test_the_shipped_file_gives_the_figures_that_stand_in_it() -> None:
     assert found[0].value == 606.5291466896788
     assert found[0].protocol_digest == "sha256:18a78f08823b45b7e065f47139565faed23ef44a5b160ce0087622285bc7a914"
     kinds = [{type(value) for value in one["protocol"].values()} for one in raw["evaluations"]]
-    assert [{type(value) for value in one.protocol.values()} for one in found] == kinds, "1 and 1.0 are two protocols"
+    assert [{type(value) for value in one.protocol.values()} for one in found] == kinds, (
+        "1 and 1.0 must give two protocols"
+    )
 
 
 def test_a_weights_file_holds_no_times_so_that_the_same_figures_are_the_same_bytes() -> None:

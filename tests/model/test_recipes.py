@@ -1,4 +1,4 @@
-"""Every recipe that is shipped trains: its archive is read, its network is built, and a step of it works."""
+"""Every shipped recipe trains: its archive is read, its network is built, and one step works."""
 
 import gzip
 import math
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 RECIPES = {path.stem: path for path in [*(ROOT / "recipes").glob("*.yaml"), *(ROOT / "bench" / "peers").glob("*.yaml")]}
 NAMES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
 IMAGES = 10
-"""Of each file: one of each class."""
+"""Images of each file: one of each class."""
 
 
 def _pixels(channels: int, side: int) -> npt.NDArray[np.uint8]:
@@ -56,7 +56,7 @@ ARCHIVES: dict[str, tuple[Callable[[Path], Path], int]] = {
     "stl10": (_stl10, 2 * IMAGES),
     "idx": (_idx, IMAGES),
 }
-"""By format: what writes an archive as it is published, and the images that a recipe then reads."""
+"""For each format: the writer of an archive in its published form, and the number of images that a recipe reads."""
 
 
 def _with_its_archive(recipe: Recipe, folder: Path) -> tuple[Recipe, int]:
@@ -67,7 +67,7 @@ def _with_its_archive(recipe: Recipe, folder: Path) -> tuple[Recipe, int]:
 
 
 def _made_cheap(recipe: Recipe) -> Recipe:
-    """Two images a batch, and no more channels than a norm has groups: the same layers, a sixteenth of the work."""
+    """Two images in a batch, and as few channels as the norms allow: the same layers at a sixteenth of the work."""
     unet = recipe.model.unet
     narrow = unet.model_copy(update={"width": min(unet.width, max(32, unet.norm_groups))})
     return recipe.model_copy(

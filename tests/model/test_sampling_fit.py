@@ -1,4 +1,4 @@
-"""Laws of settings that somebody names: they are kept, the card's give way, and what cannot be is said."""
+"""Laws of named settings: they are kept, the model's own settings give way, and impossible settings are refused."""
 
 from pathlib import Path
 from typing import Any, get_args
@@ -16,14 +16,14 @@ from darkroom.model.samplers.spacing import most_steps
 from darkroom.model.sampling_fit import Unfit, fitted
 
 SHIPPED = load_checkpoint(Path("weights/fashion-mnist.safetensors")).header
-"""Its card says `edm_coarse`, which has 992 steps, and guidance in an interval."""
+"""A model whose own settings have `edm_coarse`, which has 992 steps, and a guidance interval."""
 
 DEFAULTS = SamplingConfig()
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("spacing", [None, *get_args(SpacingName)])
-def test_any_sampler_takes_any_steps_unless_a_spacing_is_named_that_has_not_so_many(
+def test_any_sampler_takes_any_steps_unless_a_named_spacing_has_fewer(
     sampler: SamplerName, spacing: SpacingName | None
 ) -> None:
     for steps in (1, 2, 10, 50, 992, 993, 1000):
@@ -74,7 +74,7 @@ def _card(
         (_card(), {"threshold": "dynamic"}, {"percentile": 0.995, "spacing": "edm_coarse"}),
     ],
 )
-def test_what_is_left_out_is_the_cards_where_it_goes_with_what_is_named(
+def test_settings_that_are_left_out_are_the_models_own_where_they_fit_the_named_ones(
     card: CheckpointHeader, named: dict[str, Any], taken: dict[str, Any]
 ) -> None:
     assert fitted(card, named).model_dump().items() >= (named | taken).items()
@@ -119,7 +119,7 @@ def _possible(card: CheckpointHeader, named: dict[str, Any]) -> bool:
 def test_named_settings_are_never_changed_and_refused_only_for_what_they_are(
     card: CheckpointHeader, named: dict[str, Any]
 ) -> None:
-    """Also where the card does not go with its own model."""
+    """This also holds when the model's own settings do not suit the model."""
     if not _possible(card, named):
         with pytest.raises(Unfit) as refusal:
             fitted(card, named)
@@ -130,4 +130,4 @@ def test_named_settings_are_never_changed_and_refused_only_for_what_they_are(
     for name in settings.model_dump().keys() - named.keys() - {"steps"}:
         assert getattr(settings, name) in (getattr(card.sampling, name), getattr(DEFAULTS, name))
     assert len(step_table(card.model.schedule, settings).noise) == settings.steps
-    assert fitted(card, settings.model_dump()) == settings, "all of it named is the same"
+    assert fitted(card, settings.model_dump()) == settings, "naming the whole result must give the same result"

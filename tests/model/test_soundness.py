@@ -1,4 +1,4 @@
-"""Nothing is kept, gone on from or drawn with whose numbers, or whose images, are not finite."""
+"""Weights and states with numbers or images that are not finite are never stored, resumed or sampled from."""
 
 import logging
 import math
@@ -46,7 +46,7 @@ POISONS = {
 
 
 def poisoning(monkeypatch: pytest.MonkeyPatch, poison: Callable[[Trainer], None], images_seen: int) -> None:
-    """A step that ends at so many images leaves the poison behind."""
+    """Return a step that poisons the trainer when it ends at `images_seen`."""
     step = Trainer.step
 
     def poisoned(trainer: Trainer) -> tuple[float, float]:
@@ -59,7 +59,7 @@ def poisoning(monkeypatch: pytest.MonkeyPatch, poison: Callable[[Trainer], None]
 
 
 @pytest.mark.parametrize(("name", "poison"), POISONS.items(), ids=POISONS)
-def test_a_checkpoint_that_is_not_finite_is_not_kept_and_the_one_before_is_gone_on_from(
+def test_a_checkpoint_that_is_not_finite_is_not_stored_and_the_run_resumes_from_the_one_before(
     name: str, poison: Callable[[Trainer], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe, dataset, record = small_recipe(training__guide_snapshot_images=8), random_dataset(), MemoryRecord()
@@ -80,7 +80,7 @@ def test_a_checkpoint_that_is_not_finite_is_not_kept_and_the_one_before_is_gone_
     last = decode_checkpoint(on.checkpoints[96][0], source="the last")
     assert all(value.isfinite().all() for value in last.weights.values())
 
-    assert train(recipe, dataset, record, device=CPU).finished  # as a retry does, with the cause gone
+    assert train(recipe, dataset, record, device=CPU).finished  # like a retry after the cause is removed
     undisturbed = MemoryRecord()
     train(recipe, dataset, undisturbed, device=CPU)
     again = decode_checkpoint(record.checkpoints[96][0], source="again")
@@ -89,7 +89,7 @@ def test_a_checkpoint_that_is_not_finite_is_not_kept_and_the_one_before_is_gone_
 
 
 def test_finite_weights_that_draw_nothing_finite_are_not_kept() -> None:
-    """At this rate every loss and every weight is finite until the end, and no image is."""
+    """At this learning rate all losses and weights stay finite, but images are not."""
     recipe, record = small_recipe(training__total_images=16, **TOO_FAST), MemoryRecord()
     trainer = Trainer(recipe, random_dataset(), CPU)
     while not trainer.ended:
@@ -104,7 +104,7 @@ def test_finite_weights_that_draw_nothing_finite_are_not_kept() -> None:
 def test_a_kept_state_that_is_not_finite_is_passed_over(
     poison: Callable[[Trainer], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Versions before this one kept such states."""
+    """Older versions stored such states."""
     recipe, dataset, record = small_recipe(), random_dataset(), MemoryRecord()
     trainer = Trainer(recipe, dataset, CPU)
     for images in (16, 32):
@@ -140,7 +140,7 @@ def test_weights_files_that_are_not_finite_are_refused_in_a_sentence() -> None:
         with pytest.raises(CheckpointError, match=f"^here: {where} holds numbers that are not finite; .*earlier"):
             decode_checkpoint(data, source="here")
 
-    # Finite, but only just: the head's sums are not.
+    # These weights are finite, but so large that the head's sums are not.
     huge = {name: value * (1e38 if name == "head.weight" else 1.0) for name, value in good.weights.items()}
     for weights, snapshot in ((huge, good.snapshot), (good.weights, huge)):
         checkpoint = decode_checkpoint(encode_checkpoint(good.header, weights, snapshot), source="here")

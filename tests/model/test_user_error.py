@@ -1,4 +1,4 @@
-"""Laws of a process's end: what the user can mend is a line and exit code 2, a fault of the program a traceback."""
+"""Laws of errors: one that the user can correct is a line and exit code 2; a fault of the program is a traceback."""
 
 import errno
 import subprocess
@@ -33,11 +33,11 @@ print("went on")
         ),
         (
             f"raise PermissionError({errno.EACCES}, 'Permission denied', '/a')",
-            "/a: Permission denied; choose another place, or let this user in",
+            "/a: Permission denied; choose another place, or give this user access",
         ),
     ],
 )
-def test_what_the_user_can_mend_is_one_line(raising: str, line: str) -> None:
+def test_an_error_that_the_user_can_correct_is_one_line(raising: str, line: str) -> None:
     ended = _ended(raising)
     assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", f"error: {line}\n")
 

@@ -205,7 +205,7 @@ EVERY = "/overrides/evaluation/every_images"
         (
             {"recipe": configuration() | {"model": {"image_size": 8, "unet": {"image_size": 16}}}, "model": "m"},
             "/recipe/model",
-            "unet.image_size, its place of before, says 16",
+            "unet.image_size, its old place, says 16",
         ),
         ({"overrides": {"model.unet.multipliers": [1, 2, 2, 2, 2]}}, f"{UNET}.multipliers", "not divisible"),
         ({"overrides": {"model.unet": {"width": 30}}}, f"{UNET}/width", "norm groups"),

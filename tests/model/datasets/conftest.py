@@ -1,4 +1,4 @@
-"""A small labelled set, and writers that lay it out in each published format."""
+"""A small labelled data set, and writers for each published format."""
 
 import gzip
 import struct
@@ -27,19 +27,19 @@ def cache(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def names() -> tuple[str, ...]:
-    """Ten names in alphabetical order, as a folder would list them."""
+    """Ten names in alphabetical order, as class folders have them."""
     return ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 @pytest.fixture
 def colour() -> Pixels:
-    """(10, 3, 32, 32): one image of each class, each pixel its own."""
+    """(10, 3, 32, 32): one image of each class, with random pixels."""
     return _random_images(10, 3, 32)
 
 
 @pytest.fixture
 def grey() -> Pixels:
-    """(10, 1, 28, 28)"""
+    """(10, 1, 28, 28): one image of each class, with random pixels."""
     return _random_images(10, 1, 28)
 
 
@@ -50,7 +50,7 @@ def labels() -> list[int]:
 
 @pytest.fixture
 def write_members() -> Callable[[Path, Mapping[str, bytes]], Path]:
-    """Writes members as a .tar.gz when the path says so, else as a folder."""
+    """Return a function that writes members as a .tar.gz or, for a path with another ending, as a folder."""
 
     def write(path: Path, members: Mapping[str, bytes]) -> Path:
         if path.name.endswith(".tar.gz"):

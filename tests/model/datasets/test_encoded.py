@@ -1,4 +1,4 @@
-"""Laws of the encoded file: it gives back what went in, anybody's safetensors reads it, and damage is found."""
+"""Laws of the encoded file: decoding returns the encoded data, any safetensors reader reads it, and damage is found."""
 
 import hashlib
 import io
@@ -54,7 +54,9 @@ def test_it_is_a_safetensors_file(encoded: Path, decoded: Decoded) -> None:
 
 def test_equal_content_gives_equal_bytes(encoded: Path, decoded: Decoded) -> None:
     copy = io.BytesIO()
-    transposed = decoded.images.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)  # other strides, equal values
+    transposed = (
+        decoded.images.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)
+    )  # equal values in another memory layout
     assert encode(Decoded(transposed, decoded.labels.copy(), decoded.class_names), copy) == _digest(decoded)
     assert copy.getvalue() == encoded.read_bytes()
 
@@ -114,7 +116,7 @@ def test_an_uploaded_data_set_is_fetched_once(encoded: Path, decoded: Decoded, c
         np.testing.assert_array_equal(dataset.images, decoded.images)
     assert fetched == 1
     images = cache / _digest(decoded).removeprefix("sha256:") / "images.npy"
-    images.write_bytes(images.read_bytes()[:-1])  # a damaged entry is fetched anew
+    images.write_bytes(images.read_bytes()[:-1])  # a damaged entry is fetched again
     np.testing.assert_array_equal(load_encoded(_digest(decoded), fetch, cache).images, decoded.images)
     assert fetched == 2
     assert {path.name for path in cache.iterdir()} == {".lock", images.parent.name}
@@ -149,7 +151,7 @@ def test_a_path_must_hold_what_was_registered(
 
 
 def _cells(sheet: bytes, side: int, rows: int, columns: int) -> np.ndarray:
-    """(rows, columns, side, side, ...) of a sheet with gaps of two pixels."""
+    """Cut a sheet with gaps of two pixels into (lines, columns, side, side, ...)."""
     pixels = np.asarray(Image.open(io.BytesIO(sheet)))
     assert pixels.shape[:2] == (rows * (side + 2) + 2, columns * (side + 2) + 2)
     starts = [[(2 + r * (side + 2), 2 + c * (side + 2)) for c in range(columns)] for r in range(rows)]

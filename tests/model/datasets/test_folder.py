@@ -74,7 +74,7 @@ def test_the_centre_is_kept_and_exif_orientation_followed(tmp_path: Path, cache:
     tall.paste(200, (0, 4, 8, 12))
     _save(tmp_path / "set" / "a" / "1.png", tall)
     turned = Image.new("L", (8, 8), 0)
-    turned.paste(255, (0, 0, 8, 4))  # the upper half is white; orientation 3 turns it by 180 degrees
+    turned.paste(255, (0, 0, 8, 4))  # the upper half is white; orientation 3 turns the picture by 180 degrees
     exif = Image.Exif()
     exif[0x0112] = 3
     _save(tmp_path / "set" / "a" / "2.png", turned, exif=exif)

@@ -1,4 +1,4 @@
-"""What the zip loader refuses, the other archives refuse as well: npz, and the members of tar and zip archives."""
+"""Hostile archives are refused in all forms: npz, and the members of tar and zip archives."""
 
 import io
 import tarfile
@@ -107,7 +107,7 @@ def test_a_long_name_of_tar_is_not_read_whatever_its_size(tmp_path: Path) -> Non
 
 
 def test_a_sparse_member_of_tar_is_refused(tmp_path: Path) -> None:
-    """Its holes would be terabytes of zeros that no byte of the archive stands for."""
+    """Its holes would be terabytes of zeros, without a byte in the archive."""
     header = tarfile.TarInfo("data_batch_1")
     header.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.map": "0,1", "GNU.sparse.size": str(2**31)}
     header.size = 1
@@ -142,7 +142,7 @@ def test_an_npz_is_held_to_the_same_limits(tmp_path: Path, grey: np.ndarray, lab
 
 @pytest.mark.parametrize("name", ["a\x00b", "a\nb", "\ud800"])
 def test_class_names_that_are_no_text_are_refused(tmp_path: Path, grey: np.ndarray, name: str) -> None:
-    """They could be stored nowhere, and be shown to nobody."""
+    """No database could store them, and no answer could contain them."""
     path = tmp_path / "a.npz"
     np.savez(path, images=grey, labels=np.zeros(10, np.int64))
     with pytest.raises(DatasetError, match="no text"):

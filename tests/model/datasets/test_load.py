@@ -1,4 +1,4 @@
-"""What holds for every format: equal content is one entry, made once, and never trusted when damaged."""
+"""Laws of every format: equal content gives one entry, which is made once and never used when damaged."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ def config(tmp_path: Path, write_idx: Callable[..., Path], grey: np.ndarray, lab
 
 @pytest.fixture
 def decodings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Grows by the path of each IDX data set that is decoded."""
+    """A list to which each decoding of an IDX data set adds its path."""
     seen: list[Path] = []
 
     def counted(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
@@ -161,7 +161,7 @@ def test_a_damaged_entry_is_noticed_and_rebuilt(
     assert rebuilt.digest == digest
     assert _entries(cache) == [entry]
     load_dataset(config, cache)
-    assert len(decodings) == 2  # the rebuilt entry is whole again
+    assert len(decodings) == 2  # the rebuilt entry is intact
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"digest": "../../etc"}', b'{"digest": 3}'])

@@ -1,4 +1,4 @@
-"""Laws of a zip of class folders: the same data set as the folder, and nothing read that its size does not warrant."""
+"""Laws of a zip of class folders: it is the same data set as the folder, and unpacks within limits set by its size."""
 
 import io
 import struct
@@ -101,7 +101,7 @@ def test_every_script_and_mixed_sizes_are_taken(tmp_path: Path) -> None:
         ([("a/" * 17 + "1.png", _picture())], "more than 16 folders deep"),
         ([("a/1.png", _picture()), _link("a/2.png", "/etc/passwd")], r"'a/2\.png': a link or special file"),
         ([_link("a", "/etc")], "'a': a link or special file"),
-        ([("a/1.png", _picture()), ("a/1.png", _picture())], "is there twice"),
+        ([("a/1.png", _picture()), ("a/1.png", _picture())], "occurs twice"),
         ([("a/1.png", _picture()), ("a/1.png/2.png", _picture())], "both a file and a folder"),
         ([("a/1.png/2.png", _picture()), ("a/1.png", _picture())], "both a file and a folder"),
         ([("a/1.png", _picture()), ("b/", b"")], "b: a class without images"),
@@ -122,7 +122,7 @@ def test_every_script_and_mixed_sizes_are_taken(tmp_path: Path) -> None:
 )
 def test_what_is_refused_is_named(tmp_path: Path, entries: list[Entry], fault: str) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a name that is there twice
+        warnings.simplefilter("ignore")  # about a name that occurs twice
         path = _zip(tmp_path / "a.zip", entries)
     with pytest.raises(DatasetError, match=fault):
         _decode(path)
@@ -173,7 +173,7 @@ def test_methods_that_unpack_without_a_bound_are_refused(tmp_path: Path, method:
 
 
 def _peak_bytes(path: Path, fault: str, limits: ArchiveLimits) -> int:
-    """The memory that refusing took."""
+    """Return the peak memory of a refusal, in bytes."""
     tracemalloc.start()
     try:
         with pytest.raises(DatasetError, match=fault):
@@ -201,7 +201,7 @@ def test_a_directory_that_lies_about_sizes_unpacks_no_more_than_it_says(tmp_path
 
 
 def test_entries_that_share_their_bytes_count_each(tmp_path: Path) -> None:
-    """The overlapping bomb: a thousand directory entries for one compressed file."""
+    """The archive is an overlapping zip bomb: a thousand directory entries for one compressed file."""
     path = _zip(tmp_path / "a.zip", [("a/000.png", bytes(500_000))])
     content = path.read_bytes()
     start = content.index(b"PK\x01\x02")

@@ -11,7 +11,7 @@ from darkroom.model.diffusion.schedule import make_schedule
 
 @pytest.mark.parametrize("name", ["cosine", "linear"])
 def test_the_closed_form_is_the_chain_of_single_steps(name: ScheduleName) -> None:
-    """x_t = sqrt(1 - beta_t) x_{t-1} + sqrt(beta_t) z (Ho et al. 2020, equation 2), run step by step."""
+    """The chain is x_t = sqrt(1 - beta_t) x_{t-1} + sqrt(beta_t) z (Ho et al. 2020, equation 2), step by step."""
     schedule = make_schedule(ScheduleConfig(name=name, steps=20))
     draw = np.random.default_rng(0)
     count, x0 = 200_000, 0.7
@@ -35,11 +35,13 @@ def test_add_noise_takes_each_rows_own_time() -> None:
 
 @pytest.mark.parametrize(("t", "s"), [(2, 1), (10, 9), (19, 18), (10, 4), (20, 10), (15, 1)])
 def test_posterior_is_what_simulated_chains_show(t: int, s: int) -> None:
-    """Regress x_s on (x_0, x_t): slopes are the posterior's mean, the residual its variance (equations 6 and 7)."""
+    """A regression of x_s on (x_0, x_t) gives the posterior: slopes its mean, residual its variance (equations 6-7)."""
     schedule = make_schedule(ScheduleConfig(name="linear", steps=20))
     draw = np.random.default_rng(t * 100 + s)
     count = 400_000
-    x0 = draw.uniform(-1.0, 1.0, count)  # not Gaussian: the posterior given x_0 must not care
+    x0 = draw.uniform(
+        -1.0, 1.0, count
+    )  # not Gaussian, since the posterior given x_0 does not depend on the data's distribution
     x, kept = x0, {0: x0}
     for time in range(1, t + 1):
         x = np.sqrt(1 - schedule.beta[time]) * x + np.sqrt(schedule.beta[time]) * draw.standard_normal(count)

@@ -1,4 +1,4 @@
-"""Learned variances: the bound's terms against distributions written out, a Gaussian's own variances, and training."""
+"""Learned variances: the bound's terms against torch's distributions, the variances of a Gaussian, and training."""
 
 import math
 
@@ -36,9 +36,9 @@ DATA = Gaussian(np.linspace(-0.2, 0.3, SIDE * SIDE), np.linspace(0.05, 0.15, SID
 
 
 def best_variance(config: ScheduleConfig, t: int) -> np.ndarray:
-    """The variance of x_{t-1} given x_t where the data are DATA, (D,): with it the reverse process is exact.
+    """Return the variance (D,) of x_{t-1} given x_t for the data DATA, with which the reverse process is exact.
 
-    It is the posterior's own and, through its mean, what x_t leaves open of x_0.
+    It is the posterior's variance plus the variance of its mean, as x_0 is uncertain given x_t.
     """
     schedule = make_schedule(config)
     a, _, posterior = posterior_coefficients(schedule, t, t - 1)
@@ -47,19 +47,19 @@ def best_variance(config: ScheduleConfig, t: int) -> np.ndarray:
 
 
 def best_fraction(config: ScheduleConfig, t: int) -> np.ndarray:
-    """What a network has to tell for `best_variance`, (D,)."""
+    """Return the fraction (D,) that a network must predict for `best_variance`."""
     schedule = make_schedule(config)
     small = posterior_coefficients(schedule, max(t, 2), max(t, 2) - 1)[2]
     return np.asarray(np.log(best_variance(config, t) / small) / math.log(schedule.beta[t] / small))
 
 
 def knowing(config: ScheduleConfig, fraction: np.ndarray | None = None, prediction: PredictionName = "v") -> Denoiser:
-    """The exact denoiser of DATA with variances of its own: those of `fraction` (D,), or else the best ones."""
+    """Return the exact denoiser of DATA with learned variances: those of `fraction` (D,), by default the best ones."""
     plain = DATA.denoiser(prediction, config, SIDE)
     told = np.stack([best_fraction(config, t) for t in range(1, config.steps + 1)])
     if fraction is not None:
         told = np.broadcast_to(fraction, told.shape)
-    table = torch.tensor(np.concatenate([told[:1], told]))  # index 0 is not used
+    table = torch.tensor(np.concatenate([told[:1], told]))  # index 0 is unused
 
     def network(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         return torch.cat([plain.network(x, t, labels), 2.0 * table[t].reshape(x.shape) - 1.0], dim=1)
@@ -82,7 +82,7 @@ def test_a_term_is_the_divergence_of_two_normal_distributions_summed_over_pixels
     expected = []
     for row, t in enumerate(times):
         n, total = t - 1, 0.0
-        m = max(n, 1)  # beta-tilde_1 is zero, and beta-tilde_2 stands for it
+        m = max(n, 1)  # beta-tilde_1 is zero, and beta-tilde_2 takes its place
         small = betas[m] * (1 - abar[m - 1]) / (1 - abar[m])
         for truth, guess, f in zip(x0[row].ravel(), estimate[row].ravel(), fraction[row].ravel(), strict=True):
             v = math.exp(f * math.log(betas[n]) + (1 - f) * math.log(small))
@@ -98,8 +98,8 @@ def test_a_term_is_the_divergence_of_two_normal_distributions_summed_over_pixels
 
 
 @pytest.mark.parametrize("t", [1, 2, 15, 39, 40])
-def test_of_a_gaussian_the_best_variance_is_the_known_one(t: int) -> None:
-    """At it the expected term is the closed form, and does not change to first order; elsewhere it does."""
+def test_the_best_variance_of_a_gaussian_minimises_the_bound(t: int) -> None:
+    """There the expected term has its closed form and is stationary; elsewhere it is not."""
     config = ScheduleConfig(steps=40)
     schedule = make_schedule(config)
     count, draw = 20_000, np.random.default_rng(t)
@@ -111,8 +111,8 @@ def test_of_a_gaussian_the_best_variance_is_the_known_one(t: int) -> None:
     terms = bound_terms(config, x0, slope * x + intercept, fraction.expand(count, -1), times)
     (slopes,) = torch.autograd.grad(terms.mean(), fraction)
     spread = abs(math.log(schedule.beta[t] / posterior_coefficients(schedule, max(t, 2), max(t, 2) - 1)[2]))
-    # The sample's own error: a mean of squares of `count` normal numbers, times the rate of log v. At t = 1 a pixel's
-    # interval is wide beside v's root, so the mass in it is not quite density times width.
+    # The sampling error of a mean of squares of `count` normal numbers, times the rate of log v. At t = 1 a pixel's
+    # interval is wide compared with v's root, so its mass differs from density times width.
     assert slopes.abs().max() < 6.0 * spread * 0.5 * (2.0 / count) ** 0.5 + (0.02 * spread if t == 1 else 0.0)
     if t > 1:
         small = posterior_coefficients(schedule, t, t - 1)[2]
@@ -177,7 +177,7 @@ def test_the_mean_of_the_losses_over_times_is_the_bound_in_bits() -> None:
 
 @pytest.mark.parametrize("steps", [20, 7])
 def test_a_pixels_noise_is_that_of_its_own_variance(steps: int) -> None:
-    """Fraction 0 draws what beta-tilde draws and 1 what beta draws, side by side in one image, all steps or some."""
+    """Pixels with fraction 0 are those drawn with beta-tilde, with 1 those drawn with beta, in all steps or some."""
     config = ScheduleConfig(steps=20)
     halves = np.repeat([0.0, 1.0], SIDE * SIDE // 2)
 
@@ -197,12 +197,12 @@ def test_with_the_best_variances_few_ancestral_steps_keep_the_spread_of_the_data
     config = ScheduleConfig(steps=6)
 
     def spread(variance: VarianceName) -> float:
-        """Of the images over that of the data, (the mean over pixels of a ratio that is 1 for a perfect sampler)."""
+        """Return the mean over pixels of the images' spread divided by the data's; 1 for a perfect sampler."""
         denoiser = knowing(config)
         settings = SamplingConfig(sampler="ddpm", steps=6, variance=variance, threshold="none")
         plans = [plan_row(denoiser, settings, label=0, seed=2, index=index) for index in range(4000)]
         images = sample(denoiser, plans, batch_rows=500).reshape(4000, -1).numpy()
-        # The step to t = 0 adds no noise: what x_1 leaves open of x_0 is missing, whatever the variance.
+        # The step to t = 0 adds no noise, so the variance of x_0 given x_1 is missing from all samplers.
         slope, _ = DATA.estimate(make_schedule(config), 1)
         reached = (slope * DATA.spread(make_schedule(config), 1)) ** 2
         return float((images.var(0) / reached).mean())
@@ -213,7 +213,7 @@ def test_with_the_best_variances_few_ancestral_steps_keep_the_spread_of_the_data
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m", "unipc", "ipndm"])
-def test_other_samplers_ignore_it(sampler: str) -> None:
+def test_other_samplers_ignore_learned_variances(sampler: str) -> None:
     config = ScheduleConfig(steps=20)
 
     def draw(denoiser: Denoiser, variance: VarianceName) -> Tensor:
@@ -224,7 +224,7 @@ def test_other_samplers_ignore_it(sampler: str) -> None:
 
 
 def test_guidance_moves_means_only() -> None:
-    """The fraction is that of the conditional output, whether or not its row is guided."""
+    """The fraction is that of the conditional output, for guided and unguided rows."""
     config = ScheduleConfig(steps=20)
     plain = DATA.denoiser("v", config, SIDE)
 
@@ -247,7 +247,7 @@ def test_guidance_moves_means_only() -> None:
     assert not torch.allclose(guided[1], conditional[1])
 
 
-def test_a_model_without_it_refuses() -> None:
+def test_a_model_without_learned_variances_refuses_them() -> None:
     denoiser = DATA.denoiser("v", ScheduleConfig(steps=20), SIDE)
     assert denoiser.estimate(torch.zeros(1, 1, 4, 4), torch.tensor([3]), torch.tensor([0]), torch.ones(1))[1] is None
     with pytest.raises(ValueError, match="has not learned variances"):
@@ -266,7 +266,7 @@ def _learning(**changes: object) -> Trainer:
 
 
 @pytest.mark.parametrize("patch", [1, 2])
-def test_the_network_tells_two_numbers_a_pixel_and_begins_in_the_middle(patch: int) -> None:
+def test_the_network_predicts_two_numbers_for_each_pixel_and_begins_with_fraction_one_half(patch: int) -> None:
     attention = {"model__unet__attention_resolutions": (4 // patch,)}
     trainer = _learning(model__unet__patch_size=patch, **attention)
     x, t, labels = torch.randn(2, 1, 8, 8), torch.tensor([3, 90]), torch.tensor([0, 1])
@@ -276,7 +276,7 @@ def test_the_network_tells_two_numbers_a_pixel_and_begins_in_the_middle(patch: i
     assert (fraction == 0.5).all()
 
 
-def test_a_run_that_was_resumed_is_the_run_that_was_not() -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one() -> None:
     whole, first, second = _learning(), _learning(), _learning()
     for _ in range(6):
         whole.step()
@@ -291,8 +291,8 @@ def test_a_run_that_was_resumed_is_the_run_that_was_not() -> None:
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
-def test_the_bounds_weight_decides_what_the_variance_learns() -> None:
-    """Without it the second output stays as it began; with it, it changes from the first step on."""
+def test_the_variance_learns_only_from_the_weighted_bound() -> None:
+    """With weight 0 the second output never changes; with a weight it changes from the first step on."""
     for weight, moved in ((0.0, False), (0.001, True)):
         trainer = _learning(objective__vlb_weight=weight, optimizer__weight_decay=0.0)
         trainer.step()
@@ -301,7 +301,7 @@ def test_the_bounds_weight_decides_what_the_variance_learns() -> None:
         assert bool(variance.any()) == moved
 
 
-def test_a_checkpoint_carries_it() -> None:
+def test_a_checkpoint_carries_learned_variances() -> None:
     trainer = _learning()
     trainer.step()
     checkpoint = decode_checkpoint(trainer.checkpoint(), source="run")
@@ -316,7 +316,7 @@ def test_a_checkpoint_carries_it() -> None:
 
 
 def test_the_network_learns_the_variances_of_its_own_errors() -> None:
-    """After a short run the bound is lower with what it tells of them than with the middle, where it began."""
+    """After a short run the bound is lower with the learned fraction than with the initial one half."""
     trainer = _learning(
         training__total_images=800, objective__vlb_weight=1.0, optimizer__warmup_images=0, ema__decay=0.0
     )

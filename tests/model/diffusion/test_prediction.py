@@ -1,4 +1,4 @@
-"""eps, x_0 and v are three ways to say the same."""
+"""Predictions of eps, x_0 and v are equivalent."""
 
 import itertools
 
@@ -32,7 +32,7 @@ def test_each_target_converts_to_each_other(source: PredictionName, target: Pred
 
 @pytest.mark.parametrize("order", list(itertools.permutations(KINDS)))
 def test_going_round_is_the_identity(order: tuple[PredictionName, ...]) -> None:
-    """Also for outputs that no image and noise gave."""
+    """It is so for arbitrary outputs, too."""
     _, _, x = case()
     output = torch.randn(x.shape, dtype=torch.float64)
     said = output
@@ -48,7 +48,7 @@ def test_to_x0_inverts_from_x0(kind: PredictionName) -> None:
 
 
 def test_v_is_the_velocity_of_the_rotation() -> None:
-    """With alpha = cos(phi), sigma = sin(phi), v = dx/dphi (Salimans & Ho 2022, appendix D)."""
+    """For alpha = cos(phi), sigma = sin(phi): v = dx/dphi (Salimans & Ho 2022, appendix D)."""
     x0, eps, _ = case()
     v = training_target(SCHEDULE, "v", x0, eps, T)
     for row, t in enumerate(T.tolist()):

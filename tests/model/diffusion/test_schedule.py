@@ -17,7 +17,7 @@ def test_cosine_formula_up_to_the_clip() -> None:
     for t in (1, 10, 500, 900, 990):
         assert schedule.alpha_bar[t] == pytest.approx(f[t] / f[0], rel=1e-9)
         assert schedule.beta[t] == pytest.approx(1 - f[t] / f[t - 1], rel=1e-9)
-    assert schedule.beta[1000] == 0.999  # the formula itself would say 1
+    assert schedule.beta[1000] == 0.999  # the formula without the clip gives 1
     assert schedule.beta.max() == 0.999
     assert 1 / schedule.alpha[1000] == pytest.approx(20_000, rel=0.05)
 

@@ -1,4 +1,4 @@
-"""The U-Net's own laws: those that no other implementation is needed for."""
+"""Laws of the U-Net that need no other implementation to compare with."""
 
 import math
 from typing import Any
@@ -66,7 +66,7 @@ def test_lower_precision_does_not_tell_a_mixture_from_a_look_up() -> None:
 
 
 def test_patches_are_space_to_depth_and_back() -> None:
-    """A patch-2 network is the patch-1 network of the rearranged image."""
+    """A network with patches of 2 equals the network with patches of 1 on the rearranged image."""
     patched = UNet(small_model(image_size=16, patch_size=2), 3).eval()
     plain = UNet(small_model(image_size=8, image_channels=4), 3).eval()
     awaken(patched)
@@ -128,7 +128,7 @@ def test_the_default_configuration_is_possible() -> None:
 
 @pytest.mark.parametrize("steps", [10, 50, 4000])
 def test_equal_shares_of_the_schedule_are_embedded_alike_whatever_its_length(steps: int) -> None:
-    """Weights that were trained at T = 1000 see at time t of T others what they saw at 1000 t / T."""
+    """Weights trained with T = 1000 get at time t of another T the embedding of time 1000 t / T."""
     thousand = UNet(small_model(), 3).eval()
     awaken(thousand)
     other = UNet(small_model(), 3, steps).eval()

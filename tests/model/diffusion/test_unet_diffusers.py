@@ -1,4 +1,4 @@
-"""The U-Net against diffusers' UNet2DModel: the same parameters under other names give the same outputs."""
+"""The U-Net against diffusers' UNet2DModel: equal parameters give equal outputs."""
 
 import re
 from collections.abc import Callable
@@ -91,7 +91,7 @@ def test_outputs_and_gradients_equal_those_of_diffusers(changes: dict[str, Any])
     ours, theirs = UNet(config, CLASSES), diffusers_twin(config)
     awaken(ours)
     weights = {renamed(name): value for name, value in ours.state_dict().items()}
-    assert set(weights) == set(theirs.state_dict())  # one to one: nothing unused on either side
+    assert set(weights) == set(theirs.state_dict())  # the mapping is one to one
     assert len(weights) == len(ours.state_dict())
     theirs.load_state_dict(weights)
 

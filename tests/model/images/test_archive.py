@@ -1,4 +1,4 @@
-"""Laws of archives of images: what independent readers find in them, the same bytes each time, in constant memory."""
+"""Laws of image archives: independent readers can read them, their bytes are reproducible, memory is constant."""
 
 import io
 import json
@@ -79,7 +79,7 @@ def test_a_wrong_number_of_images_is_an_error() -> None:
 
 
 class _Nowhere(io.RawIOBase):
-    """A file that forgets what is written."""
+    """A file that discards what is written."""
 
     def __init__(self) -> None:
         self._position = self._size = 0

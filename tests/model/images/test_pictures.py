@@ -1,4 +1,4 @@
-"""Pictures read back are the pixels that went in."""
+"""Pictures keep every pixel."""
 
 from io import BytesIO
 

@@ -1,4 +1,4 @@
-"""Laws of compilation: whether it is possible is known before anything depends on it."""
+"""Laws of compilation: a missing compiler is an error before any work depends on it."""
 
 import subprocess
 import sys

@@ -15,7 +15,7 @@ def in_a_new_thread(ask: Callable[[], int]) -> int:
 
 
 def compute() -> int:
-    """Computes what torch would share among threads; returns how many it had."""
+    """Run an operation that torch divides among threads; returns the number of threads."""
     (torch.ones(512, 512) @ torch.ones(512, 512)).exp()
     return torch.get_num_threads()
 

@@ -1,4 +1,4 @@
-"""The variational bound: against distributions written out one by one, a closed form, and the likelihood it bounds."""
+"""The variational bound against torch's distributions, a closed form, and the likelihood that it bounds."""
 
 import math
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ DATA = Gaussian(np.linspace(-0.2, 0.3, SIDE * SIDE), np.linspace(0.05, 0.15, SID
 
 
 def gaussian_images(count: int, seed: int = 0) -> ImageDataset:
-    """DATA rounded to pixels."""
+    """Return images of DATA, rounded to pixels."""
     points = np.random.default_rng(seed).normal(DATA.mean, DATA.deviation, (count, SIDE * SIDE))
     pixels = np.clip(np.rint((points + 1.0) * 127.5), 0, 255).astype(np.uint8)
     return ImageDataset(
@@ -46,7 +46,7 @@ def measured(denoiser: Denoiser, dataset: ImageDataset, variance: VarianceName, 
 
 
 def one_by_one(denoiser: Denoiser, dataset: ImageDataset, variance: VarianceName) -> float:
-    """Ho et al. 2020, equation 5, with every distribution as an object and the betas as the only table."""
+    """Compute Ho et al. 2020, equation 5, from torch's distributions, with the betas as the only table."""
     betas = make_schedule(denoiser.config.schedule).beta[1:]
     abar = np.cumprod(1.0 - betas)
     total = 0.0
@@ -87,12 +87,12 @@ def test_it_is_the_sum_of_divergences_between_distributions(schedule: ScheduleCo
     dataset, wide = gaussian_images(4), Gaussian(DATA.mean, DATA.deviation + 0.5)
     for denoiser in (DATA.denoiser("eps", schedule, SIDE), wide.denoiser("v", schedule, SIDE)):
         assert measured(denoiser, dataset, variance) == pytest.approx(one_by_one(denoiser, dataset, variance), rel=1e-5)
-        dataset.images[0, 0, 0] = (0, 255, 1, 254)  # the second time with the open intervals at both ends
+        dataset.images[0, 0, 0] = (0, 255, 1, 254)  # the second case has the open intervals at both ends
 
 
 @pytest.mark.parametrize("variance", ["beta", "beta_tilde"])
-def test_of_a_gaussian_its_terms_are_known(variance: VarianceName) -> None:
-    """The exact denoiser's squared error is known for every t, and so is every term but L_0, which is integrated."""
+def test_the_terms_of_a_gaussian_have_their_closed_form(variance: VarianceName) -> None:
+    """The exact denoiser's squared error at every t gives every term except L_0, which is integrated numerically."""
     schedule = ScheduleConfig(name="linear", steps=40)
     tables, dataset = make_schedule(schedule), gaussian_images(1500)
     x0 = dataset.images.reshape(len(dataset), -1) / 127.5 - 1.0
@@ -148,10 +148,10 @@ def test_the_masses_of_all_pixel_values_are_one(mean: float, deviation: float) -
     assert _masses(mean, deviation).sum() == pytest.approx(1.0, rel=1e-9)
 
 
-def test_a_mass_beyond_what_a_float_holds_has_a_logarithm_all_the_same() -> None:
+def test_a_mass_too_small_for_a_float_has_a_finite_logarithm() -> None:
     x0, mean = torch.full((2, 1, 1, 1), 0.0, dtype=torch.float64), torch.tensor([-1.0, 1.0]).double()
     terms = decoder_term(x0 + 1 / 255, mean.reshape(2, 1, 1, 1), 1e-3)
-    edges = (1.0, 1.0 - 2 / 255)  # the nearer edge of the interval, seen from either mean
+    edges = (1.0, 1.0 - 2 / 255)  # the distance from the mean to the nearer edge of the interval
     for term, edge in zip(terms.tolist(), edges, strict=True):
         assert term == pytest.approx(-norm.logsf(edge / 1e-3), rel=1e-6)
 
@@ -165,7 +165,7 @@ def test_strata_divide_all_times_but_the_first(steps: int, data: st.DataObject) 
     assert (np.diff(bounds) >= 1).all()
 
 
-def test_a_part_of_the_times_stands_for_all_without_bias() -> None:
+def test_a_part_of_the_times_estimates_the_sum_without_bias() -> None:
     values = 1.0 / np.arange(1, 101)
     sums = []
     for image in range(4000):
@@ -206,7 +206,7 @@ def test_as_a_metric_it_comes_with_its_protocol_and_stops(tmp_path: Path) -> Non
     assert first.value == again.value > 0.0
     assert first.protocol["times"] == 5
     assert first.protocol["images"] == 4
-    assert "sampler" not in first.protocol  # nothing is drawn
+    assert "sampler" not in first.protocol  # no image is drawn
     answers: Iterator[bool] = iter([True])
     with pytest.raises(SamplingStopped):
         evaluate(*arguments, lambda: next(answers))

@@ -1,4 +1,4 @@
-"""Class confidence against torchmetrics and its two extremes."""
+"""Class confidence against torchmetrics, and its least and greatest values."""
 
 import pytest
 import torch

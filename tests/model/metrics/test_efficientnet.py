@@ -1,4 +1,4 @@
-"""The extractor: the same network as an independent implementation, and nothing read that was not verified."""
+"""The extractor equals an independent implementation, and reads only weights with the expected digest."""
 
 import io
 import sys
@@ -50,7 +50,7 @@ def test_grey_is_colour_with_equal_channels(extractor: EfficientNetLite0) -> Non
 
 @pytest.mark.parametrize("side", [28, 64, 96, 200])
 def test_scaling_is_pillows_bicubic(side: int) -> None:
-    """Pillow's filter widens when it reduces, so it does not alias."""
+    """Pillow's filter does not alias, because its support grows with the reduction."""
     image = random_images(1, 1, side)
     picture = Image.fromarray(image[0, 0].float().numpy())
     scaled = np.asarray(picture.resize((64, 64), Image.Resampling.BICUBIC))

@@ -1,4 +1,4 @@
-"""An evaluation draws what the service would serve, is repeatable, and keeps the reference."""
+"""An evaluation draws the service's images, is reproducible, and caches the reference statistics."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ SAMPLING = SamplingConfig(steps=2, guidance=2.0)
 
 
 class Remembered:
-    """A cache that counts."""
+    """A cache that counts its calls."""
 
     def __init__(self) -> None:
         self.kept: dict[str, bytes] = {}
@@ -63,7 +63,7 @@ def run(
 
 
 def distance_of(images: Tensor, dataset: ImageDataset) -> float:
-    """The distance without streaming, caching or batches. images: (N, C, H, W) uint8."""
+    """Compute the Fréchet distance without batches and cache. images: (N, C, H, W) uint8."""
     extractor = EfficientNetLite0()
     found, reference = FeatureStatistics(extractor.dimension), FeatureStatistics(extractor.dimension)
     found.add(extractor.features(images))
@@ -72,7 +72,7 @@ def distance_of(images: Tensor, dataset: ImageDataset) -> float:
 
 
 def watch_plans(monkeypatch: pytest.MonkeyPatch) -> list[RowPlan]:
-    """The rows that evaluations draw from now on."""
+    """Return a list that collects the rows of later evaluations."""
     seen: list[RowPlan] = []
 
     def watching(denoiser: Denoiser, plans: Sequence[RowPlan], **settings: Any) -> Tensor:
@@ -145,7 +145,7 @@ def test_the_protocol_is_the_same_for_other_weights_and_says_what_was_done() -> 
 
 
 def test_every_setting_of_the_sampling_tells_protocols_apart_unless_it_is_known_to_be_idle() -> None:
-    """Each field is changed alone; whoever adds one that `effective` forgets to tell fails here."""
+    """The test changes one field at a time. It fails for a new field that `effective` leaves out."""
     at_work = {"eta": {"sampler": "ddim"}, "variance": {"sampler": "ddpm"}, "percentile": {"threshold": "dynamic"}}
     dataset = random_dataset()
     for name, field in SamplingConfig.model_json_schema()["properties"].items():
@@ -226,7 +226,7 @@ def test_a_damaged_or_foreign_reference_is_computed_again() -> None:
         assert cache.kept[key] == data
 
 
-def test_of_a_large_data_set_evenly_spaced_images_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_data_set_gives_evenly_spaced_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference_images, "REFERENCE_IMAGES", 5)
     dataset = random_dataset(20)
     found = run(Remembered(), dataset=dataset)
@@ -240,7 +240,7 @@ def test_of_a_large_data_set_evenly_spaced_images_are_taken(monkeypatch: pytest.
 
 @pytest.mark.parametrize("asked", [0, 1, 2, 3])
 def test_it_stops_between_batches(asked: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One batch of the reference, then three of drawn images."""
+    """There is one batch of the reference, then three batches of drawn images."""
     seen, answers = watch_plans(monkeypatch), iter([False] * asked + [True])
     with pytest.raises(SamplingStopped):
         evaluate(small_denoiser(), WEIGHTS, random_dataset(), CONFIG, SAMPLING, Remembered(), lambda: next(answers))
@@ -309,7 +309,7 @@ def test_what_else_is_measured_changes_no_figure() -> None:
             assert one.protocol == together[one.metric].protocol
 
 
-def test_features_kept_to_compare_one_by_one_are_bounded_and_the_bound_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sample_of_features_has_a_limit_that_the_protocol_states(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (reference_images, feature_measures):
         monkeypatch.setattr(module, "SAMPLE_IMAGES", 6)
     config = CONFIG.model_copy(update={"metrics": ("kid", "precision_recall")})
@@ -327,7 +327,7 @@ def test_too_few_images_for_a_manifold_are_refused() -> None:
         evaluate(small_denoiser(), WEIGHTS, random_dataset(), config, SAMPLING, Remembered())
 
 
-def test_the_line_for_people_is_in_a_fixed_order_without_what_has_no_effect() -> None:
+def test_the_protocols_line_has_a_fixed_order_and_leaves_out_settings_without_effect() -> None:
     protocol = {"steps": 20, "metric": "fid-x", "eta": None, "extractor": "x", "weights_digest": "sha256:" + "0" * 64}
     line = "fid-x; extractor=x; steps=20; weights_digest=sha256:000000000000"
     assert protocol_string(protocol) == protocol_string(dict(reversed(protocol.items()))) == line

@@ -38,21 +38,21 @@ def distance(features: Tensor, reference: Tensor) -> float:
 
 
 def random_features(count: int, dimension: int, seed: int) -> Tensor:
-    """Correlated, away from zero."""
+    """Return correlated features with a mean that is not zero."""
     generator = torch.Generator().manual_seed(seed)
     mixing = torch.randn(dimension, dimension, generator=generator, dtype=torch.float64)
     return 3.0 + torch.randn(count, dimension, generator=generator, dtype=torch.float64) @ mixing
 
 
 def with_moments(mean: npt.NDArray[np.float64], deviation: npt.NDArray[np.float64]) -> Tensor:
-    """Features whose sample mean and (diagonal) sample covariance are exactly these: 2 D points on the axes."""
+    """Return 2 D points on the axes whose sample mean and (diagonal) sample covariance are exactly these."""
     size = len(mean)
     reach = deviation * np.sqrt((2 * size - 1) / 2)
     return torch.tensor(np.concatenate([mean + np.diag(reach), mean - np.diag(reach)]))
 
 
 class Passing(torch.nn.Module):
-    """An extractor whose images are features already."""
+    """An extractor that returns the images as features."""
 
     num_features = 6
 
@@ -78,8 +78,8 @@ def test_a_rotation_of_both_sets_changes_nothing() -> None:
 def test_it_agrees_with_scipys_matrix_square_root(count: int, other_count: int) -> None:
     a, b = random_features(count, 32, 3).numpy(), random_features(other_count, 32, 4).numpy()
     s, r = np.cov(a.T), np.cov(b.T)
-    # The trace of a square root is the sum of the roots of the eigenvalues, so a ridge keeps scipy from stumbling
-    # over a singular product and changes the result only by its size.
+    # The product may be singular, which scipy's square root does not handle. A small ridge avoids this and changes the
+    # result only by its own size, because the trace of the root is the sum of the eigenvalues' roots.
     ridge = 1e-9 * np.eye(32)
     root: Any = scipy.linalg.sqrtm((s + ridge) @ (r + ridge))
     expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(s + r) - 2.0 * np.trace(root).real

@@ -1,4 +1,4 @@
-"""A frontier holds what compares, and a choice from it is the cheapest one that is good enough."""
+"""A frontier's points can be compared, and a quality chooses the cheapest point that is good enough."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -30,7 +30,7 @@ METRIC = "fid-efficientnet-lite0"
 
 
 def figure(value: float, *, metric: str = METRIC, images: int = 100, **settings: Any) -> Figure:
-    """As `evaluate` would give it for an evaluation with these sampling settings."""
+    """Return a figure like that of `evaluate` with these sampling settings."""
     sampling = SamplingConfig.model_validate({"guidance": 2.0} | settings)
     return Figure(metric, value, {"metric": metric, "images": images, "seed": 0, **sampling.effective()}, 1.0)
 
@@ -78,7 +78,7 @@ def test_efficient_points_beat_each_other_in_one_thing_only(measured: list[tuple
         assert cheaper.value > dearer.value
     for point in found:
         assert any(one.network_evaluations <= point.network_evaluations and one.value <= point.value for one in kept), (
-            "a point that nothing kept is as good as was dropped"
+            "a dropped point is better than all kept ones"
         )
 
 

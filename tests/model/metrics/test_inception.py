@@ -1,4 +1,4 @@
-"""The adapter to torch-fidelity's Inception, against a stand-in for it: no weights but the right ones, in its form."""
+"""The adapter to torch-fidelity's Inception, with a substitute for the package: it loads only the expected weights."""
 
 import hashlib
 import sys
@@ -20,7 +20,7 @@ from tests.model.small import random_dataset, small_denoiser
 
 
 class StandIn(torch.nn.Module):
-    """Has the form of torch-fidelity 0.4's FeatureExtractorInceptionV3, and remembers what it was given."""
+    """Has the interface of torch-fidelity 0.4's FeatureExtractorInceptionV3, and records its arguments."""
 
     made: ClassVar[list[tuple[Any, ...]]] = []
 
@@ -39,7 +39,7 @@ class StandIn(torch.nn.Module):
 
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file that passes for the weights."""
+    """A file that the adapter accepts as the weights."""
     path = tmp_path / "inception.pth"
     path.write_bytes(b"weights")
     monkeypatch.setattr(inception, "WEIGHTS_DIGEST", "sha256:" + hashlib.sha256(b"weights").hexdigest())
@@ -49,7 +49,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def fidelity(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What the stand-in was made with."""
+    """The arguments that the substitute was constructed with."""
     package, module = ModuleType("torch_fidelity"), ModuleType("torch_fidelity.feature_extractor_inceptionv3")
     module.FeatureExtractorInceptionV3 = StandIn
     monkeypatch.setitem(sys.modules, "torch_fidelity", package)

@@ -26,7 +26,7 @@ def distance(x: Tensor, reference: Tensor) -> float:
 
 
 class Passing(torch.nn.Module):
-    """An extractor whose features are the images."""
+    """An extractor that returns the images as features."""
 
     num_features = 6
 
@@ -55,9 +55,11 @@ def test_it_agrees_with_torchmetrics_where_one_subset_is_everything() -> None:
     assert distance(x, y) == pytest.approx(float(metric.compute()[0]), rel=1e-9)
 
 
-def test_of_shifted_gaussians_it_is_the_difference_of_their_moments() -> None:
-    """E k(x, y) is a polynomial in the means: of independent N(a, 1) and N(b, 1) in one dimension, E (xy + 1)^3 =
-    E x^3 E y^3 + 3 E x^2 E y^2 + 3 a b + 1 with E x^2 = a^2 + 1 and E x^3 = a^3 + 3 a."""
+def test_the_distance_of_shifted_gaussians_has_its_closed_form() -> None:
+    """For independent x ~ N(a, 1) and y ~ N(b, 1) in one dimension, E k(x, y) is a polynomial in a and b.
+
+    E (xy + 1)^3 = E x^3 E y^3 + 3 E x^2 E y^2 + 3 a b + 1 with E x^2 = a^2 + 1 and E x^3 = a^3 + 3 a.
+    """
 
     def expected(a: float, b: float) -> float:
         return (a**3 + 3 * a) * (b**3 + 3 * b) + 3 * (a**2 + 1) * (b**2 + 1) + 3 * a * b + 1
@@ -70,7 +72,7 @@ def test_of_shifted_gaussians_it_is_the_difference_of_their_moments() -> None:
 
 
 def test_it_is_unbiased_however_few_the_images() -> None:
-    """Of equal distributions it lies around zero, where the mean over all pairs (i = j too) lies above."""
+    """For equal distributions its mean is zero; the mean over all pairs, also i = j, is greater."""
     found = [distance(random_features(5, 3, k), random_features(5, 3, 10_000 + k)) for k in range(3000)]
     assert abs(np.mean(found)) < 4 * np.std(found) / len(found) ** 0.5
 

@@ -1,4 +1,4 @@
-"""The adapter to the package lpips, against a stand-in: its distance is the package's own, from verified weights."""
+"""The adapter to the package lpips, with a substitute for it: distances equal the package's, from verified weights."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ from darkroom.model.metrics.references import FolderReferences
 from tests.model.small import random_dataset, small_denoiser
 
 FEATURES = {0: (3, 4), 3: (4, 6)}
-"""Place in AlexNet's `features` and channels of the stand-in's convolutions."""
+"""Index in AlexNet's `features`, and channels, of the substitute's convolutions."""
 
 
 class Slices(nn.Module):
@@ -38,7 +38,7 @@ class Slices(nn.Module):
 
 
 class Layer(nn.Module):
-    """A layer's weights, after the dropout that the package has before them."""
+    """A layer's weights, preceded by dropout as in the package."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Layer(nn.Module):
 
 
 class StandIn(nn.Module):
-    """The form of lpips 0.1.4's LPIPS, with its distance between two batches of images in -1..1."""
+    """Has the interface of lpips 0.1.4's LPIPS, with its distance between two batches of images in -1..1."""
 
     def __init__(self, net: str, version: str, pnet_rand: bool, model_path: str, verbose: bool) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class StandIn(nn.Module):
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The package with its weights, and AlexNet's file; the path of the package's weights."""
+    """Install the substitute with its weights and AlexNet's file; returns the path of the package's weights."""
     package = tmp_path / "lpips"
     (package / "weights" / "v0.1").mkdir(parents=True)
     layer_weights = package / "weights" / "v0.1" / "alex.pth"
@@ -102,7 +102,7 @@ def test_the_distance_of_embeddings_is_the_packages_own() -> None:
 
 
 @pytest.mark.usefixtures("installed")
-def test_alexnets_own_weights_are_in_it_and_small_images_are_enlarged() -> None:
+def test_it_loads_alexnets_weights_and_enlarges_small_images() -> None:
     network = LPIPS()
     kept = torch.load(os.environ[ALEXNET_VARIABLE], weights_only=True)
     for name, value in network._network.net.state_dict().items():

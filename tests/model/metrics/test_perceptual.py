@@ -1,4 +1,4 @@
-"""Perceptual distances: the formula pair by pair, and the search for the nearest image against all of them."""
+"""Perceptual distances against the formula for each pair, and the nearest image against a search through all."""
 
 import itertools
 from pathlib import Path
@@ -96,7 +96,7 @@ def test_the_nearest_image_is_that_of_a_search_through_all(
 ) -> None:
     part = ImageDataset(digits.images[:150], digits.labels[:150], digits.class_names, digits.digest)
     queries = torch.from_numpy(digits.images[150:165].copy())
-    queries[0] = torch.from_numpy(digits.images[7].copy())  # a copy
+    queries[0] = torch.from_numpy(digits.images[7].copy())  # an exact copy of a training image
     distances, nearest = NearestImages(network, part, FolderReferences(tmp_path)).distances(queries)
     every = squared(network.embed(queries), network.embed(torch.from_numpy(part.images.copy()))).double()
     assert (float(distances[0]), int(nearest[0])) == (pytest.approx(0.0, abs=1e-9), 7)
@@ -136,7 +136,7 @@ def test_diversity_is_the_mean_over_the_pairs_however_they_arrive(
     points = network.embed(images)
     expected = np.mean([float((points[a] - points[b]).square().sum()) for a, b in same_class_pairs(rows)])
     assert diversity.value == pytest.approx(expected, rel=1e-5)
-    assert nearest.value == pytest.approx(0.0, abs=1e-6)  # the data set's own images
+    assert nearest.value == pytest.approx(0.0, abs=1e-6)  # the generated images are the data set's own
 
 
 def test_both_figures_come_with_their_caps(tmp_path: Path) -> None:

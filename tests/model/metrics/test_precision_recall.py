@@ -1,4 +1,4 @@
-"""Precision and recall against brute force over all pairs, and where geometry says what they are."""
+"""Precision and recall against brute force over all pairs, and in cases with a known geometry."""
 
 import numpy as np
 import pytest
@@ -24,10 +24,10 @@ def measured(generated: Tensor, real: Tensor, k: int = 3) -> tuple[float, float]
 
 
 def brute_force(generated: Tensor, real: Tensor, k: int) -> tuple[float, float]:
-    """Kynkaanniemi et al. 2019, equations 1 and 2, pair by pair."""
+    """Compute Kynkaanniemi et al. 2019, equations 1 and 2, pair by pair."""
 
     def inside(points: Tensor, manifold: Tensor) -> float:
-        radii = [np.sort(np.linalg.norm(manifold - one, axis=1))[k] for one in manifold]  # place 0 is the point itself
+        radii = [np.sort(np.linalg.norm(manifold - one, axis=1))[k] for one in manifold]  # index 0 is the point itself
         return float(
             np.mean([any(np.linalg.norm(p - m) <= r for m, r in zip(manifold, radii, strict=True)) for p in points])
         )

@@ -1,4 +1,4 @@
-"""Kept statistics: what was put comes back, or nothing does."""
+"""A cache of statistics returns the stored bytes or nothing."""
 
 import threading
 from pathlib import Path

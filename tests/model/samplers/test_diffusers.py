@@ -1,4 +1,4 @@
-"""The samplers step by step against diffusers' schedulers, which are written quite otherwise."""
+"""The samplers, step by step, against diffusers' schedulers, an independent implementation."""
 
 from typing import Any
 
@@ -19,12 +19,12 @@ SHAPE = (2, 1, 4, 4)
 
 
 def network(x: Tensor, t: int) -> Tensor:
-    """Some smooth, non-linear eps-prediction."""
+    """A smooth, non-linear eps-prediction."""
     return 0.9 * x + 0.3 * torch.sin(3.0 * x + t / 300.0)
 
 
 def step(schedule: NoiseSchedule, table: StepTable, k: int, state: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """One step by the formula in model/samplers/step.py, in float64; returns the state and the network's output."""
+    """Compute one step by the formula in model/samplers/step.py, in float64; returns state and network output."""
     t = int(table.times[k])
     output = network(state[0], t)
     m = to_x0(schedule, "eps", state[0], output, torch.full((len(noise),), t))
@@ -85,7 +85,7 @@ def test_multistep(name: ScheduleName, sampler: str, steps: int) -> None:
             solver_type="bh2", predict_x0=True, lower_order_final=True, **settings
         )
     theirs.set_timesteps(steps)
-    # Their tables hold sigma / alpha; ours in their place, so that both step between the very same points.
+    # Their tables hold sigma / alpha. We replace them by ours, so that both step between the same points.
     theirs.sigmas = torch.tensor(schedule.sigma[table.times] / schedule.alpha[table.times])
     theirs.timesteps = torch.tensor(table.times[:-1] - 1)
 
@@ -94,7 +94,7 @@ def test_multistep(name: ScheduleName, sampler: str, steps: int) -> None:
         x = state[0]
         state, output = step(schedule, table, k, state, torch.randn(SHAPE, generator=generator))
         expected = theirs.step(output, t, x).prev_sample.double()
-        # Theirs rounds to float32 on the way.
+        # Their scheduler rounds to float32 between steps.
         np.testing.assert_allclose(state[0].numpy(), expected.numpy(), rtol=0, atol=1e-5 * float(expected.abs().max()))
 
 
@@ -107,7 +107,7 @@ def test_ipndm(name: ScheduleName, spacing: SpacingName, steps: int) -> None:
     table = step_table(config, SamplingConfig(sampler="ipndm", steps=steps, spacing=spacing))
     theirs = DIFFUSERS.IPNDMScheduler()
     theirs.set_timesteps(steps)
-    # Their `betas` and `alphas` are the factors of noise and signal.
+    # Here `betas` and `alphas` are diffusers' names for the factors of noise and signal.
     theirs.betas = torch.tensor(schedule.sigma[table.times])
     theirs.alphas = torch.tensor(schedule.alpha[table.times])
     theirs.timesteps = torch.tensor(table.times[:-1] - 1)
@@ -119,7 +119,7 @@ def test_ipndm(name: ScheduleName, spacing: SpacingName, steps: int) -> None:
         sigma, alpha = schedule.sigma[t + 1], schedule.alpha[t + 1]
         v = (eps - sigma * x) / alpha
         expected = theirs.step(v, t, x).prev_sample
-        if k < steps - 1:  # theirs keeps its order to t = 0, ours ends on the estimate
+        if k < steps - 1:  # theirs keeps its order in the step to t = 0; ours ends on the estimate
             torch.testing.assert_close(state[0], expected, rtol=1e-6, atol=1e-8)
         else:
             torch.testing.assert_close(state[0], (x - sigma * eps) / alpha, rtol=1e-6, atol=1e-8)

@@ -1,4 +1,4 @@
-"""Every sampler on a Gaussian data set, where mean, covariance and each path are known."""
+"""Every sampler on a Gaussian data distribution, whose mean, covariance and paths are known."""
 
 import math
 
@@ -59,7 +59,7 @@ def test_the_error_of_the_moments_falls_at_least_in_proportion_to_the_steps(samp
 
 
 def even_times(schedule: NoiseSchedule, steps: int, first: float, last: float) -> Times:
-    """steps + 1 times whose log(alpha / sigma) rises evenly from `first` to `last`."""
+    """Return steps + 1 times whose log(alpha / sigma) rises evenly from `first` to `last`."""
     rising = -schedule.half_log_snr[1:]
     wanted = -np.linspace(first, last, steps + 1)
     return 1 + np.searchsorted(rising, wanted).astype(np.int64)
@@ -78,7 +78,9 @@ def test_deterministic_paths_approach_the_probability_flow_at_the_claimed_order(
     z = np.random.default_rng(0).standard_normal((16, 4))
 
     def error(steps: int) -> float:
-        times = even_times(schedule, steps, -5.0, 3.0)  # the starts of lower order are where little happens
+        times = even_times(
+            schedule, steps, -5.0, 3.0
+        )  # the first steps, of lower order, lie where the path hardly bends
         table = tabulate(schedule, times, SamplingConfig(sampler=sampler))
         path = DATA.path(schedule, table, DATA.flow(schedule, int(times[0]), z))
         exact = np.stack([DATA.flow(schedule, t, z) for t in times.tolist()])
@@ -91,7 +93,7 @@ def test_deterministic_paths_approach_the_probability_flow_at_the_claimed_order(
 
 
 def even_schedule(steps: int) -> NoiseSchedule:
-    """sigma / alpha rises evenly to 4: where the weights of Adams and Bashforth are the exact ones."""
+    """Return a schedule whose sigma / alpha rises evenly to 4; the Adams-Bashforth weights are for even steps."""
     alpha_bar = 1.0 / (1.0 + np.linspace(0.0, 4.0, steps + 1) ** 2)
     return NoiseSchedule(np.concatenate([[0.0], 1.0 - alpha_bar[1:] / alpha_bar[:-1]]))
 
@@ -100,7 +102,7 @@ def even_schedule(steps: int) -> NoiseSchedule:
 def test_a_step_of_ipndm_from_exact_directions_has_the_error_of_adams_bashforth(
     sampler: SamplerName, order: int
 ) -> None:
-    """In proportion to h^(order + 1) for step length h. (After its own start of first order it is of order 2.)"""
+    """It is proportional to h^(order + 1) for step length h. (From a first-order start, the method has order 2.)"""
     z = np.random.default_rng(0).standard_normal((16, 4))
 
     def error(steps: int) -> float:
@@ -160,7 +162,7 @@ def test_deterministic_samplers_use_no_noise(sampler: SamplerName) -> None:
 
 @pytest.mark.parametrize("sampling", SAMPLERS, ids=name)
 def test_no_sampler_moves_a_clean_certain_image(sampling: SamplingConfig) -> None:
-    """When every estimate of x_0 is the same image, it is where every sampler ends, without noise."""
+    """When every estimate of x_0 is the same image, every sampler ends on that image, without noise."""
     certain = Gaussian(np.array([0.5]), np.array([0.0]))
     for steps in (1, 2, 3, 10):
         table: StepTable = step_table(ScheduleConfig(), sampling.model_copy(update={"steps": steps}))
@@ -172,7 +174,7 @@ def test_no_sampler_moves_a_clean_certain_image(sampling: SamplingConfig) -> Non
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
 @pytest.mark.parametrize("sampling", SAMPLERS, ids=name)
 def test_images_drawn_have_the_distribution_of_the_data(sampling: SamplingConfig, prediction: PredictionName) -> None:
-    """The same through `sample`: start noise, float32 arithmetic and all; a test at the 1e-4 level per component."""
+    """The test uses `sample`, with start noise and float32; its significance level is 1e-4 for each component."""
     data = Gaussian(np.linspace(-0.8, 0.8, 16), np.linspace(0.1, 0.9, 16))
     schedule = ScheduleConfig(name="linear", steps=1000)
     denoiser = data.denoiser(prediction, schedule, side=4)
@@ -189,6 +191,6 @@ def test_images_drawn_have_the_distribution_of_the_data(sampling: SamplingConfig
     assert ratios.max() < stats.chi2.isf(1e-4, count - 1)
     correlation = np.corrcoef(images.T) - np.eye(16)
     assert np.abs(correlation).max() < 5.0 / math.sqrt(count)
-    # And the moments that it was held to are themselves near the data's.
+    # The sampler's exact moments are themselves near the data's.
     assert np.abs(mean - data.mean).max() < 0.02
     assert np.abs(deviation - data.deviation).max() < 0.05

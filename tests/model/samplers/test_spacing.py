@@ -1,4 +1,4 @@
-"""Which times the samplers visit."""
+"""Spacings: the times at which samplers evaluate the network."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def test_times_by_noise_level_are_different_and_end_clean_for_every_possible_cou
 @pytest.mark.parametrize("name", ["cosine", "linear"])
 @pytest.mark.parametrize("spacing", BY_LEVEL)
 def test_the_levels_are_those_of_the_formula(name: str, spacing: SpacingName) -> None:
-    """On a schedule fine enough that rounding to its times does not show."""
+    """The schedule is so fine that rounding to its times has no effect."""
     schedule = make_schedule(ScheduleConfig.model_validate({"name": name, "steps": 200_000}))
     levels = (schedule.sigma / schedule.alpha)[spaced_times(schedule, spacing, 10)[:-1]]
     if spacing == "log_snr":

@@ -18,11 +18,11 @@ from tests.model.gaussian import Gaussian
 from tests.model.small import small_denoiser
 
 GREY_LEVEL = 2.0 / 255.0
-"""1/255 of the pixels' range -1..1."""
+"""One pixel value in the range -1..1."""
 
 
 def only_conditional(denoiser: Denoiser, label: int) -> Denoiser:
-    """The same denoiser with a network that is deaf to labels and always told `label`."""
+    """Return the same denoiser with a network that ignores labels and always uses `label`."""
 
     def network(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         return denoiser.network(x, t, torch.full_like(labels, label))
@@ -85,7 +85,7 @@ def test_guidance_combines_estimates_as_equation_6(prediction: PredictionName, w
 
 
 @pytest.mark.parametrize(("guidance", "label", "rows"), [(1.0, 0, 1), (0.0, 0, 1), (2.0, None, 1), (2.0, 0, 2)])
-def test_only_guided_rows_cost_two_forward_rows(guidance: float, label: int | None, rows: int) -> None:
+def test_only_guided_rows_cost_two_network_rows(guidance: float, label: int | None, rows: int) -> None:
     inner = small_denoiser()
     seen: list[int] = []
 
@@ -134,7 +134,7 @@ def test_a_row_in_a_mixed_batch_is_what_it_is_alone(prediction: PredictionName) 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_rows_at_different_positions_advance_together(sampler: SamplerName) -> None:
-    """What the engine does: a newcomer joins rows that are half way."""
+    """As in the engine: a new row joins rows that have done some of their steps."""
     denoiser = small_denoiser()
     sampling = SamplingConfig(sampler=sampler, steps=6, guidance=1.5)
     plans = [plan_row(denoiser, sampling, label=label, seed=4, index=label) for label in (0, 1)]
@@ -168,7 +168,7 @@ def test_a_seed_gives_the_same_image_anywhere_and_asking_for_more_keeps_the_firs
     again = sample(denoiser, [plan(1, 0), plan(2, 0), plan(7, 1), plan(3, 0)])[2]
     assert (again - few[1]).abs().max() < GREY_LEVEL
     distances = (many[:, None] - many[None]).abs().flatten(2).amax(2) + torch.eye(6)
-    assert distances.min() > 10 * GREY_LEVEL  # other indices, other images
+    assert distances.min() > 10 * GREY_LEVEL  # another index gives another image
     assert (sample(denoiser, [plan(8, 0)])[0] - few[0]).abs().max() > 10 * GREY_LEVEL
 
 

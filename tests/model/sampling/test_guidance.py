@@ -1,4 +1,4 @@
-"""Where a row is guided and by what: the interval, and an earlier snapshot of the network."""
+"""Guidance: its interval, and guidance by a snapshot of the network."""
 
 import itertools
 
@@ -26,7 +26,7 @@ def draw(denoiser: Denoiser, sampling: SamplingConfig, labels: tuple[int | None,
 
 
 def with_snapshot(snapshot: Network | None = None, *, seed: int = 7) -> Denoiser:
-    """The small denoiser with another random network, or the given one, to guide by."""
+    """Return the small denoiser with a snapshot: the given network, or another random one."""
     denoiser = small_denoiser()
     if snapshot is None:
         network = UNet(denoiser.config, len(CLASS_NAMES))
@@ -36,7 +36,7 @@ def with_snapshot(snapshot: Network | None = None, *, seed: int = 7) -> Denoiser
 
 
 class Counted:
-    """A network that keeps the number of rows of each call."""
+    """A network that records the number of rows of each call."""
 
     def __init__(self, network: Network) -> None:
         self.rows: list[int] = []
@@ -116,7 +116,7 @@ def test_a_snapshot_that_is_the_network_itself_changes_nothing(w: float, label: 
 
 
 @pytest.mark.parametrize("w", WEIGHTS)
-def test_guided_by_a_snapshot_the_estimate_is_led_away_from_its_own_for_the_same_class(w: float) -> None:
+def test_guidance_by_a_snapshot_moves_away_from_its_estimate_for_the_same_class(w: float) -> None:
     denoiser = with_snapshot()
     assert denoiser.snapshot is not None
     earlier = Denoiser(denoiser.config, CLASS_NAMES, denoiser.snapshot)

@@ -33,7 +33,7 @@ def test_norm_is_kept_and_the_angle_is_covered_evenly() -> None:
 
 
 def test_noise_stays_typical() -> None:
-    """Halfway between two normal draws the norm is as theirs, where a linear mix would lose 30%."""
+    """Halfway between two normal draws the norm equals theirs; a linear mix would lose 30%."""
     a, b = (torch.randn(50, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
     norms = slerp(a, b, torch.full((50,), 0.5)).flatten(1).norm(dim=1)
     assert abs(float(norms.mean()) / math.sqrt(768) - 1) < 0.02

@@ -26,7 +26,7 @@ def test_known_answers_of_random123(counter: str, key: str, expected: str) -> No
 
 
 def test_agrees_with_philox_in_plain_integers() -> None:
-    """Many counters at once, against unbounded integers: no product may lose its upper bits."""
+    """Python's unbounded integers show that no product loses its upper bits."""
 
     def plain(counter: list[int], key: list[int]) -> list[int]:
         a, b, c, d = counter

@@ -1,4 +1,4 @@
-"""A score is the log-likelihood ratio that it says it is, and belongs to network, image and class alone."""
+"""A score is the documented log-likelihood ratio, and depends only on network, image and class."""
 
 from typing import get_args
 
@@ -24,7 +24,7 @@ def pixels(count: int, seed: int = 0) -> Tensor:
 
 
 def two_gaussians(prediction: PredictionName, deviation: float) -> Denoiser:
-    """The exact denoiser of two classes N(mu_c, deviation^2), equally frequent, mu = -0.5 and 0.5 in every pixel."""
+    """Return the exact denoiser of two equally frequent classes N(mu_c, deviation^2), mu = -0.5 and 0.5 in all pixels."""
     tables = make_schedule(SCHEDULE)
     alpha, sigma = torch.tensor(tables.alpha), torch.tensor(tables.sigma)
     means = torch.tensor([-0.5, 0.5], dtype=torch.float64)
@@ -70,7 +70,7 @@ def test_a_network_that_does_not_know_classes_scores_nothing() -> None:
 
 @pytest.mark.parametrize("prediction", get_args(PredictionName))
 def test_it_is_the_mean_of_the_stated_differences(prediction: PredictionName) -> None:
-    """Computed anew image by image from the definition, by way of x_0."""
+    """The test computes the definition for each image, through x_0."""
     denoiser, images, labels = small_denoiser(prediction), pixels(3), [2, 0, 1]
     tables = make_schedule(denoiser.config.schedule)
     for image, label, found in zip(images, labels, score(denoiser, images, labels).tolist(), strict=True):
@@ -88,7 +88,7 @@ def test_it_is_the_mean_of_the_stated_differences(prediction: PredictionName) ->
         assert found == pytest.approx(sum(terms) / SCORE_STEPS, rel=1e-2, abs=1e-5)
 
 
-def test_company_and_order_change_no_score() -> None:
+def test_other_images_and_their_order_change_no_score() -> None:
     denoiser, images, labels = small_denoiser(), pixels(7), [0, 1, 2, 0, 1, 2, 0]
     together = score(denoiser, images, labels)
     torch.testing.assert_close(score(denoiser, images, labels, batch_images=3), together, rtol=1e-4, atol=1e-6)
@@ -106,6 +106,6 @@ def test_rows_at_different_terms_share_a_call() -> None:
 
 
 @pytest.mark.parametrize("label", [-1, len(CLASS_NAMES)])
-def test_what_has_no_class_has_no_score(label: int) -> None:
+def test_an_image_without_a_class_has_no_score(label: int) -> None:
     with pytest.raises(ValueError, match="only images of a class"):
         score(small_denoiser(), pixels(2), [0, label])

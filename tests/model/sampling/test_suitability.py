@@ -1,4 +1,4 @@
-"""Settings with which a model would draw noise are named, and no others."""
+"""Settings with which a model would draw noise are refused, and no others."""
 
 from typing import Any
 
@@ -55,10 +55,10 @@ def test_guidance_away_from_no_class_needs_a_network_that_was_trained_without_on
     ],
     ids=str,
 )
-def test_an_eps_prediction_is_not_drawn_unbounded_from_where_its_errors_are_all(
+def test_an_eps_prediction_is_not_drawn_without_threshold_from_the_highest_noise(
     model: dict[str, Any], settings: dict[str, Any], faulty: bool
 ) -> None:
-    """Digits drawn so had pixels of 900 in place of 1."""
+    """Digits drawn with such settings had pixels of 900 instead of 1."""
     config = small_model(**model)
     sampling = SamplingConfig(**({"threshold": "none"} | settings))
     assert [field for field, _ in drawing_faults(config, sampling, null_class=True)] == ["threshold"] * faulty

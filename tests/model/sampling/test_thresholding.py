@@ -1,4 +1,4 @@
-"""Thresholding against torch's and numpy's own quantiles, row by row."""
+"""Thresholding, with each row's quantile against those of torch and numpy."""
 
 import numpy as np
 import pytest

@@ -1,9 +1,9 @@
-"""A training process that SIGKILL ends at a chosen moment.
+"""Runs a training that ends itself by SIGKILL at a chosen moment.
 
 `python -m tests.model.training.killed_run FOLDER MOMENT COUNT`.
 
-MOMENT `iteration`: after COUNT iterations, with work since the last checkpoint lost. MOMENT `write`: within the
-COUNT-th write of a file, when part of its bytes lie on the disk.
+MOMENT `iteration`: after COUNT iterations, which loses the work since the last checkpoint. MOMENT `write`: during the
+COUNT-th write of a file, when a part of its bytes is on the disk.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A run kept in memory: what any record other than a folder looks like to the training loop."""
+"""A run record in memory, to test the training loop with a record other than a folder."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from darkroom.model.training.run_record import Failing
 
 @dataclass
 class MemoryRecord:
-    """checkpoints: (weights, state) by images seen; calls: the order of everything that was recorded."""
+    """A record in memory. checkpoints: (weights, state) by images seen; calls: everything recorded, in order."""
 
     checkpoints: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
     reports: dict[int, CurvePoint] = field(default_factory=dict)

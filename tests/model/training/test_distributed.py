@@ -1,4 +1,4 @@
-"""A run shared by several processes is the run of one process, and goes on bit for bit after one of them was killed."""
+"""A run with several processes equals the run of one, and resumes bit for bit after one process was killed."""
 
 import csv
 import hashlib
@@ -59,7 +59,7 @@ def test_two_processes_train_what_one_trains(tmp_path: Path, batch_size: int) ->
 
 @pytest.mark.parametrize("processes", [2, 3])
 def test_killed_and_started_again_they_end_where_they_would_have(tmp_path: Path, processes: int) -> None:
-    """With dropout, which each process draws on its own; three processes add gradients in an order that matters."""
+    """The run has dropout, which each process draws itself, and three processes, where the order of sums matters."""
     changes = {"training__devices": processes}
     whole = torchrun(processes, tmp_path / "whole", changes)
     assert whole.returncode == 0, whole.stderr
@@ -71,7 +71,7 @@ def test_killed_and_started_again_they_end_where_they_would_have(tmp_path: Path,
 
 
 def tensors(folder: Path) -> dict[str, str]:
-    """The digest of the tensors in the state and in every checkpoint."""
+    """Return digests of the tensors in the state and in every checkpoint."""
     found = {}
     for path in folder.rglob("*.safetensors"):
         data = path.read_bytes()

@@ -44,7 +44,7 @@ def test_ramp_grows_to_the_decay() -> None:
     assert average.decay_at(100_000) == 0.99
 
 
-def test_the_average_is_its_own_memory() -> None:
+def test_the_average_depends_on_no_other_state() -> None:
     network = nn.Linear(2, 2)
     average = ExponentialMovingAverage(network, EMAConfig())
     before = {name: value.clone() for name, value in average.weights.items()}
@@ -64,7 +64,9 @@ def test_power_exponents_are_the_published_ones(relative_length: float, gamma: f
 def test_a_power_average_spans_its_share_of_the_run_whatever_its_length(iterations: int) -> None:
     network = nn.Linear(iterations, 1, bias=False)
     average = ExponentialMovingAverage(network, EMAConfig(warmup="power", relative_length=0.1))
-    for iteration in range(1, iterations + 1):  # iteration m is the m-th unit vector, so the average shows its weights
+    for iteration in range(
+        1, iterations + 1
+    ):  # the weights of iteration m are the m-th unit vector, so the average shows each iteration's share
         with torch.no_grad():
             network.weight.zero_()
             network.weight[0, iteration - 1] = 1.0

@@ -1,4 +1,4 @@
-"""A run whose recipe asks for a frontier leaves one of its last checkpoint, whole even when it was stopped."""
+"""A run whose recipe asks for a frontier measures that of its last checkpoint, completely even after a stop."""
 
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,9 @@ def test_the_last_checkpoint_has_the_frontier_that_was_asked_for(references: Fol
     assert train(recipe(), random_dataset(), record, device=CPU, references=references).finished
     assert settings_of(record) == [("unipc", 2, 2.0), ("ddim", 2, 2.0), ("unipc", 3, 2.0), ("ddim", 3, 2.0)]
     assert list(record.points) == [END]
-    assert [len(found) for found in record.evaluations.values()] == [1, 1, 1], "points are no evaluations"
+    assert [len(found) for found in record.evaluations.values()] == [1, 1, 1], (
+        "frontier points must not count as evaluations"
+    )
 
 
 def test_a_stop_on_the_way_loses_no_point_and_repeats_none(references: FolderReferences) -> None:

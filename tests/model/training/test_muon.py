@@ -1,4 +1,4 @@
-"""Muon: orthogonal updates, against a decomposition and against PyTorch's own for plain matrices."""
+"""Muon: orthogonal updates against a singular value decomposition, and against PyTorch's Muon for plain matrices."""
 
 import pytest
 import torch

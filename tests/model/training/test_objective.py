@@ -1,4 +1,4 @@
-"""The loss, its weights and the dropping of labels."""
+"""The loss, its weights, and label drop."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_min_snr_weights(gamma: float) -> None:
 
 @pytest.mark.parametrize("kind", ["eps", "v"])
 def test_min_snr_loss_is_the_same_whatever_is_predicted(kind: PredictionName) -> None:
-    """One wrong estimate of x_0, said as eps or v, costs the same; hence the divisors."""
+    """A wrong estimate of x_0 costs the same when it is expressed as eps or v, which is why there are divisors."""
     generator = torch.Generator().manual_seed(0)
     t = torch.tensor([1, 50, 400, 800, 1000])
     x0, eps, wrong = torch.randn(3, 5, 1, 4, 4, generator=generator, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Which images come when, as a function of (seed, images seen)."""
+"""The order of images is a function of (seed, images seen)."""
 
 import numpy as np
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What a recipe will need is found out on paper: it is refused by name before it is trained, or runs to its end."""
+"""Checks before training: a recipe is refused by its faulty field, or it runs to its end."""
 
 from pathlib import Path
 from typing import Any, get_args
@@ -60,7 +60,7 @@ def evaluation(**changes: Any) -> dict[str, Any]:
         ({"model__image_channels": 3}, "model.image_channels", "set it to 1"),
     ],
 )
-def test_what_cannot_be_carried_out_is_named(changes: dict[str, Any], field: str, says: str) -> None:
+def test_a_recipe_that_cannot_run_is_refused_by_field(changes: dict[str, Any], field: str, says: str) -> None:
     (misfit,) = found(**changes)
     assert misfit.fields[0] == field
     assert says in misfit.text
@@ -116,7 +116,7 @@ SMALL = st.fixed_dictionaries(
 
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(SMALL, st.integers(1, 6))
-def test_what_is_accepted_on_paper_runs_its_grid_and_its_evaluation(
+def test_a_recipe_that_passes_the_checks_runs_its_grid_and_its_evaluation(
     tmp_path_factory: pytest.TempPathFactory, changes: dict[str, Any], images: int
 ) -> None:
     recipe = _valid(changes)

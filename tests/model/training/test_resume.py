@@ -1,4 +1,4 @@
-"""A run that was stopped or killed goes on as if it had not been, bit for bit."""
+"""A run that was stopped or killed resumes bit for bit."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ Files = dict[str, tuple[dict[str, Any], str]]
 
 
 def state_of(trainer: Trainer) -> dict[str, torch.Tensor]:
-    """Everything that training changes: weights, EMA and optimizer state."""
+    """Return everything that training changes: weights, EMA and optimizer state."""
     values = {f"model.{name}": value for name, value in trainer.network.state_dict().items()}
     values |= {f"ema.{name}": value for name, value in trainer.ema.weights.items()}
     for name, parameter in trainer.network.named_parameters():
@@ -46,7 +46,9 @@ def assert_equal(one: Trainer, other: Trainer) -> None:
     "changes",
     [
         {},
-        {"training__batch_size": 7},  # no divisor of data set or total: batches cross epochs, the last is short
+        {
+            "training__batch_size": 7
+        },  # divides neither data set nor total, so that batches cross epochs and the last is short
         {"training__precision": "bfloat16"},
         {"model__prediction": "v", "ema__warmup": "ramp", "objective__weighting": "min_snr"},
         {"optimizer__name": "muon", "ema__warmup": "power", "objective__times": {"name": "normal"}},
@@ -60,7 +62,7 @@ def test_a_fresh_trainer_goes_on_bit_for_bit(stop: int, changes: dict[str, Any])
     for _ in range(stop):
         assert uninterrupted.step() == stopped.step()
     state = stopped.state()
-    torch.manual_seed(123)  # whatever else drew random numbers in between must not matter
+    torch.manual_seed(123)  # other random draws in between must not matter
     resumed = Trainer(recipe, dataset, CPU)
     resumed.resume(state, source="the state")
     assert_equal(resumed, uninterrupted)
@@ -77,14 +79,14 @@ def test_different_seeds_train_differently() -> None:
 
 
 def content(path: Path) -> tuple[dict[str, Any], str]:
-    """A safetensors file's header, whose entries the format leaves in any order, and the digest of its tensors."""
+    """Return a safetensors file's header, whose entries may have any order, and the digest of its tensors."""
     data = path.read_bytes()
     end = 8 + int.from_bytes(data[:8], "little")
     return json.loads(data[8:end]), hashlib.sha256(data[end:]).hexdigest()
 
 
 def files(folder: Path) -> Files:
-    """Content of the training state and of every checkpoint."""
+    """Return the content of the training state and of every checkpoint."""
     return {path.name: content(path) for path in folder.rglob("*.safetensors")}
 
 
@@ -101,7 +103,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Files:
 def test_a_killed_process_is_continued_to_the_same_end(
     tmp_path: Path, uninterrupted: Files, moment: str, count: int
 ) -> None:
-    """Write 3 is that of the first state; 6 and 7 are a later checkpoint and the state that goes with it."""
+    """Write 3 is the first state; writes 6 and 7 are a later checkpoint and its state."""
     command = [sys.executable, "-m", "tests.model.training.killed_run", str(tmp_path), moment, str(count)]
     killed = subprocess.run(command, cwd=ROOT, check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
@@ -120,13 +122,13 @@ def test_asked_to_stop_it_saves_and_goes_on_from_there(tmp_path: Path, uninterru
     second = train(small_recipe(), random_dataset(), FolderRecord(tmp_path, "small"), device=CPU)
     assert second.finished
     ended = files(tmp_path)
-    assert ended.pop("0000000040.safetensors")[0]["__metadata__"]  # the checkpoint written when it was asked to stop
+    assert ended.pop("0000000040.safetensors")[0]["__metadata__"]  # the checkpoint of the stop
     assert ended == uninterrupted
 
 
 @pytest.fixture(scope="module")
 def saved() -> bytes:
-    """The state after one step."""
+    """Return the state after one step."""
     trainer = Trainer(small_recipe(), random_dataset(), CPU)
     trainer.step()
     return trainer.state()
@@ -147,7 +149,7 @@ def test_another_recipe_is_refused(tmp_path: Path, saved: bytes, recipe: Recipe)
 
 
 def rewritten(state: bytes, recipe_without: str) -> bytes:
-    """The state with one field of training left out of its recipe, as a version wrote it that did not know it."""
+    """Return the state without one training field in its recipe, as versions before that field wrote it."""
     end = 8 + int.from_bytes(state[:8], "little")
     metadata = json.loads(state[8:end])["__metadata__"]
     recipe = json.loads(metadata["recipe"])

@@ -1,4 +1,4 @@
-"""The training loop: it learns, it stops at nonsense, and it counts in images."""
+"""The training loop: it learns, it stops at values that are not finite, and it counts in images."""
 
 import csv
 import logging
@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 
 
 def mean_loss(trainer: Trainer) -> float:
-    """L_simple over every time 1..T once, with fixed noise, in evaluation mode: the quantity that training lowers."""
+    """Return L_simple over every time 1..T once, with fixed noise, in evaluation mode."""
     schedule, prediction = make_schedule(trainer.recipe.model.schedule), trainer.recipe.model.prediction
     t = torch.arange(1, schedule.steps + 1)
     rows = t.numpy() % len(trainer.dataset)
@@ -47,7 +47,7 @@ def mean_loss(trainer: Trainer) -> float:
     return float(row_losses(np.ones(schedule.steps + 1), output, target, t).mean())
 
 
-def test_eight_images_are_learnt_by_heart() -> None:
+def test_eight_images_are_memorised() -> None:
     batch, iterations = 64, 500
     recipe = small_recipe(
         model__schedule={"name": "cosine", "steps": 1000},
@@ -102,7 +102,7 @@ def test_the_optimizer_uses_the_scheduled_rate() -> None:
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_good_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, good_checkpoints: int
 ) -> None:
-    """Checkpoints come every second iteration; the loss breaks in the iteration after the last good one."""
+    """Every second iteration writes a checkpoint; the loss stops being finite right after the last good one."""
     recipe, dataset = small_recipe(), random_dataset()
     reference = Trainer(recipe, dataset, CPU)
     for _ in range(2 * good_checkpoints):
@@ -131,11 +131,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_good_checkpoint(
     for name, value in checkpoint.weights.items():
         assert torch.equal(value, reference.ema.weights[name]), name
 
-    with pytest.raises(TrainingError, match="the loss is nan") as again:  # at once, after resuming
+    with pytest.raises(TrainingError, match="the loss is nan") as again:  # in the first step after resuming
         train(recipe, dataset, FolderRecord(tmp_path, "small"), device=CPU)
     assert str(checkpoints[-1]) in str(again.value)
 
-    monkeypatch.undo()  # with the cause gone, the same folder goes on to the end
+    monkeypatch.undo()  # the cause is removed: the same folder runs to its end
     assert train(recipe, dataset, FolderRecord(tmp_path, "small"), device=CPU).finished
 
 
@@ -153,7 +153,7 @@ def test_a_step_with_a_loss_that_is_not_finite_changes_nothing(monkeypatch: pyte
     assert all(torch.equal(value, twin.ema.weights[name]) for name, value in trainer.ema.weights.items())
 
 
-def test_a_run_leaves_what_it_promises(tmp_path: Path) -> None:
+def test_a_run_writes_every_documented_file(tmp_path: Path) -> None:
     recipe = small_recipe(
         training__total_images=400, training__checkpoint_every_images=150, training__sample_every_images=200
     )
@@ -241,7 +241,7 @@ DECAYED = {"optimizer__learning_rate": 1e-3, "optimizer__decay": "cosine", "trai
     ],
     ids=str,
 )
-def test_a_leap_of_the_learning_rate_is_told_where_a_run_goes_on(
+def test_continuing_a_run_warns_of_a_leap_of_the_learning_rate(
     seen: int, changes: dict[str, Any], leaps: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     before, after = small_recipe(**DECAYED), small_recipe(**(DECAYED | changes))

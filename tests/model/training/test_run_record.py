@@ -1,4 +1,4 @@
-"""What the training loop does with its record: states it takes, where it may start, evaluations, and stopping."""
+"""The training loop and its record: states that it resumes from, starting points, evaluations, and stopping."""
 
 import json
 import logging
@@ -43,7 +43,7 @@ def assert_same_weights(one: bytes, other: bytes) -> None:
 
 @pytest.fixture(scope="module")
 def whole() -> MemoryRecord:
-    """An undisturbed run of the small recipe."""
+    """Return the record of an uninterrupted run of the small recipe."""
     record = MemoryRecord()
     assert train(small_recipe(), random_dataset(), record, device=CPU) == TrainingResult(END, True)
     return record
@@ -86,7 +86,7 @@ def test_the_newest_state_of_another_recipe_is_refused_though_an_older_one_would
 def test_a_run_from_weights_begins_at_no_images_with_those_weights(whole: MemoryRecord) -> None:
     weights = whole.checkpoints[48][0]
     record = MemoryRecord()
-    other = random_dataset(seed=5)  # a fine-tune: other images of as many classes
+    other = random_dataset(seed=5)  # a fine-tune on other images with the same number of classes
     start = WeightsStart("the model", weights)
     result = train(small_recipe(), other, record, device=CPU, start=start, should_stop=lambda: True)
     assert result == TrainingResult(0, False)
@@ -99,7 +99,7 @@ def test_a_run_from_weights_begins_at_no_images_with_those_weights(whole: Memory
 
 
 def test_a_run_from_another_runs_state_goes_on_as_that_run_would_have(whole: MemoryRecord) -> None:
-    """With the very recipe of the other run, all that follows is what followed there."""
+    """With the other run's own recipe, the continuation equals that run's continuation."""
     record = MemoryRecord()
     start = StateStart("job 7", whole.checkpoints[48][1])
     assert train(small_recipe(), random_dataset(), record, device=CPU, start=start).finished
@@ -114,7 +114,7 @@ def test_a_run_may_be_continued_beyond_its_end(whole: MemoryRecord) -> None:
     assert train(longer, random_dataset(), record, device=CPU, start=start) == TrainingResult(END + 32, True)
     assert set(record.checkpoints) == {END + 16, END + 32}
 
-    resumed = copy_until(record, END + 16)  # its own state has precedence over the one it began with
+    resumed = copy_until(record, END + 16)  # the run's own state takes precedence over its starting point
     resumed.calls.clear()
     assert train(longer, random_dataset(), resumed, device=CPU, start=start).finished
     assert resumed.calls[0] == ("begin", END + 16)
@@ -125,7 +125,7 @@ def test_a_run_may_be_continued_beyond_its_end(whole: MemoryRecord) -> None:
     "changes",
     [
         {"model__unet": small_unet(width=32).model_dump()},
-        {"model__unet": small_unet(attention_head_channels=16).model_dump()},  # equal shapes, another function
+        {"model__unet": small_unet(attention_head_channels=16).model_dump()},  # equal shapes, but another function
     ],
     ids=["width", "heads"],
 )
@@ -151,7 +151,7 @@ def test_a_start_of_other_classes_or_another_data_set_is_refused(whole: MemoryRe
 
 
 def named(*names: str) -> ImageDataset:
-    """The small data set with other names of its three classes."""
+    """Return the small data set with other names for its three classes."""
     return replace(random_dataset(), class_names=names, digest=f"sha256:{names}")
 
 
@@ -161,7 +161,7 @@ def test_classes_begin_with_what_was_learnt_of_their_names(whole: MemoryRecord) 
     circle, square, cross, none = learnt
     for names, rows in (
         (("cross", "circle", "square"), (cross, circle, square, none)),
-        (("square", "hat", "shoe"), (circle, square, cross, none)),  # other classes go by number
+        (("square", "hat", "shoe"), (circle, square, cross, none)),  # classes with other names are matched by number
         (("circle", "circle", "circle"), (circle, square, cross, none)),
     ):
         trainer = Trainer(small_recipe(), named(*names), CPU)
@@ -214,7 +214,7 @@ def test_all_else_may_change_and_trains(whole: MemoryRecord, changes: dict[str, 
 
 
 class Judge:
-    """Stands for `evaluate`: notes what it was asked, and asks the network for a step."""
+    """Replaces `evaluate`: records its arguments, and calls the network for one step."""
 
     def __init__(self) -> None:
         self.digests: list[str] = []
@@ -223,7 +223,7 @@ class Judge:
     def __call__(self, denoiser: Denoiser, weights_digest: str, *arguments: Any) -> tuple[Figure, ...]:
         self.meanwhile()
         t, labels = torch.tensor([50]), torch.tensor([0])
-        torch.manual_seed(99)  # evaluating must not change what training draws
+        torch.manual_seed(99)  # an evaluation must not change the random numbers of training
         with torch.no_grad():
             value = denoiser.estimate(torch.ones(1, *denoiser.image_shape), t, labels, torch.ones(1))[0].sum()
         self.digests.append(weights_digest)
@@ -243,7 +243,7 @@ def references(tmp_path: Path) -> FolderReferences:
 
 
 def judged_recipe() -> Recipe:
-    """Checkpoints at 16, 32, ...; evaluations at 40, 80 and the end."""
+    """Return a recipe with checkpoints at 16, 32, ... images and evaluations at 40, 80 and the end."""
     return small_recipe(evaluation={"every_images": 40, "images": 2})
 
 
@@ -254,16 +254,16 @@ def test_checkpoints_are_evaluated_when_due_and_at_the_end(
     assert train(judged_recipe(), random_dataset(), record, device=CPU, references=references).finished
     assert list(record.evaluations) == [40, 80, END]
     assert judge.digests == [digest_of(record.checkpoints[seen][0]) for seen in (40, 80, END)]
-    for seen in (40, 80, END):  # right after the checkpoint of those very images
+    for seen in (40, 80, END):  # right after the checkpoint at the same images
         before = [call for call in record.calls[: record.calls.index(("evaluation", seen))] if call[0] != "samples"]
         assert before[-1] == ("checkpoint", seen)
     assert len({evaluation.value for (evaluation,) in record.evaluations.values()}) == 3
-    for seen in (16, 32, 48, 64, 80, END):  # and the training does not notice
+    for seen in (16, 32, 48, 64, 80, END):  # training is unchanged
         assert_same_weights(record.checkpoints[seen][0], whole.checkpoints[seen][0])
 
 
 @pytest.mark.parametrize("lost", [40, END])
-def test_an_evaluation_that_a_killed_run_owes_is_made_up_for(
+def test_a_resumed_run_makes_the_evaluation_that_a_kill_prevented(
     judge: Judge, references: FolderReferences, lost: int
 ) -> None:
     undisturbed = MemoryRecord()
@@ -310,7 +310,7 @@ def test_a_stop_during_an_evaluation_abandons_it(judge: Judge, references: Folde
         (RuntimeError("first line\nsecond"), "RuntimeError: first line"),
     ],
 )
-def test_an_evaluation_that_fails_is_told_and_ends_nothing(
+def test_a_failed_evaluation_is_recorded_and_training_continues(
     whole: MemoryRecord,
     judge: Judge,
     references: FolderReferences,
@@ -331,12 +331,12 @@ def test_an_evaluation_that_fails_is_told_and_ends_nothing(
     assert f"evaluation failed after 40 images; the training goes on: {said}" in caplog.text
     assert_same_weights(record.checkpoints[END][0], whole.checkpoints[END][0])
 
-    judge.meanwhile = lambda: None  # started again, what failed last is tried again
+    judge.meanwhile = lambda: None  # a restarted run repeats the last failed evaluation
     assert train(judged_recipe(), random_dataset(), record, device=CPU, references=references).finished
     assert list(record.evaluations) == [80, END]
 
 
-def test_a_sample_grid_that_fails_is_told_and_ends_nothing(
+def test_a_failed_sample_grid_is_recorded_and_training_continues(
     whole: MemoryRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*arguments: Any) -> torch.Tensor:
@@ -370,22 +370,22 @@ def test_a_stop_during_a_sample_grid_abandons_it_within_a_step() -> None:
     def should_stop() -> bool:
         nonlocal asked
         asked += 1
-        return asked > 3 + 10  # three times before an iteration, then in the midst of the grid
+        return asked > 3 + 10  # three calls before iterations, then calls within the grid
 
     result = train(recipe, random_dataset(), record, device=CPU, should_stop=should_stop)
     assert result == TrainingResult(24, False)
-    assert asked == 14  # a request is final
+    assert asked == 14  # a stop request is final
     assert record.pictures == {}
     assert max(record.checkpoints) == 24
 
 
-def test_a_folder_keeps_evaluations_by_line_and_forgets_those_that_never_happened(tmp_path: Path) -> None:
+def test_a_folder_stores_evaluations_by_line_and_drops_those_after_its_state(tmp_path: Path) -> None:
     record = FolderRecord(tmp_path, "small")
     record.begin(0)
     first, second = (Figure(name, 1.5, {"images": 2, "variance": None}, 0.25) for name in ("one", "two"))
     record.evaluation(40, [first, second])
     record.evaluation(80, [first])
-    record.evaluation(40, [second, first])  # made again: replaced
+    record.evaluation(40, [second, first])  # a second evaluation replaces the first
     assert [record.evaluated(seen) for seen in (0, 40, 80)] == [False, True, True]
     lines = [json.loads(line) for line in (tmp_path / "evaluations.jsonl").read_text().splitlines()]
     assert [(line["images_seen"], line["metric"]) for line in lines] == [(80, "one"), (40, "two"), (40, "one")]
@@ -403,7 +403,7 @@ def test_a_folder_keeps_evaluations_by_line_and_forgets_those_that_never_happene
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("has_instructions", [False, True])
-def test_a_precision_that_this_cpu_only_emulates_is_warned_of(
+def test_a_precision_that_the_cpu_emulates_gives_a_warning(
     precision: str, has_instructions: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(darkroom.model.training.run, "_multiplies_bfloat16", lambda: has_instructions)

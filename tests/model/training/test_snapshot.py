@@ -1,4 +1,4 @@
-"""A snapshot is kept once, goes on bit for bit through every stop, and is in all later checkpoints."""
+"""A snapshot is taken once, survives every stop bit for bit, and is in all later checkpoints."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from darkroom.model.training.trainer import Trainer
 from tests.model.small import random_dataset, small_recipe
 
 CPU = torch.device("cpu")
-AT = 36  # 8 images a step: the snapshot is that of 40
+AT = 36  # a step has 8 images, so the snapshot is taken at 40
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -65,7 +65,7 @@ def test_a_run_that_was_stopped_writes_the_checkpoint_of_one_that_was_not(stop: 
 
 
 def test_a_whole_run_by_its_own_snapshot(tmp_path: Path) -> None:
-    """Checkpoints before it are guided by no class, those after it carry it; samples and denoiser go along."""
+    """Checkpoints, samples and denoisers before the snapshot are guided by no class; those after it carry it."""
     wanted = recipe(sampling={"steps": 2, "guidance": 2.0, "guide": "snapshot"}, training__sample_every_images=24)
     assert train(wanted, random_dataset(), FolderRecord(tmp_path, "small"), device=CPU).finished
     checkpoints = [load_checkpoint(path) for path in sorted((tmp_path / "checkpoints").iterdir())]
@@ -82,7 +82,7 @@ def test_a_whole_run_by_its_own_snapshot(tmp_path: Path) -> None:
     assert (tmp_path / "samples" / "0000000096.png").exists()
 
 
-def test_another_run_goes_on_with_it_takes_its_own_or_says_what_is_wrong() -> None:
+def test_a_continuing_run_keeps_the_snapshot_takes_its_own_or_is_refused() -> None:
     state, without = trainer(steps=8).state(), trainer(small_recipe(), steps=8).state()
     longer = recipe(training__total_images=200)
     going_on = trainer(longer)

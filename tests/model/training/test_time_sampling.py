@@ -1,4 +1,4 @@
-"""The times of a training batch: their distribution, against the density's own integral and by chi-square."""
+"""The times of a training batch: their distribution against the density's integral, and by a chi-square test."""
 
 import numpy as np
 import pytest

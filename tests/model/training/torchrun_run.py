@@ -1,8 +1,8 @@
-"""A run in several processes.
+"""Runs a training in several processes.
 
 `torchrun --nproc-per-node N -m tests.model.training.torchrun_run FOLDER CHANGES [COUNT]`.
 
-CHANGES: those of the small recipe, as JSON. COUNT: after so many iterations SIGKILL ends the first process.
+CHANGES: of the small recipe, as JSON. COUNT: number of iterations after which SIGKILL ends the first process.
 """
 
 import json
