@@ -1,4 +1,4 @@
-"""The complete configuration of a model and of its training: what a recipe holds and a checkpoint repeats.
+"""The complete configuration of a model and of its training. A recipe holds it, and a checkpoint repeats it.
 
 Every class refuses unknown fields, so a misspelt option is an error and never a silent default.
 """
@@ -14,7 +14,7 @@ from darkroom.model.extension_points import EXTRACTORS, FORMATS, METRICS, SAMPLE
 from darkroom.model.metric_names import DECIDING
 from darkroom.model.user_error import UserError
 
-if TYPE_CHECKING:  # mypy takes no Literal of names that are read from a registry
+if TYPE_CHECKING:  # mypy cannot evaluate a Literal whose names come from a registry
     SamplerName = str
     DatasetFormat = str
     UploadFormat = str
@@ -48,7 +48,7 @@ class RecipeError(UserError, ValueError):
 
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
-"""What a model, and the recipe that trains it, may be called; part of addresses and file names."""
+"""The name of a model, or of the recipe that trains it; part of addresses and file names."""
 
 
 class Config(BaseModel):
@@ -82,11 +82,11 @@ class UNetConfig(Config):
     attention_head_channels: int = Field(32, ge=1, description="channels of one attention head")
     norm_groups: int = Field(32, ge=1, description="groups of each group norm; must divide every level's channels")
     dropout: float = Field(0.0, ge=0.0, lt=1.0, description="share of activations dropped in training")
-    residual_scale: Positive = Field(1.0, description="each residual sum is multiplied by it; 0.7071 is 1/sqrt(2)")
+    residual_scale: Positive = Field(1.0, description="multiplies each residual sum; 0.7071 is 1/sqrt(2)")
     learned_variance: bool = Field(False, description="a second output for each pixel: the variance of ddpm's steps")
 
     def feature_sizes(self, image_size: int) -> list[int]:
-        """Sides of the levels' feature maps in cells."""
+        """Return the side of each level's feature map, in cells of `patch_size` pixels."""
         return [image_size // self.patch_size // 2**level for level in range(len(self.multipliers))]
 
     @model_validator(mode="after")
@@ -98,7 +98,7 @@ class UNetConfig(Config):
         return self
 
     def require_image_size(self, image_size: int) -> None:
-        """Raises ValueError when the network cannot draw square images of that side."""
+        """Raise ValueError when the network cannot draw square images of that side, in pixels."""
         total = self.patch_size * 2 ** (len(self.multipliers) - 1)
         if image_size % total:
             raise ValueError(f"image_size {image_size} is not divisible by the total downsampling {total}")
@@ -125,7 +125,7 @@ class ModelConfig(Config):
 
     @property
     def learned_variance(self) -> bool:
-        """The network's `learned_variance`."""
+        """True when the network also predicts the variance of ddpm's steps."""
         return self.unet.learned_variance
 
     @model_validator(mode="before")
@@ -141,23 +141,23 @@ class ModelConfig(Config):
 
 IMAGE_FORM = ("image_channels", "image_size")
 MOVED: Mapping[tuple[str, ...], tuple[str, ...]] = {("model", "unet", name): ("model", name) for name in IMAGE_FORM}
-"""Fields of a recipe that were elsewhere before: where they were, and where they are."""
+"""Fields of a recipe that have moved: old place -> new place."""
 
 
 def image_form_moved(data: Any) -> Any:
-    """Plain data of a ModelConfig with the image's form beside the network; recipes and files of before have it inside.
+    """Return plain data of a ModelConfig with the fields of IMAGE_FORM moved out of `unet`, their place in older files.
 
-    Raises ValueError when both places have it and they differ.
+    Raises ValueError when both places have a field and they differ.
     """
     if not isinstance(data, Mapping) or not isinstance(data.get("unet"), Mapping):
         return data
-    # Strict reading of JSON takes no list for a tuple once it went through a validator like this one.
+    # After a validator like this one, pydantic's strict JSON mode no longer accepts a list for a tuple.
     unet = {name: tuple(value) if isinstance(value, list) else value for name, value in data["unet"].items()}
     moved = {name: unet.pop(name) for name in IMAGE_FORM if name in unet}
     for name, value in moved.items():
         if data.get(name, value) != value:
             raise ValueError(
-                f"{name} is {data[name]}, but unet.{name}, its place of before, says {value}: leave that one out"
+                f"{name} is {data[name]}, but unet.{name}, its old place, says {value}: remove unet.{name}"
             )
     return {**data, **moved, "unet": unet}
 
@@ -167,7 +167,7 @@ class TimeSamplingConfig(Config):
 
     name: Literal["uniform", "normal", "laplace"] = Field(
         "uniform",
-        description="uniform: each time alike; the others: a density over the log-SNR, log(alpha^2 / sigma^2)",
+        description="uniform: all times alike; normal, laplace: a density over the log-SNR, log(alpha^2 / sigma^2)",
     )
     mean: Annotated[float, Field(ge=-20.0, le=20.0)] = Field(0.5, description="centre of the density")
     scale: Annotated[float, Field(ge=0.1, le=20.0)] = Field(
@@ -184,7 +184,7 @@ class ObjectiveConfig(Config):
     )
     min_snr_gamma: Positive = Field(5.0, description="gamma of min_snr")
     label_drop: Fraction = Field(
-        0.1, description="share of images trained without their class; guidance away from no class needs some"
+        0.1, description="share of images trained without their class, which guide `unconditional` needs"
     )
     times: TimeSamplingConfig = TimeSamplingConfig()
     vlb_weight: float = Field(
@@ -203,9 +203,9 @@ class EMAConfig(Config):
     )
     warmup: Literal["copy", "ramp", "power"] = Field(
         "copy",
-        description="copy: a copy of the weights for warmup_iterations, then decay (the paper's); ramp: the decay "
+        description="copy: a copy of the weights for warmup_iterations, then decay; ramp: the decay "
         "min(decay, (1 + n) / (10 + n)) from the first iteration n, for short runs; power: an average over the share "
-        "relative_length of the run so far, whatever its length",
+        "relative_length of the run so far, at any length of the run",
     )
     warmup_iterations: int = Field(2000, ge=0, description="iterations of `copy`")
     relative_length: Annotated[float, Field(ge=0.01, le=0.25)] = Field(0.1, description="standard deviation of `power`")
@@ -234,7 +234,7 @@ class OptimizerConfig(Config):
 
 
 class DatasetConfig(Config):
-    """Where the images are (`model/datasets/`)."""
+    """Where the images are and how to read them (`model/datasets/`)."""
 
     format: DatasetFormat = Field(description="form of the files")
     path: Path | None = Field(None, description="file or folder; null for the bundled digits")
@@ -248,40 +248,40 @@ class DatasetConfig(Config):
 
 
 class SamplingConfig(Config):
-    """How images are drawn: set by a recipe, carried by a checkpoint, changed by a request and told by an answer.
+    """The sampling settings: a recipe sets them, a weights file carries them, a request may change them.
 
-    Names, bounds, defaults and descriptions of the settings stand here alone. Requests, answers, the console and
-    `darkroom generate --set` read them from this class.
+    Only this class has their names, bounds, defaults and descriptions. Requests, answers, the console and
+    `darkroom generate --set` read them from here.
     """
 
-    guidance: Guidance = Field(1.0, description="w: 1 is plain conditional, 0 unconditional, more than 1 guided")
-    guidance_interval: Annotated[tuple[NoiseLevel, NoiseLevel], Strict(False)] | None = Field(  # JSON has lists alone
+    guidance: Guidance = Field(1.0, description="weight w: 0 is unconditional, 1 conditional, more than 1 guided")
+    guidance_interval: Annotated[tuple[NoiseLevel, NoiseLevel], Strict(False)] | None = Field(  # JSON has no tuples
         None,
-        description="[low, high] in sigma/alpha: at other noise levels guidance is 1 and a step costs one forward row; "
-        "[0, 1000000] is everywhere",
+        description="[low, high] in sigma/alpha: at other noise levels guidance is 1 and a step costs one network row; "
+        "[0, 1000000] guides every step",
     )
     guide: GuideName = Field(
         "unconditional",
-        description="what guidance leads away from: no class, or an earlier snapshot of the network that the model "
-        "carries (`snapshot_images` in GET /v1/models)",
+        description="the prediction that guidance moves away from: unconditional: the network's without a class; "
+        "snapshot: that of an earlier network, if the model carries one (`snapshot_images` in GET /v1/models)",
     )
     sampler: SamplerName = Field(
         "ddim",
-        description=f"{', '.join(_NOISY)} and, with eta, {', '.join(samplers_with('eta'))} add noise on the way; the "
+        description=f"{', '.join(_NOISY)} and, with eta, {', '.join(samplers_with('eta'))} add noise at each step; the "
         "others are deterministic",
         json_schema_extra={"x-adds-noise": list(_NOISY)},
     )
-    steps: Steps = Field(50, description="each costs one forward row of the network, or two where it is guided")
+    steps: Steps = Field(50, description="each costs one network row, or two where it is guided")
     spacing: SpacingName = Field(
         "trailing",
         description="noise levels of the steps: evenly in time from pure noise (trailing), or from sigma/alpha = 80 "
-        "evenly in log-SNR (log_snr) or by EDM's polynomial (edm; edm_coarse ends at 0.08, below which training seldom "
-        "goes)",
+        "evenly in log-SNR (log_snr) or by EDM's polynomial (edm; edm_coarse ends at 0.08, as training rarely draws "
+        "lower levels)",
     )
     threshold: ThresholdName = Field(
         "dynamic",
         description="keeps each step's estimate of the image within the pixels' range: static clamps it, dynamic "
-        "divides it by a percentile of its values where that is larger",
+        "also divides it by a percentile of its absolute values where that exceeds the range",
     )
     percentile: float = Field(
         0.995,
@@ -293,13 +293,13 @@ class SamplingConfig(Config):
     )
     eta: Fraction = Field(
         0.0,
-        description=f"of {', '.join(samplers_with('eta'))}: 0 is deterministic, 1 is ancestral",
+        description=f"noise of {', '.join(samplers_with('eta'))}: 0 is deterministic, 1 is ancestral",
         json_schema_extra={"x-only-with": {"sampler": list(samplers_with("eta"))}},
     )
     variance: VarianceName = Field(
         "beta_tilde",
-        description=f"of {', '.join(samplers_with('variance'))}; `learned` for models that have learned variances "
-        "(`model.unet.learned_variance`)",
+        description=f"variance of the steps of {', '.join(samplers_with('variance'))}; `learned` needs a model with "
+        "learned variances (`model.unet.learned_variance`)",
         json_schema_extra={"x-only-with": {"sampler": list(samplers_with("variance"))}},
     )
 
@@ -312,14 +312,14 @@ class SamplingConfig(Config):
 
     @property
     def unconditional(self) -> bool:
-        """The class has no say: guidance is 0, towards no class, at every step."""
+        """True when the class has no effect: guidance 0 and guide `unconditional` at every step."""
         return self.guidance == 0.0 and self.guide == "unconditional" and self.guidance_interval is None
 
     def effective(self) -> dict[str, Any]:
-        """The settings as plain data, None where another setting leaves one without effect.
+        """Return the settings as plain data, with None for settings that have no effect because of another one.
 
-        A field that is not named here counts as one that has an effect, so two protocols of an evaluation never
-        agree by forgetting one.
+        A field that `idle` does not name counts as having an effect, so that protocols of different evaluations
+        never look equal.
         """
         idle = {
             "percentile": self.threshold != "dynamic",
@@ -331,19 +331,19 @@ class SamplingConfig(Config):
 
 
 SAMPLER_SETTINGS = ("sampler", "steps", "spacing", "eta", "variance")
-"""The fields that a choice from the frontier (`model/metrics/frontier.py`) sets; every other is the request's or the
-model's."""
+"""The fields that a choice from the frontier (`model/metrics/frontier.py`) sets. The others come from the request or
+from the model's own settings."""
 
 
 class TrainingConfig(Config):
-    """Length, batch and bookkeeping of a run; everything is counted in images."""
+    """Length, batch and checkpoints of a run; everything is counted in images."""
 
     total_images: int = Field(ge=1, description="length of the run; an image counts each time that it is seen")
     batch_size: int = Field(128, ge=1, description="images in a batch, over all devices")
     seed: int = Field(0, ge=0, lt=2**63, description="decides the first weights, the order of images and the noise")
     horizontal_flip: bool = Field(False, description="mirror half of the images")
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="bfloat16 is faster on GPUs, and on CPUs that have instructions for it alone"
+        "float32", description="bfloat16 is faster on GPUs, and on those CPUs that have instructions for it"
     )
     compile: bool = Field(False, description="compile the network with torch.compile")
     devices: int = Field(
@@ -352,8 +352,8 @@ class TrainingConfig(Config):
     guide_snapshot_images: int | None = Field(
         None,
         ge=1,
-        description="keep the EMA weights after so many images in all later checkpoints, to guide by (about 1/16 of "
-        "the run; Karras et al. 2024)",
+        description="keep the EMA weights after this many images in all later checkpoints, as the snapshot that guides "
+        "sampling (about 1/16 of the run; Karras et al. 2024)",
     )
     checkpoint_every_images: int = Field(ge=1, description="images between two checkpoints; one more at the end")
     sample_every_images: int = Field(ge=1, description="images between two sample grids; one more at the end")
@@ -361,16 +361,16 @@ class TrainingConfig(Config):
 
 
 class EvaluationConfig(Config):
-    """How checkpoints of a run are judged (`model/metrics/`): generated images against the data set's.
+    """How checkpoints of a run are evaluated (`model/metrics/`): generated images against the data set's.
 
-    The first of `DECIDING` among the metrics decides which checkpoint is the best one.
+    The first metric in the order of `DECIDING` decides which checkpoint is the best one.
     """
 
     every_images: int = Field(ge=1, description="training images between two evaluations; one more at the end")
     metrics: tuple[MetricName, ...] = Field(
-        ("fid",), min_length=1, description="what to measure, in one pass of images"
+        ("fid",), min_length=1, description="all are measured on the same generated images"
     )
-    extractor: ExtractorName = Field("efficientnet-lite0", description="network in whose features images are compared")
+    extractor: ExtractorName = Field("efficientnet-lite0", description="network whose features are compared")
     images: int = Field(1000, ge=2, description="generated images; their classes have the data set's proportions")
     batch_images: int = Field(64, ge=1, description="images drawn together")
     seed: int = Field(0, ge=0, lt=2**63, description="decides the generated images and the bound's noise")
@@ -393,7 +393,7 @@ class EvaluationConfig(Config):
         if len(set(self.metrics)) < len(self.metrics):
             raise ValueError("a metric is named twice")
         if self.frontier_steps and "fid" not in self.metrics:
-            raise ValueError("frontier_steps needs fid among the metrics: it is what a frontier measures")
+            raise ValueError("frontier_steps needs fid among the metrics, because a frontier measures it")
         return self
 
 
@@ -424,7 +424,7 @@ class Recipe(Config):
                 "lower, or to null for no snapshot"
             )
         if self.sampling.guide == "snapshot" and snapshot is None:
-            raise ValueError("sampling.guide snapshot needs training.guide_snapshot_images: when to keep it")
+            raise ValueError("sampling.guide snapshot needs training.guide_snapshot_images: say when to keep it")
         wanted = {"sampling.variance": self.sampling.variance}
         if self.evaluation is not None:
             wanted["evaluation.bound_variance"] = self.evaluation.bound_variance

@@ -24,7 +24,7 @@ def pixels(count: int, seed: int = 0) -> Tensor:
 
 
 def two_gaussians(prediction: PredictionName, deviation: float) -> Denoiser:
-    """Return the exact denoiser of two equally frequent classes N(mu_c, deviation^2), mu = -0.5 and 0.5 in all pixels."""
+    """The exact denoiser of two equally frequent classes N(mu_c, deviation^2), mu = -0.5 and 0.5 at all pixels."""
     tables = make_schedule(SCHEDULE)
     alpha, sigma = torch.tensor(tables.alpha), torch.tensor(tables.sigma)
     means = torch.tensor([-0.5, 0.5], dtype=torch.float64)
