@@ -114,9 +114,9 @@ def test_a_snapshot_is_carried_beside_weights_that_stay_as_they_are(unet: UNetCo
 
 def test_a_snapshot_is_never_lost_on_the_way() -> None:
     checkpoint = decode_checkpoint(carrying(), source="here")
-    with pytest.raises(ValueError, match="belong together"):
+    with pytest.raises(ValueError, match="must be given together"):
         encode_checkpoint(checkpoint.header, checkpoint.weights)
-    with pytest.raises(ValueError, match="belong together"):
+    with pytest.raises(ValueError, match="must be given together"):
         encode_checkpoint(HEADER, checkpoint.weights, checkpoint.snapshot)
     lying = decode_checkpoint(with_header({"snapshot": {"images_seen": 50}}), source="lying")
     with pytest.raises(CheckpointError, match="do not fit"):
@@ -125,7 +125,7 @@ def test_a_snapshot_is_never_lost_on_the_way() -> None:
 
 def test_a_file_without_a_snapshot_cannot_name_it_as_its_default_guide() -> None:
     sampling = HEADER.sampling.model_copy(update={"guide": "snapshot"}).model_dump()
-    with pytest.raises(CheckpointError, match="there is none"):
+    with pytest.raises(CheckpointError, match="carries no snapshot"):
         decode_checkpoint(with_header({"sampling": sampling}), source="lying")
 
 

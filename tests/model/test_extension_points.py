@@ -58,7 +58,7 @@ def test_the_schema_says_which_settings_a_sampler_takes_and_which_samplers_add_n
     assert fields["sampler"]["x-adds-noise"] == [name for name, one in SAMPLERS.items() if one.adds_noise] == ["ddpm"]
     for setting, takers in (("eta", ["ddim"]), ("variance", ["ddpm"])):
         assert fields[setting]["x-only-with"] == {"sampler": takers}
-    assert fields["sampler"]["description"].startswith("ddpm and, with eta, ddim add noise on the way;")
+    assert fields["sampler"]["description"].startswith("ddpm and, with eta, ddim add noise at each step;")
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

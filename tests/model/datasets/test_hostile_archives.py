@@ -145,5 +145,5 @@ def test_class_names_that_are_no_text_are_refused(tmp_path: Path, grey: np.ndarr
     """No database could store them, and no answer could contain them."""
     path = tmp_path / "a.npz"
     np.savez(path, images=grey, labels=np.zeros(10, np.int64))
-    with pytest.raises(DatasetError, match="no text"):
+    with pytest.raises(DatasetError, match="not text"):
         _decode("npz", path, class_names=(name,))

@@ -17,7 +17,7 @@ def test_without_a_compiler_it_is_said_at_once(tmp_path: Path) -> None:
     program = """
 import sys, torch
 from darkroom.model.user_error import ending_in_one_line
-from darkroom.model.compiler import require_compiler
+from darkroom.model.machine.compiler import require_compiler
 with ending_in_one_line():
     require_compiler(torch.device("cpu"), "training.compile")
 """

@@ -45,5 +45,5 @@ def test_certain_and_varied_counts_the_classes_and_undecided_is_one() -> None:
 def test_batches_do_not_matter_and_none_has_no_value() -> None:
     logits = random_logits(50, 4)
     assert value_of(logits, 50) == pytest.approx(value_of(logits, 3), rel=1e-12)
-    with pytest.raises(ValueError, match="no image"):
+    with pytest.raises(ValueError, match="at least one image"):
         _ = ClassConfidence().value
