@@ -318,7 +318,7 @@ HOSTILE: dict[str, tuple[bytes, dict[str, str], str]] = {
     "text as picture": (_zip(("a/1.png", b"hello")), {}, "a/1.png: not a readable image"),
     "wrong extension": (_zip(("a/1.exe", b"MZ")), {}, "a/1.exe: not a readable image"),
     "too many files": (_zip(*((f"a/{n}.png", b"") for n in range(ENTRIES + 1))), {}, f"more than {ENTRIES} entries"),
-    "npz as zip": (_npz(images=NOISE, labels=np.zeros(20, int)), {}, "its format is npz"),
+    "npz as zip": (_npz(images=NOISE, labels=np.zeros(20, int)), {}, "use format npz"),
     "zip as npz": (CLOTHES, {"format": "npz"}, "has no array called 'images'"),
     "zip as cifar10": (CLOTHES, {"format": "cifar10"}, "the archive: lacks"),
     "objects": (
