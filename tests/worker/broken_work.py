@@ -48,7 +48,7 @@ def killed_at(images: int) -> None:
 
 def poisoned(images: int) -> None:
     """Set a weight and its average to NaN after `images` images."""
-    from darkroom.model.training.run.trainer import Trainer
+    from darkroom.model.training.trainer import Trainer
 
     original = Trainer.step
 
@@ -81,7 +81,7 @@ def judged(best: int) -> None:
 def unjudgeable(images: int) -> None:
     """Let the evaluation and the sample grid at `images` images run out of memory."""
     import torch
-    from darkroom.model.training.run.trainer import Trainer
+    from darkroom.model.training.trainer import Trainer
 
     import darkroom.model.training.run
     from darkroom.model.metrics import evaluation
@@ -157,7 +157,7 @@ def stuck(images: int) -> None:
 
 
 def _before_step_at(images: int, action: Callable[[], object]) -> None:
-    from darkroom.model.training.run.trainer import Trainer
+    from darkroom.model.training.trainer import Trainer
 
     from darkroom.model.diffusion.unet import UNet
 
