@@ -81,10 +81,10 @@ def judged(best: int) -> None:
 def unjudgeable(images: int) -> None:
     """Let the evaluation and the sample grid at `images` images run out of memory."""
     import torch
-    from darkroom.model.training.trainer import Trainer
 
     import darkroom.model.training.run
     from darkroom.model.metrics import evaluation
+    from darkroom.model.training.trainer import Trainer
 
     seen, step = 0, Trainer.step
 
@@ -157,9 +157,8 @@ def stuck(images: int) -> None:
 
 
 def _before_step_at(images: int, action: Callable[[], object]) -> None:
-    from darkroom.model.training.trainer import Trainer
-
     from darkroom.model.diffusion.unet import UNet
+    from darkroom.model.training.trainer import Trainer
 
     steps, forward = Trainer.step, UNet.forward
     due = False
