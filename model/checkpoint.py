@@ -25,6 +25,7 @@ from darkroom.model.config import (
     SamplingConfig,
     ScheduleConfig,
     UNetConfig,
+    faults_of,
     image_form_moved,
 )
 from darkroom.model.diffusion.denoiser import Denoiser
@@ -217,8 +218,7 @@ def read_header(beginning: bytes, *, source: str) -> CheckpointHeader:
     try:
         return CheckpointHeader.model_validate_json(metadata[_HEADER_KEY])
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise CheckpointError(f"{source}: invalid header: {faults}") from error
+        raise CheckpointError(f"{source}: invalid header: {faults_of(error, 'header')}") from error
 
 
 def header_end(beginning: bytes) -> int:

@@ -3,9 +3,9 @@
 Every class refuses unknown fields, so a misspelt option is an error and never a silent default.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator, model_validator
@@ -47,6 +47,10 @@ class RecipeError(UserError, ValueError):
     """A recipe that cannot be read or is not valid; the message names the file and each faulty field."""
 
 
+class SettingsError(UserError, ValueError):
+    """Settings that are unknown, not valid or do not go together; the message names them."""
+
+
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 """The name of a model, or of the recipe that trains it; part of addresses and file names."""
 
@@ -55,6 +59,9 @@ class Config(BaseModel):
     """Base of all configuration classes: immutable, and strict about unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Kind = TypeVar("Kind", bound=Config)
 
 
 class ScheduleConfig(Config):
@@ -434,8 +441,25 @@ class Recipe(Config):
         return self
 
 
-def _faults(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
+def faults_of(error: ValidationError, whole: str = "settings") -> str:
+    """Each faulty field and what is wrong with it, in one line. whole: named where no single field is faulty."""
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or whole}: {e['msg']}" for e in error.errors())
+
+
+def require_known(named: Iterable[str], settings: Iterable[str]) -> None:
+    """Raises SettingsError, which lists the settings, for a name that is none of them."""
+    known = set(settings)
+    unknown = sorted(set(named) - known)
+    if unknown:
+        raise SettingsError(f"{', '.join(unknown)}: no such setting; there are {', '.join(sorted(known))}")
+
+
+def changed(config: Kind, changes: Mapping[str, Any]) -> Kind:
+    """The configuration with some fields changed; raises SettingsError for values that are not valid."""
+    try:
+        return type(config).model_validate({**config.model_dump(), **changes})
+    except ValidationError as error:
+        raise SettingsError(faults_of(error)) from error
 
 
 def parse_recipe(data: Any, *, source: str) -> Recipe:
@@ -443,7 +467,7 @@ def parse_recipe(data: Any, *, source: str) -> Recipe:
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        raise RecipeError(f"{source}: {_faults(error)}") from error
+        raise RecipeError(f"{source}: {faults_of(error, 'recipe')}") from error
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -1,7 +1,7 @@
 """A metric's measured value. Measures, weights files, the database and answers all use this class."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Self
 
@@ -56,3 +56,10 @@ class Figure:
             "protocol_string": self.protocol_string,
             "seconds": self.seconds,
         }
+
+
+def figures_table(found: Sequence[Figure]) -> str:
+    """A markdown table; values with all their digits."""
+    lines = ["| metric | value | protocol |", "| --- | ---: | --- |"]
+    lines += [f"| {one.metric} | {one.value!r} | {one.protocol_string} |" for one in found]
+    return "\n".join(lines)

@@ -1,6 +1,6 @@
 """Combines a model's own sampling settings with those that a caller names, and finds settings that clash.
 
-The service and `darkroom evaluate` both call `fitted`.
+The service, `darkroom evaluate` and the Python package call `fitted`.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from pydantic import ValidationError
+
 from darkroom.model.checkpoint import CheckpointHeader
-from darkroom.model.config import SamplingConfig
+from darkroom.model.config import SamplingConfig, SettingsError, faults_of, require_known
 from darkroom.model.diffusion.schedule import make_schedule
+from darkroom.model.extension_points import SAMPLERS
 from darkroom.model.samplers.spacing import most_steps, spaced_times
 from darkroom.model.sampling.suitability import drawing_faults
 
@@ -53,6 +56,17 @@ def fitted(header: CheckpointHeader, named: Mapping[str, Any], more: Sequence[Ch
     for check in (*checks, *more):
         settings = _mended(settings, named, check)
     return settings
+
+
+def fitted_for_user(header: CheckpointHeader, named: Mapping[str, Any], more: Sequence[Check] = ()) -> SamplingConfig:
+    """Like `fitted`, but raises SettingsError for whatever is wrong with the named settings."""
+    require_known(named, SamplingConfig.model_fields)
+    try:
+        return fitted(header, named, more)
+    except ValidationError as error:
+        raise SettingsError(faults_of(error)) from error
+    except Unfit as unfit:
+        raise SettingsError(f"{', '.join(unfit.fields)}: {unfit}") from unfit
 
 
 def suited(header: CheckpointHeader, settings: SamplingConfig, named: Collection[str]) -> SamplingConfig:
@@ -107,6 +121,16 @@ def _variance(header: CheckpointHeader, sampling: SamplingConfig) -> Clash | Non
     if sampling.variance != "learned" or header.model.learned_variance:
         return None
     return Clash({"variance": _default("variance")}, "the model has not learned variances")
+
+
+def deterministic(sampling: SamplingConfig) -> Clash | None:
+    """A check for interpolation: noise on the way would leave nothing of the path between two start noises."""
+    if SAMPLERS[sampling.sampler].adds_noise:
+        noisy = ", ".join(name for name, sampler in SAMPLERS.items() if sampler.adds_noise)
+        return Clash({"sampler": "ddim"}, f"interpolation needs a deterministic sampler: any but {noisy}")
+    if "eta" in SAMPLERS[sampling.sampler].takes and sampling.eta != 0.0:
+        return Clash({"eta": 0.0}, f"interpolation needs a deterministic sampler: {sampling.sampler} with eta 0")
+    return None
 
 
 def suits(header: CheckpointHeader, sampling: SamplingConfig) -> Clash | None:

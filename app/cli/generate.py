@@ -17,8 +17,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from darkroom.app.cli.assignments import assignments
 from darkroom.app.cli.service_client import ServiceError, connect, events, json_body, require_success
 from darkroom.app.cli.terminal import open_console, say
-from darkroom.app.generation.encoding import Drawn, default_columns, encode
+from darkroom.app.generation.encoding import Drawn, encode
 from darkroom.app.generation.schemas import Format, GenerateAnswer, GenerateRequest
+from darkroom.model.images.pictures import default_columns
 from darkroom.model.user_error import UserError
 
 _DECIDED_HERE = {"class_", "format", "grid", "stream", "preview_every_steps"}

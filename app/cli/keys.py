@@ -163,11 +163,12 @@ def _validated(request: type[Fields], fields: Mapping[str, Any]) -> Fields:
     """The request; raises a UserError that names each faulty field."""
     from pydantic import ValidationError
 
+    from darkroom.model.config import faults_of
+
     try:
         return request.model_validate(fields)
     except ValidationError as error:
-        faults = (f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors())
-        raise UserError("; ".join(faults)) from error
+        raise UserError(faults_of(error)) from error
 
 
 def _limit(text: str) -> int | str | None:

@@ -11,8 +11,8 @@ from urllib.request import getproxies
 import httpx
 
 from darkroom.app.cli.keys import DEFAULT_STATE
-from darkroom.app.embedded.folder_lock import service_address
 from darkroom.app.settings import is_loopback
+from darkroom.model.machine.folder_lock import service_address
 from darkroom.model.user_error import UserError
 
 DEFAULT_URL = "http://127.0.0.1:8000"

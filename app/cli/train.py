@@ -1,11 +1,8 @@
 """`darkroom train`: a recipe from the command line, with a progress bar, a clean stop on Ctrl-C, and resuming."""
 
-import signal
-import threading
-import time
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from types import FrameType
 
 import torch
 from rich.console import Console
@@ -13,44 +10,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from darkroom.app.cli.terminal import open_console
 from darkroom.app.cli.training_processes import training_processes
-from darkroom.app.embedded.folder_lock import run_lock
 from darkroom.model.config import Recipe, load_recipe
 from darkroom.model.datasets import load_dataset
 from darkroom.model.machine.device import find_device, require_devices
+from darkroom.model.machine.folder_lock import run_lock
+from darkroom.model.machine.interruption import StopOnInterrupt
 from darkroom.model.metrics.references import FolderReferences
-from darkroom.model.training.curve_point import CurvePoint
+from darkroom.model.training.curve_point import CurvePoint, ProgressLines
 from darkroom.model.training.distributed import first_then_others, launched_rank, process_group
 from darkroom.model.training.run import train
 from darkroom.model.training.run_record import FolderRecord
 from darkroom.model.user_error import EXIT_CODE, UserError
-
-SECONDS_BETWEEN_LINES = 30.0
-"""Where there is no terminal to draw a bar in, a line is written as often as this."""
-
-
-class _StopOnInterrupt:
-    """The first Ctrl-C or SIGTERM asks the run to stop after the step under way; a second Ctrl-C interrupts it."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._asked = threading.Event()
-
-    def __call__(self) -> bool:
-        return self._asked.is_set()
-
-    def __enter__(self) -> "_StopOnInterrupt":
-        self._before = {kind: signal.signal(kind, self._ask) for kind in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        for kind, handler in self._before.items():
-            signal.signal(kind, handler)
-
-    def _ask(self, kind: int, frame: FrameType | None) -> None:
-        if self._asked.is_set():
-            raise KeyboardInterrupt
-        self._console.print("Stopping after this step and writing a checkpoint. Press Ctrl-C again to give up both.")
-        self._asked.set()
 
 
 def run_training(recipe_path: Path, folder: Path | None, datasets: Path, device_name: str | None) -> int:
@@ -94,18 +64,15 @@ def _train(recipe: Recipe, folder: Path, datasets: Path, device: torch.device, c
     )
     record, references = FolderRecord(folder, recipe.name), FolderReferences(datasets / "references")
     drawn = console.is_terminal
-    with Progress(*columns, console=console, disable=not drawn) as bar, _StopOnInterrupt(console) as should_stop:
+    with Progress(*columns, console=console, disable=not drawn) as bar, StopOnInterrupt(console.print) as should_stop:
         total_images = recipe.training.total_images
         task = bar.add_task(recipe.name, total=total_images, facts="")
-        due = time.monotonic()
+        lines = ProgressLines(total_images, partial(console.print, highlight=False))
 
         def on_progress(now: CurvePoint) -> None:
-            nonlocal due
-            facts = f"{now.images_per_second:.0f}/s  loss {now.loss:.4f}"
-            bar.update(task, completed=now.images_seen, facts=facts)
-            if not drawn and time.monotonic() >= due:
-                console.print(f"{now.images_seen:,} of {total_images:,} images  {facts}", highlight=False)
-                due = time.monotonic() + SECONDS_BETWEEN_LINES
+            bar.update(task, completed=now.images_seen, facts=now.summary)
+            if not drawn:
+                lines(now)
 
         result = train(
             recipe,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from sqlalchemy.exc import OperationalError
 
-from darkroom.app.embedded.folder_lock import FolderHeld, state_lock
 from darkroom.app.embedded.postgres import PrivatePostgres
 from darkroom.app.embedded.process import EmbeddedError
+from darkroom.model.machine.folder_lock import FolderHeld, state_lock
 from darkroom.store.database import Database
 from darkroom.store.migrations import upgrade
 from darkroom.store.operator_settings import OperatorSettings, read_settings

@@ -19,12 +19,12 @@ import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
 from darkroom.app.access.beyond_loopback import require_keys_beyond_loopback
-from darkroom.app.embedded.folder_lock import state_lock
 from darkroom.app.embedded.postgres import PrivatePostgres
 from darkroom.app.embedded.process import ChildProcess, EmbeddedError
 from darkroom.app.embedded.process_commands import api_command, reached_at, worker_commands
 from darkroom.app.embedded.redis import PrivateRedis
 from darkroom.app.embedded.restarted import Restarted
+from darkroom.model.machine.folder_lock import state_lock
 from darkroom.model.user_error import EXIT_CODE, UserError
 from darkroom.store.database import Database
 from darkroom.store.migrations import upgrade

@@ -24,9 +24,6 @@ MEDIA_TYPES: Mapping[Format, str] = {
 }
 
 WEBP_LARGEST_SIDE = 16383
-LONGEST_LINE = 64
-"""Most images in a line, and most lines, of a grid that has one line for each class."""
-
 GAP = 2
 """Pixels between the images of a grid."""
 
@@ -59,13 +56,6 @@ def encode(drawn: Sequence[Drawn], answer: Answer, wanted: Format, columns: int)
     if wanted == "png":
         return described_png(_sheet(drawn, columns), facts | drawn[0].facts if len(drawn) == 1 else facts)
     return _webp(drawn, columns) if wanted == "webp" else _archive(wanted, drawn, facts)
-
-
-def default_columns(classes: int, images_per_class: int) -> int:
-    """Return the columns of a grid with one line for each class. One class, or a very long grid, is nearly square."""
-    if 1 < classes <= LONGEST_LINE and images_per_class <= LONGEST_LINE:
-        return images_per_class
-    return math.ceil(math.sqrt(classes * images_per_class))
 
 
 def sheet_size(count: int, columns: int, side: int) -> tuple[int, int]:

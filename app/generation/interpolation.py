@@ -9,20 +9,9 @@ from darkroom.app.generation.drawing import DrawingPlan, answer
 from darkroom.app.generation.routes import described
 from darkroom.app.generation.schemas import InterpolateRequest, InterpolationAnswer
 from darkroom.app.generation.service import chosen_in_time, drawn_by, find_classes, find_version, require_room
-from darkroom.model.config import SamplingConfig
-from darkroom.model.extension_points import SAMPLERS
-from darkroom.model.sampling_fit import Clash
+from darkroom.model.sampling_fit import deterministic
 
 router = APIRouter(tags=["sampling"])
-
-
-def _deterministic(sampling: SamplingConfig) -> Clash | None:
-    if SAMPLERS[sampling.sampler].adds_noise:
-        noisy = ", ".join(name for name, sampler in SAMPLERS.items() if sampler.adds_noise)
-        return Clash({"sampler": "ddim"}, f"interpolation needs a deterministic sampler: any but {noisy}")
-    if "eta" in SAMPLERS[sampling.sampler].takes and sampling.eta != 0.0:
-        return Clash({"eta": 0.0}, f"interpolation needs a deterministic sampler: {sampling.sampler} with eta 0")
-    return None
 
 
 @router.post(
@@ -41,7 +30,7 @@ async def interpolate(body: InterpolateRequest, request: Request, services: Serv
     first, last = classes[0], classes[-1]
     mixes = [number / (body.count - 1) for number in range(body.count)]
     names = version.header.class_names
-    chosen = chosen_in_time(body, services, version, body.count, checks=[_deterministic])
+    chosen = chosen_in_time(body, services, version, body.count, checks=[deterministic])
     require_room(body, services, version, chosen.sampling, body.count)
     plan = DrawingPlan(
         version=version,

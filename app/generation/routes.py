@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from darkroom.app.dependencies.services import ServicesHere, require_json
 from darkroom.app.engine.request import RowRequest
 from darkroom.app.generation.drawing import DrawingPlan, answer
-from darkroom.app.generation.encoding import MEDIA_TYPES, default_columns
+from darkroom.app.generation.encoding import MEDIA_TYPES
 from darkroom.app.generation.schemas import LARGEST_INDEX, GenerateAnswer, GenerateRequest
 from darkroom.app.generation.service import (
     chosen_in_time,
@@ -21,6 +21,7 @@ from darkroom.app.generation.service import (
 )
 from darkroom.app.http.event_stream import EVENT_STREAM
 from darkroom.app.http.problems import documented, invalid
+from darkroom.model.images.pictures import default_columns
 from darkroom.model.sampling.scoring import SCORE_NAME
 from darkroom.model.sampling.suitability import NO_NULL_CLASS
 

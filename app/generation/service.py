@@ -15,6 +15,7 @@ from darkroom.app.generation.choice import Chosen, choose_by_deadline, choose_by
 from darkroom.app.generation.schemas import DEADLINE_SHARE, ClassReference, SamplingFields, SettingsFields
 from darkroom.app.http.problems import Problem, invalid, retry_after
 from darkroom.app.versions.version import Version
+from darkroom.model import class_names
 from darkroom.model.config import SAMPLER_SETTINGS, SamplingConfig
 from darkroom.model.sampling_fit import Check, Unfit, fitted, suited, suits
 
@@ -139,21 +140,8 @@ def find_classes(version: Version, wanted: ClassReference | list[ClassReference]
 
 
 def find_class(version: Version, reference: int | str, pointer: str) -> int:
-    """Return the index of the class with this exact name, else this name in any case, else this index.
-
-    Names come first because a name may be a number: if there is a class "2", the JSON integer 2 also means it. Raises
-    a Problem that names the classes that exist.
-    """
-    names, text = version.header.class_names, str(reference)
-    if text in names:
-        return names.index(text)
-    wanted = text.strip().casefold()
-    alike = [index for index, name in enumerate(names) if name.casefold() == wanted]
-    if len(alike) > 1:
-        meant = ", ".join(names[index] for index in alike)
-        raise invalid([(pointer, f"{text[:100]!r} may mean any of: {meant}; write the name in its exact case")])
-    indices = alike or [index for index in range(len(names)) if str(index) == wanted]
-    if indices:
-        return indices[0]
-    classes = f"name one of {', '.join(names)}, or an index 0..{len(names) - 1}"
-    raise invalid([(pointer, f"there is no class {text[:100]!r}; {classes}")])
+    """Return the index of the class that a request means; raises a Problem that names the classes that exist."""
+    try:
+        return class_names.find_class(version.header.class_names, reference)
+    except class_names.ClassNotFound as error:
+        raise invalid([(pointer, str(error))]) from error

@@ -1,5 +1,6 @@
 """Pictures for people: grids of images and the training loss as a curve."""
 
+import math
 from io import BytesIO
 
 import numpy as np
@@ -7,6 +8,9 @@ import numpy.typing as npt
 from PIL import Image
 
 Pixels = npt.NDArray[np.uint8]
+
+LONGEST_LINE = 64
+"""Most images in a line, and most lines, of a grid that has one line for each class."""
 
 
 def grid(images: Pixels, columns: int, *, gap: int = 2) -> Pixels:
@@ -19,6 +23,13 @@ def grid(images: Pixels, columns: int, *, gap: int = 2) -> Pixels:
         top, left = gap + line * (height + gap), gap + column * (width + gap)
         sheet[top : top + height, left : left + width] = image
     return sheet
+
+
+def default_columns(classes: int, images_per_class: int) -> int:
+    """Return the columns of a grid with one line for each class. One class, or a very long grid, is nearly square."""
+    if 1 < classes <= LONGEST_LINE and images_per_class <= LONGEST_LINE:
+        return images_per_class
+    return math.ceil(math.sqrt(classes * images_per_class))
 
 
 def to_pillow(image: Pixels) -> Image.Image:

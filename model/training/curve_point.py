@@ -1,6 +1,10 @@
 """A point of a run's training curve. The loop, files, the database and answers all use this class."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+
+SECONDS_BETWEEN_LINES = 30.0
 
 
 @dataclass(frozen=True)
@@ -17,3 +21,22 @@ class CurvePoint:
     learning_rate: float
     images_per_second: float
     memory_bytes: int
+
+    @property
+    def summary(self) -> str:
+        """Speed and loss, for people."""
+        return f"{self.images_per_second:.0f}/s  loss {self.loss:.4f}"
+
+
+class ProgressLines:
+    """Shows a line on how far a run is: at its first point, and every SECONDS_BETWEEN_LINES from then on."""
+
+    def __init__(self, total_images: int, say: Callable[[str], None]) -> None:
+        self._total_images = total_images
+        self._say = say
+        self._due = time.monotonic()
+
+    def __call__(self, now: CurvePoint) -> None:
+        if time.monotonic() >= self._due:
+            self._say(f"{now.images_seen:,} of {self._total_images:,} images  {now.summary}")
+            self._due = time.monotonic() + SECONDS_BETWEEN_LINES

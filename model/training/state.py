@@ -9,7 +9,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from darkroom.model.checkpoint import CheckpointError, load_tensors, read_metadata, require_finite
-from darkroom.model.config import Recipe
+from darkroom.model.config import Recipe, faults_of
 from darkroom.model.diffusion.unet import EMBEDDED_STEPS
 from darkroom.model.training.ema import ExponentialMovingAverage
 from darkroom.model.training.muon import MuonAdamW
@@ -79,8 +79,7 @@ def read_state_header(data: bytes, *, source: str) -> StateHeader:
     except KeyError as error:
         raise CheckpointError(f"{source}: a safetensors file, but not a training state (no {error})") from error
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise CheckpointError(f"{source}: holds a recipe that is not valid: {faults}") from error
+        raise CheckpointError(f"{source}: holds a recipe that is not valid: {faults_of(error)}") from error
     except ValueError as error:
         raise CheckpointError(f"{source}: not a training state: {error}") from error
 

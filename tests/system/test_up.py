@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from darkroom.app.embedded.folder_lock import service_address
 from darkroom.app.embedded.postgres import PrivatePostgres
 from darkroom.app.embedded.process import works_in
+from darkroom.model.machine.folder_lock import service_address
 from darkroom.store.database import Database
 from tests.app.served import Service, weights_folder
 from tests.model.small import small_recipe

@@ -11,9 +11,10 @@ import yaml
 from click.testing import Result
 from typer.testing import CliRunner
 
-from darkroom.app.cli.evaluate import RequestError, _settings
 from darkroom.app.cli.main import cli
 from darkroom.model.checkpoint import load_checkpoint
+from darkroom.model.config import SettingsError
+from darkroom.model.metrics.settings import evaluation_settings
 from tests.app.served import diverged_weights
 
 METRICS = ("fid", "kid", "precision_recall", "confidence")
@@ -90,10 +91,10 @@ def test_the_table_has_a_line_a_figure_with_its_protocol(trained: Path) -> None:
 def test_the_files_own_spacing_gives_way_to_named_steps() -> None:
     header = load_checkpoint(Path("weights/fashion-mnist.safetensors")).header
     assert header.recipe is not None
-    config, sampling = _settings({"sampler": "ddpm", "steps": 1000}, header.recipe, header)
+    config, sampling = evaluation_settings({"sampler": "ddpm", "steps": 1000}, header.recipe, header)
     assert (config.steps, sampling.steps, sampling.sampler, sampling.spacing) == (None, 1000, "ddpm", "trailing")
-    with pytest.raises(RequestError, match=r"spacing, steps: .* between 1 and 992 with spacing edm"):
-        _settings({"spacing": "edm", "steps": 1000}, header.recipe, header)
+    with pytest.raises(SettingsError, match=r"spacing, steps: .* between 1 and 992 with spacing edm"):
+        evaluation_settings({"spacing": "edm", "steps": 1000}, header.recipe, header)
 
 
 def test_what_does_not_fit_is_one_clear_line(trained: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from darkroom.app.cli.main import cli
 from darkroom.app.cli.service_client import find_service
-from darkroom.app.embedded.folder_lock import service_address, state_lock
+from darkroom.model.machine.folder_lock import service_address, state_lock
 from tests.processes import free_port
 
 TOKEN = "drk_" + "a" * 10 + "_" + "b" * 43

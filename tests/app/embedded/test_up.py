@@ -19,9 +19,9 @@ import psycopg
 import pytest
 import redis
 
-from darkroom.app.embedded.folder_lock import service_address
 from darkroom.app.embedded.postgres import socket_folder
 from darkroom.app.embedded.up import local_url, up
+from darkroom.model.machine.folder_lock import service_address
 from darkroom.model.user_error import UserError
 from darkroom.store.database import Database
 from darkroom.store.hints import broker_answers

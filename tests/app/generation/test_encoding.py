@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from darkroom.app.generation.encoding import LONGEST_LINE, MEDIA_TYPES, Drawn, default_columns, encode, sheet_size
+from darkroom.app.generation.encoding import MEDIA_TYPES, Drawn, encode, sheet_size
 from darkroom.app.generation.schemas import Format, GenerateAnswer
+from darkroom.model.images.pictures import LONGEST_LINE, default_columns
 from darkroom.model.provenance import Choice
 from tests.app.served import cut_grid, picture, png_facts, zip_images
 

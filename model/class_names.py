@@ -1,0 +1,30 @@
+"""Which class of a model somebody means by a name or a number."""
+
+from collections.abc import Sequence
+
+from darkroom.model.user_error import UserError
+
+
+class ClassNotFound(UserError, LookupError):
+    """No class, or more than one, is called so; the message names the classes that there are."""
+
+
+def find_class(names: Sequence[str], reference: int | str) -> int:
+    """Return the index of the class with this exact name, else this name in any case, else this index.
+
+    Names come first because a name may be a number: if there is a class "2", the integer 2 also means it. Raises
+    ClassNotFound.
+    """
+    text = str(reference)
+    if text in names:
+        return names.index(text)
+    wanted = text.strip().casefold()
+    alike = [index for index, name in enumerate(names) if name.casefold() == wanted]
+    if len(alike) > 1:
+        meant = ", ".join(names[index] for index in alike)
+        raise ClassNotFound(f"{text[:100]!r} may mean any of: {meant}; write the name in its exact case")
+    indices = alike or [index for index in range(len(names)) if str(index) == wanted]
+    if indices:
+        return indices[0]
+    classes = f"name one of {', '.join(names)}, or an index 0..{len(names) - 1}"
+    raise ClassNotFound(f"there is no class {text[:100]!r}; {classes}")

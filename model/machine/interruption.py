@@ -1,0 +1,37 @@
+"""A clean stop on Ctrl-C: the work under way is asked to stop, and is interrupted only by a second Ctrl-C."""
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Self
+
+
+class StopOnInterrupt:
+    """The first Ctrl-C or SIGTERM asks the run to stop after the step under way; a second Ctrl-C interrupts it.
+
+    say: shows a line to the user. Python delivers signals to the main thread alone: in any other one nothing is asked.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._asked = threading.Event()
+
+    def __call__(self) -> bool:
+        return self._asked.is_set()
+
+    def __enter__(self) -> Self:
+        main = threading.current_thread() is threading.main_thread()
+        kinds = (signal.SIGINT, signal.SIGTERM) if main else ()
+        self._before = {kind: signal.signal(kind, self._ask) for kind in kinds}
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for kind, handler in self._before.items():
+            signal.signal(kind, handler)
+
+    def _ask(self, kind: int, frame: FrameType | None) -> None:
+        if self._asked.is_set():
+            raise KeyboardInterrupt
+        self._say("Stopping after this step and writing a checkpoint. Press Ctrl-C again to give up both.")
+        self._asked.set()
