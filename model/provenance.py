@@ -1,10 +1,22 @@
 """The facts about drawn images. Together with the model's weights they reproduce the images."""
 
+import secrets
 from typing import Literal
 
 from pydantic import ConfigDict, Field
 
 from darkroom.model.config import Config, Quality, SamplingConfig
+
+LARGEST_SEED = 2**63 - 1
+LARGEST_INDEX = 2**31 - 1
+
+RANDOM_SEED_BITS = 53
+"""A random seed has at most this many bits, so that JavaScript holds it exactly."""
+
+
+def random_seed() -> int:
+    """Return a random seed for a request that names none."""
+    return secrets.randbits(RANDOM_SEED_BITS)
 
 
 class Choice(Config):

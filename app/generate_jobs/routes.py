@@ -17,10 +17,11 @@ from darkroom.app.dependencies.paging import LARGEST_ID, BeforeId, Limit
 from darkroom.app.dependencies.services import Services, ServicesHere, require_json
 from darkroom.app.generate_jobs.schemas import GenerateJobAnswer, GenerateJobRequest, GenerateJobsAnswer, ShardsAnswer
 from darkroom.app.generation.encoding import MEDIA_TYPES
-from darkroom.app.generation.service import chosen, find_classes, find_version, random_seed
+from darkroom.app.generation.service import chosen, find_classes, find_version
 from darkroom.app.http.problems import Problem, documented, invalid, retry_after
 from darkroom.app.jobs.schemas import FailureAnswer
 from darkroom.app.versions.version import Version
+from darkroom.model.provenance import random_seed
 from darkroom.store.artifact_stream import stream_artifact
 from darkroom.store.audit_repository import record
 from darkroom.store.generate_repository import (

@@ -10,18 +10,18 @@ from darkroom.app.dependencies.services import ServicesHere, require_json
 from darkroom.app.engine.request import RowRequest
 from darkroom.app.generation.drawing import DrawingPlan, answer
 from darkroom.app.generation.encoding import MEDIA_TYPES
-from darkroom.app.generation.schemas import LARGEST_INDEX, GenerateAnswer, GenerateRequest
+from darkroom.app.generation.schemas import GenerateAnswer, GenerateRequest
 from darkroom.app.generation.service import (
     chosen_in_time,
     drawn_by,
     find_classes,
     find_version,
-    random_seed,
     require_room,
 )
 from darkroom.app.http.event_stream import EVENT_STREAM
 from darkroom.app.http.problems import documented, invalid
 from darkroom.model.images.pictures import default_columns
+from darkroom.model.provenance import LARGEST_INDEX, random_seed
 from darkroom.model.sampling.scoring import SCORE_NAME
 from darkroom.model.sampling.suitability import NO_NULL_CLASS
 

@@ -7,12 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, create_
 
 from darkroom.app.engine.request import Timings
 from darkroom.model.config import SAMPLER_SETTINGS, Quality, SamplingConfig
-from darkroom.model.provenance import Choice, Provenance
+from darkroom.model.provenance import LARGEST_INDEX, LARGEST_SEED, Choice, Provenance
 
 Format = Literal["png", "webp", "zip", "npz", "json"]
-
-LARGEST_SEED = 2**63 - 1
-LARGEST_INDEX = 2**31 - 1
 
 DEADLINE_SHARE = 0.8
 """Settings may be expected to take this share of a deadline. The rest is for requests that arrive meanwhile."""

@@ -1,7 +1,6 @@
 """Finds the settings, the model version and the classes that a request for images means."""
 
 import contextlib
-import secrets
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -18,9 +17,6 @@ from darkroom.app.versions.version import Version
 from darkroom.model import class_names
 from darkroom.model.config import SAMPLER_SETTINGS, SamplingConfig
 from darkroom.model.sampling_fit import Check, Unfit, fitted, suited, suits
-
-RANDOM_SEED_BITS = 53
-"""A random seed has at most this many bits, so that JavaScript holds it exactly."""
 
 
 def chosen(
@@ -111,11 +107,6 @@ def drawn_by(version: Version, chosen: Chosen) -> dict[str, Any]:
     """Return the facts that every answer has: a fresh id, the model version, the settings and their choice."""
     origin = {"id": uuid.uuid4().hex, "model": version.name, "version": version.digest}
     return origin | chosen.sampling.model_dump() | {"choice": chosen.choice}
-
-
-def random_seed() -> int:
-    """Return a random seed for a request that names none."""
-    return secrets.randbits(RANDOM_SEED_BITS)
 
 
 async def find_version(services: Services, reference: str | None, *, load: bool = True) -> Version:

@@ -1,0 +1,89 @@
+"""`darkroom.train`: a training in this process, which `darkroom train` could go on with."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from darkroom.data import CACHE, open_data
+from darkroom.model.config import Recipe, SettingsError, load_recipe, parse_recipe
+from darkroom.model.machine.device import find_device
+from darkroom.model.machine.folder_lock import run_lock
+from darkroom.model.machine.interruption import StopOnInterrupt
+from darkroom.model.metrics.references import FolderReferences
+from darkroom.model.training.curve_point import CurvePoint, ProgressLines
+from darkroom.model.training.run import train as run_training
+from darkroom.model.training.run_record import FolderRecord
+from darkroom.shipped import shipped_file
+from darkroom.trained_model import TrainedModel, load
+
+
+def train(
+    recipe: str | Path | Mapping[str, Any] | Recipe,
+    data: Any = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    folder: str | Path | None = None,
+    cache: str | Path = CACHE,
+    device: str | None = None,
+    on_progress: Callable[[CurvePoint], None] | None = None,
+) -> TrainedModel:
+    """Train a model and return it. The same call goes on with a run that was stopped.
+
+    recipe: a shipped recipe's name, the path of a YAML file, or the recipe itself, plain or as a Recipe.
+    data: default: the data set that the recipe names. Otherwise one of these, scaled to the recipe's model.image_size:
+      - a path: a folder of class folders, a zip of one, an npz archive, or whatever the recipe's own format reads
+      - arrays (images, labels): the images uint8 (N, H, W) or (N, H, W, C), the labels integers (N,)
+      - a torch Dataset of (image, label): PIL images, uint8 arrays, or tensors (C, H, W) as torchvision makes them
+    class_names: where the data carries none; default: "0", "1", ...
+    overrides: other values for fields of the recipe by dotted name, such as {"training.total_images": 20_000}.
+    folder: receives checkpoints, loss curve and sample grids; default: runs/NAME.
+    cache: a folder for decoded data sets. device: cpu, cuda or cuda:NUMBER; default: CUDA where there is one.
+    on_progress: called every few batches; default: prints a line now and then.
+
+    Ctrl-C, or the notebook's stop button, stops after the step under way, keeps a checkpoint and raises
+    KeyboardInterrupt. Raises UserError for whatever the caller can mend.
+    """
+    chosen = _changed(find_recipe(recipe), overrides or {})
+    cache, where = Path(cache), find_device(device, "device")
+    config, dataset = open_data(data, chosen, class_names, cache)
+    chosen = chosen.model_copy(update={"dataset": config})
+    folder = Path("runs") / chosen.name if folder is None else Path(folder)
+    record = FolderRecord(folder, chosen.name)
+    with run_lock(folder), StopOnInterrupt(print) as should_stop:
+        result = run_training(
+            chosen,
+            dataset,
+            record,
+            device=where,
+            references=FolderReferences(cache / "references"),
+            on_progress=on_progress or ProgressLines(chosen.training.total_images, print),
+            should_stop=should_stop,
+        )
+    if not result.finished:
+        raise KeyboardInterrupt(f"stopped after {result.images_seen:,} images; the same call goes on in {folder}")
+    weights = record.checkpoint_path(result.images_seen)
+    print(f"{result.images_seen:,} images seen. Weights: {weights}")
+    return load(weights, device=device)
+
+
+def find_recipe(recipe: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
+    """Return the recipe that a caller means; raises UserError."""
+    if isinstance(recipe, Recipe):
+        return recipe
+    if isinstance(recipe, Mapping):
+        return parse_recipe(dict(recipe), source="recipe")
+    return load_recipe(shipped_file(recipe, "recipes", ".yaml", "recipe"))
+
+
+def _changed(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
+    data = recipe.model_dump()
+    for name, value in overrides.items():
+        *sections, field = name.split(".")
+        section = data
+        for part in sections:
+            if not isinstance(section.get(part), dict):
+                raise SettingsError(f"overrides: {name} is no field of the recipe: it has no section {part}")
+            section = section[part]
+        section[field] = value
+    return parse_recipe(data, source="recipe with overrides")
