@@ -50,7 +50,7 @@ def train(
     chosen = chosen.model_copy(update={"dataset": config})
     folder = Path("runs") / chosen.name if folder is None else Path(folder)
     record = FolderRecord(folder, chosen.name)
-    with run_lock(folder), StopOnInterrupt(print) as should_stop:
+    with run_lock(folder, "folder="), StopOnInterrupt(print) as should_stop:
         result = run_training(
             chosen,
             dataset,

@@ -8,7 +8,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACES = ("README.md", "Makefile", "Dockerfile.gpu", "docker-compose.yml", "pyproject.toml", "constraints.txt", ".ci")
-FOLDERS = ("model", "store", "app", "worker", "telemetry", "bench", "alembic", "docs", "deploy", "recipes", "weights")
+FOLDERS = (
+    "darkroom",
+    "model",
+    "store",
+    "app",
+    "worker",
+    "telemetry",
+    "bench",
+    "alembic",
+    "docs",
+    "deploy",
+    "recipes",
+    "weights",
+)
 TEXTS = {".py", ".md", ".yaml", ".yml", ".js", ".html", ".toml", ".txt", ".conf", ".json", ".sh", ".gpu", ""}
 
 # The bare name in an install command, or with an extra: on the public registry this name is another project's.

@@ -88,9 +88,9 @@ def state_lock(state: Path) -> FolderLock:
     return FolderLock(state, "Darkroom", "state folder", "--state")
 
 
-def run_lock(folder: Path) -> FolderLock:
+def run_lock(folder: Path, option: str = "--folder") -> FolderLock:
     """The lock of a run's folder: one training at a time runs in it."""
-    return FolderLock(folder, "training", "run's folder", "--folder")
+    return FolderLock(folder, "training", "run's folder", option)
 
 
 def service_address(folder: Path) -> str | None:

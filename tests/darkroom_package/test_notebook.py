@@ -11,7 +11,14 @@ import darkroom
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
-SMALLER = {"20_000": "128", "images=500": "images=20", "steps=20": "steps=2", "n=10": "n=1", "best_of=32": "best_of=8"}
+SMALLER = {
+    "20_000": "128",
+    "images=500": "images=20",
+    "steps=20": "steps=2",
+    "steps=100": "steps=5",
+    "n=10": "n=1",
+    "best_of=32": "best_of=8",
+}
 """What makes the cells fast, by what stands in them."""
 
 
