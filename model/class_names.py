@@ -1,4 +1,4 @@
-"""Which class of a model somebody means by a name or a number."""
+"""Finds the class that somebody means by a name or a number."""
 
 from collections.abc import Sequence
 

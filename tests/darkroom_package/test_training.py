@@ -28,7 +28,11 @@ from tests.processes import PATIENCE_SECONDS
 
 CLASSES = ("a", "b", "c")
 SIDE = 8
-RECIPE = small_recipe(training__total_images=32, dataset={"format": "npz", "class_names": CLASSES})
+RECIPE = small_recipe(
+    training__total_images=32,
+    training__checkpoint_every_images=1000,
+    dataset={"format": "npz", "class_names": CLASSES},
+)
 DRAW = np.random.default_rng(0)
 IMAGES = DRAW.integers(0, 256, (30, SIDE, SIDE), dtype=np.uint8)
 LABELS = np.arange(30) % len(CLASSES)
@@ -146,7 +150,7 @@ def test_a_run_is_the_commands_and_each_goes_on_with_the_others(tmp_path: Path) 
 def test_an_interrupt_keeps_a_checkpoint_and_the_same_call_ends_as_if_nothing_had_been(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = small_recipe(training__total_images=800, dataset={"format": "npz", "class_names": CLASSES})
+    recipe = RECIPE.model_copy(update={"training": RECIPE.training.model_copy(update={"total_images": 240})})
     options = {"recipe": recipe, "class_names": CLASSES}
     whole = _train(tmp_path, (IMAGES, LABELS), folder=tmp_path / "whole", **options)
     before = signal.getsignal(signal.SIGINT)
