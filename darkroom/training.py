@@ -1,4 +1,4 @@
-"""`darkroom.train`: a training in this process, which `darkroom train` could go on with."""
+"""`darkroom.train`: a training in this process, in the same kind of folder as that of `darkroom train`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
