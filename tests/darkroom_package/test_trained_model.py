@@ -131,7 +131,7 @@ def test_what_cannot_be_drawn_is_refused(model: darkroom.TrainedModel, arguments
 
 
 def test_other_refusals(model: darkroom.TrainedModel) -> None:
-    with pytest.raises(ClassNotFound, match="no class 'Two'; there are: Zero, One"):
+    with pytest.raises(ClassNotFound, match="no class 'Two'; name one of Zero, One"):
         model.generate("Two")
     with pytest.raises(SettingsError, match=r"^sampler: interpolation needs a deterministic sampler"):
         model.interpolate("One", seeds=(1, 2), sampler="ddpm")
