@@ -77,9 +77,11 @@ def test_the_code_that_contributing_shows_is_the_code() -> None:
         assert code in (ROOT / file).read_text(encoding="utf-8"), file
 
 
-def test_the_library_draws_as_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_library_draws_as_the_page_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", _page("generate.md"), re.DOTALL)
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(tmp_path)
     made: dict[str, Any] = {}
     exec(code, made)
-    assert made["pixels"].shape == (4, 28, 28, 1)
+    assert made["images"].pixels.shape == (8, 28, 28, 1)
+    assert (len(made["best"]), len(made["between"])) == (8, 10)
+    assert (tmp_path / "clothes.png").is_file()
