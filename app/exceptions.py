@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from darkroom.app.access.too_many_requests import jobs_limit, queue_full
 from darkroom.app.engine.request import DeadlineUnmeetable, EngineStopped, QueueFull, TooManyRows
-from darkroom.app.http.problems import STORE_RETRY_SECONDS, Problem, encoded, invalid, retry_after
+from darkroom.app.http.problems import STORE_RETRY_SECONDS, Problem, encoded, invalid, pointer_part, retry_after
 from darkroom.app.versions.version import UnknownModel
 from darkroom.model.checkpoint import CheckpointError
 from darkroom.store.artifacts import ArtifactCorrupted, ArtifactMissing
@@ -77,7 +77,7 @@ def _pointer(path: Sequence[str | int], body: Any) -> str:
             here = here[part]
         else:
             continue
-        pointer += "/" + str(part).replace("~", "~0").replace("/", "~1")
+        pointer += "/" + pointer_part(str(part))
     return pointer
 
 

@@ -31,7 +31,7 @@ from darkroom.store.dataset_repository import (
 )
 from darkroom.store.idempotency import remember, settle
 
-SCOPE = "POST /datasets"
+IDEMPOTENCY_SCOPE = "POST /datasets"
 
 
 def _decoded(wanted: Registration, settings: Settings) -> Decoded:
@@ -88,12 +88,12 @@ def _store(
     sheet = contact_sheet(decoded)
     with database.session() as session:
         if key is not None:
-            known = remember(session, SCOPE, key, wanted.digest)
+            known = remember(session, IDEMPOTENCY_SCOPE, key, wanted.digest)
             if known is not None:
                 return Registered(get_dataset_by_id(session, known), created=False)
         registered = register_dataset(session, wanted.name, facts, source, sheet)
         if key is not None:
-            settle(session, SCOPE, key, registered.dataset.id)
+            settle(session, IDEMPOTENCY_SCOPE, key, registered.dataset.id)
         if registered.created:
             told = {"format": facts.format, "digest": facts.digest, "images": registered.dataset.image_count}
             record(session, actor, "dataset.registered", f"datasets/{wanted.name}", told)

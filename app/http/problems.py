@@ -84,6 +84,11 @@ def invalid(errors: list[tuple[str, str]]) -> Problem:
     )
 
 
+def pointer_part(name: str) -> str:
+    """A member's name as one part of a JSON pointer (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
 def encoded(request: Request) -> Problem | None:
     """Return a problem for a compressed body, which the service does not unpack; None for a plain body."""
     if request.headers.get("content-encoding", "identity").strip().lower() == "identity":

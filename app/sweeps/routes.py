@@ -14,10 +14,11 @@ from darkroom.app.dependencies.callers import CallerHere, require_promotion, req
 from darkroom.app.dependencies.idempotency import IdempotencyKey, created_before, note_created
 from darkroom.app.dependencies.paging import LARGEST_ID, BeforeId, Limit
 from darkroom.app.dependencies.services import ServicesHere, require_json
-from darkroom.app.http.problems import Problem, documented, invalid
+from darkroom.app.http.problems import Problem, documented, invalid, pointer_part
 from darkroom.app.sweeps.table import SweepGroup, SweepRow, label, sweep_groups, sweep_rows
-from darkroom.app.train_jobs.schemas import TrainFields, require_storable, token
-from darkroom.app.train_jobs.service import Change, TrainingPlan, change, make_plan, make_work, queue_work
+from darkroom.app.train_jobs.schemas import TrainFields
+from darkroom.app.train_jobs.service import Change, TrainingPlan, make_plan, make_work, parse_change, queue_work
+from darkroom.app.train_jobs.storable import require_storable
 from darkroom.model.config import MOVED
 from darkroom.store.audit_repository import record
 from darkroom.store.job_forms import TrainWork
@@ -27,7 +28,7 @@ from darkroom.store.tables import JobStatus, Sweep
 
 router = APIRouter(tags=["sweeps"])
 
-SCOPE = "POST /sweeps"
+IDEMPOTENCY_SCOPE = "POST /sweeps"
 MOST_JOBS = 256
 LONGEST_PREFIX = 59
 
@@ -99,7 +100,7 @@ def submit(
     require_promotion(services, caller, body.promote)
     combinations = _combinations(body)
     with services.transaction() as session:
-        known = created_before(session, SCOPE, idempotency_key, body)
+        known = created_before(session, IDEMPOTENCY_SCOPE, idempotency_key, body)
         if known is None:
             require_room(session, services, caller, len(combinations))
             plan = make_plan(session, services.settings.recipes_folder, body)
@@ -109,7 +110,7 @@ def submit(
                 queue_work(session, plan, work, sweep_id=row.id, origin=caller.origin)
             facts = {"name": body.name, "jobs": len(works)}
             record(session, caller.actor, "sweep.created", f"sweeps/{row.id}", facts)
-            note_created(session, SCOPE, idempotency_key, row.id)
+            note_created(session, IDEMPOTENCY_SCOPE, idempotency_key, row.id)
         else:
             row = get_sweep(session, known)
         answer = _detail(session, row, None)
@@ -158,8 +159,8 @@ def _combinations(body: SweepRequest) -> list[tuple[Change, ...]]:
     if not body.grid and not body.seeds:
         raise invalid([("/grid", "nothing varies: give a field's values, or seeds")])
     columns = {
-        f"/grid/{token(name)}": [
-            change(name, value, f"/grid/{token(name)}/{place}") for place, value in enumerate(values)
+        f"/grid/{pointer_part(name)}": [
+            parse_change(name, value, f"/grid/{pointer_part(name)}/{place}") for place, value in enumerate(values)
         ]
         for name, values in body.grid.items()
     }

@@ -16,9 +16,9 @@ from darkroom.app.dependencies.services import ServicesHere
 from darkroom.app.http.event_stream import EVENT_STREAM, KEEPALIVE, KEEPALIVE_SECONDS, STREAM_HEADERS, comment, sse
 from darkroom.app.http.problems import documented
 from darkroom.app.jobs.feed import JobFeed
+from darkroom.app.train_jobs.answers import progress
 from darkroom.app.train_jobs.records import LARGEST_NUMBER
 from darkroom.app.train_jobs.routes import JobId
-from darkroom.app.train_jobs.schemas import progress
 from darkroom.store.database import AWAY
 from darkroom.store.job_repository import FINISHED, JobNotFound
 from darkroom.store.job_views import Glimpse

@@ -13,7 +13,7 @@ from darkroom.app.http.accept import choose
 from darkroom.app.http.problems import Problem, documented
 from darkroom.app.model_registry.schemas import VersionFigure
 from darkroom.app.train_jobs.routes import JobId
-from darkroom.app.train_jobs.schemas import train_job
+from darkroom.app.train_jobs.service import get_train_job
 from darkroom.store.artifacts import Artifacts
 from darkroom.store.figure_repository import job_figures
 from darkroom.store.run_repository import job_checkpoints, job_curve, job_samples, log_after
@@ -112,7 +112,7 @@ class LogAnswer(BaseModel):
 def checkpoints(job_id: JobId, services: ServicesHere) -> CheckpointsAnswer:
     """What the job has saved."""
     with services.transaction() as session:
-        job = train_job(session, job_id)
+        job = get_train_job(session, job_id)
         return CheckpointsAnswer(
             checkpoints=[
                 SavedCheckpoint(
@@ -136,7 +136,7 @@ def checkpoints(job_id: JobId, services: ServicesHere) -> CheckpointsAnswer:
 def evaluations(job_id: JobId, services: ServicesHere) -> EvaluationsAnswer:
     """How the job's checkpoints were judged."""
     with services.transaction() as session:
-        train_job(session, job_id)
+        get_train_job(session, job_id)
         return EvaluationsAnswer(
             evaluations=[
                 FigureAnswer(images_seen=images_seen, version=version, created_at=row.created_at, **row.figure.plain())
@@ -149,7 +149,7 @@ def evaluations(job_id: JobId, services: ServicesHere) -> EvaluationsAnswer:
 def samples(job_id: JobId, services: ServicesHere) -> SamplesAnswer:
     """The grids of samples that were drawn on the way."""
     with services.transaction() as session:
-        train_job(session, job_id)
+        get_train_job(session, job_id)
         return SamplesAnswer(
             samples=[
                 SamplesLink(
@@ -170,7 +170,7 @@ def samples(job_id: JobId, services: ServicesHere) -> SamplesAnswer:
 def picture(job_id: JobId, images_seen: Annotated[int, Path(ge=0, le=LARGEST_ID)], services: ServicesHere) -> Response:
     """A grid of samples, a row a class, as PNG."""
     with services.transaction() as session:
-        train_job(session, job_id)
+        get_train_job(session, job_id)
         row = session.get(JobSamples, (job_id, images_seen))
         if row is None:
             raise Problem(404, "no-such-samples", f"job {job_id} has no samples at {images_seen} images")
@@ -181,7 +181,7 @@ def picture(job_id: JobId, images_seen: Annotated[int, Path(ge=0, le=LARGEST_ID)
 def metrics(job_id: JobId, services: ServicesHere, points: Annotated[int, Query(ge=1, le=5000)] = 200) -> MetricsAnswer:
     """The curves of training, in at most `points` points."""
     with services.transaction() as session:
-        train_job(session, job_id)
+        get_train_job(session, job_id)
         lines = job_curve(session, job_id, points)
     return MetricsAnswer(**{name: [getattr(line, name) for line in lines] for name in MetricsAnswer.model_fields})
 
@@ -204,7 +204,7 @@ def logs(
     if media is None:
         raise Problem(406, "not-acceptable", "choose one of application/json, text/plain")
     with services.transaction() as session:
-        train_job(session, job_id)
+        get_train_job(session, job_id)
         rows = log_after(session, job_id, after, limit)
     next_after = rows[-1].number if rows else after
     headers = {"Darkroom-Next-After": str(next_after), "Vary": "Accept"}

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Response
-from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from darkroom.app.access.caller import Caller
@@ -12,16 +11,10 @@ from darkroom.app.dependencies.idempotency import IdempotencyKey, created_before
 from darkroom.app.dependencies.paging import LARGEST_ID, BeforeId, Limit
 from darkroom.app.dependencies.services import Services, ServicesHere, require_json
 from darkroom.app.http.problems import documented
-from darkroom.app.train_jobs.schemas import (
-    JobAnswer,
-    JobDetailAnswer,
-    TrainFields,
-    detail_of,
-    job_answer,
-    require_storable,
-    train_job,
-)
-from darkroom.app.train_jobs.service import make_plan, make_work, queue_work
+from darkroom.app.train_jobs.answers import job_answer, job_detail
+from darkroom.app.train_jobs.schemas import JobDetailAnswer, JobsAnswer, TrainJobRequest
+from darkroom.app.train_jobs.service import get_train_job, make_plan, make_work, queue_work
+from darkroom.app.train_jobs.storable import require_storable
 from darkroom.model.config import ModelName
 from darkroom.store.audit_repository import record
 from darkroom.store.job_repository import list_jobs, request_cancel, requeue
@@ -35,11 +28,7 @@ submission = APIRouter(tags=["training"])
 
 JobId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 
-SCOPE = "POST /train-jobs"
-
-
-class TrainJobRequest(TrainFields):
-    """One training job."""
+IDEMPOTENCY_SCOPE = "POST /train-jobs"
 
 
 @submission.post(
@@ -59,28 +48,21 @@ def submit(
     require_storable(body)
     require_promotion(services, caller, body.promote)
     with services.transaction() as session:
-        known = created_before(session, SCOPE, idempotency_key, body)
+        known = created_before(session, IDEMPOTENCY_SCOPE, idempotency_key, body)
         if known is None:
             require_room(session, services, caller)
             plan = make_plan(session, services.settings.recipes_folder, body)
             job = queue_work(session, plan, make_work(plan, name=plan.name), origin=caller.origin)
             facts = {"model": job.model_name, "dataset": plan.dataset.name, "total_images": job.total_images}
             record(session, caller.actor, "train-job.submitted", f"train-jobs/{job.id}", facts)
-            note_created(session, SCOPE, idempotency_key, job.id)
+            note_created(session, IDEMPOTENCY_SCOPE, idempotency_key, job.id)
         else:
-            job = train_job(session, known)
-        answer = detail_of(session, job)
+            job = get_train_job(session, known)
+        answer = job_detail(session, job)
     if known is None:
         services.hint([answer.id])
     response.headers["Location"] = answer.links["self"]
     return answer
-
-
-class JobsAnswer(BaseModel):
-    """One page of train jobs."""
-
-    jobs: list[JobAnswer]
-    next_before: int | None = Field(description="pass as `before` for the next page; null on the last")
 
 
 @router.get("/train-jobs", responses=documented(422, 500, 503))
@@ -105,7 +87,7 @@ def jobs(
 def job(job_id: JobId, services: ServicesHere) -> JobDetailAnswer:
     """One train job."""
     with services.transaction() as session:
-        return detail_of(session, train_job(session, job_id))
+        return job_detail(session, get_train_job(session, job_id))
 
 
 _CHANGES = documented(404, 409, 422, 500, 503)
@@ -116,7 +98,7 @@ def _changed(session: Session, caller: Caller, row: Job, action: str) -> JobDeta
     record(session, caller.actor, f"train-job.{action}", f"train-jobs/{row.id}", {"status": row.status})
     session.flush()
     session.refresh(row)  # times come from the database's clock
-    return detail_of(session, row)
+    return job_detail(session, row)
 
 
 @router.post("/train-jobs/{job_id}/cancel", status_code=202, responses=_CHANGES)
@@ -127,13 +109,13 @@ def cancel(job_id: JobId, services: ServicesHere, caller: CallerHere) -> JobDeta
     which checkpoint is the last.
     """
     with services.transaction() as session:
-        train_job(session, job_id)
+        get_train_job(session, job_id)
         return _changed(session, caller, request_cancel(session, job_id), "cancelled")
 
 
 def _queue_again(services: Services, caller: Caller, job_id: int, action: str, was: JobStatus) -> JobDetailAnswer:
     with services.transaction() as session:
-        require_promotion(services, caller, train_job(session, job_id).promote)
+        require_promotion(services, caller, get_train_job(session, job_id).promote)
         require_room(session, services, caller)
         row = requeue(session, job_id, was=was, origin=caller.origin)
         answer = _changed(session, caller, row, action)

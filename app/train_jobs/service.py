@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 
 from darkroom.app.dataset_registry.bundled_digits import BUNDLED, register_digits
 from darkroom.app.exceptions import at
-from darkroom.app.http.problems import Problem, invalid
+from darkroom.app.http.problems import Problem, invalid, pointer_part
 from darkroom.app.train_jobs.recipe_fit import misfits
-from darkroom.app.train_jobs.schemas import TrainFields, token
+from darkroom.app.train_jobs.schemas import TrainFields
 from darkroom.model.config import MOVED, DatasetConfig, ModelConfig, Recipe, RecipeError, image_form_moved, load_recipe
 from darkroom.model.datasets import DatasetError
 from darkroom.model.misfit import Misfit
@@ -55,7 +55,7 @@ class Change:
             yield replace(self, path=MOVED.get(self.path, self.path))
             return
         for key, value in self.value.items():
-            yield from Change((*self.path, key), value, f"{self.pointer}/{token(key)}").leaves()
+            yield from Change((*self.path, key), value, f"{self.pointer}/{pointer_part(key)}").leaves()
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class TrainingPlan:
     start_from: Recipe | ModelConfig | None
 
 
-def change(name: str, value: Any, pointer: str) -> Change:
+def parse_change(name: str, value: Any, pointer: str) -> Change:
     """One field by its dotted name; raises Problem."""
     path = tuple(name.split("."))
     if not all(path):
@@ -95,7 +95,7 @@ def make_plan(session: Session, recipes_folder: Path, fields: TrainFields) -> Tr
     recipe, pointer, name = _recipe(fields, source, recipes_folder)
     if fields.model is None and name is None:
         raise invalid([("/model", "neither the request nor its recipe has a name for the model")])
-    changes = [change(key, value, f"/overrides/{token(key)}") for key, value in fields.overrides.items()]
+    changes = [parse_change(key, value, f"/overrides/{pointer_part(key)}") for key, value in fields.overrides.items()]
     if fields.evaluate_every_images is not None:
         every = fields.evaluate_every_images
         changes.append(Change(("evaluation", "every_images"), every, "/evaluate_every_images"))
@@ -158,6 +158,14 @@ def queue_work(
         told = rate_jump(before, work.recipe, plan.start.images_seen)
         if told is not None:
             add_event(session, job, "note", {"detail": told})
+    return job
+
+
+def get_train_job(session: Session, job_id: int) -> Job:
+    """The train job; raises JobNotFound for any other id."""
+    job = get_job(session, job_id)
+    if not job.is_training:
+        raise JobNotFound(job_id)
     return job
 
 
@@ -333,7 +341,7 @@ def _pointer(plan: TrainingPlan, changes: Sequence[Change], path: tuple[str, ...
         return changed
     if isinstance(plan.fields.recipe, dict):
         moved = (was for was, now in MOVED.items() if now == path and _has(plan.recipe, was))
-        return "/".join((plan.pointer, *map(token, next(moved, path))))
+        return "/".join((plan.pointer, *map(pointer_part, next(moved, path))))
     return plan.pointer
 
 
@@ -349,7 +357,7 @@ def _changed_at(changes: Sequence[Change], path: tuple[str, ...]) -> str | None:
     """The pointer to the last change of that field, or else of one in it."""
     for one in reversed(changes):
         if path[: len(one.path)] == one.path:
-            return "/".join((one.pointer, *map(token, path[len(one.path) :])))
+            return "/".join((one.pointer, *map(pointer_part, path[len(one.path) :])))
     for one in reversed(changes):
         if one.path[: len(path)] == path:
             return one.pointer
