@@ -25,7 +25,7 @@ def late_jobs(parts: Hinted, jobs: int) -> tuple[int, list[float]]:
         while not parts.ended(job_id):
             if time.monotonic() > end:
                 late += 1
-                parts.sender.soon()
+                parts.sender.send_soon()
                 end += LATE_SECONDS
             time.sleep(0.001)
         waits.append(parts.waited_seconds(job_id))

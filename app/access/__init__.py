@@ -1,1 +1,1 @@
-"""Who may do what: keys, scopes, limits, and the gate that every request passes."""
+"""Access control: keys, scopes, limits, and the gate that every request passes."""

@@ -1,4 +1,4 @@
-"""A service that others can reach does not start without keys."""
+"""Refuses to start a service without keys when other machines can reach it."""
 
 import logging
 
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class KeysNeeded(UserError):
-    """The service would be open to others; the message says what to do."""
+    """The service would be open to other machines; the message says what to do."""
 
     def __init__(self, host: str) -> None:
         super().__init__(
@@ -23,9 +23,9 @@ class KeysNeeded(UserError):
 
 
 def require_keys_beyond_loopback(host: str, database: Database | None) -> None:
-    """Raise KeysNeeded when `host` is no loopback address and there is no key.
+    """Raise KeysNeeded when `host` is not a loopback address and there is no key.
 
-    While the database is away nothing can be said, and the service may start: it then asks everybody for a key.
+    The service may start while the database cannot be reached, because every request then needs a key.
     """
     if is_loopback(host):
         return
@@ -36,6 +36,6 @@ def require_keys_beyond_loopback(host: str, database: Database | None) -> None:
             if keys_exist(session):
                 return
     except OperationalError as error:
-        log.warning("the database is away, so that every request will be asked for a key: %s", error)
+        log.warning("cannot reach the database to look for keys; every request will need a key: %s", error)
         return
     raise KeysNeeded(host)

@@ -1,4 +1,4 @@
-"""Who makes a request, as far as it was asked."""
+"""The caller of a request."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ from darkroom.telemetry.tracing import current_traceparent
 
 @dataclass(frozen=True)
 class Caller:
-    """key: None of who needs none. uses: of the key's limits in this request, by the windows' names."""
+    """A client that the gate admitted. key: None if the request needs none. uses: the key's use, by window name."""
 
     key: VerifiedKey | None = None
     request_id: str | None = None
@@ -20,12 +20,12 @@ class Caller:
 
     @property
     def key_id(self) -> int | None:
-        """The key's id."""
+        """The key's id, None without a key."""
         return self.key.id if self.key else None
 
     @property
     def actor(self) -> Actor:
-        """As the audit trail names the caller."""
+        """The caller as the audit trail records it."""
         return Actor(
             name=self.key.name if self.key else "loopback",
             api_key_id=self.key_id,
@@ -35,5 +35,5 @@ class Caller:
 
     @property
     def origin(self) -> Origin:
-        """As jobs that the request queues have it."""
+        """The origin that jobs of this request store."""
         return Origin(self.key_id, self.request_id, current_traceparent())

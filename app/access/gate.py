@@ -1,4 +1,4 @@
-"""The gate: who makes a request, whether the key has the scope that the call needs, and whether its limits allow it."""
+"""The gate: verifies the key of each request, its scopes and its limits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,8 +9,8 @@ from starlette.types import Scope
 from darkroom.app.access.caller import Caller
 from darkroom.app.access.limits import ATTEMPTS, REQUESTS, Limits, Use, Window
 from darkroom.app.access.loopback import is_cross_site, is_local
-from darkroom.app.access.revalidated import SourceAway
 from darkroom.app.access.scopes import OPEN_ON_LOOPBACK, Scopes, needed, sufficient
+from darkroom.app.access.stale_if_error_cache import SourceAway
 from darkroom.app.access.too_many_requests import attempts_limit, key_limit
 from darkroom.app.access.verifier import VerifiedKey, Verifier
 from darkroom.app.http.problems import STORE_RETRY_SECONDS, Problem, retry_after
@@ -22,78 +22,79 @@ CREATE_A_KEY = "darkroom keys create --name NAME --scopes generate"
 
 @dataclass(frozen=True)
 class Gate:
-    """Lets a request in as a Caller, or raises Problem (401, 403, 429, 503).
+    """Admits a request and returns its Caller, or raises Problem (401, 403, 429, 503).
 
-    verifier: None without a database, where there are no keys. attempts: counts bad tokens, for this process alone, so
-    that a flood of them costs neither PostgreSQL nor Redis anything. refused: told the reason of every refusal.
+    verifier: None without a database, and then there are no keys. attempts: counts invalid tokens.
+    It counts in this process alone, so that a flood of them puts no load on PostgreSQL and Redis.
+    count_refusal: called with the reason of every refusal.
     """
 
     settings: Settings
     verifier: Verifier | None
     limits: Limits
     attempts: Limits
-    refused: Callable[[str], None]
+    count_refusal: Callable[[str], None]
 
     async def admit(self, scope: Scope) -> Caller:
-        """Who asks. scope: ASGI's."""
+        """Return the request's caller. scope: the request's ASGI scope."""
         headers = Headers(scope=scope)
         client = scope.get("client")
-        nobody = Caller(None, scope.get("state", {}).get("request_id"), client[0] if client else None)
+        anonymous = Caller(None, scope.get("state", {}).get("request_id"), client[0] if client else None)
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         scopes = needed(scope["method"], path)
         if scopes is None:
-            return nobody
+            return anonymous
         given = headers.get("authorization")
         if given is None:
             await self._require_open(scope, path, scopes)
-            return nobody
-        key = await self._verified(given, nobody.client_address or "")
-        caller = replace(nobody, key=key)
+            return anonymous
+        key = await self._verified(given, anonymous.client_address or "")
+        caller = replace(anonymous, key=key)
         await self.charge(caller, REQUESTS, 1)
         self.require(caller, scopes)
         return caller
 
     def require(self, caller: Caller, scopes: Scopes, reason: str = "") -> None:
-        """Raise Problem (403) when the caller's key has none of the scopes; who needs no key has them all.
+        """Raise Problem (403) when the caller's key has none of the scopes. A caller without a key has all scopes.
 
-        reason: what they are needed for, where that is not the call itself.
+        reason: for the message, when something else than the call itself needs the scope.
         """
         if caller.key is None or not caller.key.scopes.isdisjoint(sufficient(scopes)):
             return
-        detail = f"the key {caller.key.name!r} has not the scope {' or '.join(sufficient(scopes))}{reason}"
+        detail = f"the key {caller.key.name!r} does not have the scope {' or '.join(sufficient(scopes))}{reason}"
         challenge = f'Bearer realm="darkroom", error="insufficient_scope", scope="{" ".join(scopes)}"'
         raise self._refusal(403, "scope-missing", detail, challenge)
 
     async def charge(self, caller: Caller, window: Window, cost: int) -> None:
-        """Count what a key uses; raises Problem (429) and counts nothing when that is more than it may."""
+        """Count `cost` of a window for the caller's key. Raises Problem (429), and counts nothing, above the limit."""
         if caller.key is None:
             return
         use = await self.limits.take(caller.key.id, window, self._limit(caller.key, window), cost)
         caller.uses[window.name] = use
         if use.allowed:
             return
-        self.refused(f"{window.name}_limit")
+        self.count_refusal(f"{window.name}_limit")
         raise key_limit(caller.key.name, use, cost, caller.uses.values())
 
     async def give_back(self, caller: Caller, window: Window, cost: int) -> None:
-        """Undo `charge` of what was not done after all."""
+        """Undo `charge`, when the work was not done."""
         if caller.key is not None:
             limit = self._limit(caller.key, window)
             caller.uses[window.name] = await self.limits.take(caller.key.id, window, limit, -cost)
 
     def forget(self) -> None:
-        """Look all keys up anew: some were changed here. For the event loop's thread, on which the caches are."""
+        """Forget all cached keys, because this process changed one. Call this in the event loop's thread."""
         if self.verifier is not None:
             self.verifier.forget()
 
     async def close(self) -> None:
-        """Close what it holds open."""
+        """Close connections and threads."""
         await self.limits.close()
         if self.verifier is not None:
             self.verifier.close()
 
     def unfinished_jobs(self, key: VerifiedKey) -> int:
-        """How many jobs a key may have queued or running."""
+        """Return how many jobs of the key may be queued or running at the same time."""
         own = key.limits.unfinished_jobs
         return self.settings.key_unfinished_jobs if own is None else own
 
@@ -107,7 +108,8 @@ class Gate:
         kind, _, token = authorization.partition(" ")
         key, token = None, token.strip()
         if kind.lower() == "bearer" and self.verifier is not None:
-            if not self.verifier.remembers(token):  # who had a good key before is not shut out by a neighbour
+            # invalid tokens from the same address must not lock out a key that was valid before
+            if not self.verifier.remembers(token):
                 self._require_few_attempts(await self._attempt(address, 0))
             try:
                 key = await self.verifier.verify(token)
@@ -115,7 +117,7 @@ class Gate:
                 raise _store_away() from error
         if key is None:
             await self._attempt(address, 1)
-            detail = "the Authorization header holds no key that is good: it is unknown, was revoked or has expired"
+            detail = "the key in the Authorization header is unknown, was revoked or has expired; use a valid key"
             raise self._refusal(401, "key-refused", detail, 'Bearer realm="darkroom", error="invalid_token"')
         return key
 
@@ -125,32 +127,33 @@ class Gate:
     def _require_few_attempts(self, use: Use) -> None:
         if use.remaining > 0:
             return
-        self.refused("attempts_limit")
+        self.count_refusal("attempts_limit")
         raise attempts_limit(use)
 
     async def _require_open(self, scope: Scope, path: str, scopes: Scopes) -> None:
-        """Raise Problem unless the call needs no key: from this machine, where there are none."""
+        """Raise Problem unless the call needs no key: it comes from this machine, and the service has no keys."""
         challenge = 'Bearer realm="darkroom"'
         if self.settings.require_keys or not is_loopback(self.settings.host) or not is_local(scope):
-            detail = f"send Authorization: Bearer KEY; `{CREATE_A_KEY}` makes one. Only a service that is reached at a "
-            detail += "loopback address and under such a name is open, while it has no keys"
+            detail = f"send Authorization: Bearer KEY; `{CREATE_A_KEY}` creates a key. Requests need no key only when "
+            detail += "the service has none, and client, server and host name are all loopback"
             raise self._refusal(401, "key-needed", detail, challenge)
         if is_cross_site(scope, self.settings.cors_origins):
-            raise self._refusal(403, "cross-site", "a page of another origin may not use what is open to this machine")
+            detail = "a page of another origin needs a key; send one, or add the origin to DARKROOM_CORS_ORIGINS"
+            raise self._refusal(403, "cross-site", detail)
         if path in OPEN_ON_LOOPBACK:
             return
-        there_are = await self.verifier.keys_exist() if self.verifier is not None else False
-        if there_are:
-            detail = f"send Authorization: Bearer KEY; this service has keys (`{CREATE_A_KEY}` makes one)"
+        keys_exist = await self.verifier.keys_exist() if self.verifier is not None else False
+        if keys_exist:
+            detail = f"send Authorization: Bearer KEY; this service has keys (`{CREATE_A_KEY}` creates one)"
             raise self._refusal(401, "key-needed", detail, challenge)
-        if there_are is None and "generate" not in scopes:
+        if keys_exist is None and "generate" not in scopes:
             raise _store_away()
 
     def _refusal(self, status: int, kind: str, detail: str, challenge: str | None = None) -> Problem:
-        self.refused(kind.replace("-", "_"))
+        self.count_refusal(kind.replace("-", "_"))
         return Problem(status, kind, detail, headers={"WWW-Authenticate": challenge} if challenge else None)
 
 
 def _store_away() -> Problem:
-    detail = "the database cannot be reached, and keys are looked up in it"
+    detail = "the key cannot be verified, because the database cannot be reached; try again later"
     return Problem(503, "store-unavailable", detail, headers=retry_after(STORE_RETRY_SECONDS))

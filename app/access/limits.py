@@ -1,7 +1,7 @@
-"""How much a key may use in a window of time, counted in Redis for all replicas together.
+"""Limits how much a key may use in a window of time. Redis counts for all replicas together.
 
-Windows are fixed: a count begins at zero at each full minute and at midnight, UTC. While Redis is away each process
-goes on counting for itself, from zero: a key may then use its limit once more in every process, and never without end.
+Windows are fixed: a count starts at zero at each full minute or at midnight, UTC. While Redis cannot be reached, each
+process counts alone, from zero: a key may then use its limit once more in each process.
 """
 
 import logging
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 REDIS_SECONDS = 1.0
 
 RETRY_SECONDS = 5.0
-"""Between two looks whether it is back."""
+"""Pause before Redis is tried again after a failure."""
 
 _TAKE = """
 local used = tonumber(redis.call('GET', KEYS[1]) or '0')
@@ -30,12 +30,12 @@ used = math.max(0, used + cost)
 redis.call('SET', KEYS[1], used, 'EX', ARGV[3])
 return {1, used}
 """
-"""Look and count in one step, so that no two requests see the same last place. What is refused is not counted."""
+"""Checks and counts in one step, so that two requests cannot both take the last place. Does not count a refusal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What is counted, and in how many seconds, which are a `unit`."""
+    """A window of time in which something is counted. name: what is counted. unit: the window's length in words."""
 
     name: str
     seconds: int
@@ -45,12 +45,15 @@ class Window:
 REQUESTS = Window("requests", 60, "minute")
 IMAGES = Window("images", 86_400, "day")
 ATTEMPTS = Window("attempts", 60, "minute")
-"""Tokens that were no good, of one client address."""
+"""Invalid tokens from one client address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A key's use of a window. allowed: of the last taking; reset_seconds: until a new window begins."""
+    """A key's use of a window.
+
+    allowed: whether the last `take` was within the limit. reset_seconds: time until the next window begins.
+    """
 
     window: Window
     limit: int
@@ -60,7 +63,7 @@ class Use:
 
 
 def rate_limit_headers(uses: Iterable[Use]) -> dict[str, str]:
-    """RateLimit-Policy and RateLimit, as draft-ietf-httpapi-ratelimit-headers-10 has them; none without uses."""
+    """Return RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers-10); no headers without uses."""
     known = list(uses)
     if not known:
         return {}
@@ -71,10 +74,10 @@ def rate_limit_headers(uses: Iterable[Use]) -> dict[str, str]:
 
 
 class Limits:
-    """Counts. redis_url: None for a single process without Redis.
+    """Counts uses of windows. redis_url: None for a single process without Redis.
 
-    counted_alone: called for every count that was made without Redis. clock: the time of day in seconds.
-    redis_seconds: a slower Redis counts as away.
+    counted_alone: called for every count that Redis should have made and did not. clock: the time of day in seconds.
+    redis_seconds: timeout of each Redis command.
     """
 
     def __init__(
@@ -99,14 +102,14 @@ class Limits:
             )
             self._take = self._redis.register_script(_TAKE)
 
-    async def take(self, whose: int | str, window: Window, limit: int, cost: int = 1) -> Use:
-        """Use `cost` of the window, unless more than `limit` would be used in it. A negative cost gives back.
+    async def take(self, owner: int | str, window: Window, limit: int, cost: int = 1) -> Use:
+        """Add `cost` to the use of the window, unless that would exceed `limit`. A negative cost gives use back.
 
-        whose: a key's id, or a client's address.
+        owner: a key's id, or a client's address.
         """
         now = self._clock()
         number, passed = divmod(now, window.seconds)
-        name = f"darkroom:use:{whose}:{window.name}:{int(number)}"
+        name = f"darkroom:use:{owner}:{window.name}:{int(number)}"
         allowed, used = await self._counted(name, cost, limit, window.seconds)
         return Use(window, limit, allowed, max(0, limit - used), ceil(window.seconds - passed))
 
@@ -122,12 +125,12 @@ class Limits:
             try:
                 allowed, used = await self._take(keys=[name], args=[cost, limit, seconds])
                 if self._look_again_at > 0:
-                    log.info("Redis is back: limits are counted in it again")
+                    log.info("Redis can be reached again, and counts the limits of keys")
                 self._look_again_at = -float("inf")
                 return bool(allowed), int(used)
             except (RedisError, OSError) as error:
                 if self._look_again_at < 0:
-                    log.warning("Redis is away: this process counts the limits of keys alone: %s", error)
+                    log.warning("cannot reach Redis; this process now counts the limits of keys alone: %s", error)
                 self._look_again_at = self._clock() + RETRY_SECONDS
         self._counted_alone()
         return self._counted_here(name, cost, limit, seconds)

@@ -1,4 +1,4 @@
-"""Whether a request comes from this machine by its own doing, and not through a proxy or a page of somebody else."""
+"""Recognises requests from programs on this machine, and those that a proxy or a foreign web page makes from here."""
 
 from collections.abc import Collection
 from urllib.parse import urlsplit
@@ -12,10 +12,10 @@ _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "
 
 
 def is_local(scope: Scope) -> bool:
-    """Whether both ends of the connection and the name that it was made to are this machine's loopback.
+    """Return true if both ends of the connection and the Host header are loopback, and no proxy header is present.
 
-    The name, because a page can give its own name the address 127.0.0.1 (DNS rebinding). A proxy on this machine that
-    says nothing of itself cannot be told from a local program: DARKROOM_REQUIRE_KEYS is for that.
+    The Host header is checked because a web page's own name can point at 127.0.0.1 (DNS rebinding). A local proxy that
+    adds no header looks like a local program; set DARKROOM_REQUIRE_KEYS behind such a proxy.
     """
     headers = Headers(scope=scope)
     ends = (scope.get("client"), scope.get("server"))
@@ -28,7 +28,7 @@ def is_local(scope: Scope) -> bool:
 
 
 def is_cross_site(scope: Scope, allowed_origins: Collection[str]) -> bool:
-    """Whether a browser sends this for a page of another origin, which must not use what is open to this machine."""
+    """Return true if a browser sends this for a page of another origin. Such a page must not use the local access."""
     headers = Headers(scope=scope)
     origin = headers.get("origin")
     if origin is not None:

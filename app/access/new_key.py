@@ -1,4 +1,4 @@
-"""A key as somebody asks for it, its making, and new limits for it."""
+"""Requests for a new key and for new limits, and the creation of a key."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -18,16 +18,16 @@ Limit = Annotated[int, Field(strict=True, le=LARGEST_LIMIT)]
 
 
 class KeyLimitsRequest(BaseModel):
-    """A key's limits. One that is null, or was never given, is the service's default, also when that changes."""
+    """A key's limits. A limit that is null or was never given follows the service's default."""
 
     model_config = ConfigDict(extra="forbid")
 
     requests_per_minute: Limit | None = Field(None, ge=1)
-    images_per_day: Limit | None = Field(None, ge=0, description="drawn ones, those of generate jobs too")
-    unfinished_jobs: Limit | None = Field(None, ge=0, description="queued or running at once")
+    images_per_day: Limit | None = Field(None, ge=0, description="drawn images, generate jobs included")
+    unfinished_jobs: Limit | None = Field(None, ge=0, description="jobs queued or running at the same time")
 
     def changes(self) -> dict[str, int | None]:
-        """The limits that were given."""
+        """Return the limits that the request gives."""
         return self.model_dump(exclude_unset=True)
 
 
@@ -35,11 +35,11 @@ class KeyRequest(KeyLimitsRequest):
     """A key to create."""
 
     name: Annotated[StrictStr, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")] = Field(
-        description="whose it is or what it is for"
+        description="the key's owner or purpose"
     )
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=4)] = Field(
-        description="generate: images, and reading models; train: data sets, jobs and sweeps, and reading models; "
-        "metrics: /metrics; admin: everything, and keys, aliases and the audit trail"
+        description="generate: draw images, read models; train: data sets, jobs and sweeps, read models; "
+        "metrics: read /metrics; admin: everything, with keys, aliases and the audit trail"
     )
     expires_in_days: Annotated[float, Field(strict=True, gt=0.0, le=LONGEST_DAYS, allow_inf_nan=False)] | None = Field(
         None, description="default: never"
@@ -47,7 +47,7 @@ class KeyRequest(KeyLimitsRequest):
 
 
 def make_key(session: Session, actor: Actor, wanted: KeyRequest) -> tuple[ApiKey, str]:
-    """Add the key; returns its row and its token, which is nowhere else."""
+    """Store the key. Returns its record and its token, which is stored nowhere."""
     new = new_token()
     row = create_key(
         session,

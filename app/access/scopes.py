@@ -1,6 +1,6 @@
-"""Which call needs which scope: the one table, enforced by `app/access/gate.py` and shown in OpenAPI.
+"""The table of scopes that calls need. `app/access/gate.py` enforces it, and OpenAPI shows it.
 
-What stands in no row needs `admin`, so a new resource is closed until it is given one.
+A resource that is not in the table needs `admin`, so a new resource is closed until somebody adds it.
 """
 
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from typing import Any
 from darkroom.store.tables import Scope
 
 Scopes = tuple[Scope, ...]
-"""Any of these will do, and `admin` always does."""
+"""A call needs one of these, or `admin`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a resource's calls need. reading: GET and HEAD; changing: every other method."""
+    """The scopes that a resource's calls need. reading: for GET and HEAD; changing: for every other method."""
 
     reading: Scopes
     changing: Scopes
@@ -34,28 +34,28 @@ RESOURCES: Mapping[str, Needs] = {
     "audit-events": Needs(("admin",), ("admin",)),
     "metrics": Needs(("metrics",), ("admin",)),
 }
-"""By the first part of the path, behind /v1 where that stands before it."""
+"""By the first part of the path, without /v1."""
 
 PROMOTION = RESOURCES["models"].changing
-"""What moves an alias in another way needs the same: a train job or a sweep that promotes, however it is queued."""
+"""Train jobs and sweeps that promote a version need the same scopes as PUT alias, because they move an alias too."""
 
 OPEN = frozenset(("/", "/healthz", "/readyz", "/docs", "/openapi.json"))
 OPEN_FOLDERS = ("/docs/", "/console/")
-"""Pages and their files, which hold no secrets, and the probes."""
+"""Pages and their files, which contain no secrets, and the probes. Nobody needs a key for them."""
 
 OPEN_ON_LOOPBACK = frozenset(("/metrics",))
-"""Open to who reads from this machine, even when there are keys."""
+"""Open to programs on this machine, even when there are keys."""
 
 _REFUSALS = {
-    "401": ("no key, or none that is good", ("WWW-Authenticate",)),
-    "403": ("the key has not the scope, or a page of another origin asks", ()),
-    "429": ("a limit of the key is used up, or the queue is full", ("Retry-After", "RateLimit", "RateLimit-Policy")),
+    "401": ("the key is missing, unknown, revoked or expired", ("WWW-Authenticate",)),
+    "403": ("the key does not have the scope, or a page of another origin sent the request", ()),
+    "429": ("the key is at a limit, or the queue is full", ("Retry-After", "RateLimit", "RateLimit-Policy")),
 }
 _CLOSED = Needs(("admin",), ("admin",))
 
 
 def needed(method: str, path: str) -> Scopes | None:
-    """The scopes of which a call needs one; None: it is open."""
+    """Return the scopes of which a call needs one; None for a call that is open to everybody."""
     reading = method in ("GET", "HEAD")
     if reading and (path in OPEN or path.startswith(OPEN_FOLDERS)):
         return None
@@ -67,18 +67,18 @@ def needed(method: str, path: str) -> Scopes | None:
 
 
 def sufficient(scopes: Scopes) -> Scopes:
-    """The scopes of which one is enough for a call that needs one of these."""
+    """Return all scopes that allow a call that needs one of `scopes`: these and `admin`."""
     return tuple(dict.fromkeys((*scopes, "admin")))
 
 
 def describe(document: dict[str, Any]) -> None:
-    """Write into an OpenAPI document what each call needs, and how it is refused."""
+    """Write the scopes and the refusals of each call into an OpenAPI document."""
     components = document.setdefault("components", {})
     components["securitySchemes"] = {
         "key": {
             "type": "http",
             "scheme": "bearer",
-            "description": "an API key (`darkroom keys create`); not asked for on loopback while there are no keys",
+            "description": "an API key (`darkroom keys create`); not needed on loopback while the service has no keys",
         }
     }
     for path, operations in document["paths"].items():
@@ -87,7 +87,7 @@ def describe(document: dict[str, Any]) -> None:
             if scopes is None:
                 operation["security"] = []
                 continue
-            # one requirement a scope: any of them will do; OpenAPI 3.1 lets roles stand where OAuth has its scopes
+            # one requirement for each scope, because one of them is enough; OpenAPI 3.1 allows scopes outside OAuth too
             operation["security"] = [{"key": [scope]} for scope in sufficient(scopes)]
             for status, (description, headers) in _REFUSALS.items():
                 answer = operation["responses"].setdefault(status, {})

@@ -1,6 +1,6 @@
-"""Every answer 429: a key's limits, its unfinished jobs, too many bad tokens, and a full queue.
+"""Every answer 429: a key's limits, its unfinished jobs, too many invalid tokens, and a full queue.
 
-Each says with Retry-After when another try can succeed, unless waiting would not help.
+Retry-After says when another try can succeed. It is left out when waiting would not help.
 """
 
 from collections.abc import Iterable
@@ -12,37 +12,37 @@ from darkroom.app.http.problems import Problem, retry_after
 from darkroom.store.key_repository import TooManyJobs
 
 JOBS_RETRY_SECONDS = 60
-"""Jobs take minutes at least; nobody knows when the next one ends."""
+"""An arbitrary wait: jobs take minutes or more, and the end of the next one is unknown."""
 
 
 def key_limit(key_name: str, use: Use, cost: int, uses: Iterable[Use]) -> Problem:
-    """A request would use `cost` of a window that has less left. uses: of all the key's windows, for the headers."""
+    """A request needs `cost` of a window that has less left. uses: of all the key's windows, for the headers."""
     left = "none is left" if use.remaining == 0 else f"{use.remaining} are left"
-    wait = f"{left}, and all of them again in {_span(use.reset_seconds)}"
+    advice = f"{left}; the next {use.window.unit} begins in {_span(use.reset_seconds)}"
     headers = rate_limit_headers(uses)
     if cost > use.limit:
-        wait = f"{cost} are more than that"  # and waiting would not help
+        advice = f"this request needs {cost}, so it will never fit"
     else:
         headers |= retry_after(use.reset_seconds)
     window = use.window
-    detail = f"the key {key_name!r} may have {use.limit} {window.name} a {window.unit}: {wait}"
+    detail = f"the key {key_name!r} may use {use.limit} {window.name} per {window.unit}: {advice}"
     return _problem(f"{window.name}-limit", detail, headers)
 
 
 def attempts_limit(use: Use) -> Problem:
-    """One address has sent too many tokens that are no good."""
-    detail = f"{use.limit} tokens that are no good came from this address within a minute; more are not looked up"
+    """One address has sent too many invalid tokens."""
+    detail = f"this address has sent {use.limit} invalid tokens within a minute; wait until the next minute"
     return _problem("attempts-limit", detail, retry_after(use.reset_seconds))
 
 
 def jobs_limit(error: TooManyJobs) -> Problem:
-    """A key has as many unfinished jobs as it may have."""
+    """A key has reached its limit of unfinished jobs."""
     return _problem("jobs-limit", str(error), retry_after(JOBS_RETRY_SECONDS))
 
 
 def queue_full(full: QueueFull) -> Problem:
     """The engine's queue has too few free places."""
-    detail = f"{full.rows} images do not fit: {full.rows_waiting} of {full.limit} places are taken"
+    detail = f"the queue has no room for {full.rows} images: {full.rows_waiting} of {full.limit} places are taken"
     return _problem("queue-full", detail, retry_after(full.retry_after_seconds))
 
 
@@ -51,7 +51,7 @@ def _problem(kind: str, detail: str, headers: dict[str, str]) -> Problem:
 
 
 def _span(seconds: int) -> str:
-    """A span of time as people say it, rounded up: 45 s, 12 min, 5 h 3 min."""
+    """Format a time span for people, rounded up: 45 s, 12 min, 5 h 3 min."""
     minutes = -(-seconds // 60)
     if seconds < 120:
         return f"{seconds} s"

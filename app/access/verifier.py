@@ -1,23 +1,23 @@
-"""Who holds a token, by the store's word of a few seconds ago."""
+"""Verifies tokens against the store, with a cache of a few seconds."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from darkroom.app.access.revalidated import Revalidated, SourceAway
+from darkroom.app.access.stale_if_error_cache import SourceAway, StaleIfErrorCache
 from darkroom.app.access.token import matches, prefix_of, token_digest
 from darkroom.store.database import Database
 from darkroom.store.key_repository import KeyLimits, find_key, keys_exist, note_use
 from darkroom.store.tables import Scope
 
 STALE_SECONDS = 300.0
-"""So long a key that was verified is good for while the database is away."""
+"""A verified key stays valid this long while the database cannot be reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerifiedKey:
-    """A key that is good."""
+    """A valid key."""
 
     id: int
     name: str
@@ -31,10 +31,10 @@ def _now() -> datetime:
 
 
 class Verifier:
-    """Verifies tokens against the store. A revoked key is refused after `fresh_seconds` (and one look-up) at the
-    latest; where the database is away meanwhile, after STALE_SECONDS.
+    """Verifies tokens against the store.
 
-    clock: seconds that never go back; now: the time of day, for expiry.
+    Refuses a revoked key after at most `fresh_seconds` and one look-up, or after STALE_SECONDS if the database cannot
+    be reached. clock: monotonic seconds; now: the time of day, for expiry.
     """
 
     def __init__(
@@ -47,16 +47,16 @@ class Verifier:
     ) -> None:
         self._database = database
         self._now = now
-        # by the digest, so that no token stays in memory
-        self._keys: Revalidated[tuple[str, bytes], VerifiedKey | None] = Revalidated(
+        # the cache's key has the digest, so that no token stays in memory
+        self._keys: StaleIfErrorCache[tuple[str, bytes], VerifiedKey | None] = StaleIfErrorCache(
             self._find, fresh_seconds=fresh_seconds, stale_seconds=STALE_SECONDS, clock=clock
         )
-        self._any: Revalidated[None, bool] = Revalidated(
+        self._any: StaleIfErrorCache[None, bool] = StaleIfErrorCache(
             self._exist, fresh_seconds=fresh_seconds, stale_seconds=STALE_SECONDS, clock=clock
         )
 
     async def verify(self, token: str) -> VerifiedKey | None:
-        """The token's key; None when there is none, or it was revoked, or has expired. Raises SourceAway."""
+        """Return the token's key; None if it is unknown, revoked or expired. Raises SourceAway."""
         prefix = prefix_of(token)
         if prefix is None:
             return None
@@ -66,24 +66,24 @@ class Verifier:
         return key
 
     def remembers(self, token: str) -> bool:
-        """Whether the token was good when it was looked up last; to be verified all the same."""
+        """Return true if the token was valid when it was last looked up. It may be invalid now; verify it."""
         prefix = prefix_of(token)
         return prefix is not None and self._keys.last((prefix, token_digest(token))) is not None
 
     async def keys_exist(self) -> bool | None:
-        """Whether there are keys that were not revoked; None: the database is away, and it is not known."""
+        """Return whether there are keys that are not revoked; None if the database cannot be reached."""
         try:
             return await self._any.get(None)
         except SourceAway:
             return None
 
     def forget(self) -> None:
-        """After a change that this process made: it counts here at once."""
+        """Drop the cache, so that this process applies its own change of a key at once."""
         self._keys.forget()
         self._any.forget()
 
     def close(self) -> None:
-        """Let its threads end."""
+        """End the threads."""
         self._keys.close()
         self._any.close()
 

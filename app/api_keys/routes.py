@@ -1,4 +1,4 @@
-"""/keys: API keys, whose tokens are shown once."""
+"""/keys: creates, lists, changes and revokes API keys. A token is shown only once."""
 
 from datetime import datetime
 from typing import Annotated
@@ -27,7 +27,7 @@ class KeyAnswer(BaseModel):
 
     id: int
     name: str
-    prefix: str = Field(description="the token's beginning")
+    prefix: str = Field(description="the beginning of the token")
     scopes: list[Scope]
     requests_per_minute: int | None = Field(description="null: the service's default")
     images_per_day: int | None
@@ -35,13 +35,13 @@ class KeyAnswer(BaseModel):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
-    last_used_at: datetime | None = Field(description="to the minute")
+    last_used_at: datetime | None = Field(description="exact to the minute")
 
 
 class NewKeyAnswer(KeyAnswer):
-    """A key that was just created."""
+    """A new key with its token."""
 
-    token: str = Field(description="to be sent as Authorization: Bearer TOKEN; it is shown this once")
+    token: str = Field(description="send it as Authorization: Bearer TOKEN; it is shown only once")
 
 
 class KeysAnswer(BaseModel):
@@ -58,9 +58,10 @@ class KeysAnswer(BaseModel):
     responses=documented(400, 413, 415, 422, 500, 503),
 )
 def create(body: KeyRequest, response: Response, services: ServicesHere, caller: CallerHere) -> NewKeyAnswer:
-    """Create a key. As soon as there is one, the service asks for keys, on loopback too.
+    """Create a key. As soon as one exists, every request needs a key, on loopback too.
 
-    There is no Idempotency-Key: the token cannot be shown again, so a lost answer's key is revoked and another created.
+    There is no Idempotency-Key, because the token cannot be shown again. If the answer is lost, revoke the key and
+    create another.
     """
     with services.transaction() as session:
         row, token = make_key(session, caller.actor, body)
@@ -76,7 +77,7 @@ def keys(
     before: BeforeId = None,
     limit: Limit = 50,
 ) -> KeysAnswer:
-    """Keys, newest first, those that were revoked too."""
+    """All keys, newest first, including revoked ones."""
     with services.transaction() as session:
         rows = list_keys(session, before, limit + 1)
     page = rows[:limit]
@@ -90,9 +91,9 @@ def keys(
     "/keys/{key_id}", dependencies=[Depends(require_json)], responses=documented(400, 404, 413, 415, 422, 500, 503)
 )
 def change(key_id: KeyId, body: KeyLimitsRequest, services: ServicesHere, caller: CallerHere) -> KeyAnswer:
-    """Set the limits that the body names; null is the service's default, and what is left out stays as it is.
+    """Set the limits that the body names; null means the service's default. Other limits do not change.
 
-    It counts here at once, in other processes after some seconds. What was used of a window stays used.
+    This process applies them at once, other processes after some seconds. The counts of the current windows stay.
     """
     with services.transaction() as session:
         answer = KeyAnswer.model_validate(change_limits(session, caller.actor, key_id, body.changes()))
@@ -102,7 +103,10 @@ def change(key_id: KeyId, body: KeyLimitsRequest, services: ServicesHere, caller
 
 @router.post("/keys/{key_id}/revoke", responses=documented(404, 422, 500, 503))
 def revoke(key_id: KeyId, services: ServicesHere, caller: CallerHere) -> KeyAnswer:
-    """End a key for good: here at once, in other processes after some seconds. Harmless when it was revoked before."""
+    """Revoke a key for good. To revoke it again does no harm.
+
+    This process refuses it at once, other processes after some seconds.
+    """
     with services.transaction() as session:
         answer = KeyAnswer.model_validate(revoke_key(session, caller.actor, key_id))
     from_thread.run_sync(services.gate.forget)

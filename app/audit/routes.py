@@ -17,20 +17,20 @@ Filter = Annotated[str | None, Query(max_length=300, pattern=r"^[^\x00]*$")]
 
 
 class AuditEventAnswer(BaseModel):
-    """A change."""
+    """One change."""
 
     model_config = ConfigDict(from_attributes=True)
 
     id: int
     created_at: datetime
     actor: str = Field(
-        description="the key's name, `loopback`, `command line`, `shipped weights`, or the train job that promoted"
+        description="a key's name, `loopback`, `command line`, `shipped weights`, or the train job that moved an alias"
     )
     api_key_id: int | None
     action: str = Field(description="such as key.created, train-job.submitted, alias.moved")
-    target: str = Field(description="what was changed: its path below /v1")
+    target: str = Field(description="path below /v1 of the changed resource")
     data: dict[str, Any]
-    request_id: str | None = Field(description="as the answer's X-Request-ID had it")
+    request_id: str | None = Field(description="X-Request-ID of the request that made the change")
     client_address: str | None
 
 
@@ -49,7 +49,7 @@ def audit_events(
     action: Filter = None,
     target: Filter = None,
 ) -> AuditEventsAnswer:
-    """Changes, newest first; an event is written in the transaction of its change."""
+    """Changes, newest first. Each event is written in the same transaction as its change."""
     with services.transaction() as session:
         rows = list_audit_events(session, before=before, limit=limit + 1, action=action, target=target)
     page = rows[:limit]

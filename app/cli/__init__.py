@@ -1,1 +1,1 @@
-"""The commands of `darkroom`, a module each; `main.py` puts them together."""
+"""The commands of `darkroom`, one module each; `main.py` puts them together."""

@@ -8,10 +8,10 @@ from darkroom.model.user_error import UserError
 
 
 def assignments(options: Sequence[str], form: str = "NAME=VALUE", given: Collection[str] = ()) -> dict[str, Any]:
-    """["seed=3", "threshold=none"] as {"seed": 3, "threshold": "none"}: a value is JSON, else a bare word.
+    """Turn ["seed=3", "threshold=none"] into {"seed": 3, "threshold": "none"}: a value is JSON, else a plain word.
 
-    form: what the error for an option without "=" says to write. given: names that other options set. Raises UserError,
-    also for a name that is set twice.
+    form: how to write an option, for the error about one without "=". given: names that other options set.
+    Raises UserError, also when a name is set twice.
     """
     found: dict[str, Any] = {}
     for option in options:
@@ -19,7 +19,7 @@ def assignments(options: Sequence[str], form: str = "NAME=VALUE", given: Collect
         if not equals:
             raise UserError(f"--set {option}: write {form}")
         if name in found or name in given:
-            raise UserError(f"--set {option}: {name} is set twice")
+            raise UserError(f"--set {option}: {name} is set twice; leave one out")
         try:
             found[name] = json.loads(value)
         except ValueError:

@@ -1,4 +1,4 @@
-"""`darkroom evaluate`: a weights file's figures, each with the protocol that it was measured by."""
+"""`darkroom evaluate`: measures a weights file, and prints each figure with its protocol."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,9 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What the command line asked for; None and absent names leave the recipe's and the weights file's own settings.
+    """The options of the command line. The recipe or the weights file decides what is None or absent.
 
-    settings: fields of EvaluationConfig and of SamplingConfig by name.
+    settings: fields of EvaluationConfig and SamplingConfig by name.
     """
 
     weights: Path
@@ -37,7 +37,7 @@ class EvaluationRequest:
 def run_evaluation(request: EvaluationRequest, datasets: Path, device_name: str | None, as_json: bool) -> int:
     """Measure and print; returns the process's exit code: 0, or 130 when interrupted. Raises UserError.
 
-    datasets: cache of decoded data sets and, below it, of what is computed of them once; `darkroom train` shares it.
+    datasets: cache of decoded data sets and of their statistics, which `darkroom train` shares.
     """
     console = open_console(stderr=True)
     try:
@@ -54,7 +54,7 @@ def run_evaluation(request: EvaluationRequest, datasets: Path, device_name: str 
         try:
             dataset = load_dataset(source, datasets)
         except DatasetError as error:
-            raise UserError(f"{error}; --dataset names a data set that is here") from error
+            raise UserError(f"{error}; name a data set on this machine with --dataset") from error
         console.print(f"{config.images:,} images, {', '.join(config.metrics)}, on {device}", markup=False)
         try:
             found = evaluate(
@@ -69,7 +69,7 @@ def run_evaluation(request: EvaluationRequest, datasets: Path, device_name: str 
 
 
 def figures_json(weights_digest: str, found: Sequence[Figure]) -> str:
-    """One object with the weights' digest and the figures."""
+    """Return one JSON object with the weights' digest and the figures."""
     return json.dumps({"weights_digest": weights_digest, "evaluations": [one.plain() for one in found]}, indent=2)
 
 

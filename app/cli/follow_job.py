@@ -1,4 +1,4 @@
-"""Watching a job on a terminal: a progress bar fed by the service's events, which comes through its restarts."""
+"""Shows a job's progress on a terminal, from the service's events. Survives restarts of the service."""
 
 import time
 from typing import Any
@@ -12,14 +12,14 @@ from darkroom.app.cli.terminal import print_error, say
 
 RECONNECT_SECONDS = 1.0
 SECONDS_BETWEEN_LINES = 30.0
-"""Where there is no terminal to draw a bar in, a line is written as often as this."""
+"""Without a terminal there is no bar; a line of progress is printed this often instead."""
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+"""Exit code after Ctrl-C, the one that shells use."""
 
 
 class JobWatcher:
-    """Watches one job of the service that `find_service` finds."""
+    """Watches one job of the service that `find_service` returns for `url`."""
 
     def __init__(self, url: str | None, job_id: int, console: Console) -> None:
         self._url = url
@@ -30,9 +30,9 @@ class JobWatcher:
         self._line_due = 0.0
 
     def watch(self) -> int:
-        """Until the job's end; returns the exit code: 0 when it succeeded, 1 when not, 130 after Ctrl-C.
+        """Watch until the job ends. Returns the exit code: 0 if it succeeded, 1 if not, 130 after Ctrl-C.
 
-        Raises ServiceError when the service cannot be reached in the first place.
+        Raises ServiceError when the first connection fails; later it connects again until the service is back.
         """
         columns = (
             TextColumn("{task.description}", markup=False),
@@ -51,12 +51,12 @@ class JobWatcher:
                     time.sleep(RECONNECT_SECONDS)
                 job = ask(client, "GET", f"/v1/train-jobs/{self._job_id}")
         except KeyboardInterrupt:
-            self._say(f"Job {self._job_id} goes on; `darkroom jobs cancel {self._job_id}` would end it")
+            self._say(f"Job {self._job_id} keeps running; to end it, run `darkroom jobs cancel {self._job_id}`")
             return INTERRUPTED
         return self._conclude(job, status)
 
     def _follow(self, client: httpx.Client, bar: Progress, task: TaskID) -> str | None:
-        """Take events until the job has ended; None when the service went away on the way."""
+        """Show events and return the job's last status; None when the connection broke before the job ended."""
         headers = {} if self._seen is None else {"Last-Event-ID": str(self._seen)}
         try:
             with client.stream("GET", f"/v1/train-jobs/{self._job_id}/events", headers=headers) as response:
@@ -74,7 +74,7 @@ class JobWatcher:
         except httpx.TransportError:
             if not self._connected:
                 raise
-        bar.update(task, facts="the service is away")
+        bar.update(task, facts="no connection to the service")
         return None
 
     def _show(self, event: ServerEvent, bar: Progress, task: TaskID) -> None:
@@ -86,24 +86,24 @@ class JobWatcher:
             return
         facts = [] if data["images_per_second"] is None else [f"{data['images_per_second']:.0f}/s"]
         facts += [] if data["loss"] is None else [f"loss {data['loss']:.4f}"]
-        told = "  ".join(facts)
-        bar.update(task, completed=data["images_done"], total=data["total_images"], facts=told)
+        text = "  ".join(facts)
+        bar.update(task, completed=data["images_done"], total=data["total_images"], facts=text)
         if not self._console.is_terminal and time.monotonic() >= self._line_due:
-            self._say(f"{data['images_done']:,} of {data['total_images']:,} images  {told}".rstrip())
+            self._say(f"{data['images_done']:,} of {data['total_images']:,} images  {text}".rstrip())
             self._line_due = time.monotonic() + SECONDS_BETWEEN_LINES
 
     def _conclude(self, job: dict[str, Any], status: str) -> int:
         if status == "failed":
-            failure = job["failure"] or {"detail": "no cause was given"}
-            print_error(self._console, f"job {self._job_id} has failed: {failure['detail']}")
+            failure = job["failure"] or {"detail": "the cause is unknown"}
+            print_error(self._console, f"job {self._job_id} failed: {failure['detail']}")
         elif status == "cancelled":
             if job["failure"]:
                 self._say(f"Job {self._job_id}: {job['failure']['detail']}")
-            self._say(f"Job {self._job_id} was cancelled; `darkroom jobs resume {self._job_id}` goes on with it")
+            self._say(f"Job {self._job_id} was cancelled; to continue it, run `darkroom jobs resume {self._job_id}`")
         else:
             best = job["best"]
             found = f"; best {best['metric']} {best['value']:.4g} at version {best['version']}" if best else ""
-            self._say(f"Job {self._job_id} has succeeded: {job['model']}{found}")
+            self._say(f"Job {self._job_id} succeeded: {job['model']}{found}")
         return 0 if status == "succeeded" else 1
 
     def _say(self, line: str) -> None:
@@ -111,14 +111,14 @@ class JobWatcher:
 
 
 def _sentence(kind: str, data: dict[str, Any]) -> str | None:
-    """What an event is in words; None of one that need not be told."""
+    """Describe an event in one line; None for an event that the user need not see."""
     match kind:
         case "status" if data["status"] == "running":
             return f"attempt {data['attempt']} on {data['worker']}"
         case "status" if data["status"] == "queued" and "reason" in data:
             return f"queued again: {data['reason']}"
         case "status" if data["status"] == "cancelling":
-            return "cancelling: the work is asked to store a checkpoint and to stop"
+            return "cancelling: the worker stores a checkpoint and stops"
         case "checkpoint":
             return f"{data['images_seen']:,} images: version {data['version']}"
         case "evaluation":
@@ -132,6 +132,6 @@ def _sentence(kind: str, data: dict[str, Any]) -> str | None:
         case "note":
             return f"note: {data['detail']}"
         case "promoted":
-            return f"version {data['version']} is production now"
+            return f"version {data['version']} is now production"
         case _:
             return None

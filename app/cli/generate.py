@@ -1,4 +1,4 @@
-"""`darkroom generate`: a client of the API with a progress bar."""
+"""`darkroom generate`: asks a running service for images, shows a progress bar and writes a file."""
 
 import base64
 import errno
@@ -23,11 +23,11 @@ from darkroom.model.images.pictures import default_columns
 from darkroom.model.user_error import UserError
 
 _DECIDED_HERE = {"class_", "format", "grid", "stream", "preview_every_steps"}
-"""Fields of a request that the command fills: it asks for events, and writes the form that the file's name says."""
+"""Request fields that the command sets itself: it always asks for events, and the file's suffix decides the format."""
 
 
 def generate_to_file(url: str | None, fields: Mapping[str, Any], out: Path) -> int:
-    """POST /generate with `fields` and write the images as the suffix of `out` says; returns the exit code."""
+    """Send POST /generate with `fields` and write the images in the format of `out`'s suffix. Returns the exit code."""
     console = open_console(stderr=True)
     suffix = out.suffix.removeprefix(".").lower()
     if suffix not in get_args(Format):
@@ -36,7 +36,7 @@ def generate_to_file(url: str | None, fields: Mapping[str, Any], out: Path) -> i
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder", str(out))
-    tempfile.TemporaryFile(dir=out.parent).close()  # a folder that cannot be written is found before drawing
+    tempfile.TemporaryFile(dir=out.parent).close()  # fails now, not after drawing, when the folder is not writable
     drawn, answer = _receive(url, fields, console)
     columns = default_columns(len(fields["class"]), fields["n"])
     out.write_bytes(encode(drawn, answer, wanted, columns))
@@ -49,15 +49,15 @@ def generate_to_file(url: str | None, fields: Mapping[str, Any], out: Path) -> i
 
 
 def request_settings(options: Sequence[str], given: Collection[str] = ()) -> dict[str, Any]:
-    """The fields of a request by options of the form NAME=VALUE; raises UserError for what no request has.
+    """Return the request fields that options of the form NAME=VALUE set. Raises UserError for unknown fields.
 
-    given: names that other options set, which these must not set again.
+    given: names that other options have already set.
     """
     found = assignments(options, given=given)
     known = GenerateRequest.model_fields.keys() - _DECIDED_HERE
     unknown = sorted(found.keys() - known)
     if unknown:
-        raise UserError(f"--set {', '.join(unknown)}: no such setting; there are {', '.join(sorted(known))}")
+        raise UserError(f"--set {', '.join(unknown)}: no such setting; choose from {', '.join(sorted(known))}")
     try:
         GenerateRequest.model_validate({"class": 0} | found)
     except ValidationError as error:
@@ -67,7 +67,7 @@ def request_settings(options: Sequence[str], given: Collection[str] = ()) -> dic
 
 
 def _receive(url: str | None, fields: Mapping[str, Any], console: Console) -> tuple[list[Drawn], GenerateAnswer]:
-    """The images in order, and what is told of them."""
+    """Return the images in order, and the rest of the service's answer."""
     body = dict(fields) | {"stream": True, "preview_every_steps": 1000}
     images: dict[int, Drawn] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
@@ -91,7 +91,7 @@ def _receive(url: str | None, fields: Mapping[str, Any], console: Console) -> tu
                 raise ServiceError(data["detail"])
             elif kind == "done":
                 answer = GenerateAnswer.model_validate(data)
-                # the best come in their order, others as they are finished
+                # `best_of` sends images in order of score; otherwise they arrive as they are finished
                 rows = list(images) if answer.best_of else sorted(images)
                 return [images[row] for row in rows], answer
-    raise ServiceError("the service ended the answer in the middle")
+    raise ServiceError("the service closed the connection before the answer was complete; try again")

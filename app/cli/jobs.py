@@ -1,4 +1,4 @@
-"""`darkroom jobs`: the table, submitting, changing, the log. Names are printed as they are, not as markup."""
+"""`darkroom jobs`: lists, submits, watches and changes train jobs. Prints names as plain text, never as markup."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,9 @@ jobs_cli = typer.Typer(help="Training jobs of a running service.", invoke_withou
 
 Url = Annotated[
     str | None,
-    typer.Option(help="where the API is; default: DARKROOM_URL, else the service of .darkroom, else port 8000 here"),
+    typer.Option(
+        help="URL of the API; default: DARKROOM_URL, else the service that runs on .darkroom, else port 8000 here"
+    ),
 ]
 JobId = Annotated[int, typer.Argument(min=1, help="the job's number")]
 
@@ -26,12 +28,12 @@ JobId = Annotated[int, typer.Argument(min=1, help="the job's number")]
 @jobs_cli.callback()
 def jobs(
     context: typer.Context,
-    status: Annotated[str | None, typer.Option(help="only those in this state")] = None,
-    model: Annotated[str | None, typer.Option(help="only those that train this model")] = None,
+    status: Annotated[str | None, typer.Option(help="only jobs with this status")] = None,
+    model: Annotated[str | None, typer.Option(help="only jobs that train this model")] = None,
     limit: Annotated[int, typer.Option(min=1, max=200)] = 20,
     url: Url = None,
 ) -> None:
-    """Training jobs: without a command, a table of the newest."""
+    """Training jobs. Without a command, prints a table of the newest."""
     if context.invoked_subcommand is not None:
         return
     filters = {"status": status, "model": model, "limit": limit}
@@ -42,21 +44,23 @@ def jobs(
 
 @jobs_cli.command()
 def submit(
-    recipe: Annotated[str, typer.Argument(help="a recipe that the service has, or a YAML file here")],
+    recipe: Annotated[str, typer.Argument(help="the name of a recipe of the service, or a local YAML file")],
     dataset: Annotated[str | None, typer.Option(help="a registered data set")] = None,
-    model: Annotated[str | None, typer.Option(help="what the model is called; default: as the recipe")] = None,
+    model: Annotated[str | None, typer.Option(help="the model's name; default: the recipe's name")] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="FIELD=VALUE", help="a field of the recipe by dotted name; a value as JSON or text"
+            "--set",
+            metavar="FIELD=VALUE",
+            help="changes a field of the recipe by dotted name; the value is JSON or text",
         ),
     ] = None,
-    priority: Annotated[int, typer.Option(help="higher ones run first")] = 0,
+    priority: Annotated[int, typer.Option(help="jobs of higher priority run first")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     promote: Annotated[
-        bool, typer.Option("--promote", help="serve the best checkpoint at the end (a key needs the scope admin)")
+        bool, typer.Option("--promote", help="serve the best checkpoint at the end (needs a key with the scope admin)")
     ] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="and watch it")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="then watch the job")] = False,
     url: Url = None,
 ) -> None:
     """Queue a training job.
@@ -85,31 +89,31 @@ def submit(
 
 @jobs_cli.command()
 def watch(job_id: JobId, url: Url = None) -> None:
-    """Watch a job to its end; Ctrl-C leaves it running. Exit code 0: it succeeded, 1: it failed or was cancelled."""
+    """Watch a job until it ends; Ctrl-C leaves it running. Exit code 0: it succeeded, 1: it failed or was cancelled."""
     _watch(url, job_id)
 
 
 @jobs_cli.command()
 def cancel(job_id: JobId, url: Url = None) -> None:
-    """Cancel a job; a running one is asked to save a checkpoint first, and is killed if it takes too long."""
+    """Cancel a job. A running job first saves a checkpoint; if that takes too long, the worker kills it."""
     _change(url, job_id, "cancel")
 
 
 @jobs_cli.command()
 def resume(job_id: JobId, url: Url = None) -> None:
-    """Queue a cancelled job again, to go on from its last checkpoint."""
+    """Queue a cancelled job again; it continues from its last checkpoint."""
     _change(url, job_id, "resume")
 
 
 @jobs_cli.command()
 def retry(job_id: JobId, url: Url = None) -> None:
-    """Queue a failed job again, to go on from its last checkpoint."""
+    """Queue a failed job again; it continues from its last checkpoint."""
     _change(url, job_id, "retry")
 
 
 @jobs_cli.command()
 def logs(job_id: JobId, url: Url = None) -> None:
-    """Print what the training process wrote."""
+    """Print the log of a job's training process."""
     out, path, page = open_console(), f"{JOBS}/{job_id}/logs", {"after": 0, "limit": LOG_LINES_AT_ONCE}
     while lines := _ask(url, "GET", path, params=page)["lines"]:
         for line in lines:
@@ -118,8 +122,8 @@ def logs(job_id: JobId, url: Url = None) -> None:
 
 
 def _ask(url: str | None, method: str, path: str, **options: Any) -> Any:
-    """The JSON of the service's answer."""
-    from darkroom.app.cli.service_client import ask, connect  # heavy
+    """Return the JSON of the service's answer."""
+    from darkroom.app.cli.service_client import ask, connect  # takes long to import
 
     with connect(url) as client:
         return ask(client, method, path, **options)
@@ -132,7 +136,7 @@ def _watch(url: str | None, job_id: int) -> None:
 
 
 def _change(url: str | None, job_id: int, what: str) -> None:
-    """Cancel, resume or retry."""
+    """Cancel, resume or retry a job."""
     job = _ask(url, "POST", f"{JOBS}/{job_id}/{what}")
     say(open_console(stderr=True), f"Job {job_id} is {job['status']}")
 

@@ -1,7 +1,7 @@
-"""`darkroom keys`, `audit` and `migrate`: commands for the operator, which work on the service's database itself.
+"""`darkroom keys`, `audit` and `migrate`: commands of the operator, which work directly on the service's database.
 
-They need no key: anyone who can read the database may run them, and the first key is made here. They print names as
-they are, not as markup.
+They need no key: anyone who can read the database may run them, and they create the first key. They print names as
+plain text, never as markup.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
     Fields = TypeVar("Fields", bound=BaseModel)
 
 DEFAULT_STATE = Path(".darkroom")
-NEW_LIMIT = "a number, or `default` for the service's"
+NEW_LIMIT = "a number, or `default` for the service's default"
 
 keys_cli = typer.Typer(help="API keys, in the service's database.", no_args_is_help=True)
 
-State = Annotated[Path, typer.Option(help="the service's state folder; DATABASE_URL goes before it")]
+State = Annotated[Path, typer.Option(help="the service's state folder; not used when DATABASE_URL is set")]
 Key = Annotated[str, typer.Argument(help="the key's number or prefix, as `list` shows them")]
 
 
 @keys_cli.command()
 def create(
-    name: Annotated[str, typer.Option(help="whose it is or what it is for")],
-    scopes: Annotated[str, typer.Option(help="of generate, train, metrics, admin: divided by commas")],
+    name: Annotated[str, typer.Option(help="the key's owner or purpose")],
+    scopes: Annotated[str, typer.Option(help="one or more of generate, train, metrics, admin, separated by commas")],
     expires_in_days: Annotated[float | None, typer.Option(help="default: never")] = None,
     requests_per_minute: Annotated[int | None, typer.Option(help="default: the service's")] = None,
     images_per_day: Annotated[int | None, typer.Option(help="default: the service's")] = None,
-    unfinished_jobs: Annotated[int | None, typer.Option(help="at once; default: the service's")] = None,
+    unfinished_jobs: Annotated[int | None, typer.Option(help="at the same time; default: the service's")] = None,
     state: State = DEFAULT_STATE,
 ) -> None:
-    """Create a key and print its token, which is shown this once."""
+    """Create a key and print its token, which is shown only once."""
     from darkroom.app.access.new_key import KeyRequest, make_key
     from darkroom.store.audit_repository import COMMAND_LINE
 
@@ -64,7 +64,7 @@ def create(
     with _database(state, new=True) as database:
         with database.session() as session:
             row, token = make_key(session, COMMAND_LINE, wanted)
-        _say(f"Key {row.id} ({row.name}) may: {', '.join(row.scopes)}. Its token is shown this once:")
+        _say(f"Key {row.id} ({row.name}) may: {', '.join(row.scopes)}. Its token is shown only once:")
         print(token)
 
 
@@ -73,7 +73,7 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
     state: State = DEFAULT_STATE,
 ) -> None:
-    """A table of the newest keys."""
+    """Print a table of the newest keys."""
     from darkroom.store.key_repository import list_keys
 
     with _database(state) as database, database.session() as session:
@@ -89,7 +89,7 @@ def change(
     unfinished_jobs: Annotated[str | None, typer.Option(help=NEW_LIMIT)] = None,
     state: State = DEFAULT_STATE,
 ) -> None:
-    """Give a key other limits; running services keep to them within seconds."""
+    """Change a key's limits; running services apply them within seconds."""
     from darkroom.app.access.new_key import KeyLimitsRequest
     from darkroom.store.audit_repository import COMMAND_LINE
     from darkroom.store.key_repository import change_limits
@@ -107,13 +107,13 @@ def change(
         with database.session() as session:
             row = change_limits(session, COMMAND_LINE, _key_id(session, key), changes)
         limits = {name: getattr(row, name) for name in KeyLimitsRequest.model_fields}
-        told = (f"{name.replace('_', ' ')} {'default' if limit is None else limit}" for name, limit in limits.items())
-        _say(f"Key {row.id} ({row.name}) has other limits now: {', '.join(told)}")
+        texts = (f"{name.replace('_', ' ')} {'default' if limit is None else limit}" for name, limit in limits.items())
+        _say(f"Key {row.id} ({row.name}) now has these limits: {', '.join(texts)}")
 
 
 @keys_cli.command()
 def revoke(key: Key, state: State = DEFAULT_STATE) -> None:
-    """End a key for good; running services refuse it within seconds."""
+    """Revoke a key for good; running services refuse it within seconds."""
     from darkroom.store.audit_repository import COMMAND_LINE
     from darkroom.store.key_repository import revoke_key
 
@@ -129,7 +129,7 @@ def audit(
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
     state: State = DEFAULT_STATE,
 ) -> None:
-    """Print the newest changes and who made them, the last one last."""
+    """Print the newest changes and who made them, the newest last."""
     from darkroom.store.audit_repository import list_audit_events
 
     with _database(state) as database, database.session() as session:
@@ -137,14 +137,14 @@ def audit(
 
 
 def migrate(state: State = DEFAULT_STATE) -> None:
-    """Bring the database's tables up to date, which API and workers expect."""
+    """Bring the database's tables up to date; the API and the workers need this."""
     with _database(state, new=True):
         _say("The database is up to date")
 
 
 @contextmanager
 def _database(state: Path, *, new: bool = False) -> Iterator[Database]:
-    """The database, migrated. In the block its refusals become UserError. new: the state folder may be made."""
+    """Yield the migrated database. Its errors in the block become UserError. new: may create the state folder."""
     from sqlalchemy.exc import DBAPIError
 
     from darkroom.app.embedded.operator_database import operator_database
@@ -156,11 +156,11 @@ def _database(state: Path, *, new: bool = False) -> Iterator[Database]:
     except KeyNotFound as error:
         raise UserError(str(error)) from error
     except DBAPIError as error:
-        raise UserError(f"the database refused: {error.orig}") from error
+        raise UserError(f"the database refused the command: {error.orig}") from error
 
 
 def _validated(request: type[Fields], fields: Mapping[str, Any]) -> Fields:
-    """The request; raises a UserError that names each faulty field."""
+    """Return the validated request. Raises UserError, which names each faulty field."""
     from pydantic import ValidationError
 
     from darkroom.model.config import faults_of
@@ -172,14 +172,14 @@ def _validated(request: type[Fields], fields: Mapping[str, Any]) -> Fields:
 
 
 def _limit(text: str) -> int | str | None:
-    """A limit as it was written; what is no number is left to the validation, which names it."""
+    """Parse a limit. Text that is not a number is returned unchanged, so that validation names the field."""
     if text == "default":
         return None
     return int(text) if text.isascii() and text.removeprefix("-").isdigit() and len(text) < 19 else text
 
 
 def _key_id(session: Session, key: str) -> int:
-    """The number of a key that is named by it or by its prefix. Raises KeyNotFound."""
+    """Return the id of the key with this number or prefix. Raises KeyNotFound."""
     from darkroom.store.key_repository import KeyNotFound, find_key
 
     if key.isascii() and key.isdigit() and len(key) < 19:
@@ -204,12 +204,12 @@ def _state(row: ApiKey) -> str:
     if row.revoked_at is not None:
         return f"revoked {_time(row.revoked_at)}"
     if row.expires_at is None:
-        return "good"
-    return f"{'expired' if row.expires_at <= datetime.now(UTC) else 'good until'} {_time(row.expires_at)}"
+        return "valid"
+    return f"{'expired' if row.expires_at <= datetime.now(UTC) else 'valid until'} {_time(row.expires_at)}"
 
 
 def _print_audit(rows: Sequence[AuditEvent]) -> None:
-    """A line an event and no table: facts are of any length, and lines are what other programs take."""
+    """Print one line for each event. Not a table, because facts can be long and other programs read lines."""
     console = open_console()
     for row in reversed(rows):
         who = row.actor if row.api_key_id is None else f"{row.actor} (key {row.api_key_id})"

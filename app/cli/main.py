@@ -1,4 +1,7 @@
-"""The command line: `darkroom up`, `train`, `generate`, `jobs`, `keys` and so on. Heavy imports wait until needed."""
+"""The command line: `darkroom up`, `train`, `generate`, `jobs`, `keys` and so on.
+
+Each command imports what it needs when it runs, so that `--help` is fast.
+"""
 
 import os
 from pathlib import Path
@@ -13,7 +16,7 @@ from darkroom.model.user_error import ending_in_one_line
 
 
 class _Commands(TyperGroup):
-    """All commands: whatever the user can mend ends each of them in the same way."""
+    """All commands. An error that the user can correct ends each of them with one line."""
 
     def invoke(self, ctx: Any) -> Any:
         with ending_in_one_line():
@@ -33,7 +36,7 @@ cli.command()(audit)
 cli.command()(migrate)
 
 
-Host = Annotated[str, typer.Option(help="address to listen on; any but loopback needs API keys")]
+Host = Annotated[str, typer.Option(help="address to listen on; any address but loopback needs API keys")]
 Port = Annotated[int, typer.Option(help="port to listen on")]
 
 
@@ -41,9 +44,9 @@ Port = Annotated[int, typer.Option(help="port to listen on")]
 def up(
     host: Host = "127.0.0.1",
     port: Port = 8000,
-    state: Annotated[Path, typer.Option(help="folder for everything that is kept")] = DEFAULT_STATE,
+    state: Annotated[Path, typer.Option(help="folder for the databases, logs and caches")] = DEFAULT_STATE,
 ) -> None:
-    """Start PostgreSQL, Redis, the API and a worker; Ctrl-C ends them all."""
+    """Start PostgreSQL, Redis, the API and a worker; Ctrl-C stops them all."""
     from darkroom.app.embedded.up import up as run
 
     raise typer.Exit(run(state, host, port))
@@ -51,7 +54,7 @@ def up(
 
 @cli.command()
 def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
-    """Be the API alone, on the servers of DATABASE_URL and REDIS_URL."""
+    """Run only the API, with the servers at DATABASE_URL and REDIS_URL."""
     from darkroom.app.embedded.process_commands import api_command, become, reached_at
 
     os.environ["DARKROOM_HOST"] = reached_at(host)
@@ -60,7 +63,7 @@ def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
 
 @cli.command()
 def worker() -> None:
-    """Be a worker alone; SIGTERM makes it hand its job back."""
+    """Run only a worker; on SIGTERM it hands its job back and ends."""
     from darkroom.app.embedded.process_commands import become, worker_commands
 
     become(worker_commands()["worker"])
@@ -68,7 +71,7 @@ def worker() -> None:
 
 @cli.command()
 def reconciler() -> None:
-    """Be the reconciler, which returns lost jobs to the queue; a service needs one, and more do no harm."""
+    """Run only the reconciler, which returns lost jobs to the queue; a service needs one, and several do no harm."""
     from darkroom.app.embedded.process_commands import become, worker_commands
 
     become(worker_commands()["reconciler"])
@@ -77,11 +80,11 @@ def reconciler() -> None:
 @cli.command()
 def train(
     recipe: Annotated[Path, typer.Argument(help="a YAML file, such as recipes/digits.yaml")],
-    folder: Annotated[Path | None, typer.Option(help="where the run lives; default runs/RECIPE")] = None,
+    folder: Annotated[Path | None, typer.Option(help="folder of the run; default: runs/RECIPE")] = None,
     datasets: Annotated[Path, typer.Option(help="cache of decoded data sets")] = DEFAULT_STATE / "datasets",
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: CUDA where there is one")] = None,
 ) -> None:
-    """Train a recipe, or go on with it: checkpoints, loss curve and sample grids land in the folder."""
+    """Train a recipe or continue its run. Writes checkpoints, the loss curve and sample grids into the folder."""
     from darkroom.app.cli.train import run_training
 
     raise typer.Exit(run_training(recipe, folder, datasets, device))
@@ -90,10 +93,12 @@ def train(
 @cli.command()
 def evaluate(
     weights: Annotated[Path, typer.Argument(help="a weights file")],
-    recipe: Annotated[Path | None, typer.Option(help="names data set and settings; default: the file's own")] = None,
-    dataset: Annotated[Path | None, typer.Option(help="where the recipe's data set lies here")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="a recipe with the data set and the settings; default: the weights file's own")
+    ] = None,
+    dataset: Annotated[Path | None, typer.Option(help="path of the recipe's data set on this machine")] = None,
     split: Annotated[
-        str | None, typer.Option(help="train, test or all: what to compare with; default: the recipe's")
+        str | None, typer.Option(help="images to compare with: train, test or all; default: the recipe's")
     ] = None,
     metrics: Annotated[str | None, typer.Option(help="fid,kid,precision_recall,... ; default: the recipe's")] = None,
     extractor: Annotated[str | None, typer.Option(help="efficientnet-lite0 or inception")] = None,
@@ -111,7 +116,7 @@ def evaluate(
     datasets: Annotated[Path, typer.Option(help="cache of decoded data sets")] = DEFAULT_STATE / "datasets",
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: CUDA where there is one")] = None,
 ) -> None:
-    """Judge a weights file: every figure comes with its whole protocol, and is what training finds by the same one."""
+    """Measure a weights file. Prints each figure with its protocol; equal protocols in training give equal figures."""
     from darkroom.app.cli.assignments import assignments
     from darkroom.app.cli.evaluate import EvaluationRequest, run_evaluation
 
@@ -133,7 +138,7 @@ def evaluate(
 
 @cli.command()
 def generate(
-    classes: Annotated[list[str], typer.Argument(help="names of classes, or indices where no class is called so")],
+    classes: Annotated[list[str], typer.Argument(help="names of classes, or their indices")],
     n: Annotated[int, typer.Option(help="images of each class")] = 1,
     out: Annotated[Path, typer.Option(help="a .png, .webp, .zip, .npz or .json file")] = Path("darkroom.png"),
     guidance: Annotated[float | None, typer.Option()] = None,
@@ -142,8 +147,10 @@ def generate(
     threshold: Annotated[str | None, typer.Option()] = None,
     percentile: Annotated[float | None, typer.Option()] = None,
     quality: Annotated[str | None, typer.Option(help="fast, balanced or best, in place of sampler and steps")] = None,
-    best_of: Annotated[int | None, typer.Option(help="draw so many of each class, keep the n that score best")] = None,
-    seed: Annotated[int | None, typer.Option(help="drawn at random when left out")] = None,
+    best_of: Annotated[
+        int | None, typer.Option(help="draw this many of each class, keep the n with the best score")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="default: random")] = None,
     model: Annotated[str | None, typer.Option(help="NAME, NAME@NUMBER or NAME@sha256:...")] = None,
     also: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE: any other setting of POST /generate")

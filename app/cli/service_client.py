@@ -1,4 +1,4 @@
-"""What the commands that talk to a running service share: where it is, its refusals, its events, its absence."""
+"""The HTTP client of the commands: finds the running service, asks it, reads its events, and explains its errors."""
 
 import json
 import os
@@ -20,15 +20,15 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 NO_TIMEOUT_BETWEEN_EVENTS = httpx.Timeout(10.0, read=60.0)
 """The service sends a keepalive every 15 seconds."""
 
-_PROXY_CURE = (
+_PROXY_ADVICE = (
     "correct the proxy in the environment (http_proxy, https_proxy, all_proxy), or name the service's host in no_proxy"
 )
 
 
 class ServiceError(UserError):
-    """What the service said instead of what was asked for, or why it cannot be asked.
+    """The service refused a request, or cannot be reached; the message says why.
 
-    status: of its answer, 0 without one.
+    status: the answer's HTTP status, 0 without an answer.
     """
 
     def __init__(self, message: str, status: int = 0) -> None:
@@ -38,7 +38,7 @@ class ServiceError(UserError):
 
 @dataclass(frozen=True)
 class ServerEvent:
-    """A server-sent event. number: its id, None where it has none."""
+    """A server-sent event. number: its id, None without one."""
 
     kind: str
     data: Any
@@ -47,17 +47,17 @@ class ServerEvent:
 
 @dataclass(frozen=True)
 class Address:
-    """Where a service is. source: who says so, for messages. here: whether it is on this machine for certain."""
+    """Where a service is. source: where the URL comes from, for messages. is_local: it is certainly on this machine."""
 
     url: str
     source: str
-    here: bool
+    is_local: bool
 
 
 def find_service(url: str | None) -> Address:
-    """The service at `url`, else at DARKROOM_URL, else the one that runs on the state folder, else at DEFAULT_URL.
+    """Find the service: `url`, else DARKROOM_URL, else the one that runs on the state folder, else DEFAULT_URL.
 
-    Raises ServiceError for what is not the URL of a service.
+    Raises ServiceError when the URL cannot be the URL of a service.
     """
     environment, running = os.environ.get("DARKROOM_URL"), service_address(DEFAULT_STATE)
     if url:
@@ -65,7 +65,7 @@ def find_service(url: str | None) -> Address:
     elif environment:
         found, source = environment, "DARKROOM_URL"
     elif running:
-        return Address(running, f"where the service of {DEFAULT_STATE} is", here=True)
+        return Address(running, f"where the service of {DEFAULT_STATE} is", is_local=True)
     else:
         found, source = DEFAULT_URL, f"the default, as no service runs on {DEFAULT_STATE}"
     try:
@@ -73,65 +73,65 @@ def find_service(url: str | None) -> Address:
     except httpx.InvalidURL as error:
         raise ServiceError(f"{found} ({source}) is not a URL: {error}") from error
     if parts.scheme not in ("http", "https") or not parts.host:
-        raise ServiceError(f"{found} ({source}) is not the URL of a service: write http://HOST:PORT")
-    return Address(found.rstrip("/"), source, here=is_loopback(parts.host))
+        raise ServiceError(f"{found} ({source}) is not the URL of a service; write http://HOST:PORT")
+    return Address(found.rstrip("/"), source, is_local=is_loopback(parts.host))
 
 
 @contextmanager
 def connect(url: str | None) -> Iterator[httpx.Client]:
-    """A client of the service that `find_service` finds, with the key in DARKROOM_API_KEY where it is set.
+    """Yield a client of the service that `find_service` finds. It sends the key in DARKROOM_API_KEY, if that is set.
 
-    In the block, httpx.TransportError becomes ServiceError. There is no option for the key: everybody on the machine
-    can read the arguments of a process.
+    In the block, httpx.TransportError becomes ServiceError. There is no option for the key, because every user of the
+    machine can read the arguments of a process.
     """
     key = os.environ.get("DARKROOM_API_KEY", "").strip()
     if not (key.isascii() and key.isprintable()):
-        raise ServiceError("DARKROOM_API_KEY holds something that is no key")
+        raise ServiceError("DARKROOM_API_KEY does not hold an API key: set it to one, or unset it")
     address = find_service(url)
     try:
         with _client(address, {"Authorization": f"Bearer {key}"} if key else {}) as client:
             yield client
     except httpx.ProxyError as error:
-        raise ServiceError(f"the proxy does not lead to {address.url} ({error}); {_PROXY_CURE}") from error
+        raise ServiceError(f"the proxy did not connect to {address.url} ({error}); {_PROXY_ADVICE}") from error
     except httpx.TransportError as error:
-        cure = "is the service running? `make up` starts it"
+        advice = "is the service running? `make up` starts it"
         if proxies := _proxies(address):
-            cure = f"it was asked through the proxy in {' or '.join(proxies)}: {_PROXY_CURE}"
-        raise ServiceError(f"no answer from {address.url} ({address.source}): {error}; {cure}") from error
+            advice = f"the request went through the proxy in {' or '.join(proxies)}: {_PROXY_ADVICE}"
+        raise ServiceError(f"no answer from {address.url} ({address.source}): {error}; {advice}") from error
 
 
 def _client(address: Address, headers: Mapping[str, str]) -> httpx.Client:
-    """Asks a service on this machine directly, since a proxy would see the key; others as the environment says."""
+    """Return a client that uses the environment's proxies, but none for this machine: a proxy would see the key."""
     try:
         return httpx.Client(
             base_url=address.url,
             timeout=NO_TIMEOUT_BETWEEN_EVENTS,
             headers=headers,
-            trust_env=not address.here,
-            verify=httpx.create_ssl_context(),  # which heeds SSL_CERT_FILE, whatever `trust_env` says
+            trust_env=not address.is_local,
+            verify=httpx.create_ssl_context(),  # uses SSL_CERT_FILE even without `trust_env`
         )
-    except ImportError as error:  # of socksio
+    except ImportError as error:  # socksio is missing
         raise ServiceError(
             "a SOCKS proxy needs the package socksio: run `.venv/bin/python -m pip install 'httpx[socks]'` in "
-            f"Darkroom's folder, or {_PROXY_CURE}"
+            f"Darkroom's folder, or {_PROXY_ADVICE}"
         ) from error
     except OSError as error:
         raise ServiceError(f"the certificates of SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error}") from error
-    except (ValueError, httpx.InvalidURL) as error:  # a scheme that no proxy has, a URL that is none
+    except (ValueError, httpx.InvalidURL) as error:  # the proxy's URL or its scheme is wrong
         named = " or ".join(_proxies(address)) or "the environment"
-        raise ServiceError(f"the proxy in {named} cannot be used ({error}); {_PROXY_CURE}") from error
+        raise ServiceError(f"the proxy in {named} cannot be used ({error}); {_PROXY_ADVICE}") from error
 
 
 def _proxies(address: Address) -> list[str]:
-    """The environment variables, as httpx reads them, that name a proxy for this service."""
-    if address.here:
+    """Return the environment variables from which httpx takes a proxy for this service."""
+    if address.is_local:
         return []
     given = getproxies()
     return [f"{kind}_proxy" for kind in (httpx.URL(address.url).scheme, "all") if given.get(kind)]
 
 
 def require_success(response: httpx.Response) -> None:
-    """Raise ServiceError with the service's own words unless the answer is what was asked for."""
+    """Raise ServiceError, with the service's message, unless the answer's status is a success."""
     if response.is_success:
         return
     response.read()
@@ -139,38 +139,38 @@ def require_success(response: httpx.Response) -> None:
         message = str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
         if response.status_code == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
-            raise ServiceError(f"the proxy asks for a name and a password; {_PROXY_CURE}") from None
+            raise ServiceError(f"the proxy asks for a name and a password; {_PROXY_ADVICE}") from None
         message = f"HTTP {response.status_code} from something that is not Darkroom"
     if response.status_code == httpx.codes.UNAUTHORIZED:
         message = (
-            "the key in DARKROOM_API_KEY is not good: it is unknown, was revoked or has expired"
+            "the key in DARKROOM_API_KEY is unknown, was revoked or has expired; set it to a valid key"
             if "Authorization" in response.request.headers
-            else "the service asks for an API key: set DARKROOM_API_KEY to one"
+            else "the service needs an API key: set DARKROOM_API_KEY to one"
         )
     raise ServiceError(message, response.status_code)
 
 
 def json_body(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """httpx's arguments for a body of JSON; raises ServiceError for a number that JSON cannot hold."""
+    """Return httpx's arguments for a JSON body. Raises ServiceError when a number is not finite."""
     try:
         content = json.dumps(fields, allow_nan=False)
     except ValueError as error:
-        raise ServiceError("every number must be finite") from error
+        raise ServiceError("a number in the request is not finite; JSON holds finite numbers only") from error
     return {"content": content, "headers": {"Content-Type": "application/json"}}
 
 
 def ask(client: httpx.Client, method: str, path: str, **options: Any) -> Any:
-    """The JSON of an answer; raises ServiceError and httpx's errors."""
+    """Send a request and return the answer's JSON. Raises ServiceError and httpx's errors."""
     response = client.request(method, path, **options)
     require_success(response)
     try:
         return response.json()
     except ValueError as error:
-        raise ServiceError("an answer from something that is not Darkroom", response.status_code) from error
+        raise ServiceError("the answer is not from Darkroom: it is not JSON", response.status_code) from error
 
 
 def events(response: httpx.Response) -> Iterator[ServerEvent]:
-    """The events of a stream."""
+    """Yield the events of an event stream."""
     kind, number = "", None
     for line in response.iter_lines():
         name, _, value = line.partition(": ")

@@ -1,14 +1,14 @@
-"""What the commands say on a terminal."""
+"""Prints the commands' messages on a terminal or into a pipe."""
 
 from rich.console import Console
 from rich.text import Text
 
 UNFOLDED_COLUMNS = 100_000
-"""Where nobody's window is the limit."""
+"""The width of lines that go into a pipe or a file."""
 
 
 def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """A console for stdout or stderr. Where that is no terminal, a line is never folded: other programs read it."""
+    """Return a console for stdout or stderr. It folds lines only on a terminal, because other programs read pipes."""
     console = Console(stderr=stderr, quiet=quiet)
     if not console.is_terminal:
         console.width = UNFOLDED_COLUMNS
@@ -16,10 +16,10 @@ def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
 
 
 def print_error(console: Console, message: str) -> None:
-    """One red word and the message, as it is: brackets in it are no markup, and it is not broken into lines."""
+    """Print "error: " in red, then the message as plain text: without markup, and not folded."""
     console.print(Text.assemble(("error: ", "red"), message), soft_wrap=True)
 
 
 def say(console: Console, line: str) -> None:
-    """The line as it is, not broken into several."""
+    """Print the line as plain text: without markup, and not folded."""
     console.print(Text(line), soft_wrap=True)

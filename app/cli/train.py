@@ -1,4 +1,4 @@
-"""`darkroom train`: a recipe from the command line, with a progress bar, a clean stop on Ctrl-C, and resuming."""
+"""`darkroom train`: trains a recipe, shows a progress bar, stops cleanly on Ctrl-C, and continues a stopped run."""
 
 from contextlib import nullcontext
 from functools import partial
@@ -24,10 +24,10 @@ from darkroom.model.user_error import EXIT_CODE, UserError
 
 
 def run_training(recipe_path: Path, folder: Path | None, datasets: Path, device_name: str | None) -> int:
-    """Train and report; returns the process's exit code: 0 at the end, 130 when stopped early. Raises UserError.
+    """Train and report. Returns the process's exit code: 0 at the end, 130 when stopped early. Raises UserError.
 
-    folder: default `runs/RECIPE`; a folder that holds a state of this recipe is continued.
-    With several devices this is called in each of their processes, and the first one reports.
+    folder: default `runs/RECIPE`; if it holds a state of this recipe, the run continues from that state.
+    With several devices each process calls this, and the first one reports.
     """
     first = not launched_rank()
     console = open_console(stderr=True, quiet=not first)
@@ -45,7 +45,7 @@ def run_training(recipe_path: Path, folder: Path | None, datasets: Path, device_
     except UserError:
         if first:
             raise
-        return EXIT_CODE  # one of several processes says it
+        return EXIT_CODE  # the first process prints the error
 
 
 def _train(recipe: Recipe, folder: Path, datasets: Path, device: torch.device, console: Console) -> int:
@@ -86,5 +86,5 @@ def _train(recipe: Recipe, folder: Path, datasets: Path, device: torch.device, c
     weights = record.checkpoint_path(result.images_seen)
     console.print(f"{result.images_seen:,} images seen. Weights: {weights}", markup=False, soft_wrap=True)
     if not result.finished:
-        console.print("Stopped early; run the same command again to go on.")
+        console.print("Stopped early; run the same command again to continue.")
     return 0 if result.finished else 130

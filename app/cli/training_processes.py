@@ -1,7 +1,7 @@
-"""The processes of `darkroom train` on several devices: this one is the first, and starts the others.
+"""Starts the processes of `darkroom train` on several devices: this one is the first, and starts the others.
 
-They find each other as under torchrun. Torchrun itself would stand between the user and the run: Ctrl-C, messages and
-exit codes would be its own.
+They find each other through torchrun's environment variables. Torchrun itself is not used, because it would replace
+Ctrl-C handling, messages and exit codes by its own.
 """
 
 import os
@@ -17,14 +17,14 @@ import torch
 from darkroom.model.training.distributed import launched_rank
 
 GRACE_SECONDS = 10.0
-"""How long the others may take to end after this one, and this one after one of them has failed."""
+"""Time for the other processes to end after this one, and for this one to end after another has failed."""
 
 
 @contextmanager
 def training_processes(devices: int) -> Iterator[None]:
-    """While the block runs, `devices` - 1 more processes execute this one's command, each with its own rank.
+    """Run `devices` - 1 more processes of the same command during the block, each with its own rank.
 
-    Nothing is started for one device, or where torchrun has started the processes already.
+    Starts nothing for one device, or when torchrun has already started the processes.
     """
     if devices == 1 or launched_rank() is not None:
         yield
@@ -61,6 +61,7 @@ def training_processes(devices: int) -> Iterator[None]:
 
 
 def _end_with(process: subprocess.Popen[bytes], ending: threading.Event) -> None:
-    """End this process when the other one has failed: it may wait for it where nothing can be raised."""
+    """End this process when the other one fails. This one may be blocked in a collective operation, where no exception
+    reaches it."""
     if process.wait() != 0 and not ending.wait(GRACE_SECONDS):
         os._exit(1)

@@ -1,1 +1,1 @@
-"""The routes /datasets: register labelled images, by upload or by path."""
+"""The routes /datasets: register labelled images by upload or by path."""

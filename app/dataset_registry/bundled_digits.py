@@ -1,4 +1,4 @@
-"""The digits that come with scikit-learn, registered the first time that a job wants them."""
+"""Registers scikit-learn's digits when the first job needs them."""
 
 import numpy as np
 from sqlalchemy.orm import Session
@@ -14,7 +14,10 @@ BUNDLED = DatasetConfig(format="digits")
 
 
 def register_digits(session: Session) -> Dataset:
-    """The data set `digits`. Raises DatasetError without scikit-learn, DatasetConflict when the name means another."""
+    """Register the data set `digits`.
+
+    Raises DatasetError without scikit-learn, and DatasetConflict when another data set has this name.
+    """
     decoded = decode_dataset(BUNDLED)
     counts = np.bincount(decoded.labels, minlength=len(decoded.class_names))
     facts = DatasetFacts(

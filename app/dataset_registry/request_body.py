@@ -33,9 +33,7 @@ from darkroom.model.extension_points import FORMATS
 
 _WRITE_BYTES = 1 << 20
 
-
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +41,7 @@ T = TypeVar("T")
 
 
 def is_upload(scope: Scope) -> bool:
-    """Whether the request's body is an archive, which may be larger than other bodies."""
+    """Return true if the request's body is an archive, which may be larger than other bodies."""
     if scope["method"] != "POST" or scope["path"] != "/v1/datasets":
         return False
     return not is_json(Headers(scope=scope).get("content-type", ""))
@@ -60,9 +58,9 @@ def is_json(content_type: str) -> bool:
 
 @dataclass(frozen=True)
 class Registration:
-    """A request made ready. file: the uploaded archive; None when the configuration's path is registered.
+    """A validated request. file: the uploaded archive; None when the request names a path.
 
-    digest: of all that decides what is registered.
+    digest: of the request's fields and the archive; equal for equal requests.
     """
 
     name: str
@@ -95,19 +93,21 @@ def _request_digest(fields: BaseModel, *more: str) -> str:
 
 
 @contextmanager
-def room_for_files() -> Iterator[None]:
+def storage_full_as_problem() -> Iterator[None]:
+    """Turn the OSError of a full disk, in the block, into Problem (507)."""
     try:
         yield
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        log.error("no room for a data set: %s", error)
-        raise Problem(507, "storage-full", "the service has no room left for this data set") from error
+        log.error("the disk is too full for a data set: %s", error)
+        detail = "the service's disk is too full for this data set; ask the operator for more space"
+        raise Problem(507, "storage-full", detail) from error
 
 
 async def _received(request: Request, fields: UploadQuery) -> Registration:
-    """The upload in a file without a name, which is gone even when this process is killed."""
-    with room_for_files(), ExitStack() as until_handed_over:
+    """Receive the upload into a file without a name, which disappears even if this process is killed."""
+    with storage_full_as_problem(), ExitStack() as until_handed_over:
         file = until_handed_over.enter_context(TemporaryFile())
         hasher, waiting = hashlib.sha256(), bytearray()
         try:
@@ -118,7 +118,8 @@ async def _received(request: Request, fields: UploadQuery) -> Registration:
                     await asyncio.to_thread(file.write, bytes(waiting))
                     waiting.clear()
         except ClientDisconnect as error:
-            raise Problem(400, "client-closed-request", "the client left") from error  # for logs and metrics
+            # nobody receives this answer; it is for the log and the Prometheus metrics
+            raise Problem(400, "client-closed-request", "the client closed the connection") from error
         file.write(waiting)
         file.flush()
         until_handed_over.pop_all()
@@ -128,7 +129,7 @@ async def _received(request: Request, fields: UploadQuery) -> Registration:
 
 async def read_upload(request: Request) -> Registration:
     if _media_type(request.headers.get("content-type", "")) == "multipart/form-data":
-        detail = "the body is the archive itself and no form: curl --data-binary @FILE"
+        detail = "send the archive itself as the body, not a form: curl --data-binary @FILE"
         raise Problem(415, "unsupported-media-type", detail)
     query: dict[str, Any] = dict(request.query_params)
     if "class_names" in query:
@@ -144,22 +145,23 @@ async def read_path(request: Request, settings: Settings) -> Registration:
         raise Problem(400, "not-json", f"the body is not JSON: {error}") from error
     fields = _validated(lambda: PathBody.model_validate_json(raw, strict=True), "body", body)
     if request.query_params:
-        raise invalid([(name, "goes into the JSON body") for name in request.query_params])
+        raise invalid([(name, "must be in the JSON body, not in the query") for name in request.query_params])
     path = None if fields.path is None else allowed(Path(fields.path), allowed_roots(settings))
     if (path is None) != FORMATS[fields.format].bundled:
-        raise invalid([("/path", f"the {BUNDLED_FORMATS} have none, every other format has one")])
+        raise invalid([("/path", f"must be left out for {BUNDLED_FORMATS}, and given for every other format")])
     return Registration(fields.name, _configuration(fields, path), _request_digest(fields))
 
 
 def allowed(path: Path, roots: Sequence[Path]) -> Path:
-    """The path without links; raises Problem when it is not below a root. roots: without links."""
+    """Return the path with links resolved. Raises Problem unless it is below one of `roots`, themselves resolved."""
     try:
         resolved = path.resolve()
         if path.is_absolute() and any(resolved.is_relative_to(root) for root in roots):
             return resolved
     except (OSError, RuntimeError):  # links in a circle
-        log.info("a path that cannot be resolved was refused", exc_info=True)
-    raise invalid([("/path", f"{path} is no absolute path below one of: {', '.join(map(str, roots)) or 'none'}")])
+        log.info("refused a path that cannot be resolved", exc_info=True)
+    folders = ", ".join(map(str, roots)) or "none"
+    raise invalid([("/path", f"{path} is not an absolute path below a folder that the operator allows: {folders}")])
 
 
 def allowed_roots(settings: Settings) -> list[Path]:

@@ -1,4 +1,4 @@
-"""/datasets: labelled images, uploaded as an archive or registered where the workers see them."""
+"""/datasets: registers labelled images, uploaded as an archive or stored where the workers can read them."""
 
 import asyncio
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ router = APIRouter(tags=["datasets"])
 
 
 _decoder = ThreadPoolExecutor(1, thread_name_prefix="dataset")
-"""One data set at a time is decoded: it may fill gigabytes, and the engine wants the other cores."""
+"""Decodes one data set at a time: it may fill gigabytes, and the engine needs the other cores."""
 
 
 def _address(name: str) -> str:
@@ -83,7 +83,7 @@ def _parameters(query: type[BaseModel]) -> list[Mapping[str, Any]]:
             "required": False,
             "schema": described,
             "description": described.pop("description", "")
-            + (" (of an upload: required)" * (name in schema["required"])),
+            + (" (required for an upload)" * (name in schema["required"])),
         }
         for name, described in schema["properties"].items()
     ]
@@ -106,7 +106,7 @@ _DESCRIBED: dict[str, Any] = {
     status_code=201,
     openapi_extra=_DESCRIBED,
     responses=documented(400, 409, 413, 415, 422, 500, 503, 507)
-    | {200: {"model": DatasetAnswer, "description": "It was there already"}},
+    | {200: {"model": DatasetAnswer, "description": "The data set exists already"}},
 )
 async def register(
     request: Request,
@@ -115,17 +115,18 @@ async def register(
     caller: CallerHere,
     idempotency_key: IdempotencyKey = None,
 ) -> DatasetAnswer:
-    """Register a data set: upload an archive, or name a path that the workers see.
+    """Register a data set: upload an archive, or name a path that the workers can read.
 
-    **Upload**: the body is the archive, the query says what it is:
+    **Upload**: the body is the archive, the query describes it:
     `curl --data-binary @clothes.zip 'http://HOST/v1/datasets?name=clothes&format=zip'`.
-    **Path**: the body is JSON (`Content-Type: application/json`) with the same fields and `path`; no query.
+    **Path**: the body is JSON (`Content-Type: application/json`) with the same fields and `path`; without a query.
 
-    The same name with the same content again answers 200 with what is there; with other content 409.
+    If a data set with this name exists, the answer is 200 and describes it when the content is the same, and 409
+    otherwise.
     """
     database = services.store
     by_path = is_json(request.headers.get("content-type", ""))
-    await run_in_threadpool(_connect, database)  # before somebody sends gigabytes for nothing
+    await run_in_threadpool(_connect, database)  # fails before the client has sent gigabytes
     wanted = await (read_path(request, services.settings) if by_path else read_upload(request))
     loop = asyncio.get_running_loop()
     registered = await loop.run_in_executor(
@@ -140,7 +141,7 @@ async def register(
 def datasets(
     services: ServicesHere,
     after: Annotated[
-        str | None, Query(max_length=100, pattern=r"^[^\x00]*$", description="the last name of the page before")
+        str | None, Query(max_length=100, pattern=r"^[^\x00]*$", description="the last name of the previous page")
     ] = None,
     limit: Limit = 50,
 ) -> DatasetsAnswer:
@@ -164,7 +165,7 @@ def dataset(services: ServicesHere, name: Annotated[DatasetName, PathParameter()
     | {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
 )
 def sheet(services: ServicesHere, name: Annotated[DatasetName, PathParameter()]) -> Response:
-    """A PNG with the first images of each class, a row a class."""
+    """A PNG with the first images of each class, one line for each class."""
     with services.transaction() as session:
         picture = contact_sheet_bytes(session, get_dataset(session, name))
     return Response(picture, media_type="image/png")

@@ -1,4 +1,4 @@
-"""What requests to register a data set and answers about data sets contain."""
+"""The fields of requests to register a data set, and of answers about data sets."""
 
 import unicodedata
 from datetime import datetime
@@ -12,16 +12,16 @@ from darkroom.model.extension_points import FORMATS
 
 
 def _plain_name(name: str) -> str:
-    """The name in Unicode's composed form, so that what looks equal is equal; raises ValueError."""
+    """Return the name in Unicode's composed form, so that names that look equal are equal. Raises ValueError."""
     name = unicodedata.normalize("NFC", name)
     if len(name) > 100:
-        raise ValueError("at most 100 characters")
+        raise ValueError("must have at most 100 characters")
     if name != name.strip():
-        raise ValueError("no space at its ends")
+        raise ValueError("must not begin or end with a space")
     if name in (".", "..") or any(character in "/\\" for character in name):
-        raise ValueError("a name and no path: without / and \\")
+        raise ValueError("must be a name, not a path: without / and \\")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-        raise ValueError("no control characters")
+        raise ValueError("must not contain control characters")
     return name
 
 
@@ -34,21 +34,20 @@ class _Fields(BaseModel):
     name: DatasetName = Field(description="1 to 100 characters of any script, without / and \\; unique")
     split: Literal["train", "test", "all"] = Field("train", description="all: the train split, then the test split")
     image_size: int | None = Field(
-        None, ge=4, le=1024, description="resize (and centre-crop) to this side; needed where sizes differ"
+        None, ge=4, le=1024, description="crop to the central square and resize to this side; needed if sizes differ"
     )
     class_names: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] | None = Field(
-        None, max_length=10_000, description="names for formats that carry none"
+        None, max_length=10_000, description="names of the classes, for formats that do not contain them"
     )
 
 
 _UPLOADS = {name: one.upload for name, one in FORMATS.items() if one.upload is not None}
 
-
 BUNDLED_FORMATS = ", ".join(name for name, one in FORMATS.items() if one.bundled)
 
 
-def _uploads_told() -> str:
-    """What an upload of each format is; formats beside each other of which the same is said share it."""
+def _describe_uploads() -> str:
+    """Describe an upload of each format. Neighbouring formats with the same text share it."""
     groups = [(text, list(names)) for text, names in groupby(_UPLOADS, key=_UPLOADS.__getitem__)]
     return "; ".join(f"{', '.join(names)}: {text}" for text, names in groups)
 
@@ -56,11 +55,11 @@ def _uploads_told() -> str:
 class UploadQuery(_Fields):
     """The query of an upload; the body is the archive."""
 
-    format: UploadFormat = Field(description=_uploads_told())
+    format: UploadFormat = Field(description=_describe_uploads())
 
 
 class PathBody(_Fields):
-    """A data set where the workers see it."""
+    """A data set at a path that the workers can read."""
 
     format: DatasetFormat
     path: str | None = Field(
@@ -68,7 +67,7 @@ class PathBody(_Fields):
         min_length=1,
         max_length=4096,
         pattern=r"^[^\x00]*$",
-        description="absolute path of a file or folder, below one that the operator allows; none for "
+        description="absolute path of a file or folder, below a folder that the operator allows; left out for "
         f"{BUNDLED_FORMATS}",
     )
 
@@ -86,13 +85,15 @@ class DatasetAnswer(BaseModel):
     name: str
     format: str
     source: Literal["upload", "path"]
-    path: str | None = Field(description="where it is read from, if it is a path")
-    digest: str = Field(description="of the decoded content, whatever form it came in")
+    path: str | None = Field(description="the path it is read from; null for an upload")
+    digest: str = Field(description="of the decoded images and labels; the same for every format")
     classes: list[ClassAnswer]
     images: int
     image_shape: tuple[int, int, int] = Field(description="channels, height, width")
     size_bytes: int = Field(description="of the decoded images")
-    contact_sheet: str = Field(description="address of a PNG with the first images of each class, a row a class")
+    contact_sheet: str = Field(
+        description="address of a PNG with the first images of each class, one line for each class"
+    )
     created_at: datetime
 
 

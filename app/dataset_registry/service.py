@@ -1,4 +1,4 @@
-"""Decodes a data set and stores it, or leaves nothing behind."""
+"""Decodes and stores a data set completely, or stores nothing."""
 
 from tempfile import TemporaryFile
 from typing import BinaryIO
@@ -9,7 +9,7 @@ from darkroom.app.dataset_registry.request_body import (
     Registration,
     allowed,
     allowed_roots,
-    room_for_files,
+    storage_full_as_problem,
 )
 from darkroom.app.http.problems import Problem
 from darkroom.app.settings import Settings
@@ -39,7 +39,7 @@ def _decoded(wanted: Registration, settings: Settings) -> Decoded:
         if wanted.file is None:
             roots = allowed_roots(settings)
             for file in dataset_files(wanted.config):
-                allowed(file, roots)  # a folder may hold links that lead out of it
+                allowed(file, roots)  # the folder may contain links that lead out of it
         return decode_dataset(wanted.config, ArchiveLimits(entries=settings.dataset_entries))
     except DatasetError as error:
         text = str(error)
@@ -63,8 +63,8 @@ def _facts(wanted: Registration, decoded: Decoded, digest: str) -> DatasetFacts:
 def decode_and_register(
     database: Database, settings: Settings, wanted: Registration, actor: Actor, key: str | None
 ) -> Registered:
-    """Decode and store; what is new is committed as a whole. Closes the uploaded file."""
-    with room_for_files():
+    """Decode the data set and store it in one transaction. Closes the uploaded file."""
+    with storage_full_as_problem():
         if wanted.file is None:
             decoded = _decoded(wanted, settings)
             digest = content_digest(decoded.images, decoded.labels, decoded.class_names)
@@ -95,6 +95,6 @@ def _store(
         if key is not None:
             settle(session, IDEMPOTENCY_SCOPE, key, registered.dataset.id)
         if registered.created:
-            told = {"format": facts.format, "digest": facts.digest, "images": registered.dataset.image_count}
-            record(session, actor, "dataset.registered", f"datasets/{wanted.name}", told)
+            data = {"format": facts.format, "digest": facts.digest, "images": registered.dataset.image_count}
+            record(session, actor, "dataset.registered", f"datasets/{wanted.name}", data)
         return registered

@@ -1,1 +1,1 @@
-"""What routes ask of the running service (FastAPI dependencies): its parts, the caller, idempotency keys, pages."""
+"""FastAPI dependencies that routes share: the service's parts, the caller, idempotency keys, pages."""

@@ -1,4 +1,4 @@
-"""What routes know of who calls them."""
+"""The caller of a request, and checks of the caller's rights and limits."""
 
 from typing import Annotated, cast
 
@@ -13,7 +13,7 @@ from darkroom.store.tables import Promotion
 
 
 def caller_of(request: Request) -> Caller:
-    """Who was let in with this request."""
+    """Return the caller that the gate admitted with this request."""
     return cast(Caller, request.state.caller)
 
 
@@ -25,21 +25,19 @@ CallerHere = Annotated[Caller, Depends(_caller)]
 
 
 def require_promotion(services: Services, caller: Caller, promote: Promotion) -> None:
-    """Raise Problem (403) unless the caller may queue a job that ends with this promotion."""
+    """Raise Problem (403) if the job would promote a version at its end and the caller may not do that."""
     if promote == "never":
         return
-    reason = (
-        f", which promote {promote!r} needs: it moves the model's production, as PUT /v1/models/NAME/alias/production"
-    )
+    reason = f", which promote {promote!r} needs: the job moves an alias, like PUT /v1/models/NAME/alias/production"
     services.gate.require(caller, PROMOTION, reason)
 
 
 def require_room(session: Session, services: Services, caller: Caller, more: int = 1) -> None:
-    """Raise store.key_repository.TooManyJobs unless the caller's key may have `more` unfinished jobs."""
+    """Raise store.key_repository.TooManyJobs unless the caller's key may have `more` additional unfinished jobs."""
     if caller.key is None:
         return
     try:
         require_room_for_jobs(session, caller.key.id, more, services.gate.unfinished_jobs(caller.key))
     except TooManyJobs:
-        services.gate.refused("jobs_limit")
+        services.gate.count_refusal("jobs_limit")
         raise

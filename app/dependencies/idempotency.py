@@ -14,21 +14,21 @@ IdempotencyKey = Annotated[
     Header(
         alias="Idempotency-Key",
         pattern=r"^[\x21-\x7e]{1,200}$",
-        description="the same key again, within 24 hours, creates nothing and answers with what it created before",
+        description="a request with the same key within 24 hours creates nothing and gets the first request's result",
     ),
 ]
 
 
 def created_before(session: Session, scope: str, key: str | None, body: BaseModel) -> int | None:
-    """The id of what this request has created; None when it is new, and is then to be created and `note_created`.
+    """Return the id of the resource that an earlier request with this key created; None if there was none.
 
-    Raises store.idempotency.IdempotencyKeyReused.
+    After None, create the resource and call `note_created`. Raises store.idempotency.IdempotencyKeyReused.
     """
     request_digest = digest_of(body.model_dump_json().encode())
     return None if key is None else idempotency.remember(session, scope, key, request_digest)
 
 
 def note_created(session: Session, scope: str, key: str | None, created: int) -> None:
-    """Note what the key's request has created, in the same transaction."""
+    """Store the id of the resource that the key's request created, in the same transaction."""
     if key is not None:
         idempotency.settle(session, scope, key, created)

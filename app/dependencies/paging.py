@@ -1,4 +1,4 @@
-"""The parameters that lists share: where a page begins and how long it is."""
+"""The parameters of every list: where a page begins and how long it is."""
 
 from typing import Annotated
 
@@ -7,5 +7,5 @@ from fastapi import Query
 LARGEST_ID = 2**63 - 1
 """PostgreSQL's largest bigint."""
 
-BeforeId = Annotated[int | None, Query(ge=1, le=LARGEST_ID, description="the last id of the page before")]
+BeforeId = Annotated[int | None, Query(ge=1, le=LARGEST_ID, description="the last id of the previous page")]
 Limit = Annotated[int, Query(ge=1, le=200)]

@@ -1,4 +1,4 @@
-"""What the routers share: the engine, the catalog and the rest, made once at start-up."""
+"""The parts of the running service that routes use: the engine, the catalog and so on, made once at start-up."""
 
 import logging
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 class Services:
     """The parts of a running service.
 
-    database, job_feed: None when no DATABASE_URL is set; hints: None without a broker.
+    database, job_feed: None without DATABASE_URL. hints: None without Redis.
     """
 
     settings: Settings
@@ -40,38 +40,38 @@ class Services:
 
     @property
     def store(self) -> Database:
-        """The database; raises Problem (503) when the service runs without one."""
+        """The database. Raises Problem (503) when the service runs without one."""
         if self.database is None:
             raise _no_database()
         return self.database
 
     @property
     def feed(self) -> JobFeed:
-        """What changes in jobs; raises Problem (503) when the service runs without a database."""
+        """The feed of changes in jobs. Raises Problem (503) when the service runs without a database."""
         if self.job_feed is None:
             raise _no_database()
         return self.job_feed
 
     def transaction(self) -> AbstractContextManager[Session]:
-        """One transaction, for a plain `def` route, which FastAPI runs in a thread: committed when the block ends.
+        """Open one transaction, which is committed when the block ends. For plain `def` routes, which run in a thread.
 
-        What others are told of the change follows the block.
+        Send hints about a change only after the block.
         """
         return self.store.session()
 
     def hint(self, job_ids: Iterable[int]) -> None:
-        """Tell idle workers, and the log, of jobs that were queued and committed; never waits, never fails."""
+        """Log committed new jobs, and wake idle workers. Never waits and never fails."""
         queued = list(job_ids)
         if len(queued) == 1:
             log.info("job %d is queued", queued[0], extra={"fields": {"job_id": queued[0]}})
         elif queued:
             log.info("%d jobs are queued", len(queued), extra={"fields": {"job_ids": queued}})
         if queued and self.hints is not None:
-            self.hints.soon()
+            self.hints.send_soon()
 
 
 def _no_database() -> Problem:
-    detail = "the service was started without DATABASE_URL"
+    detail = "the service runs without a database; the operator must start it with DATABASE_URL"
     return Problem(503, "store-unavailable", detail, headers=retry_after(STORE_RETRY_SECONDS))
 
 
@@ -80,7 +80,7 @@ async def _services(request: Request) -> Services:
 
 
 async def require_json(request: Request) -> None:
-    """Refuse a body that does not say it is JSON."""
+    """Raise Problem (415) unless Content-Type says that the body is JSON, and the body is not compressed."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         raise Problem(415, "unsupported-media-type", "send the body as Content-Type: application/json")

@@ -1,1 +1,1 @@
-"""What `make up` starts: a private PostgreSQL and Redis, and the processes of Darkroom."""
+"""`make up`: starts a private PostgreSQL, a private Redis and the processes of Darkroom."""

@@ -1,4 +1,4 @@
-"""The account that PostgreSQL runs under: it refuses to run as root."""
+"""Chooses the account for PostgreSQL, which refuses to run as root."""
 
 import os
 import pwd
@@ -12,8 +12,11 @@ CANDIDATES = ("postgres", "nobody")
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An unprivileged account. setpriv: the program that gives it the capability to pass permission checks, if it needs
-    that, else None."""
+    """An unprivileged account.
+
+    setpriv: path of the program that gives the account the capability to bypass permission checks; None if the account
+    does not need it.
+    """
 
     name: str
     uid: int
@@ -22,11 +25,11 @@ class Account:
 
     @property
     def capable(self) -> bool:
-        """Whether the server must be started through `switch`."""
+        """True if the server must be started through `switch`."""
         return self.setpriv is not None
 
     def switch(self, parent_death_signal: int) -> tuple[str, ...]:
-        """The beginning of a command line that becomes this account with the capability."""
+        """Return the beginning of a command line that switches to this account and gives it the capability."""
         return (
             str(self.setpriv),
             f"--reuid={self.uid}",
@@ -39,7 +42,7 @@ class Account:
 
     def own(self, folder: Path) -> None:
         """Make the account the owner of `folder` and of everything in it."""
-        if folder.lstat().st_uid == self.uid:  # a data folder has one owner throughout
+        if folder.lstat().st_uid == self.uid:  # then everything in a data folder has this owner
             return
         for parent, _, files in os.walk(folder):
             os.chown(parent, self.uid, self.gid)
@@ -48,10 +51,10 @@ class Account:
 
 
 def service_account(*folders: Path) -> Account | None:
-    """The account for a server that must enter `folders`; None when this process is not root and stays itself.
+    """Return the account for a server that must enter `folders`; None when this process is not root.
 
-    A folder below one that others cannot enter (`/root`) is opened for the server alone, by the capability to pass
-    permission checks, instead of widening the permissions of somebody's home. Raises LookupError when that cannot be.
+    If a parent folder is closed to other accounts (`/root`), the server gets the capability to bypass permission
+    checks. That is safer than opening a home folder to everybody. Raises LookupError when no account will do.
     """
     if os.geteuid() != 0:
         return None
@@ -62,13 +65,14 @@ def service_account(*folders: Path) -> Account | None:
             continue
         break
     else:
-        raise LookupError(f"PostgreSQL cannot run as root and there is none of the accounts {', '.join(CANDIDATES)}")
+        names = " or ".join(CANDIDATES)
+        raise LookupError(f"PostgreSQL cannot run as root, and there is no account {names}: create one of them")
     closed = next((f for folder in folders for f in folder.resolve().parents if not f.stat().st_mode & 0o001), None)
     if closed is None:
         return Account(name, entry.pw_uid, entry.pw_gid)
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         raise LookupError(
-            f"PostgreSQL runs as {name}, who cannot enter {closed}: move the folder or run `chmod o+x {closed}`"
+            f"PostgreSQL runs as {name}, which cannot enter {closed}: move the folder or run `chmod o+x {closed}`"
         )
     return Account(name, entry.pw_uid, entry.pw_gid, setpriv)

@@ -1,8 +1,7 @@
-"""First moments of a child process: tie its life to the parent's, become the account, then be the command.
+"""Starts a child process: switches to the account, ties the child's life to the parent's, then executes the command.
 
 Run as a file (`python -I -S child_main.py PARENT SIGNAL UID:GID COMMAND...`; `-` for no account), with the standard
-library alone. A program of its own and not a `preexec_fn`, because only calls that are safe between fork and exec may
-be made there when the parent has threads.
+library only. This is not a `preexec_fn`, because a parent with threads may make only few calls between fork and exec.
 """
 
 import ctypes
@@ -19,9 +18,9 @@ def main(arguments: list[str]) -> int:
         os.setgroups([])
         os.setgid(gid)
         os.setuid(uid)
-    if sys.platform == "linux":  # after the change of account, which would clear it
+    if sys.platform == "linux":  # a change of account clears the signal, so this comes after it
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-        if os.getppid() != int(parent):  # it died before the call above
+        if os.getppid() != int(parent):  # the parent died before the call above
             return 1
     try:
         os.execvp(command[0], command)

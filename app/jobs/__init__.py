@@ -1,1 +1,1 @@
-"""What all kinds of jobs share: hints to workers, and the feed of what changes."""
+"""Parts for all kinds of jobs: hints to workers, and the feed of changes."""

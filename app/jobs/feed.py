@@ -1,4 +1,4 @@
-"""The feed of what changes in jobs. One look at the database serves all readers that wait, however many they are."""
+"""The feed of changes in jobs. One database query serves all waiting readers, however many they are."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -10,15 +10,15 @@ from darkroom.store.tables import JobEvent
 
 POLL_SECONDS = 0.5
 READERS = 2
-"""Readers that use the database at the same time, so that the feed takes no more of the pool's connections."""
+"""The feed uses at most this many connections of the pool at the same time."""
 
 EVENTS_AT_ONCE = 200
 
 
 class JobFeed:
-    """See the module. Its coroutines are for one event loop, and pass on the database's errors.
+    """Reads jobs for many clients. Use its coroutines on one event loop; they raise the database's errors.
 
-    closed: readers are to end.
+    closed: the service is stopping, so readers must end.
     """
 
     def __init__(self, database: Database) -> None:
@@ -29,23 +29,23 @@ class JobFeed:
         self.closed = False
 
     def close(self) -> None:
-        """Ask every reader to end, because the service ends. May be called in any thread."""
+        """Ask every reader to end, because the service stops. Any thread may call this."""
         self.closed = True
 
     async def now(self, job_id: int) -> Glimpse | None:
-        """A look at once; None when there is no such train job."""
+        """Read the job immediately; None when there is no such train job."""
         async with self._reading:
             return (await asyncio.to_thread(self._look, {job_id})).get(job_id)
 
     async def next(self, job_id: int) -> Glimpse | None:
-        """Waits POLL_SECONDS at most, then looks once for all readers that wait."""
+        """Wait at most POLL_SECONDS, then read once for all waiting readers."""
         self._wanted.add(job_id)
         if self._round is None:
             self._round = asyncio.create_task(self._look_together())
         return (await asyncio.shield(self._round)).get(job_id)
 
     async def events(self, job_id: int, after: int) -> Sequence[JobEvent]:
-        """At most EVENTS_AT_ONCE events behind number `after`."""
+        """Read at most EVENTS_AT_ONCE events with numbers greater than `after`."""
         async with self._reading:
             return await asyncio.to_thread(self._read, job_id, after)
 

@@ -1,4 +1,4 @@
-"""Hints for jobs that were just queued, sent beside the requests: a broker that is away holds up nobody."""
+"""Sends hints about new jobs from a thread of its own, so that no request waits for Redis."""
 
 import logging
 import threading
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 class HintSender:
-    """A thread that wakes idle workers. Busy workers need no hint: they look for the next job when theirs has ended."""
+    """A thread that wakes idle workers. Busy workers need no hint: they look for another job when theirs ends."""
 
     def __init__(self, hints: Hints, database: Database) -> None:
         self._hints = hints
@@ -21,24 +21,24 @@ class HintSender:
         self._thread = threading.Thread(target=self._run, name="hints", daemon=True)
 
     def start(self) -> None:
-        """To be called once."""
+        """Start the thread. Call this once."""
         self._thread.start()
 
     def stop(self, seconds: float) -> None:
-        """Send what is due and end, within `seconds`."""
+        """Send the hints that are due, then end; wait at most `seconds` for that."""
         self._ended = True
         self._due.set()
         self._thread.join(seconds)
 
-    def soon(self) -> None:
-        """There is work, whose transaction has committed; returns at once."""
+    def send_soon(self) -> None:
+        """Send hints because jobs were queued. Call it after the commit; it returns at once."""
         self._due.set()
 
     def _run(self) -> None:
-        """A hint for each idle worker, less those that wait already.
+        """Whenever hints are due, send as many as there are idle workers, minus the hints that are still unread.
 
-        Counted after the commit, so that no job is forgotten: a worker that still counts as busy claims later than
-        that, and a hint that waits is taken later than that.
+        No job is missed, because the count follows the commit. A worker that is busy at the count looks for jobs later,
+        and so does the reader of an unread hint.
         """
         last = False
         while not last:
@@ -50,4 +50,4 @@ class HintSender:
                     idle = count_idle_workers(session, FRESH_SECONDS)
                 self._hints.send_up_to(idle)
             except Exception:
-                log.warning("no hint was sent; idle workers look for jobs by themselves, too", exc_info=True)
+                log.warning("cannot send hints; idle workers find the jobs a little later", exc_info=True)

@@ -1,10 +1,10 @@
-"""What answers about jobs of every kind contain."""
+"""Fields of answers about jobs of every kind."""
 
 from pydantic import BaseModel
 
 
 class FailureAnswer(BaseModel):
-    """Why the last attempt ended badly."""
+    """Why the last attempt failed."""
 
     kind: str
     detail: str

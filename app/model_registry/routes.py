@@ -1,4 +1,4 @@
-"""Models: what is in the store, what the engine holds, and which version an alias means (promotion, roll-back)."""
+"""/models: lists models and versions, and moves aliases (promotion, roll-back)."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -98,7 +98,7 @@ def _detail(services: Services, name: str, before: int | None = None, limit: int
 def models(
     services: ServicesHere,
     after: Annotated[
-        str | None, Query(max_length=63, pattern=r"^[^\x00]*$", description="the last name of the page before")
+        str | None, Query(max_length=63, pattern=r"^[^\x00]*$", description="the last name of the previous page")
     ] = None,
     limit: Limit = 50,
 ) -> ModelsAnswer:
@@ -117,7 +117,7 @@ def model(
     services: ServicesHere,
     name: ModelName,
     before: Annotated[
-        int | None, Query(ge=1, le=LARGEST_VERSION, description="the last version of the page before")
+        int | None, Query(ge=1, le=LARGEST_VERSION, description="the last version of the previous page")
     ] = None,
     limit: Limit = 50,
 ) -> ModelDetailAnswer:
@@ -133,10 +133,10 @@ def model(
 async def put_alias(
     body: AliasRequest, services: ServicesHere, caller: CallerHere, name: ModelName, alias: AliasName
 ) -> ModelDetailAnswer:
-    """Point an alias at a version; `production` is what requests that name no version are served from.
+    """Point an alias at a version. The alias `production` serves the requests that name no version.
 
-    A version becomes production only once it is loaded and warm: no request waits or fails, those under way finish on
-    the version that they began with, and the same call with the former version rolls back.
+    The engine loads and warms the version before it becomes production, so no request waits or fails. Running requests
+    finish on the version that they began with. To roll back, make the same call with the former version.
     """
     database, version = services.store, str(body.version)
 
@@ -159,7 +159,7 @@ async def put_alias(
     responses=documented(404, 409, 422, 500, 503),
 )
 def delete_alias(services: ServicesHere, caller: CallerHere, name: ModelName, alias: AliasName) -> Response:
-    """Forget an alias; the version stays. Production can be pointed elsewhere, not deleted."""
+    """Delete an alias; the version stays. The alias `production` can be moved, but not deleted."""
     if alias == PRODUCTION:
         raise Problem(409, "production-needed", "production cannot be deleted; point it at another version")
     with services.transaction() as session:

@@ -1,4 +1,4 @@
-"""What requests about models and their answers contain."""
+"""The fields of requests and answers about models."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -8,9 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from darkroom.model.config import SamplingConfig
 from darkroom.model.metrics.frontier import Frontier
-from darkroom.store.model_repository import (
-    AliasTarget,
-)
+from darkroom.store.model_repository import AliasTarget
 
 LARGEST_VERSION = 2**31 - 1
 
@@ -18,7 +16,7 @@ Number = Annotated[int, Field(strict=True, ge=1, le=LARGEST_VERSION)]
 
 
 class AliasRequest(BaseModel):
-    """What an alias is to point at."""
+    """The new target of an alias."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -28,7 +26,10 @@ class AliasRequest(BaseModel):
 
 
 class VersionFigure(BaseModel):
-    """A figure of a version. protocol_string: what it was measured on and how; figures compare where it is equal."""
+    """A figure of a version.
+
+    protocol_string: how it was measured, and on what. Only figures with equal protocols can be compared.
+    """
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -39,7 +40,7 @@ class VersionFigure(BaseModel):
 
 
 class VersionAnswer(BaseModel):
-    """One version of a model. metrics: the figures of its evaluations, and those that it came with."""
+    """One version of a model. metrics: the figures of its evaluations, and those that its weights file contains."""
 
     version: int
     digest: str
@@ -49,14 +50,16 @@ class VersionAnswer(BaseModel):
     images_seen: int
     class_names: list[str]
     metrics: dict[str, float]
-    evaluations: list[VersionFigure] = Field(description="of `metrics` those that were measured here, with how")
-    kept: bool = Field(description="its weights are in the store; of a training job's checkpoints only some stay")
-    resident: bool = Field(description="in the engine's memory now")
-    frontiers: Sequence[Frontier] = Field(description="what `quality` and deadlines pick from; none where unmeasured")
+    evaluations: list[VersionFigure] = Field(description="the figures that this service measured, with their protocols")
+    kept: bool = Field(description="its weights are in the store; a train job keeps only some of its checkpoints")
+    resident: bool = Field(description="the engine has it in memory now")
+    frontiers: Sequence[Frontier] = Field(
+        description="the measured settings that `quality` and deadlines choose from; empty before a measurement"
+    )
 
 
 class ModelAnswer(BaseModel):
-    """A model. class_names, default_sampling, snapshot_images: of its production version where that has been loaded."""
+    """A model. class_names, default_sampling, snapshot_images: from its production version, null until it is loaded."""
 
     name: str
     created_at: datetime
@@ -66,14 +69,15 @@ class ModelAnswer(BaseModel):
     class_names: list[str] | None = None
     default_sampling: SamplingConfig | None = None
     snapshot_images: int | None = Field(
-        None, description="images that the snapshot had seen which guide `snapshot` takes; null: it carries none"
+        None,
+        description="images that the snapshot for guide `snapshot` had seen; null if the version has no snapshot",
     )
 
 
 class ModelDetailAnswer(ModelAnswer):
     """A model with one page of its versions."""
 
-    newest: list[VersionAnswer] = Field(description="newest first, those below `before`")
+    newest: list[VersionAnswer] = Field(description="versions below `before`, newest first")
     next_before: int | None = Field(description="pass as `before` for the next page; null on the last")
 
 
@@ -81,5 +85,5 @@ class ModelsAnswer(BaseModel):
     """One page of models."""
 
     models: list[ModelAnswer]
-    request_images: int = Field(description="images that one POST /generate may draw, of all its classes together")
+    request_images: int = Field(description="the most images that one POST /generate may draw, all classes together")
     next_after: str | None = Field(description="pass as `after` for the next page; null on the last")

@@ -1,4 +1,4 @@
-"""GET /recipes: what a training job may name."""
+"""GET /recipes: the recipes that a train job can name."""
 
 import logging
 from typing import Any
@@ -16,7 +16,7 @@ router = APIRouter(tags=["training"])
 
 
 class RecipeAnswer(BaseModel):
-    """A recipe. configuration: with every default written out; its fields are what `overrides` may change."""
+    """A recipe. configuration: all fields, defaults included; `overrides` can change them."""
 
     name: str
     description: str
@@ -24,10 +24,10 @@ class RecipeAnswer(BaseModel):
 
 
 class RecipesAnswer(BaseModel):
-    """By name."""
+    """Recipes by name."""
 
     recipes: list[RecipeAnswer]
-    unreadable: list[str] = Field(description="files that are no valid recipes; the service's log says why")
+    unreadable: list[str] = Field(description="files that are not valid recipes; the service's log says why")
 
 
 @router.get("/recipes", responses=documented(500))
@@ -41,9 +41,8 @@ def recipes(services: ServicesHere) -> RecipesAnswer:
             log.warning("%s", error)
             unreadable.append(path.name)
             continue
-        # by the file's name, which is what a request says
-        told = RecipeAnswer(
+        answer = RecipeAnswer(  # requests name a recipe by its file, not by its field `name`
             name=path.stem, description=recipe.description, configuration=recipe.model_dump(mode="json")
         )
-        found.append(told)
+        found.append(answer)
     return RecipesAnswer(recipes=found, unreadable=unreadable)

@@ -1,4 +1,4 @@
-"""/sweeps: grids of training jobs, compared."""
+"""/sweeps: submits grids of train jobs and compares them."""
 
 import itertools
 import json
@@ -37,25 +37,25 @@ Seeds = Annotated[list[Annotated[int, Field(strict=True, ge=0, lt=2**63)]], Fiel
 
 
 class SweepRequest(TrainFields):
-    """A grid of training jobs: every combination of the fields' values, each with every seed.
+    """A grid of train jobs: one for each combination of the fields' values and each seed.
 
-    model is a prefix: the jobs train models of their own, PREFIX-01, PREFIX-02, ...
+    `model` is a prefix: the jobs train the models PREFIX-01, PREFIX-02, ...
     """
 
     name: StrictStr = Field(min_length=1, max_length=200)
     grid: dict[StrictStr, Annotated[list[Any], Field(min_length=1, max_length=MOST_JOBS)]] = Field(
-        {}, max_length=20, description='values by dotted name of a field: {"optimizer.learning_rate": [1e-4, 3e-4]}'
+        {}, max_length=20, description='values to try, by dotted field name: {"optimizer.learning_rate": [1e-4, 3e-4]}'
     )
-    seeds: Seeds | None = Field(None, description="of training.seed; default: the recipe's")
+    seeds: Seeds | None = Field(None, description="values of training.seed; default: the recipe's")
 
 
 class SweepAnswer(BaseModel):
-    """A sweep as a list shows it."""
+    """A sweep in a list."""
 
     id: int
     name: str
     fields: list[str] = Field(description="the varied fields")
-    jobs: dict[JobStatus, int] = Field(description="how many are in which state")
+    jobs: dict[JobStatus, int] = Field(description="the number of jobs with each status")
     created_at: datetime
     links: dict[str, str]
 
@@ -68,11 +68,11 @@ class SweepsAnswer(BaseModel):
 
 
 class SweepDetailAnswer(SweepAnswer):
-    """A sweep with its comparison. metric: what `best` is measured by."""
+    """A sweep with its comparison. metric: the metric of `best`."""
 
-    configuration: dict[str, Any] = Field(description="the request")
+    configuration: dict[str, Any] = Field(description="the request that created the sweep")
     metric: str | None
-    metrics: list[str] = Field(description="all that its checkpoints were evaluated by")
+    metrics: list[str] = Field(description="all metrics for which its checkpoints have figures")
     rows: Sequence[SweepRow]
     groups: Sequence[SweepGroup]
 
@@ -95,7 +95,7 @@ def submit(
     caller: CallerHere,
     idempotency_key: IdempotencyKey = None,
 ) -> SweepDetailAnswer:
-    """Check every combination, then queue them all or none."""
+    """Check every combination, then queue all of them or none."""
     require_storable(body)
     require_promotion(services, caller, body.promote)
     combinations = _combinations(body)
@@ -146,7 +146,7 @@ def sweep(sweep_id: SweepId, services: ServicesHere, metric: Metric = None) -> S
 
 @router.post("/sweeps/{sweep_id}/cancel", status_code=202, responses=documented(404, 422, 500, 503))
 def cancel(sweep_id: SweepId, services: ServicesHere, caller: CallerHere) -> SweepDetailAnswer:
-    """Cancel the jobs that have not finished, each as POST /v1/train-jobs/{job_id}/cancel does."""
+    """Cancel the sweep's unfinished jobs, like POST /v1/train-jobs/{job_id}/cancel for each."""
     with services.transaction() as session:
         row = cancel_sweep(session, sweep_id)
         record(session, caller.actor, "sweep.cancelled", f"sweeps/{sweep_id}")
@@ -155,9 +155,12 @@ def cancel(sweep_id: SweepId, services: ServicesHere, caller: CallerHere) -> Swe
 
 
 def _combinations(body: SweepRequest) -> list[tuple[Change, ...]]:
-    """The grid's combinations in order, the last field the fastest, seeds faster still; raises Problem."""
+    """Return the grid's combinations. The last field varies faster than those before it, and seeds vary fastest.
+
+    Raises Problem.
+    """
     if not body.grid and not body.seeds:
-        raise invalid([("/grid", "nothing varies: give a field's values, or seeds")])
+        raise invalid([("/grid", "nothing varies: give values of a field here, or give seeds")])
     columns = {
         f"/grid/{pointer_part(name)}": [
             parse_change(name, value, f"/grid/{pointer_part(name)}/{place}") for place, value in enumerate(values)
@@ -173,26 +176,27 @@ def _combinations(body: SweepRequest) -> list[tuple[Change, ...]]:
     for column in columns.values():
         count *= len(column)
     if count > MOST_JOBS:
-        raise invalid([("/grid", f"{count} combinations are more than {MOST_JOBS}")])
+        raise invalid([("/grid", f"has {count} combinations; at most {MOST_JOBS} are allowed")])
     return list(itertools.product(*columns.values()))
 
 
 def _require_apart(columns: Mapping[str, list[Change]]) -> None:
-    """No value twice, and no field that holds another one; raises Problem."""
+    """Raise Problem if a field has a value twice, or if one field is a part of another."""
     for pointer, column in columns.items():
         texts = [json.dumps(one.value, sort_keys=True) for one in column]
         if len(set(texts)) < len(texts):
-            raise invalid([(pointer, "has a value twice")])
+            raise invalid([(pointer, "contains a value twice")])
     paths = {pointer: MOVED.get(column[0].path, column[0].path) for pointer, column in columns.items()}
     for (_, one), (pointer, other) in itertools.permutations(paths.items(), 2):
         if other[: len(one)] == one:
-            raise invalid([(pointer, f"is set by {'.'.join(one)} as well")])
+            raise invalid([(pointer, f"is set by {'.'.join(one)} too; leave one out")])
 
 
 def _works(plan: TrainingPlan, combinations: list[tuple[Change, ...]]) -> list[TrainWork]:
-    """Each combination's work; raises Problem that names the combination."""
+    """Return each combination's work. Raises Problem, which names the combination."""
     if len(plan.name) > LONGEST_PREFIX:
-        raise invalid([("/model", f"{plan.name!r} is longer than {LONGEST_PREFIX} characters, and numbers follow")])
+        detail = f"{plan.name!r} is longer than {LONGEST_PREFIX} characters; numbers are appended to it"
+        raise invalid([("/model", detail)])
     digits = max(2, len(str(len(combinations))))
     works = []
     for number, combination in enumerate(combinations, 1):
@@ -207,12 +211,12 @@ def _works(plan: TrainingPlan, combinations: list[tuple[Change, ...]]) -> list[T
 
 
 def _detail(session: Session, row: Sweep, metric: str | None) -> SweepDetailAnswer:
-    """The sweep with its comparison by this metric, or the first that there is; raises Problem."""
+    """Return the sweep with its comparison by this metric, else by the first one measured. Raises Problem."""
     jobs = sweep_jobs(session, row.id)
     job_ids = [job.id for job in jobs]
     metrics = list(measured(session, job_ids))
     if metric is not None and metric not in metrics:
-        raise invalid([("metric", f"was not measured; there are: {', '.join(metrics) or 'none'}")])
+        raise invalid([("metric", f"was not measured; choose from: {', '.join(metrics) or 'none'}")])
     chosen = metric or (metrics[0] if metrics else None)
     best = best_figures(session, job_ids, chosen) if chosen else {}
     rows = sweep_rows(row, jobs, last_curve_points(session, job_ids), best)

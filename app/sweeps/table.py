@@ -1,4 +1,4 @@
-"""A sweep's comparison: a row a job, and a group for each combination of values, over its seeds."""
+"""A sweep's comparison: one table row for each job, and one group for each combination of values, over its seeds."""
 
 import json
 import statistics
@@ -14,7 +14,7 @@ from darkroom.store.tables import Job, JobStatus, Sweep
 
 @dataclass(frozen=True)
 class SweepRow:
-    """A job of the sweep. values: of the varied fields, in their order. loss: of its newest metrics."""
+    """A job of the sweep. values: of the varied fields, in the fields' order. loss: from its newest curve point."""
 
     values: Mapping[str, Any]
     seed: int
@@ -30,7 +30,7 @@ class SweepRow:
 
 @dataclass(frozen=True)
 class Spread:
-    """Of `count` figures. sd: with count - 1 in the denominator; None of a single one."""
+    """Mean and standard deviation of `count` values. sd: with denominator count - 1; None for a single value."""
 
     count: int
     mean: float
@@ -39,7 +39,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class SweepGroup:
-    """The runs of one combination of values. best: over the runs' lowest values of the metric."""
+    """The jobs with one combination of values. best: over the jobs' lowest figures of the metric."""
 
     values: Mapping[str, Any]
     job_ids: tuple[int, ...]
@@ -53,7 +53,7 @@ def sweep_rows(
     last: Mapping[int, CurvePoint],
     best: Mapping[int, BestCheckpoint],
 ) -> list[SweepRow]:
-    """The rows of these jobs, in their order. last, best: by job."""
+    """Return one row for each job, in the same order. last, best: by job id."""
     return [
         SweepRow(
             values={name: _field(job.configuration["recipe"], name) for name in sweep.fields},
@@ -72,12 +72,12 @@ def sweep_rows(
 
 
 def label(values: Mapping[str, Any]) -> str:
-    """A combination in a line: the fields' last names with their values."""
+    """Describe a combination in one line: the last part of each field's name, with its value."""
     return ", ".join(f"{name.rpartition('.')[2]}={_short(value)}" for name, value in values.items())
 
 
 def sweep_groups(rows: Sequence[SweepRow]) -> list[SweepGroup]:
-    """The rows of each combination of values together, in the order of the grid."""
+    """Group the rows by combination of values, in the order of the grid."""
     together: dict[str, list[SweepRow]] = {}
     for row in rows:
         together.setdefault(json.dumps(row.values), []).append(row)
@@ -100,7 +100,7 @@ def _spread(figures: Sequence[float]) -> Spread | None:
 
 
 def _field(recipe: Mapping[str, Any], name: str) -> Any:
-    """The field's value; of a field that has moved since the sweep named it, at its place of now."""
+    """Return the field's value. A field that has moved since the sweep was made is read at its new place."""
     path = tuple(name.split("."))
     found = _at(recipe, path)
     return _at(recipe, MOVED[path]) if found is None and path in MOVED else found

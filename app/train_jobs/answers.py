@@ -12,7 +12,7 @@ from darkroom.store.tables import Job, JobStatus
 
 
 def progress(status: JobStatus, images_done: int, total_images: int, last: CurvePoint | None) -> ProgressAnswer:
-    """See ProgressAnswer."""
+    """Return a job's progress. last: its newest curve point, None before the first one."""
     speed = last.images_per_second if last else None
     left = total_images - images_done
     return ProgressAnswer(
@@ -25,12 +25,12 @@ def progress(status: JobStatus, images_done: int, total_images: int, last: Curve
 
 
 def job_answer(view: JobView) -> JobAnswer:
-    """A job as a list shows it."""
+    """Return the answer about a job in a list."""
     return JobAnswer(**_members(view))
 
 
 def job_detail(session: Session, job: Job) -> JobDetailAnswer:
-    """A job by itself."""
+    """Return the answer about a single job."""
     view = view_jobs(session, [job])[0]
     return JobDetailAnswer(**_members(view), request_id=job.request_id, configuration=job.configuration)
 

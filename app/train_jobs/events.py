@@ -1,7 +1,7 @@
-"""GET /v1/train-jobs/{id}/events: a job's events as they happen, and those before them, each exactly once.
+"""GET /v1/train-jobs/{id}/events: sends a job's past events and then new ones, each exactly once.
 
-Stored events carry their number as id; `progress` carries none, so that Last-Event-ID stays the number of the last
-stored one. The stream outlives the database's absence and ends with `end` when the job has.
+A stored event has its number as id. `progress` has no id, so that Last-Event-ID stays the number of the last stored
+event. The stream stays open while the database cannot be reached, and sends `end` when the job has ended.
 """
 
 import asyncio
@@ -27,12 +27,14 @@ from darkroom.store.tables import JobEvent
 router = APIRouter(tags=["training"])
 
 AWAY_SECONDS = 1.0
-"""Between two attempts while the database is away."""
+"""Pause between two attempts to read while the database cannot be reached."""
 
 RECONNECT_MILLISECONDS = 1000
-"""A browser's pause before it connects again."""
+"""A browser waits this long before it connects again."""
 
-EventNumber = Annotated[int, Query(ge=0, le=LARGEST_NUMBER, description="as Last-Event-ID, which goes first")]
+EventNumber = Annotated[
+    int, Query(ge=0, le=LARGEST_NUMBER, description="the number of the last event seen; Last-Event-ID overrides it")
+]
 
 
 @router.get(
@@ -49,7 +51,7 @@ async def events(
     ] = None,
     after: EventNumber = 0,
 ) -> StreamingResponse:
-    """Server-sent events: those stored behind the last one seen, `progress`, and `end` when the job has finished."""
+    """Server-sent events: the stored ones after the last one seen, `progress`, and `end` when the job has finished."""
     feed = services.feed
     first = await feed.now(job_id)
     if first is None:
@@ -62,7 +64,7 @@ async def _stream(feed: JobFeed, job_id: int, glimpse: Glimpse, seen: int) -> As
     yield f"retry: {RECONNECT_MILLISECONDS}\n\n".encode()
     shown: tuple[int, float | None] | None = None
     sent = time.monotonic()
-    while not feed.closed:  # a client that connects again finds the next process
+    while not feed.closed:  # the service is stopping; the client connects again, to its next process
         try:
             while seen < glimpse.event_count:
                 for event in await feed.events(job_id, seen):
@@ -80,7 +82,7 @@ async def _stream(feed: JobFeed, job_id: int, glimpse: Glimpse, seen: int) -> As
                 sent = time.monotonic()
             glimpse = await feed.next(job_id) or glimpse
         except AWAY:
-            yield comment("the database is away; the events go on when it is back")
+            yield comment("the database cannot be reached; events continue when it is back")
             sent = time.monotonic()
             await asyncio.sleep(AWAY_SECONDS)
 

@@ -1,4 +1,4 @@
-"""Whether a recipe suits its data set and what it begins from: found out before a job is queued, not hours later."""
+"""Checks a recipe against its data set and its starting point before the job is queued, not hours later."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from darkroom.store.tables import Dataset
 def misfits(
     recipe: Recipe, dataset: Dataset, start: ContinueFrom | ForkFrom | None, origin: Recipe | ModelConfig | None
 ) -> Iterator[Misfit]:
-    """Yield the faults of a recipe that is valid by itself. origin: the recipe or model that the job begins from."""
+    """Yield the faults of a recipe that is valid by itself. origin: recipe or model of the starting point."""
     yield from recipe_misfits(recipe, ImageFacts(dataset.image_channels, dataset.image_size, dataset.class_counts))
     if isinstance(origin, ModelConfig):
         yield from weights_misfits(recipe, origin)

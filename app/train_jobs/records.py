@@ -1,4 +1,4 @@
-"""What a train job has left behind so far: checkpoints, evaluations, samples, metrics, log lines."""
+"""The routes for what a train job has stored so far: checkpoints, evaluations, sample grids, training curves, log."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -26,7 +26,7 @@ _READ = documented(404, 422, 500, 503)
 
 
 class SavedCheckpoint(BaseModel):
-    """A model version that the job saved. reference: what a request names it by."""
+    """A model version that the job saved. reference: its name in requests, NAME@NUMBER."""
 
     images_seen: int
     version: int
@@ -34,22 +34,23 @@ class SavedCheckpoint(BaseModel):
     reference: str
     size_bytes: int
     metrics: dict[str, float]
-    weights_kept: bool = Field(description="it can be sampled from and begun from")
-    state_kept: bool = Field(description="a job can go on from it, with optimizer and all")
+    weights_kept: bool = Field(description="the weights are stored: it can draw images, and a job can begin with it")
+    state_kept: bool = Field(description="the training state is stored: a job can continue from it")
     best: bool
     created_at: datetime
 
 
 class CheckpointsAnswer(BaseModel):
-    """Newest first."""
+    """Checkpoints, newest first."""
 
     checkpoints: list[SavedCheckpoint]
 
 
 class FigureAnswer(VersionFigure):
-    """A checkpoint's figure. protocol: what determines it besides the weights; figures compare where it is equal.
+    """A checkpoint's figure.
 
-    protocol_string: the same as one line, with what has no effect left out.
+    protocol: everything besides the weights that determines the figure. Only figures with equal protocols can be
+    compared. protocol_string: the same in one line, without settings that have no effect.
     """
 
     images_seen: int
@@ -60,13 +61,13 @@ class FigureAnswer(VersionFigure):
 
 
 class EvaluationsAnswer(BaseModel):
-    """In the order of images seen."""
+    """Figures in the order of images seen."""
 
     evaluations: list[FigureAnswer]
 
 
 class SamplesLink(BaseModel):
-    """A grid of samples. picture: address of the PNG."""
+    """A sample grid. picture: address of the PNG."""
 
     images_seen: int
     picture: str
@@ -74,13 +75,16 @@ class SamplesLink(BaseModel):
 
 
 class SamplesAnswer(BaseModel):
-    """Oldest first."""
+    """Sample grids, oldest first."""
 
     samples: list[SamplesLink]
 
 
 class MetricsAnswer(BaseModel):
-    """Columns of equal length: means over equal stretches of the job, images_seen the end of each."""
+    """The training curves as columns of equal length.
+
+    Each value is a mean over one stretch of the job; all stretches are equally long. images_seen: the stretch's end.
+    """
 
     images_seen: list[int]
     loss: list[float]
@@ -102,7 +106,7 @@ class LogLineAnswer(BaseModel):
 
 
 class LogAnswer(BaseModel):
-    """Lines in order. next_after: what to pass as `after` for the lines behind them."""
+    """Lines in order. next_after: pass it as `after` to get the lines that follow."""
 
     lines: list[LogLineAnswer]
     next_after: int
@@ -110,7 +114,7 @@ class LogAnswer(BaseModel):
 
 @router.get("/train-jobs/{job_id}/checkpoints", responses=_READ)
 def checkpoints(job_id: JobId, services: ServicesHere) -> CheckpointsAnswer:
-    """What the job has saved."""
+    """The checkpoints that the job has saved."""
     with services.transaction() as session:
         job = get_train_job(session, job_id)
         return CheckpointsAnswer(
@@ -134,7 +138,7 @@ def checkpoints(job_id: JobId, services: ServicesHere) -> CheckpointsAnswer:
 
 @router.get("/train-jobs/{job_id}/evaluations", responses=_READ)
 def evaluations(job_id: JobId, services: ServicesHere) -> EvaluationsAnswer:
-    """How the job's checkpoints were judged."""
+    """The figures of the job's checkpoints."""
     with services.transaction() as session:
         get_train_job(session, job_id)
         return EvaluationsAnswer(
@@ -147,7 +151,7 @@ def evaluations(job_id: JobId, services: ServicesHere) -> EvaluationsAnswer:
 
 @router.get("/train-jobs/{job_id}/samples", responses=_READ)
 def samples(job_id: JobId, services: ServicesHere) -> SamplesAnswer:
-    """The grids of samples that were drawn on the way."""
+    """The sample grids that the job has drawn."""
     with services.transaction() as session:
         get_train_job(session, job_id)
         return SamplesAnswer(
@@ -168,18 +172,18 @@ def samples(job_id: JobId, services: ServicesHere) -> SamplesAnswer:
     responses=_READ | {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
 )
 def picture(job_id: JobId, images_seen: Annotated[int, Path(ge=0, le=LARGEST_ID)], services: ServicesHere) -> Response:
-    """A grid of samples, a row a class, as PNG."""
+    """A sample grid as PNG, with one line for each class."""
     with services.transaction() as session:
         get_train_job(session, job_id)
         row = session.get(JobSamples, (job_id, images_seen))
         if row is None:
-            raise Problem(404, "no-such-samples", f"job {job_id} has no samples at {images_seen} images")
+            raise Problem(404, "no-such-samples", f"job {job_id} has no sample grid at {images_seen} images")
         return Response(Artifacts(session).get(row.digest), media_type="image/png")
 
 
 @router.get("/train-jobs/{job_id}/metrics", responses=_READ)
 def metrics(job_id: JobId, services: ServicesHere, points: Annotated[int, Query(ge=1, le=5000)] = 200) -> MetricsAnswer:
-    """The curves of training, in at most `points` points."""
+    """The training curves, in at most `points` points."""
     with services.transaction() as session:
         get_train_job(session, job_id)
         lines = job_curve(session, job_id, points)
@@ -199,10 +203,10 @@ def logs(
     after: Annotated[int, Query(ge=0, le=LARGEST_NUMBER, description="the number of the last line seen")] = 0,
     limit: Annotated[int, Query(ge=1, le=5000)] = 500,
 ) -> Response:
-    """Log lines as JSON or, by Accept, as plain text (with the header Darkroom-Next-After)."""
+    """Log lines as JSON or, if Accept asks for it, as plain text (with the header Darkroom-Next-After)."""
     media = choose(request.headers.get("accept", ""), ("application/json", "text/plain"))
     if media is None:
-        raise Problem(406, "not-acceptable", "choose one of application/json, text/plain")
+        raise Problem(406, "not-acceptable", "Accept must allow application/json or text/plain")
     with services.transaction() as session:
         get_train_job(session, job_id)
         rows = log_after(session, job_id, after, limit)

@@ -1,4 +1,4 @@
-"""/train-jobs: the list, one job, and what can be asked of it."""
+"""/train-jobs: submit, list, show, cancel, resume and retry train jobs."""
 
 from typing import Annotated
 
@@ -24,7 +24,7 @@ from darkroom.store.tables import Job, JobStatus
 router = APIRouter(tags=["training"])
 
 submission = APIRouter(tags=["training"])
-"""POST /train-jobs alone, which also has an address without /v1."""
+"""Only POST /train-jobs, which also has an address without /v1."""
 
 JobId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 
@@ -44,7 +44,7 @@ def submit(
     caller: CallerHere,
     idempotency_key: IdempotencyKey = None,
 ) -> JobDetailAnswer:
-    """Check everything, queue the job and tell the workers. It will run whether or not they could be told."""
+    """Check the whole request, queue the job and send workers a hint. The job runs even if the hint is lost."""
     require_storable(body)
     require_promotion(services, caller, body.promote)
     with services.transaction() as session:
@@ -94,7 +94,7 @@ _CHANGES = documented(404, 409, 422, 500, 503)
 
 
 def _changed(session: Session, caller: Caller, row: Job, action: str) -> JobDetailAnswer:
-    """Write a change into the audit trail; returns the job as it is now."""
+    """Write a change into the audit trail and return the changed job."""
     record(session, caller.actor, f"train-job.{action}", f"train-jobs/{row.id}", {"status": row.status})
     session.flush()
     session.refresh(row)  # times come from the database's clock
@@ -103,10 +103,10 @@ def _changed(session: Session, caller: Caller, row: Job, action: str) -> JobDeta
 
 @router.post("/train-jobs/{job_id}/cancel", status_code=202, responses=_CHANGES)
 def cancel(job_id: JobId, services: ServicesHere, caller: CallerHere) -> JobDetailAnswer:
-    """Cancel a job that waits at once; ask one that runs to store a checkpoint and to stop.
+    """Cancel a job. A waiting job ends at once; a running job first stores a checkpoint.
 
-    Work that does not stop within the worker's grace time (120 s by default) is killed: `failure` then says so, and
-    which checkpoint is the last.
+    If the work does not stop within the worker's grace time (120 s by default), the worker kills it; `failure` then
+    says so and names the last checkpoint.
     """
     with services.transaction() as session:
         get_train_job(session, job_id)
@@ -125,11 +125,11 @@ def _queue_again(services: Services, caller: Caller, job_id: int, action: str, w
 
 @router.post("/train-jobs/{job_id}/resume", status_code=202, responses=_CHANGES)
 def resume(job_id: JobId, services: ServicesHere, caller: CallerHere) -> JobDetailAnswer:
-    """Queue a cancelled job again; it goes on from its last checkpoint."""
+    """Queue a cancelled job again; it continues from its last checkpoint."""
     return _queue_again(services, caller, job_id, "resumed", "cancelled")
 
 
 @router.post("/train-jobs/{job_id}/retry", status_code=202, responses=_CHANGES)
 def retry(job_id: JobId, services: ServicesHere, caller: CallerHere) -> JobDetailAnswer:
-    """Queue a failed job again; it goes on from its last checkpoint."""
+    """Queue a failed job again; it continues from its last checkpoint."""
     return _queue_again(services, caller, job_id, "retried", "failed")

@@ -1,4 +1,4 @@
-"""What requests for training and answers about train jobs contain."""
+"""The fields of requests for training and of answers about train jobs."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -18,55 +18,57 @@ Images = Annotated[int, Field(strict=True, ge=1, le=LONGEST_TRAINING_IMAGES)]
 
 
 class TrainFields(BaseModel):
-    """What every request for training has. Fields that are left out are as in the recipe."""
+    """The fields of every request for training. The recipe decides the fields that are left out."""
 
     model_config = ConfigDict(extra="forbid")
 
     recipe: ModelName | dict[StrictStr, Any] | None = Field(
         None,
-        description="a recipe's name, or a whole configuration (its `dataset` and `name` may be left out); only a job "
-        "that goes on from another one needs none",
+        description="a recipe's name, or a whole configuration (`dataset` and `name` may be left out); required unless "
+        "`from_job` is given",
     )
     overrides: dict[StrictStr, Any] = Field(
         {},
         max_length=100,
-        description='fields of the recipe by dotted name: {"training.total_images": 200000}; of a section given as an '
-        "object, what it names",
+        description='new values for fields of the recipe, by dotted name: {"training.total_images": 200000}; a section '
+        "given as an object changes only the fields that it names",
     )
     dataset: StrictStr | None = Field(
         None,
         min_length=1,
         max_length=100,
-        description="a registered data set's name; default: the one that was registered as the recipe reads it",
+        description="a registered data set's name; default: the registered data set that the recipe describes",
     )
-    model: ModelName | None = Field(None, description="what the model is called; default: the recipe's name")
-    priority: Annotated[int, Field(strict=True)] = Field(0, ge=-100, le=100, description="higher ones run first")
+    model: ModelName | None = Field(None, description="the model's name; default: the recipe's name")
+    priority: Annotated[int, Field(strict=True)] = Field(
+        0, ge=-100, le=100, description="jobs of higher priority run first"
+    )
     device: Device = "auto"
     promote: Promotion = Field(
         "never",
-        description="best: the best checkpoint becomes the model's production version, which needs the scope admin, "
-        "as PUT /v1/models/NAME/alias/production does",
+        description="best: the best checkpoint becomes the model's production version; this needs the scope admin, "
+        "like PUT /v1/models/NAME/alias/production",
     )
     max_attempts: Annotated[int, Field(strict=True)] = Field(
-        3, ge=1, le=100, description="bad ends in a row, without a new checkpoint, after which the job fails for good"
+        3, ge=1, le=100, description="the job fails after this many failed attempts in a row without a new checkpoint"
     )
     keep_last: Annotated[int, Field(strict=True)] = Field(
-        3, ge=1, le=1000, description="checkpoints kept besides the best one and those with an alias"
+        3, ge=1, le=1000, description="newest checkpoints to keep, besides the best one and those with an alias"
     )
-    evaluate_every_images: Images | None = Field(None, description="evaluation.every_images of the recipe")
+    evaluate_every_images: Images | None = Field(None, description="replaces the recipe's evaluation.every_images")
     from_job: Identifier | None = Field(
         None,
-        description="go on from this job's training state, for longer or aside: the data set, `optimizer.name` and "
-        "(but for dropout) the recipe's `model` must be its own",
+        description="continue from this job's training state; the data set, `optimizer.name` and the recipe's `model` "
+        "(except dropout) must be the same as that job's",
     )
     images_seen: Annotated[int, Field(strict=True, ge=1, le=LARGEST_ID)] | None = Field(
-        None, description="with from_job: which of its kept states; default: the newest"
+        None, description="only with from_job: the kept state after this many images; default: the newest"
     )
     from_model: StrictStr | None = Field(
         None,
         pattern=r"^[a-z0-9][a-z0-9._-]{0,62}@[A-Za-z0-9:._-]{1,80}$",
-        description="begin with the weights of NAME@NUMBER, NAME@ALIAS or NAME@sha256:...: the recipe's `model` must "
-        "be theirs (but for dropout); classes go by name where both have the same names, else by number",
+        description="begin with the weights of NAME@NUMBER, NAME@ALIAS or NAME@sha256:...; the recipe's `model` must "
+        "be the same (except dropout); classes are matched by name if both have the same names, else by index",
     )
 
 
@@ -75,13 +77,13 @@ class TrainJobRequest(TrainFields):
 
 
 class ProgressAnswer(BaseModel):
-    """How far a job is. loss, images_per_second: of the newest metrics, null before the first ones."""
+    """A job's progress. loss, images_per_second: from the newest curve point, null before the first one."""
 
     images_done: int
     total_images: int
     images_per_second: float | None
     loss: float | None
-    eta_seconds: float | None = Field(description="of training alone, while the job runs")
+    eta_seconds: float | None = Field(description="expected seconds of training left; null unless the job runs")
 
 
 class JobAnswer(BaseModel):
@@ -96,8 +98,8 @@ class JobAnswer(BaseModel):
     device: Device
     devices: int
     promote: Promotion
-    attempt: int = Field(description="how often a worker has taken it up")
-    failures: int = Field(description="bad ends in a row without a new checkpoint")
+    attempt: int = Field(description="how often a worker has claimed the job")
+    failures: int = Field(description="failed attempts in a row without a new checkpoint")
     max_attempts: int
     failure: FailureAnswer | None
     worker: str | None
@@ -111,10 +113,10 @@ class JobAnswer(BaseModel):
 
 
 class JobDetailAnswer(JobAnswer):
-    """A train job with all that it was asked to do."""
+    """A train job with its complete configuration."""
 
-    request_id: str | None = Field(description="X-Request-ID of the request that queued it last, as logs have it")
-    configuration: dict[str, Any] = Field(description="the complete recipe, where it starts, and what it keeps")
+    request_id: str | None = Field(description="X-Request-ID of the request that queued it last; logs contain it too")
+    configuration: dict[str, Any] = Field(description="the complete recipe, the starting point, and what is kept")
 
 
 class JobsAnswer(BaseModel):

@@ -1,4 +1,4 @@
-"""From what a request asks for to a train job's work: everything is checked before anything is stored."""
+"""Turns a request for training into the work of a train job, and queues it. Checks everything before it stores it."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ from darkroom.store.tables import Dataset, Job
 
 @dataclass(frozen=True)
 class Change:
-    """A field of the recipe that a request sets. path: its parts; pointer: where the request says so."""
+    """A field of the recipe that a request sets. path: the parts of its name; pointer: where the request sets it."""
 
     path: tuple[str, ...]
     value: Any
@@ -43,13 +43,13 @@ class Change:
 
     @property
     def name(self) -> str:
-        """The dotted name."""
+        """The field's dotted name."""
         return ".".join(self.path)
 
     def leaves(self) -> Iterator["Change"]:
-        """The fields that a section given as an object sets: what it does not name stays as it is in the recipe.
+        """Yield one change for each field that is set. A section given as an object changes only the fields it names.
 
-        A field that has moved is set at its place of now.
+        A field that has moved in newer recipes is set at its new place.
         """
         if not isinstance(self.value, Mapping) or not self.value:
             yield replace(self, path=MOVED.get(self.path, self.path))
@@ -60,10 +60,11 @@ class Change:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What a request's jobs share. recipe: complete but for name and dataset; pointer: where the request has it.
+    """Everything that the jobs of one request have in common.
 
-    changes: the request's own, in order; name: of the model; start_from: the recipe of the state, or the configuration
-    of the weights, that the jobs begin with.
+    recipe: complete except for name and dataset. pointer: the recipe's place in the request.
+    changes: the request's changes, in order. name: the model's name.
+    start_from: the recipe of the state, or the configuration of the weights, that the jobs begin with.
     """
 
     fields: TrainFields
@@ -77,24 +78,25 @@ class TrainingPlan:
 
 
 def parse_change(name: str, value: Any, pointer: str) -> Change:
-    """One field by its dotted name; raises Problem."""
+    """Return the change of the field with this dotted name. Raises Problem."""
     path = tuple(name.split("."))
     if not all(path):
-        raise invalid([(pointer, f"{name!r} is no dotted name of a field, such as training.total_images")])
+        raise invalid([(pointer, f"{name!r} is not a dotted name of a field, such as training.total_images")])
     if path[0] in ("name", "dataset"):
-        raise invalid([(pointer, f"the request's own field {'model' if path[0] == 'name' else path[0]!r} decides it")])
+        field = "model" if path[0] == "name" else path[0]
+        raise invalid([(pointer, f"cannot be set here; set the request's own field {field!r}")])
     return Change(path, value, pointer)
 
 
 def make_plan(session: Session, recipes_folder: Path, fields: TrainFields) -> TrainingPlan:
-    """Find everything that the request names; raises Problem.
+    """Find everything that the request names. Raises Problem.
 
-    A job or model that it begins from stays as it is until the transaction ends.
+    Locks the job or the model that is the starting point until the transaction ends.
     """
     start, source = _start(session, fields)
     recipe, pointer, name = _recipe(fields, source, recipes_folder)
     if fields.model is None and name is None:
-        raise invalid([("/model", "neither the request nor its recipe has a name for the model")])
+        raise invalid([("/model", "neither the request nor its recipe names the model; give a name here")])
     changes = [parse_change(key, value, f"/overrides/{pointer_part(key)}") for key, value in fields.overrides.items()]
     if fields.evaluate_every_images is not None:
         every = fields.evaluate_every_images
@@ -108,9 +110,9 @@ def make_plan(session: Session, recipes_folder: Path, fields: TrainFields) -> Tr
 
 
 def make_work(plan: TrainingPlan, *, name: str, more: Sequence[Change] = ()) -> TrainWork:
-    """A job's work: the plan's recipe under that name, changed by the plan's changes and `more`.
+    """Return a job's work: the plan's recipe with this name, the plan's changes and `more` changes.
 
-    Raises Problem that names each faulty field where the request has it.
+    Raises Problem, which points at each faulty field in the request.
     """
     changes = [leaf for one in (*plan.changes, *more) for leaf in one.leaves()]
     data = _copied(plan.recipe)
@@ -136,7 +138,7 @@ def make_work(plan: TrainingPlan, *, name: str, more: Sequence[Change] = ()) -> 
 def queue_work(
     session: Session, plan: TrainingPlan, work: TrainWork, *, origin: Origin, sweep_id: int | None = None
 ) -> Job:
-    """Submit the job. Its first events tell what its owner should know before it starts."""
+    """Submit the job. A jump of the learning rate is noted in the job's events, before it starts."""
     job = submit_job(
         session,
         kind="train",
@@ -155,14 +157,14 @@ def queue_work(
     )
     if isinstance(plan.start, ContinueFrom):
         before = TrainWork.model_validate(get_job(session, plan.start.job_id).configuration).recipe
-        told = rate_jump(before, work.recipe, plan.start.images_seen)
-        if told is not None:
-            add_event(session, job, "note", {"detail": told})
+        note = rate_jump(before, work.recipe, plan.start.images_seen)
+        if note is not None:
+            add_event(session, job, "note", {"detail": note})
     return job
 
 
 def get_train_job(session: Session, job_id: int) -> Job:
-    """The train job; raises JobNotFound for any other id."""
+    """Return the train job. Raises JobNotFound, also for jobs of other kinds."""
     job = get_job(session, job_id)
     if not job.is_training:
         raise JobNotFound(job_id)
@@ -170,11 +172,11 @@ def get_train_job(session: Session, job_id: int) -> Job:
 
 
 def _start(session: Session, fields: TrainFields) -> tuple[ContinueFrom | ForkFrom | None, Job | None]:
-    """Where the job begins, and the job that it goes on from."""
+    """Return the starting point, and the job that the new one continues."""
     if fields.from_job is None and fields.images_seen is not None:
-        raise invalid([("/images_seen", "goes with from_job")])
+        raise invalid([("/images_seen", "needs from_job")])
     if fields.from_job is not None and fields.from_model is not None:
-        raise invalid([("/from_model", "from_job and from_model exclude each other")])
+        raise invalid([("/from_model", "from_job and from_model exclude each other; give one of them")])
     if fields.from_job is not None:
         with at("/from_job", JobNotFound):
             source = lock_job(session, fields.from_job)
@@ -193,24 +195,24 @@ def _start(session: Session, fields: TrainFields) -> tuple[ContinueFrom | ForkFr
 def _state(session: Session, source: Job, images_seen: int | None) -> int:
     kept = [seen for seen, _ in kept_states(session, source.id)]
     if not kept:
-        raise _conflict("state-not-kept", f"job {source.id} keeps no training state", "/from_job")
+        raise _conflict("state-not-kept", f"job {source.id} has no stored training state", "/from_job")
     if images_seen is None:
         return kept[0]
     if images_seen not in kept:
         states = ", ".join(map(str, sorted(kept)))
-        detail = f"job {source.id} keeps no state at {images_seen} images, only at {states}"
+        detail = f"job {source.id} has no stored state at {images_seen} images; choose from {states}"
         raise _conflict("state-not-kept", detail, "/images_seen")
     return images_seen
 
 
 def _recipe(fields: TrainFields, source: Job | None, folder: Path) -> tuple[Mapping[str, Any], str, str | None]:
-    """The recipe as plain data, where the request has it, and its name."""
+    """Return the recipe as plain data, the pointer to it in the request, and its name."""
     match fields.recipe:
         case None if source is not None:
             recipe = TrainWork.model_validate(source.configuration).recipe
             return recipe.model_dump(mode="json"), "/from_job", recipe.name
         case None:
-            raise invalid([("/recipe", "a recipe's name or a configuration is needed")])
+            raise invalid([("/recipe", "is needed: a recipe's name or a configuration")])
         case str(name):
             try:
                 recipe = load_recipe(folder / f"{name}.yaml")
@@ -218,19 +220,19 @@ def _recipe(fields: TrainFields, source: Job | None, folder: Path) -> tuple[Mapp
                 if (folder / f"{name}.yaml").exists():
                     raise invalid([("/recipe", str(error))]) from error
                 names = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-                raise invalid([("/recipe", f"there is no recipe {name!r}; there are: {names or 'none'}")]) from error
+                raise invalid([("/recipe", f"there is no recipe {name!r}; choose from: {names or 'none'}")]) from error
             return recipe.model_dump(mode="json"), "/recipe", recipe.name
         case data:
             given = data.get("name")
             if given is not None and not isinstance(given, str):
-                raise invalid([("/recipe/name", "must be a text")])
+                raise invalid([("/recipe/name", "must be text")])
             return data, "/recipe", given
 
 
 def _dataset(
     session: Session, fields: TrainFields, recipe: Mapping[str, Any], pointer: str, source: Job | None
 ) -> Dataset:
-    """The data set that is named, else that of the job to go on from, else the one that the recipe reads."""
+    """Return the data set that the request names, else that of the job to continue, else the one of the recipe."""
     if fields.dataset is not None:
         with at("/dataset", DatasetNotFound):
             return get_dataset(session, fields.dataset)
@@ -239,7 +241,7 @@ def _dataset(
     advice = "register one with POST /v1/datasets and name it here"
     section = recipe.get("dataset")
     if section is None:
-        raise invalid([("/dataset", f"no data set: {advice}")])
+        raise invalid([("/dataset", f"neither the request nor its recipe names a data set: {advice}")])
     try:
         config = DatasetConfig.model_validate_json(json.dumps(section), strict=True)
     except ValidationError as error:
@@ -260,30 +262,30 @@ def _dataset(
 def _start_from(
     session: Session, start: ContinueFrom | ForkFrom | None, source: Job | None, dataset: Dataset, fields: TrainFields
 ) -> Recipe | ModelConfig | None:
-    """What the starting point was trained by, which the data set must suit; raises Problem."""
+    """Return the recipe or the configuration of the starting point. Raises Problem if the data set does not suit it."""
     if isinstance(start, ContinueFrom):
         assert source is not None
         trained_on = session.get(Dataset, source.dataset_id) if source.dataset_id is not None else None
         if trained_on is None or trained_on.digest != dataset.digest:
-            named = f"{trained_on.name!r}" if trained_on else "another one"
-            detail = f"job {source.id} was trained on {named}; a training state goes on with the same data set only"
-            raise invalid([("/dataset", f"{detail} (from_model begins with the weights alone)")])
+            named = f"{trained_on.name!r}" if trained_on else "another data set"
+            detail = f"job {source.id} was trained on {named}, and a training state continues only on the same data set"
+            raise invalid([("/dataset", f"{detail}; to begin with the weights alone, use from_model")])
         return TrainWork.model_validate(source.configuration).recipe
     if isinstance(start, ForkFrom):
         checkpoint = resolve(session, start.model, start.digest)
         theirs, ours = len(checkpoint.class_names), len(dataset.class_names)
         if theirs != ours:
-            raise invalid([("/from_model", f"it knows {theirs} classes, and the data set {dataset.name!r} has {ours}")])
+            raise invalid([("/from_model", f"has {theirs} classes, and the data set {dataset.name!r} has {ours}")])
         try:
             return ModelConfig.model_validate(checkpoint.configuration)
         except ValidationError as error:
-            detail = f"{fields.from_model} was written by a version of the software that this one cannot read"
+            detail = f"{fields.from_model} was written by another version of Darkroom, which this version cannot read"
             raise _conflict("weights-unreadable", detail, "/from_model") from error
     return None
 
 
 def _copied(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The objects in it are new, so that they can be changed."""
+    """Copy the nested mappings, so that they can be changed."""
     return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in data.items()}
 
 
@@ -291,28 +293,28 @@ def _put(data: dict[str, Any], one: Change) -> None:
     here = data
     for part in one.path[:-1]:
         inner = here.get(part)
-        if inner is None:  # a section that the recipe leaves out
+        if inner is None:  # the recipe leaves this section out
             inner = here[part] = {}
         if not isinstance(inner, dict):
             raise invalid([(one.pointer, f"{part} in {one.name} has no fields of its own")])
         here = inner
     if not isinstance(one.value, Mapping):
         here[one.path[-1]] = one.value
-    elif not isinstance(here.get(one.path[-1]), dict):  # an empty one (Change.leaves) changes no section
+    elif not isinstance(here.get(one.path[-1]), dict):  # the value is {}, which changes no existing section
         here[one.path[-1]] = {}
 
 
 def _field_and_text(fault: Any) -> tuple[tuple[str, ...], str]:
-    """A fault's field and text. A rule of several fields has no place of its own: its text begins with one of them."""
+    """Return a fault's field and text. A rule about several fields has no path; its text begins with one of them."""
     path, text = tuple(map(str, fault["loc"])), str(fault["msg"]).removeprefix("Value error, ")
     return path or tuple(text.split()[0].split(".")), text
 
 
 def _require_distinct(changes: Sequence[Change]) -> None:
-    """Refuse changes of which one would undo another; raises Problem. An empty object changes nothing."""
+    """Raise Problem if one change would undo another. An empty object changes nothing."""
     leaves = (leaf for one in changes for leaf in one.leaves() if not isinstance(leaf.value, Mapping))
     at: dict[tuple[str, ...], Change] = {}
-    under: dict[tuple[str, ...], Change] = {}  # by each section: one of the fields in it that are set
+    under: dict[tuple[str, ...], Change] = {}  # for each section: a change of one of its fields
     for one in leaves:
         sections = [one.path[:depth] for depth in range(1, len(one.path))]
         found = [at[path] for path in (*sections, one.path) if path in at]
@@ -323,7 +325,7 @@ def _require_distinct(changes: Sequence[Change]) -> None:
 
 
 def _located(plan: TrainingPlan, changes: Sequence[Change], misfit: Misfit) -> tuple[str, str]:
-    """(pointer, text): at a field that the request changes, if there is one; elsewhere the text names the field."""
+    """Return (pointer, text). Points at a field that the request changes; without one, the text names the field."""
     paths = [tuple(name.split(".")) for name in misfit.fields]
     for path in paths:
         pointer = _changed_at(changes, path)
@@ -335,7 +337,7 @@ def _located(plan: TrainingPlan, changes: Sequence[Change], misfit: Misfit) -> t
 
 
 def _pointer(plan: TrainingPlan, changes: Sequence[Change], path: tuple[str, ...]) -> str:
-    """Where the request has the recipe's field; of a fault of several fields, a change among them."""
+    """Return where the request sets this field of the recipe, else where the request has the recipe."""
     changed = _changed_at(changes, path)
     if changed is not None:
         return changed
@@ -354,7 +356,7 @@ def _has(data: Any, path: Sequence[str]) -> bool:
 
 
 def _changed_at(changes: Sequence[Change], path: tuple[str, ...]) -> str | None:
-    """The pointer to the last change of that field, or else of one in it."""
+    """Return the pointer to the last change of that field, else to the last change inside it."""
     for one in reversed(changes):
         if path[: len(one.path)] == one.path:
             return "/".join((one.pointer, *map(pointer_part, path[len(one.path) :])))

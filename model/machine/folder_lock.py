@@ -1,4 +1,4 @@
-"""One process a folder, by a lock that ends with its process; the lock's file says who holds it."""
+"""A lock that lets only one process use a folder. It ends with the process, and its file names the holder."""
 
 import fcntl
 import os
@@ -17,21 +17,21 @@ class FolderHeld(UserError):
 
 
 class FolderLock:
-    """Holds `folder`/lock, which has the holder's number and, where it serves, its address on a second line.
+    """Holds `folder`/lock. The file contains the holder's process id and, if the holder serves, its address.
 
-    flock belongs to the open file: whatever kills the process frees it, so no lock is stale. The file is removed in
-    the end, and with it a folder that was made for it and in which nothing else is.
+    flock belongs to the open file, so the lock ends even if the process is killed, and no lock is ever stale. At the
+    end the file is removed, and the folder too if this lock created it and nothing else is in it.
 
-    For messages, holder: who holds such a lock, kind: what the folder is, option: what names another folder.
-    previous_was_killed: whether the last holder ended without leaving in order. Raises FolderHeld on entry when
-    another process holds it, UserError when the folder cannot be written to.
+    holder, kind, option: for messages, the program that holds such a lock, the folder's purpose, and the option that
+    names another folder. previous_was_killed: true if the last holder did not release the lock.
+    Raises FolderHeld on entry when another process holds the lock, and UserError when the folder is not writable.
     """
 
     def __init__(self, folder: Path, holder: str, kind: str, option: str) -> None:
         self._folder = folder
         self._holder = holder
         self._place = f"the {kind} {folder}"
-        self._cure = f"choose another one with {option}"
+        self._advice = f"choose another one with {option}"
         self._path = folder / "lock"
         self._descriptor = -1
         self._made = False
@@ -43,9 +43,9 @@ class FolderLock:
             self.previous_was_killed = bool(_content(self._descriptor))
             self._write(f"{os.getpid()}\n")
         except OSError as error:  # also a full disk
-            with suppress(OSError):  # it may not be open
+            with suppress(OSError):  # the file may not be open
                 os.close(self._descriptor)
-            raise UserError(f"cannot write to {self._place}: {error.strerror}; {self._cure}") from error
+            raise UserError(f"cannot write to {self._place}: {error.strerror}; {self._advice}") from error
         return self
 
     def __exit__(
@@ -54,11 +54,11 @@ class FolderLock:
         self._path.unlink(missing_ok=True)
         os.close(self._descriptor)
         if self._made:
-            with suppress(OSError):  # there is something in it
+            with suppress(OSError):  # the folder is not empty
                 self._folder.rmdir()
 
     def serve_at(self, url: str) -> None:
-        """Tell the commands beside this process where it serves."""
+        """Write the address where this process serves, for other commands on this machine."""
         self._write(f"{os.getpid()}\n{url}\n")
 
     def _take(self) -> None:
@@ -71,32 +71,32 @@ class FolderLock:
                 os.close(self._descriptor)
                 raise FolderHeld(
                     f"another {self._holder} (process {process}) is running on {self._place}: "
-                    f"end it first, or {self._cure}"
+                    f"stop it first, or {self._advice}"
                 )
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(self._descriptor), self._path.stat()):
                     return
-            os.close(self._descriptor)  # its last holder removed that file meanwhile
+            os.close(self._descriptor)  # the last holder has removed the file since it was opened
 
     def _write(self, content: str) -> None:
-        """In this order a reader never finds less than there was."""
+        """Write before truncating, so that a reader never finds an empty file."""
         os.ftruncate(self._descriptor, os.pwrite(self._descriptor, content.encode(), 0))
 
 
 def state_lock(state: Path) -> FolderLock:
-    """The lock of a state folder: one Darkroom at a time runs on it."""
+    """Return the lock of a state folder, which only one Darkroom at a time may use."""
     return FolderLock(state, "Darkroom", "state folder", "--state")
 
 
 def run_lock(folder: Path, option: str = "--folder") -> FolderLock:
-    """The lock of a run's folder: one training at a time runs in it."""
+    """Return the lock of a run's folder, which only one training at a time may use."""
     return FolderLock(folder, "training", "run's folder", option)
 
 
 def service_address(folder: Path) -> str | None:
-    """Where the process that holds the folder serves; None when nobody holds it, or its holder does not serve.
+    """Return the address of the service that holds the folder; None without one.
 
-    A lock of another user, root excepted, is not heeded: whoever follows it sends a key there.
+    Ignores a lock file of another user (except root), because the caller sends its key to that address.
     """
     try:
         descriptor = os.open(folder / "lock", os.O_RDONLY)
@@ -106,7 +106,7 @@ def service_address(folder: Path) -> str | None:
         if os.fstat(descriptor).st_uid not in (0, os.geteuid()):
             return None
         lines = _content(descriptor).splitlines()
-        # Only a file that names an address is tried: nobody else is kept from the lock, not even for a moment.
+        # Tests the lock only when there is an address, so that a process that does not serve can always take it.
         return lines[1] if len(lines) == 2 and not _locked(descriptor, fcntl.LOCK_SH) else None
     finally:
         os.close(descriptor)

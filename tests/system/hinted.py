@@ -27,7 +27,7 @@ class Hinted:
     def submit(self) -> int:
         """Queue a job as the API does: commit, then hint; returns its id."""
         job_id = self.queue()
-        self.sender.soon()
+        self.sender.send_soon()
         return job_id
 
     def queue(self) -> int:

@@ -184,7 +184,7 @@ def test_a_killed_worker_is_started_again_and_a_killed_api_is_named_and_ends_the
             wait_until(lambda name=name: bool(_worker(running, name)), name)
             before = _worker(running, name)
             os.kill(before[0], signal.SIGKILL)
-            running.wait_for(f"darkroom: the {name} was killed by SIGKILL and is started again")
+            running.wait_for(f"darkroom: the {name} was killed by SIGKILL; restarting it")
             wait_until(lambda before=before: not living(set(before)), "it ended")
             service.images(seed=3)
             wait_until(lambda name=name: bool(_worker(running, name)), f"{name} again")
@@ -274,8 +274,8 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "says"),
     [
-        ("DARKROOM_DEVICE", "cuda:99", "the API does not start: DARKROOM_DEVICE cuda:99 cannot be used"),
-        ("DARKROOM_BEAT_SECONDS", "-1", "does not start: the environment variable DARKROOM_BEAT_SECONDS"),
+        ("DARKROOM_DEVICE", "cuda:99", "the API cannot start: DARKROOM_DEVICE cuda:99 cannot be used"),
+        ("DARKROOM_BEAT_SECONDS", "-1", "cannot start: the environment variable DARKROOM_BEAT_SECONDS"),
         ("DATABASE_URL", "mysql://x", "DATABASE_URL must begin with postgresql://"),
         ("REDIS_URL", "x:y", "REDIS_URL is not a valid URL"),
     ],

@@ -40,7 +40,7 @@ def test_a_secret_is_hidden_and_what_stands_around_it_is_not(text: str, left: st
         "job 7, attempt 2: train digits",
         "serving fashion-mnist sha256:0123abcd",
         "Uvicorn running on http://127.0.0.1:8000 (Press CTRL+C to quit)",
-        "the key 'lab' has not the scope generate or admin",
+        "the key 'lab' does not have the scope generate or admin",
         "Idempotency-Key: abc",
         "Connected to redis://127.0.0.1:6379/0",
     ],

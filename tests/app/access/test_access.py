@@ -1,4 +1,4 @@
-"""Laws of access: every call of the interface answers as it states to no key, a wrong one, and a right one."""
+"""Laws of access: each call answers as OpenAPI states, without a key, with a wrong key and with a right one."""
 
 import re
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ WRITES = {"post", "put", "delete", "patch"}
 
 @pytest.fixture(scope="module")
 def keyed(weights: Path, module_database_url: str) -> Iterator[tuple[Keyed, dict[str, httpx.Client]]]:
-    """A service with a key of each scope, and a client of each."""
+    """A service with one key for each scope, and one client for each key."""
     database = Database(module_database_url)
     tokens = [add_key(database, scope, name=scope)[1] for scope in SCOPES]
     database.dispose()
@@ -45,7 +45,7 @@ def _operations(service: Service) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def _call(client: httpx.Client, method: str, path: str) -> int:
-    """The status of a call that changes nothing: what it names is not there, and it has no body."""
+    """Make a call that changes nothing, because it names unknown things and has no body. Returns the status."""
     path = re.sub(r"\{\w*id\}", "999", path).replace("{name}", "none").replace("{alias}", "no")
     answer = client.request(method, path)
     if answer.status_code in (401, 403):
@@ -67,14 +67,16 @@ def test_every_call_answers_as_it_states(keyed: tuple[Keyed, dict[str, httpx.Cli
             continue
         assert "admin" in stated, path
         assert {"401", "403", "429"} <= set(operation["responses"]), path
-        if path != "/metrics":  # open to this machine
+        if path != "/metrics":  # /metrics is open to this machine
             assert _call(served.bare, method, path) == 401, (method, path)
         for scope, client in clients.items():
             refused = _call(client, method, path) == 403
             assert refused is (scope not in stated), (method, path, scope)
 
 
-def test_a_token_that_is_none_is_refused_everywhere_that_asks(keyed: tuple[Keyed, dict[str, httpx.Client]]) -> None:
+def test_an_invalid_token_is_refused_by_every_call_that_needs_a_key(
+    keyed: tuple[Keyed, dict[str, httpx.Client]],
+) -> None:
     served, _ = keyed
     good = served.clients[0].headers["authorization"]
     for header in (good[:-1], f"{good}x", "Bearer", good.replace("Bearer", "Basic"), "x", "Bearer drk_"):
@@ -93,14 +95,14 @@ def test_a_refusal_comes_before_the_body_is_read(keyed: tuple[Keyed, dict[str, h
         assert clients["metrics"].post(path, content="{", headers=headers).status_code == 403
 
 
-def test_what_nobody_has_heard_of_is_closed(keyed: tuple[Keyed, dict[str, httpx.Client]]) -> None:
+def test_an_unknown_path_needs_admin(keyed: tuple[Keyed, dict[str, httpx.Client]]) -> None:
     served, clients = keyed
     assert_problem(served.bare.get("/v1/nothing"), 401)
     assert_problem(clients["train"].get("/v1/nothing"), 403)
     assert_problem(clients["admin"].get("/v1/nothing"), 404)
 
 
-def test_the_docs_table_is_the_one_that_is_enforced() -> None:
+def test_the_table_in_the_docs_is_the_enforced_one() -> None:
     page = (REPOSITORY / "docs" / "security.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `/([a-z-]+)` \| ([^|]+) \| ([^|]+) \|", page, re.MULTILINE)
     told = {name: (reading.strip(), changing.strip()) for name, reading, changing in rows}
@@ -109,7 +111,7 @@ def test_the_docs_table_is_the_one_that_is_enforced() -> None:
     }
 
 
-def test_every_row_of_the_table_is_about_some_call(service: Service) -> None:
+def test_every_entry_of_the_table_has_a_call(service: Service) -> None:
     paths = {path.removeprefix("/v1").split("/")[1] for _, path, _ in _operations(service)}
     assert {name for name in RESOURCES if name not in paths} <= {"recipes"}
 
@@ -125,7 +127,7 @@ def test_every_row_of_the_table_is_about_some_call(service: Service) -> None:
         ({"Sec-Fetch-Site": "cross-site"}, 403),
     ],
 )
-def test_without_keys_this_machine_alone_is_let_in(service: Service, headers: dict[str, str], status: int) -> None:
+def test_without_keys_only_this_machine_is_admitted(service: Service, headers: dict[str, str], status: int) -> None:
     body = {"class": 0, "steps": 1}
     answer = service.client.post("/generate", json=body, headers=headers)
     assert answer.status_code == status
@@ -136,7 +138,7 @@ def test_without_keys_this_machine_alone_is_let_in(service: Service, headers: di
 
 
 @pytest.mark.parametrize("settings", [{"host": "0.0.0.0"}, {"host": "darkroom.example"}, {"require_keys": True}])
-def test_a_service_that_others_reach_asks_this_machine_too(
+def test_a_service_that_others_reach_needs_keys_from_this_machine_too(
     weights: Path, database: Database, database_url: str, settings: dict[str, Any]
 ) -> None:
     _, token = add_key(database, "generate")
@@ -147,7 +149,7 @@ def test_a_service_that_others_reach_asks_this_machine_too(
         assert client.get("/v1/models").status_code == 200
         with database.session() as session:
             revoke_key(session, COMMAND_LINE, list_keys(session)[0].id)
-        assert_problem(served.bare.get("/metrics"), 401)  # with the last key gone it is shut and not open
+        assert_problem(served.bare.get("/metrics"), 401)  # without any key the service is closed, not open
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "darkroom.example", ""])
@@ -161,7 +163,7 @@ async def test_a_service_that_others_reach_does_not_start_without_keys(
                 pass
 
 
-def test_while_the_database_was_never_there_keys_are_refused_and_the_open_part_is_small(weights: Path) -> None:
+def test_before_the_database_was_ever_reached_keys_are_refused_and_little_is_open(weights: Path) -> None:
     with serving(
         weights, default_model="tiny", database_url="postgresql://nobody@/nothing?host=/nonexistent"
     ) as service:

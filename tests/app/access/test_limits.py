@@ -1,4 +1,4 @@
-"""Laws of limits: never more than the limit in a window, nothing counted that was refused, counted on without Redis."""
+"""Laws of limits: a window never exceeds its limit, refusals are not counted, and counting continues without Redis."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -55,7 +55,7 @@ async def test_a_window_holds_its_limit_and_a_new_one_begins(url: str | None) ->
         assert (fresh.allowed, fresh.remaining, fresh.reset_seconds) == (True, 2, 60)
 
 
-async def test_what_is_refused_or_given_back_is_not_counted(url: str | None) -> None:
+async def test_refused_and_returned_use_is_not_counted(url: str | None) -> None:
     key = next(_keys)
     async with limits(url, Clock()) as made:
         assert (await made.take(key, IMAGES, 10, 8)).remaining == 2
@@ -63,18 +63,18 @@ async def test_what_is_refused_or_given_back_is_not_counted(url: str | None) -> 
         assert (refused.allowed, refused.remaining) == (False, 2)
         assert (await made.take(key, IMAGES, 10, 2)).remaining == 0
         assert (await made.take(key, IMAGES, 10, -8)).remaining == 8
-        assert (await made.take(key, IMAGES, 10, -50)).remaining == 10  # never below nothing
+        assert (await made.take(key, IMAGES, 10, -50)).remaining == 10  # use never falls below zero
         assert not (await made.take(key, IMAGES, 0)).allowed
 
 
-async def test_many_at_once_from_two_processes_take_no_more_than_there_is(redis_server: PrivateRedis) -> None:
+async def test_concurrent_requests_of_two_processes_stay_within_the_limit(redis_server: PrivateRedis) -> None:
     clock, key = Clock(), next(_keys)
     async with limits(redis_server.url, clock) as one, limits(redis_server.url, clock) as other:
         uses = await asyncio.gather(*(made.take(key, REQUESTS, 50, 2) for _ in range(40) for made in (one, other)))
     assert sum(use.allowed for use in uses) == 25
 
 
-async def test_without_redis_each_process_counts_for_itself_until_it_is_back(tmp_path: Path) -> None:
+async def test_without_redis_each_process_counts_alone_until_it_is_back(tmp_path: Path) -> None:
     server = PrivateRedis(tmp_path)
     server.start()
     clock, key, alone = Clock(), next(_keys), []
@@ -94,7 +94,7 @@ async def test_without_redis_each_process_counts_for_itself_until_it_is_back(tmp
         server.stop()
 
 
-async def test_a_redis_that_never_answered_is_away_too() -> None:
+async def test_a_redis_that_never_answered_is_treated_like_a_lost_one() -> None:
     alone: list[int] = []
     async with limits("redis://127.0.0.1:1/0", Clock(), lambda: alone.append(1)) as made:
         assert [(await made.take(1, REQUESTS, 1)).allowed for _ in range(2)] == [True, False]
@@ -104,5 +104,5 @@ async def test_a_redis_that_never_answered_is_away_too() -> None:
 @pytest.mark.parametrize(
     ("seconds", "words"), [(1, "1 s"), (119, "119 s"), (120, "2 min"), (7199, "2 h 0 min"), (45505, "12 h 39 min")]
 )
-def test_what_is_waited_for_is_told_as_people_say_it(seconds: int, words: str) -> None:
+def test_time_spans_are_formatted_for_people(seconds: int, words: str) -> None:
     assert _span(seconds) == words

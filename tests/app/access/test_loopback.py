@@ -1,4 +1,4 @@
-"""Laws of what counts as this machine: both ends and the name are loopback, no proxy speaks, no other page asks."""
+"""Laws of local requests: both ends and the Host header are loopback, and no proxy and no foreign page is involved."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ HERE: dict[str, Any] = {"client": ("127.0.0.1", 50000), "server": ("127.0.0.1", 
 
 
 def asked(host: str | None = "127.0.0.1:8000", **changes: Any) -> dict[str, Any]:
-    """An ASGI scope; what has an underscore in its name is a header."""
+    """Return an ASGI scope. An argument with an underscore in its name becomes a header."""
     headers = {name.strip("_").replace("_", "-"): value for name, value in changes.items() if "_" in name}
     if host is not None:
         headers["host"] = host
@@ -71,5 +71,5 @@ def test_everything_else_is_not(scope: dict[str, Any]) -> None:
         (asked(origin_="null"), True),
     ],
 )
-def test_a_page_of_another_origin_is_told_by_its_headers(scope: dict[str, Any], foreign: bool) -> None:
+def test_a_page_of_another_origin_is_recognised_by_its_headers(scope: dict[str, Any], foreign: bool) -> None:
     assert is_cross_site(scope, ["https://lab.example"]) is foreign

@@ -1,4 +1,4 @@
-"""Laws of the table of scopes: closed unless a row says otherwise, and the same with and without /v1."""
+"""Laws of the table of scopes: resources outside it are closed, and /v1 makes no difference."""
 
 import pytest
 
@@ -11,7 +11,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW")
 @pytest.mark.parametrize(
     "path", ["/nothing", "/v1", "/v1/", "/v1/nothing", "//generate", "/V1/generate", "/v1/v1/generate", "", "/docsx"]
 )
-def test_what_stands_in_no_row_needs_admin(method: str, path: str) -> None:
+def test_a_resource_outside_the_table_needs_admin(method: str, path: str) -> None:
     assert needed(method, path) == ("admin",)
 
 

@@ -1,4 +1,4 @@
-"""Laws of the answers 429: one module makes them all."""
+"""Law of the answers 429: one module makes all of them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Laws of verifying: who holds the token, until it is revoked (within the bound) or has expired (at once)."""
+"""Laws of verifying: a token is valid until its key is revoked (within a bound) or expires (at once)."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -31,12 +31,12 @@ def verifier(database: Database, clocks: Clocks) -> Verifier:
 
 
 def revoke(database: Database, key: ApiKey) -> None:
-    """As another process does it."""
+    """Revoke the key in the database, as another process would."""
     with database.session() as session:
         revoke_key(session, COMMAND_LINE, key.id)
 
 
-async def test_a_token_is_its_key_and_no_other_one_is(database: Database) -> None:
+async def test_only_the_key_s_own_token_verifies(database: Database) -> None:
     key, token = made(database, images_per_day=7)
     _, other = made(database, name="other")
     verify = verifier(database, Clocks()).verify
@@ -53,7 +53,7 @@ async def test_a_token_is_its_key_and_no_other_one_is(database: Database) -> Non
         assert token.encode() not in row.digest
 
 
-async def test_a_revoked_key_is_refused_when_its_answer_is_no_longer_fresh(database: Database) -> None:
+async def test_a_revoked_key_is_refused_once_the_cached_answer_is_old(database: Database) -> None:
     clocks = Clocks()
     key, token = made(database)
     checking = verifier(database, clocks)
@@ -65,7 +65,7 @@ async def test_a_revoked_key_is_refused_when_its_answer_is_no_longer_fresh(datab
     assert await checking.keys_exist() is False
 
 
-async def test_a_revocation_of_this_process_counts_at_once(database: Database) -> None:
+async def test_a_revocation_in_this_process_works_at_once(database: Database) -> None:
     key, token = made(database)
     checking = verifier(database, Clocks())
     assert await checking.verify(token)
@@ -87,7 +87,7 @@ async def test_a_key_expires_on_the_second_and_still_closes_the_service(database
     assert await checking.keys_exist() is True
 
 
-async def test_while_the_database_is_away_known_keys_are_good_for_a_while(
+async def test_while_the_database_is_away_known_keys_stay_valid_for_a_while(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clocks = Clocks()

@@ -45,7 +45,7 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def test_from_the_first_key_to_its_end(opened: Service, database: Database) -> None:
+def test_a_key_is_created_used_and_revoked(opened: Service, database: Database) -> None:
     client = opened.client
     assert client.get("/v1/keys").json() == {"keys": [], "next_before": None}
     made = client.post("/v1/keys", json={"name": "Größe", "scopes": ["admin", "admin"], "images_per_day": 5})
@@ -69,13 +69,15 @@ def test_from_the_first_key_to_its_end(opened: Service, database: Database) -> N
     assert listed.json()["keys"] == [key | {"last_used_at": listed.json()["keys"][0]["last_used_at"]}]
     assert token not in listed.text
 
-    for _ in range(2):  # the second time nothing is left to do
+    for _ in range(2):  # the second revocation changes nothing
         revoked = client.post(f"/v1/keys/{key['id']}/revoke", headers=bearer(token))
         if revoked.status_code == 401:
             break
         assert revoked.json()["revoked_at"] is not None
     assert_problem(client.get("/v1/keys", headers=bearer(token)), 401)
-    events = client.get("/v1/audit-events").json()["audit_events"]  # no key is left: open to this machine again
+    events = client.get("/v1/audit-events").json()[
+        "audit_events"
+    ]  # without keys the service is open to this machine again
     events = [event for event in events if event["actor"] != "shipped weights"]
     told = [(event["actor"], event["action"], event["target"], event["api_key_id"]) for event in events]
     where = f"keys/{key['id']}"
@@ -134,7 +136,7 @@ def test_limits_are_changed_one_by_one(opened: Service, database: Database) -> N
     assert changed.status_code == 200, changed.text
     key = changed.json()
     assert (key["images_per_day"], key["requests_per_minute"], key["unfinished_jobs"]) == (3, None, None)
-    assert [images(1), images(1)] == [200, 429]  # at once, and what was used stays used
+    assert [images(1), images(1)] == [200, 429]  # the new limit works at once, and the use so far still counts
     assert client.patch(path, json={}, headers=headers).json()["images_per_day"] == 3
     assert client.patch(path, json={"images_per_day": 3}, headers=headers).status_code == 200
     events = client.get("/v1/audit-events", params={"action": "key.changed"}, headers=headers).json()["audit_events"]
@@ -148,7 +150,7 @@ def test_limits_are_changed_one_by_one(opened: Service, database: Database) -> N
     assert_problem(client.patch(path, json={"images_per_day": 9}, headers=bearer(lab)), 403)
 
 
-def test_an_address_that_tries_many_tokens_is_refused_and_its_good_keys_are_not(
+def test_an_address_with_many_invalid_tokens_is_refused_but_its_valid_keys_are_not(
     weights: Path, database: Database, database_url: str
 ) -> None:
     _, token = add_key(database, "generate")
@@ -160,15 +162,15 @@ def test_an_address_that_tries_many_tokens_is_refused_and_its_good_keys_are_not(
         def attempt(guess: str) -> httpx.Response:
             return served.bare.get("/v1/models", headers=bearer(guess))
 
-        others = [end for end in "0123456789" if end != token[-1]]  # one of them may be how the good key ends
+        others = [end for end in "0123456789" if end != token[-1]]  # without the valid key's own last character
         tries = [attempt(f"{token[:-1]}{end}").status_code for end in others[:8]]
         assert tries[:3] == [401] * 3
-        assert 429 in tries[3:]  # a minute may have turned in between, once
+        assert 429 in tries[3:]  # a new minute may have begun once in between
         refused = next(answer for answer in map(attempt, [f"{token}x"] * 5) if answer.status_code == 429)
         assert assert_problem(refused, 429)["type"] == "urn:darkroom:attempts-limit"
         assert 1 <= int(refused.headers["retry-after"]) <= 60
         assert good.get("/v1/models").status_code == 200
-        if attempt(late).status_code != 429:  # the minute turned: only then may an unknown one be looked up
+        if attempt(late).status_code != 429:  # only in a new minute may an unknown token be looked up
             assert attempt(late).status_code == 200
         assert re.search(r'access_refusals_total\{reason="attempts_limit"\} [1-9]', served.bare.get("/metrics").text)
 
@@ -177,9 +179,9 @@ def test_an_address_that_tries_many_tokens_is_refused_and_its_good_keys_are_not(
 def limited(
     request: pytest.FixtureRequest, weights: Path, database: Database, database_url: str, redis_server: PrivateRedis
 ) -> Iterator[Keyed]:
-    """A service and a key with small limits, in each state that Redis can be in."""
+    """A service and a key with small limits: with Redis, without it, and with a Redis that cannot be reached."""
     url = {"redis": redis_server.url, "alone": None, "redis away": AWAY}[request.param]
-    with database.session() as session:  # ids of keys begin anew in every database, and they share one Redis
+    with database.session() as session:  # ids restart in each database, but the databases share one Redis
         session.execute(
             text(f"ALTER TABLE api_keys ALTER COLUMN id RESTART WITH {abs(hash(database_url)) % 10**9 + 2}")
         )
@@ -206,18 +208,18 @@ def test_images_and_requests_are_limited(limited: Keyed) -> None:
     assert assert_problem(refused, 429)["type"] == "urn:darkroom:images-limit"
     assert 1 <= int(refused.headers["retry-after"]) <= 86_400
     assert '"images";r=2;t=' in refused.headers["ratelimit"]
-    assert "retry-after" not in images(7).headers  # it never fits
-    assert images(9).status_code in (422, 429)  # more than the queue holds, and than the key may
-    assert_problem(images(1, steps=500, deadline_seconds=1e-6), 503)  # nothing was drawn, so nothing is counted
+    assert "retry-after" not in images(7).headers  # waiting would not help
+    assert images(9).status_code in (422, 429)  # exceeds both the queue and the key's limit
+    assert_problem(images(1, steps=500, deadline_seconds=1e-6), 503)  # draws nothing, so counts nothing
     assert_problem(client.post("/v1/interpolate", json={"class": 0, "seeds": [1, 2], "count": 3, "steps": 1}), 429)
-    assert_problem(images(1, best_of=3), 429)  # what is drawn counts, not what is answered
+    assert_problem(images(1, best_of=3), 429)  # all drawn images count, not only the returned one
     assert '"images";r=0;t=' in images(2).headers["ratelimit"]
     assert_problem(client.post("/v1/generate-jobs", json={"class": 0, "n": 1}), 429)
     assert client.get("/v1/models").status_code == 200
 
     statuses = [brief.get("/v1/models").status_code for _ in range(2)]
     over = brief.get("/v1/models")
-    if over.status_code != 429:  # a minute was over
+    if over.status_code != 429:  # a new minute had begun
         over = [brief.get("/v1/models") for _ in range(2)][-1]
     assert statuses == [200, 200]
     assert assert_problem(over, 429)["type"] == "urn:darkroom:requests-limit"
@@ -253,7 +255,7 @@ def test_jobs_are_limited_until_they_end(limited: Keyed, database: Database) -> 
     assert_problem(client.post("/v1/train-jobs/1/resume"), 429)
 
 
-def test_what_was_not_created_costs_no_images(limited: Keyed) -> None:
+def test_a_repeated_or_refused_job_costs_no_images(limited: Keyed) -> None:
     client = limited.clients[0]
     wait_until(lambda: "tiny" in client.get("/v1/models").text, "registered")
     body = {"class": 0, "n": 3}
@@ -266,7 +268,7 @@ def test_what_was_not_created_costs_no_images(limited: Keyed) -> None:
     assert_problem(client.post("/v1/generate-jobs", json=body | {"n": 1}), 429)
 
 
-def test_every_change_is_told_with_who_made_it(tmp_path: Path, database: Database, database_url: str) -> None:
+def test_the_audit_trail_names_who_made_each_change(tmp_path: Path, database: Database, database_url: str) -> None:
     key, token = add_key(database, "admin", name="ops")
     add_dataset(database)
     with serving_keyed(weights_folder(tmp_path / "weights"), [token], database_url=database_url) as served:
@@ -277,7 +279,7 @@ def test_every_change_is_told_with_who_made_it(tmp_path: Path, database: Databas
         job = {"recipe": configuration(), "dataset": "shapes", "model": "mine"}
         calls: list[tuple[str, str, Any]] = [
             ("POST", "/v1/datasets?name=clothes&format=zip", CLOTHES),
-            ("POST", "/v1/datasets?name=clothes&format=zip", CLOTHES),  # it is there already: no change
+            ("POST", "/v1/datasets?name=clothes&format=zip", CLOTHES),  # exists already: no change
             ("POST", "/v1/train-jobs", job),
             ("POST", "/v1/train-jobs/1/cancel", None),
             ("POST", "/v1/train-jobs/1/resume", None),
@@ -305,7 +307,7 @@ def test_every_change_is_told_with_who_made_it(tmp_path: Path, database: Databas
         assert told == [
             ("key.created", f"keys/{key.id}"),
             ("alias.moved", "models/tiny/alias/production"),  # the shipped weights
-            ("alias.moved", "models/tiny/alias/production"),  # newer ones
+            ("alias.moved", "models/tiny/alias/production"),  # newer shipped weights
             ("dataset.registered", "datasets/clothes"),
             ("train-job.submitted", "train-jobs/1"),
             ("train-job.cancelled", "train-jobs/1"),
@@ -340,7 +342,7 @@ def _send(client: httpx.Client, method: str, path: str, body: Any) -> None:
     assert answer.status_code < 500, answer.text
 
 
-def test_a_job_that_promotes_is_named_as_who_moved_the_alias(database: Database) -> None:
+def test_the_audit_trail_names_the_job_that_moved_an_alias(database: Database) -> None:
     key, _ = add_key(database, "train")
     recipe = Recipe.model_validate(configuration() | {"name": "mine", "dataset": {"format": "digits"}})
     with database.session() as session:

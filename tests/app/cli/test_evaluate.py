@@ -1,4 +1,4 @@
-"""`darkroom evaluate`: the same figures as in training, to the last digit, and clear words about what does not fit."""
+"""Laws of `darkroom evaluate`: the same figures as in training, and one clear line about an unusable option or file."""
 
 import json
 import subprocess
@@ -44,7 +44,7 @@ def _weights(trained: Path) -> str:
 
 
 def _here(*arguments: str, folder: Path) -> Result:
-    """The command without a process of its own."""
+    """Run the command in this process."""
     return CliRunner().invoke(cli, [*arguments, "--datasets", str(folder / "datasets")])
 
 
@@ -55,10 +55,10 @@ def _evaluated(trained: Path, *options: str) -> dict[str, Any]:
     return answer
 
 
-def test_the_command_finds_what_training_found_to_the_last_digit(trained: Path, tmp_path: Path) -> None:
+def test_the_command_measures_the_same_figures_as_training(trained: Path, tmp_path: Path) -> None:
     during = [json.loads(line) for line in (trained / "run" / "evaluations.jsonl").read_text().splitlines()]
-    here = _here("evaluate", _weights(trained), "--json", folder=trained)  # with the statistics that training left
-    process = _run("evaluate", _weights(trained), "--json", folder=tmp_path)  # which are computed again
+    here = _here("evaluate", _weights(trained), "--json", folder=trained)  # with the statistics from training
+    process = _run("evaluate", _weights(trained), "--json", folder=tmp_path)  # computes the statistics again
     assert (here.exit_code, process.returncode) == (0, 0), process.stderr
     for done in (here, process):
         after = json.loads(done.stdout)["evaluations"]
@@ -77,7 +77,7 @@ def test_options_change_protocol_and_value(trained: Path) -> None:
         assert other["value"] != plain["value"]
 
 
-def test_the_table_has_a_line_a_figure_with_its_protocol(trained: Path) -> None:
+def test_the_table_has_one_line_for_each_figure_with_its_protocol(trained: Path) -> None:
     done = _here("evaluate", _weights(trained), "--metrics", "precision_recall", folder=trained)
     assert done.exit_code == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -88,7 +88,7 @@ def test_the_table_has_a_line_a_figure_with_its_protocol(trained: Path) -> None:
     assert all("; extractor=efficientnet-lite0; " in line and "seed=0" in line for line in lines[2:])
 
 
-def test_the_files_own_spacing_gives_way_to_named_steps() -> None:
+def test_named_steps_replace_the_file_s_spacing() -> None:
     header = load_checkpoint(Path("weights/fashion-mnist.safetensors")).header
     assert header.recipe is not None
     config, sampling = evaluation_settings({"sampler": "ddpm", "steps": 1000}, header.recipe, header)
@@ -97,7 +97,7 @@ def test_the_files_own_spacing_gives_way_to_named_steps() -> None:
         evaluation_settings({"spacing": "edm", "steps": 1000}, header.recipe, header)
 
 
-def test_what_does_not_fit_is_one_clear_line(trained: Path, tmp_path: Path) -> None:
+def test_an_unusable_option_or_file_is_one_clear_line(trained: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"no weights")
     diverged, huge = tmp_path / "diverged.safetensors", tmp_path / "huge.safetensors"

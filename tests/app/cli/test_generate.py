@@ -1,4 +1,4 @@
-"""Laws of `darkroom generate`: the file that was asked for, or one clear line and no file."""
+"""Laws of `darkroom generate`: it writes the requested file, or prints one clear line and leaves no file."""
 
 import json
 import re
@@ -21,7 +21,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(service: Service) -> Run:
-    """The command, sent to the tests' service."""
+    """Run the command against the tests' service."""
 
     def run(*arguments: object) -> Result:
         return CliRunner().invoke(cli, ["generate", "--url", service.url, *map(str, arguments)])
@@ -41,7 +41,7 @@ def _refused(result: Result, *words: str) -> None:
 def test_every_suffix_gives_the_images_that_the_service_draws(service: Service, run: Run, tmp_path: Path) -> None:
     expected = pixels_of(service.generate(**{"class": [1, "größe"], "n": 2, "seed": 5, "steps": 3, "guidance": 1.5}))
     for suffix in ("png", "webp", "zip", "npz", "json"):
-        out = tmp_path / "made" / f"images.{suffix}"  # the folder is made
+        out = tmp_path / "made" / f"images.{suffix}"  # the command creates the folder
         result = run("one", "Größe", "--n", 2, "--seed", 5, "--steps", 3, "--guidance", 1.5, "--out", out)
         assert result.exit_code == 0, result.output
         assert re.search(r"4 images by tiny sha256:[0-9a-f]{12}, seed 5, ddim 3 steps, guidance 1.5", result.output)
@@ -54,10 +54,10 @@ def test_every_suffix_gives_the_images_that_the_service_draws(service: Service, 
                 found = arrays["images"]
         else:
             found = pixels_of(json.loads(out.read_text()))
-        assert np.abs(found.astype(int) - expected).max() <= 1  # in other company by at most one level
+        assert np.abs(found.astype(int) - expected).max() <= 1  # rows batched with other rows may differ by one level
 
 
-def test_a_class_by_its_index_and_a_seed_of_its_own_choice(run: Run, tmp_path: Path) -> None:
+def test_a_class_can_be_an_index_and_the_random_seed_is_printed(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "one.png"
     result = run(2, "--out", out)
     assert result.exit_code == 0, result.output
@@ -69,7 +69,7 @@ def test_a_class_by_its_index_and_a_seed_of_its_own_choice(run: Run, tmp_path: P
     np.testing.assert_array_equal(picture(again.read_bytes()), picture(out.read_bytes()))
 
 
-def test_what_the_service_refuses_is_said_in_its_words_and_leaves_no_file(run: Run, tmp_path: Path) -> None:
+def test_a_refusal_prints_the_service_s_message_and_leaves_no_file(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "none.png"
     _refused(run("[bold]", "--out", out), "'[bold]'", "T-shirt/top")
     _refused(run("one", "--n", 0, "--out", out), "/n")
@@ -88,9 +88,9 @@ def test_any_setting_of_a_request_can_be_set(run: Run, tmp_path: Path) -> None:
     assert json.loads(out.read_text()).items() >= asked.items()
 
 
-def test_what_no_request_has_is_refused_with_what_there_is(run: Run, tmp_path: Path) -> None:
+def test_an_unknown_setting_is_refused_with_the_known_ones(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "none.png"
-    _refused(run("one", "--set", "colour=red", "--out", out), "colour", "there are", *SamplingConfig.model_fields)
+    _refused(run("one", "--set", "colour=red", "--out", out), "colour", "choose from", *SamplingConfig.model_fields)
     _refused(run("one", "--set", "stream=false", "--out", out), "stream", "best_of, deadline_seconds")
     _refused(run("one", "--set", "percentile=2", "--out", out), "--set percentile", "less than or equal to 1")
     _refused(run("one", "--set", "steps=[1]", "--set", "eta=x", "--out", out), "--set steps", "--set eta")
@@ -103,7 +103,7 @@ def test_what_no_request_has_is_refused_with_what_there_is(run: Run, tmp_path: P
 def test_the_best_are_written_in_their_order_with_their_scores(service: Service, run: Run, tmp_path: Path) -> None:
     expected = service.generate(**{"class": [0, 1], "n": 2, "best_of": 6, "seed": 4})
     of_each = expected["indices"][:2], expected["indices"][2:]
-    assert any(indices != sorted(indices) for indices in of_each), "an order that rows would have as well"
+    assert any(indices != sorted(indices) for indices in of_each), "by chance the best are in the order of rows"
     out = tmp_path / "best.json"
     result = run(0, 1, "--n", 2, "--best-of", 6, "--seed", 4, "--out", out)
     assert result.exit_code == 0, result.output
@@ -112,20 +112,18 @@ def test_the_best_are_written_in_their_order_with_their_scores(service: Service,
     assert [image["score"] for image in written["images"]] == written["scores"]
 
 
-def test_a_place_that_cannot_be_written_is_found_before_anything_is_drawn(
-    service: Service, run: Run, tmp_path: Path
-) -> None:
+def test_a_file_that_cannot_be_written_is_found_before_drawing(service: Service, run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.png").mkdir()
     drawn = service.gauge("darkroom_row_steps_total")
     _refused(run("one", "--out", tmp_path / "images.gif"), "png, webp, zip, npz, json")
     _refused(run("one", "--out", tmp_path / "file" / "images.png"), "file")
     _refused(run("one", "--out", tmp_path / "folder.png"), "folder.png: is a folder")
-    _refused(run("one", "--out", "/proc/images.png"), "/proc")  # a folder without files, for root as well
+    _refused(run("one", "--out", "/proc/images.png"), "/proc")  # not even root can create a file there
     assert service.gauge("darkroom_row_steps_total") == drawn
 
 
-def test_a_service_that_is_not_there_is_said(run: Run, tmp_path: Path) -> None:
+def test_the_error_without_a_service_names_its_url(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "none.png"
     _refused(run("one", "--out", out, "--url", "http://127.0.0.1:1"), "http://127.0.0.1:1", "make up")
     _refused(run("one", "--out", out, "--url", "http://[::"), "not a URL", "--url")
@@ -133,13 +131,13 @@ def test_a_service_that_is_not_there_is_said(run: Run, tmp_path: Path) -> None:
 
 
 class _Silent(BaseHTTPRequestHandler):
-    """Knows no POST, and does not log to the stderr that the command's line is looked for in."""
+    """Answers 501 to POST, and does not log, because the test reads stderr."""
 
     def log_message(self, format: str, *args: object) -> None:
         pass
 
 
-def test_something_else_that_answers_is_not_taken_for_the_service(run: Run, tmp_path: Path) -> None:
+def test_an_answer_from_another_server_is_an_error(run: Run, tmp_path: Path) -> None:
     with HTTPServer(("127.0.0.1", 0), _Silent) as server:
         threading.Thread(target=server.serve_forever).start()
         try:

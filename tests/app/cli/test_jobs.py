@@ -1,4 +1,4 @@
-"""Laws of `darkroom jobs`: what the service says, as it says it, and an exit code that tells how the job ended."""
+"""Laws of `darkroom jobs`: it prints the service's answers and messages, and its exit code says how the job ended."""
 
 import shlex
 import signal
@@ -65,7 +65,7 @@ def test_submitted_jobs_are_listed_under_their_names(run: Run, database: Databas
         *("submit", "digits", "--dataset", STRANGE, "--model", "mine", "--promote", "--priority", 3),
         *("--set", "training.total_images=2e4", "--set", "training.precision=bfloat16"),
     )
-    refused(result, "/overrides/training.total_images")  # the service decides what a number of images is
+    refused(result, "/overrides/training.total_images")  # the service, not the command, validates values
     result = run(
         *("submit", "digits", "--dataset", STRANGE, "--model", "mine", "--promote", "--priority", 3),
         *("--set", "training.total_images=20000", "--set", "training.precision=bfloat16"),
@@ -80,7 +80,7 @@ def test_submitted_jobs_are_listed_under_their_names(run: Run, database: Databas
     here.write_text((REPOSITORY / "recipes" / "digits.yaml").read_text().replace("name: digits", "name: own"))
     assert run("submit", here, "--dataset", "shapes").exit_code == 0
     lines = run().output.splitlines()
-    assert len(lines) == 3  # into a pipe: a line a job, however narrow the window is
+    assert len(lines) == 3  # in a pipe each job has one line, however narrow the window is
     assert "own" in lines[1]
     assert STRANGE in lines[2]
     assert "0 of 20,000" in lines[2]
@@ -96,9 +96,9 @@ def test_the_example_in_the_help_works_as_printed(run: Run, database: Database) 
     assert result.exit_code == 0, result.output
     recipe = row(database, 1).configuration["recipe"]
     assert (recipe["training"]["total_images"], recipe["model"]["unet"]["dropout"]) == (200_000, 0.1)
-    assert recipe["model"]["image_size"] == 8  # the recipe's own, beside what the object names
+    assert recipe["model"]["image_size"] == 8  # the object does not name it, so the recipe decides
 
-    # and its fields are good for every recipe
+    # every recipe has the fields of the example
     for path in (REPOSITORY / "recipes").glob("*.yaml"):
         model = load_recipe(path).model
         facts = DatasetFacts(
@@ -109,7 +109,7 @@ def test_the_example_in_the_help_works_as_printed(run: Run, database: Database) 
         assert result.exit_code == 0, result.output
 
 
-def test_what_the_service_refuses_is_said_in_its_words(run: Run, jobs: Service, tmp_path: Path) -> None:
+def test_a_refusal_prints_the_service_s_message(run: Run, jobs: Service, tmp_path: Path) -> None:
     refused(run("submit", "nothing", "--dataset", "shapes"), "/recipe", "digits")
     refused(run("submit", "digits", "--dataset", "[bold]"), "'[bold]'")
     refused(run("submit", "digits", "--set", "training.seed"), "FIELD=VALUE")
@@ -123,7 +123,7 @@ def test_what_the_service_refuses_is_said_in_its_words(run: Run, jobs: Service, 
     assert jobs.client.get("/v1/train-jobs").json()["jobs"] == []
 
 
-def test_a_key_that_cannot_be_one_is_said(jobs: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_malformed_key_is_an_error(jobs: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     for key in ("ключ", "drk_a\nX-Other: 1"):
         monkeypatch.setenv("DARKROOM_API_KEY", key)
         refused(CliRunner().invoke(cli, ["jobs", "--url", jobs.url]), "DARKROOM_API_KEY")
@@ -152,7 +152,7 @@ def test_the_log_is_printed_line_by_line(run: Run, database: Database) -> None:
 @pytest.mark.parametrize(
     ("how", "code", "says"),
     [
-        (None, 0, "has succeeded: digits; best fid-x 3"),
+        (None, 0, "succeeded: digits; best fid-x 3"),
         (broken, 1, "it broke; mend it"),
         (stop, 1, "was cancelled"),
         (killed, 1, "it has no checkpoint"),
@@ -179,10 +179,10 @@ def test_watching_ends_with_the_job(
     assert "200 images: version 1" in result.output
     assert "200 images: evaluation failed: out of memory" in result.output
     assert "note: the learning rate leaps" in result.output
-    assert run("watch", 1).exit_code == code  # and again afterwards
+    assert run("watch", 1).exit_code == code  # the same for a job that has already ended
 
 
-def test_submitting_and_watching_in_one(run: Run, database: Database) -> None:
+def test_submit_can_watch_the_job(run: Run, database: Database) -> None:
     with ThreadPoolExecutor(1) as pool:
         watching = pool.submit(run, "submit", "digits", "--dataset", "shapes", "--watch")
         wait_until(lambda: _count(database) == 1, "submitted")
@@ -195,7 +195,7 @@ def _count(database: Database) -> int:
         return len(session.query(Job).all())
 
 
-def test_a_watcher_comes_through_the_service_s_restart(tmp_path: Path, database_url: str, database: Database) -> None:
+def test_a_watcher_survives_the_service_s_restart(tmp_path: Path, database_url: str, database: Database) -> None:
     add_dataset(database)
     port = free_port()
     settings = {"wait_until_ready": False, "database_url": database_url, "port": port}
@@ -219,13 +219,13 @@ def test_a_watcher_comes_through_the_service_s_restart(tmp_path: Path, database_
 
 
 def watcher(service: Service, job_id: int) -> subprocess.Popen[str]:
-    """`darkroom jobs watch` as a process."""
+    """Start `darkroom jobs watch` as a process."""
     command = [sys.executable, "-c", "from darkroom.app.cli.main import main; main()", "jobs", "watch", str(job_id)]
     return subprocess.Popen([*command, "--url", service.url], stderr=subprocess.PIPE, text=True)
 
 
 def told_line(watching: subprocess.Popen[str]) -> str:
-    """The next line about a checkpoint."""
+    """Return the next line about a checkpoint."""
     assert watching.stderr is not None
     return next(line.strip() for line in watching.stderr if ": version" in line)
 
@@ -240,7 +240,7 @@ def test_ctrl_c_leaves_the_job_running(jobs: Service, database: Database, run: R
         process.send_signal(signal.SIGINT)
         said = process.stderr.read()
         assert process.wait(PATIENCE_SECONDS) == 130
-    assert "Job 1 goes on" in said
+    assert "Job 1 keeps running" in said
     assert "Traceback" not in said
     assert row(database, 1).status == "running"
     end(database, lease)

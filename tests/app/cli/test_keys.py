@@ -1,4 +1,4 @@
-"""Laws of `darkroom keys` and `darkroom audit`: a token once, on stdout alone; what is done is told."""
+"""Laws of `darkroom keys` and `darkroom audit`: a token is printed once, on stdout only; commands say what they did."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -41,9 +41,9 @@ def test_a_key_is_created_listed_and_revoked_by_number_or_prefix(run: Run, datab
 
     run("keys", "create", "--name", "short", "--scopes", "admin", "--expires-in-days", 1)
     listed = run("keys", "list").output
-    assert listed.count("\n") == 3  # into a pipe: a line a key, however narrow the window is
+    assert listed.count("\n") == 3  # in a pipe each key has one line, however narrow the window is
     assert token not in listed
-    for word in (key.prefix, "[bold]Größe[/bold]", "generate, train", "good", "good until"):
+    for word in (key.prefix, "[bold]Größe[/bold]", "generate, train", "valid", "valid until"):
         assert word in listed
     changed = run("keys", "change", key.prefix, "--images-per-day", "default", "--unfinished-jobs", 3)
     assert changed.exit_code == 0, changed.output
@@ -83,7 +83,9 @@ def test_a_key_is_created_listed_and_revoked_by_number_or_prefix(run: Run, datab
         (("revoke", "9" * 30), "9" * 30),
     ],
 )
-def test_what_cannot_be_done_is_said(run: Run, database: Database, arguments: tuple[str, ...], says: str) -> None:
+def test_a_refusal_is_one_line_that_names_the_cause(
+    run: Run, database: Database, arguments: tuple[str, ...], says: str
+) -> None:
     result = run("keys", *arguments)
     assert result.exit_code == 2
     assert result.stderr.startswith("error: ")
@@ -92,7 +94,7 @@ def test_what_cannot_be_done_is_said(run: Run, database: Database, arguments: tu
     assert rows(database) == []
 
 
-def test_a_state_folder_that_no_service_has_used_is_not_taken_for_an_empty_one(
+def test_an_unused_state_folder_is_refused_unless_a_key_is_created(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DATABASE_URL", raising=False)
@@ -104,7 +106,7 @@ def test_a_state_folder_that_no_service_has_used_is_not_taken_for_an_empty_one(
     assert not state.exists()
     made = CliRunner().invoke(cli, ["keys", "create", "--name", "a", "--scopes", "admin", "--state", str(state)])
     assert made.exit_code == 0, made.output
-    assert "it is made now" in made.stderr
+    assert "creating it now" in made.stderr
     assert "a (" not in CliRunner().invoke(cli, ["keys", "list", "--state", str(state)]).stderr
 
 

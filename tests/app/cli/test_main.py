@@ -1,4 +1,4 @@
-"""Laws of the command line: what it costs to ask for help, and how settings by name are read."""
+"""Laws of the command line: help imports nothing heavy, and NAME=VALUE options are parsed."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
     assert done.stdout.splitlines()[-1] == "loaded"
 
 
-def test_a_value_is_json_or_else_a_bare_word() -> None:
+def test_a_value_is_json_or_else_a_plain_word() -> None:
     options = ["seed=3", "bound_times=null", "threshold=none", 'unet={"dropout":0.1}', "name=a=b", "empty="]
     expected = {
         "seed": 3,

@@ -1,4 +1,4 @@
-"""Laws of how the commands find and ask a service: their own first, and on this machine never through a proxy."""
+"""Laws of the commands' client: it finds the service in a fixed order, and never uses a proxy on this machine."""
 
 import fcntl
 import json
@@ -21,7 +21,7 @@ PROXIES = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 
 
 class Listener(ThreadingHTTPServer):
-    """A service without jobs, or a proxy: it keeps what it was asked for and with which key."""
+    """Stands in for a service without jobs, or for a proxy. Records each request's path and key."""
 
     def __init__(self, status: int = 200) -> None:
         self.status = status
@@ -74,7 +74,7 @@ def jobs(*options: str) -> Result:
 
 
 def refusal(*options: str) -> str:
-    """The one line of a command that could not be done."""
+    """Return the single line of a command that fails."""
     result = jobs(*options)
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
@@ -85,7 +85,7 @@ def refusal(*options: str) -> str:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"])
 @pytest.mark.parametrize("variable", PROXIES)
-def test_this_machine_is_asked_directly_whatever_the_environment_says(
+def test_this_machine_is_never_reached_through_a_proxy(
     monkeypatch: pytest.MonkeyPatch, variable: str, host: str
 ) -> None:
     with listening() as service, listening() as proxy:
@@ -97,7 +97,7 @@ def test_this_machine_is_asked_directly_whatever_the_environment_says(
         assert service.asked == [("/v1/train-jobs?limit=20", f"Bearer {TOKEN}")] * 3
 
 
-def test_other_hosts_are_asked_as_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_hosts_are_reached_through_the_environment_s_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     with listening() as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         assert jobs("--url", "http://darkroom.example").output == "No jobs.\n"
@@ -117,7 +117,7 @@ def test_other_hosts_are_asked_as_the_environment_says(monkeypatch: pytest.Monke
         ("https://darkroom.example", "http://127.0.0.1:1", "through the proxy in all_proxy"),
     ],
 )
-def test_a_proxy_that_cannot_be_used_is_one_line_with_the_cure(
+def test_an_unusable_proxy_is_one_line_with_advice(
     monkeypatch: pytest.MonkeyPatch, url: str, proxy: str, words: str
 ) -> None:
     monkeypatch.setenv("all_proxy", proxy)
@@ -135,17 +135,17 @@ def test_a_proxy_that_wants_a_password_is_one_line(monkeypatch: pytest.MonkeyPat
     assert "no_proxy" in said
 
 
-def test_certificates_that_are_not_there_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_certificates_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent")
     assert "SSL_CERT_FILE" in refusal("--url", "https://127.0.0.1:1")
 
 
-def test_the_option_wins_over_the_environment_and_that_over_the_running_service(
+def test_the_option_overrides_the_environment_and_that_overrides_the_running_service(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert find_service(None).url == "http://127.0.0.1:8000"
     with state_lock(Path(".darkroom")) as lock:
-        assert find_service(None).url == "http://127.0.0.1:8000"  # `darkroom keys` holds it, too, and serves nothing
+        assert find_service(None).url == "http://127.0.0.1:8000"  # the holder does not serve, like `darkroom keys`
         lock.serve_at("http://127.0.0.1:8400")
         assert find_service(None).url == "http://127.0.0.1:8400"
         monkeypatch.setenv("DARKROOM_URL", "https://lab.example/")
@@ -153,7 +153,7 @@ def test_the_option_wins_over_the_environment_and_that_over_the_running_service(
         assert find_service("http://127.0.0.1:9").url == "http://127.0.0.1:9"
         monkeypatch.delenv("DARKROOM_URL")
     assert find_service(None).url == "http://127.0.0.1:8000"
-    assert not Path(".darkroom").exists()  # it was made for the lock alone
+    assert not Path(".darkroom").exists()  # the lock had created the folder
     Path(".darkroom").mkdir()
     with state_lock(Path(".darkroom")):
         pass
@@ -170,7 +170,7 @@ def test_the_address_of_a_service_that_was_killed_is_not_used() -> None:
         assert find_service(None).url == "http://127.0.0.1:8400"
 
 
-def test_the_running_service_is_asked_directly_at_any_address(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_running_service_is_never_reached_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     with listening() as proxy, state_lock(Path(".darkroom")) as lock:
         monkeypatch.setenv("all_proxy", proxy.url)
         lock.serve_at("http://darkroom.invalid:8000")  # such as the name of this machine

@@ -1,4 +1,4 @@
-"""Laws of `darkroom train`, as a process: what it shows and leaves, how it stops and goes on, what it refuses."""
+"""Laws of the process `darkroom train`: its output and files, how it stops and continues, and what it refuses."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ SIDE, CLASSES, COLUMNS = 8, 3, 2
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    """A recipe file whose run takes a second or two."""
+    """Write a recipe whose run takes a second or two."""
     draw = np.random.default_rng(0)
     images, labels = draw.integers(0, 256, (60, SIDE, SIDE), dtype=np.uint8), np.arange(60) % CLASSES
     np.savez(tmp_path / "images.npz", images=images, labels=labels)
@@ -71,7 +71,7 @@ def _refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
         assert word in last
 
 
-def test_a_run_shows_its_progress_and_leaves_what_it_promises(recipe: Path, tmp_path: Path) -> None:
+def test_a_run_shows_its_progress_and_writes_its_files(recipe: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     result = _train(recipe, folder)
     assert result.returncode == 0, result.stderr
@@ -83,7 +83,7 @@ def test_a_run_shows_its_progress_and_leaves_what_it_promises(recipe: Path, tmp_
     assert load_checkpoint(folder / "checkpoints" / names[-1]).header.class_names == ("a", "b", "c")
     assert Image.open(folder / "loss.png").format == "PNG"
     grid = Image.open(folder / "samples" / "0000000960.png")
-    assert abs(grid.width / grid.height - COLUMNS / CLASSES) < 0.1  # a row a class
+    assert abs(grid.width / grid.height - COLUMNS / CLASSES) < 0.1  # one line for each class
     assert (folder / "losses.csv").read_text().count("\n") == 1 + 960 // 160
 
 
@@ -93,7 +93,7 @@ def test_on_a_terminal_there_is_a_bar_with_speed_loss_and_time_left(recipe: Path
     with subprocess.Popen(_command(recipe, tmp_path / "run"), stderr=theirs, env=environment) as process:
         os.close(theirs)
         shown = b""
-        with contextlib.suppress(OSError):  # the other end has closed
+        with contextlib.suppress(OSError):  # EIO: the process has closed its end of the terminal
             while part := os.read(ours, 65536):
                 shown += part
         os.close(ours)
@@ -102,7 +102,7 @@ def test_on_a_terminal_there_is_a_bar_with_speed_loss_and_time_left(recipe: Path
     assert re.search(r"small .*320/960 images  \d+/s  loss \d\.\d{4} \d:\d\d:\d\d", text)
 
 
-def test_ctrl_c_stops_cleanly_and_the_same_command_ends_as_if_nothing_had_been(tmp_path: Path, recipe: Path) -> None:
+def test_a_run_continued_after_ctrl_c_ends_like_an_undisturbed_one(tmp_path: Path, recipe: Path) -> None:
     recipe = _write_recipe(tmp_path, total_images=2400)
     whole = _here(recipe, tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
@@ -114,14 +114,14 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_ends_as_if_nothing_had_been(t
         _, said = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130, said
     assert "Stopping after this step" in said
-    assert "run the same command again to go on" in said
+    assert "run the same command again to continue" in said
     stopped_at = max(int(path.stem) for path in (folder / "checkpoints").iterdir())
     assert 400 <= stopped_at < 2400
 
     early = folder / "checkpoints" / "0000000400.safetensors"
     early.unlink()
     assert _train(recipe, folder).returncode == 0
-    assert not early.exists()  # it went on and did not begin again, which would lead to the same end
+    assert not early.exists()  # it continued; a new start would also reach the same end
     last = "0000002400.safetensors"
     resumed, undisturbed = (load_checkpoint(run / "checkpoints" / last) for run in (folder, tmp_path / "whole"))
     assert resumed.header == undisturbed.header
@@ -138,7 +138,7 @@ def test_a_folder_of_another_recipe_is_refused(tmp_path: Path, recipe: Path) -> 
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == kept
 
 
-def test_what_cannot_be_trained_is_one_clear_line(tmp_path: Path, recipe: Path) -> None:
+def test_a_run_that_cannot_start_is_one_clear_line(tmp_path: Path, recipe: Path) -> None:
     folder = tmp_path / "run"
     _refused(_train(tmp_path / "none.yaml", folder), "none.yaml")
     _refused(_here(recipe, folder, device="cuda:99"), "--device cuda:99 cannot be used")
@@ -158,7 +158,7 @@ def test_what_cannot_be_trained_is_one_clear_line(tmp_path: Path, recipe: Path) 
     _refused(_here(recipe, tmp_path / "file" / "run"), str(tmp_path / "file"))
 
 
-def test_what_a_recipe_will_need_is_asked_for_before_it_is_trained(tmp_path: Path, recipe: Path) -> None:
+def test_a_recipe_s_needs_are_checked_before_training(tmp_path: Path, recipe: Path) -> None:
     folder, data = tmp_path / "run", yaml.safe_load(recipe.read_text())
     data["sampling"] |= {"spacing": "edm", "steps": 100}
     recipe.write_text(yaml.safe_dump(data))
@@ -183,13 +183,13 @@ def test_an_evaluation_that_fails_is_printed_and_the_run_ends_well(tmp_path: Pat
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "0000000960.safetensors").header.images_seen == 960
 
 
-def test_two_trainings_do_not_share_a_folder_and_a_killed_one_is_no_obstacle(tmp_path: Path, recipe: Path) -> None:
+def test_two_trainings_cannot_share_a_folder_and_a_killed_one_leaves_no_lock(tmp_path: Path, recipe: Path) -> None:
     recipe, folder = _write_recipe(tmp_path, total_images=2_000_000), tmp_path / "run"
     with subprocess.Popen(_command(recipe, folder), stderr=subprocess.PIPE, text=True) as first:
         wait_until(lambda: (folder / "state.safetensors").exists(), "the first checkpoint")
         second = _train(recipe, folder)
         _refused(second, f"another training (process {first.pid}) is running on the run's folder {folder}", "--folder")
-        assert "Reading" not in second.stderr  # it was refused before it did anything
+        assert "Reading" not in second.stderr  # the refusal comes first
         assert first.poll() is None
         first.kill()
         first.communicate(timeout=PATIENCE_SECONDS)
@@ -203,7 +203,7 @@ def test_two_trainings_do_not_share_a_folder_and_a_killed_one_is_no_obstacle(tmp
     assert not (folder / "lock").exists()
 
 
-def test_on_two_devices_one_command_runs_stops_and_goes_on_like_one_process(tmp_path: Path, recipe: Path) -> None:
+def test_on_two_devices_the_command_runs_stops_and_continues_like_one_process(tmp_path: Path, recipe: Path) -> None:
     recipe, folder = _write_recipe(tmp_path, total_images=2400, devices=2), tmp_path / "run"
     with subprocess.Popen(_command(recipe, folder), stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: (folder / "state.safetensors").exists(), "the first checkpoint")
@@ -214,7 +214,7 @@ def test_on_two_devices_one_command_runs_stops_and_goes_on_like_one_process(tmp_
     assert len(family) == 2
     assert not living(family)
     assert "60 images, 3 classes; training on 2 x cpu" in said
-    assert said.count("run the same command again to go on") == 1
+    assert said.count("run the same command again to continue") == 1
 
     result = _train(recipe, folder)
     assert result.returncode == 0, result.stderr

@@ -318,7 +318,7 @@ def contrast(text: Locator) -> float:
 
 
 def test_a_used_up_quota_is_shown_with_the_hours_until_it_is_renewed(browser: Browser, served: Service) -> None:
-    detail = "the key 'lab' may have 20 images a day: none is left, and all of them again in 12 h 39 min"
+    detail = "the key 'lab' may use 20 images per day: none is left; the next day begins in 12 h 39 min"
 
     def refuse(route: Route) -> None:
         body = json.dumps({"type": "urn:darkroom:images-limit", "title": "Too Many", "status": 429, "detail": detail})
@@ -399,7 +399,7 @@ def test_the_page_asks_for_a_key_keeps_it_in_the_tab_and_says_what_scope_it_lack
             refuse(route, 401, "send Authorization: Bearer KEY", 'Bearer realm="darkroom"')
         elif request.method == "POST":
             challenge = 'Bearer realm="darkroom", error="insufficient_scope", scope="generate"'
-            refuse(route, 403, "the key 'mine' has not the scope generate or admin", challenge)
+            refuse(route, 403, "the key 'mine' does not have the scope generate or admin", challenge)
         else:  # the real service has no keys, and would refuse an unknown one
             headers = {name: value for name, value in request.headers.items() if name != "authorization"}
             route.continue_(headers=headers)

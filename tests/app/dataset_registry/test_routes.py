@@ -1,4 +1,4 @@
-"""Laws of /datasets: what was posted is there as it was, once; what is refused leaves nothing behind."""
+"""Laws of /datasets: an upload is stored once and unchanged, and a refused one leaves nothing behind."""
 
 import errno
 import io
@@ -39,7 +39,7 @@ ENTRIES = 200
 
 
 class Posted:
-    """The service, its database, the folder that it may read, and the folder of its temporary files."""
+    """The service, its database, the folder that it may read, and its folder for temporary files."""
 
     def __init__(self, service: Service, database: Database, root: Path, temporary: Path) -> None:
         self.service = service
@@ -58,7 +58,7 @@ class Posted:
         return self.service.client.post("/v1/datasets", json=fields, headers=headers)
 
     def kept(self) -> tuple[int, ...]:
-        """How many rows there are that a data set leaves."""
+        """Return the numbers of records that data sets leave in the database."""
         with self.database.session() as session:
             return tuple(
                 session.scalar(select(func.count()).select_from(table)) or 0
@@ -66,7 +66,7 @@ class Posted:
             )
 
     def temporary_files(self) -> list[str]:
-        """Files with and without a name that this process holds in the folder for temporary ones."""
+        """Return this process's temporary files, with and without names."""
         held = []
         for descriptor in Path("/proc/self/fd").iterdir():
             try:
@@ -76,7 +76,7 @@ class Posted:
         return [file for file in held if file.startswith(str(self.temporary))] + os.listdir(self.temporary)
 
     def on_a_worker(self, name: str, cache: Path) -> ImageDataset:
-        """The data set as a worker opens it."""
+        """Open the data set as a worker does."""
         with self.database.session() as session:
             row = get_dataset(session, name)
             if row.configuration is not None:
@@ -95,7 +95,7 @@ def served(
         database = Database(url)
         with serving(weights, database_url=url, **settings) as service:
             wait_until(lambda: len(service.client.get("/v1/models").json()["models"]) == 2, "the weights registered")
-            before, tempfile.tempdir = tempfile.tempdir, str(temporary)  # now that torch has made its own
+            before, tempfile.tempdir = tempfile.tempdir, str(temporary)  # torch has created its temporary files by now
             try:
                 yield Posted(service, database, root, temporary)
             finally:
@@ -170,7 +170,7 @@ def test_the_other_formats_are_taken(posted: Posted, tmp_path: Path, write_archi
 
 @pytest.fixture
 def write_archives() -> dict[str, bytes]:
-    """NOISE in the formats that carry no names; both classes have ten images."""
+    """NOISE in the formats without class names; both classes have ten images."""
     labels = np.arange(20) % 2
     idx = {
         "train-images-idx3-ubyte": b"\0\0\x08\x03" + np.array(NOISE.shape, ">i4").tobytes() + NOISE.tobytes(),
@@ -192,7 +192,7 @@ def test_image_size_and_split_are_followed(posted: Posted) -> None:
     assert posted.upload(mixed, name="rest", split="test").json()["images"] == 1
 
 
-def test_the_same_again_is_harmless_and_other_content_a_conflict(posted: Posted) -> None:
+def test_the_same_upload_again_is_harmless_and_other_content_is_a_conflict(posted: Posted) -> None:
     first = posted.upload(CLOTHES)
     kept = posted.kept()
     again = posted.upload(CLOTHES)
@@ -217,7 +217,9 @@ def test_an_idempotency_key_creates_once(posted: Posted) -> None:
         assert assert_problem(other, 422)["type"] == "urn:darkroom:idempotency-key-reused"
     assert posted.kept()[0] == 1
     assert_problem(posted.upload(b"no zip", key="failed"), 422)
-    assert posted.upload(OTHER, key="failed", name="later").status_code == 201  # a failed request keeps no key
+    assert (
+        posted.upload(OTHER, key="failed", name="later").status_code == 201
+    )  # a failed request does not use up its key
     assert_problem(posted.upload(OTHER, key="a key"), 422)
 
 
@@ -237,7 +239,7 @@ def test_names_that_look_equal_are_equal(posted: Posted) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "x" * 101, "a/b", "../x", "a\\b", ".", "..", " a", "a\n", "a\0", "\x1b[2J"])
-def test_a_name_that_is_none_is_refused(posted: Posted, name: str) -> None:
+def test_an_invalid_name_is_refused(posted: Posted, name: str) -> None:
     kept = posted.kept()
     for answer in (posted.upload(OTHER, name=name), posted.path(None, name=name, format="digits")):
         assert [error["pointer"].strip("/") for error in assert_problem(answer, 422)["errors"]] == ["name"]
@@ -260,14 +262,14 @@ def test_pages_hold_every_data_set_once(posted: Posted) -> None:
         assert_problem(posted.service.client.get(f"/v1/datasets?{query}"), 422)
 
 
-def test_what_is_not_there_is_404(posted: Posted) -> None:
+def test_an_unknown_data_set_is_404(posted: Posted) -> None:
     for address in ("/v1/datasets/none", "/v1/datasets/none/contact-sheet"):
         assert_problem(posted.service.client.get(address), 404)
     assert_problem(posted.service.client.get("/v1/datasets/%0a"), 422)
 
 
 def _lying(content: bytes) -> bytes:
-    """The archive, which says of its entries of 20 MB that they unpack to 1,000 bytes."""
+    """Return the archive with a false size for its entries: 1,000 bytes instead of 20 MB."""
     return content.replace((20 << 20).to_bytes(4, "little"), (1000).to_bytes(4, "little"))
 
 
@@ -397,7 +399,7 @@ def test_uploads_have_a_limit_of_their_own(posted: Posted) -> None:
     assert posted.temporary_files() == []
 
 
-def test_a_form_is_told_how_to_do_it(posted: Posted) -> None:
+def test_the_refusal_of_a_form_says_what_to_send(posted: Posted) -> None:
     answer = posted.service.client.post("/v1/datasets?name=x&format=zip", files={"file": CLOTHES})
     assert "--data-binary" in assert_problem(answer, 415)["detail"]
 
@@ -417,7 +419,7 @@ def test_a_client_that_leaves_while_it_sends_leaves_nothing(posted: Posted) -> N
 
 
 class _FullFile:
-    """A temporary file on a disk without room."""
+    """A temporary file on a full disk."""
 
     def __init__(self) -> None:
         self._file = io.BytesIO()
@@ -434,7 +436,7 @@ class _FullFile:
 
 @pytest.mark.parametrize("full", [1, 2])
 def test_a_full_disk_is_507(posted: Posted, monkeypatch: pytest.MonkeyPatch, full: int) -> None:
-    """The first temporary file holds the upload, the second its encoded form."""
+    """The first temporary file holds the upload, the second its encoding."""
     made = 0
 
     def make() -> BinaryIO | _FullFile:
@@ -470,7 +472,7 @@ def test_a_path_is_registered_and_read_where_it_is(posted: Posted, tmp_path: Pat
     assert posted.service.client.get(described["contact_sheet"]).status_code == 200
     again = posted.path(folder)
     assert (again.status_code, again.json()) == (200, described)
-    assert posted.kept()[1] == 3  # two weights and the sheet: no bytes of the data
+    assert posted.kept()[1] == 3  # two weights files and the contact sheet, but no images
     (folder / "b" / "1.png").write_bytes(_png(6))
     assert_problem(posted.path(folder), 409)
     with pytest.raises(ValueError, match="changed since it was registered"):
@@ -551,8 +553,8 @@ def test_every_status_is_documented(posted: Posted) -> None:
     assert set(post["requestBody"]["content"]) == {"application/octet-stream", "application/json"}
 
 
-def test_while_the_database_is_away_nothing_is_taken(weights: Path) -> None:
-    with socket.socket() as bound:  # nobody listens on a port that is only bound
+def test_while_the_database_is_away_no_upload_is_received(weights: Path) -> None:
+    with socket.socket() as bound:  # the port is bound, but nothing listens on it
         bound.bind(("127.0.0.1", 0))
         url = f"postgresql://nobody@127.0.0.1:{bound.getsockname()[1]}/none"
         for settings in ({"database_url": url}, {}):

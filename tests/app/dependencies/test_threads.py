@@ -1,4 +1,4 @@
-"""Laws of the threads that requests wait in: as many as the database has connections, and none that others need."""
+"""Laws of the threads for requests: at most as many wait as the database has connections, and others stay free."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -20,13 +20,13 @@ def _threads() -> int:
 
 
 def _waiting(database: Database) -> int:
-    """Statements on data sets that wait for a lock."""
+    """Return how many statements on data sets wait for a lock."""
     query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%FROM datasets%'"
     with database.session() as session:
         return session.scalar(text(query)) or 0
 
 
-def test_requests_that_wait_for_the_database_take_no_thread_that_others_need(
+def test_requests_that_wait_for_the_database_leave_threads_for_others(
     tmp_path: Path, database_url: str, database: Database
 ) -> None:
     connections = database.pool_use().limit

@@ -1,10 +1,10 @@
-"""`up` as a process of its own, with stand-ins for the API and the workers: python run_up.py STATE PORT [HOST]."""
+"""Runs `up` as a process, with stand-ins for the API and the workers: python run_up.py STATE PORT [HOST]."""
 
 import os
 import sys
 from pathlib import Path
 
-from darkroom.app.embedded.up import Patience, up
+from darkroom.app.embedded.up import Timeouts, up
 from darkroom.model.user_error import ending_in_one_line
 
 API = str(Path(__file__).with_name("stand_in_api.py"))
@@ -18,7 +18,7 @@ if __name__ == "__main__":
             int(sys.argv[2]),
             api=lambda host, port: [sys.executable, API, host, str(port)],
             workers=lambda: {name: [sys.executable, WORKER, name] for name in ("worker", "reconciler")},
-            patience=Patience(
+            timeouts=Timeouts(
                 drain_seconds=20.0,
                 hand_back_seconds=float(os.environ.get("HAND_BACK_LIMIT_SECONDS", "20")),
                 restart_seconds=1.0,

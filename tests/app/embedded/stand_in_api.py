@@ -1,7 +1,7 @@
-"""What `up` runs in these tests in the API's place: small, but with the API's ways.
+"""A small stand-in for the API, which `up` runs in these tests.
 
-GET /readyz: 200 when both servers answer. GET /slow: an answer after SLOW_SECONDS, also when SIGTERM came meanwhile.
-GET /environment: the two URLs that it was given. GET /end: ends the process with exit code 3.
+GET /readyz: 200 when both servers answer. GET /slow: answers after SLOW_SECONDS, even if SIGTERM arrives meanwhile.
+GET /environment: the two URLs in its environment. GET /end: ends the process with exit code 3.
 """
 
 import json
@@ -26,7 +26,7 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/slow":
             print("slow request begun", flush=True)
             time.sleep(float(os.environ.get("SLOW_SECONDS", "1")))
-            with psycopg.connect(os.environ["DATABASE_URL"]) as connection:  # the database is still there
+            with psycopg.connect(os.environ["DATABASE_URL"]) as connection:  # the database still answers
                 connection.execute("SELECT 1")
         elif self.path == "/environment":
             body = json.dumps({name: os.environ[name] for name in ("DATABASE_URL", "REDIS_URL")}).encode()
@@ -40,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    daemon_threads = False  # closing waits for the requests under way
+    daemon_threads = False  # closing waits for running requests
 
 
 server = Server((sys.argv[1], int(sys.argv[2])), Handler)

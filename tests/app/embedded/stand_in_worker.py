@@ -1,6 +1,6 @@
-"""What `up` runs in these tests in the workers' place: python stand_in_worker.py NAME.
+"""A stand-in for a worker, which `up` runs in these tests: python stand_in_worker.py NAME.
 
-It has a child, as a worker has its pool. At SIGTERM it takes HAND_BACK_SECONDS and then uses both servers.
+It has a child, like the pool of a worker. On SIGTERM it waits HAND_BACK_SECONDS, then uses both servers and ends.
 """
 
 import os
@@ -15,7 +15,7 @@ import redis
 CHILD = """
 import ctypes, os, signal, sys, time
 ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
-if os.getppid() == int(sys.argv[1]):  # else the parent died before the call above
+if os.getppid() == int(sys.argv[1]):  # otherwise the parent died before the call above
     time.sleep(600)
 """
 

@@ -1,4 +1,4 @@
-"""Laws of the supervisor, on real servers: nothing is lost, nothing is left behind, every refusal says why."""
+"""Laws of `up`, on real servers: it loses no data, leaves no process behind, and every refusal says why."""
 
 import fcntl
 import http.client
@@ -33,7 +33,7 @@ PATIENCE_SECONDS = 90.0
 
 
 class Up:
-    """A running `up` whose output lines are collected."""
+    """A running `up`; collects its lines of output."""
 
     def __init__(self, state: Path, port: int, **environment: str) -> None:
         inherited = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
@@ -58,8 +58,10 @@ class Up:
     def wait_for(self, words: str) -> None:
         end = time.monotonic() + PATIENCE_SECONDS
         while not any(words in line for line in self.lines):
-            assert time.monotonic() < end, f"{words!r} never came: {self.lines}"
-            assert self.process.poll() is None or self._reader.is_alive(), f"ended before {words!r}: {self.lines}"
+            assert time.monotonic() < end, f"no line has {words!r}: {self.lines}"
+            assert self.process.poll() is None or self._reader.is_alive(), (
+                f"`up` ended before a line with {words!r}: {self.lines}"
+            )
             time.sleep(0.05)
 
     def end(self) -> int:
@@ -100,17 +102,17 @@ def _all_end(pids: set[int]) -> bool:
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state folder so deep that no socket's name would fit, with characters that need quoting."""
+    """A state folder whose path is too long for a socket and has characters that need quoting."""
     return tmp_path_factory.mktemp("up") / ("deep " * 25 + "'%&") / ".darkroom"
 
 
-def test_killed_without_warning_it_leaves_no_process_and_loses_no_row(state: Path) -> None:
+def test_after_sigkill_no_process_is_left_and_no_record_is_lost(state: Path) -> None:
     with _running(state) as killed:
         database_url, redis_url = killed.urls()
         with psycopg.connect(database_url) as connection:
             connection.execute("INSERT INTO models (name) VALUES ('kept')")
         redis.Redis.from_url(redis_url).set("hint", "kept")
-        time.sleep(1.5)  # Redis writes its file every second
+        time.sleep(1.5)  # Redis writes its file to disk every second
         _wait_for_log(state, "worker", "datasets")
         family = family_of(killed.process.pid)
         assert len(family) > 7  # itself, PostgreSQL, Redis, the API, two workers with a child each
@@ -124,10 +126,10 @@ def test_killed_without_warning_it_leaves_no_process_and_loses_no_row(state: Pat
         assert redis.Redis.from_url(redis_url).get("hint") == b"kept"
 
 
-def test_servers_that_an_earlier_run_has_left_are_taken_over_from(state: Path) -> None:
+def test_servers_left_by_an_earlier_run_are_ended_and_replaced(state: Path) -> None:
     with _running(state) as first:
         pass
-    # a number in the pid files that now belongs to somebody else: neither an obstacle nor a victim
+    # the pid files name a process that is not ours: it neither prevents the start nor is it killed
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
         (state / "postgres" / "postmaster.pid").write_text(f"{stranger.pid}\n", encoding="ascii")
@@ -142,7 +144,7 @@ def test_servers_that_an_earlier_run_has_left_are_taken_over_from(state: Path) -
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_one_request_to_end_lets_the_api_finish_and_ends_all(state: Path, number: signal.Signals) -> None:
+def test_one_signal_lets_the_api_finish_and_stops_everything(state: Path, number: signal.Signals) -> None:
     with _running(state) as running:
         family = family_of(running.process.pid)
         answers: list[bytes] = []
@@ -189,7 +191,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_worker(state: Path) -> None:
         _wait_for_log(state, "worker", "datasets")
         family = family_of(running.process.pid)
         running.process.send_signal(signal.SIGINT)
-        running.wait_for("the worker waits for its job to store where it is")
+        running.wait_for("the worker waits for its job to store a checkpoint")
         running.process.send_signal(signal.SIGINT)
         assert running.end() == 130
         assert _all_end(family)
@@ -203,7 +205,7 @@ def test_a_worker_that_does_not_end_in_time_is_killed_and_the_rest_ends_in_order
         running.process.send_signal(signal.SIGTERM)
         assert running.end() == 0
         for name in ("worker", "reconciler"):
-            assert f"darkroom: the {name} did not end in 1 s: killed" in running.lines
+            assert f"darkroom: the {name} did not end in 1 s; killing it" in running.lines
         assert running.lines[-1] == "darkroom: stopped"
         assert _all_end(family)
 
@@ -211,7 +213,7 @@ def test_a_worker_that_does_not_end_in_time_is_killed_and_the_rest_ends_in_order
 @pytest.mark.parametrize("name", ["worker", "reconciler"])
 def test_a_worker_that_dies_is_started_again_and_the_api_goes_on(state: Path, name: str) -> None:
     with _running(state) as running:
-        said = f"darkroom: the {name} was killed by SIGKILL and is started again; its log is {_log_path(state, name)}"
+        said = f"darkroom: the {name} was killed by SIGKILL; restarting it (log: {_log_path(state, name)})"
         for times in range(1, 4):
             _wait(lambda: len(_family_of_worker(running, name)) == 2)
             family = _family_of_worker(running, name)
@@ -223,7 +225,7 @@ def test_a_worker_that_dies_is_started_again_and_the_api_goes_on(state: Path, na
 
 
 def _family_of_worker(running: Up, name: str) -> list[int]:
-    """The processes of a worker that runs, itself first."""
+    """Return the processes of a running worker, itself first."""
     ending = f"stand_in_worker.py\0{name}\0".encode()
     for pid in living(family_of(running.process.pid)):
         with suppress(FileNotFoundError):
@@ -236,12 +238,12 @@ def _family_of_worker(running: Up, name: str) -> list[int]:
     ("host", "address"),
     [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]"), ("", "localhost")],
 )
-def test_an_address_to_listen_on_is_one_to_be_reached_at(host: str, address: str) -> None:
+def test_a_listening_address_becomes_a_url_that_a_browser_can_open(host: str, address: str) -> None:
     assert local_url(host, 8400) == f"http://{address}:8400"
 
 
 @pytest.mark.parametrize(("host", "address"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")])
-def test_commands_beside_it_are_told_where_it_serves(tmp_path: Path, host: str, address: str) -> None:
+def test_other_commands_find_the_running_service_s_address(tmp_path: Path, host: str, address: str) -> None:
     told: list[str | None] = []
 
     def look(host: str, port: int) -> list[str]:
@@ -255,7 +257,7 @@ def test_commands_beside_it_are_told_where_it_serves(tmp_path: Path, host: str, 
     assert service_address(tmp_path / "state") is None
 
 
-def test_a_worker_is_told_where_it_is(state: Path) -> None:
+def test_a_worker_gets_its_name_and_cache_folder(state: Path) -> None:
     with _running(state) as running:
         _wait_for_log(state, "worker", "datasets")
         told = _log(state, "worker").splitlines()[-1]
@@ -285,7 +287,7 @@ def test_a_server_that_dies_is_started_again_with_its_data_where_it_was(state: P
         for times in (1, 2):
             killed = _pid_in(state / server)
             os.kill(killed, signal.SIGKILL)
-            said = f"darkroom: {name} was killed by SIGKILL and is started again"
+            said = f"darkroom: {name} was killed by SIGKILL; restarting it"
             _wait(lambda times=times, said=said: sum(line.startswith(said) for line in running.lines) == times)
             _wait(lambda killed=killed: _pid_in(state / server) not in (0, killed))
             _wait(lambda: Database(database_url).answers() and broker_answers(redis_url))
@@ -294,7 +296,7 @@ def test_a_server_that_dies_is_started_again_with_its_data_where_it_was(state: P
 
 
 def _pid_in(path: Path) -> int:
-    """The number in a server's pid file; 0 while there is none."""
+    """Return the process id in a server's pid file; 0 without one."""
     with suppress(FileNotFoundError, ValueError):
         return int(path.read_text(encoding="ascii").split("\n")[0])
     return 0
@@ -334,12 +336,12 @@ def _wait(condition: Callable[[], bool]) -> None:
 
 
 def _wait_for_log(state: Path, name: str, words: str) -> None:
-    """Wait until `words` are the last that a child has logged."""
+    """Wait until a child's log ends in `words`."""
     _wait(lambda: _log(state, name).endswith(f"{words}\n"))
 
 
 def _refusal(capsys: pytest.CaptureFixture[str], state: Path, host: str, port: int) -> str:
-    """The one line with which `up` refuses; it starts nothing."""
+    """Return the single line of a refusal by `up`, which must start nothing."""
     with pytest.raises(UserError) as refused:
         up(state, host, port, api=lambda host, port: ["/nonexistent"])
     assert capsys.readouterr() == ("", "")
@@ -348,7 +350,7 @@ def _refusal(capsys: pytest.CaptureFixture[str], state: Path, host: str, port: i
     return line
 
 
-def test_a_port_in_use_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_port_in_use_is_refused_in_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"port {port} on 127.0.0.1 is in use" in _refusal(capsys, tmp_path, "127.0.0.1", port)
@@ -360,17 +362,19 @@ def test_a_port_in_use_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Pat
         ("127.0.0.1", 0, "between 1 and 65535"),
         ("127.0.0.1", 70000, "between 1 and 65535"),
         ("203.0.113.1", 8000, "cannot listen on 203.0.113.1"),
-        ("host name", 8000, "there is no host 'host name'"),
+        ("host name", 8000, "the host 'host name' is unknown"),
     ],
 )
-def test_an_address_that_cannot_be_had_is_said(
+def test_an_unavailable_address_is_refused_in_one_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, host: str, port: int, words: str
 ) -> None:
     assert words in _refusal(capsys, tmp_path, host, port)
 
 
-def test_a_folder_that_cannot_be_made_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    # below a regular file, because permissions do not stop root, whom these tests may run as
+def test_a_folder_that_cannot_be_created_is_refused_in_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    # below a regular file, because these tests may run as root, which ignores permissions
     file = tmp_path / "file"
     file.write_bytes(b"")
     assert f"cannot write to the state folder {file / 'state'}" in _refusal(

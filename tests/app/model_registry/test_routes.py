@@ -1,4 +1,4 @@
-"""Laws of models on a real store: what is shipped is registered, listed once, pinned by number; what moves an alias."""
+"""Laws of /models on a real store: shipped weights are registered once and listed, and aliases move."""
 
 import asyncio
 import itertools
@@ -39,7 +39,7 @@ def _listed(service: Service) -> list[str]:
 
 def test_models_are_registered_listed_and_pinned(tmp_path: Path, database_url: str, database: Database) -> None:
     folder = weights_folder(tmp_path / "weights", tiny=0, other=1)
-    for _ in range(2):  # the second start finds what the first one stored
+    for _ in range(2):  # the second start finds the versions of the first
         with serving(folder, default_model="tiny", database_url=database_url) as service:
             wait_until(lambda service=service: _listed(service) == ["other", "tiny"], "both models registered")
             answer = service.client.get("/v1/models/tiny").json()
@@ -48,7 +48,7 @@ def test_models_are_registered_listed_and_pinned(tmp_path: Path, database_url: s
             assert answer["default_sampling"]["steps"] == 4
             assert answer["newest"][0]["resident"]
             assert answer["newest"][0]["metrics"] == {"fid": 12.5}
-            assert answer["newest"][0]["evaluations"] == []  # it came with the weights, and without a protocol
+            assert answer["newest"][0]["evaluations"] == []  # the weights file has the figure without a protocol
             assert answer["newest"][0]["class_names"] == list(CLASS_NAMES)
             wait_until(
                 lambda service=service: (
@@ -84,7 +84,7 @@ def _put(service: Service, alias: str, version: Any, name: str = "tiny") -> http
 
 
 def _kind(answer: httpx.Response, status: int) -> str:
-    """The kind of a problem that must have that status."""
+    """Assert that the answer is a problem with this status, and return its type."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     return str(answer.json()["type"]).removeprefix("urn:darkroom:")
@@ -94,7 +94,7 @@ def _registered(service: Service) -> None:
     wait_until(lambda: service.client.get("/v1/models/tiny").status_code == 200, "registered")
 
 
-async def test_in_a_crowd_versions_change_places_and_everybody_is_answered_by_one_of_them(
+async def test_under_load_each_request_is_answered_by_one_version_while_production_moves(
     tmp_path: Path, database_url: str, database: Database
 ) -> None:
     with serving(weights_folder(tmp_path), database_url=database_url) as service:
@@ -139,7 +139,7 @@ async def test_in_a_crowd_versions_change_places_and_everybody_is_answered_by_on
         wait_until(lambda: service.rows() == 0, "all rows freed")
 
 
-async def test_with_room_for_one_version_no_request_is_lost_to_a_switch(
+async def test_with_memory_for_one_version_no_request_fails_during_a_switch(
     tmp_path: Path, database_url: str, database: Database
 ) -> None:
     with serving(weights_folder(tmp_path), database_url=database_url, resident_versions=1) as service:
@@ -164,7 +164,7 @@ async def test_with_room_for_one_version_no_request_is_lost_to_a_switch(
             await asyncio.gather(switch(), *(ask() for _ in range(3)))
 
 
-def test_a_version_that_is_pushed_out_before_its_rows_are_in_is_loaded_again(
+def test_a_version_that_is_evicted_before_its_rows_are_queued_is_loaded_again(
     tmp_path: Path, database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ensure_loaded = Catalog.ensure_loaded
@@ -184,9 +184,7 @@ def test_a_version_that_is_pushed_out_before_its_rows_are_in_is_loaded_again(
         assert service.generate(model="tiny@1")["version"] == pushed_out[0]
 
 
-def test_what_another_replica_points_production_at_is_served(
-    tmp_path: Path, database_url: str, database: Database
-) -> None:
+def test_a_promotion_by_another_replica_is_served(tmp_path: Path, database_url: str, database: Database) -> None:
     folder = weights_folder(tmp_path)
     with (
         serving(folder, database_url=database_url, alias_poll_seconds=0.05) as here,
@@ -198,7 +196,7 @@ def test_what_another_replica_points_production_at_is_served(
         assert _put(here, "production", 2).status_code == 200
         assert here.generate()["version"] == trained
         wait_until(lambda: there.generate()["version"] == trained, "followed")
-        with database.session() as session:  # as the end of a training job does
+        with database.session() as session:  # like the end of a train job
             set_alias(session, COMMAND_LINE, "new", PRODUCTION, new)
         for service in (here, there):
             wait_until(
@@ -231,7 +229,7 @@ def test_aliases_are_set_moved_and_deleted(tmp_path: Path, database_url: str, da
         assert service.generate(model="tiny@2")["version"] == second
 
 
-def test_an_alias_stays_where_it_cannot_be_moved(tmp_path: Path, database_url: str, database: Database) -> None:
+def test_an_alias_stays_when_its_move_is_refused(tmp_path: Path, database_url: str, database: Database) -> None:
     with serving(weights_folder(tmp_path), database_url=database_url) as service:
         _registered(service)
         damaged, collected = (store_weights(database, tiny_weights("tiny", seed), "trained") for seed in (5, 6))

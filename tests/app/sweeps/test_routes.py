@@ -1,4 +1,4 @@
-"""Laws of /sweeps: the whole grid or nothing, and a comparison that says what its jobs did."""
+"""Laws of /sweeps: the whole grid is queued or nothing, and the comparison shows the jobs' results."""
 
 import itertools
 import json
@@ -48,7 +48,7 @@ def test_a_sweep_is_the_product_of_its_values(sweeps: Service, database: Databas
     found = [(*row["values"].values(), row["seed"]) for row in made["rows"]]
     assert [(a, tuple(b), c) for a, b, c in found] == [
         (rate, tuple(multipliers), seed)
-        for rate, multipliers, seed in itertools.product(*GRID.values(), (1, 2, 3))  # the last one the fastest
+        for rate, multipliers, seed in itertools.product(*GRID.values(), (1, 2, 3))  # the last one varies fastest
     ]
     assert [row["model"] for row in made["rows"]] == [f"try-{number:02d}" for number in range(1, 13)]
     for row in made["rows"]:
@@ -121,7 +121,7 @@ def shared_sweeps(tmp_path_factory: pytest.TempPathFactory, module_database_url:
         yield service
 
 
-def test_values_that_are_objects_change_what_they_name(sweeps: Service, database: Database) -> None:
+def test_an_object_as_value_changes_only_the_fields_that_it_names(sweeps: Service, database: Database) -> None:
     made = make(sweeps, grid={"model": [{"unet": {"width": 64}}, {"unet": {"dropout": 0.1}}]})
     with database.session() as session:
         found = [get_job(session, row["job_id"]).configuration["recipe"]["model"] for row in made["rows"]]
@@ -130,7 +130,7 @@ def test_values_that_are_objects_change_what_they_name(sweeps: Service, database
 
 
 @pytest.mark.parametrize("name", ["model.image_size", "model.unet.image_size"])
-def test_a_field_that_has_moved_is_compared_under_the_name_that_was_given(sweeps: Service, name: str) -> None:
+def test_a_moved_field_is_compared_under_the_name_in_the_request(sweeps: Service, name: str) -> None:
     assert [row["values"] for row in make(sweeps, grid={name: [8]})["rows"]] == [{name: 8}]
 
 
@@ -143,9 +143,9 @@ def test_the_same_key_creates_one_sweep(sweeps: Service, database: Database) -> 
     assert_problem(sweeps.client.post("/v1/sweeps", json=BODY | {"name": "other"}, headers=headers), 422)
 
 
-def test_the_comparison_says_what_the_jobs_did(sweeps: Service, database: Database) -> None:
+def test_the_comparison_shows_the_jobs_results(sweeps: Service, database: Database) -> None:
     made = make(sweeps, grid={"optimizer.learning_rate": [1e-4, 3e-4]}, seeds=[1, 2, 3])
-    bests = {0: [9.0, 8.0], 1: [7.0, 6.5], 2: [5.0, 5.5], 3: [1.0, 2.0]}  # the other two jobs have not begun
+    bests = {0: [9.0, 8.0], 1: [7.0, 6.5], 2: [5.0, 5.5], 3: [1.0, 2.0]}  # the other two jobs have not started
     for number, figures in bests.items():
         lease = claim(database)
         assert lease.job_id == made["rows"][number]["job_id"]
@@ -177,7 +177,7 @@ def test_the_comparison_says_what_the_jobs_did(sweeps: Service, database: Databa
         assert_problem(sweeps.client.get(here, params=bad), 422)
 
 
-def test_cancelling_a_sweep_leaves_what_has_finished(sweeps: Service, database: Database) -> None:
+def test_cancelling_a_sweep_leaves_finished_jobs(sweeps: Service, database: Database) -> None:
     made = make(sweeps)
     done = claim(database)
     end(database, done)

@@ -1,6 +1,4 @@
-"""No body, however strange, is answered with a server error or with anything but problem details; and what is accepted
-can be read back.
-"""
+"""Law of strange bodies: each is refused with problem details, or accepted and readable afterwards. None is a 5xx."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""An alias is moved by who has the right that PUT alias needs, whichever way it is moved."""
+"""Law of promotion: a train job or a sweep can move an alias only with the scope that PUT alias needs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +25,7 @@ SWEEP = {"name": "two", "seeds": [1, 2]}
 
 @pytest.fixture
 def clients(weights: Path, database: Database, database_url: str) -> Iterator[tuple[httpx.Client, httpx.Client]]:
-    """Of somebody who may train, and of somebody who may do all."""
+    """Two clients: one whose key has the scopes generate and train, one with the scope admin."""
     add_dataset(database)
     tokens = [add_key(database, *scopes, name=scopes[-1])[1] for scopes in (("generate", "train"), ("admin",))]
     with serving_keyed(weights, tokens, database_url=database_url) as served:
@@ -36,7 +36,7 @@ def clients(weights: Path, database: Database, database_url: str) -> Iterator[tu
 def refused(answer: httpx.Response) -> None:
     problem = assert_problem(answer, 403)
     assert problem["type"] == "urn:darkroom:scope-missing"
-    assert "has not the scope admin, which promote 'best' needs" in problem["detail"]
+    assert "does not have the scope admin, which promote 'best' needs" in problem["detail"]
     assert 'error="insufficient_scope", scope="admin"' in answer.headers["www-authenticate"]
 
 
@@ -85,7 +85,7 @@ def test_where_every_evaluation_failed_production_stays(database: Database, eval
         )
 
 
-def test_a_promoting_job_is_queued_again_by_who_may_promote(
+def test_only_a_key_that_may_promote_queues_a_promoting_job_again(
     clients: tuple[httpx.Client, httpx.Client], database: Database
 ) -> None:
     train, admin = clients

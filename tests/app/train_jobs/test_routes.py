@@ -1,4 +1,4 @@
-"""Laws of /train-jobs: nothing faulty is queued, what is queued is stored whole, and every answer says what is so."""
+"""Laws of /train-jobs: a faulty request queues nothing, a job is stored completely, and answers match the store."""
 
 import json
 import re
@@ -45,7 +45,7 @@ JSON = {"Content-Type": "application/json"}
 
 @pytest.fixture
 def jobs(tmp_path: Path, database_url: str) -> Iterator[Service]:
-    """The service with the data set `shapes`, and without models or a broker."""
+    """The service with the data set `shapes`, without models and without Redis."""
     with serving_jobs(tmp_path, database_url) as service:
         yield service
 
@@ -112,7 +112,7 @@ def test_a_job_is_stored_whole(jobs: Service, database: Database) -> None:
         assert work.recipe.optimizer.learning_rate == 2e-3  # the recipe's own
 
 
-def test_a_configuration_in_the_request_is_as_good_as_a_named_recipe(jobs: Service) -> None:
+def test_a_configuration_in_the_request_equals_the_named_recipe(jobs: Service) -> None:
     named = submit(jobs, model="mine")
     given = submit(jobs, model="mine", recipe=configuration())
     assert given["configuration"] == named["configuration"]
@@ -121,18 +121,18 @@ def test_a_configuration_in_the_request_is_as_good_as_a_named_recipe(jobs: Servi
     assert with_name["dataset"] == "shapes"
 
 
-def test_a_configuration_of_before_with_the_images_form_in_its_network_is_the_same(jobs: Service) -> None:
+def test_an_older_configuration_with_the_image_size_in_its_network_is_the_same(jobs: Service) -> None:
     old, now = earlier(configuration()), submit(jobs, model="mine")["configuration"]
     assert old["model"]["unet"]["image_size"] == 8
     assert submit(jobs, model="mine", recipe=old)["configuration"] == now
-    # a change of either form goes before what the recipe says in either place
+    # a change under the old or the new name overrides the recipe under both names
     old["model"]["unet"] |= {"image_channels": 3, "image_size": 16}
     for form in ("model", "model.unet"):
         changes = {f"{form}.image_channels": 1, f"{form}.image_size": 8}
         assert submit(jobs, model="mine", recipe=old, overrides=changes)["configuration"] == now
 
 
-def test_without_a_data_set_the_recipe_s_own_one_is_found_or_asked_for(jobs: Service, database: Database) -> None:
+def test_without_a_data_set_the_recipe_s_own_is_used_or_required(jobs: Service, database: Database) -> None:
     pytest.importorskip("sklearn")
     for _ in range(2):
         answer = jobs.client.post("/train-jobs", json={"recipe": "digits"})
@@ -319,12 +319,12 @@ def test_a_faulty_field_is_named_and_nothing_is_queued(
 
 @pytest.fixture(scope="module")
 def shared_jobs(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[Service]:
-    """As `jobs`, for tests that store nothing."""
+    """Like `jobs`, but shared by tests that store nothing."""
     with serving_jobs(tmp_path_factory.mktemp("nothing"), module_database_url) as service:
         yield service
 
 
-def test_a_section_given_as_an_object_changes_what_it_names(jobs: Service) -> None:
+def test_a_section_given_as_an_object_changes_only_the_fields_that_it_names(jobs: Service) -> None:
     dotted = {
         "model.unet.dropout": 0.1,
         "model.unet.width": 64,
@@ -347,7 +347,7 @@ def test_a_section_given_as_an_object_changes_what_it_names(jobs: Service) -> No
     assert submit(jobs, overrides={"evaluation": None})["configuration"]["recipe"]["evaluation"] is None
 
 
-def test_a_data_set_of_one_image_has_no_distance(jobs: Service, database: Database) -> None:
+def test_fid_needs_a_data_set_of_two_images(jobs: Service, database: Database) -> None:
     add_dataset(database, "lone", SHAPES.__class__("zip", "sha256:" + "7" * 64, ("a", "b"), (1, 0), 1, 8))
     body = {"recipe": "digits", "dataset": "lone"}
     problem = assert_problem(jobs.client.post("/train-jobs", json=body), 422)
@@ -358,8 +358,8 @@ def test_a_data_set_of_one_image_has_no_distance(jobs: Service, database: Databa
     assert jobs.client.post("/train-jobs", json=unjudged).status_code == 202
 
 
-def test_the_settings_that_are_accepted_are_those_that_a_model_answers(tmp_path: Path, database_url: str) -> None:
-    """Submission refuses exactly the settings that POST /generate would not take from a model's card."""
+def test_a_train_job_accepts_exactly_the_settings_that_its_model_can_serve(tmp_path: Path, database_url: str) -> None:
+    """Submission refuses exactly the model's own settings that POST /generate could not use."""
     for number, (steps, spacing, taken) in enumerate(
         [(496, "edm", True), (497, "edm", False), (500, "trailing", True), (501, "trailing", False)]
     ):
@@ -408,11 +408,11 @@ def test_the_same_key_creates_one_job(jobs: Service, database: Database) -> None
     faulty = jobs.client.post("/train-jobs", json=body | {"dataset": "x"}, headers={"Idempotency-Key": "k2"})
     assert_problem(faulty, 422)
     mended = jobs.client.post("/train-jobs", json=body, headers={"Idempotency-Key": "k2"})
-    assert mended.status_code == 202  # a refusal uses no key up
+    assert mended.status_code == 202  # a refused request does not use up its key
     assert count_jobs(database) == 2
 
 
-def test_a_finished_job_goes_on_for_longer_and_from_the_states_that_are_kept(jobs: Service, database: Database) -> None:
+def test_a_finished_job_is_continued_from_its_kept_states(jobs: Service, database: Database) -> None:
     decayed = {"training.total_images": 3000, "optimizer.warmup_images": 500}
     first = submit(jobs, model="mine", overrides=decayed)
     assert_problem(jobs.client.post("/train-jobs", json={"from_job": first["id"]}), 409)  # nothing saved yet
@@ -533,7 +533,7 @@ def test_the_list_shows_every_job_once_newest_first(jobs: Service, database: Dat
             before = page["next_before"]
             if before is None:
                 return found
-            submit(jobs, model="c")  # what is added meanwhile disturbs nothing
+            submit(jobs, model="c")  # a new job does not disturb the paging
 
     assert pages() == ids[::-1]
     assert pages(model="a") == [ids[4], ids[2], ids[0]]
@@ -544,7 +544,7 @@ def test_the_list_shows_every_job_once_newest_first(jobs: Service, database: Dat
         assert_problem(jobs.client.get("/v1/train-jobs", params=bad), 422)
 
 
-def test_an_answer_tells_how_a_job_fares(jobs: Service, database: Database) -> None:
+def test_the_answer_about_a_job_shows_its_progress_and_results(jobs: Service, database: Database) -> None:
     job = submit(jobs, overrides={"training.total_images": 1000, "training.checkpoint_every_images": 200})
     here = f"/{job['id']}"
     lease = claim(database)
@@ -642,7 +642,7 @@ def test_samples_and_log_lines(jobs: Service, database: Database) -> None:
     assert_problem(jobs.client.get(f"/v1/train-jobs{here}", headers={"Accept": "image/png"}), 406)
 
 
-def test_cancel_resume_and_retry_where_they_make_sense(jobs: Service, database: Database) -> None:
+def test_cancel_resume_and_retry_work_only_from_the_right_status(jobs: Service, database: Database) -> None:
     def ask(job: int, what: str) -> httpx.Response:
         return jobs.client.post(f"/v1/train-jobs/{job}/{what}")
 
@@ -702,13 +702,13 @@ def test_a_hint_is_sent_for_each_idle_worker_and_no_more(tmp_path: Path, databas
             service.client.post(f"/v1/train-jobs/{job}/cancel")
             service.client.post(f"/v1/train-jobs/{job}/resume")
             wait_until(lambda: broker.llen(QUEUE) == 1, "a hint after resuming")
-        with redis.from_url(server.url) as broker:  # all that was due has been sent
+        with redis.from_url(server.url) as broker:  # by now the service has sent all hints that were due
             assert broker.llen(QUEUE) == 1
     finally:
         server.stop()
 
 
-def test_without_its_broker_the_service_queues_jobs(tmp_path: Path, database_url: str, database: Database) -> None:
+def test_without_redis_the_service_still_queues_jobs(tmp_path: Path, database_url: str, database: Database) -> None:
     add_dataset(database)
     redis_url = f"redis://127.0.0.1:{free_port()}/0"
     with serving(tmp_path, wait_until_ready=False, database_url=database_url, redis_url=redis_url) as service:
@@ -716,7 +716,7 @@ def test_without_its_broker_the_service_queues_jobs(tmp_path: Path, database_url
         assert [job["id"] for job in read(service, "")["jobs"]] == made[::-1]
 
 
-def test_every_route_says_503_without_a_database(tmp_path: Path) -> None:
+def test_every_route_answers_503_without_a_database(tmp_path: Path) -> None:
     url = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
     for settings in ({}, {"database_url": url}):
         with serving(tmp_path, wait_until_ready=False, **settings) as service:
@@ -736,7 +736,7 @@ def test_every_route_says_503_without_a_database(tmp_path: Path) -> None:
                     assert "503" in described["responses"]
 
 
-def test_two_calls_have_a_short_address_and_nothing_else_has(shared_jobs: Service) -> None:
+def test_only_two_calls_have_an_address_without_v1(shared_jobs: Service) -> None:
     paths = shared_jobs.client.get("/openapi.json").json()["paths"]
     for short in ("/train-jobs", "/generate"):
         assert paths[short]["post"]["responses"] == paths[f"/v1{short}"]["post"]["responses"]

@@ -1,4 +1,4 @@
-"""A cache of what a source says that may be away."""
+"""A cache that serves stale values while their source cannot be reached (compare RFC 5861, stale-if-error)."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ V = TypeVar("V")
 
 
 class SourceAway(Exception):
-    """The source does not answer, and what it said before is too old or was never asked."""
+    """The source does not answer, and the cache has no value, or only one that is too old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +24,12 @@ class _Entry(Generic[V]):
     asked_at: float
 
 
-class Revalidated(Generic[K, V]):
-    """What `load` returns, asked again when it is older than `fresh_seconds`. To be used on one event loop.
+class StaleIfErrorCache(Generic[K, V]):
+    """Caches what `load` returns, and loads a value again when it is older than `fresh_seconds`. For one event loop.
 
-    While the database is away, or takes longer than `patience_seconds`, an answer may be `stale_seconds` old; it is
-    then asked for again after `fresh_seconds`, so that not every request waits. Callers of one key share the work.
-    entries: kept at most; the least recently used leaves. clock: seconds that never go back.
+    While the database cannot be reached, or takes longer than `timeout_seconds`, a value may be `stale_seconds` old.
+    The cache then tries the database only every `fresh_seconds`, so that not every request waits. Callers of one key
+    share one load. entries: the most values kept; the least recently used is dropped. clock: monotonic seconds.
     """
 
     def __init__(
@@ -38,24 +38,24 @@ class Revalidated(Generic[K, V]):
         *,
         fresh_seconds: float,
         stale_seconds: float,
-        patience_seconds: float = 1.0,
+        timeout_seconds: float = 1.0,
         entries: int = 4096,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._load = load
         self._fresh_seconds = fresh_seconds
         self._stale_seconds = stale_seconds
-        self._patience_seconds = patience_seconds
+        self._timeout_seconds = timeout_seconds
         self._limit = entries
         self._clock = clock
         self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
         self._asking: dict[K, asyncio.Task[V]] = {}
         self._ask_again_at = -float("inf")
-        # threads of its own: the common ones may all be waiting for a database that does not answer
+        # own threads, because all shared threads may be waiting for a database that does not answer
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="access")
 
     async def get(self, key: K) -> V:
-        """The value; raises SourceAway, and what `load` raises when the source is there."""
+        """Return the value. Raises SourceAway, and other errors of `load`."""
         entry, now = self._entries.get(key), self._clock()
         if entry is not None and now - entry.asked_at < self._fresh_seconds:
             self._entries.move_to_end(key)
@@ -63,7 +63,7 @@ class Revalidated(Generic[K, V]):
         if now >= self._ask_again_at:
             task = self._asking.get(key) or self._ask(key, now)
             try:
-                return await asyncio.wait_for(asyncio.shield(task), self._patience_seconds)
+                return await asyncio.wait_for(asyncio.shield(task), self._timeout_seconds)
             except (*AWAY, TimeoutError):
                 self._ask_again_at = self._clock() + self._fresh_seconds
         if entry is not None and now - entry.asked_at < self._stale_seconds:
@@ -71,17 +71,17 @@ class Revalidated(Generic[K, V]):
         raise SourceAway
 
     def last(self, key: K) -> V | None:
-        """What was said last, however old and without asking; None when nothing was."""
+        """Return the cached value, however old, without loading; None without one."""
         entry = self._entries.get(key)
         return None if entry is None else entry.value
 
     def forget(self) -> None:
-        """Ask anew for everything; an answer that is still under way is not kept."""
+        """Drop all values. A load that is still running is not kept either."""
         self._entries.clear()
         self._asking.clear()
 
     def close(self) -> None:
-        """Let the threads end."""
+        """End the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self, key: K, now: float) -> asyncio.Task[V]:

@@ -1,4 +1,4 @@
-"""Laws of the cache of keys: asked again in time, shared, stale only while the source is away and not for ever."""
+"""Laws of the cache: it reloads old values, shares loads, and serves stale values only while the source is away."""
 
 import asyncio
 import threading
@@ -7,14 +7,14 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from darkroom.app.access.revalidated import Revalidated, SourceAway
+from darkroom.app.access.stale_if_error_cache import SourceAway, StaleIfErrorCache
 from tests.processes import PATIENCE_SECONDS
 
 FRESH, STALE = 5.0, 300.0
 
 
 class Source:
-    """Counts how often it is asked; its clock is the test's."""
+    """A source that records its calls, and a clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -32,18 +32,18 @@ class Source:
             raise OperationalError("SELECT", {}, Exception("away"))
         return value
 
-    def cache(self, *, entries: int = 100, patience_seconds: float = PATIENCE_SECONDS) -> Revalidated[str, str]:
-        return Revalidated(
+    def cache(self, *, entries: int = 100, timeout_seconds: float = PATIENCE_SECONDS) -> StaleIfErrorCache[str, str]:
+        return StaleIfErrorCache(
             self.load,
             fresh_seconds=FRESH,
             stale_seconds=STALE,
-            patience_seconds=patience_seconds,
+            timeout_seconds=timeout_seconds,
             entries=entries,
             clock=lambda: self.now,
         )
 
 
-async def test_a_value_is_asked_for_again_when_it_is_no_longer_fresh() -> None:
+async def test_a_value_is_loaded_again_when_it_is_no_longer_fresh() -> None:
     source = Source()
     cache = source.cache()
     assert await cache.get("a") == "first"
@@ -58,7 +58,7 @@ async def test_a_value_is_asked_for_again_when_it_is_no_longer_fresh() -> None:
     assert await cache.get("a") == "third"
 
 
-async def test_a_value_counts_from_when_it_was_asked_for_and_not_from_when_it_came() -> None:
+async def test_a_value_ages_from_the_start_of_its_load() -> None:
     source = Source()
     cache = source.cache()
     source.gate.clear()
@@ -71,7 +71,7 @@ async def test_a_value_counts_from_when_it_was_asked_for_and_not_from_when_it_ca
     assert await cache.get("a") == "second"
 
 
-async def test_what_was_under_way_when_all_was_forgotten_is_not_kept() -> None:
+async def test_a_load_that_runs_during_forget_is_not_kept() -> None:
     source = Source()
     cache = source.cache()
     source.gate.clear()
@@ -84,7 +84,7 @@ async def test_what_was_under_way_when_all_was_forgotten_is_not_kept() -> None:
     assert await cache.get("a") == "second"
 
 
-async def test_callers_at_the_same_time_share_one_question() -> None:
+async def test_concurrent_callers_share_one_load() -> None:
     source = Source()
     cache = source.cache()
     source.gate.clear()
@@ -95,7 +95,7 @@ async def test_callers_at_the_same_time_share_one_question() -> None:
     assert source.asked == ["a"]
 
 
-async def test_while_the_source_is_away_a_value_is_kept_for_so_long_and_no_longer() -> None:
+async def test_while_the_source_is_away_a_value_is_served_until_it_is_stale() -> None:
     source = Source()
     cache = source.cache()
     await cache.get("a")
@@ -104,7 +104,7 @@ async def test_while_the_source_is_away_a_value_is_kept_for_so_long_and_no_longe
     assert await cache.get("a") == "first"
     asked = len(source.asked)
     assert await cache.get("a") == "first"
-    assert len(source.asked) == asked  # not every request waits for what is away
+    assert len(source.asked) == asked  # not every call tries the source again
     with pytest.raises(SourceAway):
         await cache.get("b")
     source.now = 1000.0 + STALE - 0.001
@@ -119,7 +119,7 @@ async def test_while_the_source_is_away_a_value_is_kept_for_so_long_and_no_longe
 
 async def test_a_source_that_hangs_counts_as_away() -> None:
     source = Source()
-    cache = source.cache(patience_seconds=0.01)
+    cache = source.cache(timeout_seconds=0.01)
     source.gate.clear()
     try:
         with pytest.raises(SourceAway):
@@ -128,17 +128,17 @@ async def test_a_source_that_hangs_counts_as_away() -> None:
         source.gate.set()
 
 
-async def test_other_errors_are_the_caller_s() -> None:
+async def test_other_errors_reach_the_caller() -> None:
     def broken(_: str) -> str:
         raise ZeroDivisionError
 
-    cache: Revalidated[str, str] = Revalidated(broken, fresh_seconds=FRESH, stale_seconds=STALE)
+    cache: StaleIfErrorCache[str, str] = StaleIfErrorCache(broken, fresh_seconds=FRESH, stale_seconds=STALE)
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
             await cache.get("a")
 
 
-async def test_the_least_recently_used_leaves() -> None:
+async def test_the_least_recently_used_value_is_dropped() -> None:
     source = Source()
     cache = source.cache(entries=2)
     for key in ("a", "b", "a", "c", "a", "b"):
