@@ -45,7 +45,7 @@ def run_evaluation(request: EvaluationRequest, datasets: Path, device_name: str 
         checkpoint = load_checkpoint(request.weights)
         recipe = checkpoint.header.recipe if request.recipe is None else load_recipe(request.recipe)
         if recipe is None:
-            raise UserError(f"{request.weights}: does not say its recipe; name one with --recipe")
+            raise UserError(f"{request.weights} does not contain its recipe; name one with --recipe")
         config, sampling = evaluation_settings(request.settings, recipe, checkpoint.header)
         source = _dataset(request, recipe)
         where = f" {source.path}" if source.path else ""
