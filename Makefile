@@ -47,6 +47,7 @@ lint: dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile.gpu
+	$(BIN)/python tools/plain_words.py
 	cd app/console && $(CONSOLE) fmt --check --quiet && $(CONSOLE) lint --quiet && $(CONSOLE) check --quiet static
 
 docs: dev

@@ -38,8 +38,8 @@ class _Counter(EngineObserver):
         self.mark = (0, 0.0)
         self.steps = 0
 
-    def step(self, rows: int, forward_rows: int, seconds: float, batch_limit: int) -> None:
-        self.mark = (self.mark[0] + forward_rows, time.perf_counter())
+    def step(self, rows: int, network_rows: int, seconds: float, batch_limit: int) -> None:
+        self.mark = (self.mark[0] + network_rows, time.perf_counter())
         self.steps += 1
 
 

@@ -30,6 +30,7 @@ OWN_WORDS = {
     r"\bgoes? before\b": "takes precedence over",
     r"\bis told\b": "say who tells whom",
     r"\bstands in no row\b": "is not in the table",
+    r"\b[Ww]hoever\b": "name who it is",
 }
 """Turns of phrase that a newcomer asks about, and what to write in their place."""
 
@@ -38,7 +39,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+(?=[A-Z`\"'(])")
 
 
 def faults(text: str) -> Iterator[str]:
-    """What is wrong with a piece of prose."""
+    """Yield the faults of a piece of prose."""
     for paragraph in re.split(r"\n\s*\n|\n\s*(?=[-*|] )|\n(?=\s*[a-z_, ]+: )", text):
         flat = " ".join(paragraph.split())
         for sentence in _SENTENCE_END.split(flat):

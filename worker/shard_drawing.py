@@ -86,7 +86,7 @@ class _Artist:
         self._run = shard.run
         self._version = shard.version
         plan = self._plan(0)
-        self._batch_images = max(1, BATCH_ROWS[denoiser.device.type] // max(map(plan.forward_rows, range(plan.steps))))
+        self._batch_images = max(1, BATCH_ROWS[denoiser.device.type] // max(map(plan.network_rows, range(plan.steps))))
 
     def draw(self, first_row: int, rows: int) -> Pixels:
         """Draw images (rows, H, W, C). When memory runs out, halve the batch from then on."""

@@ -8,15 +8,15 @@ from darkroom.app.engine.policy import due_time
 from darkroom.app.engine.residents import Resident
 from darkroom.model.config import SamplingConfig, ScheduleConfig
 from darkroom.model.metrics.frontier import network_evaluations
-from darkroom.model.sampling.scoring import SCORE_FORWARD_ROWS, SCORE_STEPS
+from darkroom.model.sampling.scoring import SCORE_NETWORK_ROWS, SCORE_STEPS
 
 
 @dataclass(frozen=True)
 class Work:
-    """The cost of rows. forward_rows: network rows of all rows and steps together; steps: of the longest row."""
+    """The cost of rows. network_rows: network rows of all rows and steps together; steps: of the longest row."""
 
     rows: int
-    forward_rows: int
+    network_rows: int
     steps: int
 
     @classmethod
@@ -26,13 +26,13 @@ class Work:
         Raises ValueError for steps that the schedule does not have.
         """
         more = SCORE_STEPS if scored else 0
-        forward_rows = network_evaluations(schedule, sampling) + more * SCORE_FORWARD_ROWS
-        return cls(rows, rows * forward_rows, sampling.steps + more)
+        network_rows = network_evaluations(schedule, sampling) + more * SCORE_NETWORK_ROWS
+        return cls(rows, rows * network_rows, sampling.steps + more)
 
     @classmethod
     def of_phases(cls, rows: Sequence[Phase]) -> "Work":
         """Return the cost of planned rows."""
-        return cls(len(rows), sum(row.forward_rows_left for row in rows), max(row.steps_left for row in rows))
+        return cls(len(rows), sum(row.network_rows_left for row in rows), max(row.steps_left for row in rows))
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,6 @@ def foresee(now: float, resident: Resident, work: Work, deadline_seconds: float 
 
 def _idle_seconds(resident: Resident, work: Work) -> float:
     """Return the time on an idle engine. Every step is taken to have the mean number of network rows."""
-    if work.forward_rows >= work.steps * resident.batch_limit:
-        return resident.seconds(work.forward_rows)
-    return work.steps * resident.speed.seconds(work.forward_rows / work.steps)
+    if work.network_rows >= work.steps * resident.batch_limit:
+        return resident.seconds(work.network_rows)
+    return work.steps * resident.speed.seconds(work.network_rows / work.steps)

@@ -4,8 +4,8 @@
 class EngineObserver:
     """Receives the engine's measurements. This base class ignores them."""
 
-    def step(self, rows: int, forward_rows: int, seconds: float, batch_limit: int) -> None:
-        """A step advanced `rows` rows in `seconds`; they took `forward_rows` of at most `batch_limit` network rows."""
+    def step(self, rows: int, network_rows: int, seconds: float, batch_limit: int) -> None:
+        """A step advanced `rows` rows in `seconds`; they took `network_rows` of at most `batch_limit` network rows."""
 
     def row_waited(self, seconds: float) -> None:
         """A row took its first step, after `seconds` in the queue."""

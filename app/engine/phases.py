@@ -16,7 +16,7 @@ from darkroom.app.engine.request import Failed, Pixels, Preview, RowDone, Sample
 from darkroom.model.diffusion.denoiser import Denoiser
 from darkroom.model.images.pixels import from_pixels, to_pixels
 from darkroom.model.sampling.draw import RowPlan, advance, plan_row, start
-from darkroom.model.sampling.scoring import SCORE_FORWARD_ROWS, SCORE_STEPS, score_step
+from darkroom.model.sampling.scoring import SCORE_NETWORK_ROWS, SCORE_STEPS, score_step
 
 NOT_FINITE = Failed("internal", "the model gave values that are not finite")
 
@@ -29,11 +29,11 @@ class Phase(Protocol):
         """Steps until the row is finished, including those of a later phase."""
 
     @property
-    def forward_rows(self) -> int:
+    def network_rows(self) -> int:
         """Network rows of the next step."""
 
     @property
-    def forward_rows_left(self) -> int:
+    def network_rows_left(self) -> int:
         """Network rows until the row is finished, including those of a later phase."""
 
     @classmethod
@@ -70,14 +70,14 @@ class Drawing:
         return self.plan.steps - self.position + SCORE_STEPS * self.scored
 
     @property
-    def forward_rows(self) -> int:
+    def network_rows(self) -> int:
         """See Phase."""
-        return self.plan.forward_rows(self.position)
+        return self.plan.network_rows(self.position)
 
     @property
-    def forward_rows_left(self) -> int:
+    def network_rows_left(self) -> int:
         """See Phase."""
-        return self.plan.forward_rows_left[self.position] + SCORE_STEPS * SCORE_FORWARD_ROWS * self.scored
+        return self.plan.network_rows_left[self.position] + SCORE_STEPS * SCORE_NETWORK_ROWS * self.scored
 
     @classmethod
     def advance(cls, denoiser: Denoiser, phases: Sequence[Self]) -> None:
@@ -147,14 +147,14 @@ class Scoring:
         return SCORE_STEPS - len(self.terms)
 
     @property
-    def forward_rows(self) -> int:
+    def network_rows(self) -> int:
         """See Phase."""
-        return SCORE_FORWARD_ROWS
+        return SCORE_NETWORK_ROWS
 
     @property
-    def forward_rows_left(self) -> int:
+    def network_rows_left(self) -> int:
         """See Phase."""
-        return self.steps_left * SCORE_FORWARD_ROWS
+        return self.steps_left * SCORE_NETWORK_ROWS
 
     @classmethod
     def advance(cls, denoiser: Denoiser, phases: Sequence[Self]) -> None:

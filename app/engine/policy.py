@@ -22,7 +22,7 @@ class SchedulableRow(Protocol):
     """The part of a row that the policy uses."""
 
     @property
-    def forward_rows(self) -> int:
+    def network_rows(self) -> int:
         """Network rows of its next step: 1, or 2 when guided."""
 
 
@@ -71,8 +71,8 @@ def pick_rows(requests: Sequence[SchedulableRequest[Row]], speed: SpeedCurve, li
 def _fill(picked: list[Row], requests: Sequence[SchedulableRequest[Row]], taken: int, limit: int) -> int:
     for request in requests:
         for row in request.unfinished:
-            if picked and taken + row.forward_rows > limit:
+            if picked and taken + row.network_rows > limit:
                 return taken
             picked.append(row)
-            taken += row.forward_rows
+            taken += row.network_rows
     return taken

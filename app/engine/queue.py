@@ -26,9 +26,9 @@ class Row:
     begun: bool = False
 
     @property
-    def forward_rows(self) -> int:
+    def network_rows(self) -> int:
         """Network rows of its next step."""
-        return self.phase.forward_rows
+        return self.phase.network_rows
 
 
 class Request:
@@ -46,7 +46,7 @@ class Request:
         self.deadline = forecast.deadline
         self.idle_seconds = forecast.idle_seconds
         self.unfinished = [Row(self, phase) for phase in phases]
-        self.forward_rows_left = work.forward_rows
+        self.network_rows_left = work.network_rows
         self.total_steps = sum(phase.steps_left for phase in phases)
         self.done_steps = 0
         self.begun: float | None = None
@@ -63,7 +63,7 @@ class Queue:
     """The accepted requests, ordered by the time when they are due. Every caller holds the engine's lock.
 
     limit: most unfinished rows. rows: unfinished rows; running: unfinished rows that have begun. open: number of
-    requests by version. forward_rows_left: network rows that are left, by version.
+    requests by version. network_rows_left: network rows that are left, by version.
     """
 
     def __init__(self, limit: int, observer: EngineObserver) -> None:
@@ -73,7 +73,7 @@ class Queue:
         self.rows = 0
         self.running = 0
         self.open: Counter[Resident] = Counter()
-        self.forward_rows_left: Counter[Resident] = Counter()
+        self.network_rows_left: Counter[Resident] = Counter()
 
     def require_room(self, rows: int) -> None:
         """Raise TooManyRows or QueueFull if `rows` more rows do not fit."""
@@ -81,7 +81,7 @@ class Queue:
             raise TooManyRows(rows, self.limit)
         surplus = self.rows + rows - self.limit
         if surplus > 0:
-            backlog = sum(resident.seconds(left) for resident, left in self.forward_rows_left.items())
+            backlog = sum(resident.seconds(left) for resident, left in self.network_rows_left.items())
             raise QueueFull(rows, self.rows, self.limit, backlog * surplus / self.rows)
 
     def admit(self, now: float, resident: Resident, work: Work, deadline_seconds: float | None) -> Forecast:
@@ -98,7 +98,7 @@ class Queue:
         """Return the forecast's time on an idle engine, plus the time of all queued work that is not due later."""
         before: Counter[Resident] = Counter()
         for request in self.requests[: bisect_right(self.requests, forecast.due, key=_due)]:
-            before[request.resident] += request.forward_rows_left
+            before[request.resident] += request.network_rows_left
         return forecast.idle_seconds + sum(resident.seconds(left) for resident, left in before.items())
 
     def add(self, request: Request) -> None:
@@ -106,7 +106,7 @@ class Queue:
         insort(self.requests, request, key=_due)
         self.rows += len(request.unfinished)
         self.open[request.resident] += 1
-        self.forward_rows_left[request.resident] += request.forward_rows_left
+        self.network_rows_left[request.resident] += request.network_rows_left
 
     def pick(self) -> list[Row]:
         """Return the rows of the next step: all in one phase, and of the version whose request is due first."""
@@ -127,10 +127,10 @@ class Queue:
         self.running += len(fresh)
         return fresh
 
-    def advanced(self, row: Row, forward_rows: int) -> None:
-        """Note that a row has taken a step. forward_rows: network rows of this step."""
+    def advanced(self, row: Row, network_rows: int) -> None:
+        """Note that a row has taken a step. network_rows: network rows of this step."""
         row.request.done_steps += 1
-        self._work_done(row.request, forward_rows)
+        self._work_done(row.request, network_rows)
 
     def finished(self, row: Row) -> None:
         """Remove a finished row."""
@@ -146,13 +146,13 @@ class Queue:
         self.requests.remove(request)
         self.rows -= len(request.unfinished)
         self.running -= sum(row.begun for row in request.unfinished)
-        self._work_done(request, request.forward_rows_left)
+        self._work_done(request, request.network_rows_left)
         self.open[request.resident] -= 1
         if not self.open[request.resident]:
-            del self.open[request.resident], self.forward_rows_left[request.resident]
+            del self.open[request.resident], self.network_rows_left[request.resident]
         self._observer.request_ended("finished" if isinstance(event, Finished) else event.reason)
         request.sink(event)
 
-    def _work_done(self, request: Request, forward_rows: int) -> None:
-        request.forward_rows_left -= forward_rows
-        self.forward_rows_left[request.resident] -= forward_rows
+    def _work_done(self, request: Request, network_rows: int) -> None:
+        request.network_rows_left -= network_rows
+        self.network_rows_left[request.resident] -= network_rows

@@ -30,9 +30,9 @@ class Resident:
         """Number of networks of this version."""
         return 1 if self.denoiser.snapshot is None else 2
 
-    def seconds(self, forward_rows: int) -> float:
+    def seconds(self, network_rows: int) -> float:
         """Return the time of that many network rows in full batches."""
-        return forward_rows * self.speed.seconds(self.batch_limit) / self.batch_limit
+        return network_rows * self.speed.seconds(self.batch_limit) / self.batch_limit
 
 
 @dataclass(eq=False)

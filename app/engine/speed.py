@@ -24,21 +24,21 @@ class SpeedCurve:
         self._sizes = sorted(measured)
         self._seconds = [measured[size] for size in self._sizes]
 
-    def seconds(self, forward_rows: float) -> float:
-        """Return the expected duration of a step. forward_rows: its network rows, or their mean over steps."""
+    def seconds(self, network_rows: float) -> float:
+        """Return the expected duration of a step. network_rows: its network rows, or their mean over steps."""
         sizes, seconds = self._sizes, self._seconds
-        if forward_rows <= sizes[0]:
+        if network_rows <= sizes[0]:
             return seconds[0]
-        if forward_rows >= sizes[-1]:
-            return seconds[-1] * forward_rows / sizes[-1]
-        high = bisect_left(sizes, forward_rows)
-        share = (forward_rows - sizes[high - 1]) / (sizes[high] - sizes[high - 1])
+        if network_rows >= sizes[-1]:
+            return seconds[-1] * network_rows / sizes[-1]
+        high = bisect_left(sizes, network_rows)
+        share = (network_rows - sizes[high - 1]) / (sizes[high] - sizes[high - 1])
         return seconds[high - 1] + share * (seconds[high] - seconds[high - 1])
 
-    def observe(self, forward_rows: int, seconds: float) -> None:
+    def observe(self, network_rows: int, seconds: float) -> None:
         """Move the curve towards the measured duration of a step that served requests."""
-        nearest = min(range(len(self._sizes)), key=lambda i: abs(self._sizes[i] - forward_rows))
-        scale = seconds / self.seconds(forward_rows)
+        nearest = min(range(len(self._sizes)), key=lambda i: abs(self._sizes[i] - network_rows))
+        scale = seconds / self.seconds(network_rows)
         self._seconds[nearest] *= 1.0 + SMOOTHING * (scale - 1.0)
 
     def knee(self) -> int:

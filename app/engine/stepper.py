@@ -44,7 +44,7 @@ class Stepper:
             fresh = self._queue.begin(rows, began)
         for row in fresh:
             self._observer.row_waited(began - row.request.submitted)
-        widths = [row.forward_rows for row in rows]
+        widths = [row.network_rows for row in rows]
         taken = sum(widths)
         compute_with(1 if taken <= resident.speed.one_thread_rows else self._threads)
         try:
@@ -72,7 +72,7 @@ class Stepper:
                 self._queue.end(request, Failed("internal", f"sampling failed: {type(error).__name__}"))
             return
         if is_out_of_memory(error):
-            resident, taken = request.resident, sum(row.forward_rows for row in rows)
+            resident, taken = request.resident, sum(row.network_rows for row in rows)
             resident.batch_limit = min(resident.batch_limit, max(1, taken // 2))
             log.warning("out of memory at %d rows; the batch limit is now %d", len(rows), resident.batch_limit)
             if resident.denoiser.device.type == "cuda":

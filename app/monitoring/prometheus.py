@@ -90,11 +90,11 @@ class PrometheusMetrics(EngineObserver):
             for word in words:  # Prometheus' rate() does not see an event that begins its series
                 counter.labels(word)
 
-    def step(self, rows: int, forward_rows: int, seconds: float, batch_limit: int) -> None:
+    def step(self, rows: int, network_rows: int, seconds: float, batch_limit: int) -> None:
         """See EngineObserver."""
         self._step.observe(seconds)
         self._rows.observe(rows)
-        self._occupancy.observe(forward_rows / batch_limit)
+        self._occupancy.observe(network_rows / batch_limit)
         self._row_steps.inc(rows)
 
     def row_waited(self, seconds: float) -> None:

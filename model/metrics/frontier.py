@@ -23,7 +23,7 @@ from darkroom.model.config import (
 )
 from darkroom.model.figure import Figure
 from darkroom.model.protocol import Facts, protocol_digest
-from darkroom.model.sampling.guidance import forward_rows_left
+from darkroom.model.sampling.guidance import network_rows_left
 
 WITHIN: Mapping[Quality, float] = MappingProxyType({"fast": 1.25, "balanced": 1.05, "best": 1.0})
 """A quality means the cheapest point whose value is at most this many times the frontier's lowest value.
@@ -124,7 +124,7 @@ def choose(points: Collection[FrontierPoint], quality: Quality) -> FrontierPoint
 
 def network_evaluations(schedule: ScheduleConfig, sampling: SamplingConfig) -> int:
     """Return the network rows that an image costs; raises ValueError for steps that the schedule does not have."""
-    return forward_rows_left(schedule, sampling, 1.0 if sampling.unconditional else sampling.guidance)[0]
+    return network_rows_left(schedule, sampling, 1.0 if sampling.unconditional else sampling.guidance)[0]
 
 
 def _by_cost(point: FrontierPoint) -> tuple[int, float, str]:

@@ -15,7 +15,7 @@ from darkroom.model.config import SamplingConfig
 from darkroom.model.diffusion.denoiser import Denoiser
 from darkroom.model.samplers import StepTable, step_table
 from darkroom.model.samplers.step import STATE
-from darkroom.model.sampling.guidance import forward_rows_left
+from darkroom.model.sampling.guidance import network_rows_left
 from darkroom.model.sampling.interpolation import slerp
 from darkroom.model.sampling.noise import normal_noise
 from darkroom.model.sampling.suitability import NO_NULL_CLASS, needs_null_class
@@ -29,7 +29,7 @@ class RowPlan:
     label, end_label, mix: the class, or the mixture (1 - mix) label + mix end_label of two classes.
     (seed, index), (end_seed, end_index), mix: the start noise, or the spherical mixture of two.
     guidance: the weight of guided steps; 1 for none.
-    forward_rows_left: network rows still to compute from each position on (`model/sampling/guidance.py`).
+    network_rows_left: network rows still to compute from each position on (`model/sampling/guidance.py`).
     """
 
     label: int
@@ -42,20 +42,20 @@ class RowPlan:
     guidance: float
     sampling: SamplingConfig
     table: StepTable
-    forward_rows_left: tuple[int, ...]
+    network_rows_left: tuple[int, ...]
 
     @property
     def steps(self) -> int:
         """Number of steps; each calls the network once."""
         return len(self.table.noise)
 
-    def forward_rows(self, position: int) -> int:
+    def network_rows(self, position: int) -> int:
         """Return the network rows of the step at this position: two where it is guided, else one."""
-        return self.forward_rows_left[position] - self.forward_rows_left[position + 1]
+        return self.network_rows_left[position] - self.network_rows_left[position + 1]
 
     def guidance_at(self, position: int) -> float:
         """Return the guidance weight of the step at this position."""
-        return self.guidance if self.forward_rows(position) == 2 else 1.0
+        return self.guidance if self.network_rows(position) == 2 else 1.0
 
 
 def plan_row(
@@ -100,7 +100,7 @@ def plan_row(
         guidance=guidance,
         sampling=sampling,
         table=step_table(denoiser.config.schedule, sampling),
-        forward_rows_left=forward_rows_left(denoiser.config.schedule, sampling, guidance),
+        network_rows_left=network_rows_left(denoiser.config.schedule, sampling, guidance),
     )
 
 

@@ -9,7 +9,7 @@ from darkroom.model.diffusion.schedule import make_schedule
 from darkroom.model.samplers.spacing import spaced_times
 
 
-def forward_rows_left(schedule: ScheduleConfig, sampling: SamplingConfig, guidance: float) -> tuple[int, ...]:
+def network_rows_left(schedule: ScheduleConfig, sampling: SamplingConfig, guidance: float) -> tuple[int, ...]:
     """Return the network rows still to compute from each position on, (steps + 1,); the last is 0.
 
     A guided step costs two rows, any other step one. A step is guided when guidance is not 1 and its noise level

@@ -33,9 +33,9 @@ TIMES = (0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 Measured on the shipped model: a term below 0.5 carries no information by itself."""
 
 SCORE_STEPS = len(TIMES)
-"""Network calls for one score, each of SCORE_FORWARD_ROWS rows."""
+"""Network calls for one score, each of SCORE_NETWORK_ROWS rows."""
 
-SCORE_FORWARD_ROWS = 2
+SCORE_NETWORK_ROWS = 2
 
 NOISE_SEED = 0x5C0BE
 

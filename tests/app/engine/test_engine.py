@@ -229,8 +229,8 @@ def test_a_row_outside_its_interval_takes_one_network_row_and_both_networks_are_
     reported: list[int] = []
 
     class Listening(EngineObserver):
-        def step(self, rows: int, forward_rows: int, seconds: float, batch_limit: int) -> None:
-            reported.append(forward_rows)
+        def step(self, rows: int, network_rows: int, seconds: float, batch_limit: int) -> None:
+            reported.append(network_rows)
 
     seen: list[int] = []
 
@@ -255,7 +255,7 @@ def test_a_row_outside_its_interval_takes_one_network_row_and_both_networks_are_
     assert isinstance(call.wait(), Finished)
     engine.stop(1.0)
     plans = [plan_row(denoiser, row.sampling, label=row.class_index, seed=row.seed) for row in wanted]
-    work = sum(plan.forward_rows_left[0] for plan in plans)
+    work = sum(plan.network_rows_left[0] for plan in plans)
     assert sum(plan.steps for plan in plans) < work < 2 * sum(plan.steps for plan in plans)
     assert sum(reported) == sum(seen) == work
     assert max(reported) <= 16
@@ -291,7 +291,7 @@ def test_guidance_by_a_missing_snapshot_is_refused_at_once(make_engine: MakeEngi
 
 def test_a_fault_of_the_engine_itself_ends_every_request_and_is_reported() -> None:
     class Broken(EngineObserver):
-        def step(self, rows: int, forward_rows: int, seconds: float, batch_limit: int) -> None:
+        def step(self, rows: int, network_rows: int, seconds: float, batch_limit: int) -> None:
             raise RuntimeError("a bug")
 
     engine = Engine(observer=Broken())

@@ -15,7 +15,7 @@ LIMIT = 32
 @dataclass(eq=False)
 class Row:
     steps: int
-    forward_rows: int = 2
+    network_rows: int = 2
 
 
 @dataclass(eq=False)
@@ -42,7 +42,7 @@ def simulate(requests: list[Request]) -> None:
             now = min(request.arrived for request in open_requests)
             continue
         picked = pick_rows(here, SPEED, LIMIT)
-        taken = sum(row.forward_rows for row in picked)
+        taken = sum(row.network_rows for row in picked)
         assert picked
         assert taken <= LIMIT
         now += SPEED.seconds(taken)
@@ -71,7 +71,7 @@ def test_a_long_request_does_not_starve_under_a_stream_of_short_ones() -> None:
 
 def test_many_short_requests_share_full_batches() -> None:
     requests = [Request(0.0, 1, 10) for _ in range(100)]
-    assert sum(row.forward_rows for row in pick_rows(requests, SPEED, LIMIT)) == LIMIT
+    assert sum(row.network_rows for row in pick_rows(requests, SPEED, LIMIT)) == LIMIT
 
 
 def test_a_request_with_an_earlier_deadline_comes_first() -> None:

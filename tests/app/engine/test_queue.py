@@ -45,19 +45,19 @@ def engine() -> Iterator[Engine]:
 
 
 def walked(queue: Queue) -> tuple[int, int, Counter[Resident], Counter[Resident]]:
-    """Count rows, running, open and forward_rows_left from the rows."""
+    """Count rows, running, open and network_rows_left from the rows."""
     every = [row for request in queue.requests for row in request.unfinished]
     left: Counter[Resident] = Counter()
     for row in every:
-        left[row.request.resident] += row.phase.forward_rows_left
+        left[row.request.resident] += row.phase.network_rows_left
     for request in queue.requests:
-        assert request.forward_rows_left == sum(row.phase.forward_rows_left for row in request.unfinished)
+        assert request.network_rows_left == sum(row.phase.network_rows_left for row in request.unfinished)
         assert request.total_steps >= request.done_steps + sum(row.phase.steps_left for row in request.unfinished)
     return len(every), sum(row.begun for row in every), Counter(request.resident for request in queue.requests), left
 
 
 def kept(queue: Queue) -> tuple[int, int, Counter[Resident], Counter[Resident]]:
-    return queue.rows, queue.running, queue.open, queue.forward_rows_left
+    return queue.rows, queue.running, queue.open, queue.network_rows_left
 
 
 def test_the_queues_counts_agree_with_its_rows(engine: Engine) -> None:

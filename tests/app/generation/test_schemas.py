@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from darkroom.app.generate_jobs.schemas import GenerateJobAnswer, GenerateJobRequest
 from darkroom.app.generation.schemas import GenerateAnswer, GenerateRequest, InterpolateRequest, InterpolationAnswer
 from darkroom.model.config import SamplingConfig
-from darkroom.model.sampling.scoring import SCORE_FORWARD_ROWS, SCORE_STEPS
+from darkroom.model.sampling.scoring import SCORE_NETWORK_ROWS, SCORE_STEPS
 
 SETTINGS = SamplingConfig.model_json_schema()["properties"]
 FIELDS = ("default", "description", "title")
@@ -59,4 +59,4 @@ def test_a_request_takes_no_value_of_another_type(named: dict[str, Any]) -> None
 def test_the_description_of_best_of_has_the_right_cost() -> None:
     described = GenerateRequest.model_fields["best_of"].description or ""
     assert f" {SCORE_STEPS} noise levels" in described
-    assert f" {SCORE_STEPS * SCORE_FORWARD_ROWS} network rows an image" in described
+    assert f" {SCORE_STEPS * SCORE_NETWORK_ROWS} network rows an image" in described

@@ -140,12 +140,12 @@ def test_steps_that_the_schedule_does_not_have_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(("guidance", "rows"), [(0.0, 1), (1.0, 1), (2.0, 2)])
-def test_the_cost_is_the_forward_rows_of_an_image(guidance: float, rows: int) -> None:
+def test_the_cost_is_the_network_rows_of_an_image(guidance: float, rows: int) -> None:
     from darkroom.model.sampling.draw import plan_row
 
     sampling = SamplingConfig(steps=7, guidance=guidance)
     plan = plan_row(small_denoiser(), sampling, label=1, seed=0)
-    assert network_evaluations(SCHEDULE, sampling) == plan.forward_rows_left[0] == 7 * rows
+    assert network_evaluations(SCHEDULE, sampling) == plan.network_rows_left[0] == 7 * rows
 
 
 def test_a_choice_changes_the_samplers_settings_only() -> None:

@@ -96,7 +96,7 @@ def test_only_guided_rows_cost_two_network_rows(guidance: float, label: int | No
     denoiser = Denoiser(inner.config, inner.class_names, network)
     plan = plan_row(denoiser, SamplingConfig(guidance=guidance, steps=4), label=label, seed=0)
     sample(denoiser, [plan])
-    assert plan.forward_rows_left == (4 * rows, 3 * rows, 2 * rows, rows, 0)
+    assert plan.network_rows_left == (4 * rows, 3 * rows, 2 * rows, rows, 0)
     assert seen == [rows] * 4
 
 

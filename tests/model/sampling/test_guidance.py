@@ -12,7 +12,7 @@ from darkroom.model.diffusion.denoiser import Denoiser, Network
 from darkroom.model.diffusion.schedule import make_schedule
 from darkroom.model.diffusion.unet import UNet
 from darkroom.model.sampling.draw import RowPlan, plan_row, sample
-from darkroom.model.sampling.guidance import forward_rows_left
+from darkroom.model.sampling.guidance import network_rows_left
 from tests.model.small import CLASS_NAMES, awaken, small_denoiser
 
 EVERYWHERE, NOWHERE = (0.0, 1e9), (1e8, 1e9)
@@ -85,9 +85,9 @@ def test_a_step_is_guided_where_its_noise_level_is_in_the_interval() -> None:
     wanted = [2 if 0.4 < level <= 3.0 else 1 for level in levels.tolist()]
     assert len(set(wanted)) == 2
     assert counted.rows == wanted
-    assert [plan.forward_rows(k) for k in range(10)] == wanted
+    assert [plan.network_rows(k) for k in range(10)] == wanted
     assert [plan.guidance_at(k) for k in range(10)] == [2.0 if rows == 2 else 1.0 for rows in wanted]
-    assert plan.forward_rows_left == tuple(np.cumsum([0, *wanted[::-1]])[::-1].tolist())
+    assert plan.network_rows_left == tuple(np.cumsum([0, *wanted[::-1]])[::-1].tolist())
 
 
 def test_the_ends_of_an_interval_are_open_below_and_closed_above() -> None:
@@ -95,7 +95,7 @@ def test_the_ends_of_an_interval_are_open_below_and_closed_above() -> None:
     schedule = make_schedule(config)
     sampling = SamplingConfig(steps=1000, guidance=2.0)
     low, high = (float((schedule.sigma / schedule.alpha)[t]) for t in (300, 500))
-    left = forward_rows_left(config, sampling.model_copy(update={"guidance_interval": (low, high)}), 2.0)
+    left = network_rows_left(config, sampling.model_copy(update={"guidance_interval": (low, high)}), 2.0)
     guided = [1000 - k for k in range(1000) if left[k] - left[k + 1] == 2]
     assert guided == list(range(500, 300, -1))
 
@@ -163,6 +163,6 @@ def test_the_networks_see_the_rows_that_need_them_and_no_others() -> None:
     denoiser.network, denoiser.snapshot = main, snapshot
     plans = mixed_plans(denoiser)
     sample(denoiser, plans)
-    assert sum(main.rows) + sum(snapshot.rows) == sum(plan.forward_rows_left[0] for plan in plans)
+    assert sum(main.rows) + sum(snapshot.rows) == sum(plan.network_rows_left[0] for plan in plans)
     by_snapshot = [plan for plan in plans if plan.sampling.guide == "snapshot"]
-    assert sum(snapshot.rows) == sum(plan.forward_rows_left[0] - plan.steps for plan in by_snapshot) > 0
+    assert sum(snapshot.rows) == sum(plan.network_rows_left[0] - plan.steps for plan in by_snapshot) > 0
