@@ -27,11 +27,11 @@ pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.redis", "tests.fixt
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests of whole systems first: they are the longest and mostly wait, so others fill their waits.
+    """Run whole systems first, then other tests that start processes: they wait much, and shorter tests fill the waits.
 
     Tests that start processes get the marker `processes`, which `make test-quick` leaves out, and more time.
     """
-    items.sort(key=lambda item: not _of_a_system(item))
+    items.sort(key=lambda item: (not _of_a_system(item), not _starts_processes(item)))
     for item in filter(_starts_processes, items):
         seconds = SYSTEM_TIMEOUT_SECONDS if _of_a_system(item) else PROCESSES_TIMEOUT_SECONDS
         item.add_marker(pytest.mark.processes)

@@ -144,5 +144,5 @@ def test_readme_card_and_recipe_tell_of_the_shipped_weights_what_the_file_does()
     assert f"| images seen in training | {weights.header.images_seen:,} of the recipe's" in card
     assert weights.digest.removeprefix("sha256:") in card
     assert f"two CPU cores trained in {minutes} by\n[`{recipe}`]" in (ROOT / "README.md").read_text()
-    comment = f"`devices: 2` and `precision: bfloat16`: {minutes} of two CPU cores"
+    comment = f"`devices: 2` and `precision: bfloat16`: {minutes} on two CPU cores"
     assert comment in (ROOT / recipe).read_text()
