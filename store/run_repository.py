@@ -18,22 +18,18 @@ from darkroom.store.artifacts import Artifacts
 from darkroom.store.checkpoint_repository import register_checkpoint
 from darkroom.store.counters import count
 from darkroom.store.figure_repository import record_figures, saved_with
-from darkroom.store.job_repository import UNFINISHED, add_event
+from darkroom.store.job_repository import add_event
+from darkroom.store.retention import retain
 from darkroom.store.tables import (
     Checkpoint,
     Evaluation,
-    GenerateJob,
     Job,
     JobCheckpoint,
     JobLogLine,
     JobMetric,
     JobSamples,
-    ModelAlias,
     ReferenceStatistics,
 )
-
-STATES_KEPT = 2
-"""How many states a job keeps: the newest, and one more in case it is damaged."""
 
 
 def record_curve_points(session: Session, job: Job, points: Sequence[CurvePoint]) -> None:
@@ -63,7 +59,7 @@ def record_checkpoint(
     class_names: Sequence[str],
     keep_last: int,
 ) -> Checkpoint:
-    """Register weights and state together, and delete older ones (see `_retain`).
+    """Register weights and state together, and delete older ones (`store/retention.py`).
 
     state_digest: of the state. The same transaction has stored it before it locked the job's record.
     """
@@ -94,7 +90,7 @@ def record_checkpoint(
         {"images_seen": images_seen, "version": checkpoint.version, "digest": checkpoint.digest},
     )
     session.flush()
-    _retain(session, job, keep_last)
+    retain(session, job, keep_last)
     _advance(session, job, images_seen)
     return checkpoint
 
@@ -260,56 +256,3 @@ def _best(session: Session, job_id: int, like: Figure) -> int | None:
         .order_by(Evaluation.value, JobCheckpoint.images_seen)
         .limit(1)
     ).one_or_none()
-
-
-def _retain(session: Session, job: Job, keep_last: int) -> None:
-    """Delete states and weights that are no longer needed.
-
-    The newest states stay. So do the last few weights, the best of every job, those with an alias, and those from which
-    an unfinished job begins. `register_checkpoint` has locked the model's record, so no alias moves meanwhile.
-    `store.artifacts.collect_artifacts` deletes the bytes once nothing refers to them.
-    """
-    saved = select(JobCheckpoint.images_seen).where(JobCheckpoint.job_id == job.id)
-    newest = saved.where(JobCheckpoint.state_digest.is_not(None)).order_by(JobCheckpoint.images_seen.desc())
-    child = aliased(Job)
-    begins_there = (
-        select(1)
-        .where(
-            child.parent_id == job.id,
-            child.status.in_(UNFINISHED),
-            child.configuration["start"]["images_seen"].as_integer() == JobCheckpoint.images_seen,
-        )
-        .exists()
-    )
-    session.execute(
-        update(JobCheckpoint)
-        .where(
-            JobCheckpoint.job_id == job.id,
-            JobCheckpoint.images_seen.not_in(newest.limit(STATES_KEPT)),
-            ~begins_there,
-        )
-        .values(state_digest=None)
-    )
-    mine = select(JobCheckpoint.checkpoint_id).where(JobCheckpoint.job_id == job.id)
-    last = mine.order_by(JobCheckpoint.images_seen.desc()).limit(keep_last)
-    of_others = (JobCheckpoint.checkpoint_id == Checkpoint.id) & (JobCheckpoint.job_id != job.id)
-    begins_with = (
-        child.is_training,
-        child.status.in_(UNFINISHED),
-        child.configuration["start"]["digest"].as_string() == Checkpoint.digest,
-    )
-    drawn_from = (GenerateJob.checkpoint_id == Checkpoint.id) & GenerateJob.result_digest.is_(None)
-    session.execute(
-        update(Checkpoint)
-        .where(
-            Checkpoint.id.in_(mine),
-            Checkpoint.id.not_in(last),
-            ~select(1).where(of_others).exists(),
-            ~select(1).where(*begins_with).exists(),
-            ~select(1).where(drawn_from).exists(),
-            ~select(1).where(Job.best_checkpoint_id == Checkpoint.id).exists(),
-            ~select(1).where(ModelAlias.checkpoint_id == Checkpoint.id).exists(),
-        )
-        .values(artifact_digest=None)
-        .execution_options(synchronize_session=False)
-    )

@@ -37,7 +37,7 @@ from darkroom.app.http.accept import choose
 from darkroom.app.http.event_stream import EVENT_STREAM, KEEPALIVE, KEEPALIVE_SECONDS, STREAM_HEADERS, sse
 from darkroom.app.http.problems import Problem, invalid, retry_after
 from darkroom.app.versions.version import Version
-from darkroom.model.images.archive import described_png
+from darkroom.model.images.described_png import described_png
 
 RELOADS = 3
 

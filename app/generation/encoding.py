@@ -12,7 +12,8 @@ import numpy as np
 
 from darkroom.app.engine.request import Pixels
 from darkroom.app.generation.schemas import Answer, Format, GeneratedImage
-from darkroom.model.images.archive import ArchiveFacts, ArchiveFormat, described_png, image_archive
+from darkroom.model.images.archive import ArchiveFacts, ArchiveFormat, image_archive
+from darkroom.model.images.described_png import described_png
 from darkroom.model.images.pictures import grid, to_pillow
 
 MEDIA_TYPES: Mapping[Format, str] = {

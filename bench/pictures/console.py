@@ -83,19 +83,19 @@ class Shot:
 
 
 def settle(page: Page) -> None:
-    """Go through the page once, so that all its pictures are fetched, and wait for them."""
+    """Scroll through the page once, so that the browser fetches all its pictures, and wait for them."""
 
     def loaded() -> bool:
         page.evaluate("document.querySelector('.is-waiting')?.scrollIntoView()")
         return page.locator(".is-waiting").count() == 0
 
-    wait_until(loaded, "pictures are loaded", every_seconds=0.1)
+    wait_until(loaded, "pictures are loaded")
     page.evaluate("for (const film of document.querySelectorAll('.film')) film.scrollLeft = film.scrollWidth")
     page.evaluate("window.scrollTo(0, 0)")
 
 
 def shows(selector: str) -> Callable[[Page], None]:
-    """Ready once that is there."""
+    """Return a `ready` that waits for `selector`."""
 
     def ready(page: Page) -> None:
         expect(page.locator(selector).first).to_be_visible()
@@ -104,25 +104,25 @@ def shows(selector: str) -> Callable[[Page], None]:
 
 
 def draw(page: Page) -> None:
-    """A few images of each class."""
+    """Draw a few images of each class on the page Generate."""
     page.get_by_role("button", name="All", exact=True).click()
     page.get_by_label("Images of each").fill("3")
     page.get_by_label("Seed", exact=True).fill("7")
     page.get_by_role("button", name="Generate", exact=True).click()
     finished = page.locator(".run").first.locator(".tile-open:not([disabled])")
-    wait_until(lambda: finished.count() >= 30, "the images are drawn", every_seconds=0.5)
+    wait_until(lambda: finished.count() >= 30, "the images are drawn")
     expect(page.locator(".run").first.get_by_role("button", name="Cancel")).to_have_count(0)
 
 
 def watch(page: Page) -> None:
-    """Until something has happened."""
+    """Wait until the page Service has drawn enough readings."""
     chart = page.get_by_role("img", name="Rows in the engine")
 
     def values() -> int:
         found = re.search(r"(\d+) values", chart.get_attribute("aria-label") or "")
         return int(found[1]) if found else 0
 
-    wait_until(lambda: values() >= 2 * SERVICE_LOOKS, "readings", every_seconds=0.5)
+    wait_until(lambda: values() >= 2 * SERVICE_LOOKS, "readings")
 
 
 @contextmanager

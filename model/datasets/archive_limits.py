@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+MAX_IMAGE_PIXELS = 100_000_000
+"""The most pixels of one picture: a small file can claim billions of them (decompression bomb)."""
+
 
 @dataclass(frozen=True)
 class ArchiveLimits:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from darkroom.model.config import DatasetConfig
+from darkroom.model.datasets.archive_limits import MAX_IMAGE_PIXELS
 from darkroom.model.datasets.dataset import DatasetError
 from darkroom.model.datasets.decoded import Decoded, agreed_class_names, check_decoded, check_size
 from darkroom.model.datasets.resize import square_picture
@@ -21,7 +22,6 @@ from darkroom.model.datasets.resize import square_picture
 # Pillow starts other programs for some formats (Ghostscript for EPS); the content of a file must never cause that.
 PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
-MAX_IMAGE_PIXELS = 100_000_000
 
 _GREY_MODES = {"1", "L", "LA", "I;16", "I;16B", "I;16L"}
 _COLOUR_MODES = {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa"}

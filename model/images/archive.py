@@ -9,15 +9,14 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from typing import IO, Any, BinaryIO, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
-from PIL.PngImagePlugin import PngInfo
 
-from darkroom.model.images.pictures import Pixels, to_pillow
+from darkroom.model.images.described_png import described_png
+from darkroom.model.images.pictures import Pixels
 
 ArchiveFormat = Literal["npz", "zip"]
 Integers = npt.NDArray[np.int64]
@@ -72,15 +71,6 @@ def image_archive(
 ) -> ImageArchive:
     """Begin an archive in `file`, which must be seekable. images: how many will be added; image_shape: (H, W, C)."""
     return NpzArchive(file, facts, images, image_shape) if wanted == "npz" else ZipArchive(file, facts)
-
-
-def described_png(image: Pixels, facts: Mapping[str, Any]) -> bytes:
-    """Return (H, W, C) uint8 as PNG bytes with `facts` as JSON in the text chunk `darkroom`."""
-    information = PngInfo()
-    information.add_text("darkroom", json.dumps(facts))
-    buffer = BytesIO()
-    to_pillow(image).save(buffer, "PNG", pnginfo=information)
-    return buffer.getvalue()
 
 
 class NpzArchive(ImageArchive):
