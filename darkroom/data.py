@@ -38,6 +38,8 @@ def open_data(
         in_memory = config.path is None and not FORMATS[config.format].bundled
         kept = open_materialised(cache, digest) if in_memory and digest is not None else None
         return config, kept or load_dataset(config, cache)
+    if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names or ()):
+        raise DatasetError(f"class_names is {class_names!r}: give a list of texts, one for each class")
     names = None if class_names is None else tuple(class_names)
     side = recipe.model.image_size
     if isinstance(data, str | Path):

@@ -13,6 +13,8 @@ def shipped_file(reference: str | Path, folder: str, suffix: str, kind: str) -> 
     suffix: how the names of such files end. kind: what such a file holds, for messages.
     Raises UserError, which lists the names, for a text that is neither a shipped name nor the path of a file.
     """
+    if not isinstance(reference, str | Path):
+        raise UserError(f"the {kind} is {reference!r}: give a name or a path, as text or as a Path")
     shipped = {path.stem: path for path in sorted((_HERE / folder).glob(f"*{suffix}"))}
     if reference in shipped:
         return shipped[str(reference)]

@@ -1,5 +1,6 @@
 """A trained model in this process: `load` finds it, and it draws what the service would draw."""
 
+import operator
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,8 @@ class TrainedModel:
         Raises SettingsError and ClassNotFound (both UserError).
         """
         labels = [find_class(self.class_names, one) for one in _several(classes)]
-        count = n if best_of is None else best_of
+        n, first_index = _whole("n", n), _whole("first_index", first_index)
+        count = n if best_of is None else _whole("best_of", best_of)
         if not 1 <= n <= count:
             raise SettingsError(f"n is {n}: it must be 1 or more" + ("" if best_of is None else " and at most best_of"))
         if not labels:
@@ -117,8 +119,10 @@ class TrainedModel:
         seeds, indices: of the first and the last image. The sampler must be a deterministic one.
         Raises SettingsError and ClassNotFound (both UserError).
         """
-        first = find_class(self.class_names, start)
-        last = first if end is None else find_class(self.class_names, end)
+        first = find_class(self.class_names, _class(start))
+        last = first if end is None else find_class(self.class_names, _class(end))
+        count = _whole("count", count)
+        seeds, indices = _wholes("seeds", seeds), _wholes("indices", indices)
         if count < 2:
             raise SettingsError(f"count is {count}: a way has two ends, so it must be 2 or more")
         if len(seeds) != 2 or len(indices) != 2:
@@ -168,12 +172,35 @@ def load(model: str | Path, *, device: str | None = None) -> TrainedModel:
 
 
 def _several(classes: Class | Iterable[Class]) -> list[Class]:
-    return [classes] if isinstance(classes, str | int) else list(classes)
+    if isinstance(classes, Iterable) and not isinstance(classes, str):
+        return [_class(one) for one in classes]
+    return [_class(classes)]
+
+
+def _class(given: Any) -> Class:
+    return given if isinstance(given, str) else _whole("a class without a name", given)
+
+
+def _whole(name: str, value: Any) -> int:
+    """The value as an int, also of NumPy's integers; raises SettingsError for a fraction, a text or a truth value."""
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise SettingsError(f"{name} is {value!r}: it must be a whole number")
+
+
+def _wholes(name: str, values: Any) -> tuple[int, ...]:
+    if not isinstance(values, Iterable) or isinstance(values, str):
+        raise SettingsError(f"{name} is {values!r}: it must be two whole numbers, of the first and of the last image")
+    return tuple(_whole(name, value) for value in values)
 
 
 def _seed(seed: int | None) -> int:
     if seed is None:
         return random_seed()
+    seed = _whole("seed", seed)
     if not 0 <= seed <= LARGEST_SEED:
         raise SettingsError(f"the seed is {seed}: it must be in 0..{LARGEST_SEED}")
     return seed

@@ -78,6 +78,8 @@ def find_recipe(recipe: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
 
 def _changed(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
     data = recipe.model_dump()
+    if not isinstance(overrides, Mapping) or not all(isinstance(name, str) for name in overrides):
+        raise SettingsError('overrides must name fields of the recipe: {"training.total_images": 20000}')
     for name, value in overrides.items():
         *sections, field = name.split(".")
         section = data

@@ -146,6 +146,39 @@ def test_other_refusals(model: darkroom.TrainedModel) -> None:
             model.interpolate("One", **arguments)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("n", "4"), ("n", 2.5), ("n", True), ("seed", 1.5), ("seed", "7"), ("first_index", 1.5), ("best_of", "8")],
+)
+def test_what_is_no_whole_number_is_refused_and_not_cut(model: darkroom.TrainedModel, name: str, value: object) -> None:
+    with pytest.raises(UserError, match=f"{name} is {value!r}: it must be a whole number"):
+        model.generate(0, **{name: value})
+
+
+@pytest.mark.parametrize("classes", [None, 1.0, [0, None]])
+def test_what_is_no_class_is_refused(model: darkroom.TrainedModel, classes: Any) -> None:
+    with pytest.raises(UserError, match="must be a whole number"):
+        model.generate(classes)
+
+
+def test_numpys_integers_are_numbers(model: darkroom.TrainedModel) -> None:
+    once = model.generate(1, n=1, seed=7, steps=2)
+    again = model.generate(np.int64(1), n=np.int64(1), seed=np.int32(7), steps=2)
+    assert np.array_equal(once.pixels, again.pixels)
+
+
+@pytest.mark.parametrize("changes", [{"seeds": 5}, {"seeds": (1, 2), "count": "3"}, {"seeds": (1, 2), "indices": "ab"}])
+def test_an_interpolation_between_no_numbers_is_refused(model: darkroom.TrainedModel, changes: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="whole number"):
+        model.interpolate(0, **changes)
+
+
+@pytest.mark.parametrize("reference", [None, 5])
+def test_what_is_no_name_of_a_model_is_refused(reference: Any) -> None:
+    with pytest.raises(UserError, match="give a name or a path"):
+        darkroom.load(reference)
+
+
 def test_a_seed_that_is_left_out_is_drawn_and_told(model: darkroom.TrainedModel) -> None:
     first, second = (model.generate("One") for _ in range(2))
     assert first.seed != second.seed
