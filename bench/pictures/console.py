@@ -127,7 +127,7 @@ def watch(page: Page) -> None:
 
 @contextmanager
 def visitors(url: str) -> Iterator[None]:
-    """Two others, who ask for images all the while."""
+    """Ask for images as two other clients do, as long as the block runs."""
     over = threading.Event()
 
     def ask() -> None:
@@ -182,7 +182,7 @@ SHOTS = (
     Shot("model", f"/models/{MODEL}", shows(".chart path")),
 )
 SERVICE = Shot("service-dark", "/service", watch, "dark")
-"""Taken while `visitors` ask."""
+"""Taken while `visitors` ask for images."""
 
 
 def write_console() -> None:
