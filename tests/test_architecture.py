@@ -25,3 +25,15 @@ def test_every_room_stands_on_a_floor(folder: str) -> None:
     rooms = {path.parent.name for path in (ROOT / folder).glob("*/__init__.py")}
     assert told >= rooms
     assert told - rooms <= {"model", "app"}
+
+
+def test_no_module_with_a_signal_handler_has_an_event() -> None:
+    """`Event.set` in a handler waits for the event's lock, which the interrupted main thread may hold."""
+    modules = [
+        path for folder in ("app", "model", "store", "telemetry", "worker") for path in (ROOT / folder).rglob("*.py")
+    ]
+    with_handlers = {
+        path.relative_to(ROOT): path.read_text() for path in modules if "signal.signal(" in path.read_text()
+    }
+    assert len(with_handlers) > 3
+    assert {str(path) for path, text in with_handlers.items() if "Event()" in text} == set()

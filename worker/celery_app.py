@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,6 +38,7 @@ from darkroom.worker.settings import WorkerSettings
 from darkroom.worker.supervisor import WORK, Supervisor
 
 REFUSED_SECONDS = 5.0
+PAUSE_TICK_SECONDS = 0.2
 """Between two tries to reach a broker that is away or refuses commands."""
 
 log = logging.getLogger("darkroom.worker.celery_app")  # __name__ would be __main__ when this module is the program
@@ -107,8 +109,14 @@ class Worker:
         return app
 
     def _pause(self, *_: Any) -> None:
-        """Wait before Celery begins again, because it would ask a broker that refuses every command without a pause."""
-        self._stopping.wait(REFUSED_SECONDS)
+        """Wait before Celery begins again, because it would ask a broker that refuses every command without a pause.
+
+        The main thread runs this. It must not wait for the event that `_stop`, called by a signal handler, sets: the
+        handler would wait for the event's lock, which the interrupted wait may hold.
+        """
+        until = time.monotonic() + REFUSED_SECONDS
+        while not self._stopping.is_set() and time.monotonic() < until:
+            time.sleep(PAUSE_TICK_SECONDS)
 
     def _beat(self) -> None:
         """Tell the database at every beat that this worker lives, and whether its device works."""

@@ -5,9 +5,7 @@ Started as `python -m darkroom.worker.reconciler`. It needs PostgreSQL alone. An
 
 import logging
 import signal
-import threading
 from collections.abc import Callable
-from types import FrameType
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy.exc import DBAPIError
@@ -25,6 +23,7 @@ from darkroom.telemetry.log_fields import log_fields
 from darkroom.telemetry.logs import LogSettings, set_up_logs
 from darkroom.worker.settings import ReconcilerSettings
 
+ENDING = (signal.SIGTERM, signal.SIGINT)
 MISSED_BEATS = 3
 """After so many missed beats the reconciler takes a worker for dead."""
 
@@ -67,20 +66,16 @@ def main() -> None:
     with ending_in_one_line():
         settings = read_settings(ReconcilerSettings)
         set_up_logs("reconciler", read_settings(LogSettings))
-    stopped = threading.Event()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        stopped.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    # The signals stay blocked until the wait between two rounds takes one. No handler interrupts a round.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     database = Database(settings.database_url, pool_connections=1, artifacts_url=settings.artifacts_url)
     log.info("the reconciler is ready")
-    while not stopped.is_set():
+    ended = None
+    while ended is None:
         reconcile(database, settings)
         if settings.alive_file is not None:
             settings.alive_file.touch()
-        stopped.wait(settings.reconcile_seconds)
+        ended = signal.sigtimedwait(ENDING, settings.reconcile_seconds)
     log.info("the reconciler ends")
 
 

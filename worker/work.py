@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
 from pkgutil import resolve_name
 from types import FrameType
@@ -50,10 +49,11 @@ def work(job_id: int, attempt: int, folder: str) -> None:
 
 
 def _attempt(job_id: int, attempt: int, folder: str) -> None:
-    asked = threading.Event()
+    asked = False
 
     def ask(number: int, frame: FrameType | None) -> None:
-        asked.set()
+        nonlocal asked
+        asked = True
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, ask)
@@ -72,7 +72,7 @@ def _attempt(job_id: int, attempt: int, folder: str) -> None:
             job = get_job(session, job_id)
         with process_group(torch.device(_device(job, settings))) as device:
             work = resolve_name(KINDS[job.kind].work)
-            finished = work(Attempt(job, lease, database, device, asked.is_set, settings.cache_folder))
+            finished = work(Attempt(job, lease, database, device, lambda: asked, settings.cache_folder))
     except LeaseLost as lost:
         end_process(str(lost))
     except FirstProcessError:

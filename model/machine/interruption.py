@@ -15,10 +15,10 @@ class StopOnInterrupt:
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
-        self._asked = threading.Event()
+        self._asked = False
 
     def __call__(self) -> bool:
-        return self._asked.is_set()
+        return self._asked
 
     def __enter__(self) -> Self:
         main = threading.current_thread() is threading.main_thread()
@@ -31,7 +31,7 @@ class StopOnInterrupt:
             signal.signal(kind, handler)
 
     def _ask(self, kind: int, frame: FrameType | None) -> None:
-        if self._asked.is_set():
+        if self._asked:
             raise KeyboardInterrupt
+        self._asked = True
         self._say("Stopping after this step and writing a checkpoint. Press Ctrl-C again to give up both.")
-        self._asked.set()

@@ -51,9 +51,9 @@ def test_eight_images_are_memorised() -> None:
     batch, iterations = 64, 500
     recipe = small_recipe(
         model__schedule={"name": "cosine", "steps": 1000},
-        model__unet=small_unet(width=32, norm_groups=8).model_dump(),
+        model__unet=small_unet(norm_groups=8).model_dump(),
         objective__label_drop=0.0,
-        optimizer={"learning_rate": 4e-3, "warmup_images": 50 * batch, "decay": "cosine"},
+        optimizer={"learning_rate": 1.5e-2, "warmup_images": 50 * batch, "decay": "cosine"},
         training__batch_size=batch,
         training__total_images=batch * iterations,
         training__horizontal_flip=False,
