@@ -79,15 +79,49 @@ def reconciler() -> None:
 
 @cli.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="a YAML file, such as recipes/digits.yaml")],
-    folder: Annotated[Path | None, typer.Option(help="folder of the run; default: runs/RECIPE")] = None,
+    recipe: Annotated[
+        Path,
+        typer.Argument(
+            help="a YAML file, such as recipes/digits.yaml; with --minutes a folder of class folders, a zip of one, or "
+            "an npz archive"
+        ),
+    ],
+    minutes: Annotated[
+        float | None, typer.Option(help="time for a training whose recipe Darkroom plans from the pictures")
+    ] = None,
+    folder: Annotated[Path | None, typer.Option(help="folder of the run; default: runs/NAME")] = None,
     datasets: Annotated[Path, typer.Option(help="cache of decoded data sets")] = DEFAULT_STATE / "datasets",
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: CUDA where there is one")] = None,
 ) -> None:
-    """Train a recipe or continue its run. Writes checkpoints, the loss curve and sample grids into the folder."""
-    from darkroom.app.cli.train import run_training
+    """Train a recipe, or on a folder of pictures, or continue such a run.
 
+    Writes checkpoints, the loss curve and sample grids into the folder.
+    """
+    from darkroom.app.cli.train import planned_recipe, run_training
+    from darkroom.model.planning.plan import PlanError
+
+    pictures = recipe.is_dir() or recipe.suffix.lower() in (".zip", ".npz")
+    if minutes is not None:
+        if not pictures:
+            raise PlanError(f"{recipe} is no folder, zip or npz archive of pictures: --minutes needs one")
+        recipe, folder = planned_recipe(recipe, minutes, folder, datasets, device)
+    elif pictures:
+        raise PlanError(f"{recipe} holds pictures: say how long to train, such as --minutes 45")
     raise typer.Exit(run_training(recipe, folder, datasets, device))
+
+
+@cli.command()
+def plan(
+    data: Annotated[Path, typer.Argument(help="a folder of class folders, a zip of one, or an npz archive")],
+    minutes: Annotated[float, typer.Option(help="time that the training may take")],
+    datasets: Annotated[Path, typer.Option(help="cache of decoded data sets")] = DEFAULT_STATE / "datasets",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: CUDA where there is one")] = None,
+) -> None:
+    """Show how `darkroom train DATA --minutes N` would train, and why, without starting."""
+    from darkroom.app.cli.terminal import open_console
+    from darkroom.app.cli.train import plan_training
+
+    plan_training(data, minutes, datasets, device, open_console())
 
 
 @cli.command()

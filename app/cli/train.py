@@ -1,12 +1,18 @@
-"""`darkroom train`: trains a recipe, shows a progress bar, stops cleanly on Ctrl-C, and continues a stopped run."""
+"""`darkroom train`: trains a recipe, shows a progress bar, stops cleanly on Ctrl-C, and continues a stopped run.
 
+With `--minutes` it makes the recipe itself, from a folder of pictures.
+"""
+
+import json
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from darkroom.app.cli.terminal import open_console
 from darkroom.app.cli.training_processes import training_processes
@@ -16,11 +22,17 @@ from darkroom.model.machine.device import find_device, require_devices
 from darkroom.model.machine.folder_lock import run_lock
 from darkroom.model.machine.interruption import StopOnInterrupt
 from darkroom.model.metrics.references import FolderReferences
+from darkroom.model.planning.plan import Plan
+from darkroom.model.planning.prepare import plan_name, prepare, read_plan, write_plan
+from darkroom.model.planning.speed import measured_speed
 from darkroom.model.training.curve_point import CurvePoint, ProgressLines
 from darkroom.model.training.distributed import first_then_others, launched_rank, process_group
 from darkroom.model.training.run import train
 from darkroom.model.training.run_record import FolderRecord
 from darkroom.model.user_error import EXIT_CODE, UserError
+
+PLAN = "recipe.yaml"
+"""File in a run's folder that holds the planned recipe."""
 
 
 def run_training(recipe_path: Path, folder: Path | None, datasets: Path, device_name: str | None) -> int:
@@ -46,6 +58,38 @@ def run_training(recipe_path: Path, folder: Path | None, datasets: Path, device_
         if first:
             raise
         return EXIT_CODE  # the first process prints the error
+
+
+def plan_training(data: Path, minutes: float, datasets: Path, device_name: str | None, console: Console) -> Plan:
+    """Plan a training on `data` and show the plan with its reasons. Raises UserError."""
+    device = find_device(device_name, "--device")
+    console.print(f"Looking at {data} and measuring this machine", markup=False)
+    plan, _ = prepare(data, minutes, measured_speed(device, datasets), datasets)
+    table = Table("field", "value", "because", box=None, pad_edge=False)
+    for reason in plan.reasons:
+        value = json.dumps(reason.value, ensure_ascii=False)
+        table.add_row(escape(reason.field), escape(value), escape(reason.why))
+    console.print(table)
+    console.print(plan.expectation(), markup=False, highlight=False)
+    return plan
+
+
+def planned_recipe(
+    data: Path, minutes: float, folder: Path | None, datasets: Path, device_name: str | None
+) -> tuple[Path, Path]:
+    """Return the path of a recipe for `data`, and the run's folder, which holds it. Raises UserError.
+
+    A run that was planned before keeps its plan, so that the same command continues it.
+    """
+    console = open_console(stderr=True)
+    folder = folder or Path("runs") / plan_name(data)
+    file = folder / PLAN
+    if file.exists():
+        recipe = read_plan(file, data)
+        console.print(f"Continuing the run of {recipe.training.total_images:,} images in {file}", markup=False)
+    else:
+        write_plan(plan_training(data, minutes, datasets, device_name, console), file)
+    return file, folder
 
 
 def _train(recipe: Recipe, folder: Path, datasets: Path, device: torch.device, console: Console) -> int:

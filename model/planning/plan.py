@@ -1,0 +1,266 @@
+"""Chooses every field of a recipe for a data set, a device's speed and a time, and says why.
+
+The training settings are those of `recipes/fashion-mnist.yaml`, which docs/results.md compares with others; their sizes
+follow from the data and the time.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from darkroom.model.config import DatasetConfig, Recipe, UNetConfig, parse_recipe
+from darkroom.model.planning.data_facts import DataFacts
+from darkroom.model.user_error import UserError
+
+WIDTHS = (32, 48, 64, 96, 128)
+LONGEST_PATCH = 8
+MOST_CELLS, FEWEST_CELLS, BEST_CELLS = 24, 4, 14
+"""Side of the network's first maps, in cells: the most and the fewest where the side allows a choice, and the best."""
+SIDES = (96, 80, 64, 48, 32)
+"""Sides to which larger pictures may be scaled."""
+TRAINING_SHARE = 0.85
+"""Share of the time that training gets. Evaluations, sample grids and checkpoints get the rest."""
+IMAGES_PER_PARAMETER = 1.0
+"""A wider network is chosen only when the run shows it so many images for each of its parameters."""
+EVALUATED_FROM_MINUTES = 10.0
+EVALUATED_FROM_IMAGES = 50
+SNAPSHOT_SHARE = 16
+
+
+class PlanError(UserError, ValueError):
+    """A time or a data set for which there is no plan."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a plan sets a field of the recipe. field: its dotted name."""
+
+    field: str
+    value: Any
+    why: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe, the reasons for its fields, and what to expect of the run.
+
+    images_per_second: measured. passes: times that the run sees each distinct image.
+    """
+
+    recipe: Recipe
+    reasons: tuple[Reason, ...]
+    minutes: float
+    images_per_second: float
+    passes: float
+
+    def expectation(self) -> str:
+        """Return how long the run is, beside the runs of the shipped recipes."""
+        return (
+            f"{self.recipe.training.total_images:,} images in {self.minutes:g} minutes, at "
+            f"{self.images_per_second:,.0f} images/s; each image is seen {self.passes:,.1f} times. For comparison: the "
+            "recipe digits sees 150,000 images, and the shipped Fashion-MNIST model saw 1,280,000."
+        )
+
+
+def model_side(longest: int, minutes: float, speed: Callable[[Recipe], float], channels: int, classes: int) -> int:
+    """Return the side to which pictures are scaled. longest: the side that they allow without enlarging.
+
+    Small pictures keep their side, cut to a multiple of the network's. Larger ones get the largest side at which the
+    narrowest network sees as many images as it has parameters.
+    """
+    sides = [side for side in SIDES if side <= longest] if longest > SIDES[-1] else []
+    facts = DataFacts(channels, 0, (1,) * classes, classes, mirrors=False)
+    for side in sides[:-1]:
+        candidate = _candidate(_with_side(facts, side), WIDTHS[0])
+        if _seen(speed(candidate), minutes) >= IMAGES_PER_PARAMETER * parameters(candidate):
+            return side
+    return sides[-1] if sides else max(side for side in range(4, longest + 1) if _shape(side)[1] > 1 or side == 4)
+
+
+def make_plan(
+    facts: DataFacts, data: DatasetConfig, name: str, minutes: float, speed: Callable[[Recipe], float]
+) -> Plan:
+    """Choose a recipe for the data set and the time.
+
+    speed: returns the training images per second of a recipe on the device. Raises PlanError when the time is not
+    positive or is too short for one batch.
+    """
+    if not 0.0 < minutes < 1e6:
+        raise PlanError(f"minutes is {minutes:g}: give more than 0 and less than 1,000,000")
+    if facts.images < 2:
+        raise PlanError("the data set has 1 image; training needs 2 or more")
+    candidates = [_candidate(facts, width) for width in WIDTHS if width >= _least_width(facts)]
+    chosen, per_second = candidates[0], speed(candidates[0])
+    for wider in candidates[1:]:
+        # A wider network is never faster: stop measuring at the first one that is too slow.
+        their_speed = speed(wider)
+        if _seen(their_speed, minutes) < IMAGES_PER_PARAMETER * parameters(wider):
+            break
+        chosen, per_second = wider, their_speed
+    seen = _seen(per_second, minutes)
+    if seen < chosen.training.batch_size:
+        raise PlanError(f"{minutes:g} minutes are too short for one batch here; give more time")
+    reasons = tuple(_reasons(facts, chosen, seen, minutes, per_second))
+    tree = chosen.model_dump(mode="json")
+    tree |= {"name": name, "dataset": data.model_dump(mode="json")}
+    for reason in reasons:
+        section = tree
+        *path, field = reason.field.split(".")
+        for part in path:
+            section = section[part]
+        section[field] = reason.value
+    recipe = parse_recipe(tree, source="plan")
+    return Plan(recipe, reasons, minutes, per_second, seen / facts.distinct)
+
+
+def parameters(recipe: Recipe) -> int:
+    """Return an estimate of the network's parameters: 3x3 convolutions of the residual blocks, which hold most."""
+    unet = recipe.model.unet
+    total, before = 0, unet.width
+    for multiplier in unet.multipliers:
+        channels = unet.width * multiplier
+        # Down: blocks of two convolutions. Up: one block more, whose first convolution also reads the skip connection.
+        total += 9 * channels * (2 * channels * unet.blocks_per_level + 3 * channels * (unet.blocks_per_level + 1))
+        total += 9 * before * channels
+        before = channels
+    return total + 4 * 9 * before * before
+
+
+def _seen(per_second: float, minutes: float) -> int:
+    return int(per_second * 60.0 * minutes * TRAINING_SHARE)
+
+
+def _with_side(facts: DataFacts, side: int) -> DataFacts:
+    return DataFacts(facts.channels, side, facts.class_counts, facts.distinct, facts.mirrors)
+
+
+def _shape(side: int) -> tuple[int, int]:
+    """Return patch size and number of levels for images of that side.
+
+    Patches divide the side. Two levels need an even number of cells. The best maps have nearly BEST_CELLS cells a side.
+    """
+    choices = [
+        (patch, levels)
+        for patch in range(1, LONGEST_PATCH + 1)
+        for levels in (2, 1)
+        if side % (patch * 2 ** (levels - 1)) == 0 and side // patch >= FEWEST_CELLS
+    ]
+    return min(
+        choices, key=lambda choice: (side // choice[0] > MOST_CELLS, -choice[1], abs(side // choice[0] - BEST_CELLS))
+    )
+
+
+def _least_width(facts: DataFacts) -> int:
+    """Return the least width: a patch has patch^2 x channels values, and a narrower network would lose some."""
+    patch = _shape(facts.side)[0]
+    return min(patch * patch * facts.channels, WIDTHS[-1])
+
+
+def _candidate(facts: DataFacts, width: int) -> Recipe:
+    """A recipe with everything that decides the speed."""
+    patch, levels = _shape(facts.side)
+    cells = facts.side // patch // 2 ** (levels - 1)
+    unet = UNetConfig(
+        patch_size=patch,
+        width=width,
+        multipliers=(1, 2)[:levels],
+        blocks_per_level=2,
+        attention_resolutions=(cells,) if cells <= MOST_CELLS else (),
+        middle_attention=cells <= MOST_CELLS,
+        attention_head_channels=32 if width * levels % 32 == 0 else 16,
+        norm_groups=8,
+    )
+    batch = 128 if facts.images >= 2000 else 64
+    return parse_recipe(
+        {
+            "name": "plan",
+            "dataset": {"format": "folder"},
+            "model": {
+                "prediction": "v",
+                "image_channels": facts.channels,
+                "image_size": facts.side,
+                "unet": unet.model_dump(),
+            },
+            "objective": {"times": {"name": "normal", "mean": 0.5, "scale": 2.0}},
+            "optimizer": {"name": "muon", "learning_rate": 2e-3, "decay": "cosine", "weight_decay": 0.01},
+            "ema": {"warmup": "power", "relative_length": 0.1},
+            "training": {
+                "total_images": 1,
+                "batch_size": batch,
+                "checkpoint_every_images": 1,
+                "sample_every_images": 1,
+            },
+        },
+        source="plan",
+    )
+
+
+def _reasons(facts: DataFacts, chosen: Recipe, seen: int, minutes: float, per_second: float) -> Iterator[Reason]:
+    """Yield the fields that the plan sets, with their values in JSON and the reasons."""
+    unet, training, classes = chosen.model.unet, chosen.training, len(facts.class_counts)
+    passes = seen / facts.distinct
+    cells = facts.side // unet.patch_size
+    yield Reason(
+        "model.image_channels", facts.channels, "the pictures are in colour" if facts.channels == 3 else "grey"
+    )
+    yield Reason("model.image_size", facts.side, "the side of the prepared pictures")
+    yield Reason("model.unet.patch_size", unet.patch_size, f"gives maps of {cells}x{cells} cells")
+    yield Reason(
+        "model.unet.width",
+        unet.width,
+        f"the widest network that sees at least as many images as it has parameters, {parameters(chosen):,}, or the "
+        "narrowest",
+    )
+    yield Reason(
+        "training.total_images",
+        seen,
+        f"{per_second:,.0f} images/s for {TRAINING_SHARE:.0%} of {minutes:g} minutes; evaluations take the rest",
+    )
+    yield Reason("training.batch_size", training.batch_size, f"for {facts.images:,} images")
+    yield Reason(
+        "optimizer.warmup_images",
+        min(100 * training.batch_size, seen // 20),
+        "a twentieth of the run, at most 100 batches",
+    )
+    rate = round(2e-3 * (32 / unet.width) ** 0.5, 6)
+    yield Reason("optimizer.learning_rate", rate, "2e-3 for width 32, less for wider networks")
+    flip = facts.mirrors
+    yield Reason(
+        "training.horizontal_flip",
+        flip,
+        "mirrored pictures look like others of their class"
+        if flip
+        else "mirrored pictures do not look like the others",
+    )
+    dropout = 0.0 if passes < 100 else 0.1 if passes < 400 else 0.2
+    yield Reason("model.unet.dropout", dropout, f"each picture is seen {passes:,.0f} times")
+    snapshot = seen // SNAPSHOT_SHARE
+    yield Reason("training.guide_snapshot_images", max(1, snapshot), "a sixteenth of the run, to guide sampling")
+    yield Reason("training.checkpoint_every_images", max(1, seen // 16), "sixteen in the run")
+    yield Reason("training.sample_every_images", max(1, seen // 4), "four in the run")
+    yield Reason("training.samples_per_class", max(1, min(8, 80 // classes)), f"for {classes:,} classes")
+    guided = classes > 1
+    yield Reason(
+        "sampling",
+        {
+            "guidance": 3.0 if guided else 1.0,
+            "guidance_interval": [0.5, 2.0] if guided else None,
+            "sampler": "unipc_3",
+            "steps": 10,
+            "spacing": "edm_coarse",
+            "threshold": "none",
+        },
+        "the settings of the shipped weights" + ("" if guided else "; one class needs no guidance"),
+    )
+    yield Reason("evaluation", *_evaluation(facts, seen, minutes))
+
+
+def _evaluation(facts: DataFacts, seen: int, minutes: float) -> tuple[Mapping[str, Any] | None, str]:
+    if minutes < EVALUATED_FROM_MINUTES:
+        return None, f"none in less than {EVALUATED_FROM_MINUTES:g} minutes"
+    if facts.images < EVALUATED_FROM_IMAGES:
+        return None, f"none with less than {EVALUATED_FROM_IMAGES} images"
+    images = min(1000, facts.images)
+    times = 4 if minutes >= 60.0 else 2
+    settings = {"every_images": max(1, seen // times), "images": images, "steps": 10, "guidance": 1.0}
+    return settings, f"{times} times, unguided, with {images:,} images"

@@ -1,0 +1,112 @@
+"""Laws of planning: for every data set there is a recipe that runs, and it follows from data, speed and time."""
+
+import numpy as np
+import pytest
+
+from darkroom.model.config import DatasetConfig, Recipe
+from darkroom.model.datasets.dataset import ImageDataset
+from darkroom.model.diffusion.network import build_network
+from darkroom.model.planning.data_facts import DataFacts, look_at
+from darkroom.model.planning.plan import PlanError, make_plan, model_side, parameters
+from darkroom.model.training.recipe_fit import ImageFacts, recipe_misfits
+
+FOLDER = DatasetConfig(format="folder")
+
+
+def speed(recipe: Recipe) -> float:
+    """A machine of 1e8 parameters times cells a second."""
+    cells = (recipe.model.image_size / recipe.model.unet.patch_size) ** 2
+    return 4e10 / (parameters(recipe) * cells)
+
+
+def facts(side: int = 32, channels: int = 3, classes: int = 10, images: int = 5000, mirrors: bool = False) -> DataFacts:
+    each, more = divmod(images, classes)
+    return DataFacts(channels, side, tuple(each + (n < more) for n in range(classes)), images, mirrors)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("side", range(8, 97))
+def test_there_is_a_recipe_that_fits_for_every_side(side: int, channels: int) -> None:
+    recipe = make_plan(facts(side, channels), FOLDER, "some", 45.0, speed).recipe
+    assert (recipe.model.image_size, recipe.model.image_channels) == (side, channels)
+    assert list(recipe_misfits(recipe, ImageFacts(channels, side, (500,) * 10))) == []
+
+
+@pytest.mark.parametrize("minutes", [1.0, 45.0, 600.0])
+@pytest.mark.parametrize(("classes", "images"), [(1, 2), (2, 2), (2, 3), (10, 5000), (1000, 1000), (1000, 100_000)])
+def test_there_is_a_recipe_that_fits_for_few_and_for_many(classes: int, images: int, minutes: float) -> None:
+    data = facts(classes=classes, images=images)
+    recipe = make_plan(data, FOLDER, "some", minutes, speed).recipe
+    assert list(recipe_misfits(recipe, ImageFacts(3, 32, data.class_counts))) == []
+
+
+def test_more_time_gives_a_longer_run_and_a_wider_network() -> None:
+    plans = [make_plan(facts(), FOLDER, "some", minutes, speed) for minutes in (30.0, 300.0, 3000.0, 30_000.0)]
+    widths = [plan.recipe.model.unet.width for plan in plans]
+    assert widths == sorted(widths)
+    assert widths[0] < widths[-1]
+    for plan in plans:
+        assert plan.recipe.training.total_images == int(plan.images_per_second * plan.minutes * 60 * 0.85)
+        assert plan.passes == pytest.approx(plan.recipe.training.total_images / 5000)
+
+
+def test_each_reason_is_the_recipes_own_value() -> None:
+    plan = make_plan(facts(mirrors=True), FOLDER, "some", 45.0, speed)
+    tree = plan.recipe.model_dump(mode="json")
+    for reason in plan.reasons:
+        value = tree
+        for part in reason.field.split("."):
+            value = value[part]
+        wanted = reason.value
+        if isinstance(wanted, dict):
+            value = {name: value[name] for name in wanted}
+        assert value == wanted, reason.field
+    assert plan.recipe.training.horizontal_flip
+
+
+def test_the_plan_says_how_long_the_run_is() -> None:
+    plan = make_plan(facts(images=1000), FOLDER, "some", 10.0, lambda recipe: 100.0)
+    assert "51,000 images in 10 minutes, at 100 images/s; each image is seen 51.0 times" in plan.expectation()
+
+
+@pytest.mark.parametrize("minutes", [0.0, -1.0, float("nan"), float("inf"), 1e-9])
+def test_a_time_that_is_none_is_refused(minutes: float) -> None:
+    with pytest.raises(PlanError, match="minutes"):
+        make_plan(facts(), FOLDER, "some", minutes, speed)
+
+
+def test_one_image_is_refused() -> None:
+    with pytest.raises(PlanError, match="2 or more"):
+        make_plan(facts(classes=1, images=1), FOLDER, "some", 45.0, speed)
+
+
+@pytest.mark.parametrize(("longest", "minutes", "side"), [(8, 45.0, 8), (29, 45.0, 28), (500, 1.0, 32), (500, 1e5, 96)])
+def test_pictures_are_scaled_to_a_side_that_the_time_bears(longest: int, minutes: float, side: int) -> None:
+    assert model_side(longest, minutes, speed, channels=3, classes=10) == side
+
+
+def test_the_estimate_of_parameters_is_near_the_networks() -> None:
+    for side in (8, 32, 64):
+        recipe = make_plan(facts(side), FOLDER, "some", 45.0, speed).recipe
+        network = build_network(recipe.model, 10, 1000)
+        assert parameters(recipe) == pytest.approx(sum(p.numel() for p in network.parameters()), rel=0.35)
+
+
+def dataset(images: np.ndarray, labels: np.ndarray) -> ImageDataset:
+    return ImageDataset(images, labels, tuple(str(n) for n in range(labels.max() + 1)), "sha256:none")
+
+
+def test_repeats_are_counted_once() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (10, 1, 8, 8), dtype=np.uint8)
+    found = look_at(dataset(np.concatenate([images, images]), np.arange(20) % 2))
+    assert (found.images, found.distinct, found.side, found.channels) == (20, 10, 8, 1)
+
+
+def test_pictures_with_a_direction_are_not_mirrored_and_others_are() -> None:
+    draw = np.random.default_rng(0)
+    ramp = np.linspace(0, 200, 16)[None, None, None, :] * np.ones((900, 1, 16, 1))
+    labels = np.arange(900) % 3
+    towards = np.where(draw.random((900, 1, 1, 1)) < 0.5, ramp, ramp[..., ::-1])
+    noise = draw.integers(0, 50, (900, 1, 16, 16))
+    assert not look_at(dataset((ramp + noise).astype(np.uint8), labels)).mirrors
+    assert look_at(dataset((towards + noise).astype(np.uint8), labels)).mirrors
