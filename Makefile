@@ -37,9 +37,9 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,digits,metrics,dev]'
 	@touch $@ $(VENV)/.installed
 
-# Four processes, a file of tests at a time to each, in the order of tests/conftest.py: on two cores some may wait.
+# Three processes, a file of tests at a time to each, in the order of tests/conftest.py: on two cores one may wait.
 test: dev
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test-quick: dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not processes"

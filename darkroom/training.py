@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.data import CACHE, open_data
-from darkroom.model.config import Recipe, SettingsError, load_recipe, parse_recipe
+from darkroom.model.config import Recipe, SettingsError, load_recipe, parse_recipe, set_field
 from darkroom.model.machine.device import find_device
 from darkroom.model.machine.folder_lock import run_lock
 from darkroom.model.machine.interruption import StopOnInterrupt
@@ -81,11 +81,5 @@ def _changed(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
     if not isinstance(overrides, Mapping) or not all(isinstance(name, str) for name in overrides):
         raise SettingsError('overrides must name fields of the recipe: {"training.total_images": 20000}')
     for name, value in overrides.items():
-        *sections, field = name.split(".")
-        section = data
-        for part in sections:
-            if not isinstance(section.get(part), dict):
-                raise SettingsError(f"overrides: {name} is no field of the recipe: it has no section {part}")
-            section = section[part]
-        section[field] = value
+        set_field(data, name.split("."), value)
     return parse_recipe(data, source="recipe with overrides")

@@ -3,7 +3,7 @@
 Every class refuses unknown fields, so a misspelt option is an error and never a silent default.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
@@ -460,6 +460,29 @@ def changed(config: Kind, changes: Mapping[str, Any]) -> Kind:
         return type(config).model_validate({**config.model_dump(), **changes})
     except ValidationError as error:
         raise SettingsError(faults_of(error)) from error
+
+
+def set_field(data: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set a field in the plain data of a recipe. path: the parts of its dotted name; an old name means the new place.
+
+    A missing section is added. A section given as a mapping changes only the fields that it names.
+    Raises SettingsError when a part of the path is no section.
+    """
+    *sections, field = MOVED.get(tuple(path), path)
+    here = data
+    for part in sections:
+        if here.get(part) is None:
+            here[part] = {}
+        if not isinstance(here[part], dict):
+            raise SettingsError(f"{part} in {'.'.join(map(str, path))} has no fields of its own")
+        here = here[part]
+    if not isinstance(value, Mapping):
+        here[field] = value
+        return
+    if not isinstance(here.get(field), dict):
+        here[field] = {}
+    for key, one in value.items():
+        set_field(data, (*path, key), one)
 
 
 def parse_recipe(data: Any, *, source: str) -> Recipe:

@@ -14,7 +14,17 @@ from darkroom.app.exceptions import at
 from darkroom.app.http.problems import Problem, invalid, pointer_part
 from darkroom.app.train_jobs.recipe_fit import misfits
 from darkroom.app.train_jobs.schemas import TrainFields
-from darkroom.model.config import MOVED, DatasetConfig, ModelConfig, Recipe, RecipeError, image_form_moved, load_recipe
+from darkroom.model.config import (
+    MOVED,
+    DatasetConfig,
+    ModelConfig,
+    Recipe,
+    RecipeError,
+    SettingsError,
+    image_form_moved,
+    load_recipe,
+    set_field,
+)
 from darkroom.model.datasets import DatasetError
 from darkroom.model.misfit import Misfit
 from darkroom.model.training.trainer import rate_jump
@@ -121,7 +131,10 @@ def make_work(plan: TrainingPlan, *, name: str, more: Sequence[Change] = ()) -> 
     except ValueError as error:
         raise invalid([(f"{plan.pointer}/model", str(error))]) from error
     for one in changes:
-        _put(data, one)
+        try:
+            set_field(data, one.path, one.value)
+        except SettingsError as error:
+            raise invalid([(one.pointer, str(error))]) from error
     data["name"] = name
     data["dataset"] = plan.dataset.configuration or {"format": plan.dataset.format}
     try:
@@ -287,21 +300,6 @@ def _start_from(
 def _copied(data: Mapping[str, Any]) -> dict[str, Any]:
     """Copy the nested mappings, so that they can be changed."""
     return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in data.items()}
-
-
-def _put(data: dict[str, Any], one: Change) -> None:
-    here = data
-    for part in one.path[:-1]:
-        inner = here.get(part)
-        if inner is None:  # the recipe leaves this section out
-            inner = here[part] = {}
-        if not isinstance(inner, dict):
-            raise invalid([(one.pointer, f"{part} in {one.name} has no fields of its own")])
-        here = inner
-    if not isinstance(one.value, Mapping):
-        here[one.path[-1]] = one.value
-    elif not isinstance(here.get(one.path[-1]), dict):  # the value is {}, which changes no existing section
-        here[one.path[-1]] = {}
 
 
 def _field_and_text(fault: Any) -> tuple[tuple[str, ...], str]:

@@ -19,7 +19,7 @@ from bench.agreement import agreement, generate
 from bench.classifier import load_classifier
 from bench.judge import CACHE_PATH, JUDGE_PATH
 from darkroom.model.checkpoint import Checkpoint, load_checkpoint, write_atomically
-from darkroom.model.config import EvaluationConfig, Recipe, SamplingConfig, parse_recipe
+from darkroom.model.config import EvaluationConfig, Recipe, SamplingConfig, parse_recipe, set_field
 from darkroom.model.datasets import ImageDataset, load_dataset
 from darkroom.model.diffusion.denoiser import Denoiser
 from darkroom.model.diffusion.network import build_network, place
@@ -89,11 +89,7 @@ class Cell:
         """The complete recipe; raises RecipeError when the overrides do not fit the base."""
         data = yaml.safe_load(self.base.read_text(encoding="utf-8"))
         for field, value in self.overrides.items():
-            *path, last = field.split(".")
-            part = data
-            for name in path:
-                part = part.setdefault(name, {})
-            part[last] = value
+            set_field(data, field.split("."), value)
         total = data["training"]["total_images"]
         data["training"] |= {
             "seed": self.seed,

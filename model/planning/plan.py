@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from darkroom.model.config import DatasetConfig, Recipe, UNetConfig, parse_recipe
+from darkroom.model.config import DatasetConfig, Recipe, UNetConfig, parse_recipe, set_field
 from darkroom.model.planning.data_facts import DataFacts
 from darkroom.model.user_error import UserError
 
@@ -104,11 +104,7 @@ def make_plan(
     tree = chosen.model_dump(mode="json")
     tree |= {"name": name, "dataset": data.model_dump(mode="json")}
     for reason in reasons:
-        section = tree
-        *path, field = reason.field.split(".")
-        for part in path:
-            section = section[part]
-        section[field] = reason.value
+        set_field(tree, reason.field.split("."), reason.value)
     recipe = parse_recipe(tree, source="plan")
     return Plan(recipe, reasons, minutes, per_second, seen / facts.distinct)
 

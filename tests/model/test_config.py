@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from darkroom.model.config import Recipe, RecipeError, SamplingConfig, load_recipe, parse_recipe
+from darkroom.model.config import (
+    Recipe,
+    RecipeError,
+    SamplingConfig,
+    SettingsError,
+    load_recipe,
+    parse_recipe,
+    set_field,
+)
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
@@ -83,3 +91,20 @@ def test_configuration_cannot_be_changed(field: str) -> None:
 def test_guidance_is_a_finite_weight(guidance: float) -> None:
     with pytest.raises(ValidationError):
         SamplingConfig(guidance=guidance)
+
+
+def test_a_field_is_set_by_its_path_and_a_section_changes_only_what_it_names() -> None:
+    data: dict[str, Any] = {"model": {"unet": {"width": 32, "dropout": 0.0}}, "evaluation": None}
+    set_field(data, ("model", "unet", "width"), 64)
+    set_field(data, ("model", "unet"), {"dropout": 0.1})
+    set_field(data, ("model", "unet", "image_size"), 28)  # its old place
+    set_field(data, ("evaluation",), {"images": 10})
+    set_field(data, ("sampling", "steps"), 7)
+    set_field(data, ("model", "unet"), {})
+    assert data == {
+        "model": {"unet": {"width": 64, "dropout": 0.1}, "image_size": 28},
+        "evaluation": {"images": 10},
+        "sampling": {"steps": 7},
+    }
+    with pytest.raises(SettingsError, match=r"width in model\.unet\.width\.more has no fields"):
+        set_field(data, ("model", "unet", "width", "more"), 1)
