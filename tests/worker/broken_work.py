@@ -200,8 +200,13 @@ FAULTS: dict[str, Callable[[int], None]] = {
 }
 
 
-if __name__ == "__main__":
-    for described in filter(None, sys.argv[1].split(",")):
+def main(arguments: list[str]) -> None:
+    """Put the faults in, then work."""
+    for described in filter(None, arguments[0].split(",")):
         name, _, number = described.partition("=")
         FAULTS[name](int(number or 0))
-    entry.main(sys.argv[2:])
+    entry.main(arguments[1:])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

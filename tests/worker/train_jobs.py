@@ -1,9 +1,12 @@
 """Train jobs on a real database. A supervisor in the tests' process runs them, with faults on request."""
 
+import subprocess
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import torch
 from sqlalchemy import func, select, text, update
@@ -20,11 +23,16 @@ from darkroom.store.job_forms import TrainWork
 from darkroom.store.job_repository import events_after, submit_job
 from darkroom.store.run_repository import job_checkpoints, log_after
 from darkroom.store.tables import Artifact, Checkpoint, Job, JobEvent
+from darkroom.worker import supervisor
 from darkroom.worker.device_check import DeviceCheck
 from darkroom.worker.settings import WorkerSettings
 from darkroom.worker.supervisor import WORK, Supervisor
 from tests.model.small import random_dataset, small_recipe, small_unet
 from tests.system.cluster import Jobs
+from tests.worker.forked import ForkedWork
+
+FORKING = SimpleNamespace(**(vars(subprocess) | {"Popen": ForkedWork}))
+"""The module `subprocess` for a supervisor whose work processes are forked."""
 
 IMAGES = 40
 EVERY = 80
@@ -82,7 +90,8 @@ class TrainJobs(Jobs):
             session.execute(update(Job).values(not_before=func.now()))
         work = (*WORK[:2], "tests.worker.broken_work", ",".join(faults)) if faults else WORK
         device = DeviceCheck(self.settings.tested_devices())
-        assert Supervisor(self.settings, self.database, lambda: False, device, work).run_next()
+        with mock.patch.object(supervisor, "subprocess", FORKING):
+            assert Supervisor(self.settings, self.database, lambda: False, device, work).run_next()
 
     def outcome(self, job_id: int) -> tuple[str, str | None, int]:
         """Return (status, kind of failure, attempt)."""
