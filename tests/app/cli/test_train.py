@@ -120,7 +120,7 @@ def test_a_run_continued_after_ctrl_c_ends_like_an_undisturbed_one(tmp_path: Pat
 
     early = folder / "checkpoints" / "0000000400.safetensors"
     early.unlink()
-    assert _train(recipe, folder).returncode == 0
+    assert _here(recipe, folder).returncode == 0
     assert not early.exists()  # it continued; a new start would also reach the same end
     last = "0000002400.safetensors"
     resumed, undisturbed = (load_checkpoint(run / "checkpoints" / last) for run in (folder, tmp_path / "whole"))
@@ -187,7 +187,7 @@ def test_two_trainings_cannot_share_a_folder_and_a_killed_one_leaves_no_lock(tmp
     recipe, folder = _write_recipe(tmp_path, total_images=2_000_000), tmp_path / "run"
     with subprocess.Popen(_command(recipe, folder), stderr=subprocess.PIPE, text=True) as first:
         wait_until(lambda: (folder / "state.safetensors").exists(), "the first checkpoint")
-        second = _train(recipe, folder)
+        second = _here(recipe, folder)
         _refused(second, f"another training (process {first.pid}) is running on the run's folder {folder}", "--folder")
         assert "Reading" not in second.stderr  # the refusal comes first
         assert first.poll() is None
