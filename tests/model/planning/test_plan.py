@@ -50,6 +50,16 @@ def test_more_time_gives_a_longer_run_and_a_wider_network() -> None:
         assert plan.passes == pytest.approx(plan.recipe.training.total_images / 5000)
 
 
+@pytest.mark.parametrize(("gain", "precision"), [(0.5, "float32"), (1.1, "float32"), (2.0, "bfloat16")])
+def test_bfloat16_is_used_where_it_is_faster(gain: float, precision: str) -> None:
+    def here(recipe: Recipe) -> float:
+        return speed(recipe) * (gain if recipe.training.precision == "bfloat16" else 1.0)
+
+    plan = make_plan(facts(), FOLDER, "some", 45.0, here)
+    assert plan.recipe.training.precision == precision
+    assert plan.images_per_second == here(plan.recipe)
+
+
 def test_each_reason_is_the_recipes_own_value() -> None:
     plan = make_plan(facts(mirrors=True), FOLDER, "some", 45.0, speed)
     tree = plan.recipe.model_dump(mode="json")
@@ -80,7 +90,9 @@ def test_one_image_is_refused() -> None:
         make_plan(facts(classes=1, images=1), FOLDER, "some", 45.0, speed)
 
 
-@pytest.mark.parametrize(("longest", "minutes", "side"), [(8, 45.0, 8), (29, 45.0, 28), (500, 1.0, 32), (500, 1e5, 96)])
+@pytest.mark.parametrize(
+    ("longest", "minutes", "side"), [(1, 45.0, 4), (8, 45.0, 8), (29, 45.0, 28), (500, 1.0, 32), (500, 1e5, 96)]
+)
 def test_pictures_are_scaled_to_a_side_that_the_time_bears(longest: int, minutes: float, side: int) -> None:
     assert model_side(longest, minutes, speed, channels=3, classes=10) == side
 
