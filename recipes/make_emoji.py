@@ -157,12 +157,15 @@ class EmojiFont:
         return "\n".join(text for number in (4, 5, 0, 13, 14) if (text := names.getDebugName(number)))
 
 
-def on_white(picture: Image.Image, side: int) -> Image.Image:
-    """Lay a picture over white, pad it to a square and scale it to `side` with Pillow's antialiased Lanczos filter."""
+def on_white(picture: Image.Image) -> Image.Image:
+    """Lay a picture over white; returns mode RGB."""
     clear = picture.convert("RGBA")
-    ground = Image.new("RGBA", clear.size, "white")
-    flat = Image.alpha_composite(ground, clear).convert("RGB")
-    return ImageOps.pad(flat, (side, side), method=Image.Resampling.LANCZOS, color="white")
+    return Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")
+
+
+def padded(picture: Image.Image, side: int) -> Image.Image:
+    """Pad a picture with white to a square and scale it to `side` with Pillow's antialiased Lanczos filter."""
+    return ImageOps.pad(picture, (side, side), method=Image.Resampling.LANCZOS, color="white")
 
 
 def emoji_pictures(emoji: Iterable[Emoji], font: EmojiFont, side: int) -> Iterator[Picture]:
@@ -173,7 +176,8 @@ def emoji_pictures(emoji: Iterable[Emoji], font: EmojiFont, side: int) -> Iterat
         if glyph is not None and glyph not in seen:
             seen.add(glyph)
             file_name = "-".join(f"{code:04x}" for code in one.codes) + ".png"
-            yield Picture(one.group, concept(one.name), file_name, on_white(font.picture(glyph), side), one.name)
+            image = padded(on_white(font.picture(glyph)), side)
+            yield Picture(one.group, concept(one.name), file_name, image, one.name)
 
 
 def held_out(pictures: Iterable[Picture], share: float = TEST_SHARE) -> set[str]:
@@ -207,15 +211,15 @@ def write_folders(out: Path, pictures: Sequence[Picture], notice: str) -> dict[s
     counts: dict[str, dict[str, int]] = {"train": defaultdict(int), "test": defaultdict(int)}
     out.mkdir(parents=True, exist_ok=True)
     with (out / "pictures.csv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("file", "class", "concept", "name"))
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(("file", "class", "concept", "name"))
         for picture in pictures:
             split = "test" if picture.concept in test else "train"
             path = out / split / picture.class_name / picture.file_name
             path.parent.mkdir(parents=True, exist_ok=True)
             picture.image.save(path, "PNG", optimize=True)
             counts[split][picture.class_name] += 1
-            table.writerow((path.relative_to(out), picture.class_name, picture.concept, picture.title))
+            rows.writerow((path.relative_to(out), picture.class_name, picture.concept, picture.title))
     (out / "LICENSE.txt").write_text(notice, encoding="utf-8")
     return counts
 

@@ -13,7 +13,7 @@ from fontTools.ttLib.tables.C_B_D_T_ import cbdt_bitmap_format_17
 from fontTools.ttLib.tables.E_B_L_C_ import BitmapSizeTable, SbitLineMetrics, Strike, eblc_index_sub_table_1
 from PIL import Image
 
-from recipes.make_emoji import EmojiFont, MakeEmojiError, Picture, concept, emoji_list, held_out, main, on_white
+from recipes.make_emoji import EmojiFont, MakeEmojiError, Picture, concept, emoji_list, held_out, main, on_white, padded
 
 LIST = """\
 # group: People & Body
@@ -152,7 +152,7 @@ def test_a_sequence_is_found_through_the_fonts_ligatures(font: Path) -> None:
 def test_a_picture_is_padded_with_white_and_transparent_pixels_become_white() -> None:
     wide = Image.new("RGBA", (8, 4), (255, 0, 0, 0))
     wide.paste("blue", (0, 0, 4, 4))
-    square = on_white(wide, 8)
+    square = padded(on_white(wide), 8)
     assert square.size == (8, 8)
     assert square.getpixel((1, 4)) == (0, 0, 255)
     assert square.getpixel((6, 4)) == square.getpixel((1, 0)) == square.getpixel((1, 7)) == (255, 255, 255)
