@@ -169,12 +169,10 @@ def padded(picture: Image.Image, side: int) -> Image.Image:
 
 
 def emoji_pictures(emoji: Iterable[Emoji], font: EmojiFont, side: int) -> Iterator[Picture]:
-    """Draw each emoji. Leave out those without a bitmap, and those whose bitmap an earlier one has."""
-    seen = set()
+    """Draw each emoji that has a bitmap."""
     for one in emoji:
         glyph = font.glyph(one.codes)
-        if glyph is not None and glyph not in seen:
-            seen.add(glyph)
+        if glyph is not None:
             file_name = "-".join(f"{code:04x}" for code in one.codes) + ".png"
             image = padded(on_white(font.picture(glyph)), side)
             yield Picture(one.group, concept(one.name), file_name, image, one.name)
@@ -200,13 +198,23 @@ def held_out(pictures: Iterable[Picture], share: float = TEST_SHARE) -> set[str]
     return chosen
 
 
-def write_folders(out: Path, pictures: Sequence[Picture], notice: str) -> dict[str, dict[str, int]]:
+def distinct(pictures: Iterable[Picture]) -> list[Picture]:
+    """Leave out pictures with the pixels of an earlier one: fonts and collections hold some drawings several times."""
+    found: dict[bytes, Picture] = {}
+    for picture in pictures:
+        found.setdefault(picture.image.tobytes(), picture)
+    return list(found.values())
+
+
+def write_folders(out: Path, pictures: Iterable[Picture], notice: str) -> dict[str, dict[str, int]]:
     """Write `train/CLASS/*.png`, `test/CLASS/*.png`, `pictures.csv` and `LICENSE.txt` to the new or empty folder `out`.
 
-    Returns the number of pictures of each class in each split. Raises MakeEmojiError if the folder has files.
+    Pictures with equal pixels are written once. Returns the number of pictures of each class in each split. Raises
+    MakeEmojiError if the folder has files.
     """
     if out.exists() and any(out.iterdir()):
         raise MakeEmojiError(f"{out}: is not empty; name a new folder")
+    pictures = distinct(pictures)
     test = held_out(pictures)
     counts: dict[str, dict[str, int]] = {"train": defaultdict(int), "test": defaultdict(int)}
     out.mkdir(parents=True, exist_ok=True)
@@ -247,7 +255,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"{path}: no such file; install Debian's package {package}, or name another file")
     try:
         font = EmojiFont(arguments.font)
-        pictures = list(emoji_pictures(emoji_list(arguments.list.read_text("utf-8")), font, arguments.side))
+        pictures = emoji_pictures(emoji_list(arguments.list.read_text("utf-8")), font, arguments.side)
         print(table(write_folders(arguments.out, pictures, f"{NOTICE}\n{font.notice()}\n")))
     except MakeEmojiError as error:
         parser.error(str(error))

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         began = time.monotonic()
         draw, notice = SETS[name]
         try:
-            counts = write_folders(arguments.out / name, list(draw()), f"{notice}\n")
+            counts = write_folders(arguments.out / name, draw(), f"{notice}\n")
         except (FileNotFoundError, MakeEmojiError) as error:
             parser.error(str(error))
         print(f"{name}: {time.monotonic() - began:.1f} s\n{table(counts)}\n", flush=True)

@@ -1,6 +1,5 @@
 """Clip art of Debian's package `openclipart-png`: each topic folder is a class."""
 
-import hashlib
 import io
 import re
 import struct
@@ -25,21 +24,17 @@ def topics(*names: str, folder: Path = FOLDER) -> dict[str, Path]:
 
 
 def clipart(classes: Mapping[str, Path], side: int) -> Iterator[Picture]:
-    """Read the pictures below each class's folder. Leaves out links, and files with the bytes of an earlier one.
+    """Read the pictures below each class's folder, cut each to what is not white, and pad it to a square.
 
-    Also leaves out empty pages, and the few pictures above MOST_PIXELS, which take seconds each. A picture is cut to
-    what is not white, and padded to a square. Drawings whose names differ only in a number, such as `cat_01.png` and
-    `cat_02.png`, are one concept.
+    Leaves out links, empty pages, and the few pictures above MOST_PIXELS, which take seconds each. Drawings whose names
+    differ only in a number, such as `cat_01.png` and `cat_02.png`, are one concept.
     """
-    seen = set()
     for name, folder in classes.items():
         for path in sorted(folder.rglob("*.png")):
             content = path.read_bytes()
-            digest = hashlib.sha256(content).digest()
             width, height = struct.unpack(">II", content[16:24])  # of the PNG header
-            if path.is_symlink() or digest in seen or width * height > MOST_PIXELS:
+            if path.is_symlink() or width * height > MOST_PIXELS:
                 continue
-            seen.add(digest)
             stem = re.sub(r"[\d_]+", " ", path.stem).strip()
             with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
                 flat = on_white(picture)

@@ -25,12 +25,16 @@ def _noise(u: Floats, v: Floats, chance: np.random.Generator) -> Floats:
     """Waves of six random directions, added."""
     angles, phases = chance.uniform(0, 2 * np.pi, (2, 6))
     waves = [np.sin(3 * (u * np.cos(a) + v * np.sin(a)) + p) for a, p in zip(angles, phases, strict=True)]
-    total = np.sum(waves, axis=0)
-    return (total - total.min()) / (total.max() - total.min())
+    return _spread(np.sum(waves, axis=0))
 
 
 def _gradient(u: Floats, v: Floats, chance: np.random.Generator) -> Floats:
-    return (u - u.min()) / (u.max() - u.min())
+    return _spread(u)
+
+
+def _spread(values: Floats) -> Floats:
+    spread: Floats = (values - values.min()) / (values.max() - values.min())
+    return spread
 
 
 FIELDS: dict[str, Field] = {

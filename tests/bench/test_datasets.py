@@ -85,7 +85,6 @@ def _clipart_folder(folder: Path) -> Path:
     Image.new("L", (8, 8), 0).save(folder / "pets" / "wild" / "raven.png")
     page.save(folder / "pets" / "empty.png")
     Image.new("1", (2_001, MOST_PIXELS // 2_000)).save(folder / "pets" / "vast.png")
-    (folder / "pets" / "double.png").write_bytes((folder / "pets" / "dog.png").read_bytes())
     (folder / "pets" / "link.png").symlink_to("cat_01.png")
     return folder
 

@@ -13,7 +13,18 @@ from fontTools.ttLib.tables.C_B_D_T_ import cbdt_bitmap_format_17
 from fontTools.ttLib.tables.E_B_L_C_ import BitmapSizeTable, SbitLineMetrics, Strike, eblc_index_sub_table_1
 from PIL import Image
 
-from recipes.make_emoji import EmojiFont, MakeEmojiError, Picture, concept, emoji_list, held_out, main, on_white, padded
+from recipes.make_emoji import (
+    EmojiFont,
+    MakeEmojiError,
+    Picture,
+    concept,
+    emoji_list,
+    held_out,
+    main,
+    on_white,
+    padded,
+    write_folders,
+)
 
 LIST = """\
 # group: People & Body
@@ -220,3 +231,15 @@ def test_the_test_split_has_its_share_and_no_concept_larger_than_it() -> None:
 @pytest.mark.parametrize("sizes", [{"only": 1}, {"only": 9}, {"one": 1, "two": 1}])
 def test_no_class_loses_its_last_concept_to_the_test_split(sizes: dict[str, int]) -> None:
     assert len(held_out(_pictures(**sizes), 1.0)) == len(sizes) - 1
+
+
+def test_a_drawing_that_a_collection_holds_twice_is_written_once(tmp_path: Path) -> None:
+    red, blue = (Image.new("RGB", (2, 2), colour) for colour in ("red", "blue"))
+    pictures = [
+        Picture("a", "one", "1.png", red),
+        Picture("a", "two", "2.png", blue),
+        Picture("b", "three", "3.png", red),
+    ]
+    counts = write_folders(tmp_path / "out", pictures, "")
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*.png")) == ["1.png", "2.png"]
+    assert sum(counts["train"].values()) + sum(counts["test"].values()) == 2
