@@ -250,6 +250,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--font", type=Path, default=FONT, help=f"a font with colour bitmaps (default: {FONT})")
     parser.add_argument("--list", type=Path, default=LIST, help=f"Unicode's list of emoji (default: {LIST})")
     arguments = parser.parse_args(argv)
+    if arguments.side < 1:
+        parser.error(f"--side {arguments.side}: must be at least 1")
     for path, package in ((arguments.font, "fonts-noto-color-emoji"), (arguments.list, "unicode-data")):
         if not path.is_file():
             parser.error(f"{path}: no such file; install Debian's package {package}, or name another file")

@@ -203,6 +203,12 @@ def test_a_missing_font_names_the_package(tmp_path: Path, capsys: pytest.Capture
     assert "install Debian's package fonts-noto-color-emoji" in capsys.readouterr().err
 
 
+def test_a_side_below_one_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "out"), "--side", "0"])
+    assert "--side 0: must be at least 1" in capsys.readouterr().err
+
+
 def test_a_font_without_colour_bitmaps_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "text.ttf"
     path.write_bytes(b"no font")
