@@ -12,6 +12,7 @@ from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
+from darkroom import __version__
 from darkroom.app import exceptions
 from darkroom.app.access import scopes
 from darkroom.app.access.beyond_loopback import require_keys_beyond_loopback
@@ -172,7 +173,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="Darkroom",
         description="Trains class-conditional image diffusion models and serves them.",
-        version="0.1.0",
+        version=__version__,
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,

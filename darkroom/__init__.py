@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from darkroom.trained_model import TrainedModel, load
     from darkroom.training import train
 
-__all__ = ["ImageList", "TrainedModel", "evaluate", "load", "train"]
+__version__ = "0.1.0"
+"""Equal to the version in pyproject.toml."""
+
+__all__ = ["ImageList", "TrainedModel", "__version__", "evaluate", "load", "train"]
 
 _MODULES = {
     "ImageList": "image_list",

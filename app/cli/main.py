@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from darkroom import __version__
 from darkroom.app.cli.jobs import Url, jobs_cli
 from darkroom.app.cli.keys import DEFAULT_STATE, audit, keys_cli, migrate
 from darkroom.model.user_error import ending_in_one_line
@@ -25,7 +26,6 @@ class _Commands(TyperGroup):
 
 cli = typer.Typer(
     cls=_Commands,
-    help="Trains class-conditional image diffusion models and serves them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,6 +34,21 @@ cli.add_typer(jobs_cli, name="jobs")
 cli.add_typer(keys_cli, name="keys")
 cli.command()(audit)
 cli.command()(migrate)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"darkroom {__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="print the version and exit")
+    ] = False,
+) -> None:
+    """Trains class-conditional image diffusion models and serves them."""
 
 
 Host = Annotated[str, typer.Option(help="address to listen on; any address but loopback needs API keys")]

@@ -1,12 +1,17 @@
-"""Laws of the command line: help imports nothing heavy, and NAME=VALUE options are parsed."""
+"""Laws of the command line: help imports nothing heavy, `--version`, and NAME=VALUE options are parsed."""
 
 import subprocess
 import sys
+import tomllib
 
 import pytest
+from typer.testing import CliRunner
 
+import darkroom
 from darkroom.app.cli.assignments import assignments
+from darkroom.app.cli.main import cli
 from darkroom.model.user_error import UserError
+from tests.compose import ROOT
 
 HEAVY = ("torch", "numpy", "sqlalchemy", "httpx", "fastapi", "celery")
 
@@ -21,6 +26,13 @@ def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
     assert "Usage" in done.stdout
     assert done.stdout.splitlines()[-1] == "loaded"
+
+
+def test_the_package_and_the_command_have_the_version_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert darkroom.__version__ == project["version"]
+    result = CliRunner().invoke(cli, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"darkroom {darkroom.__version__}\n")
 
 
 def test_a_value_is_json_or_else_a_plain_word() -> None:
