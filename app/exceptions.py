@@ -20,6 +20,7 @@ from darkroom.model.checkpoint import CheckpointError
 from darkroom.store.artifacts import ArtifactCorrupted, ArtifactMissing
 from darkroom.store.database import AWAY
 from darkroom.store.dataset_repository import DatasetConflict, DatasetNotFound
+from darkroom.store.deletion import InUse
 from darkroom.store.generate_repository import GenerateJobNotFound
 from darkroom.store.idempotency import IdempotencyKeyReused
 from darkroom.store.job_repository import JobConflict, JobNotFound
@@ -46,6 +47,13 @@ def _database_away(error: Exception) -> Problem:
 
 def _dataset_exists(error: DatasetConflict) -> Problem:
     return Problem(409, "dataset-exists", str(error), existing=f"/v1/datasets/{quote(error.name, safe='')}")
+
+
+def _in_use(error: InUse) -> Problem:
+    dependents = [
+        {"resource": f"/v1/{one.resource}", "reason": one.reason, "blocks": one.blocks} for one in error.dependents
+    ]
+    return Problem(409, "in-use", str(error), dependents=dependents)
 
 
 def _deadline_unmeetable(late: DeadlineUnmeetable) -> Problem:
@@ -112,6 +120,7 @@ ANSWERS: Mapping[type[Exception], Callable[[Any], Problem]] = {
     # The request conflicts with the present state.
     JobConflict: _answer(409, "job-conflict"),
     DatasetConflict: _dataset_exists,
+    InUse: _in_use,
     IdempotencyKeyReused: _answer(422, "idempotency-key-reused"),
     TooManyJobs: jobs_limit,
     # The engine refuses.

@@ -6,6 +6,7 @@ from typing import Any, BinaryIO
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from darkroom.model.config import DatasetConfig
@@ -22,11 +23,11 @@ class DatasetNotFound(LookupError):
 
 
 class DatasetConflict(ValueError):
-    """The name belongs to a data set with other content."""
+    """The name belongs to another data set. detail: how that one differs, for the message."""
 
-    def __init__(self, known: Dataset, digest: str) -> None:
-        super().__init__(f"the data set {known.name!r} exists with other content: {known.digest}, not {digest}")
-        self.name = known.name  # keep the name, not the record, which is unreadable after a rollback
+    def __init__(self, name: str, detail: str = "") -> None:
+        super().__init__(f"the data set {name!r} exists{detail}")
+        self.name = name
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,8 @@ def register_dataset(
     if identifier is not None:
         return Registered(session.get_one(Dataset, identifier), created=True)
     known = _named(session, name)
-    assert known is not None  # another transaction was faster and has committed; data sets are never deleted
+    if known is None:  # another transaction has registered the name before this one, and a third has deleted it
+        return register_dataset(session, name, facts, source, contact_sheet)
     return _same(known, facts)
 
 
@@ -112,6 +114,32 @@ def get_dataset(session: Session, name: str) -> Dataset:
 def get_dataset_by_id(session: Session, identifier: int) -> Dataset:
     """One data set by the id of an existing record."""
     return session.get_one(Dataset, identifier)
+
+
+def lock_dataset(session: Session, name: str) -> Dataset:
+    """Lock a data set's record until the transaction ends and return it; raises DatasetNotFound."""
+    dataset = session.scalars(select(Dataset).where(Dataset.name == name).with_for_update()).one_or_none()
+    if dataset is None:
+        raise DatasetNotFound(name)
+    return dataset
+
+
+def keep_dataset(session: Session, dataset: Dataset) -> None:
+    """Keep a data set from being deleted until the transaction ends; raises DatasetNotFound when it already was."""
+    held = select(Dataset.id).where(Dataset.id == dataset.id).with_for_update(read=True, key_share=True)
+    if session.scalar(held) is None:
+        raise DatasetNotFound(dataset.name)
+
+
+def rename_dataset(session: Session, name: str, new_name: str) -> Dataset:
+    """Give a data set another name; its jobs keep it. Raises DatasetNotFound, and DatasetConflict for a taken name."""
+    dataset = lock_dataset(session, name)
+    dataset.name = new_name
+    try:
+        session.flush()
+    except IntegrityError as error:
+        raise DatasetConflict(new_name) from error
+    return dataset
 
 
 def find_configured(session: Session, config: DatasetConfig) -> Dataset | None:
@@ -156,5 +184,5 @@ def _named(session: Session, name: str) -> Dataset | None:
 
 def _same(known: Dataset, facts: DatasetFacts) -> Registered:
     if known.digest != facts.digest:
-        raise DatasetConflict(known, facts.digest)
+        raise DatasetConflict(known.name, f" with other content: {known.digest}, not {facts.digest}")
     return Registered(known, created=False)

@@ -64,6 +64,13 @@ def settle(session: Session, scope: str, key: str, resource_id: int) -> None:
     )
 
 
+def forget(session: Session, scope: str, resource_id: int) -> None:
+    """Make the keys that created a resource unused, because it is deleted."""
+    session.execute(
+        delete(IdempotencyKey).where(IdempotencyKey.scope == scope, IdempotencyKey.resource_id == resource_id)
+    )
+
+
 def purge_idempotency_keys(session: Session) -> int:
     """Delete keys older than 24 hours; returns how many."""
     return len(

@@ -21,7 +21,7 @@ def registered_dataset(database: Database, job: Job, cache: Path) -> ImageDatase
     with database.session() as session:
         row = session.get(Dataset, job.dataset_id) if job.dataset_id is not None else None
     if row is None:
-        raise DatasetError("the job names no registered data set")
+        raise DatasetError("the job's data set was deleted; submit a new job that names another")
     return first_then_others(lambda: _load(database, row, cache))
 
 

@@ -6,22 +6,16 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
+from darkroom.app.cli.asking import Url, ask_service
 from darkroom.app.cli.assignments import assignments
-from darkroom.app.cli.terminal import open_console, say
+from darkroom.app.cli.terminal import open_console, plain_table, say
 
 JOBS = "/v1/train-jobs"
 LOG_LINES_AT_ONCE = 1000
 
 jobs_cli = typer.Typer(help="Training jobs of a running service.", invoke_without_command=True)
 
-Url = Annotated[
-    str | None,
-    typer.Option(
-        help="URL of the API; default: DARKROOM_URL, else the service that runs on .darkroom, else port 8000 here"
-    ),
-]
 JobId = Annotated[int, typer.Argument(min=1, help="the job's number")]
 
 
@@ -38,7 +32,7 @@ def jobs(
         return
     filters = {"status": status, "model": model, "limit": limit}
     asked = {name: value for name, value in filters.items() if value is not None}
-    found = _ask(url, "GET", JOBS, params=asked)["jobs"]
+    found = ask_service(url, "GET", JOBS, params=asked)["jobs"]
     open_console().print(_table(found) if found else "No jobs.")
 
 
@@ -81,7 +75,7 @@ def submit(
         "promote": "best" if promote else "never",
     }
     body = {name: value for name, value in fields.items() if value is not None}
-    job = _ask(url, "POST", JOBS, **json_body(body))
+    job = ask_service(url, "POST", JOBS, **json_body(body))
     say(open_console(stderr=True), f"Job {job['id']} is queued: {job['model']} on {job['dataset']}")
     if watch:
         _watch(url, job["id"])
@@ -115,18 +109,10 @@ def retry(job_id: JobId, url: Url = None) -> None:
 def logs(job_id: JobId, url: Url = None) -> None:
     """Print the log of a job's training process."""
     out, path, page = open_console(), f"{JOBS}/{job_id}/logs", {"after": 0, "limit": LOG_LINES_AT_ONCE}
-    while lines := _ask(url, "GET", path, params=page)["lines"]:
+    while lines := ask_service(url, "GET", path, params=page)["lines"]:
         for line in lines:
             say(out, line["line"])
         page["after"] = lines[-1]["number"]
-
-
-def _ask(url: str | None, method: str, path: str, **options: Any) -> Any:
-    """Return the JSON of the service's answer."""
-    from darkroom.app.cli.service_client import ask, connect  # takes long to import
-
-    with connect(url) as client:
-        return ask(client, method, path, **options)
 
 
 def _watch(url: str | None, job_id: int) -> None:
@@ -137,24 +123,23 @@ def _watch(url: str | None, job_id: int) -> None:
 
 def _change(url: str | None, job_id: int, what: str) -> None:
     """Cancel, resume or retry a job."""
-    job = _ask(url, "POST", f"{JOBS}/{job_id}/{what}")
+    job = ask_service(url, "POST", f"{JOBS}/{job_id}/{what}")
     say(open_console(stderr=True), f"Job {job_id} is {job['status']}")
 
 
 def _table(jobs: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("job", "status", "model", "data set", "images", "loss", "best"):
-        table.add_column(name, justify="right" if name in ("job", "images", "loss") else "left", overflow="fold")
-    for job in jobs:
-        progress, best = job["progress"], job["best"]
-        cells = (
-            str(job["id"]),
-            job["status"],
-            job["model"],
-            job["dataset"] or "",
-            f"{progress['images_done']:,} of {progress['total_images']:,}",
-            "" if progress["loss"] is None else f"{progress['loss']:.4f}",
-            f"{best['metric']} {best['value']:.4g}" if best else "",
-        )
-        table.add_row(*map(Text, cells))
-    return table
+    names = ("job", "status", "model", "data set", "images", "loss", "best")
+    return plain_table(names, map(_cells, jobs), right=("job", "images", "loss"))
+
+
+def _cells(job: Mapping[str, Any]) -> tuple[str, ...]:
+    progress, best = job["progress"], job["best"]
+    return (
+        str(job["id"]),
+        job["status"],
+        job["model"],
+        job["dataset"] or "",
+        f"{progress['images_done']:,} of {progress['total_images']:,}",
+        "" if progress["loss"] is None else f"{progress['loss']:.4f}",
+        f"{best['metric']} {best['value']:.4g}" if best else "",
+    )

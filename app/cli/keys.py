@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from darkroom.app.cli.terminal import open_console, say
+from darkroom.app.cli.terminal import open_console, plain_table, say
 from darkroom.model.user_error import UserError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from rich.table import Table
     from sqlalchemy.orm import Session
 
     from darkroom.store.database import Database
@@ -191,13 +190,13 @@ def _key_id(session: Session, key: str) -> int:
 
 
 def _keys_table(rows: Sequence[ApiKey]) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("key", "name", "prefix", "scopes", "created", "last used", "state"):
-        table.add_column(name, overflow="fold", no_wrap=name in ("key", "prefix"))
-    for row in rows:
-        cells = (str(row.id), row.name, row.prefix, ", ".join(row.scopes))
-        table.add_row(*map(Text, (*cells, _time(row.created_at), _time(row.last_used_at), _state(row))))
-    return table
+    names = ("key", "name", "prefix", "scopes", "created", "last used", "state")
+    return plain_table(names, map(_key_cells, rows), unfolded=("key", "prefix"))
+
+
+def _key_cells(row: ApiKey) -> tuple[str, ...]:
+    cells = (str(row.id), row.name, row.prefix, ", ".join(row.scopes))
+    return (*cells, _time(row.created_at), _time(row.last_used_at), _state(row))
 
 
 def _state(row: ApiKey) -> str:

@@ -11,8 +11,12 @@ import typer
 from typer.core import TyperGroup
 
 from darkroom import __version__
-from darkroom.app.cli.jobs import Url, jobs_cli
+from darkroom.app.cli.asking import Url
+from darkroom.app.cli.datasets import datasets_cli, upload
+from darkroom.app.cli.jobs import jobs_cli
 from darkroom.app.cli.keys import DEFAULT_STATE, audit, keys_cli, migrate
+from darkroom.app.cli.models import models_cli
+from darkroom.app.cli.sweeps import sweeps_cli
 from darkroom.model.user_error import ending_in_one_line
 
 
@@ -31,7 +35,11 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
 )
 cli.add_typer(jobs_cli, name="jobs")
+cli.add_typer(sweeps_cli, name="sweeps")
+cli.add_typer(datasets_cli, name="datasets")
+cli.add_typer(models_cli, name="models")
 cli.add_typer(keys_cli, name="keys")
+cli.command()(upload)
 cli.command()(audit)
 cli.command()(migrate)
 

@@ -160,9 +160,11 @@ def json_body(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def ask(client: httpx.Client, method: str, path: str, **options: Any) -> Any:
-    """Send a request and return the answer's JSON. Raises ServiceError and httpx's errors."""
+    """Send a request and return the answer's JSON, None for an empty answer. Raises ServiceError and httpx's errors."""
     response = client.request(method, path, **options)
     require_success(response)
+    if response.status_code == httpx.codes.NO_CONTENT:
+        return None
     try:
         return response.json()
     except ValueError as error:

@@ -1,6 +1,10 @@
 """Prints the commands' messages on a terminal or into a pipe."""
 
+from collections.abc import Collection, Iterable, Sequence
+
+from rich import filesize
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 UNFOLDED_COLUMNS = 100_000
@@ -23,3 +27,24 @@ def print_error(console: Console, message: str) -> None:
 def say(console: Console, line: str) -> None:
     """Print the line as plain text: without markup, and not folded."""
     console.print(Text(line), soft_wrap=True)
+
+
+def plain_table(
+    names: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Collection[str] = (),
+    unfolded: Collection[str] = (),
+) -> Table:
+    """Return a table of plain text, never markup. right: columns to align right; unfolded: columns never folded."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in names:
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in unfolded)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people, such as "4.3 MB"."""
+    return filesize.decimal(count)

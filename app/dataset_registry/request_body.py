@@ -1,15 +1,10 @@
 """Reads the two forms of POST /datasets: an uploaded archive, or JSON that names a path."""
 
-import asyncio
-import errno
-import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Literal, TypeVar
 
 from fastapi import Request
@@ -17,7 +12,6 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from darkroom.app.dataset_registry.schemas import (
@@ -26,14 +20,11 @@ from darkroom.app.dataset_registry.schemas import (
     UploadQuery,
 )
 from darkroom.app.http.problems import Problem, invalid
+from darkroom.app.http.upload import media_type, received, require_file_itself
 from darkroom.app.settings import Settings
 from darkroom.model.config import DatasetConfig
 from darkroom.model.digest import digest_of
 from darkroom.model.extension_points import FORMATS
-
-_WRITE_BYTES = 1 << 20
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +38,8 @@ def is_upload(scope: Scope) -> bool:
     return not is_json(Headers(scope=scope).get("content-type", ""))
 
 
-def _media_type(content_type: str) -> str:
-    return content_type.partition(";")[0].strip().lower()
-
-
 def is_json(content_type: str) -> bool:
-    kind = _media_type(content_type)
+    kind = media_type(content_type)
     return kind == "application/json" or kind.endswith("+json")
 
 
@@ -92,49 +79,15 @@ def _request_digest(fields: BaseModel, *more: str) -> str:
     return digest_of(text.encode())
 
 
-@contextmanager
-def storage_full_as_problem() -> Iterator[None]:
-    """Turn the OSError of a full disk, in the block, into Problem (507)."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        log.error("the disk is too full for a data set: %s", error)
-        detail = "the service's disk is too full for this data set; ask the operator for more space"
-        raise Problem(507, "storage-full", detail) from error
-
-
-async def _received(request: Request, fields: UploadQuery) -> Registration:
-    """Receive the upload into a file without a name, which disappears even if this process is killed."""
-    with storage_full_as_problem(), ExitStack() as until_handed_over:
-        file = until_handed_over.enter_context(TemporaryFile())
-        hasher, waiting = hashlib.sha256(), bytearray()
-        try:
-            async for chunk in request.stream():
-                hasher.update(chunk)
-                waiting += chunk
-                if len(waiting) >= _WRITE_BYTES:
-                    await asyncio.to_thread(file.write, bytes(waiting))
-                    waiting.clear()
-        except ClientDisconnect as error:
-            # nobody receives this answer; it is for the log and the Prometheus metrics
-            raise Problem(400, "client-closed-request", "the client closed the connection") from error
-        file.write(waiting)
-        file.flush()
-        until_handed_over.pop_all()
-    config = _configuration(fields, Path(f"/dev/fd/{file.fileno()}"))
-    return Registration(fields.name, config, _request_digest(fields, hasher.hexdigest()), file)
-
-
 async def read_upload(request: Request) -> Registration:
-    if _media_type(request.headers.get("content-type", "")) == "multipart/form-data":
-        detail = "send the archive itself as the body, not a form: curl --data-binary @FILE"
-        raise Problem(415, "unsupported-media-type", detail)
+    require_file_itself(request)
     query: dict[str, Any] = dict(request.query_params)
     if "class_names" in query:
         query["class_names"] = request.query_params.getlist("class_names")
-    return await _received(request, _validated(lambda: UploadQuery.model_validate(query), "query", None))
+    fields = _validated(lambda: UploadQuery.model_validate(query), "query", None)
+    file, digest = await received(request)
+    config = _configuration(fields, Path(f"/dev/fd/{file.fileno()}"))
+    return Registration(fields.name, config, _request_digest(fields, digest), file)
 
 
 async def read_path(request: Request, settings: Settings) -> Registration:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi import Path as PathParameter
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
@@ -23,20 +23,23 @@ from darkroom.app.dataset_registry.schemas import (
     DatasetName,
     DatasetsAnswer,
     PathBody,
+    RenameRequest,
     UploadQuery,
 )
-from darkroom.app.dataset_registry.service import decode_and_register
+from darkroom.app.dataset_registry.service import IDEMPOTENCY_SCOPE, decode_and_register
 from darkroom.app.dependencies.callers import CallerHere
 from darkroom.app.dependencies.idempotency import IdempotencyKey
 from darkroom.app.dependencies.paging import Limit
-from darkroom.app.dependencies.services import ServicesHere
+from darkroom.app.dependencies.services import ServicesHere, require_json
 from darkroom.app.http.problems import documented
-from darkroom.store.database import Database
+from darkroom.store.audit_repository import record
 from darkroom.store.dataset_repository import (
     contact_sheet_bytes,
     get_dataset,
     list_datasets,
+    rename_dataset,
 )
+from darkroom.store.deletion import delete_dataset
 from darkroom.store.tables import Dataset
 
 router = APIRouter(tags=["datasets"])
@@ -67,11 +70,6 @@ def _describe(row: Dataset) -> DatasetAnswer:
         contact_sheet=f"{_address(row.name)}/contact-sheet",
         created_at=row.created_at,
     )
-
-
-def _connect(database: Database) -> None:
-    with database.session() as session:
-        session.connection()
 
 
 def _parameters(query: type[BaseModel]) -> list[Mapping[str, Any]]:
@@ -124,13 +122,12 @@ async def register(
     If a data set with this name exists, the answer is 200 and describes it when the content is the same, and 409
     otherwise.
     """
-    database = services.store
     by_path = is_json(request.headers.get("content-type", ""))
-    await run_in_threadpool(_connect, database)  # fails before the client has sent gigabytes
+    await run_in_threadpool(services.require_database)
     wanted = await (read_path(request, services.settings) if by_path else read_upload(request))
     loop = asyncio.get_running_loop()
     registered = await loop.run_in_executor(
-        _decoder, decode_and_register, database, services.settings, wanted, caller.actor, idempotency_key
+        _decoder, decode_and_register, services.store, services.settings, wanted, caller.actor, idempotency_key
     )
     response.status_code = 201 if registered.created else 200
     response.headers["Location"] = _address(registered.dataset.name)
@@ -169,3 +166,40 @@ def sheet(services: ServicesHere, name: Annotated[DatasetName, PathParameter()])
     with services.transaction() as session:
         picture = contact_sheet_bytes(session, get_dataset(session, name))
     return Response(picture, media_type="image/png")
+
+
+@router.patch(
+    "/datasets/{name}",
+    dependencies=[Depends(require_json)],
+    responses=documented(400, 404, 409, 413, 415, 422, 500, 503),
+)
+def rename(
+    body: RenameRequest, services: ServicesHere, caller: CallerHere, name: Annotated[DatasetName, PathParameter()]
+) -> DatasetAnswer:
+    """Rename a data set. Its jobs keep it; a running job goes on."""
+    with services.transaction() as session:
+        row = rename_dataset(session, name, body.name)
+        record(session, caller.actor, "dataset.renamed", f"datasets/{name}", {"to": body.name})
+        return _describe(row)
+
+
+@router.delete(
+    "/datasets/{name}",
+    status_code=204,
+    response_class=Response,
+    responses=documented(404, 409, 422, 500, 503),
+)
+def delete(
+    services: ServicesHere,
+    caller: CallerHere,
+    name: Annotated[DatasetName, PathParameter()],
+    force: Annotated[bool, Query(description="delete it even if ended jobs were trained on it")] = False,
+) -> Response:
+    """Delete a data set. Its bytes are freed within hours.
+
+    If jobs use it, the answer is 409, and `dependents` lists them. Unfinished jobs always prevent the deletion: cancel
+    them first. With `force`, ended jobs do not. They and their models stay, but fail if somebody resumes them.
+    """
+    with services.transaction() as session:
+        delete_dataset(session, caller.actor, name, IDEMPOTENCY_SCOPE, force=force)
+    return Response(status_code=204)

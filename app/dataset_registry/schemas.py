@@ -72,6 +72,14 @@ class PathBody(_Fields):
     )
 
 
+class RenameRequest(BaseModel):
+    """The new name of a data set."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: DatasetName
+
+
 class ClassAnswer(BaseModel):
     """One class."""
 

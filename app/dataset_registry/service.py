@@ -9,9 +9,9 @@ from darkroom.app.dataset_registry.request_body import (
     Registration,
     allowed,
     allowed_roots,
-    storage_full_as_problem,
 )
 from darkroom.app.http.problems import Problem
+from darkroom.app.http.upload import storage_full_as_problem
 from darkroom.app.settings import Settings
 from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets import DatasetError

@@ -59,6 +59,11 @@ class Services:
         """
         return self.store.session()
 
+    def require_database(self) -> None:
+        """Raise the error of a missing or absent database, before a client sends gigabytes for it."""
+        with self.transaction() as session:
+            session.connection()
+
     def hint(self, job_ids: Iterable[int]) -> None:
         """Log committed new jobs, and wake idle workers. Never waits and never fails."""
         queued = list(job_ids)

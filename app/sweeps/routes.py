@@ -15,10 +15,10 @@ from darkroom.app.dependencies.idempotency import IdempotencyKey, created_before
 from darkroom.app.dependencies.paging import LARGEST_ID, BeforeId, Limit
 from darkroom.app.dependencies.services import ServicesHere, require_json
 from darkroom.app.http.problems import Problem, documented, invalid, pointer_part
+from darkroom.app.http.storable import require_storable
 from darkroom.app.sweeps.table import SweepGroup, SweepRow, label, sweep_groups, sweep_rows
 from darkroom.app.train_jobs.schemas import TrainFields
 from darkroom.app.train_jobs.service import Change, TrainingPlan, make_plan, make_work, parse_change, queue_work
-from darkroom.app.train_jobs.storable import require_storable
 from darkroom.model.config import MOVED
 from darkroom.store.audit_repository import record
 from darkroom.store.job_forms import TrainWork

@@ -11,10 +11,10 @@ from darkroom.app.dependencies.idempotency import IdempotencyKey, created_before
 from darkroom.app.dependencies.paging import LARGEST_ID, BeforeId, Limit
 from darkroom.app.dependencies.services import Services, ServicesHere, require_json
 from darkroom.app.http.problems import documented
+from darkroom.app.http.storable import require_storable
 from darkroom.app.train_jobs.answers import job_answer, job_detail
 from darkroom.app.train_jobs.schemas import JobDetailAnswer, JobsAnswer, TrainJobRequest
 from darkroom.app.train_jobs.service import get_train_job, make_plan, make_work, queue_work
-from darkroom.app.train_jobs.storable import require_storable
 from darkroom.model.config import ModelName
 from darkroom.store.audit_repository import record
 from darkroom.store.job_repository import list_jobs, request_cancel, requeue

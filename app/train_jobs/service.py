@@ -28,7 +28,13 @@ from darkroom.model.config import (
 from darkroom.model.datasets import DatasetError
 from darkroom.model.misfit import Misfit
 from darkroom.model.training.trainer import rate_jump
-from darkroom.store.dataset_repository import DatasetConflict, DatasetNotFound, find_configured, get_dataset
+from darkroom.store.dataset_repository import (
+    DatasetConflict,
+    DatasetNotFound,
+    find_configured,
+    get_dataset,
+    keep_dataset,
+)
 from darkroom.store.job_forms import ContinueFrom, ForkFrom, TrainWork
 from darkroom.store.job_repository import JobNotFound, Origin, add_event, get_job, lock_job, submit_job
 from darkroom.store.model_repository import (
@@ -113,6 +119,8 @@ def make_plan(session: Session, recipes_folder: Path, fields: TrainFields) -> Tr
         changes.append(Change(("evaluation", "every_images"), every, "/evaluate_every_images"))
     _require_distinct(changes)
     dataset = _dataset(session, fields, recipe, pointer, source)
+    with at("/dataset", DatasetNotFound):
+        keep_dataset(session, dataset)
     if not dataset.class_names:
         raise invalid([("/dataset", f"the data set {dataset.name!r} has no classes")])
     start_from = _start_from(session, start, source, dataset, fields)

@@ -19,8 +19,9 @@ import pytest
 from PIL import Image
 from sqlalchemy import func, select, text
 
-from darkroom.app.dataset_registry import request_body, service
+from darkroom.app.dataset_registry import service
 from darkroom.app.embedded.postgres import PrivatePostgres
+from darkroom.app.http import upload
 from darkroom.app.settings import Settings
 from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets import ImageDataset
@@ -444,7 +445,7 @@ def test_a_full_disk_is_507(posted: Posted, monkeypatch: pytest.MonkeyPatch, ful
         made += 1
         return _FullFile() if made == full else tempfile.TemporaryFile()
 
-    for module in (request_body, service):
+    for module in (upload, service):
         monkeypatch.setattr(module, "TemporaryFile", make)
     kept = posted.kept()
     problem = assert_problem(posted.upload(CLOTHES), 507)

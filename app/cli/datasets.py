@@ -1,0 +1,69 @@
+"""`darkroom datasets` and `upload`: the data sets of a running service. Prints names as plain text, never as markup."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from darkroom.app.cli.asking import Force, Url, all_by_name, ask_service
+from darkroom.app.cli.terminal import open_console, plain_table, say, size
+
+datasets_cli = typer.Typer(help="Data sets of a running service.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="the data set's name")]
+
+
+@datasets_cli.command(name="list")
+def list_(url: Url = None) -> None:
+    """Print a table of all data sets, by name."""
+    rows = [_cells(one) for one in all_by_name(url, "datasets")]
+    names = ("data set", "images", "classes", "shape", "size", "created")
+    open_console().print(plain_table(names, rows, right=("images", "classes", "size")) if rows else "No data sets.")
+
+
+@datasets_cli.command()
+def rename(name: Name, new_name: Annotated[str, typer.Argument()], url: Url = None) -> None:
+    """Rename a data set. Its jobs keep it."""
+    from darkroom.app.cli.service_client import json_body
+
+    renamed = ask_service(url, "PATCH", _address(name), **json_body({"name": new_name}))
+    say(open_console(stderr=True), f"Data set {name} is now {renamed['name']}")
+
+
+@datasets_cli.command()
+def delete(name: Name, force: Force = False, url: Url = None) -> None:
+    """Delete a data set, unless jobs use it."""
+    ask_service(url, "DELETE", _address(name), params={"force": force})
+    say(open_console(stderr=True), f"Data set {name} is deleted")
+
+
+def upload(
+    folder: Annotated[Path, typer.Argument(help="a folder with one folder of pictures for each class")],
+    name: Annotated[str | None, typer.Option(help="the data set's name; default: the folder's")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="crop pictures to the central square and scale them to this side")
+    ] = None,
+    url: Url = None,
+) -> None:
+    """Send a folder of pictures to a running service as a data set."""
+    from darkroom.app.cli.upload import upload_folder
+
+    options = {"name": name or folder.resolve().name, "image_size": image_size}
+    query = {key: value for key, value in options.items() if value is not None}
+    dataset = upload_folder(url, folder, query, open_console(stderr=True))
+    side, classes = dataset["image_shape"][1], len(dataset["classes"])
+    text = f"Data set {dataset['name']}: {dataset['images']:,} images of {classes:,} classes, {side}x{side} pixels"
+    say(open_console(stderr=True), text)
+
+
+def _address(name: str) -> str:
+    return f"/v1/datasets/{quote(name, safe='')}"
+
+
+def _cells(one: Mapping[str, Any]) -> tuple[str, ...]:
+    channels, height, width = one["image_shape"]
+    shape = f"{height}x{width} {'grey' if channels == 1 else 'colour'}"
+    counts = (f"{one['images']:,}", f"{len(one['classes']):,}")
+    return one["name"], *counts, shape, size(one["size_bytes"]), one["created_at"][:10]

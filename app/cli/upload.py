@@ -1,0 +1,111 @@
+"""Sends files to a running service while it reads them, and shows a progress bar."""
+
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from darkroom.app.cli.service_client import ask, connect
+from darkroom.model.user_error import UserError
+
+CHUNK_BYTES = 1 << 20
+
+UNTIL_CHECKED = httpx.Timeout(10.0, read=None, write=None)
+"""The service answers an upload only after it has decoded and checked the whole of it."""
+
+
+class _Sent:
+    """A file that keeps what is written into it until `take` is called. It cannot seek."""
+
+    def __init__(self) -> None:
+        self._waiting = bytearray()
+
+    def write(self, data: bytes) -> int:
+        self._waiting += data
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing: `take` returns everything that was written."""
+
+    def close(self) -> None:
+        """Do nothing: the zip writer does not own this."""
+
+    def take(self) -> bytes:
+        """Return what was written since the last call."""
+        taken = bytes(self._waiting)
+        self._waiting.clear()
+        return taken
+
+
+def upload_folder(url: str | None, folder: Path, query: Mapping[str, Any], console: Console) -> Any:
+    """Send a folder's files as a zip to POST /v1/datasets, and return the service's answer."""
+    files = _files(folder)
+    total = sum(path.stat().st_size for path in files)
+    with _bar("uploading", total, console) as bar:
+        content = bar(_zipped(folder, files))
+        return _post(url, "/v1/datasets", content, {**query, "format": "zip"})
+
+
+def upload_file(url: str | None, path: str, file: Path, console: Console) -> Any:
+    """Send a file as the body of a POST to `path`, and return the service's answer."""
+    with file.open("rb") as source, _bar("uploading", file.stat().st_size, console) as bar:
+        return _post(url, path, bar(_chunks(source)), {})
+
+
+def _post(url: str | None, path: str, content: Iterator[bytes], query: Mapping[str, Any]) -> Any:
+    headers = {"Content-Type": "application/octet-stream"}
+    with connect(url) as client:
+        return ask(client, "POST", path, params=query, content=content, headers=headers, timeout=UNTIL_CHECKED)
+
+
+@contextmanager
+def _bar(text: str, total: int, console: Console) -> Iterator[Any]:
+    """Show a progress bar during the block. Yields a function that counts the chunks that pass through it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(text, total=total)
+
+        def counted(chunks: Iterator[bytes]) -> Iterator[bytes]:
+            for chunk in chunks:
+                yield chunk
+                progress.advance(task, len(chunk))
+            progress.update(task, description="the service checks it")
+
+        yield counted
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files below the folder, in order, without hidden ones. Raises UserError when there are none."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: is not a folder; name one that has a folder of pictures for each class")
+    found = []
+    for here, folders, names in os.walk(folder, followlinks=False):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(here, name) for name in sorted(names) if not name.startswith(".")]
+    if not found:
+        raise UserError(f"{folder}: holds no files; put pictures into one folder for each class")
+    return found
+
+
+def _zipped(folder: Path, files: list[Path]) -> Iterator[bytes]:
+    """Yield a zip archive of the files, with about one chunk in memory at a time. Pictures are compressed already."""
+    sent = _Sent()
+    with zipfile.ZipFile(sent, "w", zipfile.ZIP_STORED) as archive:
+        for path in files:
+            entry = zipfile.ZipInfo.from_file(path, path.relative_to(folder), strict_timestamps=False)
+            with path.open("rb") as source, archive.open(entry, "w") as member:
+                for chunk in _chunks(source):
+                    member.write(chunk)
+                    yield sent.take()
+    yield sent.take()
+
+
+def _chunks(source: BinaryIO) -> Iterator[bytes]:
+    while chunk := source.read(CHUNK_BYTES):
+        yield chunk

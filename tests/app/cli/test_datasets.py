@@ -1,0 +1,108 @@
+"""Laws of `darkroom datasets` and `upload`: a folder arrives as a data set, which is then listed, renamed, deleted."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from darkroom.app.cli.main import cli
+from darkroom.model.datasets.registered import load_encoded
+from darkroom.store.database import Database
+from darkroom.store.dataset_repository import copy_encoded, get_dataset
+from tests.app.served import Service, serving
+from tests.app.training import add_dataset, claim, end
+
+STRANGE = "[bold]Größe 形"
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def service(tmp_path: Path, database_url: str) -> Iterator[Service]:
+    with serving(tmp_path, wait_until_ready=False, database_url=database_url, dataset_limit_bytes=100_000) as service:
+        yield service
+
+
+@pytest.fixture
+def run(service: Service) -> Run:
+    def run(*arguments: object) -> Result:
+        return CliRunner().invoke(cli, [*map(str, arguments), "--url", service.url], env={"COLUMNS": "40"})
+
+    return run
+
+
+def _pictures(folder: Path, side: int = 8) -> Path:
+    for label, name in enumerate(("a", "Größe")):
+        (folder / name).mkdir(parents=True)
+        for number in range(3):
+            pixels = np.full((side, side, 3), (10 * label + number, 0, 0), np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    (folder / ".hidden").write_text("a file that is no picture")
+    return folder
+
+
+def _refused(result: Result, *words: str) -> None:
+    assert result.exit_code == 2, result.output
+    assert result.output.startswith("error: ")
+    assert result.output.count("\n") == 1
+    for word in words:
+        assert word in result.output
+
+
+def test_an_uploaded_folder_is_listed_renamed_and_deleted(run: Run, database: Database, tmp_path: Path) -> None:
+    assert run("datasets", "list").output == "No data sets.\n"
+    folder = _pictures(tmp_path / "clothes")
+    result = run("upload", folder)
+    assert result.exit_code == 0, result.output
+    assert result.output == "Data set clothes: 6 images of 2 classes, 8x8 pixels\n"
+    with database.session() as session:
+        row = get_dataset(session, "clothes")
+        dataset = load_encoded(row.digest, lambda file: copy_encoded(session, row, file), tmp_path / "cache")
+    assert dataset.class_names == ("Größe", "a")
+    assert dataset.images[:, 0, 0, 0].tolist() == [10, 11, 12, 0, 1, 2]
+
+    assert run("upload", folder, "--name", STRANGE, "--image-size", 4).exit_code == 0
+    assert run("datasets", "rename", "clothes", "small clothes").output == "Data set clothes is now small clothes\n"
+    lines = run("datasets", "list").output.splitlines()
+    assert len(lines) == 3  # in a pipe each data set has one line, however narrow the window is
+    assert STRANGE in lines[1]
+    assert "4x4 colour" in lines[1]
+    assert "small clothes" in lines[2]
+    assert "8x8 colour" in lines[2]
+    assert run("datasets", "delete", STRANGE).output == f"Data set {STRANGE} is deleted\n"
+    assert len(run("datasets", "list").output.splitlines()) == 2
+
+
+def test_a_list_longer_than_a_page_is_complete(run: Run, database: Database) -> None:
+    for number in range(201):
+        add_dataset(database, f"shapes {number}")
+    lines = run("datasets", "list").output.splitlines()[1:]
+    assert {line.partition("  ")[0] for line in lines} == {f"shapes {number}" for number in range(201)}
+
+
+def test_a_data_set_in_use_is_deleted_with_force_only(run: Run, database: Database) -> None:
+    add_dataset(database)
+    run("jobs", "submit", "digits", "--dataset", "shapes")
+    _refused(run("datasets", "delete", "shapes", "--force"), "train-jobs/1 (queued)")
+    end(database, claim(database))
+    _refused(run("datasets", "delete", "shapes"), "train-jobs/1 (succeeded)", "force")
+    assert run("datasets", "delete", "shapes", "--force").exit_code == 0
+    assert run("datasets", "list").output == "No data sets.\n"
+
+
+def test_a_folder_that_cannot_be_sent_is_refused(run: Run, tmp_path: Path) -> None:
+    _refused(run("upload", tmp_path / "none"), "none", "is not a folder")
+    (tmp_path / "empty" / ".git").mkdir(parents=True)
+    (tmp_path / "empty" / ".git" / "config").write_text("hidden")
+    _refused(run("upload", tmp_path / "empty"), "holds no files")
+    _refused(run("datasets", "delete", "none"), "'none'")
+    _refused(run("datasets", "rename", "none", "new"), "'none'")
+    damaged = _pictures(tmp_path / "damaged")
+    (damaged / "a" / "0.png").write_bytes(b"no picture")
+    _refused(run("upload", damaged), "0.png")
+    large = _pictures(tmp_path / "large")
+    (large / "a" / "9.png").write_bytes(bytes(200_000))
+    _refused(run("upload", large), "100000 bytes")
+    assert run("datasets", "list").output == "No data sets.\n"
