@@ -11,6 +11,7 @@ import torch
 from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from starlette.types import Scope
 
 from darkroom import __version__
 from darkroom.app import exceptions
@@ -41,6 +42,8 @@ from darkroom.app.middleware.read_on import ReadOn
 from darkroom.app.middleware.request_watch import HEADER, PROBES, RequestWatch
 from darkroom.app.middleware.security_headers import SecurityHeaders
 from darkroom.app.model_registry import routes as model_registry
+from darkroom.app.model_registry import versions
+from darkroom.app.model_registry.versions import is_weights_upload
 from darkroom.app.monitoring.job_metrics import JobMetrics
 from darkroom.app.monitoring.prometheus import PrometheusMetrics
 from darkroom.app.probes import routes as probes
@@ -148,6 +151,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             services.database.dispose()
 
 
+def _body_limit(settings: Settings, scope: Scope) -> int:
+    """Return the most bytes of a request's body. scope: the request's (ASGI)."""
+    if is_upload(scope):
+        return settings.dataset_limit_bytes
+    return settings.weights_limit_bytes if is_weights_upload(scope) else settings.body_limit_bytes
+
+
 def create_app(settings: Settings) -> FastAPI:
     """Return the application, not yet started. Raises UserError for settings that this machine cannot fulfil."""
     metrics = PrometheusMetrics()
@@ -208,6 +218,7 @@ def create_app(settings: Settings) -> FastAPI:
         recipes.router,
         sweeps.router,
         model_registry.router,
+        versions.router,
         dataset_registry.router,
         api_keys.router,
         audit.router,
@@ -224,14 +235,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(HeadAsGet)
     app.add_middleware(
         BodyLimit,
-        limit_bytes=lambda scope: settings.dataset_limit_bytes if is_upload(scope) else settings.body_limit_bytes,
+        limit_bytes=partial(_body_limit, settings),
     )
     app.add_middleware(AccessControl, gate=gate)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", HEADER],
             expose_headers=["*"],
         )

@@ -52,6 +52,9 @@ class Settings(OperatorSettings):
     body_limit_bytes: int = Field(
         1 << 20, ge=1, description="most bytes of a request's body, uploads excepted; more get 413"
     )
+    weights_limit_bytes: int = Field(
+        1 << 30, ge=1, description="most bytes of an uploaded weights file; its check takes three times that of memory"
+    )
     dataset_limit_bytes: int = Field(2 << 30, ge=1, description="most bytes of an uploaded data set's archive")
     dataset_entries: int = Field(200_000, ge=1, description="most files and folders in an uploaded archive")
     dataset_roots: Annotated[tuple[Path, ...], NoDecode] = Field(

@@ -36,6 +36,9 @@ RESOURCES: Mapping[str, Needs] = {
 }
 """By the first part of the path, without /v1."""
 
+WEIGHTS = Needs(("train",), ("admin",))
+"""/models/NAME/versions/VERSION/weights: a key that may only draw must not take the model away."""
+
 PROMOTION = RESOURCES["models"].changing
 """Train jobs and sweeps that promote a version need the same scopes as PUT alias, because they move an alias too."""
 
@@ -62,8 +65,13 @@ def needed(method: str, path: str) -> Scopes | None:
     first, _, rest = path.removeprefix("/").partition("/")
     if first == "v1":
         first = rest.partition("/")[0]
-    needs = RESOURCES.get(first, _CLOSED)
+    needs = WEIGHTS if _is_weights(path) else RESOURCES.get(first, _CLOSED)
     return needs.reading if reading else needs.changing
+
+
+def _is_weights(path: str) -> bool:
+    parts = path.removeprefix("/v1").split("/")
+    return len(parts) == 6 and (parts[1], parts[3], parts[5]) == ("models", "versions", "weights")
 
 
 def sufficient(scopes: Scopes) -> Scopes:

@@ -1,12 +1,11 @@
 """Generate jobs: workers draw more images than one answer can hold, and the result is one file."""
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
 from darkroom.app.access.caller import Caller
@@ -18,11 +17,11 @@ from darkroom.app.dependencies.services import Services, ServicesHere, require_j
 from darkroom.app.generate_jobs.schemas import GenerateJobAnswer, GenerateJobRequest, GenerateJobsAnswer, ShardsAnswer
 from darkroom.app.generation.encoding import MEDIA_TYPES
 from darkroom.app.generation.service import chosen, find_classes, find_version
+from darkroom.app.http.artifact_answer import artifact_answer, documented_artifact
 from darkroom.app.http.problems import Problem, documented, invalid, retry_after
 from darkroom.app.jobs.schemas import FailureAnswer
 from darkroom.app.versions.version import Version
 from darkroom.model.provenance import random_seed
-from darkroom.store.artifact_stream import stream_artifact
 from darkroom.store.audit_repository import record
 from darkroom.store.generate_repository import (
     GenerateProgress,
@@ -37,7 +36,7 @@ from darkroom.store.generate_repository import (
 from darkroom.store.job_forms import GenerateRun
 from darkroom.store.job_repository import JobConflict
 from darkroom.store.model_repository import lock_model, resolve_kept
-from darkroom.store.tables import Artifact, Checkpoint, GenerateJob
+from darkroom.store.tables import Checkpoint, GenerateJob
 
 SCOPE = "POST /generate-jobs"
 MOST_SHARDS = 1000
@@ -210,15 +209,7 @@ def retry(services: ServicesHere, caller: CallerHere, id: GenerateJobId) -> Gene
     "/generate-jobs/{id}/result",
     response_class=Response,
     responses=documented(404, 409, 422, 500, 503)
-    | {
-        200: {
-            "description": "The images",
-            "content": {
-                MEDIA_TYPES[name]: {"schema": {"type": "string", "format": "binary"}} for name in ("npz", "zip")
-            },
-        },
-        304: {"description": "The result that If-None-Match names is still the newest"},
-    },
+    | documented_artifact("The images", MEDIA_TYPES["npz"], MEDIA_TYPES["zip"]),
 )
 def result(
     services: ServicesHere, id: GenerateJobId, if_none_match: Annotated[str | None, Header()] = None
@@ -231,14 +222,5 @@ def result(
         answer = _described(session, id)
         if answer.result_digest is None:
             raise JobConflict(f"generate job {id} is {answer.status} and has no result")
-        size_bytes = session.get_one(Artifact, answer.result_digest).size_bytes
-    headers = {"ETag": f'"{answer.result_digest}"', "Cache-Control": "no-cache", "Accept-Ranges": "none"}
-    if if_none_match is not None and headers["ETag"] in if_none_match.replace("W/", "").split(", "):
-        return Response(status_code=304, headers=headers)
-    chunks = stream_artifact(services.store, answer.result_digest)
-    first = next(chunks)
-    headers |= {
-        "Content-Length": str(size_bytes),
-        "Content-Disposition": f'attachment; filename="darkroom-generate-job-{id}.{answer.format}"',
-    }
-    return StreamingResponse(chain([first], chunks), media_type=MEDIA_TYPES[answer.format], headers=headers)
+    filename = f"darkroom-generate-job-{id}.{answer.format}"
+    return artifact_answer(services.store, answer.result_digest, if_none_match, MEDIA_TYPES[answer.format], filename)

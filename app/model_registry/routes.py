@@ -1,6 +1,5 @@
 """/models: lists models and versions, and moves aliases (promotion, roll-back)."""
 
-from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
@@ -17,16 +16,12 @@ from darkroom.app.model_registry.schemas import (
     AliasRequest,
     ModelAnswer,
     ModelDetailAnswer,
+    ModelName,
     ModelsAnswer,
-    VersionAnswer,
-    VersionFigure,
 )
-from darkroom.model.config import ModelConfig
-from darkroom.model.figure import Figure
-from darkroom.model.metrics.frontier import Frontier, frontiers
+from darkroom.app.model_registry.service import describe_versions
 from darkroom.store.aliases import remove_alias, set_alias
 from darkroom.store.checkpoint_repository import list_checkpoints
-from darkroom.store.figure_repository import figures_by
 from darkroom.store.model_repository import (
     PRODUCTION,
     ModelSummary,
@@ -35,11 +30,9 @@ from darkroom.store.model_repository import (
     get_model,
     list_models,
 )
-from darkroom.store.tables import Checkpoint
 
 router = APIRouter(tags=["models"])
 
-ModelName = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 AliasName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9._-]{0,62}$")]
 
 
@@ -58,35 +51,12 @@ def _describe(services: Services, model: ModelSummary) -> ModelAnswer:
     )
 
 
-def _frontiers(row: Checkpoint, measured: Sequence[Figure]) -> Sequence[Frontier]:
-    return frontiers(measured, ModelConfig.model_validate(row.configuration).schedule) if measured else ()
-
-
 def _detail(services: Services, name: str, before: int | None = None, limit: int = 50) -> ModelDetailAnswer:
     with services.transaction() as session:
         summary = get_model(session, name)
         checkpoints = list_checkpoints(session, name, before, limit + 1)
-        measured = figures_by(session, "frontier", Checkpoint.digest, [row.digest for row in checkpoints])
-        evaluated = figures_by(session, "evaluation", Checkpoint.id, [row.id for row in checkpoints])
-    resident = services.engine.status().resident
-    page = checkpoints[:limit]
-    newest = [
-        VersionAnswer(
-            version=row.version,
-            digest=row.digest,
-            source=row.source,
-            created_at=row.created_at,
-            size_bytes=row.size_bytes,
-            images_seen=row.images_seen,
-            class_names=list(row.class_names),
-            metrics=row.metrics,
-            evaluations=[VersionFigure.model_validate(one) for one in evaluated.get(row.id, ())],
-            kept=row.artifact_digest is not None,
-            resident=row.digest in resident,
-            frontiers=_frontiers(row, measured.get(row.digest, ())),
-        )
-        for row in page
-    ]
+        page = checkpoints[:limit]
+        newest = describe_versions(session, services, page)
     return ModelDetailAnswer(
         **_describe(services, summary).model_dump(),
         newest=newest,

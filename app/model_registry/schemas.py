@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated
 
+from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from darkroom.model.config import SamplingConfig
@@ -11,6 +12,8 @@ from darkroom.model.metrics.frontier import Frontier
 from darkroom.store.model_repository import AliasTarget
 
 LARGEST_VERSION = 2**31 - 1
+
+ModelName = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 
 Number = Annotated[int, Field(strict=True, ge=1, le=LARGEST_VERSION)]
 

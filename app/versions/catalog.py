@@ -192,6 +192,11 @@ class Catalog:
             task.add_done_callback(lambda _: self._loads.pop(version.digest, None))
         await asyncio.shield(task)
 
+    def forget(self, name: str, digest: str) -> None:
+        """Forget a version whose weights were deleted, so that requests no longer find it in memory."""
+        if digest not in self._shipped:
+            self._versions.pop((name, digest), None)
+
     def production(self, name: str) -> Version | None:
         """Return the version that serves requests for `name`; None if there is none or the catalog has not read it."""
         return self._versions.get((name, self._production.get(name, "")))

@@ -1,9 +1,10 @@
-"""Reads and registers model versions in the store. Each function has a transaction of its own."""
+"""Reads and registers model versions in the store."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from darkroom.app.versions.version import Version
@@ -15,6 +16,7 @@ from darkroom.model.checkpoint import (
     header_end,
     read_header,
 )
+from darkroom.model.digest import digest_of
 from darkroom.model.figure import Figure
 from darkroom.store.aliases import set_alias
 from darkroom.store.artifacts import ArtifactCorrupted, ArtifactMissing
@@ -25,11 +27,13 @@ from darkroom.store.figure_repository import figures_by, record_figures
 from darkroom.store.model_repository import (
     PRODUCTION,
     AliasTarget,
+    ensure_model,
     production_targets,
     resolve,
     resolve_kept,
 )
 from darkroom.store.tables import Checkpoint as CheckpointRow
+from darkroom.store.tables import CheckpointSource
 
 HEADER_BYTES = 1 << 20
 """Bytes of a weights file to read for its header. A longer header needs a second read."""
@@ -77,21 +81,34 @@ def frontier_figures(database: Database, digests: Collection[str]) -> Mapping[st
         return figures_by(session, "frontier", CheckpointRow.digest, digests)
 
 
+def register_weights(
+    session: Session, header: CheckpointHeader, data: bytes, source: CheckpointSource, name: str
+) -> tuple[CheckpointRow, bool]:
+    """Register weights and the frontier in their header as a version of model `name`.
+
+    Returns the version, and True unless the model has had its weights already.
+    """
+    model = ensure_model(session, name)
+    known = CheckpointRow.model_id == model.id, CheckpointRow.digest == digest_of(data)
+    created = session.scalar(select(CheckpointRow.id).where(*known, CheckpointRow.artifact_digest.is_not(None))) is None
+    checkpoint = register_checkpoint(
+        session,
+        model_name=name,
+        data=data,
+        configuration=header.model.model_dump(mode="json"),
+        class_names=header.class_names,
+        images_seen=header.images_seen,
+        metrics=header.metrics,
+        source=source,
+    )
+    record_figures(session, checkpoint.id, "frontier", header.evaluations)
+    return checkpoint, created
+
+
 def register_shipped(database: Database, header: CheckpointHeader, path: Path) -> int:
-    """Register weights and the frontier in their header, and return the version's number."""
+    """Register shipped weights, and return the version's number."""
     with database.session() as session:
-        checkpoint = register_checkpoint(
-            session,
-            model_name=header.name,
-            data=path.read_bytes(),
-            configuration=header.model.model_dump(mode="json"),
-            class_names=header.class_names,
-            images_seen=header.images_seen,
-            metrics=header.metrics,
-            source="shipped",
-        )
-        record_figures(session, checkpoint.id, "frontier", header.evaluations)
-        return checkpoint.version
+        return register_weights(session, header, path.read_bytes(), "shipped", header.name)[0].version
 
 
 def production_versions(database: Database) -> dict[str, AliasTarget]:

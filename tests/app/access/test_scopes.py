@@ -25,6 +25,15 @@ def test_the_prefix_changes_nothing(resource: str) -> None:
             assert found == (row.reading if method in ("GET", "HEAD") else row.changing)
 
 
+def test_a_key_that_may_only_draw_cannot_download_weights() -> None:
+    for prefix in ("", "/v1"):
+        assert needed("GET", f"{prefix}/models/tiny/versions/1/weights") == ("train",)
+        assert needed("HEAD", f"{prefix}/models/tiny/versions/1/weights") == ("train",)
+        assert needed("PUT", f"{prefix}/models/tiny/versions/1/weights") == ("admin",)
+        for other in ("/models/weights", "/models/tiny/versions/weights", "/models/tiny/versions/1"):
+            assert needed("GET", prefix + other) == ("generate", "train")
+
+
 def test_only_reading_is_open() -> None:
     for path in (*OPEN, "/docs/assets/swagger-ui.css", "/console/main.js"):
         assert needed("GET", path) is None

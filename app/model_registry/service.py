@@ -1,0 +1,72 @@
+"""Describes versions, and adds weights files as versions."""
+
+from collections.abc import Sequence
+from typing import BinaryIO
+
+from sqlalchemy.orm import Session
+
+from darkroom.app.dependencies.paging import LARGEST_ID
+from darkroom.app.dependencies.services import Services
+from darkroom.app.http.problems import Problem, invalid
+from darkroom.app.http.storable import require_storable
+from darkroom.app.model_registry.schemas import VersionAnswer, VersionFigure
+from darkroom.app.versions.stored import register_weights
+from darkroom.model.checkpoint import CheckpointError, decode_checkpoint
+from darkroom.model.config import ModelConfig
+from darkroom.model.figure import Figure
+from darkroom.model.metrics.frontier import Frontier, frontiers
+from darkroom.store.aliases import version_facts
+from darkroom.store.audit_repository import Actor, record
+from darkroom.store.figure_repository import figures_by
+from darkroom.store.tables import Checkpoint
+
+
+def _frontiers(row: Checkpoint, measured: Sequence[Figure]) -> Sequence[Frontier]:
+    return frontiers(measured, ModelConfig.model_validate(row.configuration).schedule) if measured else ()
+
+
+def describe_versions(session: Session, services: Services, rows: Sequence[Checkpoint]) -> list[VersionAnswer]:
+    """Return the answers about versions, in the same order."""
+    measured = figures_by(session, "frontier", Checkpoint.digest, [row.digest for row in rows])
+    evaluated = figures_by(session, "evaluation", Checkpoint.id, [row.id for row in rows])
+    resident = services.engine.status().resident
+    return [
+        VersionAnswer(
+            version=row.version,
+            digest=row.digest,
+            source=row.source,
+            created_at=row.created_at,
+            size_bytes=row.size_bytes,
+            images_seen=row.images_seen,
+            class_names=list(row.class_names),
+            metrics=row.metrics,
+            evaluations=[VersionFigure.model_validate(one) for one in evaluated.get(row.id, ())],
+            kept=row.artifact_digest is not None,
+            resident=row.digest in resident,
+            frontiers=_frontiers(row, measured.get(row.digest, ())),
+        )
+        for row in rows
+    ]
+
+
+def add_version(services: Services, actor: Actor, name: str, file: BinaryIO) -> tuple[VersionAnswer, bool]:
+    """Check a weights file completely and add it as a version. Returns the version and True when it is new.
+
+    Raises Problem (422) when the service could not draw with the weights, or could not store their header.
+    """
+    with file:
+        file.seek(0)
+        data = file.read()
+    try:
+        checkpoint = decode_checkpoint(data, source="the file")
+        checkpoint.denoiser()  # builds the network and draws an image
+    except CheckpointError as error:
+        raise Problem(422, "weights-unusable", str(error)) from error
+    require_storable(checkpoint.header)
+    if checkpoint.header.images_seen > LARGEST_ID:
+        raise invalid([("/images_seen", f"must be at most {LARGEST_ID}")])
+    with services.transaction() as session:
+        row, created = register_weights(session, checkpoint.header, data, "imported", name)
+        if created:
+            record(session, actor, "version.added", f"models/{name}/versions/{row.version}", version_facts(row))
+        return describe_versions(session, services, [row])[0], created

@@ -1,0 +1,131 @@
+"""/models/NAME/versions: shows a version, downloads its weights, adds and deletes versions."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response
+from starlette.types import Scope
+
+from darkroom.app.dependencies.callers import CallerHere
+from darkroom.app.dependencies.services import ServicesHere
+from darkroom.app.http.artifact_answer import artifact_answer, documented_artifact
+from darkroom.app.http.problems import documented
+from darkroom.app.http.upload import received, require_file_itself
+from darkroom.app.model_registry.schemas import ModelName, VersionAnswer
+from darkroom.app.model_registry.service import add_version, describe_versions
+from darkroom.store.deletion import delete_version
+from darkroom.store.model_repository import resolve, resolve_kept
+
+router = APIRouter(tags=["models"])
+
+VersionName = Annotated[
+    str,
+    Path(
+        pattern=r"^([1-9][0-9]{0,9}|sha256:[0-9a-f]{64}|[a-z][a-z0-9._-]{0,62})$",
+        description="a version's number, its digest, or an alias",
+    ),
+]
+
+_MEDIA_TYPE = "application/octet-stream"
+_UPLOAD: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+_checker = ThreadPoolExecutor(1, thread_name_prefix="weights")
+"""Checks one weights file at a time: each takes several times its size of memory."""
+
+
+def is_weights_upload(scope: Scope) -> bool:
+    """Return true if the request's body is a weights file, which may be larger than other bodies."""
+    match scope["path"].split("/"):
+        case ["", "v1", "models", _, "versions"]:
+            return bool(scope["method"] == "POST")
+    return False
+
+
+@router.post(
+    "/models/{name}/versions",
+    status_code=201,
+    openapi_extra=_UPLOAD,
+    responses=documented(400, 413, 415, 422, 500, 503, 507)
+    | {200: {"model": VersionAnswer, "description": "The model has these weights already"}},
+)
+async def add(
+    request: Request, response: Response, services: ServicesHere, caller: CallerHere, name: ModelName
+) -> VersionAnswer:
+    """Add a weights file as a version of a model, which is created if it is new. The body is the file:
+    `curl --data-binary @fashion-mnist.safetensors http://HOST/v1/models/clothes/versions`.
+
+    It is a safetensors file that `darkroom train` or another service has written. The service draws an image with it
+    before it stores it. `errors` point into the file's header. The first version of a model becomes its production
+    version.
+    """
+    require_file_itself(request)
+    await run_in_threadpool(services.require_database)
+    file, _ = await received(request)
+    loop = asyncio.get_running_loop()
+    version, created = await loop.run_in_executor(_checker, add_version, services, caller.actor, name, file)
+    response.status_code = 201 if created else 200
+    response.headers["Location"] = f"/v1/models/{name}/versions/{version.version}"
+    return version
+
+
+@router.get("/models/{name}/versions/{version}", responses=documented(404, 422, 500, 503))
+def show(services: ServicesHere, name: ModelName, version: VersionName) -> VersionAnswer:
+    """One version of a model."""
+    with services.transaction() as session:
+        return describe_versions(session, services, [resolve(session, name, version)])[0]
+
+
+@router.get(
+    "/models/{name}/versions/{version}/weights",
+    response_class=Response,
+    responses=documented(404, 410, 422, 500, 503) | documented_artifact("The weights file", _MEDIA_TYPE),
+)
+def weights(
+    services: ServicesHere, name: ModelName, version: VersionName, if_none_match: Annotated[str | None, Header()] = None
+) -> Response:
+    """The version's weights as a safetensors file, which carries its configuration; `ETag` is its digest.
+
+    The service checks the bytes while it sends them. If they are damaged, it breaks the connection before the end.
+    """
+    with services.transaction() as session:
+        row = resolve_kept(session, name, version)
+        filename = f"{name}-{row.version}.safetensors"
+    return artifact_answer(services.store, row.digest, if_none_match, _MEDIA_TYPE, filename)
+
+
+@router.delete(
+    "/models/{name}/versions/{version}",
+    status_code=204,
+    response_class=Response,
+    responses=documented(404, 409, 410, 422, 500, 503),
+)
+async def delete(
+    services: ServicesHere,
+    caller: CallerHere,
+    name: ModelName,
+    version: VersionName,
+    force: Annotated[
+        bool, Query(description="delete it even if aliases, ended jobs or failed generate jobs name it")
+    ] = False,
+) -> Response:
+    """Delete a version's weights. Its number, digest and figures stay. Its bytes are freed within hours.
+
+    If something uses it, the answer is 409, and `dependents` lists that. The production version and those of unfinished
+    jobs cannot be deleted. `force` also deletes the aliases that point at it. A version that ships with the service
+    comes back at the next start, until its file is removed.
+    """
+
+    def deleted() -> str:
+        with services.transaction() as session:
+            return delete_version(session, caller.actor, name, version, force=force).digest
+
+    services.catalog.forget(name, await run_in_threadpool(deleted))
+    return Response(status_code=204)
