@@ -48,7 +48,7 @@ def upload(
     url: Url = None,
 ) -> None:
     """Send a folder of pictures to a running service as a data set."""
-    from darkroom.app.cli.upload import upload_folder
+    from darkroom.app.cli.transfer import upload_folder
 
     options = {"name": name or folder.resolve().name, "image_size": image_size}
     query = {key: value for key, value in options.items() if value is not None}

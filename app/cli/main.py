@@ -15,7 +15,7 @@ from darkroom.app.cli.asking import Url
 from darkroom.app.cli.datasets import datasets_cli, upload
 from darkroom.app.cli.jobs import jobs_cli
 from darkroom.app.cli.keys import DEFAULT_STATE, audit, keys_cli, migrate
-from darkroom.app.cli.models import models_cli
+from darkroom.app.cli.models import download, models_cli
 from darkroom.app.cli.sweeps import sweeps_cli
 from darkroom.model.user_error import ending_in_one_line
 
@@ -40,6 +40,7 @@ cli.add_typer(datasets_cli, name="datasets")
 cli.add_typer(models_cli, name="models")
 cli.add_typer(keys_cli, name="keys")
 cli.command()(upload)
+cli.command()(download)
 cli.command()(audit)
 cli.command()(migrate)
 

@@ -1,14 +1,23 @@
-"""`darkroom models`: the models of a running service. Prints names as plain text, never as markup."""
+"""`darkroom models` and `download`: the models of a running service. Prints names as plain text, never as markup."""
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
-from darkroom.app.cli.asking import Url, all_by_name
-from darkroom.app.cli.terminal import open_console, plain_table
+from darkroom.app.cli.asking import Force, Url, all_by_name, ask_service
+from darkroom.app.cli.terminal import open_console, plain_table, say, size
+from darkroom.model.user_error import UserError
 
 models_cli = typer.Typer(help="Models of a running service.", no_args_is_help=True)
+
+
+Version = Annotated[
+    str,
+    typer.Argument(metavar="MODEL[@VERSION]", help="VERSION: a number, an alias or sha256:...; default: production"),
+]
 
 
 @models_cli.command(name="list")
@@ -17,6 +26,53 @@ def list_(url: Url = None) -> None:
     rows = [_cells(one) for one in all_by_name(url, "models")]
     names = ("model", "versions", "production", "other aliases", "created")
     open_console().print(plain_table(names, rows, right=("versions", "production")) if rows else "No models.")
+
+
+@models_cli.command()
+def add(
+    name: Annotated[str, typer.Argument(help="the model's name; a new name makes a new model")],
+    file: Annotated[Path, typer.Argument(help="a weights file, such as one that `darkroom train` wrote")],
+    url: Url = None,
+) -> None:
+    """Send a weights file to a running service as a version of a model."""
+    from darkroom.app.cli.transfer import upload_file
+
+    console = open_console(stderr=True)
+    version = upload_file(url, f"/v1/models/{quote(name, safe='')}/versions", file, console)
+    say(console, f"{file} is {name}@{version['version']}, {version['digest'][:19]}")
+
+
+@models_cli.command()
+def delete(version: Version, force: Force = False, url: Url = None) -> None:
+    """Delete a version's weights, unless it is in production or something uses it."""
+    if "@" not in version:
+        raise UserError(f"{version}: name the version to delete, such as {version}@3")
+    ask_service(url, "DELETE", version_address(version), params={"force": force})
+    say(open_console(stderr=True), f"{version} is deleted")
+
+
+def download(
+    version: Version,
+    out: Annotated[Path | None, typer.Option(help="default: MODEL-NUMBER.safetensors, which must not exist")] = None,
+    url: Url = None,
+) -> None:
+    """Write a version's weights to a file; without VERSION, those of the production version."""
+    from darkroom.app.cli.transfer import download_weights
+
+    console = open_console(stderr=True)
+    found = ask_service(url, "GET", version_address(version))
+    model = version.partition("@")[0]
+    path = out or Path(f"{model}-{found['version']}.safetensors")
+    if out is None and path.exists():
+        raise UserError(f"{path}: exists; remove it, or name another file with --out")
+    download_weights(url, version_address(f"{model}@{found['digest']}"), path, found["digest"], console)
+    say(console, f"{path}: {model}@{found['version']}, {found['digest'][:19]}, {size(path.stat().st_size)}")
+
+
+def version_address(version: str) -> str:
+    """Return the path of MODEL@VERSION, or of MODEL's production version."""
+    name, _, selector = version.partition("@")
+    return f"/v1/models/{quote(name, safe='')}/versions/{quote(selector or 'production', safe='')}"
 
 
 def _cells(one: Mapping[str, Any]) -> tuple[str, ...]:

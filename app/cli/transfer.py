@@ -1,5 +1,6 @@
-"""Sends files to a running service while it reads them, and shows a progress bar."""
+"""Sends files to a running service and fetches files from it, with a progress bar."""
 
+import hashlib
 import os
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -11,10 +12,12 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from darkroom.app.cli.service_client import ask, connect
+from darkroom.app.cli.service_client import ServiceError, ask, connect, require_success
 from darkroom.model.user_error import UserError
 
 CHUNK_BYTES = 1 << 20
+
+_CHECKING = "the service checks the upload"
 
 UNTIL_CHECKED = httpx.Timeout(10.0, read=None, write=None)
 """The service answers an upload only after it has decoded and checked the whole of it."""
@@ -47,15 +50,37 @@ def upload_folder(url: str | None, folder: Path, query: Mapping[str, Any], conso
     """Send a folder's files as a zip to POST /v1/datasets, and return the service's answer."""
     files = _files(folder)
     total = sum(path.stat().st_size for path in files)
-    with _bar("uploading", total, console) as bar:
+    with _bar("uploading", total, console, _CHECKING) as bar:
         content = bar(_zipped(folder, files))
         return _post(url, "/v1/datasets", content, {**query, "format": "zip"})
 
 
 def upload_file(url: str | None, path: str, file: Path, console: Console) -> Any:
     """Send a file as the body of a POST to `path`, and return the service's answer."""
-    with file.open("rb") as source, _bar("uploading", file.stat().st_size, console) as bar:
+    with file.open("rb") as source, _bar("uploading", file.stat().st_size, console, _CHECKING) as bar:
         return _post(url, path, bar(_chunks(source)), {})
+
+
+def download_weights(url: str | None, address: str, path: Path, digest: str, console: Console) -> None:
+    """Write a version's weights to `path`, which is replaced only after all bytes have arrived and have the digest.
+
+    address: the version's path below the service's URL. Raises ServiceError.
+    """
+    part, hasher = path.with_name(path.name + ".part"), hashlib.sha256()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with connect(url) as client, client.stream("GET", f"{address}/weights") as response:
+        require_success(response)
+        total = int(response.headers["Content-Length"])
+        try:
+            with part.open("wb") as file, _bar("downloading", total, console) as bar:
+                for chunk in bar(response.iter_raw()):
+                    hasher.update(chunk)
+                    file.write(chunk)
+            if f"sha256:{hasher.hexdigest()}" != digest:
+                raise ServiceError(f"the bytes that arrived are not those of {digest}; try again")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _post(url: str | None, path: str, content: Iterator[bytes], query: Mapping[str, Any]) -> Any:
@@ -65,8 +90,11 @@ def _post(url: str | None, path: str, content: Iterator[bytes], query: Mapping[s
 
 
 @contextmanager
-def _bar(text: str, total: int, console: Console) -> Iterator[Any]:
-    """Show a progress bar during the block. Yields a function that counts the chunks that pass through it."""
+def _bar(text: str, total: int, console: Console, afterwards: str = "") -> Iterator[Any]:
+    """Show a progress bar during the block. Yields a function that counts the chunks that pass through it.
+
+    afterwards: the text after the last chunk.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(text, total=total)
@@ -75,7 +103,7 @@ def _bar(text: str, total: int, console: Console) -> Iterator[Any]:
             for chunk in chunks:
                 yield chunk
                 progress.advance(task, len(chunk))
-            progress.update(task, description="the service checks it")
+            progress.update(task, description=afterwards)
 
         yield counted
 
