@@ -49,6 +49,7 @@ from darkroom.app.monitoring.prometheus import PrometheusMetrics
 from darkroom.app.probes import routes as probes
 from darkroom.app.recipes import routes as recipes
 from darkroom.app.settings import Settings
+from darkroom.app.storage import routes as storage
 from darkroom.app.sweeps import routes as sweeps
 from darkroom.app.train_jobs import events as train_events
 from darkroom.app.train_jobs import records as train_records
@@ -221,6 +222,7 @@ def create_app(settings: Settings) -> FastAPI:
         versions.router,
         dataset_registry.router,
         api_keys.router,
+        storage.router,
         audit.router,
     ):
         app.include_router(resource, prefix="/v1")

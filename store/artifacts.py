@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import fsspec
-from sqlalchemy import Select, delete, func, insert, select, text
+from sqlalchemy import ColumnElement, Select, delete, func, insert, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
@@ -187,9 +187,9 @@ def _chunks_of(row: Artifact) -> Select[bytes]:
     return select(ArtifactChunk.data).where(ArtifactChunk.digest == row.digest).order_by(ArtifactChunk.position)
 
 
-def collect_artifacts(session: Session, limit: int = 100) -> int:
-    """Delete at most `limit` old artifacts to which no record refers; returns how many."""
-    references = [
+def unreferenced() -> list[ColumnElement[bool]]:
+    """Return the conditions under which no record refers to an artifact."""
+    return [
         ~select(1).where(column == Artifact.digest).exists()
         for table in Base.metadata.sorted_tables
         if table.name != ArtifactChunk.__tablename__
@@ -197,10 +197,14 @@ def collect_artifacts(session: Session, limit: int = 100) -> int:
         if key.column.table.name == Artifact.__tablename__
         for column in [key.parent]
     ]
+
+
+def collect_artifacts(session: Session, limit: int = 100) -> int:
+    """Delete at most `limit` old artifacts to which no record refers; returns how many."""
     age = func.extract("epoch", func.now() - Artifact.created_at)
     found = session.execute(
         select(Artifact.digest, Artifact.location)
-        .where(age > COLLECT_AFTER_SECONDS, *references)
+        .where(age > COLLECT_AFTER_SECONDS, *unreferenced())
         .limit(limit)
         .with_for_update(skip_locked=True)
     ).all()

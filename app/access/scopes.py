@@ -30,6 +30,7 @@ RESOURCES: Mapping[str, Needs] = {
     "recipes": Needs(("train",), ("admin",)),
     "sweeps": Needs(("train",), ("train",)),
     "generate-jobs": Needs(("train",), ("train",)),
+    "storage": Needs(("train",), ("admin",)),
     "keys": Needs(("admin",), ("admin",)),
     "audit-events": Needs(("admin",), ("admin",)),
     "metrics": Needs(("metrics",), ("admin",)),

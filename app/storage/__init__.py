@@ -1,0 +1,1 @@
+"""The route /storage: how much space data sets, models and jobs take."""

@@ -1,0 +1,81 @@
+"""Counts the bytes of the store, and whose they are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from sqlalchemy import BigInteger, CompoundSelect, Select, SQLColumnExpression, Text, cast, func, literal, select, union
+from sqlalchemy.orm import Session
+
+from darkroom.store.artifacts import unreferenced
+from darkroom.store.tables import (
+    Artifact,
+    Checkpoint,
+    Dataset,
+    GenerateJob,
+    GeneratePart,
+    JobCheckpoint,
+    JobSamples,
+    Model,
+)
+
+OwnerKind = Literal["dataset", "model", "train-job", "generate-job"]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerUse:
+    """The bytes of a data set, model or job. name: a job's number."""
+
+    kind: OwnerKind
+    name: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StorageUse:
+    """The bytes of the store. kinds: by kind of owner. largest: the owners with the most bytes, largest first.
+
+    unused_bytes: of artifacts that `store.artifacts.collect_artifacts` deletes. database_bytes: on the server's disk.
+    """
+
+    artifact_bytes: int
+    unused_bytes: int
+    database_bytes: int
+    kinds: Mapping[OwnerKind, int]
+    largest: Sequence[OwnerUse]
+
+
+def storage_use(session: Session, limit: int) -> StorageUse:
+    """Return the space that the store takes, with at most `limit` owners. Bytes that owners share count for each."""
+    held = _held().subquery()  # a union: each artifact counts once for its owner
+    size = cast(func.sum(Artifact.size_bytes), BigInteger)
+    joined = select(held.c.kind, held.c.name, size.label("bytes")).join(Artifact, Artifact.digest == held.c.digest)
+    owners = joined.group_by(held.c.kind, held.c.name).subquery()
+    total = cast(func.sum(owners.c.bytes), BigInteger)
+    kinds = dict.fromkeys(get_args(OwnerKind), 0)
+    kinds.update((kind, count) for kind, count in session.execute(select(owners.c.kind, total).group_by(owners.c.kind)))
+    largest = select(owners).order_by(owners.c.bytes.desc(), owners.c.kind, owners.c.name).limit(limit)
+    return StorageUse(
+        artifact_bytes=session.scalar(select(size)) or 0,
+        unused_bytes=session.scalar(select(size).where(*unreferenced())) or 0,
+        database_bytes=session.scalar(select(func.pg_database_size(func.current_database()))) or 0,
+        kinds=kinds,
+        largest=[OwnerUse(kind, name, count) for kind, name, count in session.execute(largest)],
+    )
+
+
+def _held() -> CompoundSelect[str, str, str]:
+    """Select kind, name and digest of every artifact that an owner uses, each once."""
+    return union(
+        _part("dataset", Dataset.name, Dataset.artifact_digest),
+        _part("dataset", Dataset.name, Dataset.contact_sheet_digest),
+        _part("model", Model.name, Checkpoint.artifact_digest).join(Model, Model.id == Checkpoint.model_id),
+        _part("train-job", JobCheckpoint.job_id, JobCheckpoint.state_digest),
+        _part("train-job", JobSamples.job_id, JobSamples.digest),
+        _part("generate-job", GenerateJob.id, GenerateJob.result_digest),
+        _part("generate-job", GeneratePart.generate_job_id, GeneratePart.digest),
+    )
+
+
+def _part(kind: OwnerKind, name: SQLColumnExpression[Any], digest: SQLColumnExpression[Any]) -> Select[str, str, str]:
+    return select(literal(kind).label("kind"), cast(name, Text).label("name"), digest.label("digest"))
