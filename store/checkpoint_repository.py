@@ -23,6 +23,7 @@ def register_checkpoint(
     images_seen: int,
     metrics: Mapping[str, Any],
     source: CheckpointSource,
+    actor: Actor | None = None,
 ) -> Checkpoint:
     """Add a checkpoint to a model, which is created if it is new. Bytes that the model already has add nothing.
 
@@ -31,7 +32,8 @@ def register_checkpoint(
     shipped one: an update of the software never replaces what somebody trained or chose.
 
     data: the safetensors file. metrics: finite numbers (NaN raises an error). model_name: lower-case letters,
-    digits and `._-`, at most 63; anything else raises sqlalchemy.exc.IntegrityError.
+    digits and `._-`, at most 63; anything else raises sqlalchemy.exc.IntegrityError. actor: moves the alias; default:
+    the weights themselves.
     """
     model = ensure_model(session, model_name)
     digest = Artifacts(session).put(data)
@@ -59,7 +61,7 @@ def register_checkpoint(
     session.refresh(checkpoint)  # reads created_at, which the database's clock sets
     production = _production_source(session, model)
     if (production is None and source != "trained") or production == source == "shipped":
-        move_alias(session, Actor(f"{source} weights"), model, PRODUCTION, checkpoint)
+        move_alias(session, actor or Actor(f"{source} weights"), model, PRODUCTION, checkpoint)
     return checkpoint
 
 

@@ -43,7 +43,7 @@ class InUse(RuntimeError):
         named = blocking or dependents
         listed = ", ".join(f"{one.resource} {one.reason}" for one in named[:_IN_MESSAGE])
         more = f" and {len(named) - _IN_MESSAGE} more" if len(named) > _IN_MESSAGE else ""
-        advice = "end or move these first" if blocking else "to delete it anyway, ask again with force"
+        advice = "cancel or move these first" if blocking else "to delete it anyway, ask again with force"
         super().__init__(f"{what} is in use: {listed}{more}; {advice}")
         self.dependents = dependents
 

@@ -65,7 +65,7 @@ def download(
     path = out or Path(f"{model}-{found['version']}.safetensors")
     if out is None and path.exists():
         raise UserError(f"{path}: exists; remove it, or name another file with --out")
-    download_weights(url, version_address(f"{model}@{found['digest']}"), path, found["digest"], console)
+    download_weights(url, version_address(f"{model}@{found['digest']}"), path, found, console)
     say(console, f"{path}: {model}@{found['version']}, {found['digest'][:19]}, {size(path.stat().st_size)}")
 
 

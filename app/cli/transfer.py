@@ -61,23 +61,22 @@ def upload_file(url: str | None, path: str, file: Path, console: Console) -> Any
         return _post(url, path, bar(_chunks(source)), {})
 
 
-def download_weights(url: str | None, address: str, path: Path, digest: str, console: Console) -> None:
+def download_weights(url: str | None, address: str, path: Path, version: Mapping[str, Any], console: Console) -> None:
     """Write a version's weights to `path`, which is replaced only after all bytes have arrived and have the digest.
 
-    address: the version's path below the service's URL. Raises ServiceError.
+    address: the version's path below the service's URL. version: the service's answer about it. Raises ServiceError.
     """
     part, hasher = path.with_name(path.name + ".part"), hashlib.sha256()
     path.parent.mkdir(parents=True, exist_ok=True)
     with connect(url) as client, client.stream("GET", f"{address}/weights") as response:
         require_success(response)
-        total = int(response.headers["Content-Length"])
         try:
-            with part.open("wb") as file, _bar("downloading", total, console) as bar:
-                for chunk in bar(response.iter_raw()):
+            with part.open("wb") as file, _bar("downloading", version["size_bytes"], console) as bar:
+                for chunk in bar(response.iter_bytes()):
                     hasher.update(chunk)
                     file.write(chunk)
-            if f"sha256:{hasher.hexdigest()}" != digest:
-                raise ServiceError(f"the bytes that arrived are not those of {digest}; try again")
+            if f"sha256:{hasher.hexdigest()}" != version["digest"]:
+                raise ServiceError(f"the bytes that arrived are not those of {version['digest']}; try again")
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
@@ -113,11 +112,16 @@ def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: is not a folder; name one that has a folder of pictures for each class")
     found = []
-    for here, folders, names in os.walk(folder, followlinks=False):
+    for here, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(here, name) for name in sorted(names) if not name.startswith(".")]
+        found += [path for name in sorted(names) if not name.startswith(".") and (path := Path(here, name)).is_file()]
     if not found:
         raise UserError(f"{folder}: holds no files; put pictures into one folder for each class")
+    for path in found:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{str(path)!r}: the name is not UTF-8, as a zip needs it; rename it") from error
     return found
 
 

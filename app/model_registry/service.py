@@ -66,7 +66,7 @@ def add_version(services: Services, actor: Actor, name: str, file: BinaryIO) -> 
     if checkpoint.header.images_seen > LARGEST_ID:
         raise invalid([("/images_seen", f"must be at most {LARGEST_ID}")])
     with services.transaction() as session:
-        row, created = register_weights(session, checkpoint.header, data, "imported", name)
+        row, created = register_weights(session, checkpoint.header, data, "imported", name, actor)
         if created:
             record(session, actor, "version.added", f"models/{name}/versions/{row.version}", version_facts(row))
         return describe_versions(session, services, [row])[0], created

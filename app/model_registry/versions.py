@@ -63,8 +63,7 @@ async def add(
     `curl --data-binary @fashion-mnist.safetensors http://HOST/v1/models/clothes/versions`.
 
     It is a safetensors file that `darkroom train` or another service has written. The service draws an image with it
-    before it stores it. `errors` point into the file's header. The first version of a model becomes its production
-    version.
+    before it stores it. `errors` point into the file's header. If the model has no production version, this becomes it.
     """
     require_file_itself(request)
     await run_in_threadpool(services.require_database)

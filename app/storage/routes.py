@@ -36,7 +36,7 @@ class StorageAnswer(BaseModel):
 
 @router.get("/storage", responses=documented(422, 500, 503))
 def storage(services: ServicesHere, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> StorageAnswer:
-    """How much space data sets, models, train jobs and generate jobs take.
+    """Show how much space data sets, models, train jobs and generate jobs take.
 
     A model's bytes are the weights of its versions. A train job's are its states and sample grids.
     """

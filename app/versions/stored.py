@@ -82,7 +82,12 @@ def frontier_figures(database: Database, digests: Collection[str]) -> Mapping[st
 
 
 def register_weights(
-    session: Session, header: CheckpointHeader, data: bytes, source: CheckpointSource, name: str
+    session: Session,
+    header: CheckpointHeader,
+    data: bytes,
+    source: CheckpointSource,
+    name: str,
+    actor: Actor | None = None,
 ) -> tuple[CheckpointRow, bool]:
     """Register weights and the frontier in their header as a version of model `name`.
 
@@ -100,6 +105,7 @@ def register_weights(
         images_seen=header.images_seen,
         metrics=header.metrics,
         source=source,
+        actor=actor,
     )
     record_figures(session, checkpoint.id, "frontier", header.evaluations)
     return checkpoint, created

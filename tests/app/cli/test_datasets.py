@@ -1,5 +1,6 @@
 """Laws of `darkroom datasets` and `upload`: a folder arrives as a data set, which is then listed, renamed, deleted."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -75,6 +76,18 @@ def test_an_uploaded_folder_is_listed_renamed_and_deleted(run: Run, database: Da
     assert len(run("datasets", "list").output.splitlines()) == 2
 
 
+def test_linked_folders_are_sent_and_pipes_are_not(run: Run, service: Service, tmp_path: Path) -> None:
+    elsewhere = _pictures(tmp_path / "elsewhere")
+    folder = tmp_path / "linked"
+    folder.mkdir()
+    for name in ("first", "second"):
+        (folder / name).symlink_to(elsewhere / "a")
+    os.mkfifo(elsewhere / "a" / "pipe.png")
+    assert run("upload", folder).exit_code == 0
+    classes = service.client.get("/v1/datasets/linked").json()["classes"]
+    assert classes == [{"name": "first", "images": 3}, {"name": "second", "images": 3}]
+
+
 def test_a_list_longer_than_a_page_is_complete(run: Run, database: Database) -> None:
     for number in range(201):
         add_dataset(database, f"shapes {number}")
@@ -99,6 +112,10 @@ def test_a_folder_that_cannot_be_sent_is_refused(run: Run, tmp_path: Path) -> No
     _refused(run("upload", tmp_path / "empty"), "holds no files")
     _refused(run("datasets", "delete", "none"), "'none'")
     _refused(run("datasets", "rename", "none", "new"), "'none'")
+    folder = tmp_path / "latin-1" / "a"
+    folder.mkdir(parents=True)
+    (folder / os.fsdecode("Größe.png".encode("latin-1"))).write_bytes(b"")
+    _refused(run("upload", folder.parent), "is not UTF-8", "Gr\\udcf6")
     damaged = _pictures(tmp_path / "damaged")
     (damaged / "a" / "0.png").write_bytes(b"no picture")
     _refused(run("upload", damaged), "0.png")

@@ -103,6 +103,9 @@ def test_the_first_version_of_a_new_model_is_served(service: Service) -> None:
         lambda: service.client.post("/generate", json={"class": 0, "model": "new"}).status_code == 200, "a new model"
     )
     assert service.client.get("/v1/models/new").json()["aliases"]["production"]["version"] == 1
+    target = {"target": "models/new/alias/production"}
+    (moved,) = service.client.get("/v1/audit-events", params=target).json()["audit_events"]
+    assert (moved["action"], moved["actor"]) == ("alias.moved", "loopback")
 
 
 def _with_header(**changes: Any) -> bytes:
