@@ -157,6 +157,15 @@ def test_a_data_set_that_vanished_or_changed_fails_the_job_at_once(jobs: TrainJo
     assert f"{path} vanished" in jobs.detail(vanished)
 
 
+def test_a_job_whose_data_set_was_deleted_fails_at_once(jobs: TrainJobs) -> None:
+    job_id = jobs.train_job(short_recipe(), jobs.register())
+    with jobs.database.session() as session:
+        session.get_one(Job, job_id).dataset_id = None
+    jobs.run()
+    assert jobs.outcome(job_id) == ("failed", "dataset", 1)
+    assert "was deleted; submit a new job" in jobs.detail(job_id)
+
+
 def test_full_disks_are_told_from_damage_and_leave_the_last_checkpoint(jobs: TrainJobs) -> None:
     dataset_id = jobs.register()
     worker = jobs.train_job(short_recipe(), dataset_id)

@@ -16,7 +16,16 @@ from tests.compose import ROOT
 HEAVY = ("torch", "numpy", "sqlalchemy", "httpx", "fastapi", "celery")
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("keys", "create", "--help"), ("jobs", "submit", "--help")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("keys", "create", "--help"),
+        ("jobs", "submit", "--help"),
+        ("upload", "--help"),
+        ("models", "add", "--help"),
+    ],
+)
 def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
     program = (
         "import sys\nfrom darkroom.app.cli.main import main\n"
