@@ -53,7 +53,7 @@ class Settings(OperatorSettings):
         1 << 20, ge=1, description="most bytes of a request's body, uploads excepted; more get 413"
     )
     weights_limit_bytes: int = Field(
-        1 << 30, ge=1, description="most bytes of an uploaded weights file; its check takes three times that of memory"
+        1 << 30, ge=1, description="most bytes of an uploaded weights file; its check takes several times the memory"
     )
     dataset_limit_bytes: int = Field(2 << 30, ge=1, description="most bytes of an uploaded data set's archive")
     dataset_entries: int = Field(200_000, ge=1, description="most files and folders in an uploaded archive")
