@@ -118,6 +118,7 @@ def train(
     folder: Annotated[Path | None, typer.Option(help="folder of the run; default: runs/NAME")] = None,
     datasets: Annotated[Path, typer.Option(help="cache of decoded data sets")] = DEFAULT_STATE / "datasets",
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: CUDA where there is one")] = None,
+    long: Annotated[bool, typer.Option("--long", help="allow a run that would take more than a day")] = False,
 ) -> None:
     """Train a recipe, or on a folder of pictures, or continue such a run.
 
@@ -133,7 +134,7 @@ def train(
         recipe, folder = planned_recipe(recipe, minutes, folder, datasets, device)
     elif pictures:
         raise PlanError(f"{recipe} holds pictures: say how long to train, such as --minutes 45")
-    raise typer.Exit(run_training(recipe, folder, datasets, device))
+    raise typer.Exit(run_training(recipe, folder, datasets, device, long=long))
 
 
 @cli.command()

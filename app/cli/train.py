@@ -25,19 +25,24 @@ from darkroom.model.metrics.references import FolderReferences
 from darkroom.model.planning.plan import Plan
 from darkroom.model.planning.prepare import plan_name, prepare, read_plan, write_plan
 from darkroom.model.planning.speed import measured_speed
-from darkroom.model.training.curve_point import CurvePoint, ProgressLines
+from darkroom.model.training.curve_point import CurvePoint, ProgressLines, duration
 from darkroom.model.training.distributed import first_then_others, launched_rank, process_group
 from darkroom.model.training.run import train
 from darkroom.model.training.run_record import FolderRecord
+from darkroom.model.training.trainer import TrainingError
 from darkroom.model.user_error import EXIT_CODE, UserError
 
+DAY_SECONDS = 86_400.0
 PLAN = "recipe.yaml"
 """File in a run's folder that holds the planned recipe."""
 
 
-def run_training(recipe_path: Path, folder: Path | None, datasets: Path, device_name: str | None) -> int:
+def run_training(
+    recipe_path: Path, folder: Path | None, datasets: Path, device_name: str | None, *, long: bool = False
+) -> int:
     """Train and report. Returns the process's exit code: 0 at the end, 130 when stopped early. Raises UserError.
 
+    long: the user agrees to a run of more than a day.
     folder: default `runs/RECIPE`; if it holds a state of this recipe, the run continues from that state.
     With several devices each process calls this, and the first one reports.
     """
@@ -53,11 +58,21 @@ def run_training(recipe_path: Path, folder: Path | None, datasets: Path, device_
             training_processes(recipe.training.devices),
             process_group(device) as device,
         ):
-            return _train(recipe, folder, datasets, device, console)
+            return _train(recipe, folder, datasets, device, console, long=long)
     except UserError:
         if first:
             raise
         return EXIT_CODE  # the first process prints the error
+
+
+def _require_a_day(now: CurvePoint, total_images: int) -> None:
+    """Raise TrainingError when the run would take more than a day."""
+    seconds = now.seconds_left(total_images)
+    if seconds > DAY_SECONDS:
+        raise TrainingError(
+            f"this run would take about {duration(seconds)} here, at {now.images_per_second:,.1f} images/s: add --long "
+            "to run it anyway, or lower training.total_images"
+        )
 
 
 def plan_training(data: Path, minutes: float, datasets: Path, device_name: str | None, console: Console) -> Plan:
@@ -92,7 +107,7 @@ def planned_recipe(
     return file, folder
 
 
-def _train(recipe: Recipe, folder: Path, datasets: Path, device: torch.device, console: Console) -> int:
+def _train(recipe: Recipe, folder: Path, datasets: Path, device: torch.device, console: Console, *, long: bool) -> int:
     where = f" {recipe.dataset.path}" if recipe.dataset.path else ""
     console.print(f"Reading {recipe.dataset.format} data set{where}", markup=False)
     dataset = first_then_others(lambda: load_dataset(recipe.dataset, datasets))
@@ -112,8 +127,13 @@ def _train(recipe: Recipe, folder: Path, datasets: Path, device: torch.device, c
         total_images = recipe.training.total_images
         task = bar.add_task(recipe.name, total=total_images, facts="")
         lines = ProgressLines(total_images, partial(console.print, highlight=False))
+        points = 0
 
         def on_progress(now: CurvePoint) -> None:
+            nonlocal points
+            points += 1
+            if points == 2 and not long:  # the first steps are slower, above all where they are compiled
+                _require_a_day(now, total_images)
             bar.update(task, completed=now.images_seen, facts=now.summary)
             if not drawn:
                 lines(now)

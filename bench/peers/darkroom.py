@@ -34,7 +34,7 @@ def main() -> int:
     arguments = parser.parse_args()
     kept = arguments.folder / CORE_SECONDS
     pieces = json.loads(kept.read_text()) if kept.exists() else []
-    status = run_training(arguments.recipe, arguments.folder, CACHE, None)
+    status = run_training(arguments.recipe, arguments.folder, CACHE, None, long=True)
     write_atomically(kept, (json.dumps([*pieces, round(time.process_time(), 1)]) + "\n").encode())
     return status
 

@@ -27,6 +27,18 @@ class CurvePoint:
         """Speed and loss, for people."""
         return f"{self.images_per_second:.0f}/s  loss {self.loss:.4f}"
 
+    def seconds_left(self, total_images: int) -> float:
+        """Return the time to the end of a run at this speed; evaluations, sample grids and checkpoints take more."""
+        return (total_images - self.images_seen) / self.images_per_second
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people, in its largest fitting unit, such as "3.5 hours"."""
+    for unit, length in (("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:,.1f} {unit}"
+    return f"{seconds:.0f} seconds"
+
 
 class ProgressLines:
     """Shows a line on how far a run is: at its first point, and every SECONDS_BETWEEN_LINES from then on."""
@@ -38,5 +50,6 @@ class ProgressLines:
 
     def __call__(self, now: CurvePoint) -> None:
         if time.monotonic() >= self._due:
-            self._say(f"{now.images_seen:,} of {self._total_images:,} images  {now.summary}")
+            left = duration(now.seconds_left(self._total_images))
+            self._say(f"{now.images_seen:,} of {self._total_images:,} images  {now.summary}  {left} left")
             self._due = time.monotonic() + SECONDS_BETWEEN_LINES

@@ -76,7 +76,7 @@ def test_a_run_shows_its_progress_and_writes_its_files(recipe: Path, tmp_path: P
     result = _train(recipe, folder)
     assert result.returncode == 0, result.stderr
     assert "60 images, 3 classes; training on cpu" in result.stderr
-    assert re.search(r"160 of 960 images  \d+/s  loss \d\.\d{4}", result.stderr)
+    assert re.search(r"160 of 960 images  \d+/s  loss \d\.\d{4}  \d+ seconds left", result.stderr)
     assert f"960 images seen. Weights: {folder}/checkpoints/0000000960.safetensors" in result.stderr
     names = sorted(path.name for path in (folder / "checkpoints").iterdir())
     assert names == ["0000000400.safetensors", "0000000800.safetensors", "0000000960.safetensors"]
@@ -168,6 +168,16 @@ def test_a_recipe_s_needs_are_checked_before_training(tmp_path: Path, recipe: Pa
     recipe.write_text(yaml.safe_dump(data | {"evaluation": judged}))
     _refused(_here(recipe, folder), "evaluation.images: is 3, and precision_recall needs 4 generated images or more")
     assert not folder.exists()
+
+
+def test_a_run_of_more_than_a_day_begins_only_when_asked(tmp_path: Path, recipe: Path) -> None:
+    recipe, folder = _write_recipe(tmp_path, total_images=10**12), tmp_path / "run"
+    _refused(_here(recipe, folder), "this run would take about ", " days here, at ", "add --long to run it anyway")
+    with subprocess.Popen([*_command(recipe, folder), "--long"], stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: (folder / "state.safetensors").exists(), "the first checkpoint, long after the second point")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 130
 
 
 def test_an_evaluation_that_fails_is_printed_and_the_run_ends_well(tmp_path: Path, recipe: Path) -> None:
