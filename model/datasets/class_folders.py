@@ -1,8 +1,11 @@
 """Class folders: one folder of image files for each class, on disk or in an archive.
 
-The class folders may lie in folders `train` and `test`; the split then chooses between these two.
+The class folders may lie in folders `train` and `test`, in any case; the split then chooses between these two. `val`,
+`valid` or `validation` serves as `test` where there is no `test`. A split may lack classes that the other has.
 """
 
+import logging
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +25,16 @@ from darkroom.model.datasets.resize import square_picture
 # Pillow starts other programs for some formats (Ghostscript for EPS); the content of a file must never cause that.
 PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+
+TEXT_SUFFIXES = {".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".html", ".yaml", ".yml", ".log", ".rtf"}
+
+_JUNK = {"__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
+"""Names, in lower case, that file managers and network drives add. They also add names with a dot in front."""
+
+_SPLITS = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
+"""The names, in lower case, of a split's folder; an earlier one is preferred."""
+
+log = logging.getLogger(__name__)
 
 _GREY_MODES = {"1", "L", "LA", "I;16", "I;16B", "I;16L"}
 _COLOUR_MODES = {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa"}
@@ -61,40 +74,102 @@ class _Kind:
     grey: bool
 
 
-def visible(folder: P) -> list[P]:
-    """Return a folder's entries by name, without the hidden ones that file managers add."""
-    return sorted(
-        (entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.name != "__MACOSX"),
-        key=lambda entry: entry.name,
+def _is_junk(place: Place) -> bool:
+    return place.name.startswith(".") or place.name.lower() in _JUNK
+
+
+def _suffix(place: Place) -> str:
+    return PurePosixPath(place.name).suffix.lower()
+
+
+def _class_name(folder: Place) -> str:
+    """Return the name in Unicode's composed form (NFC): macOS stores the decomposed one."""
+    return unicodedata.normalize("NFC", folder.name)
+
+
+def _class_order(name: str) -> tuple[bool, int, str, str]:
+    """Numbers come first, by their value; then all other names."""
+    number = name.isascii() and name.isdecimal()
+    digits = name.lstrip("0") if number else ""
+    return not number, len(digits), digits, name
+
+
+def _visible(folder: P) -> list[P]:
+    """Return a folder's entries by name, without junk."""
+    return sorted((entry for entry in folder.iterdir() if not _is_junk(entry)), key=lambda entry: entry.name)
+
+
+def _folders(folder: P) -> list[P]:
+    return [entry for entry in _visible(folder) if entry.is_dir()]
+
+
+def _splits(folder: P) -> dict[str, P]:
+    """Return the folders with class folders of each split that there is."""
+    found = {entry.name.lower(): entry for entry in _folders(folder) if _folders(entry)}
+    return {
+        split: next(found[name] for name in names if name in found)
+        for split, names in _SPLITS.items()
+        if any(name in found for name in names)
+    }
+
+
+def _unwrapped(folder: P) -> P:
+    """Return the folder inside a single outer folder, which zip programs add; else the folder itself."""
+    inner = _folders(folder)
+    pictures = (
+        entry for place in (folder, *inner[:1]) for entry in _visible(place) if _suffix(entry) in IMAGE_SUFFIXES
     )
+    alone = len(inner) == 1 and _folders(inner[0]) and not any(entry.is_file() for entry in pictures)
+    return _unwrapped(inner[0]) if alone and not _splits(folder) else folder
 
 
-def _root(config: DatasetConfig, folder: P) -> P:
-    for split in visible(folder):
-        if split.name == config.split and split.is_dir() and any(entry.is_dir() for entry in visible(split)):
-            return split
-    if config.split == "test":
-        raise DatasetError(f"{folder}: has no folder 'test' with class folders in it")
-    return folder
+def _left_out(folder: Place) -> int:
+    """Return how many junk and text files lie directly in the folder; a folder of junk counts as one."""
+    texts = (entry for entry in _visible(folder) if entry.is_file() and _suffix(entry) in TEXT_SUFFIXES)
+    return sum(map(_is_junk, folder.iterdir())) + sum(1 for _ in texts)
+
+
+def _split_files(root: P) -> dict[str, list[P]]:
+    classes: dict[str, list[P]] = {}
+    for entry in _visible(root):
+        if entry.is_dir():
+            files = classes.setdefault(_class_name(entry), [])
+            for file in _visible(entry):
+                if not file.is_file():
+                    raise DatasetError(f"{file}: not an image file; class folders are not nested")
+                if _suffix(file) not in TEXT_SUFFIXES:
+                    files.append(file)
+        elif _suffix(entry) in IMAGE_SUFFIXES:
+            raise DatasetError(f"{entry}: an image outside the class folders")
+    return classes
 
 
 def class_files(config: DatasetConfig, folder: P) -> dict[str, list[P]]:
-    """Return the files of each class of the split, all by name; raises DatasetError for another layout."""
-    root = _root(config, folder)
-    classes: dict[str, list[P]] = {}
-    for entry in visible(root):
-        if entry.is_dir():
-            classes[entry.name] = files = visible(entry)
-            if not files:
-                raise DatasetError(f"{entry}: a class without images")
-            for file in files:
-                if not file.is_file():
-                    raise DatasetError(f"{file}: not an image file; class folders are not nested")
-        elif PurePosixPath(entry.name).suffix.lower() in IMAGE_SUFFIXES:
-            raise DatasetError(f"{entry}: an image outside the class folders")
+    """Return the files of each class of the split; raises DatasetError for another layout.
+
+    Files are in the order of their names, classes too, but numbers in that of their values. The class folders may lie
+    in one outer folder. Junk and text files are left out and counted in the log. A class without files is one that only
+    the other split has.
+    """
+    top = _unwrapped(folder)
+    splits = _splits(top)
+    if config.split == "test" and "test" not in splits:
+        raise DatasetError(f"{folder}: has no folder 'test' with class folders in it")
+    root = splits.get(config.split, top)
+    classes = _split_files(root)
+    others = [_split_files(place) for place in splits.values() if place is not root] if root is not top else []
+    for name in {name for other in others for name, files in other.items() if files}:
+        classes.setdefault(name, [])
+    for name, files in classes.items():
+        if not files and not any(other.get(name) for other in others):
+            raise DatasetError(f"{root}/{name}: a class without images")
     if not classes:
         raise DatasetError(f"{root}: holds no class folders")
-    return classes
+    places = {str(place): place for place in (folder, top, root, *_folders(root))}
+    left_out = sum(map(_left_out, places.values()))
+    if left_out:
+        log.info("%s: left out %d files that are no pictures", folder, left_out)
+    return {name: classes[name] for name in sorted(classes, key=_class_order)}
 
 
 @contextmanager

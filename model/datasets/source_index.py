@@ -14,7 +14,7 @@ from pathlib import Path
 from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets.dataset import DatasetError
 
-DECODING_VERSION = 1
+DECODING_VERSION = 2
 """Raise this number when a decoder changes its result for the same file."""
 
 

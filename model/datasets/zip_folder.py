@@ -1,4 +1,4 @@
-"""Class folders in a zip archive (`model/datasets/class_folders.py`), at its top or in one folder of any name."""
+"""Class folders in a zip archive (`model/datasets/class_folders.py`), at its top or in one outer folder."""
 
 from collections.abc import Iterable
 from io import BytesIO
@@ -8,7 +8,7 @@ from zipfile import ZipFile, ZipInfo
 
 from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets.archive_limits import ArchiveLimits
-from darkroom.model.datasets.class_folders import class_files, decode_classes, visible
+from darkroom.model.datasets.class_folders import class_files, decode_classes
 from darkroom.model.datasets.dataset import DatasetError
 from darkroom.model.datasets.decoded import Decoded
 from darkroom.model.datasets.zip_archive import open_zip, read_entry
@@ -47,11 +47,24 @@ class _Member:
         return BytesIO(read_entry(self._archive, self.entry, self._source))
 
 
+_UTF8_FLAG = 0x800
+
+
+def _name(entry: ZipInfo) -> str:
+    """Return the entry's name; macOS writes UTF-8 without the flag for it, which `zipfile` reads as code page 437."""
+    if not entry.flag_bits & _UTF8_FLAG:
+        try:
+            return entry.filename.encode("cp437").decode()
+        except UnicodeError:
+            pass
+    return entry.filename
+
+
 def _tree(archive: ZipFile, source: str) -> _Member:
     top = _Member(archive, source)
     for entry in archive.infolist():
         here = top
-        for part in entry.filename.split("/"):
+        for part in _name(entry).split("/"):
             if here.is_file():
                 raise DatasetError(f"{here}: both a file and a folder")
             if part not in ("", "."):
@@ -59,18 +72,10 @@ def _tree(archive: ZipFile, source: str) -> _Member:
         if not entry.is_dir():
             if here is top or any(here.iterdir()):
                 raise DatasetError(f"{source}: {entry.filename!r}: both a file and a folder")
+            if here.is_file():
+                raise DatasetError(f"{source}: {entry.filename!r}: occurs twice")
             here.entry = entry
     return top
-
-
-def _unwrapped(folder: _Member) -> _Member:
-    """Return the folder inside a single outer folder, which zip programs add; else the folder itself."""
-    members = visible(folder)
-    if len(members) == 1 and members[0].name not in ("train", "test"):
-        inner = members[0]
-        if inner.is_dir() and any(entry.is_dir() for entry in visible(inner)):
-            return _unwrapped(inner)
-    return folder
 
 
 def zip_files(config: DatasetConfig, path: Path) -> list[Path]:
@@ -85,5 +90,5 @@ def decode_zip(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Deco
     with open_zip(path, limits) as archive:
         if "images.npy" in archive.namelist():
             raise DatasetError(f"{path}: holds arrays instead of class folders; use format npz")
-        classes = class_files(config, _unwrapped(_tree(archive, str(path))))
+        classes = class_files(config, _tree(archive, str(path)))
         return decode_classes(config, classes, str(path), pixels=limits.pixels)

@@ -107,7 +107,6 @@ def _cut(file: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "fault"),
     [
-        (lambda a: (a / "notes.txt").write_text("hello"), r"notes\.txt: not a readable image"),
         (lambda a: (a / "2.png").write_bytes(b""), r"2\.png: not a readable image"),
         (lambda a: _cut(a / "1.png"), r"1\.png: not a readable image"),
         (lambda a: (a / "2.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n"), r"2\.png: not a readable image"),
@@ -133,3 +132,48 @@ def test_a_folder_without_classes_is_an_error(tmp_path: Path, cache: Path) -> No
         load_dataset(_config(tmp_path / "set"), cache)
     with pytest.raises(DatasetError, match="no such folder"):
         load_dataset(_config(tmp_path / "none"), cache)
+
+
+def test_junk_beside_pictures_is_left_out_and_counted(
+    tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    _save(tmp_path / "set" / "a" / "1.png", Image.new("L", (4, 4), 7))
+    for name in ("Thumbs.db", "desktop.ini", ".DS_Store", "Icon\r", "notes.TXT", "labels.csv"):
+        (tmp_path / "set" / "a" / name).write_bytes(b"junk")
+    _save(tmp_path / "set" / "a" / "@eaDir" / "1.png", Image.new("L", (4, 4)))
+    dataset = load_dataset(_config(tmp_path / "set"), cache)
+    assert (dataset.class_names, dataset.images.max(), len(dataset)) == (("a",), 7, 1)
+    assert "left out 7 files" in caplog.text
+
+
+def test_one_outer_folder_beside_stray_files_is_unwrapped(tmp_path: Path, cache: Path) -> None:
+    for name in ("a", "b"):
+        _save(tmp_path / "set" / "outer" / name / "1.png", Image.new("L", (4, 4)))
+    (tmp_path / "set" / "README").write_text("pictures")
+    assert load_dataset(_config(tmp_path / "set"), cache).class_names == ("a", "b")
+
+
+@pytest.mark.parametrize("test", ["Test", "val", "VALID", "Validation"])
+def test_splits_have_names_in_any_case_and_a_split_may_lack_a_class(test: str, tmp_path: Path, cache: Path) -> None:
+    for value, place in enumerate(["Train/a", "Train/c", f"{test}/b", f"{test}/c"]):
+        _save(tmp_path / "set" / place / "1.png", Image.new("L", (4, 4), value))
+    for split, labels, values in (("train", [0, 2], [0, 1]), ("test", [1, 2], [2, 3]), ("all", [0, 2, 1, 2], range(4))):
+        dataset = load_dataset(_config(tmp_path / "set", split=split), cache)
+        assert dataset.class_names == ("a", "b", "c")
+        assert dataset.labels.tolist() == labels
+        assert dataset.images[:, 0, 0, 0].tolist() == list(values)
+
+
+def test_composed_and_decomposed_names_are_one_class(tmp_path: Path, cache: Path) -> None:
+    for value, name in enumerate(["Gr\u00f6n", "Gro\u0308n"]):
+        _save(tmp_path / "set" / name / "1.png", Image.new("L", (4, 4), value))
+    dataset = load_dataset(_config(tmp_path / "set"), cache)
+    assert dataset.class_names == ("Gr\u00f6n",)
+    assert sorted(dataset.images[:, 0, 0, 0].tolist()) == [0, 1]
+
+
+def test_numbers_as_folder_names_are_in_the_order_of_their_values(tmp_path: Path, cache: Path) -> None:
+    for name in ("10", "9", "b", "007", "1"):
+        _save(tmp_path / "set" / name / "1.png", Image.new("L", (4, 4)))
+    assert load_dataset(_config(tmp_path / "set"), cache).class_names == ("1", "007", "9", "10", "b")

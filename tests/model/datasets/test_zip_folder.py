@@ -112,7 +112,8 @@ def test_every_script_and_mixed_sizes_are_taken(tmp_path: Path) -> None:
         ([], "holds no class folders"),
         ([("a/1.png", b"no picture")], r"a\.zip: a/1\.png: not a readable image: its bytes have no known picture"),
         ([("a/1.png", b"")], "a/1.png: not a readable image"),
-        ([("a/notes.txt", b"hello")], "a/notes.txt: not a readable image"),
+        ([("a/notes.txt", b"hello")], "a: a class without images"),
+        ([("a/1.png", _picture()), ("a/./1.png", _picture())], "occurs twice"),
         ([("a/1.png", _picture()[:-20])], "a/1.png: not a readable image"),
         ([("a/1.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n")], "a/1.eps: not a readable image"),
         ([("a/1.png", _picture()), ("a/2.png", _picture(side=9))], "a/2.png: is 9x9; set image_size"),
@@ -243,3 +244,22 @@ def test_the_digest_does_not_depend_on_the_archive(tmp_path: Path) -> None:
         decoded = _decode(_zip(tmp_path / f"{number}.zip", order))
         digests.add(content_digest(decoded.images, decoded.labels, decoded.class_names))
     assert len(digests) == 1
+
+
+def test_names_in_utf8_without_the_flag_are_read_as_utf8(tmp_path: Path) -> None:
+    path = _zip(tmp_path / "a.zip", [("Gr##e/1.png", _picture()), ("b/1.png", _picture())])
+    _patched(path, b"##", "ö".encode())
+    assert _decode(path).class_names == ("Gröe", "b")
+
+
+def test_names_in_the_old_code_page_are_kept(tmp_path: Path) -> None:
+    path = _patched(_zip(tmp_path / "a.zip", [("Gr#e/1.png", _picture())]), b"#", "ö".encode("cp437"))
+    assert _decode(path).class_names == ("Gröe",)
+
+
+def test_junk_in_an_archive_is_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    junk = ["Thumbs.db", "set/desktop.ini", "set/a/.DS_Store", "set/a/Icon\r", "__MACOSX/._a", "set/a/notes.txt"]
+    path = _zip(tmp_path / "a.zip", [("set/a/1.png", _picture()), *((name, b"junk") for name in junk)])
+    assert len(_decode(path).images) == 1
+    assert "left out 6 files" in caplog.text
