@@ -20,7 +20,7 @@ from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets.archive_limits import MAX_IMAGE_PIXELS
 from darkroom.model.datasets.dataset import DatasetError
 from darkroom.model.datasets.decoded import Decoded, agreed_class_names, check_decoded, check_size
-from darkroom.model.datasets.resize import square_picture
+from darkroom.model.datasets.resize import eight_bits, square_picture
 
 # Pillow starts other programs for some formats (Ghostscript for EPS); the content of a file must never cause that.
 PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
@@ -181,7 +181,8 @@ def _opened(place: Place) -> Iterator[Image.Image]:
                 raise DatasetError(
                     f"{place}: {picture.width}x{picture.height} pixels; at most {MAX_IMAGE_PIXELS} are read"
                 )
-            if picture.mode not in _GREY_MODES | _COLOUR_MODES:
+            known = _GREY_MODES | _COLOUR_MODES if picture.format != "PPM" else _GREY_MODES | _COLOUR_MODES | {"I"}
+            if picture.mode not in known:
                 raise DatasetError(f"{place}: pixels of mode {picture.mode!r} have no agreed range")
             yield picture
     except DatasetError:
@@ -194,14 +195,13 @@ def _opened(place: Place) -> Iterator[Image.Image]:
 
 def _kind(place: Place) -> _Kind:
     with _opened(place) as picture:
-        return _Kind(picture.size, picture.mode in _GREY_MODES)
+        return _Kind(picture.size, picture.mode in _GREY_MODES | {"I"})
 
 
 def _pixels(picture: Image.Image, grey: bool, side: int) -> npt.NDArray[np.uint8]:
     """Return (C, side, side) uint8. Transparent pixels are laid over white; 16-bit grey is divided by 257."""
-    if picture.mode.startswith("I;16"):
-        wide = np.asarray(picture).astype(np.uint32)
-        picture = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    if picture.mode == "I" or picture.mode.startswith("I;16"):
+        picture = Image.fromarray(eight_bits(np.asarray(picture)))
     if picture.has_transparency_data:
         clear = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)

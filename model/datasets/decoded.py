@@ -100,11 +100,18 @@ def numbered_class_names(
 ) -> tuple[str, ...]:
     """Return the configured names, else "0", "1", ... up to the largest label. labels: (N,).
 
-    Raises DatasetError when the largest label would mean more than 100,000 classes.
+    Raises DatasetError when the largest label would mean more than 100,000 classes, or a smaller label has no image.
     """
     if configured is not None:
         return configured
     largest = int(labels.max(initial=0))
     if largest >= 100_000:
         raise DatasetError(f"{source}: label {largest} would mean more than 100000 classes")
-    return tuple(str(index) for index in range(max(largest, 0) + 1))
+    numbers = range(max(largest, 0) + 1)
+    missing = sorted(set(numbers) - set(labels.tolist()))
+    if labels.size and missing:
+        raise DatasetError(
+            f"{source}: no image has label {', '.join(map(str, missing[:10]))}{', ...' * (len(missing) > 10)}, but the "
+            f"largest label is {largest}; number the labels without gaps, or give class_names for all of them"
+        )
+    return tuple(map(str, numbers))

@@ -26,19 +26,25 @@ _PREFIX = {"train": "train", "test": "t10k"}
 _UNSIGNED_BYTE = 8
 
 
-def _names(config: DatasetConfig, suffix: str) -> tuple[str, str]:
+def _names(config: DatasetConfig) -> tuple[str, str]:
     prefix = _PREFIX[config.split]
-    return f"{prefix}-images-idx3-ubyte{suffix}", f"{prefix}-labels-idx1-ubyte{suffix}"
+    return f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"
 
 
-def _variants(config: DatasetConfig) -> tuple[Variant, Variant]:
-    return _names(config, ""), _names(config, ".gz")
+def _spellings(name: str) -> tuple[str, ...]:
+    """Return the file names under which a file is found; some programs write `.idx3-ubyte` for `-idx3-ubyte`."""
+    dotted = name.replace("-idx", ".idx")
+    return name, f"{name}.gz", dotted, f"{dotted}.gz"
+
+
+def _variants(config: DatasetConfig) -> list[Variant]:
+    return list(zip(*map(_spellings, _names(config)), strict=True))
 
 
 def _file(folder: Path, name: str) -> Path:
-    for candidate in (folder / name, folder / f"{name}.gz"):
-        if candidate.is_file():
-            return candidate
+    for candidate in _spellings(name):
+        if (folder / candidate).is_file():
+            return folder / candidate
     raise DatasetError(f"{folder / name}: no such file, with or without .gz")
 
 
@@ -49,7 +55,7 @@ def idx_files(config: DatasetConfig, path: Path) -> list[Path]:
     """
     if path.is_file():
         return member_files(path, _variants(config))
-    return [_file(path, name) for name in _names(config, "")]
+    return [_file(path, name) for name in _names(config)]
 
 
 def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:

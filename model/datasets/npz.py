@@ -19,7 +19,7 @@ from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets.archive_limits import ArchiveLimits
 from darkroom.model.datasets.dataset import DatasetError
 from darkroom.model.datasets.decoded import Decoded, agreed_class_names, check_decoded, check_size, numbered_class_names
-from darkroom.model.datasets.resize import square_images
+from darkroom.model.datasets.resize import eight_bits, square_images
 from darkroom.model.datasets.zip_archive import open_zip
 
 MAX_CLASS_NAMES_BYTES = 16 * 2**20
@@ -78,6 +78,26 @@ def _channels_first(images: npt.NDArray[np.uint8], source: str) -> npt.NDArray[n
     return images if first else images.transpose(0, 3, 1, 2)
 
 
+def _bytes(images: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.uint8]:
+    if images.dtype.itemsize == 1:
+        return images.astype(np.uint8, copy=False)
+    narrow = np.empty(images.shape, dtype=np.uint8)
+    for index, image in enumerate(images):  # one image at a time: `eight_bits` needs four bytes a pixel
+        narrow[index] = eight_bits(image)
+    return narrow
+
+
+def _numbers(labels: npt.NDArray[Any], source: str) -> npt.NDArray[np.integer]:
+    """Return labels (N,) from (N,), (N, 1) or one-hot (N, K)."""
+    if labels.ndim == 1 or labels.shape[1] == 1:
+        return labels.reshape(-1)
+    faulty = np.flatnonzero(((labels == 1).sum(axis=1) != 1) | ((labels == 0).sum(axis=1) != labels.shape[1] - 1))
+    if faulty.size:
+        raise DatasetError(f"{source}: labels: line {faulty[0]} is not one-hot: it needs a single 1 among zeros")
+    numbers: npt.NDArray[np.integer] = labels.argmax(axis=1)
+    return numbers
+
+
 def _names(array: npt.NDArray[Any], source: str) -> tuple[str, ...]:
     try:
         return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in array.tolist())
@@ -91,15 +111,21 @@ def _decode(config: DatasetConfig, path: Path, source: str, limits: ArchiveLimit
         images_header = _header(archive, "images", source)
         labels_header = _header(archive, "labels", source)
         names_header = _header(archive, "class_names", source) if named else None
-    if images_header.dtype != np.uint8 or len(images_header.shape) not in (3, 4):
+    if images_header.dtype.kind != "u" or images_header.dtype.itemsize > 2 or len(images_header.shape) not in (3, 4):
         raise DatasetError(
             f"{source}: images: {images_header.dtype} of shape {images_header.shape}; "
-            "uint8 (N, H, W), (N, H, W, C) or (N, C, H, W) expected"
+            "uint8 or uint16 (N, H, W), (N, H, W, C) or (N, C, H, W) expected"
         )
-    if labels_header.dtype.kind not in "iu" or labels_header.shape != images_header.shape[:1]:
+    count, *more = labels_header.shape or (None,)
+    one_hot = len(more) == 1 and more[0] > 1
+    if (
+        labels_header.dtype.kind not in ("iubf" if one_hot else "iu")
+        or not (one_hot or more in ([], [1]))
+        or count != images_header.shape[0]
+    ):
         raise DatasetError(
             f"{source}: labels: {labels_header.dtype} of shape {labels_header.shape}; "
-            f"integers of shape {images_header.shape[:1]} expected"
+            f"integers of shape {images_header.shape[:1]}, or one-hot lines, expected"
         )
     if names_header is not None and (
         names_header.dtype.kind not in "SU"
@@ -108,8 +134,8 @@ def _decode(config: DatasetConfig, path: Path, source: str, limits: ArchiveLimit
     ):
         raise DatasetError(f"{source}: class_names: {names_header.dtype} of shape {names_header.shape}; texts expected")
     with np.load(path) as arrays:
-        images = _channels_first(arrays["images"], source)
-        labels: npt.NDArray[np.integer] = arrays["labels"]
+        images = _channels_first(_bytes(arrays["images"]), source)
+        labels = _numbers(arrays["labels"], source)
         if names_header is not None:
             class_names = agreed_class_names(_names(arrays["class_names"], source), config.class_names, source)
         else:
@@ -126,8 +152,9 @@ def _decode(config: DatasetConfig, path: Path, source: str, limits: ArchiveLimit
 def decode_npz(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
     """Decode images (N, C, H, W) from the archive of the split.
 
-    The archive has `images`: uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), C = 1 or 3; `labels`: integers (N,);
-    `class_names`: texts. The default for names is the configuration's, then "0", "1", ...
+    The archive has `images`: uint8 or uint16 (N, H, W), (N, H, W, C) or (N, C, H, W), C = 1 or 3; `labels`: integers
+    (N,) or (N, 1), or one-hot (N, K); `class_names`: texts. 16-bit values are divided by 257.
+    The default for names is the configuration's, then "0", "1", ...
     Raises DatasetError naming the archive, the key and its fault.
     """
     (file,) = npz_files(config, path)

@@ -7,6 +7,11 @@ from PIL import Image, ImageOps
 from darkroom.model.datasets.decoded import check_size
 
 
+def eight_bits(values: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
+    """Divide values in 0..65535 by 257 and round, so that they lie in 0..255."""
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
 def square_picture(picture: Image.Image, side: int) -> Image.Image:
     """Scale the shorter side to `side` pixels and crop the centre; a picture of that size is returned unchanged.
 

@@ -291,7 +291,10 @@ def _recording_failure(what: Failing, trainer: Trainer, record: RunRecord) -> It
 
 
 def _draw_samples(trainer: Trainer, record: RunRecord, stop: Callable[[], bool]) -> None:
-    """Record a sample grid, one line for each class, drawn with the EMA weights; records nothing when stopped."""
+    """Record a sample grid, drawn with the EMA weights; records nothing when stopped.
+
+    It has one line for each class that has images.
+    """
     picture = None
     try:
         with _recording_failure("samples", trainer, record):
@@ -303,11 +306,12 @@ def _draw_samples(trainer: Trainer, record: RunRecord, stop: Callable[[], bool])
 
 
 def _sample_grid(trainer: Trainer, stop: Callable[[], bool]) -> bytes:
-    classes, columns = len(trainer.dataset.class_names), trainer.recipe.training.samples_per_class
+    columns = trainer.recipe.training.samples_per_class
     denoiser = trainer.denoiser().interruptible(stop)
     plans = [
         plan_row(denoiser, trainer.sampling, label=label, seed=0, index=index)
-        for label in range(classes)
+        for label, count in enumerate(trainer.dataset.class_counts)
+        if count
         for index in range(columns)
     ]
     return png(grid(to_pixels(sample(denoiser, plans)), columns), scale=2)

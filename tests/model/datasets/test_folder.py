@@ -177,3 +177,10 @@ def test_numbers_as_folder_names_are_in_the_order_of_their_values(tmp_path: Path
     for name in ("10", "9", "b", "007", "1"):
         _save(tmp_path / "set" / name / "1.png", Image.new("L", (4, 4)))
     assert load_dataset(_config(tmp_path / "set"), cache).class_names == ("1", "007", "9", "10", "b")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff", ".pgm"])
+def test_sixteen_bit_grey_is_divided_by_257_in_every_container(suffix: str, tmp_path: Path, cache: Path) -> None:
+    values = np.arange(16, dtype=np.uint16).reshape(4, 4) * 17
+    _save(tmp_path / "set" / "a" / f"1{suffix}", Image.fromarray(values * 257))
+    np.testing.assert_array_equal(load_dataset(_config(tmp_path / "set"), cache).images[0, 0], values)

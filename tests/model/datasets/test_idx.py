@@ -1,4 +1,5 @@
 import gzip
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,9 @@ def test_every_pixel_and_label_is_where_it_was(
     zipped: bool, tmp_path: Path, cache: Path, write_idx: Callable[..., Path], grey: np.ndarray
 ) -> None:
     labels = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3]
-    dataset = load_dataset(_config(write_idx(tmp_path / "idx", grey, labels, zipped=zipped)), cache)
+    dataset = load_dataset(
+        _config(write_idx(tmp_path / "idx", grey, labels, zipped=zipped), class_names=tuple("0123456789")), cache
+    )
     np.testing.assert_array_equal(dataset.images, grey)
     assert dataset.images.dtype == np.uint8
     assert dataset.labels.dtype == np.int64
@@ -96,3 +99,26 @@ def test_image_size_resizes_and_crops(tmp_path: Path, cache: Path, write_idx: Ca
     wide[..., :4] = wide[..., 28:] = 0  # far outside the centre square, columns 12 to 19
     dataset = load_dataset(_config(write_idx(tmp_path / "wide", wide, [0]), image_size=4), cache)
     np.testing.assert_array_equal(dataset.images, np.full((1, 1, 4, 4), 200))
+
+
+def test_a_gap_of_the_labels_is_named_unless_the_classes_have_names(
+    tmp_path: Path, cache: Path, write_idx: Callable[..., Path], grey: np.ndarray
+) -> None:
+    folder = write_idx(tmp_path / "idx", grey[:2], [0, 3])
+    with pytest.raises(DatasetError, match=r"no image has label 1, 2, but the largest label is 3; .* class_names"):
+        load_dataset(_config(folder), cache)
+    dataset = load_dataset(_config(folder, class_names=("a", "b", "c", "d")), cache)
+    assert (dataset.labels.tolist(), dataset.class_counts) == ([0, 3], (1, 0, 0, 1))
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("archive", [False, True])
+def test_names_with_dots_are_found(
+    zipped: bool, archive: bool, tmp_path: Path, cache: Path, write_idx: Callable[..., Path], grey: np.ndarray
+) -> None:
+    path = write_idx(tmp_path / "idx", grey, list(range(10)), zipped=zipped)
+    for file in list(path.iterdir()):
+        file.rename(path / file.name.replace("-idx", ".idx"))
+    if archive:
+        path = Path(shutil.make_archive(str(tmp_path / "all"), "zip", path))
+    np.testing.assert_array_equal(load_dataset(_config(path), cache).images, grey)

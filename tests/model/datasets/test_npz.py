@@ -123,3 +123,31 @@ def test_a_flipped_byte_of_pixels_is_noticed(tmp_path: Path, cache: Path) -> Non
     path.write_bytes(path.read_bytes().replace(bytes([77] * 64), bytes([78] + [77] * 63)))
     with pytest.raises(DatasetError, match="CRC"):
         load_dataset(_config(path), cache)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [np.array([[1], [0]]), np.array([[0, 1], [1, 0]]), np.array([[0.0, 1.0], [1.0, 0.0]]), np.eye(2)[::-1] > 0],
+)
+def test_labels_in_one_column_or_one_hot_are_read(labels: np.ndarray, tmp_path: Path, cache: Path) -> None:
+    path = _save(tmp_path / "a.npz", images=_grey(), labels=labels)
+    assert load_dataset(_config(path), cache).labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("line", [[1, 1], [0, 0], [2, 0], [1.0, np.nan]])
+def test_lines_that_are_not_one_hot_are_named(line: list[float], tmp_path: Path, cache: Path) -> None:
+    path = _save(tmp_path / "a.npz", images=_grey(), labels=np.array([[0, 1], line]))
+    with pytest.raises(DatasetError, match=r"a\.npz: labels: line 1 is not one-hot"):
+        load_dataset(_config(path), cache)
+
+
+@pytest.mark.parametrize("kind", ["<u2", ">u2"])
+def test_sixteen_bits_are_divided_by_257(kind: str, tmp_path: Path, cache: Path) -> None:
+    grey = _grey()
+    path = _save(tmp_path / "a.npz", images=(grey.astype(np.uint16) * 257).astype(kind), labels=[0, 1])
+    np.testing.assert_array_equal(load_dataset(_config(path), cache).images, grey)
+
+
+def test_a_gap_of_the_labels_is_named(tmp_path: Path, cache: Path) -> None:
+    with pytest.raises(DatasetError, match="labels: no image has label 1, but the largest label is 2"):
+        load_dataset(_config(_save(tmp_path / "a.npz", images=_grey(), labels=[0, 2])), cache)

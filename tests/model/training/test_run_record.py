@@ -1,5 +1,6 @@
 """The training loop and its record: states that it resumes from, starting points, evaluations, and stopping."""
 
+import io
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import darkroom.model.metrics.evaluation
 import darkroom.model.training.run
@@ -350,6 +352,18 @@ def test_a_failed_sample_grid_is_recorded_and_training_continues(
     assert record.failures == [("samples", seen, said) for seen in (40, 80, END)]
     assert record.pictures == {}
     assert_same_weights(record.checkpoints[END][0], whole.checkpoints[END][0])
+
+
+def test_a_sample_grid_has_no_line_for_a_class_without_images() -> None:
+    full = random_dataset()
+    last = len(full.class_names) - 1
+    lacking = replace(full, labels=full.labels.clip(max=last - 1))
+    heights = []
+    for dataset in (full, lacking):
+        record = MemoryRecord()
+        train(small_recipe(training__sample_every_images=40), dataset, record, device=CPU)
+        heights.append(Image.open(io.BytesIO(record.pictures[40])).height)
+    assert heights[0] - heights[1] == 2 * (full.images.shape[2] + 2)  # pixels are doubled, a gap is two pixels
 
 
 def test_a_record_that_fails_ends_the_run(judge: Judge, references: FolderReferences) -> None:
