@@ -17,7 +17,7 @@ class ArchiveLimits:
 
     entries: int = 200_000
     ratio: int = 100
-    free_bytes: int = 64 * 2**20
+    free_bytes: int = 96 * 2**20
     pixels: int = 20_000_000_000
 
     def unpacked_bytes(self, archive_bytes: int) -> int:

@@ -263,3 +263,9 @@ def test_junk_in_an_archive_is_left_out_and_counted(tmp_path: Path, caplog: pyte
     path = _zip(tmp_path / "a.zip", [("set/a/1.png", _picture()), *((name, b"junk") for name in junk)])
     assert len(_decode(path).images) == 1
     assert "left out 6 files" in caplog.text
+
+
+def test_a_flat_bitmap_above_the_ratio_passes(tmp_path: Path) -> None:
+    path = _zip(tmp_path / "a.zip", [("a/1.bmp", _picture(7, 9000, "BMP"))])
+    assert ArchiveLimits().ratio * path.stat().st_size < 81_000_000
+    assert _decode(path, image_size=4).images.tolist() == [[[[7] * 4] * 4]]
