@@ -29,7 +29,8 @@ class StaleIfErrorCache(Generic[K, V]):
 
     While the database cannot be reached, or takes longer than `timeout_seconds`, a value may be `stale_seconds` old.
     The cache then tries the database only every `fresh_seconds`, so that not every request waits. Callers of one key
-    share one load. entries: the most values kept; the least recently used is dropped. clock: monotonic seconds.
+    share one load. A key without an earlier value waits for `first_timeout_seconds`, because it would be refused.
+    entries: the most values kept; the least recently used is dropped. clock: monotonic seconds.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class StaleIfErrorCache(Generic[K, V]):
         fresh_seconds: float,
         stale_seconds: float,
         timeout_seconds: float = 1.0,
+        first_timeout_seconds: float = 3.0,
         entries: int = 4096,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -46,6 +48,7 @@ class StaleIfErrorCache(Generic[K, V]):
         self._fresh_seconds = fresh_seconds
         self._stale_seconds = stale_seconds
         self._timeout_seconds = timeout_seconds
+        self._first_timeout_seconds = first_timeout_seconds
         self._limit = entries
         self._clock = clock
         self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
@@ -63,7 +66,8 @@ class StaleIfErrorCache(Generic[K, V]):
         if now >= self._ask_again_at:
             task = self._asking.get(key) or self._ask(key, now)
             try:
-                return await asyncio.wait_for(asyncio.shield(task), self._timeout_seconds)
+                limit = self._timeout_seconds if entry is not None else self._first_timeout_seconds
+                return await asyncio.wait_for(asyncio.shield(task), limit)
             except (*AWAY, TimeoutError):
                 self._ask_again_at = self._clock() + self._fresh_seconds
         if entry is not None and now - entry.asked_at < self._stale_seconds:
