@@ -10,11 +10,9 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from darkroom.app.cli.terminal import open_console
+from darkroom.app.cli.terminal import open_console, plain_table
 from darkroom.app.cli.training_processes import training_processes
 from darkroom.model.config import Recipe, load_recipe
 from darkroom.model.datasets import load_dataset
@@ -80,11 +78,8 @@ def plan_training(data: Path, minutes: float, datasets: Path, device_name: str |
     device = find_device(device_name, "--device")
     console.print(f"Looking at {data} and measuring this machine", markup=False)
     plan, _ = prepare(data, minutes, measured_speed(device, datasets), datasets)
-    table = Table("field", "value", "because", box=None, pad_edge=False)
-    for reason in plan.reasons:
-        value = json.dumps(reason.value, ensure_ascii=False)
-        table.add_row(escape(reason.field), escape(value), escape(reason.why))
-    console.print(table)
+    rows = [(one.field, json.dumps(one.value, ensure_ascii=False), one.why) for one in plan.reasons]
+    console.print(plain_table(("field", "value", "because"), rows))
     console.print(plan.expectation(), markup=False, highlight=False)
     return plan
 
