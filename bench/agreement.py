@@ -65,14 +65,26 @@ def agreement(judge: Classifier, images: Pixels, guidance: float) -> Agreement:
 
 
 def agreement_table(judge: ClassifierHeader, results: Sequence[Agreement]) -> str:
-    """A Markdown table: one line for each guidance weight, then the judge's own recall on real test images."""
-    lines = [
-        "| guidance | images | overall | " + " | ".join(judge.class_names) + " |",
-        "| --- |" + " ---: |" * (2 + len(judge.class_names)),
+    """A Markdown table: one column for each guidance weight, then the judge's own recall on real test images."""
+    columns = [
+        (
+            f"guidance {result.guidance:g}",
+            result.images_per_class * len(result.per_class),
+            result.overall,
+            result.per_class,
+        )
+        for result in results
     ]
-    for result in results:
-        shares = " | ".join(f"{share:.1%}" for share in (result.overall, *result.per_class))
-        lines.append(f"| {result.guidance:g} | {result.images_per_class * len(result.per_class):,} | {shares} |")
-    shares = " | ".join(f"{share:.1%}" for share in (judge.test_accuracy, *judge.recalls))
-    lines.append(f"| real test images | {judge.test_images:,} | {shares} |")
-    return "\n".join(lines)
+    columns.append(("real test images", judge.test_images, judge.test_accuracy, judge.recalls))
+    names, images, overall, shares = zip(*columns, strict=True)
+    return "\n".join(
+        [
+            f"| class | {' | '.join(names)} |",
+            "| --- |" + " ---: |" * len(columns),
+            f"| images | {' | '.join(f'{count:,}' for count in images)} |",
+            *(
+                f"| {name} | {' | '.join(f'{share:.1%}' for share in line)} |"
+                for name, line in zip(("all", *judge.class_names), (overall, *zip(*shares, strict=True)), strict=True)
+            ),
+        ]
+    )

@@ -81,9 +81,9 @@ class Classifier:
 
 
 def shift_at_random(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift every image (B, C, H, W) by its own random -1..1 pixels each way, and fill the border with black."""
+    """Shift every image (B, C, H, W) by its own random -1..1 pixels each way, and repeat the border."""
     size, (height, width), reach = len(x), x.shape[2:], LARGEST_SHIFT_PIXELS
-    padded = nn.functional.pad(x, (reach,) * 4, value=-1.0)
+    padded = nn.functional.pad(x, (reach,) * 4, mode="replicate")
     top, left = torch.randint(0, 2 * reach + 1, (2, size, 1), generator=generator)
     rows = (top + torch.arange(height))[:, None, :, None]
     columns = (left + torch.arange(width))[:, None, None, :]

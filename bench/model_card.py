@@ -40,6 +40,29 @@ from darkroom.model.images.pictures import grid, loss_curve, png
 
 LARGEST_FILE_BYTES = 25_000_000
 COLUMNS = 10
+DATA = {
+    "fashion-mnist": """\
+Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, <https://github.com/zalandoresearch/fashion-mnist>), its training set. The
+data are under the MIT licence, Copyright 2017 Zalando SE, <https://tech.zalando.com>; `fashion-mnist-nearest.png`
+shows some of the training images under that licence.""",
+    "emoji": """\
+Emoji of six families of drawings, laid over white and scaled to 32 pixels, built by `recipes/make_emoji.py`
+([how](../docs/datasets.md#the-data-of-the-shipped-colour-model)). All drawings and variants of one concept are in one
+split. Classes follow the subgroups of Unicode's list. `emoji-nearest.png` shows some of the training images. The
+drawings are those of:
+
+- Noto Color Emoji by Google: the font is under the SIL Open Font License 1.1, its drawings under the Apache License 2.0
+  (<https://github.com/googlefonts/noto-emoji>). An older design of the same project is the second family.
+- Twemoji by Twitter and its contributors: CC BY 4.0 (<https://github.com/jdecked/twemoji>).
+- Fluent Emoji by Microsoft, the flat and the coloured drawings: MIT licence (<https://github.com/microsoft/fluentui-emoji>).
+- Emoji One 2, as kept by EmojiTwo: CC BY 4.0 (<https://github.com/EmojiTwo/emojitwo>).""",
+}
+"""What a model's card says of its training data."""
+SUBJECTS = {
+    "fashion-mnist": "as Fashion-MNIST's product photographs show them, and nothing else: no people, no colour,\n"
+    "no other size",
+    "emoji": "as small drawings on white, and nothing else: no photographs, no text to draw from, no other size",
+}
 PAIRS_PER_CLASS = 5
 IMAGES_PER_CLASS = 200
 
@@ -176,10 +199,8 @@ The first {min(COLUMNS, count)} images of each class at guidance {sampling.guida
 
 ## Data
 
-Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, <https://github.com/zalandoresearch/fashion-mnist>), its training set.
+{DATA.get(name, "")}
 Digest of the decoded images, labels and class names: `{header.dataset_digest}`.
-The data are under the MIT licence, Copyright 2017 Zalando SE, <https://tech.zalando.com>; `{name}-nearest.png` shows
-some of the training images under that licence.
 
 ## Recipe
 
@@ -192,10 +213,10 @@ some of the training images under that licence.
 ## Agreement with the requested class
 
 Agreement is the share of generated images in which a judge sees the requested class. The images are drawn with
-{sampling.sampler}, {sampling.steps} steps, {count} per class; image i of class c has the seed {FIRST_SEED} + c and the
-index i. The judge is a small convolutional classifier, trained on the real training set. The last line is its recall on
-the real test set. Images as varied as the real ones come close to that line. A share above it means that the images are
-more typical of their class than real ones, which is the effect of strong guidance.
+{sampling.sampler}, {sampling.steps} steps, {count} per class; image i of class c has the seed {FIRST_SEED} + c and
+the index i. The judge is a small convolutional classifier, trained on the real training set. The last column is its
+recall on the real test set. Images as varied as the real ones come close to that column. A share above it means that
+the images are more typical of their class than real ones, which is the effect of strong guidance.
 
 {agreement_table(judge, measured.agreements)}
 
@@ -203,10 +224,10 @@ Agreement says that an image is recognisable, not that it is sharp or that the i
 
 ## Nearest training images
 
-The table compares {len(measured.generated.distance):,} generated images (guidance {sampling.guidance:g}) with as many
-images of the test set, the same number of each class. The distance is the L2 distance (pixels in 0..1) to the nearest
-training image. The ratio is that distance divided by the mean distance to the {NEIGHBOURS} nearest; it is near 0
-for a copy.
+The table compares {len(measured.generated.distance):,} generated images (guidance {sampling.guidance:g}) with images
+of the test set, at most {count} of each class. The distance is the L2 distance (pixels in 0..1) to the nearest
+training image. The ratio is that distance divided by the mean distance to the {NEIGHBOURS} nearest; it is near 0 for
+a copy.
 
 {nearest_table(measured.generated, measured.real)}
 
@@ -220,8 +241,8 @@ image at its right. They are the most suspicious of the class's {count} images, 
 ## Use and limits
 
 The model is for trying the service, for tests and benchmarks, and as an example of a recipe. It draws the classes above
-as Fashion-MNIST's product photographs show them, and nothing else: no people, no colour, no other size. It repeats the
-imbalances of the data set. Higher guidance usually gives clearer and less varied images. At guidance
+{SUBJECTS.get(name, "as its training data show them, and nothing else")}. It repeats the imbalances of the
+data set. Higher guidance usually gives clearer and less varied images. At guidance
 {measured.agreements[-1].guidance:g} the judge recognises {weakest[1]} least often ({weakest[0]:.1%}). Do not use its
 images in place of real ones in a measurement without a check.
 
@@ -298,9 +319,10 @@ def _write(arguments: argparse.Namespace) -> None:
     out, name = arguments.out, header.name
     shown = " ".join(f"{guidance:g}" for guidance in weights)
     weights_file, losses_file = out / f"{name}.safetensors", out / f"{name}-losses.csv"
+    recipe_path = _quoted(RECIPE_PATH.with_name(f"{name}.yaml"))
     commands = (
-        f"darkroom train {RECIPE_PATH}",
-        "python -m bench.judge train",
+        f"darkroom train {recipe_path}",
+        f"python -m bench.judge train --recipe {recipe_path} --epochs {judge.header.epochs} --least-accuracy 0",
         f"python -m bench.judge score {_quoted(weights_file)} --guidance {shown} --images-per-class {count}",
         f"python -m bench.model_card {_quoted(losses_file)} {_quoted(weights_file)} --out {_quoted(out)} "
         f"--images-per-class {count}",

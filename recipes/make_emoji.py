@@ -1,23 +1,28 @@
-"""Builds class folders of colour pictures from an emoji font: `python recipes/make_emoji.py OUT [--side 32]`.
+"""Builds class folders of colour pictures from an emoji font: `python -m recipes.make_emoji OUT [--side 32]`.
 
 Font and list come from Debian's packages `fonts-noto-color-emoji` and `unicode-data`. The nine groups of Unicode's
-list are the classes. OUT gets `train/CLASS/*.png`, `test/CLASS/*.png`, `pictures.csv` with the name of each picture,
-and `LICENSE.txt`. The same font, list and side always give the same bytes.
+list are the classes; `--classes everyday` makes finer ones. `--drawings FOLDER ...` adds pictures from packages of
+SVG drawings. OUT gets `train/CLASS/*.png`, `test/CLASS/*.png`, `pictures.csv` with the name of each picture,
+and `LICENSE.txt`. The same font, list, packages and side always give the same bytes.
 """
 
 import argparse
 import csv
 import hashlib
 import io
+import itertools
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from fontTools.ttLib import TTFont, TTLibError
 from PIL import Image, ImageOps
+
+from recipes.emoji_drawings import Drawings, DrawingsError, drawn, without_presentation
 
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 LIST = Path("/usr/share/unicode/emoji/emoji-test.txt")
@@ -29,7 +34,37 @@ groups are those of Unicode's emoji-test.txt (https://www.unicode.org/terms_of_u
 """
 
 _LINE = re.compile(r"^([0-9A-F ]+?) *; fully-qualified +# \S+ E[0-9.]+ (.+)$")
-_PRESENTATION = 0xFE0F  # asks for the colour form of the sign before it; has no picture
+_SKIN_TONES = frozenset(range(0x1F3FB, 0x1F400))
+_EVERYDAY = {
+    "Faces": "face-.*",
+    "Hearts & feelings": "heart|emotion",
+    "Hands": "hand.*|body-parts",
+    "People": "person.*|family",
+    "Animals": "animal-(mammal|amphibian|reptile)|cat-face|monkey-face",
+    "Birds": "animal-bird",
+    "Sea animals & bugs": "animal-(marine|bug)|food-marine",
+    "Plants": "plant-.*",
+    "Fruit & vegetables": "food-(fruit|vegetable)",
+    "Meals": "food-(prepared|asian)|dishware",
+    "Sweets": "food-sweet",
+    "Drinks": "drink",
+    "Places": "place-.*|hotel",
+    "Vehicles": "transport-(ground|water|air)",
+    "Clocks": "time",
+    "Sky & weather": "sky & weather",
+    "Sports & games": "event|award-medal|sport|game|arts & crafts",
+    "Clothes": "clothing",
+    "Music": "sound|music.*",
+    "Machines": "phone|computer|light & video",
+    "Paper & money": "book-paper|money|mail|writing|office",
+    "Household & tools": "lock|tool|science|medical|household|other-object",
+    "Signs": "transport-sign|warning|religion|zodiac|gender|other-symbol",
+    "Arrows & buttons": "arrow|av-symbol|math|punctuation|currency",
+    "Letters & numbers": "keycap|alphanum",
+    "Shapes": "geometric",
+    "Flags": ".*flag",
+}
+"""Classes in everyday words, and the subgroups of Unicode's list that each holds."""
 _VARIANT = re.compile(
     # gender and age
     "man|men|woman|women|boy|girl|child|person|people|and|"
@@ -74,11 +109,16 @@ class MakeEmojiError(Exception):
 
 @dataclass(frozen=True)
 class Emoji:
-    """A line of Unicode's list. codes: its code points without the presentation sign; group: its class."""
+    """A line of Unicode's list. codes: its code points without the presentation sign."""
 
     codes: tuple[int, ...]
     name: str
     group: str
+    subgroup: str
+
+    def everyday(self) -> str:
+        """Return its class in everyday words."""
+        return next(name for name, groups in _EVERYDAY.items() if re.fullmatch(groups, self.subgroup))
 
 
 @dataclass(frozen=True)
@@ -94,13 +134,15 @@ class Picture:
 
 def emoji_list(text: str) -> list[Emoji]:
     """Read `emoji-test.txt`: its fully qualified emoji, without the group of components (skin tones, hair)."""
-    found, group = [], ""
+    found, group, subgroup = [], "", ""
     for line in text.splitlines():
         if line.startswith("# group: "):
             group = line.removeprefix("# group: ")
+        elif line.startswith("# subgroup: "):
+            subgroup = line.removeprefix("# subgroup: ")
         elif (match := _LINE.match(line)) and group != "Component":
-            codes = tuple(code for code in (int(part, 16) for part in match[1].split()) if code != _PRESENTATION)
-            found.append(Emoji(codes, match[2], group))
+            codes = without_presentation(int(part, 16) for part in match[1].split())
+            found.append(Emoji(codes, match[2], group, subgroup))
     return found
 
 
@@ -168,14 +210,33 @@ def padded(picture: Image.Image, side: int) -> Image.Image:
     return ImageOps.pad(picture, (side, side), method=Image.Resampling.LANCZOS, color="white")
 
 
-def emoji_pictures(emoji: Iterable[Emoji], font: EmojiFont, side: int) -> Iterator[Picture]:
+def emoji_pictures(
+    emoji: Iterable[Emoji], font: EmojiFont, side: int, class_of: Callable[[Emoji], str] = lambda one: one.group
+) -> Iterator[Picture]:
     """Draw each emoji that has a bitmap."""
     for one in emoji:
         glyph = font.glyph(one.codes)
         if glyph is not None:
-            file_name = "-".join(f"{code:04x}" for code in one.codes) + ".png"
-            image = padded(on_white(font.picture(glyph)), side)
-            yield Picture(one.group, concept(one.name), file_name, image, one.name)
+            yield _picture(one, "", font.picture(glyph), side, class_of)
+
+
+def drawn_pictures(
+    emoji: Iterable[Emoji], drawings: Drawings, side: int, class_of: Callable[[Emoji], str]
+) -> Iterator[Picture]:
+    """Draw each emoji that the package has, without its variants of skin tone. Raises DrawingsError."""
+    for one in emoji:
+        svg = None if _SKIN_TONES & set(one.codes) else drawings.svg(one.codes, one.name)
+        if svg is None:
+            continue
+        if (picture := drawn(svg)) is None:
+            print(f"{drawings.name}: left out {one.name}, which rsvg-convert cannot draw", file=sys.stderr)
+        else:
+            yield _picture(one, f"-{drawings.name}", picture, side, class_of)
+
+
+def _picture(one: Emoji, suffix: str, picture: Image.Image, side: int, class_of: Callable[[Emoji], str]) -> Picture:
+    file_name = "-".join(f"{code:04x}" for code in one.codes) + suffix + ".png"
+    return Picture(class_of(one), concept(one.name), file_name, padded(on_white(picture), side), one.name)
 
 
 def held_out(pictures: Iterable[Picture], share: float = TEST_SHARE) -> set[str]:
@@ -249,6 +310,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--side", type=int, default=32, help="side of the pictures in pixels (default: 32)")
     parser.add_argument("--font", type=Path, default=FONT, help=f"a font with colour bitmaps (default: {FONT})")
     parser.add_argument("--list", type=Path, default=LIST, help=f"Unicode's list of emoji (default: {LIST})")
+    parser.add_argument(
+        "--classes", choices=("groups", "everyday"), default="groups", help="Unicode's nine groups, or finer classes"
+    )
+    parser.add_argument(
+        "--drawings",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="packages of SVG drawings in the Iconify format, which add pictures (needs Debian's librsvg2-bin)",
+    )
     arguments = parser.parse_args(argv)
     if arguments.side < 1:
         parser.error(f"--side {arguments.side}: must be at least 1")
@@ -256,10 +328,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not path.is_file():
             parser.error(f"{path}: no such file; install Debian's package {package}, or name another file")
     try:
-        font = EmojiFont(arguments.font)
-        pictures = emoji_pictures(emoji_list(arguments.list.read_text("utf-8")), font, arguments.side)
-        print(table(write_folders(arguments.out, pictures, f"{NOTICE}\n{font.notice()}\n")))
-    except MakeEmojiError as error:
+        font, packages = EmojiFont(arguments.font), [Drawings(folder) for folder in arguments.drawings]
+        emoji, side = emoji_list(arguments.list.read_text("utf-8")), arguments.side
+        class_of = Emoji.everyday if arguments.classes == "everyday" else attrgetter("group")
+        pictures = itertools.chain(
+            emoji_pictures(emoji, font, side, class_of),
+            *(drawn_pictures(emoji, package, side, class_of) for package in packages),
+        )
+        notice = "\n".join([NOTICE, font.notice(), *(package.licence for package in packages)])
+        print(table(write_folders(arguments.out, pictures, f"{notice}\n")))
+    except (MakeEmojiError, DrawingsError) as error:
         parser.error(str(error))
     return 0
 

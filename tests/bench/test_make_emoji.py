@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from fontTools.ttLib.tables.C_B_D_T_ import cbdt_bitmap_format_17
 from fontTools.ttLib.tables.E_B_L_C_ import BitmapSizeTable, SbitLineMetrics, Strike, eblc_index_sub_table_1
 from PIL import Image
 
+from recipes.emoji_drawings import slug
 from recipes.make_emoji import (
     EmojiFont,
     MakeEmojiError,
@@ -28,15 +31,19 @@ from recipes.make_emoji import (
 
 LIST = """\
 # group: People & Body
+# subgroup: hand-fingers-open
 1F44B                    ; fully-qualified     # 👋 E0.6 waving hand
 1F44B 1F3FB              ; fully-qualified     # 👋🏻 E1.0 waving hand: light skin tone
+# subgroup: person-role
 1F46E                    ; fully-qualified     # 👮 E0.6 police officer
 1F575 FE0F               ; fully-qualified     # 🕵️ E0.7 detective
 1F575                    ; unqualified         # 🕵 E0.7 detective
 # group: Component
 1F3FB                    ; component           # 🏻 E1.0 light skin tone
 # group: Flags
+# subgroup: flag
 1F3C1                    ; fully-qualified     # 🏁 E0.6 chequered flag
+# subgroup: country-flag
 1F1E6 1F1E8              ; fully-qualified     # 🇦🇨 E2.0 flag: Ascension Island
 """
 COLOURS = {"hand": "yellow", "light": "pink", "police": "blue", "detective": "brown", "chequered": "black"}
@@ -249,3 +256,99 @@ def test_a_drawing_that_a_collection_holds_twice_is_written_once(tmp_path: Path)
     counts = write_folders(tmp_path / "out", pictures, "")
     assert sorted(path.name for path in (tmp_path / "out").rglob("*.png")) == ["1.png", "2.png"]
     assert sum(counts["train"].values()) + sum(counts["test"].values()) == 2
+
+
+PROGRAM = """#!{python}
+import re, sys
+from PIL import Image
+colour = re.search('fill="(.*?)"', sys.stdin.read())[1]
+if colour == "none":
+    sys.exit(1)
+Image.new("RGBA", (128, 128), colour).save(sys.stdout.buffer, "PNG")
+"""
+
+
+def _package(folder: Path) -> Path:
+    """A package of drawings: a hand and its dark variant, an alias of the hand, a flag and a picture that fails."""
+    folder.mkdir()
+    body = {"wave": "red", "waving-hand-dark-skin-tone": "brown", "flag-ascension-island": "blue", "detective": "none"}
+    icons = {
+        "prefix": "squares",
+        "icons": {name: {"body": f'<path fill="{colour}"/>'} for name, colour in body.items()},
+        "aliases": {"waving-hand": {"parent": "wave"}},
+        "width": 32,
+        "height": 32,
+    }
+    info = {
+        "name": "Squares",
+        "author": {"name": "Darkroom", "url": "https://squares.test"},
+        "license": {"title": "MIT", "url": "https://squares.test/licence"},
+    }
+    (folder / "icons.json").write_text(json.dumps(icons))
+    (folder / "info.json").write_text(json.dumps(info))
+    return folder
+
+
+@pytest.fixture
+def drawing_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a program in the place of rsvg-convert that fills the picture with the drawing's first colour."""
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "rsvg-convert"
+    program.write_text(PROGRAM.format(python=sys.executable))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+
+
+@pytest.mark.usefixtures("drawing_program")
+def test_drawings_add_pictures_without_skin_tones_and_their_licence(
+    font: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "list.txt").write_text(LIST, encoding="utf-8")
+    arguments = ["--font", str(font), "--list", str(tmp_path / "list.txt"), "--classes", "everyday", "--side", "8"]
+    assert main([str(tmp_path / "out"), *arguments, "--drawings", str(_package(tmp_path / "package"))]) == 0
+    files = {path.name: path for path in (tmp_path / "out").rglob("*-squares.png")}
+    assert {path.parent.name + "/" + name for name, path in files.items()} == {
+        "Hands/1f44b-squares.png",
+        "Flags/1f1e6-1f1e8-squares.png",
+    }
+    assert Image.open(files["1f44b-squares.png"]).convert("RGB").getpixel((4, 4)) == (255, 0, 0)
+    assert "left out detective" in capsys.readouterr().err
+    notice = (tmp_path / "out" / "LICENSE.txt").read_text()
+    assert "Free as air." in notice
+    assert "Squares, Darkroom (https://squares.test), MIT (https://squares.test/licence)" in notice
+
+
+@pytest.mark.usefixtures("drawing_program")
+def test_a_concept_of_two_families_is_in_one_split(font: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(LIST, encoding="utf-8")
+    arguments = ["--font", str(font), "--list", str(tmp_path / "list.txt"), "--side", "8"]
+    assert main([str(tmp_path / "out"), *arguments, "--drawings", str(_package(tmp_path / "package"))]) == 0
+    hands = {path.parent.parent.name for path in (tmp_path / "out").rglob("1f44b*.png")}
+    assert len(hands) == 1
+
+
+def test_a_folder_without_drawings_and_a_missing_program_are_told(
+    font: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "list.txt").write_text(LIST, encoding="utf-8")
+    arguments = [str(tmp_path / "out"), "--font", str(font), "--list", str(tmp_path / "list.txt"), "--drawings"]
+    with pytest.raises(SystemExit):
+        main([*arguments, str(tmp_path)])
+    assert "is not a package of drawings" in capsys.readouterr().err
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SystemExit):
+        main([*arguments, str(_package(tmp_path / "package"))])
+    assert "install Debian's package librsvg2-bin" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("flag: Côte d’Ivoire", "flag-cote-divoire"),
+        ("keycap: #", "keycap-number-sign"),
+        ("flag: Bosnia & Herzegovina", "flag-bosnia-and-herzegovina"),
+        ("woman: dark skin tone, red hair", "woman-dark-skin-tone-red-hair"),
+    ],
+)
+def test_a_name_is_written_as_the_packages_write_it(name: str, written: str) -> None:
+    assert slug(name) == written

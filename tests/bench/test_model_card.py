@@ -55,8 +55,9 @@ def test_everything_in_the_card_is_of_this_run(arguments: list[str], tmp_path: P
     block = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert block is not None
     assert Recipe.model_validate(yaml.safe_load(block[1])) == halves_recipe(tmp_path / "data")
-    for guidance in ("1", "2.5"):
-        assert re.search(rf"^\| {re.escape(guidance)} \| 12 \| [0-9.]+% \|", text, re.MULTILINE)
+    assert "| class | guidance 1 | guidance 2.5 | real test images |" in text
+    assert "| images | 12 | 12 | 60 |" in text
+    assert re.search(r"^\| all \| [0-9.]+% \| [0-9.]+% \| [0-9.]+% \|$", text, re.MULTILINE)
     assert set(re.findall(r"\]\((halves-\w+\.png)\)", text)) == pictures
     assert Image.open(out / "halves-nearest.png").size == (2 * (10 * 10 + 2), 2 * (2 * 10 + 2))
 
@@ -70,7 +71,7 @@ def test_defaults_chosen_after_the_training_are_shipped_and_drawn_with(arguments
     )
     assert all(torch.equal(value, trained.weights[name]) for name, value in shipped.weights.items())
     text = (tmp_path / "out" / "halves.md").read_text()
-    assert re.search(r"^\| 1\.5 \| 12 \|", text, re.MULTILINE)
+    assert "| class | guidance 1 | guidance 1.5 | real test images |" in text
 
 
 def test_the_card_is_made_again_of_what_is_shipped(
