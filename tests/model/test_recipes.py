@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from PIL import Image
 
 from darkroom.model.config import Recipe, load_recipe
 from darkroom.model.datasets import load_dataset
@@ -51,10 +52,19 @@ def _idx(folder: Path) -> Path:
     return folder
 
 
+def _folder(folder: Path) -> Path:
+    for name, image in zip(NAMES, _pixels(3, 32), strict=True):
+        path = folder / "data" / "train" / name / "0.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(image.transpose(1, 2, 0)).save(path)
+    return folder / "data"
+
+
 ARCHIVES: dict[str, tuple[Callable[[Path], Path], int]] = {
     "cifar10": (_cifar10, 5 * IMAGES),
     "stl10": (_stl10, 2 * IMAGES),
     "idx": (_idx, IMAGES),
+    "folder": (_folder, IMAGES),
 }
 """For each format: the writer of an archive in its published form, and the number of images that a recipe reads."""
 
