@@ -84,6 +84,16 @@ class CheckpointHeader(Config):
         return self.recipe is None or self.recipe.objective.label_drop > 0.0
 
     @property
+    def parameters(self) -> int:
+        """The number of the network's parameters, without those of the snapshot."""
+        return sum(one.numel() for one in self.unfilled_network(self.model).parameters())
+
+    def unfilled_network(self, model: ModelConfig) -> DenoisingNetwork:
+        """Build a network without weights. It takes no memory, however large a network the header claims."""
+        with torch.device("meta"):
+            return build_network(model, len(self.class_names), self.embedding_steps)
+
+    @property
     def snapshot_model(self) -> ModelConfig:
         """The snapshot's configuration: the model's, with the snapshot's own network where it has one."""
         own = None if self.snapshot is None else self.snapshot.unet
@@ -134,8 +144,7 @@ class Checkpoint:
     def _network(
         self, model: ModelConfig, weights: Mapping[str, Tensor], device: torch.device | None
     ) -> DenoisingNetwork:
-        with torch.device("meta"):  # takes no memory, however large a network the header claims
-            network = build_network(model, len(self.header.class_names), self.header.embedding_steps)
+        network = self.header.unfilled_network(model)
         try:
             own = {name: value.to(torch.float32, copy=True) for name, value in weights.items()}
             network.load_state_dict(own, assign=True)

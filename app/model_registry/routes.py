@@ -77,6 +77,7 @@ def models(
         page = list_models(session, after, limit)
     return ModelsAnswer(
         models=[_describe(services, model) for model in page.models],
+        default_model=services.catalog.default,
         request_images=services.settings.request_rows,
         next_after=page.next_after,
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from darkroom.model.config import SamplingConfig
+from darkroom.model.config import Recipe, SamplingConfig
 from darkroom.model.metrics.frontier import Frontier
 from darkroom.store.model_repository import AliasTarget
 
@@ -61,6 +61,16 @@ class VersionAnswer(BaseModel):
     )
 
 
+class VersionDetailAnswer(VersionAnswer):
+    """One version with what its weights file says of it: null when its weights are no longer kept."""
+
+    image_size: int | None = Field(None, description="height and width of its images in pixels")
+    image_channels: int | None = Field(None, description="1: grey, 3: colour")
+    parameters: int | None = Field(None, description="numbers in the network that draws; a snapshot has its own")
+    default_sampling: SamplingConfig | None = Field(None, description="the settings that a request leaves out")
+    recipe: Recipe | None = Field(None, description="how it was trained")
+
+
 class ModelAnswer(BaseModel):
     """A model. class_names, default_sampling, snapshot_images: from its production version, null until it is loaded."""
 
@@ -88,5 +98,6 @@ class ModelsAnswer(BaseModel):
     """One page of models."""
 
     models: list[ModelAnswer]
+    default_model: str | None = Field(description="the model of requests that name none; null when there is none")
     request_images: int = Field(description="the most images that one POST /generate may draw, all classes together")
     next_after: str | None = Field(description="pass as `after` for the next page; null on the last")

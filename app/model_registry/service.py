@@ -9,8 +9,8 @@ from darkroom.app.dependencies.paging import LARGEST_ID
 from darkroom.app.dependencies.services import Services
 from darkroom.app.http.problems import Problem, invalid
 from darkroom.app.http.storable import require_storable
-from darkroom.app.model_registry.schemas import VersionAnswer, VersionFigure
-from darkroom.app.versions.stored import register_weights
+from darkroom.app.model_registry.schemas import VersionAnswer, VersionDetailAnswer, VersionFigure
+from darkroom.app.versions.stored import register_weights, stored_version
 from darkroom.model.checkpoint import CheckpointError, decode_checkpoint
 from darkroom.model.config import ModelConfig
 from darkroom.model.figure import Figure
@@ -18,6 +18,7 @@ from darkroom.model.metrics.frontier import Frontier, frontiers
 from darkroom.store.aliases import version_facts
 from darkroom.store.audit_repository import Actor, record
 from darkroom.store.figure_repository import figures_by
+from darkroom.store.model_repository import resolve
 from darkroom.store.tables import Checkpoint
 
 
@@ -47,6 +48,23 @@ def describe_versions(session: Session, services: Services, rows: Sequence[Check
         )
         for row in rows
     ]
+
+
+def describe_version(services: Services, name: str, selector: str) -> VersionDetailAnswer:
+    """Return the answer about one version, with the facts in the header of its weights file."""
+    with services.transaction() as session:
+        answer = describe_versions(session, services, [resolve(session, name, selector)])[0]
+    if not answer.kept:
+        return VersionDetailAnswer(**dict(answer))
+    header = stored_version(services.store, name, answer.digest).header
+    return VersionDetailAnswer(
+        **dict(answer),
+        image_size=header.model.image_size,
+        image_channels=header.model.image_channels,
+        parameters=header.parameters,
+        default_sampling=header.sampling,
+        recipe=header.recipe,
+    )
 
 
 def add_version(services: Services, actor: Actor, name: str, file: BinaryIO) -> tuple[VersionAnswer, bool]:

@@ -14,10 +14,10 @@ from darkroom.app.dependencies.services import ServicesHere
 from darkroom.app.http.artifact_answer import artifact_answer, documented_artifact
 from darkroom.app.http.problems import documented
 from darkroom.app.http.upload import received, require_file_itself
-from darkroom.app.model_registry.schemas import ModelName, VersionAnswer
-from darkroom.app.model_registry.service import add_version, describe_versions
+from darkroom.app.model_registry.schemas import ModelName, VersionAnswer, VersionDetailAnswer
+from darkroom.app.model_registry.service import add_version, describe_version
 from darkroom.store.deletion import delete_version
-from darkroom.store.model_repository import resolve, resolve_kept
+from darkroom.store.model_repository import resolve_kept
 
 router = APIRouter(tags=["models"])
 
@@ -76,10 +76,9 @@ async def add(
 
 
 @router.get("/models/{name}/versions/{version}", responses=documented(404, 422, 500, 503))
-def show(services: ServicesHere, name: ModelName, version: VersionName) -> VersionAnswer:
-    """One version of a model."""
-    with services.transaction() as session:
-        return describe_versions(session, services, [resolve(session, name, version)])[0]
+def show(services: ServicesHere, name: ModelName, version: VersionName) -> VersionDetailAnswer:
+    """One version of a model, with its images' size, the number of its parameters, its settings and its recipe."""
+    return describe_version(services, name, version)
 
 
 @router.get(

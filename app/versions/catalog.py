@@ -63,7 +63,7 @@ class _Refused:
 class Catalog:
     """The versions that requests can name.
 
-    Any thread may call `production` and `digests`. Only the event loop's thread may call the other methods.
+    Any thread may call `production`, `digests` and `default`. Only the event loop's thread may call the other methods.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class Catalog:
         sqlalchemy's errors.
         """
         if reference is None:
-            reference = self._default or self._first_model()
+            reference = self.default
             if reference is None:
                 raise UnknownModel("no model is in production: name a version (NAME@NUMBER), or promote one")
         name, _, selector = reference.partition("@")
@@ -209,10 +209,16 @@ class Catalog:
         """Become ready, for good, when the shipped weights are loaded and there is a production model."""
         self.ready = self.ready or (self._opened and bool(self._production))
 
-    def _first_model(self) -> str | None:
-        """Return the first shipped model, else the first model by name. Every replica finds the same one."""
-        shipped = (version.name for version in self._versions.values() if version.digest in self._shipped)
-        return next((name for name in shipped if name in self._production), min(self._production, default=None))
+    @property
+    def default(self) -> str | None:
+        """The model of requests that name none: as set, else the first shipped one, else the first by name.
+
+        Every replica finds the same one.
+        """
+        if self._default:
+            return self._default
+        shipped = (version.name for version in list(self._versions.values()) if version.digest in self._shipped)
+        return next((name for name in shipped if name in self._production), min(list(self._production), default=None))
 
     def _find_here(self, name: str, selector: str) -> Version | None:
         mine = [version for version in self._versions.values() if version.name == name]

@@ -67,6 +67,7 @@ def test_models_are_registered_listed_and_pinned(tmp_path: Path, database_url: s
 
         first = service.client.get("/v1/models", params={"limit": 1}).json()
         second = service.client.get("/v1/models", params={"limit": 1, "after": first["next_after"]}).json()
+        assert first["default_model"] == second["default_model"] == "tiny"
         assert [page["models"][0]["name"] for page in (first, second)] == ["other", "tiny"]
         assert second["next_after"] is None
 

@@ -18,6 +18,7 @@ from tests.app.keyed import add_key, serving_keyed
 from tests.app.served import (
     CLASS_NAMES,
     DIVERGED,
+    SIDE,
     Service,
     diverged_weights,
     serving,
@@ -84,7 +85,19 @@ def test_weights_of_another_service_are_added_and_drawn_with(service: Service) -
     assert answer.status_code == 201, answer.text
     added = answer.json()
     assert answer.headers["location"] == f"{VERSIONS}/2"
-    assert service.client.get(f"{VERSIONS}/2").json() == added
+    shown = service.client.get(f"{VERSIONS}/2").json()
+    checkpoint = decode_checkpoint(data, source="test")
+    facts = {
+        "image_size": SIDE,
+        "image_channels": 1,
+        "parameters": sum(one.numel() for one in checkpoint.weights.values()),
+    }
+    assert shown == {
+        **added,
+        **facts,
+        "default_sampling": checkpoint.header.sampling.model_dump(mode="json"),
+        "recipe": None,
+    }
     assert (added["version"], added["source"], added["digest"]) == (2, "imported", digest_of(data))
     assert (added["class_names"], added["kept"], added["size_bytes"]) == (list(CLASS_NAMES), True, len(data))
     assert service.client.get("/v1/models/tiny").json()["newest"][0] == added
@@ -169,6 +182,7 @@ def test_a_version_is_deleted_and_can_be_added_again(service: Service, database:
     assert service.client.delete(f"{VERSIONS}/2").status_code == 204
     shown = service.client.get(f"{VERSIONS}/2").json()
     assert (shown["version"], shown["digest"], shown["kept"]) == (2, digest_of(data), False)
+    assert (shown["image_size"], shown["parameters"], shown["default_sampling"]) == (None, None, None)
     for method, address in (("GET", f"{VERSIONS}/2/weights"), ("DELETE", f"{VERSIONS}/2")):
         assert assert_problem(service.client.request(method, address), 410)["type"] == "urn:darkroom:version-collected"
     assert_problem(service.client.post("/generate", json={"class": 0, "model": "tiny@2"}), 410)
