@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,16 @@ from playwright.sync_api import Browser, Locator, Page, Request, Route, expect
 from darkroom.model.config import SAMPLER_SETTINGS, SamplingConfig
 from tests.app.console.browser import PHONE, Theme, opened, overflow
 from tests.app.console.keyboard import tab_to
-from tests.app.served import Service, picture, pixels_of, serving, serving_slowly, tiny_weights, weights_folder
+from tests.app.served import (
+    CLASS_NAMES,
+    Service,
+    picture,
+    pixels_of,
+    serving,
+    serving_slowly,
+    tiny_weights,
+    weights_folder,
+)
 from tests.processes import PATIENCE_SECONDS, free_port, wait_until
 
 expect.set_options(timeout=1000 * PATIENCE_SECONDS)
@@ -46,8 +56,12 @@ def served(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -
 
 
 def ready(page: Page, model: str = "tiny") -> None:
+    """Open the page with the first class alone chosen, and 8 images of it."""
     page.goto(f"/#/generate?model={model}")
     expect(page.get_by_role("button", name="Generate", exact=True)).to_be_enabled()
+    page.get_by_role("button", name="None", exact=True).click()
+    page.get_by_role("checkbox").first.check()
+    page.get_by_label("Images of each").fill("8")
 
 
 def drawn(page: Page) -> Locator:
@@ -77,6 +91,7 @@ def test_from_classes_to_images_their_settings_more_images_and_interpolation(bro
         page.get_by_role("checkbox", name="Zero").uncheck()
         page.get_by_label("Images of each").fill("3")
         page.get_by_label("Seed", exact=True).fill(str(2**63 - 1))
+        page.get_by_text("More", exact=True).click()
         page.get_by_label("Sampler").select_option("dpmpp_2m")
         page.get_by_role("button", name="Generate", exact=True).click()
         expect(drawn(page)).to_have_count(6)
@@ -116,6 +131,114 @@ def test_from_classes_to_images_their_settings_more_images_and_interpolation(bro
         page.get_by_role("link", name="Models").click()  # drawn images are kept while the tab is open
         page.get_by_role("link", name="Generate", exact=True).first.click()
         expect(page.locator(".run")).to_have_count(3)
+
+
+def test_one_click_draws_each_class_and_the_images_stay_in_the_browser(browser: Browser, served: Service) -> None:
+    with opened(browser, served.url, viewport=PHONE) as page:
+        page.goto("/#/generate")
+        expect(page.get_by_label("Model", exact=True)).to_have_value("tiny")  # the default model, not the first by name
+        page.get_by_label("Seed", exact=True).fill(str(2**63 - 1))
+        page.get_by_role("button", name="Generate", exact=True).click()
+        expect(drawn(page)).to_have_count(4 * len(CLASS_NAMES))
+        assert page.locator(".run h3").all_inner_texts() == list(CLASS_NAMES)
+        expect(page.get_by_label("Seed", exact=True)).to_be_hidden()  # the form is folded, so the images are in reach
+        expect(drawn(page).first).to_be_in_viewport(ratio=1)
+        assert overflow(page) == 0
+        expected = served.images(**{"class": [0, 1, 2, 3], "n": 4, "seed": 2**63 - 1})
+        drawn(page).nth(5).click()
+        page.get_by_role("button", name="☆ Favourite").click()
+        expect(page.get_by_role("button", name="★ Favourite")).to_have_attribute("aria-pressed", "true")
+        page.keyboard.press("Escape")
+
+        page.reload()
+        expect(drawn(page)).to_have_count(4 * len(CLASS_NAMES))
+        for at in (0, 5, 15):
+            np.testing.assert_array_equal(pixels(drawn(page).nth(at).locator("img")), expected[at])
+        page.get_by_role("button", name="Favourites only").click()
+        expect(page.locator(".tile:visible")).to_have_count(1)
+        page.get_by_role("button", name="Favourites only").click()
+        page.get_by_role("button", name="Pick images").click()
+        for at in (0, 5):
+            page.locator(".tile-pick").nth(at).click()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Download (zip)").click()
+        with zipfile.ZipFile(download.value.path()) as archive:
+            assert archive.testzip() is None
+            requests = json.loads(archive.read("images.json"))
+            for name, image in ((f"Zero-{2**63 - 1}-0.png", expected[0]), (f"One-{2**63 - 1}-1.png", expected[5])):
+                np.testing.assert_array_equal(picture(archive.read(name)), image)
+                again = served.client.post(requests[name]["path"], json=requests[name]["body"])
+                np.testing.assert_array_equal(picture(again.content), image)
+        page.get_by_role("button", name="Pick none").click()
+        page.get_by_role("button", name="Clear").click()
+        page.get_by_role("button", name="Remove them").click()
+        expect(page.locator(".run")).to_have_count(1)  # it has a favourite
+        page.locator(".run").get_by_role("button", name="Remove").click()
+        expect(page.get_by_text("No images yet")).to_be_visible()
+        page.reload()
+        expect(page.get_by_role("button", name="Generate", exact=True)).to_be_enabled()
+        expect(page.locator(".run")).to_have_count(0)
+
+
+def test_the_same_seeds_are_drawn_side_by_side_and_a_link_restores_settings(browser: Browser, served: Service) -> None:
+    with opened(browser, served.url) as page:
+        ready(page)
+        page.get_by_role("checkbox", name="One", exact=True).check()
+        page.get_by_label("Images of each").fill("2")
+        page.get_by_label("Seed", exact=True).fill("9")
+        page.get_by_role("button", name="Generate", exact=True).click()
+        expect(drawn(page)).to_have_count(4)
+        page.get_by_role("button", name="Compare").click()
+        expect(page.get_by_text("Choose another version, a preset or other settings in the form.")).to_be_visible()
+        page.get_by_text("More", exact=True).click()
+        page.get_by_label("Steps").fill("2")
+        page.get_by_role("button", name="Compare").click()
+        expect(page.locator(".run")).to_have_count(2)
+        expect(drawn(page)).to_have_count(8)
+        both = [served.images(**{"class": [0, 1], "n": 2, "seed": 9, "steps": steps}) for steps in (4, 2)]
+        for at, image in enumerate([*both[0][:2], *both[1][:2], *both[0][2:], *both[1][2:]]):
+            np.testing.assert_array_equal(pixels(drawn(page).nth(at).locator("img")), image)
+        assert page.locator(".run").first.locator(".sides > p").all_inner_texts() == ["steps 4", "steps 2"]
+
+        link = page.locator(".run").first.get_by_role("link", name="Use these settings")
+        page.get_by_label("Steps").fill("")
+        link.click()
+        expect(page.get_by_label("Version")).to_have_value("1")
+        address = page.url
+        with opened(browser, served.url) as other:
+            other.goto(address)
+            expect(other.get_by_role("button", name="Generate", exact=True)).to_be_enabled()
+            for name, value in (("Images of each", "2"), ("Seed", "9"), ("Steps", "2"), ("Guidance", "2")):
+                expect(other.get_by_label(name, exact=True)).to_have_value(value)
+            expect(other.get_by_role("checkbox", checked=True)).to_have_count(2)
+            other.get_by_role("button", name="Generate", exact=True).click()
+            expect(drawn(other)).to_have_count(4)
+            np.testing.assert_array_equal(pixels(drawn(other).nth(3).locator("img")), both[1][3])
+
+
+FILL = """async (count) => {
+  const { changes, keep, runs } = await import("/console/src/generate/gallery.js");
+  const { Run } = await import("/console/src/generate/run.js");
+  const drawn = { class: "Zero", class_index: 0, index: 0, png: "", finished: true, score: null };
+  const facts = { model: "tiny", version: "sha256:0", seed: 1n, sampler: "ddim", steps: 4, guidance: 1 };
+  const timings = { run_seconds: 0 };
+  const shared = { kind: "generate", body: { n: 1 }, title: ["Zero"], beside: null, status: "done", facts, timings };
+  const run = (number) =>
+    Run.from({ ...shared, id: `${number}`, images: [{ ...drawn, favourite: number === 0 }] });
+  for (let number = 0; number < count; number += 1) runs.unshift(run(number));
+  await keep(runs[0]);
+  return runs.map((one) => Number(one.id));
+}"""
+"""Fills the gallery. The oldest run has a favourite. Returns the numbers of the runs that are kept."""
+
+
+def test_a_full_gallery_drops_the_oldest_images_but_favourites_last_and_says_so(
+    browser: Browser, served: Service
+) -> None:
+    with opened(browser, served.url) as page:
+        ready(page)
+        assert page.evaluate(FILL, 103) == [*range(102, 3, -1), 0]
+        expect(page.get_by_text("The oldest 3 requests were removed. Favourites go last.")).to_be_visible()
 
 
 def test_a_models_guidance_interval_is_shown_and_completes_a_single_bound(browser: Browser, served: Service) -> None:
@@ -170,7 +293,7 @@ def test_the_form_has_every_sampling_setting_and_a_picture_names_those_that_had_
         command = command_of(page)
         assert {name: command[name] for name in shown} == {name: expected[name] for name in shown}
         page.keyboard.press("Escape")
-        page.get_by_label("Quality").select_option("fast")
+        page.get_by_role("radio", name="Fast").check()
         for name in SamplingConfig.model_fields:
             control = page.locator(f".generate-form [name={name}], .generate-form [name={name}_low]")
             assert control.is_disabled() == (name in SAMPLER_SETTINGS), name
@@ -199,7 +322,8 @@ def test_names_in_any_script_are_shown_unchanged(browser: Browser, served: Servi
 def test_a_keyboard_is_enough(browser: Browser, served: Service) -> None:
     with opened(browser, served.url) as page:
         ready(page)
-
+        page.reload()  # the focus starts at the top, and the form is as it was
+        expect(page.get_by_role("button", name="Generate", exact=True)).to_be_enabled()
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.id") == "skip"
         page.keyboard.press("Enter")
@@ -343,6 +467,7 @@ def test_previews_are_shown_and_a_request_can_be_cancelled(browser: Browser, tmp
         wait_until(lambda: service.client.get("/v1/models/tiny").status_code == 200, "registered")
         with opened(browser, service.url) as page:
             ready(page)
+            page.get_by_text("More", exact=True).click()
             page.get_by_label("Steps").fill("10")
             pace.seconds = 0.2
             page.get_by_role("button", name="Generate", exact=True).click()

@@ -26,7 +26,7 @@ export function restoreDraft(form, name) {
   }
   for (const [field, value] of Object.entries(draft || {})) {
     const control = form.elements.namedItem(field);
-    if (!control || control instanceof RadioNodeList || control.type === "file") continue;
+    if (!control || control.type === "file") continue;
     if (control.type === "checkbox") control.checked = value;
     else if (!control.options || [...control.options].some((one) => one.value === value)) control.value = value;
   }
@@ -36,6 +36,7 @@ function read(form) {
   const values = {};
   for (const control of form.elements) {
     if (!control.name || control.type === "file" || control.dataset.undrafted !== undefined) continue;
+    if (control.type === "radio" && !control.checked) continue;
     values[control.name] = control.type === "checkbox" ? control.checked : control.value;
   }
   return values;

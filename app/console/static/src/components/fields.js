@@ -37,13 +37,15 @@ export function field(label, control, { pointer = null, hint = null, wide = fals
 
 /** Makes a group of controls with one legend. It is used like a field, and its first control stands for all. */
 export function group(legend, content, { pointer = null } = {}) {
-  const faultLine = line("fault");
-  const node = el("fieldset", { class: "field" }, el("legend", {}, legend), content, faultLine);
-  node.pointer = pointer;
-  node.fault = (text) => {
-    showLine(faultLine, text);
-    describe(node, [faultLine]);
+  const lines = [line("hint"), line("fault")];
+  const node = el("fieldset", { class: "field" }, el("legend", {}, legend), content, lines);
+  const say = (at, text) => {
+    showLine(lines[at], text);
+    describe(node, lines);
   };
+  node.pointer = pointer;
+  node.hint = (text) => say(0, text);
+  node.fault = (text) => say(1, text);
   Object.defineProperty(node, "control", { get: () => node.querySelector("input, select, button") });
   node.addEventListener("input", () => node.fault(null));
   return node;
@@ -60,6 +62,13 @@ function describe(node, lines) {
   const ids = lines.filter((one) => !one.hidden).map((one) => one.id);
   if (ids.length) node.setAttribute("aria-describedby", ids.join(" "));
   else node.removeAttribute("aria-describedby");
+}
+
+/** Makes a group of radio buttons, of which the first is chosen. values: [value, text] each. */
+export function radios(legend, name, values, options = {}) {
+  const chip = ([value, text], at) =>
+    el("label", { class: "chip" }, el("input", { type: "radio", name, value, checked: at === 0 }), text);
+  return group(legend, el("div", { class: "chips" }, values.map(chip)), options);
 }
 
 /** Makes the control of a text or number field. */
@@ -99,7 +108,9 @@ export function clearFaults(fields) {
 /** Shows a fault at its field, opens what hides the field, and moves the focus there. */
 export function refuse(one, text) {
   one.fault(text);
-  one.closest("details")?.setAttribute("open", "");
+  for (let hiding = one.closest("details"); hiding; hiding = hiding.parentElement.closest("details")) {
+    hiding.open = true;
+  }
   one.control?.focus();
 }
 

@@ -6,8 +6,12 @@ import { el, fill, name, refill } from "../core/dom.js";
 
 const MOST_SHOWN = 200;
 const MOST_WITHOUT_FILTER = 24;
+const FIRST_CHOSEN = 10; // of a model that was not chosen before
 
-/** Makes a field with `offer(model, names)`, which shows a model's classes, and `chosen()`, the chosen indices. */
+/**
+ * Makes a field with `offer(model, names)`, which shows a model's classes; `choose(names)`; and `chosen()`, the chosen
+ * indices.
+ */
 export function classChoice() {
   const undrafted = { "data-undrafted": "" }; // kept for each model, so that it is no part of the form's draft
   const label = "Filter classes";
@@ -66,10 +70,11 @@ export function classChoice() {
   node.offer = (itsModel, itsNames) => {
     [model, names] = [itsModel, itsNames];
     wanted = new Set(storedClasses(model).filter((index) => index < names.length));
-    if (!wanted.size && names.length) wanted.add(0);
+    if (!wanted.size) wanted = new Set([...names.keys()].slice(0, FIRST_CHOSEN));
     filter.hidden = names.length <= MOST_WITHOUT_FILTER;
     show();
   };
+  node.choose = (chosen) => choose(chosen.map((one) => names.indexOf(one)).filter((index) => index >= 0));
   node.chosen = () => [...wanted].sort((one, other) => one - other);
   return node;
 }

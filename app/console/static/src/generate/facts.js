@@ -1,5 +1,7 @@
 /** The facts with which the service drew images, and the requests that draw one of them again. */
 
+import { withQuery } from "../core/api.js";
+import { shortDigest } from "../core/format.js";
 import { jsonOrText, toJson } from "../core/json.js";
 import { currentKey } from "../core/key.js";
 import { effective } from "./settings.js";
@@ -23,6 +25,37 @@ export function factsOf(headers) {
 /** Returns the model and the settings that had an effect, as a request names them. */
 export const settingsOf = (facts) => ({ ...effective(facts), model: `${facts.model}@${facts.version}` });
 
+/** Returns the address of the page Generate with exactly these settings, classes and seed. */
+export function linkTo({ facts, images, body }) {
+  const classes = [...new Set(images.map((image) => image.class))];
+  const { model, ...used } = settingsOf(facts);
+  const query = { model, class: classes, n: body.n, seed: facts.seed, best_of: body.best_of };
+  for (const [name, value] of Object.entries(used)) {
+    if (Array.isArray(value)) [query[`${name}_low`], query[`${name}_high`]] = value;
+    else query[name] = value;
+  }
+  return withQuery("#/generate", { ...query, first_index: facts.first_index || null });
+}
+
+/** Returns what tells two runs apart: a text for each. */
+export function differences(one, other) {
+  const [first, second] = [one, other].map(({ facts }) => ({
+    ...effective(facts),
+    model: facts.model,
+    version: facts.version,
+  }));
+  const names = [...new Set([...Object.keys(first), ...Object.keys(second)])];
+  const different = names.filter((name) => String(first[name]) !== String(second[name]));
+  const text = (its) => different.map((name) => wordOf(name, its[name])).filter(Boolean).join(", ");
+  return [text(first), text(second)];
+}
+
+function wordOf(name, value) {
+  if (value === undefined || value === null) return null;
+  if (name === "version") return `version ${shortDigest(value)}`;
+  return `${name.replaceAll("_", " ")} ${[value].flat().join(" to ")}`;
+}
+
 /** Returns a command line that draws exactly this image, or the same interpolation. */
 export function curlFor(run, image) {
   const { path, body, file } = requestFor(run, image);
@@ -35,7 +68,8 @@ export function curlFor(run, image) {
   ].join(" \\\n");
 }
 
-function requestFor(run, image) {
+/** Returns {path, body, file} of the request that draws this image again, or the whole interpolation. */
+export function requestFor(run, image) {
   const { facts, images } = run;
   if (run.kind === "interpolate") {
     const ends = [images[0].class, images.at(-1).class];

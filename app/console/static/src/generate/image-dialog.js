@@ -7,6 +7,7 @@ import { drawnPicture } from "../components/picture.js";
 import { el, fill, name } from "../core/dom.js";
 import { figure } from "../core/format.js";
 import { curlFor, fileName } from "./facts.js";
+import { favour } from "./gallery.js";
 import { effective, settings } from "./settings.js";
 
 /** Opens the dialog. The arrow keys go to the neighbours. onMore: draws more with the same settings and seed. */
@@ -19,7 +20,10 @@ export function openImage(run, first, onMore) {
     at = (at + by + finished.length) % finished.length;
     show();
   };
+  const star = button("", () => favour(run, finished[at], !finished[at].favourite).then(show));
   const show = () => {
+    star.textContent = finished[at].favourite ? "★ Favourite" : "☆ Favourite";
+    star.setAttribute("aria-pressed", String(finished[at].favourite === true));
     counter.textContent = `${at + 1} of ${finished.length}`;
     fill(place, imageView(run, finished[at]));
   };
@@ -36,6 +40,7 @@ export function openImage(run, first, onMore) {
     },
     foot: (close) => [
       counter,
+      star,
       button("← Previous", () => step(-1)),
       button("Next →", () => step(1)),
       run.kind === "generate" && button("More like this seed", () => more(close), { class: "primary" }),

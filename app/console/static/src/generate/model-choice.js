@@ -4,8 +4,10 @@ import { field, options, select } from "../components/fields.js";
 import { notice, showProblem } from "../components/states.js";
 import { get, pagesOf } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
+import { versionPath } from "../models/versions.js";
 
 const LAST = "darkroom-model";
+const NOT_KEPT = "The version of this link is not kept any more.";
 
 /**
  * Makes the fields `model` and `version`, and reads the models. problems: where errors are shown.
@@ -19,11 +21,14 @@ export function modelChoice({ query, signal, problems, onChange }) {
   const versionField = field("Version", version);
   let models = [];
   let requestImages = Infinity;
-  let detail = null;
+  let chosen = null; // the version, as GET /v1/models/NAME/versions/VERSION describes it
+
+  const reference = () => (version.value ? `${model.value}@${version.value}` : model.value);
 
   async function load() {
+    let first;
     try {
-      [models, requestImages] = await allModels(signal);
+      [models, first, requestImages] = await allModels(signal);
       fill(problems);
     } catch (error) {
       showProblem(problems, error, { again: load, unasked: true });
@@ -36,48 +41,59 @@ export function modelChoice({ query, signal, problems, onChange }) {
     }
     fill(model, options(models.map((one) => one.name)));
     const [asked, askedVersion] = (query.get("model") || sessionStorage.getItem(LAST) || "").split("@");
-    const first = (test) => models.find(test);
-    const { name } = first((one) => one.name === asked) || first((one) => one.resident.length) || models[0];
-    model.value = name;
-    await choose(name, name === asked ? askedVersion : "");
+    const names = models.map((one) => one.name);
+    model.value = [asked, first].find((name) => names.includes(name)) ?? names[0];
+    await choose(model.value === asked ? askedVersion : "");
   }
 
-  async function choose(name, wanted = "") {
-    sessionStorage.setItem(LAST, name);
-    detail = null;
+  /** Reads the versions of the chosen model. wanted: a version's number or digest; else the first of the choice. */
+  async function choose(wanted = "") {
+    chosen = null;
     onChange();
+    let detail;
     try {
-      detail = await get(`/v1/models/${encodeURIComponent(name)}`, { query: { limit: 200 }, signal });
+      detail = await get(`/v1/models/${encodeURIComponent(model.value)}`, { query: { limit: 200 }, signal });
     } catch (error) {
-      showProblem(problems, error, { again: () => choose(name, wanted), unasked: true });
+      showProblem(problems, error, { again: () => choose(wanted), unasked: true });
+      return;
+    }
+    fill(version, options(versionsOf(detail)));
+    const number = detail.newest.find((one) => one.kept && [String(one.version), one.digest].includes(wanted))?.version;
+    if (number) version.value = String(number);
+    versionField.fault(version.options.length ? wanted && !number && NOT_KEPT : "No version of this model is kept.");
+    await look();
+  }
+
+  /** Reads the chosen version. */
+  async function look() {
+    sessionStorage.setItem(LAST, reference());
+    chosen = null;
+    onChange();
+    if (!version.options.length) return;
+    const asked = reference();
+    try {
+      const found = await get(versionPath(model.value, version.value || "production"), { signal });
+      if (asked !== reference()) return; // the user has chosen another one meanwhile
+      chosen = found;
+    } catch (error) {
+      showProblem(problems, error, { again: look, unasked: true });
       return;
     }
     fill(problems);
-    fill(version, options(versionsOf(detail)));
-    if (wanted && [...version.options].some((one) => one.value === wanted)) version.value = wanted;
-    versionField.fault(version.options.length ? null : "No version of this model is kept.");
     onChange();
   }
 
-  function classNames() {
-    const wanted = version.value ? Number(version.value) : detail.aliases.production?.version;
-    return detail.newest.find((one) => one.version === wanted)?.class_names || detail.class_names || [];
-  }
-
-  model.addEventListener("change", () => choose(model.value));
-  version.addEventListener("change", onChange);
+  model.addEventListener("change", () => choose());
+  version.addEventListener("change", look);
   document.addEventListener("serviceback", () => models.length || load(), { signal });
   return {
     load,
     model: modelField,
     version: versionField,
-    isRead: () => detail !== null,
-    hasVersion: () => detail !== null && version.options.length > 0,
     name: () => model.value,
-    reference: () => (version.value ? `${model.value}@${version.value}` : model.value),
-    card: () => detail.default_sampling,
+    reference,
+    chosen: () => chosen,
     requestImages: () => requestImages,
-    classNames,
   };
 }
 
@@ -87,13 +103,13 @@ function versionsOf({ aliases: { production }, newest }) {
   return production ? [["", `production (${production.version})`], ...kept] : kept;
 }
 
-/** Returns all models, and how many images one request may draw. */
+/** Returns all models, the name of the default model, and how many images one request may draw. */
 async function allModels(signal) {
   const found = [];
-  let requestImages;
+  let last;
   for await (const page of pagesOf("/v1/models", { signal })) {
     found.push(...page.models);
-    requestImages = page.request_images;
+    last = page;
   }
-  return [found, requestImages];
+  return [found, last.default_model, last.request_images];
 }

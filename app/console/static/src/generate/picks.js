@@ -1,15 +1,20 @@
-/** Two picked images, and the interpolation between them. */
+/** Picked images: they become favourites, a zip file, or the ends of an interpolation. */
 
 import { button } from "../components/button.js";
+import { saveBlob } from "../components/download.js";
 import { field, input } from "../components/fields.js";
 import { el, fill } from "../core/dom.js";
-import { settingsOf } from "./facts.js";
-import { begin, Run } from "./run.js";
+import { toJson } from "../core/json.js";
+import { zipOf } from "../core/zip.js";
+import { fileName, requestFor, settingsOf } from "./facts.js";
+import { begin, favour } from "./gallery.js";
+import { Run } from "./run.js";
 import { deterministic } from "./settings.js";
 
 const [FEWEST, USUAL, MOST] = [2, 8, 64];
+const MOST_THUMBNAILS = 8;
 
-/** The picked images, at most two: {run, image}. */
+/** The picked images: {run, image}. */
 const picked = [];
 
 /** Sends the event `change` when another image is picked. */
@@ -17,14 +22,11 @@ export const pickChanges = new EventTarget();
 
 const changed = () => pickChanges.dispatchEvent(new Event("change"));
 
-/** Picks an image, or puts it back. A third image takes the place of the first. */
+/** Picks an image, or puts it back. */
 export function togglePick(run, image) {
   const at = picked.findIndex((one) => one.image === image);
   if (at >= 0) picked.splice(at, 1);
-  else {
-    picked.push({ run, image });
-    if (picked.length > 2) picked.shift();
-  }
+  else picked.push({ run, image });
   changed();
 }
 
@@ -42,12 +44,19 @@ export function pickBar(signal) {
   const show = () => {
     bar.hidden = picked.length === 0;
     const why = whyNot();
+    const areFavourites = picked.every(({ image }) => image.favourite);
+    const favourite = async () => {
+      for (const { run, image } of [...picked]) await favour(run, image, !areFavourites);
+      changed();
+    };
     fill(
       bar,
-      el("div", { class: "row" }, picked.map(thumbnail)),
-      el("p", { class: "small" }, why || "Draws both images and those between them."),
-      field("Images", count),
+      el("div", { class: "row" }, picked.slice(-MOST_THUMBNAILS).map(thumbnail), `${picked.length} picked`),
+      el("p", { class: "small" }, why || "Interpolate draws both images and those between them."),
+      picked.length === 2 && field("Images", count),
       button("Interpolate", start, { class: "primary", disabled: why !== null }),
+      button("Download (zip)", saveZip),
+      button(areFavourites ? "★ No favourites" : "☆ Favourites", favourite),
       button("Pick none", clear, { class: "quiet" }),
     );
   };
@@ -62,10 +71,34 @@ function thumbnail({ image }) {
 }
 
 function whyNot() {
-  if (picked.length < 2) return "Pick another image to draw an interpolation.";
+  if (picked.length !== 2) return "Pick two images to draw an interpolation.";
   const [one, other] = picked;
+  if ([one, other].some(({ run }) => run.kind !== "generate")) return "Images of an interpolation are not its ends.";
   if (one.run.facts.version === other.run.facts.version) return null;
   return "Different model versions drew them. Pick two images of one version.";
+}
+
+/** Saves the picked images, and in images.json the request that draws each of them again. */
+function saveZip() {
+  const files = new Map();
+  const requests = {};
+  for (const { run, image } of picked) {
+    const name = freeName(files, fileName(run, image));
+    files.set(name, bytesOf(image.png));
+    const { path, body } = requestFor(run, image);
+    requests[name] = { path, body };
+  }
+  files.set("images.json", new TextEncoder().encode(toJson(requests)));
+  saveBlob(zipOf([...files].map(([name, bytes]) => ({ name, bytes }))), "darkroom-images.zip");
+}
+
+const bytesOf = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+
+/** Returns the name, with a number where a file has it already. */
+function freeName(files, name) {
+  let free = name;
+  for (let number = 2; files.has(free); number += 1) free = name.replace(/\.png$/, `-${number}.png`);
+  return free;
 }
 
 function interpolate(total) {

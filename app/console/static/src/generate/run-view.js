@@ -1,4 +1,4 @@
-/** One run in the gallery: its title, its progress, and its images as they come. */
+/** One run in the gallery: its title, its progress, and its images as they come, in a row for each class. */
 
 import { button } from "../components/button.js";
 import { drawnPicture } from "../components/picture.js";
@@ -7,26 +7,32 @@ import { problemNotice } from "../components/states.js";
 import { announce } from "../core/announce.js";
 import { el, fill, name } from "../core/dom.js";
 import { duration } from "../core/format.js";
+import { differences, linkTo } from "./facts.js";
+import { remove, runs } from "./gallery.js";
 import { openImage } from "./image-dialog.js";
 import { isPicked, pickChanges, togglePick } from "./picks.js";
 
-const MOST_TITLED = 6;
+const MOST_TITLED = 3;
 
 /** Makes the element. signal: when the user leaves the page. The run itself continues. */
-export function runView(run, { signal, onMore }) {
+export function runView(run, { signal, onMore, onCompare }) {
   const bar = progressBar("Drawing");
   const words = el("span", { class: "soft small" });
   const cancel = button("Cancel", () => run.cancel(), { class: "compact" });
+  const ended = el("div", { class: "actions run-actions" });
   const trouble = el("div", {});
+  const other = runs.find((one) => one.id === run.beside);
   const views = new Map(run.images.map((image) => [image, tile(run, image, onMore, signal)]));
-  const tiles = el("div", { class: run.kind === "interpolate" ? "tiles is-way" : "tiles" }, [...views.values()]);
+  const sides = [el("p", { class: "small" }), el("p", { class: "small" })];
   const node = el(
     "section",
     { class: "card run", "aria-label": `Images: ${run.title.slice(0, MOST_TITLED).join(", ")}` },
     el("div", { class: "card-head" }, el("h2", {}, titleOf(run)), el("div", { class: "row" }, words, cancel)),
     bar,
     trouble,
-    tiles,
+    other && el("div", { class: "sides" }, sides),
+    tilesOf(run, views, other, (image) => tile(other, image, onMore, signal)),
+    ended,
   );
 
   const showStatus = () => {
@@ -36,7 +42,9 @@ export function runView(run, { signal, onMore }) {
     // the form shows why the service refuses the request itself
     const shown = failed && run.problem.status !== 422;
     fill(trouble, shown && problemNotice(run.problem, { again: () => run.start() }));
-    tiles.hidden = failed && !run.images.some((image) => image.png);
+    node.classList.toggle("is-blank", failed && !run.images.some((image) => image.png));
+    fill(ended, !run.isOpen && endedActions(run, trouble, onCompare));
+    if (other && run.facts) sides.forEach((side, at) => fill(side, differences(other, run)[at] || "the same settings"));
     for (const view of views.values()) view.show();
   };
   const showProgress = () => {
@@ -53,6 +61,43 @@ export function runView(run, { signal, onMore }) {
   showProgress();
   showStatus();
   return node;
+}
+
+/** Makes a row with a heading for each class; beside a run that it is compared with, that run's images at the left. */
+function tilesOf(run, views, other, otherTile) {
+  const tiles = (nodes) => el("div", { class: "tiles" }, nodes);
+  if (run.kind === "interpolate") return el("div", { class: "tiles is-way" }, [...views.values()]);
+  const classes = [...Map.groupBy(run.images, (image) => image.class_index)];
+  const row = ([index, images]) =>
+    el(
+      "div",
+      { class: "class-row" },
+      (classes.length > 1 || other) && el("h3", {}, name(images[0].class)),
+      el(
+        "div",
+        { class: other ? "sides" : null },
+        other && tiles(other.images.filter((image) => image.class_index === index).map(otherTile)),
+        tiles(images.map((image) => views.get(image))),
+      ),
+    );
+  return el("div", { class: other ? "class-rows is-compared" : "class-rows" }, classes.map(row));
+}
+
+function endedActions(run, trouble, onCompare) {
+  const { facts, kind } = run;
+  const compare = () => {
+    if (onCompare(run)) return;
+    const text = "Choose another version, a preset or other settings in the form. Then press Compare again: the " +
+      "service draws the same seeds with them, and shows both side by side.";
+    fill(trouble, el("p", { class: "notice", role: "status" }, text));
+  };
+  const link = facts && kind === "generate" &&
+    el("a", { class: "button compact", href: linkTo(run) }, "Use these settings");
+  return [
+    facts && kind === "generate" && button("Compare", compare, { class: "compact" }),
+    link,
+    button("Remove", () => remove(run), { class: "quiet compact" }),
+  ];
 }
 
 function titleOf(run) {
@@ -85,14 +130,17 @@ function tile(run, image, onMore, signal) {
     if (image.png) picture.src = `data:image/png;base64,${image.png}`;
     node.classList.toggle("is-empty", !image.png);
     node.classList.toggle("is-preview", !image.finished);
+    node.classList.toggle("is-favourite", image.favourite === true);
     node.hidden = !image.finished && (run.status === "cancelled" || run.status === "failed");
     open.disabled = !image.finished;
-    open.setAttribute("aria-label", image.finished ? `Open ${what}` : `${what}, being drawn`);
+    const opens = image.favourite ? `Open ${what}, a favourite` : `Open ${what}`;
+    open.setAttribute("aria-label", image.finished ? opens : `${what}, being drawn`);
     pick.setAttribute("aria-label", `Pick ${what}`);
-    pick.hidden = !image.finished || run.kind === "interpolate";
+    pick.hidden = !image.finished;
     open.title = image.score === null ? image.class : `${image.class}, score ${image.score.toFixed(2)}`;
   };
   pickChanges.addEventListener("change", showPick, { signal });
   showPick();
+  node.show();
   return node;
 }

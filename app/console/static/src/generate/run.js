@@ -6,21 +6,18 @@ import { toJson } from "../core/json.js";
 import { ApiProblem } from "../core/problem.js";
 import { factsOf } from "./facts.js";
 
-const MOST_KEPT = 40;
-
-/** The runs, newest first. They are kept while the tab is open. */
-export const runs = [];
-
-/** Sends the event `begun` with a new run, and `cleared` when ended runs are removed. */
-export const changes = new EventTarget();
-
-/** kind: generate or interpolate. expected: {class, class_index} of each image that will come. */
+/**
+ * kind: generate or interpolate. expected: {class, class_index} of each image that will come.
+ * beside: the id of the run that this one is compared with.
+ */
 export class Run extends EventTarget {
-  constructor(kind, body, title, expected) {
+  constructor(kind, body, title, expected, beside = null) {
     super();
+    this.id = freshId();
     this.kind = kind;
     this.body = body;
     this.title = title;
+    this.beside = beside;
     this.images = expected.map((one, row) => ({ row, index: row, png: null, finished: false, score: null, ...one }));
     this.status = "waiting";
     this.progress = { done: 0, total: 0 };
@@ -28,6 +25,19 @@ export class Run extends EventTarget {
     this.timings = null;
     this.problem = null;
     this.controller = new AbortController();
+  }
+
+  /** Makes an ended run from its record. */
+  static from(record) {
+    const run = new Run(record.kind, record.body, record.title, []);
+    return Object.assign(run, record);
+  }
+
+  /** Returns what is stored of an ended run, with its finished images. */
+  record() {
+    const { id, kind, body, title, beside, facts, timings } = this;
+    const status = this.status === "done" ? "done" : "cancelled";
+    return { id, kind, body, title, beside, status, facts, timings, images: this.images.filter((one) => one.finished) };
   }
 
   get isOpen() {
@@ -104,16 +114,7 @@ function previewEvery(steps) {
   return steps && steps < 12 ? 1 : 4;
 }
 
-/** Starts a run and keeps it. */
-export function begin(run) {
-  runs.unshift(run);
-  for (const old of runs.splice(MOST_KEPT)) old.cancel();
-  changes.dispatchEvent(new CustomEvent("begun", { detail: run }));
-  run.start();
-}
-
-/** Removes the runs that have ended. */
-export function clearEnded() {
-  for (let at = runs.length - 1; at >= 0; at -= 1) if (!runs[at].isOpen) runs.splice(at, 1);
-  changes.dispatchEvent(new Event("cleared"));
+/** Returns an id that is greater than those before. */
+function freshId() {
+  return `${Date.now()}-${Math.random().toString(36).slice(2)}`;
 }

@@ -4,6 +4,9 @@ import { button } from "../components/button.js";
 import { el } from "../core/dom.js";
 import { figure } from "../core/format.js";
 
+export const versionPath = (model, version) =>
+  `/v1/models/${encodeURIComponent(model)}/versions/${encodeURIComponent(version)}`;
+
 /** Makes the cells of a version's figures, one for each metric. */
 export function figureCells(metrics, figures) {
   return metrics.map((metric) => el("td", {}, metric in figures ? figure(figures[metric]) : "–"));
