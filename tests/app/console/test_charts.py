@@ -61,6 +61,32 @@ def test_a_tick_has_no_more_digits_than_needed(page: Page) -> None:
     assert ticks(page, [0.0, 5e6], "short")[1] == ["0", "1M", "2M", "3M", "4M", "5M"]
 
 
+def test_no_two_of_thirty_lines_look_the_same(page: Page) -> None:
+    lines = """async () => {
+      const { lineClasses } = await import("/console/src/charts/plot.js");
+      const group = document.body.appendChild(document.createElement("figure"));
+      group.className = "chart";
+      const looks = [...Array(30).keys()].map((number) => {
+        const line = group.appendChild(document.createElement("span"));
+        line.className = lineClasses(number);
+        const { strokeDasharray } = getComputedStyle(line);
+        return strokeDasharray + getComputedStyle(line).getPropertyValue("--series");
+      });
+      group.remove();
+      return looks;
+    }"""
+    assert len(set(page.evaluate(lines))) == 30
+
+
+def test_no_integer_of_json_is_rounded(page: Page) -> None:
+    source = """async (text) => {
+      const { fromJson, toJson } = await import("/console/src/core/json.js");
+      return toJson(fromJson(text));
+    }"""
+    text = f'{{"seed":{2**63 - 1},"all":[0.5,-{2**53 + 1},7,null,"{2**63}"]}}'
+    assert page.evaluate(source, text) == text
+
+
 def test_a_format_that_rounds_gives_no_text_twice(page: Page) -> None:
     rounded = """async () => {
       const { tickTexts } = await import("/console/src/core/format.js");

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, Request, Route, expect
 
 from darkroom.model.config import SAMPLER_SETTINGS, SamplingConfig
-from tests.app.console.browser import PHONE, Theme, opened, overflow
+from tests.app.console.browser import PHONE, Theme, accessibility_faults, opened, overflow
 from tests.app.console.keyboard import tab_to
 from tests.app.served import (
     CLASS_NAMES,
@@ -160,6 +160,7 @@ def test_one_click_draws_each_class_and_the_images_stay_in_the_browser(browser: 
         page.get_by_role("button", name="Pick images").click()
         for at in (0, 5):
             page.locator(".tile-pick").nth(at).click()
+        assert accessibility_faults(page) == []
         with page.expect_download() as download:
             page.get_by_role("button", name="Download (zip)").click()
         with zipfile.ZipFile(download.value.path()) as archive:
@@ -239,6 +240,23 @@ def test_a_full_gallery_drops_the_oldest_images_but_favourites_last_and_says_so(
         ready(page)
         assert page.evaluate(FILL, 103) == [*range(102, 3, -1), 0]
         expect(page.get_by_text("The oldest 3 requests were removed. Favourites go last.")).to_be_visible()
+
+
+def test_a_version_that_saw_little_training_says_so(browser: Browser, served: Service) -> None:
+    """The reason is made up; all other facts are the real service's."""
+
+    def judge(route: Route) -> None:
+        version = served.client.get("/v1/models/tiny/versions/production").json()
+        route.fulfill(json={**version, "little_training": "It saw 20 images. Train longer."})
+
+    with opened(browser, served.url) as page:
+        ready(page)
+        note = page.get_by_text("This version saw little training")
+        expect(note).to_have_count(0)
+        page.route("**/v1/models/tiny/versions/production", judge)
+        page.reload()
+        expect(note).to_be_visible()
+        expect(page.get_by_text("It saw 20 images. Train longer.")).to_be_visible()
 
 
 def test_a_models_guidance_interval_is_shown_and_completes_a_single_bound(browser: Browser, served: Service) -> None:

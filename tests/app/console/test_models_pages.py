@@ -1,8 +1,12 @@
 """Laws of the pages Models: versions with figures and protocol, frontiers, and aliases that move and move back."""
 
+import base64
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, expect
 
@@ -14,7 +18,7 @@ from tests.app.console.browser import PHONE, opened, overflow
 from tests.app.console.keyboard import tab_to
 from tests.app.console.stock import Trainer, submit, upload
 from tests.app.generation.test_choice import FIGURES
-from tests.app.served import Service, serving, tiny_weights, weights_folder
+from tests.app.served import Service, picture, serving, tiny_weights, weights_folder
 from tests.processes import PATIENCE_SECONDS, wait_until
 
 expect.set_options(timeout=1000 * PATIENCE_SECONDS)
@@ -153,3 +157,64 @@ def test_a_change_that_is_refused_changes_nothing_and_says_why(browser: Browser,
         assert served.client.get("/v1/models/trained").json()["aliases"] == before  # no repeat by itself
         page.get_by_role("button", name="Try again").click()
         expect(page.locator(".notice-title")).to_have_text("production is version 1 now")
+
+
+def test_a_version_is_shown_downloaded_added_and_deleted(browser: Browser, served: Service, tmp_path: Path) -> None:
+    versions = "/v1/models/trained/versions"
+    served.client.put("/v1/models/trained/alias/production", json={"version": 2}).raise_for_status()
+    served.client.put("/v1/models/trained/alias/canary", json={"version": 1}).raise_for_status()
+    with opened(browser, served.url, viewport=PHONE) as page:
+        drawn: list[str] = []
+        page.on("request", lambda request: drawn.append(request.url) if request.method == "POST" else None)
+        for _ in range(2):  # the browser keeps the images of the first visit
+            page.goto("/#/models/trained")
+            images = page.get_by_role("region", name="Images")
+            expect(images.get_by_role("img")).to_have_count(8)
+            assert images.get_by_role("heading", level=3).all_inner_texts() == ["circle", "square"]
+            page.reload()
+        assert len(drawn) == 1
+        found = page.get_by_role("img", name="square, image 3").get_attribute("src") or ""
+        wanted = served.images(model="trained", seed=0, n=4, **{"class": "square"})[3]
+        np.testing.assert_array_equal(picture(base64.b64decode(found.removeprefix("data:image/png;base64,"))), wanted)
+
+        page.get_by_role("link", name="Show version 3").click()
+        about = page.get_by_role("region", name="Version", exact=True)
+        shown = served.client.get(f"{versions}/3").json()
+        for text in ("8×8 pixels, grey", f"{shown['parameters']:,}", "500 images seen", "sampler ddim, steps 4"):
+            expect(about).to_contain_text(text)
+        figures = page.get_by_role("region", name="Figures")
+        for text in ("The features are not Inception's", "Here 4 (version 2) is good and 9 (version 1) is poor."):
+            expect(figures).to_contain_text(text)
+        files = []
+        for button in ("Download weights", "Download card"):
+            with page.expect_download() as download:
+                page.get_by_role("button", name=button).click()
+            files.append((download.value.suggested_filename, Path(download.value.path()).read_bytes()))
+        assert files[0] == ("trained-3.safetensors", served.client.get(f"{versions}/3/weights").content)
+        assert (files[1][0], json.loads(files[1][1])) == ("trained-3.json", shown)
+
+        expect(about.get_by_role("button", name="Promote version 3")).to_be_visible()
+        boxes = page.locator("main :is(button, a.button):visible").evaluate_all(
+            "(all) => all.map((one) => one.getBoundingClientRect()).map(({ height, right }) => [height, right])"
+        )
+        assert all(height >= 40 and right <= PHONE["width"] for height, right in boxes)
+        (tmp_path / "more.safetensors").write_bytes(tiny_weights("trained", 77, ("circle", "square")))
+        page.get_by_label("Weights file").set_input_files(tmp_path / "more.safetensors")
+        page.get_by_role("button", name="Add a version").click()
+        expect(page.get_by_text("Version 4 is added")).to_be_visible()
+        assert served.client.get(f"{versions}/4").json()["source"] == "imported"
+
+        page.get_by_role("link", name="Show version 1").click()
+        about.get_by_role("button", name="Delete").click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_role("button", name="Delete it").click()
+        expect(dialog.get_by_text("alias/canary")).to_be_visible()
+        assert served.client.get(f"{versions}/1").json()["kept"]
+        dialog.get_by_role("button", name="Delete it nevertheless").click()
+        expect(page.get_by_text("The weights of version 1 are deleted")).to_be_visible()
+        assert not served.client.get(f"{versions}/1").json()["kept"]
+        page.get_by_role("link", name="Show version 2").click()
+        about.get_by_role("button", name="Delete").click()
+        dialog.get_by_role("button", name="Delete it").click()
+        expect(dialog.get_by_text("It cannot be deleted while it is in use:")).to_be_visible()
+        expect(dialog.get_by_role("button", name="Delete it nevertheless")).to_have_count(0)

@@ -237,7 +237,7 @@ def test_from_a_recipe_to_a_promoted_version(browser: Browser, served: Service, 
         expect(page.get_by_label("Model", exact=True)).to_have_value("shapes-model")
         page.get_by_label("Images of each").fill("2")
         page.get_by_role("button", name="Generate", exact=True).click()
-        expect(page.locator(".run").first.locator(".tile-open:not([disabled])")).to_have_count(2)
+        expect(page.locator(".run").first.locator(".tile-open:not([disabled])")).to_have_count(4)  # two classes
 
 
 def test_a_sweep_is_a_table_that_can_be_sorted_and_a_plot(

@@ -3,7 +3,7 @@
 import { table } from "../components/table.js";
 import { el, fill, svg } from "../core/dom.js";
 import { figure, short } from "../core/format.js";
-import { drawPlot, EDGE } from "./plot.js";
+import { drawPlot, EDGE, lineClasses } from "./plot.js";
 
 /**
  * @typedef {object} Axis How an axis shows its values.
@@ -19,6 +19,10 @@ import { drawPlot, EDGE } from "./plot.js";
 const USUAL_WIDTH = 480; // before the page is laid out
 /** How much less a vertical distance from the pointer counts than a horizontal one. */
 const VERTICAL_WEIGHT = 0.05;
+
+/** Makes a short piece of a line for the legend. */
+const key = () =>
+  svg("svg", { class: "key", viewBox: "0 0 26 6", "aria-hidden": "true" }, svg("path", { d: "M0 3H26" }));
 
 /**
  * Makes a figure with `show(series)`. series: {name, points, line} each, where line: false draws marks only.
@@ -57,7 +61,7 @@ export function chart(title, { x = {}, y = {}, height = 230, note = "" } = {}) {
     const count = places.length ? `${places.length} values; arrow keys read them` : "no values yet";
     drawing.setAttribute("aria-label", `${title}, ${count}`);
     const several = places.length > 0 && series.length > 1;
-    fill(legend, several && series.map((one, number) => el("li", { class: `series-${number % 6}` }, one.name)));
+    fill(legend, several && series.map((one, number) => el("li", { class: lineClasses(number) }, key(), one.name)));
     if (details.open) fillTable();
   }
 

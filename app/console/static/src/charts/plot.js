@@ -11,6 +11,11 @@ const NARROW = 420;
 const MOST_MARKS = 24; // a longer line has no mark at each value
 const LETTER = 6.5; // about the width of a letter
 
+const [COLOURS, DASHES] = [6, 5]; // without a common divisor, so that 30 lines differ
+
+/** Returns the classes of a line, which give it its colour and its dashes. */
+export const lineClasses = (number) => `series-${number % COLOURS} dashes-${number % DASHES}`;
+
 const isUsable = (point) => Number.isFinite(point.x) && Number.isFinite(point.y);
 
 /** Returns {parts, places}: SVG elements, and {left, top, point, series} of each value that can be drawn. */
@@ -85,5 +90,5 @@ function drawSeries(series, number, places, width) {
   });
   const path = places.map(({ left, top }, at) => `${at ? "L" : "M"}${left.toFixed(1)} ${top.toFixed(1)}`).join("");
   const drawn = series.line !== false && path && svg("path", { d: path });
-  return svg("g", { class: `series-${number % 6}` }, drawn, marks, labels);
+  return svg("g", { class: lineClasses(number) }, drawn, marks, labels);
 }

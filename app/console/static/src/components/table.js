@@ -8,6 +8,12 @@ export function scrolledTable(label, heads, rows, properties = {}) {
   return el("div", region, table(heads, rows, properties));
 }
 
+/** Like `scrolledTable`, but on a telephone each line is a block of named values, so that its buttons are in reach. */
+export function stackedTable(label, heads, rows) {
+  for (const row of rows) [...row.cells].forEach((cell, at) => cell.setAttribute("data-head", heads[at]));
+  return scrolledTable(label, heads, rows, { class: "stacked" });
+}
+
 /** Makes a table. heads: elements <th>, or texts, of which an empty one stands over buttons. */
 export function table(heads, rows, properties = {}) {
   return el("table", properties, el("thead", {}, el("tr", {}, heads.map(head))), el("tbody", {}, rows));

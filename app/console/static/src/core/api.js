@@ -1,7 +1,7 @@
 /** Sends requests to the service. Bodies and answers are JSON. Refusals are errors, and a 401 asks for an API key. */
 
 import { lost } from "./connection.js";
-import { toJson } from "./json.js";
+import { fromJson, toJson } from "./json.js";
 import { authorization, currentKey } from "./key.js";
 import { ApiProblem, Offline } from "./problem.js";
 
@@ -25,7 +25,7 @@ export async function keyChanged(key, sentAt) {
 
 /** Sends a GET request and returns its JSON answer. query: null, undefined and empty values are left out. */
 export async function get(path, { query = {}, signal = null } = {}) {
-  return (await send(withQuery(path, query), { signal })).json();
+  return fromJson(await (await send(withQuery(path, query), { signal })).text());
 }
 
 /** Yields every page of a list that `next_after` continues. */
@@ -44,7 +44,7 @@ export async function put(method, path, body, { signal = null, headers = {} } = 
     ? { headers }
     : { body: toJson(body), headers: { "Content-Type": "application/json", ...headers } };
   const answer = await send(path, { method, signal, ...sent });
-  return answer.status === 204 ? null : answer.json();
+  return answer.status === 204 ? null : fromJson(await answer.text());
 }
 
 /** Sends a request and returns its answer, which is a success. Raises ApiProblem, Offline or AbortError. */

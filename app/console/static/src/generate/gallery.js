@@ -1,11 +1,13 @@
 /** The gallery: the runs of this browser, newest first. Ended runs stay after a reload, up to a limit. */
 
 import { Run } from "./run.js";
-import { removeRecords, storedRecords, storeRecord } from "./store.js";
+import { removeRecords, storedRecords, storeRecord } from "../core/browser-store.js";
 
 /** The limits of what the browser keeps. Most of a run are its images, as base64. */
 const MOST_RUNS = 100;
 const MOST_LETTERS = 50_000_000;
+
+const STORE = "runs";
 
 /** The runs, newest first. */
 export const runs = [];
@@ -24,7 +26,7 @@ let reading = null;
 
 /** Reads the runs that the browser has kept, once a tab. */
 export function readGallery() {
-  reading ??= storedRecords().then((records) => {
+  reading ??= storedRecords(STORE).then((records) => {
     const known = new Set(runs.map((run) => run.id));
     const kept = records.filter((one) => !known.has(one.id)).map((record) => Run.from(record));
     runs.push(...kept.sort((one, other) => (one.id < other.id ? 1 : -1)));
@@ -46,8 +48,8 @@ export async function keep(run) {
   if (run.isOpen || !run.images.some((image) => image.finished)) return;
   const old = tooOld();
   try {
-    await storeRecord(run.record());
-    await removeRecords(old.map((one) => one.id));
+    await storeRecord(STORE, run.record());
+    await removeRecords(STORE, old.map((one) => one.id));
   } catch {
     tell("unkept");
   }
@@ -83,7 +85,7 @@ export async function clearEnded() {
 async function removeAll(gone) {
   for (const run of gone) runs.splice(runs.indexOf(run), 1);
   tell("changed");
-  await removeRecords(gone.map((run) => run.id)).catch(() => null);
+  await removeRecords(STORE, gone.map((run) => run.id)).catch(() => null);
 }
 
 /** Makes an image a favourite, or not. */

@@ -1,51 +1,64 @@
-/** One model: its aliases, its versions with their figures, and its frontiers. */
+/** One model: images and facts of one version, the frontiers, all versions with their figures, and the aliases. */
 
 import { button } from "../components/button.js";
 import { confirmed, openDialog } from "../components/dialog.js";
 import { field, input } from "../components/fields.js";
-import { loading, showProblem } from "../components/states.js";
-import { scrolledTable } from "../components/table.js";
+import { loading, notice, showProblem } from "../components/states.js";
+import { stackedTable } from "../components/table.js";
 import { get } from "../core/api.js";
 import { el, fill, name } from "../core/dom.js";
 import { bytes, moment, shortDigest, whole } from "../core/format.js";
+import { loadSettings } from "../generate/settings.js";
+import { versionAddition } from "./addition.js";
 import { removeAlias } from "./alias-removal.js";
 import { frontierChart } from "./frontier-chart.js";
 import { pointAlias, promote } from "./promotion.js";
-import { figureCells, generateLink, promoteButton, protocolList, tags } from "./versions.js";
+import { versionParts } from "./version-part.js";
+import { figureCells, generateLink, promoteButton, protocolList, section, tags, versionPath } from "./versions.js";
 
 const PAGE_VERSIONS = 50;
-const MOST_FRONTIERS = 3;
 const ALIAS_FORM = "Lower-case letters, digits, dots, dashes; starts with a letter.";
 
 export const modelPage = {
   title: (params) => params.name,
-  render(main, { params, signal }) {
+  render(main, { params, query, signal }) {
     const address = `/v1/models/${encodeURIComponent(params.name)}`;
     const place = el("div", { class: "stack" }, loading("Loading the model"));
     const said = el("div", {});
     const generate = { class: "button primary", href: `#/generate?model=${encodeURIComponent(params.name)}` };
     const actions = el("div", { class: "actions" }, el("a", generate, "Generate"));
+    let wanted = Number(query.get("version")) || null;
     fill(main, el("div", { class: "page-head" }, el("h1", {}, name(params.name)), actions), said, place);
     let model = null;
 
     async function look() {
       try {
-        model = await get(address, { query: { limit: PAGE_VERSIONS }, signal });
-        show();
+        [model] = await Promise.all([get(address, { query: { limit: PAGE_VERSIONS }, signal }), loadSettings()]);
+        await show();
       } catch (error) {
         showProblem(place, error, { again: look, unasked: true });
       }
     }
 
-    function show() {
+    async function show() {
+      const number = wanted ?? versionOf(model, "production") ?? model.newest.find((one) => one.kept)?.version;
+      const version = number && (await get(versionPath(model.name, number), { signal }));
       const table = versionTable(model, { promoteIt, giveAlias });
       const older = model.next_before !== null && button("Show older versions", more);
       fill(
         place,
-        part("Aliases", "Aliases", aliasTable(model, remove)),
-        frontiers(model.newest),
-        part("Versions", "Versions", table, protocols(model.newest), older),
+        version && versionParts(model, version, { said, signal, onPromote: promoteIt, onDeleted }),
+        frontiers(version ? [version] : []),
+        section("Versions", "Versions", table, protocols(model.newest), older),
+        section("Aliases", "Aliases", aliasTable(model, remove)),
+        section("Add a version", "Add a version", versionAddition(model.name, { said, onAdded: look, signal })),
       );
+    }
+
+    function onDeleted({ version }) {
+      wanted = null;
+      fill(said, notice("good", `The weights of version ${version} are deleted`));
+      look();
     }
 
     async function more() {
@@ -53,7 +66,7 @@ export const modelPage = {
         const query = { before: model.next_before, limit: PAGE_VERSIONS };
         const next = await get(address, { query, signal });
         model = { ...model, newest: [...model.newest, ...next.newest], next_before: next.next_before };
-        show();
+        await show();
       } catch (error) {
         showProblem(said, error, { again: more });
       }
@@ -84,15 +97,10 @@ export const modelPage = {
 
 const versionOf = (model, alias) => model.aliases[alias]?.version ?? null;
 
-function part(label, title, ...content) {
-  return el("section", { class: "card stack", "aria-label": label }, el("h2", {}, title), content);
-}
-
 function frontiers(versions) {
-  const measured = versions.filter((one) => one.frontiers.length).slice(0, MOST_FRONTIERS);
-  if (!measured.length) return null;
-  const charts = measured.flatMap((one) => one.frontiers.map((frontier) => frontierChart(one.version, frontier)));
-  return part("Frontier", "Steps against quality", charts);
+  const charts = versions.flatMap((one) => one.frontiers.map((frontier) => frontierChart(one.version, frontier)));
+  if (!charts.length) return null;
+  return section("Frontier", "Steps against quality", charts);
 }
 
 function aliasTable(model, remove) {
@@ -110,13 +118,13 @@ function aliasTable(model, remove) {
   const rows = Object.entries(model.aliases).map(row);
   const none = "None. Promote a version, so that it answers the requests for this model.";
   if (!rows.length) return el("p", { class: "soft" }, none);
-  return scrolledTable("Table of aliases", ["Alias", "Version", "Digest", ""], rows);
+  return stackedTable("Table of aliases", ["Alias", "Version", "Digest", ""], rows);
 }
 
 function versionTable(model, actions) {
   const metrics = [...new Set(model.newest.flatMap((one) => Object.keys(one.metrics)))];
   const heads = ["Version", "Images seen", ...metrics, "From", "Size", "Created", ""];
-  return scrolledTable("Table of versions", heads, model.newest.map((one) => versionRow(model, one, metrics, actions)));
+  return stackedTable("Table of versions", heads, model.newest.map((one) => versionRow(model, one, metrics, actions)));
 }
 
 function versionRow(model, one, metrics, { promoteIt, giveAlias }) {
@@ -132,7 +140,7 @@ function versionRow(model, one, metrics, { promoteIt, giveAlias }) {
   return el(
     "tr",
     {},
-    el("th", { scope: "row" }, el("span", { class: "row" }, String(version), marks)),
+    el("th", { scope: "row" }, el("span", { class: "row" }, versionLink(model.name, version), marks)),
     el("td", {}, whole(one.images_seen)),
     figureCells(metrics, one.metrics),
     el("td", { class: "soft" }, one.source),
@@ -140,6 +148,11 @@ function versionRow(model, one, metrics, { promoteIt, giveAlias }) {
     el("td", { class: "nowrap soft" }, moment(one.created_at)),
     el("td", {}, actions && el("div", { class: "actions end" }, actions)),
   );
+}
+
+function versionLink(model, version) {
+  const href = `#/models/${encodeURIComponent(model)}?version=${version}`;
+  return el("a", { href, "aria-label": `Show version ${version}` }, String(version));
 }
 
 function protocols(versions) {

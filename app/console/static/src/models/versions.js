@@ -7,6 +7,11 @@ import { figure } from "../core/format.js";
 export const versionPath = (model, version) =>
   `/v1/models/${encodeURIComponent(model)}/versions/${encodeURIComponent(version)}`;
 
+/** Makes a part of a page. label: its name for screen readers. */
+export function section(label, title, ...content) {
+  return el("section", { class: "card stack", "aria-label": label }, el("h2", {}, title), content);
+}
+
 /** Makes the cells of a version's figures, one for each metric. */
 export function figureCells(metrics, figures) {
   return metrics.map((metric) => el("td", {}, metric in figures ? figure(figures[metric]) : "–"));

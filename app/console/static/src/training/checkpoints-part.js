@@ -1,6 +1,6 @@
 /** A job's checkpoints with their figures, and their promotion. */
 
-import { scrolledTable } from "../components/table.js";
+import { stackedTable } from "../components/table.js";
 import { get } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
 import { bytes, whole } from "../core/format.js";
@@ -50,7 +50,7 @@ export function checkpointsPart(address, job, signal) {
     return el(
       "div",
       { class: "stack" },
-      scrolledTable("Table of checkpoints", heads, rows),
+      stackedTable("Table of checkpoints", heads, rows),
       protocols.size > 0 && protocolList([...protocols]),
     );
   }

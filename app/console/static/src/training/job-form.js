@@ -7,6 +7,7 @@ import { showProblem } from "../components/states.js";
 import { put } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
 import { whole } from "../core/format.js";
+import { numberOf } from "../core/json.js";
 import { assignmentsOf, gridOf, LineFault } from "./assignments.js";
 import { jobFields, OVERRIDES } from "./job-fields.js";
 
@@ -78,14 +79,14 @@ export function jobForm({ recipes, datasets, query, signal }) {
 
   /** Returns {path, page, body} of the request that the form stands for. Raises LineFault. */
   function requestOf() {
-    const usual = filledIn(form, OVERRIDES.map(({ dotted }) => dotted), Number);
+    const usual = filledIn(form, OVERRIDES.map(({ dotted }) => dotted), numberOf);
     const body = {
       overrides: { ...usual, ...assignmentsOf(value("overrides")) },
       ...filledIn(form, TEXTS),
       ...filledIn(form, NUMBERS, Number),
     };
     const grid = gridOf(value("grid"));
-    const seeds = value("seeds").split(/[\s,]+/).filter(Boolean).map(Number);
+    const seeds = value("seeds").split(/[\s,]+/).filter(Boolean).map(numberOf);
     if (!Object.keys(grid).length && !seeds.length) return { path: "/v1/train-jobs", page: "jobs", body };
     const name = value("sweep") || `${value("model") || value("recipe")} sweep`;
     const sweep = { ...body, name, grid, ...(seeds.length ? { seeds } : {}) };

@@ -12,6 +12,7 @@ import { get, put } from "../core/api.js";
 import { el, fill, name } from "../core/dom.js";
 import { follow } from "../core/event-stream.js";
 import { duration, figure, moment, short, whole } from "../core/format.js";
+import { toJson } from "../core/json.js";
 import { pause, poll } from "../core/poll.js";
 import { checkpointsPart } from "./checkpoints-part.js";
 import { curvesPart } from "./curves-part.js";
@@ -49,7 +50,7 @@ function openJob({ head, place, address, signal, job }) {
   const trouble = el("div", {});
   const steps = stepsOf({ address, signal, trouble, changed });
   const summary = summaryOf(head, job, steps);
-  const configuration = codeBlock(JSON.stringify(job.configuration, null, 2), "Configuration");
+  const configuration = codeBlock(toJson(job.configuration, 2), "Configuration");
   fill(
     place,
     el(

@@ -9,6 +9,7 @@ import { scrolledTable } from "../components/table.js";
 import { get, put } from "../core/api.js";
 import { el, fill, name, refill } from "../core/dom.js";
 import { figure, short } from "../core/format.js";
+import { isNumeric } from "../core/json.js";
 import { poll } from "../core/poll.js";
 import { sweepPlot, textOf } from "./sweep-plot.js";
 
@@ -137,8 +138,8 @@ function sortedRows(rows, { by, order }) {
 
 /** Compares numbers by size and other values by their text. Numbers come first. */
 function compared(one, other) {
-  const [first, second] = [one, other].map((value) => typeof value === "number");
-  if (first && second) return one - other;
+  const [first, second] = [one, other].map(isNumeric);
+  if (first && second) return one < other ? -1 : Number(one > other);
   if (first !== second) return first ? -1 : 1;
   return textOf(one).localeCompare(textOf(other));
 }

@@ -3,9 +3,10 @@
 import { chart } from "../charts/chart.js";
 import { field, options, select } from "../components/fields.js";
 import { el, fill } from "../core/dom.js";
+import { fromJson, isNumeric, toJson } from "../core/json.js";
 
 /** Writes a value of a field. */
-export const textOf = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+export const textOf = (value) => (typeof value === "string" ? value : toJson(value));
 
 /** Makes the plot with `show(sweep)` and `metric()`, the chosen metric. onMetric: called when the user changes it. */
 export function sweepPlot(onMetric) {
@@ -47,9 +48,8 @@ const fieldOf = (row, by) => (by === "seed" ? row.seed : row.values[by]);
 
 /** Returns the different values of a field: numbers by size, others in the order of the jobs. */
 function valuesOf(rows, by) {
-  const values = [...new Set(rows.map((row) => JSON.stringify(fieldOf(row, by))))].map((text) => JSON.parse(text));
-  const isNumeric = values.every((value) => typeof value === "number");
-  return isNumeric ? values.sort((one, other) => one - other) : values;
+  const values = [...new Set(rows.map((row) => toJson(fieldOf(row, by))))].map((text) => fromJson(text));
+  return values.every(isNumeric) ? values.sort((one, other) => (one < other ? -1 : 1)) : values;
 }
 
 /**
@@ -57,11 +57,11 @@ function valuesOf(rows, by) {
  * When a value has several seeds, the series has points and no line.
  */
 function seriesOf(sweep, by, values, judged) {
-  const places = new Map(values.map((value, at) => [JSON.stringify(value), at]));
+  const places = new Map(values.map((value, at) => [toJson(value), at]));
   const others = sweep.fields.filter((one) => one !== by);
   const points = sweep.rows.map((row) => ({
     line: others.map((one) => `${one} ${textOf(row.values[one])}`).join(", "),
-    x: places.get(JSON.stringify(fieldOf(row, by))),
+    x: places.get(toJson(fieldOf(row, by))),
     y: judged ? row.best?.value ?? null : row.loss,
     label: `job ${row.job_id}`,
   }));
