@@ -179,7 +179,7 @@ SHOTS = (
     Shot("job-phone", "/training/jobs/1", shows(".film li"), phone=True),
     Shot("datasets", "/training/datasets", shows(".dataset")),
     Shot("sweep-dark", "/training/sweeps/1", shows(".chart path"), "dark"),
-    Shot("model", f"/models/{MODEL}", shows(".chart path")),
+    Shot("model", f"/models/{MODEL}", shows(".class-rows img")),  # drawn after the rest of the page
 )
 SERVICE = Shot("service-dark", "/service", watch, "dark")
 """Taken while `visitors` ask for images."""

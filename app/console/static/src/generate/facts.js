@@ -1,7 +1,6 @@
 /** The facts with which the service drew images, and the requests that draw one of them again. */
 
 import { withQuery } from "../core/api.js";
-import { shortDigest } from "../core/format.js";
 import { jsonOrText, toJson } from "../core/json.js";
 import { currentKey } from "../core/key.js";
 import { effective } from "./settings.js";
@@ -37,23 +36,19 @@ export function linkTo({ facts, images, body }) {
   return withQuery("#/generate", { ...query, first_index: facts.first_index || null });
 }
 
-/** Returns what tells two runs apart: a text for each. */
+/** Returns what tells two runs apart: a text for each. A version has the name by which the request called it. */
 export function differences(one, other) {
-  const [first, second] = [one, other].map(({ facts }) => ({
-    ...effective(facts),
-    model: facts.model,
-    version: facts.version,
-  }));
+  const runs = [one, other];
+  const [first, second] = runs.map(({ facts }) => ({ version: facts.version, ...effective(facts) }));
   const names = [...new Set([...Object.keys(first), ...Object.keys(second)])];
   const different = names.filter((name) => String(first[name]) !== String(second[name]));
-  const text = (its) => different.map((name) => wordOf(name, its[name])).filter(Boolean).join(", ");
-  return [text(first), text(second)];
-}
-
-function wordOf(name, value) {
-  if (value === undefined || value === null) return null;
-  if (name === "version") return `version ${shortDigest(value)}`;
-  return `${name.replaceAll("_", " ")} ${[value].flat().join(" to ")}`;
+  const word = (name, value, body) => {
+    if (name === "version") return body.model;
+    return value === undefined || value === null ? null : `${name.replaceAll("_", " ")} ${[value].flat().join(" to ")}`;
+  };
+  return [first, second].map((its, at) =>
+    different.map((name) => word(name, its[name], runs[at].body)).filter(Boolean).join(", ")
+  );
 }
 
 /** Returns a command line that draws exactly this image, or the same interpolation. */
