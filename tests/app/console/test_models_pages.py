@@ -66,17 +66,17 @@ def test_a_version_is_evaluated_promoted_and_rolled_back(browser: Browser, serve
         expect(page.get_by_text("images=100", exact=False).first).to_be_visible()  # the figures' protocol
 
         # the frontier names the point of each quality, and shows every value by keyboard and as a table
-        frontier = page.get_by_role("region", name="Frontier")
+        chart = page.get_by_role("region", name="Frontier")
         for quality in ("fast", "balanced", "best"):
-            expect(frontier.locator(".point-label", has_text=quality)).to_be_visible()
-        frontier.get_by_text("As a table").click()
-        values = frontier.locator("tbody tr")
+            expect(chart.locator(".point-label", has_text=quality)).to_be_visible()
+        chart.get_by_text("As a table").click()
+        values = chart.locator("tbody tr")
         expect(values).to_have_count(len(FIGURES))
         for figure in FIGURES:
             expect(values.filter(has_text=f"{figure.protocol['steps']} steps")).to_contain_text(f"{figure.value:g}")
-        frontier.get_by_role("img").focus()
+        chart.get_by_role("img").focus()
         page.keyboard.press("ArrowLeft")
-        expect(frontier.locator(".tooltip")).to_contain_text(f"{FIGURES[-1].protocol['steps']} steps")
+        expect(chart.locator(".tooltip")).to_contain_text(f"{FIGURES[-1].protocol['steps']} steps")
 
         # promoted, promoted, rolled back; requests get the version that the page shows
         dialog = page.get_by_role("dialog")
@@ -100,6 +100,16 @@ def test_a_version_is_evaluated_promoted_and_rolled_back(browser: Browser, serve
         page.get_by_role("link", name="Generate from version 1").click()
         expect(page.get_by_label("Model", exact=True)).to_have_value("trained")
         expect(page.get_by_label("Version")).to_have_value(re.compile("1$"))
+
+        # a preset says what it means for the version
+        page.get_by_role("radio", name="Best").check()
+        expect(page.get_by_text("Nobody has measured this version's samplers")).to_be_visible()
+        page.get_by_label("Version").select_option("3")
+        (frontier,) = served.client.get("/v1/models/trained/versions/3").json()["frontiers"]
+        (best,) = [one for one in frontier["points"] if "best" in one["picked_by"]]
+        expect(
+            page.get_by_text(f"{best['sampler']}, {best['steps']} steps, {best['network_evaluations']} ")
+        ).to_be_visible()
 
 
 def test_aliases_are_added_moved_and_removed_by_keyboard(browser: Browser, served: Service) -> None:

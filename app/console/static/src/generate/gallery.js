@@ -54,9 +54,8 @@ export async function keep(run) {
     tell("unkept");
   }
   if (!old.length) return;
-  for (const one of old) runs.splice(runs.indexOf(one), 1);
   tell("full", old.length);
-  tell("changed");
+  drop(old);
 }
 
 function tooOld() {
@@ -83,9 +82,13 @@ export async function clearEnded() {
 }
 
 async function removeAll(gone) {
-  for (const run of gone) runs.splice(runs.indexOf(run), 1);
+  await removeRecords(STORE, gone.map((run) => run.id)).catch(() => null); // first, so that no reload brings them back
+  drop(gone);
+}
+
+function drop(gone) {
+  runs.splice(0, runs.length, ...runs.filter((run) => !gone.includes(run)));
   tell("changed");
-  await removeRecords(STORE, gone.map((run) => run.id)).catch(() => null);
 }
 
 /** Makes an image a favourite, or not. */

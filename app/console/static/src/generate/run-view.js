@@ -1,6 +1,7 @@
 /** One run in the gallery: its title, its progress, and its images as they come, in a row for each class. */
 
 import { button } from "../components/button.js";
+import { classRows, tiles } from "../components/class-rows.js";
 import { drawnPicture } from "../components/picture.js";
 import { progressBar } from "../components/progress-bar.js";
 import { problemNotice } from "../components/states.js";
@@ -63,24 +64,15 @@ export function runView(run, { signal, onMore, onCompare }) {
   return node;
 }
 
-/** Makes a row with a heading for each class; beside a run that it is compared with, that run's images at the left. */
+/** Makes a row for each class; beside a run that it is compared with, that run's images at the left. */
 function tilesOf(run, views, other, otherTile) {
-  const tiles = (nodes) => el("div", { class: "tiles" }, nodes);
   if (run.kind === "interpolate") return el("div", { class: "tiles is-way" }, [...views.values()]);
-  const classes = [...Map.groupBy(run.images, (image) => image.class_index)];
-  const row = ([index, images]) =>
-    el(
-      "div",
-      { class: "class-row" },
-      (classes.length > 1 || other) && el("h3", {}, name(images[0].class)),
-      el(
-        "div",
-        { class: other ? "sides" : null },
-        other && tiles(other.images.filter((image) => image.class_index === index).map(otherTile)),
-        tiles(images.map((image) => views.get(image))),
-      ),
-    );
-  return el("div", { class: other ? "class-rows is-compared" : "class-rows" }, classes.map(row));
+  const own = (images) => tiles(images.map((image) => views.get(image)));
+  if (!other) {
+    return classRows(run.images, own, { heading: new Set(run.images.map((one) => one.class_index)).size > 1 });
+  }
+  const others = (index) => tiles(other.images.filter((image) => image.class_index === index).map(otherTile));
+  return classRows(run.images, (images, index) => el("div", { class: "sides" }, others(index), own(images)));
 }
 
 function endedActions(run, trouble, onCompare) {

@@ -1,11 +1,12 @@
 /** A few images of a version, in a row for each class. The browser keeps them, so that they are drawn once. */
 
 import { button } from "../components/button.js";
+import { classRows, tiles } from "../components/class-rows.js";
 import { drawnPicture } from "../components/picture.js";
 import { loading, showProblem } from "../components/states.js";
 import { put } from "../core/api.js";
 import { removeRecords, storedRecords, storeRecord } from "../core/browser-store.js";
-import { el, fill, name } from "../core/dom.js";
+import { el, fill } from "../core/dom.js";
 
 const [MOST_CLASSES, EACH, SEED] = [10, 4, 0];
 const MOST_KEPT = 30;
@@ -60,11 +61,8 @@ async function keep(record) {
 }
 
 function rows(images) {
-  const classes = [...Map.groupBy(images, (image) => image.class_index).values()];
   const picture = (image) =>
     drawnPicture({ src: `data:image/png;base64,${image.png}`, alt: `${image.class}, image ${image.index}` });
   const tile = (image) => el("div", { class: "tile" }, el("div", { class: "tile-open" }, picture(image)));
-  const row = (its) =>
-    el("div", { class: "class-row" }, el("h3", {}, name(its[0].class)), el("div", { class: "tiles" }, its.map(tile)));
-  return el("div", { class: "class-rows" }, classes.map(row));
+  return classRows(images, (its) => tiles(its.map(tile)));
 }
