@@ -247,7 +247,7 @@ def test_a_version_that_saw_little_training_says_so(browser: Browser, served: Se
 
     def judge(route: Route) -> None:
         version = served.client.get("/v1/models/tiny/versions/production").json()
-        route.fulfill(json={**version, "little_training": "It saw 20 images. Train longer."})
+        route.fulfill(json={**version, "little_training": "it saw 20 images, train longer"})
 
     with opened(browser, served.url) as page:
         ready(page)
@@ -256,7 +256,7 @@ def test_a_version_that_saw_little_training_says_so(browser: Browser, served: Se
         page.route("**/v1/models/tiny/versions/production", judge)
         page.reload()
         expect(note).to_be_visible()
-        expect(page.get_by_text("It saw 20 images. Train longer.")).to_be_visible()
+        expect(page.get_by_text("it saw 20 images, train longer.")).to_be_visible()
 
 
 def test_a_models_guidance_interval_is_shown_and_completes_a_single_bound(browser: Browser, served: Service) -> None:

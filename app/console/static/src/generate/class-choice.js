@@ -51,13 +51,16 @@ export function classChoice() {
   }
 
   function tool(text, indices) {
-    return button(text, () => choose(indices), { class: "quiet compact", "data-focus-key": text });
+    const take = () => {
+      choose(indices);
+      node.dispatchEvent(new Event("input", { bubbles: true })); // as if the user had pressed each class
+    };
+    return button(text, take, { class: "quiet compact", "data-focus-key": text });
   }
 
   function choose(indices) {
     wanted = new Set(indices);
     keep();
-    node.fault(null);
     fill(chips, matching().slice(0, MOST_SHOWN).map(chip));
   }
 

@@ -151,7 +151,7 @@ export function generateForm({ query, signal, onSubmit }) {
   };
   form.settings = () => (choice.chosen() && areUsable() ? settingsOfRequest() : null);
   form.addEventListener("submit", submit);
-  for (const kind of ["input", "change", "click"]) form.addEventListener(kind, showChoice);
+  for (const kind of ["input", "change"]) form.addEventListener(kind, showChoice);
   form.addEventListener("input", () => rewriteQuery({})); // the address no longer says what the form does
   NARROW.addEventListener("change", () => form.fold(), { signal });
   showChoice();

@@ -5,5 +5,5 @@ import { el } from "../core/dom.js";
 
 /** Makes the notice, or null. version: as the service describes it, with the reason in `little_training`. */
 export function trainingNote({ little_training: reason }) {
-  return reason ? notice("", "This version saw little training", el("p", {}, reason)) : null;
+  return reason ? notice("", "This version saw little training", el("p", {}, `${reason}.`)) : null;
 }
