@@ -57,7 +57,7 @@ def train(
             record,
             device=where,
             references=FolderReferences(cache / "references"),
-            on_progress=on_progress or ProgressLines(chosen.training.total_images, print),
+            on_progress=on_progress or ProgressLines(print),
             should_stop=should_stop,
         )
     if not result.finished:

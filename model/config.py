@@ -346,6 +346,11 @@ class TrainingConfig(Config):
     """Length, batch and checkpoints of a run; everything is counted in images."""
 
     total_images: int = Field(ge=1, description="length of the run; an image counts each time that it is seen")
+    minutes: Positive | None = Field(
+        None,
+        description="end the run by the clock: after this time, its evaluations included. total_images then only says "
+        "what share of the run the other fields in images mean; null: the run ends at total_images",
+    )
     batch_size: int = Field(128, ge=1, description="images in a batch, over all devices")
     seed: int = Field(0, ge=0, lt=2**63, description="decides the first weights, the order of images and the noise")
     horizontal_flip: bool = Field(False, description="mirror half of the images")

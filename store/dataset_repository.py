@@ -35,6 +35,7 @@ class DatasetFacts:
     """Facts of a data set's content. digest: see `model.datasets.ImageDataset.digest`.
 
     class_counts: images of each class, in the order of class_names. image_size: side in pixels.
+    distinct_count, mirrors: as in `model.planning.data_facts.DataFacts`; None where nobody has looked.
     """
 
     format: str
@@ -43,6 +44,8 @@ class DatasetFacts:
     class_counts: Sequence[int]
     image_channels: int
     image_size: int
+    distinct_count: int | None = None
+    mirrors: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,8 @@ def register_dataset(
             image_count=sum(facts.class_counts),
             image_channels=facts.image_channels,
             image_size=facts.image_size,
+            distinct_count=facts.distinct_count,
+            mirrors=facts.mirrors,
             contact_sheet_digest=artifacts.put(contact_sheet),
             **origin,
         )

@@ -33,12 +33,17 @@ from darkroom.store.tables import (
 
 
 def record_curve_points(session: Session, job: Job, points: Sequence[CurvePoint]) -> None:
-    """Store curve points and the job's progress. A point replaces one at the same number of images."""
+    """Store curve points and the job's progress. A point replaces one at the same number of images.
+
+    The job's total follows the newest point: a run that ends by the clock knows its number of images only at its end.
+    """
     if not points:
         return
     new = upsert(JobMetric).values([{"job_id": job.id, **asdict(point)} for point in points])
     changed = {field.name: new.excluded[field.name] for field in fields(CurvePoint) if field.name != "images_seen"}
     session.execute(new.on_conflict_do_update(index_elements=[JobMetric.job_id, JobMetric.images_seen], set_=changed))
+    if points[-1].seconds_left is not None:
+        job.total_images = max(1, points[-1].total_images)
     _advance(session, job, points[-1].images_seen)
 
 

@@ -163,6 +163,7 @@ class Dataset(Base):
     digest: of the decoded content (`model.datasets.ImageDataset.digest`), whatever form it came in.
     configuration: of a path, the `model.config.DatasetConfig` that reads it.
     class_counts: images of each class, in the order of class_names.
+    distinct_count, mirrors: as in `model.planning.data_facts.DataFacts`; null for data sets of earlier versions.
     """
 
     __tablename__ = "datasets"
@@ -183,6 +184,8 @@ class Dataset(Base):
     image_count: Mapped[int] = mapped_column(BigInteger)
     image_channels: Mapped[int]
     image_size: Mapped[int]
+    distinct_count: Mapped[int | None] = mapped_column(BigInteger)
+    mirrors: Mapped[bool | None]
     contact_sheet_digest: Mapped[str] = mapped_column(ForeignKey("artifacts.digest"), index=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
@@ -307,6 +310,7 @@ class JobMetric(Base):
     learning_rate: Mapped[float]
     images_per_second: Mapped[float]
     memory_bytes: Mapped[int] = mapped_column(BigInteger)
+    seconds_left: Mapped[float | None]
 
     point: Mapped[CurvePoint] = composite(*(field.name for field in fields(CurvePoint)))
 
@@ -444,6 +448,7 @@ class Worker(Base):
 
     device_fault: the fault that the last test of its device found. Until it is null again, the worker claims nothing.
     device_good_at: when a test last found no fault.
+    rates: how fast it trains the reference networks (`model.planning.scaled_speed.Rate`); null until it has measured.
     """
 
     __tablename__ = "workers"
@@ -454,6 +459,7 @@ class Worker(Base):
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
     device_fault: Mapped[str | None]
     device_good_at: Mapped[datetime | None]
+    rates: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB(none_as_null=True))
 
 
 class Counter(Base):

@@ -1,6 +1,7 @@
 """Workers and their devices, as their beats report them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import delete, exists, func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -15,10 +16,22 @@ FRESH_SECONDS = 60.0
 """A worker counts as alive for this long after a beat: several of its beats (10 s by default)."""
 
 
-def see_worker(session: Session, name: str, device: str, devices: int, device_fault: str | None = None) -> None:
-    """Record a beat. device_fault: the fault of the worker's device, with which it claims nothing."""
+def see_worker(
+    session: Session,
+    name: str,
+    device: str,
+    devices: int,
+    device_fault: str | None = None,
+    rates: list[dict[str, Any]] | None = None,
+) -> None:
+    """Record a beat. device_fault: the fault of the worker's device, with which it claims nothing.
+
+    rates: the worker's speed; None keeps what was measured before.
+    """
     now = func.now()
-    seen = {"device": device, "devices": devices, "seen_at": now, "device_fault": device_fault}
+    seen: dict[str, Any] = {"device": device, "devices": devices, "seen_at": now, "device_fault": device_fault}
+    if rates is not None:
+        seen["rates"] = rates
     if device_fault is None:
         seen["device_good_at"] = now
     new = upsert(Worker).values(name=name, **seen)
@@ -31,6 +44,12 @@ def workers_alive(session: Session, fresh_seconds: float) -> Sequence[Worker]:
     return session.scalars(
         select(Worker).where(Worker.seen_at > func.now() - seconds(fresh_seconds)).order_by(Worker.name)
     ).all()
+
+
+def measured_workers(session: Session, device: str) -> Sequence[Worker]:
+    """Workers with a measured speed that can do a job for this device (`auto`: any), the one seen last first."""
+    query = select(Worker).where(Worker.rates.is_not(None)).order_by(Worker.seen_at.desc())
+    return session.scalars(query if device == "auto" else query.where(Worker.device == device)).all()
 
 
 def most_devices(session: Session, good_seconds: float) -> dict[str, int]:

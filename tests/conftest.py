@@ -7,6 +7,7 @@ threads would not make the tests' tiny networks faster.
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when it is imported
+os.environ["DARKROOM_MEASURE_SPEED"] = "false"  # workers of the tests would train in their idle moments
 
 import pytest
 import torch

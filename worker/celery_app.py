@@ -35,6 +35,7 @@ from darkroom.telemetry.tracing import TracingMissing, flush_spans, require_trac
 from darkroom.worker.device_check import DeviceCheck
 from darkroom.worker.prometheus import serve_metrics
 from darkroom.worker.settings import WorkerSettings
+from darkroom.worker.speed_check import PROBE, SpeedCheck
 from darkroom.worker.supervisor import WORK, Supervisor
 
 REFUSED_SECONDS = 5.0
@@ -53,7 +54,10 @@ class Worker:
         self._one_at_a_time = threading.Lock()
         self._device = DeviceCheck(settings.tested_devices())
         database = Database(settings.database_url, pool_connections=2, artifacts_url=settings.artifacts_url)
-        self._supervisor = Supervisor(settings, database, self._stopping.is_set, self._device, work)
+        self._speed = SpeedCheck(PROBE if settings.measure_speed else None)
+        self._supervisor = Supervisor(
+            settings, database, self._stopping.is_set, self._device, work, self._speed.interrupt
+        )
         self._looking = threading.Thread(target=self.look, name="look", daemon=True)
 
     def run(self) -> int:
@@ -80,6 +84,8 @@ class Worker:
             try:
                 while not self._stopping.is_set() and self._supervisor.run_next():
                     pass
+                if not self._stopping.is_set() and self._device.fault is None:
+                    self._speed.begin()
             except DBAPIError as error:
                 log.warning("the database is away: %s", str(error).splitlines()[0])
 
@@ -129,7 +135,8 @@ class Worker:
                 log.warning("no job is claimed: %s", told) if told else log.info("the device works again")
             try:
                 with database.session() as session:
-                    see_worker(session, settings.worker_name, settings.worker_device, settings.worker_devices, told)
+                    own = (settings.worker_name, settings.worker_device, settings.worker_devices)
+                    see_worker(session, *own, told, self._speed.rates)
             except DBAPIError as error:
                 log.warning("the database is away: %s", str(error).splitlines()[0])
             self._stopping.wait(settings.beat_seconds)
@@ -144,6 +151,8 @@ class Worker:
         self._device.passes()
         threading.Thread(target=self._beat, name="alive", daemon=True).start()
         self._looking.start()
+        if self._device.fault is None:
+            self._speed.begin()
         if self._settings.metrics_port is not None:
             serve_metrics(self._settings, self._settings.metrics_port, self._device)
 
@@ -154,6 +163,7 @@ class Worker:
     def _end(self, **_: Any) -> None:
         """Stop when Celery ends by itself, too. The process lives until its job is handed back."""
         self._stopping.set()
+        self._speed.interrupt()
         self._looking.join()
         flush_spans()
 

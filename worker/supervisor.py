@@ -57,7 +57,7 @@ class Supervisor:
     """Runs one job at a time. stopping: set when the worker must end; it then hands its job back.
 
     device: while its test fails, the supervisor claims nothing. work: the command of a work process, to which the
-    arguments of `worker.entry` are added.
+    arguments of `worker.entry` are added. on_claim: called when a job was claimed, before its work process starts.
     """
 
     def __init__(
@@ -67,10 +67,12 @@ class Supervisor:
         stopping: Callable[[], bool],
         device: DeviceCheck,
         work: Sequence[str] = WORK,
+        on_claim: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._database = database
         self._stopping = stopping
+        self._on_claim = on_claim
         self._device = device
         self._work = work
 
@@ -81,6 +83,7 @@ class Supervisor:
         job = self._claim()
         if job is None:
             return False
+        self._on_claim()
         facts = {
             "darkroom.job_id": job.id,
             "darkroom.attempt": job.attempt,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from darkroom.app.cli.terminal import open_console, plain_table
 from darkroom.app.cli.training_processes import training_processes
@@ -23,14 +23,13 @@ from darkroom.model.metrics.references import FolderReferences
 from darkroom.model.planning.plan import Plan
 from darkroom.model.planning.prepare import plan_name, prepare, read_plan, write_plan
 from darkroom.model.planning.speed import measured_speed
-from darkroom.model.training.curve_point import CurvePoint, ProgressLines, duration
+from darkroom.model.training.curve_point import DAY_SECONDS, CurvePoint, ProgressLines, duration
 from darkroom.model.training.distributed import first_then_others, launched_rank, process_group
 from darkroom.model.training.run import train
 from darkroom.model.training.run_record import FolderRecord
 from darkroom.model.training.trainer import TrainingError
 from darkroom.model.user_error import EXIT_CODE, UserError
 
-DAY_SECONDS = 86_400.0
 PLAN = "recipe.yaml"
 """File in a run's folder that holds the planned recipe."""
 
@@ -63,13 +62,13 @@ def run_training(
         return EXIT_CODE  # the first process prints the error
 
 
-def _require_a_day(now: CurvePoint, total_images: int) -> None:
+def _require_a_day(now: CurvePoint) -> None:
     """Raise TrainingError when the run would take more than a day."""
-    seconds = now.seconds_left(total_images)
+    seconds = now.seconds_left or 0.0
     if seconds > DAY_SECONDS:
         raise TrainingError(
             f"this run would take about {duration(seconds)} here, at {now.images_per_second:,.1f} images/s: add --long "
-            "to run it anyway, or lower training.total_images"
+            "to run it anyway, or give it less time or images"
         )
 
 
@@ -114,22 +113,20 @@ def _train(recipe: Recipe, folder: Path, datasets: Path, device: torch.device, c
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("images  {task.fields[facts]}"),
-        TimeRemainingColumn(),
     )
     record, references = FolderRecord(folder, recipe.name), FolderReferences(datasets / "references")
     drawn = console.is_terminal
     with Progress(*columns, console=console, disable=not drawn) as bar, StopOnInterrupt(console.print) as should_stop:
-        total_images = recipe.training.total_images
-        task = bar.add_task(recipe.name, total=total_images, facts="")
-        lines = ProgressLines(total_images, partial(console.print, highlight=False))
+        task = bar.add_task(recipe.name, total=recipe.training.total_images, facts="")
+        lines = ProgressLines(partial(console.print, highlight=False))
         points = 0
 
         def on_progress(now: CurvePoint) -> None:
             nonlocal points
             points += 1
             if points == 2 and not long:  # the first steps are slower, above all where they are compiled
-                _require_a_day(now, total_images)
-            bar.update(task, completed=now.images_seen, facts=now.summary)
+                _require_a_day(now)
+            bar.update(task, completed=now.images_seen, total=now.total_images, facts=f"{now.summary}  {now.time_left}")
             if not drawn:
                 lines(now)
 

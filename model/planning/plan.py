@@ -223,6 +223,7 @@ def _reasons(
         seen,
         f"{per_second:,.0f} images/s for {TRAINING_SHARE:.0%} of {minutes:g} minutes; evaluations take the rest",
     )
+    yield Reason("training.minutes", minutes, "the clock ends the run, on a faster or a slower day too")
     yield Reason("training.batch_size", training.batch_size, f"for {facts.images:,} images")
     yield Reason(
         "optimizer.warmup_images",

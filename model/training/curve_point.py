@@ -3,7 +3,9 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
+DAY_SECONDS = 86_400.0
 SECONDS_BETWEEN_LINES = 30.0
 
 
@@ -13,6 +15,7 @@ class CurvePoint:
 
     learning_rate: of the last batch. images_per_second: of training, without checkpoints, samples and evaluations.
     memory_bytes: the peak so far: memory allocated on the device (CUDA), or this process's resident set.
+    seconds_left: of training, without later checkpoints, samples and evaluations; None for points of older runs.
     """
 
     images_seen: int
@@ -21,20 +24,29 @@ class CurvePoint:
     learning_rate: float
     images_per_second: float
     memory_bytes: int
+    seconds_left: float | None = None
 
     @property
     def summary(self) -> str:
         """Speed and loss, for people."""
         return f"{self.images_per_second:.0f}/s  loss {self.loss:.4f}"
 
-    def seconds_left(self, total_images: int) -> float:
-        """Return the time to the end of a run at this speed; evaluations, sample grids and checkpoints take more."""
-        return (total_images - self.images_seen) / self.images_per_second
+    @property
+    def time_left(self) -> str:
+        """The time left and the time of day at its end, for people."""
+        seconds = self.seconds_left or 0.0
+        end = datetime.now() + timedelta(seconds=seconds)
+        return f"{duration(seconds)} left, until {end:%H:%M}" + ("" if seconds < DAY_SECONDS else f" on {end:%d %B}")
+
+    @property
+    def total_images(self) -> int:
+        """The images of the whole run: as the recipe says, or what the time left is expected to bring."""
+        return self.images_seen + round((self.seconds_left or 0.0) * self.images_per_second)
 
 
 def duration(seconds: float) -> str:
     """Return a time for people, in its largest fitting unit, such as "3.5 hours"."""
-    for unit, length in (("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0)):
+    for unit, length in (("days", DAY_SECONDS), ("hours", 3600.0), ("minutes", 60.0)):
         if seconds >= 1.5 * length:
             return f"{seconds / length:,.1f} {unit}"
     return f"{seconds:.0f} seconds"
@@ -43,13 +55,11 @@ def duration(seconds: float) -> str:
 class ProgressLines:
     """Shows a line on how far a run is: at its first point, and every SECONDS_BETWEEN_LINES from then on."""
 
-    def __init__(self, total_images: int, say: Callable[[str], None]) -> None:
-        self._total_images = total_images
+    def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._due = time.monotonic()
 
     def __call__(self, now: CurvePoint) -> None:
         if time.monotonic() >= self._due:
-            left = duration(now.seconds_left(self._total_images))
-            self._say(f"{now.images_seen:,} of {self._total_images:,} images  {now.summary}  {left} left")
+            self._say(f"{now.images_seen:,} of {now.total_images:,} images  {now.summary}  {now.time_left}")
             self._due = time.monotonic() + SECONDS_BETWEEN_LINES

@@ -13,7 +13,7 @@ from darkroom.model.checkpoint import write_atomically
 from darkroom.model.images.pictures import loss_curve
 from darkroom.model.training.curve_point import CurvePoint
 
-_FIELDS = tuple(field.name for field in fields(CurvePoint) if field.name != "memory_bytes")
+_FIELDS = tuple(field.name for field in fields(CurvePoint) if field.name not in ("memory_bytes", "seconds_left"))
 
 
 class LossLog:

@@ -47,6 +47,10 @@ __all__ = [
 ]
 
 LOG_EVERY_ITERATIONS = 20
+FIRST_RESERVE = 0.05
+"""Share of a run's minutes that is kept for what follows its last batch, until such a pause was measured."""
+LONGEST_RESERVE = 0.5
+"""The largest such share, however long a pause was."""
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +95,7 @@ def train(
     references: "ReferenceCache | None" = None,
     on_progress: Callable[[CurvePoint], None] = lambda point: None,
     should_stop: Callable[[], bool] = lambda: False,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> TrainingResult:
     """Run the recipe to its end, or until `should_stop` returns True, and then write a checkpoint.
 
@@ -98,6 +103,7 @@ def train(
     references: caches statistics for evaluations; may be None for a recipe without evaluations.
     on_progress: called every LOG_EVERY_ITERATIONS iterations and at the end.
     should_stop: called between iterations, and between the steps of sample grids and evaluations; True is final.
+    clock: seconds from any start. `training.minutes` counts its seconds, over all attempts at the run.
 
     In a process group every process calls this with equal arguments. The first process records and reports; any of
     them may ask to stop. When a sample grid or an evaluation fails, the failure is recorded and training continues.
@@ -107,7 +113,7 @@ def train(
     """
     trainer = Trainer(recipe, dataset, device)
     training = recipe.training
-    if training.precision == "bfloat16" and device.type == "cpu" and not _multiplies_bfloat16():
+    if training.precision == "bfloat16" and device.type == "cpu" and not multiplies_bfloat16():
         _log.warning("this CPU has no instructions for bfloat16: training.precision float32 would be many times faster")
     judge = _Judge(trainer, record, references) if recipe.evaluation is not None else None
     stop = _StopRequest(should_stop)
@@ -116,29 +122,34 @@ def train(
 
     def save() -> None:
         nonlocal saved
+        meter.count_seconds()
         distributed.from_first(lambda: _keep(trainer, record))
         saved = trainer.images_seen
 
     def crossed(before: int, every: int) -> bool:
-        return trainer.ended or before // every < trainer.images_seen // every
+        return trainer.ended or before // every < trainer.place // every
 
-    if judge and saved is not None and crossed(max(0, saved - training.batch_size), judge.every_images):
-        judge.once(stop)  # the run was interrupted between this checkpoint and its evaluation
-    meter = _Meter(trainer)
+    meter = _Meter(trainer, clock)
+    # The run may have been interrupted between this checkpoint and its evaluation.
+    if judge and saved is not None and crossed(max(0, trainer.place - training.batch_size), judge.every_images):
+        with meter.paused():
+            judge.once(stop)
     while not trainer.ended and not distributed.any_of(stop()):
-        before = trainer.images_seen
+        before = trainer.place
         loss, norm = trainer.step()
         if not (math.isfinite(loss) and math.isfinite(norm)):
             told = f"the loss is {loss} and the gradient norm {norm}"
             raise _diverged(told, trainer.images_seen, distributed.from_first(record.last_good))
         meter.add(loss, norm, learning_rate(recipe.optimizer, before, training.total_images))
+        meter.tell_time()
         if trainer.iteration % LOG_EVERY_ITERATIONS == 0 or trainer.ended:
             distributed.from_first(partial(_report, meter.point(), record, on_progress))
-        with meter.paused():
-            evaluates = judge is not None and crossed(before, judge.every_images)
+        evaluates = judge is not None and crossed(before, judge.every_images)
+        samples = crossed(before, training.sample_every_images)
+        with meter.paused(whole=samples and (evaluates or judge is None)):
             if evaluates or crossed(before, training.checkpoint_every_images):
                 save()
-            if crossed(before, training.sample_every_images):
+            if samples:
                 distributed.from_first(lambda: _draw_samples(trainer, record, stop))
             if judge and evaluates:
                 judge.once(stop)
@@ -162,17 +173,25 @@ class _StopRequest:
 
 
 class _Meter:
-    """Computes curve points: means since the last point, and the speed of training without `paused` time."""
+    """Computes curve points: means since the last point, and the speed of training without `paused` time.
 
-    def __init__(self, trainer: Trainer) -> None:
+    It also keeps the run's time, which decides the trainer's place where the recipe has `training.minutes`.
+    """
+
+    def __init__(self, trainer: Trainer, clock: Callable[[], float]) -> None:
         self._trainer = trainer
+        self._clock = clock
+        minutes = trainer.recipe.training.minutes
+        self._budget = None if minutes is None else 60.0 * minutes
+        self._reserve = FIRST_RESERVE * (self._budget or 0.0)
+        self._began = clock() - trainer.seconds
         self._begin()
 
     def _begin(self) -> None:
         self._losses: list[float] = []
         self._norms: list[float] = []
         self._images = self._trainer.images_seen
-        self._since_seconds = time.perf_counter()
+        self._since_seconds = self._clock()
 
     def add(self, loss: float, norm: float, rate: float) -> None:
         """Add a step's loss, gradient norm and learning rate."""
@@ -180,27 +199,59 @@ class _Meter:
         self._norms.append(norm)
         self._rate = rate
 
+    def tell_time(self) -> None:
+        """Set the trainer's seconds and, with a budget, its place. All processes take the first one's time.
+
+        The place never goes back, so that nothing that is due at a place is done twice.
+        """
+        if self._budget is None:
+            return
+        trainer = self._trainer
+        self.count_seconds()
+        share = trainer.seconds / (self._budget - self._reserve) if distributed.rank() == 0 else 0.0
+        place = int(min(1.0, distributed.sums([share])[0]) * trainer.recipe.training.total_images)
+        trainer.place = max(trainer.place, place)
+
+    def count_seconds(self) -> None:
+        """Set the trainer's seconds, which its state keeps."""
+        self._trainer.seconds = self._clock() - self._began
+
     def point(self) -> CurvePoint:
         """Return the curve point of all steps since the previous one, and begin the next."""
         images_seen = self._trainer.images_seen
-        seconds = time.perf_counter() - self._since_seconds
+        speed = (images_seen - self._images) / (self._clock() - self._since_seconds)
         point = CurvePoint(
             images_seen,
             float(np.mean(self._losses)),
             float(np.mean(self._norms)),
             self._rate,
-            (images_seen - self._images) / seconds,
+            speed,
             _memory_bytes(self._trainer.device),
+            self._seconds_left(speed),
         )
         self._begin()
         return point
 
+    def _seconds_left(self, speed: float) -> float:
+        trainer = self._trainer
+        if trainer.ended:
+            return 0.0
+        if self._budget is None:
+            return (trainer.recipe.training.total_images - trainer.images_seen) / speed
+        return max(0.0, self._budget - self._reserve - trainer.seconds)
+
     @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Leave the block's time out of the speed."""
-        began = time.perf_counter()
+    def paused(self, *, whole: bool = False) -> Iterator[None]:
+        """Leave the block's time out of the speed.
+
+        whole: the block does all that follows the last batch, so that its time is kept free for that.
+        """
+        began = self._clock()
         yield
-        self._since_seconds += time.perf_counter() - began
+        pause = self._clock() - began
+        self._since_seconds += pause
+        if whole and self._budget is not None:
+            self._reserve = min(pause, LONGEST_RESERVE * self._budget)
 
 
 def _memory_bytes(device: torch.device) -> int:
@@ -246,7 +297,7 @@ def _newest_intact(record: RunRecord) -> tuple[str, bytes] | None:
     return None
 
 
-def _multiplies_bfloat16() -> bool:
+def multiplies_bfloat16() -> bool:
     """Return True when the CPU has instructions such as AVX-512 BF16 or AMX; emulated bfloat16 is 9 times slower."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 

@@ -19,7 +19,10 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True)
 class StateHeader:
-    """The header of a training state. embedding_steps: as in `CheckpointHeader`. snapshot_images: of the snapshot."""
+    """The header of a training state. embedding_steps: as in `CheckpointHeader`. snapshot_images: of the snapshot.
+
+    seconds, place: as in `Trainer`; a state without a place is of a run without `training.minutes`.
+    """
 
     images_seen: int
     iteration: int
@@ -27,6 +30,8 @@ class StateHeader:
     dataset_digest: str
     embedding_steps: int
     snapshot_images: int | None = None
+    seconds: float = 0.0
+    place: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,11 @@ def encode_training_state(header: StateHeader, tensors: Mapping[str, Tensor]) ->
         "recipe": header.recipe.model_dump_json(),
         "dataset_digest": header.dataset_digest,
         "embedding_steps": str(header.embedding_steps),
-    } | ({} if header.snapshot_images is None else {"snapshot_images": str(header.snapshot_images)})
+    }
+    if header.snapshot_images is not None:
+        metadata["snapshot_images"] = str(header.snapshot_images)
+    if header.place is not None:
+        metadata |= {"seconds": str(header.seconds), "place": str(header.place)}
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     return save(contiguous, metadata=metadata)
 
@@ -75,6 +84,8 @@ def read_state_header(data: bytes, *, source: str) -> StateHeader:
             metadata["dataset_digest"],
             int(metadata.get("embedding_steps", EMBEDDED_STEPS)),
             int(metadata["snapshot_images"]) if "snapshot_images" in metadata else None,
+            float(metadata.get("seconds", 0.0)),
+            int(metadata["place"]) if "place" in metadata else None,
         )
     except KeyError as error:
         raise CheckpointError(f"{source}: a safetensors file, but not a training state (no {error})") from error

@@ -97,7 +97,10 @@ def rate_jump(before: Recipe, after: Recipe, images_seen: int) -> str | None:
 
 @dataclass
 class Trainer:
-    """Network, EMA and optimizer of a run, and the two numbers that count its progress.
+    """Network, EMA and optimizer of a run, and the numbers that count its progress.
+
+    place: how far the run is, as images of the recipe's total_images. It equals images_seen, except in a run that ends
+    by the clock (`training.minutes`): there the loop sets it from the seconds that the run has spent.
 
     Each process of a group (`model/training/distributed.py`) has its own Trainer. They stay equal and share the rows of
     every batch.
@@ -110,6 +113,8 @@ class Trainer:
     device: torch.device
     images_seen: int = 0
     iteration: int = 0
+    place: int = 0
+    seconds: float = 0.0
     network: DenoisingNetwork = field(init=False)
     ema: ExponentialMovingAverage = field(init=False)
     optimizer: torch.optim.AdamW = field(init=False)
@@ -155,8 +160,8 @@ class Trainer:
 
     @property
     def ended(self) -> bool:
-        """True when the recipe's last image was seen."""
-        return self.images_seen >= self.recipe.training.total_images
+        """True when the recipe's last image was seen, or its time is spent."""
+        return self.place >= self.recipe.training.total_images
 
     def step(self) -> tuple[float, float]:
         """Train on the next batch; returns its loss and gradient norm. All randomness follows from `images_seen`.
@@ -169,7 +174,8 @@ class Trainer:
         generator = torch.Generator().manual_seed(batch_seed(training.seed, self.images_seen))
         # Dropout takes no generator; it uses torch's global one.
         torch.manual_seed(batch_seed(training.seed, self.images_seen, distributed.rank()))
-        size = min(training.batch_size, training.total_images - self.images_seen)
+        left = training.batch_size if training.minutes is not None else training.total_images - self.images_seen
+        size = min(training.batch_size, left)
         own = distributed.own_rows(size)
         share = (own.stop - own.start) / size
         if share == 0.0:
@@ -178,7 +184,7 @@ class Trainer:
         x = add_noise(self._schedule, x0, t, eps)
         target = training_target(self._schedule, recipe.model.prediction, x0, eps, t)
 
-        rate = learning_rate(recipe.optimizer, self.images_seen, training.total_images)
+        rate = learning_rate(recipe.optimizer, self.place, training.total_images)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
@@ -194,6 +200,8 @@ class Trainer:
             self.optimizer.step()
             self.iteration += 1
             self.images_seen += size
+            if training.minutes is None:
+                self.place = self.images_seen
             self.ema.update(self.network, self.iteration)
             self._keep_snapshot()
         return loss_value, norm_value
@@ -210,9 +218,9 @@ class Trainer:
         return losses
 
     def _keep_snapshot(self) -> None:
-        """Copy the EMA weights as the snapshot once `guide_snapshot_images` images are seen."""
+        """Copy the EMA weights as the snapshot once the run has come to `guide_snapshot_images`."""
         at = self.recipe.training.guide_snapshot_images
-        if at is not None and self.snapshot is None and self.images_seen >= at:
+        if at is not None and self.snapshot is None and self.place >= at:
             weights = {name: value.detach().cpu().clone() for name, value in self.ema.weights.items()}
             self.snapshot = Snapshot(self.images_seen, weights)
 
@@ -257,7 +265,9 @@ class Trainer:
         """Return the bytes of the current training state."""
         at = None if self.snapshot is None else self.snapshot.images_seen
         steps = self.recipe.model.schedule.steps
-        header = StateHeader(self.images_seen, self.iteration, self.recipe, self.dataset.digest, steps, at)
+        place = None if self.recipe.training.minutes is None else self.place
+        counted = (self.images_seen, self.iteration, self.recipe, self.dataset.digest, steps, at, self.seconds, place)
+        header = StateHeader(*counted)
         return encode_training_state(header, self._tensors())
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -281,19 +291,22 @@ class Trainer:
                 f"{source}: was written by another recipe; resume with that recipe or choose another folder"
             )
         self._restore(data, header, source)
+        self.seconds = header.seconds
+        self.place = header.images_seen if header.place is None else header.place
 
     def continue_from(self, data: bytes, *, source: str) -> Recipe:
         """Continue from a training state of another run, with this recipe and the other run's images seen.
 
-        Returns the other run's recipe. Raises CheckpointError, naming `source`, when the data set differs, or the
-        recipe changes what the state does not allow (`recipe_fit.state_misfits`).
+        A recipe with `training.minutes` begins at its place 0, with all its time. Returns the other run's recipe.
+        Raises CheckpointError, naming `source`, when the data set differs, or the recipe changes what the state does not allow (`recipe_fit.state_misfits`).
         """
         header = read_state_header(data, source=source)
         snapshot = header.snapshot_images is not None
         _require_none(state_misfits(self.recipe, header.recipe, header.images_seen, snapshot), source)
         self._restore(data, header, source)
+        self.place = header.images_seen if self.recipe.training.minutes is None else 0
         at = self.recipe.training.guide_snapshot_images
-        if at is None or header.images_seen < at:  # this recipe wants no snapshot, or takes its own later
+        if at is None or self.place < at:  # this recipe wants no snapshot, or takes its own later
             self.snapshot = None
         return header.recipe
 

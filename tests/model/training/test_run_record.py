@@ -420,7 +420,7 @@ def test_a_folder_stores_evaluations_by_line_and_drops_those_after_its_state(tmp
 def test_a_precision_that_the_cpu_emulates_gives_a_warning(
     precision: str, has_instructions: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(darkroom.model.training.run, "_multiplies_bfloat16", lambda: has_instructions)
+    monkeypatch.setattr(darkroom.model.training.run, "multiplies_bfloat16", lambda: has_instructions)
     recipe = small_recipe(training__precision=precision, training__total_images=8)
     with caplog.at_level(logging.WARNING):
         assert train(recipe, random_dataset(), MemoryRecord(), device=CPU).finished

@@ -1,0 +1,114 @@
+"""Laws of `training.minutes`: a run ends by the clock, over all its attempts, and its schedule fits that end.
+
+The clock stands still but for the seconds that a test adds before each step.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from darkroom.model.training.run import TrainingResult, train
+from darkroom.model.training.state import read_state_header
+from tests.model.small import random_dataset, small_recipe, small_unet
+from tests.model.training.memory_record import MemoryRecord
+
+BATCH = 8
+TOTAL = 800
+TINY = small_unet(
+    width=8, multipliers=(1,), attention_resolutions=(), middle_attention=False, norm_groups=2
+).model_dump()
+
+
+def run(
+    record: MemoryRecord,
+    seconds: Callable[[int], float],
+    steps: int | None = None,
+    **changes: Any,
+) -> TrainingResult:
+    """Train for a minute. seconds: that the step of this number takes. steps: after so many it is asked to stop."""
+    now, done = 0.0, 0
+
+    def before_a_step() -> bool:
+        nonlocal now, done
+        if done == steps:
+            return True
+        now += seconds(done)
+        done += 1
+        return False
+
+    recipe = small_recipe(
+        training__minutes=1.0,
+        training__total_images=TOTAL,
+        training__checkpoint_every_images=200,
+        training__sample_every_images=10**6,
+        model__unet=TINY,
+        optimizer__warmup_images=0,
+        **changes,
+    )
+    cpu = torch.device("cpu")
+    return train(recipe, random_dataset(), record, device=cpu, should_stop=before_a_step, clock=lambda: now)
+
+
+@pytest.mark.parametrize(("step_seconds", "steps"), [(0.5, 114), (3.0, 19), (100.0, 1)])
+def test_the_run_ends_by_the_clock_however_fast_the_machine_is(step_seconds: float, steps: int) -> None:
+    record = MemoryRecord()
+    result = run(record, lambda step: step_seconds)
+    assert result == TrainingResult(steps * BATCH, finished=True)  # 57 of 60 seconds; the rest is for the end
+    assert max(record.checkpoints) == steps * BATCH
+
+
+def test_checkpoints_and_the_learning_rate_follow_the_clock() -> None:
+    record = MemoryRecord()
+    run(record, lambda step: 0.5 if step < 57 else 0.25)  # the machine becomes twice as fast in the middle
+    images = 171 * BATCH
+    assert sorted(record.checkpoints) == [29 * BATCH, 57 * BATCH, 114 * BATCH, images]  # quarters of the time
+    points = record.reports
+    assert points[images].learning_rate < 0.01 * 2e-3 < points[20 * BATCH].learning_rate
+    assert points[60 * BATCH].learning_rate == pytest.approx(1e-3, rel=0.1)  # half of the time
+    assert points[images].seconds_left == 0.0
+    assert points[images].total_images == images
+    assert points[60 * BATCH].seconds_left == pytest.approx(57 - 29.25, abs=0.01)
+    assert points[40 * BATCH].total_images == pytest.approx(114 * BATCH, abs=1)
+
+
+def test_a_stopped_run_spends_only_the_rest_of_its_time() -> None:
+    record = MemoryRecord()
+    assert run(record, lambda step: 1.0, steps=30) == TrainingResult(30 * BATCH, finished=False)
+    header = read_state_header(record.checkpoints[30 * BATCH][1], source="state")
+    assert (header.seconds, header.place) == (30.0, int(30 / 57 * TOTAL))
+    assert run(record, lambda step: 1.0) == TrainingResult(57 * BATCH, finished=True)
+    assert run(record, lambda step: 1.0) == TrainingResult(57 * BATCH, finished=True)  # nothing is left
+
+
+def test_the_time_that_the_end_takes_is_kept_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing samples takes ten seconds, once in the middle and once at the end."""
+    now = 0.0
+
+    def before_a_step() -> bool:
+        nonlocal now
+        now += 1.0
+        return False
+
+    def draw(*arguments: object) -> bytes:
+        nonlocal now
+        now += 10.0
+        return b"picture"
+
+    monkeypatch.setattr("darkroom.model.training.run._sample_grid", draw)
+    recipe = small_recipe(
+        training__minutes=1.0, training__total_images=TOTAL, training__sample_every_images=400, model__unet=TINY
+    )
+    cpu, record = torch.device("cpu"), MemoryRecord()
+    result = train(recipe, random_dataset(), record, device=cpu, should_stop=before_a_step, clock=lambda: now)
+    assert len(record.pictures) == 2
+    assert now == pytest.approx(60.0, abs=1.0)
+    assert result == TrainingResult(40 * BATCH, finished=True)
+
+
+def test_a_run_without_minutes_keeps_no_time_in_its_state() -> None:
+    record = MemoryRecord()
+    train(small_recipe(model__unet=TINY), random_dataset(), record, device=torch.device("cpu"))
+    header = read_state_header(record.checkpoints[96][1], source="state")
+    assert (header.seconds, header.place) == (0.0, None)
