@@ -46,6 +46,7 @@ from darkroom.app.model_registry import versions
 from darkroom.app.model_registry.versions import is_weights_upload
 from darkroom.app.monitoring.job_metrics import JobMetrics
 from darkroom.app.monitoring.prometheus import PrometheusMetrics
+from darkroom.app.plans import routes as plans
 from darkroom.app.probes import routes as probes
 from darkroom.app.recipes import routes as recipes
 from darkroom.app.settings import Settings
@@ -217,6 +218,7 @@ def create_app(settings: Settings) -> FastAPI:
         train_records.router,
         train_events.router,
         recipes.router,
+        plans.router,
         sweeps.router,
         model_registry.router,
         versions.router,

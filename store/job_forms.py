@@ -1,6 +1,6 @@
 """The forms of a job's `configuration`, validated when it is written and again when a worker reads it."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -22,15 +22,38 @@ class ForkFrom(Config):
     digest: str
 
 
+class PlannedField(Config):
+    """Why a plan sets a field of the recipe. field: its dotted name."""
+
+    field: str
+    value: Any
+    why: str
+
+
+class Planned(Config):
+    """How a recipe was planned. worker: whose measured speed was used. passes: over the distinct images."""
+
+    minutes: float
+    images_per_second: float
+    passes: float
+    worker: str
+    expectation: str
+    choices: tuple[PlannedField, ...]
+    warnings: tuple[str, ...] = ()
+
+
 class TrainWork(Config):
     """A train job. recipe: complete; its dataset section says how the registered data set was read.
 
-    keep_last: how many checkpoints are kept besides the best one and those with an alias.
+    keep_last: how many checkpoints are kept besides the best one and those with an alias. planned: null for a recipe
+    that a person wrote. expected_seconds: of training, as estimated when the job was submitted.
     """
 
     recipe: Recipe
     start: ContinueFrom | ForkFrom | None = None
     keep_last: int = Field(3, ge=1, le=1000)
+    planned: Planned | None = None
+    expected_seconds: float | None = None
 
 
 class SampleWork(Config):

@@ -62,7 +62,8 @@ class WorkerSettings(JobSettings):
     metrics_port: int | None = Field(None, ge=1, le=65535, description="port of the worker's /metrics; not set: none")
     metrics_host: str = Field("127.0.0.1", description="address of that port")
     measure_speed: bool = Field(
-        True, description="measure this worker's speed while it has no job, as plans need it (POST /train-jobs, minutes)"
+        True,
+        description="measure this worker's speed while it has no job, for plans (POST /train-jobs with minutes)",
     )
     niceness: int = Field(5, ge=0, le=19, description="niceness of work on a CPU: a service beside it goes first")
 

@@ -27,6 +27,7 @@ RESOURCES: Mapping[str, Needs] = {
     "models": Needs(("generate", "train"), ("admin",)),
     "datasets": Needs(("train",), ("train",)),
     "train-jobs": Needs(("train",), ("train",)),
+    "plan": Needs(("train",), ("admin",)),
     "recipes": Needs(("train",), ("admin",)),
     "sweeps": Needs(("train",), ("train",)),
     "generate-jobs": Needs(("train",), ("train",)),

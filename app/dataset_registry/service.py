@@ -3,8 +3,6 @@
 from tempfile import TemporaryFile
 from typing import BinaryIO
 
-import numpy as np
-
 from darkroom.app.dataset_registry.request_body import (
     Registration,
     allowed,
@@ -17,10 +15,12 @@ from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets import DatasetError
 from darkroom.model.datasets.archive_limits import ArchiveLimits
 from darkroom.model.datasets.contact_sheet import contact_sheet
+from darkroom.model.datasets.dataset import ImageDataset
 from darkroom.model.datasets.decoded import Decoded
 from darkroom.model.datasets.encoded import encode
 from darkroom.model.datasets.load import dataset_files, decode_dataset
 from darkroom.model.datasets.materialise import content_digest
+from darkroom.model.planning.data_facts import look_at
 from darkroom.store.audit_repository import Actor, record
 from darkroom.store.database import Database
 from darkroom.store.dataset_repository import (
@@ -49,14 +49,16 @@ def _decoded(wanted: Registration, settings: Settings) -> Decoded:
 
 
 def _facts(wanted: Registration, decoded: Decoded, digest: str) -> DatasetFacts:
-    counts = np.bincount(decoded.labels, minlength=len(decoded.class_names))
+    found = look_at(ImageDataset(decoded.images, decoded.labels, decoded.class_names, digest))
     return DatasetFacts(
         format=wanted.config.format,
         digest=digest,
         class_names=decoded.class_names,
-        class_counts=[int(count) for count in counts],
-        image_channels=decoded.images.shape[1],
-        image_size=decoded.images.shape[2],
+        class_counts=found.class_counts,
+        image_channels=found.channels,
+        image_size=found.side,
+        distinct_count=found.distinct,
+        mirrors=found.mirrors,
     )
 
 

@@ -6,7 +6,7 @@ from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
 from darkroom.app.access.caller import Caller
-from darkroom.app.access.scopes import PROMOTION
+from darkroom.app.access.scopes import PROMOTION, sufficient
 from darkroom.app.dependencies.services import Services
 from darkroom.store.key_repository import TooManyJobs, require_room_for_jobs
 from darkroom.store.tables import Promotion
@@ -22,6 +22,11 @@ async def _caller(request: Request) -> Caller:
 
 
 CallerHere = Annotated[Caller, Depends(_caller)]
+
+
+def may_promote(caller: Caller) -> bool:
+    """Return True when the caller may promote a version."""
+    return caller.key is None or not caller.key.scopes.isdisjoint(sufficient(PROMOTION))
 
 
 def require_promotion(services: Services, caller: Caller, promote: Promotion) -> None:

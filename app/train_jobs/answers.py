@@ -14,13 +14,15 @@ from darkroom.store.tables import Job, JobStatus
 def progress(status: JobStatus, images_done: int, total_images: int, last: CurvePoint | None) -> ProgressAnswer:
     """Return a job's progress. last: its newest curve point, None before the first one."""
     speed = last.images_per_second if last else None
-    left = total_images - images_done
+    left = last.seconds_left if last else None
+    if left is None and speed:
+        left = (total_images - images_done) / speed
     return ProgressAnswer(
         images_done=images_done,
         total_images=total_images,
         images_per_second=speed,
         loss=last.loss if last else None,
-        eta_seconds=round(left / speed, 1) if speed and status == "running" else None,
+        eta_seconds=round(left, 1) if left is not None and status == "running" else None,
     )
 
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from sqlalchemy.orm import Session
 
 from darkroom.app.access.caller import Caller
-from darkroom.app.dependencies.callers import CallerHere, require_promotion, require_room
+from darkroom.app.dependencies.callers import CallerHere, may_promote, require_promotion, require_room
 from darkroom.app.dependencies.idempotency import IdempotencyKey, created_before, note_created
 from darkroom.app.dependencies.paging import LARGEST_ID, BeforeId, Limit
 from darkroom.app.dependencies.services import Services, ServicesHere, require_json
@@ -14,7 +14,7 @@ from darkroom.app.http.problems import documented
 from darkroom.app.http.storable import require_storable
 from darkroom.app.train_jobs.answers import job_answer, job_detail
 from darkroom.app.train_jobs.schemas import JobDetailAnswer, JobsAnswer, TrainJobRequest
-from darkroom.app.train_jobs.service import get_train_job, make_plan, make_work, queue_work
+from darkroom.app.train_jobs.service import get_train_job, make_plan, make_work, queue_work, require_agreement
 from darkroom.model.config import ModelName
 from darkroom.store.audit_repository import record
 from darkroom.store.job_repository import list_jobs, request_cancel, requeue
@@ -46,13 +46,16 @@ def submit(
 ) -> JobDetailAnswer:
     """Check the whole request, queue the job and send workers a hint. The job runs even if the hint is lost."""
     require_storable(body)
+    if body.minutes is not None and "promote" not in body.model_fields_set and may_promote(caller):
+        body.promote = "best"
     require_promotion(services, caller, body.promote)
     with services.transaction() as session:
         known = created_before(session, IDEMPOTENCY_SCOPE, idempotency_key, body)
         if known is None:
             require_room(session, services, caller)
             plan = make_plan(session, services.settings.recipes_folder, body)
-            job = queue_work(session, plan, make_work(plan, name=plan.name), origin=caller.origin)
+            work = require_agreement(session, make_work(plan, name=plan.name), body)
+            job = queue_work(session, plan, work, origin=caller.origin)
             facts = {"model": job.model_name, "dataset": plan.dataset.name, "total_images": job.total_images}
             record(session, caller.actor, "train-job.submitted", f"train-jobs/{job.id}", facts)
             note_created(session, IDEMPOTENCY_SCOPE, idempotency_key, job.id)

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
 from darkroom.app.dependencies.paging import LARGEST_ID
 from darkroom.app.jobs.schemas import FailureAnswer
+from darkroom.app.plans.schemas import Minutes
 from darkroom.model.config import ModelName
 from darkroom.store.job_views import BestCheckpoint
 from darkroom.store.tables import Device, JobStatus, Promotion
@@ -73,7 +74,14 @@ class TrainFields(BaseModel):
 
 
 class TrainJobRequest(TrainFields):
-    """One training job."""
+    """One training job: by a recipe, or planned from `dataset` and `minutes`."""
+
+    minutes: Minutes | None = Field(
+        None,
+        description="plan the whole recipe for this time (GET /plan shows it), in place of `recipe`, `from_job` and "
+        "`from_model`; the model is named after the data set, and `promote` is best where the caller may promote",
+    )
+    long: bool = Field(False, strict=True, description="confirms a job that is expected to run for more than a day")
 
 
 class ProgressAnswer(BaseModel):

@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 from darkroom.app.dataset_registry.bundled_digits import BUNDLED, register_digits
 from darkroom.app.exceptions import at
 from darkroom.app.http.problems import Problem, invalid, pointer_part
+from darkroom.app.plans.service import expected_seconds, plan_training
 from darkroom.app.train_jobs.recipe_fit import misfits
-from darkroom.app.train_jobs.schemas import TrainFields
+from darkroom.app.train_jobs.schemas import TrainFields, TrainJobRequest
 from darkroom.model.config import (
     MOVED,
     DatasetConfig,
@@ -27,6 +28,7 @@ from darkroom.model.config import (
 )
 from darkroom.model.datasets import DatasetError
 from darkroom.model.misfit import Misfit
+from darkroom.model.training.curve_point import DAY_SECONDS, duration
 from darkroom.model.training.trainer import rate_jump
 from darkroom.store.dataset_repository import (
     DatasetConflict,
@@ -35,7 +37,7 @@ from darkroom.store.dataset_repository import (
     get_dataset,
     keep_dataset,
 )
-from darkroom.store.job_forms import ContinueFrom, ForkFrom, TrainWork
+from darkroom.store.job_forms import ContinueFrom, ForkFrom, Planned, TrainWork
 from darkroom.store.job_repository import JobNotFound, Origin, add_event, get_job, lock_job, submit_job
 from darkroom.store.model_repository import (
     ModelNotFound,
@@ -81,6 +83,7 @@ class TrainingPlan:
     recipe: complete except for name and dataset. pointer: the recipe's place in the request.
     changes: the request's changes, in order. name: the model's name.
     start_from: the recipe of the state, or the configuration of the weights, that the jobs begin with.
+    planned: how the recipe was planned, if it was.
     """
 
     fields: TrainFields
@@ -91,6 +94,7 @@ class TrainingPlan:
     dataset: Dataset
     start: ContinueFrom | ForkFrom | None
     start_from: Recipe | ModelConfig | None
+    planned: Planned | None = None
 
 
 def parse_change(name: str, value: Any, pointer: str) -> Change:
@@ -110,7 +114,11 @@ def make_plan(session: Session, recipes_folder: Path, fields: TrainFields) -> Tr
     Locks the job or the model that is the starting point until the transaction ends.
     """
     start, source = _start(session, fields)
-    recipe, pointer, name = _recipe(fields, source, recipes_folder)
+    planned = None
+    if isinstance(fields, TrainJobRequest) and fields.minutes is not None:
+        recipe, pointer, name, planned = _planned(session, fields, fields.minutes)
+    else:
+        recipe, pointer, name = _recipe(fields, source, recipes_folder)
     if fields.model is None and name is None:
         raise invalid([("/model", "neither the request nor its recipe names the model; give a name here")])
     changes = [parse_change(key, value, f"/overrides/{pointer_part(key)}") for key, value in fields.overrides.items()]
@@ -124,7 +132,24 @@ def make_plan(session: Session, recipes_folder: Path, fields: TrainFields) -> Tr
     if not dataset.class_names:
         raise invalid([("/dataset", f"the data set {dataset.name!r} has no classes")])
     start_from = _start_from(session, start, source, dataset, fields)
-    return TrainingPlan(fields, recipe, pointer, tuple(changes), fields.model or str(name), dataset, start, start_from)
+    model = fields.model or str(name)
+    return TrainingPlan(fields, recipe, pointer, tuple(changes), model, dataset, start, start_from, planned)
+
+
+def _planned(
+    session: Session, fields: TrainFields, minutes: float
+) -> tuple[Mapping[str, Any], str, str | None, Planned]:
+    """Plan the recipe of a request that names a time; returns what `_recipe` does, and the plan. Raises Problem."""
+    others = [name for name in ("recipe", "from_job", "from_model") if getattr(fields, name) is not None]
+    if others:
+        text = "minutes plans the whole recipe; for a time limit alone, override training.minutes"
+        raise invalid([(f"/{name}", text) for name in others])
+    if fields.dataset is None:
+        raise invalid([("/dataset", "is needed with minutes: the name of a registered data set")])
+    with at("/dataset", DatasetNotFound):
+        dataset = get_dataset(session, fields.dataset)
+    recipe, planned = plan_training(session, dataset, minutes, fields.device)
+    return recipe.model_dump(mode="json"), "/minutes", recipe.name, planned
 
 
 def make_work(plan: TrainingPlan, *, name: str, more: Sequence[Change] = ()) -> TrainWork:
@@ -153,7 +178,35 @@ def make_work(plan: TrainingPlan, *, name: str, more: Sequence[Change] = ()) -> 
     found = list(misfits(recipe, plan.dataset, plan.start, plan.start_from))
     if found:
         raise invalid([_located(plan, changes, misfit) for misfit in found])
-    return TrainWork(recipe=recipe, start=plan.start, keep_last=plan.fields.keep_last)
+    return TrainWork(
+        recipe=recipe, start=plan.start, keep_last=plan.fields.keep_last, planned=_as_changed(plan.planned, changes)
+    )
+
+
+def _as_changed(planned: Planned | None, changes: Sequence[Change]) -> Planned | None:
+    """Return how the recipe was planned, without the fields that the request has set itself."""
+    if planned is None:
+        return None
+    own = [one.path for one in changes]
+    kept = (one for one in planned.choices if not any(_overlap(one.field.split("."), path) for path in own))
+    return planned.model_copy(update={"choices": tuple(kept)})
+
+
+def _overlap(one: Sequence[str], other: Sequence[str]) -> bool:
+    return all(ours == theirs for ours, theirs in zip(one, other, strict=False))
+
+
+def require_agreement(session: Session, work: TrainWork, fields: TrainJobRequest) -> TrainWork:
+    """Return the work with its expected time. Raises Problem (422) for more than a day without the request's `long`.
+
+    Without a worker that has measured its speed nobody knows the time of a recipe, and nothing is refused.
+    """
+    seconds = expected_seconds(session, work.recipe, fields.device)
+    if seconds is not None and seconds > DAY_SECONDS and not fields.long:
+        shorter = "minutes" if fields.minutes is not None else "training.total_images"
+        text = f"the job is expected to run for about {duration(seconds)}: send true to agree, or lower {shorter}"
+        raise invalid([("/long", text)])
+    return work.model_copy(update={"expected_seconds": seconds})
 
 
 def queue_work(

@@ -40,7 +40,12 @@ def prepare(data: Path, minutes: float, speed: Callable[[Recipe], float], cache:
 def plan_name(data: Path) -> str:
     """Return a name for the run and its model: the folder's or file's, in the letters that a name may have."""
     stem = data.resolve().stem if data.is_file() else data.resolve().name
-    return re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).strip("-._")[:63] or "model"
+    return model_name(stem)
+
+
+def model_name(text: str) -> str:
+    """Return the text in the letters that a model's name may have."""
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:63] or "model"
 
 
 def _longest_side(config: DatasetConfig, cache: Path) -> int:

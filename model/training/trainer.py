@@ -298,7 +298,8 @@ class Trainer:
         """Continue from a training state of another run, with this recipe and the other run's images seen.
 
         A recipe with `training.minutes` begins at its place 0, with all its time. Returns the other run's recipe.
-        Raises CheckpointError, naming `source`, when the data set differs, or the recipe changes what the state does not allow (`recipe_fit.state_misfits`).
+        Raises CheckpointError, naming `source`, when the data set differs, or the recipe changes what the state does
+        not allow (`recipe_fit.state_misfits`).
         """
         header = read_state_header(data, source=source)
         snapshot = header.snapshot_images is not None

@@ -611,7 +611,7 @@ def test_metrics_are_columns_of_at_most_so_many_points(jobs: Service, database: 
     assert whole["images_seen"] == list(range(10, 1010, 10))
     assert whole["loss"] == pytest.approx([images / 1000 for images in range(10, 1010, 10)])
     assert {len(column) for column in whole.values()} == {100}
-    assert list(whole) == [field.name for field in fields(CurvePoint)]
+    assert list(whole) == [field.name for field in fields(CurvePoint) if field.name != "seconds_left"]
     four = read(jobs, f"/{job['id']}/metrics", points=4)
     assert four["images_seen"] == [250, 500, 750, 1000]
     assert four["loss"] == pytest.approx([0.13, 0.38, 0.63, 0.88])

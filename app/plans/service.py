@@ -1,0 +1,118 @@
+"""Plans trainings for registered data sets, with the speed that workers have measured."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from darkroom.app.http.problems import Problem, invalid, retry_after
+from darkroom.model.config import DatasetConfig, Recipe
+from darkroom.model.planning.cautions import cautions
+from darkroom.model.planning.data_facts import DataFacts
+from darkroom.model.planning.plan import PlanError, make_plan
+from darkroom.model.planning.prepare import model_name
+from darkroom.model.planning.scaled_speed import Rate, scaled_speed
+from darkroom.store.job_forms import Planned, PlannedField
+from darkroom.store.tables import Dataset, Device, Worker
+from darkroom.store.worker_repository import FRESH_SECONDS, measured_workers, workers_alive
+
+MEASURING_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class WorkerSpeed:
+    """The speed of the slowest worker that could run a job. of: images per second of a recipe, 0 if unknown."""
+
+    worker: Worker
+    of: Callable[[Recipe], float]
+    alive: bool
+
+
+def find_speed(session: Session, device: Device) -> WorkerSpeed | None:
+    """Return the speed to plan with: of the slowest live worker, else of the one seen last.
+
+    device: that the job asks for. Returns None when no worker has measured its speed.
+    """
+    found = [
+        WorkerSpeed(worker, scaled_speed(rates), worker.seen_at > _fresh_since())
+        for worker in measured_workers(session, device)
+        if (rates := _rates(worker))
+    ]
+    alive = [one for one in found if one.alive]
+    if alive:
+        return min(alive, key=lambda one: _rates(one.worker)[0].images_per_second)
+    return found[0] if found else None
+
+
+def require_speed(session: Session, device: Device) -> WorkerSpeed:
+    """Like `find_speed`. Raises Problem (503) when no worker has measured its speed."""
+    speed = find_speed(session, device)
+    if speed is not None:
+        return speed
+    named = "" if device == "auto" else f" with the device {device}"
+    workers = [one.name for one in workers_alive(session, FRESH_SECONDS) if device in ("auto", one.device)]
+    otherwise = "Or send a recipe instead of minutes."
+    if workers:
+        detail = (
+            f"no worker{named} has measured its speed yet: {', '.join(workers)} does so when it has no job, within "
+            f"about a minute. Try again then. {otherwise}"
+        )
+        raise Problem(503, "speed-unknown", detail, headers=retry_after(MEASURING_SECONDS))
+    detail = (
+        f"no worker{named} is running, so nobody knows how fast this would train: start one with `darkroom worker`; it "
+        f"measures its speed within about a minute. {otherwise}"
+    )
+    raise Problem(503, "speed-unknown", detail)
+
+
+def plan_training(session: Session, dataset: Dataset, minutes: float, device: Device) -> tuple[Recipe, Planned]:
+    """Return the recipe for a data set and a time, and why it is so. Raises Problem."""
+    speed = require_speed(session, device)
+    facts = DataFacts(
+        dataset.image_channels,
+        dataset.image_size,
+        tuple(dataset.class_counts),
+        dataset.image_count if dataset.distinct_count is None else dataset.distinct_count,
+        bool(dataset.mirrors),
+    )
+    config = DatasetConfig.model_validate(dataset.configuration or {"format": dataset.format})
+    try:
+        plan = make_plan(facts, config, model_name(dataset.name), minutes, speed.of)
+    except PlanError as error:
+        raise invalid([("/minutes", str(error))]) from error
+    warnings = cautions(plan, facts, dataset.class_names)
+    if not speed.alive:
+        seen = f"{speed.worker.seen_at:%Y-%m-%d %H:%M} UTC"
+        warnings.append(f"no worker is running: planned with the speed of {speed.worker.name}, last seen at {seen}")
+    return plan.recipe, Planned(
+        minutes=minutes,
+        images_per_second=plan.images_per_second,
+        passes=plan.passes,
+        worker=speed.worker.name,
+        expectation=plan.expectation(),
+        choices=tuple(PlannedField(field=one.field, value=one.value, why=one.why) for one in plan.reasons),
+        warnings=tuple(warnings),
+    )
+
+
+def expected_seconds(session: Session, recipe: Recipe, device: Device) -> float | None:
+    """Return how long a recipe is expected to train, evaluations left out; None when nobody has measured a speed."""
+    if recipe.training.minutes is not None:
+        return 60.0 * recipe.training.minutes
+    speed = find_speed(session, device)
+    per_second = speed.of(recipe) if speed is not None else 0.0
+    return recipe.training.total_images / per_second if per_second > 0.0 else None
+
+
+def _fresh_since() -> datetime:
+    return datetime.now(UTC) - timedelta(seconds=FRESH_SECONDS)
+
+
+def _rates(worker: Worker) -> Sequence[Rate]:
+    """Return what the worker measured; nothing when another version of Darkroom has written it."""
+    try:
+        return [Rate.model_validate(one) for one in worker.rates or ()]
+    except ValidationError:
+        return ()

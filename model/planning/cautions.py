@@ -1,0 +1,48 @@
+"""What a user should know before a planned training starts, in plain words."""
+
+from collections.abc import Sequence
+
+from darkroom.model.planning.data_facts import DataFacts
+from darkroom.model.planning.plan import SIDES, Plan
+from darkroom.model.training.curve_point import duration
+
+RECOGNISABLE_IMAGES = 150_000
+"""Images after which 8x8 digits can be recognised (`recipes/digits.yaml`). A rule of thumb for other pictures."""
+FEW_PICTURES = 20
+MANY_PASSES = 2000.0
+
+
+def cautions(plan: Plan, facts: DataFacts, class_names: Sequence[str]) -> list[str]:
+    """Return the warnings about a plan; nothing for a good one."""
+    found = []
+    seen, needed = plan.recipe.training.total_images, recognisable_images(facts)
+    if seen < needed:
+        given, longer = duration(60.0 * plan.minutes), duration(60.0 * plan.minutes * needed / seen)
+        found.append(
+            f"{given} on this machine will give blurs: {seen:,} images are seen. About {longer} would give "
+            "recognisable pictures"
+        )
+    if plan.passes > MANY_PASSES:
+        found.append(
+            f"each picture is seen {plan.passes:,.0f} times: the model will copy some. More pictures or less time help"
+        )
+    counts = sorted((count, name) for count, name in zip(facts.class_counts, class_names, strict=True) if count)
+    few = [f"{name} ({count})" for count, name in counts if count < FEW_PICTURES]
+    if few:
+        more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+        found.append(f"these classes have few pictures, which the model may copy: {', '.join(few[:5])}{more}")
+    repeats = facts.images - facts.distinct
+    if repeats > facts.images // 10:
+        found.append(f"{repeats:,} of {facts.images:,} pictures are exact repeats")
+    if facts.side > SIDES[0]:
+        found.append(
+            f"pictures of {facts.side} pixels train slowly: register the data set again with image_size {SIDES[0]} or "
+            "less"
+        )
+    return found
+
+
+def recognisable_images(facts: DataFacts) -> int:
+    """Return how many images a run should see before its pictures can be recognised: a rule of thumb."""
+    larger = 1 if facts.side <= 16 else 2 if facts.side <= 32 else 4
+    return RECOGNISABLE_IMAGES * larger * (2 if facts.channels == 3 else 1)
