@@ -1,6 +1,6 @@
 """The data that a caller hands over, as the data set that training and evaluation read."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +40,23 @@ def open_data(
         return config, kept or load_dataset(config, cache)
     if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names or ()):
         raise DatasetError(f"class_names is {class_names!r}: give a list of texts, one for each class")
-    names = None if class_names is None else tuple(class_names)
     side = recipe.model.image_size
     if isinstance(data, str | Path):
+        names = None if class_names is None else tuple(class_names)
         config = _config_of_path(Path(data), recipe.dataset, names, side)
         return config, load_dataset(config, cache)
+    return open_in_memory(data, class_names, cache, lambda longest: side)
+
+
+def open_in_memory(
+    data: Any, class_names: Sequence[str] | None, cache: Path, side: Callable[[int], int]
+) -> tuple[DatasetConfig, ImageDataset]:
+    """Like `open_data`, for data that is no path. side: from the images' shorter side to the one to scale them to."""
     images, labels, own_names = _arrays(data)
-    names = names or own_names
     decoded = check_decoded(
-        square_images(images, side, _SOURCE),
+        square_images(images, side(min(images.shape[2:])), _SOURCE),
         labels,
-        numbered_class_names(labels, names, _SOURCE),
+        numbered_class_names(labels, own_names if class_names is None else tuple(class_names), _SOURCE),
         images_source=_SOURCE,
         labels_source=_SOURCE,
     )

@@ -4,23 +4,35 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from darkroom.data import CACHE, open_data
+import torch
+
+from darkroom.data import CACHE, open_data, open_in_memory
 from darkroom.model.config import Recipe, SettingsError, load_recipe, parse_recipe, set_field
+from darkroom.model.datasets.dataset import ImageDataset
+from darkroom.model.datasets.load import load_dataset
 from darkroom.model.machine.device import find_device
 from darkroom.model.machine.folder_lock import run_lock
 from darkroom.model.machine.interruption import StopOnInterrupt
 from darkroom.model.metrics.references import FolderReferences
+from darkroom.model.planning.data_facts import look_at
+from darkroom.model.planning.plan import make_plan, model_side
+from darkroom.model.planning.prepare import PLAN, plan_name, prepare, read_plan, write_plan
+from darkroom.model.planning.speed import measured_speed
 from darkroom.model.training.curve_point import CurvePoint, ProgressLines
 from darkroom.model.training.run import train as run_training
 from darkroom.model.training.run_record import FolderRecord
 from darkroom.shipped import shipped_file
 from darkroom.trained_model import TrainedModel, load
 
+IN_MEMORY = "data"
+"""Name of a planned run on data that has no path."""
+
 
 def train(
-    recipe: str | Path | Mapping[str, Any] | Recipe,
+    recipe: str | Path | Mapping[str, Any] | Recipe | None = None,
     data: Any = None,
     *,
+    minutes: float | None = None,
     class_names: Sequence[str] | None = None,
     overrides: Mapping[str, Any] | None = None,
     folder: str | Path | None = None,
@@ -30,11 +42,13 @@ def train(
 ) -> TrainedModel:
     """Train a model and return it. The same call goes on with a run that was stopped.
 
-    recipe: a shipped recipe's name, the path of a YAML file, or the recipe itself, plain or as a Recipe.
+    recipe: a shipped recipe's name, the path of a YAML file, or the recipe itself, plain or as a Recipe. With `minutes`
+    it is left out.
     data: default: the data set that the recipe names. Otherwise one of these, scaled to the recipe's model.image_size:
       - a path: a folder of class folders, a zip of one, an npz archive, or whatever the recipe's own format reads
       - arrays (images, labels): the images uint8 (N, H, W) or (N, H, W, C), the labels integers (N,)
       - a torch Dataset of (image, label): PIL images, uint8 arrays, or tensors (C, H, W) as torchvision makes them
+    minutes: makes the recipe for the data and this time (`darkroom plan` shows it); the run then ends by the clock.
     class_names: where the data carries none; default: "0", "1", ...
     overrides: other values for fields of the recipe by dotted name, such as {"training.total_images": 20_000}.
     folder: receives checkpoints, loss curve and sample grids; default: runs/NAME.
@@ -44,11 +58,20 @@ def train(
     Ctrl-C, or the notebook's stop button, stops after the step under way, keeps a checkpoint and raises
     KeyboardInterrupt. Raises UserError for whatever the caller can mend.
     """
-    chosen = _changed(find_recipe(recipe), overrides or {})
     cache, where = Path(cache), find_device(device, "device")
-    config, dataset = open_data(data, chosen, class_names, cache)
-    chosen = chosen.model_copy(update={"dataset": config})
-    folder = Path("runs") / chosen.name if folder is None else Path(folder)
+    folder = None if folder is None else Path(folder)
+    if minutes is None:
+        if recipe is None:
+            raise SettingsError("say what to train: a recipe, or data and minutes for a planned one")
+        chosen = _changed(find_recipe(recipe), overrides or {})
+        config, dataset = open_data(data, chosen, class_names, cache)
+        chosen = chosen.model_copy(update={"dataset": config})
+    else:
+        if recipe is not None or data is None:
+            raise SettingsError("minutes needs data and no recipe: train(data=..., minutes=45)")
+        chosen, dataset = _planned(data, minutes, class_names, cache, where, folder)
+        chosen = _changed(chosen, overrides or {})
+    folder = Path("runs") / chosen.name if folder is None else folder
     record = FolderRecord(folder, chosen.name)
     with run_lock(folder, "folder="), StopOnInterrupt(print) as should_stop:
         result = run_training(
@@ -65,6 +88,33 @@ def train(
     weights = record.checkpoint_path(result.images_seen)
     print(f"{result.images_seen:,} images seen. Weights: {weights}")
     return load(weights, device=device)
+
+
+def _planned(
+    data: Any, minutes: float, class_names: Sequence[str] | None, cache: Path, device: torch.device, folder: Path | None
+) -> tuple[Recipe, ImageDataset]:
+    """Plan a recipe for the data. A run that was planned before keeps its plan, so that the same call continues it."""
+    path = Path(data) if isinstance(data, str | Path) else None
+    file = (folder or Path("runs") / (IN_MEMORY if path is None else plan_name(path))) / PLAN
+    speed = measured_speed(device, cache)
+    if path is None:
+        known = load_recipe(file) if file.exists() else None
+
+        def side(longest: int) -> int:
+            return known.model.image_size if known else model_side(longest, minutes, speed, channels=3, classes=2)
+
+        config, dataset = open_in_memory(data, class_names, cache, side)
+        if known is not None:
+            return known, dataset
+        plan = make_plan(look_at(dataset), config, IN_MEMORY, minutes, speed)
+    elif file.exists():
+        known = read_plan(file, path)
+        return known, load_dataset(known.dataset, cache)
+    else:
+        plan, dataset = prepare(path, minutes, speed, cache)
+    write_plan(plan, file)
+    print(plan.expectation())
+    return plan.recipe, dataset
 
 
 def find_recipe(recipe: str | Path | Mapping[str, Any] | Recipe) -> Recipe:

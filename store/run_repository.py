@@ -237,6 +237,7 @@ def _advance(session: Session, job: Job, images_seen: int) -> None:
     if images_seen > job.images_done:
         count(session, "training_images", by=images_seen - job.images_done)
     job.images_done = images_seen
+    job.total_images = max(job.total_images, images_seen)  # where the clock decides, the total is an estimate
 
 
 def _saved_at(session: Session, job: Job, images_seen: int) -> int:

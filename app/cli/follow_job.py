@@ -5,10 +5,11 @@ from typing import Any
 
 import httpx
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from darkroom.app.cli.service_client import ServerEvent, ServiceError, ask, connect, events, require_success
 from darkroom.app.cli.terminal import print_error, say
+from darkroom.model.training.curve_point import time_left
 
 RECONNECT_SECONDS = 1.0
 SECONDS_BETWEEN_LINES = 30.0
@@ -39,7 +40,6 @@ class JobWatcher:
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("images  {task.fields[facts]}", markup=False),
-            TimeRemainingColumn(),
         )
         try:
             with (
@@ -86,6 +86,7 @@ class JobWatcher:
             return
         facts = [] if data["images_per_second"] is None else [f"{data['images_per_second']:.0f}/s"]
         facts += [] if data["loss"] is None else [f"loss {data['loss']:.4f}"]
+        facts += [] if data["eta_seconds"] is None else [time_left(data["eta_seconds"])]
         text = "  ".join(facts)
         bar.update(task, completed=data["images_done"], total=data["total_images"], facts=text)
         if not self._console.is_terminal and time.monotonic() >= self._line_due:

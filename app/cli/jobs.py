@@ -38,9 +38,17 @@ def jobs(
 
 @jobs_cli.command()
 def submit(
-    recipe: Annotated[str, typer.Argument(help="the name of a recipe of the service, or a local YAML file")],
+    recipe: Annotated[
+        str | None,
+        typer.Argument(help="the name of a recipe of the service, or a local YAML file; left out with --minutes"),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="time for a training whose recipe the service plans from the data set")
+    ] = None,
     dataset: Annotated[str | None, typer.Option(help="a registered data set")] = None,
-    model: Annotated[str | None, typer.Option(help="the model's name; default: the recipe's name")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="the model's name; default: the recipe's, or with --minutes the data set's")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -52,31 +60,45 @@ def submit(
     priority: Annotated[int, typer.Option(help="jobs of higher priority run first")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     promote: Annotated[
-        bool, typer.Option("--promote", help="serve the best checkpoint at the end (needs a key with the scope admin)")
-    ] = False,
+        bool | None,
+        typer.Option(
+            help="serve the best checkpoint at the end (needs a key with the scope admin); default: only with --minutes"
+        ),
+    ] = None,
+    long: Annotated[bool, typer.Option("--long", help="allow a job that would run for more than a day")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="then watch the job")] = False,
     url: Url = None,
 ) -> None:
-    """Queue a training job.
+    """Queue a training job by a recipe, or one that is planned from --dataset and --minutes alone.
 
     darkroom jobs submit digits --set training.total_images=200000 --set 'model={"unet":{"dropout":0.1}}'
     """
     from darkroom.app.cli.service_client import json_body
-    from darkroom.model.config import load_recipe
+    from darkroom.model.config import SettingsError, load_recipe
+    from darkroom.model.training.curve_point import duration
 
-    path = Path(recipe)
+    if recipe is None and minutes is None:
+        raise SettingsError("say what to train: a recipe's name, or --dataset and --minutes for a planned one")
+    local = recipe is not None and Path(recipe).suffix in (".yaml", ".yml")
     fields = {
-        "recipe": load_recipe(path).model_dump(mode="json") if path.suffix in (".yaml", ".yml") else recipe,
+        "recipe": load_recipe(Path(recipe)).model_dump(mode="json") if recipe and local else recipe,
+        "minutes": minutes,
+        "long": long or None,
         "overrides": assignments(settings or [], "FIELD=VALUE, such as training.total_images=200000"),
         "dataset": dataset,
         "model": model,
         "priority": priority,
         "device": device,
-        "promote": "best" if promote else "never",
+        "promote": None if promote is None else "best" if promote else "never",
     }
     body = {name: value for name, value in fields.items() if value is not None}
     job = ask_service(url, "POST", JOBS, **json_body(body))
-    say(open_console(stderr=True), f"Job {job['id']} is queued: {job['model']} on {job['dataset']}")
+    console, work = open_console(stderr=True), job["configuration"]
+    planned, seconds = work.get("planned"), work.get("expected_seconds")
+    expected = "" if seconds is None else f"; it trains for about {duration(seconds)}"
+    say(console, f"Job {job['id']} is queued: {job['model']} on {job['dataset']}{expected}")
+    for line in [planned["expectation"], *planned["warnings"]] if planned else []:
+        say(console, line)
     if watch:
         _watch(url, job["id"])
 

@@ -21,17 +21,14 @@ from darkroom.model.machine.folder_lock import run_lock
 from darkroom.model.machine.interruption import StopOnInterrupt
 from darkroom.model.metrics.references import FolderReferences
 from darkroom.model.planning.plan import Plan
-from darkroom.model.planning.prepare import plan_name, prepare, read_plan, write_plan
+from darkroom.model.planning.prepare import PLAN, plan_name, prepare, read_plan, write_plan
 from darkroom.model.planning.speed import measured_speed
-from darkroom.model.training.curve_point import DAY_SECONDS, CurvePoint, ProgressLines, duration
+from darkroom.model.training.curve_point import DAY_SECONDS, CurvePoint, ProgressLines, duration, time_left
 from darkroom.model.training.distributed import first_then_others, launched_rank, process_group
 from darkroom.model.training.run import train
 from darkroom.model.training.run_record import FolderRecord
 from darkroom.model.training.trainer import TrainingError
 from darkroom.model.user_error import EXIT_CODE, UserError
-
-PLAN = "recipe.yaml"
-"""File in a run's folder that holds the planned recipe."""
 
 
 def run_training(
@@ -126,7 +123,8 @@ def _train(recipe: Recipe, folder: Path, datasets: Path, device: torch.device, c
             points += 1
             if points == 2 and not long:  # the first steps are slower, above all where they are compiled
                 _require_a_day(now)
-            bar.update(task, completed=now.images_seen, total=now.total_images, facts=f"{now.summary}  {now.time_left}")
+            facts = f"{now.summary}  {time_left(now.seconds_left or 0.0)}"
+            bar.update(task, completed=now.images_seen, total=now.total_images, facts=facts)
             if not drawn:
                 lines(now)
 

@@ -17,6 +17,8 @@ from darkroom.model.planning.plan import SIDES, Plan, PlanError, make_plan, mode
 
 FORMATS = {".npz": "npz", ".zip": "zip"}
 """The format of a file by its suffix; a folder holds class folders."""
+PLAN = "recipe.yaml"
+"""File in a run's folder that holds the planned recipe."""
 MEASURED_FILES = 500
 """Pictures whose size is read, evenly spaced in the folder."""
 

@@ -32,13 +32,6 @@ class CurvePoint:
         return f"{self.images_per_second:.0f}/s  loss {self.loss:.4f}"
 
     @property
-    def time_left(self) -> str:
-        """The time left and the time of day at its end, for people."""
-        seconds = self.seconds_left or 0.0
-        end = datetime.now() + timedelta(seconds=seconds)
-        return f"{duration(seconds)} left, until {end:%H:%M}" + ("" if seconds < DAY_SECONDS else f" on {end:%d %B}")
-
-    @property
     def total_images(self) -> int:
         """The images of the whole run: as the recipe says, or what the time left is expected to bring."""
         return self.images_seen + round((self.seconds_left or 0.0) * self.images_per_second)
@@ -52,6 +45,12 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
+def time_left(seconds: float) -> str:
+    """Return the time left and the time of day at its end, for people."""
+    end = datetime.now() + timedelta(seconds=seconds)
+    return f"{duration(seconds)} left, until {end:%H:%M}" + ("" if seconds < DAY_SECONDS else f" on {end:%d %B}")
+
+
 class ProgressLines:
     """Shows a line on how far a run is: at its first point, and every SECONDS_BETWEEN_LINES from then on."""
 
@@ -61,5 +60,6 @@ class ProgressLines:
 
     def __call__(self, now: CurvePoint) -> None:
         if time.monotonic() >= self._due:
-            self._say(f"{now.images_seen:,} of {now.total_images:,} images  {now.summary}  {now.time_left}")
+            left = time_left(now.seconds_left or 0.0)
+            self._say(f"{now.images_seen:,} of {now.total_images:,} images  {now.summary}  {left}")
             self._due = time.monotonic() + SECONDS_BETWEEN_LINES

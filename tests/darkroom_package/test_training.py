@@ -230,3 +230,21 @@ def test_an_evaluation_finds_what_training_found_to_the_last_digit(tmp_path: Pat
         darkroom.evaluate(model, cache=cache, beauty=3)
     with pytest.raises(DatasetError, match="needs a path"):
         darkroom.evaluate(model, cache=tmp_path / "empty")
+
+
+def test_data_and_minutes_are_enough_and_the_same_call_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("darkroom.training.measured_speed", lambda device, cache: lambda recipe: 100.0)
+    small = {"training.total_images": 64, "model.unet.width": 16, "model.unet.attention_head_channels": 8}
+    small |= {"training.guide_snapshot_images": 32, "training.minutes": 0.01}
+    for number, data in enumerate(((IMAGES, LABELS), _class_folders(tmp_path))):
+        options: dict[str, Any] = {"cache": tmp_path / "cache", "device": "cpu", "folder": tmp_path / f"run {number}"}
+        model = darkroom.train(data=data, minutes=2, overrides=small, **options)
+        assert model.recipe.model.image_size == SIDE
+        assert "10,200 images in 2 minutes, at 100 images/s" in capsys.readouterr().out
+        assert _equal(darkroom.train(data=data, minutes=2, overrides=small, **options), model)  # nothing is left
+        assert "images in 2 minutes" not in capsys.readouterr().out  # the plan was kept
+    for wrong in ({"recipe": RECIPE, "data": IMAGES, "minutes": 2}, {"minutes": 2}, {"data": IMAGES}):
+        with pytest.raises(SettingsError, match="minutes"):
+            darkroom.train(**wrong)

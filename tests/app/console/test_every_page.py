@@ -41,7 +41,7 @@ GENERATE = Shown("/generate?model=tiny", "Generate", "T-shirt/top", "No model ye
 PAGES = [
     Shown("/training/jobs", "Training jobs", "Jobs 1 to 8", "No training job yet"),
     Shown("/training/jobs/1", "Job 1", "version 3"),
-    Shown("/training/new", "New training job", "Handwritten digits in 8x8 grey pixels"),
+    Shown("/training/new", "New training job", "Darkroom makes the recipe from the data set"),
     Shown("/training/datasets", "Data sets", "8×8, grey", "No data set yet"),
     Shown("/training/sweeps", "Sweeps", "optimizer.learning_rate", "No sweep yet"),
     Shown("/training/sweeps/1", "Sweep 1", "fid-x by optimizer.learning_rate"),

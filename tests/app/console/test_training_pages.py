@@ -7,8 +7,10 @@ import pytest
 from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 from sqlalchemy import text
 
+from darkroom.model.planning.scaled_speed import Rate
 from darkroom.store.database import Database
 from darkroom.store.job_repository import stop
+from darkroom.store.worker_repository import see_worker
 from tests.app.console.answers import Answers
 from tests.app.console.browser import PHONE, opened, overflow
 from tests.app.console.keyboard import tab_to
@@ -127,6 +129,19 @@ def test_the_page_of_a_job_shows_a_failed_evaluation(
         expect(events.get_by_text(said)).to_be_visible()
 
 
+def measured(database: Database) -> None:
+    """Let a worker say how fast it trains."""
+    one = Rate(precision="float32", operations=1e8, values=1e6, batch_size=128, images_per_second=50.0)
+    with database.session() as session:
+        see_worker(session, "measured", "cpu", 1, None, [one.model_dump(mode="json")])
+
+
+def by_recipe(page: Page) -> None:
+    """Choose a recipe in place of a plan."""
+    page.locator("summary").filter(has_text="Change").click()
+    page.get_by_label("Recipe", exact=True).select_option("digits")
+
+
 def test_a_key_without_the_scope_to_promote_learns_what_it_needs(
     browser: Browser, tmp_path_factory: pytest.TempPathFactory, database: Database, database_url: str
 ) -> None:
@@ -137,6 +152,7 @@ def test_a_key_without_the_scope_to_promote_learns_what_it_needs(
         page.goto("/#/training/new")
         page.get_by_role("dialog").get_by_label("API key").fill(token)
         page.keyboard.press("Enter")
+        by_recipe(page)
         promotion = page.get_by_label("Promotion")
         expect(promotion).to_have_accessible_description("Promotion needs a key with the scope admin.")
         page.get_by_label("Data set").select_option("shapes")
@@ -151,7 +167,7 @@ def test_a_key_without_the_scope_to_promote_learns_what_it_needs(
 def test_from_a_recipe_to_a_promoted_version(browser: Browser, served: Service, module_database: Database) -> None:
     with opened(browser, served.url) as page:
         page.goto("/#/training/new?dataset=shapes")
-        expect(page.get_by_label("Recipe", exact=True)).to_have_value("digits")
+        by_recipe(page)
         page.get_by_label("Name of the model").fill("Not A Name")
         page.get_by_label("Images to train on").fill("500")
         start = page.get_by_role("button", name="Start training")
@@ -347,21 +363,21 @@ def test_filters_find_one_of_a_thousand_jobs(browser: Browser, served: Service, 
         expect(page.get_by_role("heading", level=1)).to_contain_text(f"Job {newest - 700}")
 
 
-def test_a_job_is_started_by_keyboard_alone(browser: Browser, served: Service) -> None:
+def test_a_job_is_started_by_keyboard_alone(browser: Browser, served: Service, module_database: Database) -> None:
+    measured(module_database)
     with opened(browser, served.url) as page:
         page.goto("/#/training/jobs")
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         tab_to(page, "Training")
         tab_to(page, "New job")
         page.keyboard.press("Enter")
-        expect(page.get_by_label("Recipe", exact=True)).to_be_visible()
+        expect(page.get_by_label("Data set", exact=True)).to_be_visible()
         assert page.evaluate("document.activeElement.tagName") == "H1"
         tab_to(page, "Data set")
         page.keyboard.type("shapes")
-        tab_to(page, "Name of the model")
-        page.keyboard.type("by-keyboard")
+        tab_to(page, "Minutes")
         page.keyboard.press("Enter")
-        expect(page.get_by_role("heading", level=1)).to_contain_text("by-keyboard")
+        expect(page.get_by_role("heading", level=1)).to_contain_text("shapes")
         tab_to(page, "Cancel")
         page.keyboard.press("Enter")
         expect(page.get_by_role("dialog")).to_be_visible()
@@ -369,6 +385,38 @@ def test_a_job_is_started_by_keyboard_alone(browser: Browser, served: Service) -
         page.keyboard.press("Enter")
         expect(page.locator(".page-head .badge")).to_have_text("cancelled")
         assert page.evaluate("document.activeElement.innerText") == "Resume"
+
+
+def test_a_plan_is_shown_before_it_is_started(browser: Browser, served: Service, module_database: Database) -> None:
+    measured(module_database)
+    with opened(browser, served.url) as page:
+        page.goto("/#/training/datasets")
+        card(page, "shapes").get_by_role("link", name="Train on it").click()
+        expect(page.get_by_text("images in 45 minutes")).to_contain_text("Started now, it ends at about")
+        expect(page.get_by_text("these classes have few pictures")).to_be_visible()
+        page.get_by_label("Minutes").fill("90")
+        expect(page.get_by_text("images in 90 minutes")).to_be_visible()
+        page.get_by_text("Every choice and its reason").click()
+        choices = page.get_by_role("region", name="Choices of the plan")
+        expect(choices.get_by_role("row").filter(has_text="training.minutes")).to_contain_text("90")
+        page.locator("summary").filter(has_text="Change").click()
+        told = served.client.get("/v1/plan", params={"dataset": "shapes", "minutes": 90}).json()
+        planned = str(told["recipe"]["training"]["batch_size"])
+        expect(page.get_by_label("Batch size")).to_have_attribute("placeholder", planned)
+        page.get_by_label("Minutes").fill("2000")
+        page.get_by_label("Batch size").fill("32")
+        page.get_by_role("button", name="Start training").click()
+        longer = page.get_by_label("More than a day")
+        expect(longer).to_have_attribute("aria-invalid", "true")
+        longer.select_option("yes")
+        page.get_by_role("button", name="Start training").click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("shapes")
+        expect(page.get_by_role("heading", name="Plan", exact=True)).to_be_visible()
+        expect(page.get_by_text("33 h 20 min")).to_be_visible()
+        newest = served.client.get("/v1/train-jobs", params={"limit": 1}).json()["jobs"][0]
+        training = served.client.get(newest["links"]["self"]).json()["configuration"]["recipe"]["training"]
+        assert (training["minutes"], training["batch_size"], newest["promote"]) == (2000.0, 32, "best")
+        served.client.post(f"{newest['links']['self']}/cancel")
 
 
 def test_a_broken_stream_continues_and_a_refused_action_says_why(

@@ -3,6 +3,7 @@
 const WHOLE = new Intl.NumberFormat("en");
 const MOST_DIGITS = 12;
 const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const HOUR = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
 const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 
 /** 1,234,567 */
@@ -66,6 +67,12 @@ export const moment = (text) => (text ? MOMENT.format(new Date(text)) : "–");
 export function clock(text) {
   const then = new Date(text);
   return then.toDateString() === new Date().toDateString() ? CLOCK.format(then) : moment(text);
+}
+
+/** The time of day in so many seconds, with the date when that is not today. */
+export function until(seconds) {
+  const then = new Date(Date.now() + 1000 * seconds);
+  return then.toDateString() === new Date().toDateString() ? HOUR.format(then) : MOMENT.format(then);
 }
 
 /** 5 min ago */

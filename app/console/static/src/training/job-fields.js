@@ -13,7 +13,11 @@ export const OVERRIDES = [
   { dotted: "training.sample_every_images", label: "Samples every (images)", properties: { min: 1, step: 1 } },
 ];
 
-const PROMOTIONS = [["never", "by hand"], ["best", "the best checkpoint, when the job ends"]];
+const PROMOTIONS = [
+  ["", "as usual: the best checkpoint of a planned job"],
+  ["never", "by hand"],
+  ["best", "the best checkpoint, when the job ends"],
+];
 
 const OTHER_FIELDS = "model.unet.width = 64\nobjective.weighting = min_snr";
 const COMBINED = "One field on each line, with commas between its values. Each combination becomes a job.";
@@ -22,10 +26,14 @@ const NEEDS_ADMIN = "Promotion needs a key with the scope admin.";
 /** Makes all fields. Returns them by name. */
 export function jobFields(recipes, datasets) {
   const names = (list) => list.map((one) => one.name);
-  const datasetNames = [["", "the recipe's own"], ...names(datasets)];
+  const datasetNames = [["", "choose one (a recipe may have its own)"], ...names(datasets)];
+  const recipeNames = [["", "planned for the data set and the minutes"], ...names(recipes)];
   return Object.fromEntries([
-    member("recipe", "Recipe", select("recipe", names(recipes))),
     member("dataset", "Data set", select("dataset", datasetNames)),
+    number("minutes", "Minutes", { min: 0, step: "any", value: 45 }, {
+      hint: "Time that the training may take. The clock ends it.",
+    }),
+    member("recipe", "Recipe", select("recipe", recipeNames)),
     text("model", "Name of the model", { maxlength: 63 }, { hint: "Lower-case letters, digits, dots, dashes." }),
     member("promote", "Promotion", select("promote", PROMOTIONS), { hint: currentKey() && NEEDS_ADMIN }),
     ...OVERRIDES.map(({ dotted, label, properties }) =>
@@ -40,6 +48,7 @@ export function jobFields(recipes, datasets) {
     number("keep_last", "Checkpoints kept", { min: 1, max: 1000, placeholder: "3" }),
     number("from_job", "Continue job", { min: 1, placeholder: "none" }),
     text("from_model", "Start with the weights of", { placeholder: "NAME@VERSION" }),
+    member("long", "More than a day", select("long", [["", "ask me"], ["yes", "run it anyway"]])),
     lines("overrides", "Other fields of the recipe", 4, OTHER_FIELDS, "One on each line: dotted.name = value."),
     text("sweep", "Name of the sweep", { dir: "auto", maxlength: 200 }, { pointer: "/name" }),
     text("seeds", "Seeds", { placeholder: "1, 2, 3" }),

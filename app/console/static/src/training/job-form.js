@@ -10,6 +10,7 @@ import { whole } from "../core/format.js";
 import { numberOf } from "../core/json.js";
 import { assignmentsOf, gridOf, LineFault } from "./assignments.js";
 import { jobFields, OVERRIDES } from "./job-fields.js";
+import { planPart } from "./plan-part.js";
 
 const DRAFT = "new-job";
 const TEXTS = ["recipe", "dataset", "model", "promote", "device", "from_model"];
@@ -20,11 +21,12 @@ export function jobForm({ recipes, datasets, query, signal }) {
   const fields = jobFields(recipes, datasets);
   const allFields = Object.values(fields);
   const about = el("p", { class: "soft small wide" });
+  const plan = planPart({ wanted: toPlan, onPlan: ({ recipe, model }) => showValues(recipe, model), signal });
   const problems = el("div", {});
   const start = el("button", { type: "submit", class: "primary" }, "Start training");
-  const form = layout(fields, about, problems, [start, button("Empty all fields", empty, { class: "quiet" })]);
+  const actions = [start, button("Empty all fields", empty, { class: "quiet" })];
+  const form = layout(fields, about, plan.node, problems, actions);
   const value = (member) => form.elements.namedItem(member).value.trim();
-  fields.recipe.control.value = quickest(recipes);
   const keep = keepDraft(form, DRAFT);
   // The key stays while the form does not change, so that a form that is sent twice makes one job.
   let idempotency = freshKey();
@@ -35,14 +37,31 @@ export function jobForm({ recipes, datasets, query, signal }) {
 
   const datasetNow = () => datasets.find((one) => one.name === value("dataset"));
 
-  function showRecipe() {
-    const recipe = recipes.find((one) => one.name === value("recipe"));
-    if (!recipe) return;
-    const { configuration: config, description } = recipe;
+  /** Returns what there is to plan; null with a recipe, without a data set, or without a time. */
+  function toPlan() {
+    const [dataset, minutes] = [value("dataset"), Number(value("minutes"))];
+    return value("recipe") || !dataset || !(minutes > 0) ? null : { dataset, minutes, device: value("device") };
+  }
+
+  /** Shows a recipe's values as what empty fields mean. */
+  function showValues(config, model) {
     for (const { dotted } of OVERRIDES) fields[dotted].control.placeholder = String(at(config, dotted));
-    const { evaluation, training, model } = config;
+    const { evaluation } = config;
     fields.evaluate_every_images.control.placeholder = evaluation ? String(evaluation.every_images) : "never";
-    fields.model.control.placeholder = recipe.name;
+    fields.model.control.placeholder = model;
+  }
+
+  function showRecipe() {
+    plan.look();
+    const recipe = recipes.find((one) => one.name === value("recipe"));
+    fields.minutes.hidden = Boolean(recipe);
+    if (!recipe) {
+      fill(about, "Darkroom makes the recipe from the data set, the time and the speed of your worker.");
+      return;
+    }
+    const { configuration: config, description } = recipe;
+    showValues(config, recipe.name);
+    const { training, model } = config;
     const images = sizeOf(model.image_channels, model.image_size);
     const text = `${description} For images of ${images}; trains on ${whole(training.total_images)} images.`;
     fill(about, text, fitting(model, datasetNow()?.image_shape));
@@ -87,7 +106,12 @@ export function jobForm({ recipes, datasets, query, signal }) {
     };
     const grid = gridOf(value("grid"));
     const seeds = value("seeds").split(/[\s,]+/).filter(Boolean).map(numberOf);
-    if (!Object.keys(grid).length && !seeds.length) return { path: "/v1/train-jobs", page: "jobs", body };
+    if (!Object.keys(grid).length && !seeds.length) {
+      const minutes = value("recipe") ? {} : { minutes: Number(value("minutes")) };
+      const long = value("long") ? { long: true } : {};
+      return { path: "/v1/train-jobs", page: "jobs", body: { ...body, ...minutes, ...long } };
+    }
+    if (!value("recipe")) throw new LineFault("recipe", "Choose a recipe: a sweep is not planned.");
     const name = value("sweep") || `${value("model") || value("recipe")} sweep`;
     const sweep = { ...body, name, grid, ...(seeds.length ? { seeds } : {}) };
     return { path: "/v1/sweeps", page: "sweeps", body: sweep };
@@ -119,50 +143,47 @@ export function jobForm({ recipes, datasets, query, signal }) {
     if (!error.errors?.length || leftOver.length) showProblem(problems, error, { leftOver });
   }
 
-  for (const one of [fields.recipe, fields.dataset]) one.control.addEventListener("change", showRecipe);
-  if (query.get("dataset")) {
-    fields.dataset.control.value = query.get("dataset");
-    fields.recipe.control.value = quickest(recipes.filter((one) => fits(one, datasetNow()))) || value("recipe");
-  }
+  for (const one of [fields.recipe, fields.dataset, fields.device]) one.control.addEventListener("change", showRecipe);
+  fields.minutes.control.addEventListener("input", plan.look);
+  if (query.get("dataset")) fields.dataset.control.value = query.get("dataset");
+  if (query.has("sweep") && !value("recipe")) fields.recipe.control.value = quickest(recipes);
   if (query.has("sweep") || ["sweep", "seeds", "grid"].some(value)) fields.sweep.closest("details").open = true;
+  fields.recipe.closest("details").open = Boolean(value("recipe"));
   showRecipe();
   return form;
 }
 
-function layout(fields, about, problems, actions) {
+function layout(fields, about, plan, problems, actions) {
   const grid = (...its) => el("div", { class: "fields wide-fields" }, its);
   const card = (label, ...content) => el("section", { class: "card stack", "aria-label": label }, content);
   const more = (title, content) => el("details", { class: "more" }, el("summary", {}, title), content);
-  const { recipe, dataset, model, promote } = fields;
+  const { recipe, dataset, minutes, model, promote } = fields;
   const usual = [...OVERRIDES.map(({ dotted }) => fields[dotted]), fields.evaluate_every_images];
-  const { device, priority, max_attempts, keep_last, from_job, from_model, overrides } = fields;
+  const { device, priority, max_attempts, keep_last, from_job, from_model, long, overrides } = fields;
   const sweep = el("div", { class: "fields" }, fields.sweep, fields.seeds, fields.grid);
   return el(
     "form",
     { class: "stack", novalidate: true, "aria-label": "New training job" },
-    card("What", grid(recipe, dataset, model, promote, about)),
-    card(
-      "How",
-      el("h2", {}, "Usual changes"),
-      el("p", { class: "soft small" }, "An empty field keeps the value of the recipe."),
-      grid(usual),
+    card("What", grid(dataset, minutes), about, plan, problems, el("div", { class: "actions" }, actions)),
+    el(
+      "details",
+      { class: "card more" },
+      el("summary", {}, "Change"),
+      el(
+        "div",
+        { class: "stack" },
+        grid(recipe, model, promote),
+        el("h2", {}, "Usual changes"),
+        el("p", { class: "soft small" }, "An empty field keeps the value of the plan or the recipe."),
+        grid(usual),
+        more("More", grid(device, priority, max_attempts, keep_last, from_job, from_model, long, overrides)),
+        more("Compare several values (a sweep)", sweep),
+      ),
     ),
-    card(
-      "More",
-      more("More", grid(device, priority, max_attempts, keep_last, from_job, from_model, overrides)),
-      more("Compare several values (a sweep)", sweep),
-    ),
-    problems,
-    el("div", { class: "actions" }, actions),
   );
 }
 
 const sizeOf = (channels, side) => `${channels}×${side}×${side}`;
-
-function fits({ configuration: { model } }, dataset) {
-  const [channels, side] = dataset?.image_shape || [];
-  return channels === model.image_channels && side === model.image_size;
-}
 
 /** Returns the name of the recipe that trains on the fewest images. */
 function quickest(recipes) {

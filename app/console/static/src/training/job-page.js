@@ -11,13 +11,14 @@ import { announce } from "../core/announce.js";
 import { get, put } from "../core/api.js";
 import { el, fill, name } from "../core/dom.js";
 import { follow } from "../core/event-stream.js";
-import { duration, figure, moment, short, whole } from "../core/format.js";
+import { duration, figure, moment, short, until, whole } from "../core/format.js";
 import { toJson } from "../core/json.js";
 import { pause, poll } from "../core/poll.js";
 import { checkpointsPart } from "./checkpoints-part.js";
 import { curvesPart } from "./curves-part.js";
 import { eventsPart } from "./events-part.js";
 import { logPart } from "./log-part.js";
+import { expectation, reasons } from "./plan-part.js";
 import { samplesPart } from "./samples-part.js";
 
 const CURVES_MILLISECONDS = 2000;
@@ -62,6 +63,7 @@ function openJob({ head, place, address, signal, job }) {
       samples.node,
       checkpoints.node,
       el("div", { class: "grid-2" }, events.node, log.node),
+      job.configuration.planned && planned(job.configuration.planned),
       el("details", { class: "card more" }, el("summary", {}, "Configuration"), configuration),
     ),
   );
@@ -133,6 +135,10 @@ function openJob({ head, place, address, signal, job }) {
   watch();
   // no event announces a line of the log
   poll(() => FINISHED.includes(job.status) || log.look(), LOG_MILLISECONDS, signal);
+}
+
+function planned(plan) {
+  return el("section", { class: "card stack" }, el("h2", {}, "Plan"), expectation(plan), reasons(plan.choices));
 }
 
 /** Returns a function that calls `work`, unless an earlier call has not finished. */
@@ -218,13 +224,13 @@ function progressOf({ progress, status }) {
   return [
     `${whole(progress.images_done)} of ${whole(progress.total_images)} images`,
     progress.images_per_second && status === "running" && `${short(progress.images_per_second)} images/s`,
-    progress.eta_seconds && `${duration(progress.eta_seconds)} left`,
+    progress.eta_seconds && `${duration(progress.eta_seconds)} left, until ${until(progress.eta_seconds)}`,
     progress.loss !== null && `loss ${figure(progress.loss)}`,
   ].filter(Boolean).join(" · ");
 }
 
 function factsOf(job) {
-  const { training, optimizer } = job.configuration.recipe;
+  const { recipe: { training, optimizer }, expected_seconds: seconds } = job.configuration;
   const { best } = job;
   const link = (what, id) => el("a", { href: `#/training/${what}s/${id}` }, `${what} ${id}`);
   const recipe = [
@@ -236,6 +242,7 @@ function factsOf(job) {
   const rows = [
     ["Data set", job.dataset === null ? "–" : name(job.dataset)],
     ["Recipe", recipe.join(", ")],
+    seconds && ["Expected to take", duration(seconds)],
     ["Queued", moment(job.created_at)],
     ["Started", `${moment(job.started_at)}${job.attempt > 1 ? ` (attempt ${job.attempt})` : ""}`],
     job.finished_at && ["Ended", moment(job.finished_at)],

@@ -9,7 +9,7 @@ import { trainingNav } from "../components/sub-nav.js";
 import { scrolledTable } from "../components/table.js";
 import { get } from "../core/api.js";
 import { el, fill, name, refill } from "../core/dom.js";
-import { ago, duration, figure, short } from "../core/format.js";
+import { ago, duration, figure, short, until } from "../core/format.js";
 import { poll } from "../core/poll.js";
 import { rewriteQuery } from "../core/router.js";
 
@@ -153,7 +153,9 @@ function row(job) {
   const { progress, best, dataset } = job;
   const bar = progressBar(`Progress of job ${job.id}`);
   bar.set(progress.images_done, progress.total_images);
-  const left = progress.eta_seconds ? ` · ${duration(progress.eta_seconds)} left` : "";
+  const left = progress.eta_seconds
+    ? ` · ${duration(progress.eta_seconds)} left, until ${until(progress.eta_seconds)}`
+    : "";
   const words = `${short(progress.images_done)} of ${short(progress.total_images)}${left}`;
   const link = { href: `#/training/jobs/${job.id}`, "data-focus-key": `job-${job.id}` };
   const isOver = FINISHED.includes(job.status);
