@@ -241,7 +241,7 @@ def test_data_and_minutes_are_enough_and_the_same_call_continues(
     for number, data in enumerate(((IMAGES, LABELS), _class_folders(tmp_path))):
         options: dict[str, Any] = {"cache": tmp_path / "cache", "device": "cpu", "folder": tmp_path / f"run {number}"}
         model = darkroom.train(data=data, minutes=2, overrides=small, **options)
-        assert model.recipe.model.image_size == SIDE
+        assert model.denoiser.image_shape[1:] == (SIDE, SIDE)
         assert "10,200 images in 2 minutes, at 100 images/s" in capsys.readouterr().out
         assert _equal(darkroom.train(data=data, minutes=2, overrides=small, **options), model)  # nothing is left
         assert "images in 2 minutes" not in capsys.readouterr().out  # the plan was kept

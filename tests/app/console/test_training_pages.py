@@ -109,6 +109,7 @@ def test_an_archive_becomes_a_data_set_with_its_contact_sheet(browser: Browser, 
         assert overflow(page) == 0
         card(page, DATASET).get_by_role("link", name="Train on it").click()
         expect(page.get_by_label("Data set")).to_have_value(DATASET)
+        by_recipe(page)
         page.get_by_role("button", name="Fit the recipe to them").click()
         expect(page.get_by_label("Other fields of the recipe")).to_have_value("model.image_size = 160")
         assert overflow(page) == 0

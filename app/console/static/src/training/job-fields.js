@@ -14,7 +14,7 @@ export const OVERRIDES = [
 ];
 
 const PROMOTIONS = [
-  ["", "as usual: the best checkpoint of a planned job"],
+  ["", "best, when planned"],
   ["never", "by hand"],
   ["best", "the best checkpoint, when the job ends"],
 ];
@@ -27,7 +27,7 @@ const NEEDS_ADMIN = "Promotion needs a key with the scope admin.";
 export function jobFields(recipes, datasets) {
   const names = (list) => list.map((one) => one.name);
   const datasetNames = [["", "choose one (a recipe may have its own)"], ...names(datasets)];
-  const recipeNames = [["", "planned for the data set and the minutes"], ...names(recipes)];
+  const recipeNames = [["", "planned"], ...names(recipes)];
   return Object.fromEntries([
     member("dataset", "Data set", select("dataset", datasetNames)),
     number("minutes", "Minutes", { min: 0, step: "any", value: 45 }, {

@@ -57,7 +57,7 @@ export function reasons(choices) {
       "tr",
       {},
       el("th", { scope: "row" }, el("code", {}, field)),
-      el("td", {}, el("code", {}, JSON.stringify(value))),
+      el("td", {}, el("code", {}, JSON.stringify(value).replaceAll(",", ", "))),
       el("td", {}, why),
     )
   );
