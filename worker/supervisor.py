@@ -57,7 +57,8 @@ class Supervisor:
     """Runs one job at a time. stopping: set when the worker must end; it then hands its job back.
 
     device: while its test fails, the supervisor claims nothing. work: the command of a work process, to which the
-    arguments of `worker.entry` are added. on_claim: called when a job was claimed, before its work process starts.
+    arguments of `worker.entry` are added.
+    on_claim: called when a job was claimed, before its work process starts.
     """
 
     def __init__(
