@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from darkroom.app.settings import REPOSITORY
 from darkroom.model.config import Recipe, load_recipe
 from darkroom.model.figure import Figure
+from darkroom.model.planning.scaled_speed import Rate
 from darkroom.model.training.curve_point import CurvePoint
 from darkroom.store.artifacts import Artifacts
 from darkroom.store.database import Database
@@ -20,6 +21,7 @@ from darkroom.store.dataset_repository import DatasetFacts, register_dataset
 from darkroom.store.job_repository import Claimant, Failure, Lease, claim_job, fail, hold, stop, succeed
 from darkroom.store.run_repository import record_checkpoint, record_curve_points, record_evaluations
 from darkroom.store.tables import Job
+from darkroom.store.worker_repository import see_worker
 from tests.app.served import Service, serving
 
 WORKER = Claimant("worker", "cpu")
@@ -30,6 +32,18 @@ def add_dataset(database: Database, name: str = "shapes", facts: DatasetFacts = 
     """Register a data set whose bytes no test reads."""
     with database.session() as session:
         register_dataset(session, name, facts, BytesIO(name.encode()), b"picture")
+
+
+def rates(images_per_second: float) -> list[Rate]:
+    """Return the measurements of a worker that trains a network of 1e8 operations at this speed, in float32."""
+    return [Rate(precision="float32", operations=1e8, values=1e6, batch_size=128, images_per_second=images_per_second)]
+
+
+def see_measured(database: Database, name: str, images_per_second: float = 50.0, device: str = "cpu") -> None:
+    """Record a beat of a worker that has measured its speed."""
+    measured = [one.model_dump(mode="json") for one in rates(images_per_second)]
+    with database.session() as session:
+        see_worker(session, name, device, 1, None, measured)
 
 
 def configuration() -> dict[str, Any]:

@@ -238,13 +238,14 @@ def test_data_and_minutes_are_enough_and_the_same_call_continues(
     monkeypatch.setattr("darkroom.training.measured_speed", lambda device, cache: lambda recipe: 100.0)
     small = {"training.total_images": 64, "model.unet.width": 16, "model.unet.attention_head_channels": 8}
     small |= {"training.guide_snapshot_images": 32, "training.minutes": 0.01}
-    for number, data in enumerate(((IMAGES, LABELS), _class_folders(tmp_path))):
-        options: dict[str, Any] = {"cache": tmp_path / "cache", "device": "cpu", "folder": tmp_path / f"run {number}"}
-        model = darkroom.train(data=data, minutes=2, overrides=small, **options)
-        assert model.denoiser.image_shape[1:] == (SIDE, SIDE)
-        assert "10,200 images in 2 minutes, at 100 images/s" in capsys.readouterr().out
-        assert _equal(darkroom.train(data=data, minutes=2, overrides=small, **options), model)  # nothing is left
-        assert "images in 2 minutes" not in capsys.readouterr().out  # the plan was kept
+    options: dict[str, Any] = {"minutes": 2, "overrides": small, "cache": tmp_path / "cache", "device": "cpu"}
+    model = darkroom.train(data=(IMAGES, LABELS), folder=tmp_path / "run", **options)
+    assert model.denoiser.image_shape == (1, SIDE, SIDE)
+    assert "10,200 images in 2 minutes, at 100 images/s" in capsys.readouterr().out
+    assert _equal(darkroom.train(data=(IMAGES, LABELS), folder=tmp_path / "run", **options), model)  # nothing is left
+    assert "images in 2 minutes" not in capsys.readouterr().out  # the plan was kept
+    folders = darkroom.train(data=_class_folders(tmp_path), folder=tmp_path / "other", **options)
+    assert folders.class_names == CLASSES
     for wrong in ({"recipe": RECIPE, "data": IMAGES, "minutes": 2}, {"minutes": 2}, {"data": IMAGES}):
         with pytest.raises(SettingsError, match="minutes"):
             darkroom.train(**wrong)

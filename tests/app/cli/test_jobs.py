@@ -21,7 +21,18 @@ from darkroom.store.job_repository import add_event, get_job, stop
 from darkroom.store.run_repository import append_log
 from darkroom.store.tables import Job
 from tests.app.served import Service, serving
-from tests.app.training import SHAPES, add_dataset, broken, checkpoint, claim, end, holding, killed, metrics
+from tests.app.training import (
+    SHAPES,
+    add_dataset,
+    broken,
+    checkpoint,
+    claim,
+    end,
+    holding,
+    killed,
+    metrics,
+    see_measured,
+)
 from tests.processes import PATIENCE_SECONDS, free_port, wait_until
 
 STRANGE = "[bold]Größe 形[/bold]"
@@ -88,6 +99,18 @@ def test_submitted_jobs_are_listed_under_their_names(run: Run, database: Databas
     assert run("--status", "failed").output == "No jobs.\n"
 
 
+def test_a_data_set_and_a_time_are_planned_and_said(run: Run, database: Database) -> None:
+    see_measured(database, "worker")
+    result = run("submit", "--dataset", "shapes", "--minutes", 90)
+    assert result.exit_code == 0, result.output
+    for words in ("shapes on shapes; it trains for about 1.5 hours", "images in 90 minutes"):
+        assert words in result.output
+    assert (row(database, 1).promote, row(database, 1).configuration["recipe"]["training"]["minutes"]) == ("best", 90.0)
+    refused(run("submit", "--dataset", "shapes", "--minutes", 2000), "/long")
+    assert run("submit", "--dataset", "shapes", "--minutes", 2000, "--long", "--no-promote").exit_code == 0
+    assert row(database, 2).promote == "never"
+
+
 def test_the_example_in_the_help_works_as_printed(run: Run, database: Database) -> None:
     printed = CliRunner().invoke(cli, ["jobs", "submit", "--help"], env={"COLUMNS": "200"}).output
     (example,) = (line.strip() for line in printed.splitlines() if line.strip().startswith("darkroom jobs submit "))
@@ -115,6 +138,8 @@ def test_a_refusal_prints_the_service_s_message(run: Run, jobs: Service, tmp_pat
     refused(run("submit", "digits", "--set", "training.seed"), "FIELD=VALUE")
     refused(run("submit", tmp_path / "none.yaml"), "none.yaml")
     refused(run("submit", "digits", "--set", "sampling.guidance=NaN"), "finite")
+    refused(run("submit", "--dataset", "shapes"), "--minutes")
+    refused(run("submit", "--dataset", "shapes", "--minutes", 45), "start one with `darkroom worker`")
     for command in ("watch", "cancel", "resume", "retry", "logs"):
         refused(run(command, 99), "99")
         result = CliRunner().invoke(cli, ["jobs", command, "1", "--url", "http://127.0.0.1:1"])

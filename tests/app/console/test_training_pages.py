@@ -7,17 +7,15 @@ import pytest
 from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 from sqlalchemy import text
 
-from darkroom.model.planning.scaled_speed import Rate
 from darkroom.store.database import Database
 from darkroom.store.job_repository import stop
-from darkroom.store.worker_repository import see_worker
 from tests.app.console.answers import Answers
 from tests.app.console.browser import PHONE, opened, overflow
 from tests.app.console.keyboard import tab_to
 from tests.app.console.stock import DATASET, SCRIPTS, Trainer, archive, submit, upload
 from tests.app.keyed import add_key
 from tests.app.served import Service, serving
-from tests.app.training import add_dataset
+from tests.app.training import add_dataset, see_measured
 from tests.processes import PATIENCE_SECONDS, wait_until
 
 expect.set_options(timeout=1000 * PATIENCE_SECONDS)
@@ -128,13 +126,6 @@ def test_the_page_of_a_job_shows_a_failed_evaluation(
         events = page.get_by_role("list", name="Events, newest first")
         said = "evaluation failed after 500 images: OutOfMemoryError: <b>full</b>"
         expect(events.get_by_text(said)).to_be_visible()
-
-
-def measured(database: Database) -> None:
-    """Let a worker say how fast it trains."""
-    one = Rate(precision="float32", operations=1e8, values=1e6, batch_size=128, images_per_second=50.0)
-    with database.session() as session:
-        see_worker(session, "measured", "cpu", 1, None, [one.model_dump(mode="json")])
 
 
 def by_recipe(page: Page) -> None:
@@ -365,7 +356,7 @@ def test_filters_find_one_of_a_thousand_jobs(browser: Browser, served: Service, 
 
 
 def test_a_job_is_started_by_keyboard_alone(browser: Browser, served: Service, module_database: Database) -> None:
-    measured(module_database)
+    see_measured(module_database, "measured")
     with opened(browser, served.url) as page:
         page.goto("/#/training/jobs")
         expect(page.get_by_role("heading", level=1)).to_be_visible()
@@ -389,7 +380,7 @@ def test_a_job_is_started_by_keyboard_alone(browser: Browser, served: Service, m
 
 
 def test_a_plan_is_shown_before_it_is_started(browser: Browser, served: Service, module_database: Database) -> None:
-    measured(module_database)
+    see_measured(module_database, "measured")
     with opened(browser, served.url) as page:
         page.goto("/#/training/datasets")
         card(page, "shapes").get_by_role("link", name="Train on it").click()

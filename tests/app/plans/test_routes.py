@@ -9,30 +9,27 @@ import pytest
 from sqlalchemy import update
 
 from darkroom.model.config import parse_recipe
-from darkroom.model.planning.scaled_speed import Rate, scaled_speed
+from darkroom.model.planning.scaled_speed import scaled_speed
+from darkroom.model.training.curve_point import CurvePoint
 from darkroom.store.clock import seconds
 from darkroom.store.database import Database
 from darkroom.store.dataset_repository import DatasetFacts
 from darkroom.store.job_forms import TrainWork
+from darkroom.store.run_repository import record_curve_points
 from darkroom.store.tables import Worker
 from darkroom.store.worker_repository import see_worker
 from tests.app.keyed import add_key, serving_keyed
 from tests.app.served import Service
 from tests.app.test_refusals import assert_problem
-from tests.app.training import add_dataset, serving_jobs
+from tests.app.training import add_dataset, checkpoint, claim, end, holding, rates, see_measured, serving_jobs
 
 PLANNED = {"dataset": "shapes", "minutes": 45}
 
 
-def rates(images_per_second: float, precision: str = "float32") -> list[dict[str, Any]]:
-    """Return what a worker stores that trains 1e8 operations at this speed."""
-    one = Rate(precision=precision, operations=1e8, values=1e6, batch_size=128, images_per_second=images_per_second)
-    return [one.model_dump(mode="json")]
-
-
-def see(database: Database, name: str, images_per_second: float | None, device: str = "cpu") -> None:
+def see(database: Database, name: str) -> None:
+    """Record a beat without a measurement."""
     with database.session() as session:
-        see_worker(session, name, device, 1, None, None if images_per_second is None else rates(images_per_second))
+        see_worker(session, name, "cpu", 1)
 
 
 @pytest.fixture
@@ -53,8 +50,8 @@ def post(service: Service, **body: Any) -> httpx.Response:
 
 
 def test_a_data_set_and_a_time_are_a_job_and_its_recipe_is_the_plan(jobs: Service, database: Database) -> None:
-    see(database, "slow", 50.0)
-    see(database, "fast", 500.0)
+    see_measured(database, "slow", 50.0)
+    see_measured(database, "fast", 500.0)
     told = plan(jobs)
     job = post(jobs, **PLANNED).json()
     work = TrainWork.model_validate(job["configuration"])
@@ -64,7 +61,7 @@ def test_a_data_set_and_a_time_are_a_job_and_its_recipe_is_the_plan(jobs: Servic
     assert (job["model"], job["promote"], job["status"]) == ("shapes", "best", "queued")
     assert (work.recipe.training.minutes, work.expected_seconds) == (45.0, 2700.0)
     assert (told["worker"], told["dataset"], told["model"]) == ("slow", "shapes", "shapes")
-    assert told["images_per_second"] == pytest.approx(scaled_speed([Rate(**rates(50.0)[0])])(work.recipe))
+    assert told["images_per_second"] == pytest.approx(scaled_speed(rates(50.0))(work.recipe))
     assert told["total_images"] == work.recipe.training.total_images == int(told["images_per_second"] * 2700 * 0.85)
     assert told["passes"] == pytest.approx(told["total_images"] / 100)
     fields = [choice["field"] for choice in told["choices"]]
@@ -72,8 +69,23 @@ def test_a_data_set_and_a_time_are_a_job_and_its_recipe_is_the_plan(jobs: Servic
     assert all(choice["why"] for choice in told["choices"])
 
 
+def test_a_running_job_says_when_its_time_is_over(jobs: Service, database: Database) -> None:
+    see_measured(database, "worker", 50.0)
+    job = post(jobs, **PLANNED).json()
+    lease = claim(database)
+    for images, left, total in ((100, 50.0, 600), (200, 25.0, 450), (470, 0.0, 470)):
+        with holding(database, lease) as (session, row):
+            record_curve_points(session, row, [CurvePoint(images, 0.5, 1.0, 1e-3, 10.0, 1000, left)])
+        progress = jobs.client.get(job["links"]["self"]).json()["progress"]
+        assert (progress["images_done"], progress["total_images"], progress["eta_seconds"]) == (images, total, left)
+    checkpoint(database, lease, 480)  # of the last, incomplete stretch
+    end(database, lease)
+    progress = jobs.client.get(job["links"]["self"]).json()["progress"]
+    assert (progress["images_done"], progress["total_images"], progress["eta_seconds"]) == (480, 480, None)
+
+
 def test_fields_of_the_request_replace_those_of_the_plan(jobs: Service, database: Database) -> None:
-    see(database, "worker", 50.0)
+    see_measured(database, "worker", 50.0)
     own = {"model": "other", "promote": "never", "overrides": {"model.unet.width": 48, "evaluation": {"images": 30}}}
     job = post(jobs, **PLANNED, **own).json()
     recipe, planned = job["configuration"]["recipe"], job["configuration"]["planned"]
@@ -85,10 +97,11 @@ def test_fields_of_the_request_replace_those_of_the_plan(jobs: Service, database
 
 
 def test_the_speed_is_that_of_the_slowest_living_worker_with_the_device(jobs: Service, database: Database) -> None:
-    for name, speed, device in (("a", 50.0, "cpu"), ("b", 20.0, "cpu"), ("c", 900.0, "cuda"), ("new", None, "cpu")):
-        see(database, name, speed, device)
+    see(database, "new")
+    for name, speed, device in (("a", 50.0, "cpu"), ("b", 20.0, "cpu"), ("c", 900.0, "cuda")):
+        see_measured(database, name, speed, device)
     assert (plan(jobs)["worker"], plan(jobs, device="cuda")["worker"]) == ("b", "c")
-    see(database, "b", None)  # a beat without a measurement keeps the one before
+    see(database, "b")  # a beat without a measurement keeps the one before
     assert plan(jobs)["worker"] == "b"
     with database.session() as session:
         session.execute(update(Worker).where(Worker.name == "b").values(seen_at=Worker.seen_at - seconds(3600.0)))
@@ -105,11 +118,11 @@ def test_without_a_measured_speed_the_answer_says_what_to_do(jobs: Service, data
         problem = assert_problem(answer, 503)
         assert problem["type"] == "urn:darkroom:speed-unknown"
         assert "start one with `darkroom worker`" in problem["detail"]
-    see(database, "new", None)
+    see(database, "new")
     answer = jobs.client.get("/v1/plan", params=PLANNED)
     assert "new does so when it has no job" in assert_problem(answer, 503)["detail"]
     assert answer.headers["retry-after"] == "10"
-    see(database, "older", 1.0)
+    see_measured(database, "older", 1.0)
     with database.session() as session:
         session.execute(update(Worker).where(Worker.name == "older").values(rates=[{"speed": "high"}]))
     assert_problem(jobs.client.get("/v1/plan", params=PLANNED), 503)
@@ -133,7 +146,7 @@ def test_without_a_measured_speed_the_answer_says_what_to_do(jobs: Service, data
 def test_a_faulty_request_is_refused_where_it_is_faulty(
     jobs: Service, database: Database, body: dict[str, Any], pointer: str
 ) -> None:
-    see(database, "worker", 50.0)
+    see_measured(database, "worker", 50.0)
     problem = assert_problem(post(jobs, **body), 422)
     assert [error["pointer"] for error in problem["errors"]] == [pointer]
     if pointer == "/long":
@@ -144,15 +157,15 @@ def test_a_faulty_request_is_refused_where_it_is_faulty(
 def test_a_recipes_time_is_estimated_where_a_speed_is_known(jobs: Service, database: Database) -> None:
     body = {"recipe": "digits", "dataset": "shapes"}
     assert post(jobs, **body).json()["configuration"]["expected_seconds"] is None
-    see(database, "worker", 50.0)
+    see_measured(database, "worker", 50.0)
     work = TrainWork.model_validate(post(jobs, **body).json()["configuration"])
-    per_second = scaled_speed([Rate(**rates(50.0)[0])])(work.recipe)
+    per_second = scaled_speed(rates(50.0))(work.recipe)
     assert work.expected_seconds == pytest.approx(work.recipe.training.total_images / per_second)
 
 
 def test_the_plan_warns(jobs: Service, database: Database) -> None:
     add_dataset(database, "few", DatasetFacts("zip", "sha256:" + "6" * 64, ("a", "b"), (90, 5), 1, 8, 70, True))
-    see(database, "worker", 5.0)
+    see_measured(database, "worker", 5.0)
     few = plan(jobs, dataset="few", minutes=5)
     assert few["recipe"]["training"]["horizontal_flip"]
     said = " ".join(few["warnings"])
@@ -166,7 +179,7 @@ def test_a_key_that_may_not_promote_gets_a_job_that_does_not(
     weights: Path, database: Database, database_url: str
 ) -> None:
     add_dataset(database)
-    see(database, "worker", 50.0)
+    see_measured(database, "worker", 50.0)
     tokens = [add_key(database, scope, name=scope)[1] for scope in ("train", "admin")]
     with serving_keyed(weights, tokens, database_url=database_url) as served:
         train, admin = served.clients
@@ -176,6 +189,6 @@ def test_a_key_that_may_not_promote_gets_a_job_that_does_not(
 
 
 def test_the_stored_form_is_a_recipe_that_runs_by_itself(jobs: Service, database: Database) -> None:
-    see(database, "worker", 50.0)
+    see_measured(database, "worker", 50.0)
     recipe = plan(jobs)["recipe"]
     assert parse_recipe(recipe, source="plan").model_dump(mode="json") == recipe
