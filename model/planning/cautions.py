@@ -17,10 +17,10 @@ def cautions(plan: Plan, facts: DataFacts, class_names: Sequence[str]) -> list[s
     found = []
     seen, needed = plan.recipe.training.total_images, recognisable_images(facts)
     if seen < needed:
-        given, longer = duration(60.0 * plan.minutes), duration(60.0 * plan.minutes * needed / seen)
+        longer = duration(60.0 * plan.minutes * needed / seen)
         found.append(
-            f"{given} on this machine will give blurs: {seen:,} images are seen. About {longer} would give "
-            "recognisable pictures"
+            f"{plan.minutes:g} minutes on this machine will give blurs: {seen:,} images are seen. About {longer} would "
+            "give recognisable pictures"
         )
     if plan.passes > MANY_PASSES:
         found.append(

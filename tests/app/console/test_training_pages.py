@@ -173,6 +173,7 @@ def test_from_a_recipe_to_a_promoted_version(browser: Browser, served: Service, 
         status = page.locator(".page-head .badge")
         expect(status).to_have_text("queued")
         expect(page.get_by_text("The first figures come")).to_be_visible()
+        expect(page.get_by_text("The first checkpoint is stored after 500 images.")).to_be_visible()
 
         # live: curves, samples, log, checkpoints and figures come as the worker writes them
         worker = Trainer(module_database)

@@ -31,7 +31,7 @@ export function checkpointsPart(address, job, signal) {
       production = await productionVersion();
       fill(place, table(checkpoints, figures.evaluations));
     } else {
-      const every = Math.min(job.configuration.recipe.training.checkpoint_every_images, job.total_images);
+      const every = Math.min(job.configuration.recipe.training.checkpoint_every_images, job.progress.total_images);
       fill(place, el("p", { class: "soft" }, `The first checkpoint is stored after ${whole(every)} images.`));
     }
   }

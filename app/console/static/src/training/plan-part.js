@@ -43,11 +43,8 @@ export function planPart({ wanted, onPlan, signal }) {
 /** Makes the words about a plan. seconds: how long it runs from now on, or null. */
 export function expectation({ expectation: words, warnings }, seconds = null) {
   const end = seconds === null ? "" : ` Started now, it ends at about ${until(seconds)}.`;
-  const said = warnings.map((one) => el("li", {}, one));
-  return [
-    el("p", {}, words + end),
-    warnings.length ? notice("caution", "Before you start", el("ul", {}, said)) : null,
-  ].filter(Boolean);
+  const said = warnings.map((one) => el("p", {}, `${one}.`));
+  return [el("p", {}, words + end), warnings.length ? notice("", "What to know", said) : null].filter(Boolean);
 }
 
 /** Makes the table of a plan's choices, folded. */

@@ -10,7 +10,7 @@ import { whole } from "../core/format.js";
 /** Returns {node, look()}. look: adds the grids that have come since. */
 export function samplesPart(address, job, signal) {
   const strip = el("ol", { class: "film", tabindex: "0", "aria-label": "Samples over time" });
-  const every = Math.min(job.configuration.recipe.training.sample_every_images, job.total_images);
+  const every = Math.min(job.configuration.recipe.training.sample_every_images, job.progress.total_images);
   const waiting = el("p", { class: "soft" }, `The first grid is drawn after ${whole(every)} images.`);
   const node = el("section", { class: "card", "aria-label": "Samples" }, el("h2", {}, "Samples"), waiting, strip);
   let grids = [];
