@@ -406,6 +406,7 @@ def test_a_plan_is_shown_before_it_is_started(browser: Browser, served: Service,
         expect(page.get_by_role("heading", level=1)).to_contain_text("shapes")
         expect(page.get_by_role("heading", name="Plan", exact=True)).to_be_visible()
         expect(page.get_by_text("33 h 20 min")).to_be_visible()
+        expect(page.get_by_text("The first checkpoint is stored after about 2 h 5 min.")).to_be_visible()
         newest = served.client.get("/v1/train-jobs", params={"limit": 1}).json()["jobs"][0]
         training = served.client.get(newest["links"]["self"]).json()["configuration"]["recipe"]["training"]
         assert (training["minutes"], training["batch_size"], newest["promote"]) == (2000.0, 32, "best")

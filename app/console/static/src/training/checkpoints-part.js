@@ -6,6 +6,7 @@ import { el, fill } from "../core/dom.js";
 import { bytes, whole } from "../core/format.js";
 import { promote } from "../models/promotion.js";
 import { figureCells, generateLink, promoteButton, protocolList, tags } from "../models/versions.js";
+import { dueAfter } from "./due.js";
 
 /** Returns {node, look()}. look: reads the checkpoints again. */
 export function checkpointsPart(address, job, signal) {
@@ -31,8 +32,8 @@ export function checkpointsPart(address, job, signal) {
       production = await productionVersion();
       fill(place, table(checkpoints, figures.evaluations));
     } else {
-      const every = Math.min(job.configuration.recipe.training.checkpoint_every_images, job.progress.total_images);
-      fill(place, el("p", { class: "soft" }, `The first checkpoint is stored after ${whole(every)} images.`));
+      const first = dueAfter(job, job.configuration.recipe.training.checkpoint_every_images);
+      fill(place, el("p", { class: "soft" }, `The first checkpoint is stored after ${first}.`));
     }
   }
 

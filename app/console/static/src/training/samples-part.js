@@ -6,12 +6,13 @@ import { picture } from "../components/picture.js";
 import { get } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
 import { whole } from "../core/format.js";
+import { dueAfter } from "./due.js";
 
 /** Returns {node, look()}. look: adds the grids that have come since. */
 export function samplesPart(address, job, signal) {
   const strip = el("ol", { class: "film", tabindex: "0", "aria-label": "Samples over time" });
-  const every = Math.min(job.configuration.recipe.training.sample_every_images, job.progress.total_images);
-  const waiting = el("p", { class: "soft" }, `The first grid is drawn after ${whole(every)} images.`);
+  const first = dueAfter(job, job.configuration.recipe.training.sample_every_images);
+  const waiting = el("p", { class: "soft" }, `The first grid is drawn after ${first}.`);
   const node = el("section", { class: "card", "aria-label": "Samples" }, el("h2", {}, "Samples"), waiting, strip);
   let grids = [];
 
