@@ -20,6 +20,8 @@ from darkroom.model.machine.device import find_device, require_devices
 from darkroom.model.machine.folder_lock import run_lock
 from darkroom.model.machine.interruption import StopOnInterrupt
 from darkroom.model.metrics.references import FolderReferences
+from darkroom.model.planning.cautions import cautions
+from darkroom.model.planning.data_facts import look_at
 from darkroom.model.planning.plan import Plan
 from darkroom.model.planning.prepare import PLAN, plan_name, prepare, read_plan, write_plan
 from darkroom.model.planning.speed import measured_speed
@@ -73,10 +75,11 @@ def plan_training(data: Path, minutes: float, datasets: Path, device_name: str |
     """Plan a training on `data` and show the plan with its reasons. Raises UserError."""
     device = find_device(device_name, "--device")
     console.print(f"Looking at {data} and measuring this machine", markup=False)
-    plan, _ = prepare(data, minutes, measured_speed(device, datasets), datasets)
+    plan, dataset = prepare(data, minutes, measured_speed(device, datasets), datasets)
     rows = [(one.field, json.dumps(one.value, ensure_ascii=False), one.why) for one in plan.reasons]
     console.print(plain_table(("field", "value", "because"), rows))
-    console.print(plan.expectation(), markup=False, highlight=False)
+    for line in (plan.expectation(), *cautions(plan, look_at(dataset), dataset.class_names)):
+        console.print(line, markup=False, highlight=False)
     return plan
 
 

@@ -33,7 +33,7 @@ def run(*arguments: object) -> Result:
 def test_the_plan_shows_each_choice_and_its_reason(folder: Path) -> None:
     result = run("plan", folder, "--minutes", 45)
     assert result.exit_code == 0, result.output
-    for text in ("model.image_size", "22", "training.total_images", "229500", "each image is seen"):
+    for text in ("model.image_size", "22", "training.total_images", "229500", "each image is seen", "few pictures"):
         assert text in result.output, text
     assert not Path("runs").exists()
 
