@@ -5,6 +5,7 @@ import { scrolledTable } from "../components/table.js";
 import { get } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
 import { until } from "../core/format.js";
+import { toJson } from "../core/json.js";
 
 const TYPING_MILLISECONDS = 400;
 
@@ -54,7 +55,7 @@ export function reasons(choices) {
       "tr",
       {},
       el("th", { scope: "row" }, el("code", {}, field)),
-      el("td", {}, el("code", {}, JSON.stringify(value).replaceAll(",", ", "))),
+      el("td", {}, el("code", {}, toJson(value).replaceAll(",", ", "))),
       el("td", {}, why),
     )
   );
