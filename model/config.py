@@ -40,6 +40,8 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NoiseLevel = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Guidance = Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)]
+Fit = Literal["crop", "pad", "stretch"]
+Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 Steps = Annotated[int, Field(ge=1, le=1000)]
 
 
@@ -240,6 +242,11 @@ class OptimizerConfig(Config):
     gradient_clip: Positive | None = Field(1.0, description="largest global gradient norm; null turns it off")
 
 
+FIT = "how a picture becomes square: crop keeps its centre, pad adds `ground`, stretch changes its proportions"
+GROUND = "colour behind transparent pixels and of the padding, as #rrggbb"
+SKIP_DAMAGED = "leave out pictures that cannot be read, instead of refusing all"
+
+
 class DatasetConfig(Config):
     """Where the images are and how to read them (`model/datasets/`)."""
 
@@ -247,8 +254,11 @@ class DatasetConfig(Config):
     path: Path | None = Field(None, description="file or folder; null for the bundled digits")
     split: Literal["train", "test", "all"] = Field("train", description="all: the train split, then the test split")
     image_size: int | None = Field(
-        None, ge=4, le=1024, description="side in pixels to scale and centre-crop to; null: as stored"
+        None, ge=4, le=1024, description="side in pixels to scale to, by `fit`; null: as stored"
     )
+    fit: Fit = Field("crop", description=FIT)
+    ground: Colour = Field("#ffffff", description=GROUND)
+    skip_damaged: bool = Field(False, description=SKIP_DAMAGED)
     class_names: tuple[str, ...] | None = Field(
         None, description="names of the classes for formats that carry none, by number"
     )

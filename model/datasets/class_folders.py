@@ -1,16 +1,18 @@
 """Class folders: one folder of image files for each class, on disk or in an archive.
 
 The class folders may lie in folders `train` and `test`, in any case; the split then chooses between these two. `val`,
-`valid` or `validation` serves as `test` where there is no `test`. A split may lack classes that the other has.
+`valid` or `validation` serves as `test` where there is no `test`, and is left out beside one. A split may lack classes
+that the other has.
 """
 
 import logging
+import statistics
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import BinaryIO, Literal, Protocol, Self, TypeVar
+from typing import BinaryIO, Generic, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +21,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets.archive_limits import MAX_IMAGE_PIXELS
 from darkroom.model.datasets.dataset import DatasetError
-from darkroom.model.datasets.decoded import Decoded, agreed_class_names, check_decoded, check_size
+from darkroom.model.datasets.decoded import (
+    Decoded,
+    Reading,
+    SizesDiffer,
+    SplitFolder,
+    agreed_class_names,
+    check_decoded,
+    check_size,
+)
 from darkroom.model.datasets.resize import eight_bits, square_picture
 
 # Pillow starts other programs for some formats (Ghostscript for EPS); the content of a file must never cause that.
@@ -33,6 +43,9 @@ _JUNK = {"__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\
 
 _SPLITS = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
 """The names, in lower case, of a split's folder; an earlier one is preferred."""
+
+NAMED_FAULTS = 10
+"""How many damaged pictures a message names."""
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +79,25 @@ class Place(Protocol):
 
 
 P = TypeVar("P", bound=Place)
+
+
+@dataclass(frozen=True)
+class ClassFiles(Generic[P]):
+    """The files of each class of a split, and what was found beside them."""
+
+    classes: Mapping[str, list[P]]
+    reading: Reading
+
+
+class DamagedPictures(DatasetError):
+    """Pictures that cannot be read. faults: one for each, with its place."""
+
+    def __init__(self, faults: Sequence[str], pictures: int) -> None:
+        named = "; ".join(faults[:NAMED_FAULTS])
+        more = f"; and {len(faults) - NAMED_FAULTS} more" if len(faults) > NAMED_FAULTS else ""
+        counted = f"{len(faults):,} of {pictures:,} pictures cannot be read: " if len(faults) > 1 else ""
+        super().__init__(f"{counted}{named}{more}. Mend or remove them, or set skip_damaged to leave them out")
+        self.faults = faults
 
 
 @dataclass(frozen=True)
@@ -103,9 +135,14 @@ def _folders(folder: P) -> list[P]:
     return [entry for entry in _visible(folder) if entry.is_dir()]
 
 
-def _splits(folder: P) -> dict[str, P]:
-    """Return the folders with class folders of each split that there is."""
-    found = {entry.name.lower(): entry for entry in _folders(folder) if _folders(entry)}
+def _split_folders(folder: P) -> dict[str, P]:
+    """Return the folders of splits that hold class folders, by their names in lower case."""
+    names = {name for spellings in _SPLITS.values() for name in spellings}
+    return {entry.name.lower(): entry for entry in _folders(folder) if entry.name.lower() in names and _folders(entry)}
+
+
+def _splits(found: Mapping[str, P]) -> dict[str, P]:
+    """Return the folder of each split that there is."""
     return {
         split: next(found[name] for name in names if name in found)
         for split, names in _SPLITS.items()
@@ -120,13 +157,20 @@ def _unwrapped(folder: P) -> P:
         entry for place in (folder, *inner[:1]) for entry in _visible(place) if _suffix(entry) in IMAGE_SUFFIXES
     )
     alone = len(inner) == 1 and _folders(inner[0]) and not any(entry.is_file() for entry in pictures)
-    return _unwrapped(inner[0]) if alone and not _splits(folder) else folder
+    return _unwrapped(inner[0]) if alone and not _split_folders(folder) else folder
 
 
-def _left_out(folder: Place) -> int:
-    """Return how many junk and text files lie directly in the folder; a folder of junk counts as one."""
-    texts = (entry for entry in _visible(folder) if entry.is_file() and _suffix(entry) in TEXT_SUFFIXES)
-    return sum(map(_is_junk, folder.iterdir())) + sum(1 for _ in texts)
+def _junk(folder: Place) -> Iterator[str]:
+    """Yield the junk and the text files that lie directly in the folder; a folder of junk is one."""
+    for entry in folder.iterdir():
+        if _is_junk(entry) or (entry.is_file() and _suffix(entry) in TEXT_SUFFIXES):
+            yield str(entry)
+
+
+def _count(split: P) -> int:
+    """Return the number of files in a split's class folders."""
+    files = (file for entry in _folders(split) for file in _visible(entry))
+    return sum(file.is_file() and _suffix(file) not in TEXT_SUFFIXES for file in files)
 
 
 def _split_files(root: P) -> dict[str, list[P]]:
@@ -144,15 +188,15 @@ def _split_files(root: P) -> dict[str, list[P]]:
     return classes
 
 
-def class_files(config: DatasetConfig, folder: P) -> dict[str, list[P]]:
+def class_files(config: DatasetConfig, folder: P) -> ClassFiles[P]:
     """Return the files of each class of the split; raises DatasetError for another layout.
 
     Files are in the order of their names, classes too, but numbers in that of their values. The class folders may lie
-    in one outer folder. Junk and text files are left out and counted in the log. A class without files is one that only
-    the other split has.
+    in one outer folder. Junk and text files are left out. A class without files is one that only the other split has.
     """
     top = _unwrapped(folder)
-    splits = _splits(top)
+    found = _split_folders(top)
+    splits = _splits(found)
     if config.split == "test" and "test" not in splits:
         raise DatasetError(f"{folder}: has no folder 'test' with class folders in it")
     root = splits.get(config.split, top)
@@ -165,11 +209,13 @@ def class_files(config: DatasetConfig, folder: P) -> dict[str, list[P]]:
             raise DatasetError(f"{root}/{name}: a class without images")
     if not classes:
         raise DatasetError(f"{root}: holds no class folders")
-    places = {str(place): place for place in (folder, top, root, *_folders(root))}
-    left_out = sum(map(_left_out, places.values()))
-    if left_out:
-        log.info("%s: left out %d files that are no pictures", folder, left_out)
-    return {name: classes[name] for name in sorted(classes, key=_class_order)}
+    reading = Reading(
+        junk=frozenset(name for place in (folder, top, root, *_folders(root)) for name in _junk(place)),
+        splits=tuple(SplitFolder(one.name, _count(one), one is root) for one in found.values() if root is not top),
+    )
+    if reading.junk:
+        log.info("%s: left out %d files that are no pictures", folder, len(reading.junk))
+    return ClassFiles({name: classes[name] for name in sorted(classes, key=_class_order)}, reading)
 
 
 @contextmanager
@@ -198,48 +244,87 @@ def _kind(place: Place) -> _Kind:
         return _Kind(picture.size, picture.mode in _GREY_MODES | {"I"})
 
 
-def _pixels(picture: Image.Image, grey: bool, side: int) -> npt.NDArray[np.uint8]:
-    """Return (C, side, side) uint8. Transparent pixels are laid over white; 16-bit grey is divided by 257."""
+def _pixels(picture: Image.Image, grey: bool, side: int, config: DatasetConfig) -> npt.NDArray[np.uint8]:
+    """Return (C, side, side) uint8. Transparent pixels are laid over the ground; 16-bit grey is divided by 257."""
     if picture.mode == "I" or picture.mode.startswith("I;16"):
         picture = Image.fromarray(eight_bits(np.asarray(picture)))
     if picture.has_transparency_data:
         clear = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
-    square = np.asarray(square_picture(picture.convert("L" if grey else "RGB"), side))
-    return square[None] if grey else square.transpose(2, 0, 1)
+        picture = Image.alpha_composite(Image.new("RGBA", clear.size, config.ground), clear)
+    square = square_picture(picture.convert("L" if grey else "RGB"), side, config.fit, config.ground)
+    return np.asarray(square)[None] if grey else np.asarray(square).transpose(2, 0, 1)
 
 
-def decode_classes(
-    config: DatasetConfig, classes: Mapping[str, list[P]], source: str, *, pixels: int | None = None
-) -> Decoded:
+@contextmanager
+def _noting(faults: dict[int, str], number: int) -> Iterator[None]:
+    """Note the fault of a picture instead of raising it, so that one answer names all of them."""
+    try:
+        yield
+    except DatasetError as error:
+        faults[number] = str(error)
+
+
+def _side(files: Sequence[tuple[Place, int]], kinds: Mapping[int, _Kind]) -> int:
+    """Return the side that all pictures have; raises SizesDiffer, which names one that differs from the first."""
+    first = next(iter(kinds.values())).size
+    for number, kind in kinds.items():
+        width, height = kind.size
+        if kind.size != first or width != height:
+            raise SizesDiffer(
+                f"{files[number][0]}: is {width}x{height}; set image_size, since the files are not all squares of one "
+                "size",
+                statistics.median_low(min(one.size) for one in kinds.values()),
+            )
+    return first[0]
+
+
+def decode_classes(config: DatasetConfig, found: ClassFiles[P], source: str, *, pixels: int | None = None) -> Decoded:
     """Decode images (N, C, S, S) uint8, in the order of class and file names; the folders' names are the classes.
 
-    S is `image_size`: each picture is turned by its EXIF orientation, scaled to S on its shorter side (Pillow's
-    antialiased Lanczos filter) and cropped at its centre. Without `image_size`, all files must be squares of one size.
-    C = 1 when every file is stored as grey, else 3. pixels: most stored pixels of all pictures; None: no limit.
-    Raises DatasetError naming the file that is not an image or does not fit.
+    S is `image_size`: each picture is turned by its EXIF orientation and made square by `square_picture`. Without
+    `image_size`, all files must be squares of one size. C = 1 when every file is stored as grey, else 3. pixels: most
+    stored pixels of all pictures; None: no limit. Raises SizesDiffer, DamagedPictures with all pictures that cannot be
+    read (unless the configuration leaves them out), and DatasetError.
     """
-    names = agreed_class_names(tuple(classes), config.class_names, source)
-    files = [(file, label) for label, name in enumerate(names) for file in classes[name]]
-    kinds = [_kind(file) for file, _ in files]
-    stored = sum(kind.size[0] * kind.size[1] for kind in kinds)
+    names = agreed_class_names(tuple(found.classes), config.class_names, source)
+    files = [(file, label) for label, name in enumerate(names) for file in found.classes[name]]
+    faults: dict[int, str] = {}
+    kinds: dict[int, _Kind] = {}
+    for number, (file, _) in enumerate(files):
+        with _noting(faults, number):
+            kinds[number] = _kind(file)
+    stored = sum(kind.size[0] * kind.size[1] for kind in kinds.values())
     if pixels is not None and stored > pixels:
         raise DatasetError(f"{source}: its pictures have {stored} pixels; at most {pixels} are read")
-    side = config.image_size
-    if side is None:
-        for (file, _), kind in zip(files, kinds, strict=True):
-            if kind.size != kinds[0].size or kind.size[0] != kind.size[1]:
-                raise DatasetError(
-                    f"{file}: is {kind.size[0]}x{kind.size[1]}; set image_size, since the files are not all squares "
-                    "of one size"
-                )
-        side = kinds[0].size[0]
-    grey = all(kind.grey for kind in kinds)
-    shape = (len(files), 1 if grey else 3, side, side)
+    if not kinds:
+        raise DamagedPictures(list(faults.values()), len(files))
+    side = config.image_size or _side(files, kinds)
+    grey = all(kind.grey for kind in kinds.values())
+    shape = (len(kinds), 1 if grey else 3, side, side)
     check_size(shape[0] * shape[1] * side * side, source)
     images = np.empty(shape, dtype=np.uint8)
-    for index, (file, _) in enumerate(files):
-        with _opened(file) as picture:
-            images[index] = _pixels(ImageOps.exif_transpose(picture), grey, side)
-    labels = np.array([label for _, label in files], dtype=np.int64)
-    return check_decoded(images, labels, names, images_source=source, labels_source=source)
+    labels: list[int] = []
+    for number in kinds:
+        file, label = files[number]
+        with _noting(faults, number), _opened(file) as picture:
+            images[len(labels)] = _pixels(ImageOps.exif_transpose(picture), grey, side, config)
+            labels.append(label)
+    damaged = tuple(faults[number] for number in sorted(faults))
+    if damaged and not config.skip_damaged:
+        raise DamagedPictures(damaged, len(files))
+    readable = set(labels)
+    for label, name in enumerate(names):
+        if found.classes[name] and label not in readable:
+            raise DatasetError(
+                f"{source}: no picture of the class {name!r} can be read: mend them, or remove the class"
+            )
+    if damaged:
+        log.warning("%s: left out %d pictures that cannot be read, such as %s", source, len(damaged), damaged[0])
+    return check_decoded(
+        images[: len(labels)],
+        np.array(labels, dtype=np.int64),
+        names,
+        images_source=source,
+        labels_source=source,
+        reading=replace(found.reading, damaged=damaged),
+    )

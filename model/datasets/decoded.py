@@ -14,6 +14,27 @@ MAX_DECODED_BYTES = 4 * 2**30
 
 
 @dataclass(frozen=True)
+class SplitFolder:
+    """A folder `train`, `test` or `val` with class folders. used: its images are in the data set."""
+
+    folder: str
+    images: int
+    used: bool
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was found in class folders beside the images of the data set.
+
+    junk: the places of files that are no pictures. damaged: the faults of pictures that were left out.
+    """
+
+    junk: frozenset[str] = frozenset()
+    damaged: tuple[str, ...] = ()
+    splits: tuple[SplitFolder, ...] = ()
+
+
+@dataclass(frozen=True)
 class Decoded:
     """Labelled images in memory.
 
@@ -24,6 +45,15 @@ class Decoded:
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     class_names: tuple[str, ...]
+    reading: Reading = Reading()
+
+
+class SizesDiffer(DatasetError):
+    """Pictures of several sizes, or not square, while no side is given. shorter_side: the median of all pictures'."""
+
+    def __init__(self, message: str, shorter_side: int) -> None:
+        super().__init__(message)
+        self.shorter_side = shorter_side
 
 
 def check_size(size_bytes: int, source: str) -> None:
@@ -39,6 +69,7 @@ def check_decoded(
     *,
     images_source: str,
     labels_source: str,
+    reading: Reading = Reading(),
 ) -> Decoded:
     """Bring a decoder's arrays into the common form.
 
@@ -52,7 +83,8 @@ def check_decoded(
     if channels not in (1, 3):
         raise DatasetError(f"{images_source}: images have {channels} channels; only 1 (grey) and 3 (RGB) are known")
     if height != width:
-        raise DatasetError(f"{images_source}: images are {width}x{height}, not square; set image_size to crop them")
+        text = f"{images_source}: images are {width}x{height}, not square; set image_size to crop them"
+        raise SizesDiffer(text, min(width, height))
     if labels.shape != (count,):
         raise DatasetError(f"{labels_source}: {labels.size} labels for the {count} images of {images_source}")
     for name, times in Counter(class_names).items():
@@ -68,7 +100,7 @@ def check_decoded(
         raise DatasetError(
             f"{labels_source}: label {int(labels[first])} of image {first} is not in 0..{len(class_names) - 1}"
         )
-    return Decoded(np.ascontiguousarray(images), labels.astype(np.int64), class_names)
+    return Decoded(np.ascontiguousarray(images), labels.astype(np.int64), class_names, reading)
 
 
 def joined(first: Decoded, second: Decoded, source: str) -> Decoded:
@@ -85,7 +117,17 @@ def joined(first: Decoded, second: Decoded, source: str) -> Decoded:
         raise DatasetError(f"{source}: its splits' images are {shapes[0]} and {shapes[1]} (C, H, W)")
     images, labels = (first.images, second.images), (first.labels, second.labels)
     check_size(sum(part.nbytes for part in images), source)
-    return Decoded(np.concatenate(images), np.concatenate(labels), first.class_names)
+    return Decoded(
+        np.concatenate(images), np.concatenate(labels), first.class_names, _joined(first.reading, second.reading)
+    )
+
+
+def _joined(first: Reading, second: Reading) -> Reading:
+    return Reading(
+        first.junk | second.junk,
+        first.damaged + second.damaged,
+        tuple(one if one.used else other for one, other in zip(first.splits, second.splits, strict=True)),
+    )
 
 
 def agreed_class_names(carried: tuple[str, ...], configured: tuple[str, ...] | None, source: str) -> tuple[str, ...]:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets.archive_limits import ArchiveLimits
-from darkroom.model.datasets.class_folders import class_files, decode_classes
+from darkroom.model.datasets.class_folders import ClassFiles, class_files, decode_classes
 from darkroom.model.datasets.dataset import DatasetError
 from darkroom.model.datasets.decoded import Decoded
 
 
-def _classes(config: DatasetConfig, path: Path) -> dict[str, list[Path]]:
+def _classes(config: DatasetConfig, path: Path) -> ClassFiles[Path]:
     if not path.is_dir():
         raise DatasetError(f"{path}: no such folder")
     return class_files(config, path)
@@ -17,7 +17,7 @@ def _classes(config: DatasetConfig, path: Path) -> dict[str, list[Path]]:
 
 def folder_files(config: DatasetConfig, path: Path) -> list[Path]:
     """Return the image files of the split, by class and name; raises DatasetError for another layout."""
-    return [file for files in _classes(config, path).values() for file in files]
+    return [file for files in _classes(config, path).classes.values() for file in files]
 
 
 def decode_folder(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:

@@ -1,7 +1,8 @@
 """IDX, the format of MNIST and Fashion-MNIST (http://yann.lecun.com/exdb/mnist/).
 
-The big-endian header has two zero bytes, the type (8 = unsigned byte), the number of dimensions, then each dimension as
-a 32-bit number. The values follow; the last dimension varies fastest.
+The big-endian header has two zero bytes, the type (8 = unsigned byte, 11 = 16 bits), the number of dimensions, then
+each dimension as a 32-bit number. The values follow; the last dimension varies fastest. Values of 16 bits are read as
+0..65535.
 """
 
 import gzip
@@ -10,7 +11,7 @@ import zlib
 from io import BytesIO
 from math import prod
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +21,10 @@ from darkroom.model.datasets.archive_limits import ArchiveLimits
 from darkroom.model.datasets.dataset import DatasetError
 from darkroom.model.datasets.decoded import Decoded, check_decoded, check_size, numbered_class_names
 from darkroom.model.datasets.members import Variant, member_files, read_members
-from darkroom.model.datasets.resize import square_images
+from darkroom.model.datasets.resize import narrowed, square_images
 
 _PREFIX = {"train": "train", "test": "t10k"}
-_UNSIGNED_BYTE = 8
+_TYPES: dict[int, np.dtype[np.unsignedinteger[Any]]] = {8: np.dtype(np.uint8), 11: np.dtype(">u2")}
 
 
 def _names(config: DatasetConfig) -> tuple[str, str]:
@@ -58,8 +59,8 @@ def idx_files(config: DatasetConfig, path: Path) -> list[Path]:
     return [_file(path, name) for name in _names(config)]
 
 
-def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
-    """Read the array of an IDX file of unsigned bytes, gzipped if its name ends in .gz. dimensions: expected number.
+def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """Read the array of an IDX file of 8 or 16 bits, gzipped if its name ends in .gz. dimensions: expected number.
 
     Raises DatasetError on a wrong magic number, missing or surplus bytes, or damaged compression.
     """
@@ -70,26 +71,28 @@ def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
         raise DatasetError(f"{path}: {error.strerror}") from error
 
 
-def _array(file: IO[bytes], dimensions: int, source: str) -> npt.NDArray[np.uint8]:
+def _array(file: IO[bytes], dimensions: int, source: str) -> npt.NDArray[np.unsignedinteger[Any]]:
     if source.endswith(".gz"):
         file = cast(IO[bytes], gzip.GzipFile(fileobj=file))
     try:
         header = file.read(4 + 4 * dimensions)
-        if header[:4] != bytes((0, 0, _UNSIGNED_BYTE, dimensions)):
-            raise DatasetError(
-                f"{source}: magic number 0x{header[:4].hex()}, not 0x0000{_UNSIGNED_BYTE:02x}{dimensions:02x}"
-            )
+        known = {bytes((0, 0, number, dimensions)): dtype for number, dtype in _TYPES.items()}
+        if header[:4] not in known:
+            expected = " or ".join(f"0x{magic.hex()}" for magic in known)
+            raise DatasetError(f"{source}: magic number 0x{header[:4].hex()}, not {expected}")
         if len(header) < 4 + 4 * dimensions:
             raise DatasetError(f"{source}: truncated in its header")
         shape = struct.unpack(f">{dimensions}I", header[4:])
-        check_size(prod(shape), source)
-        content = file.read(prod(shape) + 1)
+        dtype = known[header[:4]]
+        size_bytes = prod(shape) * dtype.itemsize
+        check_size(size_bytes, source)
+        content = file.read(size_bytes + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DatasetError(f"{source}: damaged or truncated gzip: {error}") from error
-    if len(content) != prod(shape):
-        fault = "truncated" if len(content) < prod(shape) else "too long"
-        raise DatasetError(f"{source}: {fault}: its header announces {prod(shape)} bytes of shape {shape}")
-    return np.frombuffer(content, dtype=np.uint8).reshape(shape)
+    if len(content) != size_bytes:
+        fault = "truncated" if len(content) < size_bytes else "too long"
+        raise DatasetError(f"{source}: {fault}: its header announces {size_bytes} bytes of shape {shape}")
+    return np.frombuffer(content, dtype=dtype).reshape(shape)
 
 
 def decode_idx(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
@@ -108,7 +111,7 @@ def decode_idx(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Deco
         images_source, labels_source = str(images_file), str(labels_file)
         labels, images = read_idx(labels_file, 1), read_idx(images_file, 3)
     return check_decoded(
-        square_images(images[:, None], config.image_size, images_source),
+        square_images(narrowed(images[:, None]), config.image_size, images_source, config.fit, config.ground),
         labels,
         numbered_class_names(labels, config.class_names, labels_source),
         images_source=images_source,

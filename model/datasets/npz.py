@@ -19,7 +19,7 @@ from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets.archive_limits import ArchiveLimits
 from darkroom.model.datasets.dataset import DatasetError
 from darkroom.model.datasets.decoded import Decoded, agreed_class_names, check_decoded, check_size, numbered_class_names
-from darkroom.model.datasets.resize import eight_bits, square_images
+from darkroom.model.datasets.resize import narrowed, square_images
 from darkroom.model.datasets.zip_archive import open_zip
 
 MAX_CLASS_NAMES_BYTES = 16 * 2**20
@@ -78,15 +78,6 @@ def _channels_first(images: npt.NDArray[np.uint8], source: str) -> npt.NDArray[n
     return images if first else images.transpose(0, 3, 1, 2)
 
 
-def _bytes(images: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.uint8]:
-    if images.dtype.itemsize == 1:
-        return images.astype(np.uint8, copy=False)
-    narrow = np.empty(images.shape, dtype=np.uint8)
-    for index, image in enumerate(images):  # one image at a time: `eight_bits` needs four bytes a pixel
-        narrow[index] = eight_bits(image)
-    return narrow
-
-
 def _numbers(labels: npt.NDArray[Any], source: str) -> npt.NDArray[np.integer]:
     """Return labels (N,) from (N,), (N, 1) or one-hot (N, K)."""
     if labels.ndim == 1 or labels.shape[1] == 1:
@@ -134,14 +125,14 @@ def _decode(config: DatasetConfig, path: Path, source: str, limits: ArchiveLimit
     ):
         raise DatasetError(f"{source}: class_names: {names_header.dtype} of shape {names_header.shape}; texts expected")
     with np.load(path) as arrays:
-        images = _channels_first(_bytes(arrays["images"]), source)
+        images = _channels_first(narrowed(arrays["images"]), source)
         labels = _numbers(arrays["labels"], source)
         if names_header is not None:
             class_names = agreed_class_names(_names(arrays["class_names"], source), config.class_names, source)
         else:
             class_names = numbered_class_names(labels, config.class_names, f"{source}: labels")
     return check_decoded(
-        square_images(images, config.image_size, source),
+        square_images(images, config.image_size, source, config.fit, config.ground),
         labels,
         class_names,
         images_source=f"{source}: images",

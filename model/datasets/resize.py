@@ -1,10 +1,24 @@
-"""Makes images square: takes the centre square and scales it with Pillow's antialiased Lanczos filter."""
+"""Makes images square by cropping, padding or stretching, with Pillow's antialiased Lanczos filter."""
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from darkroom.model.config import Fit
 from darkroom.model.datasets.decoded import check_size
+
+WHITE = "#ffffff"
+
+
+PROPOSED_SIDES = (64, 48, 32)
+"""Sides to which larger pictures are scaled where nobody gives one: machines without a GPU can train them."""
+
+
+def proposed_side(shorter: int) -> int:
+    """Return the side to propose. shorter: the median of the pictures' shorter sides."""
+    return next((side for side in PROPOSED_SIDES if side <= shorter), max(4, shorter))
 
 
 def eight_bits(values: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
@@ -12,17 +26,34 @@ def eight_bits(values: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def square_picture(picture: Image.Image, side: int) -> Image.Image:
-    """Scale the shorter side to `side` pixels and crop the centre; a picture of that size is returned unchanged.
+def narrowed(images: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.uint8]:
+    """Return images (N, ...) of 8 or 16 bits with 8 bits."""
+    if images.dtype.itemsize == 1:
+        return images.astype(np.uint8, copy=False)
+    narrow = np.empty(images.shape, dtype=np.uint8)
+    for index, image in enumerate(images):  # one image at a time: `eight_bits` needs four bytes a pixel
+        narrow[index] = eight_bits(image)
+    return narrow
 
+
+def square_picture(picture: Image.Image, side: int, fit: Fit = "crop", ground: str = WHITE) -> Image.Image:
+    """Scale a picture to `side` by `side` pixels; a picture of that size is returned unchanged.
+
+    crop scales the shorter side and keeps the centre, pad scales the longer side and adds `ground`, stretch scales
+    both.
     The support of `Image.Resampling.LANCZOS` grows with the reduction, so that reducing does not alias.
     """
-    if picture.size == (side, side):
+    size, method = (side, side), Image.Resampling.LANCZOS
+    if picture.size == size:
         return picture
-    return ImageOps.fit(picture, (side, side), method=Image.Resampling.LANCZOS)
+    if fit == "pad":
+        return ImageOps.pad(picture, size, method=method, color=ground)
+    return picture.resize(size, method) if fit == "stretch" else ImageOps.fit(picture, size, method=method)
 
 
-def square_images(images: npt.NDArray[np.uint8], side: int | None, source: str) -> npt.NDArray[np.uint8]:
+def square_images(
+    images: npt.NDArray[np.uint8], side: int | None, source: str, fit: Fit = "crop", ground: str = WHITE
+) -> npt.NDArray[np.uint8]:
     """Apply `square_picture` to an array. images: (N, C, H, W) uint8, C = 1 or 3; returns (N, C, side, side) uint8.
 
     `side` None returns the images unchanged. Raises DatasetError when the result would be too large.
@@ -34,6 +65,6 @@ def square_images(images: npt.NDArray[np.uint8], side: int | None, source: str) 
     squares = np.empty((count, channels, side, side), dtype=np.uint8)
     for index, image in enumerate(images):
         pixels = image[0] if channels == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
-        square = np.asarray(square_picture(Image.fromarray(pixels), side))
+        square = np.asarray(square_picture(Image.fromarray(pixels), side, fit, ground))
         squares[index] = square[None] if channels == 1 else square.transpose(2, 0, 1)
     return squares

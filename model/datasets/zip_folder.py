@@ -90,5 +90,5 @@ def decode_zip(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Deco
     with open_zip(path, limits) as archive:
         if "images.npy" in archive.namelist():
             raise DatasetError(f"{path}: holds arrays instead of class folders; use format npz")
-        classes = class_files(config, _tree(archive, str(path)))
-        return decode_classes(config, classes, str(path), pixels=limits.pixels)
+        found = class_files(config, _tree(archive, str(path)))
+        return decode_classes(config, found, str(path), pixels=limits.pixels)

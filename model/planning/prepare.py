@@ -11,6 +11,7 @@ from PIL import Image
 from darkroom.model.config import DatasetConfig, Recipe, load_recipe
 from darkroom.model.datasets.class_folders import PILLOW_FORMATS
 from darkroom.model.datasets.dataset import DatasetError, ImageDataset
+from darkroom.model.datasets.decoded import SizesDiffer
 from darkroom.model.datasets.load import dataset_files, load_dataset
 from darkroom.model.planning.data_facts import look_at
 from darkroom.model.planning.plan import SIDES, Plan, PlanError, make_plan, model_side
@@ -58,8 +59,8 @@ def _longest_side(config: DatasetConfig, cache: Path) -> int:
         return int(statistics.median_low(sides)) if sides else SIDES[-1]
     try:
         return int(load_dataset(config, cache).images.shape[2])
-    except DatasetError:  # pictures of several sizes; another fault returns when they are decoded
-        return SIDES[-1]
+    except SizesDiffer as error:
+        return error.shorter_side
 
 
 def _shorter_side(file: Path) -> int | None:

@@ -5,9 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets import DatasetError, load_dataset
+from darkroom.model.datasets.class_folders import DamagedPictures
+from darkroom.model.datasets.decoded import SizesDiffer
+from darkroom.model.datasets.load import decode_dataset
+from darkroom.model.datasets.resize import proposed_side
 
 
 def _config(path: Path, **fields: object) -> DatasetConfig:
@@ -184,3 +189,84 @@ def test_sixteen_bit_grey_is_divided_by_257_in_every_container(suffix: str, tmp_
     values = np.arange(16, dtype=np.uint16).reshape(4, 4) * 17
     _save(tmp_path / "set" / "a" / f"1{suffix}", Image.fromarray(values * 257))
     np.testing.assert_array_equal(load_dataset(_config(tmp_path / "set"), cache).images[0, 0], values)
+
+
+def test_all_damaged_pictures_are_named_in_one_error_and_can_be_left_out(
+    tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)
+    for name in ("a/1", "a/2", "b/1", "b/2"):
+        _save(tmp_path / "set" / f"{name}.png", Image.fromarray(noise))
+    _cut(tmp_path / "set" / "a" / "2.png")  # its header can be read, its pixels cannot
+    (tmp_path / "set" / "b" / "1.png").write_bytes(b"no picture")
+    with pytest.raises(DamagedPictures, match="2 of 4 pictures cannot be read") as refused:
+        load_dataset(_config(tmp_path / "set"), cache)
+    assert [one.partition("/set/")[2][:7] for one in refused.value.faults] == ["a/2.png", "b/1.png"]
+    for fault in refused.value.faults:
+        assert fault in str(refused.value)
+    assert "skip_damaged" in str(refused.value)
+
+    decoded = decode_dataset(_config(tmp_path / "set", skip_damaged=True))
+    assert decoded.labels.tolist() == [0, 1]
+    np.testing.assert_array_equal(decoded.images[:, 0], [noise, noise])
+    assert decoded.reading.damaged == refused.value.faults
+    assert "left out 2 pictures that cannot be read" in caplog.text
+    _cut(tmp_path / "set" / "a" / "1.png")
+    with pytest.raises(DatasetError, match="no picture of the class 'a' can be read"):
+        decode_dataset(_config(tmp_path / "set", skip_damaged=True))
+
+
+def test_an_error_names_ten_damaged_pictures_and_counts_the_others(tmp_path: Path) -> None:
+    for number in range(13):
+        (tmp_path / "set" / "a").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / "a" / f"{number:02}.png").write_bytes(b"no picture")
+    with pytest.raises(DamagedPictures) as refused:
+        decode_dataset(_config(tmp_path / "set", skip_damaged=True))
+    assert len(refused.value.faults) == 13
+    assert ("09.png" in str(refused.value), "10.png" in str(refused.value)) == (True, False)
+    assert "and 3 more" in str(refused.value)
+
+
+def test_val_beside_test_is_reported_and_left_out(tmp_path: Path) -> None:
+    for value, place in enumerate(["Train/a", "test/a", "val/a", "val/b"]):
+        _save(tmp_path / "set" / place / "1.png", Image.new("L", (4, 4), value))
+    (tmp_path / "set" / "val" / "a" / "notes.txt").write_text("junk")
+    for split, used, values in (("train", {"Train"}, [0]), ("test", {"test"}, [1]), ("all", {"Train", "test"}, [0, 1])):
+        decoded = decode_dataset(_config(tmp_path / "set", split=split))
+        assert decoded.images[:, 0, 0, 0].tolist() == values
+        splits = {one.folder: (one.images, one.used) for one in decoded.reading.splits}
+        assert splits == {"Train": (1, "Train" in used), "test": (1, "test" in used), "val": (2, False)}
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_a_picture_is_cropped_padded_or_stretched(fit: str, tmp_path: Path) -> None:
+    wide = Image.new("RGB", (8, 4), (100, 100, 100))
+    wide.paste((0, 200, 0), (0, 0, 2, 4))
+    _save(tmp_path / "set" / "a" / "1.png", wide)
+    image = decode_dataset(_config(tmp_path / "set", image_size=4, fit=fit, ground="#ff0000")).images[0]
+    if fit == "crop":  # the green quarter is cut away; Lanczos reaches a little beyond the border
+        assert abs(image[:, :, 2:].astype(int) - 100).max() <= 1
+        assert image[1].min() >= 95
+    elif fit == "pad":
+        assert [image[:, line, 3].tolist() for line in range(4)] == [[255, 0, 0], [100] * 3, [100] * 3, [255, 0, 0]]
+        assert image[1, 1, 0] > 150
+    else:
+        assert image[1, :, 0].min() > 150
+        assert abs(image[:, :, 3].astype(int) - 100).max() <= 2
+
+
+def test_transparency_is_laid_over_the_ground(tmp_path: Path) -> None:
+    _save(tmp_path / "set" / "a" / "1.png", Image.new("RGBA", (4, 4), (0, 0, 0, 0)))
+    decoded = decode_dataset(_config(tmp_path / "set", ground="#0a14fF"))
+    assert decoded.images[0, :, 0, 0].tolist() == [10, 20, 255]
+    with pytest.raises(ValidationError, match="ground"):
+        _config(tmp_path / "set", ground="blue")
+
+
+def test_pictures_of_several_sizes_propose_a_side(tmp_path: Path) -> None:
+    for number, size in enumerate([(300, 90), (200, 100), (500, 400)]):
+        _save(tmp_path / "set" / "a" / f"{number}.png", Image.new("L", size))
+    with pytest.raises(SizesDiffer) as refused:
+        decode_dataset(_config(tmp_path / "set"))
+    assert refused.value.shorter_side == 100
+    assert [proposed_side(shorter) for shorter in (2, 20, 32, 63, 64, 4000)] == [4, 20, 32, 48, 64, 64]

@@ -122,3 +122,15 @@ def test_names_with_dots_are_found(
     if archive:
         path = Path(shutil.make_archive(str(tmp_path / "all"), "zip", path))
     np.testing.assert_array_equal(load_dataset(_config(path), cache).images, grey)
+
+
+def test_sixteen_bits_are_divided_by_257(tmp_path: Path, cache: Path) -> None:
+    values = np.arange(32, dtype=">u2").reshape(2, 4, 4) * 8
+    (tmp_path / IMAGES).write_bytes(struct.pack(">4I", 0xB03, 2, 4, 4) + (values * 257).astype(">u2").tobytes())
+    (tmp_path / LABELS).write_bytes(struct.pack(">2I", 0xB01, 2) + struct.pack(">2H", 299, 0))
+    dataset = load_dataset(_config(tmp_path, class_names=tuple(map(str, range(300)))), cache)
+    np.testing.assert_array_equal(dataset.images[:, 0], values)
+    assert dataset.labels.tolist() == [299, 0]
+    (tmp_path / IMAGES).write_bytes((tmp_path / IMAGES).read_bytes()[:-1])
+    with pytest.raises(DatasetError, match="truncated: its header announces 64 bytes"):
+        load_dataset(_config(tmp_path), cache)
