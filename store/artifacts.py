@@ -77,21 +77,26 @@ class Artifacts:
         return file.getvalue()
 
     def beginning(self, digest: str, size: int) -> bytes:
-        """The first bytes that `digest` names, at most `size` of them; raises ArtifactMissing or ArtifactCorrupted.
+        """The first bytes that `digest` names; see `piece`."""
+        return self.piece(digest, 0, size)
 
-        A beginning cannot be checked against the digest.
+    def piece(self, digest: str, start: int, size: int) -> bytes:
+        """Some of the bytes that `digest` names: from `start`, at most `size`.
+
+        Raises ArtifactMissing or ArtifactCorrupted. A piece cannot be checked against the digest.
         """
         row = self._session.get(Artifact, digest)
         if row is None:
             raise ArtifactMissing(digest)
-        size = min(size, row.size_bytes)
+        size = max(0, min(size, row.size_bytes - start))
         if row.location is None:
-            few = _chunks_of(row).where(ArtifactChunk.position < -(-size // CHUNK_BYTES))
-            data = b"".join(self._session.scalars(few))[:size]
+            first, end = start // CHUNK_BYTES, -(-(start + size) // CHUNK_BYTES)
+            few = _chunks_of(row).where(ArtifactChunk.position >= first, ArtifactChunk.position < end)
+            data = b"".join(self._session.scalars(few))[start - first * CHUNK_BYTES :][:size]
         else:
-            data = _read_beginning(row, size)
+            data = _read_piece(row, start, size)
         if len(data) < size:
-            raise ArtifactCorrupted(digest, f"{len(data)} bytes instead of {row.size_bytes}")
+            raise ArtifactCorrupted(digest, f"{len(data)} bytes at {start} instead of {size}")
         return data
 
     def copy_to(self, digest: str, file: BinaryIO) -> None:
@@ -173,11 +178,11 @@ def read_location(row: Artifact) -> Iterator[bytes]:
         raise ArtifactCorrupted(row.digest, f"{row.location} is gone") from error
 
 
-def _read_beginning(row: Artifact, size: int) -> bytes:
-    """The first bytes at the record's location; raises ArtifactCorrupted when there is no file."""
+def _read_piece(row: Artifact, start: int, size: int) -> bytes:
+    """Bytes at the record's location; raises ArtifactCorrupted when there is no file."""
     system, path = fsspec.url_to_fs(row.location)
     try:
-        data: bytes = system.cat_file(path, 0, size)
+        data: bytes = system.cat_file(path, start, start + size)
     except FileNotFoundError as error:
         raise ArtifactCorrupted(row.digest, f"{row.location} is gone") from error
     return data

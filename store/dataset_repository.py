@@ -1,10 +1,10 @@
 """Registered data sets: uploads with their bytes in the artifact store, and paths that the workers see."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -12,6 +12,8 @@ from sqlalchemy.orm import Session
 from darkroom.model.config import DatasetConfig
 from darkroom.store.artifacts import Artifacts
 from darkroom.store.tables import Dataset
+
+MOST_NAME_LETTERS = 100
 
 
 class DatasetNotFound(LookupError):
@@ -36,6 +38,7 @@ class DatasetFacts:
 
     class_counts: images of each class, in the order of class_names. image_size: side in pixels.
     distinct_count, mirrors: as in `model.planning.data_facts.DataFacts`; None where nobody has looked.
+    reading: what was found beside the images, as JSON.
     """
 
     format: str
@@ -46,6 +49,7 @@ class DatasetFacts:
     image_size: int
     distinct_count: int | None = None
     mirrors: bool | None = None
+    reading: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +69,26 @@ class DatasetPage:
 
 
 def register_dataset(
-    session: Session, name: str, facts: DatasetFacts, source: BinaryIO | DatasetConfig, contact_sheet: bytes
+    session: Session,
+    name: str,
+    facts: DatasetFacts,
+    source: BinaryIO | DatasetConfig,
+    contact_sheet: bytes,
+    *,
+    replace: bool = False,
 ) -> Registered:
     """Give content a name. The same name and content again return the existing record and change nothing.
 
+    replace: content that has the name already becomes an earlier version and gets another name; its jobs keep it.
     source: the encoded file (`model/datasets/encoded.py`) of an upload, kept as an artifact; or how to read a path.
     contact_sheet: PNG. name: 1 to 100 characters; anything else raises sqlalchemy.exc.IntegrityError.
-    Raises DatasetConflict when the name has other content.
+    Raises DatasetConflict when the name has other content, or the earlier version's name is taken.
     """
-    known = _named(session, name)
-    if known is not None:  # check before storing bytes in vain
+    known = _named(session, name, lock=replace)
+    if known is not None and (not replace or known.digest == facts.digest):  # check before storing bytes in vain
         return _same(known, facts)
+    if known is not None:
+        rename_dataset(session, name, _earlier_name(known))
     artifacts = Artifacts(session)
     if isinstance(source, DatasetConfig):
         origin: dict[str, Any] = {"configuration": source.model_dump(mode="json")}
@@ -95,16 +108,21 @@ def register_dataset(
             distinct_count=facts.distinct_count,
             mirrors=facts.mirrors,
             contact_sheet_digest=artifacts.put(contact_sheet),
+            version=1 if known is None else known.version + 1,
+            reading=facts.reading,
             **origin,
         )
         .on_conflict_do_nothing(index_elements=[Dataset.name])
         .returning(Dataset.id)
     )
     if identifier is not None:
+        if known is not None:
+            earlier = (Dataset.id == known.id) | (Dataset.replaced_by == known.id)
+            session.execute(update(Dataset).where(earlier).values(replaced_by=identifier))
         return Registered(session.get_one(Dataset, identifier), created=True)
     known = _named(session, name)
-    if known is None:  # another transaction has registered the name before this one, and a third has deleted it
-        return register_dataset(session, name, facts, source, contact_sheet)
+    if known is None or replace:  # another transaction has registered the name before this one, or a third deleted it
+        return register_dataset(session, name, facts, source, contact_sheet, replace=replace)
     return _same(known, facts)
 
 
@@ -149,19 +167,27 @@ def rename_dataset(session: Session, name: str, new_name: str) -> Dataset:
 
 def find_configured(session: Session, config: DatasetConfig) -> Dataset | None:
     """The first data set that was registered as a path with exactly this configuration, or None."""
-    return session.scalars(
-        select(Dataset).where(Dataset.configuration == config.model_dump(mode="json")).order_by(Dataset.id).limit(1)
-    ).one_or_none()
+    path = None if config.path is None else str(config.path)
+    registered = Dataset.configuration.is_not(None) & Dataset.replaced_by.is_(None)
+    here = Dataset.configuration["path"].as_string().is_not_distinct_from(path)
+    for dataset in session.scalars(select(Dataset).where(registered, here).order_by(Dataset.id)):
+        if DatasetConfig.model_validate(dataset.configuration) == config:  # older records lack newer fields
+            return dataset
+    return None
 
 
-def list_datasets(session: Session, after: str | None = None, limit: int = 50) -> DatasetPage:
+def list_datasets(
+    session: Session, after: str | None = None, limit: int = 50, earlier_of: Dataset | None = None
+) -> DatasetPage:
     """Up to `limit` data sets in the order of their names, after the name `after`.
 
+    earlier_of: lists the earlier versions of this data set; they are in no other list.
     A data set that exists from the first page to the last is listed exactly once, whatever else is added meanwhile.
     """
     if limit < 1:
         raise ValueError(f"limit must be at least 1, not {limit}")
-    query = select(Dataset).order_by(Dataset.name).limit(limit + 1)
+    of = Dataset.replaced_by.is_(None) if earlier_of is None else Dataset.replaced_by == earlier_of.id
+    query = select(Dataset).where(of).order_by(Dataset.name).limit(limit + 1)
     if after is not None:
         query = query.where(Dataset.name > after)
     datasets = tuple(session.scalars(query))
@@ -183,8 +209,14 @@ def contact_sheet_bytes(session: Session, dataset: Dataset) -> bytes:
     return Artifacts(session).get(dataset.contact_sheet_digest)
 
 
-def _named(session: Session, name: str) -> Dataset | None:
-    return session.scalars(select(Dataset).where(Dataset.name == name)).one_or_none()
+def _named(session: Session, name: str, *, lock: bool = False) -> Dataset | None:
+    query = select(Dataset).where(Dataset.name == name)
+    return session.scalars(query.with_for_update() if lock else query).one_or_none()
+
+
+def _earlier_name(dataset: Dataset) -> str:
+    version = f"@{dataset.version}"
+    return dataset.name[: MOST_NAME_LETTERS - len(version)].rstrip() + version
 
 
 def _same(known: Dataset, facts: DatasetFacts) -> Registered:

@@ -164,6 +164,8 @@ class Dataset(Base):
     configuration: of a path, the `model.config.DatasetConfig` that reads it.
     class_counts: images of each class, in the order of class_names.
     distinct_count, mirrors: as in `model.planning.data_facts.DataFacts`; null for data sets of earlier versions.
+    version: counts the uploads under one name. replaced_by: the data set that has taken this one's name.
+    reading: what was found beside the images (`DatasetFacts.reading`).
     """
 
     __tablename__ = "datasets"
@@ -188,6 +190,9 @@ class Dataset(Base):
     mirrors: Mapped[bool | None]
     contact_sheet_digest: Mapped[str] = mapped_column(ForeignKey("artifacts.digest"), index=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    version: Mapped[int] = mapped_column(server_default="1")
+    replaced_by: Mapped[int | None] = mapped_column(ForeignKey("datasets.id", ondelete="SET NULL"), index=True)
+    reading: Mapped[dict[str, Any] | None]
 
 
 class Job(Base):

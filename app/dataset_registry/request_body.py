@@ -1,8 +1,8 @@
-"""Reads the two forms of POST /datasets: an uploaded archive, or JSON that names a path."""
+"""Reads the three forms of a registration: an archive, a form with a folder's files, or JSON that names a path."""
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar
@@ -14,6 +14,7 @@ from pydantic_core import from_json
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from darkroom.app.dataset_registry.form import received_form
 from darkroom.app.dataset_registry.schemas import (
     BUNDLED_FORMATS,
     PathBody,
@@ -32,8 +33,12 @@ T = TypeVar("T")
 
 
 def is_upload(scope: Scope) -> bool:
-    """Return true if the request's body is an archive, which may be larger than other bodies."""
-    if scope["method"] != "POST" or scope["path"] != "/v1/datasets":
+    """Return true if the request's body holds images, and so may be larger than other bodies."""
+    parts = scope["path"].split("/")
+    if (scope["method"], parts[1:3], len(parts)) not in (
+        ("POST", ["v1", "datasets"], 3),
+        ("PUT", ["v1", "datasets"], 4),
+    ):
         return False
     return not is_json(Headers(scope=scope).get("content-type", ""))
 
@@ -47,6 +52,7 @@ def is_json(content_type: str) -> bool:
 class Registration:
     """A validated request. file: the uploaded archive; None when the request names a path.
 
+    replace: other content of this name becomes an earlier version.
     digest: of the request's fields and the archive; equal for equal requests.
     """
 
@@ -54,6 +60,7 @@ class Registration:
     config: DatasetConfig
     digest: str
     file: BinaryIO | None = None
+    replace: bool = False
 
 
 def _validated(validate: Callable[[], T], where: Literal["query", "body"], body: object) -> T:
@@ -70,6 +77,9 @@ def _configuration(fields: UploadQuery | PathBody, path: Path | None) -> Dataset
         path=path,
         split=fields.split,
         image_size=fields.image_size,
+        fit=fields.fit,
+        ground=fields.ground,
+        skip_damaged=fields.skip_damaged,
         class_names=fields.class_names,
     )
 
@@ -79,30 +89,64 @@ def _request_digest(fields: BaseModel, *more: str) -> str:
     return digest_of(text.encode())
 
 
-async def read_upload(request: Request) -> Registration:
-    require_file_itself(request)
+async def read_upload(request: Request, settings: Settings, name: str | None = None) -> Registration:
+    """Receive an upload. name: of the data set to replace; the query then has none."""
     query: dict[str, Any] = dict(request.query_params)
     if "class_names" in query:
         query["class_names"] = request.query_params.getlist("class_names")
-    fields = _validated(lambda: UploadQuery.model_validate(query), "query", None)
-    file, digest = await received(request)
+    if name is not None:
+        _require_no_name(query, "name")
+        query["name"] = name
+    is_form = media_type(request.headers.get("content-type", "")) == "multipart/form-data"
+    if is_form and "format" not in query:
+        fields, file, digest = await _received_form(request, settings, query)
+    else:
+        require_file_itself(request)
+        fields = _validated(lambda: UploadQuery.model_validate(query), "query", None)
+        file, digest = await received(request)
     config = _configuration(fields, Path(f"/dev/fd/{file.fileno()}"))
-    return Registration(fields.name, config, _request_digest(fields, digest), file)
+    return Registration(fields.name, config, _request_digest(fields, digest), file, replace=name is not None)
 
 
-async def read_path(request: Request, settings: Settings) -> Registration:
+async def _received_form(
+    request: Request, settings: Settings, query: dict[str, Any]
+) -> tuple[UploadQuery, BinaryIO, str]:
+    form = await received_form(request, settings.dataset_entries)
+    try:
+        if "format" in form.fields:
+            text = "is left out of a form, which holds the files of a folder; send an archive itself as the body"
+            raise invalid([("format", text)])
+        given = {key: values if key == "class_names" else values[-1] for key, values in form.fields.items()}
+        fields = _validated(lambda: UploadQuery.model_validate({"format": "zip", **given, **query}), "query", None)
+    except BaseException:
+        form.file.close()
+        raise
+    return fields, form.file, form.digest
+
+
+def _require_no_name(fields: Mapping[str, Any], pointer: str) -> None:
+    if "name" in fields:
+        raise invalid([(pointer, "is in the address of the data set to replace: leave it out here")])
+
+
+async def read_path(request: Request, settings: Settings, name: str | None = None) -> Registration:
+    """Read a request that names a path. name: of the data set to replace; the body then has none."""
     raw = await request.body()
     try:
         body = from_json(raw)
     except ValueError as error:
         raise Problem(400, "not-json", f"the body is not JSON: {error}") from error
+    if name is not None and isinstance(body, dict):
+        _require_no_name(body, "/name")
+        body["name"] = name
+        raw = json.dumps(body).encode()
     fields = _validated(lambda: PathBody.model_validate_json(raw, strict=True), "body", body)
     if request.query_params:
         raise invalid([(name, "must be in the JSON body, not in the query") for name in request.query_params])
     path = None if fields.path is None else allowed(Path(fields.path), allowed_roots(settings))
     if (path is None) != FORMATS[fields.format].bundled:
         raise invalid([("/path", f"must be left out for {BUNDLED_FORMATS}, and given for every other format")])
-    return Registration(fields.name, _configuration(fields, path), _request_digest(fields))
+    return Registration(fields.name, _configuration(fields, path), _request_digest(fields), replace=name is not None)
 
 
 def allowed(path: Path, roots: Sequence[Path]) -> Path:

@@ -1,37 +1,45 @@
 """/datasets: registers labelled images, uploaded as an archive or stored where the workers can read them."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
+import numpy as np
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi import Path as PathParameter
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic import BaseModel
 
+from darkroom.app.access.caller import Caller
+from darkroom.app.dataset_registry.checking import check as checked
 from darkroom.app.dataset_registry.request_body import (
     is_json,
     read_path,
     read_upload,
 )
 from darkroom.app.dataset_registry.schemas import (
+    CheckAnswer,
     ClassAnswer,
     DatasetAnswer,
     DatasetName,
     DatasetsAnswer,
+    LeftOutAnswer,
     PathBody,
     RenameRequest,
+    SplitAnswer,
     UploadQuery,
 )
 from darkroom.app.dataset_registry.service import IDEMPOTENCY_SCOPE, decode_and_register
+from darkroom.app.dataset_registry.stored_images import open_images
 from darkroom.app.dependencies.callers import CallerHere
 from darkroom.app.dependencies.idempotency import IdempotencyKey
 from darkroom.app.dependencies.paging import Limit
-from darkroom.app.dependencies.services import ServicesHere, require_json
-from darkroom.app.http.problems import documented
+from darkroom.app.dependencies.services import Services, ServicesHere, require_json
+from darkroom.app.http.problems import documented, invalid
+from darkroom.model.images.pictures import grid, png
 from darkroom.store.audit_repository import record
 from darkroom.store.dataset_repository import (
     contact_sheet_bytes,
@@ -44,9 +52,15 @@ from darkroom.store.tables import Dataset
 
 router = APIRouter(tags=["datasets"])
 
+T = TypeVar("T")
+
 
 _decoder = ThreadPoolExecutor(1, thread_name_prefix="dataset")
 """Decodes one data set at a time: it may fill gigabytes, and the engine needs the other cores."""
+
+
+async def _in_decoder(work: Callable[..., T], *arguments: Any) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_decoder, work, *arguments)
 
 
 def _address(name: str) -> str:
@@ -69,10 +83,14 @@ def _describe(row: Dataset) -> DatasetAnswer:
         size_bytes=row.image_count * channels * side * side,
         contact_sheet=f"{_address(row.name)}/contact-sheet",
         created_at=row.created_at,
+        version=row.version,
+        replaced=row.replaced_by is not None,
+        left_out=LeftOutAnswer.model_validate(row.reading) if row.reading else None,
+        splits=[SplitAnswer.model_validate(one) for one in (row.reading or {}).get("splits", [])],
     )
 
 
-def _parameters(query: type[BaseModel]) -> list[Mapping[str, Any]]:
+def _parameters(query: type[BaseModel], *left_out: str) -> list[Mapping[str, Any]]:
     schema = query.model_json_schema()
     return [
         {
@@ -84,25 +102,38 @@ def _parameters(query: type[BaseModel]) -> list[Mapping[str, Any]]:
             + (" (required for an upload)" * (name in schema["required"])),
         }
         for name, described in schema["properties"].items()
+        if name not in left_out
     ]
 
 
-_DESCRIBED: dict[str, Any] = {
-    "parameters": _parameters(UploadQuery),
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-            "application/json": {"schema": PathBody.model_json_schema()},
+def _without(body: type[BaseModel], *left_out: str) -> Mapping[str, Any]:
+    schema = body.model_json_schema()
+    for name in left_out:
+        del schema["properties"][name]
+    return schema | {"required": [name for name in schema["required"] if name not in left_out]}
+
+
+def _described(*left_out: str) -> dict[str, Any]:
+    """Return the OpenAPI description of an upload. left_out: fields that the address has instead."""
+    files = {"type": "array", "items": {"type": "string", "format": "binary"}}
+    form = _without(UploadQuery, "format", *left_out)
+    return {
+        "parameters": _parameters(UploadQuery, *left_out),
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+                "multipart/form-data": {"schema": {**form, "properties": {**form["properties"], "files": files}}},
+                "application/json": {"schema": _without(PathBody, *left_out)},
+            },
         },
-    },
-}
+    }
 
 
 @router.post(
     "/datasets",
     status_code=201,
-    openapi_extra=_DESCRIBED,
+    openapi_extra=_described(),
     responses=documented(400, 409, 413, 415, 422, 500, 503, 507)
     | {200: {"model": DatasetAnswer, "description": "The data set exists already"}},
 )
@@ -113,38 +144,74 @@ async def register(
     caller: CallerHere,
     idempotency_key: IdempotencyKey = None,
 ) -> DatasetAnswer:
-    """Register a data set: upload an archive, or name a path that the workers can read.
+    """Register a data set: upload an archive or a folder's files, or name a path that the workers can read.
 
-    **Upload**: the body is the archive, the query describes it:
+    **Archive**: the body is the archive, the query describes it:
     `curl --data-binary @clothes.zip 'http://HOST/v1/datasets?name=clothes&format=zip'`.
+    **Folder**: the body is a form (`multipart/form-data`) with a file for each picture, whose file name is its path
+    below the folder, such as `shirts/1.png`. The other fields are in the form or in the query, without `format`.
     **Path**: the body is JSON (`Content-Type: application/json`) with the same fields and `path`; without a query.
 
     If a data set with this name exists, the answer is 200 and describes it when the content is the same, and 409
     otherwise.
     """
-    by_path = is_json(request.headers.get("content-type", ""))
+    return await _registered(request, response, services, caller, idempotency_key)
+
+
+async def _registered(
+    request: Request,
+    response: Response,
+    services: Services,
+    caller: Caller,
+    key: str | None = None,
+    name: str | None = None,
+) -> DatasetAnswer:
+    """Register what the request holds. name: of the data set to replace."""
+    read = read_path if is_json(request.headers.get("content-type", "")) else read_upload
     await run_in_threadpool(services.require_database)
-    wanted = await (read_path(request, services.settings) if by_path else read_upload(request))
-    loop = asyncio.get_running_loop()
-    registered = await loop.run_in_executor(
-        _decoder, decode_and_register, services.store, services.settings, wanted, caller.actor, idempotency_key
-    )
+    wanted = await read(request, services.settings, name)
+    registered = await _in_decoder(decode_and_register, services.store, services.settings, wanted, caller.actor, key)
     response.status_code = 201 if registered.created else 200
     response.headers["Location"] = _address(registered.dataset.name)
     return _describe(registered.dataset)
 
 
-@router.get("/datasets", responses=documented(422, 500, 503))
+@router.put(
+    "/datasets/{name}",
+    status_code=201,
+    openapi_extra=_described("name"),
+    responses=documented(400, 409, 413, 415, 422, 500, 503, 507)
+    | {200: {"model": DatasetAnswer, "description": "The data set has this content already"}},
+)
+async def replace(
+    request: Request,
+    response: Response,
+    services: ServicesHere,
+    caller: CallerHere,
+    name: Annotated[DatasetName, PathParameter()],
+) -> DatasetAnswer:
+    """Register a data set under a name that may be taken. Body and query are those of POST, without `name`.
+
+    Other content under this name becomes an earlier version: it gets the name NAME@VERSION, and its jobs keep it.
+    """
+    return await _registered(request, response, services, caller, name=name)
+
+
+@router.get("/datasets", responses=documented(404, 422, 500, 503))
 def datasets(
     services: ServicesHere,
     after: Annotated[
         str | None, Query(max_length=100, pattern=r"^[^\x00]*$", description="the last name of the previous page")
     ] = None,
     limit: Limit = 50,
+    earlier_of: Annotated[
+        DatasetName | None, Query(description="lists the earlier versions of this data set instead of the others")
+    ] = None,
 ) -> DatasetsAnswer:
     """Data sets by name."""
     with services.transaction() as session:
-        page = list_datasets(session, after, limit)
+        current = None if earlier_of is None else get_dataset(session, earlier_of)
+        page = list_datasets(session, after, limit, current)
     return DatasetsAnswer(datasets=[_describe(row) for row in page.datasets], next_after=page.next_after)
 
 
@@ -166,6 +233,60 @@ def sheet(services: ServicesHere, name: Annotated[DatasetName, PathParameter()])
     with services.transaction() as session:
         picture = contact_sheet_bytes(session, get_dataset(session, name))
     return Response(picture, media_type="image/png")
+
+
+@router.get(
+    "/datasets/{name}/pictures",
+    response_class=Response,
+    responses=documented(404, 409, 422, 500, 503)
+    | {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+def pictures(
+    services: ServicesHere,
+    name: Annotated[DatasetName, PathParameter()],
+    class_: Annotated[
+        str | None, Query(alias="class", max_length=1000, description="shows images of this class")
+    ] = None,
+    offset: Annotated[int, Query(ge=0, description="how many of them to leave out")] = 0,
+    limit: Annotated[int, Query(ge=1, le=500, description="most images")] = 100,
+    index: Annotated[list[int] | None, Query(max_length=100, description="shows the images of these numbers")] = None,
+    columns: Annotated[int, Query(ge=1, le=100, description="images in a line")] = 10,
+) -> Response:
+    """A PNG with a page of a data set's images, of one class or of all, line by line."""
+    with services.transaction() as session:
+        row = get_dataset(session, name)
+    stored = open_images(services.store, services.settings, row)
+    if index is not None:
+        if not all(0 <= one < row.image_count for one in index):
+            raise invalid([("index", f"the data set has the images 0 to {row.image_count - 1}")])
+        shown = index
+    elif class_ is None:
+        shown = list(range(row.image_count))[offset : offset + limit]
+    elif class_ in row.class_names:
+        shown = np.flatnonzero(stored.labels == row.class_names.index(class_))[offset : offset + limit].tolist()
+    else:
+        raise invalid([("class", f"the data set has no class {class_!r}")])
+    if not shown:
+        raise invalid([("offset", "there are no images after this one")])
+    images = stored.images(shown).transpose(0, 2, 3, 1)
+    return Response(png(grid(images, min(columns, len(shown)))), media_type="image/png")
+
+
+@router.get("/datasets/{name}/check", responses=documented(404, 409, 422, 500, 503))
+async def check(
+    services: ServicesHere,
+    name: Annotated[DatasetName, PathParameter()],
+    against: Annotated[DatasetName | None, Query(description="another data set, such as the test split")] = None,
+) -> CheckAnswer:
+    """Look for repeated, outlying and flat pictures and for unequal classes. Takes seconds for 50,000 images."""
+
+    def look() -> CheckAnswer:
+        with services.transaction() as session:
+            row = get_dataset(session, name)
+            other = None if against is None else get_dataset(session, against)
+        return checked(services.store, services.settings, row, other)
+
+    return await _in_decoder(look)
 
 
 @router.patch(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from darkroom.model.config import DatasetFormat, UploadFormat
+from darkroom.model.config import FIT, GROUND, SKIP_DAMAGED, Colour, DatasetFormat, Fit, UploadFormat
 from darkroom.model.extension_points import FORMATS
 
 
@@ -34,8 +34,15 @@ class _Fields(BaseModel):
     name: DatasetName = Field(description="1 to 100 characters of any script, without / and \\; unique")
     split: Literal["train", "test", "all"] = Field("train", description="all: the train split, then the test split")
     image_size: int | None = Field(
-        None, ge=4, le=1024, description="crop to the central square and resize to this side; needed if sizes differ"
+        None,
+        ge=4,
+        le=1024,
+        description="side in pixels of the stored squares; without one, squares of one size stay as they are, and for "
+        "others the service chooses a side",
     )
+    fit: Fit = Field("crop", description=FIT)
+    ground: Colour = Field("#ffffff", description=GROUND)
+    skip_damaged: bool = Field(False, description=SKIP_DAMAGED)
     class_names: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] | None = Field(
         None, max_length=10_000, description="names of the classes, for formats that do not contain them"
     )
@@ -87,6 +94,22 @@ class ClassAnswer(BaseModel):
     images: int
 
 
+class SplitAnswer(BaseModel):
+    """A folder of the upload that holds the class folders of a split."""
+
+    folder: str
+    images: int
+    used: bool = Field(description="true if its images are in the data set")
+
+
+class LeftOutAnswer(BaseModel):
+    """The files that are not in the data set."""
+
+    junk: int = Field(description="files that are no pictures, such as Thumbs.db and texts")
+    damaged: int = Field(description="pictures that cannot be read")
+    damaged_pictures: list[str] = Field(description="the first of these, each with its fault")
+
+
 class DatasetAnswer(BaseModel):
     """A registered data set."""
 
@@ -103,6 +126,46 @@ class DatasetAnswer(BaseModel):
         description="address of a PNG with the first images of each class, one line for each class"
     )
     created_at: datetime
+    version: int = Field(description="counts the uploads under this name")
+    replaced: bool = Field(description="true for an earlier version, whose name a later upload has taken")
+    left_out: LeftOutAnswer | None = Field(description="null for a data set of an older service")
+    splits: list[SplitAnswer] = Field(description="the splits that the upload has, if it has any")
+
+
+class PictureAnswer(BaseModel):
+    """One image. index: its number in the data set, as `pictures?index=` takes it."""
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    dataset: str
+    index: int
+    class_: str = Field(alias="class")
+
+
+class AlikeAnswer(BaseModel):
+    """Pictures that look alike. identical: pixel by pixel. pictures: at most ten of `count`."""
+
+    count: int
+    identical: bool
+    several_classes: bool
+    both_datasets: bool
+    pictures: list[PictureAnswer]
+
+
+class CheckAnswer(BaseModel):
+    """What a check found. The lists hold at most 50 entries each; the counts count all."""
+
+    dataset: str
+    digest: str
+    against: str | None
+    images: int
+    findings: list[str] = Field(description="the results in words, with advice")
+    alike_groups: int
+    alike: list[AlikeAnswer]
+    unlike_count: int
+    unlike: list[PictureAnswer] = Field(description="pictures far from the mean of their class")
+    flat_count: int
+    flat: list[PictureAnswer] = Field(description="pictures of one colour")
 
 
 class DatasetsAnswer(BaseModel):

@@ -1,7 +1,8 @@
 """Decodes and stores a data set completely, or stores nothing."""
 
+from dataclasses import asdict
 from tempfile import TemporaryFile
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from darkroom.app.dataset_registry.request_body import (
     Registration,
@@ -14,12 +15,14 @@ from darkroom.app.settings import Settings
 from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets import DatasetError
 from darkroom.model.datasets.archive_limits import ArchiveLimits
+from darkroom.model.datasets.class_folders import DamagedPictures
 from darkroom.model.datasets.contact_sheet import contact_sheet
 from darkroom.model.datasets.dataset import ImageDataset
-from darkroom.model.datasets.decoded import Decoded
+from darkroom.model.datasets.decoded import Decoded, Reading, SizesDiffer
 from darkroom.model.datasets.encoded import encode
 from darkroom.model.datasets.load import dataset_files, decode_dataset
 from darkroom.model.datasets.materialise import content_digest
+from darkroom.model.datasets.resize import proposed_side
 from darkroom.model.planning.data_facts import look_at
 from darkroom.store.audit_repository import Actor, record
 from darkroom.store.database import Database
@@ -33,19 +36,43 @@ from darkroom.store.idempotency import remember, settle
 
 IDEMPOTENCY_SCOPE = "POST /datasets"
 
+MOST_DAMAGED = 100
+"""How many damaged pictures an answer lists."""
 
-def _decoded(wanted: Registration, settings: Settings) -> Decoded:
+
+def _decoded(wanted: Registration, settings: Settings) -> tuple[DatasetConfig, Decoded]:
+    """Return how the data set was read, and its images; chooses the side of pictures of several sizes."""
+    limits = ArchiveLimits(entries=settings.dataset_entries)
     try:
         if wanted.file is None:
             roots = allowed_roots(settings)
             for file in dataset_files(wanted.config):
                 allowed(file, roots)  # the folder may contain links that lead out of it
-        return decode_dataset(wanted.config, ArchiveLimits(entries=settings.dataset_entries))
+        try:
+            return wanted.config, decode_dataset(wanted.config, limits)
+        except SizesDiffer as error:
+            config = wanted.config.model_copy(update={"image_size": proposed_side(error.shorter_side)})
+            return config, decode_dataset(config, limits)
+    except DamagedPictures as error:
+        listed = [_without_path(fault, wanted) for fault in error.faults[:MOST_DAMAGED]]
+        text = _without_path(str(error), wanted)
+        raise Problem(422, "dataset-unreadable", text, damaged=len(error.faults), damaged_pictures=listed) from error
     except DatasetError as error:
-        text = str(error)
-        if wanted.file is not None:
-            text = text.replace(str(wanted.config.path), "the archive")
-        raise Problem(422, "dataset-unreadable", text) from error
+        raise Problem(422, "dataset-unreadable", _without_path(str(error), wanted)) from error
+
+
+def _without_path(text: str, wanted: Registration) -> str:
+    """Return the text of an error without the path of this process's temporary file."""
+    return text if wanted.file is None else text.replace(str(wanted.config.path), "the archive")
+
+
+def _reading(wanted: Registration, reading: Reading) -> dict[str, Any]:
+    return {
+        "junk": len(reading.junk),
+        "damaged": len(reading.damaged),
+        "damaged_pictures": [_without_path(fault, wanted) for fault in reading.damaged[:MOST_DAMAGED]],
+        "splits": [asdict(split) for split in reading.splits],
+    }
 
 
 def _facts(wanted: Registration, decoded: Decoded, digest: str) -> DatasetFacts:
@@ -59,6 +86,7 @@ def _facts(wanted: Registration, decoded: Decoded, digest: str) -> DatasetFacts:
         image_size=found.side,
         distinct_count=found.distinct,
         mirrors=found.mirrors,
+        reading=_reading(wanted, decoded.reading),
     )
 
 
@@ -68,12 +96,12 @@ def decode_and_register(
     """Decode the data set and store it in one transaction. Closes the uploaded file."""
     with storage_full_as_problem():
         if wanted.file is None:
-            decoded = _decoded(wanted, settings)
+            config, decoded = _decoded(wanted, settings)
             digest = content_digest(decoded.images, decoded.labels, decoded.class_names)
-            return _store(database, wanted, actor, key, _facts(wanted, decoded, digest), wanted.config, decoded)
+            return _store(database, wanted, actor, key, _facts(wanted, decoded, digest), config, decoded)
         with TemporaryFile() as encoded:
             with wanted.file:
-                decoded = _decoded(wanted, settings)
+                _, decoded = _decoded(wanted, settings)
             digest = encode(decoded, encoded)
             return _store(database, wanted, actor, key, _facts(wanted, decoded, digest), encoded, decoded)
 
@@ -93,10 +121,12 @@ def _store(
             known = remember(session, IDEMPOTENCY_SCOPE, key, wanted.digest)
             if known is not None:
                 return Registered(get_dataset_by_id(session, known), created=False)
-        registered = register_dataset(session, wanted.name, facts, source, sheet)
+        registered = register_dataset(session, wanted.name, facts, source, sheet, replace=wanted.replace)
         if key is not None:
             settle(session, IDEMPOTENCY_SCOPE, key, registered.dataset.id)
         if registered.created:
             data = {"format": facts.format, "digest": facts.digest, "images": registered.dataset.image_count}
+            version = registered.dataset.version
+            data |= {"version": version} if version > 1 else {}
             record(session, actor, "dataset.registered", f"datasets/{wanted.name}", data)
         return registered

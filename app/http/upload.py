@@ -4,7 +4,7 @@ import asyncio
 import errno
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from tempfile import TemporaryFile
 from typing import BinaryIO
@@ -46,6 +46,21 @@ def require_file_itself(request: Request) -> None:
         raise Problem(415, "unsupported-media-type", detail)
 
 
+async def each_chunk(request: Request, take: Callable[[bytes], object]) -> None:
+    """Call `take` with the body, about a mebibyte at a time, in a thread. Raises Problem when the client leaves."""
+    waiting = bytearray()
+    try:
+        async for chunk in request.stream():
+            waiting += chunk
+            if len(waiting) >= _WRITE_BYTES:
+                await asyncio.to_thread(take, bytes(waiting))
+                waiting.clear()
+    except ClientDisconnect as error:
+        # nobody receives this answer; it is for the log and the Prometheus metrics
+        raise Problem(400, "client-closed-request", "the client closed the connection") from error
+    await asyncio.to_thread(take, bytes(waiting))
+
+
 async def received(request: Request) -> tuple[BinaryIO, str]:
     """Receive the body into a file without a name, which disappears even if this process is killed.
 
@@ -53,18 +68,13 @@ async def received(request: Request) -> tuple[BinaryIO, str]:
     """
     with storage_full_as_problem(), ExitStack() as until_handed_over:
         file = until_handed_over.enter_context(TemporaryFile())
-        hasher, waiting = hashlib.sha256(), bytearray()
-        try:
-            async for chunk in request.stream():
-                hasher.update(chunk)
-                waiting += chunk
-                if len(waiting) >= _WRITE_BYTES:
-                    await asyncio.to_thread(file.write, bytes(waiting))
-                    waiting.clear()
-        except ClientDisconnect as error:
-            # nobody receives this answer; it is for the log and the Prometheus metrics
-            raise Problem(400, "client-closed-request", "the client closed the connection") from error
-        file.write(waiting)
+        hasher = hashlib.sha256()
+
+        def take(chunk: bytes) -> None:
+            hasher.update(chunk)
+            file.write(chunk)
+
+        await each_chunk(request, take)
         file.flush()
         until_handed_over.pop_all()
         return file, hasher.hexdigest()

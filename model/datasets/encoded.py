@@ -6,6 +6,7 @@ gives equal bytes. The header repeats the content's digest; reading checks the c
 
 import json
 import os
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, BinaryIO
 
@@ -84,19 +85,50 @@ def decode(file: BinaryIO, digest: str, source: str) -> Decoded:
     return decoded
 
 
+class EncodedPieces:
+    """An encoded data set of which single images are read.
+
+    read: (start, size) -> bytes. Damage goes unnoticed: only `decode` checks the digest. Raises DatasetError.
+    """
+
+    def __init__(self, read: Callable[[int, int], bytes], source: str) -> None:
+        size = int.from_bytes(read(0, 8), "little")
+        header = _parsed(read(8, min(size, _MAX_HEADER_BYTES)), source)
+        self._read, self._images_start = read, 8 + size + header["images"]["data_offsets"][0]
+        self._shape = tuple(header["images"]["shape"])
+        first, last = header["labels"]["data_offsets"]
+        self.labels: npt.NDArray[np.int64] = np.frombuffer(read(8 + size + first, last - first), "<i8").astype(np.int64)
+
+    def images(self, indices: Sequence[int]) -> npt.NDArray[np.uint8]:
+        """Return images (N, C, S, S). Neighbours are read together."""
+        found = np.empty((len(indices), *self._shape[1:]), dtype=np.uint8)
+        size = prod(self._shape[1:])
+        place = 0
+        for run in np.split(np.asarray(indices), np.flatnonzero(np.diff(indices) != 1) + 1):
+            if len(run):
+                content = self._read(self._images_start + int(run[0]) * size, len(run) * size)
+                found[place : place + len(run)] = np.frombuffer(content, np.uint8).reshape(-1, *self._shape[1:])
+                place += len(run)
+        return found
+
+
 def _header(file: BinaryIO, source: str) -> tuple[dict[str, Any], int]:
     """Return the file's header, and the position where its data begin, in bytes."""
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
     if not 0 < length <= _MAX_HEADER_BYTES:
         raise DatasetError(f"{source}: not an encoded data set: its header claims {length} bytes")
+    return _parsed(file.read(length), source), 8 + length
+
+
+def _parsed(text: bytes, source: str) -> dict[str, Any]:
     try:
-        header = json.loads(file.read(length))
+        header = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{source}: not an encoded data set, or truncated: {error}") from error
     if not isinstance(header, dict):
         raise DatasetError(f"{source}: not an encoded data set")
-    return header, 8 + length
+    return header
 
 
 def _stated(header: dict[str, Any], source: str) -> EncodedHeader:

@@ -98,6 +98,8 @@ def test_a_beginning_is_read_without_the_rest(database_url: str, tmp_path: Path,
         digest = store.put(data)
         for wanted in (0, 8, CHUNK_BYTES, CHUNK_BYTES + 1, 10 * CHUNK_BYTES):
             assert store.beginning(digest, wanted) == data[:wanted]
+            for start in (1, CHUNK_BYTES - 1, CHUNK_BYTES, size + 1):
+                assert store.piece(digest, start, wanted) == data[start : start + wanted]
         with pytest.raises(ArtifactMissing):
             store.beginning("sha256:" + "0" * 64, 8)
     database.dispose()

@@ -123,6 +123,58 @@ def test_a_deleted_name_is_free_again_and_its_idempotency_key_too(served: Servic
     assert _names(served) == ["shapes"]
 
 
+def test_a_corrected_upload_replaces_a_data_set_and_jobs_keep_theirs(served: Service, database: Database) -> None:
+    client = served.client
+    query = {"format": "npz"}
+    first = client.put("/v1/datasets/clothes", params=query, content=_npz())
+    assert (first.status_code, first.json()["version"], first.json()["replaced"]) == (201, 1, False)
+    assert client.put("/v1/datasets/clothes", params=query, content=_npz()).status_code == 200
+    job = _submit(served, "clothes")
+
+    corrected = client.put("/v1/datasets/clothes", params=query, content=_npz(1))
+    assert (corrected.status_code, corrected.json()["version"]) == (201, 2)
+    assert corrected.headers["location"] == "/v1/datasets/clothes"
+    assert client.get("/v1/datasets/clothes").json() == corrected.json() != first.json()
+    kept = client.get("/v1/datasets/clothes@1").json()
+    assert (kept["digest"], kept["replaced"]) == (first.json()["digest"], True)
+    assert client.get(f"/v1/train-jobs/{job}").json()["dataset"] == "clothes@1"
+    assert _submit(served, "clothes") != job
+    assert _names(served) == ["clothes", "shapes"]
+
+    again = client.put("/v1/datasets/clothes", params=query, content=_npz(2)).json()
+    assert again["version"] == 3
+    earlier = client.get("/v1/datasets", params={"earlier_of": "clothes"}).json()["datasets"]
+    assert [(one["name"], one["version"]) for one in earlier] == [("clothes@1", 1), ("clothes@2", 2)]
+    assert _audited(served, "dataset.registered")[-1][1].get("version", 1) in (1, 3)
+    assert client.delete("/v1/datasets/clothes").status_code == 204
+    assert _names(served) == ["clothes@1", "clothes@2", "shapes"]  # nothing hides them any more
+    assert client.get("/v1/datasets/clothes@1").json()["replaced"] is False
+
+    assert_problem(client.get("/v1/datasets", params={"earlier_of": "none"}), 404)
+    named = client.put("/v1/datasets/clothes", params={"name": "x", "format": "npz"}, content=_npz())
+    assert assert_problem(named, 422)["errors"][0]["pointer"] == "name"
+    body = client.put("/v1/datasets/digits", json={"format": "digits", "name": "x"})
+    assert assert_problem(body, 422)["errors"][0]["pointer"] == "/name"
+    assert client.put("/v1/datasets/digits", json={"format": "digits"}).status_code == 201
+    assert_problem(client.put("/v1/datasets/shapes", params=query, content=b"no archive"), 422)
+    add_dataset(database, "shapes@1")
+    conflict = assert_problem(client.put("/v1/datasets/shapes", params=query, content=_npz()), 409)
+    assert conflict["existing"] == "/v1/datasets/shapes%401"
+    assert client.get("/v1/datasets/shapes").json()["digest"] == SHAPES.digest
+
+
+def test_simultaneous_replacements_are_versions_one_after_the_other(served: Service) -> None:
+    def put(value: int) -> int:
+        answer = served.client.put("/v1/datasets/clothes", params={"format": "npz"}, content=_npz(value))
+        return int(answer.status_code)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(put, range(4))) == {201}
+    assert served.client.get("/v1/datasets/clothes").json()["version"] == 4
+    earlier = served.client.get("/v1/datasets", params={"earlier_of": "clothes"}).json()["datasets"]
+    assert [one["version"] for one in earlier] == [1, 2, 3]
+
+
 def test_a_deletion_waits_for_the_submission_that_names_the_data_set(served: Service, database: Database) -> None:
     with ThreadPoolExecutor(1) as pool:
         with database.session() as session:
@@ -141,6 +193,8 @@ def test_changes_need_the_scope_train(weights: Path, database_url: str, database
         for client in (keyed.bare, generate):
             assert client.patch("/v1/datasets/shapes", json={"name": "new"}).status_code in (401, 403)
             assert client.delete("/v1/datasets/shapes").status_code in (401, 403)
+            assert client.put("/v1/datasets/shapes", json={"format": "digits"}).status_code in (401, 403)
+            assert client.get("/v1/datasets/shapes/pictures").status_code in (401, 403)
         assert train.patch("/v1/datasets/shapes", json={"name": "new"}).status_code == 200
         assert train.delete("/v1/datasets/new").status_code == 204
 
@@ -150,8 +204,9 @@ def _waits_for_lock(database: Database) -> bool:
         return bool(session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
 
 
-def _npz() -> bytes:
+def _npz(value: int = 0) -> bytes:
     buffer = io.BytesIO()
     images = np.arange(4 * 8 * 8, dtype=np.uint8).reshape(4, 8, 8)
+    images[0, 0, 0] = value
     np.savez(buffer, images=images, labels=np.array([0, 0, 1, 1]), class_names=np.array(["a", "b"]))
     return buffer.getvalue()

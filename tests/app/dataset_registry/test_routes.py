@@ -188,8 +188,9 @@ def write_archives() -> dict[str, bytes]:
 
 def test_image_size_and_split_are_followed(posted: Posted) -> None:
     mixed = _zip(("train/a/1.png", _png(1, 9)), ("train/a/2.png", _png(2, 30)), ("test/a/1.png", _png(3, 9)))
-    assert "set image_size" in assert_problem(posted.upload(mixed), 422)["detail"]
     assert posted.upload(mixed, image_size=8).json()["image_shape"] == [3, 8, 8]
+    chosen = posted.upload(mixed, name="chosen").json()  # the median of the shorter sides, which are 9 and 30
+    assert chosen["image_shape"] == [3, 9, 9]
     assert posted.upload(mixed, name="rest", split="test").json()["images"] == 1
 
 
@@ -405,6 +406,152 @@ def test_the_refusal_of_a_form_says_what_to_send(posted: Posted) -> None:
     assert "--data-binary" in assert_problem(answer, 415)["detail"]
 
 
+FOLDER = [("T-shirt/1.png", _png(1)), ("T-shirt/2.png", _png(2)), ("Größe/1.png", _png(3)), ("Thumbs.db", b"junk")]
+
+
+def _form(files: list[tuple[str, bytes]], **fields: str | list[str]) -> dict[str, Any]:
+    """Return the arguments of a form with a folder's files, as browsers send `webkitRelativePath`."""
+    parts = [("files", (name, content, "application/octet-stream")) for name, content in files]
+    return {"data": fields, "files": parts}
+
+
+def test_the_files_of_a_folder_are_the_same_data_set_as_its_zip(posted: Posted, tmp_path: Path) -> None:
+    post = posted.service.client.post
+    wrapped = [(f"clothes/{name}", content) for name, content in FOLDER]
+    answer = post("/v1/datasets", **_form(wrapped, name="form"), headers={"Idempotency-Key": "once"})
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["digest"] == posted.upload(CLOTHES).json()["digest"]
+    assert answer.json()["left_out"] == {"junk": 1, "damaged": 0, "damaged_pictures": []}
+    assert [one["name"] for one in answer.json()["classes"]] == ["Größe", "T-shirt"]
+    again = post("/v1/datasets", **_form(wrapped, name="form"), headers={"Idempotency-Key": "once"})
+    assert (again.status_code, again.json()) == (200, answer.json())
+    other = post("/v1/datasets", **_form(wrapped[1:], name="form"), headers={"Idempotency-Key": "once"})
+    assert assert_problem(other, 422)["type"] == "urn:darkroom:idempotency-key-reused"
+    sized = post("/v1/datasets?image_size=8", **_form(FOLDER, name="sized", class_names=["Größe", "T-shirt"]))
+    assert sized.json()["image_shape"] == [3, 8, 8]
+    assert posted.on_a_worker("sized", tmp_path / "cache").images.shape == (3, 3, 8, 8)
+    assert posted.temporary_files() == []
+
+
+def _raw(content: bytes, query: str = "", start: bytes = b"--b\r\nContent-Disposition: form-data; ") -> dict[str, Any]:
+    """Return the arguments of a form with this content, and of an address."""
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    return {"content": start + content, "headers": headers, "url": f"/v1/datasets{query}"}
+
+
+HOSTILE_FORMS: dict[str, tuple[dict[str, Any], int, str]] = {
+    "foreign path": (_form([("../a/1.png", _png(1))], name="x"), 422, "not a plain relative name"),
+    "absolute path": (_form([("/a/1.png", _png(1))], name="x"), 422, "not a plain relative name"),
+    "twice": (_form([("a/1.png", _png(1)), ("a/1.png", _png(2))], name="x"), 422, "'a/1.png' occurs twice"),
+    "too many": (_form([(f"a/{n}.png", b"") for n in range(ENTRIES + 1)], name="x"), 422, f"more than {ENTRIES} files"),
+    "no name": (_form(FOLDER), 422, "name"),
+    "faulty field": (_form(FOLDER, name="x", fit="squeeze"), 422, "fit"),
+    "format": (_form(FOLDER, name="x", format="npz"), 422, "format"),
+    "long field": (_form(FOLDER, name="x" * 5000), 422, "longer than 4096"),
+    "deep": (_form([("a/" * 20 + "1.png", _png(1))], name="x"), 422, "folders deep"),
+    "no files": (_raw(b'name="files"; filename=""\r\n\r\n\r\n--b--', "?name=x"), 422, "holds no class folders"),
+    "no boundary": ({"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "boundary"),
+    "no form": (_raw(b"", start=b"hello"), 400, "not a multipart form"),
+    "truncated": (_raw(b'name="files"; filename="a/1.png"\r\n\r\nabc'), 400, "truncated"),
+    "not UTF-8": (_raw(b'name="files"; filename="\xff/1.png"\r\n\r\n\r\n--b--'), 422, "not UTF-8"),
+    "too large": (_form([("a/1.png", bytes(LIMIT_BYTES))], name="x"), 413, "larger than"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", HOSTILE_FORMS)
+def test_a_hostile_or_faulty_form_leaves_nothing_behind(posted: Posted, what: str) -> None:
+    request, status, fault = HOSTILE_FORMS[what]
+    kept = posted.kept()
+    problem = assert_problem(posted.service.client.post(**{"url": "/v1/datasets"} | request), status)
+    assert fault in problem["detail"]
+    assert posted.kept() == kept
+    assert posted.temporary_files() == []
+
+
+def test_all_damaged_pictures_are_listed_and_can_be_left_out(posted: Posted) -> None:
+    damaged = [(f"a/{number:03}.png", b"no picture") for number in range(120)]
+    content = _zip(("a/whole.png", _png(1)), ("a/notes.txt", b"text"), *damaged)
+    kept = posted.kept()
+    problem = assert_problem(posted.upload(content), 422)
+    assert problem["damaged"] == 120
+    assert [one[:23] for one in problem["damaged_pictures"]] == [f"the archive: a/{n:03}.png:" for n in range(100)]
+    assert "skip_damaged" in problem["detail"]
+    assert "/dev/" not in str(problem)
+    assert posted.kept() == kept
+    described = posted.upload(content, skip_damaged="true").json()
+    assert (described["images"], described["left_out"]["junk"], described["left_out"]["damaged"]) == (1, 1, 120)
+    assert described["left_out"]["damaged_pictures"] == problem["damaged_pictures"]
+
+
+def test_the_answer_says_which_split_is_used(posted: Posted) -> None:
+    content = _zip(*((f"{split}/a/1.png", _png(value)) for value, split in enumerate(("Train", "test", "val"))))
+    for split, used in (("train", "Train"), ("test", "test")):
+        splits = posted.upload(content, name=split, split=split).json()["splits"]
+        assert splits == [{"folder": one, "images": 1, "used": one == used} for one in ("Train", "test", "val")]
+
+
+def test_fit_and_ground_are_followed(posted: Posted, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 4), (9, 9, 9)).save(buffer, "PNG")
+    answer = posted.upload(_zip(("a/1.png", buffer.getvalue())), image_size=8, fit="pad", ground="#102030")
+    assert answer.status_code == 201, answer.text
+    image = posted.on_a_worker("clothes", tmp_path / "cache").images[0]
+    assert image[:, 0, 0].tolist() == [16, 32, 48]
+    assert image[:, 4, 0].tolist() == [9, 9, 9]
+    assert assert_problem(posted.upload(CLOTHES, name="x", ground="red"), 422)["errors"][0]["pointer"] == "ground"
+
+
+def test_pages_of_pictures_by_class(posted: Posted) -> None:
+    posted.upload(CLOTHES)
+    _write_classes(posted.root / "pictures", 7)
+    posted.path(posted.root / "pictures", name="path")
+    get = posted.service.client.get
+
+    def values(name: str, **query: Any) -> list[int]:
+        answer = get(f"/v1/datasets/{name}/pictures", params={"columns": 1} | query)
+        assert answer.headers["content-type"] == "image/png", answer.text
+        return [int(value) for value in picture(answer.content)[2::6, 2, 0]]
+
+    assert values("clothes") == [3, 1, 2]
+    assert values("clothes", **{"class": "T-shirt"}) == [1, 2]
+    assert values("clothes", **{"class": "T-shirt", "offset": 1}) == [2]
+    assert values("clothes", limit=1) == [3]
+    assert values("clothes", index=[2, 0]) == [2, 3]
+    assert values("path", **{"class": "b"}) == [7]
+    for query in ({"class": "none"}, {"offset": 3}, {"index": [3]}, {"index": [-1]}, {"limit": 0}):
+        assert_problem(get("/v1/datasets/clothes/pictures", params=query), 422)
+    (posted.root / "pictures" / "b" / "1.png").write_bytes(_png(8))
+    assert "changed" in assert_problem(get("/v1/datasets/path/pictures"), 409)["detail"]
+    for address in ("pictures", "check"):
+        assert_problem(get(f"/v1/datasets/none/{address}"), 404)
+
+
+def test_a_check_finds_repeated_flat_and_unequal_pictures(posted: Posted) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (45, 12, 12), dtype=np.uint8)
+    images[44] = images[3]  # in another class
+    images[5] = np.clip(images[6].astype(int) + 2, 0, 255)  # nearly the same
+    images[7] = 90
+    labels = np.repeat([0, 1], [42, 3])
+    posted.upload(_npz(images=images, labels=labels, class_names=np.array(["a", "b"])), format="npz")
+    posted.upload(_npz(images=images[8:10], labels=[0, 0], class_names=np.array(["a"])), name="test", format="npz")
+    found = posted.service.client.get("/v1/datasets/clothes/check").json()
+    groups = [[(one["index"], one["class"]) for one in group["pictures"]] for group in found["alike"]]
+    assert groups == [[(3, "a"), (44, "b")], [(5, "a"), (6, "a")]]
+    assert [group["identical"] for group in found["alike"]] == [True, False]
+    assert [one["index"] for one in found["flat"]] == [7]
+    assert (found["images"], found["alike_groups"], found["flat_count"]) == (45, 2, 1)
+    text = " ".join(found["findings"])
+    for words in ("a has 42 images, b 3", "2 pictures look like another", "more than one class", "one colour"):
+        assert words in text
+    across = posted.service.client.get("/v1/datasets/clothes/check", params={"against": "test"}).json()
+    shared = [group["pictures"] for group in across["alike"] if group["both_datasets"]]
+    assert [[(one["dataset"], one["index"]) for one in group] for group in shared] == [
+        [("clothes", 8), ("test", 0)],
+        [("clothes", 9), ("test", 1)],
+    ]
+    assert "2 pictures are also in test" in " ".join(across["findings"])
+
+
 def test_a_client_that_leaves_while_it_sends_leaves_nothing(posted: Posted) -> None:
     kept = posted.kept()
     address = httpx.URL(posted.service.url)
@@ -549,9 +696,18 @@ def test_every_status_is_documented(posted: Posted) -> None:
     post = paths["/v1/datasets"]["post"]
     assert {"200", "201", "400", "409", "413", "415", "422", "503", "507"} <= set(post["responses"])
     assert {parameter["name"] for parameter in post["parameters"]} == {
-        "name", "format", "split", "image_size", "class_names", "Idempotency-Key"
+        "name", "format", "split", "image_size", "fit", "ground", "skip_damaged", "class_names", "Idempotency-Key"
     }  # fmt: skip
-    assert set(post["requestBody"]["content"]) == {"application/octet-stream", "application/json"}
+    put = paths["/v1/datasets/{name}"]["put"]
+    assert {parameter["name"] for parameter in put["parameters"]} == {
+        "name", "format", "split", "image_size", "fit", "ground", "skip_damaged", "class_names"
+    }  # fmt: skip
+    for one, of_address in ((post, set()), (put, {"name"})):
+        forms = one["requestBody"]["content"]
+        assert set(forms) == {"application/octet-stream", "multipart/form-data", "application/json"}
+        fields = {"name", "split", "image_size", "fit", "ground", "skip_damaged", "class_names"} - of_address
+        assert set(forms["multipart/form-data"]["schema"]["properties"]) == fields | {"files"}
+        assert set(forms["application/json"]["schema"]["properties"]) == fields | {"format", "path"}
 
 
 def test_while_the_database_is_away_no_upload_is_received(weights: Path) -> None:

@@ -1,0 +1,101 @@
+"""Checks a registered data set, alone or against another one, such as its test split."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from darkroom.app.dataset_registry.schemas import AlikeAnswer, CheckAnswer, PictureAnswer
+from darkroom.app.dataset_registry.stored_images import open_images
+from darkroom.app.settings import Settings
+from darkroom.model.datasets.check import joined_looks, look, look_alikes, outliers
+from darkroom.store.database import Database
+from darkroom.store.tables import Dataset
+
+MOST_LISTED = 50
+"""Most groups and pictures that an answer lists of a kind."""
+MOST_OF_GROUP = 10
+UNEQUAL = 10.0
+"""Ratio of the largest and the smallest class above which the classes are called unequal."""
+FEWEST_OF_CLASS = 20
+
+
+def check(database: Database, settings: Settings, dataset: Dataset, against: Dataset | None) -> CheckAnswer:
+    """Check a data set. against: another one, whose repeated pictures are listed too."""
+    stored = open_images(database, settings, dataset)
+    labels = stored.labels
+    looks = look(len(labels), stored.images)
+    pictures = _pictures(dataset, labels.tolist())
+    flat, unlike = np.flatnonzero(looks.flat).tolist(), outliers(looks, labels)
+    if against is not None:
+        others = open_images(database, settings, against)
+        looks = joined_looks(looks, look(len(others.labels), others.images))
+        pictures += _pictures(against, others.labels.tolist())
+    groups = [
+        AlikeAnswer(
+            count=len(group),
+            identical=len({looks.contents[number] for number in group}) == 1,
+            several_classes=len({pictures[number].class_ for number in group}) > 1,
+            both_datasets=group[0] < len(labels) <= group[-1],
+            pictures=[pictures[number] for number in group[:MOST_OF_GROUP]],
+        )
+        for group in look_alikes(looks)
+        if group[0] < len(labels)
+    ]
+    groups.sort(key=lambda one: (not one.several_classes, not one.both_datasets, -one.count))
+    counts = dict(zip(dataset.class_names, dataset.class_counts, strict=True))
+    answer = CheckAnswer(
+        dataset=dataset.name,
+        digest=dataset.digest,
+        against=None if against is None else against.name,
+        images=len(labels),
+        alike_groups=len(groups),
+        alike=groups[:MOST_LISTED],
+        unlike_count=len(unlike),
+        unlike=[pictures[number] for number in unlike[:MOST_LISTED]],
+        flat_count=len(flat),
+        flat=[pictures[number] for number in flat[:MOST_LISTED]],
+        findings=[],
+    )
+    return answer.model_copy(update={"findings": [*_class_findings(counts), *_findings(answer, groups)]})
+
+
+def _pictures(dataset: Dataset, labels: Sequence[int]) -> list[PictureAnswer]:
+    return [
+        PictureAnswer(dataset=dataset.name, index=index, class_=dataset.class_names[label])
+        for index, label in enumerate(labels)
+    ]
+
+
+def _class_findings(counts: dict[str, int]) -> list[str]:
+    """Return what is to say about the classes' sizes."""
+    present = {name: count for name, count in counts.items() if count}
+    largest, smallest = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
+    found = []
+    if len(present) < len(counts):
+        found.append(f"{len(counts) - len(present)} classes have no images: no model can learn to draw them.")
+    if present[largest] > UNEQUAL * present[smallest]:
+        found.append(
+            f"The classes are unequal: {largest} has {present[largest]:,} images, {smallest} {present[smallest]:,}. "
+            "A model draws the small ones worse; add pictures to them or join them."
+        )
+    elif present[smallest] < FEWEST_OF_CLASS:
+        found.append(f"The class {smallest} has only {present[smallest]} images; add some.")
+    return found
+
+
+def _findings(answer: CheckAnswer, groups: Sequence[AlikeAnswer]) -> list[str]:
+    found = []
+    repeated = sum(group.count for group in groups) - len(groups)
+    if repeated:
+        found.append(f"{repeated:,} pictures look like another one; a model may learn these by heart. Remove them.")
+    mixed = sum(group.several_classes for group in groups)
+    if mixed:
+        found.append(f"{mixed:,} of the pictures that repeat are in more than one class; one of the classes is wrong.")
+    shared = sum(group.both_datasets for group in groups)
+    if shared:
+        found.append(f"{shared:,} pictures are also in {answer.against}; figures measured on it would be too good.")
+    if answer.unlike_count:
+        found.append(f"{answer.unlike_count:,} pictures are unlike the others of their class; look at them.")
+    if answer.flat_count:
+        found.append(f"{answer.flat_count:,} pictures have one colour only; remove them.")
+    return found or ["Nothing was found that needs a change."]

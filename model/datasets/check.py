@@ -1,0 +1,134 @@
+"""Looks for what spoils a data set: repeated pictures, pictures unlike their class, flat pictures, unequal classes."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+HASH_BITS = 64
+HASH_DISTANCE = 6
+"""Most different bits of the perceptual hashes of two pictures that look alike."""
+LOOKS_ALIKE = 8.0
+"""Largest root mean square difference of their thumbnails, of 255."""
+THUMBNAIL = 8
+NEIGHBOURS = 8
+FLAT = 2.0
+"""Largest standard deviation of the values of a flat picture."""
+OUTLIER = 6.0
+"""Number of robust standard deviations by which an outlier is farther from its class's mean than the median."""
+FEWEST_OF_CLASS = 20
+"""Smallest class in which outliers are looked for."""
+BATCH = 512
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What a check needs of each picture. hashes: (N,) uint64; thumbnails: (N, D) float32; flat: (N,) bool.
+
+    contents: a digest of each picture's pixels.
+    """
+
+    hashes: npt.NDArray[np.uint64]
+    thumbnails: npt.NDArray[np.float32]
+    flat: npt.NDArray[np.bool_]
+    contents: tuple[bytes, ...]
+
+
+def look(count: int, images: Callable[[Sequence[int]], npt.NDArray[np.uint8]]) -> Looks:
+    """Look at `count` pictures. images: returns those of some indices as (N, C, S, S)."""
+    hashes = np.empty(count, dtype=np.uint64)
+    thumbnails = np.empty((count, 3 * THUMBNAIL**2), dtype=np.float32)
+    flat = np.empty(count, dtype=np.bool_)
+    contents: list[bytes] = []
+    for start in range(0, count, BATCH):
+        for place, image in enumerate(images(range(start, min(start + BATCH, count))), start):
+            picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)).squeeze())
+            hashes[place] = perceptual_hash(picture)
+            small = picture.convert("RGB").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+            thumbnails[place] = np.asarray(small, dtype=np.float32).reshape(-1)
+            flat[place] = image.std(axis=(1, 2)).max() <= FLAT
+            contents.append(hashlib.blake2b(image.tobytes(), digest_size=16).digest())
+    return Looks(hashes, thumbnails, flat, tuple(contents))
+
+
+def perceptual_hash(picture: Image.Image) -> int:
+    """Return the difference hash (dHash): 64 bits that say which of two neighbouring blocks is the brighter one."""
+    grey = np.asarray(picture.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
+    return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")
+
+
+def joined_looks(one: Looks, other: Looks) -> Looks:
+    """Return the looks of the pictures of two data sets."""
+    return Looks(
+        np.concatenate([one.hashes, other.hashes]),
+        np.concatenate([one.thumbnails, other.thumbnails]),
+        np.concatenate([one.flat, other.flat]),
+        one.contents + other.contents,
+    )
+
+
+def look_alikes(looks: Looks) -> list[list[int]]:
+    """Return the groups of pictures that look alike, each in rising order. Flat pictures are in no group.
+
+    It compares each picture with its neighbours in four orders of the hashes, which begin with other bits, so that the
+    time grows little faster than the number of pictures. It may miss some pairs, but no identical ones.
+    """
+    groups = _Groups(len(looks.hashes))
+    for one, other in _candidates(looks.hashes):
+        differing = np.bitwise_count(looks.hashes[one] ^ looks.hashes[other])
+        near = (differing <= HASH_DISTANCE) & ~looks.flat[one] & ~looks.flat[other]
+        one, other = one[near], other[near]
+        distances = np.sqrt(np.mean((looks.thumbnails[one] - looks.thumbnails[other]) ** 2, axis=1))
+        for first, second in zip(one[distances <= LOOKS_ALIKE], other[distances <= LOOKS_ALIKE], strict=True):
+            groups.join(int(first), int(second))
+    return groups.found()
+
+
+def _candidates(hashes: npt.NDArray[np.uint64]) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    for turn in range(0, HASH_BITS, HASH_BITS // 4):
+        turned = (hashes << np.uint64(turn)) | (hashes >> np.uint64((HASH_BITS - turn) % HASH_BITS))
+        order = np.argsort(turned, kind="stable")
+        for distance in range(1, min(NEIGHBOURS, len(order) - 1) + 1):
+            yield order[:-distance], order[distance:]
+
+
+class _Groups:
+    """Joins numbers into groups (union-find)."""
+
+    def __init__(self, count: int) -> None:
+        self._parents = list(range(count))
+
+    def _root(self, number: int) -> int:
+        while self._parents[number] != number:
+            self._parents[number] = self._parents[self._parents[number]]
+            number = self._parents[number]
+        return number
+
+    def join(self, one: int, other: int) -> None:
+        low, high = sorted((self._root(one), self._root(other)))
+        self._parents[high] = low
+
+    def found(self) -> list[list[int]]:
+        groups: dict[int, list[int]] = {}
+        for number in range(len(self._parents)):
+            groups.setdefault(self._root(number), []).append(number)
+        return [group for group in groups.values() if len(group) > 1]
+
+
+def outliers(looks: Looks, labels: npt.NDArray[np.int64]) -> list[int]:
+    """Return the pictures that are unlike the others of their class, the least alike first."""
+    excess = np.zeros(len(labels))
+    for label in np.unique(labels):
+        ours = np.flatnonzero(labels == label)
+        if len(ours) < FEWEST_OF_CLASS:
+            continue
+        thumbnails = looks.thumbnails[ours]
+        distances = np.linalg.norm(thumbnails - thumbnails.mean(axis=0), axis=1)
+        middle = np.median(distances)
+        spread = 1.4826 * np.median(np.abs(distances - middle))
+        excess[ours] = (distances - middle) / max(float(spread), 1.0)
+    found = np.flatnonzero(excess > OUTLIER)
+    return [int(index) for index in found[np.argsort(-excess[found], kind="stable")]]
