@@ -48,6 +48,9 @@ class TrainedModel:
         """The classes, in the order of their indices."""
         return self.header.class_names
 
+    def _label(self, given: Class) -> int:
+        return find_class(self.class_names, given, self.header.undrawn)
+
     @property
     def sampling(self) -> SamplingConfig:
         """The model's own sampling settings."""
@@ -71,7 +74,7 @@ class TrainedModel:
         best_of: draw so many of each class, and return the n that show their class most clearly, best first.
         Raises SettingsError and ClassNotFound (both UserError).
         """
-        labels = [find_class(self.class_names, one) for one in _several(classes)]
+        labels = [self._label(one) for one in _several(classes)]
         n, first_index = _whole("n", n), _whole("first_index", first_index)
         count = n if best_of is None else _whole("best_of", best_of)
         if not 1 <= n <= count:
@@ -119,8 +122,8 @@ class TrainedModel:
         seeds, indices: of the first and the last image. The sampler must be a deterministic one.
         Raises SettingsError and ClassNotFound (both UserError).
         """
-        first = find_class(self.class_names, _class(start))
-        last = first if end is None else find_class(self.class_names, _class(end))
+        first = self._label(_class(start))
+        last = first if end is None else self._label(_class(end))
         count = _whole("count", count)
         seeds, indices = _wholes("seeds", seeds), _wholes("indices", indices)
         if count < 2:

@@ -62,7 +62,7 @@ class CheckpointHeader(Config):
     """The header of a weights file. evaluations: figures with their protocols; metrics: figures without.
 
     embedding_steps: as `UNet` takes it. Files from before times were scaled lack it; the default embeds their times
-    unscaled.
+    unscaled. undrawn: the indices of classes without training images, which are never drawn.
     """
 
     format_version: int = Field(1, ge=1, le=1)
@@ -71,6 +71,7 @@ class CheckpointHeader(Config):
     embedding_steps: int = Field(EMBEDDED_STEPS, ge=2)
     sampling: SamplingConfig
     class_names: tuple[str, ...] = Field(min_length=1)
+    undrawn: tuple[int, ...] = ()
     images_seen: int = Field(ge=0)
     dataset_digest: str
     metrics: dict[str, float] = Field(default_factory=dict)
@@ -184,7 +185,8 @@ def encode_checkpoint(
         raise ValueError("header.snapshot and the snapshot's weights must be given together: pass both or neither")
     named = dict(weights) | {_SNAPSHOT_PREFIX + name: value for name, value in (snapshot or {}).items()}
     tensors = {name: value.detach().cpu().contiguous() for name, value in named.items()}
-    return save(tensors, metadata={_HEADER_KEY: header.model_dump_json()})
+    without = None if header.undrawn else {"undrawn"}  # so that earlier versions read the usual file
+    return save(tensors, metadata={_HEADER_KEY: header.model_dump_json(exclude=without)})
 
 
 def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:

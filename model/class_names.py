@@ -1,6 +1,6 @@
 """Finds the class that somebody means by a name or a number."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from darkroom.model.user_error import UserError
 
@@ -9,12 +9,20 @@ class ClassNotFound(UserError, LookupError):
     """No class, or more than one, is called so; the message names the classes that there are."""
 
 
-def find_class(names: Sequence[str], reference: int | str) -> int:
+def find_class(names: Sequence[str], reference: int | str, undrawn: Collection[int] = ()) -> int:
     """Return the index of the class with this exact name, else this name in any case, else this index.
 
-    Names come first because a name may be a number: if there is a class "2", the integer 2 also means it. Raises
-    ClassNotFound.
+    Names come first because a name may be a number: if there is a class "2", the integer 2 also means it. undrawn: the
+    indices of classes without training images. Raises ClassNotFound.
     """
+    index = _find(names, reference)
+    if index in undrawn:
+        drawn = ", ".join(name for number, name in enumerate(names) if number not in undrawn)
+        raise ClassNotFound(f"the model was trained on no image of the class {names[index]!r}; name one of {drawn}")
+    return index
+
+
+def _find(names: Sequence[str], reference: int | str) -> int:
     text = str(reference)
     if text in names:
         return names.index(text)

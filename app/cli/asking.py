@@ -5,12 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
+from darkroom.model.config import FIT, GROUND, SKIP_DAMAGED, Fit
+
 Url = Annotated[
     str | None,
     typer.Option(
         help="URL of the API; default: DARKROOM_URL, else the service that runs on .darkroom, else port 8000 here"
     ),
 ]
+SkipDamaged = Annotated[bool, typer.Option("--skip-damaged", help=SKIP_DAMAGED)]
+FitOption = Annotated[Fit, typer.Option("--fit", help=FIT.replace("`ground`", "the ground"))]
+Ground = Annotated[str, typer.Option(help=GROUND)]
 Force = Annotated[bool, typer.Option("--force", help="delete it even if ended jobs or aliases name it")]
 
 

@@ -1,13 +1,13 @@
 """`darkroom datasets` and `upload`: the data sets of a running service. Prints names as plain text, never as markup."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
-from darkroom.app.cli.asking import Force, Url, all_by_name, ask_service
+from darkroom.app.cli.asking import FitOption, Force, Ground, SkipDamaged, Url, all_by_name, ask_service
 from darkroom.app.cli.terminal import open_console, plain_table, say, size
 
 datasets_cli = typer.Typer(help="Data sets of a running service.", no_args_is_help=True)
@@ -21,6 +21,27 @@ def list_(url: Url = None) -> None:
     rows = [_cells(one) for one in all_by_name(url, "datasets")]
     names = ("data set", "images", "classes", "shape", "size", "created")
     open_console().print(plain_table(names, rows, right=("images", "classes", "size")) if rows else "No data sets.")
+
+
+@datasets_cli.command()
+def check(
+    name: Name,
+    against: Annotated[str | None, typer.Option(help="another data set, such as the test split")] = None,
+    url: Url = None,
+) -> None:
+    """Look for repeated, outlying and flat pictures and for unequal classes."""
+    params = {} if against is None else {"against": against}
+    found = ask_service(url, "GET", f"{_address(name)}/check", params=params, timeout=None)
+    console = open_console()
+    for line in found["findings"]:
+        say(console, line)
+    kinds = [("alike", group["pictures"]) for group in found["alike"]]
+    kinds += [(kind, [one]) for kind in ("unlike", "flat") for one in found[kind]]
+    rows = [
+        (kind, ", ".join(f"{one['dataset']} {one['index']} ({one['class']})" for one in some)) for kind, some in kinds
+    ]
+    if rows:
+        console.print(plain_table(("found", "pictures"), rows))
 
 
 @datasets_cli.command()
@@ -45,17 +66,39 @@ def upload(
     image_size: Annotated[
         int | None, typer.Option(help="crop pictures to the central square and scale them to this side")
     ] = None,
+    fit: FitOption = "crop",
+    ground: Ground = "#ffffff",
+    split: Annotated[str, typer.Option(help="train, test or all")] = "train",
+    skip_damaged: SkipDamaged = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="replace the data set of this name; its jobs keep the earlier version")
+    ] = False,
     url: Url = None,
 ) -> None:
     """Send a folder of pictures to a running service as a data set."""
     from darkroom.app.cli.transfer import upload_folder
 
-    options = {"name": name or folder.resolve().name, "image_size": image_size}
+    options = {"image_size": image_size, "fit": fit, "ground": ground, "split": split, "skip_damaged": skip_damaged}
     query = {key: value for key, value in options.items() if value is not None}
-    dataset = upload_folder(url, folder, query, open_console(stderr=True))
+    console = open_console(stderr=True)
+    dataset = upload_folder(url, folder, name or folder.resolve().name, query, console, replace=replace)
     side, classes = dataset["image_shape"][1], len(dataset["classes"])
     text = f"Data set {dataset['name']}: {dataset['images']:,} images of {classes:,} classes, {side}x{side} pixels"
-    say(open_console(stderr=True), text)
+    say(console, text)
+    for line in _left_out(dataset):
+        say(console, line)
+
+
+def _left_out(dataset: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what an upload's answer says about files that are not in the data set."""
+    counts = dataset["left_out"]
+    if counts["junk"]:
+        yield f"Left out because they are no pictures: {counts['junk']:,}"
+    if counts["damaged"]:
+        yield f"Left out because they cannot be read: {counts['damaged']:,}, such as {counts['damaged_pictures'][0]}"
+    for split in dataset["splits"]:
+        if not split["used"]:
+            yield f"Left out because they are in {split['folder']}: {split['images']:,}; --split chooses"
 
 
 def _address(name: str) -> str:

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from darkroom import __version__
-from darkroom.app.cli.asking import Url
+from darkroom.app.cli.asking import FitOption, Ground, SkipDamaged, Url
 from darkroom.app.cli.datasets import datasets_cli, upload
 from darkroom.app.cli.jobs import jobs_cli
 from darkroom.app.cli.keys import DEFAULT_STATE, audit, keys_cli, migrate
@@ -119,6 +119,9 @@ def train(
     datasets: Annotated[Path, typer.Option(help="cache of decoded data sets")] = DEFAULT_STATE / "datasets",
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: CUDA where there is one")] = None,
     long: Annotated[bool, typer.Option("--long", help="allow a run that would take more than a day")] = False,
+    fit: FitOption = "crop",
+    ground: Ground = "#ffffff",
+    skip_damaged: SkipDamaged = False,
 ) -> None:
     """Train a recipe, or on a folder of pictures, or continue such a run.
 
@@ -131,9 +134,14 @@ def train(
     if minutes is not None:
         if not pictures:
             raise PlanError(f"{recipe} is no folder, zip or npz archive of pictures: --minutes needs one")
-        recipe, folder = planned_recipe(recipe, minutes, folder, datasets, device)
+        reading = {"fit": fit, "ground": ground, "skip_damaged": skip_damaged}
+        recipe, folder = planned_recipe(recipe, minutes, folder, datasets, device, reading)
     elif pictures:
         raise PlanError(f"{recipe} holds pictures: say how long to train, such as --minutes 45")
+    elif (fit, ground, skip_damaged) != ("crop", "#ffffff", False):
+        raise PlanError(
+            f"--fit, --ground and --skip-damaged are for pictures: set them in the section dataset of {recipe}"
+        )
     raise typer.Exit(run_training(recipe, folder, datasets, device, long=long))
 
 
@@ -143,12 +151,16 @@ def plan(
     minutes: Annotated[float, typer.Option(help="time that the training may take")],
     datasets: Annotated[Path, typer.Option(help="cache of decoded data sets")] = DEFAULT_STATE / "datasets",
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: CUDA where there is one")] = None,
+    fit: FitOption = "crop",
+    ground: Ground = "#ffffff",
+    skip_damaged: SkipDamaged = False,
 ) -> None:
     """Show how `darkroom train DATA --minutes N` would train, and why, without starting."""
     from darkroom.app.cli.terminal import open_console
     from darkroom.app.cli.train import plan_training
 
-    plan_training(data, minutes, datasets, device, open_console())
+    reading = {"fit": fit, "ground": ground, "skip_damaged": skip_damaged}
+    plan_training(data, minutes, datasets, device, open_console(), reading)
 
 
 @cli.command()

@@ -4,9 +4,11 @@ With `--minutes` it makes the recipe itself, from a folder of pictures.
 """
 
 import json
+from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -71,11 +73,13 @@ def _require_a_day(now: CurvePoint) -> None:
         )
 
 
-def plan_training(data: Path, minutes: float, datasets: Path, device_name: str | None, console: Console) -> Plan:
-    """Plan a training on `data` and show the plan with its reasons. Raises UserError."""
+def plan_training(
+    data: Path, minutes: float, datasets: Path, device_name: str | None, console: Console, reading: Mapping[str, Any]
+) -> Plan:
+    """Plan a training on `data` and show the plan with its reasons. reading: as in `prepare`. Raises UserError."""
     device = find_device(device_name, "--device")
     console.print(f"Looking at {data} and measuring this machine", markup=False)
-    plan, dataset = prepare(data, minutes, measured_speed(device, datasets), datasets)
+    plan, dataset = prepare(data, minutes, measured_speed(device, datasets), datasets, reading)
     rows = [(one.field, json.dumps(one.value, ensure_ascii=False), one.why) for one in plan.reasons]
     console.print(plain_table(("field", "value", "because"), rows))
     for line in (plan.expectation(), *cautions(plan, look_at(dataset), dataset.class_names)):
@@ -84,7 +88,12 @@ def plan_training(data: Path, minutes: float, datasets: Path, device_name: str |
 
 
 def planned_recipe(
-    data: Path, minutes: float, folder: Path | None, datasets: Path, device_name: str | None
+    data: Path,
+    minutes: float,
+    folder: Path | None,
+    datasets: Path,
+    device_name: str | None,
+    reading: Mapping[str, Any],
 ) -> tuple[Path, Path]:
     """Return the path of a recipe for `data`, and the run's folder, which holds it. Raises UserError.
 
@@ -97,7 +106,7 @@ def planned_recipe(
         recipe = read_plan(file, data)
         console.print(f"Continuing the run of {recipe.training.total_images:,} images in {file}", markup=False)
     else:
-        write_plan(plan_training(data, minutes, datasets, device_name, console), file)
+        write_plan(plan_training(data, minutes, datasets, device_name, console, reading), file)
     return file, folder
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import quote
 
 import httpx
 from rich.console import Console
@@ -46,19 +47,26 @@ class _Sent:
         return taken
 
 
-def upload_folder(url: str | None, folder: Path, query: Mapping[str, Any], console: Console) -> Any:
-    """Send a folder's files as a zip to POST /v1/datasets, and return the service's answer."""
+def upload_folder(
+    url: str | None, folder: Path, name: str, query: Mapping[str, Any], console: Console, *, replace: bool = False
+) -> Any:
+    """Send a folder's files as a zip to the service, and return its answer about the data set.
+
+    replace: the data set may exist; it then becomes an earlier version.
+    """
     files = _files(folder)
     total = sum(path.stat().st_size for path in files)
     with _bar("uploading", total, console, _CHECKING) as bar:
         content = bar(_zipped(folder, files))
-        return _post(url, "/v1/datasets", content, {**query, "format": "zip"})
+        if replace:
+            return _send(url, "PUT", f"/v1/datasets/{quote(name, safe='')}", content, {**query, "format": "zip"})
+        return _send(url, "POST", "/v1/datasets", content, {**query, "name": name, "format": "zip"})
 
 
 def upload_file(url: str | None, path: str, file: Path, console: Console) -> Any:
     """Send a file as the body of a POST to `path`, and return the service's answer."""
     with file.open("rb") as source, _bar("uploading", file.stat().st_size, console, _CHECKING) as bar:
-        return _post(url, path, bar(_chunks(source)), {})
+        return _send(url, "POST", path, bar(_chunks(source)), {})
 
 
 def download_weights(url: str | None, address: str, path: Path, version: Mapping[str, Any], console: Console) -> None:
@@ -82,10 +90,10 @@ def download_weights(url: str | None, address: str, path: Path, version: Mapping
             part.unlink(missing_ok=True)
 
 
-def _post(url: str | None, path: str, content: Iterator[bytes], query: Mapping[str, Any]) -> Any:
+def _send(url: str | None, method: str, path: str, content: Iterator[bytes], query: Mapping[str, Any]) -> Any:
     headers = {"Content-Type": "application/octet-stream"}
     with connect(url) as client:
-        return ask(client, "POST", path, params=query, content=content, headers=headers, timeout=UNTIL_CHECKED)
+        return ask(client, method, path, params=query, content=content, headers=headers, timeout=UNTIL_CHECKED)
 
 
 @contextmanager

@@ -84,18 +84,24 @@ def _class_findings(counts: dict[str, int]) -> list[str]:
 
 
 def _findings(answer: CheckAnswer, groups: Sequence[AlikeAnswer]) -> list[str]:
-    found = []
-    repeated = sum(group.count for group in groups) - len(groups)
-    if repeated:
-        found.append(f"{repeated:,} pictures look like another one; a model may learn these by heart. Remove them.")
-    mixed = sum(group.several_classes for group in groups)
-    if mixed:
-        found.append(f"{mixed:,} of the pictures that repeat are in more than one class; one of the classes is wrong.")
-    shared = sum(group.both_datasets for group in groups)
-    if shared:
-        found.append(f"{shared:,} pictures are also in {answer.against}; figures measured on it would be too good.")
-    if answer.unlike_count:
-        found.append(f"{answer.unlike_count:,} pictures are unlike the others of their class; look at them.")
-    if answer.flat_count:
-        found.append(f"{answer.flat_count:,} pictures have one colour only; remove them.")
+    counts = (
+        (
+            sum(group.count - 1 for group in groups),
+            "look like another one",
+            "A model may learn them by heart: remove them",
+        ),
+        (
+            sum(group.several_classes for group in groups),
+            "are in more than one class",
+            "One of the classes is wrong: remove them there",
+        ),
+        (
+            sum(group.both_datasets for group in groups),
+            f"are also in {answer.against}",
+            "Figures measured on it would be too good: remove them from one",
+        ),
+        (answer.unlike_count, "are unlike the others of their class", "Look at them"),
+        (answer.flat_count, "have one colour only", "Remove them"),
+    )
+    found = [f"Pictures that {what}: {count:,}. {advice}." for count, what, advice in counts if count]
     return found or ["Nothing was found that needs a change."]

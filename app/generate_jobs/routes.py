@@ -89,7 +89,8 @@ def _require_size(body: GenerateJobRequest, classes: int, limit: int) -> None:
 
 
 def _run(body: GenerateJobRequest, version: Version, limit: int) -> GenerateRun:
-    everything = list(range(len(version.header.class_names)))
+    header = version.header
+    everything = [label for label in range(len(header.class_names)) if label not in header.undrawn]
     classes = everything if body.class_ is None else find_classes(version, body.class_)
     _require_size(body, len(classes), limit)
     picked = chosen(body, version)

@@ -133,6 +133,6 @@ def find_classes(version: Version, wanted: ClassReference | list[ClassReference]
 def find_class(version: Version, reference: int | str, pointer: str) -> int:
     """Return the index of the class that a request means; raises a Problem that names the classes that exist."""
     try:
-        return class_names.find_class(version.header.class_names, reference)
+        return class_names.find_class(version.header.class_names, reference, version.header.undrawn)
     except class_names.ClassNotFound as error:
         raise invalid([(pointer, str(error))]) from error

@@ -2,8 +2,10 @@
 
 import re
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import yaml
 from PIL import Image
@@ -24,15 +26,24 @@ MEASURED_FILES = 500
 """Pictures whose size is read, evenly spaced in the folder."""
 
 
-def prepare(data: Path, minutes: float, speed: Callable[[Recipe], float], cache: Path) -> tuple[Plan, ImageDataset]:
+def prepare(
+    data: Path,
+    minutes: float,
+    speed: Callable[[Recipe], float],
+    cache: Path,
+    reading: Mapping[str, Any] = MappingProxyType({}),
+) -> tuple[Plan, ImageDataset]:
     """Plan a training on `data` for a time.
 
     data: a folder of class folders, a zip of one, or an npz archive. speed: as in `make_plan`.
-    cache: folder of decoded data sets. Raises DatasetError and PlanError.
+    cache: folder of decoded data sets. reading: fields of DatasetConfig that say how to read the pictures, such as
+    `fit`. Raises DatasetError and PlanError.
     """
     if not data.exists():
         raise DatasetError(f"{data}: no such file or folder")
-    config = DatasetConfig.model_validate({"format": FORMATS.get(data.suffix.lower(), "folder"), "path": data})
+    config = DatasetConfig.model_validate(
+        {"format": FORMATS.get(data.suffix.lower(), "folder"), "path": data, **reading}
+    )
     # The number of classes hardly changes the speed, so that the side can be chosen before anything is decoded.
     side = model_side(_longest_side(config, cache), minutes, speed, channels=3, classes=2)
     config = config.model_copy(update={"image_size": side})

@@ -364,6 +364,7 @@ class Trainer:
             embedding_steps=self.recipe.model.schedule.steps,
             sampling=self.sampling,
             class_names=self.dataset.class_names,
+            undrawn=tuple(label for label, count in enumerate(self.dataset.class_counts) if not count),
             images_seen=self.images_seen,
             dataset_digest=self.dataset.digest,
             recipe=self.recipe,

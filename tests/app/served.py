@@ -52,6 +52,7 @@ def tiny_weights(
     class_names: tuple[str, ...] = CLASS_NAMES,
     *,
     snapshot_seed: int | None = None,
+    undrawn: tuple[int, ...] = (),
     **sampling: Any,
 ) -> bytes:
     """Return a weights file whose network depends on image, time and class; with a snapshot if `snapshot_seed` is set.
@@ -67,6 +68,7 @@ def tiny_weights(
         model=model,
         sampling=SamplingConfig(**{**SAMPLING, **sampling}),
         class_names=class_names,
+        undrawn=undrawn,
         images_seen=1000,
         dataset_digest=digest_of(b"none"),
         metrics={"fid": 12.5},

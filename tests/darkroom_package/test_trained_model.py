@@ -81,6 +81,14 @@ def test_a_shipped_model_is_found_by_name_and_a_file_by_text_or_path(folder: Pat
     assert len(digests) == 1
 
 
+def test_a_class_without_training_images_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "lacking.safetensors").write_bytes(tiny_weights(class_names=("a", "b", "c"), undrawn=(1,)))
+    lacking = darkroom.load(tmp_path / "lacking.safetensors", device="cpu")
+    for draw in (lambda: lacking.generate(["a", "b"]), lambda: lacking.interpolate("a", 1, seeds=(1, 2))):
+        with pytest.raises(ClassNotFound, match="no image of the class 'b'; name one of a, c"):
+            draw()
+
+
 def test_an_unknown_model_is_refused_with_the_names_and_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'shoes': name a shipped one \(.*fashion-mnist.*\), or give the path of a"):
         darkroom.load("shoes")

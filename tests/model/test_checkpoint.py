@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -317,3 +318,13 @@ def test_a_file_of_fewer_steps_from_before_times_were_scaled_draws_what_it_drew(
         trainer.start_from(data, source="before")
     trainer.start_from(encode_checkpoint(after.header, after.weights), source="after")
     assert decode_checkpoint(trainer.checkpoint(), source="trained").header.embedding_steps == 50
+
+
+def test_a_file_names_the_classes_without_training_images() -> None:
+    whole = random_dataset()
+    kept = whole.labels != 1
+    lacking = replace(whole, images=whole.images[kept], labels=whole.labels[kept])
+    for dataset, undrawn in ((whole, ()), (lacking, (1,))):
+        data = Trainer(small_recipe(), dataset, torch.device("cpu")).checkpoint()
+        assert decode_checkpoint(data, source="test").header.undrawn == undrawn
+        assert ("undrawn" in read_metadata(data, source="test")["darkroom"]) == bool(undrawn)

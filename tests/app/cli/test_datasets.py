@@ -76,6 +76,29 @@ def test_an_uploaded_folder_is_listed_renamed_and_deleted(run: Run, database: Da
     assert len(run("datasets", "list").output.splitlines()) == 2
 
 
+def test_what_is_left_out_is_said_and_a_corrected_folder_replaces_the_data_set(run: Run, tmp_path: Path) -> None:
+    folder = _pictures(tmp_path / "clothes" / "train").parent
+    _pictures(folder / "val")
+    (folder / "train" / "a" / "0.png").write_bytes(b"no picture")
+    (folder / "train" / "a" / "Thumbs.db").write_bytes(b"junk")
+    _refused(run("upload", folder), "a/0.png", "skip_damaged")
+    lines = run("upload", folder, "--skip-damaged", "--fit", "pad", "--ground", "#000000").output.splitlines()
+    assert lines[:2] == [
+        "Data set clothes: 5 images of 2 classes, 8x8 pixels",
+        "Left out because they are no pictures: 1",
+    ]
+    assert lines[2].startswith(
+        "Left out because they cannot be read: 1, such as the archive: train/a/0.png: not a readable"
+    )
+    assert lines[3] == "Left out because they are in val: 6; --split chooses"
+    assert "the class a has only 2 images" in run("datasets", "check", "clothes").output.lower()
+    _refused(run("upload", folder, "--split", "test"), "exists")
+    assert run("upload", folder, "--split", "test", "--replace").output.startswith("Data set clothes: 6 images")
+    checked = run("datasets", "check", "clothes", "--against", "clothes@1").output
+    assert "Pictures that have one colour only: 6." in checked
+    assert "flat   clothes 5 (a)" in checked
+
+
 def test_linked_folders_are_sent_and_pipes_are_not(run: Run, service: Service, tmp_path: Path) -> None:
     elsewhere = _pictures(tmp_path / "elsewhere")
     folder = tmp_path / "linked"

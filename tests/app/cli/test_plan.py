@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 from darkroom.app.cli import train
 from darkroom.app.cli.main import cli
 from darkroom.model.checkpoint import load_checkpoint
+from darkroom.model.config import load_recipe
 
 
 @pytest.fixture
@@ -51,10 +52,22 @@ def test_a_folder_and_a_time_train_a_model_and_the_same_command_continues(folder
     assert Path("runs/pets/recipe.yaml").read_text() == plan
 
 
+def test_damaged_pictures_are_left_out_when_asked(folder: Path) -> None:
+    (folder / "cats" / "0.png").write_bytes(b"no picture")
+    refused = run("train", folder, "--minutes", 0.03)
+    assert (refused.exit_code, "skip_damaged" in refused.output) == (2, True)
+    result = run("train", folder, "--minutes", 0.03, "--skip-damaged", "--fit", "pad", "--ground", "#808080")
+    assert result.exit_code == 0, result.output
+    dataset = load_recipe(Path("runs/pets/recipe.yaml")).dataset
+    assert (dataset.skip_damaged, dataset.fit, dataset.ground) == (True, "pad", "#808080")
+    assert "7 images, 2 classes" in result.output
+
+
 def test_what_does_not_go_together_is_refused_in_one_line(folder: Path) -> None:
     for arguments, text in (
         (("train", folder), "say how long to train"),
         (("train", "recipes/digits.yaml", "--minutes", "5"), "--minutes needs one"),
+        (("train", "recipes/digits.yaml", "--skip-damaged"), "set them in the section dataset"),
         (("train", folder, "--minutes", "-5"), "minutes is -5"),
         (("plan", folder / "none", "--minutes", "5"), "no such file or folder"),
     ):

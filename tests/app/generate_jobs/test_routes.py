@@ -141,6 +141,16 @@ def test_without_a_class_every_class_is_drawn_also_if_one_is_named_all(served: S
     store_weights(database, tiny_weights("named", class_names=("all", "none")))
     assert create(served, **{"class": "all"}, n=1, model="named")["classes"] == ["all"]
     assert create(served, n=1, model="named")["classes"] == ["all", "none"]
+    store_weights(database, tiny_weights("lacking", class_names=("a", "b", "c"), undrawn=(1,)))
+    assert create(served, n=1, model="lacking")["classes"] == ["a", "c"]
+    for path, body in (
+        ("generate-jobs", {"class": "b", "n": 1}),
+        ("generate", {"class": ["a", 1]}),
+        ("interpolate", {"class": ["a", "B"], "seeds": [1, 2], "count": 3}),
+    ):
+        problem = assert_problem(served.client.post(f"/v1/{path}", json=body | {"model": "lacking"}), 422)
+        assert problem["errors"][0]["pointer"] == ("/class" if path == "generate-jobs" else "/class/1")
+        assert "no image of the class 'b'; name one of a, c" in problem["detail"]
 
 
 def test_an_npz_is_read_without_pickle_and_numbers_its_images(served: Service, database: Database) -> None:
