@@ -52,7 +52,7 @@ def is_json(content_type: str) -> bool:
 class Registration:
     """A validated request. file: the uploaded archive; None when the request names a path.
 
-    replace: other content of this name becomes an earlier version.
+    called: what errors call the uploaded file. replace: other content of this name becomes an earlier version.
     digest: of the request's fields and the archive; equal for equal requests.
     """
 
@@ -60,6 +60,7 @@ class Registration:
     config: DatasetConfig
     digest: str
     file: BinaryIO | None = None
+    called: str = "the archive"
     replace: bool = False
 
 
@@ -100,12 +101,14 @@ async def read_upload(request: Request, settings: Settings, name: str | None = N
     is_form = media_type(request.headers.get("content-type", "")) == "multipart/form-data"
     if is_form and "format" not in query:
         fields, file, digest = await _received_form(request, settings, query)
+        called = "the folder"
     else:
+        called = "the archive"
         require_file_itself(request)
         fields = _validated(lambda: UploadQuery.model_validate(query), "query", None)
         file, digest = await received(request)
     config = _configuration(fields, Path(f"/dev/fd/{file.fileno()}"))
-    return Registration(fields.name, config, _request_digest(fields, digest), file, replace=name is not None)
+    return Registration(fields.name, config, _request_digest(fields, digest), file, called, name is not None)
 
 
 async def _received_form(

@@ -63,7 +63,7 @@ def _decoded(wanted: Registration, settings: Settings) -> tuple[DatasetConfig, D
 
 def _without_path(text: str, wanted: Registration) -> str:
     """Return the text of an error without the path of this process's temporary file."""
-    return text if wanted.file is None else text.replace(str(wanted.config.path), "the archive")
+    return text if wanted.file is None else text.replace(str(wanted.config.path), wanted.called)
 
 
 def _reading(wanted: Registration, reading: Reading) -> dict[str, Any]:

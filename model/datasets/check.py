@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 HASH_BITS = 64
-HASH_DISTANCE = 6
+HASH_DISTANCE = 10
 """Most different bits of the perceptual hashes of two pictures that look alike."""
 LOOKS_ALIKE = 8.0
 """Largest root mean square difference of their thumbnails, of 255."""
@@ -18,7 +18,11 @@ NEIGHBOURS = 8
 FLAT = 2.0
 """Largest standard deviation of the values of a flat picture."""
 OUTLIER = 6.0
-"""Number of robust standard deviations by which an outlier is farther from its class's mean than the median."""
+"""Number of robust standard deviations by which an outlier is farther from its class than the median."""
+STRANGE = 2.0
+"""The same for pictures whose nearest neighbours are all of other classes."""
+VOTERS = 5
+REFERENCES = 4000
 FEWEST_OF_CLASS = 20
 """Smallest class in which outliers are looked for."""
 BATCH = 512
@@ -119,16 +123,36 @@ class _Groups:
 
 
 def outliers(looks: Looks, labels: npt.NDArray[np.int64]) -> list[int]:
-    """Return the pictures that are unlike the others of their class, the least alike first."""
+    """Return the pictures that are unlike the others of their class, the least alike first.
+
+    Such a picture is much farther from the nearest one of its class than others are, or its nearest neighbours are all
+    of other classes. Large data sets are compared with a sample of REFERENCES pictures.
+    """
+    chosen = np.sort(np.random.default_rng(0).permutation(len(labels))[:REFERENCES])
+    references, their_labels = looks.thumbnails[chosen], labels[chosen]
+    own, strange = np.full(len(labels), np.nan), np.zeros(len(labels), dtype=np.bool_)
+    for start in range(0, len(labels), BATCH):
+        here = slice(start, start + BATCH)
+        squares = _squared_distances(looks.thumbnails[here], references)
+        squares[chosen[None, :] == np.arange(len(labels))[here, None]] = np.inf  # not with itself
+        same = labels[here, None] == their_labels[None, :]
+        own[here] = np.sqrt(np.where(same, squares, np.inf).min(axis=1, initial=np.inf))
+        if len(chosen) > VOTERS:
+            strange[here] = ~np.take_along_axis(same, np.argpartition(squares, VOTERS, axis=1)[:, :VOTERS], 1).any(
+                axis=1
+            )
     excess = np.zeros(len(labels))
     for label in np.unique(labels):
-        ours = np.flatnonzero(labels == label)
-        if len(ours) < FEWEST_OF_CLASS:
-            continue
-        thumbnails = looks.thumbnails[ours]
-        distances = np.linalg.norm(thumbnails - thumbnails.mean(axis=0), axis=1)
-        middle = np.median(distances)
-        spread = 1.4826 * np.median(np.abs(distances - middle))
-        excess[ours] = (distances - middle) / max(float(spread), 1.0)
-    found = np.flatnonzero(excess > OUTLIER)
+        ours = np.flatnonzero((labels == label) & np.isfinite(own))
+        if len(ours) >= FEWEST_OF_CLASS:
+            middle = np.median(own[ours])
+            spread = 1.4826 * np.median(np.abs(own[ours] - middle))
+            excess[ours] = (own[ours] - middle) / max(float(spread), 1.0)
+    found = np.flatnonzero((excess > OUTLIER) | (strange & (excess > STRANGE)))
     return [int(index) for index in found[np.argsort(-excess[found], kind="stable")]]
+
+
+def _squared_distances(ones: npt.NDArray[np.float32], others: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return all squared Euclidean distances. ones: (N, D); others: (M, D); returns (N, M)."""
+    squares = (ones**2).sum(axis=1)[:, None] + (others**2).sum(axis=1)[None, :] - 2.0 * ones @ others.T
+    return np.asarray(np.maximum(squares, 0.0))

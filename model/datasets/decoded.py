@@ -24,7 +24,7 @@ class SplitFolder:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was found in class folders beside the images of the data set.
+    """The files beside the images of a data set in class folders.
 
     junk: the places of files that are no pictures. damaged: the faults of pictures that were left out.
     """

@@ -43,6 +43,7 @@ PAGES = [
     Shown("/training/jobs/1", "Job 1", "version 3"),
     Shown("/training/new", "New training job", "Darkroom makes the recipe from the data set"),
     Shown("/training/datasets", "Data sets", "8×8, grey", "No data set yet"),
+    Shown("/training/datasets/shapes", "shapes", "1 to 3 of 3"),
     Shown("/training/sweeps", "Sweeps", "optimizer.learning_rate", "No sweep yet"),
     Shown("/training/sweeps/1", "Sweep 1", "fid-x by optimizer.learning_rate"),
     Shown("/models", "Models", "3 versions · production is version 2", "No model yet"),
@@ -188,5 +189,7 @@ def test_an_empty_page_says_what_to_do(
             page.goto(f"/#/training/{address}")
             expect(page.get_by_role("alert").locator(".notice-title")).to_have_text("Not found")
             expect(page.get_by_role("alert").get_by_text(says)).to_be_visible()
+        page.goto("/#/training/datasets/none")
+        expect(page.get_by_role("alert").get_by_text("no data set 'none'")).to_be_visible()
         page.goto("/#/models/none")
         expect(page.get_by_role("alert").get_by_text("'none'")).to_be_visible()

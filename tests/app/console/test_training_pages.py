@@ -1,16 +1,20 @@
 """Laws of the pages Training: from an archive to a promoted model, sweeps, a thousand jobs; also by keyboard."""
 
+import base64
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 from sqlalchemy import text
 
 from darkroom.store.database import Database
 from darkroom.store.job_repository import stop
 from tests.app.console.answers import Answers
-from tests.app.console.browser import PHONE, opened, overflow
+from tests.app.console.browser import PHONE, accessibility_faults, opened, overflow
 from tests.app.console.keyboard import tab_to
 from tests.app.console.stock import DATASET, SCRIPTS, Trainer, archive, submit, upload
 from tests.app.keyed import add_key
@@ -57,7 +61,7 @@ def test_an_archive_becomes_a_data_set_with_its_contact_sheet(browser: Browser, 
         expect(card(page, "shapes")).to_be_visible()
         register = page.get_by_role("button", name="Register")
         register.click()
-        expect(page.get_by_text("Choose an archive, or give a path.")).to_be_visible()
+        expect(page.get_by_text("Choose a folder or an archive, or give a path.")).to_be_visible()
 
         # over a slow connection the page shows the upload's progress, and can cancel it
         line = page.context.new_cdp_session(page)
@@ -111,6 +115,89 @@ def test_an_archive_becomes_a_data_set_with_its_contact_sheet(browser: Browser, 
         page.get_by_role("button", name="Fit the recipe to them").click()
         expect(page.get_by_label("Other fields of the recipe")).to_have_value("model.image_size = 160")
         assert overflow(page) == 0
+
+
+def _folder(folder: Path) -> Path:
+    """Make class folders with pictures of several sizes; one is damaged, and one is in two classes."""
+    draw = np.random.default_rng(0)
+    for label, name in enumerate(("cats", "dogs")):
+        (folder / name).mkdir(parents=True)
+        for number in range(3):
+            pixels = draw.integers(0, 256, (40 + 4 * number, 80, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{label}{number}.png")
+    (folder / "dogs" / "again.png").write_bytes((folder / "cats" / "00.png").read_bytes())
+    (folder / "dogs" / "damaged.png").write_bytes(b"no picture")
+    (folder / "Thumbs.db").write_bytes(b"junk")
+    return folder
+
+
+def test_a_folder_is_previewed_sent_looked_through_and_replaced(
+    browser: Browser, served: Service, tmp_path: Path
+) -> None:
+    folder = _folder(tmp_path / "pets")
+    with opened(browser, served.url) as page:
+        page.goto("/#/training/datasets")
+        expect(page.get_by_role("radio", name="Pad")).to_be_hidden()
+        page.get_by_label("Folder", exact=True).set_input_files(folder)
+        expect(page.get_by_label("Name", exact=True)).to_have_value("pets")
+        expect(page.get_by_text("The pictures differ in size. They become 32×32.")).to_be_visible()
+        middle = "canvas => [...canvas.getContext('2d').getImageData(16, 0, 1, 1).data.slice(0, 3)]"
+        page.get_by_label("Colour behind transparent parts").fill("#ff0000")
+        padded = page.locator("label").filter(has_text="Pad").locator("canvas")
+        assert padded.first.evaluate(middle) == [255, 0, 0]
+        assert page.locator("label").filter(has_text="Crop").locator("canvas").first.evaluate(middle) != [255, 0, 0]
+        page.get_by_role("radio", name="Pad").check()
+        page.get_by_role("button", name="Register").click()
+        expect(page.get_by_text("One picture cannot be read")).to_be_visible()
+        expect(page.get_by_text("pets/dogs/damaged.png: not a readable image")).to_be_visible()
+        assert accessibility_faults(page) == []
+        page.get_by_role("button", name="Go on without them").click()
+        expect(
+            page.get_by_text("pets is registered: 7 images. Files left out: no pictures: 1; damaged: 1.")
+        ).to_be_visible()
+        described = served.client.get("/v1/datasets/pets").json()
+        assert (described["images"], described["image_shape"]) == (7, [3, 32, 32])
+
+        (folder / "dogs" / "damaged.png").unlink()
+        page.get_by_label("Folder", exact=True).set_input_files(folder)
+        page.get_by_role("button", name="Register").click()
+        page.get_by_role("button", name="Replace it").click()  # cropped this time
+        expect(page.get_by_text("pets is registered: 7 images.")).to_be_visible()
+        assert served.client.get("/v1/datasets/pets").json()["version"] == 2
+
+        page.get_by_role("link", name="pets", exact=True).click()
+        expect(page.get_by_text("1 to 3 of 3")).to_be_visible()
+        page.get_by_label("Class").select_option("dogs")
+        expect(page.get_by_text("1 to 4 of 4")).to_be_visible()
+        wait_until(lambda: is_drawn(page.get_by_role("img", name="Pictures of dogs")), "the pictures are shown")
+        page.get_by_role("button", name="Check the pictures").click()
+        page.get_by_text("Pictures that look alike (1)").click()
+        expect(page.get_by_text("cats, dogs, identical")).to_be_visible()
+        page.get_by_role("link", name="pets@1").click()
+        expect(page.get_by_text("1, replaced by a later one")).to_be_visible()
+        page.get_by_role("button", name="Rename").click()
+        page.get_by_label("New name").fill("first pets")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", level=1)).to_have_text("first pets")
+
+
+def test_a_dropped_zip_is_previewed_without_an_upload(browser: Browser, served: Service) -> None:
+    content = base64.b64encode(archive(("a", "b"), side=100)).decode()
+    drop = """(form, content) => {
+      const bytes = Uint8Array.from(atob(content), (one) => one.charCodeAt(0));
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([bytes], "dropped.zip"));
+      form.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
+    }"""
+    with opened(browser, served.url) as page:
+        page.goto("/#/training/datasets")
+        page.locator("form.upload").evaluate(drop, content)
+        expect(
+            page.get_by_text("The pictures are 100×100 and stay so. A side of 64 trains much faster")
+        ).to_be_visible()
+        expect(page.get_by_label("Name", exact=True)).to_have_value("dropped")
+        page.get_by_role("button", name="Register").click()
+        expect(page.get_by_text("dropped is registered: 6 images.")).to_be_visible()
 
 
 def test_the_page_of_a_job_shows_a_failed_evaluation(

@@ -8,6 +8,7 @@ import { generatePage } from "./generate/page.js";
 import { modelPage } from "./models/model-page.js";
 import { modelsPage } from "./models/models-page.js";
 import { servicePage } from "./service/page.js";
+import { datasetPage } from "./training/dataset-page.js";
 import { datasetsPage } from "./training/datasets-page.js";
 import { jobPage } from "./training/job-page.js";
 import { jobsPage } from "./training/jobs-page.js";
@@ -30,6 +31,7 @@ startRouter(
     ["/training/jobs/{id}", jobPage],
     ["/training/new", newJobPage],
     ["/training/datasets", datasetsPage],
+    ["/training/datasets/{name}", datasetPage],
     ["/training/sweeps", sweepsPage],
     ["/training/sweeps/{id}", sweepPage],
     ["/models", modelsPage],

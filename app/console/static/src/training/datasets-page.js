@@ -7,6 +7,7 @@ import { trainingNav } from "../components/sub-nav.js";
 import { get } from "../core/api.js";
 import { el, fill, name } from "../core/dom.js";
 import { bytes, moment, whole } from "../core/format.js";
+import { datasetLink } from "./dataset-page.js";
 import { uploadForm } from "./upload-form.js";
 
 const PAGE = 24;
@@ -51,7 +52,7 @@ export const datasetsPage = {
 function noDatasets() {
   return empty(
     "No data set yet",
-    "Upload a zip with one folder of images for each class. " +
+    "Drop a folder with one folder of pictures for each class. " +
       "The digits that come with the service appear here after the first job that uses them.",
   );
 }
@@ -72,7 +73,7 @@ function card(dataset, signal) {
   return el(
     "article",
     { class: "card dataset", "data-name": dataset.name },
-    el("h2", { class: "clamp", title: dataset.name }, name(dataset.name)),
+    el("h2", { class: "clamp", title: dataset.name }, el("a", { href: datasetLink(dataset.name) }, name(dataset.name))),
     el("div", { class: "sheet" }, sheet),
     el("p", { class: "soft small" }, facts.join(" · ")),
     el("ul", { class: "classes" }, tags, rest > 0 && el("li", { class: "soft small" }, `and ${rest} more`)),

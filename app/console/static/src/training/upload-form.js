@@ -1,4 +1,4 @@
-/** The form that uploads a data set, or registers one by a path that the workers can read. */
+/** The form that uploads a folder or an archive as a data set, or registers one by a path that the workers can read. */
 
 import { button } from "../components/button.js";
 import { keepDraft, restoreDraft } from "../components/draft.js";
@@ -14,44 +14,74 @@ import {
   textarea,
 } from "../components/fields.js";
 import { progressBar } from "../components/progress-bar.js";
-import { showProblem } from "../components/states.js";
+import { notice, showProblem } from "../components/states.js";
 import { announce } from "../core/announce.js";
 import { put, withQuery } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
-import { bytes } from "../core/format.js";
+import { bytes, whole } from "../core/format.js";
 import { description, namesIn } from "../core/openapi.js";
+import { fitPreview } from "./fit-preview.js";
+import { dropped, pickedIn, picturesIn } from "./picked-files.js";
 import { upload } from "./upload.js";
 
 const BUNDLED = "digits"; // comes with the service, so that nobody uploads it
 const DRAFT = "upload";
 const READING = "Sent. The service is reading the file.";
 const MOST_NAME_LETTERS = 100;
+const MOST_DAMAGED = 20;
 
 /** Makes the form. onDone gets the registered data set. */
 export function uploadForm({ signal, onDone }) {
   const fields = fieldsOf();
+  const preview = fitPreview();
   const allFields = Object.values(fields);
   const bar = progressBar("Upload");
   const words = el("span", { class: "small soft", role: "status" });
   const problems = el("div", {});
   const send = el("button", { type: "submit", class: "primary" }, "Register");
   const cancel = button("Cancel", () => controller.abort(), { hidden: true });
-  const form = layout(fields, [problems, bar, words, el("div", { class: "actions" }, send, cancel)]);
+  const form = layout(fields, preview, [problems, bar, words, el("div", { class: "actions" }, send, cancel)]);
   const value = (member) => form.elements.namedItem(member).value.trim();
   let controller = new AbortController();
+  let picked = null;
   bar.hidden = true;
   keepDraft(form, DRAFT);
   showFormats();
   form.addEventListener("submit", submit);
   signal.addEventListener("abort", () => controller.abort());
-  fields.file.control.addEventListener("change", () => {
-    const [file] = fields.file.control.files;
-    if (!file) return;
-    if (!value("name")) fields.name.control.value = nameFor(file);
-    fields.name.fault(null);
-    if (/\.npz$/i.test(file.name)) fields.format.control.value = "npz";
-    words.textContent = bytes(file.size);
+  for (const one of [fields.file, fields.folder]) {
+    one.control.addEventListener("change", () => take(pickedIn(one.control), one));
+  }
+  fields.image_size.control.addEventListener("input", () => preview.draw(Number(value("image_size")) || preview.side));
+  form.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    form.classList.add("is-over");
   });
+  form.addEventListener("dragleave", () => form.classList.remove("is-over"));
+  form.addEventListener("drop", async (event) => {
+    event.preventDefault();
+    form.classList.remove("is-over");
+    words.textContent = "Reading the folder…";
+    take(await dropped(event.dataTransfer), null);
+  });
+
+  /** Takes what the user chose or dropped, in place of what was taken before. */
+  async function take(found, from) {
+    for (const one of [fields.file, fields.folder]) {
+      one.fault(null);
+      if (one !== from) one.control.value = "";
+    }
+    picked = found;
+    words.textContent = found ? `${counted(found)}. Nothing is sent yet.` : "";
+    if (found) {
+      if (!value("name")) fields.name.control.value = found.name.slice(0, MOST_NAME_LETTERS);
+      fields.name.fault(null);
+      if (/\.npz$/i.test(found.archive?.name)) fields.format.control.value = "npz";
+    }
+    const pictures = found ? await picturesIn(found) : [];
+    if (picked === found) await preview.show(pictures); // else the user has chosen again meanwhile
+    fields.image_size.control.placeholder = preview.side ?? "as they are";
+  }
 
   async function showFormats() {
     try {
@@ -68,12 +98,16 @@ export function uploadForm({ signal, onDone }) {
     }
   }
 
-  async function submit(event) {
+  function submit(event) {
     event.preventDefault();
+    return register();
+  }
+
+  /** Registers the data set. replace: in place of the one that has this name. */
+  async function register({ replace = false } = {}) {
     fill(problems);
     clearFaults(allFields);
-    const [file] = fields.file.control.files;
-    const [faulty, text] = missing(file);
+    const [faulty, text] = missing();
     if (faulty) {
       refuse(faulty, text);
       return;
@@ -81,10 +115,11 @@ export function uploadForm({ signal, onDone }) {
     controller = new AbortController();
     setBusy(true);
     try {
-      const dataset = await (file ? sendFile(file) : sendPath());
+      const dataset = await (picked ? sendPicked(replace) : sendPath(replace));
       form.reset();
+      take(null, null);
       form.dispatchEvent(new Event("input"));
-      words.textContent = `${dataset.name} is registered: ${dataset.images} images.`;
+      words.textContent = `${dataset.name} is registered: ${dataset.images} images.${leftOut(dataset)}`;
       onDone(dataset);
     } catch (error) {
       words.textContent = error.name === "AbortError" ? "Cancelled." : "";
@@ -94,14 +129,30 @@ export function uploadForm({ signal, onDone }) {
     }
   }
 
-  function missing(file) {
-    if (!file && !value("path")) return [fields.file, "Choose an archive, or give a path."];
+  function missing() {
+    if (!picked && !value("path")) return [fields.folder, "Choose a folder or an archive, or give a path."];
+    if (picked && !picked.archive && picked.files.every(({ path }) => !path.includes("/"))) {
+      return [fields.folder, "Put the pictures into one folder for each class, and choose the folder around them."];
+    }
     return value("name") ? [] : [fields.name, "Enter a name."];
   }
 
   function showRefusal(error) {
-    if (error.status === 409) {
+    if (error.kind === "dataset-exists") {
       fields.name.fault(error.message);
+      const again = button("Replace it", () => register({ replace: true }));
+      const text = "The data set of this name stays as an earlier version, and its jobs keep it.";
+      fill(problems, notice("", "The name is taken", el("p", {}, text), el("div", { class: "actions" }, again)));
+      return;
+    }
+    if (error.details?.damaged) {
+      fill(
+        problems,
+        damagedNotice(error.details, () => {
+          fields.skip_damaged.control.checked = true;
+          register();
+        }),
+      );
       return;
     }
     // the pointers of an upload name members of its query, and those of a path name members of its body
@@ -117,12 +168,16 @@ export function uploadForm({ signal, onDone }) {
     bar.hidden = !busy;
   }
 
-  function sendFile(file) {
+  function sendPicked(replace) {
+    const { archive, files } = picked;
     const query = {
-      name: value("name"),
-      format: value("format"),
+      name: replace ? null : value("name"),
+      format: archive ? value("format") : null,
       split: value("split") === "train" ? null : value("split"),
-      image_size: value("image_size"),
+      image_size: value("image_size") || preview.side,
+      fit: value("fit") === "crop" ? null : value("fit"),
+      ground: value("ground"),
+      skip_damaged: fields.skip_damaged.control.checked || null,
       class_names: classNames(),
     };
     let told = false;
@@ -133,17 +188,22 @@ export function uploadForm({ signal, onDone }) {
       told = true;
       announce(READING);
     };
-    return upload(withQuery("/v1/datasets", query), file, { signal: controller.signal, onProgress });
+    const [method, path] = target(replace);
+    return upload(withQuery(path, query), archive || formOf(files), { method, signal: controller.signal, onProgress });
   }
 
-  function sendPath() {
+  const target = (replace) =>
+    replace ? ["PUT", `/v1/datasets/${encodeURIComponent(value("name"))}`] : ["POST", "/v1/datasets"];
+
+  function sendPath(replace) {
     words.textContent = "The service is reading the files at the path.";
     const body = {
-      ...filledIn(form, ["name", "format", "path", "split"]),
+      ...filledIn(form, [...(replace ? [] : ["name"]), "format", "path", "split", "fit", "ground"]),
       ...filledIn(form, ["image_size"], Number),
+      skip_damaged: fields.skip_damaged.control.checked,
+      ...(classNames().length ? { class_names: classNames() } : {}),
     };
-    if (classNames().length) body.class_names = classNames();
-    return put("POST", "/v1/datasets", body, { signal: controller.signal });
+    return put(...target(replace), body, { signal: controller.signal });
   }
 
   const classNames = () => value("class_names").split("\n").map((line) => line.trim()).filter(Boolean);
@@ -151,20 +211,22 @@ export function uploadForm({ signal, onDone }) {
 }
 
 function fieldsOf() {
-  const size = { type: "number", min: 4, max: 1024, placeholder: "as they are" };
+  const size = { type: "number", min: 4, max: 1024, placeholder: "proposed" };
+  const folder = input(null, { type: "file", autocomplete: null, webkitdirectory: true, multiple: true });
   const path = input("path", { placeholder: "/usr/share/datasets/…" });
   const name = input("name", { required: true, maxlength: MOST_NAME_LETTERS, dir: "auto" });
   return {
-    file: field("Archive", input("file", { type: "file", autocomplete: null }), {
+    folder: field("Folder", folder, { wide: true, hint: "With one folder of pictures for each class." }),
+    file: field("Or an archive", input("file", { type: "file", autocomplete: null }), {
       wide: true,
-      hint: "A zip with one folder of images for each class.",
+      hint: "A zip of such a folder, or arrays.",
     }),
     path: field("Or a path that the workers can read", path, { pointer: "/path", wide: true }),
     name: field("Name", name, { pointer: "name" }),
     format: field("Format", select("format", []), { pointer: "format" }),
-    image_size: field("Resize to side", input("image_size", size), {
-      pointer: "image_size",
-      hint: "Needed when the images differ in size.",
+    image_size: field("Side in pixels", input("image_size", size), { pointer: "image_size" }),
+    skip_damaged: field("Leave out damaged pictures", input("skip_damaged", { type: "checkbox" }), {
+      pointer: "skip_damaged",
     }),
     split: field("Split", select("split", ["train", "test", "all"]), { pointer: "split" }),
     class_names: field("Class names", textarea("class_names", { rows: 2, dir: "auto" }), {
@@ -175,18 +237,53 @@ function fieldsOf() {
   };
 }
 
-function layout({ file, name, format, image_size, split, class_names, path }, rest) {
-  const more = el("div", { class: "fields" }, image_size, split, class_names, path);
+function layout({ folder, file, name, format, image_size, skip_damaged, split, class_names, path }, preview, rest) {
+  const more = el("div", { class: "fields" }, format, image_size, split, skip_damaged, class_names, path);
   return el(
     "form",
     { class: "card stack upload", novalidate: true, "aria-labelledby": "upload-title" },
     el("h2", { id: "upload-title" }, "Add a data set"),
-    el("div", { class: "fields" }, file, name, format),
+    el("p", { class: "soft small" }, "Drop a folder or a zip here, or choose one."),
+    el("div", { class: "fields" }, folder, file, preview, name),
     el("details", { class: "more" }, el("summary", {}, "More"), more),
     rest,
   );
 }
 
-function nameFor(file) {
-  return file.name.replace(/\.(zip|npz|tar|gz|tgz)$/gi, "").slice(0, MOST_NAME_LETTERS);
+function formOf(files) {
+  const form = new FormData();
+  for (const { path, blob } of files) form.append("files", blob(), path);
+  return form;
+}
+
+function counted({ archive, files }) {
+  const size = files.reduce((sum, { blob }) => sum + blob().size, 0);
+  return archive ? bytes(size) : `${whole(files.length)} files, ${bytes(size)}`;
+}
+
+function damagedNotice({ damaged, damaged_pictures }, goOn) {
+  const shown = damaged_pictures.slice(0, MOST_DAMAGED);
+  const rest = damaged - shown.length;
+  return notice(
+    "problem",
+    damaged === 1 ? "One picture cannot be read" : `${whole(damaged)} pictures cannot be read`,
+    el(
+      "ul",
+      { class: "faults" },
+      shown.map((one) => el("li", {}, one)),
+      rest > 0 && el("li", {}, `and ${whole(rest)} more`),
+    ),
+    el("div", { class: "actions" }, button("Go on without them", goOn)),
+  );
+}
+
+/** Says what of an upload is not in the data set. */
+export function leftOut({ left_out, splits }) {
+  const parts = [
+    left_out?.junk && `no pictures: ${whole(left_out.junk)}`,
+    left_out?.damaged && `damaged: ${whole(left_out.damaged)}`,
+    ...splits.filter((one) => !one.used).map((one) => `in the folder ${one.folder}: ${whole(one.images)}`),
+  ];
+  const said = parts.filter(Boolean);
+  return said.length ? ` Files left out: ${said.join("; ")}.` : "";
 }

@@ -1,4 +1,4 @@
-/** Uploads a file by XMLHttpRequest, because fetch does not tell how much of a body was sent. */
+/** Uploads by XMLHttpRequest, because fetch does not tell how much of a body was sent. */
 
 import { keyChanged } from "../core/api.js";
 import { lost } from "../core/connection.js";
@@ -6,25 +6,25 @@ import { authorization, currentKey } from "../core/key.js";
 import { ApiProblem, Offline } from "../core/problem.js";
 
 /**
- * Sends the file. Resolves to the answer. onProgress: (sent, total) in bytes.
+ * Sends a file or a form. Resolves to the answer. onProgress: (sent, total) in bytes.
  * Raises ApiProblem, Offline or AbortError.
  */
-export async function upload(path, file, options) {
+export async function upload(path, body, options) {
   for (;;) {
     const [key, sentAt] = [currentKey(), performance.now()];
     try {
-      return await sendOnce(path, file, options);
+      return await sendOnce(path, body, options);
     } catch (error) {
       if (error.status !== 401 || !(await keyChanged(key, sentAt))) throw error;
     }
   }
 }
 
-function sendOnce(path, file, { signal, onProgress }) {
+function sendOnce(path, body, { method, signal, onProgress }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    request.open("POST", path);
-    request.setRequestHeader("Content-Type", "application/octet-stream");
+    request.open(method, path);
+    if (!(body instanceof FormData)) request.setRequestHeader("Content-Type", "application/octet-stream");
     for (const [header, value] of Object.entries(authorization())) request.setRequestHeader(header, value);
     request.upload.addEventListener("progress", (event) => onProgress(event.loaded, event.total));
     request.addEventListener("load", () => {
@@ -43,6 +43,6 @@ function sendOnce(path, file, { signal, onProgress }) {
     });
     request.addEventListener("abort", () => reject(new DOMException("cancelled", "AbortError")));
     signal.addEventListener("abort", () => request.abort(), { once: true });
-    request.send(file);
+    request.send(body);
   });
 }
