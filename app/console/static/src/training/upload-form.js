@@ -53,17 +53,17 @@ export function uploadForm({ signal, onDone }) {
     one.control.addEventListener("change", () => take(pickedIn(one.control), one));
   }
   fields.image_size.control.addEventListener("input", () => preview.draw(Number(value("image_size")) || preview.side));
-  form.addEventListener("dragover", (event) => {
+  document.addEventListener("dragover", (event) => {
     event.preventDefault();
     form.classList.add("is-over");
-  });
-  form.addEventListener("dragleave", () => form.classList.remove("is-over"));
-  form.addEventListener("drop", async (event) => {
-    event.preventDefault();
+  }, { signal });
+  document.addEventListener("dragleave", () => form.classList.remove("is-over"), { signal });
+  document.addEventListener("drop", async (event) => {
+    event.preventDefault(); // else the browser leaves the page and shows the file
     form.classList.remove("is-over");
     words.textContent = "Reading the folder…";
     take(await dropped(event.dataTransfer), null);
-  });
+  }, { signal });
 
   /** Takes what the user chose or dropped, in place of what was taken before. */
   async function take(found, from) {
@@ -243,7 +243,7 @@ function layout({ folder, file, name, format, image_size, skip_damaged, split, c
     "form",
     { class: "card stack upload", novalidate: true, "aria-labelledby": "upload-title" },
     el("h2", { id: "upload-title" }, "Add a data set"),
-    el("p", { class: "soft small" }, "Drop a folder or a zip here, or choose one."),
+    el("p", { class: "soft small" }, "Drop a folder or a zip on this page, or choose one."),
     el("div", { class: "fields" }, folder, file, preview, name),
     el("details", { class: "more" }, el("summary", {}, "More"), more),
     rest,
