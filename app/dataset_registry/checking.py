@@ -1,16 +1,20 @@
 """Checks a registered data set, alone or against another one, such as its test split."""
 
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 
 from darkroom.app.dataset_registry.schemas import AlikeAnswer, CheckAnswer, PictureAnswer
 from darkroom.app.dataset_registry.stored_images import open_images
+from darkroom.app.http.problems import invalid
 from darkroom.app.settings import Settings
 from darkroom.model.datasets.check import joined_looks, look, look_alikes, outliers
 from darkroom.store.database import Database
 from darkroom.store.tables import Dataset
 
+MOST_IMAGES = 300_000
+"""A check keeps about a kilobyte of each image in memory."""
 MOST_LISTED = 50
 """Most groups and pictures that an answer lists of a kind."""
 MOST_OF_GROUP = 10
@@ -20,50 +24,48 @@ FEWEST_OF_CLASS = 20
 
 
 def check(database: Database, settings: Settings, dataset: Dataset, against: Dataset | None) -> CheckAnswer:
-    """Check a data set. against: another one, whose repeated pictures are listed too."""
-    stored = open_images(database, settings, dataset)
-    labels = stored.labels
-    looks = look(len(labels), stored.images)
-    pictures = _pictures(dataset, labels.tolist())
-    flat, unlike = np.flatnonzero(looks.flat).tolist(), outliers(looks, labels)
-    if against is not None:
-        others = open_images(database, settings, against)
-        looks = joined_looks(looks, look(len(others.labels), others.images))
-        pictures += _pictures(against, others.labels.tolist())
-    groups = [
-        AlikeAnswer(
+    """Check a data set. against: another one, whose repeated pictures are listed too. Raises Problem for large ones."""
+    datasets = [dataset] if against is None else [dataset, against]
+    if sum(one.image_count for one in datasets) > MOST_IMAGES:
+        raise invalid([("name", f"a check looks at no more than {MOST_IMAGES} images")])
+    opened = [open_images(database, settings, one) for one in datasets]
+    parts = [look(len(stored.labels), stored.images) for stored in opened]
+    first, looks = parts[0], reduce(joined_looks, parts)
+    count = len(first.flat)
+
+    def picture(number: int) -> PictureAnswer:
+        own, index = (0, number) if number < count else (1, number - count)
+        name = datasets[own].class_names[int(opened[own].labels[index])]
+        return PictureAnswer(dataset=datasets[own].name, index=index, class_=name)
+
+    def alike(group: Sequence[int]) -> AlikeAnswer:
+        pictures = [picture(number) for number in group]
+        return AlikeAnswer(
             count=len(group),
             identical=len({looks.contents[number] for number in group}) == 1,
-            several_classes=len({pictures[number].class_ for number in group}) > 1,
-            both_datasets=group[0] < len(labels) <= group[-1],
-            pictures=[pictures[number] for number in group[:MOST_OF_GROUP]],
+            several_classes=len({one.class_ for one in pictures}) > 1,
+            both_datasets=group[0] < count <= group[-1],
+            pictures=pictures[:MOST_OF_GROUP],
         )
-        for group in look_alikes(looks)
-        if group[0] < len(labels)
-    ]
+
+    groups = [alike(group) for group in look_alikes(looks) if group[0] < count]
     groups.sort(key=lambda one: (not one.several_classes, not one.both_datasets, -one.count))
-    counts = dict(zip(dataset.class_names, dataset.class_counts, strict=True))
+    flat, unlike = np.flatnonzero(first.flat).tolist(), outliers(first, opened[0].labels)
     answer = CheckAnswer(
         dataset=dataset.name,
         digest=dataset.digest,
         against=None if against is None else against.name,
-        images=len(labels),
+        images=count,
         alike_groups=len(groups),
         alike=groups[:MOST_LISTED],
         unlike_count=len(unlike),
-        unlike=[pictures[number] for number in unlike[:MOST_LISTED]],
+        unlike=[picture(number) for number in unlike[:MOST_LISTED]],
         flat_count=len(flat),
-        flat=[pictures[number] for number in flat[:MOST_LISTED]],
+        flat=[picture(number) for number in flat[:MOST_LISTED]],
         findings=[],
     )
+    counts = dict(zip(dataset.class_names, dataset.class_counts, strict=True))
     return answer.model_copy(update={"findings": [*_class_findings(counts), *_findings(answer, groups)]})
-
-
-def _pictures(dataset: Dataset, labels: Sequence[int]) -> list[PictureAnswer]:
-    return [
-        PictureAnswer(dataset=dataset.name, index=index, class_=dataset.class_names[label])
-        for index, label in enumerate(labels)
-    ]
 
 
 def _class_findings(counts: dict[str, int]) -> list[str]:

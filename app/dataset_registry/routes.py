@@ -39,6 +39,7 @@ from darkroom.app.dependencies.idempotency import IdempotencyKey
 from darkroom.app.dependencies.paging import Limit
 from darkroom.app.dependencies.services import Services, ServicesHere, require_json
 from darkroom.app.http.problems import documented, invalid
+from darkroom.model.datasets.contact_sheet import shown
 from darkroom.model.images.pictures import grid, png
 from darkroom.store.audit_repository import record
 from darkroom.store.dataset_repository import (
@@ -53,6 +54,9 @@ from darkroom.store.tables import Dataset
 router = APIRouter(tags=["datasets"])
 
 T = TypeVar("T")
+
+MOST_AT_ONCE = 20
+"""How many images are read before they are scaled down; one may have 3 MiB."""
 
 
 _decoder = ThreadPoolExecutor(1, thread_name_prefix="dataset")
@@ -252,24 +256,25 @@ def pictures(
     index: Annotated[list[int] | None, Query(max_length=100, description="shows the images of these numbers")] = None,
     columns: Annotated[int, Query(ge=1, le=100, description="images in a line")] = 10,
 ) -> Response:
-    """A PNG with a page of a data set's images, of one class or of all, line by line."""
+    """A PNG with a page of a data set's images, of one class or of all, line by line. Large images are scaled down."""
     with services.transaction() as session:
         row = get_dataset(session, name)
     stored = open_images(services.store, services.settings, row)
     if index is not None:
         if not all(0 <= one < row.image_count for one in index):
             raise invalid([("index", f"the data set has the images 0 to {row.image_count - 1}")])
-        shown = index
+        indices = index
     elif class_ is None:
-        shown = list(range(row.image_count))[offset : offset + limit]
+        indices = list(range(row.image_count))[offset : offset + limit]
     elif class_ in row.class_names:
-        shown = np.flatnonzero(stored.labels == row.class_names.index(class_))[offset : offset + limit].tolist()
+        indices = np.flatnonzero(stored.labels == row.class_names.index(class_))[offset : offset + limit].tolist()
     else:
         raise invalid([("class", f"the data set has no class {class_!r}")])
-    if not shown:
+    if not indices:
         raise invalid([("offset", "there are no images after this one")])
-    images = stored.images(shown).transpose(0, 2, 3, 1)
-    return Response(png(grid(images, min(columns, len(shown)))), media_type="image/png")
+    batches = (indices[start : start + MOST_AT_ONCE] for start in range(0, len(indices), MOST_AT_ONCE))
+    images = np.stack([shown(image) for batch in batches for image in stored.images(batch)])
+    return Response(png(grid(images, min(columns, len(indices)))), media_type="image/png")
 
 
 @router.get("/datasets/{name}/check", responses=documented(404, 409, 422, 500, 503))

@@ -69,6 +69,7 @@ class VersionDetailAnswer(VersionAnswer):
     parameters: int | None = Field(None, description="numbers in the network that draws; a snapshot has its own")
     default_sampling: SamplingConfig | None = Field(None, description="the settings that a request leaves out")
     recipe: Recipe | None = Field(None, description="how it was trained")
+    undrawn: list[str] = Field([], description="the classes without training images, which it does not draw")
 
 
 class ModelAnswer(BaseModel):

@@ -64,6 +64,7 @@ def describe_version(services: Services, name: str, selector: str) -> VersionDet
         parameters=header.parameters,
         default_sampling=header.sampling,
         recipe=header.recipe,
+        undrawn=[header.class_names[label] for label in header.undrawn],
     )
 
 

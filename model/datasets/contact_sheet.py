@@ -14,7 +14,7 @@ LARGEST_SIDE = 96
 """Largest side of an image on the sheet, in pixels; larger images are scaled down."""
 
 
-def _shown(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def shown(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Return an image (C, H, W) as (S, S, C), with S at most LARGEST_SIDE."""
     channels_last = np.ascontiguousarray(image.transpose(1, 2, 0))
     if len(channels_last) <= LARGEST_SIDE:
@@ -33,5 +33,5 @@ def contact_sheet(decoded: Decoded) -> bytes:
     sheet = np.full((classes * columns, side, side, decoded.images.shape[1]), 255, dtype=np.uint8)
     for number, line in enumerate(lines):
         for place, index in enumerate(line):
-            sheet[number * columns + place] = _shown(decoded.images[index])
+            sheet[number * columns + place] = shown(decoded.images[index])
     return png(grid(sheet, columns))

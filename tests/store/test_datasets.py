@@ -23,6 +23,7 @@ from darkroom.store.dataset_repository import (
     Registered,
     contact_sheet_bytes,
     copy_encoded,
+    find_configured,
     get_dataset,
     get_dataset_by_id,
     list_datasets,
@@ -69,6 +70,28 @@ def test_a_path_keeps_how_to_read_it_and_no_bytes(session: Session) -> None:
     assert row.artifact_digest is None
     with pytest.raises(ValueError, match="is a path"):
         copy_encoded(session, row, io.BytesIO())
+
+
+def test_a_path_is_found_by_how_it_is_read_also_if_it_was_registered_before_there_were_newer_fields(
+    session: Session,
+) -> None:
+    config = DatasetConfig(format="idx", path=Path("/data"))
+    row = register_dataset(session, "clothes", _facts(), config, b"png").dataset
+    kept = {name: value for name, value in (row.configuration or {}).items() if name not in ("fit", "ground")}
+    row.configuration = kept
+    session.flush()
+    assert find_configured(session, config) is row
+    for other in ({"fit": "pad"}, {"path": Path("/other")}, {"path": None}):
+        assert find_configured(session, config.model_copy(update=other)) is None
+    corrected = register_dataset(session, "clothes", _facts("sha256:2"), config, b"png", replace=True).dataset
+    session.expire_all()
+    assert (row.name, row.replaced_by, find_configured(session, config)) == ("clothes@1", corrected.id, corrected)
+
+
+def test_an_earlier_version_of_a_long_name_has_a_name_of_allowed_length(session: Session) -> None:
+    first = _upload(session, name="x" * 100).dataset
+    register_dataset(session, "x" * 100, _facts("sha256:2"), io.BytesIO(b"other"), b"png", replace=True)
+    assert first.name == "x" * 98 + "@1"
 
 
 def test_the_same_content_again_is_harmless_and_other_content_a_conflict(session: Session) -> None:

@@ -518,6 +518,9 @@ def test_pages_of_pictures_by_class(posted: Posted) -> None:
     assert values("clothes", limit=1) == [3]
     assert values("clothes", index=[2, 0]) == [2, 3]
     assert values("path", **{"class": "b"}) == [7]
+    assert posted.upload(_zip(("a/1.png", _png(5, 300))), name="large").status_code == 201
+    large = get("/v1/datasets/large/pictures")
+    assert picture(large.content).shape == (96 + 4, 96 + 4, 3)
     for query in ({"class": "none"}, {"offset": 3}, {"index": [3]}, {"index": [-1]}, {"limit": 0}):
         assert_problem(get("/v1/datasets/clothes/pictures", params=query), 422)
     (posted.root / "pictures" / "b" / "1.png").write_bytes(_png(8))

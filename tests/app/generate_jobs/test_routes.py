@@ -151,6 +151,7 @@ def test_without_a_class_every_class_is_drawn_also_if_one_is_named_all(served: S
         problem = assert_problem(served.client.post(f"/v1/{path}", json=body | {"model": "lacking"}), 422)
         assert problem["errors"][0]["pointer"] == ("/class" if path == "generate-jobs" else "/class/1")
         assert "no image of the class 'b'; name one of a, c" in problem["detail"]
+    assert served.client.get("/v1/models/lacking/versions/1").json()["undrawn"] == ["b"]
 
 
 def test_an_npz_is_read_without_pickle_and_numbers_its_images(served: Service, database: Database) -> None:

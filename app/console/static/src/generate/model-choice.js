@@ -4,7 +4,7 @@ import { field, options, select } from "../components/fields.js";
 import { notice, showProblem } from "../components/states.js";
 import { get, pagesOf } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
-import { versionPath } from "../models/versions.js";
+import { drawnClasses, versionPath } from "../models/versions.js";
 
 const LAST = "darkroom-model";
 const NOT_KEPT = "The version of this link is not kept any more.";
@@ -74,7 +74,7 @@ export function modelChoice({ query, signal, problems, onChange }) {
     try {
       const found = await get(versionPath(model.value, version.value || "production"), { signal });
       if (asked !== reference()) return; // the user has chosen another one meanwhile
-      chosen = found;
+      chosen = { ...found, class_names: drawnClasses(found) };
     } catch (error) {
       showProblem(problems, error, { again: look, unasked: true });
       return;

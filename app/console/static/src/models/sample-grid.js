@@ -7,6 +7,7 @@ import { loading, showProblem } from "../components/states.js";
 import { put } from "../core/api.js";
 import { removeRecords, storedRecords, storeRecord } from "../core/browser-store.js";
 import { el, fill } from "../core/dom.js";
+import { drawnClasses } from "./versions.js";
 
 const [MOST_CLASSES, EACH, SEED] = [10, 4, 0];
 const MOST_KEPT = 30;
@@ -35,7 +36,7 @@ export function sampleGrid(model, version, unasked, signal) {
 async function drawn(model, version, signal) {
   const body = {
     model: `${model}@${version.version}`,
-    class: version.class_names.slice(0, MOST_CLASSES),
+    class: drawnClasses(version).slice(0, MOST_CLASSES),
     n: EACH,
     seed: SEED,
     format: "json",

@@ -7,6 +7,9 @@ import { figure } from "../core/format.js";
 export const versionPath = (model, version) =>
   `/v1/models/${encodeURIComponent(model)}/versions/${encodeURIComponent(version)}`;
 
+/** Returns the classes that a version draws: all but those of which it has seen no picture. */
+export const drawnClasses = ({ class_names, undrawn }) => class_names.filter((one) => !undrawn.includes(one));
+
 /** Makes a part of a page. label: its name for screen readers. */
 export function section(label, title, ...content) {
   return el("section", { class: "card stack", "aria-label": label }, el("h2", {}, title), content);
