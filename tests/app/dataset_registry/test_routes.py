@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import func, select, text
 
+from darkroom.app.dataset_registry import form as form_module
 from darkroom.app.dataset_registry import service
 from darkroom.app.embedded.postgres import PrivatePostgres
 from darkroom.app.http import upload
@@ -606,6 +607,15 @@ def test_a_full_disk_is_507(posted: Posted, monkeypatch: pytest.MonkeyPatch, ful
     problem = assert_problem(posted.upload(CLOTHES), 507)
     assert problem["type"] == "urn:darkroom:storage-full"
     assert made == full
+    assert posted.kept() == kept
+    assert posted.temporary_files() == []
+
+
+def test_a_disk_that_is_too_full_for_a_form_is_507(posted: Posted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(form_module, "TemporaryFile", _FullFile)
+    kept = posted.kept()
+    problem = assert_problem(posted.service.client.post("/v1/datasets", **_form(FOLDER, name="x")), 507)
+    assert problem["type"] == "urn:darkroom:storage-full"
     assert posted.kept() == kept
     assert posted.temporary_files() == []
 

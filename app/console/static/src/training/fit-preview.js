@@ -4,6 +4,7 @@ import { el, fill } from "../core/dom.js";
 
 const SAMPLED = 24;
 const SHOWN = 4;
+const SIDES = [4, 1024];
 const PROPOSED_SIDES = [64, 48, 32]; // as the service proposes them
 const FITS = [["crop", "Crop", "keeps the centre"], ["pad", "Pad", "keeps all of it"], [
   "stretch",
@@ -11,7 +12,10 @@ const FITS = [["crop", "Crop", "keeps the centre"], ["pad", "Pad", "keeps all of
   "fills the square",
 ]];
 
-/** Makes the preview, hidden at first. It has `show(pictures)`, `draw(side)` and `side`, the proposed one or null. */
+/**
+ * Makes the preview, hidden at first. It has `show(pictures)`, and `side`, the proposed one or null.
+ * `draw(side)` draws with that side where the service takes it, else with the proposed one.
+ */
 export function fitPreview() {
   const ground = el("input", { type: "color", name: "ground", "data-undrafted": "" });
   ground.defaultValue = "#ffffff"; // also after the form's reset
@@ -40,8 +44,8 @@ export function fitPreview() {
   const label = el("label", { class: "ground" }, ground, "Colour behind transparent parts and beside padded ones");
   const node = el("div", { class: "stack wide", hidden: true }, words, choices, label);
   let bitmaps = [];
-  let side = null;
-  ground.addEventListener("input", () => node.draw(side));
+  let drawnSide = null;
+  ground.addEventListener("input", () => node.draw(drawnSide));
 
   node.side = null;
   node.show = async (pictures) => {
@@ -50,15 +54,12 @@ export function fitPreview() {
     node.hidden = !found.length;
     node.side = found.length ? proposed(found) : null;
     words.textContent = found.length ? said(found, node.side) : "";
-    node.draw(node.side ?? found[0]?.width);
+    node.draw(null);
   };
   node.draw = (wanted) => {
-    side = wanted;
+    drawnSide = wanted >= SIDES[0] && wanted <= SIDES[1] ? wanted : node.side ?? bitmaps[0]?.width;
     for (const { value, pictures } of lines) {
-      fill(
-        pictures,
-        bitmaps.map((bitmap) => drawn(bitmap, value, side, ground.value)),
-      );
+      fill(pictures, bitmaps.map((bitmap) => drawn(bitmap, value, drawnSide, ground.value)));
     }
   };
   return node;

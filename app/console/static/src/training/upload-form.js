@@ -52,7 +52,7 @@ export function uploadForm({ signal, onDone }) {
   for (const one of [fields.file, fields.folder]) {
     one.control.addEventListener("change", () => take(pickedIn(one.control), one));
   }
-  fields.image_size.control.addEventListener("input", () => preview.draw(Number(value("image_size")) || preview.side));
+  fields.image_size.control.addEventListener("input", () => preview.draw(Number(value("image_size"))));
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
     form.classList.add("is-over");
@@ -62,7 +62,12 @@ export function uploadForm({ signal, onDone }) {
     event.preventDefault(); // else the browser leaves the page and shows the file
     form.classList.remove("is-over");
     words.textContent = "Reading the folder…";
-    take(await dropped(event.dataTransfer), null);
+    try {
+      take(await dropped(event.dataTransfer), null);
+    } catch (error) {
+      words.textContent = "";
+      showProblem(problems, error);
+    }
   }, { signal });
 
   /** Takes what the user chose or dropped, in place of what was taken before. */
@@ -76,7 +81,9 @@ export function uploadForm({ signal, onDone }) {
     if (found) {
       if (!value("name")) fields.name.control.value = found.name.slice(0, MOST_NAME_LETTERS);
       fields.name.fault(null);
-      if (/\.npz$/i.test(found.archive?.name)) fields.format.control.value = "npz";
+      const { control: format } = fields.format;
+      if (/\.npz$/i.test(found.archive?.name)) format.value = "npz";
+      else if (format.value === "npz") format.value = "zip";
     }
     const pictures = found ? await picturesIn(found) : [];
     if (picked === found) await preview.show(pictures); // else the user has chosen again meanwhile
