@@ -97,6 +97,7 @@ def test_weights_of_another_service_are_added_and_drawn_with(service: Service) -
         **facts,
         "default_sampling": checkpoint.header.sampling.model_dump(mode="json"),
         "recipe": None,
+        "undrawn": [],
     }
     assert (added["version"], added["source"], added["digest"]) == (2, "imported", digest_of(data))
     assert (added["class_names"], added["kept"], added["size_bytes"]) == (list(CLASS_NAMES), True, len(data))
