@@ -20,7 +20,7 @@ export async function upload(path, body, options) {
   }
 }
 
-function sendOnce(path, body, { method, signal, onProgress }) {
+function sendOnce(path, body, { method = "POST", signal, onProgress }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open(method, path);
