@@ -4,6 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
+
+from darkroom.app.cli.terminal import open_console, plain_table, say
 
 Url = Annotated[
     str | None,
@@ -11,7 +14,9 @@ Url = Annotated[
         help="URL of the API; default: DARKROOM_URL, else the service that runs on .darkroom, else port 8000 here"
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="delete it even if ended jobs or aliases name it")]
+Force = Annotated[bool, typer.Option("--force", help="delete it even if something that can do without it names it")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="delete nothing, and print what hangs on it")]
+Off = Annotated[bool, typer.Option("--off", help="take the mark off")]
 
 
 def ask_service(url: str | None, method: str, path: str, **options: Any) -> Any:
@@ -20,6 +25,28 @@ def ask_service(url: str | None, method: str, path: str, **options: Any) -> Any:
 
     with connect(url) as client:
         return ask(client, method, path, **options)
+
+
+def delete(url: str | None, address: str, what: str, *, force: bool = False, dry_run: bool) -> None:
+    """Delete what has this address, or print what hangs on it. what: its name in the sentence about it."""
+    tried = ask_service(url, "DELETE", address, params={"force": force, "dry_run": dry_run})
+    if not dry_run:
+        say(open_console(stderr=True), f"{what} is deleted")
+        return
+    rows = [
+        (one["resource"].removeprefix("/v1/"), one["reason"], "prevents it" if one["blocks"] else "with --force")
+        for one in tried["dependents"]
+    ]
+    table = plain_table(("what", "why", "deletion"), rows)
+    open_console().print(table if rows else Text(f"{what} can be deleted: nothing hangs on it."))
+
+
+def mark(url: str | None, address: str, what: str, *, off: bool) -> None:
+    """Mark what has this address to be kept, or take the mark off."""
+    from darkroom.app.cli.service_client import json_body
+
+    ask_service(url, "PATCH", address, **json_body({"keep": not off}))
+    say(open_console(stderr=True), f"{what} is {'no longer marked' if off else 'marked to be kept'}")
 
 
 def all_by_name(url: str | None, resource: str) -> Iterator[Mapping[str, Any]]:

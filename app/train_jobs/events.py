@@ -80,7 +80,9 @@ async def _stream(feed: JobFeed, job_id: int, glimpse: Glimpse, seen: int) -> As
             if time.monotonic() - sent > KEEPALIVE_SECONDS:
                 yield KEEPALIVE
                 sent = time.monotonic()
-            glimpse = await feed.next(job_id) or glimpse
+            if (now_seen := await feed.next(job_id)) is None:
+                return  # it ended and was deleted between two looks
+            glimpse = now_seen
         except AWAY:
             yield comment("the database cannot be reached; events continue when it is back")
             sent = time.monotonic()
