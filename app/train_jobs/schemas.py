@@ -99,7 +99,7 @@ class RemovedAnswer(BaseModel):
     """When and why a part of a job's records was deleted."""
 
     at: datetime
-    why: str = Field(description="such as: kept for 7 days")
+    why: str = Field(description="such as: removed after 7 days")
 
 
 class JobAnswer(BaseModel):

@@ -116,7 +116,7 @@ def test_an_ended_job_loses_its_records_when_its_time_is_over(session: Session, 
     assert _stored(session, young) == WHOLE
     assert young.removed == {}
     now = session.scalars(select(func.now())).one().isoformat()
-    assert job.removed == {part: {"at": now, "why": "kept for 7 days"} for part in PARTS}
+    assert job.removed == {part: {"at": now, "why": "removed after 7 days"} for part in PARTS}
     counters = read_counters(session)
     assert {part: counters["retention_removed", part] for part in PARTS} == {
         "states": 2,

@@ -255,14 +255,14 @@ def test_a_job_without_its_state_says_so_and_is_not_resumed(served: Service, dat
     with database.session() as session:
         assert [(job.id, records) for job, records in expire(session, "states", 7.0).items()] == [(failed, 1)]
     removed = served.client.get(address).json()["removed"]
-    assert removed["states"]["why"] == "kept for 7 days"
+    assert removed["states"]["why"] == "removed after 7 days"
     assert list(removed) == ["states"]
     retried = assert_problem(served.client.post(f"{address}/retry"), 409)
     body = {"from_job": failed, "model": "more"}
     continued = assert_problem(served.client.post("/v1/train-jobs", json=body), 409)
     for problem in (retried, continued):
         assert problem["type"] == "urn:darkroom:state-not-kept"
-        assert "kept for 7 days" in problem["detail"]
+        assert "removed after 7 days" in problem["detail"]
     assert "from_model" in retried["detail"]
     assert served.client.get(address).json()["status"] == "failed"
     # a job that has saved nothing loses nothing, and begins anew

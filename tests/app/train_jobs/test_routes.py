@@ -729,6 +729,8 @@ def test_every_route_answers_503_without_a_database(tmp_path: Path) -> None:
                     body = {"recipe": "digits", "dataset": "shapes", "name": "n", "seeds": [1]}
                     if "train-jobs" in path:
                         body = {"recipe": "digits", "dataset": "shapes"}
+                    if method == "patch":
+                        body = {"keep": True}
                     options = {"json": body} if "requestBody" in described else {}
                     answer = service.client.request(method, here, **options)
                     assert_problem(answer, 503)
