@@ -19,6 +19,7 @@ from darkroom.app.generate_jobs.schemas import GenerateJobAnswer, GenerateJobReq
 from darkroom.app.generation.encoding import MEDIA_TYPES
 from darkroom.app.generation.service import chosen, find_classes, find_version
 from darkroom.app.http.artifact_answer import artifact_answer, documented_artifact
+from darkroom.app.http.digits import DIGITS
 from darkroom.app.http.problems import Problem, documented, invalid, retry_after
 from darkroom.app.jobs.schemas import FailureAnswer
 from darkroom.app.versions.version import Version
@@ -45,7 +46,7 @@ MOST_SHARDS = 1000
 LARGEST_ZIP_IMAGES = 100_000
 """A zip file's directory is in memory while it is written, and few programs open a zip with more files than this."""
 
-GenerateJobId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+GenerateJobId = Annotated[int, DIGITS, Path(ge=1, le=LARGEST_ID)]
 
 router = APIRouter(tags=["generate jobs"])
 

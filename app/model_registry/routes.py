@@ -12,6 +12,7 @@ from darkroom.app.dependencies.deletion import DryRun, delete, deletion_answers
 from darkroom.app.dependencies.paging import Limit
 from darkroom.app.dependencies.services import Services, ServicesHere, require_json
 from darkroom.app.exceptions import at
+from darkroom.app.http.digits import DIGITS
 from darkroom.app.http.problems import Problem, documented
 from darkroom.app.model_registry.schemas import (
     LARGEST_VERSION,
@@ -91,7 +92,7 @@ def model(
     services: ServicesHere,
     name: ModelName,
     before: Annotated[
-        int | None, Query(ge=1, le=LARGEST_VERSION, description="the last version of the previous page")
+        int | None, DIGITS, Query(ge=1, le=LARGEST_VERSION, description="the last version of the previous page")
     ] = None,
     limit: Limit = 50,
 ) -> ModelDetailAnswer:

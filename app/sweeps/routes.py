@@ -15,6 +15,7 @@ from darkroom.app.dependencies.deletion import DryRun, delete, deletion_answers
 from darkroom.app.dependencies.idempotency import IdempotencyKey, created_before, note_created
 from darkroom.app.dependencies.paging import LARGEST_ID, BeforeId, Limit
 from darkroom.app.dependencies.services import ServicesHere, require_json
+from darkroom.app.http.digits import DIGITS
 from darkroom.app.http.problems import Problem, documented, invalid, pointer_part
 from darkroom.app.http.storable import require_storable
 from darkroom.app.sweeps.table import SweepGroup, SweepRow, label, sweep_groups, sweep_rows
@@ -34,7 +35,7 @@ router = APIRouter(tags=["sweeps"])
 MOST_JOBS = 256
 LONGEST_PREFIX = 59
 
-SweepId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+SweepId = Annotated[int, DIGITS, Path(ge=1, le=LARGEST_ID)]
 Seeds = Annotated[list[Annotated[int, Field(strict=True, ge=0, lt=2**63)]], Field(min_length=1, max_length=MOST_JOBS)]
 
 

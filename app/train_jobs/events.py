@@ -13,6 +13,7 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
 from darkroom.app.dependencies.services import ServicesHere
+from darkroom.app.http.digits import DIGITS
 from darkroom.app.http.event_stream import EVENT_STREAM, KEEPALIVE, KEEPALIVE_SECONDS, STREAM_HEADERS, comment, sse
 from darkroom.app.http.problems import documented
 from darkroom.app.jobs.feed import JobFeed
@@ -33,7 +34,9 @@ RECONNECT_MILLISECONDS = 1000
 """A browser waits this long before it connects again."""
 
 EventNumber = Annotated[
-    int, Query(ge=0, le=LARGEST_NUMBER, description="the number of the last event seen; Last-Event-ID overrides it")
+    int,
+    DIGITS,
+    Query(ge=0, le=LARGEST_NUMBER, description="the number of the last event seen; Last-Event-ID overrides it"),
 ]
 
 
@@ -47,7 +50,7 @@ async def events(
     job_id: JobId,
     services: ServicesHere,
     last_event_id: Annotated[
-        int | None, Header(ge=0, le=LARGEST_NUMBER, description="the number of the last event seen")
+        int | None, DIGITS, Header(ge=0, le=LARGEST_NUMBER, description="the number of the last event seen")
     ] = None,
     after: EventNumber = 0,
 ) -> StreamingResponse:

@@ -11,6 +11,7 @@ from darkroom.app.dependencies.deletion import DryRun, KeepRequest, delete, dele
 from darkroom.app.dependencies.idempotency import IdempotencyKey, created_before, note_created
 from darkroom.app.dependencies.paging import LARGEST_ID, BeforeId, Limit
 from darkroom.app.dependencies.services import Services, ServicesHere, require_json
+from darkroom.app.http.digits import DIGITS
 from darkroom.app.http.problems import documented
 from darkroom.app.http.storable import require_storable
 from darkroom.app.train_jobs.answers import job_answer, job_detail
@@ -36,7 +37,7 @@ router = APIRouter(tags=["training"])
 submission = APIRouter(tags=["training"])
 """Only POST /train-jobs, which also has an address without /v1."""
 
-JobId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+JobId = Annotated[int, DIGITS, Path(ge=1, le=LARGEST_ID)]
 
 
 @submission.post(
