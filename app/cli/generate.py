@@ -16,7 +16,7 @@ from rich.console import Console
 from darkroom.app.cli.assignments import assignments
 from darkroom.app.cli.progress import progress
 from darkroom.app.cli.service_client import ServiceError, connect, events, json_body, require_success
-from darkroom.app.cli.terminal import open_console, say
+from darkroom.app.cli.terminal import open_console, require_folder, say
 from darkroom.app.generation.encoding import Drawn, encode
 from darkroom.app.generation.schemas import Format, GenerateAnswer, GenerateRequest
 from darkroom.model.images.pictures import default_columns
@@ -33,7 +33,7 @@ def generate_to_file(url: str | None, fields: Mapping[str, Any], out: Path) -> i
     if suffix not in get_args(Format):
         raise UserError(f"{out}: the name must end in one of {', '.join(get_args(Format))}")
     wanted: Format = next(one for one in get_args(Format) if one == suffix)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    require_folder(out)
     if out.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder", str(out))
     tempfile.TemporaryFile(dir=out.parent).close()  # fails now, not after drawing, when the folder is not writable

@@ -9,7 +9,7 @@ import typer
 
 from darkroom.app.cli import asking
 from darkroom.app.cli.asking import DryRun, Force, Off, Url, all_by_name, ask_service
-from darkroom.app.cli.terminal import open_console, plain_table, say, size
+from darkroom.app.cli.terminal import open_console, plain_table, require_folder, say, size
 from darkroom.model.user_error import UserError
 
 models_cli = typer.Typer(help="Models of a running service.", no_args_is_help=True)
@@ -75,6 +75,7 @@ def download(
     path = out or Path(f"{model}-{found['version']}.safetensors")
     if out is None and path.exists():
         raise UserError(f"{path}: exists; remove it, or name another file with --out")
+    require_folder(path)
     download_weights(url, version_address(f"{model}@{found['digest']}"), path, found, console)
     say(console, f"{path}: {model}@{found['version']}, {found['digest'][:19]}, {size(path.stat().st_size)}")
 

@@ -68,7 +68,6 @@ def download_weights(url: str | None, address: str, path: Path, version: Mapping
     address: the version's path below the service's URL. version: the service's answer about it. Raises ServiceError.
     """
     part, hasher = path.with_name(path.name + ".part"), hashlib.sha256()
-    path.parent.mkdir(parents=True, exist_ok=True)
     with connect(url) as client, client.stream("GET", f"{address}/weights") as response:
         require_success(response)
         try:

@@ -55,6 +55,7 @@ def test_a_weights_file_is_added_listed_and_downloaded(run: Run, service: Servic
     assert new.split()[:3] == ["new", "1", "1"]
     assert tiny.split()[:5] == ["tiny", "2", "1", "candidate", "2"]
 
+    Path("got").mkdir()
     for version in ("2", "candidate", digest):
         result = run("download", f"tiny@{version}", "--out", f"got/{version[:9]}.safetensors")
         assert result.exit_code == 0, result.output
@@ -70,6 +71,8 @@ def test_a_weights_file_is_added_listed_and_downloaded(run: Run, service: Servic
 def test_a_download_never_replaces_a_file_that_nobody_named(run: Run) -> None:
     Path("tiny-1.safetensors").write_text("mine")
     _refused(run("download", "tiny"), "tiny-1.safetensors", "--out")
+    _refused(run("download", "tiny", "--out", "mistyped/tiny.safetensors"), "mistyped: there is no such folder")
+    assert not Path("mistyped").exists()
     assert Path("tiny-1.safetensors").read_text() == "mine"
 
 
