@@ -109,7 +109,7 @@ def expire(session: Session, part: Part, days: float, limit: int = RECORDS_AT_ON
     left = session.scalars(select(Job.id).where(Job.id.in_(ids), surplus.exists())).all()
     for job in jobs:
         if job.id not in left:
-            note_removed(session, job, part, f"removed after {days:g} days")
+            note_removed(session, job, part, f"removed after {days:g} {'day' if days == 1.0 else 'days'}")
     if deleted:
         count(session, "retention_removed", part, deleted.total())
     return {job: deleted[job.id] for job in jobs if deleted[job.id]}

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from darkroom.worker.outcome import read_pid
+
 PREFIX = "darkroom-job-"
 YOUNG_SECONDS = 60.0
 """A folder that is younger may be about to be locked."""
@@ -40,6 +42,8 @@ def remove_left_folders() -> list[Path]:
                 if facts.st_uid != os.geteuid() or time.time() - facts.st_mtime < YOUNG_SECONDS:
                     continue
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _works(path):  # for a worker of an earlier version, which locks nothing
+                    continue
                 shutil.rmtree(path)
                 removed.append(path)
             finally:
@@ -47,3 +51,15 @@ def remove_left_folders() -> list[Path]:
     if removed:
         log.info("%d folders of workers that were killed are deleted", len(removed))
     return removed
+
+
+def _works(folder: Path) -> bool:
+    """Return True if a process with the id of the folder's work process lives."""
+    pid = read_pid(folder)
+    if pid is None:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

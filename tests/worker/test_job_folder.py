@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from darkroom.worker.job_folder import YOUNG_SECONDS, job_folder, remove_left_folders
+from darkroom.worker.outcome import write_pid
 
 HOLDS = """
 import sys
@@ -60,6 +61,10 @@ def test_a_folder_goes_at_the_end_of_its_job_and_a_young_one_stays(temporary: Pa
     (temporary / "darkroom-job-9-link").symlink_to(other)
     _grow_old(other)
     assert remove_left_folders() == []
+    write_pid(young)  # of a worker of an earlier version, which locks nothing; this process stands for its work
+    _grow_old(young)
+    assert remove_left_folders() == []
+    (young / "pid").unlink()
     _grow_old(young)
     assert remove_left_folders() == [young]
     assert sorted(path.name for path in temporary.iterdir()) == [
