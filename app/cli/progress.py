@@ -42,7 +42,8 @@ class Meter:
             self._what, self._began, self._begun_at = what, self._clock(), done
             self._bar.reset(self._task, description=what, completed=done, total=total, visible=True)
         self._bar.update(self._task, completed=done, total=total)
-        if not self._console.is_terminal and self._clock() >= self._due:
+        moved = total is None or done > self._begun_at  # before, nobody knows how long it takes
+        if moved and not self._console.is_terminal and self._clock() >= self._due:
             self._due = self._clock() + SECONDS_BETWEEN_LINES
             say(self._console, self._line(what, done, total))
 

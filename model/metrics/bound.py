@@ -100,13 +100,13 @@ def bits_per_dimension(
     while batch := tuple(islice(rows, batch_images)):
         if should_stop():
             raise SamplingStopped
+        on_progress("computing the bound", done * len(chosen) // terms_in_all, len(chosen))
         indices, t, weights = zip(*batch, strict=True)
         pixels = torch.from_numpy(dataset.images[list(indices)]).to(denoiser.device)
         labels = torch.from_numpy(dataset.labels[list(indices)]).to(denoiser.device)
         terms = _terms(denoiser, pixels, labels, torch.tensor(t), indices, variance, seed)
         nats += float((terms * torch.tensor(weights, dtype=torch.float64)).sum())
         done += len(batch)
-        on_progress("computing the bound", done * len(chosen) // terms_in_all, len(chosen))
     for first in range(0, len(chosen), batch_images):
         x0 = from_pixels(torch.from_numpy(dataset.images[chosen[first : first + batch_images]])).double()
         nats += float(prior_term(schedule, x0).sum())

@@ -76,6 +76,7 @@ def evaluate(
         drawing = plan_drawing(dataset, len(denoiser.class_names), config, sampling)
         drawing.check(denoiser)
         measures = _measures(denoiser.device, dataset, drawing, config, references, should_stop, on_progress)
+        on_progress("drawing images", 0, len(drawing.rows))
         try:
             for positions, images in draw(denoiser, drawing, should_stop):
                 for measure in measures:

@@ -142,8 +142,8 @@ def image_batches(
     for first in range(0, len(indices), BATCH_IMAGES):
         if should_stop():
             raise SamplingStopped
+        on_progress("looking at the data set's images", first, len(indices))
         yield torch.from_numpy(dataset.images[indices[first : first + BATCH_IMAGES]])
-        on_progress("looking at the data set's images", min(first + BATCH_IMAGES, len(indices)), len(indices))
 
 
 def cached(

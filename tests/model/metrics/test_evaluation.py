@@ -266,7 +266,9 @@ def test_it_tells_how_far_it_is() -> None:
         )
         for numbers in told.values():
             assert numbers == sorted(numbers)
-            assert numbers[-1][0] == numbers[-1][1]
+            assert numbers[0][0] == 0
+        assert told["drawing images"][-1] == (CONFIG.images, CONFIG.images)
+        assert len(told["computing the bound"]) == -(-3 * 4 // CONFIG.batch_images)
         assert {what: total for what, ((_, total), *_) in told.items()} == {
             "drawing images": CONFIG.images,
             "computing the bound": 3,
