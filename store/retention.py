@@ -29,7 +29,7 @@ STATES_KEPT = 2
 """How many states a job keeps while it runs: the newest, and one more in case it is damaged."""
 
 Part = Literal["states", "points", "logs", "events"]
-"""What is deleted of ended jobs: training states, curve points, log lines, events. The last point and event stay."""
+"""Parts of an ended job's records: training states, curve points, log lines, events. The last point and event stay."""
 
 DAY_SECONDS = 86_400.0
 JOBS_AT_ONCE = 20

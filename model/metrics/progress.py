@@ -1,4 +1,4 @@
-"""How far a measurement is."""
+"""The function that a measurement tells its progress."""
 
 from collections.abc import Callable
 
