@@ -110,8 +110,7 @@ def delete_model(session: Session, actor: Actor, name: str, *, force: bool = Fal
         .where(ModelAlias.model_id == model.id)
         .order_by(ModelAlias.alias)
     ).all()
-    drawn = select(GenerateJob.id).where(GenerateJob.checkpoint_id.in_(ids)).order_by(GenerateJob.id.desc())
-    generate_jobs = session.scalars(drawn).all()
+    drawn = GenerateJob.checkpoint_id.in_(ids)
     marked = [
         Dependent(f"models/{name}/versions/{one.version}", _MARKED, blocks=True) for one in checkpoints if one.keep
     ]
@@ -120,10 +119,10 @@ def delete_model(session: Session, actor: Actor, name: str, *, force: bool = Fal
         *marked,
         *pointing,
         *_in_order([*_trained(session, jobs, ids), *_beginning_with(session, model)]),
-        *_in_order([_drew(session, number) for number in generate_jobs]),
+        *_in_order(list(_drew(session, drawn))),
     ]
     _require_unused(f"the model {name!r}", dependents, force=force)
-    for number in generate_jobs:
+    for number in session.scalars(select(GenerateJob.id).where(drawn)).all():
         _remove_generate_job(session, number)
     for alias, _ in aliases:
         move_alias(session, actor, model, alias, None)
@@ -180,7 +179,7 @@ def delete_sweep(session: Session, actor: Actor, sweep_id: int, *, force: bool =
 def delete_generate_job(session: Session, actor: Actor, generate_job_id: int) -> None:
     """Delete an ended generate job with its result. Raises GenerateJobNotFound, InUse."""
     images = lock_generate_job(session, generate_job_id).total_images
-    active = [one for one in [_drew(session, generate_job_id)] if one.blocks]
+    active = [one for one in _drew(session, GenerateJob.id == generate_job_id) if one.blocks]
     _require_unused(f"generate job {generate_job_id}", active, force=False)
     _remove_generate_job(session, generate_job_id)
     record(session, actor, "generate-job.deleted", f"generate-jobs/{generate_job_id}", {"images": images})
@@ -243,12 +242,17 @@ def _beginning_with(session: Session, model: Model) -> Iterator[Dependent]:
         yield Dependent(f"train-jobs/{job_id}", f"({status}) begins with its weights", blocks=True)
 
 
-def _drew(session: Session, generate_job_id: int) -> Dependent:
-    """Return a generate job as a dependent of its model."""
-    drawing = select(1).where(Job.generate_job_id == generate_job_id, Job.status.in_(UNFINISHED)).limit(1)
-    blocks = session.scalar(drawing) is not None
-    reason = "is not finished" if blocks else "has drawn with it, and is deleted with its result"
-    return Dependent(f"generate-jobs/{generate_job_id}", reason, blocks)
+def _drew(session: Session, which: ColumnElement[bool]) -> Iterator[Dependent]:
+    """Yield generate jobs as dependents of their model, the newest first."""
+    query = select(GenerateJob.id, _drawing()).where(which).order_by(GenerateJob.id.desc())
+    for generate_job_id, blocks in session.execute(query):
+        reason = "is not finished" if blocks else "has drawn with it, and is deleted with its result"
+        yield Dependent(f"generate-jobs/{generate_job_id}", reason, blocks)
+
+
+def _drawing() -> ColumnElement[bool]:
+    """Return the condition that a generate job has unfinished jobs."""
+    return select(1).where(Job.generate_job_id == GenerateJob.id, Job.status.in_(UNFINISHED)).exists()
 
 
 def _require_unused(what: str, dependents: Sequence[Dependent], *, force: bool) -> None:
@@ -280,7 +284,7 @@ def _train_jobs_with(session: Session, model: Model, checkpoint: Checkpoint) -> 
 
 
 def _generate_jobs_of(session: Session, checkpoint: Checkpoint) -> Iterator[Dependent]:
-    drawing = select(1).where(Job.generate_job_id == GenerateJob.id, Job.status.in_(UNFINISHED)).exists()
+    drawing = _drawing()
     query = (
         select(GenerateJob.id, drawing)
         .where(GenerateJob.checkpoint_id == checkpoint.id, GenerateJob.result_digest.is_(None))
