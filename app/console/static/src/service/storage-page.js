@@ -1,7 +1,7 @@
 /** The page Storage: what takes how much space, the largest first, and what can be deleted. */
 
 import { button } from "../components/button.js";
-import { deleted } from "../components/removal.js";
+import { deleted } from "../components/deletion.js";
 import { empty, loading, showProblem } from "../components/states.js";
 import { scrolledTable } from "../components/table.js";
 import { announce } from "../core/announce.js";

@@ -1,7 +1,7 @@
 /** Data sets with their contact sheets, and the form that adds one. */
 
 import { button } from "../components/button.js";
-import { deleted } from "../components/removal.js";
+import { deleted } from "../components/deletion.js";
 import { picture } from "../components/picture.js";
 import { empty, loading, showProblem } from "../components/states.js";
 import { trainingNav } from "../components/sub-nav.js";

@@ -2,7 +2,7 @@
 
 import { button } from "../components/button.js";
 import { codeBlock } from "../components/copy.js";
-import { deleted } from "../components/removal.js";
+import { deleted } from "../components/deletion.js";
 import { confirmed } from "../components/dialog.js";
 import { progressBar } from "../components/progress-bar.js";
 import { loading, notice, showProblem } from "../components/states.js";

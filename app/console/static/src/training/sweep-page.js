@@ -1,7 +1,7 @@
 /** One sweep: a plot of its results, a table of its jobs that can be sorted, and the means over the seeds. */
 
 import { button } from "../components/button.js";
-import { deleted } from "../components/removal.js";
+import { deleted } from "../components/deletion.js";
 import { confirmed } from "../components/dialog.js";
 import { loading, showProblem } from "../components/states.js";
 import { badge } from "../components/status.js";
