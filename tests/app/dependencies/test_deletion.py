@@ -18,7 +18,7 @@ from darkroom.store.part_repository import record_result
 from darkroom.store.retention import expire
 from darkroom.store.run_repository import append_log, record_samples
 from darkroom.store.tables import Base, Job, ModelAlias
-from tests.app.served import Service
+from tests.app.served import Service, tiny_weights
 from tests.app.test_refusals import assert_problem
 from tests.app.training import broken, checkpoint, claim, end, holding, metrics, serving_jobs
 from tests.generate_jobs import RUN
@@ -48,7 +48,7 @@ def _trained(
     assert lease.job_id == job
     metrics(database, lease, 50)
     metrics(database, lease, 100)
-    checkpoint(database, lease, 100, {"fid-x": 3.0})
+    checkpoint(database, lease, 100, {"fid-x": 3.0}, tiny_weights(seed=job))
     with holding(database, lease) as (session, row):
         append_log(session, row, ["a line"])
         record_samples(session, row, 100, f"grid {job}".encode())
