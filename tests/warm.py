@@ -2,10 +2,13 @@
 
 Importing torch and the application takes two to four seconds of processor time, more than most programs of these tests
 need for all else. `Popen` takes the place of `subprocess.Popen`. A program that it starts is a process like any other:
-a child of its caller, with a session, streams, signals and an environment of its own, that can be stopped, killed and
-waited for. /proc shows its command and environment. The programs that it starts, or becomes, are forked as well.
+a child of its caller, which can stop it, kill it and wait for it. It has a session, streams, signals and an environment
+of its own, and /proc shows its command and environment. The programs that it starts, or becomes, are forked as well.
+Variables that libraries read when they are imported have no effect.
 
-Some tests start each of Darkroom's commands as a user does: tests/system/test_up.py, test_compose.py, test_traces.py.
+Other tests start each command as a user does: system/test_up.py (`up`, and the processes that it starts),
+system/test_compose.py (`api`, `worker`, `reconciler`, `migrate`), darkroom_package/test_training.py (`train`) and
+app/cli/test_evaluate.py (`evaluate`).
 """
 
 import atexit
