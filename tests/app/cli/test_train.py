@@ -208,8 +208,8 @@ def test_two_trainings_cannot_share_a_folder_and_a_killed_one_leaves_no_lock(tmp
         assert third.stderr is not None
         assert any("images  " in line for line in third.stderr)
         third.send_signal(signal.SIGTERM)
-        third.communicate(timeout=PATIENCE_SECONDS)
-    assert third.returncode == 130
+        _, said = third.communicate(timeout=PATIENCE_SECONDS)
+    assert third.returncode == 130, said
     assert not (folder / "lock").exists()
 
 
