@@ -47,7 +47,6 @@ IMPORTS = (
     "darkroom.worker.shard_drawing",
     "darkroom.worker.training",
     "darkroom.worker.work",
-    "torch.distributed.run",
     "uvicorn",
 )
 ROOT = Path(__file__).parents[1]
