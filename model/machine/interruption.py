@@ -11,8 +11,8 @@ class StopOnInterrupt:
     """The first Ctrl-C or SIGTERM asks the run to stop after the step under way; a second Ctrl-C interrupts it.
 
     say: shows a line to the user. It is called between two steps, not by the signal's handler, which may interrupt the
-    writing of another line: Python then refuses to write. Python delivers signals to the main thread alone: in any other
-    one nothing is asked.
+    writing of another line: Python then refuses to write. Python delivers signals to the main thread alone: in any
+    other one nothing is asked.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
