@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from darkroom.app.access.too_many_requests import jobs_limit, queue_full
+from darkroom.app.dependencies.deletion import dependent_answer
 from darkroom.app.engine.request import DeadlineUnmeetable, EngineStopped, QueueFull, TooManyRows
 from darkroom.app.http.problems import STORE_RETRY_SECONDS, Problem, encoded, invalid, pointer_part, retry_after
 from darkroom.app.versions.version import UnknownModel
@@ -50,9 +51,7 @@ def _dataset_exists(error: DatasetConflict) -> Problem:
 
 
 def _in_use(error: InUse) -> Problem:
-    dependents = [
-        {"resource": f"/v1/{one.resource}", "reason": one.reason, "blocks": one.blocks} for one in error.dependents
-    ]
+    dependents = [dependent_answer(one).model_dump() for one in error.dependents]
     return Problem(409, "in-use", str(error), dependents=dependents)
 
 

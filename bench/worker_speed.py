@@ -156,7 +156,7 @@ def main() -> None:
     worker: list[list[float]] = []
     with (
         tempfile.TemporaryDirectory() as folder,
-        cluster(Path(folder), "worker", DARKROOM_CACHE_FOLDER=str(cache), **environment) as running,
+        cluster(Path(folder), "worker", warm=False, DARKROOM_CACHE_FOLDER=str(cache), **environment) as running,
     ):
         dataset_id = register(running, recipe, cache)
         memory = Memory(running)

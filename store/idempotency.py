@@ -13,6 +13,12 @@ from sqlalchemy.orm import Session
 
 from darkroom.store.tables import IdempotencyKey
 
+DATASETS = "POST /datasets"
+GENERATE_JOBS = "POST /generate-jobs"
+SWEEPS = "POST /sweeps"
+TRAIN_JOBS = "POST /train-jobs"
+"""The scopes: methods and paths of the requests that create something."""
+
 LIFETIME = timedelta(hours=24)
 _UNSETTLED = 0
 """Placeholder for a resource's id, never visible outside the transaction that remembers the key."""

@@ -346,6 +346,7 @@ def requeue(session: Session, job_id: int, *, was: JobStatus, origin: Origin | N
     job.failures = 0
     job.failure = None
     job.finished_at = None
+    job.removed = {}  # what the job stores from now on is kept until its next end
     if origin is not None:
         job.api_key_id = origin.api_key_id or job.api_key_id
         job.request_id, job.traceparent = origin.request_id, origin.traceparent

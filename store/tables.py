@@ -16,6 +16,7 @@ from sqlalchemy import (
     MetaData,
     Text,
     UniqueConstraint,
+    false,
     func,
     text,
 )
@@ -108,7 +109,7 @@ class Checkpoint(Base):
     """A version of a model. version counts from 1 within the model; metrics hold finite numbers only.
 
     digest: of its bytes. artifact_digest: the same while the bytes are kept, null after they were deleted. The record
-    stays and tells what the model was.
+    stays and tells what the model was. keep: nothing deletes the bytes until the mark is taken off.
     """
 
     __tablename__ = "checkpoints"
@@ -133,6 +134,7 @@ class Checkpoint(Base):
     configuration: Mapped[dict[str, Any]]
     class_names: Mapped[list[str]]
     metrics: Mapped[dict[str, Any]]
+    keep: Mapped[bool] = mapped_column(server_default=false())
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     model: Mapped[Model] = relationship(lazy="joined", innerjoin=True)
@@ -166,6 +168,7 @@ class Dataset(Base):
     distinct_count, mirrors: as in `model.planning.data_facts.DataFacts`; null for data sets of earlier versions.
     version: counts the uploads under one name. replaced_by: the data set that has taken this one's name.
     reading: what was found beside the images (`DatasetFacts.reading`).
+    keep: nothing deletes it until the mark is taken off.
     """
 
     __tablename__ = "datasets"
@@ -189,6 +192,7 @@ class Dataset(Base):
     distinct_count: Mapped[int | None] = mapped_column(BigInteger)
     mirrors: Mapped[bool | None]
     contact_sheet_digest: Mapped[str] = mapped_column(ForeignKey("artifacts.digest"), index=True)
+    keep: Mapped[bool] = mapped_column(server_default=false())
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     version: Mapped[int] = mapped_column(server_default="1")
     replaced_by: Mapped[int | None] = mapped_column(ForeignKey("datasets.id", ondelete="SET NULL"), index=True)
@@ -207,6 +211,8 @@ class Job(Base):
     request_id, traceparent: of the last request that queued it (`store.job_repository.Origin`).
     images_done, total_images: progress. failure: {"kind", "detail"} of the last bad end, until the job succeeds.
     event_count, log_line_count: the last numbers, counted here so that they have no gaps and follow commits.
+    keep: nothing deletes what the job has stored until the mark is taken off.
+    removed: by `store.retention.Part`, when and why all of that part was deleted: {"states": {"at", "why"}}.
     """
 
     __tablename__ = "jobs"
@@ -227,6 +233,7 @@ class Job(Base):
             "(status IN ('succeeded', 'failed', 'cancelled')) = (finished_at IS NOT NULL)", name="finished_at"
         ),
         Index("ix_jobs_claim", text("priority DESC"), "id", postgresql_where=text("status = 'queued'")),
+        Index("ix_jobs_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
         Index("ix_jobs_lease", "lease_expires_at", postgresql_where=text("lease_expires_at IS NOT NULL")),
         Index("ix_jobs_kind_id", "kind", text("id DESC")),
         Index("ix_jobs_kind_status_id", "kind", "status", text("id DESC")),
@@ -271,6 +278,8 @@ class Job(Base):
     failure: Mapped[dict[str, Any] | None]
     event_count: Mapped[int] = mapped_column(server_default="0")
     log_line_count: Mapped[int] = mapped_column(server_default="0")
+    keep: Mapped[bool] = mapped_column(server_default=false())
+    removed: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

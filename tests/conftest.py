@@ -24,6 +24,9 @@ SYSTEM_TIMEOUT_SECONDS = 600
 SERVERS = frozenset(("postgres_server", "redis_server", "browser"))
 """Fixtures that start a process."""
 
+STARTERS = frozenset(("subprocess", "warm"))
+"""Modules that start processes."""
+
 pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.redis", "tests.fixtures.spans"]
 
 
@@ -41,9 +44,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _starts_processes(item: pytest.Item) -> bool:
-    """True when the test asks for a server or a browser, or its module imports `subprocess`."""
+    """True when the test asks for a server or a browser, or its module imports `subprocess` or `tests.warm`."""
     assert isinstance(item, pytest.Function)
-    return _of_a_system(item) or not SERVERS.isdisjoint(item.fixturenames) or hasattr(item.module, "subprocess")
+    return _of_a_system(item) or not SERVERS.isdisjoint(item.fixturenames) or not STARTERS.isdisjoint(vars(item.module))
 
 
 def _of_a_system(item: pytest.Item) -> bool:

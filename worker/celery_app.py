@@ -33,6 +33,7 @@ from darkroom.store.worker_repository import see_worker
 from darkroom.telemetry.logs import LogSettings, line_of, set_up_logs
 from darkroom.telemetry.tracing import TracingMissing, flush_spans, require_tracing, set_up_tracing
 from darkroom.worker.device_check import DeviceCheck
+from darkroom.worker.job_folder import remove_left_folders
 from darkroom.worker.prometheus import serve_metrics
 from darkroom.worker.settings import WorkerSettings
 from darkroom.worker.speed_check import PROBE, SpeedCheck
@@ -148,6 +149,7 @@ class Worker:
     def _begin(self, **_: Any) -> None:
         """Start the beat before anything is asked of the broker, which may not answer."""
         set_up_tracing("worker")
+        remove_left_folders()
         self._device.passes()
         threading.Thread(target=self._beat, name="alive", daemon=True).start()
         self._looking.start()

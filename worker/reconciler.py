@@ -4,9 +4,10 @@ Started as `python -m darkroom.worker.reconciler`. It needs PostgreSQL alone. An
 """
 
 import logging
+import math
 import signal
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar, get_args
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -18,6 +19,7 @@ from darkroom.store.generate_repository import assemble_what_is_ready
 from darkroom.store.idempotency import purge_idempotency_keys
 from darkroom.store.job_repository import fail_unservable, requeue_lapsed
 from darkroom.store.operator_settings import read_settings
+from darkroom.store.retention import Part, expire
 from darkroom.store.tables import Job
 from darkroom.telemetry.log_fields import log_fields
 from darkroom.telemetry.logs import LogSettings, set_up_logs
@@ -40,8 +42,13 @@ def reconcile(database: Database, settings: ReconcilerSettings) -> None:
     patience_seconds, alive_seconds = settings.device_patience_seconds, MISSED_BEATS * settings.beat_seconds
     for job in _try(database, fail_unservable, patience_seconds, alive_seconds) or ():
         _tell(job, "no worker has the device that it needs")
-    for part in (assemble_what_is_ready, collect_artifacts, purge_idempotency_keys):
-        _try(database, part)
+    for part in get_args(Part):
+        if math.isfinite(days := settings.days(part)):
+            for job, records in (_try(database, expire, part, days) or {}).items():
+                with log_fields(job_id=job.id):
+                    log.info("job %d: %d of its %s deleted, %g days after its end", job.id, records, part, days)
+    for task in (assemble_what_is_ready, collect_artifacts, purge_idempotency_keys):
+        _try(database, task)
 
 
 def _try(database: Database, part: Callable[Concatenate[Session, P], T], *rest: P.args, **named: P.kwargs) -> T | None:

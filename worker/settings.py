@@ -9,6 +9,7 @@ from pydantic import Field
 
 from darkroom.store.job_repository import Claimant
 from darkroom.store.operator_settings import OperatorSettings
+from darkroom.store.retention import Part
 
 
 def _detected_device() -> Literal["cpu", "cuda"]:
@@ -38,6 +39,21 @@ class ReconcilerSettings(JobSettings):
         600.0, gt=0.0, description="seconds that a job waits for a worker with its device before it fails"
     )
     alive_file: Path | None = Field(None, description="file that the reconciler touches after each round, for a probe")
+    keep_states_days: float = Field(
+        7.0,
+        ge=0.0,
+        description="days that an ended train job keeps its training states, without which nobody can resume or "
+        "continue it; inf: for ever",
+    )
+    keep_points_days: float = Field(
+        365.0, ge=0.0, description="days that an ended train job keeps its training curve; inf: for ever"
+    )
+    keep_logs_days: float = Field(30.0, ge=0.0, description="days that an ended job keeps its log; inf: for ever")
+    keep_events_days: float = Field(90.0, ge=0.0, description="days that an ended job keeps its events; inf: for ever")
+
+    def days(self, part: Part) -> float:
+        """Days for which an ended job keeps a part of its records; may be infinite."""
+        return float(getattr(self, f"keep_{part}_days"))
 
 
 class WorkerSettings(JobSettings):

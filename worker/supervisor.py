@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -41,6 +40,7 @@ from darkroom.store.tables import Job
 from darkroom.telemetry.log_fields import log_fields
 from darkroom.telemetry.tracing import TRACEPARENT, current_traceparent, span
 from darkroom.worker.device_check import DeviceCheck
+from darkroom.worker.job_folder import job_folder
 from darkroom.worker.job_kinds import KINDS
 from darkroom.worker.outcome import Outcome, read_outcome, read_pid
 from darkroom.worker.settings import WorkerSettings
@@ -112,8 +112,8 @@ class Supervisor:
 
     def _see_through(self, job: Job) -> None:
         log.info("job %d, attempt %d: %s %s", job.id, job.attempt, job.kind, job.model_name)
-        with tempfile.TemporaryDirectory(prefix=f"darkroom-job-{job.id}-") as folder:
-            run = _Run(job, Path(folder), self._settings, self._database, self._device, self._work)
+        with job_folder(job.id) as folder:
+            run = _Run(job, folder, self._settings, self._database, self._device, self._work)
             try:
                 run.watch(self._stopping)
                 run.settle()

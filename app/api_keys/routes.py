@@ -11,13 +11,14 @@ from darkroom.app.access.new_key import KeyLimitsRequest, KeyRequest, make_key
 from darkroom.app.dependencies.callers import CallerHere
 from darkroom.app.dependencies.paging import LARGEST_ID, BeforeId, Limit
 from darkroom.app.dependencies.services import ServicesHere, require_json
+from darkroom.app.http.digits import DIGITS
 from darkroom.app.http.problems import documented
 from darkroom.store.key_repository import change_limits, list_keys, revoke_key
 from darkroom.store.tables import Scope
 
 router = APIRouter(tags=["keys"])
 
-KeyId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+KeyId = Annotated[int, DIGITS, Path(ge=1, le=LARGEST_ID)]
 
 
 class KeyAnswer(BaseModel):

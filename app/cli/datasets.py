@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 import typer
 
-from darkroom.app.cli.asking import FitOption, Force, Ground, SkipDamaged, Url, all_by_name, ask_service
+from darkroom.app.cli import asking
+from darkroom.app.cli.asking import DryRun, FitOption, Force, Ground, Off, SkipDamaged, Url, all_by_name, ask_service
 from darkroom.app.cli.terminal import open_console, plain_table, say, size
 
 datasets_cli = typer.Typer(help="Data sets of a running service.", no_args_is_help=True)
@@ -54,10 +55,15 @@ def rename(name: Name, new_name: Annotated[str, typer.Argument()], url: Url = No
 
 
 @datasets_cli.command()
-def delete(name: Name, force: Force = False, url: Url = None) -> None:
+def delete(name: Name, force: Force = False, dry_run: DryRun = False, url: Url = None) -> None:
     """Delete a data set, unless jobs use it."""
-    ask_service(url, "DELETE", _address(name), params={"force": force})
-    say(open_console(stderr=True), f"Data set {name} is deleted")
+    asking.delete(url, _address(name), f"Data set {name}", force=force, dry_run=dry_run)
+
+
+@datasets_cli.command()
+def keep(name: Name, off: Off = False, url: Url = None) -> None:
+    """Mark a data set, so that nobody can delete it."""
+    asking.mark(url, _address(name), f"Data set {name}", off=off)
 
 
 def upload(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from darkroom.app.cli.progress import progress
 from darkroom.app.cli.terminal import open_console
 from darkroom.model.checkpoint import load_checkpoint
 from darkroom.model.config import DatasetConfig, Recipe, changed, load_recipe
@@ -52,14 +53,24 @@ def run_evaluation(request: EvaluationRequest, datasets: Path, device_name: str 
         console.print(f"Reading {source.format} data set{where}, {source.split}", markup=False)
         denoiser, references = checkpoint.denoiser(device), FolderReferences(datasets / "references")
         try:
-            dataset = load_dataset(source, datasets)
+            with progress(console) as meter:
+                meter("reading the data set")
+                dataset = load_dataset(source, datasets)
         except DatasetError as error:
             raise UserError(f"{error}; name a data set on this machine with --dataset") from error
         console.print(f"{config.images:,} images, {', '.join(config.metrics)}, on {device}", markup=False)
         try:
-            found = evaluate(
-                denoiser, checkpoint.digest, dataset, config, sampling, references, lambda: False, source.split
-            )
+            with progress(console) as meter:
+                found = evaluate(
+                    denoiser,
+                    checkpoint.digest,
+                    dataset,
+                    config,
+                    sampling,
+                    references,
+                    split=source.split,
+                    on_progress=meter,
+                )
         except ValueError as error:  # settings that do not fit the model or each other
             raise UserError(str(error)) from error
     except KeyboardInterrupt:

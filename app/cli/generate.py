@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 from pydantic import ValidationError
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from darkroom.app.cli.assignments import assignments
+from darkroom.app.cli.progress import progress
 from darkroom.app.cli.service_client import ServiceError, connect, events, json_body, require_success
-from darkroom.app.cli.terminal import open_console, say
+from darkroom.app.cli.terminal import open_console, require_folder, say
 from darkroom.app.generation.encoding import Drawn, encode
 from darkroom.app.generation.schemas import Format, GenerateAnswer, GenerateRequest
 from darkroom.model.images.pictures import default_columns
@@ -33,7 +33,7 @@ def generate_to_file(url: str | None, fields: Mapping[str, Any], out: Path) -> i
     if suffix not in get_args(Format):
         raise UserError(f"{out}: the name must end in one of {', '.join(get_args(Format))}")
     wanted: Format = next(one for one in get_args(Format) if one == suffix)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    require_folder(out)
     if out.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder", str(out))
     tempfile.TemporaryFile(dir=out.parent).close()  # fails now, not after drawing, when the folder is not writable
@@ -70,18 +70,17 @@ def _receive(url: str | None, fields: Mapping[str, Any], console: Console) -> tu
     """Return the images in order, and the rest of the service's answer."""
     body = dict(fields) | {"stream": True, "preview_every_steps": 1000}
     images: dict[int, Drawn] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with (
-        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
+        progress(console) as meter,
         connect(url) as client,
         client.stream("POST", "/v1/generate", **json_body(body)) as response,
     ):
         require_success(response)
-        task = bar.add_task("drawing", total=None)
+        meter("drawing")
         for event in events(response):
             kind, data = event.kind, event.data
             if kind == "progress":
-                bar.update(task, completed=data["done_steps"], total=data["total_steps"])
+                meter("drawing", data["done_steps"], data["total_steps"])
             elif kind == "image":
                 image = np.asarray(Image.open(BytesIO(base64.b64decode(data["png"]))))
                 pixels = image[:, :, None] if image.ndim == 2 else image

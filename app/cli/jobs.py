@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from darkroom.app.cli.asking import Url, ask_service
+from darkroom.app.cli import asking
+from darkroom.app.cli.asking import DryRun, Force, Off, Url, ask_service
 from darkroom.app.cli.assignments import assignments
 from darkroom.app.cli.terminal import open_console, plain_table, say
 
@@ -125,6 +126,25 @@ def resume(job_id: JobId, url: Url = None) -> None:
 def retry(job_id: JobId, url: Url = None) -> None:
     """Queue a failed job again; it continues from its last checkpoint."""
     _change(url, job_id, "retry")
+
+
+@jobs_cli.command()
+def delete(
+    job_id: JobId,
+    generate: Annotated[bool, typer.Option("--generate", help="the number is a generate job's")] = False,
+    force: Force = False,
+    dry_run: DryRun = False,
+    url: Url = None,
+) -> None:
+    """Delete an ended job with its states, curve, log and events; or an ended generate job with its result."""
+    what, address = ("Generate job", "/v1/generate-jobs") if generate else ("Job", JOBS)
+    asking.delete(url, f"{address}/{job_id}", f"{what} {job_id}", force=force, dry_run=dry_run)
+
+
+@jobs_cli.command()
+def keep(job_id: JobId, off: Off = False, url: Url = None) -> None:
+    """Mark a job, so that its states, curve, log and events stay and nobody can delete it."""
+    asking.mark(url, f"{JOBS}/{job_id}", f"Job {job_id}", off=off)
 
 
 @jobs_cli.command()

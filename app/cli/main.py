@@ -19,6 +19,7 @@ from darkroom.app.cli.models import download, models_cli
 from darkroom.app.cli.storage import storage
 from darkroom.app.cli.sweeps import sweeps_cli
 from darkroom.model.user_error import ending_in_one_line
+from darkroom.shipped import shipped_file
 
 
 class _Commands(TyperGroup):
@@ -108,8 +109,8 @@ def train(
     recipe: Annotated[
         Path,
         typer.Argument(
-            help="a YAML file, such as recipes/digits.yaml; with --minutes a folder of class folders, a zip of one, or "
-            "an npz archive"
+            help="a shipped recipe's name, such as digits, or a YAML file; with --minutes a folder of class folders, a "
+            "zip of one, or an npz archive"
         ),
     ],
     minutes: Annotated[
@@ -142,7 +143,8 @@ def train(
         raise PlanError(
             f"--fit, --ground and --skip-damaged are for pictures: set them in the section dataset of {recipe}"
         )
-    raise typer.Exit(run_training(recipe, folder, datasets, device, long=long))
+    named = shipped_file(str(recipe), "recipes", ".yaml", "recipe")
+    raise typer.Exit(run_training(named, folder, datasets, device, long=long))
 
 
 @cli.command()
@@ -165,7 +167,7 @@ def plan(
 
 @cli.command()
 def evaluate(
-    weights: Annotated[Path, typer.Argument(help="a weights file")],
+    weights: Annotated[Path, typer.Argument(help="a weights file, or a shipped model's name, such as fashion-mnist")],
     recipe: Annotated[
         Path | None, typer.Option(help="a recipe with the data set and the settings; default: the weights file's own")
     ] = None,
@@ -205,6 +207,9 @@ def evaluate(
     }
     named = {name: value for name, value in fields.items() if value is not None}
     settings = named | assignments(also or [], given=named)
+    weights = shipped_file(str(weights), "weights", ".safetensors", "model")
+    if recipe is not None:
+        recipe = shipped_file(str(recipe), "recipes", ".yaml", "recipe")
     request = EvaluationRequest(weights, recipe, dataset, split, settings)
     raise typer.Exit(run_evaluation(request, datasets, device, as_json))
 

@@ -7,8 +7,9 @@ from urllib.parse import quote
 
 import typer
 
-from darkroom.app.cli.asking import Force, Url, all_by_name, ask_service
-from darkroom.app.cli.terminal import open_console, plain_table, say, size
+from darkroom.app.cli import asking
+from darkroom.app.cli.asking import DryRun, Force, Off, Url, all_by_name, ask_service
+from darkroom.app.cli.terminal import open_console, plain_table, require_folder, say, size
 from darkroom.model.user_error import UserError
 
 models_cli = typer.Typer(help="Models of a running service.", no_args_is_help=True)
@@ -43,12 +44,21 @@ def add(
 
 
 @models_cli.command()
-def delete(version: Version, force: Force = False, url: Url = None) -> None:
-    """Delete a version's weights, unless it is in production or something uses it."""
-    if "@" not in version:
-        raise UserError(f"{version}: name the version to delete, such as {version}@3")
-    ask_service(url, "DELETE", version_address(version), params={"force": force})
-    say(open_console(stderr=True), f"{version} is deleted")
+def delete(
+    name: Annotated[str, typer.Argument(metavar="MODEL[@VERSION]", help="a model, or one version of it")],
+    force: Force = False,
+    dry_run: DryRun = False,
+    url: Url = None,
+) -> None:
+    """Delete a version's weights, or a whole model, unless something uses it."""
+    address = version_address(name) if "@" in name else f"/v1/models/{quote(name, safe='')}"
+    asking.delete(url, address, name if "@" in name else f"Model {name}", force=force, dry_run=dry_run)
+
+
+@models_cli.command()
+def keep(version: Version, off: Off = False, url: Url = None) -> None:
+    """Mark a version, so that its weights and training state stay and nobody can delete it."""
+    asking.mark(url, version_address(version), version, off=off)
 
 
 def download(
@@ -65,6 +75,7 @@ def download(
     path = out or Path(f"{model}-{found['version']}.safetensors")
     if out is None and path.exists():
         raise UserError(f"{path}: exists; remove it, or name another file with --out")
+    require_folder(path)
     download_weights(url, version_address(f"{model}@{found['digest']}"), path, found, console)
     say(console, f"{path}: {model}@{found['version']}, {found['digest'][:19]}, {size(path.stat().st_size)}")
 

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from darkroom.app.cli.asking import Url, ask_service
+from darkroom.app.cli import asking
+from darkroom.app.cli.asking import DryRun, Force, Url, ask_service
 from darkroom.app.cli.terminal import open_console, plain_table
 
 sweeps_cli = typer.Typer(help="Sweeps of a running service.", no_args_is_help=True)
@@ -17,6 +18,17 @@ def list_(limit: Annotated[int, typer.Option(min=1, max=200)] = 20, url: Url = N
     rows = [_cells(one) for one in ask_service(url, "GET", "/v1/sweeps", params={"limit": limit})["sweeps"]]
     names = ("sweep", "name", "fields", "jobs", "created")
     open_console().print(plain_table(names, rows, right=("sweep",)) if rows else "No sweeps.")
+
+
+@sweeps_cli.command()
+def delete(
+    sweep_id: Annotated[int, typer.Argument(min=1, help="the sweep's number")],
+    force: Force = False,
+    dry_run: DryRun = False,
+    url: Url = None,
+) -> None:
+    """Delete a sweep with its ended jobs; their models stay."""
+    asking.delete(url, f"/v1/sweeps/{sweep_id}", f"Sweep {sweep_id}", force=force, dry_run=dry_run)
 
 
 def _cells(one: Mapping[str, Any]) -> tuple[str, ...]:

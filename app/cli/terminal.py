@@ -1,11 +1,14 @@
 """Prints the commands' messages on a terminal or into a pipe."""
 
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 
 from rich import filesize
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from darkroom.model.user_error import UserError
 
 UNFOLDED_COLUMNS = 100_000
 """The width of lines that go into a pipe or a file."""
@@ -27,6 +30,12 @@ def print_error(console: Console, message: str) -> None:
 def say(console: Console, line: str) -> None:
     """Print the line as plain text: without markup, and not folded."""
     console.print(Text(line), soft_wrap=True)
+
+
+def require_folder(file: Path) -> None:
+    """Raise UserError unless the folder of a file to write is there. To make it could hide a mistyped name."""
+    if not file.parent.is_dir():
+        raise UserError(f"{file.parent}: there is no such folder; make it, or name another one")
 
 
 def plain_table(

@@ -3,8 +3,9 @@
 With `--minutes` it makes the recipe itself, from a folder of pictures.
 """
 
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from darkroom.app.cli.progress import Meter, progress
 from darkroom.app.cli.terminal import open_console, plain_table
 from darkroom.app.cli.training_processes import training_processes
 from darkroom.model.config import Recipe, load_recipe
@@ -79,12 +81,25 @@ def plan_training(
     """Plan a training on `data` and show the plan with its reasons. reading: as in `prepare`. Raises UserError."""
     device = find_device(device_name, "--device")
     console.print(f"Looking at {data} and measuring this machine", markup=False)
-    plan, dataset = prepare(data, minutes, measured_speed(device, datasets), datasets, reading)
+    with progress(console) as meter:
+        meter("looking at the pictures")
+        plan, dataset = prepare(data, minutes, _shown(measured_speed(device, datasets), meter), datasets, reading)
     rows = [(one.field, json.dumps(one.value, ensure_ascii=False), one.why) for one in plan.reasons]
     console.print(plain_table(("field", "value", "because"), rows))
     for line in (plan.expectation(), *cautions(plan, look_at(dataset), dataset.class_names)):
         console.print(line, markup=False, highlight=False)
     return plan
+
+
+def _shown(speed: Callable[[Recipe], float], meter: Meter) -> Callable[[Recipe], float]:
+    """Return `speed`, which shows how many networks it has measured."""
+    networks = itertools.count(1)
+
+    def shown(recipe: Recipe) -> float:
+        meter(f"measuring network {next(networks)}")
+        return speed(recipe)
+
+    return shown
 
 
 def planned_recipe(

@@ -4,16 +4,16 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import httpx
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from darkroom.app.cli.progress import Meter, progress
 from darkroom.app.cli.service_client import ServiceError, ask, connect, require_success
+from darkroom.app.cli.terminal import size
 from darkroom.model.user_error import UserError
 
 CHUNK_BYTES = 1 << 20
@@ -56,8 +56,8 @@ def upload_folder(
     """
     files = _files(folder)
     total = sum(path.stat().st_size for path in files)
-    with _bar("uploading", total, console, _CHECKING) as bar:
-        content = bar(_zipped(folder, files))
+    with progress(console, size) as meter:
+        content = _counted(_zipped(folder, files), meter, "uploading", total, _CHECKING)
         if replace:
             return _send(url, "PUT", f"/v1/datasets/{quote(name, safe='')}", content, {**query, "format": "zip"})
         return _send(url, "POST", "/v1/datasets", content, {**query, "name": name, "format": "zip"})
@@ -65,8 +65,9 @@ def upload_folder(
 
 def upload_file(url: str | None, path: str, file: Path, console: Console) -> Any:
     """Send a file as the body of a POST to `path`, and return the service's answer."""
-    with file.open("rb") as source, _bar("uploading", file.stat().st_size, console, _CHECKING) as bar:
-        return _send(url, "POST", path, bar(_chunks(source)), {})
+    with file.open("rb") as source, progress(console, size) as meter:
+        content = _counted(_chunks(source), meter, "uploading", file.stat().st_size, _CHECKING)
+        return _send(url, "POST", path, content, {})
 
 
 def download_weights(url: str | None, address: str, path: Path, version: Mapping[str, Any], console: Console) -> None:
@@ -75,12 +76,11 @@ def download_weights(url: str | None, address: str, path: Path, version: Mapping
     address: the version's path below the service's URL. version: the service's answer about it. Raises ServiceError.
     """
     part, hasher = path.with_name(path.name + ".part"), hashlib.sha256()
-    path.parent.mkdir(parents=True, exist_ok=True)
     with connect(url) as client, client.stream("GET", f"{address}/weights") as response:
         require_success(response)
         try:
-            with part.open("wb") as file, _bar("downloading", version["size_bytes"], console) as bar:
-                for chunk in bar(response.iter_bytes()):
+            with part.open("wb") as file, progress(console, size) as meter:
+                for chunk in _counted(response.iter_bytes(), meter, "downloading", version["size_bytes"]):
                     hasher.update(chunk)
                     file.write(chunk)
             if f"sha256:{hasher.hexdigest()}" != version["digest"]:
@@ -96,23 +96,16 @@ def _send(url: str | None, method: str, path: str, content: Iterator[bytes], que
         return ask(client, method, path, params=query, content=content, headers=headers, timeout=UNTIL_CHECKED)
 
 
-@contextmanager
-def _bar(text: str, total: int, console: Console, afterwards: str = "") -> Iterator[Any]:
-    """Show a progress bar during the block. Yields a function that counts the chunks that pass through it.
-
-    afterwards: the text after the last chunk.
-    """
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(text, total=total)
-
-        def counted(chunks: Iterator[bytes]) -> Iterator[bytes]:
-            for chunk in chunks:
-                yield chunk
-                progress.advance(task, len(chunk))
-            progress.update(task, description=afterwards)
-
-        yield counted
+def _counted(chunks: Iterator[bytes], meter: Meter, what: str, total: int, afterwards: str = "") -> Iterator[bytes]:
+    """Yield the chunks, and show how many bytes of `total` have passed. afterwards: what happens after the last one."""
+    passed = 0
+    meter(what, 0, total)
+    for chunk in chunks:
+        yield chunk
+        passed += len(chunk)
+        meter(what, passed, total)
+    if afterwards:
+        meter(afterwards)
 
 
 def _files(folder: Path) -> list[Path]:

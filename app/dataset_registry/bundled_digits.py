@@ -7,16 +7,16 @@ from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets.contact_sheet import contact_sheet
 from darkroom.model.datasets.load import decode_dataset
 from darkroom.model.datasets.materialise import content_digest
-from darkroom.store.dataset_repository import DatasetFacts, register_dataset
+from darkroom.store.dataset_repository import DatasetConflict, DatasetFacts, register_dataset
 from darkroom.store.tables import Dataset
 
 BUNDLED = DatasetConfig(format="digits")
 
 
 def register_digits(session: Session) -> Dataset:
-    """Register the data set `digits`.
+    """Register the data set `digits`, or `bundled-digits` when somebody's own data set has that name.
 
-    Raises DatasetError without scikit-learn, and DatasetConflict when another data set has this name.
+    Raises DatasetError without scikit-learn, and DatasetConflict when both names are taken.
     """
     decoded = decode_dataset(BUNDLED)
     counts = np.bincount(decoded.labels, minlength=len(decoded.class_names))
@@ -28,4 +28,8 @@ def register_digits(session: Session) -> Dataset:
         image_channels=decoded.images.shape[1],
         image_size=decoded.images.shape[2],
     )
-    return register_dataset(session, "digits", facts, BUNDLED, contact_sheet(decoded)).dataset
+    sheet = contact_sheet(decoded)
+    try:
+        return register_dataset(session, "digits", facts, BUNDLED, sheet).dataset
+    except DatasetConflict:
+        return register_dataset(session, "bundled-digits", facts, BUNDLED, sheet).dataset

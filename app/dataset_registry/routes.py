@@ -12,6 +12,7 @@ from fastapi import Path as PathParameter
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic import BaseModel
+from sqlalchemy.orm import Session
 
 from darkroom.app.access.caller import Caller
 from darkroom.app.dataset_registry.checking import check as checked
@@ -24,17 +25,18 @@ from darkroom.app.dataset_registry.schemas import (
     CheckAnswer,
     ClassAnswer,
     DatasetAnswer,
+    DatasetChanges,
     DatasetName,
     DatasetsAnswer,
     LeftOutAnswer,
     PathBody,
-    RenameRequest,
     SplitAnswer,
     UploadQuery,
 )
-from darkroom.app.dataset_registry.service import IDEMPOTENCY_SCOPE, decode_and_register
+from darkroom.app.dataset_registry.service import decode_and_register
 from darkroom.app.dataset_registry.stored_images import open_images
 from darkroom.app.dependencies.callers import CallerHere
+from darkroom.app.dependencies.deletion import DryRun, delete, deletion_answers
 from darkroom.app.dependencies.idempotency import IdempotencyKey
 from darkroom.app.dependencies.paging import Limit
 from darkroom.app.dependencies.services import Services, ServicesHere, require_json
@@ -46,6 +48,7 @@ from darkroom.store.dataset_repository import (
     contact_sheet_bytes,
     get_dataset,
     list_datasets,
+    lock_dataset,
     rename_dataset,
 )
 from darkroom.store.deletion import delete_dataset
@@ -86,6 +89,7 @@ def _describe(row: Dataset) -> DatasetAnswer:
         image_shape=(channels, side, side),
         size_bytes=row.image_count * channels * side * side,
         contact_sheet=f"{_address(row.name)}/contact-sheet",
+        keep=row.keep,
         created_at=row.created_at,
         version=row.version,
         replaced=row.replaced_by is not None,
@@ -299,13 +303,18 @@ async def check(
     dependencies=[Depends(require_json)],
     responses=documented(400, 404, 409, 413, 415, 422, 500, 503),
 )
-def rename(
-    body: RenameRequest, services: ServicesHere, caller: CallerHere, name: Annotated[DatasetName, PathParameter()]
+def change(
+    body: DatasetChanges, services: ServicesHere, caller: CallerHere, name: Annotated[DatasetName, PathParameter()]
 ) -> DatasetAnswer:
-    """Rename a data set. Its jobs keep it; a running job goes on."""
+    """Rename a data set, or mark it to be kept. Its jobs keep a renamed one; a running job goes on."""
     with services.transaction() as session:
-        row = rename_dataset(session, name, body.name)
-        record(session, caller.actor, "dataset.renamed", f"datasets/{name}", {"to": body.name})
+        row = lock_dataset(session, name)
+        if "keep" in body.model_fields_set:
+            row.keep = body.keep
+            record(session, caller.actor, "dataset.marked", f"datasets/{name}", {"keep": body.keep})
+        if "name" in body.model_fields_set:
+            row = rename_dataset(session, name, body.name)
+            record(session, caller.actor, "dataset.renamed", f"datasets/{name}", {"to": body.name})
         return _describe(row)
 
 
@@ -313,19 +322,22 @@ def rename(
     "/datasets/{name}",
     status_code=204,
     response_class=Response,
-    responses=documented(404, 409, 422, 500, 503),
+    responses=deletion_answers(),
 )
-def delete(
+def remove(
     services: ServicesHere,
     caller: CallerHere,
     name: Annotated[DatasetName, PathParameter()],
     force: Annotated[bool, Query(description="delete it even if ended jobs were trained on it")] = False,
+    dry_run: DryRun = False,
 ) -> Response:
     """Delete a data set. Its bytes are freed within hours.
 
     If jobs use it, the answer is 409, and `dependents` lists them. Unfinished jobs always prevent the deletion: cancel
     them first. With `force`, ended jobs do not. They and their models stay, but fail if somebody resumes them.
     """
-    with services.transaction() as session:
-        delete_dataset(session, caller.actor, name, IDEMPOTENCY_SCOPE, force=force)
-    return Response(status_code=204)
+
+    def work(session: Session) -> None:
+        delete_dataset(session, caller.actor, name, force=force and not dry_run)
+
+    return delete(services, dry_run, work)

@@ -3,9 +3,9 @@
 import unicodedata
 from datetime import datetime
 from itertools import groupby
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from darkroom.model.config import FIT, GROUND, SKIP_DAMAGED, Colour, DatasetFormat, Fit, UploadFormat
 from darkroom.model.extension_points import FORMATS
@@ -79,12 +79,19 @@ class PathBody(_Fields):
     )
 
 
-class RenameRequest(BaseModel):
-    """The new name of a data set."""
+class DatasetChanges(BaseModel):
+    """What to change of a data set."""
 
     model_config = ConfigDict(extra="forbid")
 
-    name: DatasetName
+    name: DatasetName = Field(default_factory=str, description="its new name")
+    keep: StrictBool = Field(default_factory=bool, description="while it is set, nobody can delete the data set")
+
+    @model_validator(mode="after")
+    def _require_a_change(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("nothing is to be changed: give name or keep")
+        return self
 
 
 class ClassAnswer(BaseModel):
@@ -125,6 +132,7 @@ class DatasetAnswer(BaseModel):
     contact_sheet: str = Field(
         description="address of a PNG with the first images of each class, one line for each class"
     )
+    keep: bool = Field(description="marked: nobody can delete it")
     created_at: datetime
     version: int = Field(description="counts the uploads under this name")
     replaced: bool = Field(description="true for an earlier version, whose name a later upload has taken")

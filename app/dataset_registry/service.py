@@ -32,9 +32,7 @@ from darkroom.store.dataset_repository import (
     get_dataset_by_id,
     register_dataset,
 )
-from darkroom.store.idempotency import remember, settle
-
-IDEMPOTENCY_SCOPE = "POST /datasets"
+from darkroom.store.idempotency import DATASETS, remember, settle
 
 MOST_DAMAGED = 100
 """How many damaged pictures an answer lists."""
@@ -118,12 +116,12 @@ def _store(
     sheet = contact_sheet(decoded)
     with database.session() as session:
         if key is not None:
-            known = remember(session, IDEMPOTENCY_SCOPE, key, wanted.digest)
+            known = remember(session, DATASETS, key, wanted.digest)
             if known is not None:
                 return Registered(get_dataset_by_id(session, known), created=False)
         registered = register_dataset(session, wanted.name, facts, source, sheet, replace=wanted.replace)
         if key is not None:
-            settle(session, IDEMPOTENCY_SCOPE, key, registered.dataset.id)
+            settle(session, DATASETS, key, registered.dataset.id)
         if registered.created:
             data = {"format": facts.format, "digest": facts.digest, "images": registered.dataset.image_count}
             version = registered.dataset.version

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from darkroom.app.access.caller import Caller
 from darkroom.app.access.limits import IMAGES
 from darkroom.app.dependencies.callers import CallerHere, require_room
+from darkroom.app.dependencies.deletion import DryRun, delete, deletion_answers
 from darkroom.app.dependencies.idempotency import IdempotencyKey, created_before, note_created
 from darkroom.app.dependencies.paging import LARGEST_ID, BeforeId, Limit
 from darkroom.app.dependencies.services import Services, ServicesHere, require_json
@@ -18,11 +19,13 @@ from darkroom.app.generate_jobs.schemas import GenerateJobAnswer, GenerateJobReq
 from darkroom.app.generation.encoding import MEDIA_TYPES
 from darkroom.app.generation.service import chosen, find_classes, find_version
 from darkroom.app.http.artifact_answer import artifact_answer, documented_artifact
+from darkroom.app.http.digits import DIGITS
 from darkroom.app.http.problems import Problem, documented, invalid, retry_after
 from darkroom.app.jobs.schemas import FailureAnswer
 from darkroom.app.versions.version import Version
 from darkroom.model.provenance import random_seed
 from darkroom.store.audit_repository import record
+from darkroom.store.deletion import delete_generate_job
 from darkroom.store.generate_repository import (
     GenerateProgress,
     cancel_generate_job,
@@ -33,17 +36,17 @@ from darkroom.store.generate_repository import (
     retry_generate_job,
     submit_generate_job,
 )
+from darkroom.store.idempotency import GENERATE_JOBS
 from darkroom.store.job_forms import GenerateRun
 from darkroom.store.job_repository import JobConflict
 from darkroom.store.model_repository import lock_model, resolve_kept
 from darkroom.store.tables import Checkpoint, GenerateJob
 
-SCOPE = "POST /generate-jobs"
 MOST_SHARDS = 1000
 LARGEST_ZIP_IMAGES = 100_000
 """A zip file's directory is in memory while it is written, and few programs open a zip with more files than this."""
 
-GenerateJobId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+GenerateJobId = Annotated[int, DIGITS, Path(ge=1, le=LARGEST_ID)]
 
 router = APIRouter(tags=["generate jobs"])
 
@@ -109,7 +112,7 @@ def _submit(
 ) -> tuple[GenerateJobAnswer, Sequence[int]]:
     """Return the generate job, and the ids of its shards unless an earlier request with this key made them."""
     with services.transaction() as session:
-        known = created_before(session, SCOPE, key, body)
+        known = created_before(session, GENERATE_JOBS, key, body)
         if known is not None:
             return _described(session, known), ()
         if version.number is None:
@@ -128,7 +131,7 @@ def _submit(
         )
         facts = {"model": version.name, "version": version.digest, "images": run.total_images}
         record(session, caller.actor, "generate-job.submitted", f"generate-jobs/{generate_job.id}", facts)
-        note_created(session, SCOPE, key, generate_job.id)
+        note_created(session, GENERATE_JOBS, key, generate_job.id)
         return _described(session, generate_job.id), [shard.id for shard in shards]
 
 
@@ -183,6 +186,20 @@ def generate_job(services: ServicesHere, id: GenerateJobId) -> GenerateJobAnswer
     """Return a generate job and its progress."""
     with services.transaction() as session:
         return _described(session, id)
+
+
+@router.delete(
+    "/generate-jobs/{id}",
+    status_code=204,
+    response_class=Response,
+    responses=deletion_answers(),
+)
+def remove(services: ServicesHere, caller: CallerHere, id: GenerateJobId, dry_run: DryRun = False) -> Response:
+    """Delete an ended generate job with its result. Its bytes are freed within hours.
+
+    An unfinished one is not deleted (409): cancel it first.
+    """
+    return delete(services, dry_run, lambda session: delete_generate_job(session, caller.actor, id))
 
 
 @router.post("/generate-jobs/{id}/cancel", status_code=202, responses=documented(404, 409, 422, 500, 503))

@@ -5,11 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
+from sqlalchemy.orm import Session
 
 from darkroom.app.dependencies.callers import CallerHere
+from darkroom.app.dependencies.deletion import DryRun, delete, deletion_answers
 from darkroom.app.dependencies.paging import Limit
 from darkroom.app.dependencies.services import Services, ServicesHere, require_json
 from darkroom.app.exceptions import at
+from darkroom.app.http.digits import DIGITS
 from darkroom.app.http.problems import Problem, documented
 from darkroom.app.model_registry.schemas import (
     LARGEST_VERSION,
@@ -22,6 +25,7 @@ from darkroom.app.model_registry.schemas import (
 from darkroom.app.model_registry.service import describe_versions
 from darkroom.store.aliases import remove_alias, set_alias
 from darkroom.store.checkpoint_repository import list_checkpoints
+from darkroom.store.deletion import delete_model
 from darkroom.store.model_repository import (
     PRODUCTION,
     ModelSummary,
@@ -88,12 +92,43 @@ def model(
     services: ServicesHere,
     name: ModelName,
     before: Annotated[
-        int | None, Query(ge=1, le=LARGEST_VERSION, description="the last version of the previous page")
+        int | None, DIGITS, Query(ge=1, le=LARGEST_VERSION, description="the last version of the previous page")
     ] = None,
     limit: Limit = 50,
 ) -> ModelDetailAnswer:
     """One model and its newest versions."""
     return _detail(services, name, before, limit)
+
+
+@router.delete(
+    "/models/{name}",
+    status_code=204,
+    response_class=Response,
+    responses=deletion_answers(),
+)
+async def remove(
+    services: ServicesHere,
+    caller: CallerHere,
+    name: ModelName,
+    force: Annotated[bool, Query(description="delete it even if aliases, ended jobs or results hang on it")] = False,
+    dry_run: DryRun = False,
+) -> Response:
+    """Delete a model with all its versions, figures and aliases. Its bytes are freed within hours.
+
+    If something uses it, the answer is 409, and `dependents` lists that. Unfinished jobs and marks prevent the
+    deletion. With `force`, the jobs that trained it stay without their checkpoints and states, and generate jobs that
+    drew with it are deleted with their results. A model that ships with the service comes back at the next start,
+    until its file is removed.
+    """
+    digests: list[str] = []
+
+    def work(session: Session) -> None:
+        digests.extend(delete_model(session, caller.actor, name, force=force and not dry_run))
+
+    answer = await run_in_threadpool(delete, services, dry_run, work)
+    if not dry_run:
+        services.catalog.forget(name, digests)
+    return answer
 
 
 @router.put(

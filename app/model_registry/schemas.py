@@ -55,6 +55,7 @@ class VersionAnswer(BaseModel):
     metrics: dict[str, float]
     evaluations: list[VersionFigure] = Field(description="the figures that this service measured, with their protocols")
     kept: bool = Field(description="its weights are in the store; a train job keeps only some of its checkpoints")
+    keep: bool = Field(description="marked: its weights and training state stay until the mark is taken off")
     resident: bool = Field(description="the engine has it in memory now")
     frontiers: Sequence[Frontier] = Field(
         description="the measured settings that `quality` and deadlines choose from; empty before a measurement"

@@ -43,6 +43,7 @@ def describe_versions(session: Session, services: Services, rows: Sequence[Check
             metrics=row.metrics,
             evaluations=[VersionFigure.model_validate(one) for one in evaluated.get(row.id, ())],
             kept=row.artifact_digest is not None,
+            keep=row.keep,
             resident=row.digest in resident,
             frontiers=_frontiers(row, measured.get(row.digest, ())),
         )

@@ -4,20 +4,23 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
+from sqlalchemy.orm import Session
 from starlette.types import Scope
 
 from darkroom.app.dependencies.callers import CallerHere
-from darkroom.app.dependencies.services import ServicesHere
+from darkroom.app.dependencies.deletion import DryRun, KeepRequest, delete, deletion_answers
+from darkroom.app.dependencies.services import ServicesHere, require_json
 from darkroom.app.http.artifact_answer import artifact_answer, documented_artifact
 from darkroom.app.http.problems import documented
 from darkroom.app.http.upload import received, require_file_itself
 from darkroom.app.model_registry.schemas import ModelName, VersionAnswer, VersionDetailAnswer
-from darkroom.app.model_registry.service import add_version, describe_version
+from darkroom.app.model_registry.service import add_version, describe_version, describe_versions
+from darkroom.store.audit_repository import record
 from darkroom.store.deletion import delete_version
-from darkroom.store.model_repository import resolve_kept
+from darkroom.store.model_repository import lock_model, resolve_kept
 
 router = APIRouter(tags=["models"])
 
@@ -99,13 +102,33 @@ def weights(
     return artifact_answer(services.store, row.digest, if_none_match, _MEDIA_TYPE, filename)
 
 
+@router.patch(
+    "/models/{name}/versions/{version}",
+    dependencies=[Depends(require_json)],
+    responses=documented(400, 404, 410, 413, 415, 422, 500, 503),
+)
+def change(
+    body: KeepRequest, services: ServicesHere, caller: CallerHere, name: ModelName, version: VersionName
+) -> VersionAnswer:
+    """Mark a version to be kept, or take the mark off.
+
+    While it is set, its weights and training state stay, and so do the curve, log and events of its job.
+    """
+    with services.transaction() as session:
+        lock_model(session, name)
+        row = resolve_kept(session, name, version)
+        row.keep = body.keep
+        record(session, caller.actor, "version.marked", f"models/{name}/versions/{row.version}", {"keep": body.keep})
+        return describe_versions(session, services, [row])[0]
+
+
 @router.delete(
     "/models/{name}/versions/{version}",
     status_code=204,
     response_class=Response,
-    responses=documented(404, 409, 410, 422, 500, 503),
+    responses=deletion_answers(410),
 )
-async def delete(
+async def remove(
     services: ServicesHere,
     caller: CallerHere,
     name: ModelName,
@@ -113,6 +136,7 @@ async def delete(
     force: Annotated[
         bool, Query(description="delete it even if aliases, ended jobs or failed generate jobs name it")
     ] = False,
+    dry_run: DryRun = False,
 ) -> Response:
     """Delete a version's weights. Its number, digest and figures stay. Its bytes are freed within hours.
 
@@ -121,9 +145,12 @@ async def delete(
     comes back at the next start, until its file is removed.
     """
 
-    def deleted() -> str:
-        with services.transaction() as session:
-            return delete_version(session, caller.actor, name, version, force=force).digest
+    digests: list[str] = []
 
-    services.catalog.forget(name, await run_in_threadpool(deleted))
-    return Response(status_code=204)
+    def work(session: Session) -> None:
+        digests.append(delete_version(session, caller.actor, name, version, force=force and not dry_run).digest)
+
+    answer = await run_in_threadpool(delete, services, dry_run, work)
+    if not dry_run:
+        services.catalog.forget(name, digests)
+    return answer

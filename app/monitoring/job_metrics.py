@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from darkroom.store.database import Database
 from darkroom.store.job_repository import ATTEMPT_OUTCOMES, FINISHED, UNFINISHED, FailureKind
 from darkroom.store.job_statistics import JobStatistics, read_job_statistics
+from darkroom.store.retention import Part
 from darkroom.store.tables import JobKind
 from darkroom.store.worker_repository import FRESH_SECONDS, WORKER_DEVICES
 
@@ -135,6 +136,13 @@ def _counters(statistics: JobStatistics) -> Iterator[Metric]:
         ("darkroom_job_attempts_started", "attempts_started", "kind", get_args(JobKind), "Claims of jobs."),
         ("darkroom_job_attempts", "attempts", "outcome", ATTEMPT_OUTCOMES, "Attempts that have ended."),
         ("darkroom_job_failures", "failures", "cause", get_args(FailureKind), "Failures of attempts and jobs."),
+        (
+            "darkroom_retention_removed",
+            "retention_removed",
+            "part",
+            get_args(Part),
+            "Records of ended jobs that were deleted because their time was over.",
+        ),
     ):
         family = CounterMetricFamily(name, documentation, labels=[label])
         for word in words:

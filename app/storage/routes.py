@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from darkroom.app.dependencies.services import ServicesHere
+from darkroom.app.http.digits import DIGITS
 from darkroom.app.http.problems import documented
 from darkroom.store.storage_use import OwnerUse, storage_use
 
@@ -35,7 +36,7 @@ class StorageAnswer(BaseModel):
 
 
 @router.get("/storage", responses=documented(422, 500, 503))
-def storage(services: ServicesHere, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> StorageAnswer:
+def storage(services: ServicesHere, limit: Annotated[int, DIGITS, Query(ge=1, le=1000)] = 50) -> StorageAnswer:
     """Show how much space data sets, models, train jobs and generate jobs take.
 
     A model's bytes are the weights of its versions. A train job's are its states and sample grids.

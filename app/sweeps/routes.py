@@ -11,9 +11,11 @@ from pydantic import BaseModel, Field, StrictStr
 from sqlalchemy.orm import Session
 
 from darkroom.app.dependencies.callers import CallerHere, require_promotion, require_room
+from darkroom.app.dependencies.deletion import DryRun, delete, deletion_answers
 from darkroom.app.dependencies.idempotency import IdempotencyKey, created_before, note_created
 from darkroom.app.dependencies.paging import LARGEST_ID, BeforeId, Limit
 from darkroom.app.dependencies.services import ServicesHere, require_json
+from darkroom.app.http.digits import DIGITS
 from darkroom.app.http.problems import Problem, documented, invalid, pointer_part
 from darkroom.app.http.storable import require_storable
 from darkroom.app.sweeps.table import SweepGroup, SweepRow, label, sweep_groups, sweep_rows
@@ -21,6 +23,8 @@ from darkroom.app.train_jobs.schemas import TrainFields
 from darkroom.app.train_jobs.service import Change, TrainingPlan, make_plan, make_work, parse_change, queue_work
 from darkroom.model.config import MOVED
 from darkroom.store.audit_repository import record
+from darkroom.store.deletion import delete_sweep
+from darkroom.store.idempotency import SWEEPS
 from darkroom.store.job_forms import TrainWork
 from darkroom.store.job_views import best_figures, last_curve_points, measured
 from darkroom.store.sweep_repository import cancel_sweep, count_jobs, create_sweep, get_sweep, list_sweeps, sweep_jobs
@@ -28,11 +32,10 @@ from darkroom.store.tables import JobStatus, Sweep
 
 router = APIRouter(tags=["sweeps"])
 
-IDEMPOTENCY_SCOPE = "POST /sweeps"
 MOST_JOBS = 256
 LONGEST_PREFIX = 59
 
-SweepId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+SweepId = Annotated[int, DIGITS, Path(ge=1, le=LARGEST_ID)]
 Seeds = Annotated[list[Annotated[int, Field(strict=True, ge=0, lt=2**63)]], Field(min_length=1, max_length=MOST_JOBS)]
 
 
@@ -100,7 +103,7 @@ def submit(
     require_promotion(services, caller, body.promote)
     combinations = _combinations(body)
     with services.transaction() as session:
-        known = created_before(session, IDEMPOTENCY_SCOPE, idempotency_key, body)
+        known = created_before(session, SWEEPS, idempotency_key, body)
         if known is None:
             require_room(session, services, caller, len(combinations))
             plan = make_plan(session, services.settings.recipes_folder, body)
@@ -110,7 +113,7 @@ def submit(
                 queue_work(session, plan, work, sweep_id=row.id, origin=caller.origin)
             facts = {"name": body.name, "jobs": len(works)}
             record(session, caller.actor, "sweep.created", f"sweeps/{row.id}", facts)
-            note_created(session, IDEMPOTENCY_SCOPE, idempotency_key, row.id)
+            note_created(session, SWEEPS, idempotency_key, row.id)
         else:
             row = get_sweep(session, known)
         answer = _detail(session, row, None)
@@ -142,6 +145,30 @@ def sweep(sweep_id: SweepId, services: ServicesHere, metric: Metric = None) -> S
     """One sweep with its comparison."""
     with services.transaction() as session:
         return _detail(session, get_sweep(session, sweep_id), metric)
+
+
+@router.delete(
+    "/sweeps/{sweep_id}",
+    status_code=204,
+    response_class=Response,
+    responses=deletion_answers(),
+)
+def remove(
+    sweep_id: SweepId,
+    services: ServicesHere,
+    caller: CallerHere,
+    force: Annotated[bool, Query(description="delete its ended jobs, too")] = False,
+    dry_run: DryRun = False,
+) -> Response:
+    """Delete a sweep and its jobs, like DELETE /v1/train-jobs/{job_id} for each. Their models stay.
+
+    The answer is 409 without `force`, or if a job is unfinished or marked; `dependents` lists the jobs.
+    """
+
+    def work(session: Session) -> None:
+        delete_sweep(session, caller.actor, sweep_id, force=force and not dry_run)
+
+    return delete(services, dry_run, work)
 
 
 @router.post("/sweeps/{sweep_id}/cancel", status_code=202, responses=documented(404, 422, 500, 503))

@@ -57,6 +57,8 @@ def _members(view: JobView) -> dict[str, Any]:
         "best": view.best,
         "parent_id": job.parent_id,
         "sweep_id": job.sweep_id,
+        "keep": job.keep,
+        "removed": job.removed,
         "created_at": job.created_at,
         "started_at": job.started_at,
         "finished_at": job.finished_at,

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
 from darkroom.app.dependencies.services import ServicesHere
+from darkroom.app.http.digits import DIGITS
 from darkroom.app.http.event_stream import EVENT_STREAM, KEEPALIVE, KEEPALIVE_SECONDS, STREAM_HEADERS, comment, sse
 from darkroom.app.http.problems import documented
 from darkroom.app.jobs.feed import JobFeed
@@ -33,7 +34,9 @@ RECONNECT_MILLISECONDS = 1000
 """A browser waits this long before it connects again."""
 
 EventNumber = Annotated[
-    int, Query(ge=0, le=LARGEST_NUMBER, description="the number of the last event seen; Last-Event-ID overrides it")
+    int,
+    DIGITS,
+    Query(ge=0, le=LARGEST_NUMBER, description="the number of the last event seen; Last-Event-ID overrides it"),
 ]
 
 
@@ -47,7 +50,7 @@ async def events(
     job_id: JobId,
     services: ServicesHere,
     last_event_id: Annotated[
-        int | None, Header(ge=0, le=LARGEST_NUMBER, description="the number of the last event seen")
+        int | None, DIGITS, Header(ge=0, le=LARGEST_NUMBER, description="the number of the last event seen")
     ] = None,
     after: EventNumber = 0,
 ) -> StreamingResponse:
@@ -80,7 +83,9 @@ async def _stream(feed: JobFeed, job_id: int, glimpse: Glimpse, seen: int) -> As
             if time.monotonic() - sent > KEEPALIVE_SECONDS:
                 yield KEEPALIVE
                 sent = time.monotonic()
-            glimpse = await feed.next(job_id) or glimpse
+            if (now_seen := await feed.next(job_id)) is None:
+                return  # it ended and was deleted between two looks
+            glimpse = now_seen
         except AWAY:
             yield comment("the database cannot be reached; events continue when it is back")
             sent = time.monotonic()

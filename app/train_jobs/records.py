@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from darkroom.app.dependencies.paging import LARGEST_ID
 from darkroom.app.dependencies.services import ServicesHere
 from darkroom.app.http.accept import choose
+from darkroom.app.http.digits import DIGITS
 from darkroom.app.http.problems import Problem, documented
 from darkroom.app.model_registry.schemas import VersionFigure
 from darkroom.app.train_jobs.routes import JobId
@@ -171,7 +172,9 @@ def samples(job_id: JobId, services: ServicesHere) -> SamplesAnswer:
     response_class=Response,
     responses=_READ | {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
 )
-def picture(job_id: JobId, images_seen: Annotated[int, Path(ge=0, le=LARGEST_ID)], services: ServicesHere) -> Response:
+def picture(
+    job_id: JobId, images_seen: Annotated[int, DIGITS, Path(ge=0, le=LARGEST_ID)], services: ServicesHere
+) -> Response:
     """A sample grid as PNG, with one line for each class."""
     with services.transaction() as session:
         get_train_job(session, job_id)
@@ -182,7 +185,9 @@ def picture(job_id: JobId, images_seen: Annotated[int, Path(ge=0, le=LARGEST_ID)
 
 
 @router.get("/train-jobs/{job_id}/metrics", responses=_READ)
-def metrics(job_id: JobId, services: ServicesHere, points: Annotated[int, Query(ge=1, le=5000)] = 200) -> MetricsAnswer:
+def metrics(
+    job_id: JobId, services: ServicesHere, points: Annotated[int, DIGITS, Query(ge=1, le=5000)] = 200
+) -> MetricsAnswer:
     """The training curves, in at most `points` points."""
     with services.transaction() as session:
         get_train_job(session, job_id)
@@ -200,8 +205,8 @@ def logs(
     job_id: JobId,
     request: Request,
     services: ServicesHere,
-    after: Annotated[int, Query(ge=0, le=LARGEST_NUMBER, description="the number of the last line seen")] = 0,
-    limit: Annotated[int, Query(ge=1, le=5000)] = 500,
+    after: Annotated[int, DIGITS, Query(ge=0, le=LARGEST_NUMBER, description="the number of the last line seen")] = 0,
+    limit: Annotated[int, DIGITS, Query(ge=1, le=5000)] = 500,
 ) -> Response:
     """Log lines as JSON or, if Accept asks for it, as plain text (with the header Darkroom-Next-After)."""
     media = choose(request.headers.get("accept", ""), ("application/json", "text/plain"))

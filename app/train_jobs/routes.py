@@ -7,17 +7,28 @@ from sqlalchemy.orm import Session
 
 from darkroom.app.access.caller import Caller
 from darkroom.app.dependencies.callers import CallerHere, may_promote, require_promotion, require_room
+from darkroom.app.dependencies.deletion import DryRun, KeepRequest, delete, deletion_answers
 from darkroom.app.dependencies.idempotency import IdempotencyKey, created_before, note_created
 from darkroom.app.dependencies.paging import LARGEST_ID, BeforeId, Limit
 from darkroom.app.dependencies.services import Services, ServicesHere, require_json
+from darkroom.app.http.digits import DIGITS
 from darkroom.app.http.problems import documented
 from darkroom.app.http.storable import require_storable
 from darkroom.app.train_jobs.answers import job_answer, job_detail
 from darkroom.app.train_jobs.schemas import JobDetailAnswer, JobsAnswer, TrainJobRequest
-from darkroom.app.train_jobs.service import get_train_job, make_plan, make_work, queue_work, require_agreement
+from darkroom.app.train_jobs.service import (
+    get_train_job,
+    make_plan,
+    make_work,
+    queue_work,
+    require_agreement,
+    require_state,
+)
 from darkroom.model.config import ModelName
 from darkroom.store.audit_repository import record
-from darkroom.store.job_repository import list_jobs, request_cancel, requeue
+from darkroom.store.deletion import delete_train_job
+from darkroom.store.idempotency import TRAIN_JOBS
+from darkroom.store.job_repository import list_jobs, lock_job, request_cancel, requeue
 from darkroom.store.job_views import view_jobs
 from darkroom.store.tables import Job, JobStatus
 
@@ -26,9 +37,7 @@ router = APIRouter(tags=["training"])
 submission = APIRouter(tags=["training"])
 """Only POST /train-jobs, which also has an address without /v1."""
 
-JobId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
-
-IDEMPOTENCY_SCOPE = "POST /train-jobs"
+JobId = Annotated[int, DIGITS, Path(ge=1, le=LARGEST_ID)]
 
 
 @submission.post(
@@ -50,7 +59,7 @@ def submit(
         body.promote = "best"
     require_promotion(services, caller, body.promote)
     with services.transaction() as session:
-        known = created_before(session, IDEMPOTENCY_SCOPE, idempotency_key, body)
+        known = created_before(session, TRAIN_JOBS, idempotency_key, body)
         if known is None:
             require_room(session, services, caller)
             plan = make_plan(session, services.settings.recipes_folder, body)
@@ -58,7 +67,7 @@ def submit(
             job = queue_work(session, plan, work, origin=caller.origin)
             facts = {"model": job.model_name, "dataset": plan.dataset.name, "total_images": job.total_images}
             record(session, caller.actor, "train-job.submitted", f"train-jobs/{job.id}", facts)
-            note_created(session, IDEMPOTENCY_SCOPE, idempotency_key, job.id)
+            note_created(session, TRAIN_JOBS, idempotency_key, job.id)
         else:
             job = get_train_job(session, known)
         answer = job_detail(session, job)
@@ -104,6 +113,51 @@ def _changed(session: Session, caller: Caller, row: Job, action: str) -> JobDeta
     return job_detail(session, row)
 
 
+@router.patch(
+    "/train-jobs/{job_id}",
+    dependencies=[Depends(require_json)],
+    responses=documented(400, 404, 413, 415, 422, 500, 503),
+)
+def change(body: KeepRequest, job_id: JobId, services: ServicesHere, caller: CallerHere) -> JobDetailAnswer:
+    """Mark a job to be kept, or take the mark off.
+
+    While it is set, the job's states, curve, log and events stay after its end, and nobody can delete the job.
+    """
+    with services.transaction() as session:
+        get_train_job(session, job_id)
+        row = lock_job(session, job_id)
+        row.keep = body.keep
+        record(session, caller.actor, "train-job.marked", f"train-jobs/{job_id}", {"keep": body.keep})
+        return job_detail(session, row)
+
+
+@router.delete(
+    "/train-jobs/{job_id}",
+    status_code=204,
+    response_class=Response,
+    responses=deletion_answers(),
+)
+def remove(
+    job_id: JobId,
+    services: ServicesHere,
+    caller: CallerHere,
+    force: Annotated[
+        bool, Query(description="delete it even if it is part of a sweep, or jobs have continued it")
+    ] = False,
+    dry_run: DryRun = False,
+) -> Response:
+    """Delete an ended job with its states, sample grids, curve, log and events. The versions that it made stay.
+
+    If something needs it, the answer is 409, and `dependents` lists that. An unfinished or marked job is never deleted,
+    nor one whose state an unfinished job begins with.
+    """
+
+    def work(session: Session) -> None:
+        delete_train_job(session, caller.actor, job_id, force=force and not dry_run)
+
+    return delete(services, dry_run, work)
+
+
 @router.post("/train-jobs/{job_id}/cancel", status_code=202, responses=_CHANGES)
 def cancel(job_id: JobId, services: ServicesHere, caller: CallerHere) -> JobDetailAnswer:
     """Cancel a job. A waiting job ends at once; a running job first stores a checkpoint.
@@ -119,6 +173,7 @@ def cancel(job_id: JobId, services: ServicesHere, caller: CallerHere) -> JobDeta
 def _queue_again(services: Services, caller: Caller, job_id: int, action: str, was: JobStatus) -> JobDetailAnswer:
     with services.transaction() as session:
         require_promotion(services, caller, get_train_job(session, job_id).promote)
+        require_state(session, lock_job(session, job_id))
         require_room(session, services, caller)
         row = requeue(session, job_id, was=was, origin=caller.origin)
         answer = _changed(session, caller, row, action)

@@ -10,6 +10,7 @@ from darkroom.app.jobs.schemas import FailureAnswer
 from darkroom.app.plans.schemas import Minutes
 from darkroom.model.config import ModelName
 from darkroom.store.job_views import BestCheckpoint
+from darkroom.store.retention import Part
 from darkroom.store.tables import Device, JobStatus, Promotion
 
 LONGEST_TRAINING_IMAGES = 10**15
@@ -94,6 +95,13 @@ class ProgressAnswer(BaseModel):
     eta_seconds: float | None = Field(description="expected seconds of training left; null unless the job runs")
 
 
+class RemovedAnswer(BaseModel):
+    """When and why a part of a job's records was deleted."""
+
+    at: datetime
+    why: str = Field(description="such as: removed after 7 days")
+
+
 class JobAnswer(BaseModel):
     """A train job."""
 
@@ -114,6 +122,10 @@ class JobAnswer(BaseModel):
     best: BestCheckpoint | None
     parent_id: int | None = Field(description="the job whose training state it began from")
     sweep_id: int | None
+    keep: bool = Field(description="marked: neither retention nor a deletion removes what it has stored")
+    removed: dict[Part, RemovedAnswer] = Field(
+        description="the parts of its records that were deleted after its end; without `states` it cannot be resumed"
+    )
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

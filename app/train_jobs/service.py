@@ -245,6 +245,22 @@ def get_train_job(session: Session, job_id: int) -> Job:
     return job
 
 
+def require_state(session: Session, job: Job) -> None:
+    """Raise Problem if the state from which the job would go on was deleted: it would begin anew, or fail."""
+    if not job.is_training or kept_states(session, job.id):
+        return
+    removed = job.removed.get("states")
+    start = TrainWork.model_validate(job.configuration).start
+    if removed is not None:
+        lost = f"job {job.id} has no training state any more: {removed['why']}"
+    elif isinstance(start, ContinueFrom) and not kept_states(session, start.job_id, at=start.images_seen):
+        lost = f"the state of job {start.job_id}, with which job {job.id} begins, is no longer kept"
+    else:
+        return
+    advice = f'submit a new job, which may begin with a version\'s weights: "from_model": "{job.model_name}@NUMBER"'
+    raise Problem(409, "state-not-kept", f"{lost}; {advice}")
+
+
 def _start(session: Session, fields: TrainFields) -> tuple[ContinueFrom | ForkFrom | None, Job | None]:
     """Return the starting point, and the job that the new one continues."""
     if fields.from_job is None and fields.images_seen is not None:
@@ -269,7 +285,8 @@ def _start(session: Session, fields: TrainFields) -> tuple[ContinueFrom | ForkFr
 def _state(session: Session, source: Job, images_seen: int | None) -> int:
     kept = [seen for seen, _ in kept_states(session, source.id)]
     if not kept:
-        raise _conflict("state-not-kept", f"job {source.id} has no stored training state", "/from_job")
+        why = f": {source.removed['states']['why']}" if "states" in source.removed else ""
+        raise _conflict("state-not-kept", f"job {source.id} has no stored training state{why}", "/from_job")
     if images_seen is None:
         return kept[0]
     if images_seen not in kept:

@@ -7,6 +7,7 @@ production aliases in the store decide what is served. This process, another rep
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -192,10 +193,13 @@ class Catalog:
             task.add_done_callback(lambda _: self._loads.pop(version.digest, None))
         await asyncio.shield(task)
 
-    def forget(self, name: str, digest: str) -> None:
-        """Forget a version whose weights were deleted, so that requests no longer find it in memory."""
-        if digest not in self._shipped:
-            self._versions.pop((name, digest), None)
+    def forget(self, name: str, digests: Iterable[str]) -> None:
+        """Forget versions whose weights were deleted, so that requests no longer find them in memory."""
+        for digest in digests:
+            if digest not in self._shipped:
+                self._versions.pop((name, digest), None)
+            if self._production.get(name) == digest:
+                del self._production[name]
 
     def production(self, name: str) -> Version | None:
         """Return the version that serves requests for `name`; None if there is none or the catalog has not read it."""

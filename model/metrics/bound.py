@@ -35,6 +35,7 @@ from darkroom.model.diffusion.learned_variance import bound_terms
 from darkroom.model.diffusion.schedule import NoiseSchedule, Table, make_schedule
 from darkroom.model.diffusion.variational import decoder_term
 from darkroom.model.images.pixels import from_pixels
+from darkroom.model.metrics.progress import OnProgress, silent
 from darkroom.model.metrics.reference_images import evenly_spaced
 from darkroom.model.sampling.noise import normal_noise
 
@@ -78,6 +79,7 @@ def bits_per_dimension(
     seed: int,
     batch_images: int,
     should_stop: Callable[[], bool] = lambda: False,
+    on_progress: OnProgress = silent,
 ) -> float:
     """Return the bound, in bits per dimension, as a mean over evenly spaced images of the data set with their classes.
 
@@ -94,15 +96,17 @@ def bits_per_dimension(
         for image in chosen
         for t, weight in zip(*times_of_image(schedule.steps, times, seed, int(image)), strict=True)
     )
-    nats = 0.0
+    nats, done, terms_in_all = 0.0, 0, len(chosen) * (times or schedule.steps)
     while batch := tuple(islice(rows, batch_images)):
         if should_stop():
             raise SamplingStopped
+        on_progress("computing the bound", done * len(chosen) // terms_in_all, len(chosen))
         indices, t, weights = zip(*batch, strict=True)
         pixels = torch.from_numpy(dataset.images[list(indices)]).to(denoiser.device)
         labels = torch.from_numpy(dataset.labels[list(indices)]).to(denoiser.device)
         terms = _terms(denoiser, pixels, labels, torch.tensor(t), indices, variance, seed)
         nats += float((terms * torch.tensor(weights, dtype=torch.float64)).sum())
+        done += len(batch)
     for first in range(0, len(chosen), batch_images):
         x0 = from_pixels(torch.from_numpy(dataset.images[chosen[first : first + batch_images]])).double()
         nats += float(prior_term(schedule, x0).sum())

@@ -16,6 +16,7 @@ from darkroom.model.metrics.extractors import load_extractor, load_perceptual
 from darkroom.model.metrics.feature_measures import FeatureMeasure, InFeatures, Measure
 from darkroom.model.metrics.generation import Drawing, NotFinite, class_counts, draw, plan_drawing
 from darkroom.model.metrics.perceptual import NearestImages, PerceptualMeasure
+from darkroom.model.metrics.progress import OnProgress, silent
 from darkroom.model.metrics.reference_images import ReferenceImages
 from darkroom.model.metrics.references import FolderReferences, ReferenceCache
 from darkroom.model.metrics.requirements import evaluation_misfits
@@ -53,6 +54,7 @@ def evaluate(
     references: ReferenceCache,
     should_stop: Callable[[], bool] = lambda: False,
     split: str = "train",
+    on_progress: OnProgress = silent,
 ) -> tuple[Figure, ...]:
     """Measure the metrics of `config.metrics`; the first figure decides which checkpoint is best.
 
@@ -62,7 +64,7 @@ def evaluate(
     number of threads.
 
     denoiser: with a checkpoint's EMA weights. weights_digest: for messages.
-    split: part of its source that the data set is, for the protocol.
+    split: part of its source that the data set is, for the protocol. on_progress: told how far the measurement is.
     Raises EvaluationError when model and data set do not fit or an image is not finite; ValueError for more steps than
     the model has; MetricsUnavailable when a metric's package or weights are missing; SamplingStopped.
     """
@@ -73,11 +75,13 @@ def evaluate(
         began = time.perf_counter()
         drawing = plan_drawing(dataset, len(denoiser.class_names), config, sampling)
         drawing.check(denoiser)
-        measures = _measures(denoiser.device, dataset, drawing, config, references, should_stop)
+        measures = _measures(denoiser.device, dataset, drawing, config, references, should_stop, on_progress)
+        on_progress("drawing images", 0, len(drawing.rows))
         try:
             for positions, images in draw(denoiser, drawing, should_stop):
                 for measure in measures:
                     measure.add(positions, images)
+                on_progress("drawing images", positions[-1] + 1, len(drawing.rows))
         except NotFinite as error:
             raise EvaluationError(f"the model {weights_digest} cannot be evaluated: {error}") from error
         figures = [figure for measure in measures for figure in measure.figures()]
@@ -86,7 +90,9 @@ def evaluate(
         facts = {**drawing.facts, "reference_dataset_digest": dataset.digest, "reference_split": split}
         found += [figure.with_facts(facts, seconds) for figure in figures]
     for name in alone:
-        found.append(load(METRICS[name].measure)(denoiser, weights_digest, dataset, config, split, should_stop))
+        found.append(
+            load(METRICS[name].measure)(denoiser, weights_digest, dataset, config, split, should_stop, on_progress)
+        )
     return tuple(sorted(found, key=lambda one: decision_order(one.metric)[0]))
 
 
@@ -97,6 +103,7 @@ def bound_evaluation(
     config: EvaluationConfig,
     split: str,
     should_stop: Callable[[], bool],
+    on_progress: OnProgress,
 ) -> Figure:
     """Measure the metric `bits_per_dimension`."""
     began = time.perf_counter()
@@ -111,6 +118,7 @@ def bound_evaluation(
             seed=config.seed,
             batch_images=config.batch_images,
             should_stop=should_stop,
+            on_progress=on_progress,
         )
     except ValueError as error:
         raise EvaluationError(f"the bound of the model {weights_digest}: {error}") from error
@@ -151,16 +159,17 @@ def _measures(
     config: EvaluationConfig,
     references: ReferenceCache,
     should_stop: Callable[[], bool],
+    on_progress: OnProgress,
 ) -> tuple[Measure, ...]:
     measures: list[Measure] = []
     if asked := of_kind("features", config.metrics):
         extractor = load_extractor(config.extractor, device)
-        reference = ReferenceImages(dataset, extractor, references, should_stop)
+        reference = ReferenceImages(dataset, extractor, references, should_stop, on_progress)
         functions = [load(where) for where in dict.fromkeys(METRICS[name].measure for name in asked)]
         in_features: list[FeatureMeasure] = [one(reference, len(drawing.rows), asked) for one in functions]
         measures.append(InFeatures(extractor, in_features))
     for name in sorted(of_kind("pairs", config.metrics)):
         network = load_perceptual(name, device)
-        nearest = NearestImages(network, dataset, references, should_stop)
+        nearest = NearestImages(network, dataset, references, should_stop, on_progress)
         measures.append(PerceptualMeasure(network, drawing.rows, nearest))
     return tuple(measures)

@@ -11,6 +11,7 @@ from darkroom.model.datasets.dataset import ImageDataset
 from darkroom.model.figure import Figure
 from darkroom.model.metrics.generation import Row
 from darkroom.model.metrics.perceptual_distance import PerceptualNetwork, network_facts
+from darkroom.model.metrics.progress import OnProgress, silent
 from darkroom.model.metrics.reference_images import REFERENCE_IMAGES, cached, evenly_spaced, image_batches
 from darkroom.model.metrics.references import ReferenceCache
 from darkroom.model.metrics.stored import decode_statistics, encode_statistics
@@ -76,6 +77,7 @@ class NearestImages:
         dataset: ImageDataset,
         cache: ReferenceCache,
         should_stop: Callable[[], bool] = lambda: False,
+        on_progress: OnProgress = silent,
     ) -> None:
         self._network, self._dataset = network, dataset
         self._indices = evenly_spaced(len(dataset), REFERENCE_IMAGES)
@@ -88,7 +90,7 @@ class NearestImages:
         layout = {"sketches": ((len(self._indices), SKETCH), torch.float16)}
 
         def compute() -> Tensor:
-            batches = image_batches(dataset, REFERENCE_IMAGES, should_stop)
+            batches = image_batches(dataset, REFERENCE_IMAGES, should_stop, on_progress)
             return torch.cat([sketch(network.embed(images)).half() for images in batches])
 
         self._sketches = cached(

@@ -15,6 +15,7 @@ from darkroom.model.metrics.extractor import FeatureExtractor
 from darkroom.model.metrics.fid import FeatureStatistics, FrechetReference, decode_reference, encode_reference
 from darkroom.model.metrics.kid import KERNEL, kernel_sum_within
 from darkroom.model.metrics.precision_recall import NEIGHBOURS, squared_radii
+from darkroom.model.metrics.progress import OnProgress, silent
 from darkroom.model.metrics.references import ReferenceCache
 from darkroom.model.metrics.stored import StatisticsError, decode_statistics, encode_statistics
 from darkroom.model.protocol import Facts, protocol_digest
@@ -52,12 +53,16 @@ class FeatureSample:
 
 @dataclass(frozen=True)
 class ReferenceImages:
-    """A data set in the features of an extractor. should_stop: called between batches; True raises SamplingStopped."""
+    """A data set in the features of an extractor.
+
+    should_stop: called between batches; True raises SamplingStopped. on_progress: told how much of it is read.
+    """
 
     dataset: ImageDataset
     extractor: FeatureExtractor
     cache: ReferenceCache
     should_stop: Callable[[], bool]
+    on_progress: OnProgress = silent
 
     @property
     def facts(self) -> dict[str, str | int | float | None]:
@@ -116,7 +121,7 @@ class ReferenceImages:
         return FeatureSample(sample.features.to(device), sample.kernel_within, sample.squared_radii.to(device))
 
     def _features(self, most: int) -> Iterator[Tensor]:
-        for images in image_batches(self.dataset, most, self.should_stop):
+        for images in image_batches(self.dataset, most, self.should_stop, self.on_progress):
             yield self.extractor.features(images)
 
 
@@ -129,12 +134,15 @@ def extractor_facts(extractor: FeatureExtractor) -> dict[str, str | int | float 
     }
 
 
-def image_batches(dataset: ImageDataset, most: int, should_stop: Callable[[], bool]) -> Iterator[Tensor]:
+def image_batches(
+    dataset: ImageDataset, most: int, should_stop: Callable[[], bool], on_progress: OnProgress
+) -> Iterator[Tensor]:
     """Yield evenly spaced images (B, C, H, W) uint8, in batches of BATCH_IMAGES; raises SamplingStopped."""
     indices = evenly_spaced(len(dataset), most)
     for first in range(0, len(indices), BATCH_IMAGES):
         if should_stop():
             raise SamplingStopped
+        on_progress("looking at the data set's images", first, len(indices))
         yield torch.from_numpy(dataset.images[indices[first : first + BATCH_IMAGES]])
 
 

@@ -122,3 +122,23 @@ def test_prometheus_metrics_parse_and_contain_the_named_series(service: Service)
     assert any(route.endswith("/generate") and status == "200" for route, status in statuses)
     reasons = {sample.labels["reason"] for sample in families["darkroom_refusals"].samples}
     assert "deadline" in reasons
+
+
+@pytest.mark.parametrize("number", ["1_0", "%201", "+1", "1.0", "\N{ARABIC-INDIC DIGIT ONE}"])
+def test_every_number_in_an_address_is_written_in_digits(
+    service: Service, document: dict[str, Any], number: str
+) -> None:
+    numbers = [
+        (method, path, one["name"], one["in"], "requestBody" in operation)
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        for one in operation.get("parameters", ())
+        if '"integer"' in json.dumps(one["schema"]) and one["in"] in ("path", "query" if method == "get" else "path")
+    ]
+    assert len(numbers) > 20
+    for method, path, name, place, with_body in numbers:
+        here = path.replace(f"{{{name}}}", number) if place == "path" else f"{path}?{name}={number}"
+        body = {"json": {"keep": True}} if with_body else {}
+        answer = service.client.request(method, re.sub(r"\{\w+\}", "1", here), **body)
+        assert answer.status_code == 422, (method, here, answer.text)
+        assert name in [error["pointer"].removeprefix("/") for error in answer.json()["errors"]]

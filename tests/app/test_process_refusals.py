@@ -3,7 +3,6 @@
 import logging
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import torch
 from darkroom.app.main import application, create_app
 from darkroom.app.settings import Settings
 from darkroom.model.machine.compiler import CompilerMissing
+from tests import warm
 
 NOWHERE = {"DATABASE_URL": "postgresql://nobody.invalid/nothing", "REDIS_URL": "redis://nobody.invalid"}
 
@@ -26,21 +26,26 @@ NOWHERE = {"DATABASE_URL": "postgresql://nobody.invalid/nothing", "REDIS_URL": "
         ("reconciler", NOWHERE | {"DARKROOM_LOG_FORMAT": "xml"}, "DARKROOM_LOG_FORMAT cannot be used"),
         ("migrate", {"DATABASE_URL": "nonsense"}, "DATABASE_URL is not a valid URL"),
         ("api --host 0.0.0.0", {}, "darkroom keys create"),
-        ("api", {"DARKROOM_COMPILE": "true", "CXX": "/nonexistent/g++"}, "DARKROOM_COMPILE needs a compiler"),
     ],
 )
 def test_a_process_that_cannot_run_says_why_in_one_line(
     tmp_path: Path, command: str, environment: dict[str, str], says: str
 ) -> None:
     inherited = {name: value for name, value in os.environ.items() if name not in NOWHERE}
-    ended = subprocess.run(
-        [sys.executable, "-c", "from darkroom.app.cli.main import main; main()", *command.split()],
-        env=inherited | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)} | environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
+    ended = warm.run([warm.DARKROOM, *command.split()], env=inherited | environment, cwd=tmp_path)
+    _assert_one_line(ended, says)
+
+
+def test_an_api_that_shall_compile_without_a_compiler_says_so_in_one_line(tmp_path: Path) -> None:
+    inherited = {name: value for name, value in os.environ.items() if name not in NOWHERE}
+    compiling = {"DARKROOM_COMPILE": "true", "CXX": "/nonexistent/g++", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    ended = subprocess.run(  # a new Python, because torch reads CXX when it is imported
+        [warm.DARKROOM, "api"], env=inherited | compiling, cwd=tmp_path, capture_output=True, text=True
     )
+    _assert_one_line(ended, "DARKROOM_COMPILE needs a compiler")
+
+
+def _assert_one_line(ended: subprocess.CompletedProcess[str], says: str) -> None:
     assert ended.returncode == 2, ended.stderr
     assert says in ended.stderr
     assert ended.stderr.startswith("error: ")

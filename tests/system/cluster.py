@@ -3,15 +3,20 @@
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import httpx
 import redis
 from sqlalchemy.exc import DBAPIError
 
+from darkroom.app.embedded import process
 from darkroom.app.embedded.postgres import PrivatePostgres
 from darkroom.app.embedded.process import ChildProcess
 from darkroom.app.embedded.process_commands import api_command, worker_commands
@@ -29,7 +34,9 @@ from darkroom.store.migrations import upgrade
 from darkroom.store.tables import Job
 from tests.fixtures.postgres import trust_the_machine
 from tests.model.small import random_dataset
-from tests.processes import free_port, wait_until
+from tests.processes import family_of, free_port, wait_until
+from tests.system import paced
+from tests.warm import SUBPROCESS
 
 LEASE_SECONDS = 5.0
 TIMES = {
@@ -40,6 +47,9 @@ TIMES = {
     "DARKROOM_GRACE_SECONDS": "60",
     "DARKROOM_NICENESS": "0",
 }
+KTHREADD = 2
+WORK = frozenset(("darkroom.worker.entry", paced.MODULE))
+"""Modules of work processes. Their arguments are the parent, the job, the attempt and more."""
 
 
 class Jobs:
@@ -91,10 +101,14 @@ class Jobs:
 
 
 class Cluster(Jobs):
-    """PostgreSQL, Redis, the API, workers by name, and the reconciler."""
+    """PostgreSQL, Redis, the API, workers by name, and the reconciler.
 
-    def __init__(self, folder: Path, *, environment: Mapping[str, str] | None = None) -> None:
+    warm: start Darkroom's processes by `tests.warm`, and let trainings rest STEP_PAUSE_SECONDS after each step.
+    """
+
+    def __init__(self, folder: Path, *, environment: Mapping[str, str] | None = None, warm: bool = True) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self._warm = warm
         self.postgres = PrivatePostgres(folder)
         self.redis = PrivateRedis(folder)
         self._extra = dict(environment or {})
@@ -123,12 +137,14 @@ class Cluster(Jobs):
             "OMP_NUM_THREADS": "1",
             "C_FORCE_ROOT": "1",
             **TIMES,
+            paced.PAUSE: "0.01",
             **self._extra,
         }
 
     def start_worker(self, name: str) -> None:
         """A worker."""
-        self.run(name, worker_commands()["worker"], DARKROOM_WORKER_NAME=name)
+        command = [sys.executable, "-m", paced.MODULE] if self._warm else worker_commands()["worker"]
+        self.run(name, command, DARKROOM_WORKER_NAME=name)
 
     def start_reconciler(self, name: str = "reconciler") -> None:
         """The reconciler."""
@@ -146,13 +162,14 @@ class Cluster(Jobs):
 
     def run(self, name: str, command: Sequence[str], **environment: str) -> None:
         """Start a process. environment: further variables for it."""
-        self.processes[name] = ChildProcess(
-            name,
-            command,
-            log=self.folder / f"{name}.log",
-            parent_death_signal=signal.SIGKILL,
-            environment=self.environment | environment,
-        )
+        with mock.patch.object(process, "subprocess", SUBPROCESS if self._warm else subprocess):
+            self.processes[name] = ChildProcess(
+                name,
+                command,
+                log=self.folder / f"{name}.log",
+                parent_death_signal=signal.SIGKILL,
+                environment=self.environment | environment,
+            )
 
     def kill(self, name: str) -> None:
         """Send SIGKILL to a process and its process group. Work processes have groups of their own."""
@@ -172,8 +189,10 @@ class Cluster(Jobs):
         """Yield (process, arguments from the job on, environment) of every work process of this cluster."""
         mine = f"DATABASE_URL={self.postgres.url}"
         for pid, command in _processes():
-            if "darkroom.worker.entry" in command and mine in (environment := _read(pid, "environ")):
-                yield pid, command[command.index("darkroom.worker.entry") + 2 :], environment
+            for module in WORK.intersection(command):
+                arguments = command[command.index(module) + 2 :]
+                if arguments and mine in (environment := _read(pid, "environ")):
+                    yield pid, arguments, environment
 
     def ranks(self, job_id: int) -> dict[int, int]:
         """Map rank to process for a job on several devices, without the launcher."""
@@ -235,9 +254,9 @@ def read_only(server: PrivateRedis) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path, *workers: str, **environment: str) -> Iterator[Cluster]:
+def cluster(folder: Path, *workers: str, warm: bool = True, **environment: str) -> Iterator[Cluster]:
     """Run a cluster with these workers and a reconciler."""
-    running = Cluster(folder, environment=environment)
+    running = Cluster(folder, environment=environment, warm=warm)
     try:
         for name in workers:
             running.start_worker(name)
@@ -252,16 +271,22 @@ def cluster(folder: Path, *workers: str, **environment: str) -> Iterator[Cluster
 
 
 def _processes() -> Iterator[tuple[int, list[str]]]:
-    """Yield (process, command line) of every process; a zombie's command line is empty."""
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        yield int(name), _read(int(name), "cmdline")
+    """Yield (process, parts of the command line) of every process; a zombie's command line is empty."""
+    for pid in {int(name) for name in os.listdir("/proc") if name.isdigit()} - _kernel_threads():
+        yield pid, " ".join(_read(pid, "cmdline")).split(" ")
+
+
+@cache
+def _kernel_threads() -> set[int]:
+    """Return about half of all processes. They stay, and have no command line."""
+    return family_of(KTHREADD) if _read(KTHREADD, "comm") == ["kthreadd\n"] else set()
 
 
 def _read(pid: int, name: str) -> list[str]:
     """Read the command line or environment of a process; empty when it has ended."""
     try:
         with open(f"/proc/{pid}/{name}", "rb") as file:
-            return file.read().decode(errors="replace").split("\0")
+            return file.read().decode(errors="replace").strip("\0").split("\0")
     except OSError:
         return []
 

@@ -51,7 +51,7 @@ class Hinted:
 @contextlib.contextmanager
 def hinted(folder: Path, delay_seconds: float) -> Iterator[Hinted]:
     """Run an idle worker without jobs. delay_seconds: added to each round trip to PostgreSQL."""
-    parts = Cluster(folder)
+    parts = Cluster(folder, warm=False)
     try:
         with slow_network(parts.postgres.url, folder, delay_seconds) as url:
             network = Database(url)

@@ -15,8 +15,8 @@ TIMEOUT_SECONDS = 1800
 
 @pytest.mark.timeout(TIMEOUT_SECONDS)
 def test_whatever_dies_every_job_finishes_once_with_the_weights_of_an_undisturbed_run(tmp_path: Path) -> None:
-    recipe = long_recipe(training__total_images=9600)
-    with cluster(tmp_path, *WORKERS) as running:
+    recipe = long_recipe(training__total_images=1600, training__checkpoint_every_images=200)
+    with cluster(tmp_path, *WORKERS, STEP_PAUSE_SECONDS="0.04") as running:
         report = run_campaign(running, recipe, JOBS, FAULTS, seed=1)
     print(report.table())
     assert sum(report.faults.values()) == FAULTS

@@ -26,9 +26,9 @@ def long_recipe(**changes: Any) -> Recipe:
     tiny = small_unet(width=8, multipliers=(1,), attention_resolutions=(), norm_groups=2, dropout=0.2)
     settings: dict[str, Any] = {
         "model__unet": tiny.model_dump(),
-        "training__total_images": 4800,
-        "training__checkpoint_every_images": 800,
-        "training__sample_every_images": 4800,
+        "training__total_images": 2400,
+        "training__checkpoint_every_images": 400,
+        "training__sample_every_images": 2400,
     }
     return small_recipe(**(settings | changes))
 
@@ -104,7 +104,7 @@ def test_a_worker_that_is_asked_to_end_hands_its_job_back(one: Cluster, dataset_
 
 
 def test_a_supervisor_that_was_stopped_beyond_its_lease_can_write_nothing(one: Cluster, dataset_id: int) -> None:
-    recipe = long_recipe(training__total_images=12000)
+    recipe = long_recipe(training__total_images=4800)  # longer than the lease
     job_id = one.submit(recipe, dataset_id, model_name="stopped")
     wait_until(lambda: one.job(job_id).images_done > 0, "some progress")
     stale = one.supervisors()
@@ -127,7 +127,7 @@ def test_a_nan_loss_fails_the_job_with_its_cause_and_keeps_the_last_good_checkpo
     one: Cluster, dataset_id: int
 ) -> None:
     recipe = long_recipe(
-        optimizer={"learning_rate": 1e20, "warmup_images": 4000, "decay": "constant"},
+        optimizer={"learning_rate": 1e20, "warmup_images": 2000, "decay": "constant"},
         training__checkpoint_every_images=8,
         optimizer__gradient_clip=None,
     )

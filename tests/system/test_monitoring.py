@@ -105,7 +105,7 @@ def test_a_trainings_numbers_reach_the_api_from_its_process(running: Running) ->
         return _values(running).get(name, 0.0) - before.get(name, 0.0)
 
     wait_until(lambda: grown('darkroom_jobs_finished_total{kind="train",status="succeeded"}') == 1.0, "told")
-    assert grown("darkroom_training_images_total") == recipe.training.total_images == 4800
+    assert grown("darkroom_training_images_total") == recipe.training.total_images == 2400
     assert grown('darkroom_job_attempts_started_total{kind="train"}') == 1
     assert grown('darkroom_job_attempts_total{outcome="succeeded"}') == 1
     assert grown("darkroom_checkpoint_writes_total") == 6

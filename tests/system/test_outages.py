@@ -170,7 +170,7 @@ def test_a_job_whose_message_was_lost_runs(running: Cluster, service: Service) -
 
 
 def test_without_postgresql_images_are_drawn_and_training_goes_on(running: Cluster, service: Service) -> None:
-    recipe = long_recipe(training__total_images=12000, training__checkpoint_every_images=3000)
+    recipe = long_recipe(training__total_images=6000, training__checkpoint_every_images=1500)
     job_id = submit(service, "without-postgresql", recipe)
     wait_until(lambda: running.job(job_id).images_done > 0, "some progress")
     work = set(running.work_processes())
@@ -235,7 +235,7 @@ def test_while_postgresql_hangs_images_are_drawn(running: Cluster, service: Serv
 
 def test_without_postgresql_beyond_the_lease_the_work_ends_and_the_job_goes_on_later(tmp_path: Path) -> None:
     with cluster(tmp_path / "cluster", "first") as running:
-        job_id = running.submit(long_recipe(training__total_images=8000), running.register(), max_attempts=20)
+        job_id = running.submit(long_recipe(training__total_images=4800), running.register(), max_attempts=20)
         wait_until(lambda: running.job(job_id).images_done > 0, "some progress")
         work = set(running.work_processes())
         with away(running.postgres):

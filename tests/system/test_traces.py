@@ -20,7 +20,7 @@ def test_a_jobs_work_belongs_to_the_trace_of_its_request(tmp_path: Path) -> None
     environment = {"DARKROOM_LOG_FORMAT": "json", "OTEL_BSP_SCHEDULE_DELAY": "200"}
     with (
         collecting() as collector,
-        cluster(tmp_path, "first", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, **environment) as parts,
+        cluster(tmp_path, "first", warm=False, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, **environment) as parts,
         httpx.Client(timeout=PATIENCE_SECONDS, trust_env=False) as client,
     ):
         url = parts.start_api(weights_folder(tmp_path / "weights"))

@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +16,11 @@ from darkroom.app.embedded.postgres import PrivatePostgres
 from darkroom.app.embedded.process import works_in
 from darkroom.model.machine.folder_lock import service_address
 from darkroom.store.database import Database
+from tests import warm
 from tests.app.served import Service, weights_folder
 from tests.model.small import small_recipe
 from tests.processes import PATIENCE_SECONDS, family_of, free_port, living, wait_until
 from tests.system.cluster import TIMES, Jobs
-
-DARKROOM = str(Path(sys.executable).with_name("darkroom"))
 
 
 def _environment(**additions: str) -> dict[str, str]:
@@ -31,14 +29,21 @@ def _environment(**additions: str) -> dict[str, str]:
 
 
 class Darkroom:
-    """A running `darkroom up` whose output goes to a file."""
+    """A running `darkroom up` whose output goes to a file. start: `subprocess.Popen` starts it as a user does."""
 
-    def __init__(self, state: Path, weights: Path, output: Path, *options: str) -> None:
+    def __init__(
+        self,
+        state: Path,
+        weights: Path,
+        output: Path,
+        *options: str,
+        start: type[subprocess.Popen[Any]] = warm.Popen,
+    ) -> None:
         self.port = free_port()
         self._output = output
         with output.open("wb") as file:
-            self.process = subprocess.Popen(
-                [DARKROOM, "up", "--state", str(state), "--port", str(self.port), *options],
+            self.process = start(
+                [warm.DARKROOM, "up", "--state", str(state), "--port", str(self.port), *options],
                 env=_environment(DARKROOM_WEIGHTS_FOLDER=str(weights)),
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -72,9 +77,9 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def _started(state: Path, weights: Path, output: Path, *options: str) -> Iterator[Darkroom]:
+def _started(state: Path, weights: Path, output: Path, *options: str, **start: Any) -> Iterator[Darkroom]:
     """Start `darkroom up`; kill it at the end if it still runs."""
-    started = Darkroom(state, weights, output, *options)
+    started = Darkroom(state, weights, output, *options, **start)
     try:
         yield started
     finally:
@@ -83,9 +88,9 @@ def _started(state: Path, weights: Path, output: Path, *options: str) -> Iterato
 
 
 @contextmanager
-def _ready(state: Path, weights: Path, output: Path, *options: str) -> Iterator[tuple[Darkroom, Service]]:
+def _ready(state: Path, weights: Path, output: Path, *options: str, **start: Any) -> Iterator[tuple[Darkroom, Service]]:
     """Start `darkroom up` and wait until everything runs."""
-    with _started(state, weights, output, *options) as started:
+    with _started(state, weights, output, *options, **start) as started:
         started.wait_for(f"ready at http://127.0.0.1:{started.port}")
         service = Service(f"http://127.0.0.1:{started.port}")
         with service.client:
@@ -122,7 +127,7 @@ def _registered(service: Service) -> dict[str, Any]:
 
 def test_from_the_command_to_a_picture_and_again_after_a_restart(weights: Path, tmp_path: Path) -> None:
     state = tmp_path / "state"
-    with _ready(state, weights, tmp_path / "first") as (started, service):
+    with _ready(state, weights, tmp_path / "first", start=subprocess.Popen) as (started, service):
         first = service.images(seed=3, n=2)
         model = _registered(service)
         assert model["versions"] == 1
@@ -132,7 +137,7 @@ def test_from_the_command_to_a_picture_and_again_after_a_restart(weights: Path, 
         _end_in_order(started)
     assert not living(family)
 
-    with _ready(state, weights, tmp_path / "second") as (started, service):
+    with _ready(state, weights, tmp_path / "second", start=subprocess.Popen) as (started, service):
         np.testing.assert_array_equal(service.images(seed=3, n=2), first)
         assert _registered(service) == model
         assert service.client.get("/docs").status_code == 200
@@ -228,8 +233,8 @@ def test_a_job_goes_on_after_ctrl_c_and_a_kill_leaves_none_of_its_processes(weig
 
 
 def test_a_closed_terminal_ends_everything_in_order(state: Path, weights: Path) -> None:
-    with subprocess.Popen(
-        [DARKROOM, "up", "--state", str(state), "--port", str(free_port())],
+    with warm.Popen(
+        [warm.DARKROOM, "up", "--state", str(state), "--port", str(free_port())],
         env=_environment(DARKROOM_WEIGHTS_FOLDER=str(weights)),
         stdout=subprocess.PIPE,
         text=True,
@@ -249,14 +254,7 @@ def test_a_closed_terminal_ends_everything_in_order(state: Path, weights: Path) 
 
 def _refusal(state: Path, *options: str, **environment: str) -> str:
     """Return the error of a `darkroom up` that cannot start."""
-    refused = subprocess.run(
-        [DARKROOM, "up", "--state", str(state), *options],
-        env=_environment(**environment),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
+    refused = warm.run([warm.DARKROOM, "up", "--state", str(state), *options], env=_environment(**environment))
     assert refused.returncode == 2, refused.stderr
     assert refused.stderr.startswith("error: ")
     assert refused.stderr.count("\n") == 1
@@ -290,7 +288,7 @@ def test_settings_that_cannot_be_used_are_one_line_at_once(
 def test_under_nohup_it_outlives_the_terminal(state: Path, weights: Path, tmp_path: Path) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        started = Darkroom(state, weights, tmp_path / "output")  # inherits the ignored signal
+        started = Darkroom(state, weights, tmp_path / "output", start=subprocess.Popen)  # inherits the ignored signal
     finally:
         signal.signal(signal.SIGHUP, before)
     try:
@@ -315,14 +313,7 @@ def _beside(state: Path, *arguments: str, key: str = "") -> subprocess.Completed
     """Run a command in the folder where `.darkroom` is the state folder. The service may run or not."""
     (state.parent / ".darkroom").unlink(missing_ok=True)
     (state.parent / ".darkroom").symlink_to(state)
-    return subprocess.run(
-        [DARKROOM, *arguments],
-        cwd=state.parent,
-        env=_environment(DARKROOM_API_KEY=key),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-    )
+    return warm.run([warm.DARKROOM, *arguments], cwd=state.parent, env=_environment(DARKROOM_API_KEY=key))
 
 
 def test_from_the_refusal_without_keys_to_the_end_of_one(weights: Path, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Laws of drawing a shard: interruptions do not change the images, and an old claim writes nothing."""
 
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 
@@ -26,6 +25,7 @@ from darkroom.store.tables import Artifact, Checkpoint
 from darkroom.worker import shard_drawing as sampling
 from darkroom.worker.shard_drawing import draw_shard
 from darkroom.worker.transactions import transact
+from tests import warm
 from tests.app.served import tiny_weights
 from tests.generate_jobs import (
     RUN,
@@ -78,8 +78,8 @@ def test_a_killed_process_loses_a_part_and_changes_nothing(database: Database, d
     """The process dies before the first step, within the second part, or before the last step of the third part."""
     number = submit(database, shard_images=6)
     command = [sys.executable, "-m", "tests.worker.killed_shard", database_url, "2", str(count)]
-    ended = subprocess.run(command, check=False, capture_output=True)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    ended = warm.run(command)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
     stored = [(part.first_row, part.digest) for part in parts(database)]
     assert [row for row, _ in stored] == [0, 2][: (count - 1) // STEPS]
     assert images_done(database, number) == 2 * len(stored)

@@ -1,10 +1,8 @@
 """Train jobs on a real database. A supervisor in the tests' process runs them, with faults on request."""
 
-import subprocess
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -29,10 +27,7 @@ from darkroom.worker.settings import WorkerSettings
 from darkroom.worker.supervisor import WORK, Supervisor
 from tests.model.small import random_dataset, small_recipe, small_unet
 from tests.system.cluster import Jobs
-from tests.worker.forked import ForkedWork
-
-FORKING = SimpleNamespace(**(vars(subprocess) | {"Popen": ForkedWork}))
-"""The module `subprocess` for a supervisor whose work processes are forked."""
+from tests.warm import SUBPROCESS
 
 IMAGES = 40
 EVERY = 80
@@ -90,7 +85,7 @@ class TrainJobs(Jobs):
             session.execute(update(Job).values(not_before=func.now()))
         work = (*WORK[:2], "tests.worker.broken_work", ",".join(faults)) if faults else WORK
         device = DeviceCheck(self.settings.tested_devices())
-        with mock.patch.object(supervisor, "subprocess", FORKING):
+        with mock.patch.object(supervisor, "subprocess", SUBPROCESS):
             assert Supervisor(self.settings, self.database, lambda: False, device, work).run_next()
 
     def outcome(self, job_id: int) -> tuple[str, str | None, int]:

@@ -72,6 +72,10 @@ def test_an_uploaded_folder_is_listed_renamed_and_deleted(run: Run, database: Da
     assert "4x4 colour" in lines[1]
     assert "small clothes" in lines[2]
     assert "8x8 colour" in lines[2]
+    assert run("datasets", "keep", STRANGE).exit_code == 0
+    _refused(run("datasets", "delete", STRANGE), "is marked to be kept")
+    assert run("datasets", "keep", STRANGE, "--off").exit_code == 0
+    assert run("datasets", "delete", STRANGE, "--dry-run").output.endswith("can be deleted: nothing hangs on it.\n")
     assert run("datasets", "delete", STRANGE).output == f"Data set {STRANGE} is deleted\n"
     assert len(run("datasets", "list").output.splitlines()) == 2
 

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,10 @@ from darkroom.app.cli.main import cli
 from darkroom.model.checkpoint import load_checkpoint
 from darkroom.model.config import SettingsError
 from darkroom.model.metrics.settings import evaluation_settings
+from tests import warm
 from tests.app.served import diverged_weights
 
 METRICS = ("fid", "kid", "precision_recall", "confidence")
-
-
-def _run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("darkroom")), *arguments, "--datasets", str(folder / "datasets")]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +29,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data["evaluation"] = {"every_images": 128, "images": 24, "steps": 3, "guidance": 1.0, "metrics": METRICS}
     recipe = folder / "digits.yaml"
     recipe.write_text(json.dumps(data))
-    done = _run("train", str(recipe), "--folder", str(folder / "run"), folder=folder)
-    assert done.returncode == 0, done.stderr
+    done = _here("train", str(recipe), "--folder", str(folder / "run"), folder=folder)
+    assert done.exit_code == 0, done.stderr
     return folder
 
 
@@ -58,7 +53,8 @@ def _evaluated(trained: Path, *options: str) -> dict[str, Any]:
 def test_the_command_measures_the_same_figures_as_training(trained: Path, tmp_path: Path) -> None:
     during = [json.loads(line) for line in (trained / "run" / "evaluations.jsonl").read_text().splitlines()]
     here = _here("evaluate", _weights(trained), "--json", folder=trained)  # with the statistics from training
-    process = _run("evaluate", _weights(trained), "--json", folder=tmp_path)  # computes the statistics again
+    command = [warm.DARKROOM, "evaluate", _weights(trained), "--json", "--datasets", str(tmp_path / "datasets")]
+    process = subprocess.run(command, capture_output=True, text=True)  # computes the statistics again
     assert (here.exit_code, process.returncode) == (0, 0), process.stderr
     for done in (here, process):
         after = json.loads(done.stdout)["evaluations"]
@@ -116,6 +112,9 @@ def test_an_unusable_option_or_file_is_one_clear_line(trained: Path, tmp_path: P
         ([_weights(trained), "--split", "middle"], "split"),
         ([_weights(trained), "--extractor", "inception"], "DARKROOM_INCEPTION_WEIGHTS"),
         ([_weights(trained), "--recipe", str(tmp_path / "none.yaml")], "none.yaml"),
+        ([_weights(trained), "--recipe", "none"], "there is no recipe 'none': name a shipped one"),
+        (["none"], "there is no model 'none': name a shipped one (fashion-mnist"),
+        (["fashion-mnist", "--recipe", "digits", "--split", "train"], "sha256:"),  # the model and the data do not fit
     ):
         done = _here("evaluate", *options, folder=trained)
         assert done.exit_code == 2, options

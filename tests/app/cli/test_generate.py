@@ -41,7 +41,7 @@ def _refused(result: Result, *words: str) -> None:
 def test_every_suffix_gives_the_images_that_the_service_draws(service: Service, run: Run, tmp_path: Path) -> None:
     expected = pixels_of(service.generate(**{"class": [1, "größe"], "n": 2, "seed": 5, "steps": 3, "guidance": 1.5}))
     for suffix in ("png", "webp", "zip", "npz", "json"):
-        out = tmp_path / "made" / f"images.{suffix}"  # the command creates the folder
+        out = tmp_path / f"images.{suffix}"
         result = run("one", "Größe", "--n", 2, "--seed", 5, "--steps", 3, "--guidance", 1.5, "--out", out)
         assert result.exit_code == 0, result.output
         assert re.search(r"4 images by tiny sha256:[0-9a-f]{12}, seed 5, ddim 3 steps, guidance 1.5", result.output)
@@ -118,6 +118,8 @@ def test_a_file_that_cannot_be_written_is_found_before_drawing(service: Service,
     drawn = service.gauge("darkroom_row_steps_total")
     _refused(run("one", "--out", tmp_path / "images.gif"), "png, webp, zip, npz, json")
     _refused(run("one", "--out", tmp_path / "file" / "images.png"), "file")
+    _refused(run("one", "--out", tmp_path / "mistyped" / "images.png"), "mistyped: there is no such folder")
+    assert not (tmp_path / "mistyped").exists()
     _refused(run("one", "--out", tmp_path / "folder.png"), "folder.png: is a folder")
     _refused(run("one", "--out", "/proc/images.png"), "/proc")  # not even root can create a file there
     assert service.gauge("darkroom_row_steps_total") == drawn

@@ -269,3 +269,24 @@ def test_ctrl_c_leaves_the_job_running(jobs: Service, database: Database, run: R
     assert "Traceback" not in said
     assert row(database, 1).status == "running"
     end(database, lease)
+
+
+def test_an_ended_job_is_deleted_unless_it_is_marked(run: Run, database: Database) -> None:
+    run("submit", "digits", "--dataset", "shapes")
+    refused(run("delete", 1, "--force"), "train-jobs/1 is queued")
+    assert run("delete", 1, "--dry-run").output.splitlines()[1].split() == [
+        "train-jobs/1",
+        "is",
+        "queued",
+        "prevents",
+        "it",
+    ]
+    run("cancel", 1)
+    assert run("keep", 1).output == "Job 1 is marked to be kept\n"
+    assert row(database, 1).keep
+    refused(run("delete", 1), "train-jobs/1 is marked to be kept")
+    assert run("keep", 1, "--off").output == "Job 1 is no longer marked\n"
+    assert run("delete", 1, "--dry-run").output == "Job 1 can be deleted: nothing hangs on it.\n"
+    assert run("delete", 1).output == "Job 1 is deleted\n"
+    refused(run("delete", 1), "no job 1")
+    refused(run("delete", 1, "--generate"), "no generate job 1")

@@ -55,6 +55,7 @@ def test_a_weights_file_is_added_listed_and_downloaded(run: Run, service: Servic
     assert new.split()[:3] == ["new", "1", "1"]
     assert tiny.split()[:5] == ["tiny", "2", "1", "candidate", "2"]
 
+    Path("got").mkdir()
     for version in ("2", "candidate", digest):
         result = run("download", f"tiny@{version}", "--out", f"got/{version[:9]}.safetensors")
         assert result.exit_code == 0, result.output
@@ -70,6 +71,8 @@ def test_a_weights_file_is_added_listed_and_downloaded(run: Run, service: Servic
 def test_a_download_never_replaces_a_file_that_nobody_named(run: Run) -> None:
     Path("tiny-1.safetensors").write_text("mine")
     _refused(run("download", "tiny"), "tiny-1.safetensors", "--out")
+    _refused(run("download", "tiny", "--out", "mistyped/tiny.safetensors"), "mistyped: there is no such folder")
+    assert not Path("mistyped").exists()
     assert Path("tiny-1.safetensors").read_text() == "mine"
 
 
@@ -92,13 +95,28 @@ def test_a_download_with_wrong_bytes_leaves_the_old_file(
 def test_a_version_is_deleted(run: Run, service: Service, tmp_path: Path) -> None:
     (tmp_path / "mine.safetensors").write_bytes(tiny_weights("mine", 5))
     run("models", "add", "tiny", "mine.safetensors")
-    _refused(run("models", "delete", "tiny"), "tiny@3")
     _refused(run("models", "delete", "tiny@1", "--force"), "models/tiny/alias/production")
     service.client.put("/v1/models/tiny/alias/candidate", json={"version": 2})
     _refused(run("models", "delete", "tiny@2"), "models/tiny/alias/candidate", "force")
     assert run("models", "delete", "tiny@2", "--force").output == "tiny@2 is deleted\n"
     _refused(run("download", "tiny@2", "--out", "again.safetensors"), "no longer kept")
     assert not Path("again.safetensors").exists()
+
+
+def test_a_whole_model_is_deleted_when_no_version_of_it_is_marked(run: Run, service: Service, tmp_path: Path) -> None:
+    (tmp_path / "mine.safetensors").write_bytes(tiny_weights("mine", 5))
+    run("models", "add", "mine", "mine.safetensors")
+    assert run("models", "keep", "mine@1").output == "mine@1 is marked to be kept\n"
+    _refused(run("models", "delete", "mine", "--force"), "models/mine/versions/1 is marked")
+    _, first, second = run("models", "delete", "mine", "--dry-run").output.splitlines()
+    assert " ".join(first.split()) == "models/mine/versions/1 is marked to be kept prevents it"
+    assert " ".join(second.split()) == "models/mine/alias/production points at version 1 with --force"
+    assert run("models", "keep", "mine@1", "--off").output == "mine@1 is no longer marked\n"
+    _refused(run("models", "delete", "mine"), "models/mine/alias/production", "force")
+    assert run("models", "delete", "mine", "--force").output == "Model mine is deleted\n"
+    assert service.client.get("/v1/models/mine").status_code == 404
+    assert service.client.post("/generate", json={"class": 0, "model": "mine"}).status_code == 422
+    _refused(run("models", "delete", "mine"), "no model 'mine'")
 
 
 def test_what_cannot_be_sent_or_found_is_refused(run: Run, tmp_path: Path) -> None:

@@ -70,6 +70,8 @@ def test_what_does_not_go_together_is_refused_in_one_line(folder: Path) -> None:
         (("train", "recipes/digits.yaml", "--skip-damaged"), "set them in the section dataset"),
         (("train", folder, "--minutes", "-5"), "minutes is -5"),
         (("plan", folder / "none", "--minutes", "5"), "no such file or folder"),
+        (("train", "digits", "--device", "cuda:99"), "--device cuda:99 cannot be used"),  # a shipped recipe is found
+        (("train", "digit"), "there is no recipe 'digit': name a shipped one"),
     ):
         result = run(*arguments)
         assert result.exit_code == 2, arguments

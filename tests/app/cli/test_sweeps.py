@@ -1,4 +1,4 @@
-"""Laws of `darkroom sweeps list`: one line for each sweep, the newest first."""
+"""Laws of `darkroom sweeps`: one line for each sweep, the newest first; a deleted one takes its jobs with it."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from darkroom.app.cli.main import cli
 from tests.app.training import serving_jobs
 
 
-def test_sweeps_are_listed_newest_first(tmp_path: Path, database_url: str) -> None:
+def test_sweeps_are_listed_newest_first_and_deleted(tmp_path: Path, database_url: str) -> None:
     with serving_jobs(tmp_path, database_url) as service:
 
         def listed(*options: str) -> list[str]:
@@ -27,3 +27,15 @@ def test_sweeps_are_listed_newest_first(tmp_path: Path, database_url: str) -> No
         assert "3 queued" in newest
         assert "first" in oldest
         assert len(listed("--limit", "1")) == 2
+
+        def delete(*options: str) -> str:
+            where = ["--url", service.url]
+            return CliRunner().invoke(cli, ["sweeps", "delete", "1", *options, *where], env={"COLUMNS": "40"}).output
+
+        assert "train-jobs/1 is queued" in delete("--force")
+        service.client.post("/v1/sweeps/1/cancel")
+        assert [line.split()[0] for line in delete("--dry-run").splitlines()[1:]] == [
+            f"train-jobs/{job}" for job in (1, 2, 3)
+        ]
+        assert delete("--force") == "Sweep 1 is deleted\n"
+        assert len(listed()) == 2

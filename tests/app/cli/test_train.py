@@ -6,7 +6,6 @@ import pty
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from typer.testing import CliRunner
 
 from darkroom.app.cli.main import cli
 from darkroom.model.checkpoint import load_checkpoint
+from tests import warm
 from tests.model.small import small_recipe, small_unet
 from tests.processes import PATIENCE_SECONDS, family_of, living, wait_until
 
@@ -45,14 +45,14 @@ def _write_recipe(folder: Path, **training: Any) -> Path:
 
 
 def _command(recipe: Path, folder: Path, device: str = "cpu") -> list[str]:
-    darkroom, datasets = Path(sys.executable).with_name("darkroom"), recipe.parent / "datasets"
-    command = (darkroom, "train", recipe, "--folder", folder, "--datasets", datasets, "--device", device)
+    datasets = recipe.parent / "datasets"
+    command = (warm.DARKROOM, "train", recipe, "--folder", folder, "--datasets", datasets, "--device", device)
     return [str(part) for part in command]
 
 
 def _train(recipe: Path, folder: Path, device: str = "cpu") -> subprocess.CompletedProcess[str]:
     command = _command(recipe, folder, device)
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    return warm.run(command)
 
 
 def _here(recipe: Path, folder: Path, device: str = "cpu") -> subprocess.CompletedProcess[str]:
@@ -90,7 +90,7 @@ def test_a_run_shows_its_progress_and_writes_its_files(recipe: Path, tmp_path: P
 def test_on_a_terminal_there_is_a_bar_with_speed_loss_and_time_left(recipe: Path, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "160"}
-    with subprocess.Popen(_command(recipe, tmp_path / "run"), stderr=theirs, env=environment) as process:
+    with warm.Popen(_command(recipe, tmp_path / "run"), stderr=theirs, env=environment) as process:
         os.close(theirs)
         shown = b""
         with contextlib.suppress(OSError):  # EIO: the process has closed its end of the terminal
@@ -108,7 +108,7 @@ def test_a_run_continued_after_ctrl_c_ends_like_an_undisturbed_one(tmp_path: Pat
     assert whole.returncode == 0, whole.stderr
 
     folder = tmp_path / "stopped"
-    with subprocess.Popen(_command(recipe, folder), stderr=subprocess.PIPE, text=True) as process:
+    with warm.Popen(_command(recipe, folder), stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: (folder / "state.safetensors").exists(), "the first checkpoint")
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=PATIENCE_SECONDS)
@@ -173,7 +173,7 @@ def test_a_recipe_s_needs_are_checked_before_training(tmp_path: Path, recipe: Pa
 def test_a_run_of_more_than_a_day_begins_only_when_asked(tmp_path: Path, recipe: Path) -> None:
     recipe, folder = _write_recipe(tmp_path, total_images=10**12), tmp_path / "run"
     _refused(_here(recipe, folder), "this run would take about ", " days here, at ", "add --long to run it anyway")
-    with subprocess.Popen([*_command(recipe, folder), "--long"], stderr=subprocess.PIPE, text=True) as process:
+    with warm.Popen([*_command(recipe, folder), "--long"], stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: (folder / "state.safetensors").exists(), "the first checkpoint, long after the second point")
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=PATIENCE_SECONDS)
@@ -195,7 +195,7 @@ def test_an_evaluation_that_fails_is_printed_and_the_run_ends_well(tmp_path: Pat
 
 def test_two_trainings_cannot_share_a_folder_and_a_killed_one_leaves_no_lock(tmp_path: Path, recipe: Path) -> None:
     recipe, folder = _write_recipe(tmp_path, total_images=2_000_000), tmp_path / "run"
-    with subprocess.Popen(_command(recipe, folder), stderr=subprocess.PIPE, text=True) as first:
+    with warm.Popen(_command(recipe, folder), stderr=subprocess.PIPE, text=True) as first:
         wait_until(lambda: (folder / "state.safetensors").exists(), "the first checkpoint")
         second = _here(recipe, folder)
         _refused(second, f"another training (process {first.pid}) is running on the run's folder {folder}", "--folder")
@@ -204,18 +204,18 @@ def test_two_trainings_cannot_share_a_folder_and_a_killed_one_leaves_no_lock(tmp
         first.kill()
         first.communicate(timeout=PATIENCE_SECONDS)
     recipe = _write_recipe(tmp_path, total_images=2_000_000)
-    with subprocess.Popen(_command(recipe, folder), stderr=subprocess.PIPE, text=True) as third:
+    with warm.Popen(_command(recipe, folder), stderr=subprocess.PIPE, text=True) as third:
         assert third.stderr is not None
         assert any("images  " in line for line in third.stderr)
         third.send_signal(signal.SIGTERM)
-        third.communicate(timeout=PATIENCE_SECONDS)
-    assert third.returncode == 130
+        _, said = third.communicate(timeout=PATIENCE_SECONDS)
+    assert third.returncode == 130, said
     assert not (folder / "lock").exists()
 
 
 def test_on_two_devices_the_command_runs_stops_and_continues_like_one_process(tmp_path: Path, recipe: Path) -> None:
     recipe, folder = _write_recipe(tmp_path, total_images=2400, devices=2), tmp_path / "run"
-    with subprocess.Popen(_command(recipe, folder), stderr=subprocess.PIPE, text=True) as process:
+    with warm.Popen(_command(recipe, folder), stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: (folder / "state.safetensors").exists(), "the first checkpoint")
         family = family_of(process.pid)
         process.send_signal(signal.SIGINT)
@@ -236,7 +236,7 @@ def test_on_two_devices_the_command_runs_stops_and_continues_like_one_process(tm
 
 def test_when_one_of_two_processes_dies_the_other_ends_too(tmp_path: Path, recipe: Path) -> None:
     recipe, folder = _write_recipe(tmp_path, total_images=2_000_000, devices=2), tmp_path / "run"
-    with subprocess.Popen(_command(recipe, folder), stderr=subprocess.PIPE, text=True) as process:
+    with warm.Popen(_command(recipe, folder), stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: (folder / "state.safetensors").exists(), "the first checkpoint")
         family = family_of(process.pid)
         (other,) = family - {process.pid}

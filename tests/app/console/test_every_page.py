@@ -49,6 +49,7 @@ PAGES = [
     Shown("/models", "Models", "3 versions · production is version 2", "No model yet"),
     Shown("/models/trained", "trained", "Compare figures only where their protocol is equal."),
     Shown("/service", "Service", "a model is loaded and warm", "no model is loaded and warm"),
+    Shown("/service/storage", "Storage", "Training job", "Nothing is stored yet"),
 ]
 
 

@@ -217,14 +217,12 @@ def test_a_version_is_shown_downloaded_added_and_deleted(browser: Browser, serve
         page.get_by_role("link", name="Show version 1").click()
         about.get_by_role("button", name="Delete").click()
         dialog = page.get_by_role("dialog")
-        dialog.get_by_role("button", name="Delete it").click()
         expect(dialog.get_by_text("alias/canary")).to_be_visible()
         assert served.client.get(f"{versions}/1").json()["kept"]
-        dialog.get_by_role("button", name="Delete it nevertheless").click()
+        dialog.get_by_role("button", name="Delete it").click()
         expect(page.get_by_text("The weights of version 1 are deleted")).to_be_visible()
         assert not served.client.get(f"{versions}/1").json()["kept"]
         page.get_by_role("link", name="Show version 2").click()
         about.get_by_role("button", name="Delete").click()
-        dialog.get_by_role("button", name="Delete it").click()
-        expect(dialog.get_by_text("It cannot be deleted while it is in use:")).to_be_visible()
-        expect(dialog.get_by_role("button", name="Delete it nevertheless")).to_have_count(0)
+        expect(dialog.get_by_text("version 2 cannot be deleted")).to_be_visible()
+        expect(dialog.get_by_role("button", name="Delete it")).to_have_count(0)

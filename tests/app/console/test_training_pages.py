@@ -388,6 +388,40 @@ def test_a_sweep_is_a_table_that_can_be_sorted_and_a_plot(
         page.get_by_role("dialog").get_by_role("button", name="Cancel them").click()
         expect(rows.filter(has_text="cancelled")).to_have_count(2)
         expect(page.get_by_role("button", name="Cancel its jobs")).to_be_hidden()
+        page.get_by_role("button", name="Delete").click()
+        expect(page.get_by_role("dialog").get_by_role("listitem")).to_have_count(2)
+        page.get_by_role("dialog").get_by_role("button", name="Delete it").click()
+        expect(page.get_by_role("row").filter(has_text=name)).to_contain_text("3 succeeded")
+        expect(page.get_by_role("row").filter(has_text="cancelled")).to_have_count(0)
+
+
+def test_a_marked_job_is_not_deleted_and_another_one_is(
+    browser: Browser, served: Service, module_database: Database
+) -> None:
+    job = submit(served, "marked")
+    Trainer(module_database).whole_run(1.0)
+    with opened(browser, served.url) as page:
+        page.goto(f"/#/training/jobs/{job}")
+        page.get_by_role("button", name="Keep", exact=True).click()
+        expect(page.get_by_text("its records stay, and nobody can delete it")).to_be_visible()
+        page.goto("/#/service/storage")
+        remove = page.get_by_role("button", name=f"Delete training job {job}", exact=True)
+        remove.click()
+        expect(page.get_by_role("dialog")).to_contain_text(f"train-jobs/{job} is marked to be kept")
+        expect(page.get_by_role("button", name="Delete it")).to_have_count(0)
+        page.get_by_role("dialog").get_by_role("button", name="Close").last.click()
+        page.goto(f"/#/training/jobs/{job}")
+        page.get_by_role("button", name="Do not keep").click()
+        expect(page.get_by_role("button", name="Keep", exact=True)).to_be_visible()
+        page.goto("/#/service/storage")
+        remove.click()
+        page.get_by_role("button", name="Leave it as it is").click()
+        remove.click()
+        page.get_by_role("button", name="Delete it").click()
+        expect(remove).to_have_count(0)
+        expect(page.get_by_role("row").filter(has_text="marked")).to_be_visible()  # its model stays
+        page.goto(f"/#/training/jobs/{job}")
+        expect(page.get_by_text(f"there is no job {job}")).to_be_visible()
 
 
 THOUSAND = """

@@ -25,6 +25,7 @@ from darkroom.model.machine.folder_lock import service_address
 from darkroom.model.user_error import UserError
 from darkroom.store.database import Database
 from darkroom.store.hints import broker_answers
+from tests import warm
 from tests.processes import family_of, free_port, living
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -39,7 +40,7 @@ class Up:
         inherited = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
         self.port = port
         self.lines: list[str] = []
-        self.process = subprocess.Popen(
+        self.process = warm.Popen(
             [sys.executable, str(RUN_UP), str(state), str(port)],
             env={**inherited, "PYTHONPATH": str(ROOT), **environment},
             cwd=ROOT,
@@ -226,10 +227,10 @@ def test_a_worker_that_dies_is_started_again_and_the_api_goes_on(state: Path, na
 
 def _family_of_worker(running: Up, name: str) -> list[int]:
     """Return the processes of a running worker, itself first."""
-    ending = f"stand_in_worker.py\0{name}\0".encode()
+    ending = f"stand_in_worker.py {name} ".encode()
     for pid in living(family_of(running.process.pid)):
         with suppress(FileNotFoundError):
-            if Path(f"/proc/{pid}/cmdline").read_bytes().endswith(ending):
+            if Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").endswith(ending):
                 return [pid, *(family_of(pid) - {pid})]
     return []
 

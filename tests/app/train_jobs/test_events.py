@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from darkroom.app.embedded.postgres import PrivatePostgres
 from darkroom.store.database import Database
 from darkroom.store.job_repository import events_after, request_cancel, stop, submit_job
 from darkroom.store.migrations import upgrade
+from tests import warm
 from tests.app.served import Service, serving
 from tests.app.test_refusals import assert_problem
 from tests.app.train_jobs.test_routes import submit
@@ -233,7 +233,7 @@ def test_a_watcher_does_not_delay_the_service_s_stop(tmp_path: Path, database_ur
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "--factory", "darkroom.app.main:application", "--port", str(port)]
     environment = os.environ | {"DATABASE_URL": database_url, "DARKROOM_WEIGHTS_FOLDER": str(tmp_path)}
-    with subprocess.Popen([*command, "--timeout-graceful-shutdown", "100000"], env=environment) as server:
+    with warm.Popen([*command, "--timeout-graceful-shutdown", "100000"], env=environment) as server:
         try:
             url = f"http://127.0.0.1:{port}"
             wait_until(lambda: _answers(url), "the service")

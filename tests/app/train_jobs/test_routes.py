@@ -148,6 +148,14 @@ def test_without_a_data_set_the_recipe_s_own_is_used_or_required(jobs: Service, 
     assert assert_problem(jobs.client.post("/train-jobs", json=without), 422)["errors"][0]["pointer"] == "/dataset"
 
 
+def test_somebody_s_own_digits_do_not_take_the_place_of_the_bundled_ones(jobs: Service, database: Database) -> None:
+    pytest.importorskip("sklearn")
+    add_dataset(database, "digits", SHAPES)
+    for _ in range(2):
+        assert jobs.client.post("/train-jobs", json={"recipe": "digits"}).json()["dataset"] == "bundled-digits"
+    assert jobs.client.post("/train-jobs", json={"recipe": "digits", "dataset": "digits"}).json()["dataset"] == "digits"
+
+
 UNET = "/overrides/model.unet"
 IMAGES = "/overrides/evaluation.images"
 EVERY = "/overrides/evaluation/every_images"
@@ -729,6 +737,8 @@ def test_every_route_answers_503_without_a_database(tmp_path: Path) -> None:
                     body = {"recipe": "digits", "dataset": "shapes", "name": "n", "seeds": [1]}
                     if "train-jobs" in path:
                         body = {"recipe": "digits", "dataset": "shapes"}
+                    if method == "patch":
+                        body = {"keep": True}
                     options = {"json": body} if "requestBody" in described else {}
                     answer = service.client.request(method, here, **options)
                     assert_problem(answer, 503)

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from torch import Tensor
-from torchmetrics.image.inception import InceptionScore
 
 from darkroom.model.metrics.confidence import ClassConfidence
 
@@ -28,6 +27,8 @@ class Passing(torch.nn.Module):
 
 
 def test_it_is_the_inception_score_in_one_split() -> None:
+    from torchmetrics.image.inception import InceptionScore  # takes a second to import
+
     logits = random_logits(100, 7)
     metric = InceptionScore(feature=Passing(), splits=1)
     metric.set_dtype(torch.float64)

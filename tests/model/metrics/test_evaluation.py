@@ -247,6 +247,34 @@ def test_it_stops_between_batches(asked: int, monkeypatch: pytest.MonkeyPatch) -
     assert len(seen) == max(0, asked - 1) * CONFIG.batch_images
 
 
+def test_it_tells_how_far_it_is() -> None:
+    told: dict[str, list[tuple[int, int]]] = {}
+    config = CONFIG.model_copy(
+        update={"metrics": (*CONFIG.metrics, "bits_per_dimension"), "bound_images": 3, "bound_times": 4}
+    )
+    references = Remembered()
+    for again in (False, True):  # the data set's statistics are stored the first time
+        told.clear()
+        evaluate(
+            small_denoiser(),
+            WEIGHTS,
+            random_dataset(),
+            config,
+            SAMPLING,
+            references,
+            on_progress=lambda what, done, total: told.setdefault(what, []).append((done, total)),
+        )
+        for numbers in told.values():
+            assert numbers == sorted(numbers)
+            assert numbers[0][0] == 0
+        assert told["drawing images"][-1] == (CONFIG.images, CONFIG.images)
+        assert len(told["computing the bound"]) == -(-3 * 4 // CONFIG.batch_images)
+        assert {what: total for what, ((_, total), *_) in told.items()} == {
+            "drawing images": CONFIG.images,
+            "computing the bound": 3,
+        } | ({} if again else {"looking at the data set's images": len(random_dataset())})
+
+
 def test_a_model_that_does_not_fit_the_data_set_is_refused() -> None:
     with pytest.raises(EvaluationError, match=rf"{WEIGHTS}.*\(1, 8, 8\).*\(3, 8, 8\)"):
         run(Remembered(), dataset=random_dataset(channels=3))

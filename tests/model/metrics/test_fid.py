@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 from torch import Tensor
-from torchmetrics.image.fid import FrechetInceptionDistance
 
 from darkroom.model.metrics.fid import (
     FeatureStatistics,
@@ -88,6 +87,8 @@ def test_it_agrees_with_scipys_matrix_square_root(count: int, other_count: int) 
 
 @pytest.mark.parametrize("count", [300, 5])
 def test_it_agrees_with_torchmetrics(count: int) -> None:
+    from torchmetrics.image.fid import FrechetInceptionDistance  # takes a second to import
+
     a, b = random_features(count, 6, 5), random_features(200, 6, 6)
     metric = FrechetInceptionDistance(feature=Passing(), normalize=True, input_img_size=(6, 1, 1))
     metric.set_dtype(torch.float64)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torchmetrics.image.kid import KernelInceptionDistance
 
 import darkroom.model.metrics.pairs as pairs
 from darkroom.model.metrics.kid import KernelSum, kernel_distance, kernel_sum_within
@@ -47,6 +46,8 @@ def test_it_is_the_sum_over_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_agrees_with_torchmetrics_where_one_subset_is_everything() -> None:
+    from torchmetrics.image.kid import KernelInceptionDistance  # takes a second to import
+
     x, y = random_features(40, 6, 2), random_features(40, 6, 3, 0.3)
     metric = KernelInceptionDistance(feature=Passing(), subsets=1, subset_size=40)
     metric.set_dtype(torch.float64)

@@ -3,9 +3,9 @@
 import csv
 import hashlib
 import json
-import subprocess
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -14,19 +14,17 @@ import torch
 from darkroom.model.checkpoint import load_checkpoint
 from darkroom.model.training.run import TrainingError, train
 from darkroom.model.training.run_record import FolderRecord
+from tests import warm
 from tests.model.small import random_dataset, small_recipe, small_unet
-from tests.processes import PATIENCE_SECONDS
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[3]
 
 
-def torchrun(processes: int, folder: Path, changes: dict[str, Any], *count: int) -> subprocess.CompletedProcess[str]:
+def torchrun(processes: int, folder: Path, changes: dict[str, Any], *count: int) -> CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     run = ["-m", "tests.model.training.torchrun_run", str(folder), json.dumps(changes), *map(str, count)]
-    return subprocess.run(
-        [*command, *run], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
-    )
+    return warm.run([*command, *run], cwd=ROOT)
 
 
 def losses(folder: Path) -> list[float]:

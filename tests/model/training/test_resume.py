@@ -3,7 +3,6 @@
 import hashlib
 import json
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from darkroom.model.config import Recipe
 from darkroom.model.training.run import train
 from darkroom.model.training.run_record import FolderRecord
 from darkroom.model.training.trainer import Trainer
+from tests import warm
 from tests.model.small import random_dataset, small_recipe
 
 CPU = torch.device("cpu")
@@ -105,8 +105,8 @@ def test_a_killed_process_is_continued_to_the_same_end(
 ) -> None:
     """Write 3 is the first state; writes 6 and 7 are a later checkpoint and its state."""
     command = [sys.executable, "-m", "tests.model.training.killed_run", str(tmp_path), moment, str(count)]
-    killed = subprocess.run(command, cwd=ROOT, check=False, capture_output=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    killed = warm.run(command, cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert train(small_recipe(), random_dataset(), FolderRecord(tmp_path, "small"), device=CPU).finished
     assert files(tmp_path) == uninterrupted
 

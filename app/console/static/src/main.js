@@ -8,6 +8,7 @@ import { generatePage } from "./generate/page.js";
 import { modelPage } from "./models/model-page.js";
 import { modelsPage } from "./models/models-page.js";
 import { servicePage } from "./service/page.js";
+import { storagePage } from "./service/storage-page.js";
 import { datasetPage } from "./training/dataset-page.js";
 import { datasetsPage } from "./training/datasets-page.js";
 import { jobPage } from "./training/job-page.js";
@@ -37,6 +38,7 @@ startRouter(
     ["/models", modelsPage],
     ["/models/{name}", modelPage],
     ["/service", servicePage],
+    ["/service/storage", storagePage],
   ],
   "#/generate",
 );

@@ -1,7 +1,7 @@
 /** One version: a few of its images, what it is, its figures, its files, and its deletion. */
 
 import { button } from "../components/button.js";
-import { deleteAfterAsking } from "../components/deletion.js";
+import { deleted } from "../components/deletion.js";
 import { saveBlob, saveFile } from "../components/download.js";
 import { notice, showProblem } from "../components/states.js";
 import { el, name } from "../core/dom.js";
@@ -80,9 +80,8 @@ function actions(model, version, isProduction, { said, onPromote, onDeleted, sig
   const weights = tried(() => saveFile(`${path}/weights`, `${file}.safetensors`, signal));
   const card = () => saveBlob(new Blob([toJson(version, 2)], { type: "application/json" }), `${file}.json`);
   const remove = tried(async () => {
-    const title = `Delete version ${version.version}?`;
-    const text = "Its weights are deleted. Its number and its figures stay.";
-    if (await deleteAfterAsking(path, title, text, signal)) onDeleted(version);
+    const lost = "Its weights are deleted. Its number and its figures stay.";
+    if (await deleted(path, `version ${version.version}`, signal, lost)) onDeleted(version);
   });
   const { version: number } = version;
   return el(

@@ -23,7 +23,9 @@ export const servicePage = {
     const content = el("div", { class: "stack", hidden: true }, lights, grid, tables);
     const source = el("a", { href: "/metrics" }, "/metrics");
     const lead = el("p", { class: "lead" }, "Read every two seconds from ", source, " while this page is open.");
-    fill(main, el("div", { class: "page-head" }, el("h1", {}, "Service"), lead), trouble, content);
+    const storage = el("a", { class: "button", href: "#/service/storage" }, "Storage");
+    const actions = el("div", { class: "actions" }, storage);
+    fill(main, el("div", { class: "page-head" }, el("h1", {}, "Service"), lead, actions), trouble, content);
 
     async function look() {
       const [ready, text] = await Promise.all([

@@ -1,6 +1,7 @@
 /** Data sets with their contact sheets, and the form that adds one. */
 
 import { button } from "../components/button.js";
+import { deleted } from "../components/deletion.js";
 import { picture } from "../components/picture.js";
 import { empty, loading, showProblem } from "../components/states.js";
 import { trainingNav } from "../components/sub-nav.js";
@@ -25,7 +26,7 @@ export const datasetsPage = {
       more.hidden = true;
       try {
         const answer = await get("/v1/datasets", { query: { after, limit: PAGE }, signal });
-        place.append(...answer.datasets.map((one) => card(one, signal)));
+        place.append(...answer.datasets.map((one) => card(one, trouble, signal)));
         after = answer.next_after;
         more.hidden = after === null;
         fill(trouble, place.children.length ? null : noDatasets());
@@ -36,7 +37,7 @@ export const datasetsPage = {
     const added = (dataset) => {
       fill(trouble);
       [...place.children].find((one) => one.dataset.name === dataset.name)?.remove();
-      place.prepend(card(dataset, signal));
+      place.prepend(card(dataset, trouble, signal));
     };
     const list = el("div", { class: "stack" }, trouble, place, more);
     fill(
@@ -57,7 +58,19 @@ function noDatasets() {
   );
 }
 
-function card(dataset, signal) {
+/** Makes the button that deletes a data set, and its card with it. */
+function remover(dataset, card, trouble, signal) {
+  return button("Delete", async () => {
+    try {
+      const address = `/v1/datasets/${encodeURIComponent(dataset.name)}`;
+      if (await deleted(address, `data set ${dataset.name}`, signal)) card.remove();
+    } catch (error) {
+      showProblem(trouble, error);
+    }
+  }, { class: "quiet compact", "aria-label": `Delete ${dataset.name}` });
+}
+
+function card(dataset, trouble, signal) {
   const [channels, height, width] = dataset.image_shape;
   const facts = [
     `${whole(dataset.images)} images, ${width}×${height}, ${channels === 1 ? "grey" : `${channels} channels`}`,
@@ -70,13 +83,16 @@ function card(dataset, signal) {
   );
   const sheet = picture(dataset.contact_sheet, `First images of each class of ${dataset.name}`, signal);
   const train = { class: "button compact", href: `#/training/new?dataset=${encodeURIComponent(dataset.name)}` };
-  return el(
+  const actions = el("div", { class: "actions" }, el("a", train, "Train on it"));
+  const node = el(
     "article",
     { class: "card dataset", "data-name": dataset.name },
     el("h2", { class: "clamp", title: dataset.name }, el("a", { href: datasetLink(dataset.name) }, name(dataset.name))),
     el("div", { class: "sheet" }, sheet),
     el("p", { class: "soft small" }, facts.join(" · ")),
     el("ul", { class: "classes" }, tags, rest > 0 && el("li", { class: "soft small" }, `and ${rest} more`)),
-    el("div", { class: "actions" }, el("a", train, "Train on it")),
+    actions,
   );
+  actions.append(remover(dataset, node, trouble, signal));
+  return node;
 }

@@ -2,6 +2,7 @@
 
 import { button } from "../components/button.js";
 import { codeBlock } from "../components/copy.js";
+import { deleted } from "../components/deletion.js";
 import { confirmed } from "../components/dialog.js";
 import { progressBar } from "../components/progress-bar.js";
 import { loading, notice, showProblem } from "../components/states.js";
@@ -23,6 +24,7 @@ import { samplesPart } from "./samples-part.js";
 
 const CURVES_MILLISECONDS = 2000;
 const LOG_MILLISECONDS = 3000;
+const REMOVED = { states: "States", points: "Curve", logs: "Log", events: "Events" };
 
 export const jobPage = {
   title: ({ id }) => `Job ${id}`,
@@ -70,8 +72,8 @@ function openJob({ head, place, address, signal, job }) {
 
   function changed(found, what) {
     job = found;
-    announce(`The job is ${job.status}`);
-    if (what !== "cancel") watch();
+    announce(what === "keep" ? `The job is ${job.keep ? "" : "no longer "}marked` : `The job is ${job.status}`);
+    if (["resume", "retry"].includes(what)) watch();
     summary.show(job);
   }
 
@@ -151,19 +153,24 @@ function atMostOnce(work) {
   };
 }
 
-/** Returns what the user can do with a job: `cancel(job)`, `resume()` and `retry()`. changed: gets the job after it. */
+/**
+ * Returns what the user can do with a job: `cancel(job)`, `resume()`, `retry()`, `keep(job)` and `remove(job)`.
+ * changed: gets the job after it.
+ */
 function stepsOf({ address, signal, trouble, changed }) {
   let changing = false;
 
-  async function change(what) {
+  async function change(what, shown = null) {
     if (changing) return;
     changing = true;
     try {
-      const job = await put("POST", `${address}/${what}`, undefined, { signal });
+      const job = what === "keep"
+        ? await put("PATCH", address, { keep: !shown.keep }, { signal })
+        : await put("POST", `${address}/${what}`, undefined, { signal });
       fill(trouble);
       changed(job, what);
     } catch (error) {
-      showProblem(trouble, error, { again: () => change(what) });
+      showProblem(trouble, error, { again: () => change(what, shown) });
     } finally {
       changing = false;
     }
@@ -176,20 +183,38 @@ function stepsOf({ address, signal, trouble, changed }) {
       : "The job waits in the queue. You can resume it later.";
     if (await confirmed(`Cancel job ${job.id}?`, text, "Cancel the job", { danger: true })) await change("cancel");
   }
-  return { cancel, resume: () => change("resume"), retry: () => change("retry") };
+
+  async function remove(job) {
+    try {
+      if (await deleted(address, `job ${job.id}`, signal)) location.hash = "#/training/jobs";
+    } catch (error) {
+      showProblem(trouble, error);
+    }
+  }
+  return {
+    cancel,
+    remove,
+    resume: () => change("resume"),
+    retry: () => change("retry"),
+    keep: (job) => change("keep", job),
+  };
 }
 
 /** Returns {nodes, show(job)}: the progress and the facts of a job. The state and the buttons stand in `head`. */
 function summaryOf(head, job, steps) {
   const title = el("h1", { tabindex: "-1" }, `Job ${job.id} · `, name(job.model));
   const state = el("span", {});
-  const actions = el("div", { class: "actions" });
+  const actions = el("div", {});
+  const mark = button("", () => steps.keep(shown), {
+    title: "While a job is marked, its records stay and nobody can delete it.",
+  });
+  const remove = button("Delete", () => steps.remove(shown), { class: "danger" });
   const bar = progressBar("Images seen");
   const words = el("p", { class: "soft small" });
   const facts = el("dl", { class: "facts is-wide" });
   const failure = el("div", {});
   let shown = job;
-  fill(head, title, state, actions);
+  fill(head, title, state, el("div", { class: "actions" }, actions, mark, remove));
 
   /** Shows the button that the state allows. The same button stays in place, so that it keeps the focus. */
   function showActions() {
@@ -210,6 +235,8 @@ function summaryOf(head, job, steps) {
     words.textContent = progressOf(its);
     fill(failure, its.failure && its.status !== "succeeded" && failureNotice(its.failure));
     fill(facts, factsOf(its));
+    mark.textContent = its.keep ? "Do not keep" : "Keep";
+    remove.hidden = !FINISHED.includes(its.status);
     showActions();
   }
   const card = el("section", { class: "card stack", "aria-label": "Progress" }, bar, words, facts);
@@ -249,6 +276,8 @@ function factsOf(job) {
     job.worker && ["Worker", name(job.worker)],
     best &&
     ["Best", `${figure(best.value)} ${best.metric}, version ${best.version} after ${whole(best.images_seen)} images`],
+    job.keep && ["Kept", "its records stay, and nobody can delete it"],
+    ...Object.entries(job.removed).map(([part, { why }]) => [REMOVED[part], why]),
     job.parent_id && ["Continues", link("job", job.parent_id)],
     job.sweep_id && ["Part of", link("sweep", job.sweep_id)],
     ["Promotion", job.promote === "never" ? "by hand" : "the best checkpoint, when the job ends"],

@@ -1,6 +1,7 @@
 /** One sweep: a plot of its results, a table of its jobs that can be sorted, and the means over the seeds. */
 
 import { button } from "../components/button.js";
+import { deleted } from "../components/deletion.js";
 import { confirmed } from "../components/dialog.js";
 import { loading, showProblem } from "../components/states.js";
 import { badge } from "../components/status.js";
@@ -25,7 +26,8 @@ export const sweepPage = {
     const trouble = el("div", {});
     const heading = el("h1", {}, `Sweep ${params.id}`);
     const cancel = button("Cancel its jobs", cancelAll, { class: "danger", hidden: true });
-    const head = el("div", { class: "page-head" }, heading, el("div", { class: "actions" }, cancel));
+    const remove = button("Delete", removeIt, { class: "danger", hidden: true });
+    const head = el("div", { class: "page-head" }, heading, el("div", { class: "actions" }, cancel, remove));
     fill(main, trainingNav("#/training/sweeps"), head, trouble, place);
     const plot = sweepPlot(again);
     const jobs = el("div", {});
@@ -37,7 +39,8 @@ export const sweepPage = {
       sweep = await get(address, { query: { metric: plot.metric() }, signal });
       fill(trouble);
       fill(heading, `Sweep ${sweep.id} · `, name(sweep.name));
-      cancel.hidden = !UNFINISHED.some((status) => sweep.jobs[status]);
+      remove.hidden = UNFINISHED.some((status) => sweep.jobs[status]);
+      cancel.hidden = !remove.hidden;
       if (!plot.isConnected) {
         fill(
           place,
@@ -67,6 +70,14 @@ export const sweepPage = {
       try {
         await put("POST", `${address}/cancel`, undefined, { signal });
         await look();
+      } catch (error) {
+        failed(error);
+      }
+    }
+
+    async function removeIt() {
+      try {
+        if (await deleted(address, `sweep ${sweep.id} and its jobs`, signal)) location.hash = "#/training/sweeps";
       } catch (error) {
         failed(error);
       }
