@@ -40,6 +40,7 @@ from darkroom.app.dependencies.deletion import DryRun, delete, deletion_answers
 from darkroom.app.dependencies.idempotency import IdempotencyKey
 from darkroom.app.dependencies.paging import Limit
 from darkroom.app.dependencies.services import Services, ServicesHere, require_json
+from darkroom.app.http.digits import DIGITS
 from darkroom.app.http.problems import documented, invalid
 from darkroom.model.datasets.contact_sheet import shown
 from darkroom.model.images.pictures import grid, png
@@ -255,10 +256,12 @@ def pictures(
     class_: Annotated[
         str | None, Query(alias="class", max_length=1000, description="shows images of this class")
     ] = None,
-    offset: Annotated[int, Query(ge=0, description="how many of them to leave out")] = 0,
-    limit: Annotated[int, Query(ge=1, le=500, description="most images")] = 100,
-    index: Annotated[list[int] | None, Query(max_length=100, description="shows the images of these numbers")] = None,
-    columns: Annotated[int, Query(ge=1, le=100, description="images in a line")] = 10,
+    offset: Annotated[int, DIGITS, Query(ge=0, description="how many of them to leave out")] = 0,
+    limit: Annotated[int, DIGITS, Query(ge=1, le=500, description="most images")] = 100,
+    index: Annotated[
+        list[Annotated[int, DIGITS]] | None, Query(max_length=100, description="shows the images of these numbers")
+    ] = None,
+    columns: Annotated[int, DIGITS, Query(ge=1, le=100, description="images in a line")] = 10,
 ) -> Response:
     """A PNG with a page of a data set's images, of one class or of all, line by line. Large images are scaled down."""
     with services.transaction() as session:
