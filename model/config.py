@@ -379,6 +379,12 @@ class TrainingConfig(Config):
     )
     checkpoint_every_images: int = Field(ge=1, description="images between two checkpoints; one more at the end")
     sample_every_images: int = Field(ge=1, description="images between two sample grids; one more at the end")
+    early_verdict: Literal["off", "tell", "stop"] = Field(
+        "stop",
+        description="look at losses and pictures at each sample grid. tell: findings become events of the job, and "
+        "`promote: best` refuses a model that fails; stop: also end a hopeless run, whose loss has exploded, or that "
+        "draws noise after seven tenths and has learned nothing; off: do not look",
+    )
     samples_per_class: int = Field(8, ge=1, le=64, description="pictures of each class in a sample grid")
 
 

@@ -19,7 +19,8 @@ def promote_best(session: Session, job: Job) -> Checkpoint | None:
     """Point production at the best checkpoint of a job that asks for it, or at its last one if none was evaluated.
 
     If the recipe asks for evaluations and all of them failed, nobody knows which checkpoint is good, and production
-    stays. The caller has locked the job's record and ends the job in the same transaction. Returns None when nothing is
+    stays. It also stays when the early verdict on the checkpoint is a failure, or the job's newest one where it has
+    none. The caller has locked the job's record and ends the job in the same transaction. Returns None when nothing is
     promoted.
     """
     if job.promote != "best":
@@ -34,6 +35,11 @@ def promote_best(session: Session, job: Job) -> Checkpoint | None:
         best_id = saved.checkpoint_id if saved else None
     checkpoint = session.get(Checkpoint, best_id) if best_id is not None else None
     if checkpoint is None or checkpoint.artifact_digest is None:
+        return None
+    verdict = checkpoint.verdict or job.verdict
+    faults = [one["advice"] for one in verdict["findings"] if one["severity"] == "failure"] if verdict else []
+    if faults:
+        add_event(session, job, "not_promoted", {"reason": "; ".join(faults)})
         return None
     move_alias(session, Actor(f"train job {job.id}", job.api_key_id), model, PRODUCTION, checkpoint)
     add_event(session, job, "promoted", version_facts(checkpoint))

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, aliased
 
 from darkroom.model.figure import Figure
 from darkroom.model.training.curve_point import CurvePoint
+from darkroom.model.training.finding import Finding
 from darkroom.store.artifacts import Artifacts
 from darkroom.store.checkpoint_repository import register_checkpoint
 from darkroom.store.counters import count
@@ -111,6 +112,24 @@ def record_samples(session: Session, job: Job, images_seen: int, picture: bytes)
     add_event(session, job, "samples", {"images_seen": images_seen})
 
 
+def record_verdict(session: Session, job: Job, images_seen: int, findings: Sequence[Finding]) -> None:
+    """Store the findings of a look at a training, with the job and its checkpoint at `images_seen`, if there is one.
+
+    An event tells the first verdict, and each one that differs from the one before in more than numbers.
+    """
+    before = None if job.verdict is None else [Finding(**one).subject for one in job.verdict["findings"]]
+    job.verdict = {"images_seen": images_seen, "findings": [finding.plain() for finding in findings]}
+    at = select(JobCheckpoint.checkpoint_id).where(
+        JobCheckpoint.job_id == job.id, JobCheckpoint.images_seen == images_seen
+    )
+    session.execute(update(Checkpoint).where(Checkpoint.id.in_(at)).values(verdict=job.verdict))
+    if before != [finding.subject for finding in findings]:
+        add_event(session, job, "verdict", job.verdict)
+    for finding in findings:
+        if finding.subject not in (before or ()):
+            count(session, "training_findings", f"{finding.kind}:{finding.severity}")
+
+
 def record_evaluations(session: Session, job: Job, images_seen: int, figures: Sequence[Figure]) -> None:
     """Store figures of the checkpoint at `images_seen`, and mark the job's best checkpoint.
 
@@ -181,6 +200,17 @@ def job_checkpoints(session: Session, job_id: int) -> Sequence[tuple[JobCheckpoi
         .order_by(JobCheckpoint.images_seen.desc())
     ).all()
     return [(saved, checkpoint) for saved, checkpoint in rows]
+
+
+def forked(session: Session, checkpoint_ids: Sequence[int]) -> set[int]:
+    """Those of the checkpoints whose job began with another version's weights."""
+    return set(
+        session.scalars(
+            select(JobCheckpoint.checkpoint_id)
+            .join(Job, Job.id == JobCheckpoint.job_id)
+            .where(JobCheckpoint.checkpoint_id.in_(checkpoint_ids), Job.configuration["start"]["model"].is_not(None))
+        )
+    )
 
 
 def job_samples(session: Session, job_id: int) -> Sequence[JobSamples]:

@@ -110,6 +110,7 @@ class Checkpoint(Base):
 
     digest: of its bytes. artifact_digest: the same while the bytes are kept, null after they were deleted. The record
     stays and tells what the model was. keep: nothing deletes the bytes until the mark is taken off.
+    verdict: of the look at the training when it had seen these images; null without one.
     """
 
     __tablename__ = "checkpoints"
@@ -135,6 +136,7 @@ class Checkpoint(Base):
     class_names: Mapped[list[str]]
     metrics: Mapped[dict[str, Any]]
     keep: Mapped[bool] = mapped_column(server_default=false())
+    verdict: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     model: Mapped[Model] = relationship(lazy="joined", innerjoin=True)
@@ -210,6 +212,7 @@ class Job(Base):
     api_key_id: the key with which it was queued, whose unfinished jobs are limited; null without a key.
     request_id, traceparent: of the last request that queued it (`store.job_repository.Origin`).
     images_done, total_images: progress. failure: {"kind", "detail"} of the last bad end, until the job succeeds.
+    verdict: {"images_seen", "findings"} of the newest look at a training (`model/training/finding.py`).
     event_count, log_line_count: the last numbers, counted here so that they have no gaps and follow commits.
     keep: nothing deletes what the job has stored until the mark is taken off.
     removed: by `store.retention.Part`, when and why all of that part was deleted: {"states": {"at", "why"}}.
@@ -276,6 +279,7 @@ class Job(Base):
     total_images: Mapped[int] = mapped_column(BigInteger)
     best_checkpoint_id: Mapped[int | None] = mapped_column(ForeignKey("checkpoints.id"), index=True)
     failure: Mapped[dict[str, Any] | None]
+    verdict: Mapped[dict[str, Any] | None]
     event_count: Mapped[int] = mapped_column(server_default="0")
     log_line_count: Mapped[int] = mapped_column(server_default="0")
     keep: Mapped[bool] = mapped_column(server_default=false())

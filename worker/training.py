@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from darkroom.model.checkpoint import CheckpointError
 from darkroom.model.figure import Figure
 from darkroom.model.training.curve_point import CurvePoint
+from darkroom.model.training.finding import Finding
 from darkroom.model.training.run import StartingPoint, StateStart, WeightsStart, train
 from darkroom.model.training.run_record import Failing
 from darkroom.store.artifacts import ArtifactCorrupted, ArtifactMissing, Artifacts
@@ -26,6 +27,7 @@ from darkroom.store.run_repository import (
     record_evaluations,
     record_frontier,
     record_samples,
+    record_verdict,
     reference_statistics,
     store_reference_statistics,
 )
@@ -148,6 +150,10 @@ class JobRecord:
     def samples(self, images_seen: int, picture: bytes) -> None:
         """Store a grid of samples."""
         self._reporter.put(lambda session, lease: record_samples(session, hold(session, lease), images_seen, picture))
+
+    def verdict(self, images_seen: int, findings: Sequence[Finding]) -> None:
+        """Store findings."""
+        self._reporter.put(lambda session, lease: record_verdict(session, hold(session, lease), images_seen, findings))
 
     def evaluation(self, images_seen: int, evaluations: Sequence[Figure]) -> None:
         """Store figures."""

@@ -124,8 +124,11 @@ def _sentence(kind: str, data: dict[str, Any]) -> str | None:
             return f"{data['images_seen']:,} images: version {data['version']}"
         case "evaluation":
             return f"{data['images_seen']:,} images: {data['metric']} {data['value']:.4g}"
-        case "evaluation_failed" | "frontier_failed" | "samples_failed":
+        case "evaluation_failed" | "frontier_failed" | "samples_failed" | "verdict_failed":
             return f"{data['images_seen']:,} images: {kind.replace('_', ' ')}: {data['detail']}"
+        case "verdict":
+            told = "; ".join(f"{one['severity']}: {one['advice']}" for one in data["findings"]) or "nothing wrong found"
+            return f"{data['images_seen']:,} images: {told}"
         case "not_promoted":
             return f"nothing was promoted: {data['reason']}"
         case "frontier":

@@ -166,6 +166,10 @@ def _train(recipe: Recipe, folder: Path, datasets: Path, device: torch.device, c
         )
     weights = record.checkpoint_path(result.images_seen)
     console.print(f"{result.images_seen:,} images seen. Weights: {weights}", markup=False, soft_wrap=True)
+    if record.findings is not None:
+        console.print("Last look:" if record.findings else "Last look: nothing wrong was found.")
+        for finding in record.findings:
+            console.print(f"  {finding.severity}: {finding.advice}", markup=False, highlight=False, soft_wrap=True)
     if not result.finished:
         console.print("Stopped early; run the same command again to continue.")
     return 0 if result.finished else 130

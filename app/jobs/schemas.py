@@ -1,6 +1,8 @@
 """Fields of answers about jobs of every kind."""
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
+
+from darkroom.model.training.finding import Finding
 
 
 class FailureAnswer(BaseModel):
@@ -8,3 +10,10 @@ class FailureAnswer(BaseModel):
 
     kind: str
     detail: str
+
+
+class VerdictAnswer(BaseModel):
+    """An early verdict on a training: what a look at its losses and pictures found wrong."""
+
+    images_seen: int = Field(description="the images that the training had seen at the look")
+    findings: list[Finding] = Field(description="empty when nothing wrong was found")

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
+from darkroom.app.jobs.schemas import VerdictAnswer
 from darkroom.model.config import Recipe, SamplingConfig
 from darkroom.model.metrics.frontier import Frontier
 from darkroom.store.model_repository import AliasTarget
@@ -54,6 +55,8 @@ class VersionAnswer(BaseModel):
     class_names: list[str]
     metrics: dict[str, float]
     evaluations: list[VersionFigure] = Field(description="the figures that this service measured, with their protocols")
+    verdict: VerdictAnswer | None = Field(description="the early verdict of its training; null without one")
+    little_training: str | None = Field(description="why it saw too little training to be good; null if it saw enough")
     kept: bool = Field(description="its weights are in the store; a train job keeps only some of its checkpoints")
     keep: bool = Field(description="marked: its weights and training state stay until the mark is taken off")
     resident: bool = Field(description="the engine has it in memory now")

@@ -1,6 +1,6 @@
 """Describes versions, and adds weights files as versions."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import BinaryIO
 
 from sqlalchemy.orm import Session
@@ -9,16 +9,19 @@ from darkroom.app.dependencies.paging import LARGEST_ID
 from darkroom.app.dependencies.services import Services
 from darkroom.app.http.problems import Problem, invalid
 from darkroom.app.http.storable import require_storable
+from darkroom.app.jobs.schemas import VerdictAnswer
 from darkroom.app.model_registry.schemas import VersionAnswer, VersionDetailAnswer, VersionFigure
 from darkroom.app.versions.stored import register_weights, stored_version
 from darkroom.model.checkpoint import CheckpointError, decode_checkpoint
 from darkroom.model.config import ModelConfig
 from darkroom.model.figure import Figure
 from darkroom.model.metrics.frontier import Frontier, frontiers
+from darkroom.model.training.verdict import little_training
 from darkroom.store.aliases import version_facts
 from darkroom.store.audit_repository import Actor, record
 from darkroom.store.figure_repository import figures_by
 from darkroom.store.model_repository import resolve
+from darkroom.store.run_repository import forked
 from darkroom.store.tables import Checkpoint
 
 
@@ -26,10 +29,16 @@ def _frontiers(row: Checkpoint, measured: Sequence[Figure]) -> Sequence[Frontier
     return frontiers(measured, ModelConfig.model_validate(row.configuration).schedule) if measured else ()
 
 
+def _little_training(row: Checkpoint, forks: Collection[int]) -> str | None:
+    """A fork counts its images from 0, but begins with trained weights."""
+    return None if row.id in forks else little_training(row.images_seen, ModelConfig.model_validate(row.configuration))
+
+
 def describe_versions(session: Session, services: Services, rows: Sequence[Checkpoint]) -> list[VersionAnswer]:
     """Return the answers about versions, in the same order."""
     measured = figures_by(session, "frontier", Checkpoint.digest, [row.digest for row in rows])
     evaluated = figures_by(session, "evaluation", Checkpoint.id, [row.id for row in rows])
+    forks = forked(session, [row.id for row in rows])
     resident = services.engine.status().resident
     return [
         VersionAnswer(
@@ -42,6 +51,8 @@ def describe_versions(session: Session, services: Services, rows: Sequence[Check
             class_names=list(row.class_names),
             metrics=row.metrics,
             evaluations=[VersionFigure.model_validate(one) for one in evaluated.get(row.id, ())],
+            verdict=VerdictAnswer.model_validate(row.verdict) if row.verdict else None,
+            little_training=_little_training(row, forks),
             kept=row.artifact_digest is not None,
             keep=row.keep,
             resident=row.digest in resident,

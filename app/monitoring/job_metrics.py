@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
+from darkroom.model.training.finding import FindingKind, Severity
 from darkroom.store.database import Database
 from darkroom.store.job_repository import ATTEMPT_OUTCOMES, FINISHED, UNFINISHED, FailureKind
 from darkroom.store.job_statistics import JobStatistics, read_job_statistics
@@ -132,6 +133,17 @@ def _counters(statistics: JobStatistics) -> Iterator[Metric]:
         for status in FINISHED:
             finished.add_metric([kind, status], statistics.counters.get(("jobs_finished", f"{kind}:{status}"), 0.0))
     yield finished
+    found = CounterMetricFamily(
+        "darkroom_training_findings",
+        "Findings about running trainings, when they appear.",
+        labels=["finding", "severity"],
+    )
+    for what in get_args(FindingKind):
+        for severity in get_args(Severity):
+            found.add_metric(
+                [what, severity], statistics.counters.get(("training_findings", f"{what}:{severity}"), 0.0)
+            )
+    yield found
     for name, counted, label, words, documentation in (
         ("darkroom_job_attempts_started", "attempts_started", "kind", get_args(JobKind), "Claims of jobs."),
         ("darkroom_job_attempts", "attempts", "outcome", ATTEMPT_OUTCOMES, "Attempts that have ended."),

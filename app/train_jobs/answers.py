@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from darkroom.app.jobs.schemas import FailureAnswer
+from darkroom.app.jobs.schemas import FailureAnswer, VerdictAnswer
 from darkroom.app.train_jobs.schemas import JobAnswer, JobDetailAnswer, ProgressAnswer
 from darkroom.model.training.curve_point import CurvePoint
 from darkroom.store.job_views import JobView, view_jobs
@@ -55,6 +55,7 @@ def _members(view: JobView) -> dict[str, Any]:
         "failure": FailureAnswer(**job.failure) if job.failure else None,
         "worker": job.worker,
         "best": view.best,
+        "verdict": VerdictAnswer.model_validate(job.verdict) if job.verdict else None,
         "parent_id": job.parent_id,
         "sweep_id": job.sweep_id,
         "keep": job.keep,

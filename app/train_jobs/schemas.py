@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
 from darkroom.app.dependencies.paging import LARGEST_ID
-from darkroom.app.jobs.schemas import FailureAnswer
+from darkroom.app.jobs.schemas import FailureAnswer, VerdictAnswer
 from darkroom.app.plans.schemas import Minutes
 from darkroom.model.config import ModelName
 from darkroom.store.job_views import BestCheckpoint
@@ -120,6 +120,7 @@ class JobAnswer(BaseModel):
     failure: FailureAnswer | None
     worker: str | None
     best: BestCheckpoint | None
+    verdict: VerdictAnswer | None = Field(description="the newest early verdict; null before the first")
     parent_id: int | None = Field(description="the job whose training state it began from")
     sweep_id: int | None
     keep: bool = Field(description="marked: neither retention nor a deletion removes what it has stored")

@@ -4,13 +4,12 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from darkroom.model.datasets.dataset import ImageDataset
+from darkroom.model.images.compare import distances, thumbnails
 
 SAMPLE = 400
 """Images that the comparison with mirrored images looks at, and as many others."""
-THUMBNAIL = 8
 MIRRORED_AS_NEAR = 1.1
 """Largest ratio of distances at which mirrored images count as images of the same data."""
 
@@ -50,30 +49,15 @@ def _mirrors(dataset: ImageDataset) -> bool:
     ours, others = np.sort(order[:SAMPLE]), np.sort(order[SAMPLE : 2 * SAMPLE])
     if len(others) < SAMPLE // 4:
         return False  # too few images to tell
-    pictures, rest = _thumbnails(dataset.images[ours]), _thumbnails(dataset.images[others])
+    pictures, rest = thumbnails(dataset.images[ours]), thumbnails(dataset.images[others])
     same_class = dataset.labels[ours][:, None] == dataset.labels[others][None, :]
     compared = same_class.any(axis=1)
     if not compared.any():
         return False
     plain, mirrored = (
-        np.where(same_class, _distances(images.reshape(len(ours), -1), rest.reshape(len(others), -1)), np.inf)
+        np.where(same_class, distances(images.reshape(len(ours), -1), rest.reshape(len(others), -1)), np.inf)
         .min(axis=1)[compared]
         .mean()
         for images in (pictures, pictures[..., ::-1])
     )
     return bool(mirrored <= MIRRORED_AS_NEAR * plain)
-
-
-def _thumbnails(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """Average blocks of pixels. images: (N, C, S, S); returns (N, C, n, n) with n of 8 to 15, or S when S < 8."""
-    count, channels, side, _ = images.shape
-    block = max(1, side // THUMBNAIL)
-    cells = side // block
-    cut = images[:, :, : cells * block, : cells * block].astype(np.float64)
-    return np.asarray(cut.reshape(count, channels, cells, block, cells, block).mean(axis=(3, 5)))
-
-
-def _distances(ones: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return all Euclidean distances. ones: (N, D); others: (M, D); returns (N, M)."""
-    squares = (ones**2).sum(axis=1)[:, None] + (others**2).sum(axis=1)[None, :] - 2.0 * ones @ others.T
-    return np.asarray(np.sqrt(np.maximum(squares, 0.0)))

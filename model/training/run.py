@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from darkroom.model.checkpoint import CheckpointError
@@ -29,9 +30,17 @@ from darkroom.model.images.pixels import to_pixels
 from darkroom.model.sampling.draw import plan_row, sample
 from darkroom.model.training import distributed
 from darkroom.model.training.curve_point import CurvePoint
+from darkroom.model.training.inspection import Inspection, hopeless
 from darkroom.model.training.run_record import Failing, RunRecord
 from darkroom.model.training.state import require_sound_state
-from darkroom.model.training.trainer import Trainer, TrainingDiverged, TrainingError, learning_rate, rate_jump
+from darkroom.model.training.trainer import (
+    Trainer,
+    TrainingDiverged,
+    TrainingError,
+    TrainingHopeless,
+    learning_rate,
+    rate_jump,
+)
 
 if TYPE_CHECKING:
     from darkroom.model.metrics.evaluation import ReferenceCache
@@ -107,14 +116,16 @@ def train(
 
     In a process group every process calls this with equal arguments. The first process records and reports; any of
     them may ask to stop. When a sample grid or an evaluation fails, the failure is recorded and training continues.
-    Raises TrainingDiverged when loss, weights or images are not finite; the earlier record stays valid. Raises
-    TrainingError for a recipe that cannot run or metrics that are not installed, and CheckpointError when the record's
-    state belongs to another recipe or data set, or `start` does not fit.
+    Raises TrainingDiverged when loss, weights or images are not finite, and TrainingHopeless when the early verdict
+    ends the run; the earlier record stays valid. Raises TrainingError for a recipe that cannot run or metrics that are
+    not installed, and CheckpointError when the record's state belongs to another recipe or data set, or `start` does
+    not fit.
     """
     trainer = Trainer(recipe, dataset, device)
     training = recipe.training
     if training.precision == "bfloat16" and device.type == "cpu" and not multiplies_bfloat16():
         _log.warning("this CPU has no instructions for bfloat16: training.precision float32 would be many times faster")
+    inspection = None if training.early_verdict == "off" else Inspection(trainer)
     judge = _Judge(trainer, record, references) if recipe.evaluation is not None else None
     stop = _StopRequest(should_stop)
     saved = _restore(trainer, record, start)
@@ -150,7 +161,9 @@ def train(
             if evaluates or crossed(before, training.checkpoint_every_images):
                 save()
             if samples:
-                distributed.from_first(lambda: _draw_samples(trainer, record, stop))
+                end = distributed.from_first(lambda: _draw_samples(trainer, record, stop, inspection))
+                if end is not None:
+                    raise TrainingHopeless(end)
             if judge and evaluates:
                 judge.once(stop)
     if saved != trainer.images_seen or distributed.from_first(record.last_good) is None:
@@ -341,31 +354,65 @@ def _recording_failure(what: Failing, trainer: Trainer, record: RunRecord) -> It
         record.failed(trainer.images_seen, what, detail)
 
 
-def _draw_samples(trainer: Trainer, record: RunRecord, stop: Callable[[], bool]) -> None:
-    """Record a sample grid, drawn with the EMA weights; records nothing when stopped.
+def _draw_samples(
+    trainer: Trainer, record: RunRecord, stop: Callable[[], bool], inspection: Inspection | None
+) -> str | None:
+    """Record a sample grid, drawn with the EMA weights, and its early verdict; records nothing when stopped.
 
-    It has one line for each class that has images.
+    It has one line for each class that has images. Returns why the run must end, or None.
     """
-    picture = None
+    drawn = None
     try:
         with _recording_failure("samples", trainer, record):
-            picture = _sample_grid(trainer, stop)
+            drawn = _sample_grid(trainer, stop)
     except SamplingStopped:
-        return
-    if picture is not None:
-        record.samples(trainer.images_seen, picture)
+        return None
+    if drawn is None:
+        return None
+    pictures, labels = drawn
+    picture = png(grid(pictures, trainer.recipe.training.samples_per_class), scale=2)
+    record.samples(trainer.images_seen, picture)
+    if inspection is None:
+        return None
+    with _recording_failure("verdict", trainer, record):
+        return _look(inspection, trainer, record, pictures, labels)
+    return None
 
 
-def _sample_grid(trainer: Trainer, stop: Callable[[], bool]) -> bytes:
+def _sample_grid(trainer: Trainer, stop: Callable[[], bool]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Return the pictures, (N, H, W, C), and their labels, (N,)."""
     columns = trainer.recipe.training.samples_per_class
     denoiser = trainer.denoiser().interruptible(stop)
+    classes = np.flatnonzero(trainer.dataset.class_counts)
     plans = [
         plan_row(denoiser, trainer.sampling, label=label, seed=0, index=index)
-        for label, count in enumerate(trainer.dataset.class_counts)
-        if count
+        for label in classes.tolist()
         for index in range(columns)
     ]
-    return png(grid(to_pixels(sample(denoiser, plans)), columns), scale=2)
+    return to_pixels(sample(denoiser, plans)), np.repeat(classes, columns)
+
+
+def _look(
+    inspection: Inspection,
+    trainer: Trainer,
+    record: RunRecord,
+    pictures: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.int64],
+) -> str | None:
+    """Record the findings, and log new ones; returns why the run must end, or None."""
+    before = {finding.subject for finding in inspection.findings or ()}
+    findings = inspection.look(pictures.transpose(0, 3, 1, 2), labels)
+    for finding in findings:
+        if finding.subject not in before:
+            _log.warning("after %d images: %s", trainer.images_seen, finding.advice)
+    record.verdict(trainer.images_seen, findings)
+    cause = hopeless(findings, inspection.done) if trainer.recipe.training.early_verdict == "stop" else None
+    if cause is None or trainer.ended:
+        return None
+    return (
+        f"stopped after {trainer.images_seen} images, because the rest would not help. {cause.advice}. To train on all "
+        "the same, set training.early_verdict to tell"
+    )
 
 
 class _Judge:

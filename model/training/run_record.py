@@ -9,9 +9,10 @@ from typing import Any, Literal, Protocol
 from darkroom.model.checkpoint import load_checkpoint, write_atomically
 from darkroom.model.figure import Figure
 from darkroom.model.training.curve_point import CurvePoint
+from darkroom.model.training.finding import Finding
 from darkroom.model.training.loss_log import LossLog
 
-Failing = Literal["evaluation", "frontier", "samples"]
+Failing = Literal["evaluation", "frontier", "samples", "verdict"]
 """Parts of a run that may fail while training continues."""
 
 
@@ -39,6 +40,9 @@ class RunRecord(Protocol):
     def samples(self, images_seen: int, picture: bytes) -> None:
         """Store a sample grid, a PNG."""
 
+    def verdict(self, images_seen: int, findings: Sequence[Finding]) -> None:
+        """Store the findings of a look at `images_seen`, which replace those of earlier looks."""
+
     def evaluation(self, images_seen: int, evaluations: Sequence[Figure]) -> None:
         """Store the figures of the checkpoint at `images_seen`: all or none."""
 
@@ -62,7 +66,8 @@ class FolderRecord:
     """A run as a folder.
 
     It has `state.safetensors` (to resume from), `checkpoints/IMAGES.safetensors` (to sample from), `losses.csv`,
-    `loss.png`, `samples/IMAGES.png` and `evaluations.jsonl`. `begin` writes first. title: of the loss curve.
+    `loss.png`, `samples/IMAGES.png`, `verdict.json` and `evaluations.jsonl`. `begin` writes first.
+    title: of the loss curve. findings: of the newest look, None before one.
     """
 
     def __init__(self, folder: Path, title: str) -> None:
@@ -70,6 +75,7 @@ class FolderRecord:
         self._title = title
         self._losses = LossLog(folder / "losses.csv")
         self._last = 0
+        self.findings: Sequence[Finding] | None = None
 
     def states(self) -> Iterator[tuple[str, bytes]]:
         """Yield the folder's only state; raises OSError when the file exists but cannot be read."""
@@ -99,6 +105,12 @@ class FolderRecord:
     def samples(self, images_seen: int, picture: bytes) -> None:
         """Write `samples/IMAGES.png`."""
         write_atomically(self._folder / "samples" / f"{images_seen:010d}.png", picture)
+
+    def verdict(self, images_seen: int, findings: Sequence[Finding]) -> None:
+        """Write `verdict.json`."""
+        self.findings = findings
+        verdict = {"images_seen": images_seen, "findings": [finding.plain() for finding in findings]}
+        write_atomically(self._folder / "verdict.json", f"{json.dumps(verdict, ensure_ascii=False)}\n".encode())
 
     def evaluation(self, images_seen: int, evaluations: Sequence[Figure]) -> None:
         """Add one line for each figure to `evaluations.jsonl`; replaces lines at `images_seen`."""

@@ -61,6 +61,10 @@ class TrainingDiverged(TrainingError):
     """The loss, the gradient norm, the weights or the images drawn with them are not finite."""
 
 
+class TrainingHopeless(TrainingError):
+    """The early verdict has ended the run."""
+
+
 def learning_rate(config: OptimizerConfig, images_seen: int, total_images: int) -> float:
     """Return the learning rate of the batch after `images_seen`: linear warm-up, then constant or half a cosine."""
     if images_seen < config.warmup_images:

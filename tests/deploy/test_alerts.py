@@ -64,6 +64,8 @@ CUDA_FAULTS = 'darkroom_workers_device_faults{instance="one", device="cuda"}'
 CUDA_WORKERS = 'darkroom_workers_alive{instance="one", device="cuda"}'
 DIVERGED = 'darkroom_job_failures_total{cause="diverged"}'
 CRASHED = 'darkroom_job_failures_total{cause="crashed"}'
+NOISE = 'darkroom_training_findings_total{finding="noise", severity="failure"}'
+GRAINY = 'darkroom_training_findings_total{finding="grainy", severity="warning"}'
 FREE = 'darkroom_disk_free_bytes{job="worker", instance="one"}'
 SIZE = 'darkroom_disk_size_bytes{job="worker", instance="one"}'
 
@@ -104,6 +106,7 @@ CASES = {
         silent=({"darkroom_lease_lapses_total": "3x30"}, {"darkroom_lease_lapses_total": "3 4x30"}),
     ),
     "TrainingDiverged": Case(fires=({DIVERGED: "0x15 1x15"},), silent=({DIVERGED: "1x30", CRASHED: "0x15 9x15"},)),
+    "TrainingFails": Case(fires=({NOISE: "0x15 1x15"},), silent=({NOISE: "1x30", GRAINY: "0x15 9x15"},)),
     "DiskNearlyFull": Case(
         fires=({FREE: "5x30", SIZE: "100x30"},),
         silent=({FREE: "15x30", SIZE: "100x30"}, {FREE: "50x15 5x15", SIZE: "100x30"}),

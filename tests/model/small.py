@@ -68,6 +68,7 @@ def small_recipe(**changes: Any) -> Recipe:
         "ema": {"decay": 0.9, "warmup_iterations": 3},
         "training": {
             "total_images": 96,
+            "early_verdict": "off",  # so short a run fails each verdict
             "batch_size": 8,
             "seed": 3,
             "horizontal_flip": True,

@@ -28,6 +28,7 @@ SMALL = {
     "model.unet.norm_groups": 2,
     "evaluation": None,
     "training.checkpoint_every_images": 1000,
+    "training.early_verdict": "off",  # so short a run fails each verdict
 }
 GOOD_ENDS = (0, -15)
 """Exit codes of an orderly end: 0, or -15 for uvicorn, which sends the signal to itself after its shutdown."""

@@ -1,5 +1,6 @@
 """Laws of train jobs, with a process for each attempt: faults are found and named, and good checkpoints are kept."""
 
+import json
 import os
 import threading
 from pathlib import Path
@@ -45,7 +46,7 @@ def jobs(database: Database, database_url: str, tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_damaged_state_is_found_and_the_one_before_leads_to_the_same_end(jobs: TrainJobs, tmp_path: Path) -> None:
-    recipe = short_recipe()
+    recipe = short_recipe(training__early_verdict="tell")
     job_id = jobs.train_job(recipe, jobs.register())
     jobs.run(f"killed_at={2 * EVERY}")
     assert jobs.outcome(job_id) == ("queued", "crashed", 1)
@@ -65,6 +66,11 @@ def test_a_damaged_state_is_found_and_the_one_before_leads_to_the_same_end(jobs:
     assert jobs.outcome(job_id) == ("succeeded", None, 3)
     assert any(f"training goes on after {EVERY} images" in line for line in jobs.log(job_id))
     assert jobs.weights(job_id) == trained(recipe, tmp_path / "undisturbed")
+    verdict = jobs.job(job_id).verdict
+    assert verdict is not None
+    assert verdict["images_seen"] == TOTAL
+    assert json.loads((tmp_path / "undisturbed" / "verdict.json").read_text()) == verdict
+    assert jobs.saved(job_id)[TOTAL][0].verdict == verdict
 
     weights = jobs.weights(job_id)
     jobs.get(weights)

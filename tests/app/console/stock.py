@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image
 from sqlalchemy.orm import Session
 
+from darkroom.model.training.finding import Finding
 from darkroom.store.database import Database
 from darkroom.store.job_repository import Lease, add_event, succeed
-from darkroom.store.run_repository import append_log, record_samples
+from darkroom.store.run_repository import append_log, record_samples, record_verdict
 from darkroom.store.worker_repository import see_worker
 from tests.app.served import Json, Service, tiny_weights
 from tests.app.training import checkpoint, claim, end, holding, metrics
@@ -73,6 +74,11 @@ class Trainer:
     def train(self, images: int, loss: float = 0.5) -> None:
         """Report progress."""
         metrics(self.database, self.lease, images, loss=loss)
+
+    def judge(self, images: int, *findings: Finding) -> None:
+        """Store an early verdict."""
+        with holding(self.database, self.lease) as (session, job):
+            record_verdict(session, job, images, findings)
 
     def draw(self, images: int) -> None:
         """Store a sample grid."""

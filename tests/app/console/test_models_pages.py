@@ -80,7 +80,7 @@ def test_a_version_is_evaluated_promoted_and_rolled_back(browser: Browser, serve
 
         # promoted, promoted, rolled back; requests get the version that the page shows
         dialog = page.get_by_role("dialog")
-        said = page.locator(".notice-title")
+        said = page.locator(".notice-title", has_text="production is version")
         for version in (2, 3):
             page.get_by_role("button", name=f"Promote version {version}", exact=True).click()
             dialog.get_by_role("button", name=f"Promote version {version}").click()
@@ -166,7 +166,7 @@ def test_a_change_that_is_refused_changes_nothing_and_says_why(browser: Browser,
         expect(page.locator("#connection")).to_contain_text("is back")
         assert served.client.get("/v1/models/trained").json()["aliases"] == before  # no repeat by itself
         page.get_by_role("button", name="Try again").click()
-        expect(page.locator(".notice-title")).to_have_text("production is version 1 now")
+        expect(page.locator(".notice-title", has_text="production")).to_have_text("production is version 1 now")
 
 
 def test_a_version_is_shown_downloaded_added_and_deleted(browser: Browser, served: Service, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 from sqlalchemy import text
 
+from darkroom.model.training.finding import Finding
 from darkroom.store.database import Database
 from darkroom.store.job_repository import stop
 from tests.app.console.answers import Answers
@@ -257,7 +258,7 @@ def test_from_a_recipe_to_a_promoted_version(browser: Browser, served: Service, 
         page.get_by_label("Name of the model").fill("shapes-model")
         start.click()
         expect(page.get_by_role("heading", level=1)).to_contain_text("shapes-model")
-        status = page.locator(".page-head .badge")
+        status = page.locator(".page-head .badge").first
         expect(status).to_have_text("queued")
         expect(page.get_by_text("The first figures come")).to_be_visible()
         expect(page.get_by_text("The first checkpoint is stored after 500 images.")).to_be_visible()
@@ -282,6 +283,15 @@ def test_from_a_recipe_to_a_promoted_version(browser: Browser, served: Service, 
         table = page.get_by_role("region", name="Table of checkpoints")
         expect(table.get_by_role("row").nth(1)).to_contain_text("best")
         expect(page.get_by_role("img", name=re.compile("^fid-x, 1 values"))).to_be_visible()
+
+        # an early verdict
+        advice = "The pictures are still noise; train longer"
+        worker.judge(200, Finding("noise", "failure", None, advice))
+        expect(page.get_by_text("This training fails after 200 images")).to_be_visible()
+        expect(page.locator(".notice").get_by_text(advice, exact=True)).to_be_visible()
+        expect(page.get_by_text(f"early verdict after 200 images: {advice}")).to_be_visible()
+        verdict = page.get_by_text("fails the check")
+        expect(verdict).to_have_attribute("title", advice)
 
         # by keyboard: the curve's values and the strip
         loss.focus()
@@ -310,6 +320,8 @@ def test_from_a_recipe_to_a_promoted_version(browser: Browser, served: Service, 
         worker = Trainer(module_database)
         worker.train(500, loss=0.25)
         worker.save(500, fid_x=6.0)
+        worker.judge(500)
+        expect(verdict).to_have_count(0)
         worker.end()
         expect(status).to_have_text("succeeded")
         expect(page.get_by_text("500 of 500 images")).to_be_visible()
@@ -334,6 +346,17 @@ def test_from_a_recipe_to_a_promoted_version(browser: Browser, served: Service, 
         page.get_by_label("Images of each").fill("2")
         page.get_by_role("button", name="Generate", exact=True).click()
         expect(page.locator(".run").first.locator(".tile-open:not([disabled])")).to_have_count(4)  # two classes
+
+        # what is wrong with a version stays with it
+        page.goto("/#/models/shapes-model")
+        expect(page.get_by_role("row").filter(has_text="fails the check")).to_have_count(1)
+        page.goto("/#/generate?model=shapes-model")
+        caution = page.get_by_text(f"{advice}.")
+        expect(caution).to_be_visible()
+        expect(page.get_by_text("It saw 200 images")).to_be_visible()
+        page.get_by_label("Version").select_option("2")
+        expect(page.get_by_text("It saw 500 images")).to_be_visible()
+        expect(caution).to_have_count(0)
 
 
 def test_a_sweep_is_a_table_that_can_be_sorted_and_a_plot(

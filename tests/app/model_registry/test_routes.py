@@ -50,6 +50,8 @@ def test_models_are_registered_listed_and_pinned(tmp_path: Path, database_url: s
             assert answer["newest"][0]["metrics"] == {"fid": 12.5}
             assert answer["newest"][0]["evaluations"] == []  # the weights file has the figure without a protocol
             assert answer["newest"][0]["class_names"] == list(CLASS_NAMES)
+            assert answer["newest"][0]["verdict"] is None
+            assert answer["newest"][0]["little_training"].startswith("It saw ")
             wait_until(
                 lambda service=service: (
                     service.client.post("/generate", json={"class": 0, "model": "tiny@1"}).status_code == 200

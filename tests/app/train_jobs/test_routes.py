@@ -14,12 +14,13 @@ from sqlalchemy import func, select
 
 from darkroom.app.embedded.redis import PrivateRedis
 from darkroom.model.training.curve_point import CurvePoint
+from darkroom.model.training.finding import Finding
 from darkroom.model.training.recipe_fit import ImageFacts, recipe_misfits
 from darkroom.store.database import Database
 from darkroom.store.hints import QUEUE
 from darkroom.store.job_forms import TrainWork
 from darkroom.store.job_repository import events_after, get_job, stop
-from darkroom.store.run_repository import append_log, kept_states, record_samples
+from darkroom.store.run_repository import append_log, kept_states, record_samples, record_verdict
 from darkroom.store.tables import Dataset, Job
 from darkroom.store.worker_repository import see_worker
 from tests.app.served import SCHEDULE_STEPS, SIDE, Service, serving, store_weights, tiny_weights
@@ -575,6 +576,12 @@ def test_the_answer_about_a_job_shows_its_progress_and_results(jobs: Service, da
     told = read(jobs, here)
     assert (told["best"]["version"], told["best"]["images_seen"], told["best"]["value"]) == (2, 400, 10.0)
     assert told["best"]["metric"] == "fid-x"
+    assert told["verdict"] is None
+    few = Finding("few_pictures", "warning", "circle", "circle has 2 pictures")
+    with holding(database, lease) as (session, job):
+        record_verdict(session, job, 600, [few])
+    told = read(jobs, here)
+    assert told["verdict"] == {"images_seen": 600, "findings": [few.plain()]}
     in_detail_only = {"configuration", "request_id"}
     assert read(jobs, "")["jobs"][0] == {name: told[name] for name in told.keys() - in_detail_only}
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from darkroom.model.figure import Figure
 from darkroom.model.training.curve_point import CurvePoint
+from darkroom.model.training.finding import Finding
 from darkroom.model.training.run_record import Failing
 
 
@@ -15,6 +16,7 @@ class MemoryRecord:
     checkpoints: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
     reports: dict[int, CurvePoint] = field(default_factory=dict)
     pictures: dict[int, bytes] = field(default_factory=dict)
+    verdicts: dict[int, tuple[Finding, ...]] = field(default_factory=dict)
     evaluations: dict[int, tuple[Figure, ...]] = field(default_factory=dict)
     points: dict[int, list[Figure]] = field(default_factory=dict)
     failures: list[tuple[str, int, str]] = field(default_factory=list)
@@ -37,6 +39,10 @@ class MemoryRecord:
     def samples(self, images_seen: int, picture: bytes) -> None:
         self.calls.append(("samples", images_seen))
         self.pictures[images_seen] = picture
+
+    def verdict(self, images_seen: int, findings: Sequence[Finding]) -> None:
+        self.calls.append(("verdict", images_seen))
+        self.verdicts[images_seen] = tuple(findings)
 
     def evaluation(self, images_seen: int, evaluations: Sequence[Figure]) -> None:
         self.calls.append(("evaluation", images_seen))

@@ -2,6 +2,7 @@
 
 import { field, options, select } from "../components/fields.js";
 import { notice, showProblem } from "../components/states.js";
+import { cautionOf } from "../components/verdict.js";
 import { get, pagesOf } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
 import { drawnClasses, versionPath } from "../models/versions.js";
@@ -68,6 +69,7 @@ export function modelChoice({ query, signal, problems, onChange }) {
   async function look() {
     sessionStorage.setItem(LAST, reference());
     chosen = null;
+    versionField.hint(null);
     onChange();
     if (!version.options.length) return;
     const asked = reference();
@@ -75,6 +77,7 @@ export function modelChoice({ query, signal, problems, onChange }) {
       const found = await get(versionPath(model.value, version.value || "production"), { signal });
       if (asked !== reference()) return; // the user has chosen another one meanwhile
       chosen = { ...found, class_names: drawnClasses(found) };
+      versionField.hint(cautionOf(found));
     } catch (error) {
       showProblem(problems, error, { again: look, unasked: true });
       return;

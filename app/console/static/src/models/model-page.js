@@ -5,6 +5,7 @@ import { confirmed, openDialog } from "../components/dialog.js";
 import { field, input } from "../components/fields.js";
 import { loading, notice, showProblem } from "../components/states.js";
 import { stackedTable } from "../components/table.js";
+import { verdictBadge } from "../components/verdict.js";
 import { get } from "../core/api.js";
 import { el, fill, name } from "../core/dom.js";
 import { bytes, moment, shortDigest, whole } from "../core/format.js";
@@ -140,7 +141,11 @@ function versionRow(model, one, metrics, { promoteIt, giveAlias }) {
   return el(
     "tr",
     {},
-    el("th", { scope: "row" }, el("span", { class: "row" }, versionLink(model.name, version), marks)),
+    el(
+      "th",
+      { scope: "row" },
+      el("span", { class: "row" }, versionLink(model.name, version), marks, verdictBadge(one.verdict)),
+    ),
     el("td", {}, whole(one.images_seen)),
     figureCells(metrics, one.metrics),
     el("td", { class: "soft" }, one.source),

@@ -40,6 +40,11 @@ const WORDS = {
   evaluation_failed: failed("evaluation"),
   frontier_failed: failed("frontier"),
   samples_failed: failed("samples"),
+  verdict_failed: failed("early verdict"),
+  verdict: (data) => {
+    const advice = data.findings.map((one) => one.advice).join("; ");
+    return `early verdict ${after(data)}: ${advice || "nothing wrong found"}`;
+  },
   not_promoted: (data) => `nothing was promoted: ${data.reason}`,
   promoted: (data) => `version ${data.version} was promoted`,
   note: (data) => data.detail,

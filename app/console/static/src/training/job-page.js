@@ -8,6 +8,7 @@ import { progressBar } from "../components/progress-bar.js";
 import { loading, notice, showProblem } from "../components/states.js";
 import { badge, FINISHED } from "../components/status.js";
 import { trainingNav } from "../components/sub-nav.js";
+import { verdictBadge, verdictNotice } from "../components/verdict.js";
 import { announce } from "../core/announce.js";
 import { get, put } from "../core/api.js";
 import { el, fill, name } from "../core/dom.js";
@@ -98,7 +99,7 @@ function openJob({ head, place, address, signal, job }) {
     if (kind === "status") job.status = data.status;
     if (kind === "samples") samples.look();
     if (kind === "evaluation") curves.lookAtFigures();
-    if (["status", "checkpoint", "evaluation", "best", "promoted"].includes(kind)) refresh();
+    if (["status", "checkpoint", "evaluation", "best", "promoted", "verdict"].includes(kind)) refresh();
   }
 
   function takeProgress(data) {
@@ -230,10 +231,10 @@ function summaryOf(head, job, steps) {
 
   function show(its) {
     shown = its;
-    fill(state, badge(its.status));
+    fill(state, badge(its.status), " ", verdictBadge(its.verdict));
     bar.set(its.progress.images_done, its.progress.total_images);
     words.textContent = progressOf(its);
-    fill(failure, its.failure && its.status !== "succeeded" && failureNotice(its.failure));
+    fill(failure, its.failure && its.status !== "succeeded" && failureNotice(its.failure), verdictNotice(its.verdict));
     fill(facts, factsOf(its));
     mark.textContent = its.keep ? "Do not keep" : "Keep";
     remove.hidden = !FINISHED.includes(its.status);

@@ -7,6 +7,7 @@ import { empty, loading, showProblem } from "../components/states.js";
 import { badge, FINISHED, STATUSES } from "../components/status.js";
 import { trainingNav } from "../components/sub-nav.js";
 import { scrolledTable } from "../components/table.js";
+import { verdictBadge } from "../components/verdict.js";
 import { get } from "../core/api.js";
 import { el, fill, name, refill } from "../core/dom.js";
 import { ago, duration, figure, short, until } from "../core/format.js";
@@ -164,7 +165,7 @@ function row(job) {
     {},
     el("th", { scope: "row" }, el("a", link, `#${job.id}`)),
     el("td", {}, el("span", { class: "cell-name clamp" }, name(job.model))),
-    el("td", {}, badge(job.status)),
+    el("td", {}, badge(job.status), " ", verdictBadge(job.verdict)),
     el(
       "td",
       { class: isOver ? "progress-cell is-over" : "progress-cell" },

@@ -1,0 +1,110 @@
+"""Looks at a running training: its losses on a few pictures, and its sample grid (`verdict.py` judges both)."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from darkroom.model.diffusion.forward import add_noise
+from darkroom.model.diffusion.prediction import from_x0, per_row, training_target
+from darkroom.model.diffusion.schedule import make_schedule
+from darkroom.model.images.pixels import from_pixels
+from darkroom.model.training.finding import Finding
+from darkroom.model.training.objective import loss_weights, row_losses
+from darkroom.model.training.time_sampling import TimeSampler
+from darkroom.model.training.trainer import Trainer
+from darkroom.model.training.verdict import Reference, judge_data, judge_losses, judge_pictures, look_at_training
+
+PROBED = 128
+"""Training pictures on which a look compares losses. Always the same ones, with the same noise."""
+LEARNED_BY_IMAGES = 50_000
+"""Images after which the loss must be better than a guess at each pixel alone, at the latest after JUDGED_FROM. The
+averaged weights of four short runs were better after at most 2,000 (digits) to 16,000 images (emoji)."""
+JUDGED_FROM = 0.5
+"""Share of the run from which pictures are judged. A run of eight minutes on emoji drew noise at a quarter of its
+length, and none at half."""
+HOPELESS_FROM = 0.7
+"""Share of the run from which noise ends a run that has not learned anything either."""
+
+
+class Inspection:
+    """Looks at one run. findings: of the last look, None before the first."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        recipe, data = trainer.recipe, trainer.dataset
+        self._trainer = trainer
+        self.findings: tuple[Finding, ...] | None = None
+        self._schedule = make_schedule(recipe.model.schedule)
+        self._weights = loss_weights(self._schedule, recipe.model.prediction, recipe.objective)
+        generator = torch.Generator().manual_seed(0)
+        rows = np.sort(np.random.default_rng(0).permutation(len(data))[: max(PROBED, 2)])
+        self._x0 = from_pixels(torch.from_numpy(data.images[rows]))
+        self._labels = torch.from_numpy(data.labels[rows])
+        self._t = TimeSampler(self._schedule, recipe.objective.times).draw(len(rows), generator)
+        self._eps = torch.randn(self._x0.shape, generator=generator)
+
+    @cached_property
+    def _reference(self) -> Reference:
+        data, training = self._trainer.dataset, self._trainer.recipe.training
+        return look_at_training(data.images, data.labels, data.class_names, flipped=training.horizontal_flip)
+
+    @property
+    def done(self) -> float:
+        """The share of the run that is done."""
+        return self._trainer.place / self._trainer.recipe.training.total_images
+
+    def look(self, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> tuple[Finding, ...]:
+        """Return the findings at this moment. images: a sample grid, (N, C, S, S); labels: (N,)."""
+        late = self.done >= JUDGED_FROM
+        findings = judge_losses(**self.losses())
+        exploded = any(finding.kind == "exploded" for finding in findings)
+        if not (exploded or late or self._trainer.images_seen >= LEARNED_BY_IMAGES):
+            findings = []
+        if late and not exploded:
+            findings += judge_pictures(self._reference, images, labels)
+        self.findings = (*findings, *judge_data(self._reference))
+        return self.findings
+
+    @torch.no_grad()
+    def losses(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Return the losses of `judge_losses` by name, each (PROBED,). Changes nothing in the run."""
+        prediction, x0, t = self._trainer.recipe.model.prediction, self._x0, self._t
+        x = add_noise(self._schedule, x0, t, self._eps)
+        target = training_target(self._schedule, prediction, x0, self._eps, t)
+        network, device = self._trainer.network, self._trainer.device
+        given = (x.to(device), t.to(device), self._labels.to(device))
+        was_training = network.training
+        network.eval()
+        outputs = {
+            "weights": network(*given),
+            "average": functional_call(network, dict(self._trainer.ema.weights), given),
+        }
+        network.train(was_training)
+        outputs = {name: output[:, : x0.shape[1]].float().cpu() for name, output in outputs.items()}
+        outputs["linear"] = from_x0(self._schedule, prediction, x, self._linear(x), t)
+        outputs["zeros"] = torch.zeros_like(x0)
+        return {name: row_losses(self._weights, output, target, t).double().numpy() for name, output in outputs.items()}
+
+    def _linear(self, x: Tensor) -> Tensor:
+        """Return the least-squares estimate of the clean images from each pixel of x (B, C, S, S) alone."""
+        alpha, sigma = per_row(self._schedule.alpha, self._t, x), per_row(self._schedule.sigma, self._t, x)
+        mean, variance = self._x0.mean(0), self._x0.var(0, correction=0)
+        return mean + alpha * variance / (alpha**2 * variance + sigma**2) * (x - alpha * mean)
+
+
+def hopeless(findings: Sequence[Finding], done: float) -> Finding | None:
+    """Return the finding for which a run should end early, or None. done: share of the run.
+
+    An exploded loss ends it at once. Noise ends it only after HOPELESS_FROM, and when the loss says the same: the last
+    steps of a run with a falling learning rate take away much noise.
+    """
+    kinds = {finding.kind: finding for finding in findings if finding.severity == "failure"}
+    if "exploded" in kinds:
+        return kinds["exploded"]
+    if done >= HOPELESS_FROM and "not_learning" in kinds:
+        return kinds.get("noise")
+    return None
