@@ -141,4 +141,4 @@ def test_every_number_in_an_address_is_written_in_digits(
         body = {"json": {"keep": True}} if with_body else {}
         answer = service.client.request(method, re.sub(r"\{\w+\}", "1", here), **body)
         assert answer.status_code == 422, (method, here, answer.text)
-        assert name in [error["pointer"].split("/")[1] for error in answer.json()["errors"]]
+        assert name in {part for error in answer.json()["errors"] for part in error["pointer"].split("/")}
