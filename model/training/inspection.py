@@ -29,6 +29,8 @@ JUDGED_FROM = 0.5
 length, and none at half."""
 HOPELESS_FROM = 0.7
 """Share of the run from which noise ends a run that has not learned anything either."""
+HOPELESS_IMAGES = 5_000
+"""Images from which noise may do so."""
 
 
 class Inspection:
@@ -96,15 +98,16 @@ class Inspection:
         return mean + alpha * variance / (alpha**2 * variance + sigma**2) * (x - alpha * mean)
 
 
-def hopeless(findings: Sequence[Finding], done: float) -> Finding | None:
+def hopeless(findings: Sequence[Finding], done: float, images_seen: int) -> Finding | None:
     """Return the finding for which a run should end early, or None. done: share of the run.
 
     An exploded loss ends it at once. Noise ends it only after HOPELESS_FROM, and when the loss says the same: the last
-    steps of a run with a falling learning rate take away much noise.
+    steps of a run with a falling learning rate take away much noise. A run of less than HOPELESS_IMAGES goes on: its
+    end would save nothing.
     """
     kinds = {finding.kind: finding for finding in findings if finding.severity == "failure"}
     if "exploded" in kinds:
         return kinds["exploded"]
-    if done >= HOPELESS_FROM and "not_learning" in kinds:
+    if done >= HOPELESS_FROM and images_seen >= HOPELESS_IMAGES and "not_learning" in kinds:
         return kinds.get("noise")
     return None

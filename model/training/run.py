@@ -406,7 +406,9 @@ def _look(
         if finding.subject not in before:
             _log.warning("after %d images: %s", trainer.images_seen, finding.advice)
     record.verdict(trainer.images_seen, findings)
-    cause = hopeless(findings, inspection.done) if trainer.recipe.training.early_verdict == "stop" else None
+    cause = None
+    if trainer.recipe.training.early_verdict == "stop":
+        cause = hopeless(findings, inspection.done, trainer.images_seen)
     if cause is None or trainer.ended:
         return None
     return (

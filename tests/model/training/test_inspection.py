@@ -9,7 +9,7 @@ import torch
 
 import darkroom.model.training.inspection as inspection_module
 from darkroom.model.training.finding import Finding, FindingKind, Severity
-from darkroom.model.training.inspection import HOPELESS_FROM, Inspection, hopeless
+from darkroom.model.training.inspection import HOPELESS_FROM, HOPELESS_IMAGES, Inspection, hopeless
 from darkroom.model.training.run import train
 from darkroom.model.training.run_record import FolderRecord
 from darkroom.model.training.trainer import Trainer, TrainingHopeless
@@ -72,13 +72,13 @@ def test_the_guess_at_single_pixels_cannot_be_beaten_where_pixels_are_independen
 def test_only_an_exploded_loss_or_noise_without_learning_ends_a_run(
     kinds: tuple[FindingKind, ...], done: float, ends: str | None
 ) -> None:
-    cause = hopeless([Finding(kind, "failure", None, "") for kind in kinds], done)
+    cause = hopeless([Finding(kind, "failure", None, "") for kind in kinds], done, HOPELESS_IMAGES)
     assert (cause and cause.kind) == ends
 
 
 def test_noise_of_one_class_ends_nothing() -> None:
     told: list[tuple[FindingKind, Severity]] = [("not_learning", "failure"), ("noise", "warning")]
-    assert hopeless([Finding(kind, severity, None, "") for kind, severity in told], 1.0) is None
+    assert hopeless([Finding(kind, severity, None, "") for kind, severity in told], 1.0, HOPELESS_IMAGES) is None
 
 
 @pytest.fixture
@@ -129,3 +129,8 @@ def test_a_look_that_fails_is_recorded_and_training_continues(monkeypatch: pytes
     record = MemoryRecord()
     assert train(small_recipe(training__early_verdict="stop"), random_dataset(), record, device=CPU).finished
     assert record.failures == [("verdict", 96, "RuntimeError: no")]
+
+
+def test_noise_does_not_end_a_run_that_is_so_short_that_its_end_saves_nothing() -> None:
+    noise = [Finding(kind, "failure", None, "") for kind in ("not_learning", "noise")]
+    assert hopeless(noise, 1.0, HOPELESS_IMAGES - 1) is None

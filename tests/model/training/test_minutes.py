@@ -6,6 +6,8 @@ The clock stands still but for the seconds that a test adds before each step.
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -92,10 +94,10 @@ def test_the_time_that_the_end_takes_is_kept_free(monkeypatch: pytest.MonkeyPatc
         now += 2.0
         return False
 
-    def draw(*arguments: object) -> bytes:
+    def draw(*arguments: object) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         nonlocal now
         now += 10.0
-        return b"picture"
+        return np.zeros((1, 8, 8, 1), np.uint8), np.zeros(1, np.int64)
 
     monkeypatch.setattr("darkroom.model.training.run._sample_grid", draw)
     recipe = small_recipe(

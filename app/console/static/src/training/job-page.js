@@ -71,7 +71,10 @@ function openJob({ head, place, address, signal, job }) {
     ),
   );
 
+  let changes = 0;
+
   function changed(found, what) {
+    changes += 1;
     job = found;
     announce(what === "keep" ? `The job is ${job.keep ? "" : "no longer "}marked` : `The job is ${job.status}`);
     if (["resume", "retry"].includes(what)) watch();
@@ -84,8 +87,10 @@ function openJob({ head, place, address, signal, job }) {
   });
 
   const refresh = atMostOnce(async () => {
+    const before = changes;
     const found = await get(address, { signal }).catch(() => null);
     if (!found) return; // the stream of events tells the user when the service is away
+    if (changes !== before) return; // the user's change came later than this answer was made
     job = found;
     summary.show(job);
     checkpoints.look();
