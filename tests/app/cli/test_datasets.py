@@ -1,23 +1,21 @@
 """Laws of `darkroom datasets` and `upload`: a folder arrives as a data set, which is then listed, renamed, deleted."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
 
-from darkroom.app.cli.main import cli
 from darkroom.model.datasets.registered import load_encoded
 from darkroom.store.database import Database
 from darkroom.store.dataset_repository import copy_encoded, get_dataset
+from tests.app.cli.calls import Run, refused, run_on
 from tests.app.served import Service, serving
 from tests.app.training import add_dataset, claim, end
 
 STRANGE = "[bold]Größe 形"
-Run = Callable[..., Result]
 
 
 @pytest.fixture
@@ -28,10 +26,7 @@ def service(tmp_path: Path, database_url: str) -> Iterator[Service]:
 
 @pytest.fixture
 def run(service: Service) -> Run:
-    def run(*arguments: object) -> Result:
-        return CliRunner().invoke(cli, [*map(str, arguments), "--url", service.url], env={"COLUMNS": "40"})
-
-    return run
+    return run_on(service)
 
 
 def _pictures(folder: Path, side: int = 8) -> Path:
@@ -42,14 +37,6 @@ def _pictures(folder: Path, side: int = 8) -> Path:
             Image.fromarray(pixels).save(folder / name / f"{number}.png")
     (folder / ".hidden").write_text("a file that is no picture")
     return folder
-
-
-def _refused(result: Result, *words: str) -> None:
-    assert result.exit_code == 2, result.output
-    assert result.output.startswith("error: ")
-    assert result.output.count("\n") == 1
-    for word in words:
-        assert word in result.output
 
 
 def test_an_uploaded_folder_is_listed_renamed_and_deleted(run: Run, database: Database, tmp_path: Path) -> None:
@@ -73,7 +60,7 @@ def test_an_uploaded_folder_is_listed_renamed_and_deleted(run: Run, database: Da
     assert "small clothes" in lines[2]
     assert "8x8 colour" in lines[2]
     assert run("datasets", "keep", STRANGE).exit_code == 0
-    _refused(run("datasets", "delete", STRANGE), "is marked to be kept")
+    refused(run("datasets", "delete", STRANGE), "is marked to be kept")
     assert run("datasets", "keep", STRANGE, "--off").exit_code == 0
     assert run("datasets", "delete", STRANGE, "--dry-run").output.endswith("can be deleted: nothing hangs on it.\n")
     assert run("datasets", "delete", STRANGE).output == f"Data set {STRANGE} is deleted\n"
@@ -85,7 +72,7 @@ def test_what_is_left_out_is_said_and_a_corrected_folder_replaces_the_data_set(r
     _pictures(folder / "val")
     (folder / "train" / "a" / "0.png").write_bytes(b"no picture")
     (folder / "train" / "a" / "Thumbs.db").write_bytes(b"junk")
-    _refused(run("upload", folder), "a/0.png", "skip_damaged")
+    refused(run("upload", folder), "a/0.png", "skip_damaged")
     lines = run("upload", folder, "--skip-damaged", "--fit", "pad", "--ground", "#000000").output.splitlines()
     assert lines[:2] == [
         "Data set clothes: 5 images of 2 classes, 8x8 pixels",
@@ -96,7 +83,7 @@ def test_what_is_left_out_is_said_and_a_corrected_folder_replaces_the_data_set(r
     )
     assert lines[3] == "Left out because they are in val: 6; --split chooses"
     assert "the class a has only 2 images" in run("datasets", "check", "clothes").output.lower()
-    _refused(run("upload", folder, "--split", "test"), "exists")
+    refused(run("upload", folder, "--split", "test"), "exists")
     assert run("upload", folder, "--split", "test", "--replace").output.startswith("Data set clothes: 6 images")
     checked = run("datasets", "check", "clothes", "--against", "clothes@1").output
     assert "Pictures that have one colour only: 6." in checked
@@ -125,28 +112,28 @@ def test_a_list_longer_than_a_page_is_complete(run: Run, database: Database) -> 
 def test_a_data_set_in_use_is_deleted_with_force_only(run: Run, database: Database) -> None:
     add_dataset(database)
     run("jobs", "submit", "digits", "--dataset", "shapes")
-    _refused(run("datasets", "delete", "shapes", "--force"), "train-jobs/1 (queued)")
+    refused(run("datasets", "delete", "shapes", "--force"), "train-jobs/1 (queued)")
     end(database, claim(database))
-    _refused(run("datasets", "delete", "shapes"), "train-jobs/1 (succeeded)", "force")
+    refused(run("datasets", "delete", "shapes"), "train-jobs/1 (succeeded)", "force")
     assert run("datasets", "delete", "shapes", "--force").exit_code == 0
     assert run("datasets", "list").output == "No data sets.\n"
 
 
-def test_a_folder_that_cannot_be_sent_is_refused(run: Run, tmp_path: Path) -> None:
-    _refused(run("upload", tmp_path / "none"), "none", "is not a folder")
+def test_a_folder_that_cannot_be_sent_isrefused(run: Run, tmp_path: Path) -> None:
+    refused(run("upload", tmp_path / "none"), "none", "is not a folder")
     (tmp_path / "empty" / ".git").mkdir(parents=True)
     (tmp_path / "empty" / ".git" / "config").write_text("hidden")
-    _refused(run("upload", tmp_path / "empty"), "holds no files")
-    _refused(run("datasets", "delete", "none"), "'none'")
-    _refused(run("datasets", "rename", "none", "new"), "'none'")
+    refused(run("upload", tmp_path / "empty"), "holds no files")
+    refused(run("datasets", "delete", "none"), "'none'")
+    refused(run("datasets", "rename", "none", "new"), "'none'")
     folder = tmp_path / "latin-1" / "a"
     folder.mkdir(parents=True)
     (folder / os.fsdecode("Größe.png".encode("latin-1"))).write_bytes(b"")
-    _refused(run("upload", folder.parent), "is not UTF-8", "Gr\\udcf6")
+    refused(run("upload", folder.parent), "is not UTF-8", "Gr\\udcf6")
     damaged = _pictures(tmp_path / "damaged")
     (damaged / "a" / "0.png").write_bytes(b"no picture")
-    _refused(run("upload", damaged), "0.png")
+    refused(run("upload", damaged), "0.png")
     large = _pictures(tmp_path / "large")
     (large / "a" / "9.png").write_bytes(bytes(200_000))
-    _refused(run("upload", large), "100000 bytes")
+    refused(run("upload", large), "100000 bytes")
     assert run("datasets", "list").output == "No data sets.\n"

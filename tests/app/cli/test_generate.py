@@ -3,7 +3,6 @@
 import json
 import re
 import threading
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -14,9 +13,8 @@ from typer.testing import CliRunner, Result
 
 from darkroom.app.cli.main import cli
 from darkroom.model.config import SamplingConfig
+from tests.app.cli.calls import Run, refused
 from tests.app.served import SIDE, Service, cut_grid, picture, pixels_of, zip_images
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture
@@ -27,15 +25,6 @@ def run(service: Service) -> Run:
         return CliRunner().invoke(cli, ["generate", "--url", service.url, *map(str, arguments)])
 
     return run
-
-
-def _refused(result: Result, *words: str) -> None:
-    assert result.exit_code == 2, result.output
-    assert result.output.startswith("error: ")
-    assert result.output.count("\n") == 1
-    assert "Traceback" not in result.output
-    for word in words:
-        assert word in result.output
 
 
 def test_every_suffix_gives_the_images_that_the_service_draws(service: Service, run: Run, tmp_path: Path) -> None:
@@ -71,11 +60,11 @@ def test_a_class_can_be_an_index_and_the_random_seed_is_printed(run: Run, tmp_pa
 
 def test_a_refusal_prints_the_service_s_message_and_leaves_no_file(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "none.png"
-    _refused(run("[bold]", "--out", out), "'[bold]'", "T-shirt/top")
-    _refused(run("one", "--n", 0, "--out", out), "/n")
-    _refused(run("one", "--sampler", "euler", "--out", out), "/sampler")
-    _refused(run("one", "--model", "nobody", "--out", out), "nobody")
-    _refused(run("one", "--guidance", "nan", "--out", out), "finite")
+    refused(run("[bold]", "--out", out), "'[bold]'", "T-shirt/top")
+    refused(run("one", "--n", 0, "--out", out), "/n")
+    refused(run("one", "--sampler", "euler", "--out", out), "/sampler")
+    refused(run("one", "--model", "nobody", "--out", out), "nobody")
+    refused(run("one", "--guidance", "nan", "--out", out), "finite")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -90,13 +79,13 @@ def test_any_setting_of_a_request_can_be_set(run: Run, tmp_path: Path) -> None:
 
 def test_an_unknown_setting_is_refused_with_the_known_ones(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "none.png"
-    _refused(run("one", "--set", "colour=red", "--out", out), "colour", "choose from", *SamplingConfig.model_fields)
-    _refused(run("one", "--set", "stream=false", "--out", out), "stream", "best_of, deadline_seconds")
-    _refused(run("one", "--set", "percentile=2", "--out", out), "--set percentile", "less than or equal to 1")
-    _refused(run("one", "--set", "steps=[1]", "--set", "eta=x", "--out", out), "--set steps", "--set eta")
-    _refused(run("one", "--set", "percentile", "--out", out), "percentile", "NAME=VALUE")
-    _refused(run("one", "--steps", "6", "--set", "steps=5", "--out", out), "--set steps=5", "set twice")
-    _refused(run("one", "--set", "eta=0.5", "--set", "eta=0.7", "--out", out), "--set eta=0.7", "set twice")
+    refused(run("one", "--set", "colour=red", "--out", out), "colour", "choose from", *SamplingConfig.model_fields)
+    refused(run("one", "--set", "stream=false", "--out", out), "stream", "best_of, deadline_seconds")
+    refused(run("one", "--set", "percentile=2", "--out", out), "--set percentile", "less than or equal to 1")
+    refused(run("one", "--set", "steps=[1]", "--set", "eta=x", "--out", out), "--set steps", "--set eta")
+    refused(run("one", "--set", "percentile", "--out", out), "percentile", "NAME=VALUE")
+    refused(run("one", "--steps", "6", "--set", "steps=5", "--out", out), "--set steps=5", "set twice")
+    refused(run("one", "--set", "eta=0.5", "--set", "eta=0.7", "--out", out), "--set eta=0.7", "set twice")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -116,19 +105,19 @@ def test_a_file_that_cannot_be_written_is_found_before_drawing(service: Service,
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.png").mkdir()
     drawn = service.gauge("darkroom_row_steps_total")
-    _refused(run("one", "--out", tmp_path / "images.gif"), "png, webp, zip, npz, json")
-    _refused(run("one", "--out", tmp_path / "file" / "images.png"), "file")
-    _refused(run("one", "--out", tmp_path / "mistyped" / "images.png"), "mistyped: there is no such folder")
+    refused(run("one", "--out", tmp_path / "images.gif"), "png, webp, zip, npz, json")
+    refused(run("one", "--out", tmp_path / "file" / "images.png"), "file")
+    refused(run("one", "--out", tmp_path / "mistyped" / "images.png"), "mistyped: there is no such folder")
     assert not (tmp_path / "mistyped").exists()
-    _refused(run("one", "--out", tmp_path / "folder.png"), "folder.png: is a folder")
-    _refused(run("one", "--out", "/proc/images.png"), "/proc")  # not even root can create a file there
+    refused(run("one", "--out", tmp_path / "folder.png"), "folder.png: is a folder")
+    refused(run("one", "--out", "/proc/images.png"), "/proc")  # not even root can create a file there
     assert service.gauge("darkroom_row_steps_total") == drawn
 
 
 def test_the_error_without_a_service_names_its_url(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "none.png"
-    _refused(run("one", "--out", out, "--url", "http://127.0.0.1:1"), "http://127.0.0.1:1", "make up")
-    _refused(run("one", "--out", out, "--url", "http://[::"), "not a URL", "--url")
+    refused(run("one", "--out", out, "--url", "http://127.0.0.1:1"), "http://127.0.0.1:1", "make up")
+    refused(run("one", "--out", out, "--url", "http://[::"), "not a URL", "--url")
     assert not out.exists()
 
 
@@ -146,4 +135,4 @@ def test_an_answer_from_another_server_is_an_error(run: Run, tmp_path: Path) -> 
             result = run("one", "--out", tmp_path / "none.png", "--url", f"http://127.0.0.1:{server.server_port}")
         finally:
             server.shutdown()
-    _refused(result, "HTTP 501 from something that is not Darkroom")
+    refused(result, "HTTP 501 from something that is not Darkroom")

@@ -20,6 +20,7 @@ from darkroom.store.dataset_repository import DatasetFacts
 from darkroom.store.job_repository import add_event, get_job, stop
 from darkroom.store.run_repository import append_log
 from darkroom.store.tables import Job
+from tests.app.cli.calls import Run, run_on
 from tests.app.served import Service, serving
 from tests.app.training import (
     SHAPES,
@@ -36,7 +37,6 @@ from tests.app.training import (
 from tests.processes import PATIENCE_SECONDS, free_port, wait_until
 
 STRANGE = "[bold]Größe 形[/bold]"
-Run = Callable[..., Result]
 
 
 @pytest.fixture
@@ -49,12 +49,7 @@ def jobs(tmp_path: Path, database_url: str, database: Database) -> Iterator[Serv
 
 @pytest.fixture
 def run(jobs: Service) -> Run:
-    def run(*arguments: object) -> Result:
-        # without a command the options come first; a command has its own --url
-        where = ["--url", jobs.url]
-        return CliRunner().invoke(cli, ["jobs", *map(str, arguments), *where], env={"COLUMNS": "40"})
-
-    return run
+    return run_on(jobs, "jobs")
 
 
 def row(database: Database, job_id: int) -> Job:

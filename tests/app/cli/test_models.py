@@ -1,19 +1,16 @@
 """Laws of `darkroom models` and `download`: weights go to a service and come back, byte for byte."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from typer.testing import CliRunner, Result
 
-from darkroom.app.cli.main import cli
 from darkroom.model.checkpoint import load_checkpoint
 from darkroom.model.digest import digest_of
+from tests.app.cli.calls import Run, refused, run_on
 from tests.app.served import Service, serving, tiny_weights, weights_folder
 from tests.processes import wait_until
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture
@@ -27,18 +24,7 @@ def service(tmp_path: Path, database_url: str) -> Iterator[Service]:
 def run(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: object) -> Result:
-        return CliRunner().invoke(cli, [*map(str, arguments), "--url", service.url], env={"COLUMNS": "40"})
-
-    return run
-
-
-def _refused(result: Result, *words: str) -> None:
-    assert result.exit_code == 2, result.output
-    assert result.output.startswith("error: ")
-    assert result.output.count("\n") == 1
-    for word in words:
-        assert word in result.output
+    return run_on(service)
 
 
 def test_a_weights_file_is_added_listed_and_downloaded(run: Run, service: Service, tmp_path: Path) -> None:
@@ -70,8 +56,8 @@ def test_a_weights_file_is_added_listed_and_downloaded(run: Run, service: Servic
 
 def test_a_download_never_replaces_a_file_that_nobody_named(run: Run) -> None:
     Path("tiny-1.safetensors").write_text("mine")
-    _refused(run("download", "tiny"), "tiny-1.safetensors", "--out")
-    _refused(run("download", "tiny", "--out", "mistyped/tiny.safetensors"), "mistyped: there is no such folder")
+    refused(run("download", "tiny"), "tiny-1.safetensors", "--out")
+    refused(run("download", "tiny", "--out", "mistyped/tiny.safetensors"), "mistyped: there is no such folder")
     assert not Path("mistyped").exists()
     assert Path("tiny-1.safetensors").read_text() == "mine"
 
@@ -87,7 +73,7 @@ def test_a_download_with_wrong_bytes_leaves_the_old_file(
 
     monkeypatch.setattr(httpx.Response, "iter_raw", turned_round)
     Path("old.safetensors").write_text("old")
-    _refused(run("download", "tiny", "--out", "old.safetensors"), "are not those of sha256:")
+    refused(run("download", "tiny", "--out", "old.safetensors"), "are not those of sha256:")
     assert Path("old.safetensors").read_text() == "old"
     assert [path.name for path in Path().glob("*.part")] == []
 
@@ -95,11 +81,11 @@ def test_a_download_with_wrong_bytes_leaves_the_old_file(
 def test_a_version_is_deleted(run: Run, service: Service, tmp_path: Path) -> None:
     (tmp_path / "mine.safetensors").write_bytes(tiny_weights("mine", 5))
     run("models", "add", "tiny", "mine.safetensors")
-    _refused(run("models", "delete", "tiny@1", "--force"), "models/tiny/alias/production")
+    refused(run("models", "delete", "tiny@1", "--force"), "models/tiny/alias/production")
     service.client.put("/v1/models/tiny/alias/candidate", json={"version": 2})
-    _refused(run("models", "delete", "tiny@2"), "models/tiny/alias/candidate", "force")
+    refused(run("models", "delete", "tiny@2"), "models/tiny/alias/candidate", "force")
     assert run("models", "delete", "tiny@2", "--force").output == "tiny@2 is deleted\n"
-    _refused(run("download", "tiny@2", "--out", "again.safetensors"), "no longer kept")
+    refused(run("download", "tiny@2", "--out", "again.safetensors"), "no longer kept")
     assert not Path("again.safetensors").exists()
 
 
@@ -107,21 +93,21 @@ def test_a_whole_model_is_deleted_when_no_version_of_it_is_marked(run: Run, serv
     (tmp_path / "mine.safetensors").write_bytes(tiny_weights("mine", 5))
     run("models", "add", "mine", "mine.safetensors")
     assert run("models", "keep", "mine@1").output == "mine@1 is marked to be kept\n"
-    _refused(run("models", "delete", "mine", "--force"), "models/mine/versions/1 is marked")
+    refused(run("models", "delete", "mine", "--force"), "models/mine/versions/1 is marked")
     _, first, second = run("models", "delete", "mine", "--dry-run").output.splitlines()
     assert " ".join(first.split()) == "models/mine/versions/1 is marked to be kept prevents it"
     assert " ".join(second.split()) == "models/mine/alias/production points at version 1 with --force"
     assert run("models", "keep", "mine@1", "--off").output == "mine@1 is no longer marked\n"
-    _refused(run("models", "delete", "mine"), "models/mine/alias/production", "force")
+    refused(run("models", "delete", "mine"), "models/mine/alias/production", "force")
     assert run("models", "delete", "mine", "--force").output == "Model mine is deleted\n"
     assert service.client.get("/v1/models/mine").status_code == 404
     assert service.client.post("/generate", json={"class": 0, "model": "mine"}).status_code == 422
-    _refused(run("models", "delete", "mine"), "no model 'mine'")
+    refused(run("models", "delete", "mine"), "no model 'mine'")
 
 
-def test_what_cannot_be_sent_or_found_is_refused(run: Run, tmp_path: Path) -> None:
-    _refused(run("models", "add", "tiny", "none.safetensors"), "none.safetensors")
+def test_what_cannot_be_sent_or_found_isrefused(run: Run, tmp_path: Path) -> None:
+    refused(run("models", "add", "tiny", "none.safetensors"), "none.safetensors")
     (tmp_path / "bad.safetensors").write_bytes(b"no weights")
-    _refused(run("models", "add", "tiny", "bad.safetensors"), "not a readable safetensors file")
-    _refused(run("download", "none"), "'none'")
-    _refused(run("download", "tiny@9"), "tiny@1")
+    refused(run("models", "add", "tiny", "bad.safetensors"), "not a readable safetensors file")
+    refused(run("download", "none"), "'none'")
+    refused(run("download", "tiny@9"), "tiny@1")
