@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
@@ -36,14 +37,14 @@ def find_speed(session: Session, device: Device) -> WorkerSpeed | None:
     device: that the job asks for. Returns None when no worker has measured its speed.
     """
     found = [
-        WorkerSpeed(worker, scaled_speed(rates), worker.seen_at > _fresh_since())
+        (rates[0].images_per_second, WorkerSpeed(worker, scaled_speed(rates), worker.seen_at > _fresh_since()))
         for worker in measured_workers(session, device)
         if (rates := _rates(worker))
     ]
-    alive = [one for one in found if one.alive]
+    alive = [one for one in found if one[1].alive]
     if alive:
-        return min(alive, key=lambda one: _rates(one.worker)[0].images_per_second)
-    return found[0] if found else None
+        return min(alive, key=itemgetter(0))[1]
+    return found[0][1] if found else None
 
 
 def require_speed(session: Session, device: Device) -> WorkerSpeed:
