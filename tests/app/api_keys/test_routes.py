@@ -62,7 +62,7 @@ def test_a_key_is_created_used_and_revoked(opened: Service, database: Database) 
     with database.session() as session:
         stored = session.execute(text("SELECT * FROM api_keys")).mappings().all()
     assert token not in str(stored)
-    assert token.rpartition("_")[2] not in str(stored)
+    assert token.split("_", 2)[2] not in str(stored)
 
     assert_problem(client.get("/v1/keys"), 401)  # at once, in the process that created it
     listed = client.get("/v1/keys", headers=bearer(token))

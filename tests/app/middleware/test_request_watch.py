@@ -119,5 +119,5 @@ def test_no_log_line_contains_a_key(
     assert {line["status"] for line in _of(written, "asked", 6)} >= {401, 403}
     assert "is in the text of an error" in _of(written, "careless")[0]["exception"]
     for token in (good, unknown):
-        assert token.rpartition("_")[2] not in written.getvalue()
+        assert token.split("_", 2)[2] not in written.getvalue()
         assert token not in written.getvalue()
