@@ -58,7 +58,7 @@ from darkroom.app.train_jobs import routes as train_jobs
 from darkroom.app.versions.catalog import Catalog
 from darkroom.model.machine.compiler import CompilerMissing, require_compiler
 from darkroom.model.machine.device import find_device
-from darkroom.model.machine.threads import compute_with
+from darkroom.model.machine.threads import compute_alone
 from darkroom.model.user_error import ending_in_one_line
 from darkroom.store.database import Database
 from darkroom.store.hints import Hints, broker_answers
@@ -73,15 +73,13 @@ log = logging.getLogger(__name__)
 HINTS_STOP_SECONDS = 2.0
 
 
-def _compiles(settings: Settings, device: torch.device) -> bool:
-    """Return True to compile networks: where the setting asks for it, and on CUDA if a compiler works there."""
-    if not settings.compile and device.type != "cuda":
+def _compiles(device: torch.device) -> bool:
+    """Return True to compile networks: on CUDA if a compiler works there."""
+    if device.type != "cuda":
         return False
     try:
-        require_compiler(device, "DARKROOM_COMPILE")
+        require_compiler(device, "serving on CUDA")
     except CompilerMissing as error:
-        if settings.compile:
-            raise
         log.warning("serving without compilation, which is slower: %s", error)
         return False
     return True
@@ -166,15 +164,13 @@ def create_app(settings: Settings) -> FastAPI:
     watch_machine(metrics.registry, settings.state_folder)
     limits = EngineLimits(settings.queue_rows, settings.batch_rows, settings.resident_versions)
     engine = Engine(limits, metrics)
-    compute_with(1)  # one thread for every operation outside the engine
+    compute_alone()
     metrics.watch(engine.status)
     database = Database(settings.database_url) if settings.database_url else None
     if database is not None:
         metrics.watch_pool(database.pool_use)
     device = find_device(settings.device, "DARKROOM_DEVICE")
-    catalog = Catalog(
-        engine, database, device=device, compiled=_compiles(settings, device), default=settings.default_model
-    )
+    catalog = Catalog(engine, database, device=device, compiled=_compiles(device), default=settings.default_model)
     gate = Gate(
         settings,
         Verifier(database, settings.key_cache_seconds) if database else None,

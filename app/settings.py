@@ -35,10 +35,6 @@ class Settings(OperatorSettings):
     device: str = Field(
         "auto", description="where images are drawn: auto (CUDA where there is one), cpu, cuda or cuda:N"
     )
-    compile: bool = Field(
-        False,
-        description="compile networks on a CPU, too: faster steps after minutes of warm-up; on CUDA they always are",
-    )
     queue_rows: int = Field(
         2048, ge=1, description="most images that wait or are drawn at once; a full queue answers 429"
     )

@@ -28,8 +28,8 @@ from darkroom.model.config import (
     faults_of,
     image_form_moved,
 )
-from darkroom.model.diffusion.denoiser import Denoiser
-from darkroom.model.diffusion.network import DenoisingNetwork, build_network, place
+from darkroom.model.diffusion.denoiser import Denoiser, Network
+from darkroom.model.diffusion.network import DenoisingNetwork, build_network, drawing_network
 from darkroom.model.diffusion.unet import EMBEDDED_STEPS
 from darkroom.model.digest import digest_of
 from darkroom.model.figure import Figure
@@ -142,16 +142,14 @@ class Checkpoint:
             raise CheckpointError(f"{self.digest}: draws images that are not finite; {_DIVERGED}")
         return denoiser
 
-    def _network(
-        self, model: ModelConfig, weights: Mapping[str, Tensor], device: torch.device | None
-    ) -> DenoisingNetwork:
+    def _network(self, model: ModelConfig, weights: Mapping[str, Tensor], device: torch.device | None) -> Network:
         network = self.header.unfilled_network(model)
         try:
             own = {name: value.to(torch.float32, copy=True) for name, value in weights.items()}
             network.load_state_dict(own, assign=True)
         except RuntimeError as error:
             raise CheckpointError(f"{self.digest}: the weights do not fit the configuration: {error}") from error
-        return place(network, device or torch.device("cpu")).eval().requires_grad_(False)
+        return drawing_network(network, model, device or torch.device("cpu"))
 
 
 def require_scaled_times(embedding_steps: int, schedule: ScheduleConfig, source: str) -> None:

@@ -66,27 +66,21 @@ class Ticket:
 
 
 class Engine:
-    """The batching engine. Any thread may call its public methods and use its tickets.
-
-    threads: most threads that one operation of a step may use; default: as many as the thread that makes the engine
-    has. All other threads should then compute with one (`model/machine/threads.py`).
-    """
+    """The batching engine. Any thread may call its public methods and use its tickets."""
 
     def __init__(
         self,
         limits: EngineLimits | None = None,
         observer: EngineObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
-        threads: int | None = None,
     ) -> None:
         self.limits = limits or EngineLimits()
         self._observer = observer or EngineObserver()
         self._clock = clock
-        self._threads = threads or torch.get_num_threads()
         self._wake = threading.Condition()
         self._queue = Queue(self.limits.queue_rows, self._observer)
         self._residents = Residents(self.limits.versions, self._wake, self._observer)
-        self._stepper = Stepper(self._queue, self._wake, self._observer, clock, self._threads)
+        self._stepper = Stepper(self._queue, self._wake, self._observer, clock)
         self._stopping = False
         self._deadline_to_drain: float | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -123,7 +117,7 @@ class Engine:
                 stopped.set_exception(EngineStopped())
                 return stopped
             self._wake.notify()
-            return self._residents.load(version, denoiser, self.limits.batch_rows, self._threads)
+            return self._residents.load(version, denoiser, self.limits.batch_rows)
 
     def submit(self, request: SampleRequest, sink: Sink) -> Ticket:
         """Queue a request, all of its rows or none; `sink` receives its events on the engine's thread.

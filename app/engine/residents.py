@@ -82,14 +82,14 @@ class Residents:
         """Make it the most recently used one."""
         self._held.move_to_end(resident.version)
 
-    def load(self, version: str, denoiser: Denoiser, batch_rows: int, threads: int) -> Future[None]:
+    def load(self, version: str, denoiser: Denoiser, batch_rows: int) -> Future[None]:
         """Queue a version's warm-up; the future ends when the version is in memory."""
         future: Future[None] = Future()
         future.set_running_or_notify_cancel()  # from now on callers cannot cancel it
         if version in self._held:
             future.set_result(None)
         else:
-            measurement = measure_speed(denoiser, batch_rows, threads)
+            measurement = measure_speed(denoiser, batch_rows)
             self._loading.append(_Loading(version, denoiser, measurement, future))
         return future
 

@@ -14,13 +14,11 @@ class SpeedCurve:
     """Seconds a step by batch size: linear between measured sizes, and proportional above the largest.
 
     measured: seconds by batch size in network rows; sizes and seconds positive.
-    one_thread_rows: steps of at most that many network rows were measured on one thread, and should run on one.
     """
 
-    def __init__(self, measured: Mapping[int, float], one_thread_rows: int = 0) -> None:
+    def __init__(self, measured: Mapping[int, float]) -> None:
         if not measured:
             raise ValueError("a speed curve needs at least one measurement")
-        self.one_thread_rows = one_thread_rows
         self._sizes = sorted(measured)
         self._seconds = [measured[size] for size in self._sizes]
 

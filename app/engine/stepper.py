@@ -11,16 +11,12 @@ from darkroom.app.engine.phases import Scoring
 from darkroom.app.engine.queue import Queue, Row
 from darkroom.app.engine.request import Failed, Finished, Preview, Progress, RowDone, Timings
 from darkroom.model.machine.memory import is_out_of_memory
-from darkroom.model.machine.threads import compute_with
 
 log = logging.getLogger(__name__)
 
 
 class Stepper:
-    """Makes steps on the engine's thread. lock: the engine's, for every change of the queue.
-
-    threads: for the operations of a step, except where warm-up found that one thread is as good.
-    """
+    """Makes steps on the engine's thread. lock: the engine's, for every change of the queue."""
 
     def __init__(
         self,
@@ -28,13 +24,11 @@ class Stepper:
         lock: threading.Condition,
         observer: EngineObserver,
         clock: Callable[[], float],
-        threads: int,
     ) -> None:
         self._queue = queue
         self._lock = lock
         self._observer = observer
         self._clock = clock
-        self._threads = threads
 
     def step(self, rows: Sequence[Row]) -> None:
         """Advance rows of one version and one phase by one step, and send the events that it produced."""
@@ -46,7 +40,6 @@ class Stepper:
             self._observer.row_waited(began - row.request.submitted)
         widths = [row.network_rows for row in rows]
         taken = sum(widths)
-        compute_with(1 if taken <= resident.speed.one_thread_rows else self._threads)
         try:
             type(phases[0]).advance(resident.denoiser, phases)
         except Exception as error:  # a network's fault must not end the thread or harm other requests

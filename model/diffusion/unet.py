@@ -17,15 +17,30 @@ EMBEDDED_STEPS = 1000
 """The T for which the embedding's frequencies were chosen."""
 
 
+def embedding_frequencies(channels: int, device: torch.device | None = None) -> Tensor:
+    """Return the frequencies of `sinusoidal_embedding`, (channels / 2,)."""
+    half = channels // 2
+    return torch.exp(-math.log(10_000.0) / half * torch.arange(half, dtype=torch.float32, device=device))
+
+
 def sinusoidal_embedding(t: Tensor, channels: int) -> Tensor:
     """Transformer position embedding of times (Vaswani et al. 2017): cosines, then sines.
 
     t: (B,); returns (B, channels).
     """
-    half = channels // 2
-    frequencies = torch.exp(-math.log(10_000.0) / half * torch.arange(half, dtype=torch.float32, device=t.device))
-    angles = t.float()[:, None] * frequencies[None]
+    angles = t.float()[:, None] * embedding_frequencies(channels, t.device)[None]
     return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def embed_classes(weight: Tensor, labels: Tensor) -> Tensor:
+    """Return class embeddings (B, E) of int64 labels (B,), or of float mixtures of labels (B, classes + 1).
+
+    weight: (classes + 1, E).
+    """
+    if labels.is_floating_point():
+        # float64, so that the rounded result is the same in any batch, and one class gets its own row exactly.
+        return (labels.double() @ weight.double()).float()
+    return F.embedding(labels, weight)
 
 
 def _zero(module: nn.Linear | nn.Conv2d) -> None:
@@ -182,21 +197,12 @@ class UNet(nn.Module):
         inner = (self.down, self.middle_in, self.middle_attention, self.middle_out, self.up)
         return [parameter for module in inner for parameter in module.parameters() if parameter.ndim > 1]
 
-    def embed_classes(self, labels: Tensor) -> Tensor:
-        """Return class embeddings (B, E) of int64 labels (B,), or of float mixtures of labels (B, classes + 1)."""
-        if labels.is_floating_point():
-            # In float32 like a look-up, so that one class gets the same embedding alone and beside mixtures.
-            with torch.autocast(labels.device.type, enabled=False):
-                return labels @ self.class_embedding.weight
-        embedded: Tensor = self.class_embedding(labels)
-        return embedded
-
     def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         """x: (B, C, H, W); t: (B,) times 1..T; labels: (B,) int64 or (B, classes + 1) mixtures."""
         # The embedding counts times from 0, as DDPM's code and diffusers do.
         embedded = t - 1 if self.time_scale == 1.0 else t * self.time_scale - 1.0
         time = sinusoidal_embedding(embedded, self.config.width).to(x.dtype)
-        embedding = self.time_out(F.silu(self.time_in(time))) + self.embed_classes(labels)
+        embedding = self.time_out(F.silu(self.time_in(time))) + embed_classes(self.class_embedding.weight, labels)
 
         x = self.stem(F.pixel_unshuffle(x, self.config.patch_size))
         skips = [x]

@@ -21,7 +21,7 @@ from darkroom.model.datasets.dataset import ImageDataset
 from darkroom.model.diffusion.denoiser import Denoiser, Network
 from darkroom.model.diffusion.forward import add_noise
 from darkroom.model.diffusion.learned_variance import bound_losses, to_fraction
-from darkroom.model.diffusion.network import DenoisingNetwork, build_network, place
+from darkroom.model.diffusion.network import DenoisingNetwork, build_network, drawing_network, place
 from darkroom.model.diffusion.prediction import training_target
 from darkroom.model.diffusion.schedule import make_schedule
 from darkroom.model.images.pixels import from_pixels
@@ -387,7 +387,7 @@ class Trainer:
         model = self.recipe.model
         return build_network(model, len(self.dataset.class_names), model.schedule.steps)
 
-    def _frozen(self, weights: Mapping[str, Tensor]) -> DenoisingNetwork:
+    def _frozen(self, weights: Mapping[str, Tensor]) -> Network:
         network = self._new_network()
         network.load_state_dict(dict(weights))
-        return place(network, self.device).eval().requires_grad_(False)
+        return drawing_network(network, self.recipe.model, self.device)

@@ -36,15 +36,6 @@ def test_a_process_that_cannot_run_says_why_in_one_line(
     _assert_one_line(ended, says)
 
 
-def test_an_api_that_shall_compile_without_a_compiler_says_so_in_one_line(tmp_path: Path) -> None:
-    inherited = {name: value for name, value in os.environ.items() if name not in NOWHERE}
-    compiling = {"DARKROOM_COMPILE": "true", "CXX": "/nonexistent/g++", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
-    ended = subprocess.run(  # a new Python, because torch reads CXX when it is imported
-        [warm.DARKROOM, "api"], env=inherited | compiling, cwd=tmp_path, capture_output=True, text=True
-    )
-    _assert_one_line(ended, "DARKROOM_COMPILE needs a compiler")
-
-
 def _assert_one_line(ended: subprocess.CompletedProcess[str], says: str) -> None:
     assert ended.returncode == 2, ended.stderr
     assert says in ended.stderr
@@ -77,7 +68,7 @@ def test_the_api_refuses_a_setting_in_one_line(
     assert told.count("\n") == 1
 
 
-def test_the_service_runs_without_a_compiler_unless_a_setting_asks_for_compilation(
+def test_the_service_runs_without_a_compiler(
     weights: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(device: torch.device, setting: str) -> None:
@@ -90,5 +81,3 @@ def test_the_service_runs_without_a_compiler_unless_a_setting_asks_for_compilati
     with caplog.at_level(logging.WARNING):
         create_app(Settings(weights_folder=weights))
     assert "serving without compilation, which is slower: no compiler works here" in caplog.text
-    with pytest.raises(CompilerMissing):
-        create_app(Settings(weights_folder=weights, compile=True))
