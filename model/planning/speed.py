@@ -19,10 +19,12 @@ TIMED_STEPS = 3
 """The least time and the fewest steps that a measurement takes, after one step that is not timed."""
 
 
-def measured_speed(device: torch.device, cache: Path) -> Callable[[Recipe], float]:
+def measured_speed(
+    device: torch.device, cache: Path, clock: Callable[[], float] = time.perf_counter
+) -> Callable[[Recipe], float]:
     """Return a function from a recipe to its training images per second on `device`.
 
-    cache: a folder; the file `speeds.json` in it keeps the figures of this machine.
+    cache: a folder; the file `speeds.json` in it keeps the figures of this machine. clock: seconds from any start.
     """
 
     def speed(recipe: Recipe) -> float:
@@ -30,14 +32,14 @@ def measured_speed(device: torch.device, cache: Path) -> Callable[[Recipe], floa
         known = _read(file)
         key = _key(recipe, device)
         if key not in known:
-            known[key] = _measure(recipe, device)
+            known[key] = _measure(recipe, device, clock)
             _write(file, _read(file) | known)
         return known[key]
 
     return speed
 
 
-def _measure(recipe: Recipe, device: torch.device) -> float:
+def _measure(recipe: Recipe, device: torch.device, clock: Callable[[], float]) -> float:
     """Train on random pictures for some steps."""
     batch, side = recipe.training.batch_size, recipe.model.image_size
     training = recipe.training.model_copy(update={"total_images": 2**40})
@@ -45,11 +47,11 @@ def _measure(recipe: Recipe, device: torch.device) -> float:
     dataset = ImageDataset(images, np.arange(batch) % 2, ("a", "b"), "sha256:random")
     trainer = Trainer(recipe.model_copy(update={"training": training}), dataset, device)
     trainer.step()
-    start, steps = time.perf_counter(), 0
-    while steps < TIMED_STEPS or time.perf_counter() - start < TIMED_SECONDS:
+    start, steps = clock(), 0
+    while steps < TIMED_STEPS or clock() - start < TIMED_SECONDS:
         trainer.step()  # reads its loss, so that a GPU has finished
         steps += 1
-    return steps * batch / (time.perf_counter() - start)
+    return steps * batch / (clock() - start)
 
 
 def _key(recipe: Recipe, device: torch.device) -> str:

@@ -1,0 +1,250 @@
+"""Measures planned trainings: against a random search at the same time, and against the forecast.
+
+python -m bench.plans sweep DATA ... [--minutes M] [--runs N] [--out FILE]
+python -m bench.plans curve DATA ... [--minutes M ...] [--out FILE]
+python -m bench.plans table [--out FILE]
+
+DATA is a folder with `train` and `test`, as `python -m bench.datasets` builds it. Time is this process's processor time
+with one thread, so that a shared machine does not change what a run is given. Every run trains for the same time, and
+its pictures are measured as a planned run's are: unguided, in ten steps. A run that is in FILE is not done again.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+
+from darkroom.model.config import EvaluationConfig, Recipe, RecipeError, parse_recipe, set_field
+from darkroom.model.datasets import ImageDataset, load_dataset
+from darkroom.model.images.pictures import grid, png
+from darkroom.model.images.pixels import to_pixels
+from darkroom.model.metrics.evaluation import FolderReferences, evaluate
+from darkroom.model.metrics.extractors import load_extractor
+from darkroom.model.metrics.fid import FeatureStatistics, frechet_distance
+from darkroom.model.metrics.reference_images import ReferenceImages
+from darkroom.model.planning.data_facts import look_at
+from darkroom.model.planning.plan import MOST_CELLS, TRAINING_SHARE, parameters
+from darkroom.model.planning.prepare import prepare
+from darkroom.model.planning.speed import measured_speed
+from darkroom.model.sampling.draw import plan_row, sample
+from darkroom.model.training.trainer import Trainer, TrainingError
+
+OUT = Path("bench/results/plans.jsonl")
+CACHE = Path(".darkroom/bench/plans")
+POINTS = (0.1, 0.2, 0.5, 1.0)
+"""Shares of a curve's run at which its pictures are measured."""
+IMAGES = 1000
+SEED = 20
+
+
+def _one_of(draw: np.random.Generator, *choices: Any) -> Any:
+    return choices[draw.integers(len(choices))]
+
+
+SPACE: Mapping[str, Callable[[np.random.Generator], Any]] = {
+    "model.unet.patch_size": lambda draw: _one_of(draw, 1, 2, 4),
+    "model.unet.multipliers": lambda draw: _one_of(draw, [1], [1, 2], [1, 2]),
+    "model.unet.width": lambda draw: _one_of(draw, 24, 32, 48, 64, 96),
+    "model.unet.blocks_per_level": lambda draw: _one_of(draw, 1, 2, 3),
+    "model.unet.dropout": lambda draw: _one_of(draw, 0.0, 0.1, 0.2),
+    "model.unet.attention": lambda draw: _one_of(draw, True, False),
+    "training.batch_size": lambda draw: _one_of(draw, 16, 32, 64, 128),
+    "training.horizontal_flip": lambda draw: _one_of(draw, True, False),
+    "training.precision": lambda draw: _one_of(draw, "float32", "bfloat16"),
+    "optimizer.name": lambda draw: _one_of(draw, "muon", "muon", "adamw"),
+    "optimizer.rate": lambda draw: 2.0 ** float(draw.uniform(-2.0, 2.0)),
+    "ema.relative_length": lambda draw: _one_of(draw, 0.05, 0.1, 0.2),
+    "objective.times": lambda draw: _one_of(
+        draw,
+        {"name": "normal", "mean": 0.5, "scale": 2.0},
+        {"name": "normal", "mean": 0.0, "scale": 1.6},
+        {"name": "normal", "mean": 1.0, "scale": 2.0},
+        {"name": "uniform"},
+    ),
+}
+"""What the search draws, each field by itself. `optimizer.rate` multiplies the rate that the plan has for the width."""
+
+
+def changed(plan: Recipe, drawn: Mapping[str, Any]) -> Recipe:
+    """Return the planned recipe with the fields that the search drew. Raises RecipeError when they do not fit."""
+    tree = plan.model_dump(mode="json")
+    fields = dict(drawn)
+    rate, attention = fields.pop("optimizer.rate"), fields.pop("model.unet.attention")
+    width = fields["model.unet.width"]
+    muon = fields["optimizer.name"] == "muon"
+    fields["optimizer.learning_rate"] = rate * (2e-3 if muon else 1e-3) * (32 / width) ** 0.5
+    fields["model.unet.attention_head_channels"] = next(size for size in (32, 16, 8) if width % size == 0)
+    levels = len(fields["model.unet.multipliers"])
+    cells = plan.model.image_size // fields["model.unet.patch_size"] // 2 ** (levels - 1)
+    attends = attention and cells <= MOST_CELLS
+    fields["model.unet.attention_resolutions"] = [cells] if attends else []
+    fields["model.unet.middle_attention"] = attends
+    for field, value in fields.items():
+        set_field(tree, field.split("."), value)
+    return parse_recipe(tree, source="search")
+
+
+def run(recipe: Recipe, data: ImageDataset, seconds: float, shares: Sequence[float]) -> Iterator[tuple[Trainer, float]]:
+    """Train for a processor time; yields the trainer, and the seconds spent, when it has come to each share."""
+    timed = recipe.training.model_copy(update={"minutes": seconds / 60.0})
+    trainer = Trainer(recipe.model_copy(update={"training": timed}), data, torch.device("cpu"))
+    spent = 0.0
+    for share in shares:
+        while spent < share * seconds:
+            began = time.process_time()
+            trainer.place = int(min(1.0, spent / seconds) * timed.total_images)
+            trainer.step()
+            spent += time.process_time() - began
+        yield trainer, spent
+
+
+def measure(trainer: Trainer, references: FolderReferences) -> float:
+    """Return the Fréchet distance of the run's pictures now."""
+    images = min(IMAGES, len(trainer.dataset))
+    config = EvaluationConfig(every_images=1, images=images, steps=10, guidance=1.0)
+    settings = trainer.sampling
+    return evaluate(trainer.denoiser(), "bench", trainer.dataset, config, settings, references)[0].value
+
+
+def anchors(data: ImageDataset, test: ImageDataset, references: FolderReferences) -> tuple[float, float]:
+    """Return the distances of real held-out pictures, and of pictures of noise, to the training pictures."""
+    extractor = load_extractor("efficientnet-lite0")
+    reference = ReferenceImages(data, extractor, references, lambda: False).frechet()
+    noise = np.random.default_rng(0).integers(0, 256, (min(IMAGES, len(data)), *data.images.shape[1:]), dtype=np.uint8)
+    found = []
+    for images in (test.images[:IMAGES], noise):
+        statistics = FeatureStatistics(extractor.dimension)
+        for first in range(0, len(images), 64):
+            statistics.add(extractor.features(torch.from_numpy(images[first : first + 64].copy())))
+        found.append(frechet_distance(statistics, reference))
+    return found[0], found[1]
+
+
+def picture(trainer: Trainer, columns: int = 10) -> bytes:
+    """Draw some pictures of each of the first classes with the plan's settings."""
+    denoiser, settings = trainer.denoiser(), trainer.sampling
+    classes = min(10, len(denoiser.class_names))
+    rows = [
+        plan_row(denoiser, settings, label=label, seed=SEED, index=index)
+        for label in range(classes)
+        for index in range(columns)
+    ]
+    return png(grid(to_pixels(sample(denoiser, rows)), columns), scale=2)
+
+
+class Bench:
+    """One data set, its references, and the file of results."""
+
+    def __init__(self, folder: Path, minutes: float, out: Path) -> None:
+        self.name, self.folder, self.minutes, self.out = folder.name, folder, minutes, out
+        self.speed = measured_speed(torch.device("cpu"), CACHE, time.process_time)
+        self.plan, self.data = prepare(folder, minutes, self.speed, CACHE)
+        self.references = FolderReferences(CACHE / "references")
+
+    @property
+    def seconds(self) -> float:
+        """What a planned run of these minutes spends on training."""
+        return 60.0 * self.minutes * TRAINING_SHARE
+
+    def known(self) -> set[tuple[str, str, float]]:
+        """The runs that the file holds."""
+        return {(one["set"], one["run"], one["minutes"]) for one in records(self.out)}
+
+    def do(self, name: str, recipe: Recipe, drawn: Mapping[str, Any], shares: Sequence[float]) -> None:
+        """Carry out a run and append it to the file, unless it is there."""
+        if (self.name, name, self.minutes) in self.known():
+            return
+        points, trainer = [], None
+        for trainer, _ in run(recipe, self.data, self.seconds, shares):
+            points.append((trainer.images_seen, measure(trainer, self.references)))
+        assert trainer is not None
+        facts = look_at(self.data)
+        test = load_dataset(self.plan.recipe.dataset.model_copy(update={"split": "test"}), CACHE)
+        floor, noise = anchors(self.data, test, self.references)
+        found = {
+            "set": self.name,
+            "run": name,
+            "minutes": self.minutes,
+            "drawn": drawn,
+            "points": points,
+            "total_images": recipe.training.total_images,
+            "parameters": parameters(recipe),
+            "width": recipe.model.unet.width,
+            "channels": facts.channels,
+            "side": facts.side,
+            "classes": len(facts.class_counts),
+            "distinct": facts.distinct,
+            "real": floor,
+            "noise": noise,
+        }
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        with self.out.open("a") as file:
+            file.write(json.dumps(found) + "\n")
+        if name == "plan":
+            (CACHE / f"{self.name}-{self.minutes:g}.png").write_bytes(picture(trainer))
+        print(f"{self.name} {name} {self.minutes:g} min: {points}", flush=True)
+
+
+def records(file: Path) -> list[dict[str, Any]]:
+    """Return the runs that a file holds."""
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def sweep(bench: Bench, number: int) -> None:
+    """Carry out the random run of that number; the draws do not depend on the data set."""
+    draw = np.random.default_rng(number)
+    while True:
+        drawn = {field: change(draw) for field, change in SPACE.items()}
+        try:
+            bench.do(f"search-{number:02d}", changed(bench.plan.recipe, drawn), drawn, POINTS[-1:])
+            return
+        except (RecipeError, ValidationError, TrainingError) as error:
+            print(f"{bench.name} {number}: drawn again, as {error}", file=sys.stderr)
+
+
+def table(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return a Markdown table: each set's planned run beside the best and the median of its search."""
+    lines = ["| data set | minutes | plan | best of search | plan / best | median | runs | real |", "|" + " --- |" * 8]
+    for key in dict.fromkeys((one["set"], one["minutes"]) for one in runs):
+        own = [one for one in runs if (one["set"], one["minutes"]) == key]
+        plan = [one["points"][-1][1] for one in own if one["run"] == "plan"]
+        others = sorted(one["points"][-1][1] for one in own if one["run"] != "plan")
+        if plan and others:
+            figures = f"{plan[0]:.1f} | {others[0]:.1f} | {plan[0] / others[0]:.2f} | {np.median(others):.1f}"
+            lines.append(f"| {key[0]} | {key[1]:g} | {figures} | {len(others)} | {own[0]['real']:.1f} |")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench.plans", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("what", choices=("sweep", "curve", "table"))
+    parser.add_argument("data", type=Path, nargs="*")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[1.0])
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--out", type=Path, default=OUT)
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    if arguments.what == "table":
+        print(table(records(arguments.out)))
+        return 0
+    for minutes in arguments.minutes:
+        benches = [Bench(folder, minutes, arguments.out) for folder in arguments.data]
+        for bench in benches:
+            bench.do("plan", bench.plan.recipe, {}, POINTS)
+        if arguments.what == "sweep":
+            for number in range(arguments.runs):
+                for bench in benches:
+                    sweep(bench, number)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
