@@ -173,7 +173,7 @@ def create_app(settings: Settings) -> FastAPI:
     catalog = Catalog(engine, database, device=device, compiled=_compiles(device), default=settings.default_model)
     gate = Gate(
         settings,
-        Verifier(database, settings.key_cache_seconds) if database else None,
+        Verifier(database, settings.key_cache_seconds, open_after_keys=settings.open_after_keys) if database else None,
         Limits(settings.redis_url, counted_alone=metrics.counted_alone),
         Limits(None),
         metrics.access_refused,

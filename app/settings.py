@@ -64,6 +64,9 @@ class Settings(OperatorSettings):
     require_keys: bool = Field(
         False, description="ask for a key on loopback too, even if no key exists; set it behind a proxy on this machine"
     )
+    open_after_keys: bool = Field(
+        False, description="once every key is revoked, answer loopback without a key again, as before the first key"
+    )
     key_cache_seconds: float = Field(
         5.0, gt=0.0, description="seconds for which a verified key stays valid without another look at the database"
     )

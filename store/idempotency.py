@@ -28,7 +28,8 @@ class IdempotencyKeyReused(ValueError):
     """The key was used for another request."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"the idempotency key {key!r} was used for another request")
+        given = key.rpartition(" ")[2]
+        super().__init__(f"the idempotency key {given!r} was used for another request")
         self.key = key
 
 
@@ -36,7 +37,8 @@ def remember(session: Session, scope: str, key: str, request_digest: str) -> int
     """The id of the resource that this request created before; None for a new request.
 
     A new key is locked until the transaction ends: the caller creates the resource and calls `settle`, or rolls back.
-    scope: the request's method and path. request_digest: of everything that decides what is created.
+    scope: the request's method and path. key: the client's, after the id of its API key and a space.
+    request_digest: of everything that decides what is created.
     Raises IdempotencyKeyReused.
     """
     expired = IdempotencyKey.created_at < func.now() - LIFETIME

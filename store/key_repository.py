@@ -117,6 +117,11 @@ def keys_exist(session: Session) -> bool:
     return bool(session.scalar(select(exists().where(ApiKey.revoked_at.is_(None)))))
 
 
+def keys_existed(session: Session) -> bool:
+    """True when a key was ever created, because revoked keys keep their records."""
+    return bool(session.scalar(select(exists(select(ApiKey.id)))))
+
+
 def note_use(session: Session, key_id: int) -> None:
     """Set last_used_at, unless it was set within the last minute."""
     session.execute(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from ipaddress import IPv6Address, ip_address
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
@@ -109,23 +110,26 @@ class Gate:
         key, token = None, token.strip()
         if kind.lower() == "bearer" and self.verifier is not None:
             # invalid tokens from the same address must not lock out a key that was valid before
-            if not self.verifier.remembers(token):
-                self._require_few_attempts(await self._attempt(address, 0))
+            known = self.verifier.remembers(token)
+            if not known:  # counted before the look-up, so that many at once do not all pass
+                self._require_few_attempts(await self._attempt(address, 1))
             try:
                 key = await self.verifier.verify(token)
             except SourceAway as error:
+                await self._attempt(address, 0 if known else -1)
                 raise _store_away() from error
+            if key is not None and not known:
+                await self._attempt(address, -1)
         if key is None:
-            await self._attempt(address, 1)
             detail = "the key in the Authorization header is unknown, was revoked or has expired; use a valid key"
             raise self._refusal(401, "key-refused", detail, 'Bearer realm="darkroom", error="invalid_token"')
         return key
 
     async def _attempt(self, address: str, cost: int) -> Use:
-        return await self.attempts.take(address, ATTEMPTS, self.settings.failed_keys_per_minute, cost)
+        return await self.attempts.take(_network(address), ATTEMPTS, self.settings.failed_keys_per_minute, cost)
 
     def _require_few_attempts(self, use: Use) -> None:
-        if use.remaining > 0:
+        if use.allowed:
             return
         self.count_refusal("attempts_limit")
         raise attempts_limit(use)
@@ -135,23 +139,34 @@ class Gate:
         challenge = 'Bearer realm="darkroom"'
         if self.settings.require_keys or not is_loopback(self.settings.host) or not is_local(scope):
             detail = f"send Authorization: Bearer KEY; `{CREATE_A_KEY}` creates a key. Requests need no key only when "
-            detail += "the service has none, and client, server and host name are all loopback"
+            detail += "the service never had one, and client, server and host name are all loopback, without a proxy"
             raise self._refusal(401, "key-needed", detail, challenge)
         if is_cross_site(scope, self.settings.cors_origins):
             detail = "a page of another origin needs a key; send one, or add the origin to DARKROOM_CORS_ORIGINS"
             raise self._refusal(403, "cross-site", detail)
         if path in OPEN_ON_LOOPBACK:
             return
-        keys_exist = await self.verifier.keys_exist() if self.verifier is not None else False
-        if keys_exist:
-            detail = f"send Authorization: Bearer KEY; this service has keys (`{CREATE_A_KEY}` creates one)"
+        closed = await self.verifier.closed_by_keys() if self.verifier is not None else False
+        if closed:
+            detail = f"send Authorization: Bearer KEY; the service has keys, or had some (`{CREATE_A_KEY}` creates one)"
             raise self._refusal(401, "key-needed", detail, challenge)
-        if keys_exist is None and "generate" not in scopes:
+        if closed is None and "generate" not in scopes:
             raise _store_away()
 
     def _refusal(self, status: int, kind: str, detail: str, challenge: str | None = None) -> Problem:
         self.count_refusal(kind.replace("-", "_"))
         return Problem(status, kind, detail, headers={"WWW-Authenticate": challenge} if challenge else None)
+
+
+def _network(address: str) -> str:
+    """Return what counts as one client: an IPv4 address, or the /64 network of an IPv6 address."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address):
+        return str(parsed.ipv4_mapped or IPv6Address(int(parsed) >> 64 << 64))
+    return address
 
 
 def _store_away() -> Problem:

@@ -17,6 +17,9 @@ from redis.exceptions import RedisError
 
 log = logging.getLogger(__name__)
 
+MOST_COUNTED_HERE = 100_000
+"""Most counts of one window's length that a process keeps. Above that it forgets the oldest, to bound its memory."""
+
 REDIS_SECONDS = 1.0
 
 RETRY_SECONDS = 5.0
@@ -90,7 +93,7 @@ class Limits:
     ) -> None:
         self._counted_alone = counted_alone
         self._clock = clock
-        self._here: dict[str, tuple[int, float]] = {}
+        self._here: dict[int, dict[str, tuple[int, float]]] = {}  # by the window's seconds, so each is in order of ends
         self._look_again_at = -float("inf")
         self._redis: Redis | None = None
         if redis_url is not None:
@@ -137,11 +140,12 @@ class Limits:
 
     def _counted_here(self, name: str, cost: int, limit: int, seconds: int) -> tuple[bool, int]:
         now = self._clock()
-        if name not in self._here:
-            self._here = {known: entry for known, entry in self._here.items() if entry[1] > now}
-        used, ends_at = self._here.get(name, (0, now + seconds))
+        counts = self._here.setdefault(seconds, {})
+        while counts and (len(counts) >= MOST_COUNTED_HERE or next(iter(counts.values()))[1] <= now):
+            del counts[next(iter(counts))]
+        used, ends_at = counts.get(name, (0, now + seconds))
         if cost > 0 and used + cost > limit:
             return False, used
         used = max(0, used + cost)
-        self._here[name] = (used, ends_at)
+        counts[name] = (used, ends_at)
         return True, used

@@ -1,5 +1,6 @@
 """Recognises requests from programs on this machine, and those that a proxy or a foreign web page makes from here."""
 
+import re
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
@@ -8,7 +9,14 @@ from starlette.types import Scope
 
 from darkroom.app.settings import is_loopback
 
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+_FORWARDED = re.compile(
+    r"forwarded|(.*-)?via|x-forward.*|x-original-.*|x-proxy.*|proxy-.*|x-real-.*|front-end-https|x-(url-)?scheme|x-host"
+    r"|(.*-)?(client|real|remote|connecting|originating|peer|source)-?(ip|addr|address|cert|port|verify)"
+    r"|x-cloud-trace-context|x-request-start|x-queue-start|x-(ssl|tls)-.*|x-cache.*|x-varnish|x-edge-.*"
+    r"|(x-)?(akamai|amzn|amz|appengine|arr|azure|cdn|cf|cloudfront|envoy|fastly|fd|fly|goog|haproxy|imperva|incap|nf|ngrok"
+    r"|nginx|render|sucuri|tailscale|traefik|vercel|waf)(-.*)?"
+)
+"""Headers that reverse proxies, load balancers and content networks add: the general ones, and those of vendors."""
 
 
 def is_local(scope: Scope) -> bool:
@@ -21,7 +29,7 @@ def is_local(scope: Scope) -> bool:
     ends = (scope.get("client"), scope.get("server"))
     if any(end is None or not is_loopback(end[0]) for end in ends):
         return False
-    if any(name in headers for name in _FORWARDED):
+    if any(_FORWARDED.fullmatch(name) for name in headers):
         return False
     name = _hostname(f"//{headers.get('host', '')}")
     return name is not None and is_loopback(name)

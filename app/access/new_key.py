@@ -1,5 +1,6 @@
 """Requests for a new key and for new limits, and the creation of a key."""
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Annotated
 
@@ -44,6 +45,14 @@ class KeyRequest(KeyLimitsRequest):
     expires_in_days: Annotated[float, Field(strict=True, gt=0.0, le=LONGEST_DAYS, allow_inf_nan=False)] | None = Field(
         None, description="default: never"
     )
+
+
+def closing_notice(scopes: Collection[Scope]) -> str:
+    """Return what to tell somebody whose new key has closed an open service. scopes: the key's."""
+    closed = "From now on every request needs a key, from this machine too, also after all keys are revoked"
+    if "admin" in scopes:
+        return f"{closed}."
+    return f"{closed}. This key cannot create others: for that, run `darkroom keys create --scopes admin` on the host."
 
 
 def make_key(session: Session, actor: Actor, wanted: KeyRequest) -> tuple[ApiKey, str]:

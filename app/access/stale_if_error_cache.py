@@ -29,7 +29,8 @@ class StaleIfErrorCache(Generic[K, V]):
 
     While the database cannot be reached, or takes longer than `timeout_seconds`, a value may be `stale_seconds` old.
     The cache then tries the database only every `fresh_seconds`, so that not every request waits. Callers of one key
-    share one load. A key without an earlier value waits for `first_timeout_seconds`, because it would be refused.
+    share one load. A key without a value to serve waits for `first_timeout_seconds`, because it would be refused. Such
+    loads have threads of their own, and one that takes too long makes no other call wait: many may only be queued.
     entries: the most values kept; the least recently used is dropped. clock: monotonic seconds.
     """
 
@@ -56,6 +57,7 @@ class StaleIfErrorCache(Generic[K, V]):
         self._ask_again_at = -float("inf")
         # own threads, because all shared threads may be waiting for a database that does not answer
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="access")
+        self._first_threads = ThreadPoolExecutor(2, thread_name_prefix="access-first")
 
     async def get(self, key: K) -> V:
         """Return the value. Raises SourceAway, and other errors of `load`."""
@@ -63,14 +65,16 @@ class StaleIfErrorCache(Generic[K, V]):
         if entry is not None and now - entry.asked_at < self._fresh_seconds:
             self._entries.move_to_end(key)
             return entry.value
+        usable = entry is not None and now - entry.asked_at < self._stale_seconds
         if now >= self._ask_again_at:
-            task = self._asking.get(key) or self._ask(key, now)
+            task = self._asking.get(key) or self._ask(key, now, self._threads if usable else self._first_threads)
             try:
-                limit = self._timeout_seconds if entry is not None else self._first_timeout_seconds
+                limit = self._timeout_seconds if usable else self._first_timeout_seconds
                 return await asyncio.wait_for(asyncio.shield(task), limit)
-            except (*AWAY, TimeoutError):
-                self._ask_again_at = self._clock() + self._fresh_seconds
-        if entry is not None and now - entry.asked_at < self._stale_seconds:
+            except (*AWAY, TimeoutError) as error:
+                if usable or not isinstance(error, TimeoutError):
+                    self._ask_again_at = self._clock() + self._fresh_seconds
+        if entry is not None and usable:
             return entry.value
         raise SourceAway
 
@@ -80,16 +84,17 @@ class StaleIfErrorCache(Generic[K, V]):
         return None if entry is None else entry.value
 
     def forget(self) -> None:
-        """Drop all values. A load that is still running is not kept either."""
-        self._entries.clear()
+        """Serve no value again before it is loaded again. A load that is still running is not kept either."""
+        self._entries = OrderedDict((key, _Entry(one.value, -float("inf"))) for key, one in self._entries.items())
         self._asking.clear()
 
     def close(self) -> None:
         """End the threads."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._first_threads):
+            threads.shutdown(wait=False, cancel_futures=True)
 
-    def _ask(self, key: K, now: float) -> asyncio.Task[V]:
-        task = asyncio.get_running_loop().create_task(self._loaded(key))
+    def _ask(self, key: K, now: float, threads: ThreadPoolExecutor) -> asyncio.Task[V]:
+        task = asyncio.get_running_loop().create_task(self._loaded(key, threads))
         self._asking[key] = task
 
         def keep(done: asyncio.Task[V]) -> None:
@@ -106,5 +111,5 @@ class StaleIfErrorCache(Generic[K, V]):
         task.add_done_callback(keep)
         return task
 
-    async def _loaded(self, key: K) -> V:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._load, key)
+    async def _loaded(self, key: K, threads: ThreadPoolExecutor) -> V:
+        return await asyncio.get_running_loop().run_in_executor(threads, self._load, key)

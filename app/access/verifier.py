@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from darkroom.app.access.stale_if_error_cache import SourceAway, StaleIfErrorCache
 from darkroom.app.access.token import matches, prefix_of, token_digest
 from darkroom.store.database import Database
-from darkroom.store.key_repository import KeyLimits, find_key, keys_exist, note_use
+from darkroom.store.key_repository import KeyLimits, find_key, keys_exist, keys_existed, note_use
 from darkroom.store.tables import Scope
 
 STALE_SECONDS = 300.0
@@ -34,7 +34,8 @@ class Verifier:
     """Verifies tokens against the store.
 
     Refuses a revoked key after at most `fresh_seconds` and one look-up, or after STALE_SECONDS if the database cannot
-    be reached. clock: monotonic seconds; now: the time of day, for expiry.
+    be reached. open_after_keys: revoked keys do not keep the service closed.
+    clock: monotonic seconds; now: the time of day, for expiry.
     """
 
     def __init__(
@@ -42,17 +43,19 @@ class Verifier:
         database: Database,
         fresh_seconds: float,
         *,
+        open_after_keys: bool = False,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = _now,
     ) -> None:
         self._database = database
+        self._closing_keys = keys_exist if open_after_keys else keys_existed
         self._now = now
         # the cache's key has the digest, so that no token stays in memory
         self._keys: StaleIfErrorCache[tuple[str, bytes], VerifiedKey | None] = StaleIfErrorCache(
             self._find, fresh_seconds=fresh_seconds, stale_seconds=STALE_SECONDS, clock=clock
         )
         self._any: StaleIfErrorCache[None, bool] = StaleIfErrorCache(
-            self._exist, fresh_seconds=fresh_seconds, stale_seconds=STALE_SECONDS, clock=clock
+            self._look_for_keys, fresh_seconds=fresh_seconds, stale_seconds=STALE_SECONDS, clock=clock
         )
 
     async def verify(self, token: str) -> VerifiedKey | None:
@@ -70,15 +73,15 @@ class Verifier:
         prefix = prefix_of(token)
         return prefix is not None and self._keys.last((prefix, token_digest(token))) is not None
 
-    async def keys_exist(self) -> bool | None:
-        """Return whether there are keys that are not revoked; None if the database cannot be reached."""
+    async def closed_by_keys(self) -> bool | None:
+        """Return whether every request needs a key, because keys were created; None if the database is away."""
         try:
             return await self._any.get(None)
         except SourceAway:
             return None
 
     def forget(self) -> None:
-        """Drop the cache, so that this process applies its own change of a key at once."""
+        """Look every key up again before it is valid, so that this process applies its own change of a key at once."""
         self._keys.forget()
         self._any.forget()
 
@@ -97,6 +100,6 @@ class Verifier:
             limits = KeyLimits(row.requests_per_minute, row.images_per_day, row.unfinished_jobs)
             return VerifiedKey(row.id, row.name, frozenset(row.scopes), limits, row.expires_at)
 
-    def _exist(self, _: None) -> bool:
+    def _look_for_keys(self, _: None) -> bool:
         with self._database.session() as session:
-            return keys_exist(session)
+            return self._closing_keys(session)

@@ -7,7 +7,7 @@ from anyio import from_thread
 from fastapi import APIRouter, Depends, Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from darkroom.app.access.new_key import KeyLimitsRequest, KeyRequest, make_key
+from darkroom.app.access.new_key import KeyLimitsRequest, KeyRequest, closing_notice, make_key
 from darkroom.app.dependencies.callers import CallerHere
 from darkroom.app.dependencies.paging import LARGEST_ID, BeforeId, Limit
 from darkroom.app.dependencies.services import ServicesHere, require_json
@@ -43,6 +43,7 @@ class NewKeyAnswer(KeyAnswer):
     """A new key with its token."""
 
     token: str = Field(description="send it as Authorization: Bearer TOKEN; it is shown only once")
+    notice: str | None = Field(description="says so when this key has closed a service that was open; else null")
 
 
 class KeysAnswer(BaseModel):
@@ -61,12 +62,15 @@ class KeysAnswer(BaseModel):
 def create(body: KeyRequest, response: Response, services: ServicesHere, caller: CallerHere) -> NewKeyAnswer:
     """Create a key. As soon as one exists, every request needs a key, on loopback too.
 
+    It stays so after the last key is revoked. `notice` says when this call has closed the service.
+
     There is no Idempotency-Key, because the token cannot be shown again. If the answer is lost, revoke the key and
     create another.
     """
     with services.transaction() as session:
         row, token = make_key(session, caller.actor, body)
-        answer = NewKeyAnswer(**KeyAnswer.model_validate(row).model_dump(), token=token)
+        notice = None if caller.key else closing_notice(row.scopes)
+        answer = NewKeyAnswer(**KeyAnswer.model_validate(row).model_dump(), token=token, notice=notice)
     from_thread.run_sync(services.gate.forget)
     response.headers["Cache-Control"] = "no-store"
     return answer

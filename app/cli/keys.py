@@ -48,8 +48,9 @@ def create(
     state: State = DEFAULT_STATE,
 ) -> None:
     """Create a key and print its token, which is shown only once."""
-    from darkroom.app.access.new_key import KeyRequest, make_key
+    from darkroom.app.access.new_key import KeyRequest, closing_notice, make_key
     from darkroom.store.audit_repository import COMMAND_LINE
+    from darkroom.store.key_repository import keys_existed
 
     fields = {
         "name": name,
@@ -62,7 +63,10 @@ def create(
     wanted = _validated(KeyRequest, {name: value for name, value in fields.items() if value is not None})
     with _database(state, new=True) as database:
         with database.session() as session:
+            closes = not keys_existed(session)
             row, token = make_key(session, COMMAND_LINE, wanted)
+        if closes:
+            _say(closing_notice(row.scopes))
         _say(f"Key {row.id} ({row.name}) may: {', '.join(row.scopes)}. Its token is shown only once:")
         print(token)
 

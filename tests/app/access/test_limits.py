@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from darkroom.app.access.limits import IMAGES, REQUESTS, RETRY_SECONDS, Limits
+from darkroom.app.access.limits import ATTEMPTS, IMAGES, REQUESTS, RETRY_SECONDS, Limits
 from darkroom.app.access.too_many_requests import _span
 from darkroom.app.embedded.redis import PrivateRedis
 from tests.processes import PATIENCE_SECONDS
@@ -65,6 +66,40 @@ async def test_refused_and_returned_use_is_not_counted(url: str | None) -> None:
         assert (await made.take(key, IMAGES, 10, -8)).remaining == 8
         assert (await made.take(key, IMAGES, 10, -50)).remaining == 10  # use never falls below zero
         assert not (await made.take(key, IMAGES, 0)).allowed
+
+
+async def test_a_process_forgets_ended_windows_and_never_keeps_more_than_its_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("darkroom.app.access.limits.MOST_COUNTED_HERE", 100)
+    clock = Clock()
+    async with limits(None, clock) as made:
+        for owner in range(1000):
+            assert (await made.take(f"address {owner}", ATTEMPTS, 2)).remaining == 1
+        assert len(made._here[60]) == 100
+        assert (await made.take("address 999", ATTEMPTS, 2)).remaining == 0  # the newest are counted on
+        assert (await made.take(1, IMAGES, 2)).remaining == 1  # and other windows are not concerned
+        clock.now += 60
+        await made.take("address 1", ATTEMPTS, 2)
+        assert len(made._here[60]) == 1
+        assert (await made.take(1, IMAGES, 2)).remaining == 0
+
+
+async def test_a_count_costs_the_same_however_many_there_are() -> None:
+    class Counts(dict[str, tuple[int, float]]):
+        looks = 0
+
+        def values(self) -> Any:
+            for value in super().values():
+                Counts.looks += 1
+                yield value
+
+    async with limits(None, Clock()) as made:
+        made._here[60] = Counts()
+        for owner in range(2000):
+            await made.take(f"address {owner}", ATTEMPTS, 2)
+        assert len(made._here[60]) == 2000
+        assert Counts.looks <= 2000
 
 
 async def test_concurrent_requests_of_two_processes_stay_within_the_limit(redis_server: PrivateRedis) -> None:

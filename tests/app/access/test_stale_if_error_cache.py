@@ -128,6 +128,26 @@ async def test_a_source_that_hangs_counts_as_away() -> None:
         source.gate.set()
 
 
+async def test_a_first_load_that_takes_too_long_makes_no_other_wait_or_fail() -> None:
+    source = Source()
+    cache = source.cache()
+    cache._first_timeout_seconds = 0.01
+    await cache.get("known")
+    source.gate.clear()
+    try:
+        with pytest.raises(SourceAway):
+            await cache.get("unknown")
+        hanging = [asyncio.create_task(cache.get(f"unknown {number}")) for number in range(20)]
+        source.now += FRESH
+        known = asyncio.create_task(cache.get("known"))  # is loaded again beside all that wait
+        await _until(lambda: source.asked.count("known") == 2)
+    finally:
+        source.gate.set()
+    assert await known == "first"
+    await asyncio.gather(*hanging, return_exceptions=True)
+    assert await cache.get("unknown") == "first"
+
+
 async def test_other_errors_reach_the_caller() -> None:
     def broken(_: str) -> str:
         raise ZeroDivisionError

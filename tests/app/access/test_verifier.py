@@ -8,7 +8,7 @@ from darkroom.app.access.new_key import KeyRequest, make_key
 from darkroom.app.access.verifier import STALE_SECONDS, Verifier
 from darkroom.store.audit_repository import COMMAND_LINE
 from darkroom.store.database import Database
-from darkroom.store.key_repository import find_key, revoke_key
+from darkroom.store.key_repository import find_key, list_keys, revoke_key
 from darkroom.store.tables import ApiKey
 
 FRESH = 5.0
@@ -26,8 +26,10 @@ def made(database: Database, **fields: object) -> tuple[ApiKey, str]:
         return make_key(session, COMMAND_LINE, wanted)
 
 
-def verifier(database: Database, clocks: Clocks) -> Verifier:
-    return Verifier(database, FRESH, clock=lambda: clocks.seconds, now=lambda: clocks.now)
+def verifier(database: Database, clocks: Clocks, *, open_after_keys: bool = False) -> Verifier:
+    return Verifier(
+        database, FRESH, open_after_keys=open_after_keys, clock=lambda: clocks.seconds, now=lambda: clocks.now
+    )
 
 
 def revoke(database: Database, key: ApiKey) -> None:
@@ -58,11 +60,26 @@ async def test_a_revoked_key_is_refused_once_the_cached_answer_is_old(database: 
     key, token = made(database)
     checking = verifier(database, clocks)
     assert await checking.verify(token)
-    assert await checking.keys_exist() is True
+    assert await checking.closed_by_keys() is True
     revoke(database, key)
     clocks.seconds = FRESH
     assert await checking.verify(token) is None
-    assert await checking.keys_exist() is False
+
+
+async def test_a_service_that_had_keys_stays_closed_unless_the_operator_opens_it_by_name(database: Database) -> None:
+    clocks = Clocks()
+    checking, opening = verifier(database, clocks), verifier(database, clocks, open_after_keys=True)
+    told = []
+    for change in (lambda: None, lambda: made(database), lambda: revoke(database, made(database, name="b")[0])):
+        change()
+        clocks.seconds += FRESH
+        told.append((await checking.closed_by_keys(), await opening.closed_by_keys()))
+    with database.session() as session:
+        for row in list_keys(session):
+            revoke_key(session, COMMAND_LINE, row.id)
+    clocks.seconds += FRESH
+    told.append((await checking.closed_by_keys(), await opening.closed_by_keys()))
+    assert told == [(False, False), (True, True), (True, True), (True, False)]
 
 
 async def test_a_revocation_in_this_process_works_at_once(database: Database) -> None:
@@ -71,7 +88,9 @@ async def test_a_revocation_in_this_process_works_at_once(database: Database) ->
     assert await checking.verify(token)
     revoke(database, key)
     checking.forget()
+    assert checking.remembers(token)  # so that invalid tokens of its address do not lock a valid key out
     assert await checking.verify(token) is None
+    assert not checking.remembers(token)
 
 
 async def test_a_key_expires_on_the_second_and_still_closes_the_service(database: Database) -> None:
@@ -84,7 +103,7 @@ async def test_a_key_expires_on_the_second_and_still_closes_the_service(database
     assert await checking.verify(token)
     clocks.now = key.expires_at
     assert await checking.verify(token) is None
-    assert await checking.keys_exist() is True
+    assert await checking.closed_by_keys() is True
 
 
 async def test_while_the_database_is_away_known_keys_stay_valid_for_a_while(
@@ -95,10 +114,10 @@ async def test_while_the_database_is_away_known_keys_stay_valid_for_a_while(
     away = Database("postgresql://nobody@/nothing?host=/nonexistent")
     checking = verifier(database, clocks)
     assert await checking.verify(token)
-    assert await checking.keys_exist() is True
+    assert await checking.closed_by_keys() is True
     monkeypatch.setattr(checking, "_database", away)
     clocks.seconds = STALE_SECONDS - 0.001
     assert await checking.verify(token)
-    assert await checking.keys_exist() is True
+    assert await checking.closed_by_keys() is True
     clocks.seconds = STALE_SECONDS + FRESH
-    assert await checking.keys_exist() is None
+    assert await checking.closed_by_keys() is None

@@ -53,6 +53,7 @@ def test_a_key_is_created_used_and_revoked(opened: Service, database: Database) 
     assert made.headers["cache-control"] == "no-store"
     key = made.json()
     token = key.pop("token")
+    assert key.pop("notice").startswith("From now on every request needs a key, from this machine too")
     assert (key["name"], key["scopes"], key["images_per_day"], key["requests_per_minute"]) == (
         "Größe",
         ["admin"],
@@ -75,16 +76,16 @@ def test_a_key_is_created_used_and_revoked(opened: Service, database: Database) 
             break
         assert revoked.json()["revoked_at"] is not None
     assert_problem(client.get("/v1/keys", headers=bearer(token)), 401)
-    events = client.get("/v1/audit-events").json()[
-        "audit_events"
-    ]  # without keys the service is open to this machine again
-    events = [event for event in events if event["actor"] != "shipped weights"]
-    told = [(event["actor"], event["action"], event["target"], event["api_key_id"]) for event in events]
+    for path in ("/v1/keys", "/v1/audit-events"):  # the service stays closed after its last key is revoked
+        assert "or had some" in assert_problem(client.get(path), 401)["detail"]
+    with database.session() as session:
+        events = [event for event in list_audit_events(session) if event.actor != "shipped weights"]
+    told = [(event.actor, event.action, event.target, event.api_key_id) for event in events]
     where = f"keys/{key['id']}"
     assert told == [("Größe", "key.revoked", where, key["id"]), ("loopback", "key.created", where, None)]
-    assert [event["client_address"] for event in events] == ["127.0.0.1"] * 2
-    assert events[1]["request_id"] == made.headers["x-request-id"]
-    assert token not in str(events)
+    assert [event.client_address for event in events] == ["127.0.0.1"] * 2
+    assert events[1].request_id == made.headers["x-request-id"]
+    assert token not in str([event.data for event in events])
 
 
 @pytest.mark.parametrize(
@@ -173,6 +174,14 @@ def test_an_address_with_many_invalid_tokens_is_refused_but_its_valid_keys_are_n
         if attempt(late).status_code != 429:  # only in a new minute may an unknown token be looked up
             assert attempt(late).status_code == 200
         assert re.search(r'access_refusals_total\{reason="attempts_limit"\} [1-9]', served.bare.get("/metrics").text)
+
+
+def test_a_new_key_says_that_it_closes_the_service_and_what_it_cannot_do(opened: Service, database: Database) -> None:
+    made = opened.client.post("/v1/keys", json={"name": "a", "scopes": ["train"]}).json()
+    assert made["notice"].endswith("run `darkroom keys create --scopes admin` on the host.")
+    _, token = add_key(database, "admin")
+    body = {"name": "b", "scopes": ["train"]}
+    assert opened.client.post("/v1/keys", json=body, headers=bearer(token)).json()["notice"] is None
 
 
 @pytest.fixture(params=["redis", "alone", "redis away"])
