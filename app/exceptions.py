@@ -27,6 +27,7 @@ from darkroom.store.idempotency import IdempotencyKeyReused
 from darkroom.store.job_repository import JobConflict, JobNotFound
 from darkroom.store.key_repository import KeyNotFound, TooManyJobs
 from darkroom.store.model_repository import ModelNotFound, VersionCollected, VersionNotFound
+from darkroom.store.owners import OwnedByAnother
 from darkroom.store.sweep_repository import SweepNotFound
 
 log = logging.getLogger(__name__)
@@ -110,6 +111,7 @@ ANSWERS: Mapping[type[Exception], Callable[[Any], Problem]] = {
     ModelNotFound: _answer(404, "no-such-model"),
     VersionNotFound: _answer(404, "no-such-version"),
     KeyNotFound: _answer(404, "no-such-key"),
+    OwnedByAnother: _answer(403, "owned-by-another"),
     UnknownModel: lambda error: invalid([("/model", str(error))]),
     # A thing exists but cannot be used.
     VersionCollected: _answer(410, "version-collected"),

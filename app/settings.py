@@ -74,6 +74,19 @@ class Settings(OperatorSettings):
     key_images_per_day: int = Field(
         100_000, ge=0, description="most images a day (UTC) of a key without its own limit; 0 allows none"
     )
+    key_network_rows_per_day: int = Field(
+        10_000_000,
+        ge=0,
+        description="most network rows a day (UTC) of a key without its own limit: an image takes one for each step, "
+        "and two where it is guided",
+    )
+    key_priority: int = Field(
+        0, ge=-100, le=100, description="highest priority of a job of a key without its own limit"
+    )
+    key_devices: int = Field(1, ge=1, description="most devices of a job of a key without its own limit")
+    key_stored_bytes: int = Field(
+        100 << 30, ge=0, description="most bytes that a key without its own limit stores; above that it adds nothing"
+    )
     key_unfinished_jobs: int = Field(
         300, ge=0, description="most queued and running jobs of a key without its own limit; 0 allows none"
     )

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from sqlalchemy import select, update
+from sqlalchemy import select, true, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from darkroom.model.config import DatasetConfig
 from darkroom.store.artifacts import Artifacts
+from darkroom.store.owners import Owner, owned, require_owned
 from darkroom.store.tables import Dataset
 
 MOST_NAME_LETTERS = 100
@@ -76,15 +77,20 @@ def register_dataset(
     contact_sheet: bytes,
     *,
     replace: bool = False,
+    api_key_id: int | None = None,
+    owner: Owner | None = None,
 ) -> Registered:
     """Give content a name. The same name and content again return the existing record and change nothing.
 
     replace: content that has the name already becomes an earlier version and gets another name; its jobs keep it.
     source: the encoded file (`model/datasets/encoded.py`) of an upload, kept as an artifact; or how to read a path.
     contact_sheet: PNG. name: 1 to 100 characters; anything else raises sqlalchemy.exc.IntegrityError.
-    Raises DatasetConflict when the name has other content, or the earlier version's name is taken.
+    api_key_id: owns a new data set. owner: who registers it; None for somebody who may use all data sets.
+    Raises OwnedByAnother, and DatasetConflict when the name has other content, or the earlier version's name is taken.
     """
     known = _named(session, name, lock=replace)
+    if known is not None:
+        require_owned(session, known, owner)
     if known is not None and (not replace or known.digest == facts.digest):  # check before storing bytes in vain
         return _same(known, facts)
     if known is not None:
@@ -110,6 +116,7 @@ def register_dataset(
             contact_sheet_digest=artifacts.put(contact_sheet),
             version=1 if known is None else known.version + 1,
             reading=facts.reading,
+            api_key_id=api_key_id if known is None else known.api_key_id,
             **origin,
         )
         .on_conflict_do_nothing(index_elements=[Dataset.name])
@@ -122,16 +129,16 @@ def register_dataset(
         return Registered(session.get_one(Dataset, identifier), created=True)
     known = _named(session, name)
     if known is None or replace:  # another transaction has registered the name before this one, or a third deleted it
-        return register_dataset(session, name, facts, source, contact_sheet, replace=replace)
+        return register_dataset(
+            session, name, facts, source, contact_sheet, replace=replace, api_key_id=api_key_id, owner=owner
+        )
+    require_owned(session, known, owner)
     return _same(known, facts)
 
 
-def get_dataset(session: Session, name: str) -> Dataset:
-    """One data set by name; raises DatasetNotFound."""
-    dataset = _named(session, name)
-    if dataset is None:
-        raise DatasetNotFound(name)
-    return dataset
+def get_dataset(session: Session, name: str, owner: Owner | None = None) -> Dataset:
+    """One data set by name; raises DatasetNotFound and OwnedByAnother. owner: None for one who may use all."""
+    return _owned(session, name, owner)
 
 
 def get_dataset_by_id(session: Session, identifier: int) -> Dataset:
@@ -139,12 +146,9 @@ def get_dataset_by_id(session: Session, identifier: int) -> Dataset:
     return session.get_one(Dataset, identifier)
 
 
-def lock_dataset(session: Session, name: str) -> Dataset:
-    """Lock a data set's record until the transaction ends and return it; raises DatasetNotFound."""
-    dataset = session.scalars(select(Dataset).where(Dataset.name == name).with_for_update()).one_or_none()
-    if dataset is None:
-        raise DatasetNotFound(name)
-    return dataset
+def lock_dataset(session: Session, name: str, owner: Owner | None = None) -> Dataset:
+    """Like `get_dataset`, but lock the data set's record until the transaction ends."""
+    return _owned(session, name, owner, lock=True)
 
 
 def keep_dataset(session: Session, dataset: Dataset) -> None:
@@ -165,29 +169,36 @@ def rename_dataset(session: Session, name: str, new_name: str) -> Dataset:
     return dataset
 
 
-def find_configured(session: Session, config: DatasetConfig) -> Dataset | None:
-    """The first data set that was registered as a path with exactly this configuration, or None."""
+def find_configured(session: Session, config: DatasetConfig, owner: Owner | None = None) -> Dataset | None:
+    """The owner's first data set that was registered as a path with exactly this configuration, or None."""
     path = None if config.path is None else str(config.path)
     registered = Dataset.configuration.is_not(None) & Dataset.replaced_by.is_(None)
     here = Dataset.configuration["path"].as_string().is_not_distinct_from(path)
-    for dataset in session.scalars(select(Dataset).where(registered, here).order_by(Dataset.id)):
+    mine = true() if owner is None else owned(Dataset.api_key_id, owner)
+    for dataset in session.scalars(select(Dataset).where(registered, here, mine).order_by(Dataset.id)):
         if DatasetConfig.model_validate(dataset.configuration) == config:  # older records lack newer fields
             return dataset
     return None
 
 
 def list_datasets(
-    session: Session, after: str | None = None, limit: int = 50, earlier_of: Dataset | None = None
+    session: Session,
+    after: str | None = None,
+    limit: int = 50,
+    earlier_of: Dataset | None = None,
+    owner: Owner | None = None,
 ) -> DatasetPage:
     """Up to `limit` data sets in the order of their names, after the name `after`.
 
-    earlier_of: lists the earlier versions of this data set; they are in no other list.
+    earlier_of: lists the earlier versions of this data set; they are in no other list. owner: lists only what is its.
     A data set that exists from the first page to the last is listed exactly once, whatever else is added meanwhile.
     """
     if limit < 1:
         raise ValueError(f"limit must be at least 1, not {limit}")
     of = Dataset.replaced_by.is_(None) if earlier_of is None else Dataset.replaced_by == earlier_of.id
     query = select(Dataset).where(of).order_by(Dataset.name).limit(limit + 1)
+    if owner is not None:
+        query = query.where(owned(Dataset.api_key_id, owner))
     if after is not None:
         query = query.where(Dataset.name > after)
     datasets = tuple(session.scalars(query))
@@ -212,6 +223,14 @@ def contact_sheet_bytes(session: Session, dataset: Dataset) -> bytes:
 def _named(session: Session, name: str, *, lock: bool = False) -> Dataset | None:
     query = select(Dataset).where(Dataset.name == name)
     return session.scalars(query.with_for_update() if lock else query).one_or_none()
+
+
+def _owned(session: Session, name: str, owner: Owner | None, *, lock: bool = False) -> Dataset:
+    dataset = _named(session, name, lock=lock)
+    if dataset is None:
+        raise DatasetNotFound(name)
+    require_owned(session, dataset, owner)
+    return dataset
 
 
 def _earlier_name(dataset: Dataset) -> str:

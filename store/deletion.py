@@ -16,6 +16,7 @@ from darkroom.store.dataset_repository import get_dataset, lock_dataset
 from darkroom.store.generate_repository import lock_generate_job, lock_jobs
 from darkroom.store.job_repository import UNFINISHED, JobNotFound, lock_job
 from darkroom.store.model_repository import PRODUCTION, lock_model, resolve_kept
+from darkroom.store.owners import Owner
 from darkroom.store.retention import note_removed
 from darkroom.store.sweep_repository import get_sweep
 from darkroom.store.tables import Checkpoint, Dataset, GenerateJob, Job, JobCheckpoint, Model, ModelAlias
@@ -52,12 +53,14 @@ class InUse(RuntimeError):
         self.dependents = dependents
 
 
-def delete_dataset(session: Session, actor: Actor, name: str, *, force: bool = False) -> None:
+def delete_dataset(
+    session: Session, actor: Actor, name: str, *, force: bool = False, owner: Owner | None = None
+) -> None:
     """Delete a data set. With `force` also one that ended jobs were trained on; they stay, without a data set.
 
-    Raises DatasetNotFound, InUse.
+    owner: who deletes it; None for somebody who may delete all. Raises DatasetNotFound, OwnedByAnother, InUse.
     """
-    used = Job.dataset_id == get_dataset(session, name).id
+    used = Job.dataset_id == get_dataset(session, name, owner).id
     session.execute(select(Job.id).where(used).with_for_update())  # before the data set, as a submission locks them
     dataset = lock_dataset(session, name)
     marked = [Dependent(f"datasets/{name}", _MARKED, blocks=True)] * dataset.keep

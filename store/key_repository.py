@@ -1,8 +1,9 @@
 """API keys: create, find, change and revoke them, and limit their unfinished jobs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import exists, func, or_, select, update
 from sqlalchemy.orm import Session
@@ -33,11 +34,23 @@ class TooManyJobs(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class KeyLimits:
-    """The limits of a key. None stands for the service's default."""
+    """The limits of a key, named like the columns of `ApiKey`. None stands for the service's default.
+
+    priority: the highest of its jobs. devices: the most of one job.
+    """
 
     requests_per_minute: int | None = None
     images_per_day: int | None = None
+    network_rows_per_day: int | None = None
     unfinished_jobs: int | None = None
+    stored_bytes: int | None = None
+    priority: int | None = None
+    devices: int | None = None
+
+
+def limits_of(key: ApiKey) -> KeyLimits:
+    """The limits that a key's record holds."""
+    return KeyLimits(**{field.name: getattr(key, field.name) for field in fields(KeyLimits)})
 
 
 def create_key(
@@ -49,24 +62,28 @@ def create_key(
     digest: bytes,
     scopes: Sequence[Scope],
     limits: KeyLimits,
+    group: str | None = None,
     expires_in: timedelta | None = None,
 ) -> ApiKey:
-    """Add a key. prefix, digest: of its token (`app/access/token.py`). expires_in: from now on the database's clock."""
+    """Add a key. prefix, digest: of its token (`app/access/token.py`). expires_in: from now on the database's clock.
+
+    group: whose keys own models and data sets together.
+    """
     key = ApiKey(
         name=name,
         prefix=prefix,
         digest=digest,
         scopes=list(scopes),
-        requests_per_minute=limits.requests_per_minute,
-        images_per_day=limits.images_per_day,
-        unfinished_jobs=limits.unfinished_jobs,
+        group_name=group,
+        **asdict(limits),
         expires_at=None if expires_in is None else func.now() + expires_in,
     )
     session.add(key)
     session.flush()
     session.refresh(key)
     expires_at = None if key.expires_at is None else key.expires_at.isoformat()
-    facts = {"name": name, "prefix": prefix, "scopes": list(scopes), "expires_at": expires_at}
+    facts: dict[str, Any] = {"name": name, "prefix": prefix, "scopes": list(scopes), "expires_at": expires_at}
+    facts |= {} if group is None else {"group": group}
     record(session, actor, "key.created", f"keys/{key.id}", facts)
     return key
 
@@ -80,8 +97,11 @@ def revoke_key(session: Session, actor: Actor, key_id: int) -> ApiKey:
     return key
 
 
-def change_limits(session: Session, actor: Actor, key_id: int, changes: Mapping[str, int | None]) -> ApiKey:
-    """Set some of a key's limits, by field name of KeyLimits; None sets the service's default. Raises KeyNotFound."""
+def change_key(session: Session, actor: Actor, key_id: int, changes: Mapping[str, int | str | None]) -> ApiKey:
+    """Set some of a key's limits, by field name of KeyLimits, and `group_name`. Raises KeyNotFound.
+
+    None sets the service's default, and no group.
+    """
     key = _locked(session, key_id)
     told = {name: {"from": getattr(key, name), "to": value} for name, value in changes.items()}
     told = {name: change for name, change in told.items() if change["from"] != change["to"]}

@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
+from darkroom.store.owners import Owner, owned
 from darkroom.store.tables import Checkpoint, Model, ModelAlias
 
 PRODUCTION = "production"
@@ -81,14 +82,19 @@ class ModelPage:
     next_after: str | None
 
 
-def list_models(session: Session, after: str | None = None, limit: int = 50) -> ModelPage:
+def list_models(session: Session, after: str | None = None, limit: int = 50, owner: Owner | None = None) -> ModelPage:
     """Up to `limit` models in the order of their names, after the name `after`.
+
+    owner: lists only models that are the owner's or have a version in production.
 
     A model that exists from the first page to the last is listed exactly once, whatever else is added meanwhile.
     """
     if limit < 1:
         raise ValueError(f"limit must be at least 1, not {limit}")
     query = select(Model).order_by(Model.name).limit(limit + 1)
+    if owner is not None:
+        published = select(ModelAlias.model_id).where(ModelAlias.alias == PRODUCTION)
+        query = query.where(owned(Model.api_key_id, owner) | Model.id.in_(published))
     if after is not None:
         query = query.where(Model.name > after)
     models = list(session.scalars(query))
@@ -96,9 +102,17 @@ def list_models(session: Session, after: str | None = None, limit: int = 50) -> 
     return ModelPage(_summaries(session, page), page[-1].name if len(models) > limit else None)
 
 
+def find_model(session: Session, name: str) -> Model:
+    """A model's record; raises ModelNotFound."""
+    model = session.scalars(select(Model).where(Model.name == name)).one_or_none()
+    if model is None:
+        raise ModelNotFound(name)
+    return model
+
+
 def get_model(session: Session, name: str) -> ModelSummary:
     """One model; raises ModelNotFound."""
-    return _summaries(session, [_find(session, name)])[0]
+    return _summaries(session, [find_model(session, name)])[0]
 
 
 def resolve(session: Session, name: str, version: str | int | None = None) -> Checkpoint:
@@ -106,7 +120,7 @@ def resolve(session: Session, name: str, version: str | int | None = None) -> Ch
 
     None means the alias "production". Raises ModelNotFound, VersionNotFound.
     """
-    model = _find(session, name)
+    model = find_model(session, name)
     wanted = PRODUCTION if version is None else str(version)
     query = select(Checkpoint).where(Checkpoint.model_id == model.id)
     if wanted.isascii() and wanted.isdigit():
@@ -160,17 +174,14 @@ def lock_model(session: Session, name: str) -> Model:
     return model
 
 
-def ensure_model(session: Session, name: str) -> Model:
-    """Lock the model's record as `lock_model` does, and create it if it is missing."""
-    session.execute(upsert(Model).values(name=name).on_conflict_do_nothing(index_elements=[Model.name]))
+def ensure_model(session: Session, name: str, api_key_id: int | None = None) -> Model:
+    """Lock the model's record as `lock_model` does, and create it if it is missing.
+
+    api_key_id: owns a new model.
+    """
+    new = upsert(Model).values(name=name, api_key_id=api_key_id)
+    session.execute(new.on_conflict_do_nothing(index_elements=[Model.name]))
     return lock_model(session, name)
-
-
-def _find(session: Session, name: str) -> Model:
-    model = session.scalars(select(Model).where(Model.name == name)).one_or_none()
-    if model is None:
-        raise ModelNotFound(name)
-    return model
 
 
 def version_not_found(session: Session, model: Model, wanted: str) -> VersionNotFound:

@@ -78,6 +78,7 @@ def record_checkpoint(
         images_seen=images_seen,
         metrics={},
         source="trained",
+        api_key_id=job.api_key_id,
     )
     row = {"job_id": job.id, "images_seen": images_seen, "checkpoint_id": checkpoint.id, "state_digest": state_digest}
     session.execute(

@@ -14,6 +14,7 @@ from darkroom.store.tables import (
     Dataset,
     GenerateJob,
     GeneratePart,
+    Job,
     JobCheckpoint,
     JobSamples,
     Model,
@@ -62,6 +63,23 @@ def storage_use(session: Session, limit: int) -> StorageUse:
         kinds=kinds,
         largest=[OwnerUse(kind, name, count) for kind, name, count in session.execute(largest)],
     )
+
+
+def bytes_of_key(session: Session, api_key_id: int) -> int:
+    """Return the bytes of the data sets, models and jobs of an API key. Bytes that two of them share count once."""
+    jobs = select(Job.id).where(Job.api_key_id == api_key_id)
+    drawn = select(Job.generate_job_id).where(Job.api_key_id == api_key_id, Job.generate_job_id.is_not(None))
+    models = select(Model.id).where(Model.api_key_id == api_key_id)
+    digests: CompoundSelect[str | None] = union(
+        select(Dataset.artifact_digest).where(Dataset.api_key_id == api_key_id),
+        select(Checkpoint.artifact_digest).where(Checkpoint.model_id.in_(models)),
+        select(JobCheckpoint.state_digest).where(JobCheckpoint.job_id.in_(jobs)),
+        select(JobSamples.digest).where(JobSamples.job_id.in_(jobs)),
+        select(GenerateJob.result_digest).where(GenerateJob.id.in_(drawn)),
+        select(GeneratePart.digest).where(GeneratePart.generate_job_id.in_(drawn)),
+    )
+    size = cast(func.sum(Artifact.size_bytes), BigInteger)
+    return session.scalar(select(size).where(Artifact.digest.in_(digests))) or 0
 
 
 def _held() -> CompoundSelect[str, str, str]:

@@ -95,13 +95,14 @@ class ArtifactChunk(Base):
 
 
 class Model(Base):
-    """A named model; its checkpoints are its versions."""
+    """A named model; its checkpoints are its versions. api_key_id: its owner's (`store/owners.py`); null for nobody."""
 
     __tablename__ = "models"
     __table_args__ = (CheckConstraint("name ~ '^[a-z0-9][a-z0-9._-]{0,62}$'", name="name"),)
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
+    api_key_id: Mapped[int | None] = mapped_column(ForeignKey("api_keys.id"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -171,6 +172,7 @@ class Dataset(Base):
     version: counts the uploads under one name. replaced_by: the data set that has taken this one's name.
     reading: what was found beside the images (`DatasetFacts.reading`).
     keep: nothing deletes it until the mark is taken off.
+    api_key_id: its owner's (`store/owners.py`); null for nobody.
     """
 
     __tablename__ = "datasets"
@@ -199,6 +201,7 @@ class Dataset(Base):
     version: Mapped[int] = mapped_column(server_default="1")
     replaced_by: Mapped[int | None] = mapped_column(ForeignKey("datasets.id", ondelete="SET NULL"), index=True)
     reading: Mapped[dict[str, Any] | None]
+    api_key_id: Mapped[int | None] = mapped_column(ForeignKey("api_keys.id"))
 
 
 class Job(Base):
@@ -494,7 +497,8 @@ class ApiKey(Base):
     """A key to the API. A revoked key keeps its record. The secret is not stored: digest is the token's SHA-256.
 
     prefix: the readable beginning of the token, which finds the key. A limit of null is the service's default.
-    last_used_at: exact to a minute.
+    last_used_at: exact to a minute. group_name: keys of one group own models and data sets together.
+    priority: the highest that its jobs may have. devices: the most that one job may use.
     """
 
     __tablename__ = "api_keys"
@@ -508,6 +512,10 @@ class ApiKey(Base):
         CheckConstraint("requests_per_minute >= 1", name="requests_per_minute"),
         CheckConstraint("images_per_day >= 0", name="images_per_day"),
         CheckConstraint("unfinished_jobs >= 0", name="unfinished_jobs"),
+        CheckConstraint("network_rows_per_day >= 0", name="network_rows_per_day"),
+        CheckConstraint("stored_bytes >= 0", name="stored_bytes"),
+        CheckConstraint("devices >= 1", name="devices"),
+        CheckConstraint("length(group_name) BETWEEN 1 AND 100", name="group_name"),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
@@ -517,7 +525,12 @@ class ApiKey(Base):
     scopes: Mapped[list[Scope]] = mapped_column(JSONB())
     requests_per_minute: Mapped[int | None]
     images_per_day: Mapped[int | None]
+    network_rows_per_day: Mapped[int | None] = mapped_column(BigInteger)
     unfinished_jobs: Mapped[int | None]
+    stored_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    priority: Mapped[int | None]
+    devices: Mapped[int | None]
+    group_name: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]

@@ -6,6 +6,7 @@ from darkroom.app.access.limits import Use
 from darkroom.app.access.verifier import VerifiedKey
 from darkroom.store.audit_repository import Actor
 from darkroom.store.job_repository import Origin
+from darkroom.store.owners import Owner
 from darkroom.telemetry.tracing import current_traceparent
 
 
@@ -22,6 +23,13 @@ class Caller:
     def key_id(self) -> int | None:
         """The key's id, None without a key."""
         return self.key.id if self.key else None
+
+    @property
+    def owner(self) -> Owner | None:
+        """The owner whose models and data sets the caller may use, besides nobody's; None for all of them."""
+        if self.key is None or "admin" in self.key.scopes:
+            return None
+        return Owner(self.key.id, self.key.group)
 
     @property
     def actor(self) -> Actor:

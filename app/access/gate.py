@@ -1,6 +1,6 @@
 """The gate: verifies the key of each request, its scopes and its limits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 
@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from darkroom.app.access.caller import Caller
-from darkroom.app.access.limits import ATTEMPTS, REQUESTS, Limits, Use, Window
+from darkroom.app.access.limits import ATTEMPTS, NETWORK_ROWS, REQUESTS, Limits, Use, Window
 from darkroom.app.access.loopback import is_cross_site, is_local
 from darkroom.app.access.scopes import OPEN_ON_LOOPBACK, Scopes, needed, sufficient
 from darkroom.app.access.stale_if_error_cache import SourceAway
@@ -51,7 +51,7 @@ class Gate:
             return anonymous
         key = await self._verified(given, anonymous.client_address or "")
         caller = replace(anonymous, key=key)
-        await self.charge(caller, REQUESTS, 1)
+        await self.charge(caller, {REQUESTS: 1})
         self.require(caller, scopes)
         return caller
 
@@ -66,22 +66,47 @@ class Gate:
         challenge = f'Bearer realm="darkroom", error="insufficient_scope", scope="{" ".join(scopes)}"'
         raise self._refusal(403, "scope-missing", detail, challenge)
 
-    async def charge(self, caller: Caller, window: Window, cost: int) -> None:
-        """Count `cost` of a window for the caller's key. Raises Problem (429), and counts nothing, above the limit."""
+    async def charge(self, caller: Caller, costs: Mapping[Window, int]) -> None:
+        """Count the cost of each window for the caller's key.
+
+        Raises Problem (429), and counts nothing, above a limit.
+        """
         if caller.key is None:
             return
-        use = await self.limits.take(caller.key.id, window, self._limit(caller.key, window), cost)
-        caller.uses[window.name] = use
-        if use.allowed:
-            return
-        self.count_refusal(f"{window.name}_limit")
-        raise key_limit(caller.key.name, use, cost, caller.uses.values())
+        counted: dict[Window, int] = {}
+        for window, cost in costs.items():
+            use = await self.limits.take(caller.key.id, window, self._limit(caller.key, window), cost)
+            caller.uses[window.name] = use
+            if not use.allowed:
+                await self.give_back(caller, counted)
+                self.count_refusal(f"{window.name.replace('-', '_')}_limit")
+                raise key_limit(caller.key.name, use, cost, caller.uses.values())
+            counted[window] = cost
 
-    async def give_back(self, caller: Caller, window: Window, cost: int) -> None:
+    async def give_back(self, caller: Caller, costs: Mapping[Window, int]) -> None:
         """Undo `charge`, when the work was not done."""
-        if caller.key is not None:
+        if caller.key is None:
+            return
+        for window, cost in costs.items():
             limit = self._limit(caller.key, window)
             caller.uses[window.name] = await self.limits.take(caller.key.id, window, limit, -cost)
+
+    def require_right(self, caller: Caller, *, priority: int, devices: int = 1) -> None:
+        """Raise Problem (403) when the caller's key may not give a job this priority, or so many devices."""
+        if caller.key is None or "admin" in caller.key.scopes:
+            return
+        own = caller.key.limits
+        asked = {
+            "priority": (priority, self.settings.key_priority if own.priority is None else own.priority),
+            "devices": (devices, self.settings.key_devices if own.devices is None else own.devices),
+        }
+        for name, (wanted, most) in asked.items():
+            if wanted > most:
+                detail = (
+                    f"the key {caller.key.name!r} may use {name} up to {most}, not {wanted}: ask for less, or for a "
+                )
+                detail += f"key with a higher limit (`darkroom keys change KEY --{name} {wanted}`) or the scope admin"
+                raise self._refusal(403, f"{name}-limit", detail)
 
     def forget(self) -> None:
         """Forget all cached keys, because this process changed one. Call this in the event loop's thread."""
@@ -103,6 +128,9 @@ class Gate:
         own: KeyLimits = key.limits
         if window is REQUESTS:
             return own.requests_per_minute or self.settings.key_requests_per_minute
+        if window is NETWORK_ROWS:
+            rows = own.network_rows_per_day
+            return self.settings.key_network_rows_per_day if rows is None else rows
         return self.settings.key_images_per_day if own.images_per_day is None else own.images_per_day
 
     async def _verified(self, authorization: str, address: str) -> VerifiedKey:

@@ -47,6 +47,8 @@ class Window:
 
 REQUESTS = Window("requests", 60, "minute")
 IMAGES = Window("images", 86_400, "day")
+NETWORK_ROWS = Window("network-rows", 86_400, "day")
+"""The work of drawn images: rows of the network, over all steps."""
 ATTEMPTS = Window("attempts", 60, "minute")
 """Invalid tokens from one client address."""
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from darkroom.app.access.stale_if_error_cache import SourceAway, StaleIfErrorCache
 from darkroom.app.access.token import matches, prefix_of, token_digest
 from darkroom.store.database import Database
-from darkroom.store.key_repository import KeyLimits, find_key, keys_exist, keys_existed, note_use
+from darkroom.store.key_repository import KeyLimits, find_key, keys_exist, keys_existed, limits_of, note_use
 from darkroom.store.tables import Scope
 
 STALE_SECONDS = 300.0
@@ -24,6 +24,7 @@ class VerifiedKey:
     scopes: frozenset[Scope]
     limits: KeyLimits
     expires_at: datetime | None
+    group: str | None = None
 
 
 def _now() -> datetime:
@@ -97,8 +98,8 @@ class Verifier:
             if row is None or not matches(digest, row.digest) or row.revoked_at is not None:
                 return None
             note_use(session, row.id)
-            limits = KeyLimits(row.requests_per_minute, row.images_per_day, row.unfinished_jobs)
-            return VerifiedKey(row.id, row.name, frozenset(row.scopes), limits, row.expires_at)
+            scopes = frozenset(row.scopes)
+            return VerifiedKey(row.id, row.name, scopes, limits_of(row), row.expires_at, row.group_name)
 
     def _look_for_keys(self, _: None) -> bool:
         with self._database.session() as session:

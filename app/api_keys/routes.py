@@ -1,7 +1,7 @@
 """/keys: creates, lists, changes and revokes API keys. A token is shown only once."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from anyio import from_thread
 from fastapi import APIRouter, Depends, Path, Response
@@ -13,8 +13,8 @@ from darkroom.app.dependencies.paging import LARGEST_ID, BeforeId, Limit
 from darkroom.app.dependencies.services import ServicesHere, require_json
 from darkroom.app.http.digits import DIGITS
 from darkroom.app.http.problems import documented
-from darkroom.store.key_repository import change_limits, list_keys, revoke_key
-from darkroom.store.tables import Scope
+from darkroom.store.key_repository import change_key, list_keys, revoke_key
+from darkroom.store.tables import ApiKey, Scope
 
 router = APIRouter(tags=["keys"])
 
@@ -24,7 +24,7 @@ KeyId = Annotated[int, DIGITS, Path(ge=1, le=LARGEST_ID)]
 class KeyAnswer(BaseModel):
     """A key without its token."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True, validate_by_name=True)
 
     id: int
     name: str
@@ -32,7 +32,12 @@ class KeyAnswer(BaseModel):
     scopes: list[Scope]
     requests_per_minute: int | None = Field(description="null: the service's default")
     images_per_day: int | None
+    network_rows_per_day: int | None
     unfinished_jobs: int | None
+    stored_bytes: int | None
+    priority: int | None
+    devices: int | None
+    group: str | None = Field(validation_alias="group_name", description="whose keys own things together")
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -53,6 +58,10 @@ class KeysAnswer(BaseModel):
     next_before: int | None = Field(description="pass as `before` for the next page; null on the last")
 
 
+def _described(row: ApiKey) -> dict[str, Any]:
+    return KeyAnswer.model_validate(row).model_dump()
+
+
 @router.post(
     "/keys",
     status_code=201,
@@ -70,7 +79,7 @@ def create(body: KeyRequest, response: Response, services: ServicesHere, caller:
     with services.transaction() as session:
         row, token = make_key(session, caller.actor, body)
         notice = None if caller.key else closing_notice(row.scopes)
-        answer = NewKeyAnswer(**KeyAnswer.model_validate(row).model_dump(), token=token, notice=notice)
+        answer = NewKeyAnswer(**_described(row), token=token, notice=notice)
     from_thread.run_sync(services.gate.forget)
     response.headers["Cache-Control"] = "no-store"
     return answer
@@ -101,7 +110,7 @@ def change(key_id: KeyId, body: KeyLimitsRequest, services: ServicesHere, caller
     This process applies them at once, other processes after some seconds. The counts of the current windows stay.
     """
     with services.transaction() as session:
-        answer = KeyAnswer.model_validate(change_limits(session, caller.actor, key_id, body.changes()))
+        answer = KeyAnswer.model_validate(change_key(session, caller.actor, key_id, body.changes()))
     from_thread.run_sync(services.gate.forget)
     return answer
 

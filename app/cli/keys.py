@@ -44,7 +44,12 @@ def create(
     expires_in_days: Annotated[float | None, typer.Option(help="default: never")] = None,
     requests_per_minute: Annotated[int | None, typer.Option(help="default: the service's")] = None,
     images_per_day: Annotated[int | None, typer.Option(help="default: the service's")] = None,
+    network_rows_per_day: Annotated[int | None, typer.Option(help="default: the service's")] = None,
     unfinished_jobs: Annotated[int | None, typer.Option(help="at the same time; default: the service's")] = None,
+    stored_bytes: Annotated[int | None, typer.Option(help="default: the service's")] = None,
+    priority: Annotated[int | None, typer.Option(help="the highest of its jobs; default: the service's")] = None,
+    devices: Annotated[int | None, typer.Option(help="the most of one job; default: the service's")] = None,
+    group: Annotated[str | None, typer.Option(help="whose keys own models and data sets together")] = None,
     state: State = DEFAULT_STATE,
 ) -> None:
     """Create a key and print its token, which is shown only once."""
@@ -58,7 +63,12 @@ def create(
         "expires_in_days": expires_in_days,
         "requests_per_minute": requests_per_minute,
         "images_per_day": images_per_day,
+        "network_rows_per_day": network_rows_per_day,
         "unfinished_jobs": unfinished_jobs,
+        "stored_bytes": stored_bytes,
+        "priority": priority,
+        "devices": devices,
+        "group": group,
     }
     wanted = _validated(KeyRequest, {name: value for name, value in fields.items() if value is not None})
     with _database(state, new=True) as database:
@@ -89,29 +99,41 @@ def change(
     key: Key,
     requests_per_minute: Annotated[str | None, typer.Option(help=NEW_LIMIT)] = None,
     images_per_day: Annotated[str | None, typer.Option(help=NEW_LIMIT)] = None,
+    network_rows_per_day: Annotated[str | None, typer.Option(help=NEW_LIMIT)] = None,
     unfinished_jobs: Annotated[str | None, typer.Option(help=NEW_LIMIT)] = None,
+    stored_bytes: Annotated[str | None, typer.Option(help=NEW_LIMIT)] = None,
+    priority: Annotated[str | None, typer.Option(help=NEW_LIMIT)] = None,
+    devices: Annotated[str | None, typer.Option(help=NEW_LIMIT)] = None,
+    group: Annotated[str | None, typer.Option(help="a name, or an empty text for no group")] = None,
     state: State = DEFAULT_STATE,
 ) -> None:
-    """Change a key's limits; running services apply them within seconds."""
+    """Change a key's limits or group; running services apply them within seconds."""
     from darkroom.app.access.new_key import KeyLimitsRequest
     from darkroom.store.audit_repository import COMMAND_LINE
-    from darkroom.store.key_repository import change_limits
+    from darkroom.store.key_repository import change_key
 
     limits = {
         "requests_per_minute": requests_per_minute,
         "images_per_day": images_per_day,
+        "network_rows_per_day": network_rows_per_day,
         "unfinished_jobs": unfinished_jobs,
+        "stored_bytes": stored_bytes,
+        "priority": priority,
+        "devices": devices,
     }
     asked = {name: _limit(text) for name, text in limits.items() if text is not None}
+    if group is not None:
+        asked["group"] = group or None
     changes = _validated(KeyLimitsRequest, asked).changes()
     if not changes:
-        raise UserError("name at least one limit to change")
+        raise UserError("name at least one limit to change, or the group")
     with _database(state) as database:
         with database.session() as session:
-            row = change_limits(session, COMMAND_LINE, _key_id(session, key), changes)
-        limits = {name: getattr(row, name) for name in KeyLimitsRequest.model_fields}
+            row = change_key(session, COMMAND_LINE, _key_id(session, key), changes)
+        limits = {name: getattr(row, name) for name in limits}
         texts = (f"{name.replace('_', ' ')} {'default' if limit is None else limit}" for name, limit in limits.items())
-        _say(f"Key {row.id} ({row.name}) now has these limits: {', '.join(texts)}")
+        of = "" if row.group_name is None else f" of the group {row.group_name}"
+        _say(f"Key {row.id} ({row.name}){of} now has these limits: {', '.join(texts)}")
 
 
 @keys_cli.command()

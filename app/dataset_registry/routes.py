@@ -94,6 +94,7 @@ def _describe(row: Dataset) -> DatasetAnswer:
         created_at=row.created_at,
         version=row.version,
         replaced=row.replaced_by is not None,
+        shared=row.api_key_id is None,
         left_out=LeftOutAnswer.model_validate(row.reading) if row.reading else None,
         splits=[SplitAnswer.model_validate(one) for one in (row.reading or {}).get("splits", [])],
     )
@@ -179,7 +180,7 @@ async def _registered(
     read = read_path if is_json(request.headers.get("content-type", "")) else read_upload
     await run_in_threadpool(services.require_database)
     wanted = await read(request, services.settings, name)
-    registered = await _in_decoder(decode_and_register, services.store, services.settings, wanted, caller.actor, key)
+    registered = await _in_decoder(decode_and_register, services.store, services.settings, wanted, caller, key)
     response.status_code = 201 if registered.created else 200
     response.headers["Location"] = _address(registered.dataset.name)
     return _describe(registered.dataset)
@@ -209,6 +210,7 @@ async def replace(
 @router.get("/datasets", responses=documented(404, 422, 500, 503))
 def datasets(
     services: ServicesHere,
+    caller: CallerHere,
     after: Annotated[
         str | None, Query(max_length=100, pattern=r"^[^\x00]*$", description="the last name of the previous page")
     ] = None,
@@ -217,18 +219,18 @@ def datasets(
         DatasetName | None, Query(description="lists the earlier versions of this data set instead of the others")
     ] = None,
 ) -> DatasetsAnswer:
-    """Data sets by name."""
+    """Data sets by name: those that the caller may use."""
     with services.transaction() as session:
-        current = None if earlier_of is None else get_dataset(session, earlier_of)
-        page = list_datasets(session, after, limit, current)
+        current = None if earlier_of is None else get_dataset(session, earlier_of, caller.owner)
+        page = list_datasets(session, after, limit, current, caller.owner)
     return DatasetsAnswer(datasets=[_describe(row) for row in page.datasets], next_after=page.next_after)
 
 
 @router.get("/datasets/{name}", responses=documented(404, 422, 500, 503))
-def dataset(services: ServicesHere, name: Annotated[DatasetName, PathParameter()]) -> DatasetAnswer:
+def dataset(services: ServicesHere, caller: CallerHere, name: Annotated[DatasetName, PathParameter()]) -> DatasetAnswer:
     """One data set."""
     with services.transaction() as session:
-        return _describe(get_dataset(session, name))
+        return _describe(get_dataset(session, name, caller.owner))
 
 
 @router.get(
@@ -237,10 +239,10 @@ def dataset(services: ServicesHere, name: Annotated[DatasetName, PathParameter()
     responses=documented(404, 422, 500, 503)
     | {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
 )
-def sheet(services: ServicesHere, name: Annotated[DatasetName, PathParameter()]) -> Response:
+def sheet(services: ServicesHere, caller: CallerHere, name: Annotated[DatasetName, PathParameter()]) -> Response:
     """A PNG with the first images of each class, one line for each class."""
     with services.transaction() as session:
-        picture = contact_sheet_bytes(session, get_dataset(session, name))
+        picture = contact_sheet_bytes(session, get_dataset(session, name, caller.owner))
     return Response(picture, media_type="image/png")
 
 
@@ -252,6 +254,7 @@ def sheet(services: ServicesHere, name: Annotated[DatasetName, PathParameter()])
 )
 def pictures(
     services: ServicesHere,
+    caller: CallerHere,
     name: Annotated[DatasetName, PathParameter()],
     class_: Annotated[
         str | None, Query(alias="class", max_length=1000, description="shows images of this class")
@@ -265,7 +268,7 @@ def pictures(
 ) -> Response:
     """A PNG with a page of a data set's images, of one class or of all, line by line. Large images are scaled down."""
     with services.transaction() as session:
-        row = get_dataset(session, name)
+        row = get_dataset(session, name, caller.owner)
     stored = open_images(services.store, services.settings, row)
     if index is not None:
         if not all(0 <= one < row.image_count for one in index):
@@ -287,6 +290,7 @@ def pictures(
 @router.get("/datasets/{name}/check", responses=documented(404, 409, 422, 500, 503))
 async def check(
     services: ServicesHere,
+    caller: CallerHere,
     name: Annotated[DatasetName, PathParameter()],
     against: Annotated[DatasetName | None, Query(description="another data set, such as the test split")] = None,
 ) -> CheckAnswer:
@@ -294,8 +298,8 @@ async def check(
 
     def look() -> CheckAnswer:
         with services.transaction() as session:
-            row = get_dataset(session, name)
-            other = None if against is None else get_dataset(session, against)
+            row = get_dataset(session, name, caller.owner)
+            other = None if against is None else get_dataset(session, against, caller.owner)
         return checked(services.store, services.settings, row, other)
 
     return await _in_decoder(look)
@@ -309,9 +313,12 @@ async def check(
 def change(
     body: DatasetChanges, services: ServicesHere, caller: CallerHere, name: Annotated[DatasetName, PathParameter()]
 ) -> DatasetAnswer:
-    """Rename a data set, or mark it to be kept. Its jobs keep a renamed one; a running job goes on."""
+    """Rename a data set, share it with all keys, or mark it to be kept. Its jobs keep a renamed one."""
     with services.transaction() as session:
-        row = lock_dataset(session, name)
+        row = lock_dataset(session, name, caller.owner)
+        if "shared" in body.model_fields_set:
+            row.api_key_id = None
+            record(session, caller.actor, "dataset.shared", f"datasets/{name}")
         if "keep" in body.model_fields_set:
             row.keep = body.keep
             record(session, caller.actor, "dataset.marked", f"datasets/{name}", {"keep": body.keep})
@@ -341,6 +348,6 @@ def remove(
     """
 
     def work(session: Session) -> None:
-        delete_dataset(session, caller.actor, name, force=force and not dry_run)
+        delete_dataset(session, caller.actor, name, force=force and not dry_run, owner=caller.owner)
 
     return delete(services, dry_run, work)

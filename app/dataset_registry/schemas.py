@@ -86,11 +86,12 @@ class DatasetChanges(BaseModel):
 
     name: DatasetName = Field(default_factory=str, description="its new name")
     keep: StrictBool = Field(default_factory=bool, description="while it is set, nobody can delete the data set")
+    shared: Literal[True] = Field(True, description="true: it belongs to nobody from now on, and every key may use it")
 
     @model_validator(mode="after")
     def _require_a_change(self) -> Self:
         if not self.model_fields_set:
-            raise ValueError("nothing is to be changed: give name or keep")
+            raise ValueError("nothing is to be changed: give name, keep or shared")
         return self
 
 
@@ -138,6 +139,7 @@ class DatasetAnswer(BaseModel):
     replaced: bool = Field(description="true for an earlier version, whose name a later upload has taken")
     left_out: LeftOutAnswer | None = Field(description="null for a data set of an older service")
     splits: list[SplitAnswer] = Field(description="the splits that the upload has, if it has any")
+    shared: bool = Field(description="belongs to no key: every key may use it")
 
 
 class PictureAnswer(BaseModel):

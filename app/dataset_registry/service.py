@@ -1,14 +1,17 @@
 """Decodes and stores a data set completely, or stores nothing."""
 
+import os
 from dataclasses import asdict
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
+from darkroom.app.access.caller import Caller
 from darkroom.app.dataset_registry.request_body import (
     Registration,
     allowed,
     allowed_roots,
 )
+from darkroom.app.dependencies.callers import require_stored_bytes
 from darkroom.app.http.problems import Problem
 from darkroom.app.http.upload import storage_full_as_problem
 from darkroom.app.settings import Settings
@@ -24,7 +27,7 @@ from darkroom.model.datasets.load import dataset_files, decode_dataset
 from darkroom.model.datasets.materialise import content_digest
 from darkroom.model.datasets.resize import proposed_side
 from darkroom.model.planning.data_facts import look_at
-from darkroom.store.audit_repository import Actor, record
+from darkroom.store.audit_repository import record
 from darkroom.store.database import Database
 from darkroom.store.dataset_repository import (
     DatasetFacts,
@@ -89,25 +92,26 @@ def _facts(wanted: Registration, decoded: Decoded, digest: str) -> DatasetFacts:
 
 
 def decode_and_register(
-    database: Database, settings: Settings, wanted: Registration, actor: Actor, key: str | None
+    database: Database, settings: Settings, wanted: Registration, caller: Caller, key: str | None
 ) -> Registered:
     """Decode the data set and store it in one transaction. Closes the uploaded file."""
     with storage_full_as_problem():
         if wanted.file is None:
             config, decoded = _decoded(wanted, settings)
             digest = content_digest(decoded.images, decoded.labels, decoded.class_names)
-            return _store(database, wanted, actor, key, _facts(wanted, decoded, digest), config, decoded)
+            return _store(database, settings, wanted, caller, key, _facts(wanted, decoded, digest), config, decoded)
         with TemporaryFile() as encoded:
             with wanted.file:
                 _, decoded = _decoded(wanted, settings)
             digest = encode(decoded, encoded)
-            return _store(database, wanted, actor, key, _facts(wanted, decoded, digest), encoded, decoded)
+            return _store(database, settings, wanted, caller, key, _facts(wanted, decoded, digest), encoded, decoded)
 
 
 def _store(
     database: Database,
+    settings: Settings,
     wanted: Registration,
-    actor: Actor,
+    caller: Caller,
     key: str | None,
     facts: DatasetFacts,
     source: BinaryIO | DatasetConfig,
@@ -119,12 +123,24 @@ def _store(
             known = remember(session, DATASETS, key, wanted.digest)
             if known is not None:
                 return Registered(get_dataset_by_id(session, known), created=False)
-        registered = register_dataset(session, wanted.name, facts, source, sheet, replace=wanted.replace)
+        if not isinstance(source, DatasetConfig):
+            require_stored_bytes(session, settings, caller, source.seek(0, os.SEEK_END))
+            source.seek(0)
+        registered = register_dataset(
+            session,
+            wanted.name,
+            facts,
+            source,
+            sheet,
+            replace=wanted.replace,
+            api_key_id=caller.key_id,
+            owner=caller.owner,
+        )
         if key is not None:
             settle(session, DATASETS, key, registered.dataset.id)
         if registered.created:
             data = {"format": facts.format, "digest": facts.digest, "images": registered.dataset.image_count}
             version = registered.dataset.version
             data |= {"version": version} if version > 1 else {}
-            record(session, actor, "dataset.registered", f"datasets/{wanted.name}", data)
+            record(session, caller.actor, "dataset.registered", f"datasets/{wanted.name}", data)
         return registered

@@ -8,7 +8,10 @@ from sqlalchemy.orm import Session
 from darkroom.app.access.caller import Caller
 from darkroom.app.access.scopes import PROMOTION, sufficient
 from darkroom.app.dependencies.services import Services
+from darkroom.app.http.problems import Problem
+from darkroom.app.settings import Settings
 from darkroom.store.key_repository import TooManyJobs, require_room_for_jobs
+from darkroom.store.storage_use import bytes_of_key
 from darkroom.store.tables import Promotion
 
 
@@ -37,10 +40,28 @@ def require_promotion(services: Services, caller: Caller, promote: Promotion) ->
     services.gate.require(caller, PROMOTION, reason)
 
 
-def require_room(session: Session, services: Services, caller: Caller, more: int = 1) -> None:
-    """Raise store.key_repository.TooManyJobs unless the caller's key may have `more` additional unfinished jobs."""
+def require_stored_bytes(session: Session, settings: Settings, caller: Caller, more: int = 0) -> None:
+    """Raise Problem (403) when the caller's key stores its limit of bytes, or would with `more` bytes exceed it."""
     if caller.key is None:
         return
+    own = caller.key.limits.stored_bytes
+    most = settings.key_stored_bytes if own is None else own
+    stored = bytes_of_key(session, caller.key.id)
+    if stored + max(1, more) > most:
+        detail = (
+            f"the key {caller.key.name!r} stores {stored:,} bytes and may store {most:,}: delete data sets, models or "
+        )
+        raise Problem(403, "bytes-limit", f"{detail}jobs, or ask the operator for a higher limit")
+
+
+def require_room(session: Session, services: Services, caller: Caller, more: int = 1) -> None:
+    """Raise unless the caller's key may have `more` additional unfinished jobs, and store what they will make.
+
+    Raises store.key_repository.TooManyJobs, and Problem (403).
+    """
+    if caller.key is None:
+        return
+    require_stored_bytes(session, services.settings, caller)
     try:
         require_room_for_jobs(session, caller.key.id, more, services.gate.unfinished_jobs(caller.key))
     except TooManyJobs:

@@ -9,7 +9,6 @@ from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
 from darkroom.app.access.caller import Caller
-from darkroom.app.access.limits import IMAGES
 from darkroom.app.dependencies.callers import CallerHere, require_room
 from darkroom.app.dependencies.deletion import DryRun, delete, deletion_answers
 from darkroom.app.dependencies.idempotency import IdempotencyKey, created_before, note_created
@@ -17,7 +16,7 @@ from darkroom.app.dependencies.paging import LARGEST_ID, BeforeId, Limit
 from darkroom.app.dependencies.services import Services, ServicesHere, require_json
 from darkroom.app.generate_jobs.schemas import GenerateJobAnswer, GenerateJobRequest, GenerateJobsAnswer, ShardsAnswer
 from darkroom.app.generation.encoding import MEDIA_TYPES
-from darkroom.app.generation.service import chosen, find_classes, find_version
+from darkroom.app.generation.service import chosen, find_classes, find_version, work_of
 from darkroom.app.http.artifact_answer import artifact_answer, documented_artifact
 from darkroom.app.http.digits import DIGITS
 from darkroom.app.http.problems import Problem, documented, invalid, retry_after
@@ -149,16 +148,18 @@ async def create(
     idempotency_key: IdempotencyKey = None,
 ) -> GenerateJobAnswer:
     """Let workers draw n images of each class. The address in Location shows progress and the result."""
-    version = await find_version(services, body.model, load=False)
+    version = await find_version(services, body.model, caller.owner, load=False)
     run = _run(body, version, services.settings.generate_job_images)
 
-    await services.gate.charge(caller, IMAGES, run.total_images)
+    services.gate.require_right(caller, priority=body.priority)
+    work = work_of(version, run.sampling, run.total_images)
+    await services.gate.charge(caller, work)
     job_ids: Sequence[int] = ()
     try:
         answer, job_ids = await run_in_threadpool(_submit, services, caller, version, run, body, idempotency_key)
     finally:
         if not job_ids:  # refused, or already created by an earlier request
-            await services.gate.give_back(caller, IMAGES, run.total_images)
+            await services.gate.give_back(caller, work)
     services.hint(job_ids)
     response.headers["Location"] = _address(answer.id)
     return answer

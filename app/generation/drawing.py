@@ -13,7 +13,6 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 
-from darkroom.app.access.limits import IMAGES
 from darkroom.app.dependencies.callers import caller_of
 from darkroom.app.dependencies.services import Services
 from darkroom.app.engine.engine import Ticket
@@ -32,7 +31,7 @@ from darkroom.app.engine.request import (
 from darkroom.app.generation.encoding import MEDIA_TYPES, WEBP_LARGEST_SIDE, Drawn, encode, sheet_size
 from darkroom.app.generation.engine_trace import traced
 from darkroom.app.generation.schemas import Answer, Format, SamplingFields
-from darkroom.app.generation.service import find_version
+from darkroom.app.generation.service import work_of
 from darkroom.app.http.accept import choose
 from darkroom.app.http.event_stream import EVENT_STREAM, KEEPALIVE, KEEPALIVE_SECONDS, STREAM_HEADERS, sse
 from darkroom.app.http.problems import Problem, invalid, retry_after
@@ -157,11 +156,12 @@ async def answer(services: Services, request: Request, fields: SamplingFields, p
     if wanted == "webp" and not stream:
         _require_fits_webp(plan)
     events, caller = _Events(), caller_of(request)
-    await services.gate.charge(caller, IMAGES, len(plan.rows))
+    work = work_of(plan.version, plan.rows[0].sampling, len(plan.rows))
+    await services.gate.charge(caller, work)
     try:
         ticket = await _submit(services, fields, plan, events, previews=stream)
     except Exception:  # the engine draws nothing
-        await services.gate.give_back(caller, IMAGES, len(plan.rows))
+        await services.gate.give_back(caller, work)
         raise
     if stream:
         return StreamingResponse(
@@ -204,7 +204,7 @@ async def _submit(
         try:
             return services.engine.submit(wanted, traced(events.sink, wanted))
         except VersionNotLoaded:
-            await find_version(services, f"{plan.version.name}@{plan.version.digest}")
+            await services.catalog.ensure_loaded(plan.version)
     detail = "the model version left memory for others before the request could start; try again"
     raise Problem(503, "unavailable", detail, headers=retry_after(1.0))
 

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
+from darkroom.app.dependencies.callers import CallerHere
 from darkroom.app.dependencies.services import ServicesHere, require_json
 from darkroom.app.engine.request import RowRequest
 from darkroom.app.generation.drawing import DrawingPlan, answer
@@ -20,12 +21,14 @@ router = APIRouter(tags=["sampling"])
     responses=described(InterpolationAnswer),
     response_class=Response,
 )
-async def interpolate(body: InterpolateRequest, request: Request, services: ServicesHere) -> Response:
+async def interpolate(
+    body: InterpolateRequest, request: Request, services: ServicesHere, caller: CallerHere
+) -> Response:
     """Draw images along the spherical path between two start noises, and the straight one between two classes.
 
     `quality` and a deadline pick among deterministic samplers.
     """
-    version = await find_version(services, body.model)
+    version = await find_version(services, body.model, caller.owner)
     classes = find_classes(version, body.class_)
     first, last = classes[0], classes[-1]
     mixes = [number / (body.count - 1) for number in range(body.count)]

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
+from darkroom.app.dependencies.callers import CallerHere
 from darkroom.app.dependencies.services import ServicesHere, require_json
 from darkroom.app.engine.request import RowRequest
 from darkroom.app.generation.drawing import DrawingPlan, answer
@@ -60,7 +61,7 @@ def _too_many(images: int, classes: int, limit: int) -> str:
 @router.post(
     "/generate", dependencies=[Depends(require_json)], responses=described(GenerateAnswer), response_class=Response
 )
-async def generate(body: GenerateRequest, request: Request, services: ServicesHere) -> Response:
+async def generate(body: GenerateRequest, request: Request, services: ServicesHere, caller: CallerHere) -> Response:
     """Draw n images of each class, or the best n of more.
 
     A request names sampler and steps, or lets `quality` or `deadline_seconds` pick them. `choice` in the answer says
@@ -70,7 +71,7 @@ async def generate(body: GenerateRequest, request: Request, services: ServicesHe
     count = _images_drawn(body, wanted, services.settings.request_rows)
     if body.first_index + count - 1 > LARGEST_INDEX:
         raise invalid([("/first_index", f"the last of {count} images would have an index above {LARGEST_INDEX}")])
-    version = await find_version(services, body.model)
+    version = await find_version(services, body.model, caller.owner)
     if body.best_of is not None and not version.header.null_class:
         raise invalid([("/best_of", f"a score compares the class with no class, and {NO_NULL_CLASS}: leave it out")])
     classes = find_classes(version, body.class_)

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
 
+from darkroom.app.access.limits import IMAGES, NETWORK_ROWS, Window
 from darkroom.app.dependencies.services import Services
 from darkroom.app.engine.request import VersionNotLoaded
 from darkroom.app.generation.choice import Chosen, choose_by_deadline, choose_by_quality
@@ -16,7 +18,10 @@ from darkroom.app.http.problems import Problem, invalid, retry_after
 from darkroom.app.versions.version import Version
 from darkroom.model import class_names
 from darkroom.model.config import SAMPLER_SETTINGS, SamplingConfig
+from darkroom.model.sampling.guidance import network_rows_left
 from darkroom.model.sampling_fit import Check, Unfit, fitted, suited, suits
+from darkroom.store.model_repository import find_model
+from darkroom.store.owners import Owner, require_owned
 
 
 def chosen(
@@ -109,18 +114,35 @@ def drawn_by(version: Version, chosen: Chosen) -> dict[str, Any]:
     return origin | chosen.sampling.model_dump() | {"choice": chosen.choice}
 
 
-async def find_version(services: Services, reference: str | None, *, load: bool = True) -> Version:
+async def find_version(services: Services, reference: str | None, owner: Owner | None, *, load: bool = True) -> Version:
     """Return the model version that a request names, and with `load` wait until the engine holds it.
 
-    Raises Problem (503) until a model is loaded, and the errors of `Catalog.find` and `Catalog.ensure_loaded`.
+    owner: who asks. The version in production is for everybody, and others are for the model's owner.
+    Raises Problem (503) until a model is loaded, OwnedByAnother, and the errors of `Catalog.find` and
+    `Catalog.ensure_loaded`.
     """
     if not services.catalog.ready:
         detail = "the service is still loading its first model; try again"
         raise Problem(503, "not-ready", detail, headers=retry_after(2.0))
     version = await services.catalog.find(reference)
+    served = services.catalog.production(version.name)
+    if owner is not None and (served is None or served.digest != version.digest):
+        await run_in_threadpool(_require_owned, services, version, owner)
     if load:
         await services.catalog.ensure_loaded(version)
     return version
+
+
+def _require_owned(services: Services, version: Version, owner: Owner) -> None:
+    with services.transaction() as session:
+        require_owned(session, find_model(session, version.name), owner)
+
+
+def work_of(version: Version, sampling: SamplingConfig, images: int) -> dict[Window, int]:
+    """Return what images cost in each window of a key: the images, and the network rows of their steps."""
+    guidance = 1.0 if sampling.unconditional else sampling.guidance
+    rows = network_rows_left(version.header.model.schedule, sampling, guidance)[0]
+    return {IMAGES: images, NETWORK_ROWS: images * rows}
 
 
 def find_classes(version: Version, wanted: ClassReference | list[ClassReference]) -> list[int]:

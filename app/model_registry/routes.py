@@ -21,9 +21,11 @@ from darkroom.app.model_registry.schemas import (
     ModelDetailAnswer,
     ModelName,
     ModelsAnswer,
+    ShareRequest,
 )
-from darkroom.app.model_registry.service import describe_versions
+from darkroom.app.model_registry.service import describe_versions, require_readable
 from darkroom.store.aliases import remove_alias, set_alias
+from darkroom.store.audit_repository import record
 from darkroom.store.checkpoint_repository import list_checkpoints
 from darkroom.store.deletion import delete_model
 from darkroom.store.model_repository import (
@@ -31,9 +33,12 @@ from darkroom.store.model_repository import (
     ModelSummary,
     VersionCollected,
     VersionNotFound,
+    find_model,
     get_model,
     list_models,
+    lock_model,
 )
+from darkroom.store.owners import Owner, is_owned
 
 router = APIRouter(tags=["models"])
 
@@ -55,10 +60,16 @@ def _describe(services: Services, model: ModelSummary) -> ModelAnswer:
     )
 
 
-def _detail(services: Services, name: str, before: int | None = None, limit: int = 50) -> ModelDetailAnswer:
+def _detail(
+    services: Services, name: str, owner: Owner | None, before: int | None = None, limit: int = 50
+) -> ModelDetailAnswer:
+    """Return the answer about a model. It lists only the production version of another owner's model."""
     with services.transaction() as session:
         summary = get_model(session, name)
-        checkpoints = list_checkpoints(session, name, before, limit + 1)
+        if is_owned(session, find_model(session, name), owner):
+            checkpoints = list_checkpoints(session, name, before, limit + 1)
+        else:
+            checkpoints = (require_readable(session, name, PRODUCTION, owner),)
         page = checkpoints[:limit]
         newest = describe_versions(session, services, page)
     return ModelDetailAnswer(
@@ -71,14 +82,15 @@ def _detail(services: Services, name: str, before: int | None = None, limit: int
 @router.get("/models", responses=documented(422, 500, 503))
 def models(
     services: ServicesHere,
+    caller: CallerHere,
     after: Annotated[
         str | None, Query(max_length=63, pattern=r"^[^\x00]*$", description="the last name of the previous page")
     ] = None,
     limit: Limit = 50,
 ) -> ModelsAnswer:
-    """Models by name."""
+    """Models by name: those that the caller may use, and those with a version in production."""
     with services.transaction() as session:
-        page = list_models(session, after, limit)
+        page = list_models(session, after, limit, caller.owner)
     return ModelsAnswer(
         models=[_describe(services, model) for model in page.models],
         default_model=services.catalog.default,
@@ -90,6 +102,7 @@ def models(
 @router.get("/models/{name}", responses=documented(404, 422, 500, 503))
 def model(
     services: ServicesHere,
+    caller: CallerHere,
     name: ModelName,
     before: Annotated[
         int | None, DIGITS, Query(ge=1, le=LARGEST_VERSION, description="the last version of the previous page")
@@ -97,7 +110,20 @@ def model(
     limit: Limit = 50,
 ) -> ModelDetailAnswer:
     """One model and its newest versions."""
-    return _detail(services, name, before, limit)
+    return _detail(services, name, caller.owner, before, limit)
+
+
+@router.patch(
+    "/models/{name}",
+    dependencies=[Depends(require_json)],
+    responses=documented(400, 404, 413, 415, 422, 500, 503),
+)
+def share(body: ShareRequest, services: ServicesHere, caller: CallerHere, name: ModelName) -> ModelDetailAnswer:
+    """Share a model with all keys. It belongs to nobody then, and the next job may train it under any key."""
+    with services.transaction() as session:
+        lock_model(session, name).api_key_id = None
+        record(session, caller.actor, "model.shared", f"models/{name}")
+    return _detail(services, name, caller.owner)
 
 
 @router.delete(
@@ -155,7 +181,7 @@ async def put_alias(
             await services.catalog.promote(caller.actor, name, version)
         else:
             await run_in_threadpool(point)
-    return await run_in_threadpool(_detail, services, name)
+    return await run_in_threadpool(_detail, services, name, caller.owner)
 
 
 @router.delete(

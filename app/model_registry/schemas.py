@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +17,14 @@ LARGEST_VERSION = 2**31 - 1
 ModelName = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 
 Number = Annotated[int, Field(strict=True, ge=1, le=LARGEST_VERSION)]
+
+
+class ShareRequest(BaseModel):
+    """A model's new owner: nobody."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    shared: Literal[True] = Field(description="every key may use it from now on; only a new model has an owner again")
 
 
 class AliasRequest(BaseModel):

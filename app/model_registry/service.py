@@ -20,7 +20,8 @@ from darkroom.model.training.verdict import little_training
 from darkroom.store.aliases import version_facts
 from darkroom.store.audit_repository import Actor, record
 from darkroom.store.figure_repository import figures_by
-from darkroom.store.model_repository import resolve
+from darkroom.store.model_repository import PRODUCTION, find_model, production_targets, resolve
+from darkroom.store.owners import Owner, require_owned
 from darkroom.store.run_repository import forked
 from darkroom.store.tables import Checkpoint
 
@@ -62,10 +63,21 @@ def describe_versions(session: Session, services: Services, rows: Sequence[Check
     ]
 
 
-def describe_version(services: Services, name: str, selector: str) -> VersionDetailAnswer:
+def require_readable(session: Session, name: str, selector: str, owner: Owner | None) -> Checkpoint:
+    """Return a version. Everybody may read the version in production, and others only the model's owner.
+
+    Raises ModelNotFound, VersionNotFound and OwnedByAnother.
+    """
+    served = production_targets(session).get(name)
+    if served is None or selector not in (PRODUCTION, str(served.version), served.digest):
+        require_owned(session, find_model(session, name), owner)
+    return resolve(session, name, selector)
+
+
+def describe_version(services: Services, name: str, selector: str, owner: Owner | None) -> VersionDetailAnswer:
     """Return the answer about one version, with the facts in the header of its weights file."""
     with services.transaction() as session:
-        answer = describe_versions(session, services, [resolve(session, name, selector)])[0]
+        answer = describe_versions(session, services, [require_readable(session, name, selector, owner)])[0]
     if not answer.kept:
         return VersionDetailAnswer(**dict(answer))
     header = stored_version(services.store, name, answer.digest).header

@@ -21,6 +21,7 @@ from darkroom.app.model_registry.service import add_version, describe_version, d
 from darkroom.store.audit_repository import record
 from darkroom.store.deletion import delete_version
 from darkroom.store.model_repository import lock_model, resolve_kept
+from darkroom.store.owners import require_owned
 
 router = APIRouter(tags=["models"])
 
@@ -79,9 +80,9 @@ async def add(
 
 
 @router.get("/models/{name}/versions/{version}", responses=documented(404, 422, 500, 503))
-def show(services: ServicesHere, name: ModelName, version: VersionName) -> VersionDetailAnswer:
+def show(services: ServicesHere, caller: CallerHere, name: ModelName, version: VersionName) -> VersionDetailAnswer:
     """One version of a model, with its images' size, the number of its parameters, its settings and its recipe."""
-    return describe_version(services, name, version)
+    return describe_version(services, name, version, caller.owner)
 
 
 @router.get(
@@ -90,7 +91,11 @@ def show(services: ServicesHere, name: ModelName, version: VersionName) -> Versi
     responses=documented(404, 410, 422, 500, 503) | documented_artifact("The weights file", _MEDIA_TYPE),
 )
 def weights(
-    services: ServicesHere, name: ModelName, version: VersionName, if_none_match: Annotated[str | None, Header()] = None
+    services: ServicesHere,
+    caller: CallerHere,
+    name: ModelName,
+    version: VersionName,
+    if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The version's weights as a safetensors file, which carries its configuration; `ETag` is its digest.
 
@@ -98,6 +103,7 @@ def weights(
     """
     with services.transaction() as session:
         row = resolve_kept(session, name, version)
+        require_owned(session, row.model, caller.owner)
         filename = f"{name}-{row.version}.safetensors"
     return artifact_answer(services.store, row.digest, if_none_match, _MEDIA_TYPE, filename)
 

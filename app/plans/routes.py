@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from darkroom.app.dependencies.callers import CallerHere
 from darkroom.app.dependencies.services import ServicesHere
 from darkroom.app.http.problems import documented
 from darkroom.app.plans.schemas import PlanAnswer, plan_answer
@@ -21,6 +22,7 @@ def plan(
         float, Query(gt=0.0, lt=1e6, allow_inf_nan=False, description="time that the training may take")
     ],
     services: ServicesHere,
+    caller: CallerHere,
     device: Annotated[Device, Query(description="the device that the job would ask for")] = "auto",
 ) -> PlanAnswer:
     """Plan a training: the recipe, each choice with its reason, and what to expect.
@@ -28,6 +30,6 @@ def plan(
     The plan uses the speed that a worker has measured. Until one has, the answer is 503 `speed-unknown`.
     """
     with services.transaction() as session:
-        found = get_dataset(session, dataset)
+        found = get_dataset(session, dataset, caller.owner)
         recipe, planned = plan_training(session, found, minutes, device)
         return plan_answer(found.name, recipe.model_dump(mode="json"), planned)

@@ -106,11 +106,12 @@ def submit(
         known = created_before(session, SWEEPS, idempotency_key, body)
         if known is None:
             require_room(session, services, caller, len(combinations))
-            plan = make_plan(session, services.settings.recipes_folder, body)
+            plan = make_plan(session, services.settings.recipes_folder, body, caller.owner)
             works = _works(plan, combinations)
             row = create_sweep(session, body.name, body.model_dump(mode="json"), list(body.grid))
             for work in works:
-                queue_work(session, plan, work, sweep_id=row.id, origin=caller.origin)
+                services.gate.require_right(caller, priority=body.priority, devices=work.recipe.training.devices)
+                queue_work(session, plan, work, sweep_id=row.id, caller=caller)
             facts = {"name": body.name, "jobs": len(works)}
             record(session, caller.actor, "sweep.created", f"sweeps/{row.id}", facts)
             note_created(session, SWEEPS, idempotency_key, row.id)

@@ -30,6 +30,7 @@ from darkroom.store.deletion import delete_train_job
 from darkroom.store.idempotency import TRAIN_JOBS
 from darkroom.store.job_repository import list_jobs, lock_job, request_cancel, requeue
 from darkroom.store.job_views import view_jobs
+from darkroom.store.owners import require_model
 from darkroom.store.tables import Job, JobStatus
 
 router = APIRouter(tags=["training"])
@@ -62,9 +63,10 @@ def submit(
         known = created_before(session, TRAIN_JOBS, idempotency_key, body)
         if known is None:
             require_room(session, services, caller)
-            plan = make_plan(session, services.settings.recipes_folder, body)
+            plan = make_plan(session, services.settings.recipes_folder, body, caller.owner)
             work = require_agreement(session, make_work(plan, name=plan.name), body)
-            job = queue_work(session, plan, work, origin=caller.origin)
+            services.gate.require_right(caller, priority=body.priority, devices=work.recipe.training.devices)
+            job = queue_work(session, plan, work, caller=caller)
             facts = {"model": job.model_name, "dataset": plan.dataset.name, "total_images": job.total_images}
             record(session, caller.actor, "train-job.submitted", f"train-jobs/{job.id}", facts)
             note_created(session, TRAIN_JOBS, idempotency_key, job.id)
@@ -172,7 +174,9 @@ def cancel(job_id: JobId, services: ServicesHere, caller: CallerHere) -> JobDeta
 
 def _queue_again(services: Services, caller: Caller, job_id: int, action: str, was: JobStatus) -> JobDetailAnswer:
     with services.transaction() as session:
-        require_promotion(services, caller, get_train_job(session, job_id).promote)
+        before = get_train_job(session, job_id)
+        require_promotion(services, caller, before.promote)
+        require_model(session, before.model_name, caller.owner)
         require_state(session, lock_job(session, job_id))
         require_room(session, services, caller)
         row = requeue(session, job_id, was=was, origin=caller.origin)

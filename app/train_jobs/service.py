@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
+from darkroom.app.access.caller import Caller
 from darkroom.app.dataset_registry.bundled_digits import BUNDLED, register_digits
 from darkroom.app.exceptions import at
 from darkroom.app.http.problems import Problem, invalid, pointer_part
@@ -38,7 +39,7 @@ from darkroom.store.dataset_repository import (
     keep_dataset,
 )
 from darkroom.store.job_forms import ContinueFrom, ForkFrom, Planned, TrainWork
-from darkroom.store.job_repository import JobNotFound, Origin, add_event, get_job, lock_job, submit_job
+from darkroom.store.job_repository import JobNotFound, add_event, get_job, lock_job, submit_job
 from darkroom.store.model_repository import (
     ModelNotFound,
     VersionCollected,
@@ -47,6 +48,7 @@ from darkroom.store.model_repository import (
     resolve,
     resolve_kept,
 )
+from darkroom.store.owners import OwnedByAnother, Owner, is_owned, require_model, require_owned
 from darkroom.store.run_repository import kept_states
 from darkroom.store.tables import Dataset, Job
 
@@ -108,15 +110,15 @@ def parse_change(name: str, value: Any, pointer: str) -> Change:
     return Change(path, value, pointer)
 
 
-def make_plan(session: Session, recipes_folder: Path, fields: TrainFields) -> TrainingPlan:
-    """Find everything that the request names. Raises Problem.
+def make_plan(session: Session, recipes_folder: Path, fields: TrainFields, owner: Owner | None) -> TrainingPlan:
+    """Find everything that the request names. Raises Problem, and OwnedByAnother for what its owner may not use.
 
     Locks the job or the model that is the starting point until the transaction ends.
     """
-    start, source = _start(session, fields)
+    start, source = _start(session, fields, owner)
     planned = None
     if isinstance(fields, TrainJobRequest) and fields.minutes is not None:
-        recipe, pointer, name, planned = _planned(session, fields, fields.minutes)
+        recipe, pointer, name, planned = _planned(session, fields, fields.minutes, owner)
     else:
         recipe, pointer, name = _recipe(fields, source, recipes_folder)
     if fields.model is None and name is None:
@@ -126,7 +128,7 @@ def make_plan(session: Session, recipes_folder: Path, fields: TrainFields) -> Tr
         every = fields.evaluate_every_images
         changes.append(Change(("evaluation", "every_images"), every, "/evaluate_every_images"))
     _require_distinct(changes)
-    dataset = _dataset(session, fields, recipe, pointer, source)
+    dataset = _dataset(session, fields, recipe, pointer, source, owner)
     with at("/dataset", DatasetNotFound):
         keep_dataset(session, dataset)
     if not dataset.class_names:
@@ -137,7 +139,7 @@ def make_plan(session: Session, recipes_folder: Path, fields: TrainFields) -> Tr
 
 
 def _planned(
-    session: Session, fields: TrainFields, minutes: float
+    session: Session, fields: TrainFields, minutes: float, owner: Owner | None
 ) -> tuple[Mapping[str, Any], str, str | None, Planned]:
     """Plan the recipe of a request that names a time; returns what `_recipe` does, and the plan. Raises Problem."""
     others = [name for name in ("recipe", "from_job", "from_model") if getattr(fields, name) is not None]
@@ -147,7 +149,7 @@ def _planned(
     if fields.dataset is None:
         raise invalid([("/dataset", "is needed with minutes: the name of a registered data set")])
     with at("/dataset", DatasetNotFound):
-        dataset = get_dataset(session, fields.dataset)
+        dataset = get_dataset(session, fields.dataset, owner)
     recipe, planned = plan_training(session, dataset, minutes, fields.device)
     return recipe.model_dump(mode="json"), "/minutes", recipe.name, planned
 
@@ -210,9 +212,13 @@ def require_agreement(session: Session, work: TrainWork, fields: TrainJobRequest
 
 
 def queue_work(
-    session: Session, plan: TrainingPlan, work: TrainWork, *, origin: Origin, sweep_id: int | None = None
+    session: Session, plan: TrainingPlan, work: TrainWork, *, caller: Caller, sweep_id: int | None = None
 ) -> Job:
-    """Submit the job. A jump of the learning rate is noted in the job's events, before it starts."""
+    """Submit the job. A jump of the learning rate is noted in the job's events, before it starts.
+
+    Raises OwnedByAnother when the model that it would train belongs to another key.
+    """
+    require_model(session, work.recipe.name, caller.owner)
     job = submit_job(
         session,
         kind="train",
@@ -222,7 +228,7 @@ def queue_work(
         dataset_id=plan.dataset.id,
         sweep_id=sweep_id,
         parent_id=plan.start.job_id if isinstance(plan.start, ContinueFrom) else None,
-        origin=origin,
+        origin=caller.origin,
         priority=plan.fields.priority,
         device=plan.fields.device,
         devices=work.recipe.training.devices,
@@ -261,7 +267,9 @@ def require_state(session: Session, job: Job) -> None:
     raise Problem(409, "state-not-kept", f"{lost}; {advice}")
 
 
-def _start(session: Session, fields: TrainFields) -> tuple[ContinueFrom | ForkFrom | None, Job | None]:
+def _start(
+    session: Session, fields: TrainFields, owner: Owner | None
+) -> tuple[ContinueFrom | ForkFrom | None, Job | None]:
     """Return the starting point, and the job that the new one continues."""
     if fields.from_job is None and fields.images_seen is not None:
         raise invalid([("/images_seen", "needs from_job")])
@@ -272,11 +280,14 @@ def _start(session: Session, fields: TrainFields) -> tuple[ContinueFrom | ForkFr
             source = lock_job(session, fields.from_job)
             if not source.is_training:
                 raise JobNotFound(source.id)
+            if not is_owned(session, source, owner):
+                raise OwnedByAnother(f"train job {source.id}")
+            require_model(session, source.model_name, owner)
         return ContinueFrom(job_id=source.id, images_seen=_state(session, source, fields.images_seen)), source
     if fields.from_model is not None:
         name, _, version = fields.from_model.partition("@")
         with at("/from_model", ModelNotFound, VersionNotFound, VersionCollected):
-            lock_model(session, name)
+            require_owned(session, lock_model(session, name), owner)
             checkpoint = resolve_kept(session, name, version)
         return ForkFrom(model=name, digest=checkpoint.digest), None
     return None, None
@@ -321,14 +332,21 @@ def _recipe(fields: TrainFields, source: Job | None, folder: Path) -> tuple[Mapp
 
 
 def _dataset(
-    session: Session, fields: TrainFields, recipe: Mapping[str, Any], pointer: str, source: Job | None
+    session: Session,
+    fields: TrainFields,
+    recipe: Mapping[str, Any],
+    pointer: str,
+    source: Job | None,
+    owner: Owner | None,
 ) -> Dataset:
     """Return the data set that the request names, else that of the job to continue, else the one of the recipe."""
     if fields.dataset is not None:
         with at("/dataset", DatasetNotFound):
-            return get_dataset(session, fields.dataset)
+            return get_dataset(session, fields.dataset, owner)
     if source is not None and source.dataset_id is not None:
-        return session.get_one(Dataset, source.dataset_id)
+        dataset = session.get_one(Dataset, source.dataset_id)
+        require_owned(session, dataset, owner)
+        return dataset
     advice = "register one with POST /v1/datasets and name it here"
     section = recipe.get("dataset")
     if section is None:
@@ -338,7 +356,7 @@ def _dataset(
     except ValidationError as error:
         parts = [("/".join((pointer, "dataset", *map(str, f["loc"]))), str(f["msg"])) for f in error.errors()]
         raise invalid(parts) from error
-    known = find_configured(session, config)
+    known = find_configured(session, config, owner)
     if known is not None:
         return known
     if config == BUNDLED:

@@ -93,7 +93,8 @@ def register_weights(
 
     Returns the version, and True unless the model has had its weights already.
     """
-    model = ensure_model(session, name)
+    owner = None if actor is None else actor.api_key_id
+    model = ensure_model(session, name, owner)
     known = CheckpointRow.model_id == model.id, CheckpointRow.digest == digest_of(data)
     created = session.scalar(select(CheckpointRow.id).where(*known, CheckpointRow.artifact_digest.is_not(None))) is None
     checkpoint = register_checkpoint(
@@ -106,6 +107,7 @@ def register_weights(
         metrics=header.metrics,
         source=source,
         actor=actor,
+        api_key_id=owner,
     )
     record_figures(session, checkpoint.id, "frontier", header.evaluations)
     return checkpoint, created

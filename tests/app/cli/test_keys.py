@@ -47,7 +47,7 @@ def test_a_key_is_created_listed_and_revoked_by_number_or_prefix(run: Run, datab
         assert word in listed
     changed = run("keys", "change", key.prefix, "--images-per-day", "default", "--unfinished-jobs", 3)
     assert changed.exit_code == 0, changed.output
-    assert "images per day default, unfinished jobs 3" in changed.output
+    assert "images per day default, network rows per day default, unfinished jobs 3" in changed.output
     assert next((row.images_per_day, row.unfinished_jobs) for row in rows(database) if row.id == key.id) == (None, 3)
     for arguments in ((key.id,), (key.id, "--images-per-day", "many"), (key.id, "--images-per-day=-1"), (99,)):
         wrong = run("keys", "change", *arguments, *(["--unfinished-jobs", 1] if arguments == (99,) else []))
