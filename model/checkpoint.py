@@ -29,7 +29,7 @@ from darkroom.model.config import (
     image_form_moved,
 )
 from darkroom.model.diffusion.denoiser import Denoiser, Network
-from darkroom.model.diffusion.network import DenoisingNetwork, build_network, drawing_network
+from darkroom.model.diffusion.network import DenoisingNetwork, drawing_network, parameters_of, unfilled
 from darkroom.model.diffusion.unet import EMBEDDED_STEPS
 from darkroom.model.digest import digest_of
 from darkroom.model.figure import Figure
@@ -87,12 +87,11 @@ class CheckpointHeader(Config):
     @property
     def parameters(self) -> int:
         """The number of the network's parameters, without those of the snapshot."""
-        return sum(one.numel() for one in self.unfilled_network(self.model).parameters())
+        return parameters_of(self.unfilled_network(self.model))
 
     def unfilled_network(self, model: ModelConfig) -> DenoisingNetwork:
         """Build a network without weights. It takes no memory, however large a network the header claims."""
-        with torch.device("meta"):
-            return build_network(model, len(self.class_names), self.embedding_steps)
+        return unfilled(model, len(self.class_names), self.embedding_steps)
 
     @property
     def snapshot_model(self) -> ModelConfig:

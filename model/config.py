@@ -37,8 +37,12 @@ _NOISY = tuple(name for name, one in SAMPLERS.items() if one.adds_noise)
 Quality = Literal["fast", "balanced", "best"]
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-NoiseLevel = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+LARGEST = 1e9
+"""Bound of numbers whose size costs nothing. Every number of a recipe has a bound."""
+MOST_IMAGES = 10**15
+"""Bound of numbers of training images, which fit a database's and a browser's numbers."""
+Positive = Annotated[float, Field(gt=0.0, le=LARGEST, allow_inf_nan=False)]
+NoiseLevel = Annotated[float, Field(ge=0.0, le=LARGEST, allow_inf_nan=False)]
 Guidance = Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)]
 Fit = Literal["crop", "pad", "stretch"]
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
@@ -80,16 +84,18 @@ class UNetConfig(Config):
         1, ge=1, le=16, description="side of the pixel blocks that become one cell of the network's maps"
     )
     width: int = Field(128, ge=4, le=2048, multiple_of=2, description="channels of the first level")
-    multipliers: tuple[int, ...] = Field(
+    multipliers: tuple[Annotated[int, Field(le=64)], ...] = Field(
         (1, 2, 2), min_length=1, max_length=8, description="one level each: its channels are width times this"
     )
     blocks_per_level: int = Field(2, ge=1, le=16, description="residual blocks, one more on the way up")
-    attention_resolutions: tuple[int, ...] = Field(
-        (16, 8), description="sides of the feature maps, in cells, that get self-attention"
+    attention_resolutions: tuple[Annotated[int, Field(le=1024)], ...] = Field(
+        (16, 8), max_length=8, description="sides of the feature maps, in cells, that get self-attention"
     )
     middle_attention: bool = Field(True, description="self-attention between the middle's two residual blocks")
-    attention_head_channels: int = Field(32, ge=1, description="channels of one attention head")
-    norm_groups: int = Field(32, ge=1, description="groups of each group norm; must divide every level's channels")
+    attention_head_channels: int = Field(32, ge=1, le=4096, description="channels of one attention head")
+    norm_groups: int = Field(
+        32, ge=1, le=4096, description="groups of each group norm; must divide every level's channels"
+    )
     dropout: float = Field(0.0, ge=0.0, lt=1.0, description="share of activations dropped in training")
     residual_scale: Positive = Field(1.0, description="multiplies each residual sum; 0.7071 is 1/sqrt(2)")
     learned_variance: bool = Field(False, description="a second output for each pixel: the variance of ddpm's steps")
@@ -199,6 +205,7 @@ class ObjectiveConfig(Config):
     vlb_weight: float = Field(
         0.001,
         ge=0.0,
+        le=LARGEST,
         allow_inf_nan=False,
         description="weight of the variational bound that trains model.unet.learned_variance",
     )
@@ -216,7 +223,7 @@ class EMAConfig(Config):
         "min(decay, (1 + n) / (10 + n)) from the first iteration n, for short runs; power: an average over the share "
         "relative_length of the run so far, at any length of the run",
     )
-    warmup_iterations: int = Field(2000, ge=0, description="iterations of `copy`")
+    warmup_iterations: int = Field(2000, ge=0, le=MOST_IMAGES, description="iterations of `copy`")
     relative_length: Annotated[float, Field(ge=0.01, le=0.25)] = Field(0.1, description="standard deviation of `power`")
 
 
@@ -231,11 +238,11 @@ class OptimizerConfig(Config):
     )
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.95, description="momentum of muon")
     learning_rate: Positive = Field(2e-4, description="after the warm-up")
-    warmup_images: int = Field(0, ge=0, description="images over which the learning rate rises from 0")
+    warmup_images: int = Field(0, ge=0, le=MOST_IMAGES, description="images over which the learning rate rises from 0")
     decay: Literal["constant", "cosine"] = Field(
         "constant", description="cosine: the learning rate falls to 0 at the end of the run"
     )
-    weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = Field(
+    weight_decay: Annotated[float, Field(ge=0.0, le=LARGEST, allow_inf_nan=False)] = Field(
         0.0, description="decoupled weight decay of both optimizers"
     )
     betas: tuple[Fraction, Fraction] = Field((0.9, 0.999), description="averages of AdamW")
@@ -260,7 +267,7 @@ class DatasetConfig(Config):
     ground: Colour = Field("#ffffff", description=GROUND)
     skip_damaged: bool = Field(False, description=SKIP_DAMAGED)
     class_names: tuple[str, ...] | None = Field(
-        None, description="names of the classes for formats that carry none, by number"
+        None, max_length=10_000, description="names of the classes for formats that carry none, by number"
     )
 
 
@@ -355,13 +362,15 @@ from the model's own settings."""
 class TrainingConfig(Config):
     """Length, batch and checkpoints of a run; everything is counted in images."""
 
-    total_images: int = Field(ge=1, description="length of the run; an image counts each time that it is seen")
+    total_images: int = Field(
+        ge=1, le=MOST_IMAGES, description="length of the run; an image counts each time that it is seen"
+    )
     minutes: Positive | None = Field(
         None,
         description="end the run by the clock: after this time, its evaluations included. total_images then only says "
         "what share of the run the other fields in images mean; null: the run ends at total_images",
     )
-    batch_size: int = Field(128, ge=1, description="images in a batch, over all devices")
+    batch_size: int = Field(128, ge=1, le=65_536, description="images in a batch, over all devices")
     seed: int = Field(0, ge=0, lt=2**63, description="decides the first weights, the order of images and the noise")
     horizontal_flip: bool = Field(False, description="mirror half of the images")
     precision: Literal["float32", "bfloat16"] = Field(
@@ -374,11 +383,16 @@ class TrainingConfig(Config):
     guide_snapshot_images: int | None = Field(
         None,
         ge=1,
+        le=MOST_IMAGES,
         description="keep the EMA weights after this many images in all later checkpoints, as the snapshot that guides "
         "sampling (about 1/16 of the run; Karras et al. 2024)",
     )
-    checkpoint_every_images: int = Field(ge=1, description="images between two checkpoints; one more at the end")
-    sample_every_images: int = Field(ge=1, description="images between two sample grids; one more at the end")
+    checkpoint_every_images: int = Field(
+        ge=1, le=MOST_IMAGES, description="images between two checkpoints; one more at the end"
+    )
+    sample_every_images: int = Field(
+        ge=1, le=MOST_IMAGES, description="images between two sample grids; one more at the end"
+    )
     early_verdict: Literal["off", "tell", "stop"] = Field(
         "stop",
         description="look at losses and pictures at each sample grid. tell: findings become events of the job, and "
@@ -394,26 +408,35 @@ class EvaluationConfig(Config):
     The first metric in the order of `DECIDING` decides which checkpoint is the best one.
     """
 
-    every_images: int = Field(ge=1, description="training images between two evaluations; one more at the end")
+    every_images: int = Field(
+        ge=1, le=MOST_IMAGES, description="training images between two evaluations; one more at the end"
+    )
     metrics: tuple[MetricName, ...] = Field(
-        ("fid",), min_length=1, description="all are measured on the same generated images"
+        ("fid",), min_length=1, max_length=100, description="all are measured on the same generated images"
     )
     extractor: ExtractorName = Field("efficientnet-lite0", description="network whose features are compared")
-    images: int = Field(1000, ge=2, description="generated images; their classes have the data set's proportions")
-    batch_images: int = Field(64, ge=1, description="images drawn together")
+    images: int = Field(
+        1000, ge=2, le=10_000_000, description="generated images; their classes have the data set's proportions"
+    )
+    batch_images: int = Field(64, ge=1, le=65_536, description="images drawn together")
     seed: int = Field(0, ge=0, lt=2**63, description="decides the generated images and the bound's noise")
     steps: Steps | None = Field(None, description="null: sampling.steps of the recipe")
     guidance: Guidance | None = Field(None, description="null: sampling.guidance of the recipe")
     frontier_steps: tuple[Steps, ...] = Field(
         (),
+        max_length=100,
         description="step counts of the last checkpoint's frontier: fid at each, by each of frontier_samplers; with "
         "few images all settings look alike",
     )
     frontier_samplers: tuple[SamplerName, ...] = Field(
-        FRONTIER_SAMPLERS, min_length=1, description="samplers of the frontier"
+        FRONTIER_SAMPLERS, min_length=1, max_length=100, description="samplers of the frontier"
     )
-    bound_images: int = Field(200, ge=1, description="bits_per_dimension: real images, evenly spaced in the data set")
-    bound_times: int | None = Field(50, ge=2, description="bits_per_dimension: times of each image; null takes all T")
+    bound_images: int = Field(
+        200, ge=1, le=10_000_000, description="bits_per_dimension: real images, evenly spaced in the data set"
+    )
+    bound_times: int | None = Field(
+        50, ge=2, le=1_000_000, description="bits_per_dimension: times of each image; null takes all T"
+    )
     bound_variance: VarianceName = Field("beta", description="bits_per_dimension: variance of the reverse steps")
 
     @model_validator(mode="after")

@@ -30,6 +30,7 @@ FailureKind = Literal[
     "part_damaged",
     "unknown",
     "stopped_late",
+    "time_limit",
     "crashed",
     "worker_lost",
 ]

@@ -75,6 +75,11 @@ class WorkerSettings(JobSettings):
     grace_seconds: float = Field(
         120.0, gt=0.0, description="seconds to store a last checkpoint when a run is asked to stop"
     )
+    job_hours: float = Field(
+        168.0,
+        gt=0.0,
+        description="most hours of one attempt at a job: then it stores its state and fails; inf: no limit",
+    )
     metrics_port: int | None = Field(None, ge=1, le=65535, description="port of the worker's /metrics; not set: none")
     metrics_host: str = Field("127.0.0.1", description="address of that port")
     measure_speed: bool = Field(

@@ -142,6 +142,8 @@ class _Run:
         self._database = database
         self._device = device
         self._renewed = time.monotonic()
+        self._began = time.monotonic()
+        self._out_of_time = False
         self._asked_to_stop: float | None = None
         self._told = False
         self._killed_late = False
@@ -173,8 +175,11 @@ class _Run:
             looked = now
             if now - self._renewed > settings.beat_seconds:
                 self._try(self._renew)
-            if self._asked_to_stop is None and (stopping() or self._try(self._is_cancelled)):
-                self._asked_to_stop = now
+            if self._asked_to_stop is None:
+                cancelled = stopping() or self._try(self._is_cancelled)
+                self._out_of_time = not cancelled and now - self._began > 3600.0 * settings.job_hours
+                if cancelled or self._out_of_time:
+                    self._asked_to_stop = now
             self._store_log()
 
     def settle(self) -> None:
@@ -245,6 +250,8 @@ class _Run:
     def _write_end(self, session: Session, outcome: Outcome | None, no_device: Failure | None) -> bool:
         if no_device is not None:
             stop(session, self._lease, no_device)
+        elif self._out_of_time and (outcome is None or outcome.end == "stopped"):
+            fail(session, self._lease, self._time_limit(session))
         elif outcome is None and self._killed_late:
             stop(session, self._lease, self._stopped_late(session))
         elif outcome is None:
@@ -269,6 +276,11 @@ class _Run:
         else:
             detail = f"the work process ended with exit code {code}; its log says more"
         return Failure("crashed", detail)
+
+    def _time_limit(self, session: Session) -> Failure:
+        """The failure of work that took longer than an attempt may."""
+        kept, hours = self._kind.kept(session, self._lease.job_id), f"{self._settings.job_hours:g} h"
+        return Failure("time_limit", f"one attempt may take {hours} (DARKROOM_JOB_HOURS), and this took longer; {kept}")
 
     def _stopped_late(self, session: Session) -> Failure:
         """The failure of work that did not stop in time."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from darkroom.app.train_jobs.schemas import LONGEST_TRAINING_IMAGES
 from darkroom.model.config import ModelConfig, Recipe
 from darkroom.model.misfit import Misfit
 from darkroom.model.training.recipe_fit import ImageFacts, recipe_misfits, state_misfits, weights_misfits
@@ -27,8 +26,6 @@ def misfits(
 
 def _length(recipe: Recipe, start: ContinueFrom | ForkFrom | None) -> Iterator[Misfit]:
     training = recipe.training
-    if training.total_images > LONGEST_TRAINING_IMAGES:
-        yield Misfit(("training.total_images",), f"is more than {LONGEST_TRAINING_IMAGES}")
     if isinstance(start, ContinueFrom) and start.images_seen >= training.total_images:
         text = f"is {training.total_images}, and job {start.job_id} has seen {start.images_seen} images"
         yield Misfit(("training.total_images",), f"{text} already: set it higher")

@@ -8,15 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, StrictStr
 from darkroom.app.dependencies.paging import LARGEST_ID
 from darkroom.app.jobs.schemas import FailureAnswer, VerdictAnswer
 from darkroom.app.plans.schemas import Minutes
-from darkroom.model.config import ModelName
+from darkroom.model.config import MOST_IMAGES, ModelName
 from darkroom.store.job_views import BestCheckpoint
 from darkroom.store.retention import Part
 from darkroom.store.tables import Device, JobStatus, Promotion
 
-LONGEST_TRAINING_IMAGES = 10**15
-
 Identifier = Annotated[int, Field(strict=True, ge=1, le=LARGEST_ID)]
-Images = Annotated[int, Field(strict=True, ge=1, le=LONGEST_TRAINING_IMAGES)]
+Images = Annotated[int, Field(strict=True, ge=1, le=MOST_IMAGES)]
 
 
 class TrainFields(BaseModel):

@@ -24,6 +24,21 @@ def build_network(config: ModelConfig, classes: int, embedding_steps: int) -> De
     return UNet(config, classes, embedding_steps)
 
 
+MOST_PARAMETERS = 1_000_000_000
+"""A recipe's network may have so many: 4 GB in float32. A training holds about four times that."""
+
+
+def unfilled(config: ModelConfig, classes: int, embedding_steps: int) -> DenoisingNetwork:
+    """Build a network without weights. It takes no memory, however large the network is."""
+    with torch.device("meta"):
+        return build_network(config, classes, embedding_steps)
+
+
+def parameters_of(network: nn.Module) -> int:
+    """Return the number of a network's parameters."""
+    return sum(one.numel() for one in network.parameters())
+
+
 def place(network: AnyModule, device: torch.device) -> AnyModule:
     """Move a network to a device and its 4-D weights to channels-last layout, the fastest one for convolutions."""
     network.to(device)

@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from pydantic import Field
+from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from darkroom.model.config import Config, ModelConfig, Positive, Recipe, parse_recipe
+from darkroom.model.config import Config, ModelConfig, Recipe, parse_recipe
 from darkroom.model.diffusion.network import build_network
 from darkroom.model.training.run import multiplies_bfloat16
 
@@ -23,14 +24,17 @@ _REFERENCES = ((8, 32, 1, 128), (16, 32, 2, 128), (16, 96, 2, 32))
 """Side, width, levels and batch size of what a machine measures: together they separate the three kinds of cost."""
 
 
+Measured = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+
+
 class Rate(Config):
     """A measured speed, with what was counted for that network."""
 
     precision: str
-    operations: Positive = Field(description="of the network's forward pass, for one image")
-    values: Positive = Field(description="that the network's layers write in it")
+    operations: Measured = Field(description="of the network's forward pass, for one image")
+    values: Measured = Field(description="that the network's layers write in it")
     batch_size: int
-    images_per_second: Positive
+    images_per_second: Measured
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,11 @@ def count(recipe: Recipe) -> Count:
 @lru_cache(maxsize=256)
 def _count(model: str) -> Count:
     config = ModelConfig.model_validate_json(model)
+    with FakeTensorMode():  # computes shapes alone, so that the largest network takes no memory
+        return _counted(config)
+
+
+def _counted(config: ModelConfig) -> Count:
     network = build_network(config, CLASSES, config.schedule.steps).eval()
     values = 0
 

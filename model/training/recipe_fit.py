@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from darkroom.model.config import ModelConfig, Recipe
+from darkroom.model.diffusion.network import MOST_PARAMETERS, parameters_of, unfilled
 from darkroom.model.diffusion.schedule import make_schedule
 from darkroom.model.misfit import Misfit
 from darkroom.model.samplers.spacing import spaced_times
@@ -86,6 +87,10 @@ def _network(recipe: Recipe, images: ImageFacts) -> Iterator[Misfit]:
             shape = f"{images.side}x{images.side} pixels and {images.channels} channel(s)"
             text = f"is {ours}, but the data set has images of {shape}: set it to {theirs}"
             yield Misfit((f"model.{name}",), text)
+    parameters = parameters_of(unfilled(model, len(images.class_counts), model.schedule.steps))
+    if parameters > MOST_PARAMETERS:
+        text = f"the network would have {parameters:,} parameters, and may have {MOST_PARAMETERS:,}: make it smaller"
+        yield Misfit(("model.unet.width", "model.unet.multipliers", "model.unet.blocks_per_level"), text)
 
 
 def _noise(recipe: Recipe) -> Iterator[Misfit]:

@@ -1,5 +1,6 @@
 """Recipes: shipped ones load, and errors name misspelt fields."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +109,25 @@ def test_a_field_is_set_by_its_path_and_a_section_changes_only_what_it_names() -
     }
     with pytest.raises(SettingsError, match=r"width in model\.unet\.width\.more has no fields"):
         set_field(data, ("model", "unet", "width", "more"), 1)
+
+
+def _fields(schema: dict[str, Any], kinds: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (path, schema) of every field below a schema of JSON Schema."""
+    if "$ref" in schema:
+        schema = kinds[schema["$ref"].rpartition("/")[2]]
+    yield path, schema
+    for name, one in schema.get("properties", {}).items():
+        yield from _fields(one, kinds, f"{path}.{name}")
+    for one in (*schema.get("anyOf", ()), *schema.get("prefixItems", ()), *filter(None, [schema.get("items")])):
+        yield from _fields(one, kinds, path)
+
+
+def test_every_number_and_every_list_of_a_recipe_has_an_upper_bound() -> None:
+    schema = Recipe.model_json_schema()
+    fields = list(_fields(schema, schema["$defs"], "recipe"))
+    numbers = [(path, one) for path, one in fields if one.get("type") in ("integer", "number")]
+    lists = [(path, one) for path, one in fields if one.get("type") == "array"]
+    assert len(numbers) > 45
+    assert len(lists) >= 7
+    assert [path for path, one in numbers if not {"maximum", "exclusiveMaximum", "enum"} & one.keys()] == []
+    assert [path for path, one in lists if "maxItems" not in one] == []

@@ -232,3 +232,16 @@ def test_work_that_does_not_stop_in_time_is_killed_and_its_job_says_so(
     said = f"the work did not stop within 0.5 s after it was asked to, and was killed; {has}"
     assert ended.failure == {"kind": "stopped_late", "detail": said}
     assert reasons(database, job_id) == [said]
+
+
+def test_an_attempt_that_takes_more_than_its_hours_is_stopped_and_fails_for_good(
+    database: Database, made: Made
+) -> None:
+    job_id = submit(database, max_attempts=3)
+    assert made(IS_SLOW_TO_STOP, job_hours=1e-9, grace_seconds=0.1).run_next()
+    ended = found(database, job_id)
+    assert (ended.status, ended.failure and ended.failure["kind"]) == ("failed", "time_limit")
+    assert "DARKROOM_JOB_HOURS" in (ended.failure or {})["detail"]
+    assert "it has no checkpoint" in (ended.failure or {})["detail"]
+    submit(database)
+    assert made(FINISHES, job_hours=1.0).run_next()

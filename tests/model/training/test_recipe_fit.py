@@ -58,6 +58,12 @@ def evaluation(**changes: Any) -> dict[str, Any]:
         ({"evaluation": evaluation(metrics=["fid", "perceptual"], images=3)}, "evaluation.images", "set it to 4"),
         ({"objective__times": {"name": "normal", "mean": 20.0, "scale": 0.1}}, "objective.times.mean", "near 20"),
         ({"model__image_channels": 3}, "model.image_channels", "set it to 1"),
+        # takes 4 TB: the check builds it without weights
+        (
+            {"model__unet": {"width": 2048, "multipliers": (64,), "attention_resolutions": (8,)}},
+            "model.unet.width",
+            "may have 1,000,000,000",
+        ),
     ],
 )
 def test_a_recipe_that_cannot_run_is_refused_by_field(changes: dict[str, Any], field: str, says: str) -> None:
