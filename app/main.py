@@ -170,7 +170,14 @@ def create_app(settings: Settings) -> FastAPI:
     if database is not None:
         metrics.watch_pool(database.pool_use)
     device = find_device(settings.device, "DARKROOM_DEVICE")
-    catalog = Catalog(engine, database, device=device, compiled=_compiles(device), default=settings.default_model)
+    catalog = Catalog(
+        engine,
+        database,
+        device=device,
+        compiled=_compiles(device),
+        default=settings.default_model,
+        loading_folder=settings.state_folder / "loading",
+    )
     gate = Gate(
         settings,
         Verifier(database, settings.key_cache_seconds, open_after_keys=settings.open_after_keys) if database else None,

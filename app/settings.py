@@ -26,7 +26,9 @@ def is_loopback(host: str) -> bool:
 class Settings(OperatorSettings):
     """Settings of the API server. Each field is the environment variable DARKROOM_<FIELD>."""
 
-    state_folder: Path = Field(Path(".darkroom"), description="folder whose free disk space /metrics shows")
+    state_folder: Path = Field(
+        Path(".darkroom"), description="folder of marks of loading versions; /metrics shows its free space"
+    )
     recipes_folder: Path = Field(REPOSITORY / "recipes", description="folder of the recipes that requests may name")
     weights_folder: Path = Field(REPOSITORY / "weights", description="folder of shipped weights, served from the start")
     default_model: str | None = Field(

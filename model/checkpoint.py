@@ -89,6 +89,11 @@ class CheckpointHeader(Config):
         """The number of the network's parameters, without those of the snapshot."""
         return parameters_of(self.unfilled_network(self.model))
 
+    @property
+    def snapshot_parameters(self) -> int:
+        """The number of parameters of a snapshot's network."""
+        return parameters_of(self.unfilled_network(self.snapshot_model))
+
     def unfilled_network(self, model: ModelConfig) -> DenoisingNetwork:
         """Build a network without weights. It takes no memory, however large a network the header claims."""
         return unfilled(model, len(self.class_names), self.embedding_steps)

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from darkroom.app.dependencies.services import ServicesHere
 from darkroom.app.http.problems import Problem, documented, retry_after
@@ -17,6 +17,12 @@ class Health(BaseModel):
     status: str
 
 
+class Readiness(Health):
+    """The answer of the readiness probe."""
+
+    set_aside: int = Field(description="versions that ended a process while it loaded them; the log names each")
+
+
 @router.get("/healthz", responses=documented(503))
 async def healthz(services: ServicesHere) -> Health:
     """Report that the process answers and its engine runs. On 503, restart the process."""
@@ -26,12 +32,12 @@ async def healthz(services: ServicesHere) -> Health:
 
 
 @router.get("/readyz", responses=documented(503))
-async def readyz(services: ServicesHere) -> Health:
+async def readyz(services: ServicesHere) -> Readiness:
     """Report that a model is loaded and warm, so that the service can answer POST /generate."""
     engine = services.engine
     if not (services.catalog.ready and engine.alive and engine.status().resident):
         raise Problem(503, "not-ready", "no model is loaded and warm yet", headers=retry_after(1.0))
-    return Health(status="ready")
+    return Readiness(status="ready", set_aside=services.catalog.set_aside)
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from darkroom.app.engine.engine import Engine
 from darkroom.app.engine.fixed_shapes import prepare_network
 from darkroom.app.engine.request import EngineStopped
+from darkroom.app.versions.load_guard import LoadGuard, require_memory
 from darkroom.app.versions.stored import (
     frontier_figures,
     point_production,
@@ -68,7 +69,14 @@ class Catalog:
     """
 
     def __init__(
-        self, engine: Engine, database: Database | None, *, device: torch.device, compiled: bool, default: str | None
+        self,
+        engine: Engine,
+        database: Database | None,
+        *,
+        device: torch.device,
+        compiled: bool,
+        default: str | None,
+        loading_folder: Path | None = None,
     ) -> None:
         self._engine = engine
         self._database = database
@@ -80,6 +88,7 @@ class Catalog:
         self._shipped: dict[str, Path] = {}
         self._unregistered: list[tuple[str, str]] = []
         self._refused: dict[str, _Refused] = {}
+        self._guard = LoadGuard(loading_folder)
         self._one_load = asyncio.Lock()
         self._switching = asyncio.Lock()
         self._loads: dict[str, asyncio.Task[None]] = {}
@@ -89,6 +98,7 @@ class Catalog:
 
     async def open(self, weights_folder: Path) -> None:
         """Load the shipped weights into the engine, then look at the store once."""
+        await asyncio.to_thread(self._guard.look)
         for path in sorted(weights_folder.glob("*.safetensors")):
             try:
                 version = await asyncio.to_thread(_shipped_version, path)
@@ -143,11 +153,13 @@ class Catalog:
         """Load and warm a version up, then make it production. So no request waits for it or fails.
 
         selector: a number, a digest or an alias. Raises ModelNotFound, VersionNotFound, VersionCollected,
-        CheckpointError, EngineStopped and sqlalchemy's errors, and then does not change production.
+        CheckpointError, EngineStopped and sqlalchemy's errors, and then does not change production. A version that was
+        set aside is tried once more.
         """
         if self._database is None:
             raise ValueError("a promotion needs a database: set DATABASE_URL")
         version = await self._find_in_store(self._database, name, selector)
+        await asyncio.to_thread(self._guard.allow, version.digest)
         await self.ensure_loaded(version)
         async with self._switching:
             await asyncio.to_thread(point_production, self._database, actor, name, version.digest)
@@ -209,6 +221,11 @@ class Catalog:
         """Return the digests of the versions of `name` that the catalog remembers."""
         return [version.digest for version in list(self._versions.values()) if version.name == name]
 
+    @property
+    def set_aside(self) -> int:
+        """How many versions are set aside, because a process ended while it loaded them."""
+        return self._guard.set_aside
+
     def _note_readiness(self) -> None:
         """Become ready, for good, when the shipped weights are loaded and there is a production model."""
         self.ready = self.ready or (self._opened and bool(self._production))
@@ -242,8 +259,12 @@ class Catalog:
         return version
 
     async def _load(self, version: Version) -> None:
+        if version.digest not in self._shipped:  # the operator's own files are tried at each start
+            self._guard.require_allowed(version.digest)
         async with self._one_load:  # one at a time, because no limit counts weights that are still loading
-            await self._load_alone(version)
+            await asyncio.to_thread(require_memory, version)
+            with self._guard.loading(version):
+                await self._load_alone(version)
 
     async def _load_alone(self, version: Version) -> None:
         shipped = self._shipped.get(version.digest)

@@ -1,6 +1,32 @@
-"""Errors of memory."""
+"""Free memory, and errors of memory."""
+
+from contextlib import suppress
+from pathlib import Path
 
 import torch
+
+PROC = Path("/proc")
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def available_bytes() -> int | None:
+    """Return the memory that this process may still take: the machine's, or its control group's if that is less.
+
+    Returns None on a system that does not say.
+    """
+    found = []
+    with suppress(OSError, ValueError, IndexError):
+        found.append(1024 * _numbers(PROC / "meminfo")["MemAvailable:"])
+    with suppress(OSError, ValueError, IndexError, KeyError):
+        group = CGROUPS / (PROC / "self" / "cgroup").read_text().splitlines()[-1].partition("::")[2].strip("/")
+        most, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        found.append(most - used + _numbers(group / "memory.stat")["inactive_file"])  # the kernel gives that back
+    return min(found, default=None)
+
+
+def _numbers(file: Path) -> dict[str, int]:
+    """Read lines of a name and a number."""
+    return {name: int(value) for name, value, *_ in map(str.split, file.read_text().splitlines())}
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -150,6 +150,7 @@ class Service:
 @contextmanager
 def serving(weights: Path, *, wait_until_ready: bool = True, port: int = 0, **settings: Any) -> Iterator[Service]:
     """Run the service under uvicorn, in a thread of this process. port: 0 takes any free one."""
+    settings = {"state_folder": weights.parent / "state", **settings}
     application = create_app(Settings(weights_folder=weights, device="cpu", **settings))
     config = uvicorn.Config(application, port=port, log_level="error", timeout_graceful_shutdown=2, lifespan="on")
     server = uvicorn.Server(config)

@@ -50,12 +50,13 @@ export const servicePage = {
   },
 };
 
+/** Returns the answer of the readiness probe; null while the service is not ready. */
 async function isReady(signal) {
   try {
-    await send("/readyz", { signal });
-    return true;
+    const answer = await send("/readyz", { signal });
+    return await answer.json();
   } catch (error) {
-    if (error instanceof ApiProblem && error.status === 503) return false;
+    if (error instanceof ApiProblem && error.status === 503) return null;
     throw error;
   }
 }
@@ -109,9 +110,11 @@ function lightsOf(now, ready) {
 }
 
 function readiness(ready) {
-  return ready
-    ? ["ready", "a model is loaded and warm", "is-good"]
-    : ["not ready", "no model is loaded and warm", "is-bad"];
+  if (!ready) return ["not ready", "no model is loaded and warm", "is-bad"];
+  const count = ready.set_aside;
+  return count
+    ? ["ready", `${count} version(s) set aside: their load ended the service (see its log)`, "is-bad"]
+    : ["ready", "a model is loaded and warm", "is-good"];
 }
 
 function workersOf(now) {
