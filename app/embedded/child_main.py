@@ -1,5 +1,7 @@
 """Starts a child process: switches to the account, ties the child's life to the parent's, then executes the command.
 
+No other account can read what the child writes.
+
 Run as a file (`python -I -S child_main.py PARENT SIGNAL UID:GID COMMAND...`; `-` for no account), with the standard
 library only. This is not a `preexec_fn`, because a parent with threads may make only few calls between fork and exec.
 """
@@ -13,6 +15,7 @@ PR_SET_PDEATHSIG = 1
 
 def main(arguments: list[str]) -> int:
     parent, death_signal, account, *command = arguments
+    os.umask(0o077)
     if account != "-":
         uid, gid = map(int, account.split(":"))
         os.setgroups([])

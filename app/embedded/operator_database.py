@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy.exc import OperationalError
 
 from darkroom.app.embedded.postgres import PrivatePostgres
-from darkroom.app.embedded.process import EmbeddedError
+from darkroom.app.embedded.process import EmbeddedError, make_state_private
 from darkroom.model.machine.folder_lock import FolderHeld, state_lock
 from darkroom.store.database import Database
 from darkroom.store.migrations import upgrade
@@ -48,6 +48,7 @@ def _private(state: Path, *, new: bool) -> Iterator[str]:
         except FolderHeld:  # a service runs on the folder, and its server too
             yield server.url
             return
+        make_state_private(state)
         until_done.callback(server.stop)
         server.start()
         yield server.url

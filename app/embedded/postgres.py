@@ -59,7 +59,6 @@ class PrivatePostgres:
             account = service_account(self.data, programs)
         except LookupError as error:
             raise EmbeddedError(str(error)) from error
-        self.log.parent.mkdir(parents=True, exist_ok=True)
         self._end_leftover(pause)
         if not (self.data / "PG_VERSION").exists():
             self._create_cluster(programs, account, pause)

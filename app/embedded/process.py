@@ -23,6 +23,26 @@ class EmbeddedError(UserError):
     """A reason why the private servers cannot run."""
 
 
+def make_private(folder: Path) -> None:
+    """Create a folder that no other account can read, or close one that an earlier version left open."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(PermissionError):  # it belongs to another account, such as PostgreSQL's
+        folder.chmod(0o700)
+
+
+def make_state_private(state: Path) -> None:
+    """Close the state folder, and the folders of logs and data sets in it, to other accounts.
+
+    PostgreSQL has an account of its own where this process is root, and must enter the state folder.
+    """
+    for folder in (state / "logs", state / "datasets"):
+        make_private(folder)
+        for file in folder.glob("*.log*"):
+            file.chmod(0o600)
+    with suppress(PermissionError):
+        state.chmod(0o711 if os.geteuid() == 0 else 0o700)
+
+
 class ChildProcess:
     """A process with a log file, in its own session, so that Ctrl-C at the terminal does not reach it.
 
@@ -50,7 +70,8 @@ class ChildProcess:
             entry += ["-", *account.switch(parent_death_signal)]
         else:
             entry += [f"{account.uid}:{account.gid}" if account else "-"]
-        with log.open("ab") as output:
+        make_private(log.parent)
+        with open(log, "ab", opener=lambda path, flags: os.open(path, flags, mode=0o600)) as output:
             self._log_start = output.tell()
             self._process = subprocess.Popen(
                 [*entry, *command],

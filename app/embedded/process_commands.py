@@ -39,5 +39,9 @@ def reached_at(host: str) -> str:
 
 
 def become(command: list[str]) -> NoReturn:
-    """Replace this process by the command, so that signals and the exit code are the command's."""
+    """Replace this process by the command, so that signals and the exit code are the command's.
+
+    No other account can read what it writes.
+    """
+    os.umask(0o077)
     os.execv(command[0], command)

@@ -11,7 +11,7 @@ import socket
 import time
 from pathlib import Path
 
-from darkroom.app.embedded.process import ChildProcess, EmbeddedError, Pause, end_leftover
+from darkroom.app.embedded.process import ChildProcess, EmbeddedError, Pause, end_leftover, make_private
 from darkroom.model.extras import installing
 
 
@@ -40,8 +40,7 @@ class PrivateRedis:
         Raises EmbeddedError and the errors of `pause`. After an error the server may be running; call `stop`.
         """
         program = _program()
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self.data)
         self._end_leftover(pause)
         for attempts_left in (2, 1, 0):  # another process may take the free port before Redis binds it
             self._configure()

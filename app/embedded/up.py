@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from darkroom.app.access.beyond_loopback import require_keys_beyond_loopback
 from darkroom.app.embedded.postgres import PrivatePostgres
-from darkroom.app.embedded.process import ChildProcess, EmbeddedError
+from darkroom.app.embedded.process import ChildProcess, EmbeddedError, make_state_private
 from darkroom.app.embedded.process_commands import api_command, reached_at, worker_commands
 from darkroom.app.embedded.redis import PrivateRedis
 from darkroom.app.embedded.supervised_process import SupervisedProcess
@@ -103,6 +103,7 @@ def up(
     requests = _StopRequests()
     try:
         with state_lock(state) as lock, _signals(requests):
+            make_state_private(state)
             _check_port(host, port, wait_seconds=2.0 if lock.previous_was_killed else 0.0)
             lock.serve_at(local_url(host, port))
             return _run(_Parts(state, host, port, requests, timeouts or Timeouts()), api(host, port), workers())
@@ -171,7 +172,6 @@ class _Parts:
         pause(0.0)
         _say("starting the API and the worker")
         urls = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
-        (self._state / "logs").mkdir(exist_ok=True)
         places = {
             "DARKROOM_STATE_FOLDER": os.environ.get("DARKROOM_STATE_FOLDER", str(self._state.absolute())),
             "DARKROOM_HOST": self._reached_at,

@@ -268,6 +268,22 @@ def test_a_worker_gets_its_name_and_cache_folder(state: Path) -> None:
         assert _log(state, "worker").splitlines()[-1] == "worker of first with /elsewhere/datasets"
 
 
+def test_no_other_account_can_read_the_state_folder_not_even_an_old_one(state: Path) -> None:
+    logs = state / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    logs.chmod(0o755)
+    (logs / "old.log").write_text("old")
+    (logs / "old.log").chmod(0o644)
+    state.chmod(0o755)
+    with _running(state):
+        _wait_for_log(state, "worker", "datasets")
+        modes = {path: path.stat().st_mode & 0o777 for path in state.rglob("*") if not path.is_symlink()}
+    assert state.stat().st_mode & 0o066 == 0
+    assert {"logs", "datasets", "postgres", "redis"} <= {path.name for path in modes}
+    private = {path: mode for path, mode in modes.items() if path.parent == state or path.parent == logs}
+    assert {path.name: oct(mode) for path, mode in private.items() if mode & 0o077 and path.name != "lock"} == {}
+
+
 def test_when_the_api_dies_its_log_is_shown_and_the_rest_ends(state: Path) -> None:
     with _running(state) as running:
         family = family_of(running.process.pid)
