@@ -21,8 +21,8 @@ from darkroom.model.machine.memory import available_bytes
 log = logging.getLogger(__name__)
 
 BYTES_OF_A_PARAMETER = 4
-COPIES = 3
-"""A load holds the file's bytes, its tensors and the network's own copy at the same time."""
+COPIES = 5
+"""A load may hold the bytes of the file, its tensors, the network, its graph and its session at the same time."""
 
 
 def require_memory(version: Version) -> None:
