@@ -1,4 +1,4 @@
-"""Laws of messages about classes: they help, and stay short however many classes there are and however they are called."""
+"""Laws of messages about classes: they help, and stay short however many classes there are and whatever their names."""
 
 import pytest
 
