@@ -183,7 +183,11 @@ EVERY = "/overrides/evaluation/every_images"
         ({"overrides": {"training.total_images": "3"}}, "/overrides/training.total_images", "integer"),
         ({"overrides": {"training.total_images": True}}, "/overrides/training.total_images", "integer"),
         ({"overrides": {"training.total_images": 0}}, "/overrides/training.total_images", "greater"),
-        ({"overrides": {"training.total_images": 10**30}}, "/overrides/training.total_images", "more than"),
+        (
+            {"overrides": {"training.total_images": 10**30}},
+            "/overrides/training.total_images",
+            "less than or equal to 1000000000000000",
+        ),
         ({"overrides": {"training.seed": 2**64}}, "/overrides/training.seed", ""),
         ({"overrides": {"training.batch_size.x": 1}}, "/overrides/training.batch_size.x", "no fields"),
         ({"overrides": {"training..seed": 1}}, "/overrides/training..seed", "dotted"),
