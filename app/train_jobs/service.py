@@ -48,7 +48,8 @@ from darkroom.store.model_repository import (
     resolve_kept,
 )
 from darkroom.store.run_repository import kept_states
-from darkroom.store.tables import Dataset, Job
+from darkroom.store.tables import Dataset, Job, Worker
+from darkroom.store.worker_repository import known_workers
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class TrainingPlan:
     recipe: complete except for name and dataset. pointer: the recipe's place in the request.
     changes: the request's changes, in order. name: the model's name.
     start_from: the recipe of the state, or the configuration of the weights, that the jobs begin with.
-    planned: how the recipe was planned, if it was.
+    workers: all known ones with the job's device. planned: how the recipe was planned, if it was.
     """
 
     fields: TrainFields
@@ -94,6 +95,7 @@ class TrainingPlan:
     dataset: Dataset
     start: ContinueFrom | ForkFrom | None
     start_from: Recipe | ModelConfig | None
+    workers: Sequence[Worker]
     planned: Planned | None = None
 
 
@@ -133,7 +135,8 @@ def make_plan(session: Session, recipes_folder: Path, fields: TrainFields) -> Tr
         raise invalid([("/dataset", f"the data set {dataset.name!r} has no classes")])
     start_from = _start_from(session, start, source, dataset, fields)
     model = fields.model or str(name)
-    return TrainingPlan(fields, recipe, pointer, tuple(changes), model, dataset, start, start_from, planned)
+    workers = known_workers(session, fields.device)
+    return TrainingPlan(fields, recipe, pointer, tuple(changes), model, dataset, start, start_from, workers, planned)
 
 
 def _planned(
@@ -175,7 +178,7 @@ def make_work(plan: TrainingPlan, *, name: str, more: Sequence[Change] = ()) -> 
     except ValidationError as error:
         faults = [_field_and_text(fault) for fault in error.errors()]
         raise invalid([(_pointer(plan, changes, path), text) for path, text in faults]) from error
-    found = list(misfits(recipe, plan.dataset, plan.start, plan.start_from))
+    found = list(misfits(recipe, plan.dataset, plan.start, plan.start_from, plan.workers))
     if found:
         raise invalid([_located(plan, changes, misfit) for misfit in found])
     return TrainWork(
