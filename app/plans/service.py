@@ -97,11 +97,10 @@ def plan_training(session: Session, dataset: Dataset, minutes: float, device: De
     )
 
 
-def expected_seconds(session: Session, recipe: Recipe, device: Device) -> float | None:
+def expected_seconds(recipe: Recipe, speed: WorkerSpeed | None) -> float | None:
     """Return how long a recipe is expected to train, evaluations left out; None when nobody has measured a speed."""
     if recipe.training.minutes is not None:
         return 60.0 * recipe.training.minutes
-    speed = find_speed(session, device)
     per_second = speed.of(recipe) if speed is not None else 0.0
     return recipe.training.total_images / per_second if per_second > 0.0 else None
 

@@ -63,7 +63,7 @@ def submit(
         if known is None:
             require_room(session, services, caller)
             plan = make_plan(session, services.settings.recipes_folder, body)
-            work = require_agreement(session, make_work(plan, name=plan.name), body)
+            (work,) = require_agreement(session, [make_work(plan, name=plan.name)], body)
             job = queue_work(session, plan, work, origin=caller.origin)
             facts = {"model": job.model_name, "dataset": plan.dataset.name, "total_images": job.total_images}
             record(session, caller.actor, "train-job.submitted", f"train-jobs/{job.id}", facts)

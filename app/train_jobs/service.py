@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from darkroom.app.dataset_registry.bundled_digits import BUNDLED, register_digits
 from darkroom.app.exceptions import at
 from darkroom.app.http.problems import Problem, invalid, pointer_part
-from darkroom.app.plans.service import expected_seconds, plan_training
+from darkroom.app.plans.service import expected_seconds, find_speed, plan_training
 from darkroom.app.train_jobs.recipe_fit import misfits
 from darkroom.app.train_jobs.schemas import TrainFields, TrainJobRequest
 from darkroom.model.config import (
@@ -199,17 +199,23 @@ def _overlap(one: Sequence[str], other: Sequence[str]) -> bool:
     return all(ours == theirs for ours, theirs in zip(one, other, strict=False))
 
 
-def require_agreement(session: Session, work: TrainWork, fields: TrainJobRequest) -> TrainWork:
-    """Return the work with its expected time. Raises Problem (422) for more than a day without the request's `long`.
+def require_agreement(session: Session, works: Sequence[TrainWork], fields: TrainFields) -> list[TrainWork]:
+    """Return the works with their expected times.
 
-    Without a worker that has measured its speed nobody knows the time of a recipe, and nothing is refused.
+    Raises Problem (422) when all of them, one after another, take more than a day without the request's `long`. Without
+    a worker that has measured its speed nobody knows the time of a recipe, and nothing is refused.
     """
-    seconds = expected_seconds(session, work.recipe, fields.device)
-    if seconds is not None and seconds > DAY_SECONDS and not fields.long:
-        shorter = "minutes" if fields.minutes is not None else "training.total_images"
-        text = f"the job is expected to run for about {duration(seconds)}: send true to agree, or lower {shorter}"
+    speed = find_speed(session, fields.device)
+    timed = [work.model_copy(update={"expected_seconds": expected_seconds(work.recipe, speed)}) for work in works]
+    seconds = sum(work.expected_seconds or 0.0 for work in timed)
+    if seconds > DAY_SECONDS and not fields.long:
+        what = "the job is" if len(works) == 1 else f"{len(works)} jobs are"
+        after = "" if len(works) == 1 else ", one after another"
+        planned = isinstance(fields, TrainJobRequest) and fields.minutes is not None
+        shorter = "minutes" if planned else "training.total_images"
+        text = f"{what} expected to run for about {duration(seconds)}{after}: send true to agree, or lower {shorter}"
         raise invalid([("/long", text)])
-    return work.model_copy(update={"expected_seconds": seconds})
+    return timed
 
 
 def queue_work(
