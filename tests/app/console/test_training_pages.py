@@ -501,6 +501,16 @@ def test_filters_find_one_of_a_thousand_jobs(browser: Browser, served: Service, 
         page.keyboard.press("Enter")
         expect(page.get_by_role("heading", level=1)).to_contain_text(f"Job {newest - 700}")
 
+        page.set_viewport_size(PHONE)  # number, model, state and progress fit beside and below each other
+        page.goto("/#/training/jobs")
+        wait_for(newest)
+        assert page.get_by_role("region", name="Jobs").evaluate("it => it.scrollWidth - it.clientWidth") == 0
+        first = page.locator("table.jobs tbody tr").first
+        number, model, state, progress = (first.locator(":is(th, td)").nth(place) for place in range(4))
+        boxes = [one.bounding_box() for one in (number, model, state, progress)]
+        assert len({round(box["y"]) for box in boxes[:3] if box}) == 1
+        assert all(box and 0 <= box["x"] < box["x"] + box["width"] <= PHONE["width"] for box in boxes)
+
 
 def test_a_job_is_started_by_keyboard_alone(browser: Browser, served: Service, module_database: Database) -> None:
     see_measured(module_database, "measured")
