@@ -277,6 +277,7 @@ class Job(Base):
     not_before: Mapped[datetime] = mapped_column(server_default=func.now())
     images_done: Mapped[int] = mapped_column(BigInteger, server_default="0")
     total_images: Mapped[int] = mapped_column(BigInteger)
+    spent_seconds: Mapped[float] = mapped_column(server_default="0")
     best_checkpoint_id: Mapped[int | None] = mapped_column(ForeignKey("checkpoints.id"), index=True)
     failure: Mapped[dict[str, Any] | None]
     verdict: Mapped[dict[str, Any] | None]
