@@ -60,6 +60,8 @@ def train(
     """
     cache, where = Path(cache), find_device(device, "device")
     folder = None if folder is None else Path(folder)
+    if isinstance(minutes, str | bool):
+        raise SettingsError(f"minutes is {minutes!r}: give a number, without quotes")
     if minutes is None:
         if recipe is None:
             raise SettingsError("say what to train: a recipe, or data and minutes for a planned one")

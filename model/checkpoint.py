@@ -40,6 +40,9 @@ _LENGTH_BYTES = 8
 """A safetensors file begins with the length of its header, a number of this many bytes."""
 
 _HEADER_KEY = "darkroom"
+_STATE_KEYS = {"iteration", "dataset_digest"}
+"""Keys that tell a training state (`model/training/state.py`) from other safetensors files."""
+
 _SNAPSHOT_PREFIX = "snapshot."
 _DIVERGED = "its training has diverged: use an earlier checkpoint"
 
@@ -226,6 +229,11 @@ def read_header(beginning: bytes, *, source: str) -> CheckpointHeader:
     beginning: the first `header_end` bytes or more.
     """
     metadata = read_metadata(beginning, source=source)
+    if metadata.keys() >= _STATE_KEYS:
+        raise CheckpointError(
+            f"{source}: a training state, with which a run continues; name a weights file, such as those in the run's "
+            "folder checkpoints/"
+        )
     if _HEADER_KEY not in metadata:
         raise CheckpointError(f"{source}: a safetensors file, but not one of Darkroom's (no header)")
     try:

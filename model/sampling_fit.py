@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from darkroom.model.checkpoint import CheckpointHeader
-from darkroom.model.config import SamplingConfig, SettingsError, faults_of, require_known
+from darkroom.model.config import SamplingConfig, SettingsError, faults_of, require_known, require_numbers
 from darkroom.model.diffusion.schedule import make_schedule
 from darkroom.model.extension_points import SAMPLERS
 from darkroom.model.samplers.spacing import most_steps, spaced_times
@@ -62,11 +62,13 @@ def fitted_for_user(header: CheckpointHeader, named: Mapping[str, Any], more: Se
     """Like `fitted`, but raises SettingsError for whatever is wrong with the named settings."""
     require_known(named, SamplingConfig.model_fields)
     try:
-        return fitted(header, named, more)
+        settings = fitted(header, named, more)
     except ValidationError as error:
         raise SettingsError(faults_of(error)) from error
     except Unfit as unfit:
         raise SettingsError(f"{', '.join(unfit.fields)}: {unfit}") from unfit
+    require_numbers(named, settings)
+    return settings
 
 
 def suited(header: CheckpointHeader, settings: SamplingConfig, named: Collection[str]) -> SamplingConfig:

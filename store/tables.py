@@ -280,6 +280,7 @@ class Job(Base):
     not_before: Mapped[datetime] = mapped_column(server_default=func.now())
     images_done: Mapped[int] = mapped_column(BigInteger, server_default="0")
     total_images: Mapped[int] = mapped_column(BigInteger)
+    spent_seconds: Mapped[float] = mapped_column(server_default="0")
     best_checkpoint_id: Mapped[int | None] = mapped_column(ForeignKey("checkpoints.id"), index=True)
     failure: Mapped[dict[str, Any] | None]
     verdict: Mapped[dict[str, Any] | None]
@@ -470,6 +471,7 @@ class Worker(Base):
     device_fault: the fault that the last test of its device found. Until it is null again, the worker claims nothing.
     device_good_at: when a test last found no fault.
     rates: how fast it trains the reference networks (`model.planning.scaled_speed.Rate`); null until it has measured.
+    lacks: the networks of metrics that it cannot use, each with the reason; null from an earlier version of Darkroom.
     """
 
     __tablename__ = "workers"
@@ -481,6 +483,7 @@ class Worker(Base):
     device_fault: Mapped[str | None]
     device_good_at: Mapped[datetime | None]
     rates: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB(none_as_null=True))
+    lacks: Mapped[dict[str, str] | None] = mapped_column(JSONB(none_as_null=True))
 
 
 class Counter(Base):

@@ -1,6 +1,7 @@
 """Workers and their devices, as their beats report them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete, exists, func, select
@@ -23,13 +24,15 @@ def see_worker(
     devices: int,
     device_fault: str | None = None,
     rates: list[dict[str, Any]] | None = None,
+    lacks: Mapping[str, str] | None = None,
 ) -> None:
     """Record a beat. device_fault: the fault of the worker's device, with which it claims nothing.
 
-    rates: the worker's speed; None keeps what was measured before.
+    rates: the worker's speed; None keeps what was measured before. lacks: see `Worker`.
     """
     now = func.now()
     seen: dict[str, Any] = {"device": device, "devices": devices, "seen_at": now, "device_fault": device_fault}
+    seen["lacks"] = None if lacks is None else dict(lacks)
     if rates is not None:
         seen["rates"] = rates
     if device_fault is None:
@@ -46,10 +49,15 @@ def workers_alive(session: Session, fresh_seconds: float) -> Sequence[Worker]:
     ).all()
 
 
-def measured_workers(session: Session, device: str) -> Sequence[Worker]:
-    """Workers with a measured speed that can do a job for this device (`auto`: any), the one seen last first."""
-    query = select(Worker).where(Worker.rates.is_not(None)).order_by(Worker.seen_at.desc())
+def known_workers(session: Session, device: str) -> Sequence[Worker]:
+    """Workers of the last days that can do a job for this device (`auto`: any), the one seen last first."""
+    query = select(Worker).order_by(Worker.seen_at.desc())
     return session.scalars(query if device == "auto" else query.where(Worker.device == device)).all()
+
+
+def is_alive(worker: Worker) -> bool:
+    """Return True when the worker's last beat is fresh."""
+    return worker.seen_at > datetime.now(UTC) - timedelta(seconds=FRESH_SECONDS)
 
 
 def most_devices(session: Session, good_seconds: float) -> dict[str, int]:

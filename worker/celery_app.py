@@ -25,6 +25,7 @@ from celery.signals import (
 )
 from sqlalchemy.exc import DBAPIError
 
+from darkroom.model.extras import lacking
 from darkroom.model.user_error import ending_in_one_line
 from darkroom.store.database import Database
 from darkroom.store.hints import RUN_JOBS, celery_app
@@ -137,7 +138,7 @@ class Worker:
             try:
                 with database.session() as session:
                     own = (settings.worker_name, settings.worker_device, settings.worker_devices)
-                    see_worker(session, *own, told, self._speed.rates)
+                    see_worker(session, *own, told, self._speed.rates, lacking())
             except DBAPIError as error:
                 log.warning("the database is away: %s", str(error).splitlines()[0])
             self._stopping.wait(settings.beat_seconds)

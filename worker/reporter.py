@@ -32,6 +32,7 @@ class Reporter:
         self._changed = threading.Condition()
         self._writes: deque[Write] = deque()
         self._metrics: list[CurvePoint] = []
+        self._seconds: float | None = None
         self._busy = False
         self._fault: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
@@ -41,6 +42,12 @@ class Reporter:
         """Queue a curve point to be stored."""
         with self._changed:
             self._metrics.append(point)
+            self._changed.notify_all()
+
+    def spend(self, seconds: float) -> None:
+        """Queue the time that the run has spent. Only the newest one is stored."""
+        with self._changed:
+            self._seconds = seconds
             self._changed.notify_all()
 
     def put(self, write: Write) -> None:
@@ -58,7 +65,10 @@ class Reporter:
             self._raise_fault()
 
     def _is_idle(self) -> bool:
-        return self._fault is not None or not (self._writes or self._metrics or self._busy)
+        return self._fault is not None or not (self._has_work() or self._busy)
+
+    def _has_work(self) -> bool:
+        return bool(self._writes or self._metrics or self._seconds is not None)
 
     def _raise_fault(self) -> None:
         if self._fault is not None:
@@ -67,13 +77,14 @@ class Reporter:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: bool(self._writes or self._metrics))
+                self._changed.wait_for(self._has_work)
                 points, self._metrics = self._metrics, []
+                seconds, self._seconds = self._seconds, None
                 write = self._writes[0] if self._writes else None
                 self._busy = True
             fault: Exception | None = None
             try:
-                self._store(points, write)
+                self._store(points, seconds, write)
             except LeaseLost as lost:
                 end_process(str(lost))
             except Exception as error:  # a full disk or a damaged record: the main thread reports it
@@ -87,8 +98,14 @@ class Reporter:
             if fault is not None:
                 return
 
-    def _store(self, points: list[CurvePoint], write: Write | None) -> None:
-        if points:
-            transact(self._database, lambda session: record_curve_points(session, hold(session, self._lease), points))
+    def _store(self, points: list[CurvePoint], seconds: float | None, write: Write | None) -> None:
+        def progress(session: Session) -> None:
+            job = hold(session, self._lease)
+            record_curve_points(session, job, points)
+            if seconds is not None:
+                job.spent_seconds = seconds
+
+        if points or seconds is not None:
+            transact(self._database, progress)
         if write is not None:
             transact(self._database, lambda session: write(session, self._lease))

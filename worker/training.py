@@ -18,7 +18,7 @@ from darkroom.store.counters import count
 from darkroom.store.database import Database
 from darkroom.store.figure_repository import job_figures
 from darkroom.store.job_forms import ContinueFrom, ForkFrom, TrainWork
-from darkroom.store.job_repository import Lease, add_event, hold
+from darkroom.store.job_repository import Lease, add_event, get_job, hold
 from darkroom.store.model_repository import resolve
 from darkroom.store.run_repository import (
     forget_beyond,
@@ -124,6 +124,15 @@ class JobRecord:
     def progress(self, point: CurvePoint) -> None:
         """Store a curve point."""
         self._reporter.curve_point(point)
+
+    def spend(self, seconds: float) -> None:
+        """Store the job's time."""
+        self._reporter.spend(seconds)
+
+    def spent(self) -> float:
+        """The stored time."""
+        with self._database.session() as session:
+            return get_job(session, self._job_id).spent_seconds
 
     def checkpoint(self, images_seen: int, weights: bytes, state: bytes) -> None:
         """Store weights and state in one transaction."""

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from darkroom.app.dependencies.callers import CallerHere
 from darkroom.app.dependencies.services import ServicesHere
 from darkroom.app.http.problems import documented
-from darkroom.app.plans.schemas import PlanAnswer, plan_answer
+from darkroom.app.plans.schemas import Minutes, PlanAnswer, plan_answer
 from darkroom.app.plans.service import plan_training
 from darkroom.store.dataset_repository import get_dataset
 from darkroom.store.tables import Device
@@ -18,9 +18,7 @@ router = APIRouter(tags=["training"])
 @router.get("/plan", responses=documented(404, 422, 500, 503))
 def plan(
     dataset: Annotated[str, Query(min_length=1, max_length=100, description="a registered data set's name")],
-    minutes: Annotated[
-        float, Query(gt=0.0, lt=1e6, allow_inf_nan=False, description="time that the training may take")
-    ],
+    minutes: Annotated[Minutes, Query(description="time that the training may take")],
     services: ServicesHere,
     caller: CallerHere,
     device: Annotated[Device, Query(description="the device that the job would ask for")] = "auto",

@@ -4,9 +4,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from darkroom.model.planning.plan import MINUTES_BELOW
 from darkroom.store.job_forms import Planned
 
-Minutes = Annotated[float, Field(gt=0.0, lt=1e6, allow_inf_nan=False)]
+Minutes = Annotated[float, Field(gt=0.0, lt=MINUTES_BELOW, allow_inf_nan=False)]
 
 
 class ChoiceAnswer(BaseModel):

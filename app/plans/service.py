@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 
 from pydantic import ValidationError
@@ -17,7 +16,7 @@ from darkroom.model.planning.prepare import model_name
 from darkroom.model.planning.scaled_speed import Rate, scaled_speed
 from darkroom.store.job_forms import Planned, PlannedField
 from darkroom.store.tables import Dataset, Device, Worker
-from darkroom.store.worker_repository import FRESH_SECONDS, measured_workers, workers_alive
+from darkroom.store.worker_repository import is_alive, known_workers
 
 MEASURING_SECONDS = 10.0
 
@@ -37,8 +36,8 @@ def find_speed(session: Session, device: Device) -> WorkerSpeed | None:
     device: that the job asks for. Returns None when no worker has measured its speed.
     """
     found = [
-        (rates[0].images_per_second, WorkerSpeed(worker, scaled_speed(rates), worker.seen_at > _fresh_since()))
-        for worker in measured_workers(session, device)
+        (rates[0].images_per_second, WorkerSpeed(worker, scaled_speed(rates), is_alive(worker)))
+        for worker in known_workers(session, device)
         if (rates := _rates(worker))
     ]
     alive = [one for one in found if one[1].alive]
@@ -53,7 +52,7 @@ def require_speed(session: Session, device: Device) -> WorkerSpeed:
     if speed is not None:
         return speed
     named = "" if device == "auto" else f" with the device {device}"
-    workers = [one.name for one in workers_alive(session, FRESH_SECONDS) if device in ("auto", one.device)]
+    workers = sorted(one.name for one in known_workers(session, device) if is_alive(one))
     otherwise = "Or send a recipe instead of minutes."
     if workers:
         detail = (
@@ -98,17 +97,12 @@ def plan_training(session: Session, dataset: Dataset, minutes: float, device: De
     )
 
 
-def expected_seconds(session: Session, recipe: Recipe, device: Device) -> float | None:
+def expected_seconds(recipe: Recipe, speed: WorkerSpeed | None) -> float | None:
     """Return how long a recipe is expected to train, evaluations left out; None when nobody has measured a speed."""
     if recipe.training.minutes is not None:
         return 60.0 * recipe.training.minutes
-    speed = find_speed(session, device)
     per_second = speed.of(recipe) if speed is not None else 0.0
     return recipe.training.total_images / per_second if per_second > 0.0 else None
-
-
-def _fresh_since() -> datetime:
-    return datetime.now(UTC) - timedelta(seconds=FRESH_SECONDS)
 
 
 def _rates(worker: Worker) -> Sequence[Rate]:

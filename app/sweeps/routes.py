@@ -20,7 +20,15 @@ from darkroom.app.http.problems import Problem, documented, invalid, pointer_par
 from darkroom.app.http.storable import require_storable
 from darkroom.app.sweeps.table import SweepGroup, SweepRow, label, sweep_groups, sweep_rows
 from darkroom.app.train_jobs.schemas import TrainFields
-from darkroom.app.train_jobs.service import Change, TrainingPlan, make_plan, make_work, parse_change, queue_work
+from darkroom.app.train_jobs.service import (
+    Change,
+    TrainingPlan,
+    make_plan,
+    make_work,
+    parse_change,
+    queue_work,
+    require_agreement,
+)
 from darkroom.model.config import MOVED
 from darkroom.store.audit_repository import record
 from darkroom.store.deletion import delete_sweep
@@ -28,7 +36,7 @@ from darkroom.store.idempotency import SWEEPS
 from darkroom.store.job_forms import TrainWork
 from darkroom.store.job_views import best_figures, last_curve_points, measured
 from darkroom.store.sweep_repository import cancel_sweep, count_jobs, create_sweep, get_sweep, list_sweeps, sweep_jobs
-from darkroom.store.tables import JobStatus, Sweep
+from darkroom.store.tables import Job, JobStatus, Sweep
 
 router = APIRouter(tags=["sweeps"])
 
@@ -75,6 +83,10 @@ class SweepDetailAnswer(SweepAnswer):
 
     configuration: dict[str, Any] = Field(description="the request that created the sweep")
     metric: str | None
+    expected_seconds: float | None = Field(
+        description="of training, of all jobs one after another, as estimated when they were submitted; null where "
+        "nobody knew the speed"
+    )
     metrics: list[str] = Field(description="all metrics for which its checkpoints have figures")
     rows: Sequence[SweepRow]
     groups: Sequence[SweepGroup]
@@ -107,7 +119,7 @@ def submit(
         if known is None:
             require_room(session, services, caller, len(combinations))
             plan = make_plan(session, services.settings.recipes_folder, body, caller.owner)
-            works = _works(plan, combinations)
+            works = require_agreement(session, _works(plan, combinations), body)
             row = create_sweep(session, body.name, body.model_dump(mode="json"), list(body.grid))
             for work in works:
                 services.gate.require_right(caller, priority=body.priority, devices=work.recipe.training.devices)
@@ -252,10 +264,16 @@ def _detail(session: Session, row: Sweep, metric: str | None) -> SweepDetailAnsw
         **_members(row, count_jobs(session, [row.id])[row.id]),
         configuration=row.configuration,
         metric=chosen,
+        expected_seconds=_expected_seconds(jobs),
         metrics=metrics,
         rows=rows,
         groups=sweep_groups(rows),
     )
+
+
+def _expected_seconds(jobs: Sequence[Job]) -> float | None:
+    seconds: list[Any] = [job.configuration.get("expected_seconds") for job in jobs]
+    return None if None in seconds else sum(seconds)
 
 
 def _members(row: Sweep, jobs: Mapping[JobStatus, int]) -> dict[str, Any]:

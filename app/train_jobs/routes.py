@@ -64,7 +64,7 @@ def submit(
         if known is None:
             require_room(session, services, caller)
             plan = make_plan(session, services.settings.recipes_folder, body, caller.owner)
-            work = require_agreement(session, make_work(plan, name=plan.name), body)
+            (work,) = require_agreement(session, [make_work(plan, name=plan.name)], body)
             services.gate.require_right(caller, priority=body.priority, devices=work.recipe.training.devices)
             job = queue_work(session, plan, work, caller=caller)
             facts = {"model": job.model_name, "dataset": plan.dataset.name, "total_images": job.total_images}

@@ -55,6 +55,9 @@ class TrainFields(BaseModel):
     keep_last: Annotated[int, Field(strict=True)] = Field(
         3, ge=1, le=1000, description="newest checkpoints to keep, besides the best one and those with an alias"
     )
+    long: bool = Field(
+        False, strict=True, description="confirms that the job, or all jobs of a sweep, may run for more than a day"
+    )
     evaluate_every_images: Images | None = Field(None, description="replaces the recipe's evaluation.every_images")
     from_job: Identifier | None = Field(
         None,
@@ -80,7 +83,6 @@ class TrainJobRequest(TrainFields):
         description="plan the whole recipe for this time (GET /plan shows it), in place of `recipe`, `from_job` and "
         "`from_model`; the model is named after the data set, and `promote` is best where the caller may promote",
     )
-    long: bool = Field(False, strict=True, description="confirms a job that is expected to run for more than a day")
 
 
 class ProgressAnswer(BaseModel):

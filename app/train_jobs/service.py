@@ -13,7 +13,7 @@ from darkroom.app.access.caller import Caller
 from darkroom.app.dataset_registry.bundled_digits import BUNDLED, register_digits
 from darkroom.app.exceptions import at
 from darkroom.app.http.problems import Problem, invalid, pointer_part
-from darkroom.app.plans.service import expected_seconds, plan_training
+from darkroom.app.plans.service import expected_seconds, find_speed, plan_training
 from darkroom.app.train_jobs.recipe_fit import misfits
 from darkroom.app.train_jobs.schemas import TrainFields, TrainJobRequest
 from darkroom.model.config import (
@@ -50,7 +50,8 @@ from darkroom.store.model_repository import (
 )
 from darkroom.store.owners import OwnedByAnother, Owner, is_owned, require_model, require_owned
 from darkroom.store.run_repository import kept_states
-from darkroom.store.tables import Dataset, Job
+from darkroom.store.tables import Dataset, Job, Worker
+from darkroom.store.worker_repository import known_workers
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class TrainingPlan:
     recipe: complete except for name and dataset. pointer: the recipe's place in the request.
     changes: the request's changes, in order. name: the model's name.
     start_from: the recipe of the state, or the configuration of the weights, that the jobs begin with.
-    planned: how the recipe was planned, if it was.
+    workers: all known ones with the job's device. planned: how the recipe was planned, if it was.
     """
 
     fields: TrainFields
@@ -96,6 +97,7 @@ class TrainingPlan:
     dataset: Dataset
     start: ContinueFrom | ForkFrom | None
     start_from: Recipe | ModelConfig | None
+    workers: Sequence[Worker]
     planned: Planned | None = None
 
 
@@ -135,7 +137,8 @@ def make_plan(session: Session, recipes_folder: Path, fields: TrainFields, owner
         raise invalid([("/dataset", f"the data set {dataset.name!r} has no classes")])
     start_from = _start_from(session, start, source, dataset, fields)
     model = fields.model or str(name)
-    return TrainingPlan(fields, recipe, pointer, tuple(changes), model, dataset, start, start_from, planned)
+    workers = known_workers(session, fields.device)
+    return TrainingPlan(fields, recipe, pointer, tuple(changes), model, dataset, start, start_from, workers, planned)
 
 
 def _planned(
@@ -177,7 +180,7 @@ def make_work(plan: TrainingPlan, *, name: str, more: Sequence[Change] = ()) -> 
     except ValidationError as error:
         faults = [_field_and_text(fault) for fault in error.errors()]
         raise invalid([(_pointer(plan, changes, path), text) for path, text in faults]) from error
-    found = list(misfits(recipe, plan.dataset, plan.start, plan.start_from))
+    found = list(misfits(recipe, plan.dataset, plan.start, plan.start_from, plan.workers))
     if found:
         raise invalid([_located(plan, changes, misfit) for misfit in found])
     return TrainWork(
@@ -198,17 +201,23 @@ def _overlap(one: Sequence[str], other: Sequence[str]) -> bool:
     return all(ours == theirs for ours, theirs in zip(one, other, strict=False))
 
 
-def require_agreement(session: Session, work: TrainWork, fields: TrainJobRequest) -> TrainWork:
-    """Return the work with its expected time. Raises Problem (422) for more than a day without the request's `long`.
+def require_agreement(session: Session, works: Sequence[TrainWork], fields: TrainFields) -> list[TrainWork]:
+    """Return the works with their expected times.
 
-    Without a worker that has measured its speed nobody knows the time of a recipe, and nothing is refused.
+    Raises Problem (422) when all of them, one after another, take more than a day without the request's `long`. Without
+    a worker that has measured its speed nobody knows the time of a recipe, and nothing is refused.
     """
-    seconds = expected_seconds(session, work.recipe, fields.device)
-    if seconds is not None and seconds > DAY_SECONDS and not fields.long:
-        shorter = "minutes" if fields.minutes is not None else "training.total_images"
-        text = f"the job is expected to run for about {duration(seconds)}: send true to agree, or lower {shorter}"
+    speed = find_speed(session, fields.device)
+    timed = [work.model_copy(update={"expected_seconds": expected_seconds(work.recipe, speed)}) for work in works]
+    seconds = sum(work.expected_seconds or 0.0 for work in timed)
+    if seconds > DAY_SECONDS and not fields.long:
+        what = "the job is" if len(works) == 1 else f"{len(works)} jobs are"
+        after = "" if len(works) == 1 else ", one after another"
+        planned = isinstance(fields, TrainJobRequest) and fields.minutes is not None
+        shorter = "minutes" if planned else "training.total_images"
+        text = f"{what} expected to run for about {duration(seconds)}{after}: send true to agree, or lower {shorter}"
         raise invalid([("/long", text)])
-    return work.model_copy(update={"expected_seconds": seconds})
+    return timed
 
 
 def queue_work(

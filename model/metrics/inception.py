@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from darkroom.model.digest import digest_of
-from darkroom.model.extras import import_extra
+from darkroom.model.extras import NETWORKS, import_extra
 from darkroom.model.metrics.extractor import MetricsUnavailable, require_images
 
-WEIGHTS_VARIABLE = "DARKROOM_INCEPTION_WEIGHTS"
+WEIGHTS_VARIABLE = NETWORKS["inception"].variable
 """Environment variable with the path of the weights: torch-fidelity's weights-inception-2015-12-05-6726825d.pth."""
 
 WEIGHTS_DIGEST = "sha256:6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"

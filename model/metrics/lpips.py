@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from darkroom.model.digest import digest_of
-from darkroom.model.extras import import_extra
+from darkroom.model.extras import NETWORKS, import_extra
 from darkroom.model.metrics.extractor import MetricsUnavailable, require_images
 from darkroom.model.metrics.inception import verified_file
 from darkroom.model.metrics.perceptual_distance import embedding
 
-ALEXNET_VARIABLE = "DARKROOM_LPIPS_ALEXNET"
+ALEXNET_VARIABLE = NETWORKS["lpips"].variable
 """Environment variable with the path of AlexNet's weights: torchvision's alexnet-owt-7be5be79.pth."""
 
 ALEXNET_DIGEST = "sha256:7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02"

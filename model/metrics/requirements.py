@@ -42,6 +42,13 @@ def evaluation_misfits(
             yield Misfit(fields, f"{error}; null takes all of them")
 
 
+def needed_networks(config: EvaluationConfig) -> list[str]:
+    """Return the names in `model.extras.NETWORKS` that the evaluation needs."""
+    of_metrics = {"perceptual": "efficientnet-lite0", "lpips": "lpips"}
+    needed = [of_metrics[metric] for metric in of_kind("pairs", config.metrics)]
+    return [config.extractor, *needed] if of_kind("features", config.metrics) else needed
+
+
 def frontier_misfits(config: EvaluationConfig, sampling: SamplingConfig, schedule: ScheduleConfig) -> Iterator[Misfit]:
     """Yield step counts of the frontier that the schedule does not have; `evaluation_misfits` checks all else."""
     settings = drawing_settings(config, sampling)

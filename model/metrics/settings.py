@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from darkroom.model.checkpoint import CheckpointHeader
-from darkroom.model.config import EvaluationConfig, Recipe, SamplingConfig, changed, require_known
+from darkroom.model.config import EvaluationConfig, Recipe, SamplingConfig, changed, require_known, require_numbers
 from darkroom.model.sampling_fit import fitted_for_user
 
 
@@ -19,7 +19,9 @@ def evaluation_settings(
     of_evaluation = EvaluationConfig.model_fields.keys()
     require_known(settings, of_evaluation | SamplingConfig.model_fields.keys())
     own = recipe.evaluation or EvaluationConfig(every_images=recipe.training.total_images)
-    config = changed(own, {name: value for name, value in settings.items() if name in of_evaluation})
+    for_config = {name: value for name, value in settings.items() if name in of_evaluation}
+    config = changed(own, for_config)
+    require_numbers(for_config, config)
     shared = {name: getattr(config, name) for name in ("steps", "guidance") if getattr(config, name) is not None}
     card = header.model_copy(update={"sampling": changed(header.sampling, shared)})
     named = {name: value for name, value in settings.items() if name in SamplingConfig.model_fields}

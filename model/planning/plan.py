@@ -13,6 +13,8 @@ from darkroom.model.planning.data_facts import DataFacts
 from darkroom.model.user_error import UserError
 
 WIDTHS = (32, 48, 64, 96, 128)
+MINUTES_BELOW = 1e6
+"""Plans are made for less time than this."""
 LONGEST_PATCH = 8
 MOST_CELLS, FEWEST_CELLS, BEST_CELLS = 24, 4, 14
 """Side of the network's first maps, in cells: the most and the fewest where the side allows a choice, and the best."""
@@ -87,8 +89,8 @@ def make_plan(
     speed: returns the training images per second of a recipe on the device. Raises PlanError when the time is not
     positive or is too short for one batch.
     """
-    if not 0.0 < minutes < 1e6:
-        raise PlanError(f"minutes is {minutes:g}: give more than 0 and less than 1,000,000")
+    if not 0.0 < minutes < MINUTES_BELOW:
+        raise PlanError(f"minutes is {minutes:g}: give more than 0 and less than {MINUTES_BELOW:,.0f}")
     if facts.images < 2:
         raise PlanError("the data set has 1 image; training needs 2 or more")
     widths = [width for width in WIDTHS if width >= _least_width(facts)]

@@ -56,6 +56,8 @@ __all__ = [
 ]
 
 LOG_EVERY_ITERATIONS = 20
+SPENT_TOLD = 500
+"""So many times a run that ends by the clock stores the time that it has spent."""
 FIRST_RESERVE = 0.05
 """Share of a run's minutes that is kept for what follows its last batch, until such a pause was measured."""
 LONGEST_RESERVE = 0.5
@@ -112,7 +114,8 @@ def train(
     references: caches statistics for evaluations; may be None for a recipe without evaluations.
     on_progress: called every LOG_EVERY_ITERATIONS iterations and at the end.
     should_stop: called between iterations, and between the steps of sample grids and evaluations; True is final.
-    clock: seconds from any start. `training.minutes` counts its seconds, over all attempts at the run.
+    clock: seconds from any start. `training.minutes` counts its seconds, over all attempts at the run, also those that
+    a killed attempt spent after its last state. A run without a state begins anew, with all its time.
 
     In a process group every process calls this with equal arguments. The first process records and reports; any of
     them may ask to stop. When a sample grid or an evaluation fails, the failure is recorded and training continues.
@@ -153,6 +156,8 @@ def train(
             raise _diverged(told, trainer.images_seen, distributed.from_first(record.last_good))
         meter.add(loss, norm, learning_rate(recipe.optimizer, before, training.total_images))
         meter.tell_time()
+        if training.minutes is not None and crossed(before, max(1, training.total_images // SPENT_TOLD)):
+            distributed.from_first(lambda: record.spend(trainer.seconds))
         if trainer.iteration % LOG_EVERY_ITERATIONS == 0 or trainer.ended:
             distributed.from_first(partial(_report, meter.point(), record, on_progress))
         evaluates = judge is not None and crossed(before, judge.every_images)
@@ -280,6 +285,7 @@ def _restore(trainer: Trainer, record: RunRecord, start: StartingPoint | None) -
     if own is not None:
         name, data = own
         trainer.resume(data, source=name)
+        trainer.seconds = max(trainer.seconds, distributed.from_first(record.spent))
         return trainer.images_seen
     match start:
         case WeightsStart():

@@ -37,6 +37,12 @@ class RunRecord(Protocol):
     def checkpoint(self, images_seen: int, weights: bytes, state: bytes) -> None:
         """Store a weights file and its training state: both or neither, so that a run can always resume."""
 
+    def spend(self, seconds: float) -> None:
+        """Store how much of its `training.minutes` the run has spent: far more often than a state, and in few bytes."""
+
+    def spent(self) -> float:
+        """Return what `spend` has stored last, also in an attempt that was killed; 0 when it was never called."""
+
     def samples(self, images_seen: int, picture: bytes) -> None:
         """Store a sample grid, a PNG."""
 
@@ -66,7 +72,8 @@ class FolderRecord:
     """A run as a folder.
 
     It has `state.safetensors` (to resume from), `checkpoints/IMAGES.safetensors` (to sample from), `losses.csv`,
-    `loss.png`, `samples/IMAGES.png`, `verdict.json` and `evaluations.jsonl`. `begin` writes first.
+    `loss.png`, `samples/IMAGES.png`, `verdict.json`, `evaluations.jsonl` and, in a run that ends by the clock,
+    `spent_seconds`. `begin` writes first.
     title: of the loss curve. findings: of the newest look, None before one.
     """
 
@@ -101,6 +108,15 @@ class FolderRecord:
         write_atomically(self._folder / "state.safetensors", state)
         self._last = images_seen
         self._losses.draw(self._folder / "loss.png", self._title)
+
+    def spend(self, seconds: float) -> None:
+        """Write `spent_seconds`."""
+        write_atomically(self._folder / "spent_seconds", f"{seconds:.3f}\n".encode())
+
+    def spent(self) -> float:
+        """Read `spent_seconds`."""
+        path = self._folder / "spent_seconds"
+        return float(path.read_text()) if path.exists() else 0.0
 
     def samples(self, images_seen: int, picture: bytes) -> None:
         """Write `samples/IMAGES.png`."""

@@ -39,11 +39,18 @@ def rates(images_per_second: float) -> list[Rate]:
     return [Rate(precision="float32", operations=1e8, values=1e6, batch_size=128, images_per_second=images_per_second)]
 
 
-def see_measured(database: Database, name: str, images_per_second: float = 50.0, device: str = "cpu") -> None:
+def see_measured(
+    database: Database,
+    name: str,
+    images_per_second: float = 50.0,
+    device: str = "cpu",
+    devices: int = 1,
+    lacks: Mapping[str, str] | None = None,
+) -> None:
     """Record a beat of a worker that has measured its speed."""
     measured = [one.model_dump(mode="json") for one in rates(images_per_second)]
     with database.session() as session:
-        see_worker(session, name, device, 1, None, measured)
+        see_worker(session, name, device, devices, None, measured, lacks)
 
 
 def configuration() -> dict[str, Any]:

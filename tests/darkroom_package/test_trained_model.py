@@ -131,6 +131,9 @@ def test_the_models_own_settings_give_way_and_named_ones_do_not(tmp_path: Path) 
         ({"classes": "One", "seed": -1}, "^the seed is -1"),
         ({"classes": "One", "first_index": 2**31 - 1, "n": 2}, "^first_index is 2147483647"),
         ({"classes": []}, "^classes is empty"),
+        ({"classes": "One", "guidance": "2"}, "^guidance is '2': give a number, without quotes"),
+        ({"classes": "One", "steps": True}, "^steps is True: give a number"),
+        ({"classes": "One", "guidance": "high"}, "^guidance: .*valid number"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(model: darkroom.TrainedModel, arguments: dict[str, Any], words: str) -> None:

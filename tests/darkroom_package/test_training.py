@@ -18,6 +18,7 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 
 import darkroom
+from darkroom.model.checkpoint import CheckpointError
 from darkroom.model.config import RecipeError, SettingsError
 from darkroom.model.datasets.dataset import DatasetError
 from darkroom.model.training.curve_point import CurvePoint
@@ -228,6 +229,9 @@ def test_an_evaluation_finds_what_training_found_to_the_last_digit(tmp_path: Pat
     assert other.value != during["value"]
     with pytest.raises(SettingsError, match="beauty: no such setting"):
         darkroom.evaluate(model, cache=cache, beauty=3)
+    for text in ({"images": "10"}, {"guidance": "2"}):
+        with pytest.raises(SettingsError, match=r"give a number, without quotes"):
+            darkroom.evaluate(model, cache=cache, **text)
     with pytest.raises(DatasetError, match="needs a path"):
         darkroom.evaluate(model, cache=tmp_path / "empty")
 
@@ -249,3 +253,8 @@ def test_data_and_minutes_are_enough_and_the_same_call_continues(
     for wrong in ({"recipe": RECIPE, "data": IMAGES, "minutes": 2}, {"minutes": 2}, {"data": IMAGES}):
         with pytest.raises(SettingsError, match="minutes"):
             darkroom.train(**wrong)
+    text: Any = "2"
+    with pytest.raises(SettingsError, match="minutes is '2': give a number, without quotes"):
+        darkroom.train(data=IMAGES, minutes=text)
+    with pytest.raises(CheckpointError, match=r"state\.safetensors: a training state, .* name a weights file"):
+        darkroom.load(tmp_path / "run" / "state.safetensors")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from darkroom.model.extras import import_extra
+from darkroom.model.extras import NETWORKS, import_extra, lacking
 from darkroom.model.metrics.extractor import MetricsUnavailable
 
 CURE = "run `.venv/bin/python -m pip install -c constraints.txt -e '.[inception]'` in Darkroom's folder"
@@ -40,6 +40,21 @@ def test_a_broken_package_is_one_sentence_with_the_cure(
     assert reason in said
     assert said.endswith(f": {CURE}")
     assert "\n" not in said
+
+
+def test_an_installation_says_which_networks_it_lacks_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, variable = tmp_path / "weights.pth", NETWORKS["inception"].variable
+    monkeypatch.delenv(variable, raising=False)
+    assert lacking()["inception"] == f"{variable} is not set"
+    monkeypatch.setenv(variable, str(weights))
+    assert lacking()["inception"] == f"{variable} is {weights}, and there is no such file"
+    weights.write_bytes(b"weights")
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    assert lacking()["inception"] == "the package torch_fidelity is not installed"
+    (tmp_path / "torch_fidelity.py").write_text("raise RuntimeError('it must not be imported')")
+    monkeypatch.delitem(sys.modules, "torch_fidelity")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "inception" not in lacking()
 
 
 def test_a_missing_package_is_one_sentence_with_the_cure() -> None:

@@ -3,6 +3,8 @@
 The database's clock stands still within a transaction, and each test is one.
 """
 
+from collections.abc import Iterable
+
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -48,7 +50,14 @@ def _run(session: Session, *, keep_last: int = 2, model_name: str = "m") -> Job:
     assert job.id == job_id
     record_curve_points(session, job, [CurvePoint(images, 1.0, 1.0, 1.0, 1.0, 1) for images in (2, 4, 6)])
     append_log(session, job, ["a", "b", "c", "d"])
-    for images in (2, 4):
+    _save(session, job, (2, 4), keep_last)
+    session.flush()
+    return job
+
+
+def _save(session: Session, job: Job, at: Iterable[int], keep_last: int) -> None:
+    """Store a checkpoint with its state at each of these numbers of images."""
+    for images in at:
         record_checkpoint(
             session,
             job,
@@ -59,8 +68,6 @@ def _run(session: Session, *, keep_last: int = 2, model_name: str = "m") -> Job:
             class_names=["a"],
             keep_last=keep_last,
         )
-    session.flush()
-    return job
 
 
 def _end(session: Session, job: Job, days: float, *, failed: bool = False) -> Job:
@@ -189,17 +196,7 @@ def test_a_running_job_keeps_the_weights_and_the_state_of_a_marked_version(sessi
     assert first.artifact_digest is None
     marked = _checkpoint(session, job, 4)
     marked.keep = True
-    for images in (6, 8, 10):
-        record_checkpoint(
-            session,
-            job,
-            images,
-            weights=f"weights {images}".encode(),
-            state_digest=Artifacts(session).put(f"state {images}".encode()),
-            configuration={},
-            class_names=["a"],
-            keep_last=1,
-        )
+    _save(session, job, (6, 8, 10), keep_last=1)
     session.refresh(marked)
     assert marked.artifact_digest is not None
     assert [images for images, _ in kept_states(session, job.id)] == [10, 8, 4]

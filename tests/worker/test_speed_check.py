@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from darkroom.store.database import Database
-from darkroom.store.worker_repository import measured_workers, see_worker
+from darkroom.store.worker_repository import known_workers, see_worker
 from darkroom.worker.speed_check import SpeedCheck
 from tests.processes import living, wait_until
 
@@ -73,5 +73,9 @@ def test_the_rates_are_stored_with_the_worker(database: Database) -> None:
         see_worker(session, "three", "cpu", 1)
         see_worker(session, "one", "cpu", 1)  # a beat before it has measured again
     with database.session() as session:
-        assert {worker.name for worker in measured_workers(session, "auto")} == {"one", "two"}
-        assert [(worker.name, worker.rates) for worker in measured_workers(session, "cpu")] == [("one", RATES)]
+        assert {worker.name: worker.rates for worker in known_workers(session, "auto")} == {
+            "one": RATES,
+            "two": RATES,
+            "three": None,
+        }
+        assert {worker.name for worker in known_workers(session, "cpu")} == {"one", "three"}

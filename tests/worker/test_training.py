@@ -15,12 +15,13 @@ from darkroom.store.artifacts import ArtifactCorrupted, collect_artifacts
 from darkroom.store.audit_repository import COMMAND_LINE
 from darkroom.store.database import Database
 from darkroom.store.figure_repository import figures_by, job_figures
-from darkroom.store.job_forms import ContinueFrom, ForkFrom
-from darkroom.store.job_repository import request_cancel, requeue
+from darkroom.store.job_forms import ContinueFrom, ForkFrom, TrainWork
+from darkroom.store.job_repository import Claimant, Lease, claim_job, request_cancel, requeue
 from darkroom.store.model_repository import PRODUCTION, production_targets, resolve
 from darkroom.store.run_repository import job_curve, job_samples
 from darkroom.store.tables import Checkpoint, Dataset, Job
 from darkroom.worker.settings import WorkerSettings
+from darkroom.worker.training import JobRecord
 from darkroom.worker.work_output import LOG_LINE_LIMIT
 from tests.generate_jobs import status
 from tests.generate_jobs import submit as submit_generate
@@ -229,6 +230,21 @@ def test_what_kills_its_process_is_tried_less_and_less_often_and_only_without_pr
     assert 0 < first < second
     assert (after_progress, then) == (first, second)
     assert list(jobs.saved(job_id)) == [EVERY]
+
+
+def test_the_time_that_a_job_has_spent_outlives_its_attempt(jobs: TrainJobs) -> None:
+    job_id = jobs.train_job(short_recipe(), jobs.register())
+    with jobs.database.session() as session:
+        job = claim_job(session, Claimant("worker", "cpu"), 600.0)
+        assert job is not None
+        work, lease = TrainWork.model_validate(job.configuration), Lease(job.id, job.attempt)
+    record = JobRecord(jobs.database, job_id, lease, work, ["zero"])
+    assert record.spent() == 0.0
+    for seconds in (1.0, 7.5):
+        record.spend(seconds)
+    record.begin(0)  # a new start forgets the curve, and not the time
+    record.flush()
+    assert JobRecord(jobs.database, job_id, lease, work, ["zero"]).spent() == 7.5
 
 
 def test_a_finished_job_goes_on_for_longer_and_another_begins_with_its_weights(jobs: TrainJobs, tmp_path: Path) -> None:

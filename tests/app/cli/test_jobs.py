@@ -15,10 +15,11 @@ from darkroom.app.cli.main import cli
 from darkroom.app.settings import REPOSITORY
 from darkroom.model.config import load_recipe
 from darkroom.model.digest import digest_of
+from darkroom.model.training.finding import Finding
 from darkroom.store.database import Database
 from darkroom.store.dataset_repository import DatasetFacts
 from darkroom.store.job_repository import add_event, get_job, stop
-from darkroom.store.run_repository import append_log
+from darkroom.store.run_repository import append_log, record_verdict
 from darkroom.store.tables import Job
 from tests.app.cli.calls import Run, run_on
 from tests.app.served import Service, serving
@@ -36,6 +37,10 @@ from tests.app.training import (
 )
 from tests.processes import PATIENCE_SECONDS, free_port, wait_until
 
+NOISE = [
+    Finding("noise", "failure", None, "still noise; train longer"),
+    Finding("few_pictures", "warning", "b", "b has 3 pictures"),
+]
 STRANGE = "[bold]Größe 形[/bold]"
 
 
@@ -190,6 +195,8 @@ def test_watching_ends_with_the_job(
         with holding(database, lease) as (session, job):
             add_event(session, job, "evaluation_failed", {"images_seen": 200, "detail": "out of memory"})
             add_event(session, job, "note", {"detail": "the learning rate leaps"})
+            record_verdict(session, job, 200, NOISE)
+            record_verdict(session, job, 300, [])
         if how in (stop, killed):
             jobs.client.post("/v1/train-jobs/1/cancel")
         end(database, lease, *([] if how is None else [how]))
@@ -199,6 +206,8 @@ def test_watching_ends_with_the_job(
     assert "200 images: version 1" in result.output
     assert "200 images: evaluation failed: out of memory" in result.output
     assert "note: the learning rate leaps" in result.output
+    assert "200 images: failure: still noise; train longer; warning: b has 3 pictures" in result.output
+    assert "300 images: nothing wrong found" in result.output
     assert run("watch", 1).exit_code == code  # the same for a job that has already ended
 
 

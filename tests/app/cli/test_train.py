@@ -1,6 +1,7 @@
 """Laws of the process `darkroom train`: its output and files, how it stops and continues, and what it refuses."""
 
 import contextlib
+import json
 import os
 import pty
 import re
@@ -85,6 +86,22 @@ def test_a_run_shows_its_progress_and_writes_its_files(recipe: Path, tmp_path: P
     grid = Image.open(folder / "samples" / "0000000960.png")
     assert abs(grid.width / grid.height - COLUMNS / CLASSES) < 0.1  # one line for each class
     assert (folder / "losses.csv").read_text().count("\n") == 1 + 960 // 160
+
+
+def test_the_end_of_a_run_prints_what_the_last_look_found(recipe: Path, tmp_path: Path) -> None:
+    def last_look(folder: Path, **training: Any) -> list[str]:
+        result = _here(_write_recipe(tmp_path, total_images=160, sample_every_images=160, **training), folder)
+        assert result.returncode == 0, result.stderr
+        _, _, after = result.stderr.partition("Weights: ")
+        return after.splitlines()[1:]
+
+    images = np.load(tmp_path / "images.npz")["images"]
+    np.savez(tmp_path / "images.npz", images=images, labels=np.minimum(np.arange(60) // 29, 2))  # the last class has 2
+    said = last_look(tmp_path / "few", early_verdict="tell")
+    found = json.loads((tmp_path / "few" / "verdict.json").read_text())["findings"]
+    assert said == ["Last look:", *(f"  {one['severity']}: {one['advice']}" for one in found)]
+    assert any(line.startswith("  warning: c has 2 pictures of 60, too few to learn") for line in said)
+    assert last_look(tmp_path / "off", early_verdict="off") == []
 
 
 def test_on_a_terminal_there_is_a_bar_with_speed_loss_and_time_left(recipe: Path, tmp_path: Path) -> None:

@@ -406,13 +406,15 @@ def test_a_sweep_is_a_table_that_can_be_sorted_and_a_plot(
         page.goto("/#/training/new?sweep=1")
         page.get_by_label("Data set").select_option("shapes")
         page.get_by_label("Seeds", exact=True).fill("1, 2")
+        page.get_by_label("Values to compare").fill("training.minutes = 45, 60")
         page.get_by_role("button", name="Start training").click()
+        expect(page.get_by_text("Expected to take 3 h 30 min, one after another (4)")).to_be_visible()
         page.get_by_role("button", name="Cancel its jobs").click()
         page.get_by_role("dialog").get_by_role("button", name="Cancel them").click()
-        expect(rows.filter(has_text="cancelled")).to_have_count(2)
+        expect(rows.filter(has_text="cancelled")).to_have_count(4)
         expect(page.get_by_role("button", name="Cancel its jobs")).to_be_hidden()
         page.get_by_role("button", name="Delete").click()
-        expect(page.get_by_role("dialog").get_by_role("listitem")).to_have_count(2)
+        expect(page.get_by_role("dialog").get_by_role("listitem")).to_have_count(4)
         page.get_by_role("dialog").get_by_role("button", name="Delete it").click()
         expect(page.get_by_role("row").filter(has_text=name)).to_contain_text("3 succeeded")
         expect(page.get_by_role("row").filter(has_text="cancelled")).to_have_count(0)
@@ -498,6 +500,16 @@ def test_filters_find_one_of_a_thousand_jobs(browser: Browser, served: Service, 
         page.get_by_label("Job number").fill(str(newest - 700))
         page.keyboard.press("Enter")
         expect(page.get_by_role("heading", level=1)).to_contain_text(f"Job {newest - 700}")
+
+        page.set_viewport_size(PHONE)  # number, model, state and progress fit beside and below each other
+        page.goto("/#/training/jobs")
+        wait_for(newest)
+        assert page.get_by_role("region", name="Jobs").evaluate("it => it.scrollWidth - it.clientWidth") == 0
+        first = page.locator("table.jobs tbody tr").first
+        number, model, state, progress = (first.locator(":is(th, td)").nth(place) for place in range(4))
+        boxes = [one.bounding_box() for one in (number, model, state, progress)]
+        assert len({round(box["y"]) for box in boxes[:3] if box}) == 1
+        assert all(box and 0 <= box["x"] < box["x"] + box["width"] <= PHONE["width"] for box in boxes)
 
 
 def test_a_job_is_started_by_keyboard_alone(browser: Browser, served: Service, module_database: Database) -> None:

@@ -15,7 +15,7 @@ from darkroom.store.job_repository import get_job
 from darkroom.store.tables import Job, Sweep
 from tests.app.served import Service
 from tests.app.test_refusals import assert_problem
-from tests.app.training import broken, checkpoint, claim, end, metrics, serving_jobs
+from tests.app.training import broken, checkpoint, claim, end, metrics, see_measured, serving_jobs
 
 GRID = {"optimizer.learning_rate": [1e-4, 3e-4], "model.unet.multipliers": [[1, 2], [1, 1]]}
 BODY = {"name": "Größe [bold] $x$", "recipe": "digits", "dataset": "shapes", "model": "try", "grid": GRID}
@@ -175,6 +175,29 @@ def test_the_comparison_shows_the_jobs_results(sweeps: Service, database: Databa
     assert other["rows"][0]["best"]["value"] == -max(bests[0])
     for bad in ({"metric": "nothing"}, {"metric": "\0"}):
         assert_problem(sweeps.client.get(here, params=bad), 422)
+
+
+def test_a_sweep_says_how_long_all_its_jobs_take_and_more_than_a_day_needs_a_word(
+    sweeps: Service, database: Database
+) -> None:
+    assert make(sweeps)["expected_seconds"] is None
+    see_measured(database, "worker", 50.0)
+    hours = {"grid": {"training.minutes": [180, 360, 899]}}
+    made = make(sweeps, **hours)
+    assert made["expected_seconds"] == 60.0 * (180 + 360 + 899)
+    with database.session() as session:
+        jobs = [get_job(session, row["job_id"]).configuration for row in made["rows"]]
+    assert [one["expected_seconds"] for one in jobs] == [60.0 * 180, 60.0 * 360, 60.0 * 899]
+
+    days = BODY | {"grid": {"training.minutes": [720, 721]}}
+    problem = assert_problem(sweeps.client.post("/v1/sweeps", json=days), 422)
+    assert [error["pointer"] for error in problem["errors"]] == ["/long"]
+    assert "2 jobs are expected to run for about 24.0 hours, one after another" in problem["detail"]
+    assert make(sweeps, **(days | {"long": True}))["expected_seconds"] == 60.0 * 1441
+    made = make(sweeps, grid={"model.unet.width": [32, 64]}, overrides={"training.total_images": 5000})
+    with database.session() as session:
+        jobs = [get_job(session, row["job_id"]).configuration for row in made["rows"]]
+    assert jobs[0]["expected_seconds"] < jobs[1]["expected_seconds"]
 
 
 def test_cancelling_a_sweep_leaves_finished_jobs(sweeps: Service, database: Database) -> None:

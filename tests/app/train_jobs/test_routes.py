@@ -35,6 +35,7 @@ from tests.app.training import (
     end,
     holding,
     metrics,
+    see_measured,
     serving_jobs,
 )
 from tests.model.earlier import earlier
@@ -56,6 +57,13 @@ def submit(service: Service, **body: Any) -> dict[str, Any]:
     assert answer.status_code == 202, answer.text
     found: dict[str, Any] = answer.json()
     return found
+
+
+def refused(service: Service, **body: Any) -> dict[str, Any]:
+    """Require 422 for a job like those of `submit`; returns the problem."""
+    return assert_problem(
+        service.client.post("/train-jobs", json={"recipe": "digits", "dataset": "shapes"} | body), 422
+    )
 
 
 def read(service: Service, path: str, **parameters: Any) -> dict[str, Any]:
@@ -766,3 +774,35 @@ def test_only_two_calls_have_an_address_without_v1(shared_jobs: Service) -> None
     for path in ("/train-jobs/1", "/models", "/generate-jobs", "/keys"):
         assert httpx.get(shared_jobs.client.base_url.join(path)).status_code == 404
     assert httpx.get(shared_jobs.client.base_url.join("/train-jobs")).status_code == 405
+
+
+def test_more_devices_than_any_worker_has_are_refused_where_they_are_asked_for(
+    jobs: Service, database: Database
+) -> None:
+    body = {"overrides": {"training.devices": 4}}
+    submit(jobs, **body)  # nobody knows what the next worker will have
+    see_measured(database, "gpu", device="cuda", devices=2)
+    problem = refused(jobs, **body)
+    assert [error["pointer"] for error in problem["errors"]] == ["/overrides/training.devices"]
+    assert "is 4, and no worker has so many devices: gpu has 2" in problem["detail"]
+    sweep = {"name": "s", "recipe": "digits", "dataset": "shapes", "grid": {"training.devices": [2, 4]}}
+    problem = assert_problem(jobs.client.post("/v1/sweeps", json=sweep), 422)
+    assert [error["pointer"] for error in problem["errors"]] == ["/grid/training.devices/1"]
+    see_measured(database, "any")  # on a CPU, any number of processes can be started
+    submit(jobs, **body)
+    refused(jobs, **body, device="cuda")
+
+
+def test_a_network_that_every_living_worker_lacks_is_refused_with_the_reason(jobs: Service, database: Database) -> None:
+    inception = {"overrides": {"evaluation.extractor": "inception"}}
+    submit(jobs, **inception)
+    lacks = {"inception": "DARKROOM_INCEPTION_WEIGHTS is not set", "lpips": "the package lpips is not installed"}
+    see_measured(database, "one", lacks=lacks)
+    problem = refused(jobs, **inception)
+    assert [error["pointer"] for error in problem["errors"]] == ["/overrides/evaluation.extractor"]
+    assert "needs inception, which no worker has (one: DARKROOM_INCEPTION_WEIGHTS is not set)" in problem["detail"]
+    problem = refused(jobs, overrides={"evaluation.metrics": ["fid", "lpips"]})
+    assert [error["pointer"] for error in problem["errors"]] == ["/overrides/evaluation.metrics"]
+    submit(jobs)
+    see_measured(database, "other", lacks={})
+    submit(jobs, **inception)

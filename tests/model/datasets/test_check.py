@@ -60,3 +60,24 @@ def test_a_picture_unlike_all_others_is_an_outlier(digits: Decoded) -> None:
     images = digits.images.copy()
     images[5] = np.random.default_rng(0).integers(0, 2, (1, 8, 8)) * 255
     assert outliers(_looks(images), digits.labels)[0] == 5
+
+
+def _texture_classes() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Return stripes of random phase and width, and speckles: their thumbnails differ from picture to picture."""
+    random = np.random.default_rng(3)
+    x = np.arange(32)[None, :] + np.zeros((32, 1))
+    stripes = [127 + 100 * np.sin(x * random.uniform(0.8, 1.6) + random.uniform(0, 7)) for _ in range(150)]
+    speckles = [127 + random.uniform(30, 60) * random.standard_normal((32, 32)) for _ in range(150)]
+    images = np.clip(np.array([*stripes, *speckles]), 0, 255).astype(np.uint8)[:, None]
+    return images, np.repeat(np.arange(2), 150)
+
+
+def test_a_foreign_picture_among_textures_is_found_and_textures_are_not_accused(digits: Decoded) -> None:
+    images, labels = _texture_classes()
+    assert len(outliers(_looks(images), labels)) <= 1
+    foreign = [7, 160]
+    for place in foreign:
+        images[place] = digits.images[place].repeat(4, axis=1).repeat(4, axis=2)
+    found = outliers(_looks(images), labels)
+    assert set(found[:2]) == set(foreign)
+    assert len(found) <= 3

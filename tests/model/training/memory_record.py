@@ -21,6 +21,7 @@ class MemoryRecord:
     points: dict[int, list[Figure]] = field(default_factory=dict)
     failures: list[tuple[str, int, str]] = field(default_factory=list)
     calls: list[tuple[str, int]] = field(default_factory=list)
+    seconds: float = 0.0
 
     def states(self) -> Iterator[tuple[str, bytes]]:
         for images_seen in sorted(self.checkpoints, reverse=True):
@@ -35,6 +36,12 @@ class MemoryRecord:
     def checkpoint(self, images_seen: int, weights: bytes, state: bytes) -> None:
         self.calls.append(("checkpoint", images_seen))
         self.checkpoints[images_seen] = weights, state
+
+    def spend(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def spent(self) -> float:
+        return self.seconds
 
     def samples(self, images_seen: int, picture: bytes) -> None:
         self.calls.append(("samples", images_seen))

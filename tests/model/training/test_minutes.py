@@ -4,6 +4,7 @@ The clock stands still but for the seconds that a test adds before each step.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from darkroom.model.training.run import TrainingResult, train
+from darkroom.model.training.run_record import FolderRecord
 from darkroom.model.training.state import read_state_header
 from tests.model.small import random_dataset, small_recipe, small_unet
 from tests.model.training.memory_record import MemoryRecord
@@ -24,7 +26,7 @@ TINY = small_unet(
 
 
 def run(
-    record: MemoryRecord,
+    record: MemoryRecord | FolderRecord,
     seconds: Callable[[int], float],
     steps: int | None = None,
     **changes: Any,
@@ -83,6 +85,37 @@ def test_a_stopped_run_spends_only_the_rest_of_its_time() -> None:
     assert (header.seconds, header.place) == (30.0, int(30 / 57 * TOTAL))
     assert run(record, lambda step: 3.0) == TrainingResult(19 * BATCH, finished=True)
     assert run(record, lambda step: 3.0) == TrainingResult(19 * BATCH, finished=True)  # nothing is left
+
+
+def test_a_killed_attempt_has_spent_its_time_also_after_its_last_state(tmp_path: Path) -> None:
+    for record in (MemoryRecord(), FolderRecord(tmp_path, "run")):
+        with pytest.raises(Killed):
+            run(record, killing(12))  # at 36 seconds; the last state is of 30
+        assert record.spent() == 36.0
+        assert run(record, lambda step: 3.0) == TrainingResult((10 + 7) * BATCH, finished=True)  # 57 seconds in all
+
+
+def test_a_run_that_was_killed_before_its_first_state_begins_anew_with_all_its_time() -> None:
+    record = MemoryRecord()
+    with pytest.raises(Killed):
+        run(record, killing(3))
+    assert (record.spent(), record.checkpoints) == (9.0, {})
+    assert run(record, lambda step: 3.0) == TrainingResult(19 * BATCH, finished=True)
+
+
+class Killed(Exception):
+    """Ends a run at once, like SIGKILL."""
+
+
+def killing(steps: int) -> Callable[[int], float]:
+    """Return 3 seconds for so many steps, and then raise Killed."""
+
+    def seconds(step: int) -> float:
+        if step == steps:
+            raise Killed
+        return 3.0
+
+    return seconds
 
 
 def test_the_time_that_the_end_takes_is_kept_free(monkeypatch: pytest.MonkeyPatch) -> None:

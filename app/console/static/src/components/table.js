@@ -8,10 +8,13 @@ export function scrolledTable(label, heads, rows, properties = {}) {
   return el("div", region, table(heads, rows, properties));
 }
 
-/** Like `scrolledTable`, but on a telephone each line is a block of named values, so that its buttons are in reach. */
-export function stackedTable(label, heads, rows) {
+/**
+ * Like `scrolledTable`, but on a telephone each line is a block of named values, so that its buttons are in reach.
+ * kind: a class of the table.
+ */
+export function stackedTable(label, heads, rows, kind = "") {
   for (const row of rows) [...row.cells].forEach((cell, at) => cell.setAttribute("data-head", heads[at]));
-  return scrolledTable(label, heads, rows, { class: "stacked" });
+  return scrolledTable(label, heads, rows, { class: `stacked ${kind}` });
 }
 
 /** Makes a table. heads: elements <th>, or texts, of which an empty one stands over buttons. */

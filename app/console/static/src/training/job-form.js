@@ -103,13 +103,13 @@ export function jobForm({ recipes, datasets, query, signal }) {
       overrides: { ...usual, ...assignmentsOf(value("overrides")) },
       ...filledIn(form, TEXTS),
       ...filledIn(form, NUMBERS, Number),
+      ...(value("long") ? { long: true } : {}),
     };
     const grid = gridOf(value("grid"));
     const seeds = value("seeds").split(/[\s,]+/).filter(Boolean).map(numberOf);
     if (!Object.keys(grid).length && !seeds.length) {
       const minutes = value("recipe") ? {} : { minutes: Number(value("minutes")) };
-      const long = value("long") ? { long: true } : {};
-      return { path: "/v1/train-jobs", page: "jobs", body: { ...body, ...minutes, ...long } };
+      return { path: "/v1/train-jobs", page: "jobs", body: { ...body, ...minutes } };
     }
     if (!value("recipe")) throw new LineFault("recipe", "Choose a recipe: a sweep is not planned.");
     const name = value("sweep") || `${value("model") || value("recipe")} sweep`;

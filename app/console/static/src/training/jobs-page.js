@@ -6,7 +6,7 @@ import { progressBar } from "../components/progress-bar.js";
 import { empty, loading, showProblem } from "../components/states.js";
 import { badge, FINISHED, STATUSES } from "../components/status.js";
 import { trainingNav } from "../components/sub-nav.js";
-import { scrolledTable } from "../components/table.js";
+import { stackedTable } from "../components/table.js";
 import { verdictBadge } from "../components/verdict.js";
 import { get } from "../core/api.js";
 import { el, fill, name, refill } from "../core/dom.js";
@@ -147,7 +147,7 @@ function noJobs() {
 
 function table(jobs) {
   const heads = ["Job", "Model", "State", "Images", "Loss", "Best", "Data set", "Started"];
-  return scrolledTable("Jobs", heads, jobs.map(row), { class: "jobs" });
+  return stackedTable("Jobs", heads, jobs.map(row), "jobs");
 }
 
 function row(job) {

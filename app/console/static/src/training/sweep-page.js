@@ -9,7 +9,7 @@ import { trainingNav } from "../components/sub-nav.js";
 import { scrolledTable } from "../components/table.js";
 import { get, put } from "../core/api.js";
 import { el, fill, name, refill } from "../core/dom.js";
-import { figure, short } from "../core/format.js";
+import { duration, figure, short } from "../core/format.js";
 import { isNumeric } from "../core/json.js";
 import { poll } from "../core/poll.js";
 import { sweepPlot, textOf } from "./sweep-plot.js";
@@ -30,6 +30,7 @@ export const sweepPage = {
     const head = el("div", { class: "page-head" }, heading, el("div", { class: "actions" }, cancel, remove));
     fill(main, trainingNav("#/training/sweeps"), head, trouble, place);
     const plot = sweepPlot(again);
+    const expected = el("p", { class: "soft small" });
     const jobs = el("div", {});
     const groups = el("div", {});
     let sort = { by: "job", order: "ascending" };
@@ -45,10 +46,12 @@ export const sweepPage = {
         fill(
           place,
           plot,
-          el("section", { class: "card stack", "aria-label": "Jobs" }, el("h2", {}, "Jobs"), jobs),
+          el("section", { class: "card stack", "aria-label": "Jobs" }, el("h2", {}, "Jobs"), expected, jobs),
           groups,
         );
       }
+      const { expected_seconds: seconds, rows } = sweep;
+      fill(expected, seconds && `Expected to take ${duration(seconds)}, one after another (${rows.length})`);
       plot.show(sweep);
       showJobs();
       fill(groups, groupTable(sweep));
