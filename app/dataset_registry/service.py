@@ -1,6 +1,7 @@
 """Decodes and stores a data set completely, or stores nothing."""
 
 import os
+import re
 from dataclasses import asdict
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO
@@ -39,6 +40,9 @@ from darkroom.store.idempotency import DATASETS, remember, settle
 
 MOST_DAMAGED = 100
 """How many damaged pictures an answer lists."""
+MESSAGE = 300
+"""Most characters of a message, because names from the archive may be long."""
+_OBJECT = re.compile("<[^<>]{1,100} object at 0x[0-9a-f]+>")
 
 
 def _decoded(wanted: Registration, settings: Settings) -> tuple[DatasetConfig, Decoded]:
@@ -63,8 +67,14 @@ def _decoded(wanted: Registration, settings: Settings) -> tuple[DatasetConfig, D
 
 
 def _without_path(text: str, wanted: Registration) -> str:
-    """Return the text of an error without the path of this process's temporary file."""
-    return text if wanted.file is None else text.replace(str(wanted.config.path), wanted.called)
+    """Return the text of an error, cut to MESSAGE characters, without this process's temporary file and objects."""
+    if wanted.file is not None:
+        text = text.replace(str(wanted.config.path), wanted.called)
+    text = _OBJECT.sub("the file", text)
+    if len(text) <= MESSAGE:
+        return text
+    end = MESSAGE // 3  # says what to do now
+    return f"{text[: MESSAGE - end - 5]} ... {text[-end:]}"
 
 
 def _reading(wanted: Registration, reading: Reading) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from darkroom.app.dependencies.services import Services, ServicesHere, require_j
 from darkroom.app.generate_jobs.schemas import GenerateJobAnswer, GenerateJobRequest, GenerateJobsAnswer, ShardsAnswer
 from darkroom.app.generation.encoding import MEDIA_TYPES
 from darkroom.app.generation.service import chosen, find_classes, find_version, work_of
-from darkroom.app.http.artifact_answer import artifact_answer, documented_artifact
+from darkroom.app.http.artifact_answer import NO_TAGS, artifact_answer, documented_artifact
 from darkroom.app.http.digits import DIGITS
 from darkroom.app.http.problems import Problem, documented, invalid, retry_after
 from darkroom.app.jobs.schemas import FailureAnswer
@@ -231,7 +231,7 @@ def retry(services: ServicesHere, caller: CallerHere, id: GenerateJobId) -> Gene
     | documented_artifact("The images", MEDIA_TYPES["npz"], MEDIA_TYPES["zip"]),
 )
 def result(
-    services: ServicesHere, id: GenerateJobId, if_none_match: Annotated[str | None, Header()] = None
+    services: ServicesHere, id: GenerateJobId, if_none_match: Annotated[list[str], Header()] = NO_TAGS
 ) -> Response:
     """Return the result: a zip, or an npz with `images` (N, H, W, C) uint8, `labels`, `seeds`, `indices` and `facts`.
 

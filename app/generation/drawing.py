@@ -28,7 +28,7 @@ from darkroom.app.engine.request import (
     Timings,
     VersionNotLoaded,
 )
-from darkroom.app.generation.encoding import MEDIA_TYPES, WEBP_LARGEST_SIDE, Drawn, encode, sheet_size
+from darkroom.app.generation.encoding import MEDIA_TYPES, WEBP_LARGEST_SIDE, Drawn, encode, reproducing, sheet_size
 from darkroom.app.generation.engine_trace import traced
 from darkroom.app.generation.schemas import Answer, Format, SamplingFields
 from darkroom.app.generation.service import work_of
@@ -288,7 +288,7 @@ async def _picture_event(event: Preview | RowDone, plan: DrawingPlan, facts: Ans
         about |= {"step": event.step, "steps": event.steps}
     elif event.score is not None:
         about["score"] = event.score
-    written = facts.model_dump(exclude={"timings", "images"}) | about if isinstance(event, RowDone) else {}
+    written = reproducing(facts) | about if isinstance(event, RowDone) else {}
     loop = asyncio.get_running_loop()
     encoded = await loop.run_in_executor(_encoders, described_png, event.image, written)
     about["png"] = base64.b64encode(encoded).decode()

@@ -53,10 +53,15 @@ def encode(drawn: Sequence[Drawn], answer: Answer, wanted: Format, columns: int)
     """Return the body of an answer. columns: of a grid."""
     if wanted == "json":
         return _json(drawn, answer)
-    facts = answer.model_dump(exclude={"images"})
+    facts = reproducing(answer)
     if wanted == "png":
         return described_png(_sheet(drawn, columns), facts | drawn[0].facts if len(drawn) == 1 else facts)
     return _webp(drawn, columns) if wanted == "webp" else _archive(wanted, drawn, facts)
+
+
+def reproducing(answer: Answer) -> dict[str, Any]:
+    """Return the facts that files carry: what draws the images again. So equal requests give equal bytes."""
+    return answer.model_dump(exclude={"images", "id", "timings", "choice"})
 
 
 def sheet_size(count: int, columns: int, side: int) -> tuple[int, int]:
@@ -71,7 +76,7 @@ def _sheet(drawn: Sequence[Drawn], columns: int) -> Pixels:
 
 
 def _json(drawn: Sequence[Drawn], answer: Answer) -> bytes:
-    facts = answer.model_dump(exclude={"images"})
+    facts = reproducing(answer)
     pngs = [base64.b64encode(described_png(one.image, facts | one.facts)).decode() for one in drawn]
     images = tuple(
         GeneratedImage.model_validate(one.facts | {"score": one.score, "png": png})

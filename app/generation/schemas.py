@@ -144,7 +144,7 @@ class GeneratedImage(BaseModel):
 
 
 class GenerateAnswer(Provenance):
-    """The facts about a request's images: the JSON answer, the Darkroom-* headers, and the facts inside the files.
+    """The facts about a request's images: the JSON answer and the Darkroom-* headers. Files omit id, timings, choice.
 
     Before the images are drawn, timings are 0 and images is empty.
     """

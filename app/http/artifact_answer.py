@@ -1,5 +1,6 @@
 """Answers with an artifact's bytes."""
 
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -9,16 +10,21 @@ from darkroom.store.artifact_stream import stream_artifact
 from darkroom.store.database import Database
 from darkroom.store.tables import Artifact
 
+NO_TAGS: list[str] = []
+"""The default of If-None-Match, whose lines a client may repeat."""
+
 
 def artifact_answer(
-    database: Database, digest: str, if_none_match: str | None, media_type: str, filename: str
+    database: Database, digest: str, if_none_match: Sequence[str], media_type: str, filename: str
 ) -> Response:
     """Return an answer that streams the artifact, or 304 when the client has it. Holds no transaction meanwhile.
 
-    filename: the name under which a browser stores the file. Raises ArtifactMissing, ArtifactCorrupted.
+    if_none_match: the header's lines. filename: the name under which a browser stores the file.
+    Raises ArtifactMissing, ArtifactCorrupted.
     """
     headers = {"ETag": f'"{digest}"', "Cache-Control": "no-cache", "Accept-Ranges": "none"}
-    if if_none_match is not None and headers["ETag"] in if_none_match.replace("W/", "").split(", "):
+    known = [tag.strip().removeprefix("W/") for line in if_none_match for tag in line.split(",")]
+    if "*" in known or headers["ETag"] in known:
         return Response(status_code=304, headers=headers)
     chunks = stream_artifact(database, digest)
     first = next(chunks)

@@ -13,7 +13,7 @@ from starlette.types import Scope
 from darkroom.app.dependencies.callers import CallerHere
 from darkroom.app.dependencies.deletion import DryRun, KeepRequest, delete, deletion_answers
 from darkroom.app.dependencies.services import ServicesHere, require_json
-from darkroom.app.http.artifact_answer import artifact_answer, documented_artifact
+from darkroom.app.http.artifact_answer import NO_TAGS, artifact_answer, documented_artifact
 from darkroom.app.http.problems import documented
 from darkroom.app.http.upload import received, require_file_itself
 from darkroom.app.model_registry.schemas import ModelName, VersionAnswer, VersionDetailAnswer
@@ -95,7 +95,7 @@ def weights(
     caller: CallerHere,
     name: ModelName,
     version: VersionName,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: Annotated[list[str], Header()] = NO_TAGS,
 ) -> Response:
     """The version's weights as a safetensors file, which carries its configuration; `ETag` is its digest.
 

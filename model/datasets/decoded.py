@@ -10,7 +10,14 @@ import numpy.typing as npt
 from darkroom.model.datasets.dataset import DatasetError
 
 MAX_DECODED_BYTES = 4 * 2**30
-"""Size of the largest array that a decoder builds in memory; a few compressed megabytes can claim terabytes."""
+"""Most bytes of an array that a decoder builds in memory, and of all members that it reads.
+
+A few compressed megabytes can claim terabytes.
+"""
+
+MAX_CLASSES = 100_000
+MAX_CLASS_NAME = 200
+"""Characters of the longest name of a class."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +63,11 @@ class SizesDiffer(DatasetError):
         self.shorter_side = shorter_side
 
 
-def check_size(size_bytes: int, source: str) -> None:
-    """Raise DatasetError when an array of `size_bytes` is larger than a decoder may build."""
-    if size_bytes > MAX_DECODED_BYTES:
-        raise DatasetError(f"{source}: claims {size_bytes} bytes; at most {MAX_DECODED_BYTES} are decoded")
+def check_size(size_bytes: int, source: str, most: int = MAX_DECODED_BYTES) -> None:
+    """Raise DatasetError when contents of `size_bytes` are larger than a decoder may build."""
+    most = min(most, MAX_DECODED_BYTES)
+    if size_bytes > most:
+        raise DatasetError(f"{source}: claims {size_bytes} bytes; at most {most} are decoded")
 
 
 def check_decoded(
@@ -87,9 +95,14 @@ def check_decoded(
         raise SizesDiffer(text, min(width, height))
     if labels.shape != (count,):
         raise DatasetError(f"{labels_source}: {labels.size} labels for the {count} images of {images_source}")
+    if len(class_names) > MAX_CLASSES:
+        raise DatasetError(f"{labels_source}: {len(class_names)} classes are more than {MAX_CLASSES}")
     for name, times in Counter(class_names).items():
         if not name.strip():
             raise DatasetError(f"{labels_source}: a class name is empty")
+        if len(name) > MAX_CLASS_NAME:
+            text = f"the class name {name[:40]!r}... has {len(name)} characters, more than {MAX_CLASS_NAME}"
+            raise DatasetError(f"{labels_source}: {text}")
         if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
             raise DatasetError(f"{labels_source}: the class name {name!r} holds control characters or is not text")
         if times > 1:
@@ -142,13 +155,13 @@ def numbered_class_names(
 ) -> tuple[str, ...]:
     """Return the configured names, else "0", "1", ... up to the largest label. labels: (N,).
 
-    Raises DatasetError when the largest label would mean more than 100,000 classes, or a smaller label has no image.
+    Raises DatasetError when the largest label would mean more than MAX_CLASSES classes, or a smaller one has no image.
     """
     if configured is not None:
         return configured
     largest = int(labels.max(initial=0))
-    if largest >= 100_000:
-        raise DatasetError(f"{source}: label {largest} would mean more than 100000 classes")
+    if largest >= MAX_CLASSES:
+        raise DatasetError(f"{source}: label {largest} would mean more than {MAX_CLASSES} classes")
     numbers = range(max(largest, 0) + 1)
     missing = sorted(set(numbers) - set(labels.tolist()))
     if labels.size and missing:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets.archive_limits import ArchiveLimits
 from darkroom.model.datasets.dataset import DatasetError
-from darkroom.model.datasets.decoded import Decoded, check_decoded, check_size, numbered_class_names
+from darkroom.model.datasets.decoded import MAX_DECODED_BYTES, Decoded, check_decoded, check_size, numbered_class_names
 from darkroom.model.datasets.members import Variant, member_files, read_members
 from darkroom.model.datasets.resize import narrowed, square_images
 
@@ -66,12 +66,13 @@ def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.unsignedinteger[Any]
     """
     try:
         with path.open("rb") as file:
-            return _array(file, dimensions, str(path))
+            return _array(file, dimensions, str(path), MAX_DECODED_BYTES)
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror}") from error
 
 
-def _array(file: IO[bytes], dimensions: int, source: str) -> npt.NDArray[np.unsignedinteger[Any]]:
+def _array(file: IO[bytes], dimensions: int, source: str, budget_bytes: int) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """Read an array. budget_bytes: the most bytes that it may unpack to."""
     if source.endswith(".gz"):
         file = cast(IO[bytes], gzip.GzipFile(fileobj=file))
     try:
@@ -85,7 +86,7 @@ def _array(file: IO[bytes], dimensions: int, source: str) -> npt.NDArray[np.unsi
         shape = struct.unpack(f">{dimensions}I", header[4:])
         dtype = known[header[:4]]
         size_bytes = prod(shape) * dtype.itemsize
-        check_size(size_bytes, source)
+        check_size(size_bytes, source, budget_bytes)
         content = file.read(size_bytes + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DatasetError(f"{source}: damaged or truncated gzip: {error}") from error
@@ -104,8 +105,11 @@ def decode_idx(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Deco
         members = read_members(path, _variants(config), limits)
         images_name, labels_name = sorted(members)
         images_source, labels_source = f"{path}: {images_name}", f"{path}: {labels_name}"
-        labels = _array(BytesIO(members[labels_name]), 1, labels_source)
-        images = _array(BytesIO(members[images_name]), 3, images_source)
+        # what lies in a .gz inside the archive counts as unpacked from the archive too
+        budget = limits.unpacked_bytes(path.stat().st_size) - sum(map(len, members.values()))
+        labels = _array(BytesIO(members[labels_name]), 1, labels_source, budget)
+        budget -= labels.nbytes
+        images = _array(BytesIO(members[images_name]), 3, images_source, budget)
     else:
         images_file, labels_file = idx_files(config, path)
         images_source, labels_source = str(images_file), str(labels_file)

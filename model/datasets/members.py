@@ -105,7 +105,6 @@ def _decompressed(path: Path) -> IO[bytes]:
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    check_size(member.size, member.name)
     file = archive.extractfile(member)
     assert file is not None  # `_check_member` refused links, and the caller skips folders
     content = bytearray()
@@ -127,6 +126,7 @@ def _tar(path: Path, variants: Sequence[Variant], limits: ArchiveLimits) -> dict
                     continue
                 if name in found:
                     raise DatasetError(f"holds {name} twice")
+                check_size(member.size + sum(map(len, found.values())), str(member.name))
                 found[name] = _content(archive, member)
                 complete = _complete(found, variants)
                 if complete is not None:  # decompressing the rest (2.7 GB in STL-10) would waste time
@@ -147,6 +147,7 @@ def _zip(path: Path, variants: Sequence[Variant], limits: ArchiveLimits) -> dict
         complete = _complete(found, variants)
         if complete is None:
             raise MembersMissing(f"{path}: {_incomplete(found, variants)}")
+        check_size(sum(found[name].file_size for name in complete), str(path))
         return {name: read_entry(archive, found[name], str(path)) for name in complete}
 
 
@@ -185,9 +186,12 @@ def read_members(path: Path, variants: Sequence[Variant], limits: ArchiveLimits)
     if not path.is_dir():
         return _archive(path, variants, limits)
     contents = {}
+    try:
+        check_size(sum(file.stat().st_size for file in files), str(path))
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror}") from error
     for file in files:
         try:
-            check_size(file.stat().st_size, str(file))
             contents[file.name] = file.read_bytes()
         except OSError as error:
             raise DatasetError(f"{file}: {error.strerror}") from error

@@ -18,7 +18,14 @@ import numpy.typing as npt
 from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets.archive_limits import ArchiveLimits
 from darkroom.model.datasets.dataset import DatasetError
-from darkroom.model.datasets.decoded import Decoded, agreed_class_names, check_decoded, check_size, numbered_class_names
+from darkroom.model.datasets.decoded import (
+    MAX_CLASSES,
+    Decoded,
+    agreed_class_names,
+    check_decoded,
+    check_size,
+    numbered_class_names,
+)
 from darkroom.model.datasets.resize import narrowed, square_images
 from darkroom.model.datasets.zip_archive import open_zip
 
@@ -121,9 +128,13 @@ def _decode(config: DatasetConfig, path: Path, source: str, limits: ArchiveLimit
     if names_header is not None and (
         names_header.dtype.kind not in "SU"
         or len(names_header.shape) != 1
-        or names_header.size_bytes > MAX_CLASS_NAMES_BYTES
+        or not 0 < names_header.size_bytes <= MAX_CLASS_NAMES_BYTES
+        or names_header.shape[0] > MAX_CLASSES
     ):
-        raise DatasetError(f"{source}: class_names: {names_header.dtype} of shape {names_header.shape}; texts expected")
+        raise DatasetError(
+            f"{source}: class_names: {names_header.dtype} of shape {names_header.shape}; "
+            f"texts expected, at most {MAX_CLASSES} names and {MAX_CLASS_NAMES_BYTES} bytes"
+        )
     with np.load(path) as arrays:
         images = _channels_first(narrowed(arrays["images"]), source)
         labels = _numbers(arrays["labels"], source)

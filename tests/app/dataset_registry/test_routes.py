@@ -490,7 +490,9 @@ def test_all_damaged_pictures_are_listed_and_can_be_left_out(posted: Posted) -> 
     assert problem["damaged"] == 120
     assert [one[:23] for one in problem["damaged_pictures"]] == [f"the archive: a/{n:03}.png:" for n in range(100)]
     assert "skip_damaged" in problem["detail"]
+    assert len(problem["detail"]) <= service.MESSAGE
     assert "/dev/" not in str(problem)
+    assert " object at 0x" not in str(problem)
     assert posted.kept() == kept
     described = posted.upload(content, skip_damaged="true").json()
     assert (described["images"], described["left_out"]["junk"], described["left_out"]["damaged"]) == (1, 1, 120)

@@ -254,6 +254,10 @@ def test_a_result_has_type_name_and_an_etag_that_saves_a_second_download(served:
         again = served.client.get(at, headers={"If-None-Match": known})
         assert (again.status_code, again.content) == (304, b"")
     assert served.client.get(at, headers={"If-None-Match": '"other"'}).content == data
+    tag = answer.headers["etag"]
+    for lines in (['"other",W/"x",  ' + tag], ['"other"', tag], ["*"], [f"W/{tag}"]):
+        several = [("If-None-Match", line) for line in lines]
+        assert served.client.get(at, headers=several).status_code == 304, lines
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "doubled"])

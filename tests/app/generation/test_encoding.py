@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from darkroom.app.engine.request import Timings
 from darkroom.app.generation.encoding import MEDIA_TYPES, Drawn, encode, sheet_size
 from darkroom.app.generation.schemas import Format, GenerateAnswer
 from darkroom.model.images.pictures import LONGEST_LINE, default_columns
@@ -31,7 +32,7 @@ ANSWER = GenerateAnswer(
     best_of=None,
     score=None,
 )
-FACTS = json.loads(ANSWER.model_dump_json(exclude={"images"}))
+FACTS = json.loads(ANSWER.model_dump_json(exclude={"images", "id", "timings", "choice"}))
 
 
 def _drawn(count: int, channels: int = 1) -> list[Drawn]:
@@ -65,6 +66,18 @@ def test_every_format_holds_the_same_pixels(wanted: Format, channels: int, count
     if wanted == "webp" and channels == 1:
         found = found[..., :1]  # webp has no grey mode
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("wanted", ["png", "webp", "zip", "npz"])
+@pytest.mark.parametrize("count", [1, 4])
+def test_equal_requests_give_equal_files(wanted: Format, count: int) -> None:
+    chosen = Choice(by="deadline", quality=None, from_="frontier", network_evaluations=20)
+    again = ANSWER.model_copy(update={"id": "2", "timings": Timings(1.5, 2.5), "choice": chosen})
+    drawn = _drawn(count)
+    assert encode(drawn, ANSWER, wanted, 2) == encode(drawn, again, wanted, 2)
+    if wanted != "webp":  # holds no facts
+        other = ANSWER.model_copy(update={"seed": 5})
+        assert encode(drawn, ANSWER, wanted, 2) != encode(drawn, other, wanted, 2)
 
 
 def test_every_format_has_a_media_type() -> None:

@@ -1,6 +1,8 @@
 """Hostile archives are refused in all forms: npz, and the members of tar and zip archives."""
 
+import gzip
 import io
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable
@@ -11,6 +13,7 @@ import pytest
 
 from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets import DatasetError
+from darkroom.model.datasets import decoded as decoded_module
 from darkroom.model.datasets.archive_limits import ArchiveLimits
 from darkroom.model.datasets.decoded import Decoded
 from darkroom.model.datasets.load import decode_dataset
@@ -147,3 +150,79 @@ def test_class_names_that_are_no_text_are_refused(tmp_path: Path, grey: np.ndarr
     np.savez(path, images=grey, labels=np.zeros(10, np.int64))
     with pytest.raises(DatasetError, match="not text"):
         _decode("npz", path, class_names=(name,))
+
+
+def test_what_a_gz_in_an_archive_unpacks_to_counts_for_the_archive(tmp_path: Path) -> None:
+    side, count = 64, 512  # 2 MiB of pixels; the archive may unpack to 1 MiB
+    images = gzip.compress(b"\0\0\x08\x03" + struct.pack(">3I", count, side, side) + bytes(count * side * side))
+    labels = b"\0\0\x08\x01" + struct.pack(">I", count) + bytes(count)
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("train-images-idx3-ubyte.gz", images)
+        archive.writestr("train-labels-idx1-ubyte.gz", gzip.compress(labels))
+    with pytest.raises(DatasetError, match="claims 2097152 bytes; at most"):
+        _decode("idx", path)
+    assert _decode("idx", path, ArchiveLimits(free_bytes=3 << 20)).images.shape == (count, 1, side, side)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "folder"])
+def test_the_members_together_have_a_bound(
+    tmp_path: Path,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+    cifar10_binary_members: Callable[..., Members],
+    colour: np.ndarray,
+    labels: list[int],
+    names: tuple[str, ...],
+) -> None:
+    members = cifar10_binary_members(colour, labels, names)
+    total = sum(map(len, members.values()))
+    assert max(map(len, members.values())) < total // 2
+    path = tmp_path / "a"
+    if kind == "folder":
+        path.mkdir()
+        for name, content in members.items():
+            (path / name).write_bytes(content)
+    elif kind == "tar":
+        _tar(path, [_file(name, content) for name, content in members.items()])
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+    read = sum(len(content) for name, content in members.items() if name != "test_batch.bin")
+    monkeypatch.setattr(decoded_module, "MAX_DECODED_BYTES", read)
+    np.testing.assert_array_equal(_decode("cifar10", path).images, colour)
+    monkeypatch.setattr(decoded_module, "MAX_DECODED_BYTES", read - 1)
+    with pytest.raises(DatasetError, match=f"claims {read} bytes"):
+        _decode("cifar10", path)
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _empty_names(count: int) -> bytes:
+    """Return an array of `count` texts of no bytes: only the header costs anything."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "|S0", "fortran_order": False, "shape": (count,)})
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("names", "fault"),
+    [
+        (_empty_names(4_000_000), "texts expected"),
+        (_npy(np.array([f"{number}" for number in range(100_001)], "S6")), "texts expected, at most 100000 names"),
+        (_npy(np.array(["a", "b" * 201])), "has 201 characters, more than 200"),
+    ],
+)
+def test_the_class_names_of_an_npz_are_bounded(tmp_path: Path, names: bytes, fault: str) -> None:
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", _npy(np.zeros((2, 4, 4), np.uint8)))
+        archive.writestr("labels.npy", _npy(np.array([0, 1])))
+        archive.writestr("class_names.npy", names)
+    with pytest.raises(DatasetError, match=fault):
+        _decode("npz", path, ArchiveLimits())
