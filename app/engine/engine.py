@@ -126,12 +126,14 @@ class Engine:
         ValueError for a row that the model cannot draw.
         """
         with self._serving(request.version) as resident:
-            self._queue.require_room(len(request.rows))  # refuse early: planning rows takes time, and needs no lock
+            self._queue.require_room(
+                len(request.rows), request.owner
+            )  # refuse early: planning rows takes time, and needs no lock
         phases = drawings(resident.denoiser, request)
         work = Work.of_phases(phases)
         with self._serving(request.version) as resident:
-            forecast = self._queue.admit(self._clock(), resident, work, request.deadline_seconds)
-            accepted = Request(resident, sink, forecast, work, phases)
+            forecast = self._queue.admit(self._clock(), resident, work, request.deadline_seconds, request.owner)
+            accepted = Request(resident, sink, forecast, work, phases, request.owner)
             self._queue.add(accepted)
             self._residents.used(resident)
             self._wake.notify()
@@ -220,7 +222,7 @@ class Engine:
                 if self._stopping and not self._queue.requests:
                     self._residents.fail_loads()
                     return
-                rows = self._queue.pick()
+                rows = self._queue.pick(self._clock())
             if self._residents.loading:
                 self._residents.warm_up_once(self._queue.open)
             if rows:

@@ -1,0 +1,162 @@
+"""Laws of admission, with the queue and its policy on a simulated engine: what it promises is what happens."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from darkroom.app.engine.forecast import Work, foresee
+from darkroom.app.engine.observer import EngineObserver
+from darkroom.app.engine.phases import Phase
+from darkroom.app.engine.queue import Queue, Request
+from darkroom.app.engine.request import DeadlineUnmeetable, Finished, QueueFull, Timings, TooManyRows
+from darkroom.app.engine.residents import Resident
+from darkroom.app.engine.speed import SpeedCurve
+from darkroom.model.diffusion.denoiser import Denoiser
+
+SPEED = {2: 0.0111, 4: 0.0132, 8: 0.0175, 16: 0.0257, 32: 0.0428, 64: 0.0856}
+STEP = 0.0428
+
+
+@dataclass(eq=False)
+class Steps:
+    """A row of a simulated request."""
+
+    steps_left: int
+    network_rows: int = 2
+
+    @property
+    def network_rows_left(self) -> int:
+        return 2 * self.steps_left
+
+
+class Simulation:
+    """A queue whose steps take exactly the time of the speed curve."""
+
+    def __init__(self, limit: int = 2048) -> None:
+        self.resident = Resident("v", cast(Denoiser, None), SpeedCurve(SPEED), 32)
+        self.queue = Queue(limit, EngineObserver())
+        self.now = 0.0
+        self.ended: dict[Request, float] = {}
+
+    def submit(self, images: int, steps: int, deadline: float | None = None, owner: int | None = None) -> Request:
+        """Accept a request now; raises what the queue raises. deadline: in seconds from now."""
+        phases = [cast(Phase, Steps(steps)) for _ in range(images)]
+        work = Work.of_phases(phases)
+        forecast = self.queue.admit(self.now, self.resident, work, deadline, owner)
+        request = Request(self.resident, lambda event: None, forecast, work, phases, owner)
+        self.queue.add(request)
+        return request
+
+    def run(self, until: float = float("inf")) -> None:
+        """Make steps until the time comes, or nothing is left."""
+        while self.queue.requests and self.now < until:
+            rows = self.queue.pick(self.now)
+            self.queue.begin(rows, self.now)
+            self.now += self.resident.speed.seconds(sum(row.network_rows for row in rows))
+            for row in rows:
+                cast(Steps, row.phase).steps_left -= 1
+                self.queue.advanced(row, row.network_rows)
+                if not row.phase.steps_left:
+                    self.queue.finished(row)
+            for request in {row.request for row in rows}:
+                if not request.unfinished:
+                    self.ended[request] = self.now
+                    self.queue.end(request, Finished(Timings(0.0, 0.0)))
+        self.now = max(self.now, until) if until != float("inf") else self.now
+
+
+Arrival = st.tuples(
+    st.floats(0.0, 2.0),
+    st.integers(1, 40),
+    st.integers(1, 50),
+    st.one_of(st.none(), st.floats(0.05, 20.0)),
+    st.sampled_from([None, 1, 2]),
+)
+
+
+@given(st.lists(Arrival, min_size=1, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_an_accepted_deadline_is_kept_whatever_comes_later(
+    arrivals: list[tuple[float, int, int, float | None, int | None]],
+) -> None:
+    simulation, promised = Simulation(), list[Request]()
+    for gap, images, steps, deadline, owner in arrivals:
+        simulation.run(simulation.now + gap)
+        try:
+            request = simulation.submit(images, steps, deadline, owner)
+        except DeadlineUnmeetable:
+            continue
+        if deadline is not None:
+            promised.append(request)
+    simulation.run()
+    for request in promised:
+        assert request.deadline is not None
+        assert simulation.ended[request] <= request.deadline
+
+
+@given(st.integers(1, 40), st.integers(1, 50))
+@settings(deadline=None)
+def test_an_idle_engine_accepts_a_deadline_that_it_can_just_meet(images: int, steps: int) -> None:
+    simulation = Simulation()
+    idle = foresee(0.0, simulation.resident, Work(images, 2 * images * steps, steps), None).idle_seconds
+    with pytest.raises(DeadlineUnmeetable):
+        simulation.submit(images, steps, 0.99 * idle)
+    request = simulation.submit(images, steps, 1.001 * idle)
+    simulation.run()
+    assert simulation.ended[request] <= 1.001 * idle + STEP
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 50)), min_size=1, max_size=15), st.integers(0, 14))
+@settings(max_examples=200, deadline=None)
+def test_the_expected_time_is_that_of_the_policy_within_a_factor_of_two(
+    work: list[tuple[int, int]], which: int
+) -> None:
+    simulation = Simulation()
+    for images, steps in work[:which]:
+        simulation.submit(images, steps)
+    images, steps = work[which % len(work)]
+    cost = Work(images, 2 * images * steps, steps)
+    expected = simulation.queue.expected_seconds(foresee(0.0, simulation.resident, cost, None))
+    request = simulation.submit(images, steps)
+    simulation.run()
+    assert 0.5 * expected - STEP <= simulation.ended[request] <= 2.0 * expected + STEP
+
+
+@given(st.lists(st.tuples(st.integers(1, 60), st.integers(5, 50)), min_size=5, max_size=40))
+@settings(max_examples=100, deadline=None)
+def test_a_full_queue_tells_when_it_has_room_within_a_factor_of_two(work: list[tuple[int, int]]) -> None:
+    simulation = Simulation(limit=100)
+    for images, steps in work:
+        try:
+            simulation.submit(images, steps)
+        except QueueFull as full:
+            told = full.retry_after_seconds
+            break
+    else:
+        return
+    while True:
+        simulation.run(simulation.now + 1e-3)
+        try:
+            simulation.submit(images, steps)
+        except QueueFull:
+            continue
+        break
+    assert 0.5 * told - 2 * STEP <= simulation.now <= 2.0 * told + 2 * STEP
+
+
+def test_an_owner_leaves_room_for_others() -> None:
+    simulation = Simulation(limit=100)
+    with pytest.raises(TooManyRows):
+        simulation.submit(51, 1, owner=1)
+    simulation.submit(50, 1, owner=1)
+    with pytest.raises(QueueFull):
+        simulation.submit(1, 1, owner=1)
+    simulation.submit(25, 1, owner=2)
+    with pytest.raises(QueueFull):
+        simulation.submit(13, 1, owner=3)
+    simulation.submit(12, 1, owner=3)
+    simulation.run()
+    simulation.submit(50, 1, owner=2)
