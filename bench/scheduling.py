@@ -7,14 +7,23 @@ serves batches of 16 images from start to end, in the order of arrival. It print
 """
 
 import argparse
+import math
 import random
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import cast
 
-from darkroom.app.engine.policy import Policy
+from darkroom.app.engine.forecast import Work, foresee
+from darkroom.app.engine.observer import EngineObserver
+from darkroom.app.engine.phases import Phase
+from darkroom.app.engine.queue import Queue
+from darkroom.app.engine.request import Finished, Timings
+from darkroom.app.engine.residents import Resident
+from darkroom.app.engine.rows import Request, Row
 from darkroom.app.engine.speed import SpeedCurve
+from darkroom.model.diffusion.denoiser import Denoiser
 
 MEASURED = {2: 0.0111, 4: 0.0132, 8: 0.0175, 16: 0.0257, 32: 0.0428, 64: 0.0856, 128: 0.162}
 """Seconds of a step by network rows: the shipped model on two cores."""
@@ -24,85 +33,115 @@ PEER_IMAGES = 16
 
 
 @dataclass(eq=False)
-class Row:
-    """An image of a simulated request."""
+class Steps:
+    """The phase of a simulated row: steps of two network rows each."""
 
-    request: "Request"
     steps_left: int
     network_rows: int = 2
-    lane: str = "model"
+
+    @property
+    def network_rows_left(self) -> int:
+        """Network rows until the row is finished."""
+        return self.network_rows * self.steps_left
 
 
-@dataclass(eq=False)
-class Request:
-    """A simulated request. arrived, deadline, ended: seconds."""
-
-    kind: str
-    arrived: float
-    images: int
-    steps: int
-    speed: SpeedCurve
-    batch_limit: int
-    deadline: float | None = None
-    owner: int | None = None
-    unfinished: list[Row] = field(default_factory=list)
-    ended: float | None = None
-
-    def __post_init__(self) -> None:
-        self.unfinished = [Row(self, self.steps) for _ in range(self.images)]
-        self._per_row = self.speed.seconds(self.batch_limit) / self.batch_limit
-        self.count()
-
-    def count(self) -> None:
-        """Drop finished rows and count the work that is left."""
-        self.unfinished = [row for row in self.unfinished if row.steps_left]
-        self.steps_left = max((row.steps_left for row in self.unfinished), default=0)
-        self.seconds_left = self._per_row * sum(row.steps_left * row.network_rows for row in self.unfinished)
+Pick = Callable[[float], Sequence[Row]]
 
 
-Pick = Callable[[Sequence[Request], float], Sequence[Row]]
+class Simulation:
+    """The engine's queue, with steps that take exactly the time of the speed curve.
+
+    ended: when each request ended. pick: returns the rows of the next step; default: the queue's.
+    """
+
+    def __init__(self, resident: Resident, limit: int = sys.maxsize, pick: Pick | None = None) -> None:
+        self.resident = resident
+        self.queue = Queue(limit, EngineObserver())
+        self.now = 0.0
+        self.ended: dict[Request, float] = {}
+        self._pick = pick or self.queue.pick
+
+    def submit(
+        self,
+        images: int,
+        steps: int,
+        deadline: float | None = None,
+        owner: int | None = None,
+        *,
+        resident: Resident | None = None,
+        admitted: bool = True,
+    ) -> Request:
+        """Accept a request now; raises what the queue raises. deadline: in seconds from now.
+
+        admitted: False accepts it in any case.
+        """
+        resident = resident or self.resident
+        phases = [cast(Phase, Steps(steps)) for _ in range(images)]
+        work = Work.of_phases(phases)
+        if admitted:
+            forecast = self.queue.admit(self.now, resident, work, deadline, owner)
+        else:
+            forecast = foresee(self.now, resident, work, deadline)
+        request = Request(resident, lambda event: None, forecast, work, phases, owner)
+        self.queue.add(request)
+        return request
+
+    def run(self, until: float = math.inf) -> None:
+        """Make steps until the time comes, or nothing is left."""
+        while self.queue.requests and self.now < until:
+            self.step()
+        if until < math.inf:
+            self.now = max(self.now, until)
+
+    def step(self) -> Sequence[Row]:
+        """Make one step; returns its rows."""
+        rows = self._pick(self.now)
+        self.queue.begin(rows, self.now)
+        self.now += rows[0].request.speed.seconds(sum(row.network_rows for row in rows))
+        for row in rows:
+            cast(Steps, row.phase).steps_left -= 1
+            self.queue.advanced(row, row.network_rows)
+            if not row.steps_left:
+                self.queue.finished(row)
+        for request in {row.request for row in rows}:
+            if not request.unfinished:
+                self.ended[request] = self.now
+                self.queue.end(request, Finished(Timings(0.0, 0.0)))
+        return rows
 
 
-def arrivals(rate: float, seconds: float, seed: int, speed: SpeedCurve, limit: int) -> list[Request]:
-    """Return the requests of a Poisson process of `rate` a second."""
-    generator, now, found = random.Random(seed), 0.0, list[Request]()
-    while (now := now + generator.expovariate(rate)) < seconds:
+class InTurn(Simulation):
+    """A server that draws up to 16 images of the oldest requests to their end, and then the next."""
+
+    def __init__(self, resident: Resident) -> None:
+        super().__init__(resident, pick=self._whole_batch)
+        self._batch: list[Row] = []
+
+    def _whole_batch(self, now: float) -> Sequence[Row]:
+        self._batch = [row for row in self._batch if row.steps_left]
+        if not self._batch:
+            self._batch = [row for request in self.queue.requests for row in request.unfinished][:PEER_IMAGES]
+        return self._batch
+
+
+def durations(simulation: Simulation, rate: float, seconds: float, seed: int) -> dict[str, list[float]]:
+    """Serve a Poisson process of `rate` requests a second; returns the seconds of the requests of each kind."""
+    generator, arrival, sent = random.Random(seed), 0.0, dict[Request, tuple[str, float]]()
+    while (arrival := arrival + generator.expovariate(rate)) < seconds:
         kind, images, steps, _ = generator.choices(MIX, [share for *_, share in MIX])[0]
-        found.append(Request(kind, now, images, steps, speed, limit))
+        simulation.run(arrival)
+        sent[simulation.submit(images, steps)] = (kind, arrival)
+    simulation.run()
+    found: dict[str, list[float]] = {kind: [] for kind, *_ in MIX}
+    for request, (kind, arrival) in sent.items():
+        found[kind].append(simulation.ended[request] - arrival)
     return found
 
 
-def simulate(requests: Sequence[Request], pick: Pick) -> None:
-    """Serve the requests, given in the order of arrival, until all have ended."""
-    now, arrived, waiting = 0.0, 0, list[Request]()
-    while waiting or arrived < len(requests):
-        if not waiting:
-            now = max(now, requests[arrived].arrived)
-        while arrived < len(requests) and requests[arrived].arrived <= now:
-            waiting.append(requests[arrived])
-            arrived += 1
-        rows = pick(waiting, now)
-        now += rows[0].request.speed.seconds(sum(row.network_rows for row in rows))
-        for row in rows:
-            row.steps_left -= 1
-        for request in {row.request for row in rows}:
-            request.count()
-            if not request.unfinished:
-                request.ended = now
-                waiting.remove(request)
-
-
-def peer() -> Pick:
-    """Return the pick of a server that draws up to 16 images of the oldest requests to their end, then the next."""
-    batch: list[Row] = []
-
-    def pick(waiting: Sequence[Request], now: float) -> Sequence[Row]:
-        batch[:] = [row for row in batch if row.steps_left]
-        if not batch:
-            batch.extend([row for request in waiting for row in request.unfinished][:PEER_IMAGES])
-        return batch
-
-    return pick
+def measured() -> Resident:
+    """Return the model whose speed was measured."""
+    speed = SpeedCurve(MEASURED)
+    return Resident("model", cast(Denoiser, None), speed, speed.knee())
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -119,19 +158,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     print("| rate | policy | small p50 / p99 | middle p50 / p99 | large p50 / p99 |")
     print("| ---: | --- | ---: | ---: | ---: |")
-    speed = SpeedCurve(MEASURED)
-    makers: dict[str, Callable[[], Pick]] = {"Darkroom": lambda: Policy[Row]().pick, "in turn, 16 images": peer}
     for rate in arguments.rates:
-        for name, make in makers.items():
-            found: list[Request] = []
+        for name, kind_of_server in (("Darkroom", Simulation), ("in turn, 16 images", InTurn)):
+            found: dict[str, list[float]] = {kind: [] for kind, *_ in MIX}
             for seed in range(arguments.seeds):
-                requests = arrivals(rate, arguments.seconds, seed, speed, speed.knee())
-                simulate(requests, make())
-                found += requests
-            cells = []
-            for kind, *_ in MIX:
-                times = [one.ended - one.arrived for one in found if one.kind == kind and one.ended is not None]
-                cells.append(f"{statistics.median(times):.2f} / {quantile(times, 0.99):.2f}")
+                for kind, times in durations(kind_of_server(measured()), rate, arguments.seconds, seed).items():
+                    found[kind] += times
+            cells = [f"{statistics.median(times):.2f} / {quantile(times, 0.99):.2f}" for times in found.values()]
             print(f"| {rate:g} | {name} | {' | '.join(cells)} |", flush=True)
     return 0
 

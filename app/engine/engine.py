@@ -1,8 +1,8 @@
 """The batching engine: one thread that owns the device and advances rows of all requests together.
 
 Rows join and leave between any two steps. Read `_loop` first: it drops cancelled and expired requests, picks the rows
-of this step, and makes the step (`stepper.py`). The two phases of a row are in `phases.py`, the requests and their
-counts in `queue.py`, the models in `residents.py`, and the forecast of a request's time in `forecast.py`.
+of this step, and makes the step (`stepper.py`). The requests are in `rows.py`, the two phases of a row in `phases.py`,
+the counts in `queue.py`, the models in `residents.py`, and the forecast of a request's time in `forecast.py`.
 """
 
 import contextlib
@@ -19,9 +19,10 @@ import torch
 from darkroom.app.engine.forecast import Work, foresee
 from darkroom.app.engine.observer import EngineObserver
 from darkroom.app.engine.phases import drawings
-from darkroom.app.engine.queue import Queue, Request
+from darkroom.app.engine.queue import Queue
 from darkroom.app.engine.request import EngineRefusal, EngineStopped, Failed, SampleRequest, Sink
 from darkroom.app.engine.residents import Resident, Residents
+from darkroom.app.engine.rows import Request
 from darkroom.app.engine.stepper import Stepper
 from darkroom.model.config import SamplingConfig
 from darkroom.model.diffusion.denoiser import Denoiser

@@ -13,12 +13,13 @@
 """
 
 import heapq
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+import math
+from bisect import bisect_left, insort
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from itertools import count
 from operator import attrgetter
-from typing import Generic, Protocol, TypeVar
 
-from darkroom.app.engine.speed import SpeedCurve
+from darkroom.app.engine.rows import Request, Row
 
 OLDEST_SHARE = 1.0 / 3.0
 OTHERS_SHARE = 1.0 - OLDEST_SHARE
@@ -26,76 +27,61 @@ MARGIN_STEPS = 2.0
 """Full steps by which a request with a deadline starts earlier than it must."""
 
 
-class SchedulableRow(Protocol):
-    """The part of a row that the policy uses."""
-
-    @property
-    def network_rows(self) -> int:
-        """Network rows of its next step: 1, or 2 when guided."""
-
-    @property
-    def steps_left(self) -> int:
-        """Its steps that are left."""
-
-    @property
-    def lane(self) -> Hashable:
-        """Rows can share a step when their lanes are equal: version and phase."""
+_Place = tuple[float, int, Request]
+"""Work that is left, number of arrival and request: its place among its owner's."""
 
 
-Row = TypeVar("Row", bound=SchedulableRow)
-RowOut = TypeVar("RowOut", bound=SchedulableRow, covariant=True)
+class Policy:
+    """Holds the requests, and picks rows step by step. It remembers how many network rows it owes to the oldest.
 
-
-class SchedulableRequest(Protocol[RowOut]):
-    """The part of a request that the policy uses."""
-
-    @property
-    def owner(self) -> int | None:
-        """The API key's identity; None for the one user of an open service."""
-
-    @property
-    def deadline(self) -> float | None:
-        """The client's deadline, on the engine's clock."""
-
-    @property
-    def seconds_left(self) -> float:
-        """Time of its work that is left, in full batches."""
-
-    @property
-    def steps_left(self) -> int:
-        """Steps of its longest row that are left."""
-
-    @property
-    def unfinished(self) -> Sequence[RowOut]:
-        """Its unfinished rows, in their order."""
-
-    @property
-    def speed(self) -> SpeedCurve:
-        """The speed of its version."""
-
-    @property
-    def batch_limit(self) -> int:
-        """The most network rows of a step of its version."""
-
-
-Scheduled = TypeVar("Scheduled", bound=SchedulableRequest[SchedulableRow])
-
-
-class Policy(Generic[Row]):
-    """Picks rows step by step. It remembers how many network rows it owes to the oldest requests."""
+    It keeps the requests in order at every change, so that a step costs the same behind two requests or two thousand.
+    """
 
     def __init__(self) -> None:
         self._owed = 0.0
+        self._arrivals = count()
+        self._places: dict[Request, _Place] = {}
+        self._by_owner: dict[int | None, list[_Place]] = {}
+        self._promised: list[Request] = []
+        self._advanced: list[Request] = []
+        self._nobody_late_before = -math.inf
 
-    def pick(self, requests: Sequence[SchedulableRequest[Row]], now: float) -> list[Row]:
+    @property
+    def requests(self) -> Collection[Request]:
+        """All requests, oldest first."""
+        return self._places
+
+    @property
+    def promised(self) -> Sequence[Request]:
+        """The requests with a deadline, earliest deadline first."""
+        return self._promised
+
+    def add(self, request: Request) -> None:
+        """Add a request with an unfinished row."""
+        self._place(request, next(self._arrivals))
+        if request.deadline is not None:
+            insort(self._promised, request, key=deadline_of)
+            self._nobody_late_before = -math.inf
+
+    def remove(self, request: Request) -> None:
+        """Remove a request."""
+        self._displace(self._places.pop(request))
+        if request.deadline is not None:
+            self._promised.remove(request)
+
+    def pick(self, now: float) -> list[Row]:
         """Return the rows of the next step: at least one row, and at most `batch_limit` network rows.
 
-        One guided row takes two network rows, also where the limit is 1.
-        requests: oldest first, not empty, each with an unfinished row. now: on the engine's clock.
+        One guided row takes two network rows, also where the limit is 1. There must be a request, and each must have an
+        unfinished row. now: on the engine's clock.
         """
-        late = urgent(requests, now)
-        order = _Order(late, requests)
-        oldest, first = requests[0], order.first
+        for request in self._advanced:  # only these have less work left than before
+            if (place := self._places.get(request)) is not None:
+                self._displace(place)
+                self._place(request, place[1])
+        late = self._late(now)
+        oldest = next(iter(self._places))
+        first = late[0] if late else next(self._shortest_first())
         lane = oldest.unfinished[0].lane
         if first.unfinished[0].lane != lane and self._owed >= oldest.batch_limit:
             first, late = oldest, []
@@ -104,80 +90,79 @@ class Policy(Generic[Row]):
         picked: dict[Row, None] = {}
         given = 0
         if head.lane == lane:
-            given = _fill(picked, (one.unfinished for one in requests), lane, min(limit, int(self._owed)))
-        taken = _fill(picked, order.rows(), head.lane, limit, given)
+            given = _fill(picked, (one.unfinished for one in self._places), lane, min(limit, int(self._owed)))
+        taken = _fill(picked, self._in_order(late), head.lane, limit, given)
         self._owed = min(self._owed + OLDEST_SHARE * taken - given, float(oldest.batch_limit + head.network_rows))
+        self._advanced = list(dict.fromkeys(row.request for row in picked))
         return list(picked)
 
+    def _late(self, now: float) -> Sequence[Request]:
+        """Return the urgent requests. It looks again after half of the time to spare, because the speed may change."""
+        if now < self._nobody_late_before:
+            return []
+        late, spare = urgent(self._promised, now)
+        self._nobody_late_before = now + spare / 2.0
+        return late
 
-def urgent(requests: Iterable[SchedulableRequest[Row]], now: float) -> list[SchedulableRequest[Row]]:
-    """Return the requests with a deadline that must run now, earliest deadline first.
+    def _place(self, request: Request, arrival: int) -> None:
+        place = self._places[request] = (request.seconds_left, arrival, request)
+        insort(self._by_owner.setdefault(request.owner, []), place)
+
+    def _displace(self, place: _Place) -> None:
+        owned = self._by_owner[place[2].owner]
+        del owned[bisect_left(owned, place)]
+        if not owned:
+            del self._by_owner[place[2].owner]
+
+    def _in_order(self, late: Sequence[Request]) -> Iterator[Sequence[Row]]:
+        """Yield the rows of every request in the order of the policy; those of urgent ones come twice."""
+        for request in late:
+            yield sorted(request.unfinished, key=attrgetter("steps_left"), reverse=True)
+        for request in self._shortest_first():
+            yield request.unfinished
+
+    def _shortest_first(self) -> Iterator[Request]:
+        """Merge the owners' requests. Each waits for the work of its owner's shorter ones too."""
+        heads = [(*owned[0][:2], 0, owned) for owned in self._by_owner.values()]
+        heapq.heapify(heads)
+        while heads:
+            work, arrival, index, owned = heads[0]
+            yield owned[index][2]
+            if index + 1 < len(owned):
+                seconds, arrival, _ = owned[index + 1]
+                heapq.heapreplace(heads, (work + seconds, arrival, index + 1, owned))
+            else:
+                heapq.heappop(heads)
+
+
+def urgent(promised: Sequence[Request], now: float) -> tuple[Sequence[Request], float]:
+    """Return the requests that must run now, and the seconds until the first must. promised: earliest deadline first.
 
     A request's latest start leaves time for its own steps, and for the work of the requests that come after it.
     """
-    waiting = with_deadlines(requests)
-    start = float("inf")
-    for index in reversed(range(len(waiting))):
-        one = waiting[index]
+    start = spare = math.inf
+    for index in reversed(range(len(promised))):
+        one = promised[index]
         start = min(start - one.seconds_left / OTHERS_SHARE, deadline_of(one) - own_seconds(one) / OTHERS_SHARE)
-        if now + MARGIN_STEPS * one.speed.seconds(one.batch_limit) >= start:
-            return waiting[: index + 1]
-    return []
+        spare = min(spare, start - MARGIN_STEPS * one.speed.seconds(one.batch_limit) - now)
+        if spare <= 0.0:
+            return promised[: index + 1], 0.0
+    return [], spare
 
 
-def with_deadlines(requests: Iterable[Scheduled]) -> list[Scheduled]:
-    """Return the requests that have a deadline, earliest first."""
-    return sorted((one for one in requests if one.deadline is not None), key=deadline_of)
-
-
-def own_seconds(request: SchedulableRequest[Row]) -> float:
+def own_seconds(request: Request) -> float:
     """Return the time that the rest of a request takes when it has the engine for itself."""
     rows = sum(row.network_rows for row in request.unfinished)
     return request.speed.seconds_alone(rows, request.steps_left, request.batch_limit)
 
 
-def deadline_of(request: SchedulableRequest[Row]) -> float:
+def deadline_of(request: Request) -> float:
     """Return the deadline of a request that has one."""
     assert request.deadline is not None
     return request.deadline
 
 
-class _Order(Generic[Row]):
-    """The requests in the order of the policy. It sorts those of one owner, and merges owners as far as it is read."""
-
-    def __init__(self, late: Sequence[SchedulableRequest[Row]], requests: Sequence[SchedulableRequest[Row]]) -> None:
-        self._late = late
-        self._by_owner = defaultdict[int | None, list[SchedulableRequest[Row]]](list)
-        for request in requests:
-            self._by_owner[request.owner].append(request)
-        for owned in self._by_owner.values():
-            owned.sort(key=attrgetter("seconds_left"))
-
-    @property
-    def first(self) -> SchedulableRequest[Row]:
-        """The request that goes first."""
-        return self._late[0] if self._late else next(self._shortest_first())
-
-    def rows(self) -> Iterator[Sequence[Row]]:
-        """Yield the rows of every request; those of urgent ones come twice."""
-        for request in self._late:
-            yield sorted(request.unfinished, key=attrgetter("steps_left"), reverse=True)
-        for request in self._shortest_first():
-            yield request.unfinished
-
-    def _shortest_first(self) -> Iterator[SchedulableRequest[Row]]:
-        heads = [(owned[0].seconds_left, place, 0, owned) for place, owned in enumerate(self._by_owner.values())]
-        heapq.heapify(heads)
-        while heads:
-            work, place, index, owned = heads[0]
-            yield owned[index]
-            if index + 1 < len(owned):
-                heapq.heapreplace(heads, (work + owned[index + 1].seconds_left, place, index + 1, owned))
-            else:
-                heapq.heappop(heads)
-
-
-def _limit_for(late: Iterable[SchedulableRequest[Row]], lane: Hashable, limit: int, now: float) -> int:
+def _limit_for(late: Iterable[Request], lane: Hashable, limit: int, now: float) -> int:
     """Return the largest step with which the urgent requests of the lane still meet their deadlines."""
     rows = 0
     for request in late:

@@ -1,4 +1,4 @@
-"""The requests that the engine holds, and their rows.
+"""The queue of accepted requests: admission, counts and forecasts. The policy has their order.
 
 The queue keeps its counts at every change, so that no caller walks the rows to count them or the work that is left.
 """
@@ -6,96 +6,21 @@ The queue keeps its counts at every change, so that no caller walks the rows to 
 import heapq
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
-from contextvars import copy_context
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from operator import attrgetter
 
 from darkroom.app.engine.forecast import Forecast, Work, foresee
 from darkroom.app.engine.observer import EngineObserver
-from darkroom.app.engine.phases import Phase
 from darkroom.app.engine.policy import (
     MARGIN_STEPS,
     OTHERS_SHARE,
     Policy,
     deadline_of,
     own_seconds,
-    with_deadlines,
 )
-from darkroom.app.engine.request import DeadlineUnmeetable, Failed, Finished, QueueFull, Sink, TooManyRows
+from darkroom.app.engine.request import DeadlineUnmeetable, Failed, Finished, QueueFull, TooManyRows
 from darkroom.app.engine.residents import Resident
-from darkroom.app.engine.speed import SpeedCurve
-
-
-@dataclass(eq=False)
-class Row:
-    """One image on its way through the engine. begun: its first step has started."""
-
-    request: "Request"
-    phase: Phase
-    begun: bool = False
-
-    @property
-    def network_rows(self) -> int:
-        """Network rows of its next step."""
-        return self.phase.network_rows
-
-    @property
-    def steps_left(self) -> int:
-        """Its steps that are left, including those of a later phase."""
-        return self.phase.steps_left
-
-    @property
-    def lane(self) -> tuple[Resident, type[Phase]]:
-        """Version and phase: rows of one lane can share a step."""
-        return self.request.resident, type(self.phase)
-
-
-class Request:
-    """An accepted request. It leaves the engine with its one Finished or Failed event.
-
-    submitted, deadline, begun: on the engine's clock. owner: see SampleRequest. context: of the thread that submitted
-    it, so that log lines name the right one of the requests in a batch.
-    """
-
-    def __init__(
-        self,
-        resident: Resident,
-        sink: Sink,
-        forecast: Forecast,
-        work: Work,
-        phases: Sequence[Phase],
-        owner: int | None = None,
-    ) -> None:
-        self.resident = resident
-        self.sink = sink
-        self.owner = owner
-        self.submitted = forecast.now
-        self.deadline = forecast.deadline
-        self.seconds_left = forecast.seconds
-        self.unfinished = [Row(self, phase) for phase in phases]
-        self.network_rows_left = work.network_rows
-        self.total_steps = sum(phase.steps_left for phase in phases)
-        self.done_steps = 0
-        self.begun: float | None = None
-        self.cancelled = False
-        self.ended = False
-        self.context = copy_context()
-
-    @property
-    def steps_left(self) -> int:
-        """Steps of its longest row that are left."""
-        return max((row.steps_left for row in self.unfinished), default=0)
-
-    @property
-    def speed(self) -> SpeedCurve:
-        """The speed of its version."""
-        return self.resident.speed
-
-    @property
-    def batch_limit(self) -> int:
-        """The most network rows of a step of its version."""
-        return self.resident.batch_limit
+from darkroom.app.engine.rows import Request, Row
 
 
 class Queue:
@@ -108,13 +33,17 @@ class Queue:
     def __init__(self, limit: int, observer: EngineObserver) -> None:
         self.limit = limit
         self._observer = observer
-        self.requests: list[Request] = []
         self.rows = 0
         self.running = 0
         self.owned: Counter[int | None] = Counter()
         self.open: Counter[Resident] = Counter()
-        self._policy = Policy[Row]()
+        self._policy = Policy()
         self._ends: dict[int | None, list[float]] = {}
+
+    @property
+    def requests(self) -> Collection[Request]:
+        """All requests, oldest first."""
+        return self._policy.requests
 
     def require_room(self, rows: int, owner: int | None = None) -> None:
         """Raise TooManyRows or QueueFull if `rows` more rows do not fit.
@@ -158,14 +87,14 @@ class Queue:
         """
         if not self.requests:
             return forecast.idle_seconds
-        step = max(one.speed.seconds(one.batch_limit) for one in self.requests)
+        step = max(resident.speed.seconds(resident.batch_limit) for resident in self.open)
         if forecast.deadline is None:
             return self._in_company(forecast, step)
         return self._at_most(forecast, forecast.deadline, step)
 
     def _at_most(self, forecast: Forecast, deadline: float, step: float) -> float:
         """The time that a request with a deadline needs at most. step: seconds of a full step."""
-        promised = with_deadlines(self.requests)
+        promised = self._policy.promised
         place = bisect_right(promised, deadline, key=deadline_of)
         before = sum(one.seconds_left for one in promised[:place])
         others = sum(one.seconds_left for one in self.requests) - before
@@ -188,7 +117,7 @@ class Queue:
 
     def add(self, request: Request) -> None:
         """Add a request."""
-        self.requests.append(request)
+        self._policy.add(request)
         self.rows += len(request.unfinished)
         self.owned[request.owner] += len(request.unfinished)
         self.open[request.resident] += 1
@@ -196,7 +125,7 @@ class Queue:
     def pick(self, now: float) -> list[Row]:
         """Return the rows of the next step; none when there is no request."""
         self._ends.clear()
-        return self._policy.pick(self.requests, now) if self.requests else []
+        return self._policy.pick(now) if self.requests else []
 
     def begin(self, rows: Sequence[Row], now: float) -> list[Row]:
         """Note that these rows take a step now. Returns those that take their first step."""
@@ -227,7 +156,7 @@ class Queue:
         if request.ended:
             return
         request.ended = True
-        self.requests.remove(request)
+        self._policy.remove(request)
         self.rows -= len(request.unfinished)
         self._give_back(request, len(request.unfinished))
         self.running -= sum(row.begun for row in request.unfinished)

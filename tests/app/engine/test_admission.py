@@ -1,18 +1,16 @@
 """Laws of admission, with the queue and its policy on a simulated engine: what it promises is what happens."""
 
-from dataclasses import dataclass
 from typing import cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.scheduling import Simulation
 from darkroom.app.engine.forecast import Work, foresee
-from darkroom.app.engine.observer import EngineObserver
-from darkroom.app.engine.phases import Phase
-from darkroom.app.engine.queue import Queue, Request
-from darkroom.app.engine.request import DeadlineUnmeetable, Finished, QueueFull, Timings, TooManyRows
+from darkroom.app.engine.request import DeadlineUnmeetable, QueueFull, TooManyRows
 from darkroom.app.engine.residents import Resident
+from darkroom.app.engine.rows import Request
 from darkroom.app.engine.speed import SpeedCurve
 from darkroom.model.diffusion.denoiser import Denoiser
 
@@ -20,52 +18,8 @@ SPEED = {2: 0.0111, 4: 0.0132, 8: 0.0175, 16: 0.0257, 32: 0.0428, 64: 0.0856}
 STEP = 0.0428
 
 
-@dataclass(eq=False)
-class Steps:
-    """A row of a simulated request."""
-
-    steps_left: int
-    network_rows: int = 2
-
-    @property
-    def network_rows_left(self) -> int:
-        return 2 * self.steps_left
-
-
-class Simulation:
-    """A queue whose steps take exactly the time of the speed curve."""
-
-    def __init__(self, limit: int = 2048) -> None:
-        self.resident = Resident("v", cast(Denoiser, None), SpeedCurve(SPEED), 32)
-        self.queue = Queue(limit, EngineObserver())
-        self.now = 0.0
-        self.ended: dict[Request, float] = {}
-
-    def submit(self, images: int, steps: int, deadline: float | None = None, owner: int | None = None) -> Request:
-        """Accept a request now; raises what the queue raises. deadline: in seconds from now."""
-        phases = [cast(Phase, Steps(steps)) for _ in range(images)]
-        work = Work.of_phases(phases)
-        forecast = self.queue.admit(self.now, self.resident, work, deadline, owner)
-        request = Request(self.resident, lambda event: None, forecast, work, phases, owner)
-        self.queue.add(request)
-        return request
-
-    def run(self, until: float = float("inf")) -> None:
-        """Make steps until the time comes, or nothing is left."""
-        while self.queue.requests and self.now < until:
-            rows = self.queue.pick(self.now)
-            self.queue.begin(rows, self.now)
-            self.now += self.resident.speed.seconds(sum(row.network_rows for row in rows))
-            for row in rows:
-                cast(Steps, row.phase).steps_left -= 1
-                self.queue.advanced(row, row.network_rows)
-                if not row.phase.steps_left:
-                    self.queue.finished(row)
-            for request in {row.request for row in rows}:
-                if not request.unfinished:
-                    self.ended[request] = self.now
-                    self.queue.end(request, Finished(Timings(0.0, 0.0)))
-        self.now = max(self.now, until) if until != float("inf") else self.now
+def simulated(limit: int = 2048) -> Simulation:
+    return Simulation(Resident("v", cast(Denoiser, None), SpeedCurve(SPEED), 32), limit)
 
 
 Arrival = st.tuples(
@@ -82,7 +36,7 @@ Arrival = st.tuples(
 def test_an_accepted_deadline_is_kept_whatever_comes_later(
     arrivals: list[tuple[float, int, int, float | None, int | None]],
 ) -> None:
-    simulation, promised = Simulation(), list[Request]()
+    simulation, promised = simulated(), list[Request]()
     for gap, images, steps, deadline, owner in arrivals:
         simulation.run(simulation.now + gap)
         try:
@@ -100,7 +54,7 @@ def test_an_accepted_deadline_is_kept_whatever_comes_later(
 @given(st.integers(1, 40), st.integers(1, 50))
 @settings(deadline=None)
 def test_an_idle_engine_accepts_a_deadline_that_it_can_just_meet(images: int, steps: int) -> None:
-    simulation = Simulation()
+    simulation = simulated()
     idle = foresee(0.0, simulation.resident, Work(images, 2 * images * steps, steps), None).idle_seconds
     with pytest.raises(DeadlineUnmeetable):
         simulation.submit(images, steps, 0.99 * idle)
@@ -114,7 +68,7 @@ def test_an_idle_engine_accepts_a_deadline_that_it_can_just_meet(images: int, st
 def test_the_expected_time_is_that_of_the_policy_within_a_factor_of_two(
     work: list[tuple[int, int]], which: int
 ) -> None:
-    simulation = Simulation()
+    simulation = simulated()
     for images, steps in work[:which]:
         simulation.submit(images, steps)
     images, steps = work[which % len(work)]
@@ -128,7 +82,7 @@ def test_the_expected_time_is_that_of_the_policy_within_a_factor_of_two(
 @given(st.lists(st.tuples(st.integers(1, 60), st.integers(5, 50)), min_size=5, max_size=40))
 @settings(max_examples=100, deadline=None)
 def test_a_full_queue_tells_when_it_has_room_within_a_factor_of_two(work: list[tuple[int, int]]) -> None:
-    simulation = Simulation(limit=100)
+    simulation = simulated(limit=100)
     for images, steps in work:
         try:
             simulation.submit(images, steps)
@@ -148,7 +102,7 @@ def test_a_full_queue_tells_when_it_has_room_within_a_factor_of_two(work: list[t
 
 
 def test_an_owner_leaves_room_for_others() -> None:
-    simulation = Simulation(limit=100)
+    simulation = simulated(limit=100)
     with pytest.raises(TooManyRows):
         simulation.submit(51, 1, owner=1)
     simulation.submit(50, 1, owner=1)

@@ -1,18 +1,44 @@
 """Laws of the scheduling policy, in a simulation with its own clock (bench/scheduling.py)."""
 
 import math
+from dataclasses import dataclass
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.scheduling import Request, simulate
-from darkroom.app.engine.policy import OLDEST_SHARE, Policy, own_seconds
+from bench.scheduling import Simulation
+from darkroom.app.engine.policy import OLDEST_SHARE, Policy
+from darkroom.app.engine.residents import Resident
+from darkroom.app.engine.rows import Request
 from darkroom.app.engine.speed import SpeedCurve
+from darkroom.model.diffusion.denoiser import Denoiser
 
 SPEED = SpeedCurve({1: 0.010, 4: 0.016, 16: 0.040, 64: 0.150})
 LIMIT = 32
 STEP = SPEED.seconds(LIMIT)
+
+
+MODEL, OTHER = (Resident(name, cast(Denoiser, None), SPEED, LIMIT) for name in ("model", "other"))
+
+
+@dataclass(eq=False)
+class Arrival:
+    """A request to come. deadline: on the engine's clock."""
+
+    arrived: float
+    images: int
+    steps: int
+    deadline: float | None = None
+    owner: int | None = None
+    resident: Resident = MODEL
+    ended: float = math.nan
+
+    @property
+    def work(self) -> float:
+        """Its work in full batches, in seconds."""
+        return self.resident.seconds(2 * self.images * self.steps)
 
 
 def request(
@@ -22,20 +48,29 @@ def request(
     *,
     deadline: float | None = None,
     owner: int | None = None,
-    model: str = "model",
-) -> Request:
-    made = Request("any", arrived, images, steps, SPEED, LIMIT, deadline, owner)
-    for row in made.unfinished:
-        row.lane = model
-    return made
+    resident: Resident = MODEL,
+) -> Arrival:
+    return Arrival(arrived, images, steps, deadline, owner, resident)
 
 
-def serve(requests: list[Request]) -> None:
-    simulate(sorted(requests, key=lambda one: one.arrived), Policy().pick)
+def serve(arrivals: list[Arrival]) -> None:
+    """Serve all requests, whatever admission says, and note when they end."""
+    simulation, accepted = Simulation(MODEL), dict[Request, Arrival]()
+    for one in sorted(arrivals, key=lambda one: one.arrived):
+        simulation.run(one.arrived)
+        accepted[submit(simulation, one)] = one
+    simulation.run()
+    for made, one in accepted.items():
+        one.ended = simulation.ended[made]
 
 
-def duration(one: Request) -> float:
-    assert one.ended is not None
+def submit(simulation: Simulation, one: Arrival) -> Request:
+    deadline = None if one.deadline is None else one.deadline - simulation.now
+    return simulation.submit(one.images, one.steps, deadline, one.owner, resident=one.resident, admitted=False)
+
+
+def duration(one: Arrival) -> float:
+    assert one.ended > one.arrived
     return one.ended - one.arrived
 
 
@@ -47,15 +82,17 @@ def test_a_short_request_never_waits_for_a_long_one() -> None:
 
 def test_a_long_request_gets_its_third_under_a_stream_of_short_ones() -> None:
     long = request(0.0, 16, 50)
-    alone = long.seconds_left
+    alone = long.work
     stream = [request(0.005 * number, 1, 10) for number in range(2000)]  # more than the engine's speed
     serve([long, *stream])
     assert duration(long) <= alone / OLDEST_SHARE + (50 + 4) * STEP
 
 
 def test_a_full_backlog_fills_every_step() -> None:
-    requests = [request(0.0, 1, 10) for _ in range(100)]
-    assert sum(row.network_rows for row in Policy().pick(requests, 0.0)) == LIMIT
+    simulation = Simulation(MODEL)
+    for _ in range(100):
+        submit(simulation, request(0.0, 1, 10))
+    assert sum(row.network_rows for row in simulation.queue.pick(0.0)) == LIMIT
 
 
 def test_one_image_of_another_owner_is_delayed_by_a_step_or_two() -> None:
@@ -66,8 +103,8 @@ def test_one_image_of_another_owner_is_delayed_by_a_step_or_two() -> None:
 
 
 def test_models_alternate_when_the_oldest_request_is_of_another() -> None:
-    long = request(0.0, 16, 50, model="other")
-    alone = long.seconds_left
+    long = request(0.0, 16, 50, resident=OTHER)
+    alone = long.work
     stream = [request(0.005 * number, 1, 10) for number in range(2000)]
     serve([long, *stream])
     assert duration(long) <= alone / OLDEST_SHARE + (50 + 4) * STEP
@@ -88,7 +125,7 @@ def test_a_step_is_no_larger_than_a_near_deadline_allows() -> None:
     crowd = [request(0.0, 64, 50)]
     hurried = request(0.0, 1, 10, deadline=0.2)  # in full steps it would take 0.75 s
     serve([*crowd, hurried])
-    assert own_seconds(request(0.0, 1, 10)) < duration(hurried) <= 0.2
+    assert SPEED.seconds_alone(2, 10, LIMIT) < duration(hurried) <= 0.2
 
 
 Arrivals = st.lists(
@@ -97,7 +134,7 @@ Arrivals = st.lists(
         st.integers(1, 40),
         st.integers(1, 30),
         st.sampled_from([None, 1, 2]),
-        st.sampled_from(["model", "other"]),
+        st.sampled_from([MODEL, OTHER]),
     ),
     min_size=1,
     max_size=14,
@@ -107,25 +144,63 @@ Arrivals = st.lists(
 @given(Arrivals)
 @settings(max_examples=150, deadline=None)
 def test_every_request_ends_within_the_work_before_it_at_a_third_of_the_speed(
-    arrivals: list[tuple[float, int, int, int | None, str]],
+    arrivals: list[tuple[float, int, int, int | None, Resident]],
 ) -> None:
     """Later arrivals never count. Steps that are not full are those in which all of the request's rows advance."""
     requests = sorted(
-        (request(at, images, steps, owner=owner, model=model) for at, images, steps, owner, model in arrivals),
+        (request(at, images, steps, owner=owner, resident=resident) for at, images, steps, owner, resident in arrivals),
         key=lambda one: one.arrived,
     )
-    work = [one.seconds_left for one in requests]
+    work = [one.work for one in requests]
     serve(requests)
     for number, one in enumerate(requests):
         bound = (sum(work[: number + 1]) + (one.steps + 4) * STEP) / OLDEST_SHARE
         assert duration(one) <= bound
 
 
+@given(Arrivals)
+@settings(max_examples=60, deadline=None)
+def test_the_order_that_is_kept_is_the_order_that_sorting_gives(
+    arrivals: list[tuple[float, int, int, int | None, Resident]],
+) -> None:
+    """A new policy with the same requests picks the same rows, before every step."""
+    simulation = Simulation(MODEL)
+    kept = simulation.queue._policy
+    coming = sorted(arrivals, key=lambda one: one[0])
+    while coming or simulation.queue.requests:
+        while coming and (coming[0][0] <= simulation.now or not simulation.queue.requests):
+            at, images, steps, owner, resident = coming.pop(0)
+            deadline = at + steps if images % 3 == 0 else None
+            submit(simulation, request(at, images, steps, deadline=deadline, owner=owner, resident=resident))
+        new = Policy()
+        new._owed = kept._owed
+        for one in kept.requests:
+            new.add(one)
+        expected = new.pick(simulation.now)
+        assert simulation.step() == expected
+
+
+def test_a_step_behind_two_thousand_requests_looks_at_few_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulation, looked = Simulation(MODEL), list[Request]()
+    for number in range(2000):
+        submit(simulation, request(0.0, 1, 10 + number % 40))
+    simulation.step()
+
+    def look(one: Request, name: str) -> object:
+        looked.append(one)
+        return object.__getattribute__(one, name)
+
+    monkeypatch.setattr(Request, "__getattribute__", look)
+    simulation.queue.pick(simulation.now)
+    assert 0 < len(set(looked)) <= 2 * LIMIT
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_the_oldest_gets_its_share_of_very_small_steps(limit: int) -> None:
-    long = Request("any", 0.0, 4, 10, SPEED, limit)
-    stream = [Request("any", 0.004 * number, 1, 4, SPEED, limit) for number in range(600)]
-    simulate([long, *stream], Policy().pick)
+    narrow = Resident("narrow", cast(Denoiser, None), SPEED, limit)
+    long = request(0.0, 4, 10, resident=narrow)
+    stream = [request(0.004 * number, 1, 4, resident=narrow) for number in range(600)]
+    serve([long, *stream])
     steps = math.ceil(40 / OLDEST_SHARE)
     assert duration(long) <= (steps + 8) * SPEED.seconds(2)
 

@@ -13,9 +13,10 @@ import darkroom.app.engine.engine
 import darkroom.app.engine.phases
 from darkroom.app.engine.engine import Engine, EngineLimits
 from darkroom.app.engine.phases import Drawing
-from darkroom.app.engine.queue import Queue, Request
+from darkroom.app.engine.queue import Queue
 from darkroom.app.engine.request import DeadlineUnmeetable, Event, Finished, Progress, QueueFull, SampleRequest
 from darkroom.app.engine.residents import Resident
+from darkroom.app.engine.rows import Request
 from darkroom.model.diffusion.denoiser import Denoiser
 from tests.app.engine.calls import CLASSES, CONFIG, POISON, Call, rows, smooth, submit
 
