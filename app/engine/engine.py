@@ -140,6 +140,11 @@ class Engine:
             self._wake.notify()
         return Ticket(partial(self._cancel, accepted))
 
+    def require_place(self, owner: int | None) -> None:
+        """Raise QueueFull if the queue has no place for one more row of the owner (see SampleRequest)."""
+        with self._reporting_refusals():
+            self._queue.require_room(1, owner)
+
     def require_room(
         self,
         version: str,
@@ -148,11 +153,12 @@ class Engine:
         *,
         scored: bool = False,
         deadline_seconds: float | None = None,
+        owner: int | None = None,
     ) -> None:
         """Raise the EngineRefusal that `submit` would raise now for `rows` rows with a class and these settings."""
         with self._serving(version) as resident:
             work = Work.of_settings(resident.denoiser.config.schedule, sampling, rows, scored=scored)
-            self._queue.admit(self._clock(), resident, work, deadline_seconds)
+            self._queue.admit(self._clock(), resident, work, deadline_seconds, owner)
 
     def expected_seconds(
         self,
@@ -186,15 +192,18 @@ class Engine:
 
     @contextlib.contextmanager
     def _serving(self, version: str) -> Iterator[Resident]:
-        """Yield the version with the lock held. Report an EngineRefusal, raised here or in the block, to the observer.
+        """Yield the version as `_reporting_refusals` does. Raises EngineStopped and VersionNotLoaded."""
+        with self._reporting_refusals():
+            if self._stopping:
+                raise EngineStopped()
+            yield self._residents.find(version)
 
-        Raises EngineStopped and VersionNotLoaded.
-        """
+    @contextlib.contextmanager
+    def _reporting_refusals(self) -> Iterator[None]:
+        """Run the block with the lock held. Report an EngineRefusal that it raises to the observer."""
         with self._wake:
             try:
-                if self._stopping:
-                    raise EngineStopped()
-                yield self._residents.find(version)
+                yield
             except EngineRefusal as refusal:
                 self._observer.refused(refusal.reason)
                 raise

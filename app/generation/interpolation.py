@@ -3,15 +3,23 @@
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
+from darkroom.app.dependencies.callers import CallerHere
 from darkroom.app.dependencies.services import ServicesHere, require_json
 from darkroom.app.engine.request import RowRequest
 from darkroom.app.generation.drawing import DrawingPlan, answer
 from darkroom.app.generation.routes import described
 from darkroom.app.generation.schemas import InterpolateRequest, InterpolationAnswer
-from darkroom.app.generation.service import chosen_in_time, drawn_by, find_classes, find_version, require_room
+from darkroom.app.generation.service import (
+    EngineRoute,
+    chosen_in_time,
+    drawn_by,
+    find_classes,
+    find_version,
+    require_room,
+)
 from darkroom.model.sampling_fit import deterministic
 
-router = APIRouter(tags=["sampling"])
+router = APIRouter(tags=["sampling"], route_class=EngineRoute)
 
 
 @router.post(
@@ -20,7 +28,9 @@ router = APIRouter(tags=["sampling"])
     responses=described(InterpolationAnswer),
     response_class=Response,
 )
-async def interpolate(body: InterpolateRequest, request: Request, services: ServicesHere) -> Response:
+async def interpolate(
+    body: InterpolateRequest, request: Request, services: ServicesHere, caller: CallerHere
+) -> Response:
     """Draw images along the spherical path between two start noises, and the straight one between two classes.
 
     `quality` and a deadline pick among deterministic samplers.
@@ -31,7 +41,7 @@ async def interpolate(body: InterpolateRequest, request: Request, services: Serv
     mixes = [number / (body.count - 1) for number in range(body.count)]
     names = version.header.class_names
     chosen = chosen_in_time(body, services, version, body.count, checks=[deterministic])
-    require_room(body, services, version, chosen.sampling, body.count)
+    require_room(body, services, caller, version, chosen.sampling, body.count)
     plan = DrawingPlan(
         version=version,
         rows=tuple(

@@ -49,7 +49,7 @@ def test_a_refusal_makes_plans_and_charges_no_row(weights: Path, monkeypatch: py
         darkroom.app.engine.phases, "plan_row", counting("planned", darkroom.app.engine.phases.plan_row)
     )
     monkeypatch.setattr(Gate, "charge", charging)
-    with ThreadPoolExecutor(1) as pool, serving_slowly(weights, default_model="tiny", queue_rows=6) as (service, pace):
+    with ThreadPoolExecutor(2) as pool, serving_slowly(weights, default_model="tiny", queue_rows=6) as (service, pace):
         pace.open.clear()
         held = pool.submit(service.generate, n=5)
         wait_until(lambda: service.rows() == 5, "the engine holds five rows")
@@ -58,5 +58,17 @@ def test_a_refusal_makes_plans_and_charges_no_row(weights: Path, monkeypatch: py
         for path, body, status in REFUSED:
             assert_problem(service.client.post(path, json=body), status)
             assert not done, body
+        last = pool.submit(service.generate, n=1)
+        wait_until(lambda: service.rows() == 6, "the queue is full")
+        done.clear()
+        for path in ("/generate", "/v1/generate", "/v1/interpolate"):  # refused before its body is parsed
+            answer = service.client.post(path, content=b"{", headers={"Content-Type": "application/json"})
+            assert_problem(answer, 429)
+            assert "connection" not in answer.headers, "the client can try again on the same connection"
+            assert int(answer.headers["retry-after"]) >= 1
+        assert not done
         pace.open.set()
         assert len(held.result()["images"]) == 5
+        assert len(last.result()["images"]) == 1
+        answer = service.client.post("/generate", content=b"{", headers={"Content-Type": "application/json"})
+        assert_problem(answer, 400)
