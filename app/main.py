@@ -212,6 +212,10 @@ def create_app(settings: Settings) -> FastAPI:
         job_feed=JobFeed(database) if database else None,
     )
     exceptions.install(app)
+    # The order in which a request's path is looked up: first what must be answered fast under load.
+    app.include_router(probes.router)
+    for short in (generation.router, train_jobs.submission):
+        app.include_router(short)
     for resource in (
         generation.router,
         interpolation.router,
@@ -231,9 +235,6 @@ def create_app(settings: Settings) -> FastAPI:
         audit.router,
     ):
         app.include_router(resource, prefix="/v1")
-    for short in (generation.router, train_jobs.submission):
-        app.include_router(short)
-    app.include_router(probes.router)
     app.include_router(docs.router)
     docs.mount_assets(app)
     pages.mount(app)

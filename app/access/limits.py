@@ -4,6 +4,7 @@ Windows are fixed: a count starts at zero at each full minute or at midnight, UT
 process counts alone, from zero: a key may then use its limit once more in each process.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -21,6 +22,9 @@ MOST_COUNTED_HERE = 100_000
 """Most counts of one window's length that a process keeps. Above that it forgets the oldest, to bound its memory."""
 
 REDIS_SECONDS = 1.0
+
+REDIS_CONNECTIONS = 32
+"""The most commands at once. Further ones wait for a connection."""
 
 RETRY_SECONDS = 5.0
 """Pause before Redis is tried again after a failure."""
@@ -98,6 +102,7 @@ class Limits:
         self._here: dict[int, dict[str, tuple[int, float]]] = {}  # by the window's seconds, so each is in order of ends
         self._look_again_at = -float("inf")
         self._redis: Redis | None = None
+        self._free_connections = asyncio.Semaphore(REDIS_CONNECTIONS)
         if redis_url is not None:
             self._redis = Redis.from_url(
                 redis_url,
@@ -126,17 +131,18 @@ class Limits:
     async def _counted(self, name: str, cost: int, limit: int, seconds: int) -> tuple[bool, int]:
         if self._redis is None:
             return self._counted_here(name, cost, limit, seconds)
-        if self._clock() >= self._look_again_at:
-            try:
-                allowed, used = await self._take(keys=[name], args=[cost, limit, seconds])
-                if self._look_again_at > 0:
-                    log.info("Redis can be reached again, and counts the limits of keys")
-                self._look_again_at = -float("inf")
-                return bool(allowed), int(used)
-            except (RedisError, OSError) as error:
-                if self._look_again_at < 0:
-                    log.warning("cannot reach Redis; this process now counts the limits of keys alone: %s", error)
-                self._look_again_at = self._clock() + RETRY_SECONDS
+        async with self._free_connections:
+            if self._clock() >= self._look_again_at:  # another request may just have found that Redis is away
+                try:
+                    allowed, used = await self._take(keys=[name], args=[cost, limit, seconds])
+                    if self._look_again_at > 0:
+                        log.info("Redis can be reached again, and counts the limits of keys")
+                    self._look_again_at = -float("inf")
+                    return bool(allowed), int(used)
+                except (RedisError, OSError) as error:
+                    if self._look_again_at < 0:
+                        log.warning("cannot reach Redis; this process now counts the limits of keys alone: %s", error)
+                    self._look_again_at = self._clock() + RETRY_SECONDS
         self._counted_alone()
         return self._counted_here(name, cost, limit, seconds)
 

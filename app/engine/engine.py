@@ -1,8 +1,8 @@
 """The batching engine: one thread that owns the device and advances rows of all requests together.
 
 Rows join and leave between any two steps. Read `_loop` first: it drops cancelled and expired requests, picks the rows
-of this step, and makes the step (`stepper.py`). The two phases of a row are in `phases.py`, the requests and their
-counts in `queue.py`, the models in `residents.py`, and the forecast of a request's time in `forecast.py`.
+of this step, and makes the step (`stepper.py`). The requests are in `rows.py`, the two phases of a row in `phases.py`,
+the counts in `queue.py`, the models in `residents.py`, and the forecast of a request's time in `forecast.py`.
 """
 
 import contextlib
@@ -19,9 +19,10 @@ import torch
 from darkroom.app.engine.forecast import Work, foresee
 from darkroom.app.engine.observer import EngineObserver
 from darkroom.app.engine.phases import drawings
-from darkroom.app.engine.queue import Queue, Request
+from darkroom.app.engine.queue import Queue
 from darkroom.app.engine.request import EngineRefusal, EngineStopped, Failed, SampleRequest, Sink
 from darkroom.app.engine.residents import Resident, Residents
+from darkroom.app.engine.rows import Request
 from darkroom.app.engine.stepper import Stepper
 from darkroom.model.config import SamplingConfig
 from darkroom.model.diffusion.denoiser import Denoiser
@@ -126,16 +127,23 @@ class Engine:
         ValueError for a row that the model cannot draw.
         """
         with self._serving(request.version) as resident:
-            self._queue.require_room(len(request.rows))  # refuse early: planning rows takes time, and needs no lock
+            self._queue.require_room(
+                len(request.rows), request.owner
+            )  # refuse early: planning rows takes time, and needs no lock
         phases = drawings(resident.denoiser, request)
         work = Work.of_phases(phases)
         with self._serving(request.version) as resident:
-            forecast = self._queue.admit(self._clock(), resident, work, request.deadline_seconds)
-            accepted = Request(resident, sink, forecast, work, phases)
+            forecast = self._queue.admit(self._clock(), resident, work, request.deadline_seconds, request.owner)
+            accepted = Request(resident, sink, forecast, work, phases, request.owner)
             self._queue.add(accepted)
             self._residents.used(resident)
             self._wake.notify()
         return Ticket(partial(self._cancel, accepted))
+
+    def require_place(self, owner: int | None) -> None:
+        """Raise QueueFull if the queue has no place for one more row of the owner (see SampleRequest)."""
+        with self._reporting_refusals():
+            self._queue.require_room(1, owner)
 
     def require_room(
         self,
@@ -145,11 +153,12 @@ class Engine:
         *,
         scored: bool = False,
         deadline_seconds: float | None = None,
+        owner: int | None = None,
     ) -> None:
         """Raise the EngineRefusal that `submit` would raise now for `rows` rows with a class and these settings."""
         with self._serving(version) as resident:
             work = Work.of_settings(resident.denoiser.config.schedule, sampling, rows, scored=scored)
-            self._queue.admit(self._clock(), resident, work, deadline_seconds)
+            self._queue.admit(self._clock(), resident, work, deadline_seconds, owner)
 
     def expected_seconds(
         self,
@@ -183,15 +192,18 @@ class Engine:
 
     @contextlib.contextmanager
     def _serving(self, version: str) -> Iterator[Resident]:
-        """Yield the version with the lock held. Report an EngineRefusal, raised here or in the block, to the observer.
+        """Yield the version as `_reporting_refusals` does. Raises EngineStopped and VersionNotLoaded."""
+        with self._reporting_refusals():
+            if self._stopping:
+                raise EngineStopped()
+            yield self._residents.find(version)
 
-        Raises EngineStopped and VersionNotLoaded.
-        """
+    @contextlib.contextmanager
+    def _reporting_refusals(self) -> Iterator[None]:
+        """Run the block with the lock held. Report an EngineRefusal that it raises to the observer."""
         with self._wake:
             try:
-                if self._stopping:
-                    raise EngineStopped()
-                yield self._residents.find(version)
+                yield
             except EngineRefusal as refusal:
                 self._observer.refused(refusal.reason)
                 raise
@@ -220,7 +232,7 @@ class Engine:
                 if self._stopping and not self._queue.requests:
                     self._residents.fail_loads()
                     return
-                rows = self._queue.pick()
+                rows = self._queue.pick(self._clock())
             if self._residents.loading:
                 self._residents.warm_up_once(self._queue.open)
             if rows:

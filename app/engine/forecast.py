@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from darkroom.app.engine.phases import Phase
-from darkroom.app.engine.policy import due_time
 from darkroom.app.engine.residents import Resident
 from darkroom.model.config import SamplingConfig, ScheduleConfig
 from darkroom.model.metrics.frontier import network_evaluations
@@ -37,23 +36,20 @@ class Work:
 
 @dataclass(frozen=True)
 class Forecast:
-    """When a request should end. now, deadline, due: on the engine's clock; idle_seconds: time on an idle engine."""
+    """What a request needs. now, deadline: on the engine's clock; seconds: its work in full batches.
+
+    steps: of its longest row. idle_seconds: its time on an idle engine.
+    """
 
     now: float
-    idle_seconds: float
     deadline: float | None
-    due: float
+    seconds: float
+    steps: int
+    idle_seconds: float
 
 
 def foresee(now: float, resident: Resident, work: Work, deadline_seconds: float | None) -> Forecast:
     """Return the forecast for work that arrives now."""
-    idle = _idle_seconds(resident, work)
     deadline = None if deadline_seconds is None else now + deadline_seconds
-    return Forecast(now, idle, deadline, due_time(now, idle, deadline))
-
-
-def _idle_seconds(resident: Resident, work: Work) -> float:
-    """Return the time on an idle engine. Every step is taken to have the mean number of network rows."""
-    if work.network_rows >= work.steps * resident.batch_limit:
-        return resident.seconds(work.network_rows)
-    return work.steps * resident.speed.seconds(work.network_rows / work.steps)
+    idle = resident.speed.seconds_alone(work.network_rows / work.steps, work.steps, resident.batch_limit)
+    return Forecast(now, deadline, resident.seconds(work.network_rows), work.steps, idle)

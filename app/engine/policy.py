@@ -1,78 +1,193 @@
-"""Picks the rows that take the next step: earliest deadline first, and every request has a deadline.
+"""Picks the rows that take the next step.
 
-A request that names no deadline gets one: PATIENCE times its duration on an idle engine. So a short request overtakes
-a long one that has just begun. The deadline of the long one comes nearer, while those of newcomers are always later,
-so no request waits for ever. Rows of one request run in their order, so that its first images are finished early.
-
-A full batch is best for throughput, but it is slow for a short request that shares it with a long one. So rows of
-much longer requests join only while the step stays within COMPANY times its duration without them.
+1. The request with the least work left comes first: a short one never waits for a long one. The work of the owner's
+   shorter requests counts too, so that an owner with a thousand requests is no faster than others.
+2. A third of the network rows goes to the oldest requests. So nobody waits longer than the work that was accepted
+   earlier takes at a third of the speed, whatever comes later.
+3. A request with a deadline comes first, earliest deadline first, once it could be late otherwise. Its step is then no
+   larger than the deadline allows.
+4. Steps are full as long as there are rows. The rows of a step are of one version and one phase. When the oldest
+   request is of another, it gets steps of its own, a third of all.
+5. Rows of one request run in their order, so that its first images are finished early. Those of an urgent request run
+   side by side, so that its last image is not late.
 """
 
-from collections.abc import Sequence
-from typing import Protocol, TypeVar
+import heapq
+import math
+from bisect import bisect_left, insort
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from itertools import count
+from operator import attrgetter
 
-from darkroom.app.engine.speed import SpeedCurve
+from darkroom.app.engine.rows import Request, Row
 
-PATIENCE = 3.0
-COMPANY = 1.5
-MUCH_LONGER = 4.0
-
-
-class SchedulableRow(Protocol):
-    """The part of a row that the policy uses."""
-
-    @property
-    def network_rows(self) -> int:
-        """Network rows of its next step: 1, or 2 when guided."""
+OLDEST_SHARE = 1.0 / 3.0
+OTHERS_SHARE = 1.0 - OLDEST_SHARE
+MARGIN_STEPS = 2.0
+"""Full steps by which a request with a deadline starts earlier than it must."""
 
 
-Row = TypeVar("Row", bound=SchedulableRow)
-RowOut = TypeVar("RowOut", bound=SchedulableRow, covariant=True)
+_Place = tuple[float, int, Request]
+"""Work that is left, number of arrival and request: its place among its owner's."""
 
 
-class SchedulableRequest(Protocol[RowOut]):
-    """The part of a request that the policy uses."""
+class Policy:
+    """Holds the requests, and picks rows step by step. It remembers how many network rows it owes to the oldest.
 
-    @property
-    def due(self) -> float:
-        """The time by which it should be finished, on the engine's clock."""
-
-    @property
-    def idle_seconds(self) -> float:
-        """Its duration from start to end on an idle engine."""
-
-    @property
-    def unfinished(self) -> Sequence[RowOut]:
-        """Its unfinished rows, in their order."""
-
-
-def due_time(now: float, idle_seconds: float, deadline: float | None) -> float:
-    """Return the deadline to schedule by: PATIENCE times the idle duration, or the request's own if it is earlier."""
-    due = now + PATIENCE * idle_seconds
-    return due if deadline is None else min(due, deadline)
-
-
-def pick_rows(requests: Sequence[SchedulableRequest[Row]], speed: SpeedCurve, limit: int) -> list[Row]:
-    """Return the rows of the next step: at least one row, and at most `limit` network rows.
-
-    One guided row takes two network rows, also where `limit` is 1. requests: not empty, each with an unfinished row.
+    It keeps the requests in order at every change, so that a step costs the same behind two requests or two thousand.
     """
-    by_due = sorted(requests, key=lambda request: request.due)
-    head = by_due[0]
-    alike = [request for request in by_due if request.idle_seconds <= MUCH_LONGER * head.idle_seconds]
-    longer = [request for request in by_due if request.idle_seconds > MUCH_LONGER * head.idle_seconds]
-    picked: list[Row] = []
-    taken = _fill(picked, alike, 0, limit)
-    if longer and taken < limit:
-        _fill(picked, longer, taken, min(limit, speed.largest_within(COMPANY * speed.seconds(taken), taken)))
-    return picked
+
+    def __init__(self) -> None:
+        self._owed = 0.0
+        self._arrivals = count()
+        self._places: dict[Request, _Place] = {}
+        self._by_owner: dict[int | None, list[_Place]] = {}
+        self._promised: list[Request] = []
+        self._advanced: list[Request] = []
+        self._nobody_late_before = -math.inf
+
+    @property
+    def requests(self) -> Collection[Request]:
+        """All requests, oldest first."""
+        return self._places
+
+    @property
+    def promised(self) -> Sequence[Request]:
+        """The requests with a deadline, earliest deadline first."""
+        return self._promised
+
+    def add(self, request: Request) -> None:
+        """Add a request with an unfinished row."""
+        self._place(request, next(self._arrivals))
+        if request.deadline is not None:
+            insort(self._promised, request, key=deadline_of)
+            self._nobody_late_before = -math.inf
+
+    def remove(self, request: Request) -> None:
+        """Remove a request."""
+        self._displace(self._places.pop(request))
+        if request.deadline is not None:
+            self._promised.remove(request)
+
+    def pick(self, now: float) -> list[Row]:
+        """Return the rows of the next step: at least one row, and at most `batch_limit` network rows.
+
+        One guided row takes two network rows, also where the limit is 1. There must be a request, and each must have an
+        unfinished row. now: on the engine's clock.
+        """
+        for request in self._advanced:  # only these have less work left than before
+            if (place := self._places.get(request)) is not None:
+                self._displace(place)
+                self._place(request, place[1])
+        late = self._late(now)
+        oldest = next(iter(self._places))
+        first = late[0] if late else next(self._shortest_first())
+        lane = oldest.unfinished[0].lane
+        if first.unfinished[0].lane != lane and self._owed >= oldest.batch_limit:
+            first, late = oldest, []
+        head = first.unfinished[0]
+        limit = max(_limit_for(late, head.lane, first.batch_limit, now), head.network_rows)
+        picked: dict[Row, None] = {}
+        given = 0
+        if head.lane == lane:
+            given = _fill(picked, (one.unfinished for one in self._places), lane, min(limit, int(self._owed)))
+        taken = _fill(picked, self._in_order(late), head.lane, limit, given)
+        self._owed = min(self._owed + OLDEST_SHARE * taken - given, float(oldest.batch_limit + head.network_rows))
+        self._advanced = list(dict.fromkeys(row.request for row in picked))
+        return list(picked)
+
+    def _late(self, now: float) -> Sequence[Request]:
+        """Return the urgent requests. It looks again after half of the time to spare, because the speed may change."""
+        if now < self._nobody_late_before:
+            return []
+        late, spare = urgent(self._promised, now)
+        self._nobody_late_before = now + spare / 2.0
+        return late
+
+    def _place(self, request: Request, arrival: int) -> None:
+        place = self._places[request] = (request.seconds_left, arrival, request)
+        insort(self._by_owner.setdefault(request.owner, []), place)
+
+    def _displace(self, place: _Place) -> None:
+        owned = self._by_owner[place[2].owner]
+        del owned[bisect_left(owned, place)]
+        if not owned:
+            del self._by_owner[place[2].owner]
+
+    def _in_order(self, late: Sequence[Request]) -> Iterator[Sequence[Row]]:
+        """Yield the rows of every request in the order of the policy; those of urgent ones come twice."""
+        for request in late:
+            yield sorted(request.unfinished, key=attrgetter("steps_left"), reverse=True)
+        for request in self._shortest_first():
+            yield request.unfinished
+
+    def _shortest_first(self) -> Iterator[Request]:
+        """Merge the owners' requests. Each waits for the work of its owner's shorter ones too."""
+        heads = [(*owned[0][:2], 0, owned) for owned in self._by_owner.values()]
+        heapq.heapify(heads)
+        while heads:
+            work, arrival, index, owned = heads[0]
+            yield owned[index][2]
+            if index + 1 < len(owned):
+                seconds, arrival, _ = owned[index + 1]
+                heapq.heapreplace(heads, (work + seconds, arrival, index + 1, owned))
+            else:
+                heapq.heappop(heads)
 
 
-def _fill(picked: list[Row], requests: Sequence[SchedulableRequest[Row]], taken: int, limit: int) -> int:
-    for request in requests:
-        for row in request.unfinished:
-            if picked and taken + row.network_rows > limit:
+def urgent(promised: Sequence[Request], now: float) -> tuple[Sequence[Request], float]:
+    """Return the requests that must run now, and the seconds until the first must. promised: earliest deadline first.
+
+    A request's latest start leaves time for its own steps, and for the work of the requests that come after it.
+    """
+    start = spare = math.inf
+    for index in reversed(range(len(promised))):
+        one = promised[index]
+        start = min(start - one.seconds_left / OTHERS_SHARE, deadline_of(one) - own_seconds(one) / OTHERS_SHARE)
+        spare = min(spare, start - MARGIN_STEPS * one.speed.seconds(one.batch_limit) - now)
+        if spare <= 0.0:
+            return promised[: index + 1], 0.0
+    return [], spare
+
+
+def own_seconds(request: Request) -> float:
+    """Return the time that the rest of a request takes when it has the engine for itself."""
+    rows = sum(row.network_rows for row in request.unfinished)
+    return request.speed.seconds_alone(rows, request.steps_left, request.batch_limit)
+
+
+def deadline_of(request: Request) -> float:
+    """Return the deadline of a request that has one."""
+    assert request.deadline is not None
+    return request.deadline
+
+
+def _limit_for(late: Iterable[Request], lane: Hashable, limit: int, now: float) -> int:
+    """Return the largest step with which the urgent requests of the lane still meet their deadlines."""
+    rows = 0
+    for request in late:
+        mine = [row for row in request.unfinished if row.lane == lane]
+        rows += sum(row.network_rows for row in mine)
+        if mine and rows < limit:
+            pace = (deadline_of(request) - now) / max(1, request.steps_left)
+            limit = min(limit, request.speed.largest_within(pace, rows))
+    return limit
+
+
+def _fill(
+    picked: dict[Row, None],
+    rows_of_requests: Iterable[Sequence[Row]],
+    lane: Hashable,
+    limit: int,
+    taken: int = 0,
+) -> int:
+    """Add rows of the lane up to `limit` network rows, of which `taken` are in use; returns how many are then."""
+    for rows in rows_of_requests:
+        for row in rows:
+            if row in picked or row.lane != lane:
+                continue
+            if taken + row.network_rows > limit:
                 return taken
-            picked.append(row)
+            picked[row] = None
             taken += row.network_rows
     return taken

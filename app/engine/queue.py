@@ -1,92 +1,77 @@
-"""The requests that the engine holds, and their rows.
+"""The queue of accepted requests: admission, counts and forecasts. The policy has their order.
 
 The queue keeps its counts at every change, so that no caller walks the rows to count them or the work that is left.
 """
 
-from bisect import bisect_right, insort
+import heapq
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
-from contextvars import copy_context
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from operator import attrgetter
 
 from darkroom.app.engine.forecast import Forecast, Work, foresee
 from darkroom.app.engine.observer import EngineObserver
-from darkroom.app.engine.phases import Phase
-from darkroom.app.engine.policy import pick_rows
-from darkroom.app.engine.request import DeadlineUnmeetable, Failed, Finished, QueueFull, Sink, TooManyRows
+from darkroom.app.engine.policy import (
+    MARGIN_STEPS,
+    OTHERS_SHARE,
+    Policy,
+    deadline_of,
+    own_seconds,
+)
+from darkroom.app.engine.request import DeadlineUnmeetable, Failed, Finished, QueueFull, TooManyRows
 from darkroom.app.engine.residents import Resident
-
-
-@dataclass(eq=False)
-class Row:
-    """One image on its way through the engine. begun: its first step has started."""
-
-    request: "Request"
-    phase: Phase
-    begun: bool = False
-
-    @property
-    def network_rows(self) -> int:
-        """Network rows of its next step."""
-        return self.phase.network_rows
-
-
-class Request:
-    """An accepted request. It leaves the engine with its one Finished or Failed event.
-
-    submitted, due, deadline, begun: on the engine's clock. context: of the thread that submitted it, so that log lines
-    name the right one of the requests in a batch.
-    """
-
-    def __init__(self, resident: Resident, sink: Sink, forecast: Forecast, work: Work, phases: Sequence[Phase]) -> None:
-        self.resident = resident
-        self.sink = sink
-        self.submitted = forecast.now
-        self.due = forecast.due
-        self.deadline = forecast.deadline
-        self.idle_seconds = forecast.idle_seconds
-        self.unfinished = [Row(self, phase) for phase in phases]
-        self.network_rows_left = work.network_rows
-        self.total_steps = sum(phase.steps_left for phase in phases)
-        self.done_steps = 0
-        self.begun: float | None = None
-        self.cancelled = False
-        self.ended = False
-        self.context = copy_context()
-
-
-def _due(request: Request) -> float:
-    return request.due
+from darkroom.app.engine.rows import Request, Row
 
 
 class Queue:
-    """The accepted requests, ordered by the time when they are due. Every caller holds the engine's lock.
+    """The accepted requests, oldest first. Every caller holds the engine's lock.
 
-    limit: most unfinished rows. rows: unfinished rows; running: unfinished rows that have begun. open: number of
-    requests by version. network_rows_left: network rows that are left, by version.
+    limit: most unfinished rows. rows: unfinished rows; running: unfinished rows that have begun. owned: unfinished rows
+    by owner. open: number of requests by version.
     """
 
     def __init__(self, limit: int, observer: EngineObserver) -> None:
         self.limit = limit
         self._observer = observer
-        self.requests: list[Request] = []
         self.rows = 0
         self.running = 0
+        self.owned: Counter[int | None] = Counter()
         self.open: Counter[Resident] = Counter()
-        self.network_rows_left: Counter[Resident] = Counter()
+        self._policy = Policy()
+        self._ends: dict[int | None, list[float]] = {}
 
-    def require_room(self, rows: int) -> None:
-        """Raise TooManyRows or QueueFull if `rows` more rows do not fit."""
-        if rows > self.limit:
-            raise TooManyRows(rows, self.limit)
-        surplus = self.rows + rows - self.limit
+    @property
+    def requests(self) -> Collection[Request]:
+        """All requests, oldest first."""
+        return self._policy.requests
+
+    def require_room(self, rows: int, owner: int | None = None) -> None:
+        """Raise TooManyRows or QueueFull if `rows` more rows do not fit.
+
+        An owner gets at most half of the rows that others leave, so that there is always room for one more owner.
+        """
+        others = 0 if owner is None else self.rows - self.owned[owner]
+        held = self.rows - others
+        limit = self.limit if owner is None else (self.limit - others) // 2
+        if rows > (self.limit if owner is None else self.limit // 2):
+            raise TooManyRows(rows, self.limit if owner is None else self.limit // 2)
+        surplus = max(held + rows - limit, self.rows + rows - self.limit)
         if surplus > 0:
-            backlog = sum(resident.seconds(left) for resident, left in self.network_rows_left.items())
-            raise QueueFull(rows, self.rows, self.limit, backlog * surplus / self.rows)
+            raise QueueFull(rows, held, limit, self._seconds_until_room(surplus, owner if held < self.rows else None))
 
-    def admit(self, now: float, resident: Resident, work: Work, deadline_seconds: float | None) -> Forecast:
+    def _seconds_until_room(self, rows: int, owner: int | None) -> float:
+        """Return the time until `rows` rows end, of the owner or of all. It is computed once a step."""
+        if owner not in self._ends:
+            mine = [one for one in self.requests if owner is None or one.owner == owner]
+            self._ends[owner] = _row_ends(mine)
+        ends = self._ends[owner]
+        return ends[min(rows, len(ends)) - 1] if ends else 0.0
+
+    def admit(
+        self, now: float, resident: Resident, work: Work, deadline_seconds: float | None, owner: int | None = None
+    ) -> Forecast:
         """Return the forecast for work that is accepted now. Raises TooManyRows, QueueFull or DeadlineUnmeetable."""
-        self.require_room(work.rows)
+        self.require_room(work.rows, owner)
         forecast = foresee(now, resident, work, deadline_seconds)
         if deadline_seconds is not None:
             expected = self.expected_seconds(forecast)
@@ -95,27 +80,52 @@ class Queue:
         return forecast
 
     def expected_seconds(self, forecast: Forecast) -> float:
-        """Return the forecast's time on an idle engine, plus the time of all queued work that is not due later."""
-        before: Counter[Resident] = Counter()
-        for request in self.requests[: bisect_right(self.requests, forecast.due, key=_due)]:
-            before[request.resident] += request.network_rows_left
-        return forecast.idle_seconds + sum(resident.seconds(left) for resident, left in before.items())
+        """Return the time that the policy will need for work that arrives now, if nothing else arrives.
+
+        With a deadline: a time that also holds when more arrives. It is past the deadline if accepting the work would
+        make another accepted deadline late.
+        """
+        if not self.requests:
+            return forecast.idle_seconds
+        step = max(resident.speed.seconds(resident.batch_limit) for resident in self.open)
+        if forecast.deadline is None:
+            return self._in_company(forecast, step)
+        return self._at_most(forecast, forecast.deadline, step)
+
+    def _at_most(self, forecast: Forecast, deadline: float, step: float) -> float:
+        """The time that a request with a deadline needs at most. step: seconds of a full step."""
+        promised = self._policy.promised
+        place = bisect_right(promised, deadline, key=deadline_of)
+        before = sum(one.seconds_left for one in promised[:place])
+        others = sum(one.seconds_left for one in self.requests) - before
+        ends = _shared(before + forecast.idle_seconds, others) + MARGIN_STEPS * step
+        for one in promised[place:]:  # those that come later must not become late
+            others -= one.seconds_left
+            theirs = _shared(before + forecast.seconds + own_seconds(one), others) + MARGIN_STEPS * step
+            if forecast.now + theirs > deadline_of(one):
+                return max(ends, theirs)
+            before += one.seconds_left
+        return ends
+
+    def _in_company(self, forecast: Forecast, step: float) -> float:
+        """The time of a request without a deadline. It runs behind shorter ones, and its steps are full ones."""
+        shorter = sum(one.seconds_left for one in self.requests if one.seconds_left <= forecast.seconds)
+        longer = sum(one.seconds_left for one in self.requests) - shorter
+        in_company = min(forecast.steps, (shorter + longer) / step)
+        paced = in_company * step + (1.0 - in_company / forecast.steps) * forecast.idle_seconds
+        return max(_shared(shorter + forecast.idle_seconds, longer), paced)
 
     def add(self, request: Request) -> None:
-        """Add a request, behind those that are due at the same time."""
-        insort(self.requests, request, key=_due)
+        """Add a request."""
+        self._policy.add(request)
         self.rows += len(request.unfinished)
+        self.owned[request.owner] += len(request.unfinished)
         self.open[request.resident] += 1
-        self.network_rows_left[request.resident] += request.network_rows_left
 
-    def pick(self) -> list[Row]:
-        """Return the rows of the next step: all in one phase, and of the version whose request is due first."""
-        if not self.requests:
-            return []
-        resident = self.requests[0].resident
-        mine = [request for request in self.requests if request.resident is resident]
-        rows = pick_rows(mine, resident.speed, resident.batch_limit)
-        return [row for row in rows if type(row.phase) is type(rows[0].phase)]
+    def pick(self, now: float) -> list[Row]:
+        """Return the rows of the next step; none when there is no request."""
+        self._ends.clear()
+        return self._policy.pick(now) if self.requests else []
 
     def begin(self, rows: Sequence[Row], now: float) -> list[Row]:
         """Note that these rows take a step now. Returns those that take their first step."""
@@ -129,13 +139,16 @@ class Queue:
 
     def advanced(self, row: Row, network_rows: int) -> None:
         """Note that a row has taken a step. network_rows: network rows of this step."""
-        row.request.done_steps += 1
-        self._work_done(row.request, network_rows)
+        request = row.request
+        request.done_steps += 1
+        request.network_rows_left -= network_rows
+        request.seconds_left = request.resident.seconds(request.network_rows_left)
 
     def finished(self, row: Row) -> None:
         """Remove a finished row."""
         row.request.unfinished.remove(row)
         self.rows -= 1
+        self._give_back(row.request, 1)
         self.running -= 1
 
     def end(self, request: Request, event: Finished | Failed) -> None:
@@ -143,16 +156,38 @@ class Queue:
         if request.ended:
             return
         request.ended = True
-        self.requests.remove(request)
+        self._policy.remove(request)
         self.rows -= len(request.unfinished)
+        self._give_back(request, len(request.unfinished))
         self.running -= sum(row.begun for row in request.unfinished)
-        self._work_done(request, request.network_rows_left)
         self.open[request.resident] -= 1
         if not self.open[request.resident]:
-            del self.open[request.resident], self.network_rows_left[request.resident]
+            del self.open[request.resident]
         self._observer.request_ended("finished" if isinstance(event, Finished) else event.reason)
         request.sink(event)
 
-    def _work_done(self, request: Request, network_rows: int) -> None:
-        request.network_rows_left -= network_rows
-        self.network_rows_left[request.resident] -= network_rows
+    def _give_back(self, request: Request, rows: int) -> None:
+        self.owned[request.owner] -= rows
+        if not self.owned[request.owner]:
+            del self.owned[request.owner]
+
+
+def _row_ends(requests: Sequence[Request]) -> list[float]:
+    """Return the times until each row of the requests ends, if nothing else arrives, in their order.
+
+    The rows are taken to be served by as many places as rows of their width share a step, one after another.
+    """
+    places, ends = [0.0], list[float]()
+    for request in sorted(requests, key=attrgetter("seconds_left")):
+        step = request.speed.seconds(request.batch_limit)
+        for row in request.unfinished:
+            if len(places) < request.batch_limit // row.network_rows:
+                heapq.heappush(places, 0.0)  # all places are free in the beginning
+            ends.append(places[0] + row.steps_left * step)
+            heapq.heapreplace(places, ends[-1])
+    return sorted(ends)
+
+
+def _shared(seconds: float, others: float) -> float:
+    """Return the time for work while older requests, of `others` seconds, take their share of each step."""
+    return min(seconds / OTHERS_SHARE, seconds + others)

@@ -42,6 +42,7 @@ class SampleRequest:
     accepted one when its deadline passes.
     preview_every_steps: number of steps between two Previews of a row; 0 for none.
     scored: score each image by its class (`model/sampling/scoring.py`); every row must have exactly one class.
+    owner: id of the API key; the engine treats owners fairly. None for the user of an open service.
     """
 
     version: str
@@ -49,6 +50,7 @@ class SampleRequest:
     deadline_seconds: float | None = None
     preview_every_steps: int = 0
     scored: bool = False
+    owner: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,14 @@ class SpeedCurve:
         share = (network_rows - sizes[high - 1]) / (sizes[high] - sizes[high - 1])
         return seconds[high - 1] + share * (seconds[high] - seconds[high - 1])
 
+    def seconds_alone(self, network_rows: float, steps: int, limit: int) -> float:
+        """Return the time of rows that have the engine for themselves, `limit` network rows a step.
+
+        network_rows: of all rows in one step; steps: of each row.
+        """
+        waves, rest = divmod(network_rows, limit)
+        return steps * (waves * self.seconds(limit) + (self.seconds(rest) if rest > 0.0 else 0.0))
+
     def observe(self, network_rows: int, seconds: float) -> None:
         """Move the curve towards the measured duration of a step that served requests."""
         nearest = min(range(len(self._sizes)), key=lambda i: abs(self._sizes[i] - network_rows))

@@ -8,8 +8,9 @@ import torch
 
 from darkroom.app.engine.observer import EngineObserver
 from darkroom.app.engine.phases import Scoring
-from darkroom.app.engine.queue import Queue, Row
+from darkroom.app.engine.queue import Queue
 from darkroom.app.engine.request import Failed, Finished, Preview, Progress, RowDone, Timings
+from darkroom.app.engine.rows import Row
 from darkroom.model.machine.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)

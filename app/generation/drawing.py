@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 
+from darkroom.app.access.caller import Caller
 from darkroom.app.dependencies.callers import caller_of
 from darkroom.app.dependencies.services import Services
 from darkroom.app.engine.engine import Ticket
@@ -159,7 +160,7 @@ async def answer(services: Services, request: Request, fields: SamplingFields, p
     work = work_of(plan.version, plan.rows[0].sampling, len(plan.rows))
     await services.gate.charge(caller, work)
     try:
-        ticket = await _submit(services, fields, plan, events, previews=stream)
+        ticket = await _submit(services, caller, fields, plan, events, previews=stream)
     except Exception:  # the engine draws nothing
         await services.gate.give_back(caller, work)
         raise
@@ -194,12 +195,12 @@ def _require_fits_webp(plan: DrawingPlan) -> None:
 
 
 async def _submit(
-    services: Services, fields: SamplingFields, plan: DrawingPlan, events: _Events, *, previews: bool
+    services: Services, caller: Caller, fields: SamplingFields, plan: DrawingPlan, events: _Events, *, previews: bool
 ) -> Ticket:
     """Submit the plan. Load its version again if it has left memory for another one, up to RELOADS times."""
     every = fields.preview_every_steps if previews else 0
     scored = plan.best_of is not None
-    wanted = SampleRequest(plan.version.digest, plan.rows, fields.deadline_seconds, every, scored)
+    wanted = SampleRequest(plan.version.digest, plan.rows, fields.deadline_seconds, every, scored, caller.key_id)
     for _ in range(RELOADS):
         try:
             return services.engine.submit(wanted, traced(events.sink, wanted))

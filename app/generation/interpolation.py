@@ -9,10 +9,17 @@ from darkroom.app.engine.request import RowRequest
 from darkroom.app.generation.drawing import DrawingPlan, answer
 from darkroom.app.generation.routes import described
 from darkroom.app.generation.schemas import InterpolateRequest, InterpolationAnswer
-from darkroom.app.generation.service import chosen_in_time, drawn_by, find_classes, find_version, require_room
+from darkroom.app.generation.service import (
+    EngineRoute,
+    chosen_in_time,
+    drawn_by,
+    find_classes,
+    find_version,
+    require_room,
+)
 from darkroom.model.sampling_fit import deterministic
 
-router = APIRouter(tags=["sampling"])
+router = APIRouter(tags=["sampling"], route_class=EngineRoute)
 
 
 @router.post(
@@ -34,7 +41,7 @@ async def interpolate(
     mixes = [number / (body.count - 1) for number in range(body.count)]
     names = version.header.class_names
     chosen = chosen_in_time(body, services, version, body.count, checks=[deterministic])
-    require_room(body, services, version, chosen.sampling, body.count)
+    require_room(body, services, caller, version, chosen.sampling, body.count)
     plan = DrawingPlan(
         version=version,
         rows=tuple(

@@ -13,6 +13,7 @@ from darkroom.app.generation.drawing import DrawingPlan, answer
 from darkroom.app.generation.encoding import MEDIA_TYPES
 from darkroom.app.generation.schemas import GenerateAnswer, GenerateRequest
 from darkroom.app.generation.service import (
+    EngineRoute,
     chosen_in_time,
     drawn_by,
     find_classes,
@@ -26,7 +27,7 @@ from darkroom.model.provenance import LARGEST_INDEX, random_seed
 from darkroom.model.sampling.scoring import SCORE_NAME
 from darkroom.model.sampling.suitability import NO_NULL_CLASS
 
-router = APIRouter(tags=["sampling"])
+router = APIRouter(tags=["sampling"], route_class=EngineRoute)
 
 
 def described(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
@@ -82,7 +83,7 @@ async def generate(body: GenerateRequest, request: Request, services: ServicesHe
     chosen = chosen_in_time(body, services, version, images, scored=scored)
     if scored and chosen.sampling.unconditional:
         raise invalid([("/best_of", "guidance 0 draws images of no class, and a score needs one: change guidance")])
-    require_room(body, services, version, chosen.sampling, images, scored=scored)
+    require_room(body, services, caller, version, chosen.sampling, images, scored=scored)
     plan = DrawingPlan(
         version=version,
         rows=tuple(RowRequest(label, seed, index, chosen.sampling) for label in classes for index in indices),

@@ -2,14 +2,19 @@
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
 from pydantic import ValidationError
 
+from darkroom.app.access.caller import Caller
 from darkroom.app.access.limits import IMAGES, NETWORK_ROWS, Window
+from darkroom.app.dependencies.callers import caller_of
 from darkroom.app.dependencies.services import Services
 from darkroom.app.engine.request import VersionNotLoaded
 from darkroom.app.generation.choice import Chosen, choose_by_deadline, choose_by_quality
@@ -22,6 +27,22 @@ from darkroom.model.sampling.guidance import network_rows_left
 from darkroom.model.sampling_fit import Check, Unfit, fitted, suited, suits
 from darkroom.store.model_repository import find_model
 from darkroom.store.owners import Owner, require_owned
+
+
+class EngineRoute(APIRoute):
+    """A route that draws with the engine. A full queue refuses the request before its body is parsed."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the route's handler (FastAPI)."""
+        handle = super().get_route_handler()
+
+        async def refuse_or_handle(request: Request) -> Response:
+            services: Services = request.app.state.services
+            await request.body()  # an unread body would close the connection, and the next try would need a new one
+            services.engine.require_place(caller_of(request).key_id)
+            return await handle(request)
+
+        return refuse_or_handle
 
 
 def chosen(
@@ -83,6 +104,7 @@ def chosen_in_time(
 def require_room(
     fields: SamplingFields,
     services: Services,
+    caller: Caller,
     version: Version,
     sampling: SamplingConfig,
     images: int,
@@ -92,7 +114,12 @@ def require_room(
     """Raise the EngineRefusal that submitting `images` images would raise now, before any work is done for them."""
     with contextlib.suppress(VersionNotLoaded):  # it has just left memory; submitting loads it again
         services.engine.require_room(
-            version.digest, sampling, images, scored=scored, deadline_seconds=fields.deadline_seconds
+            version.digest,
+            sampling,
+            images,
+            scored=scored,
+            deadline_seconds=fields.deadline_seconds,
+            owner=caller.key_id,
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from darkroom.app.access.limits import ATTEMPTS, IMAGES, REQUESTS, RETRY_SECONDS, Limits
+from darkroom.app.access.limits import ATTEMPTS, IMAGES, REDIS_CONNECTIONS, REQUESTS, RETRY_SECONDS, Limits
 from darkroom.app.access.too_many_requests import _span
 from darkroom.app.embedded.redis import PrivateRedis
 from tests.processes import PATIENCE_SECONDS
@@ -107,6 +107,16 @@ async def test_concurrent_requests_of_two_processes_stay_within_the_limit(redis_
     async with limits(redis_server.url, clock) as one, limits(redis_server.url, clock) as other:
         uses = await asyncio.gather(*(made.take(key, REQUESTS, 50, 2) for _ in range(40) for made in (one, other)))
     assert sum(use.allowed for use in uses) == 25
+
+
+async def test_many_requests_at_once_share_few_connections_and_all_are_counted(redis_server: PrivateRedis) -> None:
+    key, alone = next(_keys), list[int]()
+    async with limits(redis_server.url, Clock(), lambda: alone.append(1)) as made:
+        uses = await asyncio.gather(*(made.take(key, REQUESTS, 1000) for _ in range(300)))
+        assert sorted(use.remaining for use in uses) == list(range(700, 1000))
+        assert made._redis is not None
+        assert 1 < len(await made._redis.client_list()) <= REDIS_CONNECTIONS + 2, "the pool's, and those of other tests"
+    assert not alone
 
 
 async def test_without_redis_each_process_counts_alone_until_it_is_back(tmp_path: Path) -> None:

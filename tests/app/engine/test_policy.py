@@ -1,95 +1,208 @@
-"""Laws of the scheduling policy, in a simulation with its own clock."""
+"""Laws of the scheduling policy, in a simulation with its own clock (bench/scheduling.py)."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass
+from typing import cast
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from darkroom.app.engine.policy import due_time, pick_rows
+from bench.scheduling import Simulation
+from darkroom.app.engine.policy import OLDEST_SHARE, Policy
+from darkroom.app.engine.residents import Resident
+from darkroom.app.engine.rows import Request
 from darkroom.app.engine.speed import SpeedCurve
+from darkroom.model.diffusion.denoiser import Denoiser
 
 SPEED = SpeedCurve({1: 0.010, 4: 0.016, 16: 0.040, 64: 0.150})
 LIMIT = 32
+STEP = SPEED.seconds(LIMIT)
+
+
+MODEL, OTHER = (Resident(name, cast(Denoiser, None), SPEED, LIMIT) for name in ("model", "other"))
 
 
 @dataclass(eq=False)
-class Row:
-    steps: int
-    network_rows: int = 2
+class Arrival:
+    """A request to come. deadline: on the engine's clock."""
 
-
-@dataclass(eq=False)
-class Request:
     arrived: float
-    rows: int
+    images: int
     steps: int
-    unfinished: list[Row] = field(default_factory=list)
-    finished: float | None = None
+    deadline: float | None = None
+    owner: int | None = None
+    resident: Resident = MODEL
+    ended: float = math.nan
 
-    def __post_init__(self) -> None:
-        self.unfinished = [Row(self.steps) for _ in range(self.rows)]
-        width = min(LIMIT, 2 * self.rows)
-        self.idle_seconds = self.steps * SPEED.seconds(width) * 2 * self.rows / width
-        self.due = due_time(self.arrived, self.idle_seconds, None)
-
-
-def simulate(requests: list[Request]) -> None:
-    """Run the requests until all are finished."""
-    now = 0.0
-    while open_requests := [request for request in requests if request.finished is None]:
-        here = [request for request in open_requests if request.arrived <= now]
-        if not here:
-            now = min(request.arrived for request in open_requests)
-            continue
-        picked = pick_rows(here, SPEED, LIMIT)
-        taken = sum(row.network_rows for row in picked)
-        assert picked
-        assert taken <= LIMIT
-        now += SPEED.seconds(taken)
-        for row in picked:
-            row.steps -= 1
-        for request in here:
-            request.unfinished = [row for row in request.unfinished if row.steps]
-            if not request.unfinished:
-                request.finished = now
+    @property
+    def work(self) -> float:
+        """Its work in full batches, in seconds."""
+        return self.resident.seconds(2 * self.images * self.steps)
 
 
-def test_a_short_request_is_not_held_up_by_a_long_one() -> None:
-    long, short = Request(0.0, 64, 50), Request(1.0, 1, 10)
-    simulate([long, short])
-    assert short.finished is not None
-    assert short.finished - short.arrived <= 3.0 * short.idle_seconds
+def request(
+    arrived: float,
+    images: int,
+    steps: int,
+    *,
+    deadline: float | None = None,
+    owner: int | None = None,
+    resident: Resident = MODEL,
+) -> Arrival:
+    return Arrival(arrived, images, steps, deadline, owner, resident)
 
 
-def test_a_long_request_does_not_starve_under_a_stream_of_short_ones() -> None:
-    long = Request(0.0, 16, 50)
-    stream = [Request(0.12 * number, 1, 10) for number in range(400)]  # the engine's speed for these alone
-    simulate([long, *stream])
-    assert long.finished is not None
-    assert long.finished < stream[-1].arrived / 2
+def serve(arrivals: list[Arrival]) -> None:
+    """Serve all requests, whatever admission says, and note when they end."""
+    simulation, accepted = Simulation(MODEL), dict[Request, Arrival]()
+    for one in sorted(arrivals, key=lambda one: one.arrived):
+        simulation.run(one.arrived)
+        accepted[submit(simulation, one)] = one
+    simulation.run()
+    for made, one in accepted.items():
+        one.ended = simulation.ended[made]
 
 
-def test_many_short_requests_share_full_batches() -> None:
-    requests = [Request(0.0, 1, 10) for _ in range(100)]
-    assert sum(row.network_rows for row in pick_rows(requests, SPEED, LIMIT)) == LIMIT
+def submit(simulation: Simulation, one: Arrival) -> Request:
+    deadline = None if one.deadline is None else one.deadline - simulation.now
+    return simulation.submit(one.images, one.steps, deadline, one.owner, resident=one.resident, admitted=False)
 
 
-def test_a_request_with_an_earlier_deadline_comes_first() -> None:
-    assert due_time(10.0, 5.0, 12.0) == 12.0
-    assert due_time(10.0, 5.0, 100.0) == 25.0
+def duration(one: Arrival) -> float:
+    assert one.ended > one.arrived
+    return one.ended - one.arrived
 
 
-@given(
-    st.lists(
-        st.tuples(st.floats(0.0, 5.0), st.integers(1, 40), st.integers(1, 30)),
-        min_size=1,
-        max_size=12,
-    )
+def test_a_short_request_never_waits_for_a_long_one() -> None:
+    long, short = request(0.0, 64, 50), request(1.0, 1, 10)
+    serve([long, short])
+    assert duration(short) <= 11.5 * STEP, "its ten steps, after the step that was running"
+
+
+def test_a_long_request_gets_its_third_under_a_stream_of_short_ones() -> None:
+    long = request(0.0, 16, 50)
+    alone = long.work
+    stream = [request(0.005 * number, 1, 10) for number in range(2000)]  # more than the engine's speed
+    serve([long, *stream])
+    assert duration(long) <= alone / OLDEST_SHARE + (50 + 4) * STEP
+
+
+def test_a_full_backlog_fills_every_step() -> None:
+    simulation = Simulation(MODEL)
+    for _ in range(100):
+        submit(simulation, request(0.0, 1, 10))
+    assert sum(row.network_rows for row in simulation.queue.pick(0.0)) == LIMIT
+
+
+def test_one_image_of_another_owner_is_delayed_by_a_step_or_two() -> None:
+    crowd = [request(0.0, 1, 10, owner=1) for _ in range(1000)]
+    other = request(0.01, 1, 10, owner=2)
+    serve([*crowd, other])
+    assert duration(other) <= 13 * STEP
+
+
+def test_models_alternate_when_the_oldest_request_is_of_another() -> None:
+    long = request(0.0, 16, 50, resident=OTHER)
+    alone = long.work
+    stream = [request(0.005 * number, 1, 10) for number in range(2000)]
+    serve([long, *stream])
+    assert duration(long) <= alone / OLDEST_SHARE + (50 + 4) * STEP
+
+
+def test_a_deadline_comes_first_when_it_is_near_and_not_before() -> None:
+    def times(deadline: float) -> tuple[float, float]:
+        late, short = request(0.0, 16, 50, deadline=deadline), [request(0.1 * n, 4, 10) for n in range(100)]
+        serve([late, *short])
+        return duration(late), sum(duration(one) for one in short[:20])
+
+    near, far = times(4.5), times(100.0)
+    assert near[0] <= 4.5 < far[0]
+    assert far[1] < near[1]
+
+
+def test_a_step_is_no_larger_than_a_near_deadline_allows() -> None:
+    crowd = [request(0.0, 64, 50)]
+    hurried = request(0.0, 1, 10, deadline=0.2)  # in full steps it would take 0.75 s
+    serve([*crowd, hurried])
+    assert SPEED.seconds_alone(2, 10, LIMIT) < duration(hurried) <= 0.2
+
+
+Arrivals = st.lists(
+    st.tuples(
+        st.floats(0.0, 5.0),
+        st.integers(1, 40),
+        st.integers(1, 30),
+        st.sampled_from([None, 1, 2]),
+        st.sampled_from([MODEL, OTHER]),
+    ),
+    min_size=1,
+    max_size=14,
 )
-def test_every_request_finishes(arrivals: list[tuple[float, int, int]]) -> None:
-    requests = [Request(*arrival) for arrival in arrivals]
-    simulate(requests)
-    assert all(request.finished is not None for request in requests)
+
+
+@given(Arrivals)
+@settings(max_examples=150, deadline=None)
+def test_every_request_ends_within_the_work_before_it_at_a_third_of_the_speed(
+    arrivals: list[tuple[float, int, int, int | None, Resident]],
+) -> None:
+    """Later arrivals never count. Steps that are not full are those in which all of the request's rows advance."""
+    requests = sorted(
+        (request(at, images, steps, owner=owner, resident=resident) for at, images, steps, owner, resident in arrivals),
+        key=lambda one: one.arrived,
+    )
+    work = [one.work for one in requests]
+    serve(requests)
+    for number, one in enumerate(requests):
+        bound = (sum(work[: number + 1]) + (one.steps + 4) * STEP) / OLDEST_SHARE
+        assert duration(one) <= bound
+
+
+@given(Arrivals)
+@settings(max_examples=60, deadline=None)
+def test_the_order_that_is_kept_is_the_order_that_sorting_gives(
+    arrivals: list[tuple[float, int, int, int | None, Resident]],
+) -> None:
+    """A new policy with the same requests picks the same rows, before every step."""
+    simulation = Simulation(MODEL)
+    kept = simulation.queue._policy
+    coming = sorted(arrivals, key=lambda one: one[0])
+    while coming or simulation.queue.requests:
+        while coming and (coming[0][0] <= simulation.now or not simulation.queue.requests):
+            at, images, steps, owner, resident = coming.pop(0)
+            deadline = at + steps if images % 3 == 0 else None
+            submit(simulation, request(at, images, steps, deadline=deadline, owner=owner, resident=resident))
+        new = Policy()
+        new._owed = kept._owed
+        for one in kept.requests:
+            new.add(one)
+        expected = new.pick(simulation.now)
+        assert simulation.step() == expected
+
+
+def test_a_step_behind_two_thousand_requests_looks_at_few_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulation, looked = Simulation(MODEL), list[Request]()
+    for number in range(2000):
+        submit(simulation, request(0.0, 1, 10 + number % 40))
+    simulation.step()
+
+    def look(one: Request, name: str) -> object:
+        looked.append(one)
+        return object.__getattribute__(one, name)
+
+    monkeypatch.setattr(Request, "__getattribute__", look)
+    simulation.queue.pick(simulation.now)
+    assert 0 < len(set(looked)) <= 2 * LIMIT
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_the_oldest_gets_its_share_of_very_small_steps(limit: int) -> None:
+    narrow = Resident("narrow", cast(Denoiser, None), SPEED, limit)
+    long = request(0.0, 4, 10, resident=narrow)
+    stream = [request(0.004 * number, 1, 4, resident=narrow) for number in range(600)]
+    serve([long, *stream])
+    steps = math.ceil(40 / OLDEST_SHARE)
+    assert duration(long) <= (steps + 8) * SPEED.seconds(2)
 
 
 def test_the_knee_is_the_size_above_which_throughput_hardly_grows() -> None:

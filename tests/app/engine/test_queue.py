@@ -13,9 +13,10 @@ import darkroom.app.engine.engine
 import darkroom.app.engine.phases
 from darkroom.app.engine.engine import Engine, EngineLimits
 from darkroom.app.engine.phases import Drawing
-from darkroom.app.engine.queue import Queue, Request
+from darkroom.app.engine.queue import Queue
 from darkroom.app.engine.request import DeadlineUnmeetable, Event, Finished, Progress, QueueFull, SampleRequest
 from darkroom.app.engine.residents import Resident
+from darkroom.app.engine.rows import Request
 from darkroom.model.diffusion.denoiser import Denoiser
 from tests.app.engine.calls import CLASSES, CONFIG, POISON, Call, rows, smooth, submit
 
@@ -44,13 +45,11 @@ def engine() -> Iterator[Engine]:
     engine.stop(0.0)
 
 
-def walked(queue: Queue) -> tuple[int, int, Counter[Resident], Counter[Resident]]:
-    """Count rows, running, open and network_rows_left from the requests and their rows."""
+def walked(queue: Queue) -> tuple[int, int, Counter[Resident], Counter[int | None]]:
+    """Count rows, running, open and owned from the requests and their rows."""
     every = [row for request in queue.requests for row in request.unfinished]
-    left: Counter[Resident] = Counter()
-    for request in queue.requests:
-        left[request.resident] += request.network_rows_left
-    return len(every), sum(row.begun for row in every), Counter(request.resident for request in queue.requests), left
+    owned = Counter(row.request.owner for row in every)
+    return len(every), sum(row.begun for row in every), Counter(request.resident for request in queue.requests), owned
 
 
 def agrees_with_its_phases(request: Request) -> bool:
@@ -60,8 +59,8 @@ def agrees_with_its_phases(request: Request) -> bool:
     return request.network_rows_left == network_rows_left and request.total_steps >= request.done_steps + steps_left
 
 
-def kept(queue: Queue) -> tuple[int, int, Counter[Resident], Counter[Resident]]:
-    return queue.rows, queue.running, queue.open, queue.network_rows_left
+def kept(queue: Queue) -> tuple[int, int, Counter[Resident], Counter[int | None]]:
+    return queue.rows, queue.running, queue.open, queue.owned
 
 
 def test_the_queues_counts_agree_with_its_rows(engine: Engine) -> None:
@@ -74,9 +73,9 @@ def test_the_queues_counts_agree_with_its_rows(engine: Engine) -> None:
         with engine._wake:
             if kept(queue) != walked(queue):
                 faults.append((kept(queue), walked(queue)))
-            dues = [request.due for request in queue.requests]
-            if dues != sorted(dues):
-                faults.append(dues)
+            arrivals = [request.submitted for request in queue.requests]
+            if arrivals != sorted(arrivals):
+                faults.append(arrivals)
 
     for number in range(60):
         call, scored = Call(), generator.random() < 0.4
@@ -99,7 +98,8 @@ def test_the_queues_counts_agree_with_its_rows(engine: Engine) -> None:
                 with engine._wake:  # on the engine's thread, between two steps
                     faults.extend(request for request in queue.requests if not agrees_with_its_phases(request))
 
-        request = SampleRequest(generator.choice(["v1", "v2"]), wanted, scored=scored)
+        owner = generator.choice([None, 1, 2])
+        request = SampleRequest(generator.choice(["v1", "v2"]), wanted, scored=scored, owner=owner)
         with engine._wake:
             try:
                 call.ticket = engine.submit(request, sink)
@@ -193,4 +193,4 @@ def test_a_forecast_from_settings_is_that_of_the_planned_rows(
         with pytest.raises(DeadlineUnmeetable) as refusal:
             submit(engine, wanted, scored=scored, deadline_seconds=1e-9)
     assert alone == refusal.value.expected_seconds
-    assert behind > alone, "work that is due earlier comes first"
+    assert behind > refusal.value.idle_seconds, "work that was accepted earlier takes its share"

@@ -1,5 +1,6 @@
 """Laws of refusals for lack of room or time: they come before rows are made, planned or charged to a key."""
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -39,17 +40,17 @@ def test_a_refusal_makes_plans_and_charges_no_row(weights: Path, monkeypatch: py
 
     charge = Gate.charge
 
-    async def charging(gate: Gate, caller: Caller, window: Window, cost: int) -> None:
-        if window is IMAGES:
+    async def charging(gate: Gate, caller: Caller, costs: Mapping[Window, int]) -> None:
+        if IMAGES in costs:
             done.append("charged")
-        await charge(gate, caller, window, cost)
+        await charge(gate, caller, costs)
 
     monkeypatch.setattr(RowRequest, "__init__", counting("made", RowRequest.__init__))
     monkeypatch.setattr(
         darkroom.app.engine.phases, "plan_row", counting("planned", darkroom.app.engine.phases.plan_row)
     )
     monkeypatch.setattr(Gate, "charge", charging)
-    with ThreadPoolExecutor(1) as pool, serving_slowly(weights, default_model="tiny", queue_rows=6) as (service, pace):
+    with ThreadPoolExecutor(2) as pool, serving_slowly(weights, default_model="tiny", queue_rows=6) as (service, pace):
         pace.open.clear()
         held = pool.submit(service.generate, n=5)
         wait_until(lambda: service.rows() == 5, "the engine holds five rows")
@@ -58,5 +59,17 @@ def test_a_refusal_makes_plans_and_charges_no_row(weights: Path, monkeypatch: py
         for path, body, status in REFUSED:
             assert_problem(service.client.post(path, json=body), status)
             assert not done, body
+        last = pool.submit(service.generate, n=1)
+        wait_until(lambda: service.rows() == 6, "the queue is full")
+        done.clear()
+        for path in ("/generate", "/v1/generate", "/v1/interpolate"):  # refused before its body is parsed
+            answer = service.client.post(path, content=b"{", headers={"Content-Type": "application/json"})
+            assert_problem(answer, 429)
+            assert "connection" not in answer.headers, "the client can try again on the same connection"
+            assert int(answer.headers["retry-after"]) >= 1
+        assert not done
         pace.open.set()
         assert len(held.result()["images"]) == 5
+        assert len(last.result()["images"]) == 1
+        answer = service.client.post("/generate", content=b"{", headers={"Content-Type": "application/json"})
+        assert_problem(answer, 400)

@@ -1,0 +1,116 @@
+"""Laws of admission, with the queue and its policy on a simulated engine: what it promises is what happens."""
+
+from typing import cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.scheduling import Simulation
+from darkroom.app.engine.forecast import Work, foresee
+from darkroom.app.engine.request import DeadlineUnmeetable, QueueFull, TooManyRows
+from darkroom.app.engine.residents import Resident
+from darkroom.app.engine.rows import Request
+from darkroom.app.engine.speed import SpeedCurve
+from darkroom.model.diffusion.denoiser import Denoiser
+
+SPEED = {2: 0.0111, 4: 0.0132, 8: 0.0175, 16: 0.0257, 32: 0.0428, 64: 0.0856}
+STEP = 0.0428
+
+
+def simulated(limit: int = 2048) -> Simulation:
+    return Simulation(Resident("v", cast(Denoiser, None), SpeedCurve(SPEED), 32), limit)
+
+
+Arrival = st.tuples(
+    st.floats(0.0, 2.0),
+    st.integers(1, 40),
+    st.integers(1, 50),
+    st.one_of(st.none(), st.floats(0.05, 20.0)),
+    st.sampled_from([None, 1, 2]),
+)
+
+
+@given(st.lists(Arrival, min_size=1, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_an_accepted_deadline_is_kept_whatever_comes_later(
+    arrivals: list[tuple[float, int, int, float | None, int | None]],
+) -> None:
+    simulation, promised = simulated(), list[Request]()
+    for gap, images, steps, deadline, owner in arrivals:
+        simulation.run(simulation.now + gap)
+        try:
+            request = simulation.submit(images, steps, deadline, owner)
+        except DeadlineUnmeetable:
+            continue
+        if deadline is not None:
+            promised.append(request)
+    simulation.run()
+    for request in promised:
+        assert request.deadline is not None
+        assert simulation.ended[request] <= request.deadline
+
+
+@given(st.integers(1, 40), st.integers(1, 50))
+@settings(deadline=None)
+def test_an_idle_engine_accepts_a_deadline_that_it_can_just_meet(images: int, steps: int) -> None:
+    simulation = simulated()
+    idle = foresee(0.0, simulation.resident, Work(images, 2 * images * steps, steps), None).idle_seconds
+    with pytest.raises(DeadlineUnmeetable):
+        simulation.submit(images, steps, 0.99 * idle)
+    request = simulation.submit(images, steps, 1.001 * idle)
+    simulation.run()
+    assert simulation.ended[request] <= 1.001 * idle + STEP
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 50)), min_size=1, max_size=15), st.integers(0, 14))
+@settings(max_examples=200, deadline=None)
+def test_the_expected_time_is_that_of_the_policy_within_a_factor_of_two(
+    work: list[tuple[int, int]], which: int
+) -> None:
+    simulation = simulated()
+    for images, steps in work[:which]:
+        simulation.submit(images, steps)
+    images, steps = work[which % len(work)]
+    cost = Work(images, 2 * images * steps, steps)
+    expected = simulation.queue.expected_seconds(foresee(0.0, simulation.resident, cost, None))
+    request = simulation.submit(images, steps)
+    simulation.run()
+    assert 0.5 * expected - STEP <= simulation.ended[request] <= 2.0 * expected + STEP
+
+
+@given(st.lists(st.tuples(st.integers(1, 60), st.integers(5, 50)), min_size=5, max_size=40))
+@settings(max_examples=100, deadline=None)
+def test_a_full_queue_tells_when_it_has_room_within_a_factor_of_two(work: list[tuple[int, int]]) -> None:
+    simulation = simulated(limit=100)
+    for images, steps in work:
+        try:
+            simulation.submit(images, steps)
+        except QueueFull as full:
+            told = full.retry_after_seconds
+            break
+    else:
+        return
+    while True:
+        simulation.run(simulation.now + 1e-3)
+        try:
+            simulation.submit(images, steps)
+        except QueueFull:
+            continue
+        break
+    assert 0.5 * told - 2 * STEP <= simulation.now <= 2.0 * told + 2 * STEP
+
+
+def test_an_owner_leaves_room_for_others() -> None:
+    simulation = simulated(limit=100)
+    with pytest.raises(TooManyRows):
+        simulation.submit(51, 1, owner=1)
+    simulation.submit(50, 1, owner=1)
+    with pytest.raises(QueueFull):
+        simulation.submit(1, 1, owner=1)
+    simulation.submit(25, 1, owner=2)
+    with pytest.raises(QueueFull):
+        simulation.submit(13, 1, owner=3)
+    simulation.submit(12, 1, owner=3)
+    simulation.run()
+    simulation.submit(50, 1, owner=2)
