@@ -58,6 +58,12 @@ drawings are those of:
 - Emoji One 2, as kept by EmojiTwo: CC BY 4.0 (<https://github.com/EmojiTwo/emojitwo>).""",
 }
 """What a model's card says of its training data."""
+RUNS = {
+    "emoji": """\
+The first 243,200 images were seen under the same recipe with a `total_images` of 1,800,000. The run then went on from
+that state with this recipe, whose learning rate falls sooner.""",
+}
+"""What a card says of a run that its recipe does not describe."""
 SUBJECTS = {
     "fashion-mnist": "as Fashion-MNIST's product photographs show them, and nothing else: no people, no colour,\n"
     "no other size",
@@ -207,7 +213,7 @@ Digest of the decoded images, labels and class names: `{header.dataset_digest}`.
 ```yaml
 {yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, width=110).rstrip()}
 ```
-
+{RUNS.get(name, "")}
 ![The training loss against images seen]({name}-loss.png)
 
 ## Agreement with the requested class
