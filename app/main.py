@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import resource
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -39,6 +40,7 @@ from darkroom.app.middleware.access_control import AccessControl
 from darkroom.app.middleware.body_limit import BodyLimit
 from darkroom.app.middleware.head_as_get import HeadAsGet
 from darkroom.app.middleware.read_on import ReadOn
+from darkroom.app.middleware.request_cap import RequestCap
 from darkroom.app.middleware.request_watch import HEADER, PROBES, RequestWatch
 from darkroom.app.middleware.security_headers import SecurityHeaders
 from darkroom.app.model_registry import routes as model_registry
@@ -71,6 +73,11 @@ from darkroom.telemetry.tracing import TracingMissing, set_up_tracing
 log = logging.getLogger(__name__)
 
 HINTS_STOP_SECONDS = 2.0
+
+DESCRIPTORS = 65536
+
+OTHER_REQUESTS = 1000
+"""The most requests at once, besides one for each place of the engine's queue."""
 
 
 def _compiles(device: torch.device) -> bool:
@@ -216,7 +223,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(probes.router)
     for short in (generation.router, train_jobs.submission):
         app.include_router(short)
-    for resource in (
+    for room in (
         generation.router,
         interpolation.router,
         generate_jobs.router,
@@ -234,7 +241,7 @@ def create_app(settings: Settings) -> FastAPI:
         storage.router,
         audit.router,
     ):
-        app.include_router(resource, prefix="/v1")
+        app.include_router(room, prefix="/v1")
     app.include_router(docs.router)
     docs.mount_assets(app)
     pages.mount(app)
@@ -254,10 +261,19 @@ def create_app(settings: Settings) -> FastAPI:
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", HEADER],
             expose_headers=["*"],
         )
+    app.add_middleware(RequestCap, most=settings.queue_rows + OTHER_REQUESTS)
     app.add_middleware(RequestWatch, metrics=metrics)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(ReadOn)
     return app
+
+
+def _allow_descriptors() -> None:
+    """Let this process open DESCRIPTORS files and connections, or what its hard limit allows. Often it is 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def application() -> FastAPI:
@@ -266,6 +282,7 @@ def application() -> FastAPI:
         read_settings(LogSettings)
         set_up_server_logs()
         set_up_tracing("api")
+        _allow_descriptors()
         settings = read_settings(Settings)
         app = create_app(settings)
         # `_lifespan` checks this again at each start, but a refusal there is a traceback in uvicorn's log.

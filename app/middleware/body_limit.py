@@ -1,5 +1,6 @@
-"""Limits the size of request bodies. It counts the bytes that arrive, since Content-Length may be absent or wrong."""
+"""Limits the size of request bodies and the time to send them. Content-Length may be absent or wrong."""
 
+import asyncio
 import contextlib
 from collections.abc import Callable
 
@@ -7,20 +8,29 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from darkroom.app.http.problems import Problem
 
+SENDING_SECONDS = 30.0
+SLOWEST_BYTES_PER_SECOND = 1000.0
 
-class _BodyTooLarge(Exception):
-    """The stream passed the limit."""
+
+class _Refused(Exception):
+    """The body passed a limit."""
 
 
 class BodyLimit:
     """ASGI middleware that answers 413 as soon as Content-Length, or the bytes that arrive, exceed the limit.
 
+    It answers 408 to a client that has not sent its body after `sending_seconds`, and a second more for each
+    SLOWEST_BYTES_PER_SECOND that have arrived. A client that stops therefore holds its connection no longer than that.
+
     limit_bytes: returns the limit of a request from its ASGI scope.
     """
 
-    def __init__(self, app: ASGIApp, limit_bytes: Callable[[Scope], int]) -> None:
+    def __init__(
+        self, app: ASGIApp, limit_bytes: Callable[[Scope], int], sending_seconds: float = SENDING_SECONDS
+    ) -> None:
         self._app = app
         self._limit_bytes = limit_bytes
+        self._sending_seconds = sending_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request (ASGI)."""
@@ -33,25 +43,36 @@ class BodyLimit:
         if stated.isdigit() and int(stated) > limit_bytes:
             await too_large.response()(scope, receive, send)
             return
-        received, over, started = 0, False, False
+        refusal: Problem | None = None
+        received, whole, started = 0, False, False
+        patient_until = asyncio.get_running_loop().time() + self._sending_seconds
 
         async def counted() -> Message:
-            nonlocal received, over
-            message = await receive()
+            nonlocal received, whole, refusal
+            if whole:  # this waits for the client to leave
+                return await receive()
+            try:
+                async with asyncio.timeout_at(patient_until + received / SLOWEST_BYTES_PER_SECOND):
+                    message = await receive()
+            except TimeoutError:
+                detail = f"the body came too slowly: {received} bytes have arrived; send it again, faster"
+                refusal = Problem(408, "body-too-slow", detail)
+                raise _Refused from None
             received += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
             if received > limit_bytes:
-                over = True
-                raise _BodyTooLarge
+                refusal = too_large
+                raise _Refused
             return message
 
         async def watched(message: Message) -> None:
             nonlocal started
-            if over and not started:
-                return  # drop the application's answer to the broken stream; 413 follows
+            if refusal is not None and not started:
+                return  # drop the application's answer to the broken stream; the refusal follows
             started = True
             await send(message)
 
-        with contextlib.suppress(_BodyTooLarge):
+        with contextlib.suppress(_Refused):
             await self._app(scope, counted, watched)
-        if over and not started:
-            await too_large.response()(scope, receive, send)
+        if refusal is not None and not started:
+            await refusal.response()(scope, receive, send)
