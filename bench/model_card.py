@@ -61,7 +61,9 @@ drawings are those of:
 RUNS = {
     "emoji": """\
 The first 243,200 images were seen under the same recipe with a `total_images` of 1,800,000. The run then went on from
-that state with this recipe, whose learning rate falls sooner.""",
+that state with this recipe, whose learning rate falls sooner.
+
+""",
 }
 """What a card says of a run that its recipe does not describe."""
 SUBJECTS = {
@@ -213,8 +215,8 @@ Digest of the decoded images, labels and class names: `{header.dataset_digest}`.
 ```yaml
 {yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, width=110).rstrip()}
 ```
-{RUNS.get(name, "")}
-![The training loss against images seen]({name}-loss.png)
+
+{RUNS.get(name, "")}![The training loss against images seen]({name}-loss.png)
 
 ## Agreement with the requested class
 

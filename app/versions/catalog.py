@@ -45,6 +45,8 @@ from darkroom.store.model_repository import (
 
 log = logging.getLogger(__name__)
 
+MAIN_MODEL = "fashion-mnist"
+"""The default among several shipped models."""
 FIRST_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 300.0
 
@@ -232,13 +234,14 @@ class Catalog:
 
     @property
     def default(self) -> str | None:
-        """The model of requests that name none: as set, else the first shipped one, else the first by name.
+        """The model of requests that name none: as set, else a shipped one, MAIN_MODEL first, else the first by name.
 
         Every replica finds the same one.
         """
         if self._default:
             return self._default
-        shipped = (version.name for version in list(self._versions.values()) if version.digest in self._shipped)
+        names = [version.name for version in list(self._versions.values()) if version.digest in self._shipped]
+        shipped = sorted(names, key=lambda name: name != MAIN_MODEL)
         return next((name for name in shipped if name in self._production), min(list(self._production), default=None))
 
     def _find_here(self, name: str, selector: str) -> Version | None:

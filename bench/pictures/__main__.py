@@ -1,12 +1,14 @@
 """Makes the pictures of docs/ and weights/ anew, from the shipped weights and stored measurements: `make pictures`.
 
-python -m bench.pictures [--only results card console]
+python -m bench.pictures [--only results card models console]
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from bench.agreement import generate
 from bench.experiments import report
@@ -24,12 +26,15 @@ from bench.model_card import (
 )
 from bench.nearest import nearest
 from bench.pictures.console import write_console
-from bench.pictures.origin import faults, pictures
+from bench.pictures.origin import faults, pictures, write_picture
 from bench.pictures.samples import write_samples
 from darkroom.model.checkpoint import load_checkpoint
 from darkroom.model.datasets import DatasetError
+from darkroom.model.images.pictures import grid, png
 
-LOSSES = WEIGHTS.with_name(f"{WEIGHTS.stem}-losses.csv")
+MODELS = Path("docs/models.png")
+SHOWN = {"fashion-mnist": (10, 10), "emoji": (4, 12)}
+"""By shipped model: the images of each class in the picture of all models, and the columns there."""
 
 
 def write_results() -> None:
@@ -39,21 +44,37 @@ def write_results() -> None:
 
 
 def write_card() -> None:
-    """The pictures of the model card. Without the training images, the one that shows some of them stays."""
-    checkpoint = load_checkpoint(WEIGHTS)
-    header, denoiser = checkpoint.header, checkpoint.denoiser()
-    write_loss(WEIGHTS, LOSSES, training_log(LOSSES.read_text(), header.images_seen, source=str(LOSSES)))
-    write_grid(WEIGHTS, generate(denoiser, header.sampling, COLUMNS))
-    try:
-        _, train, _ = load_halves(header, CACHE_PATH)
-    except DatasetError as error:
-        print(f"{WEIGHTS.stem}-nearest.png is not made anew: {error}", file=sys.stderr)
-        return
-    images = generate(denoiser, header.sampling, IMAGES_PER_CLASS)
-    write_pairs(WEIGHTS, images, train.images, nearest(flat(images), train.images))
+    """The pictures of the model cards. Without the training images, the one that shows some of them stays."""
+    for weights in map(WEIGHTS.with_stem, SHOWN):
+        losses = weights.with_name(f"{weights.stem}-losses.csv")
+        checkpoint = load_checkpoint(weights)
+        header, denoiser = checkpoint.header, checkpoint.denoiser()
+        write_loss(weights, losses, training_log(losses.read_text(), header.images_seen, source=str(losses)))
+        write_grid(weights, generate(denoiser, header.sampling, COLUMNS))
+        try:
+            _, train, _ = load_halves(header, CACHE_PATH)
+        except DatasetError as error:
+            print(f"{weights.stem}-nearest.png is not made anew: {error}", file=sys.stderr)
+            continue
+        images = generate(denoiser, header.sampling, IMAGES_PER_CLASS)
+        write_pairs(weights, images, train.images, nearest(flat(images), train.images))
 
 
-GROUPS = {"results": write_results, "card": write_card, "console": write_console}
+def write_models() -> None:
+    """The picture of the README: the first images of every class of every shipped model, side by side."""
+    sheets = []
+    for weights in map(WEIGHTS.with_stem, SHOWN):
+        checkpoint = load_checkpoint(weights)
+        per_class, columns = SHOWN[weights.stem]
+        images = generate(checkpoint.denoiser(), checkpoint.header.sampling, per_class)
+        sheet = grid(images.reshape(-1, *images.shape[2:]), columns)
+        sheets.append(np.broadcast_to(sheet, (*sheet.shape[:2], 3)))
+    height = max(len(sheet) for sheet in sheets)
+    padded = [np.pad(sheet, ((0, height - len(sheet)), (0, 0), (0, 0)), constant_values=255) for sheet in sheets]
+    write_picture(MODELS, png(np.concatenate(padded, axis=1), scale=2), list(map(WEIGHTS.with_stem, SHOWN)))
+
+
+GROUPS = {"results": write_results, "card": write_card, "models": write_models, "console": write_console}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,7 +16,7 @@ import darkroom.app.versions.catalog
 import darkroom.app.versions.stored
 import darkroom.model.checkpoint
 from darkroom.app.engine.engine import Engine, EngineLimits
-from darkroom.app.versions.catalog import Catalog
+from darkroom.app.versions.catalog import MAIN_MODEL, Catalog
 from darkroom.app.versions.version import UnknownModel, Version
 from darkroom.model.checkpoint import CheckpointError
 from darkroom.model.diffusion.denoiser import Network
@@ -54,6 +54,9 @@ async def test_the_default_is_the_first_shipped_model_unless_the_setting_names_a
         assert found.name == "beta"
         assert found.digest == digest_of(tiny_weights("beta", 1))
         assert found.digest in engine.status().resident
+    shipped = weights_folder(tmp_path / "shipped", **{"emoji": 1, MAIN_MODEL: 2})
+    async with opened(shipped) as (catalog, _):
+        assert (await catalog.find(None)).name == MAIN_MODEL
 
 
 async def test_a_damaged_file_is_named_and_the_others_are_served(
