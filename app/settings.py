@@ -33,7 +33,8 @@ class Settings(OperatorSettings):
     weights_folder: Path = Field(REPOSITORY / "weights", description="folder of shipped weights, served from the start")
     default_model: str | None = Field(
         None,
-        description="model of requests that name none; not set: the shipped fashion-mnist, else the first shipped one, else the first by name",
+        description="model of requests that name none; not set: the shipped fashion-mnist, else the first shipped one, "
+        "else the first by name",
     )
     device: str = Field(
         "auto", description="where images are drawn: auto (CUDA where there is one), cpu, cuda or cuda:N"

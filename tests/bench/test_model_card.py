@@ -144,6 +144,9 @@ def test_readme_card_and_recipe_tell_of_the_shipped_weights_what_the_file_does()
     assert f"| time spent training | {log.hours:.2f} hours by the clock, 2 processes in bfloat16 |" in card
     assert f"| images seen in training | {weights.header.images_seen:,} of the recipe's" in card
     assert weights.digest.removeprefix("sha256:") in card
-    assert f"two CPU cores trained in {minutes} by\n[`{recipe}`]" in (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    assert f"Two CPU cores trained\n[fashion-mnist](weights/fashion-mnist.md) in {minutes}" in readme
+    second = training_log((ROOT / "weights" / "emoji-losses.csv").read_text(), 1_050_000, source="losses")
+    assert f"one core trained [emoji](weights/emoji.md) in {second.hours:.2f} hours" in readme
     comment = f"`devices: 2` and `precision: bfloat16`: {minutes} on two CPU cores"
     assert comment in (ROOT / recipe).read_text()
