@@ -18,6 +18,7 @@ from darkroom.app.engine.request import DeadlineUnmeetable, EngineStopped, Queue
 from darkroom.app.http.problems import STORE_RETRY_SECONDS, Problem, encoded, invalid, pointer_part, retry_after
 from darkroom.app.versions.version import UnknownModel
 from darkroom.model.checkpoint import CheckpointError
+from darkroom.model.user_error import fault_text
 from darkroom.store.artifacts import ArtifactCorrupted, ArtifactMissing
 from darkroom.store.database import AWAY
 from darkroom.store.dataset_repository import DatasetConflict, DatasetNotFound
@@ -96,7 +97,7 @@ def _invalid_request(error: RequestValidationError) -> Problem:
         if fault["type"] == "json_invalid":
             return Problem(400, "not-json", f"the body is not JSON: {fault['ctx']['error']}")
         pointer = _pointer(path, error.body) if where == "body" else str(path[0] if path else where)
-        errors.append((pointer, str(fault["msg"])))
+        errors.append((pointer, fault_text(fault)))
     return invalid(errors)
 
 

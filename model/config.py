@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, fiel
 
 from darkroom.model.extension_points import EXTRACTORS, FORMATS, METRICS, SAMPLERS, samplers_with
 from darkroom.model.metric_names import DECIDING
-from darkroom.model.user_error import UserError
+from darkroom.model.user_error import UserError, fault_text
 
 if TYPE_CHECKING:  # mypy cannot evaluate a Literal whose names come from a registry
     SamplerName = str
@@ -487,7 +487,7 @@ class Recipe(Config):
 
 def faults_of(error: ValidationError, whole: str = "settings") -> str:
     """Each faulty field and what is wrong with it, in one line. whole: named where no single field is faulty."""
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or whole}: {e['msg']}" for e in error.errors())
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or whole}: {fault_text(e)}" for e in error.errors())
 
 
 def require_known(named: Iterable[str], settings: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 EXIT_CODE = 2
 """Shells and click use the same code for a command that was called wrongly."""
@@ -51,3 +52,8 @@ def _line(error: Exception, more: tuple[type[Exception], ...]) -> str | None:
         cure = f"; {_CURES[error.errno]}" if error.errno in _CURES else ""
         return f"{place}{error.strerror}{cure}"
     return None
+
+
+def fault_text(fault: Any) -> str:
+    """Return what pydantic says of one fault, in the words of the check that found it."""
+    return str(fault["msg"]).removeprefix("Value error, ")

@@ -7,7 +7,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from darkroom.model.user_error import UserError
+from darkroom.model.user_error import UserError, fault_text
 from darkroom.store.database import parse_url
 
 Kind = TypeVar("Kind", bound=BaseSettings)
@@ -75,7 +75,7 @@ def read_settings(kind: type[Kind]) -> Kind:
 
 
 def _sentence(fault: Any, prefix: str) -> str:
-    says = fault["msg"].removeprefix("Value error, ")
+    says = fault_text(fault)
     if not fault["loc"]:  # the validator above names the variable or the file
         return str(says)
     name = str(fault["loc"][0])

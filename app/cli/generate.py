@@ -20,7 +20,7 @@ from darkroom.app.cli.terminal import open_console, require_folder, say
 from darkroom.app.generation.encoding import Drawn, encode
 from darkroom.app.generation.schemas import Format, GenerateAnswer, GenerateRequest
 from darkroom.model.images.pictures import default_columns
-from darkroom.model.user_error import UserError
+from darkroom.model.user_error import UserError, fault_text
 
 _DECIDED_HERE = {"class_", "format", "grid", "stream", "preview_every_steps"}
 """Request fields that the command sets itself: it always asks for events, and the file's suffix decides the format."""
@@ -61,7 +61,7 @@ def request_settings(options: Sequence[str], given: Collection[str] = ()) -> dic
     try:
         GenerateRequest.model_validate({"class": 0} | found)
     except ValidationError as error:
-        faults = [f"--set {'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        faults = [f"--set {'.'.join(map(str, one['loc']))}: {fault_text(one)}" for one in error.errors()]
         raise UserError("; ".join(faults)) from error
     return found
 

@@ -25,6 +25,7 @@ from darkroom.model import class_names
 from darkroom.model.config import SAMPLER_SETTINGS, SamplingConfig
 from darkroom.model.sampling.guidance import network_rows_left
 from darkroom.model.sampling_fit import Check, Unfit, fitted, suited, suits
+from darkroom.model.user_error import fault_text
 from darkroom.store.model_repository import find_model
 from darkroom.store.owners import Owner, require_owned
 
@@ -129,7 +130,7 @@ def _naming_clashes(version: Version) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        raise invalid([("/" + str(e["loc"][0]), e["msg"]) for e in error.errors()]) from error
+        raise invalid([("/" + str(e["loc"][0]), fault_text(e)) for e in error.errors()]) from error
     except Unfit as unfit:
         detail = f"{unfit} ({version.name} {version.digest})"
         raise invalid([(f"/{name}", detail) for name in unfit.fields]) from unfit

@@ -31,6 +31,7 @@ from darkroom.model.datasets import DatasetError
 from darkroom.model.misfit import Misfit
 from darkroom.model.training.curve_point import DAY_SECONDS, duration
 from darkroom.model.training.trainer import rate_jump
+from darkroom.model.user_error import fault_text
 from darkroom.store.dataset_repository import (
     DatasetConflict,
     DatasetNotFound,
@@ -363,7 +364,7 @@ def _dataset(
     try:
         config = DatasetConfig.model_validate_json(json.dumps(section), strict=True)
     except ValidationError as error:
-        parts = [("/".join((pointer, "dataset", *map(str, f["loc"]))), str(f["msg"])) for f in error.errors()]
+        parts = [("/".join((pointer, "dataset", *map(str, f["loc"]))), fault_text(f)) for f in error.errors()]
         raise invalid(parts) from error
     known = find_configured(session, config, owner)
     if known is not None:
@@ -409,7 +410,7 @@ def _copied(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _field_and_text(fault: Any) -> tuple[tuple[str, ...], str]:
     """Return a fault's field and text. A rule about several fields has no path; its text begins with one of them."""
-    path, text = tuple(map(str, fault["loc"])), str(fault["msg"]).removeprefix("Value error, ")
+    path, text = tuple(map(str, fault["loc"])), fault_text(fault)
     return path or tuple(text.split()[0].split(".")), text
 
 

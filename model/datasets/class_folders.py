@@ -184,7 +184,9 @@ def _split_files(root: P) -> dict[str, list[P]]:
                 if _suffix(file) not in TEXT_SUFFIXES:
                     files.append(file)
         elif _suffix(entry) in IMAGE_SUFFIXES:
-            raise DatasetError(f"{entry}: an image outside the class folders")
+            raise DatasetError(
+                f"{entry}: an image outside the class folders; put each class's pictures into a folder of its own"
+            )
     return classes
 
 

@@ -27,6 +27,7 @@ def assert_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
     assert problem["type"].startswith("urn:darkroom:")
     assert problem["title"]
     assert problem["detail"]
+    assert "Value error" not in answer.text
     return problem
 
 

@@ -25,5 +25,6 @@ def refused(result: Result, *words: str) -> None:
     assert result.output.startswith("error: ")
     assert result.output.count("\n") == 1
     assert "Traceback" not in result.output
+    assert "Value error" not in result.output
     for word in words:
         assert word in result.output
