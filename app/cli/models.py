@@ -61,6 +61,20 @@ def keep(version: Version, off: Off = False, url: Url = None) -> None:
     asking.mark(url, version_address(version), version, off=off)
 
 
+@models_cli.command()
+def promote(
+    version: Annotated[str, typer.Argument(metavar="MODEL@VERSION", help="VERSION: a number, an alias or sha256:...")],
+    url: Url = None,
+) -> None:
+    """Put a version into production: the service draws with it when a request names only the model."""
+    name, _, selector = version.partition("@")
+    if not selector:
+        raise UserError(f"{version}: name a version of it, such as {name}@1; `darkroom models list` counts them")
+    body = {"version": int(selector) if selector.isdecimal() else selector}
+    found = ask_service(url, "PUT", f"/v1/models/{quote(name, safe='')}/alias/production", json=body)
+    say(open_console(), f"{name}@{found['aliases']['production']['version']} is in production")
+
+
 def download(
     version: Version,
     out: Annotated[Path | None, typer.Option(help="default: MODEL-NUMBER.safetensors, which must not exist")] = None,

@@ -105,7 +105,18 @@ def test_a_whole_model_is_deleted_when_no_version_of_it_is_marked(run: Run, serv
     refused(run("models", "delete", "mine"), "no model 'mine'")
 
 
-def test_what_cannot_be_sent_or_found_isrefused(run: Run, tmp_path: Path) -> None:
+def test_a_version_is_put_into_production(run: Run, service: Service, tmp_path: Path) -> None:
+    (tmp_path / "mine.safetensors").write_bytes(tiny_weights("mine", 5))
+    run("models", "add", "tiny", "mine.safetensors")
+    assert run("models", "promote", "tiny@2").output == "tiny@2 is in production\n"
+    assert service.client.get("/v1/models/tiny").json()["aliases"]["production"]["version"] == 2
+    service.client.put("/v1/models/tiny/alias/former", json={"version": 1})
+    assert run("models", "promote", "tiny@former").output == "tiny@1 is in production\n"
+    refused(run("models", "promote", "tiny"), "name a version of it")
+    refused(run("models", "promote", "tiny@7"), "no version or alias '7'")
+
+
+def test_what_cannot_be_sent_or_found_is_refused(run: Run, tmp_path: Path) -> None:
     refused(run("models", "add", "tiny", "none.safetensors"), "none.safetensors")
     (tmp_path / "bad.safetensors").write_bytes(b"no weights")
     refused(run("models", "add", "tiny", "bad.safetensors"), "not a readable safetensors file")
