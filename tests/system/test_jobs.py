@@ -127,7 +127,7 @@ def test_a_nan_loss_fails_the_job_with_its_cause_and_keeps_the_last_good_checkpo
     one: Cluster, dataset_id: int
 ) -> None:
     recipe = long_recipe(
-        optimizer={"learning_rate": 1e20, "warmup_images": 2000, "decay": "constant"},
+        optimizer={"learning_rate": 1e9, "warmup_images": 2000, "decay": "constant"},
         training__checkpoint_every_images=8,
         optimizer__gradient_clip=None,
     )

@@ -113,7 +113,7 @@ def test_an_unusable_option_or_file_is_one_clear_line(trained: Path, tmp_path: P
         ([_weights(trained), "--extractor", "inception"], "DARKROOM_INCEPTION_WEIGHTS"),
         ([_weights(trained), "--recipe", str(tmp_path / "none.yaml")], "none.yaml"),
         ([_weights(trained), "--recipe", "none"], "there is no recipe 'none': name a shipped one"),
-        (["none"], "there is no model 'none': name a shipped one (fashion-mnist"),
+        (["none"], "there is no model 'none': name a shipped one (emoji, fashion-mnist"),
         (["fashion-mnist", "--recipe", "digits", "--split", "train"], "sha256:"),  # the model and the data do not fit
     ):
         done = _here("evaluate", *options, folder=trained)
