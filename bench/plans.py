@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,21 @@ class Bench:
         """What a planned run of these minutes spends on training."""
         return 60.0 * self.minutes * TRAINING_SHARE
 
+    @cached_property
+    def facts(self) -> dict[str, float]:
+        """What every record says of the data set."""
+        facts = look_at(self.data)
+        test = load_dataset(self.plan.recipe.dataset.model_copy(update={"split": "test"}), CACHE)
+        real, noise = anchors(self.data, test, self.references)
+        return {
+            "channels": facts.channels,
+            "side": facts.side,
+            "classes": len(facts.class_counts),
+            "distinct": facts.distinct,
+            "real": real,
+            "noise": noise,
+        }
+
     def known(self) -> set[tuple[str, str, float]]:
         """The runs that the file holds."""
         return {(one["set"], one["run"], one["minutes"]) for one in records(self.out)}
@@ -165,9 +181,6 @@ class Bench:
         for trainer, _ in run(recipe, self.data, self.seconds, shares):
             points.append((trainer.images_seen, measure(trainer, self.references)))
         assert trainer is not None
-        facts = look_at(self.data)
-        test = load_dataset(self.plan.recipe.dataset.model_copy(update={"split": "test"}), CACHE)
-        floor, noise = anchors(self.data, test, self.references)
         found = {
             "set": self.name,
             "run": name,
@@ -177,12 +190,7 @@ class Bench:
             "total_images": recipe.training.total_images,
             "parameters": parameters(recipe),
             "width": recipe.model.unet.width,
-            "channels": facts.channels,
-            "side": facts.side,
-            "classes": len(facts.class_counts),
-            "distinct": facts.distinct,
-            "real": floor,
-            "noise": noise,
+            **self.facts,
         }
         self.out.parent.mkdir(parents=True, exist_ok=True)
         with self.out.open("a") as file:

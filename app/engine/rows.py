@@ -39,8 +39,8 @@ class Request:
     """An accepted request. It leaves the engine with its one Finished or Failed event.
 
     submitted, deadline, begun: on the engine's clock. seconds_left: time of its work that is left, in full batches.
-    owner: see SampleRequest. context: of the thread that submitted
-    it, so that log lines name the right one of the requests in a batch.
+    owner: see SampleRequest. context: of the thread that submitted it, so that log lines name the right one of the
+    requests in a batch.
     """
 
     def __init__(

@@ -49,8 +49,7 @@ def place(network: AnyModule, device: torch.device) -> AnyModule:
 
 
 def drawing_network(network: DenoisingNetwork, config: ModelConfig, device: torch.device) -> Network:
-    """Return a copy of a trained network in the form that draws fastest on the device, which never trains."""
-    place(network, device).eval().requires_grad_(False)
-    if device.type != "cpu":
-        return network
-    return CpuNetwork(network, (config.image_channels, config.image_size, config.image_size))
+    """Return a trained network in the form that draws fastest on the device. `network` must not be used any more."""
+    if device.type == "cpu":
+        return CpuNetwork(network, (config.image_channels, config.image_size, config.image_size))
+    return place(network, device).eval().requires_grad_(False)
