@@ -15,7 +15,7 @@
 import heapq
 import math
 from bisect import bisect_left, insort
-from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from operator import attrgetter
 
@@ -81,25 +81,32 @@ class Policy:
                 self._place(request, place[1])
         late = self._late(now)
         oldest = next(iter(self._places))
-        first = late[0] if late else next(self._shortest_first())
+        first = next(iter(late), None) or next(self._shortest_first())
         lane = oldest.unfinished[0].lane
         if first.unfinished[0].lane != lane and self._owed >= oldest.batch_limit:
-            first, late = oldest, []
+            first, late = oldest, {}
         head = first.unfinished[0]
         limit = max(_limit_for(late, head.lane, first.batch_limit, now), head.network_rows)
         picked: dict[Row, None] = {}
         given = 0
         if head.lane == lane:
-            given = _fill(picked, (one.unfinished for one in self._places), lane, min(limit, int(self._owed)))
+            owed = min(limit, int(self._owed))
+            if late:  # what is owed must not fill a small step, or many of them
+                row = head.network_rows
+                owed = min(owed, int(OLDEST_SHARE * limit) + row, limit - row)
+            given = _fill(picked, (one.unfinished for one in self._places), lane, owed)
         taken = _fill(picked, self._in_order(late), head.lane, limit, given)
         self._owed = min(self._owed + OLDEST_SHARE * taken - given, float(oldest.batch_limit + head.network_rows))
         self._advanced = list(dict.fromkeys(row.request for row in picked))
         return list(picked)
 
-    def _late(self, now: float) -> Sequence[Request]:
-        """Return the urgent requests. It looks again after half of the time to spare, because the speed may change."""
+    def _late(self, now: float) -> dict[Request, float]:
+        """Return the urgent requests and their latest ends.
+
+        It looks again after half of the time to spare, because the speed may change.
+        """
         if now < self._nobody_late_before:
-            return []
+            return {}
         late, spare = urgent(self._promised, now)
         self._nobody_late_before = now + spare / 2.0
         return late
@@ -114,7 +121,7 @@ class Policy:
         if not owned:
             del self._by_owner[place[2].owner]
 
-    def _in_order(self, late: Sequence[Request]) -> Iterator[Sequence[Row]]:
+    def _in_order(self, late: Iterable[Request]) -> Iterator[Sequence[Row]]:
         """Yield the rows of every request in the order of the policy; those of urgent ones come twice."""
         for request in late:
             yield sorted(request.unfinished, key=attrgetter("steps_left"), reverse=True)
@@ -135,19 +142,22 @@ class Policy:
                 heapq.heappop(heads)
 
 
-def urgent(promised: Sequence[Request], now: float) -> tuple[Sequence[Request], float]:
-    """Return the requests that must run now, and the seconds until the first must. promised: earliest deadline first.
+def urgent(promised: Sequence[Request], now: float) -> tuple[dict[Request, float], float]:
+    """Return the requests that must run now with their latest ends, and the seconds until the first must.
 
-    A request's latest start leaves time for its own steps, and for the work of the requests that come after it.
+    promised: earliest deadline first. A request's latest end leaves time for the work of those that come after it, and
+    its latest start for its own steps.
     """
     start = spare = math.inf
-    for index in reversed(range(len(promised))):
-        one = promised[index]
-        start = min(start - one.seconds_left / OTHERS_SHARE, deadline_of(one) - own_seconds(one) / OTHERS_SHARE)
-        spare = min(spare, start - MARGIN_STEPS * one.speed.seconds(one.batch_limit) - now)
-        if spare <= 0.0:
-            return promised[: index + 1], 0.0
-    return [], spare
+    ends: dict[Request, float] = {}
+    for one in reversed(promised):
+        end = min(start, deadline_of(one))
+        start = end - own_seconds(one) / OTHERS_SHARE
+        due = start - MARGIN_STEPS * one.speed.seconds(one.batch_limit) - now
+        spare = min(spare, due)
+        if due <= 0.0 or ends:
+            ends[one] = end
+    return dict(reversed(ends.items())), max(spare, 0.0)
 
 
 def own_seconds(request: Request) -> float:
@@ -162,14 +172,14 @@ def deadline_of(request: Request) -> float:
     return request.deadline
 
 
-def _limit_for(late: Iterable[Request], lane: Hashable, limit: int, now: float) -> int:
-    """Return the largest step with which the urgent requests of the lane still meet their deadlines."""
+def _limit_for(late: Mapping[Request, float], lane: Hashable, limit: int, now: float) -> int:
+    """Return the largest step with which the urgent requests of the lane end in time. late: with their latest ends."""
     rows = 0
-    for request in late:
+    for request, end in late.items():
         mine = [row for row in request.unfinished if row.lane == lane]
         rows += sum(row.network_rows for row in mine)
         if mine and rows < limit:
-            pace = (deadline_of(request) - now) / max(1, request.steps_left)
+            pace = (end - now) / max(1, request.steps_left)
             limit = min(limit, request.speed.largest_within(pace, rows))
     return limit
 

@@ -96,15 +96,15 @@ class Queue:
         """The time that a request with a deadline needs at most. step: seconds of a full step."""
         promised = self._policy.promised
         place = bisect_right(promised, deadline, key=deadline_of)
-        before = sum(one.seconds_left for one in promised[:place])
-        others = sum(one.seconds_left for one in self.requests) - before
+        before = sum(map(own_seconds, promised[:place]))  # their paced steps need not be full ones
+        others = sum(one.seconds_left for one in self.requests) - sum(one.seconds_left for one in promised[:place])
         ends = _shared(before + forecast.idle_seconds, others) + MARGIN_STEPS * step
         for one in promised[place:]:  # those that come later must not become late
             others -= one.seconds_left
-            theirs = _shared(before + forecast.seconds + own_seconds(one), others) + MARGIN_STEPS * step
+            before += own_seconds(one)
+            theirs = _shared(before + forecast.idle_seconds, others) + MARGIN_STEPS * step
             if forecast.now + theirs > deadline_of(one):
                 return max(ends, theirs)
-            before += one.seconds_left
         return ends
 
     def _in_company(self, forecast: Forecast, step: float) -> float:

@@ -3,7 +3,7 @@
 from typing import cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bench.scheduling import Simulation
@@ -32,6 +32,10 @@ Arrival = st.tuples(
 
 
 @given(st.lists(Arrival, min_size=1, max_size=12))
+@example(
+    [(0.0, 1, 1, None, None)] * 3
+    + [(0.0, 13, 47, None, None), (0.0, 13, 16, None, None), (0.0, 9, 50, 3.0, None), (0.0, 27, 36, 6.0, None)]
+)
 @settings(max_examples=60, deadline=None)
 def test_an_accepted_deadline_is_kept_whatever_comes_later(
     arrivals: list[tuple[float, int, int, float | None, int | None]],
