@@ -3,14 +3,17 @@
 python -m bench.plans sweep DATA ... [--minutes M] [--runs N] [--out FILE]
 python -m bench.plans curve DATA ... [--minutes M ...] [--out FILE]
 python -m bench.plans table [--out FILE]
+python -m bench.plans fit [--out FILE]
 
 DATA is a folder with `train` and `test`, as `python -m bench.datasets` builds it. Time is this process's processor time
 with one thread, so that a shared machine does not change what a run is given. Every run trains for the same time, and
 its pictures are measured as a planned run's are: unguided, in ten steps. A run that is in FILE is not done again.
+`fit` fits the curve of `model/training/forecast.py` to the planned runs in FILE, and tells how far forecasts were off.
 """
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +38,7 @@ from darkroom.model.planning.plan import MOST_CELLS, TRAINING_SHARE, parameters
 from darkroom.model.planning.prepare import prepare
 from darkroom.model.planning.speed import measured_speed
 from darkroom.model.sampling.draw import plan_row, sample
+from darkroom.model.training.forecast import CURVE, Correction, Curve
 from darkroom.model.training.trainer import Trainer, TrainingError
 
 OUT = Path("bench/results/plans.jsonl")
@@ -230,10 +234,74 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def fitted(runs: Sequence[Mapping[str, Any]]) -> Curve:
+    """Fit the curve of forecasts to planned runs.
+
+    Spreads are those of the forecasts of each data set by a curve that was fitted to the others.
+    """
+    points = _law(runs)
+    own = dict.fromkeys(one["set"] for one in runs)
+    parts = {name: _law([one for one in runs if one["set"] != name]) for name in own}
+    off = {share: [] for share in POINTS}
+    for one in runs:
+        rest = parts[one["set"]]
+        others = [other for other in runs if other["set"] != one["set"]]
+        off[1.0].append(math.log(one["points"][-1][1] / rest.distance(_seen(one, 1.0))))
+        for share in POINTS[:-1]:
+            weight, offset = _correction(others, rest, share)
+            deviation, end = _deviations(one, rest, share)
+            off[share].append(end - offset - weight * deviation)
+    corrections = []
+    for share in POINTS[:-1]:
+        weight, offset = _correction(runs, points, share)
+        corrections.append(Correction(share=share, weight=weight, offset=offset, spread=_root_mean_square(off[share])))
+    return points.model_copy(update={"spread": _root_mean_square(off[1.0]), "corrections": tuple(corrections)})
+
+
+def _seen(one: Mapping[str, Any], share: float) -> float:
+    """Return the images that a run saw until a share of it, for each value of a picture."""
+    images: float = one["points"][POINTS.index(share)][0]
+    return images / (one["channels"] * one["side"] ** 2)
+
+
+def _law(runs: Sequence[Mapping[str, Any]]) -> Curve:
+    """Fit distance = noise / (1 + (x / half)^power) to the ends of runs: least squares in logarithms, on a grid."""
+    x = np.array([_seen(one, 1.0) for one in runs])
+    y = np.log([one["points"][-1][1] for one in runs])
+    best, least = None, np.inf
+    for power in np.arange(0.3, 2.01, 0.05):
+        for half in np.geomspace(0.5, 200.0, 60):
+            fall = np.log1p((x / half) ** power)
+            noise = float((y + fall).mean())
+            error = float(((y + fall - noise) ** 2).sum())
+            if error < least:
+                best, least = (math.exp(noise), float(half), float(power)), error
+    assert best is not None
+    return Curve(noise=best[0], half=best[1], power=best[2], spread=0.0, corrections=())
+
+
+def _deviations(one: Mapping[str, Any], curve: Curve, share: float) -> tuple[float, float]:
+    """Return how far the logarithm of a run's distance lies above the curve: at a share, and at the end."""
+    at = one["points"][POINTS.index(share)][1] / curve.distance(_seen(one, share))
+    end = one["points"][-1][1] / curve.distance(_seen(one, 1.0))
+    return math.log(at), math.log(end)
+
+
+def _correction(runs: Sequence[Mapping[str, Any]], curve: Curve, share: float) -> tuple[float, float]:
+    """Return the weight and the offset of a straight line from the deviations at a share to those at the end."""
+    at, end = np.array([_deviations(one, curve, share) for one in runs]).T
+    weight, offset = np.polyfit(at, end, 1)
+    return float(weight), float(offset)
+
+
+def _root_mean_square(values: Sequence[float]) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.plans", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("what", choices=("sweep", "curve", "table"))
+    parser.add_argument("what", choices=("sweep", "curve", "table", "fit"))
     parser.add_argument("data", type=Path, nargs="*")
     parser.add_argument("--minutes", type=float, nargs="+", default=[1.0])
     parser.add_argument("--runs", type=int, default=20)
@@ -242,6 +310,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     if arguments.what == "table":
         print(table(records(arguments.out)))
+        return 0
+    if arguments.what == "fit":
+        curve = fitted([one for one in records(arguments.out) if one["run"] == "plan"])
+        CURVE.write_text(f"{curve.model_dump_json(indent=2)}\n")
+        print(CURVE.read_text())
         return 0
     for minutes in arguments.minutes:
         benches = [Bench(folder, minutes, arguments.out) for folder in arguments.data]

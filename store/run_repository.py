@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, aliased
 from darkroom.model.figure import Figure
 from darkroom.model.training.curve_point import CurvePoint
 from darkroom.model.training.finding import Finding
+from darkroom.model.training.forecast import Forecast, plain_verdict
 from darkroom.store.artifacts import Artifacts
 from darkroom.store.checkpoint_repository import register_checkpoint
 from darkroom.store.counters import count
@@ -113,18 +114,22 @@ def record_samples(session: Session, job: Job, images_seen: int, picture: bytes)
     add_event(session, job, "samples", {"images_seen": images_seen})
 
 
-def record_verdict(session: Session, job: Job, images_seen: int, findings: Sequence[Finding]) -> None:
-    """Store the findings of a look at a training, with the job and its checkpoint at `images_seen`, if there is one.
+def record_verdict(
+    session: Session, job: Job, images_seen: int, findings: Sequence[Finding], forecast: Forecast | None = None
+) -> None:
+    """Store what a look at a training found, with the job and its checkpoint at `images_seen`, if there is one.
 
-    An event tells the first verdict, and each one that differs from the one before in more than numbers.
+    An event tells the first verdict, each one that differs from the one before in more than numbers, and each new
+    forecast.
     """
     before = None if job.verdict is None else [Finding(**one).subject for one in job.verdict["findings"]]
-    job.verdict = {"images_seen": images_seen, "findings": [finding.plain() for finding in findings]}
+    told = None if job.verdict is None else job.verdict.get("forecast")
+    job.verdict = plain_verdict(images_seen, findings, forecast)
     at = select(JobCheckpoint.checkpoint_id).where(
         JobCheckpoint.job_id == job.id, JobCheckpoint.images_seen == images_seen
     )
     session.execute(update(Checkpoint).where(Checkpoint.id.in_(at)).values(verdict=job.verdict))
-    if before != [finding.subject for finding in findings]:
+    if before != [finding.subject for finding in findings] or job.verdict["forecast"] not in (None, told):
         add_event(session, job, "verdict", job.verdict)
     for finding in findings:
         if finding.subject not in (before or ()):

@@ -10,6 +10,7 @@ from darkroom.model.checkpoint import CheckpointError
 from darkroom.model.figure import Figure
 from darkroom.model.training.curve_point import CurvePoint
 from darkroom.model.training.finding import Finding
+from darkroom.model.training.forecast import Forecast
 from darkroom.model.training.run import StartingPoint, StateStart, WeightsStart, train
 from darkroom.model.training.run_record import Failing
 from darkroom.store.artifacts import ArtifactCorrupted, ArtifactMissing, Artifacts
@@ -160,9 +161,11 @@ class JobRecord:
         """Store a grid of samples."""
         self._reporter.put(lambda session, lease: record_samples(session, hold(session, lease), images_seen, picture))
 
-    def verdict(self, images_seen: int, findings: Sequence[Finding]) -> None:
-        """Store findings."""
-        self._reporter.put(lambda session, lease: record_verdict(session, hold(session, lease), images_seen, findings))
+    def verdict(self, images_seen: int, findings: Sequence[Finding], forecast: Forecast | None) -> None:
+        """Store findings and forecast."""
+        self._reporter.put(
+            lambda session, lease: record_verdict(session, hold(session, lease), images_seen, findings, forecast)
+        )
 
     def evaluation(self, images_seen: int, evaluations: Sequence[Figure]) -> None:
         """Store figures."""

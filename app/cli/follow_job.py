@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from darkroom.app.cli.service_client import ServerEvent, ServiceError, ask, connect, events, require_success
 from darkroom.app.cli.terminal import print_error, say
 from darkroom.model.training.curve_point import time_left
+from darkroom.model.training.forecast import Forecast
 
 RECONNECT_SECONDS = 1.0
 SECONDS_BETWEEN_LINES = 30.0
@@ -128,7 +129,8 @@ def _sentence(kind: str, data: dict[str, Any]) -> str | None:
             return f"{data['images_seen']:,} images: {kind.replace('_', ' ')}: {data['detail']}"
         case "verdict":
             told = "; ".join(f"{one['severity']}: {one['advice']}" for one in data["findings"]) or "nothing wrong found"
-            return f"{data['images_seen']:,} images: {told}"
+            expected = f"; at the end, expect a distance of {Forecast(**data['forecast'])}" if data["forecast"] else ""
+            return f"{data['images_seen']:,} images: {told}{expected}"
         case "not_promoted":
             return f"nothing was promoted: {data['reason']}"
         case "frontier":

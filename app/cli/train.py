@@ -151,6 +151,8 @@ def _train(recipe: Recipe, folder: Path, datasets: Path, device: torch.device, c
             if points == 2 and not long:  # the first steps are slower, above all where they are compiled
                 _require_a_day(now)
             facts = f"{now.summary}  {time_left(now.seconds_left or 0.0)}"
+            if record.forecast is not None:
+                facts += f"  expected distance {record.forecast}"
             bar.update(task, completed=now.images_seen, total=now.total_images, facts=facts)
             if not drawn:
                 lines(now)

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from darkroom.model.planning.data_facts import DataFacts
 from darkroom.model.planning.plan import SIDES, Plan
 from darkroom.model.training.curve_point import duration
+from darkroom.model.training.forecast import recognisable_images
 
-RECOGNISABLE_IMAGES = 150_000
-"""Images after which 8x8 digits can be recognised (`recipes/digits.yaml`). A rule of thumb for other pictures."""
 FEW_PICTURES = 20
 MANY_PASSES = 2000.0
 
@@ -15,7 +14,7 @@ MANY_PASSES = 2000.0
 def cautions(plan: Plan, facts: DataFacts, class_names: Sequence[str]) -> list[str]:
     """Return the warnings about a plan; nothing for a good one."""
     found = []
-    seen, needed = plan.recipe.training.total_images, recognisable_images(facts)
+    seen, needed = plan.recipe.training.total_images, recognisable_images(plan.recipe.model)
     if seen < needed:
         longer = duration(60.0 * plan.minutes * needed / seen)
         found.append(
@@ -40,9 +39,3 @@ def cautions(plan: Plan, facts: DataFacts, class_names: Sequence[str]) -> list[s
             "less"
         )
     return found
-
-
-def recognisable_images(facts: DataFacts) -> int:
-    """Return how many images a run should see before its pictures can be recognised: a rule of thumb."""
-    larger = 1 if facts.side <= 16 else 2 if facts.side <= 32 else 4
-    return RECOGNISABLE_IMAGES * larger * (2 if facts.channels == 3 else 1)

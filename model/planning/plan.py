@@ -1,15 +1,16 @@
 """Chooses every field of a recipe for a data set, a device's speed and a time, and says why.
 
-The training settings are those of `recipes/fashion-mnist.yaml`, which docs/results.md compares with others; their sizes
-follow from the data and the time.
+The training settings are those of `recipes/fashion-mnist.yaml`, which docs/results.md compares with others. Sizes,
+batch and learning rate follow from the data and the time; `python -m bench.plans sweep` compares them with a search.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from darkroom.model.config import DatasetConfig, Recipe, UNetConfig, parse_recipe, set_field
 from darkroom.model.planning.data_facts import DataFacts
+from darkroom.model.training.forecast import RECOGNISABLE, forecast, values
 from darkroom.model.user_error import UserError
 
 WIDTHS = (32, 48, 64, 96, 128)
@@ -22,9 +23,18 @@ SIDES = (96, 80, 64, 48, 32)
 """Sides to which larger pictures may be scaled."""
 TRAINING_SHARE = 0.85
 """Share of the time that training gets. Evaluations, sample grids and checkpoints get the rest."""
-IMAGES_PER_PARAMETER = 1.0
-"""A wider network is chosen only when the run shows it so many images for each of its parameters."""
-EVALUATED_FROM_MINUTES = 10.0
+SHORT_SIDE, SHORT_IMAGES = 16, 8
+"""A run that shows fewer than SHORT_IMAGES images for each value of a larger picture gets pictures of SHORT_SIDE."""
+IMAGES_PER_PARAMETER, IMAGES_TO_DEEPEN = 1.0, 0.2
+"""A wider network is chosen only when the run shows it so many images for each of its parameters, a deeper one from
+IMAGES_TO_DEEPEN on."""
+STEPS = 1500
+"""A batch is the largest power of two that leaves the run so many steps: short runs need steps more than even ones."""
+RATE, SHORT_RATE = 2e-3, 4e-3
+"""Learning rates of networks with two blocks a level, and with one."""
+LEAST_BATCH, LARGEST_BATCH = 32, 128
+EVALUATIONS = ((60.0, 10), (20.0, 5), (10.0, 2))
+"""Least minutes of a run, and how often it is evaluated; each costs about half a minute of a CPU."""
 EVALUATED_FROM_IMAGES = 50
 SNAPSHOT_SHARE = 16
 BFLOAT16_FASTER = 1.2
@@ -44,6 +54,13 @@ class Reason:
     why: str
 
 
+class _Size(NamedTuple):
+    """Width of a network, and its residual blocks a level."""
+
+    width: int
+    blocks: int
+
+
 @dataclass(frozen=True)
 class Plan:
     """A recipe, the reasons for its fields, and what to expect of the run.
@@ -58,11 +75,13 @@ class Plan:
     passes: float
 
     def expectation(self) -> str:
-        """Return how long the run is, beside the runs of the shipped recipes."""
+        """Return how long the run is, and the distance that it should reach."""
+        expected = forecast(self.recipe)
         return (
             f"{self.recipe.training.total_images:,} images in {self.minutes:g} minutes, at "
-            f"{self.images_per_second:,.0f} images/s; each image is seen {self.passes:,.1f} times. For comparison: the "
-            "recipe digits sees 150,000 images, and the shipped Fashion-MNIST model saw 1,280,000."
+            f"{self.images_per_second:,.0f} images/s; each image is seen {self.passes:,.1f} times. Expected Fréchet "
+            f"distance: {expected}; with twice the time, {expected.with_more}. Pictures can be recognised from about "
+            f"{RECOGNISABLE:,.0f} on."
         )
 
 
@@ -70,15 +89,18 @@ def model_side(longest: int, minutes: float, speed: Callable[[Recipe], float], c
     """Return the side to which pictures are scaled. longest: the side that they allow without enlarging.
 
     Small pictures keep their side, cut to a multiple of the network's. Larger ones get the largest side at which the
-    narrowest network sees as many images as it has parameters.
+    smallest network sees as many images as it has parameters, or the least side; in a short run, SHORT_SIDE.
     """
     sides = [side for side in SIDES if side <= longest] if longest > SIDES[-1] else []
     facts = DataFacts(channels, 0, (1,) * classes, classes, mirrors=False)
     for side in sides[:-1]:
-        candidate = _candidate(_with_side(facts, side), WIDTHS[0])
+        candidate = _candidate(_with_side(facts, side), _sizes(_with_side(facts, side))[0])
         if _seen(speed(candidate), minutes) >= IMAGES_PER_PARAMETER * parameters(candidate):
             return side
-    return sides[-1] if sides else max(side for side in range(4, max(4, longest) + 1) if _shape(side)[1] > 1)
+    least = sides[-1] if sides else max(side for side in range(4, max(4, longest) + 1) if _shape(side)[1] > 1)
+    smallest = _candidate(_with_side(facts, least), _sizes(_with_side(facts, least))[0])
+    short = _seen(speed(smallest), minutes) < SHORT_IMAGES * values(smallest.model)
+    return min(least, SHORT_SIDE) if short else least
 
 
 def make_plan(
@@ -93,20 +115,25 @@ def make_plan(
         raise PlanError(f"minutes is {minutes:g}: give more than 0 and less than {MINUTES_BELOW:,.0f}")
     if facts.images < 2:
         raise PlanError("the data set has 1 image; training needs 2 or more")
-    widths = [width for width in WIDTHS if width >= _least_width(facts)]
-    chosen = _candidate(facts, widths[0])
+    size, *larger = _sizes(facts)
+    chosen = _candidate(facts, size)
     per_second = speed(chosen)
-    short = _candidate(facts, widths[0], "bfloat16")
+    short = _candidate(facts, size, "bfloat16")
     gain = speed(short) / per_second
     if gain >= BFLOAT16_FASTER:
         chosen, per_second = short, gain * per_second
-    for width in widths[1:]:
-        # A wider network is never faster: stop measuring at the first one that is too slow.
-        wider = _candidate(facts, width, chosen.training.precision)
-        their_speed = speed(wider)
-        if _seen(their_speed, minutes) < IMAGES_PER_PARAMETER * parameters(wider):
+    for one in larger:
+        # A larger network is never faster: stop measuring at the first one that is too slow.
+        candidate = _candidate(facts, one, chosen.training.precision)
+        their_speed = speed(candidate)
+        enough = IMAGES_PER_PARAMETER if one.width > size.width else IMAGES_TO_DEEPEN
+        if _seen(their_speed, minutes) < enough * parameters(candidate):
             break
-        chosen, per_second = wider, their_speed
+        chosen, per_second, size = candidate, their_speed, one
+    batch = _batch(facts, _seen(per_second, minutes))
+    if batch > LEAST_BATCH:
+        chosen = _candidate(facts, size, chosen.training.precision, batch)
+        per_second = speed(chosen)
     seen = _seen(per_second, minutes)
     if seen < chosen.training.batch_size:
         raise PlanError(f"{minutes:g} minutes are too short for one batch here; give more time")
@@ -162,21 +189,35 @@ def _least_width(facts: DataFacts) -> int:
     return min(patch * patch * facts.channels, WIDTHS[-1])
 
 
-def _candidate(facts: DataFacts, width: int, precision: str = "float32") -> Recipe:
+def _sizes(facts: DataFacts) -> list[_Size]:
+    """Return the networks that a plan chooses from, the smallest first."""
+    narrowest, *wider = [width for width in WIDTHS if width >= _least_width(facts)]
+    return [_Size(narrowest, 1), _Size(narrowest, 2), *(_Size(width, 2) for width in wider)]
+
+
+def _batch(facts: DataFacts, seen: int) -> int:
+    """Return the batch of a run that sees so many images: it leaves STEPS steps, and two batches a pass."""
+    batch = LEAST_BATCH
+    while 2 * batch <= min(LARGEST_BATCH, facts.images // 2) and seen >= 2 * batch * STEPS:
+        batch *= 2
+    return batch
+
+
+def _candidate(facts: DataFacts, size: _Size, precision: str = "float32", batch: int = LEAST_BATCH) -> Recipe:
     """A recipe with everything that decides the speed."""
     patch, levels = _shape(facts.side)
+    width = size.width
     cells = facts.side // patch // 2 ** (levels - 1)
     unet = UNetConfig(
         patch_size=patch,
         width=width,
         multipliers=(1, 2)[:levels],
-        blocks_per_level=2,
+        blocks_per_level=size.blocks,
         attention_resolutions=(cells,) if cells <= MOST_CELLS else (),
         middle_attention=cells <= MOST_CELLS,
         attention_head_channels=32 if width * levels % 32 == 0 else 16,
         norm_groups=8,
     )
-    batch = 128 if facts.images >= 2000 else 64
     return parse_recipe(
         {
             "name": "plan",
@@ -221,19 +262,26 @@ def _reasons(
         "narrowest",
     )
     yield Reason(
+        "model.unet.blocks_per_level",
+        unet.blocks_per_level,
+        f"two from {IMAGES_TO_DEEPEN:g} images a parameter on; a short run learns more with one",
+    )
+    yield Reason(
         "training.total_images",
         seen,
         f"{per_second:,.0f} images/s for {TRAINING_SHARE:.0%} of {minutes:g} minutes; evaluations take the rest",
     )
     yield Reason("training.minutes", minutes, "the clock ends the run, on a faster or a slower day too")
-    yield Reason("training.batch_size", training.batch_size, f"for {facts.images:,} images")
+    steps = seen // training.batch_size
+    yield Reason("training.batch_size", training.batch_size, f"gives {steps:,} steps, of {STEPS:,} wanted")
     yield Reason(
         "optimizer.warmup_images",
         min(100 * training.batch_size, seen // 20),
         "a twentieth of the run, at most 100 batches",
     )
-    rate = round(2e-3 * (32 / unet.width) ** 0.5, 6)
-    yield Reason("optimizer.learning_rate", rate, "2e-3 for width 32, less for wider networks")
+    base = RATE if unet.blocks_per_level > 1 else SHORT_RATE
+    rate = round(base * (WIDTHS[0] / unet.width) ** 0.5, 6)
+    yield Reason("optimizer.learning_rate", rate, f"{base:g} for width {WIDTHS[0]} and this depth, less for wider ones")
     flip = facts.mirrors
     yield Reason(
         "training.horizontal_flip",
@@ -247,7 +295,7 @@ def _reasons(
     snapshot = seen // SNAPSHOT_SHARE
     yield Reason("training.guide_snapshot_images", max(1, snapshot), "a sixteenth of the run, to guide sampling")
     yield Reason("training.checkpoint_every_images", max(1, seen // 16), "sixteen in the run")
-    yield Reason("training.sample_every_images", max(1, seen // 4), "four in the run")
+    yield Reason("training.sample_every_images", max(1, seen // 10), "ten in the run")
     yield Reason("training.samples_per_class", max(1, min(8, 80 // classes)), f"for {classes:,} classes")
     guided = classes > 1
     yield Reason(
@@ -266,11 +314,11 @@ def _reasons(
 
 
 def _evaluation(facts: DataFacts, seen: int, minutes: float) -> tuple[Mapping[str, Any] | None, str]:
-    if minutes < EVALUATED_FROM_MINUTES:
-        return None, f"none in less than {EVALUATED_FROM_MINUTES:g} minutes"
+    if minutes < EVALUATIONS[-1][0]:
+        return None, f"none in less than {EVALUATIONS[-1][0]:g} minutes"
     if facts.images < EVALUATED_FROM_IMAGES:
         return None, f"none with less than {EVALUATED_FROM_IMAGES} images"
     images = min(1000, facts.images)
-    times = 4 if minutes >= 60.0 else 2
+    times = next(times for least, times in EVALUATIONS if minutes >= least)
     settings = {"every_images": max(1, seen // times), "images": images, "steps": 10, "guidance": 1.0}
     return settings, f"{times} times, unguided, with {images:,} images"

@@ -7,6 +7,8 @@ from typing import Any, Literal
 FindingKind = Literal[
     "exploded",
     "not_learning",
+    "slow",
+    "behind",
     "average_lags",
     "noise",
     "grainy",

@@ -12,12 +12,22 @@ from torch.func import functional_call
 from darkroom.model.diffusion.forward import add_noise
 from darkroom.model.diffusion.prediction import from_x0, per_row, training_target
 from darkroom.model.diffusion.schedule import make_schedule
+from darkroom.model.figure import Figure
 from darkroom.model.images.pixels import from_pixels
 from darkroom.model.training.finding import Finding
+from darkroom.model.training.forecast import METRIC, Forecast, expected_at, forecast
 from darkroom.model.training.objective import loss_weights, row_losses
 from darkroom.model.training.time_sampling import TimeSampler
 from darkroom.model.training.trainer import Trainer
-from darkroom.model.training.verdict import Reference, judge_data, judge_losses, judge_pictures, look_at_training
+from darkroom.model.training.verdict import (
+    Reference,
+    judge_data,
+    judge_distance,
+    judge_losses,
+    judge_pictures,
+    judge_speed,
+    look_at_training,
+)
 
 PROBED = 128
 """Training pictures on which a look compares losses. Always the same ones, with the same noise."""
@@ -40,6 +50,7 @@ class Inspection:
         recipe, data = trainer.recipe, trainer.dataset
         self._trainer = trainer
         self.findings: tuple[Finding, ...] | None = None
+        self._measured: list[tuple[float, float]] = []
         self._schedule = make_schedule(recipe.model.schedule)
         self._weights = loss_weights(self._schedule, recipe.model.prediction, recipe.objective)
         generator = torch.Generator().manual_seed(0)
@@ -59,6 +70,17 @@ class Inspection:
         """The share of the run that is done."""
         return self._trainer.place / self._trainer.recipe.training.total_images
 
+    @property
+    def forecast(self) -> Forecast | None:
+        """The distance at the end, by what the run has measured; None before its first evaluation, and at the end."""
+        if not self._measured or self._trainer.ended:
+            return None
+        return forecast(self._trainer.recipe, self._measured)
+
+    def see(self, figures: Sequence[Figure]) -> None:
+        """Take the figures of an evaluation at this moment."""
+        self._measured += [(self.done, figure.value) for figure in figures if figure.metric == METRIC]
+
     def look(self, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> tuple[Finding, ...]:
         """Return the findings at this moment. images: a sample grid, (N, C, S, S); labels: (N,)."""
         late = self.done >= JUDGED_FROM
@@ -68,6 +90,10 @@ class Inspection:
             findings = []
         if late and not exploded:
             findings += judge_pictures(self._reference, images, labels)
+        findings += judge_speed(self._trainer.images_seen, self._trainer.place)
+        if self._measured:
+            share, distance = self._measured[-1]
+            findings += judge_distance(distance, expected_at(self._trainer.recipe, share))
         self.findings = (*findings, *judge_data(self._reference))
         return self.findings
 

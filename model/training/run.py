@@ -129,7 +129,7 @@ def train(
     if training.precision == "bfloat16" and device.type == "cpu" and not multiplies_bfloat16():
         _log.warning("this CPU has no instructions for bfloat16: training.precision float32 would be many times faster")
     inspection = None if training.early_verdict == "off" else Inspection(trainer)
-    judge = _Judge(trainer, record, references) if recipe.evaluation is not None else None
+    judge = _Judge(trainer, record, references, inspection) if recipe.evaluation is not None else None
     stop = _StopRequest(should_stop)
     saved = _restore(trainer, record, start)
     distributed.from_first(lambda: record.begin(trainer.images_seen))
@@ -165,12 +165,12 @@ def train(
         with meter.paused(whole=samples and (evaluates or judge is None)):
             if evaluates or crossed(before, training.checkpoint_every_images):
                 save()
-            if samples:
+            if judge and evaluates:
+                judge.once(stop)
+            if samples:  # after the evaluation, which tells the verdict how far the pictures are
                 end = distributed.from_first(lambda: _draw_samples(trainer, record, stop, inspection))
                 if end is not None:
                     raise TrainingHopeless(end)
-            if judge and evaluates:
-                judge.once(stop)
     if saved != trainer.images_seen or distributed.from_first(record.last_good) is None:
         save()
     # Only this line evaluates a run that started at its end, with another run's state.
@@ -411,7 +411,7 @@ def _look(
     for finding in findings:
         if finding.subject not in before:
             _log.warning("after %d images: %s", trainer.images_seen, finding.advice)
-    record.verdict(trainer.images_seen, findings)
+    record.verdict(trainer.images_seen, findings, inspection.forecast)
     cause = None
     if trainer.recipe.training.early_verdict == "stop":
         cause = hopeless(findings, inspection.done, trainer.images_seen)
@@ -429,11 +429,18 @@ class _Judge:
     Raises TrainingError at once when the metrics are not installed.
     """
 
-    def __init__(self, trainer: Trainer, record: RunRecord, references: "ReferenceCache | None") -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        record: RunRecord,
+        references: "ReferenceCache | None",
+        inspection: Inspection | None,
+    ) -> None:
         config = trainer.recipe.evaluation
         if config is None or references is None:
             raise ValueError("a recipe with evaluations needs `references`")
         self._trainer, self._record, self._references, self._config = trainer, record, references, config
+        self._inspection = inspection
         self.every_images = config.every_images
         self._failed_images: int | None = None
         distributed.from_first(self._require_metrics)
@@ -484,6 +491,8 @@ class _Judge:
             self._failed_images = images_seen
         else:
             self._record.evaluation(images_seen, evaluations)
+            if self._inspection is not None:
+                self._inspection.see(evaluations)
         return True
 
     def _frontier(self, stop: Callable[[], bool]) -> bool:

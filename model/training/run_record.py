@@ -10,6 +10,7 @@ from darkroom.model.checkpoint import load_checkpoint, write_atomically
 from darkroom.model.figure import Figure
 from darkroom.model.training.curve_point import CurvePoint
 from darkroom.model.training.finding import Finding
+from darkroom.model.training.forecast import Forecast, plain_verdict
 from darkroom.model.training.loss_log import LossLog
 
 Failing = Literal["evaluation", "frontier", "samples", "verdict"]
@@ -46,8 +47,8 @@ class RunRecord(Protocol):
     def samples(self, images_seen: int, picture: bytes) -> None:
         """Store a sample grid, a PNG."""
 
-    def verdict(self, images_seen: int, findings: Sequence[Finding]) -> None:
-        """Store the findings of a look at `images_seen`, which replace those of earlier looks."""
+    def verdict(self, images_seen: int, findings: Sequence[Finding], forecast: Forecast | None) -> None:
+        """Store what a look at `images_seen` found, which replaces what earlier looks found."""
 
     def evaluation(self, images_seen: int, evaluations: Sequence[Figure]) -> None:
         """Store the figures of the checkpoint at `images_seen`: all or none."""
@@ -83,6 +84,7 @@ class FolderRecord:
         self._losses = LossLog(folder / "losses.csv")
         self._last = 0
         self.findings: Sequence[Finding] | None = None
+        self.forecast: Forecast | None = None
 
     def states(self) -> Iterator[tuple[str, bytes]]:
         """Yield the folder's only state; raises OSError when the file exists but cannot be read."""
@@ -122,10 +124,10 @@ class FolderRecord:
         """Write `samples/IMAGES.png`."""
         write_atomically(self._folder / "samples" / f"{images_seen:010d}.png", picture)
 
-    def verdict(self, images_seen: int, findings: Sequence[Finding]) -> None:
+    def verdict(self, images_seen: int, findings: Sequence[Finding], forecast: Forecast | None) -> None:
         """Write `verdict.json`."""
-        self.findings = findings
-        verdict = {"images_seen": images_seen, "findings": [finding.plain() for finding in findings]}
+        self.findings, self.forecast = findings, forecast
+        verdict = plain_verdict(images_seen, findings, forecast)
         write_atomically(self._folder / "verdict.json", f"{json.dumps(verdict, ensure_ascii=False)}\n".encode())
 
     def evaluation(self, images_seen: int, evaluations: Sequence[Figure]) -> None:

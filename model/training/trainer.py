@@ -160,7 +160,15 @@ class Trainer:
         matrices = self.network.hidden_matrices()
         taken = {id(parameter) for parameter in matrices}
         others = [parameter for parameter in parameters if id(parameter) not in taken]
-        return MuonAdamW(matrices, others, lr=rate, momentum=config.momentum, betas=config.betas, weight_decay=decay)
+        return MuonAdamW(
+            matrices,
+            others,
+            lr=rate,
+            momentum=config.momentum,
+            betas=config.betas,
+            weight_decay=decay,
+            dtype=torch.bfloat16 if self.recipe.training.precision == "bfloat16" else torch.float32,
+        )
 
     @property
     def ended(self) -> bool:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from darkroom.model.config import ModelConfig
 from darkroom.model.images.compare import Vectors, distances, thumbnails
 from darkroom.model.training.finding import Finding, FindingKind, Severity
+from darkroom.model.training.forecast import Forecast, recognisable_images
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -45,7 +46,8 @@ FEW_OF_A_CLASS, FEW_IN_ALL = 10, 50
 MIXED_FROM = 200
 SURE = 4.0
 """Standard deviations that make an agreement with the classes more than chance."""
-LEAST_IMAGES_A_VALUE = 50
+SLOW = 2.0
+"""A run is slow when its plan had so many times the images by now."""
 NAMED = 3
 """Classes that one kind of finding names one by one."""
 
@@ -282,14 +284,31 @@ def judge_losses(weights: Floats, average: Floats, linear: Floats, zeros: Floats
     return findings
 
 
-def little_training(images_seen: int, model: ModelConfig) -> str | None:
-    """Return a sentence about a model that saw too few images to be good, or None.
+def judge_speed(images_seen: int, place: int) -> list[Finding]:
+    """Return a warning when a run that ends by the clock is slow. place: the images that its plan has by now."""
+    if place < SLOW * images_seen:
+        return []
+    advice = (
+        f"The training is slow: it saw {images_seen:,} images in the time planned for {place:,}; look for what else "
+        "uses the machine, or give the run more minutes"
+    )
+    return [Finding("slow", "warning", None, advice)]
 
-    The more values a picture has, the more the network must see. Planned runs on emoji and letters drew noise or grain
-    up to 26 images a value; the recipes of this repository give 580 and more.
-    """
-    values = model.image_channels * model.image_size**2
-    enough = LEAST_IMAGES_A_VALUE * values
+
+def judge_distance(distance: float, expected: Forecast) -> list[Finding]:
+    """Return a warning when a measured distance lies above the range that recorded runs had at that moment."""
+    if distance <= expected.high:
+        return []
+    advice = (
+        f"The distance is {distance:,.0f}, and most trainings had {expected} at this point; look at the sample grids, "
+        "and for pictures that do not belong to the data set"
+    )
+    return [Finding("behind", "warning", None, advice)]
+
+
+def little_training(images_seen: int, model: ModelConfig) -> str | None:
+    """Return a sentence about a model that saw too few images to be good, or None."""
+    enough = recognisable_images(model)
     if images_seen >= enough:
         return None
     return f"It saw {images_seen:,} images, and its pictures need {enough:,}; expect noise and blurs"

@@ -16,6 +16,7 @@ from darkroom.app.settings import REPOSITORY
 from darkroom.model.config import load_recipe
 from darkroom.model.digest import digest_of
 from darkroom.model.training.finding import Finding
+from darkroom.model.training.forecast import Forecast
 from darkroom.store.database import Database
 from darkroom.store.dataset_repository import DatasetFacts
 from darkroom.store.job_repository import add_event, get_job, stop
@@ -196,7 +197,8 @@ def test_watching_ends_with_the_job(
             add_event(session, job, "evaluation_failed", {"images_seen": 200, "detail": "out of memory"})
             add_event(session, job, "note", {"detail": "the learning rate leaps"})
             record_verdict(session, job, 200, NOISE)
-            record_verdict(session, job, 300, [])
+            record_verdict(session, job, 300, [], Forecast(312.0, 198.0, 450.0, 250.0))
+            record_verdict(session, job, 400, [], Forecast(298.0, 200.0, 420.0, 250.0))
         if how in (stop, killed):
             jobs.client.post("/v1/train-jobs/1/cancel")
         end(database, lease, *([] if how is None else [how]))
@@ -207,7 +209,8 @@ def test_watching_ends_with_the_job(
     assert "200 images: evaluation failed: out of memory" in result.output
     assert "note: the learning rate leaps" in result.output
     assert "200 images: failure: still noise; train longer; warning: b has 3 pictures" in result.output
-    assert "300 images: nothing wrong found" in result.output
+    assert "300 images: nothing wrong found; at the end, expect a distance of 310 (200 to 450)" in result.output
+    assert "400 images: nothing wrong found; at the end, expect a distance of 300 (200 to 420)" in result.output
     assert run("watch", 1).exit_code == code  # the same for a job that has already ended
 
 

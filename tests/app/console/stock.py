@@ -10,6 +10,7 @@ from PIL import Image
 from sqlalchemy.orm import Session
 
 from darkroom.model.training.finding import Finding
+from darkroom.model.training.forecast import Forecast
 from darkroom.store.database import Database
 from darkroom.store.job_repository import Lease, add_event, succeed
 from darkroom.store.run_repository import append_log, record_samples, record_verdict
@@ -75,10 +76,10 @@ class Trainer:
         """Report progress."""
         metrics(self.database, self.lease, images, loss=loss)
 
-    def judge(self, images: int, *findings: Finding) -> None:
+    def judge(self, images: int, *findings: Finding, expected: Forecast | None = None) -> None:
         """Store an early verdict."""
         with holding(self.database, self.lease) as (session, job):
-            record_verdict(session, job, images, findings)
+            record_verdict(session, job, images, findings, expected)
 
     def draw(self, images: int) -> None:
         """Store a sample grid."""

@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 from sqlalchemy import text
 
 from darkroom.model.training.finding import Finding
+from darkroom.model.training.forecast import Forecast
 from darkroom.store.database import Database
 from darkroom.store.job_repository import stop
 from tests.app.console.answers import Answers
@@ -286,10 +287,13 @@ def test_from_a_recipe_to_a_promoted_version(browser: Browser, served: Service, 
 
         # an early verdict
         advice = "The pictures are still noise; train longer"
-        worker.judge(200, Finding("noise", "failure", None, advice))
+        worker.judge(200, Finding("noise", "failure", None, advice), expected=Forecast(312.0, 198.0, 450.0, 250.0))
         expect(page.get_by_text("This training fails after 200 images")).to_be_visible()
         expect(page.locator(".notice").get_by_text(advice, exact=True)).to_be_visible()
-        expect(page.get_by_text(f"early verdict after 200 images: {advice}")).to_be_visible()
+        end = "310 (200 to 450); twice the images would bring 250"
+        expect(page.get_by_text(end, exact=True)).to_be_visible()
+        told = f"early verdict after 200 images: {advice}; expected distance {end}"
+        expect(page.get_by_text(told)).to_be_visible()
         verdict = page.get_by_text("fails the check")
         expect(verdict).to_have_attribute("title", advice)
 

@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 from darkroom.app.embedded.redis import PrivateRedis
 from darkroom.model.training.curve_point import CurvePoint
 from darkroom.model.training.finding import Finding
+from darkroom.model.training.forecast import Forecast
 from darkroom.model.training.recipe_fit import ImageFacts, recipe_misfits
 from darkroom.store.database import Database
 from darkroom.store.hints import QUEUE
@@ -590,10 +591,11 @@ def test_the_answer_about_a_job_shows_its_progress_and_results(jobs: Service, da
     assert told["best"]["metric"] == "fid-x"
     assert told["verdict"] is None
     few = Finding("few_pictures", "warning", "circle", "circle has 2 pictures")
+    expected = Forecast(30.0, 20.0, 45.0, 25.0)
     with holding(database, lease) as (session, job):
-        record_verdict(session, job, 600, [few])
+        record_verdict(session, job, 600, [few], expected)
     told = read(jobs, here)
-    assert told["verdict"] == {"images_seen": 600, "findings": [few.plain()]}
+    assert told["verdict"] == {"images_seen": 600, "findings": [few.plain()], "forecast": expected.plain()}
     in_detail_only = {"configuration", "request_id"}
     assert read(jobs, "")["jobs"][0] == {name: told[name] for name in told.keys() - in_detail_only}
 

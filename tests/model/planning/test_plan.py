@@ -50,6 +50,13 @@ def test_more_time_gives_a_longer_run_and_a_wider_network() -> None:
         assert plan.passes == pytest.approx(plan.recipe.training.total_images / 5000)
 
 
+def test_a_longer_run_gets_larger_batches_and_a_deeper_network() -> None:
+    plans = [make_plan(facts(), FOLDER, "some", minutes, lambda recipe: 100.0) for minutes in (1.0, 30.0, 60.0, 600.0)]
+    assert [plan.recipe.training.batch_size for plan in plans] == [32, 64, 128, 128]
+    assert [plan.recipe.model.unet.blocks_per_level for plan in plans] == [1, 1, 2, 2]
+    assert plans[0].recipe.optimizer.learning_rate == 2.0 * plans[2].recipe.optimizer.learning_rate
+
+
 @pytest.mark.parametrize(("gain", "precision"), [(0.5, "float32"), (1.1, "float32"), (2.0, "bfloat16")])
 def test_bfloat16_is_used_where_it_is_faster(gain: float, precision: str) -> None:
     def here(recipe: Recipe) -> float:
@@ -91,7 +98,8 @@ def test_one_image_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("longest", "minutes", "side"), [(1, 45.0, 4), (8, 45.0, 8), (29, 45.0, 28), (500, 1.0, 32), (500, 1e5, 96)]
+    ("longest", "minutes", "side"),
+    [(1, 45.0, 4), (8, 45.0, 8), (29, 45.0, 28), (29, 0.1, 16), (500, 1.0, 16), (500, 10.0, 32), (500, 1e5, 96)],
 )
 def test_pictures_are_scaled_to_a_side_that_the_time_bears(longest: int, minutes: float, side: int) -> None:
     assert model_side(longest, minutes, speed, channels=3, classes=10) == side

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from darkroom.model.figure import Figure
 from darkroom.model.training.curve_point import CurvePoint
 from darkroom.model.training.finding import Finding
+from darkroom.model.training.forecast import Forecast
 from darkroom.model.training.run_record import Failing
 
 
@@ -47,7 +48,7 @@ class MemoryRecord:
         self.calls.append(("samples", images_seen))
         self.pictures[images_seen] = picture
 
-    def verdict(self, images_seen: int, findings: Sequence[Finding]) -> None:
+    def verdict(self, images_seen: int, findings: Sequence[Finding], forecast: Forecast | None) -> None:
         self.calls.append(("verdict", images_seen))
         self.verdicts[images_seen] = tuple(findings)
 

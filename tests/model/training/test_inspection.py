@@ -8,7 +8,9 @@ import pytest
 import torch
 
 import darkroom.model.training.inspection as inspection_module
+from darkroom.model.figure import Figure
 from darkroom.model.training.finding import Finding, FindingKind, Severity
+from darkroom.model.training.forecast import METRIC, expected_at, forecast
 from darkroom.model.training.inspection import HOPELESS_FROM, HOPELESS_IMAGES, Inspection, hopeless
 from darkroom.model.training.run import train
 from darkroom.model.training.run_record import FolderRecord
@@ -79,6 +81,30 @@ def test_only_an_exploded_loss_or_noise_without_learning_ends_a_run(
 def test_noise_of_one_class_ends_nothing() -> None:
     told: list[tuple[FindingKind, Severity]] = [("not_learning", "failure"), ("noise", "warning")]
     assert hopeless([Finding(kind, severity, None, "") for kind, severity in told], 1.0, HOPELESS_IMAGES) is None
+
+
+def test_an_evaluation_gives_a_forecast_until_the_run_ends_and_a_warning_when_it_is_far_behind() -> None:
+    trainer = Trainer(small_recipe(), random_dataset(), CPU)
+    inspection = Inspection(trainer)
+    assert inspection.forecast is None
+    trainer.place = trainer.recipe.training.total_images // 2
+    share = inspection.done
+    usual = expected_at(trainer.recipe, share)
+    inspection.see([Figure("kid-efficientnet-lite0", 1.0, {}), Figure(METRIC, usual.distance, {})])
+    assert inspection.forecast == forecast(trainer.recipe, [(share, usual.distance)])
+    assert "behind" not in {finding.kind for finding in inspection.look(*pictures(trainer))}
+    inspection.see([Figure(METRIC, 1.01 * usual.high, {})])
+    assert "behind" in {finding.kind for finding in inspection.look(*pictures(trainer))}
+    trainer.place = trainer.recipe.training.total_images
+    assert inspection.forecast is None
+
+
+def test_a_run_that_ends_by_the_clock_is_slow_when_its_place_is_far_ahead_of_its_images() -> None:
+    trainer = Trainer(small_recipe(), random_dataset(), CPU)
+    trainer.step()
+    kinds = {finding.kind for finding in Inspection(trainer).look(*pictures(trainer))}
+    trainer.place = 3 * trainer.images_seen
+    assert {finding.kind for finding in Inspection(trainer).look(*pictures(trainer))} - kinds >= {"slow"}
 
 
 @pytest.fixture

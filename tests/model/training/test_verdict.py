@@ -12,9 +12,9 @@ from sklearn.datasets import load_digits
 
 from darkroom.model.config import ModelConfig
 from darkroom.model.training.finding import Finding, failed
+from darkroom.model.training.forecast import recognisable_images
 from darkroom.model.training.verdict import (
     FEW_OF_A_CLASS,
-    LEAST_IMAGES_A_VALUE,
     WHITE_NOISE_GRAIN,
     Reference,
     contrast,
@@ -259,13 +259,13 @@ def test_an_average_that_is_worse_by_chance_does_not_lag() -> None:
     assert judge_losses(0.2 * ONES, 0.2 * ONES + one_row, 0.5 * ONES, ONES) == []
 
 
-def test_little_training_is_said_below_fifty_images_a_value() -> None:
+def test_little_training_is_said_until_pictures_can_be_recognised() -> None:
     model = ModelConfig.model_validate({"image_channels": 1, "image_size": 16, "unet": {"attention_resolutions": []}})
-    enough = LEAST_IMAGES_A_VALUE * 16 * 16
+    enough = recognisable_images(model)
     assert little_training(enough, model) is None
     told = little_training(enough - 1, model)
     assert told is not None
-    assert told.startswith("It saw 12,799 images, and its pictures need 12,800")
+    assert told.startswith(f"It saw {enough - 1:,} images, and its pictures need {enough:,}")
 
 
 def test_only_a_failure_fails() -> None:

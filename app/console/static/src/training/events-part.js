@@ -1,5 +1,6 @@
 /** The events of a job, newest first. */
 
+import { expectedEnd } from "../components/verdict.js";
 import { el, fill, name } from "../core/dom.js";
 import { clock, figure, moment, whole } from "../core/format.js";
 
@@ -43,7 +44,8 @@ const WORDS = {
   verdict_failed: failed("early verdict"),
   verdict: (data) => {
     const advice = data.findings.map((one) => one.advice).join("; ");
-    return `early verdict ${after(data)}: ${advice || "nothing wrong found"}`;
+    const end = data.forecast ? `; expected distance ${expectedEnd(data)}` : "";
+    return `early verdict ${after(data)}: ${advice || "nothing wrong found"}${end}`;
   },
   not_promoted: (data) => `nothing was promoted: ${data.reason}`,
   promoted: (data) => `version ${data.version} was promoted`,

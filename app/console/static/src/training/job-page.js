@@ -8,7 +8,7 @@ import { progressBar } from "../components/progress-bar.js";
 import { loading, notice, showProblem } from "../components/states.js";
 import { badge, FINISHED } from "../components/status.js";
 import { trainingNav } from "../components/sub-nav.js";
-import { verdictBadge, verdictNotice } from "../components/verdict.js";
+import { expectedEnd, verdictBadge, verdictNotice } from "../components/verdict.js";
 import { announce } from "../core/announce.js";
 import { get, put } from "../core/api.js";
 import { el, fill, name } from "../core/dom.js";
@@ -276,6 +276,7 @@ function factsOf(job) {
     ["Data set", job.dataset === null ? "–" : name(job.dataset)],
     ["Recipe", recipe.join(", ")],
     seconds && ["Expected to take", duration(seconds)],
+    job.verdict?.forecast && ["Expected distance", expectedEnd(job.verdict)],
     ["Queued", moment(job.created_at)],
     ["Started", `${moment(job.started_at)}${job.attempt > 1 ? ` (attempt ${job.attempt})` : ""}`],
     job.finished_at && ["Ended", moment(job.finished_at)],

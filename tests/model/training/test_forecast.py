@@ -1,0 +1,97 @@
+"""Laws of the forecast: it falls with the images, a measurement corrects it, and fitting finds a known law again."""
+
+import math
+from itertools import pairwise
+
+import pytest
+
+from bench.plans import POINTS, fitted
+from darkroom.model.config import Recipe
+from darkroom.model.training.forecast import (
+    RECOGNISABLE,
+    Forecast,
+    curve,
+    expected_at,
+    forecast,
+    recognisable_images,
+    values,
+)
+from darkroom.model.training.verdict import judge_distance, judge_speed
+from tests.model.small import small_recipe
+
+
+def recipe_of(images: int) -> Recipe:
+    return small_recipe(training__total_images=images)
+
+
+def test_the_distance_falls_with_the_images_and_lies_in_its_range() -> None:
+    found = [forecast(recipe_of(images)) for images in (1000, 10_000, 100_000, 1_000_000)]
+    for one in found:
+        assert one.low < one.distance < one.high
+        assert one.doubled < one.distance
+    assert all(more.distance < less.distance for less, more in pairwise(found))
+    assert found[0].doubled == pytest.approx(forecast(recipe_of(2000)).distance)
+
+
+def test_a_measured_distance_moves_the_forecast_and_the_last_one_counts() -> None:
+    recipe = recipe_of(100_000)
+    usual = expected_at(recipe, 0.5).distance
+    good, bad = forecast(recipe, [(0.5, usual / 3.0)]), forecast(recipe, [(0.5, usual * 3.0)])
+    assert good.distance < bad.distance
+    assert forecast(recipe, [(0.5, usual), (0.1, 10.0 * usual)]) == forecast(recipe, [(0.5, usual)])
+
+
+def test_a_correction_between_recorded_shares_lies_between_theirs() -> None:
+    recipe = recipe_of(100_000)
+    first, between, second = (
+        forecast(recipe, [(share, expected_at(recipe, share).distance)]).distance for share in (0.2, 0.3, 0.5)
+    )
+    assert min(first, second) <= between <= max(first, second)
+    early = forecast(recipe, [(0.01, expected_at(recipe, 0.01).distance)])
+    assert early.distance == pytest.approx(
+        forecast(recipe, [(POINTS[0], expected_at(recipe, POINTS[0]).distance)]).distance
+    )
+
+
+def test_recognisable_pictures_need_the_images_after_which_the_curve_says_so() -> None:
+    model = recipe_of(1000).model
+    needed = recognisable_images(model)
+    assert curve().distance(needed / values(model)) == pytest.approx(RECOGNISABLE, rel=0.01)
+
+
+def test_a_forecast_reads_as_two_digits() -> None:
+    assert str(Forecast(1234.5, 98.6, 23456.0, 7.34)) == "1,200 (99 to 23,000)"
+    assert Forecast(1234.5, 98.6, 23456.0, 7.34).with_more == "7"
+
+
+def test_fitting_finds_the_law_of_runs_and_how_far_another_set_lies_from_it() -> None:
+    def run(name: str, images: float, above: float) -> dict[str, object]:
+        points = [(share * images, above * 3000.0 / (1.0 + share * images / 1000.0)) for share in POINTS]
+        return {"set": name, "channels": 1, "side": 10, "points": points}
+
+    sets = (("a", 0.5), ("b", 1.0), ("c", 2.0))
+    runs = [run(name, images, above) for name, above in sets for images in (1e3, 1e4, 1e5)]
+    found = fitted(runs)
+    for images in (1e3, 1e4, 1e5):
+        assert found.distance(images / 100.0) == pytest.approx(3000.0 / (1.0 + images / 1000.0), rel=0.1)
+    # The others of `a` lie 2 and 4 times higher, so sqrt(8); of `b`, where it is; of `c`, as far below.
+    assert found.spread == pytest.approx(math.log(8**0.5) * (2 / 3) ** 0.5, rel=0.05)
+    assert [one.share for one in found.corrections] == list(POINTS[:-1])
+    for one in found.corrections:  # a set's distance from the curve stays the same, so a measurement tells all
+        assert one.weight == pytest.approx(1.0, abs=0.1)
+        assert one.spread < 0.2
+
+
+def test_a_run_with_half_the_planned_images_is_slow() -> None:
+    assert judge_speed(500, 999) == []
+    [finding] = judge_speed(448, 6769)
+    assert finding.kind == "slow"
+    assert "448 images in the time planned for 6,769" in finding.advice
+
+
+def test_a_distance_above_the_recorded_range_is_behind() -> None:
+    expected = Forecast(300.0, 200.0, 450.0, 250.0)
+    assert judge_distance(450.0, expected) == []
+    [finding] = judge_distance(451.0, expected)
+    assert (finding.kind, finding.severity) == ("behind", "warning")
+    assert "most trainings had 300 (200 to 450)" in finding.advice
