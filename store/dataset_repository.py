@@ -240,5 +240,8 @@ def _earlier_name(dataset: Dataset) -> str:
 
 def _same(known: Dataset, facts: DatasetFacts) -> Registered:
     if known.digest != facts.digest:
-        raise DatasetConflict(known.name, f" with other content: {known.digest}, not {facts.digest}")
+        raise DatasetConflict(
+            known.name,
+            " with other pictures: replace it, which keeps them as an earlier version, or choose another name",
+        )
     return Registered(known, created=False)

@@ -48,7 +48,11 @@ class InUse(RuntimeError):
         named = blocking or dependents
         listed = ", ".join(f"{one.resource} {one.reason}" for one in named[:_IN_MESSAGE])
         more = f" and {len(named) - _IN_MESSAGE} more" if len(named) > _IN_MESSAGE else ""
-        advice = "cancel, move or unmark these first" if blocking else "to delete it anyway, ask again with force"
+        advice = (
+            "cancel, move or unmark these first"
+            if blocking
+            else "to delete it anyway, ask with force=true (--force on the command line)"
+        )
         super().__init__(f"{what} is in use: {listed}{more}; {advice}")
         self.dependents = dependents
 

@@ -216,7 +216,10 @@ def require_agreement(session: Session, works: Sequence[TrainWork], fields: Trai
         after = "" if len(works) == 1 else ", one after another"
         planned = isinstance(fields, TrainJobRequest) and fields.minutes is not None
         shorter = "minutes" if planned else "training.total_images"
-        text = f"{what} expected to run for about {duration(seconds)}{after}: send true to agree, or lower {shorter}"
+        text = (
+            f"{what} expected to run for about {duration(seconds)}{after}: send true (--long on the command line) to "
+            f"agree, or lower {shorter}"
+        )
         raise invalid([("/long", text)])
     return timed
 

@@ -96,7 +96,10 @@ class DamagedPictures(DatasetError):
         named = "; ".join(faults[:NAMED_FAULTS])
         more = f"; and {len(faults) - NAMED_FAULTS} more" if len(faults) > NAMED_FAULTS else ""
         counted = f"{len(faults):,} of {pictures:,} pictures cannot be read: " if len(faults) > 1 else ""
-        super().__init__(f"{counted}{named}{more}. Mend or remove them, or set skip_damaged to leave them out")
+        super().__init__(
+            f"{counted}{named}{more}. Mend or remove them, or leave them out with skip_damaged (--skip-damaged on the "
+            "command line)"
+        )
         self.faults = faults
 
 

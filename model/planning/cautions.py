@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from darkroom.model.planning.data_facts import DataFacts
-from darkroom.model.planning.plan import SIDES, Plan
+from darkroom.model.planning.plan import SIDES, Plan, minutes_told
 from darkroom.model.training.curve_point import duration
 from darkroom.model.training.forecast import recognisable_images
 
@@ -18,8 +18,8 @@ def cautions(plan: Plan, facts: DataFacts, class_names: Sequence[str]) -> list[s
     if seen < needed:
         longer = duration(60.0 * plan.minutes * needed / seen)
         found.append(
-            f"{plan.minutes:g} minutes on this machine will give blurs: {seen:,} images are seen. About {longer} would "
-            "give recognisable pictures"
+            f"{minutes_told(plan.minutes)} on this machine will give blurs: {seen:,} images are seen. About {longer} "
+            "would give recognisable pictures"
         )
     if plan.passes > MANY_PASSES:
         found.append(

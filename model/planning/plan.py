@@ -35,6 +35,7 @@ RATE, SHORT_RATE = 2e-3, 4e-3
 LEAST_BATCH, LARGEST_BATCH = 32, 128
 EVALUATIONS = ((60.0, 10), (20.0, 5), (10.0, 2))
 """Least minutes of a run, and how often it is evaluated; each costs about half a minute of a CPU."""
+FEWEST_GRIDS = 4
 EVALUATED_FROM_IMAGES = 50
 SNAPSHOT_SHARE = 16
 BFLOAT16_FASTER = 1.2
@@ -78,7 +79,7 @@ class Plan:
         """Return how long the run is, and the distance that it should reach."""
         expected = forecast(self.recipe)
         return (
-            f"{self.recipe.training.total_images:,} images in {self.minutes:g} minutes, at "
+            f"{self.recipe.training.total_images:,} images in {minutes_told(self.minutes)}, at "
             f"{self.images_per_second:,.0f} images/s; each image is seen {self.passes:,.1f} times. Expected Fréchet "
             f"distance: {expected}; with twice the time, {expected.with_more}. Pictures can be recognised from about "
             f"{RECOGNISABLE:,.0f} on."
@@ -144,6 +145,11 @@ def make_plan(
         set_field(tree, reason.field.split("."), reason.value)
     recipe = parse_recipe(tree, source="plan")
     return Plan(recipe, reasons, minutes, per_second, seen / facts.distinct)
+
+
+def minutes_told(minutes: float) -> str:
+    """Return a time in minutes for people."""
+    return "1 minute" if minutes == 1.0 else f"{minutes:,g} minutes"
 
 
 def parameters(recipe: Recipe) -> int:
@@ -269,7 +275,7 @@ def _reasons(
     yield Reason(
         "training.total_images",
         seen,
-        f"{per_second:,.0f} images/s for {TRAINING_SHARE:.0%} of {minutes:g} minutes; evaluations take the rest",
+        f"{per_second:,.0f} images/s for {TRAINING_SHARE:.0%} of {minutes_told(minutes)}; evaluations take the rest",
     )
     yield Reason("training.minutes", minutes, "the clock ends the run, on a faster or a slower day too")
     steps = seen // training.batch_size
@@ -295,7 +301,8 @@ def _reasons(
     snapshot = seen // SNAPSHOT_SHARE
     yield Reason("training.guide_snapshot_images", max(1, snapshot), "a sixteenth of the run, to guide sampling")
     yield Reason("training.checkpoint_every_images", max(1, seen // 16), "sixteen in the run")
-    yield Reason("training.sample_every_images", max(1, seen // 10), "ten in the run")
+    grids = max(FEWEST_GRIDS, next((times for least, times in EVALUATIONS if minutes >= least), 0))
+    yield Reason("training.sample_every_images", max(1, seen // grids), f"{grids} in the run, with a verdict each")
     yield Reason("training.samples_per_class", max(1, min(8, 80 // classes)), f"for {classes:,} classes")
     guided = classes > 1
     yield Reason(

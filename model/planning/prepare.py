@@ -16,7 +16,7 @@ from darkroom.model.datasets.dataset import DatasetError, ImageDataset
 from darkroom.model.datasets.decoded import SizesDiffer
 from darkroom.model.datasets.load import dataset_files, load_dataset
 from darkroom.model.planning.data_facts import look_at
-from darkroom.model.planning.plan import SIDES, Plan, PlanError, make_plan, model_side
+from darkroom.model.planning.plan import SIDES, Plan, PlanError, make_plan, minutes_told, model_side
 
 FORMATS = {".npz": "npz", ".zip": "zip"}
 """The format of a file by its suffix; a folder holds class folders."""
@@ -88,7 +88,7 @@ def write_plan(plan: Plan, file: Path) -> None:
     reasons = "".join(f"# {reason.field}: {reason.why}\n" for reason in plan.reasons)
     recipe = yaml.safe_dump(plan.recipe.model_dump(mode="json"), sort_keys=False)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(f"# Planned for {plan.minutes:g} minutes.\n{reasons}{recipe}", encoding="utf-8")
+    file.write_text(f"# Planned for {minutes_told(plan.minutes)}.\n{reasons}{recipe}", encoding="utf-8")
 
 
 def read_plan(file: Path, data: Path) -> Recipe:

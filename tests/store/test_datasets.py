@@ -98,7 +98,7 @@ def test_the_same_content_again_is_harmless_and_other_content_a_conflict(session
     first = _upload(session)
     again = _upload(session, data=b"written otherwise")
     assert (again.created, again.dataset.id) == (False, first.dataset.id)
-    with pytest.raises(DatasetConflict, match="'clothes' exists with other content: sha256:1, not sha256:2"):
+    with pytest.raises(DatasetConflict, match="'clothes' exists with other pictures: replace it"):
         _upload(session, digest="sha256:2", data=b"other")
     assert _upload(session, name="shoes").created  # a second name for the same content, and the same bytes
     assert _count(session, Dataset) == 2
