@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import logging
+import os
 import resource
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -165,12 +167,12 @@ def _body_limit(settings: Settings, scope: Scope) -> int:
     return settings.weights_limit_bytes if is_weights_upload(scope) else settings.body_limit_bytes
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, on_engine_failure: Callable[[], None] = lambda: None) -> FastAPI:
     """Return the application, not yet started. Raises UserError for settings that this machine cannot fulfil."""
     metrics = PrometheusMetrics()
     watch_machine(metrics.registry, settings.state_folder)
     limits = EngineLimits(settings.queue_rows, settings.batch_rows, settings.resident_versions)
-    engine = Engine(limits, metrics)
+    engine = Engine(limits, metrics, on_failure=on_engine_failure)
     compute_alone()
     metrics.watch(engine.status)
     database = Database(settings.database_url) if settings.database_url else None
@@ -284,7 +286,8 @@ def application() -> FastAPI:
         set_up_tracing("api")
         _allow_descriptors()
         settings = read_settings(Settings)
-        app = create_app(settings)
+        # A process whose device is lost can serve nothing more: end it, so that its supervisor starts another.
+        app = create_app(settings, on_engine_failure=lambda: os.kill(os.getpid(), signal.SIGTERM))
         # `_lifespan` checks this again at each start, but a refusal there is a traceback in uvicorn's log.
         require_keys_beyond_loopback(settings.host, app.state.services.database)
         return app

@@ -67,14 +67,19 @@ class Ticket:
 
 
 class Engine:
-    """The batching engine. Any thread may call its public methods and use its tickets."""
+    """The batching engine. Any thread may call its public methods and use its tickets.
+
+    on_failure: called once, on the engine's thread, when a fault has ended the engine: a lost device, say.
+    """
 
     def __init__(
         self,
         limits: EngineLimits | None = None,
         observer: EngineObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
+        on_failure: Callable[[], None] = lambda: None,
     ) -> None:
+        self._on_failure = on_failure
         self.limits = limits or EngineLimits()
         self._observer = observer or EngineObserver()
         self._clock = clock
@@ -222,6 +227,7 @@ class Engine:
                     with contextlib.suppress(Exception):  # a sink may be what failed
                         self._queue.end(request, Failed("internal", "the engine has failed"))
                 self._residents.fail_loads()
+            self._on_failure()
 
     def _loop(self) -> None:
         while True:

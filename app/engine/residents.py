@@ -12,23 +12,43 @@ from darkroom.app.engine.request import EngineStopped, VersionNotLoaded
 from darkroom.app.engine.speed import SpeedCurve
 from darkroom.app.engine.warmup import measure_speed
 from darkroom.model.diffusion.denoiser import Denoiser
+from darkroom.model.machine.memory import is_device_lost
 
 log = logging.getLogger(__name__)
+
+GROWS_AFTER = 1000
+"""Steps without a fault after which a limit that out of memory lowered grows again."""
 
 
 @dataclass(eq=False)
 class Resident:
-    """A model version in memory, and its measured speed. batch_limit: most network rows a step."""
+    """A model version in memory, and its measured speed. batch_limit: most network rows a step, at first `most`."""
 
     version: str
     denoiser: Denoiser
     speed: SpeedCurve
-    batch_limit: int
+    most: int
+
+    def __post_init__(self) -> None:
+        self.batch_limit = self.most
+        self._steps = 0
 
     @property
     def networks(self) -> int:
         """Number of networks of this version."""
         return 1 if self.denoiser.snapshot is None else 2
+
+    def ran_out_of_memory(self, network_rows: int) -> None:
+        """Lower the limit to half of the network rows that were too many."""
+        self.batch_limit = min(self.batch_limit, max(1, network_rows // 2))
+        self._steps = 0
+
+    def succeeded(self) -> None:
+        """Count a step. After GROWS_AFTER of them a lowered limit doubles: what took the memory may have gone."""
+        if self.batch_limit < self.most:
+            self._steps += 1
+            if self._steps >= GROWS_AFTER:
+                self.batch_limit, self._steps = min(self.most, 2 * self.batch_limit), 0
 
     def seconds(self, network_rows: int) -> float:
         """Return the time of that many network rows in full batches."""
@@ -105,6 +125,8 @@ class Residents:
             self._loading.pop(0)
             self._observer.version_loaded("failed")
             loading.future.set_exception(error)
+            if is_device_lost(error):
+                raise
             return
         if speed is None:
             return

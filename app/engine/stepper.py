@@ -11,7 +11,7 @@ from darkroom.app.engine.phases import Scoring
 from darkroom.app.engine.queue import Queue
 from darkroom.app.engine.request import Failed, Finished, Preview, Progress, RowDone, Timings
 from darkroom.app.engine.rows import Row
-from darkroom.model.machine.memory import is_out_of_memory
+from darkroom.model.machine.memory import is_device_lost, is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -40,34 +40,43 @@ class Stepper:
         for row in fresh:
             self._observer.row_waited(began - row.request.submitted)
         widths = [row.network_rows for row in rows]
-        taken = sum(widths)
         try:
             type(phases[0]).advance(resident.denoiser, phases)
         except Exception as error:  # a network's fault must not end the thread or harm other requests
-            self._isolate_fault(rows, error)
+            if is_device_lost(error):
+                raise
+            if len(rows) == 1:
+                rows[0].request.context.run(log.exception, "a row failed in a batch of its own; its request fails")
+            cause, small = type(error).__name__, is_out_of_memory(error)
+        else:
+            self._advanced(rows, widths, self._clock() - began)
             return
-        seconds = self._clock() - began
+        # Out of the except block, the failed step's tensors are free.
+        self._isolate_fault(rows, cause, out_of_memory=small)
+
+    def _advanced(self, rows: Sequence[Row], widths: Sequence[int], seconds: float) -> None:
+        resident, taken = rows[0].request.resident, sum(widths)
         resident.speed.observe(taken, seconds)
+        resident.succeeded()
         self._observer.step(len(rows), taken, seconds, resident.batch_limit)
         with self._lock:
             for row, width in zip(rows, widths, strict=True):
                 self._queue.advanced(row, width)
         self._deliver(rows)
 
-    def _isolate_fault(self, rows: Sequence[Row], error: Exception) -> None:
+    def _isolate_fault(self, rows: Sequence[Row], cause: str, *, out_of_memory: bool) -> None:
         """Try the two halves of a failed batch by themselves. A row that fails alone ends its request.
 
-        Out of memory also lowers the batch limit to half, for good.
+        Out of memory also lowers the batch limit to half; it grows again (`Resident.succeeded`).
         """
         request = rows[0].request
         if len(rows) == 1:
-            request.context.run(log.exception, "a row failed in a batch of its own; its request fails")
             with self._lock:
-                self._queue.end(request, Failed("internal", f"sampling failed: {type(error).__name__}"))
+                self._queue.end(request, Failed("internal", f"sampling failed: {cause}"))
             return
-        if is_out_of_memory(error):
-            resident, taken = request.resident, sum(row.network_rows for row in rows)
-            resident.batch_limit = min(resident.batch_limit, max(1, taken // 2))
+        if out_of_memory:
+            resident = request.resident
+            resident.ran_out_of_memory(sum(row.network_rows for row in rows))
             log.warning("out of memory at %d rows; the batch limit is now %d", len(rows), resident.batch_limit)
             if resident.denoiser.device.type == "cuda":
                 torch.cuda.empty_cache()

@@ -7,6 +7,13 @@ import torch
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""What PyTorch and its libraries say when memory runs out outside PyTorch's own allocator."""
 
 
 def available_bytes() -> int | None:
@@ -31,4 +38,14 @@ def _numbers(file: Path) -> dict[str, int]:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Return True when the device or the process had too little memory, so that a smaller batch may succeed."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+def is_device_lost(error: Exception) -> bool:
+    """Return True when the device answers nothing more in this process: after a failed assertion in a kernel, say.
+
+    CUDA reports the fault at each later call, too, so only a new process can go on.
+    """
+    return isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error)

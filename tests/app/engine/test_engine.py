@@ -3,6 +3,7 @@
 import contextlib
 import random
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -27,6 +28,7 @@ from darkroom.app.engine.request import (
     TooManyRows,
     VersionNotLoaded,
 )
+from darkroom.app.engine.residents import GROWS_AFTER, Resident
 from darkroom.app.engine.speed import SpeedCurve
 from darkroom.model.diffusion.denoiser import Denoiser, Network
 from darkroom.model.images.pixels import to_pixels
@@ -209,6 +211,64 @@ def test_the_limit_after_out_of_memory_only_falls(make_engine: MakeEngine, monke
     assert isinstance(call.wait(), Finished)
     assert seen == sorted(seen, reverse=True)
     assert 1 <= seen[-1] <= 5
+
+
+def test_the_limit_grows_again_after_steps_without_a_fault_but_not_beyond_its_first_value() -> None:
+    resident = Resident("v1", Denoiser(CONFIG, CLASSES, smooth), SpeedCurve({1: 1.0}), 32)
+    resident.ran_out_of_memory(24)
+    resident.ran_out_of_memory(20)
+    seen = []
+    for _ in range(3 * GROWS_AFTER):
+        resident.succeeded()
+        seen.append(resident.batch_limit)
+    assert [*dict.fromkeys(seen)] == [10, 20, 32]
+    assert seen.index(20) == GROWS_AFTER - 1
+
+
+def test_the_tensors_of_a_step_without_memory_are_free_before_the_next() -> None:
+    """Only the failed step's frame holds its tensor. A traceback that is still handled would hold the frame."""
+    failed: list[weakref.ref[Tensor]] = []
+    alive: list[bool] = []
+
+    def tight(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        if len(x) > 4:
+            held = torch.empty(8)
+            failed.append(weakref.ref(held))
+            raise torch.OutOfMemoryError("too large")
+        alive.extend(one() is not None for one in failed)
+        return smooth(x, t, labels)
+
+    ready = False
+    engine = Engine(EngineLimits(batch_rows=32))
+    engine.start()
+    engine.load("v1", Denoiser(CONFIG, CLASSES, lambda *inputs: (tight if ready else smooth)(*inputs))).result(60)
+    ready = True
+    assert isinstance(submit(engine, rows(12)).wait(), Finished)
+    engine.stop(0.0)
+    assert failed
+    assert alive
+    assert not any(alive)
+
+
+def test_a_lost_device_fails_all_requests_and_ends_the_engine() -> None:
+    told, lost = threading.Event(), False
+
+    def on_device(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        if lost:
+            raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+        return smooth(x, t, labels)
+
+    engine = Engine(on_failure=told.set)
+    engine.start()
+    engine.load("v1", Denoiser(CONFIG, CLASSES, on_device)).result(60)
+    lost = True
+    call = submit(engine, rows(2))
+    end = call.wait()
+    assert isinstance(end, Failed)
+    assert end.reason == "internal"
+    assert told.wait(60)
+    engine.stop(0.0)
+    assert not engine.alive
 
 
 def test_out_of_memory_in_warm_up_leaves_the_smaller_batches(make_engine: MakeEngine) -> None:
