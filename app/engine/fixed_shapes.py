@@ -9,23 +9,37 @@ BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class FixedShapes:
-    """A network that pads each batch with zero rows to the next bucket, and drops their outputs.
+    """A network that sees each bucket's batches in the same tensors, padded with zero rows whose outputs it drops.
 
-    Rows do not influence each other in the network, so padding changes only the shape. A batch above the largest
-    bucket is not padded.
+    Rows do not influence each other in the network, so padding changes only the shape. Shapes, strides and addresses
+    stay the same, so that nothing is compiled or captured twice: images of one channel, say, have other strides when
+    they were concatenated. A batch above the largest bucket is passed on as it is. One thread calls it.
     """
 
     def __init__(self, network: Network) -> None:
         self._network = network
+        self._inputs: dict[tuple[torch.Size | torch.dtype, ...], tuple[Tensor, Tensor, Tensor]] = {}
 
     def __call__(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         """Return the network's output. x: (B, C, H, W); t: (B,); labels: (B,) or (B, classes + 1)."""
         rows = len(x)
-        bucket = next((size for size in BUCKETS if size >= rows), rows)
-        if bucket == rows:
-            return self._network(x.contiguous(), t, labels)  # other strides would cause another compilation
-        x, t, labels = (torch.cat([part, part.new_zeros(bucket - rows, *part.shape[1:])]) for part in (x, t, labels))
-        return self._network(x, t, labels)[:rows]
+        bucket = next((size for size in BUCKETS if size >= rows), None)
+        if bucket is None:
+            return self._network(x.contiguous(memory_format=torch.channels_last), t, labels)
+        held = self._held(bucket, x, t, labels)
+        for whole, part in zip(held, (x, t, labels), strict=True):
+            whole[:rows].copy_(part)
+            whole[rows:].zero_()
+        return self._network(*held)[:rows]
+
+    def _held(self, bucket: int, *parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the tensors of a bucket for parts of these shapes and kinds."""
+        shapes = [torch.Size((bucket, *part.shape[1:])) for part in parts]
+        key = (*shapes, *(part.dtype for part in parts))
+        if key not in self._inputs:
+            x, t, labels = (part.new_empty(shape) for part, shape in zip(parts, shapes, strict=True))
+            self._inputs[key] = torch.empty_like(x, memory_format=torch.channels_last), t, labels
+        return self._inputs[key]
 
 
 def prepare_network(network: Network, device: torch.device, *, compiled: bool) -> Network:
@@ -40,7 +54,7 @@ def prepare_network(network: Network, device: torch.device, *, compiled: bool) -
         def autocast(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
             with torch.autocast("cuda", torch.bfloat16):
                 # A captured graph overwrites its output memory at the next call, so return a copy.
-                output: Tensor = captured(x.contiguous(memory_format=torch.channels_last), t, labels).float().clone()
+                output: Tensor = captured(x, t, labels).float().clone()
             return output
 
         return FixedShapes(autocast)

@@ -497,3 +497,38 @@ def test_padding_to_fixed_shapes_changes_no_row() -> None:
     x, t, labels = torch.randn(5, 1, 8, 8), torch.arange(1, 6), torch.arange(5) % 3
     assert torch.equal(FixedShapes(network)(x, t, labels), smooth(x, t, labels))
     assert seen == [8]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_bucket_has_the_same_strides_and_addresses_however_its_rows_were_made(channels: int) -> None:
+    """Strides of one channel are ambiguous: concatenated rows, a slice and whole tensors each have their own."""
+    seen: set[tuple[object, ...]] = set()
+
+    def network(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        seen.add(tuple((part.shape, part.stride(), part.data_ptr()) for part in (x, t, labels)))
+        return x.clone()
+
+    fixed = FixedShapes(network)
+    whole = torch.randn(8, channels, 8, 8)
+    spread = whole.contiguous(memory_format=torch.channels_last)
+    for x in (whole, spread, torch.cat([spread[:3], whole[:5]]), spread[1:6], whole[:, :, ::2].repeat(1, 1, 2, 1)):
+        rows_of_x = len(x)
+        assert torch.equal(fixed(x, torch.arange(rows_of_x), torch.zeros(rows_of_x, dtype=torch.int64)), x)
+    assert len(seen) == 1
+    mixed = torch.full((5, 4), 0.25)
+    fixed(whole[:5], torch.arange(5), mixed)
+    assert len(seen) == 2  # mixtures of labels have another shape
+
+
+def test_rows_left_over_from_a_larger_batch_are_cleared() -> None:
+    seen: list[Tensor] = []
+
+    def network(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        seen.append(x.clone())
+        return x.clone()
+
+    fixed = FixedShapes(network)
+    for count in (8, 5):
+        fixed(torch.ones(count, 1, 4, 4), torch.ones(count), torch.ones(count, dtype=torch.int64))
+    assert seen[1][:5].all()
+    assert not seen[1][5:].any()
