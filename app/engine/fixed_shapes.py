@@ -18,7 +18,7 @@ class FixedShapes:
 
     def __init__(self, network: Network) -> None:
         self._network = network
-        self._inputs: dict[tuple[torch.Size | torch.dtype, ...], tuple[Tensor, Tensor, Tensor]] = {}
+        self._inputs: dict[tuple[object, ...], tuple[Tensor, Tensor, Tensor]] = {}
 
     def __call__(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         """Return the network's output. x: (B, C, H, W); t: (B,); labels: (B,) or (B, classes + 1)."""
