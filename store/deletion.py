@@ -16,7 +16,7 @@ from darkroom.store.dataset_repository import get_dataset, lock_dataset
 from darkroom.store.generate_repository import lock_generate_job, lock_jobs
 from darkroom.store.job_repository import UNFINISHED, JobNotFound, lock_job
 from darkroom.store.model_repository import PRODUCTION, lock_model, resolve_kept
-from darkroom.store.owners import Owner
+from darkroom.store.owners import Owner, require_owned
 from darkroom.store.retention import note_removed
 from darkroom.store.sweep_repository import get_sweep
 from darkroom.store.tables import Checkpoint, Dataset, GenerateJob, Job, JobCheckpoint, Model, ModelAlias
@@ -144,26 +144,31 @@ def delete_model(session: Session, actor: Actor, name: str, *, force: bool = Fal
     return digests
 
 
-def delete_train_job(session: Session, actor: Actor, job_id: int, *, force: bool = False) -> None:
+def delete_train_job(
+    session: Session, actor: Actor, job_id: int, *, force: bool = False, owner: Owner | None = None
+) -> None:
     """Delete an ended train job with its states, sample grids, curve, log and events. Its versions stay.
 
-    Raises JobNotFound, InUse.
+    owner: as for `delete_dataset`. Raises JobNotFound, OwnedByAnother, InUse.
     """
     job = lock_job(session, job_id)
     if not job.is_training:
         raise JobNotFound(job_id)
+    require_owned(session, job, owner)
     sweep = [Dependent(f"sweeps/{job.sweep_id}", "compares it with others", False)] * (job.sweep_id is not None)
     _require_unused(f"train job {job_id}", [*_needing(session, job), *sweep], force=force)
     _remove_train_job(session, job)
     record(session, actor, "train-job.deleted", f"train-jobs/{job_id}", {"model": job.model_name})
 
 
-def delete_sweep(session: Session, actor: Actor, sweep_id: int, *, force: bool = False) -> None:
+def delete_sweep(
+    session: Session, actor: Actor, sweep_id: int, *, force: bool = False, owner: Owner | None = None
+) -> None:
     """Delete a sweep with its train jobs, as `delete_train_job` does; with jobs only by `force`.
 
-    Raises SweepNotFound, InUse.
+    owner: as for `delete_dataset`. Raises SweepNotFound, OwnedByAnother, InUse.
     """
-    sweep = get_sweep(session, sweep_id)
+    sweep = get_sweep(session, sweep_id, owner)
     jobs = session.scalars(select(Job).where(Job.sweep_id == sweep_id).order_by(Job.id).with_for_update()).all()
     own = {f"train-jobs/{job.id}" for job in jobs}
     needing = [one for job in jobs for one in _needing(session, job) if one.blocks or one.resource not in own]
@@ -183,13 +188,23 @@ def delete_sweep(session: Session, actor: Actor, sweep_id: int, *, force: bool =
     record(session, actor, "sweep.deleted", f"sweeps/{sweep_id}", facts)
 
 
-def delete_generate_job(session: Session, actor: Actor, generate_job_id: int) -> None:
-    """Delete an ended generate job with its result. Raises GenerateJobNotFound, InUse."""
-    images = lock_generate_job(session, generate_job_id).total_images
+def delete_generate_job(session: Session, actor: Actor, generate_job_id: int, *, owner: Owner | None = None) -> None:
+    """Delete an ended generate job with its result. owner: as for `delete_dataset`.
+
+    Raises GenerateJobNotFound, OwnedByAnother, InUse.
+    """
+    generate_job = lock_generate_job(session, generate_job_id)
+    require_owned(session, generate_job, owner)
     active = [one for one in _drew(session, GenerateJob.id == generate_job_id) if one.blocks]
     _require_unused(f"generate job {generate_job_id}", active, force=False)
     _remove_generate_job(session, generate_job_id)
-    record(session, actor, "generate-job.deleted", f"generate-jobs/{generate_job_id}", {"images": images})
+    record(
+        session,
+        actor,
+        "generate-job.deleted",
+        f"generate-jobs/{generate_job_id}",
+        {"images": generate_job.total_images},
+    )
 
 
 def _remove_train_job(session: Session, job: Job) -> None:

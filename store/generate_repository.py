@@ -27,6 +27,7 @@ from darkroom.store.job_repository import (
     submit_job,
     succeed,
 )
+from darkroom.store.owners import Owner, owned, require_owned
 from darkroom.store.tables import Checkpoint, GenerateJob, Job, JobStatus
 
 PART_DAMAGED: FailureKind = "part_damaged"
@@ -64,7 +65,10 @@ def submit_generate_job(
 ) -> tuple[GenerateJob, Sequence[Job]]:
     """Queue a request as shards of up to `shard_images` images; returns the record of the request and of each shard."""
     generate_job = GenerateJob(
-        checkpoint_id=checkpoint.id, configuration=run.model_dump(mode="json"), total_images=run.total_images
+        checkpoint_id=checkpoint.id,
+        configuration=run.model_dump(mode="json"),
+        total_images=run.total_images,
+        api_key_id=origin.api_key_id,
     )
     session.add(generate_job)
     session.flush()
@@ -85,11 +89,17 @@ def submit_generate_job(
     return generate_job, shards
 
 
-def get_generate_job(session: Session, generate_job_id: int) -> tuple[GenerateJob, Checkpoint]:
-    """One generate job and the model version that it draws from; raises GenerateJobNotFound."""
+def get_generate_job(
+    session: Session, generate_job_id: int, owner: Owner | None = None
+) -> tuple[GenerateJob, Checkpoint]:
+    """One generate job and the model version that it draws from.
+
+    owner: who asks; None for somebody who may use all. Raises GenerateJobNotFound and OwnedByAnother.
+    """
     generate_job = session.get(GenerateJob, generate_job_id)
     if generate_job is None:
         raise GenerateJobNotFound(generate_job_id)
+    require_owned(session, generate_job, owner)
     return generate_job, session.get_one(Checkpoint, generate_job.checkpoint_id)
 
 
@@ -110,9 +120,12 @@ def provenance_of(generate_job: GenerateJob, checkpoint: Checkpoint) -> JobProve
 
 
 def list_generate_jobs(
-    session: Session, *, before: int | None = None, limit: int = 50
+    session: Session, *, before: int | None = None, limit: int = 50, owner: Owner | None = None
 ) -> Sequence[tuple[GenerateJob, Checkpoint]]:
-    """Up to `limit` generate jobs with their model versions, newest first, with ids below `before`."""
+    """Up to `limit` generate jobs with their model versions, newest first, with ids below `before`.
+
+    owner: lists only generate jobs that it may use.
+    """
     query = (
         select(GenerateJob, Checkpoint)
         .join(Checkpoint, Checkpoint.id == GenerateJob.checkpoint_id)
@@ -121,6 +134,8 @@ def list_generate_jobs(
     )
     if before is not None:
         query = query.where(GenerateJob.id < before)
+    if owner is not None:
+        query = query.where(owned(GenerateJob.api_key_id, owner))
     return [(generate_job, checkpoint) for generate_job, checkpoint in session.execute(query).all()]
 
 

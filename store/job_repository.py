@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from darkroom.store.clock import seconds
 from darkroom.store.counters import count
+from darkroom.store.owners import Owner, owned
 from darkroom.store.tables import Device, Job, JobEvent, JobKind, JobStatus, Promotion
 from darkroom.store.worker_repository import most_devices, workers_alive
 
@@ -379,8 +380,9 @@ def list_jobs(
     limit: int = 50,
     status: JobStatus | None = None,
     model_name: str | None = None,
+    owner: Owner | None = None,
 ) -> Sequence[Job]:
-    """Up to `limit` jobs, newest first, with ids below `before`."""
+    """Up to `limit` jobs, newest first, with ids below `before`. owner: lists only jobs that it may use."""
     query = select(Job).where(Job.kind == kind).order_by(Job.id.desc()).limit(limit)
     if before is not None:
         query = query.where(Job.id < before)
@@ -388,6 +390,8 @@ def list_jobs(
         query = query.where(Job.status == status)
     if model_name is not None:
         query = query.where(Job.model_name == model_name)
+    if owner is not None:
+        query = query.where(owned(Job.api_key_id, owner))
     return session.scalars(query).all()
 
 

@@ -8,8 +8,9 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from darkroom.store.owners import Owner, owned
-from darkroom.store.tables import Checkpoint, Model, ModelAlias
+from darkroom.store.job_repository import UNFINISHED
+from darkroom.store.owners import OwnedByAnother, Owner, owned, require_owned
+from darkroom.store.tables import Checkpoint, Job, Model, ModelAlias
 
 PRODUCTION = "production"
 """The alias whose version serves requests that name none."""
@@ -108,6 +109,19 @@ def find_model(session: Session, name: str) -> Model:
     if model is None:
         raise ModelNotFound(name)
     return model
+
+
+def require_model(session: Session, name: str, owner: Owner | None) -> None:
+    """Raise OwnedByAnother when the model exists, or a stranger's unfinished job will make it. Others are free."""
+    if owner is None:
+        return
+    model = session.scalar(select(Model).where(Model.name == name))
+    if model is not None:
+        require_owned(session, model, owner)
+        return
+    waiting = select(Job.id).where(Job.is_training, Job.model_name == name, Job.status.in_(UNFINISHED))
+    if session.scalar(waiting.where(~owned(Job.api_key_id, owner)).limit(1)) is not None:
+        raise OwnedByAnother(f"the model {name!r}, which an unfinished job trains,")
 
 
 def get_model(session: Session, name: str) -> ModelSummary:

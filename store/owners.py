@@ -1,4 +1,4 @@
-"""Models and data sets belong to the API key that made them, and to the other keys of its group.
+"""Models, data sets, jobs and sweeps belong to the API key that made them, and to the other keys of its group.
 
 A record without a key belongs to nobody, and everybody may use it: records of a service without keys, of earlier
 versions, and those that somebody has shared.
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, SQLColumnExpression, select
 from sqlalchemy.orm import Session
 
-from darkroom.store.job_repository import UNFINISHED
-from darkroom.store.tables import ApiKey, Dataset, Job, Model
+from darkroom.store.tables import ApiKey, Dataset, GenerateJob, Job, Model, Sweep
+
+Owned = Model | Dataset | Job | Sweep | GenerateJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def owned(api_key_id: SQLColumnExpression[int | None], owner: Owner) -> ColumnEl
     return condition | api_key_id.in_(select(ApiKey.id).where(ApiKey.group_name == owner.group))
 
 
-def is_owned(session: Session, record: Model | Dataset | Job, owner: Owner | None) -> bool:
+def is_owned(session: Session, record: Owned, owner: Owner | None) -> bool:
     """Return True when the owner may use the record. owner: None for somebody who may use all."""
     if owner is None or record.api_key_id is None or record.api_key_id == owner.key_id:
         return True
@@ -44,20 +45,21 @@ def is_owned(session: Session, record: Model | Dataset | Job, owner: Owner | Non
     return owner.group is not None and maker.group_name == owner.group
 
 
-def require_owned(session: Session, record: Model | Dataset, owner: Owner | None) -> None:
+def require_owned(session: Session, record: Owned, owner: Owner | None) -> None:
     """Raise OwnedByAnother unless the owner may use the record."""
     if not is_owned(session, record, owner):
-        raise OwnedByAnother(f"the {'model' if isinstance(record, Model) else 'data set'} {record.name!r}")
+        raise OwnedByAnother(_named(record))
 
 
-def require_model(session: Session, name: str, owner: Owner | None) -> None:
-    """Raise OwnedByAnother when the model exists, or a stranger's unfinished job will make it. Others are free."""
-    if owner is None:
-        return
-    model = session.scalar(select(Model).where(Model.name == name))
-    if model is not None:
-        require_owned(session, model, owner)
-        return
-    waiting = select(Job.id).where(Job.is_training, Job.model_name == name, Job.status.in_(UNFINISHED))
-    if session.scalar(waiting.where(~owned(Job.api_key_id, owner)).limit(1)) is not None:
-        raise OwnedByAnother(f"the model {name!r}, which an unfinished job trains,")
+def _named(record: Owned) -> str:
+    match record:
+        case Model():
+            return f"the model {record.name!r}"
+        case Dataset():
+            return f"the data set {record.name!r}"
+        case Job():
+            return f"train job {record.id}"
+        case Sweep():
+            return f"sweep {record.id}"
+        case GenerateJob():
+            return f"generate job {record.id}"

@@ -4,10 +4,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from sqlalchemy import BigInteger, CompoundSelect, Select, SQLColumnExpression, Text, cast, func, literal, select, union
+from sqlalchemy import (
+    BigInteger,
+    CompoundSelect,
+    Select,
+    SQLColumnExpression,
+    Subquery,
+    Text,
+    cast,
+    func,
+    literal,
+    select,
+    union,
+)
 from sqlalchemy.orm import Session
 
 from darkroom.store.artifacts import unreferenced
+from darkroom.store.owners import Owner, owned
 from darkroom.store.tables import (
     Artifact,
     Checkpoint,
@@ -46,16 +59,18 @@ class StorageUse:
     largest: Sequence[OwnerUse]
 
 
-def storage_use(session: Session, limit: int) -> StorageUse:
-    """Return the space that the store takes, with at most `limit` owners. Bytes that owners share count for each."""
-    held = _held().subquery()  # a union: each artifact counts once for its owner
+def storage_use(session: Session, limit: int, owner: Owner | None = None) -> StorageUse:
+    """Return the space that the store takes, with at most `limit` owners. Bytes that owners share count for each.
+
+    owner: names only the data sets, models and jobs that it may use; None names all.
+    """
     size = cast(func.sum(Artifact.size_bytes), BigInteger)
-    joined = select(held.c.kind, held.c.name, size.label("bytes")).join(Artifact, Artifact.digest == held.c.digest)
-    owners = joined.group_by(held.c.kind, held.c.name).subquery()
+    owners = _owners(None)
     total = cast(func.sum(owners.c.bytes), BigInteger)
     kinds = dict.fromkeys(get_args(OwnerKind), 0)
     kinds.update((kind, count) for kind, count in session.execute(select(owners.c.kind, total).group_by(owners.c.kind)))
-    largest = select(owners).order_by(owners.c.bytes.desc(), owners.c.kind, owners.c.name).limit(limit)
+    shown = owners if owner is None else _owners(owner)
+    largest = select(shown).order_by(shown.c.bytes.desc(), shown.c.kind, shown.c.name).limit(limit)
     return StorageUse(
         artifact_bytes=session.scalar(select(size)) or 0,
         unused_bytes=session.scalar(select(size).where(*unreferenced())) or 0,
@@ -68,7 +83,7 @@ def storage_use(session: Session, limit: int) -> StorageUse:
 def bytes_of_key(session: Session, api_key_id: int) -> int:
     """Return the bytes of the data sets, models and jobs of an API key. Bytes that two of them share count once."""
     jobs = select(Job.id).where(Job.api_key_id == api_key_id)
-    drawn = select(Job.generate_job_id).where(Job.api_key_id == api_key_id, Job.generate_job_id.is_not(None))
+    drawn = select(GenerateJob.id).where(GenerateJob.api_key_id == api_key_id)
     models = select(Model.id).where(Model.api_key_id == api_key_id)
     digests: CompoundSelect[str | None] = union(
         select(Dataset.artifact_digest).where(Dataset.api_key_id == api_key_id),
@@ -82,17 +97,26 @@ def bytes_of_key(session: Session, api_key_id: int) -> int:
     return session.scalar(select(size).where(Artifact.digest.in_(digests))) or 0
 
 
-def _held() -> CompoundSelect[str, str, str]:
-    """Select kind, name and digest of every artifact that an owner uses, each once."""
-    return union(
-        _part("dataset", Dataset.name, Dataset.artifact_digest),
-        _part("dataset", Dataset.name, Dataset.contact_sheet_digest),
-        _part("model", Model.name, Checkpoint.artifact_digest).join(Model, Model.id == Checkpoint.model_id),
-        _part("train-job", JobCheckpoint.job_id, JobCheckpoint.state_digest),
-        _part("train-job", JobSamples.job_id, JobSamples.digest),
-        _part("generate-job", GenerateJob.id, GenerateJob.result_digest),
-        _part("generate-job", GeneratePart.generate_job_id, GeneratePart.digest),
+def _owners(owner: Owner | None) -> Subquery:
+    """Select kind, name and bytes of everything that holds artifacts. owner: only of what it may use."""
+    of_dataset = _part("dataset", Dataset.name, Dataset.artifact_digest)
+    pictures = _part("dataset", Dataset.name, Dataset.contact_sheet_digest)
+    weights = _part("model", Model.name, Checkpoint.artifact_digest).join(Model, Model.id == Checkpoint.model_id)
+    states = _part("train-job", Job.id, JobCheckpoint.state_digest).join(Job, Job.id == JobCheckpoint.job_id)
+    samples = _part("train-job", Job.id, JobSamples.digest).join(Job, Job.id == JobSamples.job_id)
+    results = _part("generate-job", GenerateJob.id, GenerateJob.result_digest)
+    parts = _part("generate-job", GenerateJob.id, GeneratePart.digest).join(GenerateJob)
+    makers = (
+        *((one, Dataset.api_key_id) for one in (of_dataset, pictures)),
+        (weights, Model.api_key_id),
+        *((one, Job.api_key_id) for one in (states, samples)),
+        *((one, GenerateJob.api_key_id) for one in (results, parts)),
     )
+    mine = (one if owner is None else one.where(owned(maker, owner)) for one, maker in makers)
+    held = union(*mine).subquery()  # each artifact counts once for its owner
+    size = cast(func.sum(Artifact.size_bytes), BigInteger).label("bytes")
+    joined = select(held.c.kind, held.c.name, size).join(Artifact, Artifact.digest == held.c.digest)
+    return joined.group_by(held.c.kind, held.c.name).subquery()
 
 
 def _part(kind: OwnerKind, name: SQLColumnExpression[Any], digest: SQLColumnExpression[Any]) -> Select[str, str, str]:

@@ -7,6 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from darkroom.store.job_repository import UNFINISHED, request_cancel
+from darkroom.store.owners import Owner, owned, require_owned
 from darkroom.store.tables import Job, JobStatus, Sweep
 
 
@@ -17,28 +18,39 @@ class SweepNotFound(LookupError):
         super().__init__(f"there is no sweep {sweep_id}")
 
 
-def create_sweep(session: Session, name: str, configuration: Mapping[str, Any], fields: Sequence[str]) -> Sweep:
-    """Add a sweep. The same transaction then submits its jobs."""
-    sweep = Sweep(name=name, configuration=dict(configuration), fields=list(fields))
+def create_sweep(
+    session: Session,
+    name: str,
+    configuration: Mapping[str, Any],
+    fields: Sequence[str],
+    api_key_id: int | None = None,
+) -> Sweep:
+    """Add a sweep, which belongs to the key. The same transaction then submits its jobs."""
+    sweep = Sweep(name=name, configuration=dict(configuration), fields=list(fields), api_key_id=api_key_id)
     session.add(sweep)
     session.flush()
     session.refresh(sweep)
     return sweep
 
 
-def get_sweep(session: Session, sweep_id: int) -> Sweep:
-    """One sweep; raises SweepNotFound."""
+def get_sweep(session: Session, sweep_id: int, owner: Owner | None = None) -> Sweep:
+    """One sweep. owner: who asks; None for somebody who may use all. Raises SweepNotFound and OwnedByAnother."""
     sweep = session.get(Sweep, sweep_id)
     if sweep is None:
         raise SweepNotFound(sweep_id)
+    require_owned(session, sweep, owner)
     return sweep
 
 
-def list_sweeps(session: Session, before: int | None = None, limit: int = 50) -> Sequence[Sweep]:
-    """Up to `limit` sweeps, newest first, with ids below `before`."""
+def list_sweeps(
+    session: Session, before: int | None = None, limit: int = 50, owner: Owner | None = None
+) -> Sequence[Sweep]:
+    """Up to `limit` sweeps, newest first, with ids below `before`. owner: lists only sweeps that it may use."""
     query = select(Sweep).order_by(Sweep.id.desc()).limit(limit)
     if before is not None:
         query = query.where(Sweep.id < before)
+    if owner is not None:
+        query = query.where(owned(Sweep.api_key_id, owner))
     return session.scalars(query).all()
 
 
@@ -61,9 +73,9 @@ def count_jobs(session: Session, sweep_ids: Iterable[int]) -> Mapping[int, Mappi
     return counts
 
 
-def cancel_sweep(session: Session, sweep_id: int) -> Sweep:
-    """Cancel its unfinished jobs, if there are any; raises SweepNotFound."""
-    sweep = get_sweep(session, sweep_id)
+def cancel_sweep(session: Session, sweep_id: int, owner: Owner | None = None) -> Sweep:
+    """Cancel its unfinished jobs, if there are any. owner, errors: as for `get_sweep`."""
+    sweep = get_sweep(session, sweep_id, owner)
     # Lock all jobs before any counter. A worker locks its job first, too, so the two cannot deadlock.
     unfinished = session.scalars(
         select(Job.id).where(Job.sweep_id == sweep_id, Job.status.in_(UNFINISHED)).order_by(Job.id).with_for_update()

@@ -212,7 +212,8 @@ class Job(Base):
     failures: attempts in a row that ended badly without a new checkpoint; at max_attempts the job fails for good.
     not_before: no claim before this time (the wait after a failure).
     configuration: a train job's recipe and starting point (`store/job_forms.py`), a sample job's rows.
-    api_key_id: the key with which it was queued, whose unfinished jobs are limited; null without a key.
+    api_key_id: the key with which it was queued: its owner (`store/owners.py`), whose unfinished jobs are limited. Null
+    without a key.
     request_id, traceparent: of the last request that queued it (`store.job_repository.Origin`).
     images_done, total_images: progress. failure: {"kind", "detail"} of the last bad end, until the job succeeds.
     verdict: {"images_seen", "findings"} of the newest look at a training (`model/training/finding.py`).
@@ -414,7 +415,10 @@ class ReferenceStatistics(Base):
 
 
 class Sweep(Base):
-    """A grid of training jobs. configuration: the request. fields: dotted names of the varied fields, in order."""
+    """A grid of training jobs. configuration: the request. fields: dotted names of the varied fields, in order.
+
+    api_key_id: its owner's (`store/owners.py`); null for nobody.
+    """
 
     __tablename__ = "sweeps"
 
@@ -422,13 +426,14 @@ class Sweep(Base):
     name: Mapped[str]
     configuration: Mapped[dict[str, Any]]
     fields: Mapped[list[str]]
+    api_key_id: Mapped[int | None] = mapped_column(ForeignKey("api_keys.id"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class GenerateJob(Base):
     """A large request for images, drawn in shards by workers. Its status follows from its jobs.
 
-    result_digest: the finished archive.
+    result_digest: the finished archive. api_key_id: its owner's (`store/owners.py`); null for nobody.
     """
 
     __tablename__ = "generate_jobs"
@@ -438,6 +443,7 @@ class GenerateJob(Base):
     configuration: Mapped[dict[str, Any]]
     total_images: Mapped[int] = mapped_column(BigInteger)
     result_digest: Mapped[str | None] = mapped_column(ForeignKey("artifacts.digest"), index=True)
+    api_key_id: Mapped[int | None] = mapped_column(ForeignKey("api_keys.id"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

@@ -1,6 +1,6 @@
 """The caller of a request."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from darkroom.app.access.limits import Use
 from darkroom.app.access.verifier import VerifiedKey
@@ -45,3 +45,8 @@ class Caller:
     def origin(self) -> Origin:
         """The origin that jobs of this request store."""
         return Origin(self.key_id, self.request_id, current_traceparent())
+
+    @property
+    def origin_again(self) -> Origin:
+        """The origin that jobs store which this request queues again. An admin's request leaves them to their owner."""
+        return self.origin if self.owner is not None else replace(self.origin, api_key_id=None)

@@ -71,8 +71,9 @@ def _describe(row: GenerateJob, checkpoint: Checkpoint, progress: GenerateProgre
     )
 
 
-def _described(session: Session, generate_job_id: int) -> GenerateJobAnswer:
-    row, checkpoint = get_generate_job(session, generate_job_id)
+def _described(session: Session, caller: Caller, generate_job_id: int) -> GenerateJobAnswer:
+    """Return the answer about a generate job. Raises OwnedByAnother."""
+    row, checkpoint = get_generate_job(session, generate_job_id, caller.owner)
     session.refresh(row)
     return _describe(row, checkpoint, progress_of(session, [row])[row.id])
 
@@ -113,7 +114,7 @@ def _submit(
     with services.transaction() as session:
         known = created_before(session, GENERATE_JOBS, key, body)
         if known is not None:
-            return _described(session, known), ()
+            return _described(session, caller, known), ()
         if version.number is None:
             detail = "the service has not registered this version in the store yet; try again"
             raise Problem(503, "not-registered", detail, headers=retry_after(2.0))
@@ -131,7 +132,7 @@ def _submit(
         facts = {"model": version.name, "version": version.digest, "images": run.total_images}
         record(session, caller.actor, "generate-job.submitted", f"generate-jobs/{generate_job.id}", facts)
         note_created(session, GENERATE_JOBS, key, generate_job.id)
-        return _described(session, generate_job.id), [shard.id for shard in shards]
+        return _described(session, caller, generate_job.id), [shard.id for shard in shards]
 
 
 @router.post(
@@ -168,12 +169,13 @@ async def create(
 @router.get("/generate-jobs", responses=documented(422, 500, 503))
 def generate_jobs(
     services: ServicesHere,
+    caller: CallerHere,
     before: BeforeId = None,
     limit: Limit = 50,
 ) -> GenerateJobsAnswer:
-    """Return generate jobs, newest first."""
+    """Return generate jobs that the caller may use, newest first."""
     with services.transaction() as session:
-        rows = list_generate_jobs(session, before=before, limit=limit + 1)
+        rows = list_generate_jobs(session, before=before, limit=limit + 1, owner=caller.owner)
         page = rows[:limit]
         progress = progress_of(session, [row for row, _ in page])
         return GenerateJobsAnswer(
@@ -183,10 +185,10 @@ def generate_jobs(
 
 
 @router.get("/generate-jobs/{id}", responses=documented(404, 422, 500, 503))
-def generate_job(services: ServicesHere, id: GenerateJobId) -> GenerateJobAnswer:
+def generate_job(services: ServicesHere, caller: CallerHere, id: GenerateJobId) -> GenerateJobAnswer:
     """Return a generate job and its progress."""
     with services.transaction() as session:
-        return _described(session, id)
+        return _described(session, caller, id)
 
 
 @router.delete(
@@ -200,26 +202,32 @@ def remove(services: ServicesHere, caller: CallerHere, id: GenerateJobId, dry_ru
 
     An unfinished one is not deleted (409): cancel it first.
     """
-    return delete(services, dry_run, lambda session: delete_generate_job(session, caller.actor, id))
+
+    def work(session: Session) -> None:
+        delete_generate_job(session, caller.actor, id, owner=caller.owner)
+
+    return delete(services, dry_run, work)
 
 
 @router.post("/generate-jobs/{id}/cancel", status_code=202, responses=documented(404, 409, 422, 500, 503))
 def cancel(services: ServicesHere, caller: CallerHere, id: GenerateJobId) -> GenerateJobAnswer:
     """Stop drawing: queued shards at once, running ones after their present sampler step. Drawn images are kept."""
     with services.transaction() as session:
+        get_generate_job(session, id, caller.owner)
         cancel_generate_job(session, id)
         record(session, caller.actor, "generate-job.cancelled", f"generate-jobs/{id}")
-        return _described(session, id)
+        return _described(session, caller, id)
 
 
 @router.post("/generate-jobs/{id}/retry", status_code=202, responses=documented(404, 409, 422, 500, 503))
 def retry(services: ServicesHere, caller: CallerHere, id: GenerateJobId) -> GenerateJobAnswer:
     """Draw the shards that failed or were cancelled. Drawn images are kept."""
     with services.transaction() as session:
+        get_generate_job(session, id, caller.owner)
         require_room(session, services, caller)
-        job_ids = [job.id for job in retry_generate_job(session, id, origin=caller.origin)]
+        job_ids = [job.id for job in retry_generate_job(session, id, origin=caller.origin_again)]
         record(session, caller.actor, "generate-job.retried", f"generate-jobs/{id}", {"jobs": len(job_ids)})
-        answer = _described(session, id)
+        answer = _described(session, caller, id)
     services.hint(job_ids)
     return answer
 
@@ -231,14 +239,17 @@ def retry(services: ServicesHere, caller: CallerHere, id: GenerateJobId) -> Gene
     | documented_artifact("The images", MEDIA_TYPES["npz"], MEDIA_TYPES["zip"]),
 )
 def result(
-    services: ServicesHere, id: GenerateJobId, if_none_match: Annotated[list[str], Header()] = NO_TAGS
+    services: ServicesHere,
+    caller: CallerHere,
+    id: GenerateJobId,
+    if_none_match: Annotated[list[str], Header()] = NO_TAGS,
 ) -> Response:
     """Return the result: a zip, or an npz with `images` (N, H, W, C) uint8, `labels`, `seeds`, `indices` and `facts`.
 
     The service checks the bytes while it sends them. If they are damaged, it breaks the connection before the end.
     """
     with services.transaction() as session:
-        answer = _described(session, id)
+        answer = _described(session, caller, id)
         if answer.result_digest is None:
             raise JobConflict(f"generate job {id} is {answer.status} and has no result")
     filename = f"darkroom-generate-job-{id}.{answer.format}"

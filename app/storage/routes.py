@@ -6,6 +6,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from darkroom.app.dependencies.callers import CallerHere
 from darkroom.app.dependencies.services import ServicesHere
 from darkroom.app.http.digits import DIGITS
 from darkroom.app.http.problems import documented
@@ -36,13 +37,16 @@ class StorageAnswer(BaseModel):
 
 
 @router.get("/storage", responses=documented(422, 500, 503))
-def storage(services: ServicesHere, limit: Annotated[int, DIGITS, Query(ge=1, le=1000)] = 50) -> StorageAnswer:
+def storage(
+    services: ServicesHere, caller: CallerHere, limit: Annotated[int, DIGITS, Query(ge=1, le=1000)] = 50
+) -> StorageAnswer:
     """Show how much space data sets, models, train jobs and generate jobs take.
 
-    A model's bytes are the weights of its versions. A train job's are its states and sample grids.
+    A model's bytes are the weights of its versions. A train job's are its states and sample grids. `largest` names only
+    what the caller may use.
     """
     with services.transaction() as session:
-        use = storage_use(session, limit)
+        use = storage_use(session, limit, caller.owner)
     return StorageAnswer(
         artifact_bytes=use.artifact_bytes,
         unused_bytes=use.unused_bytes,

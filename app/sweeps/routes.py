@@ -120,7 +120,7 @@ def submit(
             require_room(session, services, caller, len(combinations))
             plan = make_plan(session, services.settings.recipes_folder, body, caller.owner)
             works = require_agreement(session, _works(plan, combinations), body)
-            row = create_sweep(session, body.name, body.model_dump(mode="json"), list(body.grid))
+            row = create_sweep(session, body.name, body.model_dump(mode="json"), list(body.grid), caller.key_id)
             for work in works:
                 services.gate.require_right(caller, priority=body.priority, devices=work.recipe.training.devices)
                 queue_work(session, plan, work, sweep_id=row.id, caller=caller)
@@ -128,7 +128,7 @@ def submit(
             record(session, caller.actor, "sweep.created", f"sweeps/{row.id}", facts)
             note_created(session, SWEEPS, idempotency_key, row.id)
         else:
-            row = get_sweep(session, known)
+            row = get_sweep(session, known, caller.owner)
         answer = _detail(session, row, None)
     if known is None:
         services.hint([row.job_id for row in answer.rows])
@@ -139,12 +139,13 @@ def submit(
 @router.get("/sweeps", responses=documented(422, 500, 503))
 def sweeps(
     services: ServicesHere,
+    caller: CallerHere,
     before: BeforeId = None,
     limit: Limit = 50,
 ) -> SweepsAnswer:
-    """Sweeps, newest first."""
+    """Sweeps that the caller may use, newest first."""
     with services.transaction() as session:
-        rows = list_sweeps(session, before, limit + 1)
+        rows = list_sweeps(session, before, limit + 1, caller.owner)
         page = rows[:limit]
         counts = count_jobs(session, [row.id for row in page])
         return SweepsAnswer(
@@ -154,10 +155,10 @@ def sweeps(
 
 
 @router.get("/sweeps/{sweep_id}", responses=documented(404, 422, 500, 503))
-def sweep(sweep_id: SweepId, services: ServicesHere, metric: Metric = None) -> SweepDetailAnswer:
+def sweep(sweep_id: SweepId, services: ServicesHere, caller: CallerHere, metric: Metric = None) -> SweepDetailAnswer:
     """One sweep with its comparison."""
     with services.transaction() as session:
-        return _detail(session, get_sweep(session, sweep_id), metric)
+        return _detail(session, get_sweep(session, sweep_id, caller.owner), metric)
 
 
 @router.delete(
@@ -179,7 +180,7 @@ def remove(
     """
 
     def work(session: Session) -> None:
-        delete_sweep(session, caller.actor, sweep_id, force=force and not dry_run)
+        delete_sweep(session, caller.actor, sweep_id, force=force and not dry_run, owner=caller.owner)
 
     return delete(services, dry_run, work)
 
@@ -188,7 +189,7 @@ def remove(
 def cancel(sweep_id: SweepId, services: ServicesHere, caller: CallerHere) -> SweepDetailAnswer:
     """Cancel the sweep's unfinished jobs, like POST /v1/train-jobs/{job_id}/cancel for each."""
     with services.transaction() as session:
-        row = cancel_sweep(session, sweep_id)
+        row = cancel_sweep(session, sweep_id, caller.owner)
         record(session, caller.actor, "sweep.cancelled", f"sweeps/{sweep_id}")
         session.flush()
         return _detail(session, row, None)

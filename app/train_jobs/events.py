@@ -10,9 +10,11 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from darkroom.app.dependencies.services import ServicesHere
+from darkroom.app.dependencies.callers import CallerHere
+from darkroom.app.dependencies.services import Services, ServicesHere
 from darkroom.app.http.digits import DIGITS
 from darkroom.app.http.event_stream import EVENT_STREAM, KEEPALIVE, KEEPALIVE_SECONDS, STREAM_HEADERS, comment, sse
 from darkroom.app.http.problems import documented
@@ -20,9 +22,11 @@ from darkroom.app.jobs.feed import JobFeed
 from darkroom.app.train_jobs.answers import progress
 from darkroom.app.train_jobs.records import LARGEST_NUMBER
 from darkroom.app.train_jobs.routes import JobId
+from darkroom.app.train_jobs.service import get_train_job
 from darkroom.store.database import AWAY
 from darkroom.store.job_repository import FINISHED, JobNotFound
 from darkroom.store.job_views import Glimpse
+from darkroom.store.owners import Owner
 from darkroom.store.tables import JobEvent
 
 router = APIRouter(tags=["training"])
@@ -49,6 +53,7 @@ EventNumber = Annotated[
 async def events(
     job_id: JobId,
     services: ServicesHere,
+    caller: CallerHere,
     last_event_id: Annotated[
         int | None, DIGITS, Header(ge=0, le=LARGEST_NUMBER, description="the number of the last event seen")
     ] = None,
@@ -56,11 +61,17 @@ async def events(
 ) -> StreamingResponse:
     """Server-sent events: the stored ones after the last one seen, `progress`, and `end` when the job has finished."""
     feed = services.feed
+    await run_in_threadpool(_require_owned, services, job_id, caller.owner)
     first = await feed.now(job_id)
     if first is None:
         raise JobNotFound(job_id)
     seen = after if last_event_id is None else last_event_id
     return StreamingResponse(_stream(feed, job_id, first, seen), media_type=EVENT_STREAM, headers=STREAM_HEADERS)
+
+
+def _require_owned(services: Services, job_id: int, owner: Owner | None) -> None:
+    with services.transaction() as session:
+        get_train_job(session, job_id, owner)
 
 
 async def _stream(feed: JobFeed, job_id: int, glimpse: Glimpse, seen: int) -> AsyncIterator[bytes]:

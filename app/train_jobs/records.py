@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from darkroom.app.dependencies.callers import CallerHere
 from darkroom.app.dependencies.paging import LARGEST_ID
 from darkroom.app.dependencies.services import ServicesHere
 from darkroom.app.http.accept import choose
@@ -114,10 +115,10 @@ class LogAnswer(BaseModel):
 
 
 @router.get("/train-jobs/{job_id}/checkpoints", responses=_READ)
-def checkpoints(job_id: JobId, services: ServicesHere) -> CheckpointsAnswer:
+def checkpoints(job_id: JobId, services: ServicesHere, caller: CallerHere) -> CheckpointsAnswer:
     """The checkpoints that the job has saved."""
     with services.transaction() as session:
-        job = get_train_job(session, job_id)
+        job = get_train_job(session, job_id, caller.owner)
         return CheckpointsAnswer(
             checkpoints=[
                 SavedCheckpoint(
@@ -138,10 +139,10 @@ def checkpoints(job_id: JobId, services: ServicesHere) -> CheckpointsAnswer:
 
 
 @router.get("/train-jobs/{job_id}/evaluations", responses=_READ)
-def evaluations(job_id: JobId, services: ServicesHere) -> EvaluationsAnswer:
+def evaluations(job_id: JobId, services: ServicesHere, caller: CallerHere) -> EvaluationsAnswer:
     """The figures of the job's checkpoints."""
     with services.transaction() as session:
-        get_train_job(session, job_id)
+        get_train_job(session, job_id, caller.owner)
         return EvaluationsAnswer(
             evaluations=[
                 FigureAnswer(images_seen=images_seen, version=version, created_at=row.created_at, **row.figure.plain())
@@ -151,10 +152,10 @@ def evaluations(job_id: JobId, services: ServicesHere) -> EvaluationsAnswer:
 
 
 @router.get("/train-jobs/{job_id}/samples", responses=_READ)
-def samples(job_id: JobId, services: ServicesHere) -> SamplesAnswer:
+def samples(job_id: JobId, services: ServicesHere, caller: CallerHere) -> SamplesAnswer:
     """The sample grids that the job has drawn."""
     with services.transaction() as session:
-        get_train_job(session, job_id)
+        get_train_job(session, job_id, caller.owner)
         return SamplesAnswer(
             samples=[
                 SamplesLink(
@@ -173,11 +174,14 @@ def samples(job_id: JobId, services: ServicesHere) -> SamplesAnswer:
     responses=_READ | {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
 )
 def picture(
-    job_id: JobId, images_seen: Annotated[int, DIGITS, Path(ge=0, le=LARGEST_ID)], services: ServicesHere
+    job_id: JobId,
+    images_seen: Annotated[int, DIGITS, Path(ge=0, le=LARGEST_ID)],
+    services: ServicesHere,
+    caller: CallerHere,
 ) -> Response:
     """A sample grid as PNG, with one line for each class."""
     with services.transaction() as session:
-        get_train_job(session, job_id)
+        get_train_job(session, job_id, caller.owner)
         row = session.get(JobSamples, (job_id, images_seen))
         if row is None:
             raise Problem(404, "no-such-samples", f"job {job_id} has no sample grid at {images_seen} images")
@@ -186,11 +190,14 @@ def picture(
 
 @router.get("/train-jobs/{job_id}/metrics", responses=_READ)
 def metrics(
-    job_id: JobId, services: ServicesHere, points: Annotated[int, DIGITS, Query(ge=1, le=5000)] = 200
+    job_id: JobId,
+    services: ServicesHere,
+    caller: CallerHere,
+    points: Annotated[int, DIGITS, Query(ge=1, le=5000)] = 200,
 ) -> MetricsAnswer:
     """The training curves, in at most `points` points."""
     with services.transaction() as session:
-        get_train_job(session, job_id)
+        get_train_job(session, job_id, caller.owner)
         lines = job_curve(session, job_id, points)
     return MetricsAnswer(**{name: [getattr(line, name) for line in lines] for name in MetricsAnswer.model_fields})
 
@@ -205,6 +212,7 @@ def logs(
     job_id: JobId,
     request: Request,
     services: ServicesHere,
+    caller: CallerHere,
     after: Annotated[int, DIGITS, Query(ge=0, le=LARGEST_NUMBER, description="the number of the last line seen")] = 0,
     limit: Annotated[int, DIGITS, Query(ge=1, le=5000)] = 500,
 ) -> Response:
@@ -213,7 +221,7 @@ def logs(
     if media is None:
         raise Problem(406, "not-acceptable", "Accept must allow application/json or text/plain")
     with services.transaction() as session:
-        get_train_job(session, job_id)
+        get_train_job(session, job_id, caller.owner)
         rows = log_after(session, job_id, after, limit)
     next_after = rows[-1].number if rows else after
     headers = {"Darkroom-Next-After": str(next_after), "Vary": "Accept"}

@@ -30,7 +30,7 @@ from darkroom.store.deletion import delete_train_job
 from darkroom.store.idempotency import TRAIN_JOBS
 from darkroom.store.job_repository import list_jobs, lock_job, request_cancel, requeue
 from darkroom.store.job_views import view_jobs
-from darkroom.store.owners import require_model
+from darkroom.store.model_repository import require_model
 from darkroom.store.tables import Job, JobStatus
 
 router = APIRouter(tags=["training"])
@@ -71,7 +71,7 @@ def submit(
             record(session, caller.actor, "train-job.submitted", f"train-jobs/{job.id}", facts)
             note_created(session, TRAIN_JOBS, idempotency_key, job.id)
         else:
-            job = get_train_job(session, known)
+            job = get_train_job(session, known, caller.owner)
         answer = job_detail(session, job)
     if known is None:
         services.hint([answer.id])
@@ -82,14 +82,23 @@ def submit(
 @router.get("/train-jobs", responses=documented(422, 500, 503))
 def jobs(
     services: ServicesHere,
+    caller: CallerHere,
     before: BeforeId = None,
     limit: Limit = 50,
     status: JobStatus | None = None,
     model: Annotated[ModelName | None, Query()] = None,
 ) -> JobsAnswer:
-    """Train jobs, newest first."""
+    """Train jobs that the caller may use, newest first."""
     with services.transaction() as session:
-        rows = list_jobs(session, kind="train", before=before, limit=limit + 1, status=status, model_name=model)
+        rows = list_jobs(
+            session,
+            kind="train",
+            before=before,
+            limit=limit + 1,
+            status=status,
+            model_name=model,
+            owner=caller.owner,
+        )
         page = rows[:limit]
         return JobsAnswer(
             jobs=[job_answer(view) for view in view_jobs(session, page)],
@@ -98,10 +107,10 @@ def jobs(
 
 
 @router.get("/train-jobs/{job_id}", responses=documented(404, 422, 500, 503))
-def job(job_id: JobId, services: ServicesHere) -> JobDetailAnswer:
+def job(job_id: JobId, services: ServicesHere, caller: CallerHere) -> JobDetailAnswer:
     """One train job."""
     with services.transaction() as session:
-        return job_detail(session, get_train_job(session, job_id))
+        return job_detail(session, get_train_job(session, job_id, caller.owner))
 
 
 _CHANGES = documented(404, 409, 422, 500, 503)
@@ -126,7 +135,7 @@ def change(body: KeepRequest, job_id: JobId, services: ServicesHere, caller: Cal
     While it is set, the job's states, curve, log and events stay after its end, and nobody can delete the job.
     """
     with services.transaction() as session:
-        get_train_job(session, job_id)
+        get_train_job(session, job_id, caller.owner)
         row = lock_job(session, job_id)
         row.keep = body.keep
         record(session, caller.actor, "train-job.marked", f"train-jobs/{job_id}", {"keep": body.keep})
@@ -155,7 +164,7 @@ def remove(
     """
 
     def work(session: Session) -> None:
-        delete_train_job(session, caller.actor, job_id, force=force and not dry_run)
+        delete_train_job(session, caller.actor, job_id, force=force and not dry_run, owner=caller.owner)
 
     return delete(services, dry_run, work)
 
@@ -168,18 +177,18 @@ def cancel(job_id: JobId, services: ServicesHere, caller: CallerHere) -> JobDeta
     says so and names the last checkpoint.
     """
     with services.transaction() as session:
-        get_train_job(session, job_id)
+        get_train_job(session, job_id, caller.owner)
         return _changed(session, caller, request_cancel(session, job_id), "cancelled")
 
 
 def _queue_again(services: Services, caller: Caller, job_id: int, action: str, was: JobStatus) -> JobDetailAnswer:
     with services.transaction() as session:
-        before = get_train_job(session, job_id)
+        before = get_train_job(session, job_id, caller.owner)
         require_promotion(services, caller, before.promote)
         require_model(session, before.model_name, caller.owner)
         require_state(session, lock_job(session, job_id))
         require_room(session, services, caller)
-        row = requeue(session, job_id, was=was, origin=caller.origin)
+        row = requeue(session, job_id, was=was, origin=caller.origin_again)
         answer = _changed(session, caller, row, action)
     services.hint([job_id])
     return answer

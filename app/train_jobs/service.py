@@ -46,10 +46,11 @@ from darkroom.store.model_repository import (
     VersionCollected,
     VersionNotFound,
     lock_model,
+    require_model,
     resolve,
     resolve_kept,
 )
-from darkroom.store.owners import OwnedByAnother, Owner, is_owned, require_model, require_owned
+from darkroom.store.owners import Owner, require_owned
 from darkroom.store.run_repository import kept_states
 from darkroom.store.tables import Dataset, Job, Worker
 from darkroom.store.worker_repository import known_workers
@@ -256,11 +257,15 @@ def queue_work(
     return job
 
 
-def get_train_job(session: Session, job_id: int) -> Job:
-    """Return the train job. Raises JobNotFound, also for jobs of other kinds."""
+def get_train_job(session: Session, job_id: int, owner: Owner | None) -> Job:
+    """Return the train job. Raises JobNotFound, also for jobs of other kinds, and OwnedByAnother.
+
+    owner: who asks; None for somebody who may use all.
+    """
     job = get_job(session, job_id)
     if not job.is_training:
         raise JobNotFound(job_id)
+    require_owned(session, job, owner)
     return job
 
 
@@ -293,8 +298,7 @@ def _start(
             source = lock_job(session, fields.from_job)
             if not source.is_training:
                 raise JobNotFound(source.id)
-            if not is_owned(session, source, owner):
-                raise OwnedByAnother(f"train job {source.id}")
+            require_owned(session, source, owner)
             require_model(session, source.model_name, owner)
         return ContinueFrom(job_id=source.id, images_seen=_state(session, source, fields.images_seen)), source
     if fields.from_model is not None:

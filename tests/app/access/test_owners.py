@@ -1,4 +1,4 @@
-"""Laws of ownership: models and data sets are their key's and its group's; production serves all, admin may do all."""
+"""Laws of ownership: what a key makes is its own and its group's; production serves all, admin may do all."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +12,11 @@ from sqlalchemy import select
 from darkroom.store.aliases import set_alias
 from darkroom.store.audit_repository import COMMAND_LINE
 from darkroom.store.database import Database
-from darkroom.store.job_repository import Origin, submit_job
+from darkroom.store.generate_repository import get_generate_job
+from darkroom.store.job_repository import Origin, get_job, list_jobs, submit_job
 from darkroom.store.model_repository import PRODUCTION, ensure_model, find_model
 from darkroom.store.storage_use import bytes_of_key
+from darkroom.store.sweep_repository import create_sweep
 from darkroom.store.tables import Dataset
 from tests.app.dataset_registry.test_routes import CLOTHES
 from tests.app.keyed import Keyed, add_key, serving_keyed
@@ -195,6 +197,82 @@ def test_a_trained_model_belongs_to_its_job_s_key_and_the_name_is_taken_while_th
     assert_owned(lab.stranger.post(f"/v1/train-jobs/{friendly}/resume"))
 
 
+def calls_on_train_job(number: int) -> list[tuple[str, str]]:
+    reading = ("", "/events", "/checkpoints", "/evaluations", "/samples", "/samples/100", "/metrics", "/logs")
+    changing = [("POST", f"/{verb}") for verb in ("cancel", "resume", "retry")] + [("PATCH", ""), ("DELETE", "")]
+    return [
+        (method, f"/v1/train-jobs/{number}{part}") for method, part in [*(("GET", one) for one in reading), *changing]
+    ]
+
+
+def assert_others_alone(lab: Lab, resource: str, number: int, calls: list[tuple[str, str]]) -> None:
+    """The stranger may do none of the calls and does not see the thing in the list; the others see and read it."""
+    for method, path in calls:
+        body = {"keep": False} if method == "PATCH" else None
+        assert_owned(lab.stranger.request(method, path, json=body))
+    for client, sees in ((lab.owner, True), (lab.friend, True), (lab.admin, True), (lab.stranger, False)):
+        listed = client.get(f"/v1/{resource}", params={"limit": 200}).json()[
+            resource.replace("-", "_").replace("train_", "")
+        ]
+        assert (number in {one["id"] for one in listed}) is sees
+        assert client.get(f"/v1/{resource}/{number}").status_code == (200 if sees else 403)
+
+
+def test_a_stranger_can_neither_see_nor_stop_a_train_job(lab: Lab) -> None:
+    job = {"recipe": configuration(), "dataset": "of nobody", "model": "watched"}
+    number = lab.owner.post("/v1/train-jobs", json=job).json()["id"]
+    assert_others_alone(lab, "train-jobs", number, calls_on_train_job(number))
+    assert lab.friend.patch(f"/v1/train-jobs/{number}", json={"keep": False}).status_code == 200
+    assert lab.owner.post(f"/v1/train-jobs/{number}/cancel").status_code == 202
+    with lab.friend.stream("GET", f"/v1/train-jobs/{number}/events") as events:
+        assert "event: end" in events.read().decode()
+    # an admin queues it again and does not take it from its owner; a friend's call makes it the friend's
+    for client, maker in ((lab.admin, "owner"), (lab.friend, "friend")):
+        assert client.post(f"/v1/train-jobs/{number}/resume").status_code == 202
+        with lab.database.session() as session:
+            assert get_job(session, number).api_key_id == lab.keys[maker]
+        assert lab.owner.post(f"/v1/train-jobs/{number}/cancel").status_code == 202
+    assert_owned(lab.stranger.delete(f"/v1/train-jobs/{number}"))
+
+
+def test_a_stranger_can_neither_see_nor_stop_a_sweep(lab: Lab) -> None:
+    body = {"recipe": configuration(), "dataset": "of nobody", "model": "swept", "name": "s", "seeds": [1, 2]}
+    number = lab.owner.post("/v1/sweeps", json=body).json()["id"]
+    path = f"/v1/sweeps/{number}"
+    assert_others_alone(lab, "sweeps", number, [("GET", path), ("POST", f"{path}/cancel"), ("DELETE", path)])
+    assert lab.friend.post(f"{path}/cancel").json()["jobs"] == {"cancelled": 2}
+    assert lab.owner.delete(path, params={"force": True}).status_code == 204
+
+
+def test_a_stranger_can_neither_see_nor_stop_a_generate_job(lab: Lab) -> None:
+    number = lab.owner.post("/v1/generate-jobs", json={"class": 0, "n": 2}).json()["id"]
+    path = f"/v1/generate-jobs/{number}"
+    calls = [("GET", path), ("GET", f"{path}/result"), ("DELETE", path)]
+    calls += [("POST", f"{path}/{verb}") for verb in ("cancel", "retry")]
+    assert_others_alone(lab, "generate-jobs", number, calls)
+    assert lab.friend.post(f"{path}/cancel").status_code == 202
+    assert lab.friend.post(f"{path}/retry").status_code == 202  # the shard is the friend's now, and the images are not
+    with lab.database.session() as session:
+        assert get_generate_job(session, number)[0].api_key_id == lab.keys["owner"]
+    assert lab.owner.post(f"{path}/cancel").status_code == 202
+    assert lab.owner.delete(path).status_code == 204
+
+
+def test_a_stranger_does_not_learn_the_names_of_what_takes_space(lab: Lab) -> None:
+    upload(lab.owner, "hidden")
+    own_model(lab, "hidden-model", 61)
+
+    def named(client: httpx.Client) -> set[str]:
+        return {one["name"] for one in client.get("/v1/storage", params={"limit": 1000}).json()["largest"]}
+
+    for client in (lab.owner, lab.friend, lab.admin):
+        assert {"hidden", "hidden-model", "of nobody"} <= named(client)
+    assert named(lab.stranger).isdisjoint({"hidden", "hidden-model"})
+    assert "of nobody" in named(lab.stranger)
+    totals = [client.get("/v1/storage").json()["bytes"] for client in (lab.stranger, lab.admin)]
+    assert totals[0] == totals[1]
+
+
 def test_records_without_a_key_belong_to_nobody(lab: Lab) -> None:
     with lab.database.session() as session:
         submit_job(
@@ -203,6 +281,12 @@ def test_records_without_a_key_belong_to_nobody(lab: Lab) -> None:
     store_weights(lab.database, tiny_weights("tiny", seed=51), "trained", "old")
     assert "old" in names(lab.stranger, "models")
     assert lab.stranger.get("/v1/models/old/versions/1/weights").status_code == 200
+    with lab.database.session() as session:
+        number = create_sweep(session, "old", {}, []).id
+        waiting = list_jobs(session, kind="train", model_name="free")[0].id
+    for path in (f"/v1/sweeps/{number}", f"/v1/train-jobs/{waiting}/events?after=1"):
+        with lab.stranger.stream("GET", path) as answer:
+            assert answer.status_code == 200
     job = {"recipe": configuration(), "dataset": "of nobody", "model": "free"}
     assert lab.stranger.post("/v1/train-jobs", json=job).status_code == 202
 
