@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from darkroom.app.cli.main import cli
 from darkroom.app.settings import REPOSITORY, Settings
 from darkroom.model.config import Config, Recipe
-from darkroom.store.operator_settings import OperatorSettings
+from darkroom.store.operator_settings import MigrationSettings, OperatorSettings
 from darkroom.telemetry.logs import LogSettings
 from darkroom.worker.settings import JobSettings, ReconcilerSettings, WorkerSettings
 
@@ -50,7 +50,13 @@ def all_tables() -> dict[str, str]:
     servers = OperatorSettings.model_fields.keys()
     workers = {**WorkerSettings.model_fields, **ReconcilerSettings.model_fields}.keys() - servers
     return {
-        "servers": _table(_SETTING, _settings(OperatorSettings, "all", servers)),
+        "servers": _table(
+            _SETTING,
+            [
+                *_settings(OperatorSettings, "all", servers),
+                *_settings(MigrationSettings, "`darkroom migrate`", MigrationSettings.model_fields.keys() - servers),
+            ],
+        ),
         "logs": _table(_SETTING, _settings(LogSettings, "API, worker, reconciler", LogSettings.model_fields.keys())),
         "api": _table(_SETTING, _settings(Settings, "API", Settings.model_fields.keys() - servers)),
         "workers": _table(

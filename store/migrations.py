@@ -7,7 +7,9 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
+from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy.exc import ProgrammingError
 
 from darkroom.model.user_error import UserError
 from darkroom.store.database import parse_url
@@ -33,7 +35,7 @@ def upgrade(url: str, revision: str = "head") -> None:
     """Migrate the database at `url` up to `revision`. Does nothing when it is there already.
 
     Raises ValueError for a URL that is not PostgreSQL's, sqlalchemy.exc.OperationalError when no server answers, and
-    UserError for a database of a newer Darkroom.
+    UserError for a database of a newer Darkroom, and for an account that may not change the tables.
     """
     with _locked(url) as config:
         try:
@@ -43,6 +45,13 @@ def upgrade(url: str, revision: str = "head") -> None:
                 f"the database belongs to another version of Darkroom ({error}): update Darkroom, or use another "
                 "database or state folder"
             ) from error
+        except ProgrammingError as error:
+            if isinstance(error.orig, InsufficientPrivilege):
+                raise UserError(
+                    f"the database is not up to date, and this account may not change its tables ({error.orig}): run "
+                    "`darkroom migrate` with the account that owns them"
+                ) from error
+            raise
 
 
 def downgrade(url: str, revision: str) -> None:

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from darkroom.model.user_error import UserError, fault_text
 from darkroom.store.database import parse_url
+from darkroom.store.roles import AUTOSCALER, SERVICE
 
 Kind = TypeVar("Kind", bound=BaseSettings)
 
@@ -64,6 +65,25 @@ class OperatorSettings(BaseSettings):
         return self
 
 
+class MigrationSettings(OperatorSettings):
+    """The settings of `darkroom migrate`: files with the passwords of the roles that it makes (`store/roles.py`)."""
+
+    service_password_file: Path | None = Field(
+        None, description="file with the password of the role darkroom_service; `darkroom migrate` then makes the role"
+    )
+    autoscaler_password_file: Path | None = Field(
+        None, description="file with the password of the role darkroom_autoscaler; it makes this role, too"
+    )
+
+    def passwords(self) -> dict[str, str]:
+        """Return the passwords by role. Raises SettingsError for a file that is missing or empty."""
+        files = {SERVICE: self.service_password_file, AUTOSCALER: self.autoscaler_password_file}
+        try:
+            return {role: _read_password(file) for role, file in files.items() if file is not None}
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
+
+
 def read_settings(kind: type[Kind]) -> Kind:
     """Read settings of this kind from the environment. Raises SettingsError."""
     try:
@@ -99,10 +119,16 @@ def _with_password(url: str, file: Path) -> str:
     user, _, host = parts.netloc.rpartition("@")
     if ":" in user:
         return url
+    password = _read_password(file)
+    return parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}").geturl()
+
+
+def _read_password(file: Path) -> str:
+    """Return the password that the file holds. Raises ValueError."""
     try:
         password = file.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ValueError(f"{file}: {error.strerror}") from error
     if not password:
         raise ValueError(f"{file} is empty")
-    return parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}").geturl()
+    return password

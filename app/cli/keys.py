@@ -163,7 +163,20 @@ def audit(
 
 def migrate(state: State = DEFAULT_STATE) -> None:
     """Bring the database's tables up to date; the API and the workers need this."""
-    with _database(state, new=True):
+    import psycopg
+
+    from darkroom.store.operator_settings import MigrationSettings, read_settings
+    from darkroom.store.roles import grant_roles
+
+    passwords = read_settings(MigrationSettings).passwords()
+    with _database(state, new=True) as database:
+        try:
+            grant_roles(database.engine.url.render_as_string(hide_password=False), passwords)
+        except psycopg.Error as error:
+            raise UserError(
+                f"the tables are up to date, but the roles are not: {error}; migrate with the account that owns the "
+                "tables and may create roles"
+            ) from error
         _say("The database is up to date")
 
 

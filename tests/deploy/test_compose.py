@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from darkroom.app.embedded.process_commands import api_command
+from darkroom.store.roles import SERVICE
 from darkroom.worker.settings import WorkerSettings
 from tests.compose import DOCKERFILE, ROOT, compose, image_environment, seconds, services
 
@@ -144,11 +145,11 @@ def test_every_secret_is_made_once_and_kept_from_others_on_the_machine(tmp_path:
     make = [ROOT / "deploy" / "make-secrets", folder]
     subprocess.run(make, check=True)
     declared = compose(COMPOSE_PROFILES="cpu")["secrets"]
-    assert {file.name for file in folder.iterdir()} == declared.keys()
+    assert {file.name for file in folder.iterdir()} == declared.keys() | {"autoscaler_password"}  # for Kubernetes
     assert {one["file"] for one in declared.values()} == {f"./secrets/{name}" for name in declared}
     made = {file.name: file.read_text() for file in folder.iterdir()}
     passwords = [value for name, value in made.items() if name.endswith("_password")]
-    assert len(set(passwords)) == len(passwords) == 3
+    assert len(set(passwords)) == len(passwords) == 5
     assert all(re.fullmatch("[0-9a-f]{64}", one) for one in passwords)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o644}
@@ -204,6 +205,16 @@ def test_a_service_on_a_gpu_is_the_same_but_for_its_device(name: str, setting: s
     assert gpu["deploy"]["resources"]["limits"] == cpu["deploy"]["resources"]["limits"]
     differ = {"profiles", "environment", "networks", "deploy", "build", "shm_size"}
     assert {key: cpu[key] for key in cpu.keys() - differ} == {key: gpu[key] for key in gpu.keys() - differ}
+
+
+def test_the_migration_alone_has_the_account_that_owns_the_tables() -> None:
+    told = {name: one.get("environment", {}) for name, one in SERVICES.items()}
+    users = {name: one["DATABASE_URL"] for name, one in told.items() if "DATABASE_URL" in one}
+    assert users.keys() >= {"api", "worker", "reconciler", "api-gpu", "worker-gpu"}
+    assert {name for name, url in users.items() if "//darkroom@" in url} == {"migrate"}
+    assert {name for name, url in users.items() if f"//{SERVICE}@" in url} == users.keys() - {"migrate"}
+    given = {name for name, one in SERVICES.items() if "postgres_password" in one.get("secrets", [])}
+    assert given == {"migrate", "postgres"}
 
 
 def test_addresses_are_those_of_services() -> None:

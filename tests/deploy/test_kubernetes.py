@@ -12,8 +12,9 @@ import pytest
 import yaml
 from sqlalchemy import text
 
-from darkroom.store.database import Database
+from darkroom.store.database import Database, parse_url
 from darkroom.store.job_repository import submit_job
+from darkroom.store.roles import AUTOSCALER, SERVICE, grant_roles
 from tests.compose import ROOT, compose, image_environment, seconds, services
 
 Manifest = dict[str, Any]
@@ -135,6 +136,26 @@ def test_the_tables_are_there_before_a_process_is(variant: str, name: str) -> No
     assert migrate["command"] == services()["migrate"]["command"]
     assert migrate["image"] == _pod(variant, name)["containers"][0]["image"]
     assert migrate["envFrom"] == _pod(variant, name)["containers"][0]["envFrom"]
+    roles = {"DARKROOM_AUTOSCALER_PASSWORD_FILE": "/run/secrets/autoscaler_password"}
+    assert _environment(migrate) == services()["migrate"]["environment"] | roles
+
+
+@every_variant
+@pytest.mark.parametrize("name", OWN)
+def test_the_migration_alone_has_the_owner_s_password(variant: str, name: str) -> None:
+    pod = _pod(variant, name)
+    volumes = {one["name"]: one["secret"]["items"] for one in pod["volumes"] if "secret" in one}
+    kept = {volume for volume, items in volumes.items() if "postgres_password" in {item["key"] for item in items}}
+    mounting = {
+        container["name"]
+        for container in _containers(pod)
+        if kept & {mount["name"] for mount in container["volumeMounts"]}
+    }
+    assert mounting == {"migrate"}
+    (migrate,) = pod["initContainers"]
+    (given,) = [volumes[mount["name"]] for mount in migrate["volumeMounts"] if mount["name"] in volumes]
+    named = {value for key, value in _environment(migrate).items() if key.endswith("_FILE")}
+    assert named == {f"/run/secrets/{item['path']}" for item in given}
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -187,20 +208,25 @@ def test_workers_are_as_many_as_unfinished_jobs_that_they_can_run(variant: str, 
     assert (trigger["type"], trigger["metadata"]["targetQueryValue"]) == ("postgresql", "1")
     url = _find(variant, "ConfigMap", "servers")["data"]["DATABASE_URL"]
     address = {key: trigger["metadata"][key] for key in ("userName", "host", "port", "dbName")}
-    assert url == "postgresql://{userName}@postgres:{port}/{dbName}".format(**address)
+    assert url == "postgresql://{}@postgres:{port}/{dbName}".format(SERVICE, **address)
+    assert address["userName"] == AUTOSCALER
     assert address["host"] == f"postgres.{_namespace(variant)}.svc"
     key = _find(variant, "TriggerAuthentication", trigger["authenticationRef"]["name"])["spec"]["secretTargetRef"]
-    assert key == [{"parameter": "password", "name": "darkroom", "key": "postgres_password"}]
+    assert key == [{"parameter": "password", "name": "darkroom", "key": "autoscaler_password"}]
 
     query = trigger["metadata"]["query"]
-    assert _count(database, query) == 0
+    address_of_owner = database.engine.url.render_as_string(hide_password=False)
+    grant_roles(address_of_owner, {AUTOSCALER: "secret"})
+    autoscaler = Database(parse_url(address_of_owner).set(username=AUTOSCALER).render_as_string(hide_password=False))
+    assert _count(autoscaler, query) == 0
     for device in ("auto", "cpu", "cpu", "cuda"):
         with database.session() as session:
             submit_job(session, kind="train", configuration={}, total_images=1, model_name="x", device=device)
-    assert _count(database, query) == {"base": 3, "gpu": 2}[variant]
+    assert _count(autoscaler, query) == {"base": 3, "gpu": 2}[variant]
     with database.session() as session:
         session.execute(text("UPDATE jobs SET status = 'succeeded', finished_at = now()"))
-    assert _count(database, query) == 0
+    assert _count(autoscaler, query) == 0
+    autoscaler.dispose()
 
 
 def _namespace(variant: str) -> str:

@@ -42,9 +42,9 @@ class Containers:
     def _let_in(self) -> None:
         """Create the role and the password rules of the service `postgres`."""
         rules = self._postgres.data / "pg_hba.conf"
-        rules.write_text(f"local all darkroom scram-sha-256\n{rules.read_text()}")
+        rules.write_text(f"local all darkroom,darkroom_service scram-sha-256\n{rules.read_text()}")
         with psycopg.connect(self._postgres.url, autocommit=True) as connection:
-            connection.execute(f"CREATE ROLE darkroom LOGIN PASSWORD '{self.secret('postgres_password')}'")
+            connection.execute(f"CREATE ROLE darkroom LOGIN CREATEROLE PASSWORD '{self.secret('postgres_password')}'")
             connection.execute("ALTER DATABASE darkroom OWNER TO darkroom")
             connection.execute("SELECT pg_reload_conf()")
 

@@ -139,7 +139,7 @@ def test_migrating_again_changes_nothing(deployment: Containers) -> None:
 
 
 def test_a_secret_that_is_missing_is_said(deployment: Containers) -> None:
-    password = deployment.secrets / "postgres_password"
+    password = deployment.secrets / "service_password"
     kept = password.read_text()
     password.write_text("")
     try:

@@ -11,10 +11,11 @@ from sqlalchemy import select
 
 from darkroom.store.aliases import set_alias
 from darkroom.store.audit_repository import COMMAND_LINE
-from darkroom.store.database import Database
+from darkroom.store.database import Database, parse_url
 from darkroom.store.generate_repository import get_generate_job
 from darkroom.store.job_repository import Origin, get_job, list_jobs, submit_job
 from darkroom.store.model_repository import PRODUCTION, ensure_model, find_model
+from darkroom.store.roles import SERVICE, grant_roles
 from darkroom.store.storage_use import bytes_of_key
 from darkroom.store.sweep_repository import create_sweep
 from darkroom.store.tables import Dataset
@@ -52,7 +53,9 @@ def lab(weights: Path, module_database_url: str) -> Iterator[Lab]:
     ]
     add_dataset(database, "of nobody")
     tokens = [token for _, token in made]
-    with serving_keyed(weights, tokens, database_url=module_database_url) as served:
+    grant_roles(module_database_url, {SERVICE: "secret"})
+    url = parse_url(module_database_url).set(username=SERVICE).render_as_string(hide_password=False)
+    with serving_keyed(weights, tokens, database_url=url) as served:  # the role can do all that the API does
         wait_until(lambda: served.clients[3].get("/v1/models/tiny").status_code == 200, "registered")
         yield Lab(served, database, *served.clients, keys={row.name: row.id for row, _ in made})
     database.dispose()
