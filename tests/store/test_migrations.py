@@ -273,17 +273,18 @@ def test_figures_of_two_tables_become_one_and_two_again(empty_database_url: str)
 def test_sweeps_and_generate_jobs_get_the_key_of_their_jobs(empty_database_url: str) -> None:
     upgrade(empty_database_url, "0014")
     statements = [
-        "INSERT INTO api_keys (name, prefix, digest, scopes) SELECT 'k', n, decode(repeat('00', 32), 'hex'), '[\"train\"]'"
-        " FROM generate_series(1, 2) AS n",
+        "INSERT INTO api_keys (name, prefix, digest, scopes)"
+        " SELECT 'k', n, decode(repeat('00', 32), 'hex'), '[\"train\"]' FROM generate_series(1, 2) AS n",
         "INSERT INTO models (name) VALUES ('m')",
         "INSERT INTO checkpoints"
         " (model_id, version, digest, size_bytes, images_seen, source, configuration, class_names, metrics)"
         " VALUES (1, 1, 'sha256:1', 1, 1, 'trained', '{}', '[]', '{}')",
         "INSERT INTO sweeps (name, configuration, fields) SELECT 's', '{}', '[]' FROM generate_series(1, 3)",
         "INSERT INTO generate_jobs (checkpoint_id, configuration, total_images) VALUES (1, '{}', 1), (1, '{}', 1)",
-        "INSERT INTO jobs (kind, model_name, configuration, total_images, sweep_id, generate_job_id, api_key_id) VALUES"
-        " ('train', 'm', '{}', 1, 1, NULL, 2), ('train', 'm', '{}', 1, 1, NULL, 1), ('train', 'm', '{}', 1, 2, NULL, NULL),"
-        " ('sample', 'm', '{}', 1, NULL, 2, 1)",
+        "INSERT INTO jobs (kind, model_name, configuration, total_images, sweep_id, generate_job_id, api_key_id)"
+        " SELECT kind, 'm', '{}', 1, sweep, images, key FROM (VALUES"
+        " ('train', 1, NULL, 2), ('train', 1, NULL, 1), ('train', 2, NULL, NULL), ('sample', NULL, 2, 1)"
+        ") AS made (kind, sweep, images, key)",
     ]
     with create_engine(parse_url(empty_database_url), poolclass=NullPool).begin() as connection:
         for statement in statements:
