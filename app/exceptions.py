@@ -12,9 +12,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from darkroom.app.access.too_many_requests import jobs_limit, queue_full
+from darkroom.app.access.too_many_requests import jobs_limit, queue_full, versions_busy
 from darkroom.app.dependencies.deletion import dependent_answer
-from darkroom.app.engine.request import DeadlineUnmeetable, EngineStopped, QueueFull, TooManyRows
+from darkroom.app.engine.request import DeadlineUnmeetable, EngineStopped, QueueFull, TooManyRows, VersionsBusy
 from darkroom.app.http.problems import STORE_RETRY_SECONDS, Problem, encoded, invalid, pointer_part, retry_after
 from darkroom.app.versions.version import UnknownModel
 from darkroom.model.checkpoint import CheckpointError
@@ -127,6 +127,7 @@ ANSWERS: Mapping[type[Exception], Callable[[Any], Problem]] = {
     TooManyJobs: jobs_limit,
     # The engine refuses.
     QueueFull: queue_full,
+    VersionsBusy: versions_busy,
     TooManyRows: _too_many_rows,
     DeadlineUnmeetable: _deadline_unmeetable,
     EngineStopped: _answer(503, "unavailable", lambda _: "the service is restarting; try again", retry_seconds=5.0),

@@ -38,6 +38,9 @@ FailureKind = Literal[
 """`crashed` and `worker_lost` are tried again, since the cause may be gone. After `stopped_late`, and after the
 `no_device` of one worker, the job is queued again without counting as a failure."""
 
+_KEY = func.coalesce(Job.api_key_id, 0)
+"""The key of a job; ids begin at 1, so 0 stands for no key."""
+
 FIRST_RETRY_SECONDS = 2.0
 LONGEST_RETRY_SECONDS = 300.0
 
@@ -149,14 +152,24 @@ def submit_job(
 def claim_job(session: Session, claimant: Claimant, lease_seconds: float) -> Job | None:
     """Claim the most urgent runnable job for this attempt, by one conditional UPDATE.
 
+    Among jobs of one priority, those of the key with the fewest running jobs come first, and then the oldest. So a key
+    with many jobs does not keep the others waiting. All jobs without a key count as one key's.
+
     Returns None when there is none, or when other transactions hold the records of all of them: see `job_waits`.
     """
+    busy = (
+        select(_KEY.label("key"), func.count().label("jobs"))
+        .where(Job.lease_expires_at.is_not(None))
+        .group_by(_KEY)
+        .subquery()
+    )
     candidate = (
         select(Job.id)
+        .outerjoin(busy, busy.c.key == _KEY)
         .where(*_runnable_by(claimant))
-        .order_by(Job.priority.desc(), Job.id)
+        .order_by(Job.priority.desc(), func.coalesce(busy.c.jobs, 0), Job.id)
         .limit(1)
-        .with_for_update(skip_locked=True)
+        .with_for_update(of=Job, skip_locked=True)
         .scalar_subquery()
     )
     job = session.scalars(

@@ -1,4 +1,4 @@
-"""Every answer 429: a key's limits, its unfinished jobs, too many invalid tokens, and a full queue.
+"""Every answer 429: a key's limits, its unfinished jobs, too many invalid tokens, a full queue and full memory.
 
 Retry-After says when another try can succeed. It is left out when waiting would not help.
 """
@@ -7,12 +7,15 @@ from collections.abc import Iterable
 from http import HTTPStatus
 
 from darkroom.app.access.limits import Use, rate_limit_headers
-from darkroom.app.engine.request import QueueFull
+from darkroom.app.engine.request import QueueFull, VersionsBusy
 from darkroom.app.http.problems import Problem, retry_after
 from darkroom.store.key_repository import TooManyJobs
 
 JOBS_RETRY_SECONDS = 60
 """An arbitrary wait: jobs take minutes or more, and the end of the next one is unknown."""
+
+VERSIONS_RETRY_SECONDS = 5
+"""About the time of one of the key's requests."""
 
 
 def key_limit(key_name: str, use: Use, cost: int, uses: Iterable[Use]) -> Problem:
@@ -44,6 +47,14 @@ def queue_full(full: QueueFull) -> Problem:
     """The engine's queue has too few free places."""
     detail = f"the queue has no room for {full.rows} images: {full.rows_waiting} of {full.limit} places are taken"
     return _problem("queue-full", detail, retry_after(full.retry_after_seconds))
+
+
+def versions_busy(busy: VersionsBusy) -> Problem:
+    """A key already draws with as many model versions as memory has room for."""
+    detail = (
+        f"memory is full, and this key draws with {busy.versions} other model versions: wait until one is done"
+    )
+    return _problem("versions-busy", detail, retry_after(VERSIONS_RETRY_SECONDS))
 
 
 def _problem(kind: str, detail: str, headers: dict[str, str]) -> Problem:

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +20,7 @@ from darkroom.app.engine.forecast import Work, foresee
 from darkroom.app.engine.observer import EngineObserver
 from darkroom.app.engine.phases import drawings
 from darkroom.app.engine.queue import Queue
-from darkroom.app.engine.request import EngineRefusal, EngineStopped, Failed, SampleRequest, Sink
+from darkroom.app.engine.request import EngineRefusal, EngineStopped, Failed, SampleRequest, Sink, VersionsBusy
 from darkroom.app.engine.residents import Resident, Residents
 from darkroom.app.engine.rows import Request
 from darkroom.app.engine.stepper import Stepper
@@ -125,6 +125,10 @@ class Engine:
             self._wake.notify()
             return self._residents.load(version, denoiser, self.limits.batch_rows)
 
+    def keep_longest(self, served: Callable[[], Container[str]]) -> None:
+        """Let other versions leave memory before those that `served` returns. Call this before `start`."""
+        self._residents.served = served
+
     def submit(self, request: SampleRequest, sink: Sink) -> Ticket:
         """Queue a request, all of its rows or none; `sink` receives its events on the engine's thread.
 
@@ -138,6 +142,7 @@ class Engine:
         phases = drawings(resident.denoiser, request)
         work = Work.of_phases(phases)
         with self._serving(request.version) as resident:
+            self._require_share(resident, request.owner)
             forecast = self._queue.admit(self._clock(), resident, work, request.deadline_seconds, request.owner)
             accepted = Request(resident, sink, forecast, work, phases, request.owner)
             self._queue.add(accepted)
@@ -163,6 +168,7 @@ class Engine:
         """Raise the EngineRefusal that `submit` would raise now for `rows` rows with a class and these settings."""
         with self._serving(version) as resident:
             work = Work.of_settings(resident.denoiser.config.schedule, sampling, rows, scored=scored)
+            self._require_share(resident, owner)
             self._queue.admit(self._clock(), resident, work, deadline_seconds, owner)
 
     def expected_seconds(
@@ -189,6 +195,19 @@ class Engine:
             queue, held = self._queue, self._residents
             waiting = queue.rows - queue.running
             return EngineStatus(waiting, queue.running, len(queue.requests), held.batch_limits, held.networks)
+
+    def _require_share(self, resident: Resident, owner: int | None) -> None:
+        """Raise VersionsBusy if an owner would keep further networks in memory, above the limit and its share.
+
+        Versions with unfinished requests cannot leave memory. An owner may therefore always draw with one version, and
+        with more than half of the limit's only while memory has room.
+        """
+        if owner is None or self._residents.networks <= self.limits.versions:
+            return
+        held = {one.resident for one in self._queue.requests if one.owner == owner}
+        further = bool(held) and resident not in held
+        if further and sum(one.networks for one in (*held, resident)) > self.limits.versions // 2:
+            raise VersionsBusy(len(held))
 
     def _cancel(self, request: Request) -> None:
         with self._wake:

@@ -149,6 +149,14 @@ class DeadlineUnmeetable(EngineRefusal):
 
 
 @dataclass
+class VersionsBusy(EngineRefusal):
+    """Memory is full, and the owner already draws with its share of the versions. versions: with how many others."""
+
+    reason = "versions_busy"
+    versions: int
+
+
+@dataclass
 class VersionNotLoaded(EngineRefusal):
     """The engine does not hold that model version."""
 

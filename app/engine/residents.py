@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -66,6 +66,8 @@ class _Loading:
 class Residents:
     """The versions in memory, least recently used first. limit: most networks; lock: the engine's, for every change.
 
+    served: returns the versions that leave memory last, because everybody may draw with them.
+
     The caller of a method holds the lock, except that of `warm_up_once`, which takes it.
     """
 
@@ -75,6 +77,7 @@ class Residents:
         self._observer = observer
         self._held: OrderedDict[str, Resident] = OrderedDict()
         self._loading: list[_Loading] = []
+        self.served: Callable[[], Container[str]] = frozenset[str]
 
     @property
     def loading(self) -> bool:
@@ -146,8 +149,8 @@ class Residents:
 
     def _evict(self, busy: Container[Resident]) -> None:
         newest = next(reversed(self._held))
-        for version, resident in list(self._held.items()):
+        for version in sorted(self._held, key=self.served().__contains__):  # the order of use stays within both parts
             if self.networks <= self._limit:
                 return
-            if version != newest and resident not in busy:
+            if version != newest and self._held[version] not in busy:
                 del self._held[version]

@@ -157,7 +157,7 @@ async def answer(services: Services, request: Request, fields: SamplingFields, p
     if wanted == "webp" and not stream:
         _require_fits_webp(plan)
     events, caller = _Events(), caller_of(request)
-    work = work_of(plan.version, plan.rows[0].sampling, len(plan.rows))
+    work = work_of(plan.version, plan.rows[0].sampling, len(plan.rows), scored=plan.best_of is not None)
     await services.gate.charge(caller, work)
     try:
         ticket = await _submit(services, caller, fields, plan, events, previews=stream)

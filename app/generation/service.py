@@ -24,6 +24,7 @@ from darkroom.app.versions.version import Version
 from darkroom.model import class_names
 from darkroom.model.config import SAMPLER_SETTINGS, SamplingConfig
 from darkroom.model.sampling.guidance import network_rows_left
+from darkroom.model.sampling.scoring import SCORE_NETWORK_ROWS, SCORE_STEPS
 from darkroom.model.sampling_fit import Check, Unfit, fitted, suited, suits
 from darkroom.model.user_error import fault_text
 from darkroom.store.model_repository import find_model
@@ -166,10 +167,11 @@ def _require_owned(services: Services, version: Version, owner: Owner) -> None:
         require_owned(session, find_model(session, version.name), owner)
 
 
-def work_of(version: Version, sampling: SamplingConfig, images: int) -> dict[Window, int]:
-    """Return what images cost in each window of a key: the images, and the network rows of their steps."""
+def work_of(version: Version, sampling: SamplingConfig, images: int, *, scored: bool = False) -> dict[Window, int]:
+    """Return what images cost in each window of a key: the images, and the network rows of their steps and scores."""
     guidance = 1.0 if sampling.unconditional else sampling.guidance
     rows = network_rows_left(version.header.model.schedule, sampling, guidance)[0]
+    rows += SCORE_STEPS * SCORE_NETWORK_ROWS * scored
     return {IMAGES: images, NETWORK_ROWS: images * rows}
 
 

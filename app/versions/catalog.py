@@ -97,6 +97,7 @@ class Catalog:
         self._store_away = False
         self._opened = False
         self.ready = False
+        engine.keep_longest(lambda: list(self._production.values()))
 
     async def open(self, weights_folder: Path) -> None:
         """Load the shipped weights into the engine, then look at the store once."""

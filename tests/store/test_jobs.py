@@ -9,6 +9,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from darkroom.model.training.curve_point import CurvePoint
+from darkroom.store.audit_repository import COMMAND_LINE
 from darkroom.store.clock import seconds
 from darkroom.store.counters import read_counters
 from darkroom.store.database import Database
@@ -19,6 +20,7 @@ from darkroom.store.job_repository import (
     JobNotFound,
     Lease,
     LeaseLost,
+    Origin,
     cancel_requested,
     claim_job,
     crash,
@@ -37,6 +39,7 @@ from darkroom.store.job_repository import (
     submit_job,
     succeed,
 )
+from darkroom.store.key_repository import KeyLimits, create_key
 from darkroom.store.run_repository import append_log, job_curve, record_curve_points
 from darkroom.store.tables import Job, Worker
 from darkroom.store.worker_repository import count_idle_workers, see_worker
@@ -61,6 +64,24 @@ def claimed(database: Database) -> Lease:
     lease = claim(database)
     assert lease is not None
     return lease
+
+
+def test_of_equal_priority_the_key_with_the_fewest_running_jobs_comes_first(database: Database) -> None:
+    with database.session() as session:
+        keys = [
+            create_key(
+                session, COMMAND_LINE, name="k", prefix=name, digest=b"0" * 32, scopes=["train"], limits=KeyLimits()
+            ).id
+            for name in "abc"
+        ]
+    busy, calm, late = (Origin(key) for key in keys)
+    many = [submit(database, origin=busy) for _ in range(3)]
+    few = [submit(database, origin=calm) for _ in range(2)]
+    free = [submit(database) for _ in range(2)]
+    order = [claimed(database).job_id for _ in range(5)]
+    assert order == [many[0], few[0], free[0], many[1], few[1]]
+    newcomer, urgent = submit(database, origin=late), submit(database, origin=busy, priority=1)
+    assert [claimed(database).job_id for _ in range(4)] == [urgent, newcomer, free[1], many[2]]
 
 
 def within(database: Database, action: Callable[..., Any], *arguments: Any, **named: Any) -> Any:

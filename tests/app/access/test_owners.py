@@ -343,6 +343,17 @@ def test_a_quota_counts_the_network_rows_of_drawn_images(lab: Lab) -> None:
         assert_problem(draws(n=1, steps=1), 429)
 
 
+def test_a_score_costs_the_network_rows_that_it_takes(lab: Lab) -> None:
+    _, token = add_key(lab.database, *BOTH, name="chooser", network_rows_per_day=50)
+    with lab.served.client(token) as client:
+        body = {"class": 0, "guidance": 1.0, "steps": 3}
+        scored = client.post("/v1/generate", json=body | {"best_of": 2})
+        assert '"network-rows";r=12;t=' in scored.headers["ratelimit"]  # 2 x 3 steps, and 2 x 16 for the scores
+        refused = client.post("/v1/generate", json=body | {"best_of": 1})
+        assert assert_problem(refused, 429)["type"] == "urn:darkroom:network-rows-limit"
+        assert client.post("/v1/generate", json=body | {"n": 4}).status_code == 200
+
+
 @pytest.mark.parametrize("name", ["priority", "devices"])
 def test_priority_and_devices_need_a_right(lab: Lab, name: str) -> None:
     job = {"recipe": configuration(), "dataset": "of nobody", "model": f"with-{name}"}

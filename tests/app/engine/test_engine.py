@@ -5,6 +5,7 @@ import random
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -27,9 +28,11 @@ from darkroom.app.engine.request import (
     SampleRequest,
     TooManyRows,
     VersionNotLoaded,
+    VersionsBusy,
 )
 from darkroom.app.engine.residents import GROWS_AFTER, Resident
 from darkroom.app.engine.speed import SpeedCurve
+from darkroom.model.config import SamplingConfig
 from darkroom.model.diffusion.denoiser import Denoiser, Network
 from darkroom.model.images.pixels import to_pixels
 from darkroom.model.sampling.draw import plan_row, sample
@@ -457,6 +460,47 @@ def test_several_versions_load_together_and_the_least_recently_used_leaves(make_
     assert list(engine.status().resident) == ["v1", "v3"]
     with pytest.raises(VersionNotLoaded):
         submit(engine, rows(1), "v2")
+
+
+def test_versions_that_serve_everybody_leave_memory_last(make_engine: MakeEngine) -> None:
+    engine = make_engine(limits=EngineLimits(versions=2))
+    engine.keep_longest(lambda: ["v1"])
+    for version in ("v2", "v3"):
+        engine.load(version, Denoiser(CONFIG, CLASSES, smooth)).result(60)
+        assert list(engine.status().resident) == ["v1", version]
+    engine.keep_longest(lambda: ["v1", "v3", "v4"])
+    engine.load("v4", Denoiser(CONFIG, CLASSES, smooth)).result(60)
+    assert list(engine.status().resident) == ["v3", "v4"]
+
+
+def test_an_owner_keeps_no_more_than_its_share_of_a_full_memory_busy(make_engine: MakeEngine) -> None:
+    engine = make_engine(limits=EngineLimits(versions=2))
+
+    def draw(version: str, owner: int | None) -> Call:
+        return submit(engine, rows(200, steps=1000), version, owner=owner)
+
+    calls = [draw("v1", 7)]
+    for version in ("v2", "v3"):
+        engine.load(version, Denoiser(CONFIG, CLASSES, smooth)).result(60)
+        if version == "v2":
+            calls.append(draw(version, 7))  # as many as memory has room for
+    assert engine.status().networks == 3
+    for attempt in (partial(draw, "v3", 7), partial(require_room, engine, "v3", 7)):
+        with pytest.raises(VersionsBusy) as refused:
+            attempt()
+        assert refused.value.versions == 2
+    calls += [draw("v1", 7), draw("v3", 8), draw("v1", None)]  # no further network; another owner; nobody's request
+    with pytest.raises(VersionsBusy):
+        draw("v1", 8)
+    for call in calls:
+        call.cancel()
+    assert all(isinstance(call.wait(), Failed) for call in calls)
+    calls = [draw("v3", 7)]
+    calls[0].cancel()
+
+
+def require_room(engine: Engine, version: str, owner: int) -> None:
+    engine.require_room(version, SamplingConfig(steps=2), 1, owner=owner)
 
 
 def test_a_model_that_cannot_run_is_reported_to_its_loader(make_engine: MakeEngine) -> None:
