@@ -22,6 +22,7 @@ from darkroom.app.access import scopes
 from darkroom.app.access.beyond_loopback import require_keys_beyond_loopback
 from darkroom.app.access.gate import Gate
 from darkroom.app.access.limits import Limits
+from darkroom.app.access.open_counts import OpenCounts
 from darkroom.app.access.verifier import Verifier
 from darkroom.app.api_keys import routes as api_keys
 from darkroom.app.audit import routes as audit
@@ -79,7 +80,7 @@ HINTS_STOP_SECONDS = 2.0
 DESCRIPTORS = 65536
 
 OTHER_REQUESTS = 1000
-"""The most requests at once, besides one for each place of the engine's queue."""
+"""The most requests at once, besides one for each place of the engine's queue. One caller may have half of them all."""
 
 
 def _compiles(device: torch.device) -> bool:
@@ -216,6 +217,7 @@ def create_app(settings: Settings, on_engine_failure: Callable[[], None] = lambd
         catalog,
         metrics,
         gate,
+        OpenCounts("open-event-streams", settings.event_streams),
         database,
         hints=_hint_sender(settings, database),
         job_feed=JobFeed(database) if database else None,
@@ -254,7 +256,8 @@ def create_app(settings: Settings, on_engine_failure: Callable[[], None] = lambd
         BodyLimit,
         limit_bytes=partial(_body_limit, settings),
     )
-    app.add_middleware(AccessControl, gate=gate)
+    at_once = settings.queue_rows + OTHER_REQUESTS
+    app.add_middleware(AccessControl, gate=gate, open_requests=OpenCounts("open-requests", at_once // 2))
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -263,7 +266,7 @@ def create_app(settings: Settings, on_engine_failure: Callable[[], None] = lambd
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", HEADER],
             expose_headers=["*"],
         )
-    app.add_middleware(RequestCap, most=settings.queue_rows + OTHER_REQUESTS)
+    app.add_middleware(RequestCap, most=at_once)
     app.add_middleware(RequestWatch, metrics=metrics)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(ReadOn)

@@ -94,6 +94,9 @@ class Settings(OperatorSettings):
     key_unfinished_jobs: int = Field(
         300, ge=0, description="most queued and running jobs of a key without its own limit; 0 allows none"
     )
+    event_streams: int = Field(
+        100, ge=1, description="most event streams that one key, or one address without a key, holds open at once"
+    )
     failed_keys_per_minute: int = Field(
         60, ge=1, description="most bad tokens a minute from one client address, counted by each process"
     )

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from ipaddress import IPv6Address, ip_address
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from darkroom.app.access.caller import Caller
-from darkroom.app.access.limits import ATTEMPTS, NETWORK_ROWS, REQUESTS, Limits, Use, Window
+from darkroom.app.access.limits import ATTEMPTS, NETWORK_ROWS, REQUESTS, Limits, Use, Window, client_network
 from darkroom.app.access.loopback import is_cross_site, is_local
 from darkroom.app.access.scopes import OPEN_ON_LOOPBACK, Scopes, needed, sufficient
 from darkroom.app.access.stale_if_error_cache import SourceAway
@@ -154,7 +153,7 @@ class Gate:
         return key
 
     async def _attempt(self, address: str, cost: int) -> Use:
-        return await self.attempts.take(_network(address), ATTEMPTS, self.settings.failed_keys_per_minute, cost)
+        return await self.attempts.take(client_network(address), ATTEMPTS, self.settings.failed_keys_per_minute, cost)
 
     def _require_few_attempts(self, use: Use) -> None:
         if use.allowed:
@@ -184,17 +183,6 @@ class Gate:
     def _refusal(self, status: int, kind: str, detail: str, challenge: str | None = None) -> Problem:
         self.count_refusal(kind.replace("-", "_"))
         return Problem(status, kind, detail, headers={"WWW-Authenticate": challenge} if challenge else None)
-
-
-def _network(address: str) -> str:
-    """Return what counts as one client: an IPv4 address, or the /64 network of an IPv6 address."""
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(parsed, IPv6Address):
-        return str(parsed.ipv4_mapped or IPv6Address(int(parsed) >> 64 << 64))
-    return address
 
 
 def _store_away() -> Problem:

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
 from math import ceil
 
 from redis.asyncio import Redis
@@ -69,6 +70,17 @@ class Use:
     allowed: bool
     remaining: int
     reset_seconds: int
+
+
+def client_network(address: str) -> str:
+    """Return what counts as one client: an IPv4 address, or the /64 network of an IPv6 address."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address):
+        return str(parsed.ipv4_mapped or IPv6Address(int(parsed) >> 64 << 64))
+    return address
 
 
 def rate_limit_headers(uses: Iterable[Use]) -> dict[str, str]:

@@ -14,8 +14,8 @@ from darkroom.store.key_repository import TooManyJobs
 JOBS_RETRY_SECONDS = 60
 """An arbitrary wait: jobs take minutes or more, and the end of the next one is unknown."""
 
-VERSIONS_RETRY_SECONDS = 5
-"""About the time of one of the key's requests."""
+VERSIONS_RETRY_SECONDS = OPEN_RETRY_SECONDS = 5
+"""About the time of one of the caller's requests."""
 
 
 def key_limit(key_name: str, use: Use, cost: int, uses: Iterable[Use]) -> Problem:
@@ -51,10 +51,14 @@ def queue_full(full: QueueFull) -> Problem:
 
 def versions_busy(busy: VersionsBusy) -> Problem:
     """A key already draws with as many model versions as memory has room for."""
-    detail = (
-        f"memory is full, and this key draws with {busy.versions} other model versions: wait until one is done"
-    )
+    detail = f"memory is full, and this key draws with {busy.versions} other model versions: wait until one is done"
     return _problem("versions-busy", detail, retry_after(VERSIONS_RETRY_SECONDS))
+
+
+def held_open(kind: str, most: int) -> Problem:
+    """A caller holds the most of something open at once. kind: such as `open-streams`."""
+    detail = f"this key or address has {most} {kind.replace('-', ' ')}, the most at once: end one, then try again"
+    return _problem(f"{kind}-limit", detail, retry_after(OPEN_RETRY_SECONDS))
 
 
 def _problem(kind: str, detail: str, headers: dict[str, str]) -> Problem:

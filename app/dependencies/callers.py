@@ -20,6 +20,11 @@ def caller_of(request: Request) -> Caller:
     return cast(Caller, request.state.caller)
 
 
+def hold_stream(request: Request, services: Services) -> None:
+    """Count an event stream of the caller until its request is answered. Raises Problem (429) above the limit."""
+    request.state.until_answered.enter_context(services.streams.hold(caller_of(request)))
+
+
 async def _caller(request: Request) -> Caller:
     return caller_of(request)
 

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
 from darkroom.app.access.gate import Gate
+from darkroom.app.access.open_counts import OpenCounts
 from darkroom.app.engine.engine import Engine
 from darkroom.app.http.problems import STORE_RETRY_SECONDS, Problem, encoded, retry_after
 from darkroom.app.jobs.feed import JobFeed
@@ -26,7 +27,8 @@ log = logging.getLogger(__name__)
 class Services:
     """The parts of a running service.
 
-    database, job_feed: None without DATABASE_URL. hints: None without Redis.
+    streams: counts the event streams of each caller. database, job_feed: None without DATABASE_URL.
+    hints: None without Redis.
     """
 
     settings: Settings
@@ -34,6 +36,7 @@ class Services:
     catalog: Catalog
     metrics: PrometheusMetrics
     gate: Gate
+    streams: OpenCounts
     database: Database | None
     hints: HintSender | None = None
     job_feed: JobFeed | None = None

@@ -14,7 +14,7 @@ from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 
 from darkroom.app.access.caller import Caller
-from darkroom.app.dependencies.callers import caller_of
+from darkroom.app.dependencies.callers import caller_of, hold_stream
 from darkroom.app.dependencies.services import Services
 from darkroom.app.engine.engine import Ticket
 from darkroom.app.engine.request import (
@@ -156,6 +156,8 @@ async def answer(services: Services, request: Request, fields: SamplingFields, p
         raise invalid([("/grid", detail)])
     if wanted == "webp" and not stream:
         _require_fits_webp(plan)
+    if stream:
+        hold_stream(request, services)
     events, caller = _Events(), caller_of(request)
     work = work_of(plan.version, plan.rows[0].sampling, len(plan.rows), scored=plan.best_of is not None)
     await services.gate.charge(caller, work)

@@ -9,11 +9,11 @@ import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from darkroom.app.dependencies.callers import CallerHere
+from darkroom.app.dependencies.callers import CallerHere, hold_stream
 from darkroom.app.dependencies.services import Services, ServicesHere
 from darkroom.app.http.digits import DIGITS
 from darkroom.app.http.event_stream import EVENT_STREAM, KEEPALIVE, KEEPALIVE_SECONDS, STREAM_HEADERS, comment, sse
@@ -52,6 +52,7 @@ EventNumber = Annotated[
 )
 async def events(
     job_id: JobId,
+    request: Request,
     services: ServicesHere,
     caller: CallerHere,
     last_event_id: Annotated[
@@ -60,6 +61,7 @@ async def events(
     after: EventNumber = 0,
 ) -> StreamingResponse:
     """Server-sent events: the stored ones after the last one seen, `progress`, and `end` when the job has finished."""
+    hold_stream(request, services)
     feed = services.feed
     await run_in_threadpool(_require_owned, services, job_id, caller.owner)
     first = await feed.now(job_id)

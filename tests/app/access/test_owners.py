@@ -55,7 +55,9 @@ def lab(weights: Path, module_database_url: str) -> Iterator[Lab]:
     tokens = [token for _, token in made]
     grant_roles(module_database_url, {SERVICE: "secret"})
     url = parse_url(module_database_url).set(username=SERVICE).render_as_string(hide_password=False)
-    with serving_keyed(weights, tokens, database_url=url) as served:  # the role can do all that the API does
+    with serving_keyed(
+        weights, tokens, database_url=url, event_streams=2
+    ) as served:  # the role can do all that the API does
         wait_until(lambda: served.clients[3].get("/v1/models/tiny").status_code == 200, "registered")
         yield Lab(served, database, *served.clients, keys={row.name: row.id for row, _ in made})
     database.dispose()
@@ -236,6 +238,24 @@ def test_a_stranger_can_neither_see_nor_stop_a_train_job(lab: Lab) -> None:
             assert get_job(session, number).api_key_id == lab.keys[maker]
         assert lab.owner.post(f"/v1/train-jobs/{number}/cancel").status_code == 202
     assert_owned(lab.stranger.delete(f"/v1/train-jobs/{number}"))
+
+
+def test_a_key_holds_at_most_so_many_event_streams(lab: Lab) -> None:
+    job = {"recipe": configuration(), "dataset": "of nobody", "model": "streamed"}
+    path = f"/v1/train-jobs/{lab.owner.post('/v1/train-jobs', json=job).json()['id']}/events"
+
+    def status(client: httpx.Client) -> int:
+        with client.stream("GET", path) as answer:
+            return answer.status_code
+
+    with lab.owner.stream("GET", path), lab.owner.stream("GET", path):
+        problem = assert_problem(lab.owner.get(path), 429)
+        assert problem["type"] == "urn:darkroom:open-event-streams-limit"
+        drawing = {"class": 0, "steps": 1, "stream": True}
+        assert lab.owner.post("/v1/generate", json=drawing).status_code == 429
+        assert lab.owner.post("/v1/generate", json=drawing | {"stream": False}).status_code == 200
+        assert status(lab.friend) == 200
+    wait_until(lambda: status(lab.owner) == 200, "the ended streams make room")
 
 
 def test_a_stranger_can_neither_see_nor_stop_a_sweep(lab: Lab) -> None:
