@@ -4,6 +4,7 @@
 # make lint   check style, types, import rules, the console and the Dockerfile
 # make docs   write the tables of settings, recipes and commands in docs/ from the code
 # make pictures  draw the pictures of docs/ and weights/ from the shipped weights
+# make pins   renew the hashes of the image's packages and the digests of all images, after a change of a version
 # make peers  make an environment for the libraries of the comparison in bench/peers
 PYTHON ?= python3
 VENV := .venv
@@ -17,7 +18,7 @@ PORT = 8000
 # Where it is set, each process compiles all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: up install dev test test-quick lint docs pictures peers clean
+.PHONY: up install dev test test-quick lint docs pictures pins peers clean
 
 up: install
 	@exec $(BIN)/darkroom up --host $(HOST) --port $(PORT)
@@ -60,6 +61,13 @@ docs: dev
 pictures: dev
 	$(BIN)/python -m bench.pictures
 
+pins: .pins/.installed
+	.pins/bin/python tools/pins.py
+.pins/.installed:
+	$(PYTHON) -m venv .pins
+	.pins/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	@touch $@
+
 # denoising-diffusion-pytorch without its dependencies: bench/peers uses a part that needs only einops.
 peers: .peers/.installed
 .peers/.installed: bench/peers/requirements.txt
@@ -69,4 +77,4 @@ peers: .peers/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .peers *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .peers .pins *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -18,7 +18,7 @@ from tests.compose import DOCKERFILE, ROOT, compose, image_environment, seconds,
 SERVICES = services()
 ONE_SHOT = {"migrate"}
 OWN = re.compile(r"darkroom(-proxy)?:(?P<version>[\d.]+)(-cpu)?")
-PINNED = re.compile(r"[\w./-]+:v?\d+\.\d+(\.\d+)?(-[\w.-]+)?")
+PINNED = re.compile(r"[\w./-]+:v?\d+\.\d+(\.\d+)?(-[\w.-]+)?(@sha256:[0-9a-f]{64})?")
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
 every_service = pytest.mark.parametrize("name", SERVICES)
