@@ -113,9 +113,9 @@ def test_a_service_writes_in_volumes_alone(name: str) -> None:
 def test_the_proxy_alone_is_published_and_by_default_on_this_machine_alone() -> None:
     assert [name for name, one in SERVICES.items() if "ports" in one] == ["proxy"]
     assert not [name for name, one in SERVICES.items() if "expose" in one]
-    assert [port.split(":")[0] for port in SERVICES["proxy"]["ports"]] == ["127.0.0.1"] * 2
+    assert [port.split(":")[0] for port in SERVICES["proxy"]["ports"]] == ["127.0.0.1"] * 3
     moved = compose(COMPOSE_PROFILES="cpu", DARKROOM_BIND="0.0.0.0")["services"]["proxy"]["ports"]
-    assert [port.split(":")[0] for port in moved] == ["0.0.0.0"] * 2
+    assert [port.split(":")[0] for port in moved] == ["0.0.0.0"] * 3
 
 
 def test_databases_and_workers_have_no_way_out() -> None:

