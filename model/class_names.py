@@ -19,13 +19,13 @@ def find_class(names: Sequence[str], reference: int | str, undrawn: Collection[i
     """
     index = _find(names, reference)
     if index in undrawn:
-        drawn = _listed([name for number, name in enumerate(names) if number not in undrawn])
+        drawn = listed([name for number, name in enumerate(names) if number not in undrawn])
         raise ClassNotFound(f"the model was trained on no image of the class {names[index]!r}; name one of {drawn}")
     return index
 
 
-def _listed(names: Sequence[str]) -> str:
-    """Name the first classes. A model may have thousands, and a name may be long."""
+def listed(names: Sequence[str]) -> str:
+    """Name the first classes, for a message. There may be thousands, and a name may be long."""
     more = f" and {len(names) - MOST_TOLD} more" if len(names) > MOST_TOLD else ""
     return ", ".join(name[:100] for name in names[:MOST_TOLD]) + more
 
@@ -37,10 +37,10 @@ def _find(names: Sequence[str], reference: int | str) -> int:
     wanted = text.strip().casefold()
     alike = [index for index, name in enumerate(names) if name.casefold() == wanted]
     if len(alike) > 1:
-        meant = _listed([names[index] for index in alike])
+        meant = listed([names[index] for index in alike])
         raise ClassNotFound(f"{text[:100]!r} may mean any of: {meant}; write the name in its exact case")
     indices = alike or [index for index in range(len(names)) if str(index) == wanted]
     if indices:
         return indices[0]
-    classes = f"name one of {_listed(names)}, or an index 0..{len(names) - 1}"
+    classes = f"name one of {listed(names)}, or an index 0..{len(names) - 1}"
     raise ClassNotFound(f"there is no class {text[:100]!r}; {classes}")

@@ -107,7 +107,6 @@ class Worker:
             worker_disable_prefetch=True,
             # Publish nothing: no worker needs another one, and a full Redis refuses every write.
             worker_send_task_events=False,
-            worker_enable_remote_control=False,
             broker_channel_error_retry=True,  # a Redis that is full or read-only answers every command with an error
             # without it Celery warns; it concerns late acknowledgement only
             worker_cancel_long_running_tasks_on_connection_loss=True,

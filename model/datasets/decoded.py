@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from darkroom.model.class_names import listed
 from darkroom.model.datasets.dataset import DatasetError
 
 MAX_DECODED_BYTES = 4 * 2**30
@@ -123,7 +124,8 @@ def joined(first: Decoded, second: Decoded, source: str) -> Decoded:
     """
     if first.class_names != second.class_names:
         raise DatasetError(
-            f"{source}: its splits' classes are {list(first.class_names)} and {list(second.class_names)}"
+            f"{source}: its splits' classes differ: one has {listed(first.class_names)}, the other "
+            f"{listed(second.class_names)}"
         )
     shapes = first.images.shape[1:], second.images.shape[1:]
     if shapes[0] != shapes[1]:
@@ -146,7 +148,7 @@ def _joined(first: Reading, second: Reading) -> Reading:
 def agreed_class_names(carried: tuple[str, ...], configured: tuple[str, ...] | None, source: str) -> tuple[str, ...]:
     """Return the names that a format carries; raises DatasetError when the configuration contradicts them."""
     if configured is not None and configured != carried:
-        raise DatasetError(f"{source}: its classes are {list(carried)}, not class_names {list(configured)}")
+        raise DatasetError(f"{source}: its classes are {listed(carried)}, not class_names {listed(configured)}")
     return carried
 
 

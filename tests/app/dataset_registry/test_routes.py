@@ -350,7 +350,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], dict[str, str], str]] = {
     "no class": (lambda: _zip(), {}, "holds no class folders"),
     "no archive": (lambda: b"hello", {}, "not a readable zip archive"),
     "nothing": (lambda: b"", {}, "not a readable zip archive"),
-    "other names": (lambda: CLOTHES, {"class_names": "x"}, "not class_names ['x']"),
+    "other names": (lambda: CLOTHES, {"class_names": "x"}, "not class_names x"),
 }
 
 
