@@ -24,7 +24,7 @@ def celery_app(redis_url: str) -> Celery:
     app = Celery("darkroom", broker=redis_url)
     app.conf.update(
         task_ignore_result=True,
-        # Who can write to Redis can only send hints: no pickle is read, and no worker takes orders.
+        # A stranger who can write to Redis can only send hints: no pickle is read, and no worker takes orders.
         accept_content=["json"],
         worker_enable_remote_control=False,
         task_default_queue=QUEUE,

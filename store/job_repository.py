@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from darkroom.store.clock import seconds
 from darkroom.store.counters import count
@@ -200,6 +200,29 @@ def job_waits(session: Session, claimant: Claimant) -> bool:
     return session.scalar(select(Job.id).where(*_runnable_by(claimant)).limit(1)) is not None
 
 
+def is_due_to_another_key(session: Session, lease: Lease, claimant: Claimant, patience_seconds: float) -> bool:
+    """True when the claimant should hand the job back, so that a key without a running job gets a worker.
+
+    It should when such a key has waited for `patience_seconds` with a job that the claimant can run, of no lower
+    priority, and this job's key has others running. Only the newest of them is due, so that one worker at a time hands
+    its job back. Locks nothing.
+    """
+    job = session.get_one(Job, lease.job_id)
+    running = select(Job.id).where(Job.lease_expires_at.is_not(None), _KEY.in_([job.api_key_id or 0]))
+    newest = session.scalars(running.order_by(Job.id.desc()).limit(2)).all()
+    if len(newest) < 2 or newest[0] != job.id:
+        return False
+    other = aliased(Job)
+    busy = select(func.coalesce(other.api_key_id, 0)).where(other.lease_expires_at.is_not(None))
+    waiting = (
+        *_runnable_by(claimant),
+        Job.not_before <= func.now() - seconds(patience_seconds),
+        Job.priority >= job.priority,
+        _KEY.not_in(busy),
+    )
+    return session.scalar(select(Job.id).where(*waiting).limit(1)) is not None
+
+
 def hold(session: Session, lease: Lease) -> Job:
     """Lock the job's record until the transaction ends and return it; raises LeaseLost unless the claim is valid."""
     job = session.scalars(
@@ -256,11 +279,11 @@ def fail(session: Session, lease: Lease, failure: Failure) -> None:
     count(session, "failures", failure.kind)
 
 
-def stop(session: Session, lease: Lease, failure: Failure | None = None) -> None:
+def stop(session: Session, lease: Lease, failure: Failure | None = None, why: str = "the worker was stopped") -> None:
     """End the attempt of a run that has stopped. The job is cancelled if somebody asked for that, or else queued again.
 
     Queueing again counts as no failure. failure: the cause when the run was killed or stopped by itself; None when it
-    was asked to stop and has stored its state. Raises LeaseLost.
+    was asked to stop, for the reason `why`, and has stored its state. Raises LeaseLost.
     """
     job = hold(session, lease)
     reason = failure.detail if failure else None
@@ -269,7 +292,7 @@ def stop(session: Session, lease: Lease, failure: Failure | None = None) -> None
         _end(session, job, "cancelled", reason)
         count(session, "attempts", "cancelled")
     else:
-        _queue_again(session, job, reason=reason or "the worker was stopped")
+        _queue_again(session, job, reason=reason or why)
         count(session, "attempts", "handed_back")
     if failure is not None:
         count(session, "failures", failure.kind)

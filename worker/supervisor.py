@@ -31,6 +31,7 @@ from darkroom.store.job_repository import (
     crash,
     fail,
     hold,
+    is_due_to_another_key,
     job_waits,
     renew,
     stop,
@@ -48,6 +49,8 @@ from darkroom.worker.work_output import relayed
 
 TICK_SECONDS = 0.2
 LOG_LINES_HELD = 1000
+BEATS_OF_PATIENCE = 2
+"""After so many beats, a job that still waits for a worker finds none idle."""
 WORK = (sys.executable, "-m", "darkroom.worker.entry")
 
 log = logging.getLogger(__name__)
@@ -144,6 +147,7 @@ class _Run:
         self._renewed = time.monotonic()
         self._began = time.monotonic()
         self._out_of_time = False
+        self._due = False
         self._asked_to_stop: float | None = None
         self._told = False
         self._killed_late = False
@@ -173,8 +177,9 @@ class _Run:
             if now - looked < settings.poll_seconds:
                 continue
             looked = now
-            if now - self._renewed > settings.beat_seconds:
-                self._try(self._renew)
+            if now - self._renewed > settings.beat_seconds and self._try(self._renew) and self._asked_to_stop is None:
+                self._due = self._try(self._is_due_to_another_key)
+                self._asked_to_stop = now if self._due else None
             if self._asked_to_stop is None:
                 cancelled = stopping() or self._try(self._is_cancelled)
                 self._out_of_time = not cancelled and now - self._began > 3600.0 * settings.job_hours
@@ -225,6 +230,10 @@ class _Run:
     def _is_cancelled(self, session: Session) -> bool:
         return cancel_requested(session, self._lease)
 
+    def _is_due_to_another_key(self, session: Session) -> bool:
+        patience = BEATS_OF_PATIENCE * self._settings.beat_seconds
+        return is_due_to_another_key(session, self._lease, self._settings.claimant(), patience)
+
     def _store_log(self) -> None:
         while self._lines and len(self._unstored) < LOG_LINES_HELD:
             self._unstored.append(self._lines.popleft())
@@ -258,6 +267,8 @@ class _Run:
             crash(session, self._lease, self._crash())
         elif outcome.end == "finished":
             self._kind.succeed(session, self._lease)
+        elif outcome.end == "stopped" and self._due:
+            stop(session, self._lease, why="the worker is needed for the job of a key that has none running")
         elif outcome.end == "stopped":
             stop(session, self._lease)
         else:

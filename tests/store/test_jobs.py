@@ -29,6 +29,7 @@ from darkroom.store.job_repository import (
     fail_unservable,
     get_job,
     hold,
+    is_due_to_another_key,
     job_waits,
     list_jobs,
     renew,
@@ -66,15 +67,18 @@ def claimed(database: Database) -> Lease:
     return lease
 
 
-def test_of_equal_priority_the_key_with_the_fewest_running_jobs_comes_first(database: Database) -> None:
+def origins(database: Database, count: int) -> list[Origin]:
+    """Make keys; return the origins of requests with them."""
+    secret: dict[str, Any] = {"digest": b"0" * 32, "scopes": ["train"], "limits": KeyLimits()}
     with database.session() as session:
-        keys = [
-            create_key(
-                session, COMMAND_LINE, name="k", prefix=name, digest=b"0" * 32, scopes=["train"], limits=KeyLimits()
-            ).id
-            for name in "abc"
+        return [
+            Origin(create_key(session, COMMAND_LINE, name="k", prefix=f"drk_{number}", **secret).id)
+            for number in range(count)
         ]
-    busy, calm, late = (Origin(key) for key in keys)
+
+
+def test_of_equal_priority_the_key_with_the_fewest_running_jobs_comes_first(database: Database) -> None:
+    busy, calm, late = origins(database, 3)
     many = [submit(database, origin=busy) for _ in range(3)]
     few = [submit(database, origin=calm) for _ in range(2)]
     free = [submit(database) for _ in range(2)]
@@ -82,6 +86,47 @@ def test_of_equal_priority_the_key_with_the_fewest_running_jobs_comes_first(data
     assert order == [many[0], few[0], free[0], many[1], few[1]]
     newcomer, urgent = submit(database, origin=late), submit(database, origin=busy, priority=1)
     assert [claimed(database).job_id for _ in range(4)] == [urgent, newcomer, free[1], many[2]]
+
+
+def test_the_newest_of_a_key_s_running_jobs_is_due_to_a_key_that_waits_with_none_running(database: Database) -> None:
+    busy, other = origins(database, 2)
+    for _ in range(3):
+        submit(database, origin=busy)
+    leases = [claimed(database) for _ in range(3)]
+
+    def due(claimant: Claimant = WORKER, patience: float = 60.0) -> list[bool]:
+        return [within(database, is_due_to_another_key, lease, claimant, patience) for lease in leases]
+
+    def waits_long(job_id: int, **changes: Any) -> None:
+        with database.session() as session:
+            changes |= {"not_before": func.now() - seconds(61.0)}
+            session.execute(update(Job).where(Job.id == job_id).values(**changes))
+
+    assert not any(due())
+    waits_long(submit(database, origin=busy))  # of the same key
+    assert not any(due())
+    job = submit(database, origin=other)
+    assert not any(due())  # it has not waited long
+    assert due(patience=0.0) == [False, False, True]
+    for changes in ({"priority": -1}, {"priority": 0, "device": "cuda"}):
+        waits_long(job, **changes)
+        assert not any(due())
+    assert due(Claimant("gpu", "cuda")) == [False, False, True]
+    waits_long(job, device="auto")
+    assert due() == [False, False, True]
+    within(database, stop, leases.pop())
+    assert due() == [False, True]
+    assert claimed(database).job_id == job
+    waits_long(submit(database, origin=other))
+    assert not any(due())  # each key has a worker now
+
+
+def test_the_last_running_job_of_a_key_is_due_to_nobody(database: Database) -> None:
+    busy, other = origins(database, 2)
+    submit(database, origin=busy)
+    lease = claimed(database)
+    submit(database, origin=other)
+    assert not within(database, is_due_to_another_key, lease, WORKER, 0.0)
 
 
 def within(database: Database, action: Callable[..., Any], *arguments: Any, **named: Any) -> Any:

@@ -28,3 +28,13 @@ while True:
 """,
 )
 """Prints a line at SIGTERM, and runs for ever."""
+
+STOPS = _work(
+    "stopped",
+    body="""
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+(folder / "pid").write_text(str(__import__("os").getpid()))
+signal.sigwait([signal.SIGTERM])
+""",
+)
+"""Ends at SIGTERM, as if it had stored its state."""

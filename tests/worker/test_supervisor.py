@@ -8,18 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from darkroom.store.artifacts import Artifacts
 from darkroom.store.database import Database
-from darkroom.store.job_repository import Lease, events_after, get_job, hold, request_cancel, submit_job
+from darkroom.store.job_repository import (
+    Claimant,
+    Lease,
+    claim_job,
+    events_after,
+    get_job,
+    hold,
+    request_cancel,
+    submit_job,
+)
 from darkroom.store.run_repository import record_checkpoint
 from darkroom.store.tables import Job
 from darkroom.worker.device_check import KEPT_SECONDS, DeviceCheck
 from darkroom.worker.settings import WorkerSettings
 from darkroom.worker.supervisor import WORK, Supervisor
 from tests.processes import wait_until
-from tests.worker.light_work import CRASHES, FINDS_NO_DEVICE, FINISHES, IS_SLOW_TO_STOP
+from tests.store.test_jobs import origins
+from tests.worker.light_work import CRASHES, FINDS_NO_DEVICE, FINISHES, IS_SLOW_TO_STOP, STOPS
 
 Made = Callable[..., Supervisor]
 
@@ -245,3 +255,24 @@ def test_an_attempt_that_takes_more_than_its_hours_is_stopped_and_fails_for_good
     assert "it has no checkpoint" in (ended.failure or {})["detail"]
     submit(database)
     assert made(FINISHES, job_hours=1.0).run_next()
+
+
+def test_a_job_is_handed_back_for_the_job_of_a_key_that_has_none_running(database: Database, made: Made) -> None:
+    busy, other = origins(database, 2)
+    first, second, waiting = (submit(database, origin=origin) for origin in (busy, busy, other))
+    with database.session() as session:
+        elsewhere = claim_job(session, Claimant("elsewhere:1", "cpu"), 600.0)
+        assert elsewhere is not None
+        assert elsewhere.id == first
+        session.execute(update(Job).where(Job.id == waiting).values(priority=-1))
+    running = threading.Thread(target=made(STOPS, beat_seconds=0.2).run_next)
+    running.start()
+    wait_until(lambda: found(database, second).status == "running", "the busy key's second job runs")
+    with database.session() as session:
+        session.execute(update(Job).where(Job.id == waiting).values(priority=0))
+    running.join()
+    handed_back = found(database, second)
+    assert (handed_back.status, handed_back.attempt, handed_back.failures) == ("queued", 1, 0)
+    assert reasons(database, second) == ["the worker is needed for the job of a key that has none running"]
+    assert made(FINISHES).run_next()
+    assert found(database, waiting).status == "succeeded"

@@ -55,7 +55,7 @@ export async function follow(path, { signal, onEvent }) {
       if (await followOnce(path, state, { signal, onEvent })) return;
     } catch (error) {
       if (error instanceof Offline) await lost();
-      else if (!(error instanceof ApiProblem && error.status === 503)) throw error;
+      else if (!(error instanceof ApiProblem && [429, 503].includes(error.status))) throw error;
     }
     await new Promise((resolve) => setTimeout(resolve, state.pause));
     signal.throwIfAborted();
