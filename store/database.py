@@ -14,6 +14,9 @@ from sqlalchemy.orm import Session, sessionmaker
 AWAY = (OperationalError, InterfaceError, PoolTimeout)
 """The exceptions when the database cannot be reached, or the pool has no free connection."""
 
+ADVISORY_LOCK = 0x6461726B726F6F6D
+"""The key of the lock of those who change the schema or its rights: the bytes of "darkroom" as one number."""
+
 _NOTICE_A_LOST_SERVER = {
     "connect_timeout": "10",
     "tcp_user_timeout": "10000",  # milliseconds

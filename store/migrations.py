@@ -12,11 +12,9 @@ from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.exc import ProgrammingError
 
 from darkroom.model.user_error import UserError
-from darkroom.store.database import parse_url
+from darkroom.store.database import ADVISORY_LOCK, parse_url
 
 CONFIG_FILE = Path(__file__).resolve().parents[1] / "alembic.ini"
-ADVISORY_LOCK = 0x6461726B726F6F6D
-"""The key of the advisory lock: the bytes of "darkroom" as one number."""
 
 
 @contextmanager

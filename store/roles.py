@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import psycopg
 from psycopg import sql
 
-from darkroom.store.database import parse_url
-from darkroom.store.migrations import ADVISORY_LOCK
+from darkroom.store.database import ADVISORY_LOCK, parse_url
 
 SERVICE = "darkroom_service"
 """The role of the API, the workers and the reconciler. The trigger of the audit trail binds it, and it cannot disable
