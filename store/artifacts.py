@@ -46,18 +46,25 @@ class Artifacts:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._url: str | None = session.info.get("artifacts_url")
+        self._stored_here: set[str] = session.info.setdefault("stored", set())
 
     def put(self, data: bytes) -> str:
         """Store `data` and return its digest."""
         return self.put_file(io.BytesIO(data))
 
     def put_file(self, file: BinaryIO) -> str:
-        """Store a seekable file's content with one chunk in memory at a time, and return its digest."""
+        """Store a seekable file's content with one chunk in memory at a time, and return its digest.
+
+        Storing it again in the same transaction only computes the digest. So a caller can do it before it locks a
+        record that others need, for functions that store the content themselves.
+        """
         hasher, size_bytes = hashlib.sha256(), 0
         for chunk in _chunks(file):
             hasher.update(chunk)
             size_bytes += len(chunk)
         digest = "sha256:" + hasher.hexdigest()
+        if digest in self._stored_here:
+            return digest
         # A second writer of the same content waits here for the first one's commit, then has nothing to do. The update
         # of the record keeps the collector from deleting bytes that get their first reference now.
         created = self._session.scalar(
@@ -68,6 +75,7 @@ class Artifacts:
         )
         if created or not self._is_intact(digest):
             self._store(self._session.get_one(Artifact, digest, populate_existing=True), file)
+        self._stored_here.add(digest)
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -119,6 +127,7 @@ class Artifacts:
         row = self._session.get(Artifact, digest)
         if row is not None:
             _remove_file(row.location)
+            self._stored_here.discard(digest)
             self._session.delete(row)
             self._session.flush()
 

@@ -31,11 +31,12 @@ FailureKind = Literal[
     "unknown",
     "stopped_late",
     "time_limit",
+    "database",
     "crashed",
     "worker_lost",
 ]
-"""`crashed` and `worker_lost` are tried again, since the cause may be gone. After `stopped_late`, and after the
-`no_device` of one worker, the job is queued again without counting as a failure."""
+"""`database`, `crashed` and `worker_lost` are tried again, since the cause may be gone. After `stopped_late`, and after
+the `no_device` of one worker, the job is queued again without counting as a failure."""
 
 FIRST_RETRY_SECONDS = 2.0
 LONGEST_RETRY_SECONDS = 300.0

@@ -68,7 +68,7 @@ def record_checkpoint(
 ) -> Checkpoint:
     """Register weights and state together, and delete older ones (`store/retention.py`).
 
-    state_digest: of the state. The same transaction has stored it before it locked the job's record.
+    state_digest: of the state. The same transaction has stored both before it locked the job's record.
     """
     checkpoint = register_checkpoint(
         session,

@@ -8,14 +8,17 @@ from typing import Literal
 
 from darkroom.store.job_repository import Failure
 
-End = Literal["finished", "stopped", "failed"]
+End = Literal["finished", "stopped", "failed", "crashed"]
 _NAME = "outcome.json"
 _PID = "pid"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """finished: all is done and stored. stopped: it was asked to stop, and has stored its state. failed: for good."""
+    """finished: all is done and stored. stopped: it was asked to stop, and has stored its state. failed: for good.
+
+    crashed: the cause may go away, so the job is tried again.
+    """
 
     end: End
     failure: Failure | None = None

@@ -4,13 +4,11 @@ It never imports torch: it must stay small, and outlive a work process that runs
 """
 
 import contextlib
-import contextvars
 import logging
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,10 +16,10 @@ from pathlib import Path
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from darkroom.store.database import Database
+from darkroom.store.database import Database, DatabaseAway
 from darkroom.store.job_repository import (
     Failure,
     Lease,
@@ -38,6 +36,7 @@ from darkroom.store.job_repository import (
 from darkroom.store.run_repository import append_log
 from darkroom.store.tables import Job
 from darkroom.telemetry.log_fields import log_fields
+from darkroom.telemetry.loops import start_loop
 from darkroom.telemetry.tracing import TRACEPARENT, current_traceparent, span
 from darkroom.worker.device_check import DeviceCheck
 from darkroom.worker.job_folder import job_folder
@@ -157,9 +156,8 @@ class _Run:
             env=os.environ | ({TRACEPARENT: parent} if (parent := current_traceparent()) else {}),
             start_new_session=True,  # a process group of its own, which can be killed as a whole
         )
-        of_this_job = contextvars.copy_context()  # this thread logs with the job's fields
-        self._reader = threading.Thread(target=of_this_job.run, args=(self._read,), name="log", daemon=True)
-        self._reader.start()
+        self._all_read = False
+        self._reader = start_loop("log", self._read_line, lambda: self._all_read)
 
     def watch(self, stopping: Callable[[], bool]) -> None:
         """Wait for the process to end; raises LeaseLost when the claim ends first."""
@@ -209,7 +207,7 @@ class _Run:
         try:
             with self._database.session() as session:
                 return action(session)
-        except DBAPIError as error:
+        except (DatabaseAway, SQLAlchemyError) as error:
             away = time.monotonic() - self._renewed
             log.warning("the database is away: %s", str(error).splitlines()[0])
             if away > self._settings.lease_seconds:
@@ -261,7 +259,8 @@ class _Run:
         elif outcome.end == "stopped":
             stop(session, self._lease)
         else:
-            fail(session, self._lease, outcome.failure or Failure("unknown", "no cause was given"))
+            end = crash if outcome.end == "crashed" else fail
+            end(session, self._lease, outcome.failure or Failure("unknown", "no cause was given"))
         return True
 
     def _crash(self) -> Failure:
@@ -303,7 +302,11 @@ class _Run:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
 
-    def _read(self) -> None:
+    def _read_line(self) -> None:
+        """Take a line of the process's output. If nobody took them, the process would wait for ever to write one."""
         assert self._process.stdout is not None
-        for line in self._process.stdout:
+        line = self._process.stdout.readline()
+        if line:
             self._lines.extend(relayed(line.decode(errors="replace").rstrip("\n").replace("\0", "")))
+        else:
+            self._all_read = True

@@ -14,7 +14,6 @@ from unittest import mock
 
 import httpx
 import redis
-from sqlalchemy.exc import DBAPIError
 
 from darkroom.app.embedded import process
 from darkroom.app.embedded.postgres import PrivatePostgres
@@ -25,7 +24,7 @@ from darkroom.model.config import Recipe
 from darkroom.model.datasets.contact_sheet import contact_sheet
 from darkroom.model.datasets.decoded import Decoded
 from darkroom.model.datasets.encoded import encode
-from darkroom.store.database import Database
+from darkroom.store.database import Database, DatabaseAway
 from darkroom.store.dataset_repository import DatasetFacts, register_dataset
 from darkroom.store.hints import QUEUE, Hints
 from darkroom.store.job_forms import TrainWork
@@ -90,7 +89,7 @@ class Jobs:
             try:
                 with self.database.session() as session:
                     return get_job(session, job_id)
-            except DBAPIError:
+            except DatabaseAway:
                 time.sleep(0.05)
 
     def wait_for(self, job_id: int, *statuses: str) -> Job:

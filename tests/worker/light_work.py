@@ -28,3 +28,5 @@ while True:
 """,
 )
 """Prints a line at SIGTERM, and runs for ever."""
+
+SAYS_THREE_LINES = _work("finished", body="print(*'abc', sep=chr(10))")

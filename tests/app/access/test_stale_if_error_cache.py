@@ -5,9 +5,9 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy.exc import OperationalError
 
 from darkroom.app.access.stale_if_error_cache import SourceAway, StaleIfErrorCache
+from darkroom.store.database import DatabaseAway
 from tests.processes import PATIENCE_SECONDS
 
 FRESH, STALE = 5.0, 300.0
@@ -29,7 +29,7 @@ class Source:
         value = self.value
         assert self.gate.wait(PATIENCE_SECONDS)
         if self.away:
-            raise OperationalError("SELECT", {}, Exception("away"))
+            raise DatabaseAway("the server has gone")
         return value
 
     def cache(self, *, entries: int = 100, timeout_seconds: float = PATIENCE_SECONDS) -> StaleIfErrorCache[str, str]:
