@@ -29,6 +29,9 @@ class DatabaseFull(DatabaseAway):
     """The database's disk is full."""
 
 
+DATABASE_ERRORS = (DatabaseAway, SQLAlchemyError)
+"""All that a transaction raises because of the database: also when it lacks tables that nobody has migrated yet."""
+
 _GIVEN_UP = (errors.QueryCanceled, errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
 _AWAY = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction)
 

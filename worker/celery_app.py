@@ -26,7 +26,7 @@ from celery.signals import (
 
 from darkroom.model.extras import lacking
 from darkroom.model.user_error import ending_in_one_line
-from darkroom.store.database import Database, DatabaseAway
+from darkroom.store.database import DATABASE_ERRORS, Database
 from darkroom.store.hints import RUN_JOBS, celery_app
 from darkroom.store.operator_settings import read_settings
 from darkroom.store.worker_repository import see_worker
@@ -91,8 +91,8 @@ class Worker:
                     pass
                 if not self._stopping.is_set() and self._device.fault is None:
                     self._speed.begin()
-            except DatabaseAway as error:
-                log.warning("the database is away: %s", error)
+            except DATABASE_ERRORS as error:
+                log.warning("the database is away: %s", str(error).splitlines()[0])
 
     def look(self) -> None:
         """Look for jobs after a beat, because a hint may be lost and Redis may be away."""
@@ -136,8 +136,8 @@ class Worker:
             with self._beating.session() as session:
                 own = (settings.worker_name, settings.worker_device, settings.worker_devices)
                 see_worker(session, *own, fault, self._speed.rates, lacking())
-        except DatabaseAway as error:
-            log.warning("the database is away: %s", error)
+        except DATABASE_ERRORS as error:
+            log.warning("the database is away: %s", str(error).splitlines()[0])
         self._stopping.wait(settings.beat_seconds)
 
     def _expired(self, **_: Any) -> None:

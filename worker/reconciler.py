@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from darkroom.model.user_error import ending_in_one_line
 from darkroom.store.artifacts import collect_artifacts
-from darkroom.store.database import Database, DatabaseAway
+from darkroom.store.database import DATABASE_ERRORS, Database
 from darkroom.store.generate_repository import assemble_what_is_ready
 from darkroom.store.idempotency import purge_idempotency_keys
 from darkroom.store.job_repository import fail_unservable, requeue_lapsed
@@ -56,8 +56,8 @@ def _try(database: Database, part: Callable[Concatenate[Session, P], T], *rest: 
     try:
         with database.session() as session:
             return part(session, *rest, **named)
-    except DatabaseAway as error:
-        log.warning("%s: %s", part.__name__, error)
+    except DATABASE_ERRORS as error:
+        log.warning("%s: %s", part.__name__, str(error).splitlines()[0])
     except Exception:
         log.exception("%s has failed", part.__name__)
     return None

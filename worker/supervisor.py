@@ -16,10 +16,9 @@ from pathlib import Path
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from darkroom.store.database import Database, DatabaseAway
+from darkroom.store.database import DATABASE_ERRORS, Database
 from darkroom.store.job_repository import (
     Failure,
     Lease,
@@ -207,7 +206,7 @@ class _Run:
         try:
             with self._database.session() as session:
                 return action(session)
-        except (DatabaseAway, SQLAlchemyError) as error:
+        except DATABASE_ERRORS as error:
             away = time.monotonic() - self._renewed
             log.warning("the database is away: %s", str(error).splitlines()[0])
             if away > self._settings.lease_seconds:

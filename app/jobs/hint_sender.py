@@ -3,7 +3,7 @@
 import logging
 import threading
 
-from darkroom.store.database import Database, DatabaseAway
+from darkroom.store.database import DATABASE_ERRORS, Database
 from darkroom.store.hints import Hints
 from darkroom.store.worker_repository import FRESH_SECONDS, count_idle_workers
 from darkroom.telemetry.loops import start_loop
@@ -48,5 +48,5 @@ class HintSender:
             with self._database.session() as session:
                 idle = count_idle_workers(session, FRESH_SECONDS)
             self._hints.send_up_to(idle)
-        except DatabaseAway as error:
+        except DATABASE_ERRORS as error:
             log.warning("no hint was sent, and idle workers find the jobs a little later: %s", error)

@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from darkroom.model.training.finding import FindingKind, Severity
-from darkroom.store.database import Database, DatabaseAway
+from darkroom.store.database import DATABASE_ERRORS, Database
 from darkroom.store.job_repository import ATTEMPT_OUTCOMES, FINISHED, UNFINISHED, FailureKind
 from darkroom.store.job_statistics import JobStatistics, read_job_statistics
 from darkroom.store.retention import Part
@@ -52,7 +52,7 @@ class JobMetrics(Collector):
         try:
             with self._database.session() as session:
                 statistics = read_job_statistics(session, FRESH_SECONDS)
-        except DatabaseAway as error:
+        except DATABASE_ERRORS as error:
             if not self._away:
                 log.warning("the Prometheus metrics of jobs cannot be read and stay as they were: %s", error)
             self._away = True

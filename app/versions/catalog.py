@@ -34,7 +34,7 @@ from darkroom.model.checkpoint import (
 )
 from darkroom.model.digest import digest_of
 from darkroom.store.audit_repository import Actor
-from darkroom.store.database import Database, DatabaseAway
+from darkroom.store.database import DATABASE_ERRORS, Database
 from darkroom.store.model_repository import (
     PRODUCTION,
     AliasTarget,
@@ -145,7 +145,7 @@ class Catalog:
             await self._register_shipped(self._database)
             await self._follow_aliases(self._database)
             await self._follow_frontiers(self._database)
-        except DatabaseAway as error:
+        except DATABASE_ERRORS as error:
             if not self._store_away:
                 log.warning("the database cannot be used; loaded models are still served: %s", error)
             self._store_away = True
@@ -355,7 +355,7 @@ class Catalog:
                 await self.ensure_loaded(await self._find_in_store(database, name, target.digest))
         except (ModelNotFound, VersionNotFound):
             return  # deleted in the meantime
-        except (DatabaseAway, EngineStopped):
+        except (*DATABASE_ERRORS, EngineStopped):
             raise
         except Exception as error:  # faults of the weights, and any error of a remote artifact store
             if refused is None:
