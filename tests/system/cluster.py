@@ -13,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 import httpx
+import psycopg
 import redis
 
 from darkroom.app.embedded import process
@@ -250,6 +251,23 @@ def read_only(server: PrivateRedis) -> Iterator[None]:
         yield
     finally:
         broker.replicaof("NO", "ONE")
+
+
+@contextlib.contextmanager
+def only_reading(server: PrivatePostgres) -> Iterator[None]:
+    """Make PostgreSQL refuse writes while the block runs, like a replica before a failover ends."""
+
+    def set_to(value: str) -> None:
+        writing = "-c default_transaction_read_only=off"
+        with psycopg.connect(server.url, options=writing, autocommit=True) as connection:
+            connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+            connection.execute("SELECT pg_reload_conf()")
+
+    set_to("on")
+    try:
+        yield
+    finally:
+        set_to("off")
 
 
 @contextlib.contextmanager
