@@ -7,6 +7,7 @@ models may lie below an fsspec address (a folder, S3), which is then in the reco
 import hashlib
 import io
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import BinaryIO
 
 import fsspec
@@ -46,25 +47,18 @@ class Artifacts:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._url: str | None = session.info.get("artifacts_url")
-        self._stored_here: set[str] = session.info.setdefault("stored", set())
 
     def put(self, data: bytes) -> str:
         """Store `data` and return its digest."""
         return self.put_file(io.BytesIO(data))
 
     def put_file(self, file: BinaryIO) -> str:
-        """Store a seekable file's content with one chunk in memory at a time, and return its digest.
-
-        Storing it again in the same transaction only computes the digest. So a caller can do it before it locks a
-        record that others need, for functions that store the content themselves.
-        """
+        """Store a seekable file's content with one chunk in memory at a time, and return its digest."""
         hasher, size_bytes = hashlib.sha256(), 0
         for chunk in _chunks(file):
             hasher.update(chunk)
             size_bytes += len(chunk)
         digest = "sha256:" + hasher.hexdigest()
-        if digest in self._stored_here:
-            return digest
         # A second writer of the same content waits here for the first one's commit, then has nothing to do. The update
         # of the record keeps the collector from deleting bytes that get their first reference now.
         created = self._session.scalar(
@@ -75,7 +69,6 @@ class Artifacts:
         )
         if created or not self._is_intact(digest):
             self._store(self._session.get_one(Artifact, digest, populate_existing=True), file)
-        self._stored_here.add(digest)
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -127,7 +120,6 @@ class Artifacts:
         row = self._session.get(Artifact, digest)
         if row is not None:
             _remove_file(row.location)
-            self._stored_here.discard(digest)
             self._session.delete(row)
             self._session.flush()
 
@@ -152,10 +144,16 @@ class Artifacts:
             return
         system, path = fsspec.url_to_fs(row.location)
         system.makedirs(path.rpartition("/")[0], exist_ok=True)
-        with system.open(path + ".part", "wb") as target:
-            for chunk in _chunks(file):
-                target.write(chunk)
-        system.mv(path + ".part", path)  # a reader of the final name finds the whole file
+        part = path + ".part"
+        try:
+            with system.open(part, "wb") as target:
+                for chunk in _chunks(file):
+                    target.write(chunk)
+        except OSError:
+            with suppress(OSError):
+                system.rm(part)  # on a full disk it would take the place of others
+            raise
+        system.mv(part, path)  # a reader of the final name finds the whole file
 
     def _stored(self, row: Artifact) -> Iterable[bytes]:
         return self._session.scalars(_chunks_of(row).execution_options(yield_per=16))

@@ -143,14 +143,14 @@ class JobRecord:
         def write(session: Session, lease: Lease) -> None:
             began = time.monotonic()
             # Before `hold`: while the job's record is locked, its supervisor cannot renew the lease.
-            Artifacts(session).put(weights)
-            state_digest = Artifacts(session).put(state)
+            weights_digest, state_digest = map(Artifacts(session).put, (weights, state))
             record_checkpoint(
                 session,
                 hold(session, lease),
                 images_seen,
                 weights=weights,
                 state_digest=state_digest,
+                weights_digest=weights_digest,
                 configuration=self._work.recipe.model.model_dump(mode="json"),
                 class_names=self._class_names,
                 keep_last=self._work.keep_last,
@@ -165,8 +165,8 @@ class JobRecord:
         """Store a grid of samples."""
 
         def write(session: Session, lease: Lease) -> None:
-            Artifacts(session).put(picture)  # before `hold`, as above
-            record_samples(session, hold(session, lease), images_seen, picture)
+            digest = Artifacts(session).put(picture)  # before `hold`, as above
+            record_samples(session, hold(session, lease), images_seen, digest)
 
         self._reporter.put(write)
 
