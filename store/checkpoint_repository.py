@@ -35,7 +35,7 @@ def register_checkpoint(
 
     data: the safetensors file. metrics: finite numbers (NaN raises an error). model_name: lower-case letters,
     digits and `._-`, at most 63; anything else raises sqlalchemy.exc.IntegrityError. actor: moves the alias; default:
-    the weights themselves. api_key_id: owns a new model. stored: digest of `data`, if this transaction has stored it.
+    the weights themselves. api_key_id: owns a new model. If this transaction has stored `data`, `stored` is its digest.
     """
     model = ensure_model(session, model_name, api_key_id)
     digest = stored or Artifacts(session).put(data)

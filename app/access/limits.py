@@ -86,9 +86,8 @@ def rate_limit_headers(uses: Iterable[Use]) -> dict[str, str]:
 class Limits:
     """Counts uses of windows. redis_url: None for a single process without Redis.
 
-    counted_alone: called for every count that Redis should have made and did not. clock: the time of day in seconds,
-    for the windows. monotonic: seconds, for pauses, which no change of the time of day makes longer. redis_seconds:
-    timeout of each Redis command.
+    counted_alone: called for every count that Redis should have made and did not. clock: the time of day in seconds.
+    redis_seconds: timeout of each Redis command. Pauses follow the clock `monotonic`, which nobody can set.
     """
 
     def __init__(
