@@ -58,17 +58,17 @@ Json = dict[str, Any]
 
 
 class Stack:
-    """A `darkroom up` on a folder of its own, which is started again when it ends."""
+    """A `darkroom up` on a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
         self._state = folder / "state"
         self._log = folder / "up.log"
         self.port = free_port()
         self.database_url = PrivatePostgres(self._state).url
-        self.start()
+        self._start()
+        wait_until(self.is_ready, "the service is ready")
 
-    def start(self) -> None:
-        """Start it, and wait until it is ready."""
+    def _start(self) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
         command = [sys.executable, "-c", "from darkroom.app.cli.main import main; main()", "up"]
         with self._log.open("ab") as log:
@@ -79,18 +79,18 @@ class Stack:
                 stderr=log,
                 start_new_session=True,
             )
-        wait_until(self.is_ready, "the service is ready")
 
     def is_ready(self) -> bool:
-        """Return True when the service can draw."""
+        """Return True when the service can draw. Starts it again when it has ended, as a service manager does."""
+        if self._process.poll() is not None:
+            self._start()
         with contextlib.suppress(httpx.TransportError):
             return httpx.get(f"http://127.0.0.1:{self.port}/readyz", trust_env=False).status_code == httpx.codes.OK
         return False
 
-    def restart(self) -> None:
-        """Wait for its end, and start it again, as an operator's service manager does."""
+    def wait(self) -> None:
+        """Wait for its end."""
         self._process.wait()
-        self.start()
 
     def stop(self) -> None:
         """End it in order."""
@@ -184,8 +184,8 @@ def faults(stack: Stack, draw: random.Random) -> Mapping[str, Callable[[], None]
         return False
 
     def api_killed() -> None:
-        stack.signal_part("API", signal.SIGKILL)
-        stack.restart()
+        if stack.signal_part("API", signal.SIGKILL) is not None:
+            stack.wait()  # without its API it ends
 
     return {
         "worker killed": killed("worker"),

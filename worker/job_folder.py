@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from darkroom.worker.outcome import read_pid
+from darkroom.worker.outcome import read_pid, reserve_room
 
 PREFIX = "darkroom-job-"
 
@@ -21,6 +21,7 @@ def job_folder(job_id: int) -> Iterator[Path]:
     """Make a folder, lock it during the block, and delete it at the end."""
     folder, descriptor = _locked_folder(job_id)
     try:
+        reserve_room(folder)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -12,6 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from opentelemetry import trace
@@ -110,8 +111,16 @@ class Supervisor:
 
     def _see_through(self, job: Job) -> None:
         log.info("job %d, attempt %d: %s %s", job.id, job.attempt, job.kind, job.model_name)
-        with job_folder(job.id) as folder:
-            run = _Run(job, folder, self._settings, self._database, self._device, self._work)
+        with ExitStack() as until_done:
+            try:
+                folder = until_done.enter_context(job_folder(job.id))
+                run = _Run(job, folder, self._settings, self._database, self._device, self._work)
+            except OSError as error:  # a full disk, or too many processes
+                detail = f"worker {self._settings.worker_name} could not start the work: {error}"
+                log.warning("job %d: %s", job.id, detail)
+                with self._database.session() as session:
+                    crash(session, Lease(job.id, job.attempt), Failure("crashed", detail))
+                return
             try:
                 run.watch(self._stopping)
                 run.settle()

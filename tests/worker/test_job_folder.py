@@ -1,5 +1,6 @@
 """Laws of a job's folder: it goes with its worker, at the latest when the next worker starts."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from darkroom.store.job_repository import Failure
 from darkroom.worker.job_folder import job_folder, remove_left_folders
-from darkroom.worker.outcome import write_pid
+from darkroom.worker.outcome import Outcome, read_outcome, write_outcome, write_pid
 
 HOLDS = """
 import sys
@@ -64,6 +66,22 @@ def test_a_folder_that_a_starting_worker_deletes_before_it_is_locked_is_made_aga
         assert remove_left_folders() == []
     with pytest.raises(FileNotFoundError), job_folder(7):
         raise FileNotFoundError
+
+
+def test_on_a_full_disk_there_is_room_for_the_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Path.write_text
+
+    def full(self: Path, *text: str, **options: str) -> int:
+        if (self.parent / "reserve").exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(self, *text, **options)
+
+    outcome = Outcome("failed", Failure("disk_full", "the worker's disk is full"))
+    with job_folder(7) as folder:
+        assert (folder / "reserve").stat().st_blocks * 512 >= 2 * 4000  # a detail has 4000 characters
+        monkeypatch.setattr(Path, "write_text", full)
+        write_outcome(folder, outcome)
+        assert read_outcome(folder) == outcome
 
 
 def test_a_folder_goes_at_the_end_of_its_job_and_only_left_folders_are_removed(temporary: Path) -> None:
