@@ -42,8 +42,9 @@ SETTINGS = {
 TRAIN = {
     "recipe": "digits",
     "dataset": "digits",
+    "model": "faults",
     "max_attempts": 100,
-    "overrides": {"training.total_images": 6400, "training.checkpoint_every_images": 1600, "evaluation": None},
+    "overrides": {"training.total_images": 3200, "training.checkpoint_every_images": 640, "evaluation": None},
 }
 GENERATE = {"model": "fashion-mnist", "n": 8, "seed": 7, "steps": 4, "shard_images": 20, "max_attempts": 100}
 PICTURE = {"class": 0, "model": "fashion-mnist", "seed": 3, "steps": 4}
@@ -232,9 +233,8 @@ class Traffic:
         """Queue a job of each kind, and ask again until each is accepted: with one key, so that none is there twice."""
         for kind, body in (("train-jobs", TRAIN), ("generate-jobs", GENERATE)):
             number = len(self.accepted[kind])
-            named = body | ({"model": f"model-{number}"} if kind == "train-jobs" else {})
             headers = {"Idempotency-Key": f"{kind}-{number}"}
-            self.accepted[kind].append(self.insist("POST", f"/v1/{kind}", json=named, headers=headers).json()["id"])
+            self.accepted[kind].append(self.insist("POST", f"/v1/{kind}", json=body, headers=headers).json()["id"])
 
     def insist(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Send a request until it succeeds. Only an absence may refuse it."""

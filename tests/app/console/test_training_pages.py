@@ -375,9 +375,23 @@ def test_seven_tabs_on_running_jobs_all_follow(browser: Browser, served: Service
         worker.train(100)
         for tab in tabs:
             expect(tab.get_by_text(re.compile("^100 of .* images"))).to_be_visible()
+        _set_hidden(page, "true")
+        worker.train(200)
+        for tab in tabs[1:]:
+            expect(tab.get_by_text(re.compile("^200 of .* images"))).to_be_visible()
+        expect(
+            page.get_by_text(re.compile("^100 of .* images"))
+        ).to_be_visible()  # a hidden tab leaves the turn to others
+        _set_hidden(page, "false")
         worker.end()
         for tab in tabs:
             expect(tab.locator(".page-head .badge").first).to_have_text("succeeded")
+
+
+def _set_hidden(page: Page, hidden: str) -> None:
+    """Let the page think that its tab is hidden, or shown."""
+    page.evaluate(f"Object.defineProperty(document, 'hidden', {{ value: {hidden}, configurable: true }})")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
 
 def test_a_sweep_is_a_table_that_can_be_sorted_and_a_plot(
