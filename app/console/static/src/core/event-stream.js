@@ -83,6 +83,7 @@ async function shown(signal) {
 function inTurn(signal, work) {
   const locks = navigator.locks || ALWAYS_FREE;
   return locks.request(LOCK, { signal }, async () => {
+    if (document.hidden) return false; // since it began to wait
     const turn = new AbortController();
     const own = AbortSignal.any([signal, turn.signal]);
     document.addEventListener("visibilitychange", () => turn.abort(), { signal: own });
