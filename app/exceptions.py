@@ -20,7 +20,7 @@ from darkroom.app.versions.version import UnknownModel
 from darkroom.model.checkpoint import CheckpointError
 from darkroom.model.user_error import fault_text
 from darkroom.store.artifacts import ArtifactCorrupted, ArtifactMissing
-from darkroom.store.database import AWAY
+from darkroom.store.database import DatabaseAway, DatabaseBusy, DatabaseFull
 from darkroom.store.dataset_repository import DatasetConflict, DatasetNotFound
 from darkroom.store.deletion import InUse
 from darkroom.store.generate_repository import GenerateJobNotFound
@@ -42,10 +42,12 @@ def _answer(
     return lambda error: Problem(status, kind, detail(error), headers=headers)
 
 
-def _database_away(error: Exception) -> Problem:
-    log.warning("the database is away: %s", error)
-    detail = "the database cannot be reached; try again"
-    return Problem(503, "store-unavailable", detail, headers=retry_after(STORE_RETRY_SECONDS))
+def _database_away(detail: str) -> Callable[[DatabaseAway], Problem]:
+    def answer(error: DatabaseAway) -> Problem:
+        log.warning("%s: %s", detail, error)
+        return Problem(503, "store-unavailable", detail, headers=retry_after(STORE_RETRY_SECONDS))
+
+    return answer
 
 
 def _dataset_exists(error: DatasetConflict) -> Problem:
@@ -131,7 +133,9 @@ ANSWERS: Mapping[type[Exception], Callable[[Any], Problem]] = {
     TooManyRows: _too_many_rows,
     DeadlineUnmeetable: _deadline_unmeetable,
     EngineStopped: _answer(503, "unavailable", lambda _: "the service is restarting; try again", retry_seconds=5.0),
-    **dict.fromkeys(AWAY, _database_away),
+    DatabaseAway: _database_away("the database cannot be used now; try again"),
+    DatabaseBusy: _database_away("the database took too long; try again"),
+    DatabaseFull: _database_away("the database's disk is full; ask the operator for more space, then try again"),
 }
 """A derived exception without an entry gets the answer of its base class. An exception that has neither is a fault of
 the service: `app.middleware.request_watch` logs it and answers 500."""

@@ -169,14 +169,22 @@ def require_scaled_times(embedding_steps: int, schedule: ScheduleConfig, source:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace the file's content by `data`. After a crash the file holds either the old bytes or the new ones."""
+    """Replace the file's content by `data`. After a crash the file holds either the old bytes or the new ones.
+
+    Raises OSError, which names the file. On a full disk the old bytes stay, and nothing else.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        error.filename = str(path)
+        raise
 
 
 def encode_checkpoint(

@@ -7,6 +7,7 @@ models may lie below an fsspec address (a folder, S3), which is then in the reco
 import hashlib
 import io
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import BinaryIO
 
 import fsspec
@@ -143,10 +144,16 @@ class Artifacts:
             return
         system, path = fsspec.url_to_fs(row.location)
         system.makedirs(path.rpartition("/")[0], exist_ok=True)
-        with system.open(path + ".part", "wb") as target:
-            for chunk in _chunks(file):
-                target.write(chunk)
-        system.mv(path + ".part", path)  # a reader of the final name finds the whole file
+        part = path + ".part"
+        try:
+            with system.open(part, "wb") as target:
+                for chunk in _chunks(file):
+                    target.write(chunk)
+        except OSError:
+            with suppress(OSError):
+                system.rm(part)  # on a full disk it would take the place of others
+            raise
+        system.mv(part, path)  # a reader of the final name finds the whole file
 
     def _stored(self, row: Artifact) -> Iterable[bytes]:
         return self._session.scalars(_chunks_of(row).execution_options(yield_per=16))

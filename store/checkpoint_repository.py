@@ -25,6 +25,7 @@ def register_checkpoint(
     source: CheckpointSource,
     actor: Actor | None = None,
     api_key_id: int | None = None,
+    stored: str | None = None,
 ) -> Checkpoint:
     """Add a checkpoint to a model, which is created if it is new. Bytes that the model already has add nothing.
 
@@ -34,10 +35,10 @@ def register_checkpoint(
 
     data: the safetensors file. metrics: finite numbers (NaN raises an error). model_name: lower-case letters,
     digits and `._-`, at most 63; anything else raises sqlalchemy.exc.IntegrityError. actor: moves the alias; default:
-    the weights themselves. api_key_id: owns a new model.
+    the weights themselves. api_key_id: owns a new model. If this transaction has stored `data`, `stored` is its digest.
     """
     model = ensure_model(session, model_name, api_key_id)
-    digest = Artifacts(session).put(data)
+    digest = stored or Artifacts(session).put(data)
     known = session.scalars(
         select(Checkpoint).where(Checkpoint.model_id == model.id, Checkpoint.digest == digest)
     ).one_or_none()

@@ -6,13 +6,34 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+import psycopg
+from psycopg import errors
 from sqlalchemy import URL, Engine, QueuePool, create_engine, make_url, text
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
-AWAY = (OperationalError, InterfaceError, PoolTimeout)
-"""The exceptions when the database cannot be reached, or the pool has no free connection."""
+
+class DatabaseAway(RuntimeError):
+    """The database cannot be used now, but the same transaction may succeed later.
+
+    Raised when no server answers, it starts or shuts down, it only reads (a failover), or no connection is free.
+    """
+
+
+class DatabaseBusy(DatabaseAway):
+    """The server answers, but gave a statement up: it took longer than `statement_timeout`, or a lock did not come."""
+
+
+class DatabaseFull(DatabaseAway):
+    """The database's disk is full."""
+
+
+DATABASE_ERRORS = (DatabaseAway, SQLAlchemyError)
+"""All that a transaction raises because of the database: also when it lacks tables that nobody has migrated yet."""
+
+_GIVEN_UP = (errors.QueryCanceled, errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
+_AWAY = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction)
 
 ADVISORY_LOCK = 0x6461726B726F6F6D
 """The key of the lock of those who change the schema or its rights: the bytes of "darkroom" as one number."""
@@ -77,10 +98,16 @@ class Database:
     def session(self) -> Iterator[Session]:
         """Run one transaction: committed when the block ends, rolled back when it raises.
 
-        Records stay readable after the commit.
+        Records stay readable after the commit. Raises DatabaseAway, and SQLAlchemy's other errors.
         """
-        with self._sessions.begin() as session:
-            yield session
+        try:
+            with self._sessions.begin() as session:
+                yield session
+        except (DBAPIError, PoolTimeout) as error:
+            away = _away(error)
+            if away is None:
+                raise
+            raise away(str(error).splitlines()[0]) from error
 
     def answers(self) -> bool:
         """True when a connection opens and a statement is answered. Waits up to the limits of both."""
@@ -100,3 +127,14 @@ class Database:
     def dispose(self) -> None:
         """Close every idle connection."""
         self.engine.dispose()
+
+
+def _away(error: DBAPIError | PoolTimeout) -> type[DatabaseAway] | None:
+    """The kind of absence that the error means; None when the same transaction would fail again."""
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    if isinstance(cause, errors.DiskFull):
+        return DatabaseFull
+    if isinstance(cause, _GIVEN_UP):
+        return DatabaseBusy
+    lost = isinstance(error, PoolTimeout) or error.connection_invalidated or isinstance(cause, _AWAY)
+    return DatabaseAway if lost else None

@@ -61,9 +61,13 @@ def submit_generate_job(
     *,
     shard_images: int,
     priority: int = 0,
+    max_attempts: int = 3,
     origin: Origin = NO_REQUEST,
 ) -> tuple[GenerateJob, Sequence[Job]]:
-    """Queue a request as shards of up to `shard_images` images; returns the record of the request and of each shard."""
+    """Queue a request as shards of up to `shard_images` images; returns the record of the request and of each shard.
+
+    max_attempts: of each shard, and of the assembly.
+    """
     generate_job = GenerateJob(
         checkpoint_id=checkpoint.id,
         configuration=run.model_dump(mode="json"),
@@ -83,6 +87,7 @@ def submit_generate_job(
             generate_job_id=generate_job.id,
             origin=origin,
             priority=priority,
+            max_attempts=max_attempts,
         )
         for work in _shards(run.total_images, shard_images)
     ]
@@ -236,6 +241,7 @@ def queue_assembly(session: Session, generate_job_id: int) -> bool:
         generate_job_id=generate_job_id,
         origin=Origin(request_id=shard.request_id, traceparent=shard.traceparent),
         priority=shard.priority + 1,  # assembly takes seconds, and must not wait behind the shards of later requests
+        max_attempts=shard.max_attempts,
     )
     return True
 

@@ -16,6 +16,9 @@ RUN_JOBS = "darkroom.run_next_job"
 QUEUE = "darkroom"
 CONNECT_SECONDS = 1.0
 
+REDIS_AWAY = (RedisError, OperationalError, OSError)
+"""The errors of redis-py and kombu when Redis cannot be reached, is full or only reads."""
+
 log = logging.getLogger(__name__)
 
 
@@ -41,7 +44,7 @@ def broker_answers(redis_url: str) -> bool:
     try:
         with _broker(redis_url) as broker:
             return bool(broker.ping())
-    except RedisError:
+    except REDIS_AWAY:
         return False
 
 
@@ -64,9 +67,9 @@ class Hints:
         try:
             for _ in range(count - int(self._broker.llen(QUEUE))):
                 self.send()
-        except (OperationalError, RedisError) as error:
+        except REDIS_AWAY as error:
             log.warning("no hint was sent, the broker is away or takes none: %s", error)
 
     def send(self) -> None:
-        """Send one hint. Raises kombu's OperationalError or a RedisError."""
+        """Send one hint. Raises the errors of REDIS_AWAY."""
         self._app.send_task(RUN_JOBS, queue=QUEUE, retry=False)

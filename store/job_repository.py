@@ -32,11 +32,12 @@ FailureKind = Literal[
     "unknown",
     "stopped_late",
     "time_limit",
+    "database",
     "crashed",
     "worker_lost",
 ]
-"""`crashed` and `worker_lost` are tried again, since the cause may be gone. After `stopped_late`, and after the
-`no_device` of one worker, the job is queued again without counting as a failure."""
+"""`database`, `crashed` and `worker_lost` are tried again, since the cause may be gone. After `stopped_late`, and after
+the `no_device` of one worker, the job is queued again without counting as a failure."""
 
 _KEY = func.coalesce(Job.api_key_id, 0)
 """The key of a job; ids begin at 1, so 0 stands for no key."""

@@ -37,7 +37,7 @@ class JobStatistics:
 
 
 def read_job_statistics(session: Session, worker_fresh_seconds: float) -> JobStatistics:
-    """Count. A statement that takes more than TIMEOUT_SECONDS raises sqlalchemy.exc.OperationalError.
+    """Count. `Database.session` raises DatabaseBusy when a statement takes more than TIMEOUT_SECONDS.
 
     worker_fresh_seconds: a worker that was not seen for longer counts as dead.
     """

@@ -62,13 +62,15 @@ def record_checkpoint(
     *,
     weights: bytes,
     state_digest: str,
+    weights_digest: str | None = None,
     configuration: Mapping[str, Any],
     class_names: Sequence[str],
     keep_last: int,
 ) -> Checkpoint:
     """Register weights and state together, and delete older ones (`store/retention.py`).
 
-    state_digest: of the state. The same transaction has stored it before it locked the job's record.
+    state_digest: of the state. weights_digest: of the weights, if they are stored. The same transaction has stored them
+    before it locked the job's record, because that may take long.
     """
     checkpoint = register_checkpoint(
         session,
@@ -80,6 +82,7 @@ def record_checkpoint(
         metrics={},
         source="trained",
         api_key_id=job.api_key_id,
+        stored=weights_digest,
     )
     row = {"job_id": job.id, "images_seen": images_seen, "checkpoint_id": checkpoint.id, "state_digest": state_digest}
     session.execute(
@@ -103,9 +106,8 @@ def record_checkpoint(
     return checkpoint
 
 
-def record_samples(session: Session, job: Job, images_seen: int, picture: bytes) -> None:
-    """Store a sample grid as PNG."""
-    digest = Artifacts(session).put(picture)
+def record_samples(session: Session, job: Job, images_seen: int, digest: str) -> None:
+    """Store a sample grid. digest: of its PNG, which is stored."""
     session.execute(
         upsert(JobSamples)
         .values(job_id=job.id, images_seen=images_seen, digest=digest)

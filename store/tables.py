@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.hybrid import hybrid_property
-from sqlalchemy.orm import DeclarativeBase, Mapped, composite, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, composite, mapped_column, relationship
 
 from darkroom.model.figure import Figure
 from darkroom.model.training.curve_point import CurvePoint
@@ -476,6 +476,7 @@ class Worker(Base):
 
     device_fault: the fault that the last test of its device found. Until it is null again, the worker claims nothing.
     device_good_at: when a test last found no fault.
+    age_seconds: since it was seen, by the database's clock.
     rates: how fast it trains the reference networks (`model.planning.scaled_speed.Rate`); null until it has measured.
     lacks: the networks of metrics that it cannot use, each with the reason; null from an earlier version of Darkroom.
     """
@@ -490,6 +491,7 @@ class Worker(Base):
     device_good_at: Mapped[datetime | None]
     rates: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB(none_as_null=True))
     lacks: Mapped[dict[str, str] | None] = mapped_column(JSONB(none_as_null=True))
+    age_seconds: Mapped[float] = column_property(func.extract("epoch", func.now() - seen_at))
 
 
 class Counter(Base):

@@ -1,7 +1,6 @@
 """Workers and their devices, as their beats report them."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete, exists, func, select
@@ -57,7 +56,7 @@ def known_workers(session: Session, device: str) -> Sequence[Worker]:
 
 def is_alive(worker: Worker) -> bool:
     """Return True when the worker's last beat is fresh."""
-    return worker.seen_at > datetime.now(UTC) - timedelta(seconds=FRESH_SECONDS)
+    return worker.age_seconds < FRESH_SECONDS
 
 
 def most_devices(session: Session, good_seconds: float) -> dict[str, int]:

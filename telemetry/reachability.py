@@ -2,10 +2,13 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+
+from darkroom.telemetry.loops import start_loop
 
 PROBE_SECONDS = 5.0
 
@@ -13,8 +16,8 @@ PROBE_SECONDS = 5.0
 class Reachability(Collector):
     """Probes each server from a thread of its own: one that never answers delays neither a scrape nor the others.
 
-    probes: by name, a function that returns True when the server answers and never raises. Before its first probe a
-    server has no sample.
+    probes: by name, a function that returns True when the server answers. Before its first probe a server has no
+    sample.
     """
 
     def __init__(self, probes: Mapping[str, Callable[[], bool]]) -> None:
@@ -25,7 +28,7 @@ class Reachability(Collector):
     def start(self) -> None:
         """Start to probe. The threads do not keep a process from ending."""
         for name, probe in self._probes.items():
-            threading.Thread(target=self._keep_probing, args=(name, probe), name=f"probe {name}", daemon=True).start()
+            start_loop(f"probe {name}", partial(self._probe, name, probe), self._ended.is_set)
 
     def stop(self) -> None:
         """Stop probing."""
@@ -42,7 +45,10 @@ class Reachability(Collector):
             up.add_metric([name], float(answers))
         yield up
 
-    def _keep_probing(self, name: str, probe: Callable[[], bool]) -> None:
-        while not self._ended.is_set():
-            self._up[name] = probe()
-            self._ended.wait(PROBE_SECONDS)
+    def _probe(self, name: str, probe: Callable[[], bool]) -> None:
+        up = False
+        try:
+            up = probe()
+        finally:
+            self._up[name] = up
+        self._ended.wait(PROBE_SECONDS)

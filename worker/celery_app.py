@@ -23,18 +23,19 @@ from celery.signals import (
     worker_shutdown,
     worker_shutting_down,
 )
-from sqlalchemy.exc import DBAPIError
 
 from darkroom.model.extras import lacking
 from darkroom.model.user_error import ending_in_one_line
-from darkroom.store.database import Database
+from darkroom.store.database import DATABASE_ERRORS, Database
 from darkroom.store.hints import RUN_JOBS, celery_app
 from darkroom.store.operator_settings import read_settings
 from darkroom.store.worker_repository import see_worker
 from darkroom.telemetry.logs import LogSettings, line_of, set_up_logs
+from darkroom.telemetry.loops import start_loop
 from darkroom.telemetry.tracing import TracingMissing, flush_spans, require_tracing, set_up_tracing
 from darkroom.worker.device_check import DeviceCheck
 from darkroom.worker.job_folder import remove_left_folders
+from darkroom.worker.own_name import take_name
 from darkroom.worker.prometheus import serve_metrics
 from darkroom.worker.settings import WorkerSettings
 from darkroom.worker.speed_check import PROBE, SpeedCheck
@@ -56,11 +57,13 @@ class Worker:
         self._one_at_a_time = threading.Lock()
         self._device = DeviceCheck(settings.tested_devices())
         database = Database(settings.database_url, pool_connections=2, artifacts_url=settings.artifacts_url)
+        self._beating = Database(settings.database_url, pool_connections=1)  # a beat waits for no other connection
+        self._told: str | None = None
         self._speed = SpeedCheck(PROBE if settings.measure_speed else None)
         self._supervisor = Supervisor(
             settings, database, self._stopping.is_set, self._device, work, self._speed.interrupt
         )
-        self._looking = threading.Thread(target=self.look, name="look", daemon=True)
+        self._looking: threading.Thread | None = None
 
     def run(self) -> int:
         """Take hints until the process is asked to end; returns the exit code."""
@@ -88,16 +91,13 @@ class Worker:
                     pass
                 if not self._stopping.is_set() and self._device.fault is None:
                     self._speed.begin()
-            except DBAPIError as error:
+            except DATABASE_ERRORS as error:
                 log.warning("the database is away: %s", str(error).splitlines()[0])
 
     def look(self) -> None:
-        """Look for jobs at every beat, because a hint may be lost and Redis may be away."""
-        while not self._stopping.wait(self._settings.beat_seconds):
-            try:
-                self.run_jobs()
-            except Exception:
-                log.exception("a look for jobs has failed")
+        """Look for jobs after a beat, because a hint may be lost and Redis may be away."""
+        if not self._stopping.wait(self._settings.beat_seconds):
+            self.run_jobs()
 
     def _app(self) -> Celery:
         app = celery_app(self._settings.redis_url)
@@ -125,22 +125,19 @@ class Worker:
         while not self._stopping.is_set() and time.monotonic() < until:
             time.sleep(PAUSE_TICK_SECONDS)
 
-    def _beat(self) -> None:
-        """Tell the database at every beat that this worker lives, and whether its device works."""
-        settings, device = self._settings, self._device
-        database = Database(settings.database_url, pool_connections=1)
-        told: str | None = None
-        while not self._stopping.is_set():
-            if device.fault != told:
-                told = device.fault
-                log.warning("no job is claimed: %s", told) if told else log.info("the device works again")
-            try:
-                with database.session() as session:
-                    own = (settings.worker_name, settings.worker_device, settings.worker_devices)
-                    see_worker(session, *own, told, self._speed.rates, lacking())
-            except DBAPIError as error:
-                log.warning("the database is away: %s", str(error).splitlines()[0])
-            self._stopping.wait(settings.beat_seconds)
+    def beat(self) -> None:
+        """Tell the database that this worker lives, and whether its device works. Then wait until the next beat."""
+        settings, fault = self._settings, self._device.fault
+        if fault != self._told:
+            self._told = fault
+            log.warning("no job is claimed: %s", fault) if fault else log.info("the device works again")
+        try:
+            with self._beating.session() as session:
+                own = (settings.worker_name, settings.worker_device, settings.worker_devices)
+                see_worker(session, *own, fault, self._speed.rates, lacking())
+        except DATABASE_ERRORS as error:
+            log.warning("the database is away: %s", str(error).splitlines()[0])
+        self._stopping.wait(settings.beat_seconds)
 
     def _expired(self, **_: Any) -> None:
         """Treat an expired hint as a hint: while it waited, nobody sent another one."""
@@ -151,8 +148,8 @@ class Worker:
         set_up_tracing("worker")
         remove_left_folders()
         self._device.passes()
-        threading.Thread(target=self._beat, name="alive", daemon=True).start()
-        self._looking.start()
+        start_loop("alive", self.beat, self._stopping.is_set)
+        self._looking = start_loop("look", self.look, self._stopping.is_set)
         if self._device.fault is None:
             self._speed.begin()
         if self._settings.metrics_port is not None:
@@ -166,7 +163,8 @@ class Worker:
         """Stop when Celery ends by itself, too. The process lives until its job is handed back."""
         self._stopping.set()
         self._speed.interrupt()
-        self._looking.join()
+        if self._looking is not None:
+            self._looking.join()
         flush_spans()
 
 
@@ -200,6 +198,8 @@ def main(make: Callable[[WorkerSettings], Worker] = Worker) -> None:
     """Run the worker until SIGTERM or Ctrl-C."""
     with ending_in_one_line(TracingMissing):
         settings = read_settings(WorkerSettings)
+        settings.worker_name = take_name(settings.worker_name, settings.database_url)
+        os.environ["DARKROOM_WORKER_NAME"] = settings.worker_name  # for work processes
         read_settings(LogSettings)
         require_tracing()  # checked here, because Celery ignores what a signal's receiver raises
     sys.exit(make(settings).run())

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import BinaryIO
 
+from sqlalchemy.orm import Session
+
 from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets import DatasetError, ImageDataset
 from darkroom.model.datasets.registered import load_encoded, load_unchanged
@@ -11,6 +13,7 @@ from darkroom.store.artifacts import ArtifactCorrupted, ArtifactMissing
 from darkroom.store.database import Database
 from darkroom.store.dataset_repository import copy_encoded
 from darkroom.store.tables import Dataset, Job
+from darkroom.worker.transactions import transact
 
 
 def registered_dataset(database: Database, job: Job, cache: Path) -> ImageDataset:
@@ -18,8 +21,8 @@ def registered_dataset(database: Database, job: Job, cache: Path) -> ImageDatase
 
     Raises DatasetError when it has vanished, is damaged, or has changed since it was registered.
     """
-    with database.session() as session:
-        row = session.get(Dataset, job.dataset_id) if job.dataset_id is not None else None
+    wanted = job.dataset_id
+    row = None if wanted is None else transact(database, lambda session: session.get(Dataset, wanted))
     if row is None:
         raise DatasetError("the job's data set was deleted; submit a new job that names another")
     return first_then_others(lambda: _load(database, row, cache))
@@ -30,8 +33,12 @@ def _load(database: Database, row: Dataset, cache: Path) -> ImageDataset:
         return load_unchanged(DatasetConfig.model_validate(row.configuration), row.digest, cache)
 
     def fetch(file: BinaryIO) -> None:
-        with database.session() as session:
+        def copy(session: Session) -> None:
+            file.seek(0)
+            file.truncate()
             copy_encoded(session, row, file)
+
+        transact(database, copy)
 
     try:
         return load_encoded(row.digest, fetch, cache)

@@ -5,16 +5,13 @@ import logging
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from darkroom.worker.outcome import read_pid
+from darkroom.worker.outcome import read_pid, reserve_room
 
 PREFIX = "darkroom-job-"
-YOUNG_SECONDS = 60.0
-"""A folder that is younger may be about to be locked."""
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +19,26 @@ log = logging.getLogger(__name__)
 @contextmanager
 def job_folder(job_id: int) -> Iterator[Path]:
     """Make a folder, lock it during the block, and delete it at the end."""
-    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{job_id}-") as folder:
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
+    folder, descriptor = _locked_folder(job_id)
+    try:
+        reserve_room(folder)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _locked_folder(job_id: int) -> tuple[Path, int]:
+    """Make a folder and lock it; returns it and the descriptor that holds the lock."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{job_id}-"))
+        with suppress(FileNotFoundError):
+            descriptor = os.open(folder, os.O_RDONLY)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield Path(folder)
-        finally:
+            if folder.exists():
+                return folder, descriptor
             os.close(descriptor)
+        # Before it was locked, a worker that starts took it for the folder of a killed one.
 
 
 def remove_left_folders() -> list[Path]:
@@ -39,7 +49,7 @@ def remove_left_folders() -> list[Path]:
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 facts = os.fstat(descriptor)
-                if facts.st_uid != os.geteuid() or time.time() - facts.st_mtime < YOUNG_SECONDS:
+                if facts.st_uid != os.geteuid():
                     continue
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if _works(path):  # for a worker of an earlier version, which locks nothing

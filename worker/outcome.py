@@ -8,14 +8,18 @@ from typing import Literal
 
 from darkroom.store.job_repository import Failure
 
-End = Literal["finished", "stopped", "failed"]
+End = Literal["finished", "stopped", "failed", "crashed"]
 _NAME = "outcome.json"
 _PID = "pid"
+_RESERVE = "reserve"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """finished: all is done and stored. stopped: it was asked to stop, and has stored its state. failed: for good."""
+    """finished: all is done and stored. stopped: it was asked to stop, and has stored its state. failed: for good.
+
+    crashed: the cause may go away, so the job is tried again.
+    """
 
     end: End
     failure: Failure | None = None
@@ -26,8 +30,17 @@ def write_outcome(folder: Path, outcome: Outcome) -> None:
     failure = outcome.failure
     data = {"end": outcome.end, "failure": failure.as_json() if failure else None}
     part = folder / f"{_NAME}.{os.getpid()}"  # several ranks may fail at once
-    part.write_text(json.dumps(data), encoding="utf-8")
+    try:
+        part.write_text(json.dumps(data), encoding="utf-8")
+    except OSError:  # the disk is full, which may be what the outcome says
+        (folder / _RESERVE).unlink(missing_ok=True)
+        part.write_text(json.dumps(data), encoding="utf-8")
     part.replace(folder / _NAME)
+
+
+def reserve_room(folder: Path) -> None:
+    """Keep room for the outcome, so that it can be written when the disk is full."""
+    (folder / _RESERVE).write_bytes(bytes(1 << 14))
 
 
 def read_outcome(folder: Path) -> Outcome | None:

@@ -9,12 +9,11 @@ import signal
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar, get_args
 
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from darkroom.model.user_error import ending_in_one_line
 from darkroom.store.artifacts import collect_artifacts
-from darkroom.store.database import Database
+from darkroom.store.database import DATABASE_ERRORS, Database
 from darkroom.store.generate_repository import assemble_what_is_ready
 from darkroom.store.idempotency import purge_idempotency_keys
 from darkroom.store.job_repository import fail_unservable, requeue_lapsed
@@ -23,6 +22,7 @@ from darkroom.store.retention import Part, expire
 from darkroom.store.tables import Job
 from darkroom.telemetry.log_fields import log_fields
 from darkroom.telemetry.logs import LogSettings, set_up_logs
+from darkroom.telemetry.loops import surviving
 from darkroom.worker.settings import ReconcilerSettings
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
@@ -56,7 +56,7 @@ def _try(database: Database, part: Callable[Concatenate[Session, P], T], *rest: 
     try:
         with database.session() as session:
             return part(session, *rest, **named)
-    except DBAPIError as error:
+    except DATABASE_ERRORS as error:
         log.warning("%s: %s", part.__name__, str(error).splitlines()[0])
     except Exception:
         log.exception("%s has failed", part.__name__)
@@ -79,9 +79,10 @@ def main() -> None:
     log.info("the reconciler is ready")
     ended = None
     while ended is None:
-        reconcile(database, settings)
-        if settings.alive_file is not None:
-            settings.alive_file.touch()
+        with surviving("reconciler"):
+            reconcile(database, settings)
+            if settings.alive_file is not None:
+                settings.alive_file.touch()
         ended = signal.sigtimedwait(ENDING, settings.reconcile_seconds)
     log.info("the reconciler ends")
 

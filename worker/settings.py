@@ -61,7 +61,8 @@ class WorkerSettings(JobSettings):
 
     redis_url: str = Field(min_length=1, validation_alias="REDIS_URL")
     worker_name: str = Field(
-        default_factory=socket.gethostname, description="must differ between workers; not set: the name of the machine"
+        default_factory=socket.gethostname,
+        description="must differ between machines (not set: the machine's name); a second worker of one gets -2 added",
     )
     worker_device: Literal["cpu", "cuda"] = Field(
         default_factory=_detected_device, description="where jobs run; not set: cuda where NVIDIA's driver is loaded"

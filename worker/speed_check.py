@@ -24,7 +24,7 @@ class SpeedCheck:
     def __init__(self, command: Sequence[str] | None) -> None:
         self._command = command
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self.rates: list[dict[str, Any]] | None = None
 
     def begin(self) -> None:
@@ -33,7 +33,7 @@ class SpeedCheck:
             if self._command is None or self._process is not None or self.rates is not None:
                 return
             command = [*self._command, str(os.getpid())]
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
             threading.Thread(target=self._read, args=(self._process,), name="speed", daemon=True).start()
 
     def interrupt(self) -> None:
@@ -43,7 +43,7 @@ class SpeedCheck:
                 self._process.kill()
                 self._process = None
 
-    def _read(self, process: subprocess.Popen[str]) -> None:
+    def _read(self, process: subprocess.Popen[bytes]) -> None:
         said, _ = process.communicate()
         with self._lock:
             if self._process is not process:

@@ -4,24 +4,22 @@ It never imports torch: it must stay small, and outlive a work process that runs
 """
 
 import contextlib
-import contextvars
 import logging
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from darkroom.store.database import Database
+from darkroom.store.database import DATABASE_ERRORS, Database
 from darkroom.store.job_repository import (
     Failure,
     Lease,
@@ -39,6 +37,7 @@ from darkroom.store.job_repository import (
 from darkroom.store.run_repository import append_log
 from darkroom.store.tables import Job
 from darkroom.telemetry.log_fields import log_fields
+from darkroom.telemetry.loops import start_loop
 from darkroom.telemetry.tracing import TRACEPARENT, current_traceparent, span
 from darkroom.worker.device_check import DeviceCheck
 from darkroom.worker.job_folder import job_folder
@@ -115,8 +114,16 @@ class Supervisor:
 
     def _see_through(self, job: Job) -> None:
         log.info("job %d, attempt %d: %s %s", job.id, job.attempt, job.kind, job.model_name)
-        with job_folder(job.id) as folder:
-            run = _Run(job, folder, self._settings, self._database, self._device, self._work)
+        with ExitStack() as until_done:
+            try:
+                folder = until_done.enter_context(job_folder(job.id))
+                run = _Run(job, folder, self._settings, self._database, self._device, self._work)
+            except OSError as error:  # a full disk, or too many processes
+                detail = f"worker {self._settings.worker_name} could not start the work: {error}"
+                log.warning("job %d: %s", job.id, detail)
+                with self._database.session() as session:
+                    crash(session, Lease(job.id, job.attempt), Failure("crashed", detail))
+                return
             try:
                 run.watch(self._stopping)
                 run.settle()
@@ -161,9 +168,8 @@ class _Run:
             env=os.environ | ({TRACEPARENT: parent} if (parent := current_traceparent()) else {}),
             start_new_session=True,  # a process group of its own, which can be killed as a whole
         )
-        of_this_job = contextvars.copy_context()  # this thread logs with the job's fields
-        self._reader = threading.Thread(target=of_this_job.run, args=(self._read,), name="log", daemon=True)
-        self._reader.start()
+        self._all_read = False
+        self._reader = start_loop("log", self._read_line, lambda: self._all_read)
 
     def watch(self, stopping: Callable[[], bool]) -> None:
         """Wait for the process to end; raises LeaseLost when the claim ends first."""
@@ -214,7 +220,7 @@ class _Run:
         try:
             with self._database.session() as session:
                 return action(session)
-        except DBAPIError as error:
+        except DATABASE_ERRORS as error:
             away = time.monotonic() - self._renewed
             log.warning("the database is away: %s", str(error).splitlines()[0])
             if away > self._settings.lease_seconds:
@@ -272,7 +278,8 @@ class _Run:
         elif outcome.end == "stopped":
             stop(session, self._lease)
         else:
-            fail(session, self._lease, outcome.failure or Failure("unknown", "no cause was given"))
+            end = crash if outcome.end == "crashed" else fail
+            end(session, self._lease, outcome.failure or Failure("unknown", "no cause was given"))
         return True
 
     def _crash(self) -> Failure:
@@ -314,7 +321,11 @@ class _Run:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
 
-    def _read(self) -> None:
+    def _read_line(self) -> None:
+        """Take a line of the process's output. If nobody took them, the process would wait for ever to write one."""
         assert self._process.stdout is not None
-        for line in self._process.stdout:
+        line = self._process.stdout.readline()
+        if line:
             self._lines.extend(relayed(line.decode(errors="replace").rstrip("\n").replace("\0", "")))
+        else:
+            self._all_read = True

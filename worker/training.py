@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from sqlalchemy.orm import Session
 
@@ -32,6 +33,7 @@ from darkroom.store.run_repository import (
     reference_statistics,
     store_reference_statistics,
 )
+from darkroom.store.tables import Purpose
 from darkroom.worker.attempt import Attempt
 from darkroom.worker.dataset_loading import registered_dataset
 from darkroom.worker.reporter import Reporter
@@ -71,17 +73,20 @@ def train_job(attempt: Attempt) -> bool:
 def _starting_point(database: Database, work: TrainWork) -> StartingPoint | None:
     match work.start:
         case ContinueFrom(job_id=job_id, images_seen=images_seen):
-            with database.session() as session:
-                kept = kept_states(session, job_id, at=images_seen)
-                if not kept:
-                    raise CheckpointError(f"the state of job {job_id} at {images_seen} images is no longer kept")
-                return StateStart(f"job {job_id} at {images_seen} images", Artifacts(session).get(kept[0][1]))
+            kept = transact(database, lambda session: kept_states(session, job_id, at=images_seen))
+            if not kept:
+                raise CheckpointError(f"the state of job {job_id} at {images_seen} images is no longer kept")
+            state = transact(database, partial(_stored, digest=kept[0][1]))
+            return StateStart(f"job {job_id} at {images_seen} images", state)
         case ForkFrom(model=model, digest=digest):
-            with database.session() as session:
-                weights = checkpoint_bytes(session, resolve(session, model, digest))
+            weights = transact(database, lambda session: checkpoint_bytes(session, resolve(session, model, digest)))
             return WeightsStart(f"{model}@{digest}", weights)
         case None:
             return None
+
+
+def _stored(session: Session, digest: str) -> bytes:
+    return Artifacts(session).get(digest)
 
 
 class JobRecord:
@@ -99,13 +104,11 @@ class JobRecord:
 
     def states(self) -> Iterator[tuple[str, bytes]]:
         """The stored states, each checked against its digest. Damaged ones are passed over."""
-        with self._database.session() as session:
-            kept = kept_states(session, self._job_id)
+        kept = transact(self._database, lambda session: kept_states(session, self._job_id))
         damaged: list[str] = []
         for images_seen, digest in kept:
             try:
-                with self._database.session() as session:
-                    data = Artifacts(session).get(digest)
+                data = transact(self._database, partial(_stored, digest=digest))
             except (ArtifactCorrupted, ArtifactMissing) as error:
                 damaged.append(str(error))
                 log.warning("the state at %d images cannot be used: %s", images_seen, error)
@@ -132,21 +135,22 @@ class JobRecord:
 
     def spent(self) -> float:
         """The stored time."""
-        with self._database.session() as session:
-            return get_job(session, self._job_id).spent_seconds
+        return transact(self._database, lambda session: get_job(session, self._job_id).spent_seconds)
 
     def checkpoint(self, images_seen: int, weights: bytes, state: bytes) -> None:
         """Store weights and state in one transaction."""
 
         def write(session: Session, lease: Lease) -> None:
             began = time.monotonic()
-            state_digest = Artifacts(session).put(state)
+            # Before `hold`: while the job's record is locked, its supervisor cannot renew the lease.
+            weights_digest, state_digest = map(Artifacts(session).put, (weights, state))
             record_checkpoint(
                 session,
                 hold(session, lease),
                 images_seen,
                 weights=weights,
                 state_digest=state_digest,
+                weights_digest=weights_digest,
                 configuration=self._work.recipe.model.model_dump(mode="json"),
                 class_names=self._class_names,
                 keep_last=self._work.keep_last,
@@ -159,7 +163,12 @@ class JobRecord:
 
     def samples(self, images_seen: int, picture: bytes) -> None:
         """Store a grid of samples."""
-        self._reporter.put(lambda session, lease: record_samples(session, hold(session, lease), images_seen, picture))
+
+        def write(session: Session, lease: Lease) -> None:
+            digest = Artifacts(session).put(picture)  # before `hold`, as above
+            record_samples(session, hold(session, lease), images_seen, digest)
+
+        self._reporter.put(write)
 
     def verdict(self, images_seen: int, findings: Sequence[Finding], forecast: Forecast | None) -> None:
         """Store findings and forecast."""
@@ -176,8 +185,7 @@ class JobRecord:
     def evaluated(self, images_seen: int) -> bool:
         """True when figures are stored."""
         self._reporter.flush()
-        with self._database.session() as session:
-            return bool(job_figures(session, "evaluation", self._job_id, at=images_seen))
+        return bool(self._figures("evaluation", images_seen))
 
     def frontier(self, images_seen: int, evaluations: Sequence[Figure]) -> None:
         """Store points of a frontier."""
@@ -188,8 +196,11 @@ class JobRecord:
     def frontier_points(self, images_seen: int) -> Sequence[Figure]:
         """The stored points of a frontier."""
         self._reporter.flush()
-        with self._database.session() as session:
-            return [row.figure for _, _, row in job_figures(session, "frontier", self._job_id, at=images_seen)]
+        return self._figures("frontier", images_seen)
+
+    def _figures(self, purpose: Purpose, images_seen: int) -> Sequence[Figure]:
+        found = transact(self._database, lambda session: job_figures(session, purpose, self._job_id, at=images_seen))
+        return [row.figure for _, _, row in found]
 
     def failed(self, images_seen: int, what: Failing, detail: str) -> None:
         """Store an event."""

@@ -2,14 +2,12 @@
 
 import logging
 import os
-import threading
 import time
 from typing import NoReturn
 
-from sqlalchemy.exc import DBAPIError
-
 from darkroom.store.database import Database
 from darkroom.store.job_repository import Lease, LeaseLost, lease_seconds_left
+from darkroom.telemetry.loops import start_loop
 
 LEASE_LOST = 75
 """Exit code of a process whose claim is over."""
@@ -23,27 +21,27 @@ log = logging.getLogger(__name__)
 def end_with_lease(database: Database, lease: Lease) -> None:
     """Watch the lease from a thread of its own, and end the process when it lapses or another attempt begins.
 
-    While the database is away, the lease ends at the time that was read last.
+    While it cannot be read, the lease ends at the time that was read last.
     """
+    deadline: float | None = None
 
-    def watch() -> None:
-        deadline = None
-        while True:
-            asked = time.monotonic()
-            try:
-                with database.session() as session:
-                    deadline = asked + lease_seconds_left(session, lease)
-            except LeaseLost as lost:
-                end_process(str(lost))
-            except DBAPIError as error:
-                log.warning("the database is away: %s", str(error).splitlines()[0])
-            left = LONGEST_SLEEP_SECONDS if deadline is None else deadline - time.monotonic()
-            if left <= 0.0:
-                end_process("the lease has lapsed")
-            # Several looks within a lease, and few while it is long: each costs the training a little time.
-            time.sleep(min(LONGEST_SLEEP_SECONDS, max(SHORTEST_SLEEP_SECONDS, left / 4.0)))
+    def look() -> None:
+        nonlocal deadline
+        asked = time.monotonic()
+        try:
+            with database.session() as session:
+                deadline = asked + lease_seconds_left(session, lease)
+        except LeaseLost as lost:
+            end_process(str(lost))
+        except Exception as error:  # whatever it is, the lease may lapse meanwhile
+            log.warning("the lease cannot be read: %s", error)
+        left = LONGEST_SLEEP_SECONDS if deadline is None else deadline - time.monotonic()
+        if left <= 0.0:
+            end_process("the lease has lapsed")
+        # Several looks within a lease, and few while it is long: each costs the training a little time.
+        time.sleep(min(LONGEST_SLEEP_SECONDS, max(SHORTEST_SLEEP_SECONDS, left / 4.0)))
 
-    threading.Thread(target=watch, name="watchdog", daemon=True).start()
+    start_loop("watchdog", look)
 
 
 def end_process(why: str) -> NoReturn:

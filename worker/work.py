@@ -9,9 +9,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from types import FrameType
 
-import psycopg
 import torch
-from sqlalchemy.exc import DBAPIError
 
 from darkroom.model.checkpoint import CheckpointError
 from darkroom.model.datasets import DatasetError
@@ -19,7 +17,7 @@ from darkroom.model.machine.memory import is_out_of_memory
 from darkroom.model.machine.threads import compute_with
 from darkroom.model.training.distributed import FirstProcessError, launched_rank, process_group
 from darkroom.model.training.trainer import TrainingDiverged, TrainingError
-from darkroom.store.database import Database
+from darkroom.store.database import Database, DatabaseBusy, DatabaseFull
 from darkroom.store.job_repository import Failure, Lease, LeaseLost, get_job
 from darkroom.store.tables import Job
 from darkroom.telemetry.logs import LogSettings, set_up_logs
@@ -28,6 +26,7 @@ from darkroom.worker.attempt import Attempt
 from darkroom.worker.job_kinds import KINDS
 from darkroom.worker.outcome import Outcome, write_outcome, write_pid
 from darkroom.worker.settings import WorkerSettings
+from darkroom.worker.transactions import MOST_GIVEN_UP, transact
 from darkroom.worker.watchdog import end_process, end_with_lease
 
 log = logging.getLogger(__name__)
@@ -68,8 +67,7 @@ def _attempt(job_id: int, attempt: int, folder: str) -> None:
     end_with_lease(database, lease)
     compute_with(torch.get_num_threads())  # all threads for this one, one for each of the others
     try:
-        with database.session() as session:
-            job = get_job(session, job_id)
+        job = transact(database, lambda session: get_job(session, job_id))
         with process_group(torch.device(_device(job, settings))) as device:
             work = resolve_name(KINDS[job.kind].work)
             finished = work(Attempt(job, lease, database, device, lambda: asked, settings.cache_folder))
@@ -82,7 +80,7 @@ def _attempt(job_id: int, attempt: int, folder: str) -> None:
         if failure is None:
             raise
         log.error("%s", failure.detail)
-        write_outcome(Path(folder), Outcome("failed", failure))
+        write_outcome(Path(folder), Outcome("crashed" if failure.kind == "database" else "failed", failure))
         return
     if first:
         write_outcome(Path(folder), Outcome("finished" if finished else "stopped"))
@@ -99,7 +97,10 @@ def _device(job: Job, settings: WorkerSettings) -> str:
 
 
 def _cause(error: Exception) -> Failure | None:
-    """The failure of an error that another attempt would meet again; None for one that may not return."""
+    """The failure of an error that another attempt would meet again, or of the database; None for other errors."""
+    if isinstance(error, DatabaseBusy):
+        detail = f"the database gave up a statement of this job {MOST_GIVEN_UP} times; the last time it said: {error}"
+        return Failure("database", detail)
     full = _full_disk(error)
     if full is not None:
         return Failure("disk_full", f"{full}: free some space, then retry the job")
@@ -127,7 +128,7 @@ def _full_disk(error: BaseException | None) -> str | None:
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return "the worker's disk is full" + (f" ({error.filename})" if error.filename else "")
-        if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg.errors.DiskFull):
+        if isinstance(error, DatabaseFull):
             return "the database's disk is full"
         error = error.__cause__
     return None

@@ -2,11 +2,9 @@
 
 import logging
 
-from sqlalchemy.exc import OperationalError
-
 from darkroom.app.settings import is_loopback
 from darkroom.model.user_error import UserError
-from darkroom.store.database import Database
+from darkroom.store.database import Database, DatabaseAway
 from darkroom.store.key_repository import keys_exist
 
 log = logging.getLogger(__name__)
@@ -35,7 +33,7 @@ def require_keys_beyond_loopback(host: str, database: Database | None) -> None:
         with database.session() as session:
             if keys_exist(session):
                 return
-    except OperationalError as error:
+    except DatabaseAway as error:
         log.warning("cannot reach the database to look for keys; every request will need a key: %s", error)
         return
     raise KeysNeeded(host)

@@ -15,7 +15,8 @@ from math import ceil
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+
+from darkroom.store.hints import REDIS_AWAY
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ class Limits:
     """Counts uses of windows. redis_url: None for a single process without Redis.
 
     counted_alone: called for every count that Redis should have made and did not. clock: the time of day in seconds.
-    redis_seconds: timeout of each Redis command.
+    redis_seconds: timeout of each Redis command. Pauses follow the clock `monotonic`, which nobody can set.
     """
 
     def __init__(
@@ -107,10 +108,12 @@ class Limits:
         *,
         counted_alone: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         redis_seconds: float = REDIS_SECONDS,
     ) -> None:
         self._counted_alone = counted_alone
         self._clock = clock
+        self._monotonic = monotonic
         self._here: dict[int, dict[str, tuple[int, float]]] = {}  # by the window's seconds, so each is in order of ends
         self._look_again_at = -float("inf")
         self._redis: Redis | None = None
@@ -144,17 +147,17 @@ class Limits:
         if self._redis is None:
             return self._counted_here(name, cost, limit, seconds)
         async with self._free_connections:
-            if self._clock() >= self._look_again_at:  # another request may just have found that Redis is away
+            if self._monotonic() >= self._look_again_at:  # another request may just have found that Redis is away
                 try:
                     allowed, used = await self._take(keys=[name], args=[cost, limit, seconds])
                     if self._look_again_at > 0:
                         log.info("Redis can be reached again, and counts the limits of keys")
                     self._look_again_at = -float("inf")
                     return bool(allowed), int(used)
-                except (RedisError, OSError) as error:
+                except REDIS_AWAY as error:
                     if self._look_again_at < 0:
                         log.warning("cannot reach Redis; this process now counts the limits of keys alone: %s", error)
-                    self._look_again_at = self._clock() + RETRY_SECONDS
+                    self._look_again_at = self._monotonic() + RETRY_SECONDS
         self._counted_alone()
         return self._counted_here(name, cost, limit, seconds)
 

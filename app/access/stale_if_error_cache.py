@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from darkroom.store.database import AWAY
+from darkroom.store.database import DatabaseAway
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -71,7 +71,7 @@ class StaleIfErrorCache(Generic[K, V]):
             try:
                 limit = self._timeout_seconds if usable else self._first_timeout_seconds
                 return await asyncio.wait_for(asyncio.shield(task), limit)
-            except (*AWAY, TimeoutError) as error:
+            except (DatabaseAway, TimeoutError) as error:
                 if usable or not isinstance(error, TimeoutError):
                     self._ask_again_at = self._clock() + self._fresh_seconds
         if entry is not None and usable:

@@ -13,6 +13,8 @@ from darkroom.model.training.curve_point import time_left
 from darkroom.model.training.forecast import Forecast
 
 RECONNECT_SECONDS = 1.0
+PATIENCE_SECONDS = 600.0
+"""For so long it tries again while the service cannot be reached."""
 SECONDS_BETWEEN_LINES = 30.0
 """Without a terminal there is no bar; a line of progress is printed this often instead."""
 
@@ -29,12 +31,15 @@ class JobWatcher:
         self._console = console
         self._seen: int | None = None
         self._connected = False
+        self._told = False
+        self._answered_at = time.monotonic()
         self._line_due = 0.0
 
     def watch(self) -> int:
         """Watch until the job ends. Returns the exit code: 0 if it succeeded, 1 if not, 130 after Ctrl-C.
 
-        Raises ServiceError when the first connection fails; later it connects again until the service is back.
+        It tries again for PATIENCE_SECONDS while a proxy answers for the service, and once it was connected also
+        while nobody answers. Then it raises ServiceError.
         """
         columns = (
             TextColumn("{task.description}", markup=False),
@@ -48,35 +53,46 @@ class JobWatcher:
                 Progress(*columns, console=self._console, disable=not self._console.is_terminal) as bar,
             ):
                 task = bar.add_task(f"job {self._job_id}", total=None, facts="")
-                while (status := self._follow(client, bar, task)) is None:
+                while (job := self._follow(client, bar, task)) is None:
                     time.sleep(RECONNECT_SECONDS)
-                job = ask(client, "GET", f"/v1/train-jobs/{self._job_id}")
         except KeyboardInterrupt:
             self._say(f"Job {self._job_id} keeps running; to end it, run `darkroom jobs cancel {self._job_id}`")
             return INTERRUPTED
-        return self._conclude(job, status)
+        return self._conclude(job)
 
-    def _follow(self, client: httpx.Client, bar: Progress, task: TaskID) -> str | None:
-        """Show events and return the job's last status; None when the connection broke before the job ended."""
+    def _follow(self, client: httpx.Client, bar: Progress, task: TaskID) -> dict[str, Any] | None:
+        """Show events and return the job when it has ended; None when the connection broke before that."""
         headers = {} if self._seen is None else {"Last-Event-ID": str(self._seen)}
         try:
             with client.stream("GET", f"/v1/train-jobs/{self._job_id}/events", headers=headers) as response:
                 require_success(response)
                 self._connected = True
                 for event in events(response):
+                    self._answered_at, self._told = time.monotonic(), False
                     if event.number is not None:
                         self._seen = event.number
                     if event.kind == "end":
-                        return str(event.data["status"])
+                        break
                     self._show(event, bar, task)
+                else:
+                    return None
+            job: dict[str, Any] = ask(client, "GET", f"/v1/train-jobs/{self._job_id}")
+            return job | {"status": event.data["status"]}
         except ServiceError as error:
-            if not (self._connected and error.status == httpx.codes.SERVICE_UNAVAILABLE):
-                raise
-        except httpx.TransportError:
-            if not self._connected:
-                raise
+            away = error.unreached or (self._connected and error.status == httpx.codes.SERVICE_UNAVAILABLE)
+            self._wait_or_raise(error, away=away)
+        except httpx.TransportError as error:
+            self._wait_or_raise(error, away=self._connected)
         bar.update(task, facts="no connection to the service")
         return None
+
+    def _wait_or_raise(self, error: Exception, *, away: bool) -> None:
+        """Return when the service is away and may come back soon; raises the error otherwise."""
+        if not away or time.monotonic() - self._answered_at > PATIENCE_SECONDS:
+            raise error
+        if not self._told:
+            self._told = True
+            self._say(f"the service cannot be reached ({error}); trying again for {PATIENCE_SECONDS / 60:.0f} minutes")
 
     def _show(self, event: ServerEvent, bar: Progress, task: TaskID) -> None:
         data = event.data
@@ -94,7 +110,8 @@ class JobWatcher:
             self._say(f"{data['images_done']:,} of {data['total_images']:,} images  {text}".rstrip())
             self._line_due = time.monotonic() + SECONDS_BETWEEN_LINES
 
-    def _conclude(self, job: dict[str, Any], status: str) -> int:
+    def _conclude(self, job: dict[str, Any]) -> int:
+        status = job["status"]
         if status == "failed":
             failure = job["failure"] or {"detail": "the cause is unknown"}
             print_error(self._console, f"job {self._job_id} failed: {failure['detail']}")

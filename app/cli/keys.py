@@ -186,6 +186,7 @@ def _database(state: Path, *, new: bool = False) -> Iterator[Database]:
     from sqlalchemy.exc import DBAPIError
 
     from darkroom.app.embedded.operator_database import operator_database
+    from darkroom.store.database import DatabaseAway
     from darkroom.store.key_repository import KeyNotFound
 
     try:
@@ -193,6 +194,8 @@ def _database(state: Path, *, new: bool = False) -> Iterator[Database]:
             yield database
     except KeyNotFound as error:
         raise UserError(str(error)) from error
+    except DatabaseAway as error:
+        raise UserError(f"the database cannot be used now: {error}; try again when it is back") from error
     except DBAPIError as error:
         raise UserError(f"the database refused the command: {error.orig}") from error
 

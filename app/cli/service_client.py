@@ -20,6 +20,8 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 NO_TIMEOUT_BETWEEN_EVENTS = httpx.Timeout(10.0, read=60.0)
 """The service sends a keepalive every 15 seconds."""
 
+_UNREACHED = (httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.GATEWAY_TIMEOUT)
+
 _PROXY_ADVICE = (
     "correct the proxy in the environment (http_proxy, https_proxy, all_proxy), or name the service's host in no_proxy"
 )
@@ -28,12 +30,13 @@ _PROXY_ADVICE = (
 class ServiceError(UserError):
     """The service refused a request, or cannot be reached; the message says why.
 
-    status: the answer's HTTP status, 0 without an answer.
+    status: the answer's HTTP status, 0 without an answer. unreached: a proxy answered, and does not reach the service.
     """
 
-    def __init__(self, message: str, status: int = 0) -> None:
+    def __init__(self, message: str, status: int = 0, *, unreached: bool = False) -> None:
         super().__init__(message)
         self.status = status
+        self.unreached = unreached
 
 
 @dataclass(frozen=True)
@@ -135,9 +138,11 @@ def require_success(response: httpx.Response) -> None:
     if response.is_success:
         return
     response.read()
+    unreached = False
     try:
         message = str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
+        unreached = response.status_code in _UNREACHED
         if response.status_code == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
             raise ServiceError(f"the proxy asks for a name and a password; {_PROXY_ADVICE}") from None
         message = f"HTTP {response.status_code} from something that is not Darkroom"
@@ -147,7 +152,7 @@ def require_success(response: httpx.Response) -> None:
             if "Authorization" in response.request.headers
             else "the service needs an API key: set DARKROOM_API_KEY to one"
         )
-    raise ServiceError(message, response.status_code)
+    raise ServiceError(message, response.status_code, unreached=unreached)
 
 
 def json_body(fields: Mapping[str, Any]) -> dict[str, Any]:

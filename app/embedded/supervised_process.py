@@ -33,4 +33,7 @@ class SupervisedProcess:
         if time.monotonic() - self._started >= self._spacing_seconds:
             self._started = time.monotonic()
             self._announced = False
-            self.child = self._start()
+            try:
+                self.child = self._start()
+            except OSError as error:  # a full disk, or too many processes: try again later
+                self._say(f"{self.child.name} cannot start: {error}")

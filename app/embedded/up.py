@@ -277,7 +277,7 @@ class _Parts:
             _say(f"{child.name} {fate}; restarting it (log: {child.log})")
             try:
                 server.start(self._requests.pause_until_asked)
-            except EmbeddedError as error:
+            except (EmbeddedError, OSError) as error:
                 _say(f"{child.name} cannot start: {error}")
 
 

@@ -26,6 +26,8 @@ from darkroom.app.engine.rows import Request
 from darkroom.app.engine.stepper import Stepper
 from darkroom.model.config import SamplingConfig
 from darkroom.model.diffusion.denoiser import Denoiser
+from darkroom.model.machine.memory import is_device_lost
+from darkroom.telemetry.loops import start_loop
 
 log = logging.getLogger(__name__)
 
@@ -89,18 +91,19 @@ class Engine:
         self._stepper = Stepper(self._queue, self._wake, self._observer, clock)
         self._stopping = False
         self._deadline_to_drain: float | None = None
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._ended = False
+        self._thread: threading.Thread | None = None
 
     # -- called from any thread ---------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the engine's thread."""
-        self._thread.start()
+        self._thread = start_loop("engine", self._serve, lambda: self._ended)
 
     @property
     def alive(self) -> bool:
-        """True while the engine's thread runs. After a fault ends it, no request is served any more."""
-        return self._thread.is_alive()
+        """True while the engine's thread runs. Without it no request is served."""
+        return self._thread is not None and self._thread.is_alive()
 
     def stop(self, drain_seconds: float) -> None:
         """Refuse new requests, give accepted ones `drain_seconds` to finish, fail the rest, and end the thread."""
@@ -108,7 +111,7 @@ class Engine:
             self._stopping = True
             self._deadline_to_drain = self._clock() + drain_seconds
             self._wake.notify()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join()
 
     def load(self, version: str, denoiser: Denoiser) -> Future[None]:
@@ -234,19 +237,24 @@ class Engine:
 
     # -- the engine's own thread --------------------------------------------------------------------------------
 
-    def _run(self) -> None:
+    def _serve(self) -> None:
+        """Serve until the engine stops. A fault ends all requests. Later ones are served, unless the device is lost."""
         try:
             with torch.inference_mode():
                 self._loop()
-        except Exception:
-            log.exception("the engine has failed and drops all requests; restart the service")
+            self._ended = True
+        except Exception as error:
+            log.error("the engine has failed and drops all requests")
+            self._ended = is_device_lost(error)
             with self._wake:
-                self._stopping = True
+                self._stopping = self._stopping or self._ended
                 for request in list(self._queue.requests):
                     with contextlib.suppress(Exception):  # a sink may be what failed
                         self._queue.end(request, Failed("internal", "the engine has failed"))
                 self._residents.fail_loads()
-            self._on_failure()
+            if self._ended:
+                self._on_failure()
+            raise
 
     def _loop(self) -> None:
         while True:

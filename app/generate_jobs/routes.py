@@ -127,6 +127,7 @@ def _submit(
             run,
             shard_images=body.shard_images,
             priority=body.priority,
+            max_attempts=body.max_attempts,
             origin=caller.origin,
         )
         facts = {"model": version.name, "version": version.digest, "images": run.total_images}

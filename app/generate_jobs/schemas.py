@@ -27,6 +27,9 @@ class GenerateJobRequest(SettingsFields):
     seed: Seed | None = Field(None, description="default: random; the answer has it")
     format: ArchiveFormat = Field("npz", description="zip: one PNG for each image, and manifest.json")
     priority: int = Field(0, ge=-100, le=100, description="jobs of higher priority run first")
+    max_attempts: int = Field(
+        3, ge=1, le=100, description="a shard fails after this many failed attempts in a row that stored no image"
+    )
     shard_images: int = Field(2048, ge=1, le=1_000_000, description="images of one shard, which one worker draws")
 
 

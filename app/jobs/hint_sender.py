@@ -3,9 +3,10 @@
 import logging
 import threading
 
-from darkroom.store.database import Database
+from darkroom.store.database import DATABASE_ERRORS, Database
 from darkroom.store.hints import Hints
 from darkroom.store.worker_repository import FRESH_SECONDS, count_idle_workers
+from darkroom.telemetry.loops import start_loop
 
 log = logging.getLogger(__name__)
 
@@ -18,36 +19,34 @@ class HintSender:
         self._database = database
         self._due = threading.Event()
         self._ended = False
-        self._thread = threading.Thread(target=self._run, name="hints", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Start the thread. Call this once."""
-        self._thread.start()
+        self._thread = start_loop("hints", self._send_when_due, lambda: self._ended and not self._due.is_set())
 
     def stop(self, seconds: float) -> None:
         """Send the hints that are due, then end; wait at most `seconds` for that."""
         self._ended = True
         self._due.set()
-        self._thread.join(seconds)
+        if self._thread is not None:
+            self._thread.join(seconds)
 
     def send_soon(self) -> None:
         """Send hints because jobs were queued. Call it after the commit; it returns at once."""
         self._due.set()
 
-    def _run(self) -> None:
-        """Whenever hints are due, send as many as there are idle workers, minus the hints that are still unread.
+    def _send_when_due(self) -> None:
+        """When hints are due, send as many as there are idle workers, minus the hints that are still unread.
 
         No job is missed, because the count follows the commit. A worker that is busy at the count looks for jobs later,
         and so does the reader of an unread hint.
         """
-        last = False
-        while not last:
-            self._due.wait()
-            self._due.clear()
-            last = self._ended
-            try:
-                with self._database.session() as session:
-                    idle = count_idle_workers(session, FRESH_SECONDS)
-                self._hints.send_up_to(idle)
-            except Exception:
-                log.warning("cannot send hints; idle workers find the jobs a little later", exc_info=True)
+        self._due.wait()
+        self._due.clear()
+        try:
+            with self._database.session() as session:
+                idle = count_idle_workers(session, FRESH_SECONDS)
+            self._hints.send_up_to(idle)
+        except DATABASE_ERRORS as error:
+            log.warning("no hint was sent, and idle workers find the jobs a little later: %s", error)

@@ -14,15 +14,15 @@ from typing import get_args
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
-from sqlalchemy.exc import SQLAlchemyError
 
 from darkroom.model.training.finding import FindingKind, Severity
-from darkroom.store.database import Database
+from darkroom.store.database import DATABASE_ERRORS, Database
 from darkroom.store.job_repository import ATTEMPT_OUTCOMES, FINISHED, UNFINISHED, FailureKind
 from darkroom.store.job_statistics import JobStatistics, read_job_statistics
 from darkroom.store.retention import Part
 from darkroom.store.tables import JobKind
 from darkroom.store.worker_repository import FRESH_SECONDS, WORKER_DEVICES
+from darkroom.telemetry.loops import start_loop
 
 REFRESH_SECONDS = 5.0
 
@@ -41,7 +41,7 @@ class JobMetrics(Collector):
 
     def start(self) -> None:
         """Start to refresh in a daemon thread, so that the process can end while the database does not answer."""
-        threading.Thread(target=self._keep_fresh, name="job metrics", daemon=True).start()
+        start_loop("job metrics", self._keep_fresh, self._ended.is_set)
 
     def stop(self) -> None:
         """Stop refreshing."""
@@ -52,7 +52,7 @@ class JobMetrics(Collector):
         try:
             with self._database.session() as session:
                 statistics = read_job_statistics(session, FRESH_SECONDS)
-        except SQLAlchemyError as error:
+        except DATABASE_ERRORS as error:
             if not self._away:
                 log.warning("the Prometheus metrics of jobs cannot be read and stay as they were: %s", error)
             self._away = True
@@ -74,9 +74,8 @@ class JobMetrics(Collector):
             yield from _counters(statistics)
 
     def _keep_fresh(self) -> None:
-        while not self._ended.is_set():
-            self.refresh()
-            self._ended.wait(REFRESH_SECONDS)
+        self.refresh()
+        self._ended.wait(REFRESH_SECONDS)
 
 
 def _gauges(statistics: JobStatistics) -> Iterator[Metric]:

@@ -23,7 +23,7 @@ from darkroom.app.train_jobs.answers import progress
 from darkroom.app.train_jobs.records import LARGEST_NUMBER
 from darkroom.app.train_jobs.routes import JobId
 from darkroom.app.train_jobs.service import get_train_job
-from darkroom.store.database import AWAY
+from darkroom.store.database import DatabaseAway
 from darkroom.store.job_repository import FINISHED, JobNotFound
 from darkroom.store.job_views import Glimpse
 from darkroom.store.owners import Owner
@@ -99,7 +99,7 @@ async def _stream(feed: JobFeed, job_id: int, glimpse: Glimpse, seen: int) -> As
             if (now_seen := await feed.next(job_id)) is None:
                 return  # it ended and was deleted between two looks
             glimpse = now_seen
-        except AWAY:
+        except DatabaseAway:
             yield comment("the database cannot be reached; events continue when it is back")
             sent = time.monotonic()
             await asyncio.sleep(AWAY_SECONDS)

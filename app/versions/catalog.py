@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from sqlalchemy.exc import SQLAlchemyError
 
 from darkroom.app.engine.engine import Engine
 from darkroom.app.engine.fixed_shapes import prepare_network
@@ -35,13 +34,14 @@ from darkroom.model.checkpoint import (
 )
 from darkroom.model.digest import digest_of
 from darkroom.store.audit_repository import Actor
-from darkroom.store.database import Database
+from darkroom.store.database import DATABASE_ERRORS, Database
 from darkroom.store.model_repository import (
     PRODUCTION,
     AliasTarget,
     ModelNotFound,
     VersionNotFound,
 )
+from darkroom.telemetry.loops import surviving
 
 log = logging.getLogger(__name__)
 
@@ -112,13 +112,15 @@ class Catalog:
             self._remember(version)
             try:
                 await self.ensure_loaded(version)
-            except CheckpointError as error:
-                log.error("shipped weights are not served: %s", error)
+            except Exception as error:  # a file that cannot be loaded must not keep the others from being served
+                told = isinstance(error, CheckpointError)
+                log.error("shipped weights are not served: %s: %s", path, error, exc_info=None if told else error)
                 del self._shipped[version.digest], self._versions[version.name, version.digest]
                 continue
             self._unregistered.append((version.name, version.digest))
             self._production.setdefault(version.name, version.digest)
-        await self.look()
+        with surviving("models"):
+            await self.look()
         self._opened = True
         self._note_readiness()
         if not self.ready:
@@ -128,8 +130,9 @@ class Catalog:
         """Look at the store every `poll_seconds`, until cancelled."""
         while self._database is not None:
             await asyncio.sleep(poll_seconds)
-            await self.look()
-            self._note_readiness()
+            with surviving("models"):
+                await self.look()
+                self._note_readiness()
 
     async def look(self) -> None:
         """Look at the store once: register shipped weights, then serve the versions that production aliases point at.
@@ -143,7 +146,7 @@ class Catalog:
             await self._register_shipped(self._database)
             await self._follow_aliases(self._database)
             await self._follow_frontiers(self._database)
-        except SQLAlchemyError as error:
+        except DATABASE_ERRORS as error:
             if not self._store_away:
                 log.warning("the database cannot be used; loaded models are still served: %s", error)
             self._store_away = True
@@ -156,7 +159,7 @@ class Catalog:
         """Load and warm a version up, then make it production. So no request waits for it or fails.
 
         selector: a number, a digest or an alias. Raises ModelNotFound, VersionNotFound, VersionCollected,
-        CheckpointError, EngineStopped and sqlalchemy's errors, and then does not change production. A version that was
+        CheckpointError, EngineStopped and DatabaseAway, and then does not change production. A version that was
         set aside is tried once more.
         """
         if self._database is None:
@@ -173,7 +176,7 @@ class Catalog:
         """Return the version that NAME, NAME@ALIAS, NAME@NUMBER or NAME@sha256:... means; None: the default model.
 
         Raises UnknownModel. If it must ask the store, it also raises VersionCollected, CheckpointError and
-        sqlalchemy's errors.
+        DatabaseAway.
         """
         if reference is None:
             reference = self.default
@@ -353,7 +356,7 @@ class Catalog:
                 await self.ensure_loaded(await self._find_in_store(database, name, target.digest))
         except (ModelNotFound, VersionNotFound):
             return  # deleted in the meantime
-        except (SQLAlchemyError, EngineStopped):
+        except (*DATABASE_ERRORS, EngineStopped):
             raise
         except Exception as error:  # faults of the weights, and any error of a remote artifact store
             if refused is None:

@@ -8,7 +8,7 @@ from sqlalchemy import update
 from darkroom.app.exceptions import at, problem_of
 from darkroom.app.http.problems import Problem
 from darkroom.app.versions.version import UnknownModel
-from darkroom.store.database import Database
+from darkroom.store.database import Database, DatabaseAway, DatabaseBusy, DatabaseFull
 from darkroom.store.job_repository import JobConflict, JobNotFound
 from darkroom.store.model_repository import VersionCollected
 from darkroom.store.tables import Checkpoint
@@ -62,3 +62,13 @@ def test_an_exception_without_an_entry_gets_the_answer_of_its_base_class() -> No
         """A kind of conflict."""
 
     assert problem_of(Ended("it has ended")).details() == problem_of(JobConflict("it has ended")).details()
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"), [(DatabaseAway, "cannot be used now"), (DatabaseBusy, "too long"), (DatabaseFull, "disk is full")]
+)
+def test_a_database_that_cannot_be_used_is_503_with_a_time_to_wait(kind: type[DatabaseAway], says: str) -> None:
+    problem = problem_of(kind("as the server says it"))
+    assert (problem.status, problem.kind) == (503, "store-unavailable")
+    assert int(problem.headers["Retry-After"]) > 0
+    assert says in problem.detail

@@ -1,9 +1,11 @@
 """Weights files: reading returns what was written, and refuses damaged and foreign files."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,6 +161,19 @@ def test_files_are_written_whole(tmp_path: Path) -> None:
     write_atomically(path, b"other")
     assert path.read_bytes() == b"other"
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_on_a_full_disk_the_old_content_stays_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "weights.safetensors"
+    write_atomically(path, DATA)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=f"No space left on device: '{path}'"):
+        write_atomically(path, b"other")
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {path.name: DATA}
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

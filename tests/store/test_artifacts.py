@@ -1,12 +1,15 @@
 """Laws of content addressing."""
 
+import errno
 import hashlib
+import os
 import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.local import LocalFileOpener
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
@@ -102,6 +105,24 @@ def test_a_beginning_is_read_without_the_rest(database_url: str, tmp_path: Path,
                 assert store.piece(digest, start, wanted) == data[start : start + wanted]
         with pytest.raises(ArtifactMissing):
             store.beginning("sha256:" + "0" * 64, 8)
+    database.dispose()
+
+
+def test_bytes_that_do_not_fit_on_the_disk_leave_nothing(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(database_url, artifacts_url=str(tmp_path))
+    write = LocalFileOpener.write
+
+    def full(self: LocalFileOpener, data: bytes) -> int:
+        if self.tell():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return int(write(self, data))
+
+    monkeypatch.setattr(LocalFileOpener, "write", full)
+    with pytest.raises(OSError, match="No space left"), database.session() as session:
+        Artifacts(session).put(_bytes(2 * CHUNK_BYTES))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     database.dispose()
 
 

@@ -1,12 +1,12 @@
 """Laws of sessions and URLs."""
 
 import pytest
-from sqlalchemy import func, select
-from sqlalchemy.exc import StatementError
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqlalchemy.orm import Session
 
 from darkroom.store.artifacts import Artifacts
-from darkroom.store.database import Database, parse_url
+from darkroom.store.database import Database, DatabaseAway, DatabaseBusy, DatabaseFull, parse_url
 from darkroom.store.tables import Artifact, Checkpoint, Model
 
 
@@ -56,3 +56,36 @@ def test_a_number_that_is_no_json_is_refused(session: Session) -> None:
     with pytest.raises((ValueError, StatementError), match="JSON"):
         session.flush()
     session.rollback()
+
+
+CODES: dict[type[Exception], tuple[str, ...]] = {
+    # it only reads (a failover), was shut down, crashed, starts, has too many connections, or lost the connection
+    DatabaseAway: ("25006", "57P01", "57P02", "57P03", "53300", "08006"),
+    DatabaseBusy: ("57014", "55P03", "40P01", "40001"),  # statement_timeout, lock_timeout, a deadlock
+    DatabaseFull: ("53100",),
+    SQLAlchemyError: ("23505", "42P01", "22003", "42501"),  # these would come again
+}
+
+
+def fault(database: Database, *statements: str) -> Exception:
+    """Return the error of a transaction of these statements."""
+    try:
+        with database.session() as session:
+            for statement in statements:
+                session.execute(text(statement))
+    except (DatabaseAway, SQLAlchemyError) as error:
+        return error
+    raise AssertionError("no error")
+
+
+def test_errors_of_the_server_are_told_from_its_absence(database: Database) -> None:
+    for kind, codes in CODES.items():
+        for code in codes:
+            found = fault(database, f"DO $$ BEGIN RAISE EXCEPTION 'as told' USING ERRCODE = '{code}'; END $$")
+            assert type(found) is kind or (kind is SQLAlchemyError and isinstance(found, SQLAlchemyError)), code
+            assert "as told" in str(found)
+    assert type(fault(Database("postgresql://nobody@127.0.0.1:1/none"), "SELECT 1")) is DatabaseAway
+    assert type(fault(database, "SET TRANSACTION READ ONLY", "DELETE FROM jobs")) is DatabaseAway
+    assert type(fault(database, "SET LOCAL statement_timeout = 1", "SELECT pg_sleep(60)")) is DatabaseBusy
+    assert type(fault(database, "SELECT pg_terminate_backend(pg_backend_pid())")) is DatabaseAway
+    assert database.answers()

@@ -138,6 +138,16 @@ def test_cancelling_at_the_moment_of_the_last_success_leaves_nothing_running(dat
             )
 
 
+def test_an_assembly_may_be_tried_as_often_as_the_shards(database: Database) -> None:
+    number = submit(database, 12)
+    with database.session() as session:
+        session.execute(update(Job).values(max_attempts=7))
+    end(database, "succeeded")
+    with database.session() as session:
+        assert queue_assembly(session, number)
+    assert [job.max_attempts for job in jobs(database, number, "assemble")] == [7]
+
+
 def test_an_assembly_goes_before_the_shards_of_others(database: Database) -> None:
     number = submit(database, 12)
     end(database, "succeeded")

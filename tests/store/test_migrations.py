@@ -104,7 +104,7 @@ def _fill(database: Database) -> None:
         run_repository.record_checkpoint(session, job, 8, configuration={}, class_names=["zero"], **kept)
         run_repository.record_evaluations(session, job, 8, [Figure("fid", 1.0, {}, 1.0)])
         run_repository.record_frontier(session, job, 8, [Figure("fid", 1.0, {})])
-        run_repository.record_samples(session, job, 8, b"samples")
+        run_repository.record_samples(session, job, 8, Artifacts(session).put(b"samples"))
         run_repository.append_log(session, job, ["line"])
     with database.session() as session:
         record_part(session, sample, 0, 1, b"part")

@@ -13,8 +13,8 @@ from typing import Any
 from unittest import mock
 
 import httpx
+import psycopg
 import redis
-from sqlalchemy.exc import DBAPIError
 
 from darkroom.app.embedded import process
 from darkroom.app.embedded.postgres import PrivatePostgres
@@ -25,7 +25,7 @@ from darkroom.model.config import Recipe
 from darkroom.model.datasets.contact_sheet import contact_sheet
 from darkroom.model.datasets.decoded import Decoded
 from darkroom.model.datasets.encoded import encode
-from darkroom.store.database import Database
+from darkroom.store.database import Database, DatabaseAway
 from darkroom.store.dataset_repository import DatasetFacts, register_dataset
 from darkroom.store.hints import QUEUE, Hints
 from darkroom.store.job_forms import TrainWork
@@ -90,7 +90,7 @@ class Jobs:
             try:
                 with self.database.session() as session:
                     return get_job(session, job_id)
-            except DBAPIError:
+            except DatabaseAway:
                 time.sleep(0.05)
 
     def wait_for(self, job_id: int, *statuses: str) -> Job:
@@ -251,6 +251,23 @@ def read_only(server: PrivateRedis) -> Iterator[None]:
         yield
     finally:
         broker.replicaof("NO", "ONE")
+
+
+@contextlib.contextmanager
+def only_reading(server: PrivatePostgres) -> Iterator[None]:
+    """Make PostgreSQL refuse writes while the block runs, like a replica before a failover ends."""
+
+    def set_to(value: str) -> None:
+        writing = "-c default_transaction_read_only=off"
+        with psycopg.connect(server.url, options=writing, autocommit=True) as connection:
+            connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+            connection.execute("SELECT pg_reload_conf()")
+
+    set_to("on")
+    try:
+        yield
+    finally:
+        set_to("off")
 
 
 @contextlib.contextmanager

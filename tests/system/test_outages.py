@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,12 +21,12 @@ from darkroom.app.embedded.redis import PrivateRedis
 from darkroom.model.config import Recipe
 from darkroom.store.job_forms import TrainWork
 from darkroom.store.job_repository import events_after, list_jobs
-from darkroom.store.tables import Job
+from darkroom.store.tables import Job, Worker
 from tests.app.served import Service, weights_folder
 from tests.app.test_refusals import assert_problem
 from tests.app.train_jobs.test_events import Event, numbered, parse, stored, watch
 from tests.processes import PATIENCE_SECONDS, family_of, living, wait_until
-from tests.system.cluster import Cluster, away, cluster, full, read_only, signal_all
+from tests.system.cluster import Cluster, away, cluster, full, only_reading, read_only, signal_all
 from tests.system.faults import Report, watching
 from tests.system.test_jobs import last_weights, long_recipe, undisturbed
 
@@ -206,6 +207,39 @@ def test_without_postgresql_images_are_drawn_and_training_goes_on(running: Clust
     assert_ran_once(running, job_id)
     assert last_weights(running, job_id) == expected_weights(running.job(job_id))
     assert client.get("/v1/train-jobs", params={"model": "refused"}).json()["jobs"] == []
+
+
+def test_while_postgresql_only_reads_training_goes_on_and_writes_are_refused_for_now(
+    running: Cluster, service: Service
+) -> None:
+    def seen() -> datetime:
+        with running.database.session() as session:
+            return session.get_one(Worker, "first").seen_at
+
+    recipe = long_recipe(training__total_images=3000, training__checkpoint_every_images=1000)
+    job_id = submit(service, "only-reading", recipe)
+    wait_until(lambda: running.job(job_id).images_done > 0, "some progress")
+    work, before, client = set(running.work_processes()), service.images(seed=1), service.client
+    log = running.folder / "first.log"
+    with only_reading(running.postgres):
+        begun, used, seen_before = log.stat().st_size, cpu_ticks(work), seen()
+        for answer in (
+            client.post("/train-jobs", json=request("refused", recipe)),
+            client.post(f"/v1/train-jobs/{job_id}/cancel"),
+            client.put("/v1/models/tiny/alias/canary", json={"version": 1}),
+        ):
+            assert assert_problem(answer, 503)["detail"] == "the database cannot be used now; try again"
+            assert int(answer.headers["retry-after"]) > 0
+        for path in ("/v1/train-jobs", f"/v1/train-jobs/{job_id}", "/readyz"):
+            assert client.get(path).status_code == 200, path
+        assert np.array_equal(service.images(seed=1), before)
+        wait_until(lambda: cpu_ticks(work) > used + 50, "training goes on")
+        wait_until(lambda: log.read_bytes()[begun:].count(b"read-only transaction") > 2, "beats and renewals fail")
+        assert living(work) == work
+        assert seen() == seen_before
+    wait_until(lambda: seen() > seen_before, "the worker beats again")
+    assert_ran_once(running, job_id)
+    assert last_weights(running, job_id) == expected_weights(running.job(job_id))
 
 
 def test_while_postgresql_hangs_images_are_drawn(running: Cluster, service: Service) -> None:

@@ -118,6 +118,13 @@ def full_disk(_: int) -> None:
     _patch(np, "save", save)
 
 
+def impatient(_: int) -> None:
+    """Try a transaction again at once."""
+    from darkroom.worker import transactions
+
+    _patch(transactions, "RETRY_SECONDS", 0.0)
+
+
 def out_of_memory(images: int) -> None:
     """Let the network allocate more memory than any machine has, after `images` images."""
     import torch
@@ -193,6 +200,7 @@ FAULTS: dict[str, Callable[[int], None]] = {
         judged,
         unjudgeable,
         full_disk,
+        impatient,
         out_of_memory,
         out_of_device_memory,
         stuck,

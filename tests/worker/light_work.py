@@ -38,3 +38,4 @@ signal.sigwait([signal.SIGTERM])
 """,
 )
 """Ends at SIGTERM, as if it had stored its state."""
+SAYS_THREE_LINES = _work("finished", body="print(*'abc', sep=chr(10))")

@@ -1,6 +1,9 @@
 """Laws of the supervisor: it claims only jobs that it can run, and records why an attempt ended."""
 
+import errno
+import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -211,6 +214,23 @@ def test_the_real_work_process_says_that_torch_finds_no_device(
     job = found(database, job_id)
     assert (job.status, job.failures, job.failure and job.failure["kind"]) == ("queued", 0, "no_device")
     assert "worker w is to use CUDA" in reasons(database, job_id)[0]
+
+
+def test_a_worker_whose_disk_is_full_says_so_and_the_job_is_tried_again(
+    database: Database, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = submit(database)
+
+    def full(**_: str) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/darkroom-job")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(tempfile, "mkdtemp", full)
+        assert made(FINISHES).run_next()
+    job = found(database, job_id)
+    assert (job.status, job.failures) == ("queued", 1)
+    said = "worker w could not start the work: [Errno 28] No space left on device: '/tmp/darkroom-job'"
+    assert job.failure == {"kind": "crashed", "detail": said}
 
 
 @pytest.mark.parametrize("saved", [False, True])

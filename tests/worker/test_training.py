@@ -194,6 +194,18 @@ def test_full_disks_are_told_from_damage_and_leave_the_last_checkpoint(jobs: Tra
     assert "database's disk" in jobs.detail(database)
     assert list(jobs.saved(database)) == [EVERY]
 
+    jobs.sql(
+        "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'canceling statement' USING ERRCODE = 'query_canceled'; END $$"
+    )
+    slow = jobs.train_job(short_recipe(), dataset_id, max_attempts=2)
+    for attempt, end in ((1, "queued"), (2, "failed")):
+        jobs.run("impatient")
+        assert jobs.outcome(slow) == (end, "database", attempt), jobs.log(slow)
+    assert "gave up a statement of this job 10 times" in jobs.detail(slow)
+    assert "canceling statement" in jobs.detail(slow)
+    assert list(jobs.saved(slow)) == [EVERY]
+
     jobs.sql("DROP TRIGGER full_disk ON job_checkpoints")
     with jobs.database.session() as session:
         requeue(session, database, was="failed")

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import OperationalError
 
 from darkroom.app.access.gate import Gate
 from darkroom.app.access.limits import Limits
@@ -14,7 +13,7 @@ from darkroom.app.access.token import new_token
 from darkroom.app.access.verifier import VerifiedKey, Verifier
 from darkroom.app.http.problems import Problem
 from darkroom.app.settings import Settings
-from darkroom.store.database import Database
+from darkroom.store.database import Database, DatabaseAway
 from darkroom.store.key_repository import KeyLimits
 
 ATTEMPTS = 60
@@ -32,7 +31,7 @@ class Known(Verifier):
     def _find(self, wanted: tuple[str, bytes]) -> VerifiedKey | None:
         self.looks += 1
         if self.away:
-            raise OperationalError("SELECT", {}, Exception("away"))
+            raise DatabaseAway("the server has gone")
         prefix, digest = wanted
         if self.keys.get(prefix) != digest:
             return None

@@ -5,9 +5,9 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy.exc import OperationalError
 
 from darkroom.app.access.stale_if_error_cache import SourceAway, StaleIfErrorCache
+from darkroom.store.database import DatabaseAway
 from tests.processes import PATIENCE_SECONDS
 
 FRESH, STALE = 5.0, 300.0
@@ -29,7 +29,7 @@ class Source:
         value = self.value
         assert self.gate.wait(PATIENCE_SECONDS)
         if self.away:
-            raise OperationalError("SELECT", {}, Exception("away"))
+            raise DatabaseAway("the server has gone")
         return value
 
     def cache(self, *, entries: int = 100, timeout_seconds: float = PATIENCE_SECONDS) -> StaleIfErrorCache[str, str]:
@@ -131,9 +131,10 @@ async def test_a_source_that_hangs_counts_as_away() -> None:
 async def test_a_first_load_that_takes_too_long_makes_no_other_wait_or_fail() -> None:
     source = Source()
     cache = source.cache()
-    cache._first_timeout_seconds = 0.01
+    cache._first_timeout_seconds = PATIENCE_SECONDS
     await cache.get("known")
     source.gate.clear()
+    cache._first_timeout_seconds = 0.01
     try:
         with pytest.raises(SourceAway):
             await cache.get("unknown")
@@ -143,6 +144,7 @@ async def test_a_first_load_that_takes_too_long_makes_no_other_wait_or_fail() ->
         await _until(lambda: source.asked.count("known") == 2)
     finally:
         source.gate.set()
+        cache._first_timeout_seconds = PATIENCE_SECONDS
     assert await known == "first"
     await asyncio.gather(*hanging, return_exceptions=True)
     assert await cache.get("unknown") == "first"

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from darkroom.model.training.finding import Finding
 from darkroom.model.training.forecast import Forecast
+from darkroom.store.artifacts import Artifacts
 from darkroom.store.database import Database
 from darkroom.store.job_repository import Lease, add_event, succeed
 from darkroom.store.run_repository import append_log, record_samples, record_verdict
@@ -84,7 +85,7 @@ class Trainer:
     def draw(self, images: int) -> None:
         """Store a sample grid."""
         with holding(self.database, self.lease) as (session, job):
-            record_samples(session, job, images, picture_of(40, 100, seed=images))
+            record_samples(session, job, images, Artifacts(session).put(picture_of(40, 100, seed=images)))
 
     def say(self, *lines: str) -> None:
         """Write to the job's log."""

@@ -363,6 +363,37 @@ def test_from_a_recipe_to_a_promoted_version(browser: Browser, served: Service, 
         expect(caution).to_have_count(0)
 
 
+def test_seven_tabs_on_running_jobs_all_follow(browser: Browser, served: Service, module_database: Database) -> None:
+    """A browser opens six connections to a service over HTTP/1. If each tab held one, the seventh would get no page."""
+    job_id = submit(served, "followed-by-many")
+    worker = Trainer(module_database)
+    with opened(browser, served.url) as page:
+        tabs = [page, *(page.context.new_page() for _ in range(6))]
+        for tab in tabs:
+            tab.goto(f"/#/training/jobs/{job_id}")
+            expect(tab.get_by_role("button", name="Cancel")).to_be_visible()
+        worker.train(100)
+        for tab in tabs:
+            expect(tab.get_by_text(re.compile("^100 of .* images"))).to_be_visible()
+        _set_hidden(page, "true")
+        worker.train(200)
+        for tab in tabs[1:]:
+            expect(tab.get_by_text(re.compile("^200 of .* images"))).to_be_visible()
+        expect(
+            page.get_by_text(re.compile("^100 of .* images"))
+        ).to_be_visible()  # a hidden tab leaves the turn to others
+        _set_hidden(page, "false")
+        worker.end()
+        for tab in tabs:
+            expect(tab.locator(".page-head .badge").first).to_have_text("succeeded")
+
+
+def _set_hidden(page: Page, hidden: str) -> None:
+    """Let the page think that its tab is hidden, or shown."""
+    page.evaluate(f"Object.defineProperty(document, 'hidden', {{ value: {hidden}, configurable: true }})")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
 def test_a_sweep_is_a_table_that_can_be_sorted_and_a_plot(
     browser: Browser, served: Service, module_database: Database
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
+from darkroom.store.artifacts import Artifacts
 from darkroom.store.clock import seconds
 from darkroom.store.database import Database
 from darkroom.store.generate_repository import submit_generate_job
@@ -51,7 +52,7 @@ def _trained(
     checkpoint(database, lease, 100, {"fid-x": 3.0}, tiny_weights(seed=job))
     with holding(database, lease) as (session, row):
         append_log(session, row, ["a line"])
-        record_samples(session, row, 100, f"grid {job}".encode())
+        record_samples(session, row, 100, Artifacts(session).put(f"grid {job}".encode()))
     end(database, lease, *([] if how is None else [how]))
     return job, lease
 

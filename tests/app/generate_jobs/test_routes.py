@@ -189,6 +189,14 @@ def test_a_repeated_key_creates_nothing(served: Service, database: Database) -> 
         assert session.scalar(select(func.count()).select_from(Job)) == 2
 
 
+def test_the_attempts_are_those_of_every_shard(shared: Service, shared_database: Database) -> None:
+    for told, kept in (({"max_attempts": 7}, 7), ({}, 3)):
+        job = create(shared, **REQUEST, **told, shard_images=5)
+        with shared_database.session() as session:
+            shards = session.scalars(select(Job).where(Job.generate_job_id == job["id"])).all()
+        assert [shard.max_attempts for shard in shards] == [kept, kept]
+
+
 def test_jobs_are_listed_newest_first_and_once(served: Service) -> None:
     made = [create(served, **{"class": number % 4})["id"] for number in range(5)]
     seen: list[int] = []
@@ -330,6 +338,8 @@ def test_slow_readers_hold_no_connections(served: Service, database: Database) -
         ({"model": "unknown"}, "/model", "other, tiny"),
         ({"format": "png"}, "/format", "npz"),
         ({"priority": 101}, "/priority", "100"),
+        ({"max_attempts": 0}, "/max_attempts", "1"),
+        ({"max_attempts": 101}, "/max_attempts", "100"),
         ({"stream": True}, "/stream", "not permitted"),
         ({"deadline_seconds": 3}, "/deadline_seconds", "not permitted"),
     ],
@@ -361,7 +371,7 @@ BODIES = st.fixed_dictionaries(
         for name, strategy in (PLAUSIBLE | {"class": CLASSES, "format": st.sampled_from(["npz", "zip"])}).items()
         if name not in ("n", "stream", "grid", "preview_every_steps")
     }
-    | {"shard_images": st.integers(0, 50), "priority": st.integers(-200, 200)},
+    | {"shard_images": st.integers(0, 50), "priority": st.integers(-200, 200), "max_attempts": st.integers(0, 101)},
 )
 
 

@@ -17,6 +17,7 @@ from darkroom.model.training.curve_point import CurvePoint
 from darkroom.model.training.finding import Finding
 from darkroom.model.training.forecast import Forecast
 from darkroom.model.training.recipe_fit import ImageFacts, recipe_misfits
+from darkroom.store.artifacts import Artifacts
 from darkroom.store.database import Database
 from darkroom.store.hints import QUEUE
 from darkroom.store.job_forms import TrainWork
@@ -650,7 +651,7 @@ def test_samples_and_log_lines(jobs: Service, database: Database) -> None:
     job = submit(jobs)
     lease = claim(database)
     with holding(database, lease) as (session, row):
-        record_samples(session, row, 300, b"a picture")
+        record_samples(session, row, 300, Artifacts(session).put(b"a picture"))
         append_log(session, row, [f"line {number} [bold] é" for number in range(1, 8)])
     found = read(jobs, f"/{job['id']}/samples")["samples"]
     assert [one["images_seen"] for one in found] == [300]

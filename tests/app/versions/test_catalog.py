@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from sqlalchemy import delete, update
-from sqlalchemy.exc import OperationalError
 
 import darkroom.app.versions.catalog
 import darkroom.app.versions.stored
@@ -23,7 +22,7 @@ from darkroom.model.diffusion.denoiser import Network
 from darkroom.model.digest import digest_of
 from darkroom.store.aliases import set_alias
 from darkroom.store.audit_repository import COMMAND_LINE
-from darkroom.store.database import Database
+from darkroom.store.database import Database, DatabaseAway
 from darkroom.store.model_repository import PRODUCTION, VersionCollected
 from darkroom.store.tables import ArtifactChunk, Checkpoint, ModelAlias
 from tests.app.served import DIVERGED, diverged_weights, store_weights, tiny_weights, weights_folder
@@ -390,7 +389,7 @@ async def test_loaded_versions_are_served_while_the_store_is_away(
     tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def away(database: Database) -> None:
-        raise OperationalError("SELECT", {}, Exception("the server has gone"))
+        raise DatabaseAway("the server has gone")
 
     async with opened(weights_folder(tmp_path, tiny=0), database) as (catalog, _):
         trained = store_weights(database, tiny_weights("tiny", 5), "trained")

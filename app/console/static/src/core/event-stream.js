@@ -6,6 +6,8 @@ import { ApiProblem, Offline } from "./problem.js";
 
 const FIRST_PAUSE_MILLISECONDS = 1000;
 const SHORTEST_PAUSE_MILLISECONDS = 500;
+const TURN_MILLISECONDS = 2000;
+const LOCK = "darkroom event stream";
 
 /** Yields the events {id, kind, data, retry} of an answer as they come. data: parsed JSON. */
 export async function* eventsOf(answer) {
@@ -46,13 +48,15 @@ function parsed(block) {
 
 /**
  * Follows a stream to its event `end`. Connects again with Last-Event-ID when the stream breaks.
+ * A browser follows one stream at a time: its tabs take turns, and a hidden tab waits until it is shown.
  * Raises ApiProblem when the service refuses it, and AbortError.
  */
 export async function follow(path, { signal, onEvent }) {
   const state = { seen: null, pause: FIRST_PAUSE_MILLISECONDS };
   for (;;) {
+    await shown(signal);
     try {
-      if (await followOnce(path, state, { signal, onEvent })) return;
+      if (await inTurn(signal, (turn) => followOnce(path, state, { signal: turn, onEvent }))) return;
     } catch (error) {
       if (error instanceof Offline) await lost();
       else if (!(error instanceof ApiProblem && [429, 503].includes(error.status))) throw error;
@@ -61,6 +65,48 @@ export async function follow(path, { signal, onEvent }) {
     signal.throwIfAborted();
   }
 }
+
+/** Resolves when the tab is shown. Raises AbortError. */
+async function shown(signal) {
+  if (!document.hidden) return;
+  await new Promise((resolve, reject) => {
+    document.addEventListener("visibilitychange", resolve, { once: true, signal });
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+}
+
+/**
+ * Calls `work` while no other tab does. A browser opens six connections to a service over HTTP/1, for all tabs together.
+ * work: gets a signal that also ends when the tab is hidden, and when other tabs have waited for a turn's time.
+ * Resolves to its result, or to false when the turn has ended. Raises its errors, and AbortError.
+ */
+function inTurn(signal, work) {
+  const locks = navigator.locks || ALWAYS_FREE;
+  return locks.request(LOCK, { signal }, async () => {
+    if (document.hidden) return false; // since it began to wait
+    const turn = new AbortController();
+    const own = AbortSignal.any([signal, turn.signal]);
+    document.addEventListener("visibilitychange", () => turn.abort(), { signal: own });
+    const timer = setInterval(async () => {
+      if ((await locks.query()).pending.some((one) => one.name === LOCK)) turn.abort();
+    }, TURN_MILLISECONDS);
+    try {
+      return await work(own);
+    } catch (error) {
+      if (turn.signal.aborted && !signal.aborted && error.name === "AbortError") return false;
+      throw error;
+    } finally {
+      clearInterval(timer);
+      turn.abort();
+    }
+  });
+}
+
+/** Stands in for Web Locks, which a browser lacks on a page that came by plain HTTP from another machine. */
+const ALWAYS_FREE = {
+  request: (_name, _options, work) => work(),
+  query: () => Promise.resolve({ pending: [] }),
+};
 
 /** Follows one connection. Resolves to true after the event `end`. state: {seen, pause}, changed by what it reads. */
 async function followOnce(path, state, { signal, onEvent }) {
