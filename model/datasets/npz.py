@@ -23,6 +23,7 @@ from darkroom.model.datasets.decoded import (
     Decoded,
     agreed_class_names,
     check_decoded,
+    check_labels,
     check_size,
     numbered_class_names,
 )
@@ -135,19 +136,22 @@ def _decode(config: DatasetConfig, path: Path, source: str, limits: ArchiveLimit
             f"{source}: class_names: {names_header.dtype} of shape {names_header.shape}; "
             f"texts expected, at most {MAX_CLASSES} names and {MAX_CLASS_NAMES_BYTES} bytes"
         )
+    images_source, labels_source = f"{source}: images", f"{source}: labels"
     with np.load(path) as arrays:
-        images = _channels_first(narrowed(arrays["images"]), source)
         labels = _numbers(arrays["labels"], source)
         if names_header is not None:
             class_names = agreed_class_names(_names(arrays["class_names"], source), config.class_names, source)
         else:
-            class_names = numbered_class_names(labels, config.class_names, f"{source}: labels")
+            class_names = numbered_class_names(labels, config.class_names, labels_source)
+        count = images_header.shape[0]
+        check_labels(labels, class_names, count, images_source=images_source, labels_source=labels_source)
+        images = _channels_first(narrowed(arrays["images"]), source)
     return check_decoded(
         square_images(images, config.image_size, source, config.fit, config.ground),
         labels,
         class_names,
-        images_source=f"{source}: images",
-        labels_source=f"{source}: labels",
+        images_source=images_source,
+        labels_source=labels_source,
     )
 
 

@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 from sqlalchemy import func, select, text
 
+from darkroom.app.dataset_registry import decoding, service
 from darkroom.app.dataset_registry import form as form_module
-from darkroom.app.dataset_registry import service
 from darkroom.app.embedded.postgres import PrivatePostgres
 from darkroom.app.http import upload
 from darkroom.app.settings import Settings
@@ -490,7 +490,7 @@ def test_all_damaged_pictures_are_listed_and_can_be_left_out(posted: Posted) -> 
     assert problem["damaged"] == 120
     assert [one[:23] for one in problem["damaged_pictures"]] == [f"the archive: a/{n:03}.png:" for n in range(100)]
     assert "skip_damaged" in problem["detail"]
-    assert len(problem["detail"]) <= service.MESSAGE
+    assert len(problem["detail"]) <= decoding.MESSAGE
     assert "/dev/" not in str(problem)
     assert " object at 0x" not in str(problem)
     assert posted.kept() == kept
@@ -608,13 +608,15 @@ class _FullFile:
 
 @pytest.mark.parametrize("full", [1, 2])
 def test_a_full_disk_is_507(posted: Posted, monkeypatch: pytest.MonkeyPatch, full: int) -> None:
-    """The first temporary file holds the upload, the second its encoding."""
+    """The first temporary file holds the upload, the second its encoding, which another process writes."""
     made = 0
 
     def make() -> BinaryIO | _FullFile:
         nonlocal made
         made += 1
-        return _FullFile() if made == full else tempfile.TemporaryFile()
+        if made != full:
+            return tempfile.TemporaryFile()
+        return _FullFile() if full == 1 else open("/dev/full", "r+b", buffering=0)
 
     for module in (upload, service):
         monkeypatch.setattr(module, "TemporaryFile", make)
