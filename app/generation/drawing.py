@@ -35,6 +35,7 @@ from darkroom.app.generation.schemas import Answer, Format, SamplingFields
 from darkroom.app.generation.service import work_of
 from darkroom.app.http.accept import choose
 from darkroom.app.http.event_stream import EVENT_STREAM, KEEPALIVE, KEEPALIVE_SECONDS, STREAM_HEADERS, sse
+from darkroom.app.http.file_answer import entity_tag, names
 from darkroom.app.http.problems import Problem, invalid, retry_after
 from darkroom.app.versions.version import Version
 from darkroom.model.images.described_png import described_png
@@ -175,7 +176,11 @@ async def answer(services: Services, request: Request, fields: SamplingFields, p
     final = plan.finished(done, timings)
     loop = asyncio.get_running_loop()
     body = await loop.run_in_executor(_encoders, encode, drawn, final, wanted, plan.columns)
+    tag = entity_tag(body)
+    if names(request.headers.getlist("if-none-match"), tag):
+        raise Problem(412, "not-changed", "If-None-Match names the file that this request draws", headers={"ETag": tag})
     headers = _headers(final) | {
+        "ETag": tag,
         "Darkroom-Queue-Seconds": f"{timings.queue_seconds:.4f}",
         "Darkroom-Run-Seconds": f"{timings.run_seconds:.4f}",
         "Server-Timing": f"queue;dur={1e3 * timings.queue_seconds:.1f}, run;dur={1e3 * timings.run_seconds:.1f}",

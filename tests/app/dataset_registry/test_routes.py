@@ -155,6 +155,10 @@ def test_an_uploaded_zip_is_there_as_it_was(posted: Posted, tmp_path: Path) -> N
     assert dataset.labels.tolist() == [0, 1, 1]
     sheet = posted.service.client.get(described["contact_sheet"])
     assert sheet.headers["content-type"] == "image/png"
+    shown = posted.service.client.get("/v1/datasets/clothes/pictures")
+    for file in (sheet, shown):
+        again = posted.service.client.get(file.url, headers={"If-None-Match": file.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
     pixels = picture(sheet.content)
     assert pixels.shape == (2 * 6 + 2, 2 * 6 + 2, 3)
     assert [pixels[top, left, 0] for top, left in ((2, 2), (8, 2), (8, 8))] == [3, 1, 2]

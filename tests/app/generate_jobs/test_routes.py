@@ -258,6 +258,14 @@ def test_a_result_has_type_name_and_an_etag_that_saves_a_second_download(served:
     for lines in (['"other",W/"x",  ' + tag], ['"other"', tag], ["*"], [f"W/{tag}"]):
         several = [("If-None-Match", line) for line in lines]
         assert served.client.get(at, headers=several).status_code == 304, lines
+    part = served.client.get(at, headers={"Range": "bytes=10-29", "If-Range": tag})
+    assert (part.status_code, part.content) == (206, data[10:30])
+    assert part.headers["content-range"] == f"bytes 10-29/{len(data)}"
+    head = served.client.head(at, headers={"Range": "bytes=10-29"})
+    assert (head.status_code, head.headers["content-length"]) == (200, str(len(data)))
+    beyond = served.client.get(at, headers={"Range": f"bytes={len(data)}-"})
+    assert assert_problem(beyond, 416)["type"] == "urn:darkroom:range-not-satisfiable"
+    assert beyond.headers["content-range"] == f"bytes */{len(data)}"
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "doubled"])
@@ -401,7 +409,7 @@ def test_every_status_of_these_tests_is_documented(service: Service) -> None:
         ("/v1/generate-jobs/{id}", "get"): {"200", "404", "422", "500", "503"},
         ("/v1/generate-jobs/{id}/cancel", "post"): {"202", "404", "409", "422", "500", "503"},
         ("/v1/generate-jobs/{id}/retry", "post"): {"202", "404", "409", "422", "500", "503"},
-        ("/v1/generate-jobs/{id}/result", "get"): {"200", "304", "404", "409", "422", "500", "503"},
+        ("/v1/generate-jobs/{id}/result", "get"): {"200", "206", "304", "404", "409", "416", "422", "500", "503"},
     }
     gate = {"401", "403", "429"}
     assert {at: set(paths[at[0]][at[1]]["responses"]) - gate for at in expected} == expected
