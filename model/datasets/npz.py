@@ -33,6 +33,9 @@ from darkroom.model.datasets.zip_archive import open_zip
 MAX_CLASS_NAMES_BYTES = 16 * 2**20
 
 
+_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
 @dataclass(frozen=True)
 class _Header:
     shape: tuple[int, ...]
@@ -61,12 +64,13 @@ def _header(archive: zipfile.ZipFile, key: str, source: str) -> _Header:
         raise DatasetError(f"{source}: has no array called {key!r}") from error
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        elif version == (2, 0):
-            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-        else:
+        read = _READERS.get(version)
+        if read is None:
             raise DatasetError(f"{source}: {key}: npy version {version} is not known")
+        try:
+            shape, _, dtype = read(file)
+        except Exception as error:  # NumPy reads the header as Python text, whose faults are of many kinds
+            raise DatasetError(f"{source}: {key}: not a readable npy header: {error}") from error
         if dtype.hasobject:
             raise DatasetError(f"{source}: {key}: an array of Python objects is refused")
         size_bytes = prod(shape) * dtype.itemsize

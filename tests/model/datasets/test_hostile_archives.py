@@ -279,3 +279,12 @@ def test_pickles_are_never_read(tmp_path: Path) -> None:
         archive.writestr("images.npy", header.getvalue() + bomb)
     with pytest.raises(DatasetError, match="Python objects is refused"):
         _decode("npz", tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("header", ["{'descr': (\n", "[" * 3000, "{'descr': '|u1', 'shape': (1e999,)}", "\0", "()"])
+def test_a_header_of_an_npz_that_is_no_dictionary_is_refused(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header.encode())
+    with pytest.raises(DatasetError, match="images: not a readable npy header"):
+        _decode("npz", path)
