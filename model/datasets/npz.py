@@ -104,7 +104,7 @@ def _numbers(labels: npt.NDArray[Any], source: str) -> npt.NDArray[np.integer]:
 def _names(array: npt.NDArray[Any], source: str) -> tuple[str, ...]:
     try:
         return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in array.tolist())
-    except UnicodeDecodeError as error:
+    except (UnicodeDecodeError, SystemError) as error:  # NumPy raises SystemError for numbers that are no characters
         raise DatasetError(f"{source}: class_names: not text") from error
 
 

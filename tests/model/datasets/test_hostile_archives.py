@@ -216,6 +216,8 @@ def _empty_names(count: int) -> bytes:
         (_empty_names(4_000_000), "texts expected"),
         (_npy(np.array([f"{number}" for number in range(100_001)], "S6")), "texts expected, at most 100000 names"),
         (_npy(np.array(["a", "b" * 201])), "has 201 characters, more than 200"),
+        (_npy(np.array([0x61, 0x110000], "<u4").view("<U1")), "class_names: not text"),
+        (_npy(np.array([b"a", b"\xff"])), "class_names: not text"),
     ],
 )
 def test_the_class_names_of_an_npz_are_bounded(tmp_path: Path, names: bytes, fault: str) -> None:
