@@ -373,6 +373,19 @@ def test_a_hostile_or_faulty_upload_leaves_nothing_behind(posted: Posted, what: 
     assert posted.temporary_files() == []
 
 
+def test_a_killed_decoder_loses_nothing_and_the_service_goes_on(
+    posted: Posted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = posted.kept()
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "COMMAND", ("sh", "-c", "kill -KILL $$"))
+        problem = assert_problem(posted.upload(CLOTHES, key="k"), 422)
+    assert "was ended by SIGKILL; nothing was stored" in problem["detail"]
+    assert posted.kept() == kept
+    assert posted.temporary_files() == []
+    assert posted.upload(CLOTHES, key="k").status_code == 201
+
+
 @pytest.mark.parametrize(
     ("query", "pointer"),
     [
