@@ -34,7 +34,7 @@ from PIL import Image
 from darkroom.app.generation.verification import described
 from darkroom.app.http.problems import Problem
 from darkroom.model.checkpoint import CheckpointError, decode_checkpoint
-from darkroom.model.config import DatasetConfig, RecipeError, load_recipe, parse_recipe
+from darkroom.model.config import DatasetConfig, RecipeError, SamplingConfig, load_recipe, parse_recipe
 from darkroom.model.datasets import DatasetError
 from darkroom.model.datasets.archive_limits import ArchiveLimits
 from darkroom.model.datasets.decoded import Decoded
@@ -204,7 +204,9 @@ def _dataset(form: str, file: Path, content: bytes, **fields: Any) -> None:
 
 def _png_file(content: bytes) -> None:
     png = DescribedPng(content)
-    described(png.facts)
+    found = described(png.facts)
+    if found.drawn < 100:  # the service refuses more images than one request may draw
+        assert len(found.rows(SamplingConfig())) == found.drawn
     if png.size[0] * png.size[1] < 10_000:  # the service reads pixels only where the size is right
         png.pixels(1)
 

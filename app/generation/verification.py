@@ -23,6 +23,7 @@ from darkroom.app.versions.version import UnknownModel, Version
 from darkroom.model.config import SamplingConfig
 from darkroom.model.images.described_png import DescribedPng, NotDescribed, described_png
 from darkroom.model.images.pictures import default_columns
+from darkroom.model.provenance import LARGEST_INDEX
 from darkroom.model.sampling_fit import Unfit, fitted
 from darkroom.model.user_error import fault_text
 
@@ -48,20 +49,25 @@ class Description(SamplingConfig):
     version: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
     seed: Seed
     index: ImageIndex | None = None
-    class_index: int | None = Field(None, ge=0)
-    n: int | None = Field(None, ge=1)
+    class_index: ImageIndex | None = None
+    n: int | None = Field(None, ge=1, le=LARGEST_INDEX)
     first_index: ImageIndex = 0
-    class_indices: list[int] = Field([], max_length=1000)
+    class_indices: list[ImageIndex] = Field([], max_length=1000)
     indices: list[ImageIndex] | None = None
     seeds: list[Seed] | None = Field(None, min_length=2, max_length=2)
     images: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _require_images(self) -> Self:
-        single = self.index is not None and self.class_index is not None
-        path = self.seeds is not None and len(self.indices or ()) == len(self.class_indices) == 2 <= self.images
-        grid = self.n is not None and self.class_indices and len(self.indices or ()) in (0, self._in_grid)
-        if not (path if self.seeds is not None else single or grid):
+        listed = len(self.indices or ())
+        if self.seeds is not None:
+            known = listed == len(self.class_indices) == 2 <= self.images and (self.index or 0) < self.images
+        elif self.index is not None:
+            known = self.class_index is not None
+        else:
+            last = self.first_index + (self.n or 1) - 1
+            known = self._in_grid > 0 and listed in (0, self._in_grid) and last <= LARGEST_INDEX
+        if not known:
             raise ValueError("the members that say which images it shows are missing or contradict each other")
         return self
 
@@ -72,7 +78,7 @@ class Description(SamplingConfig):
     @property
     def drawn(self) -> int:
         """Number of images to draw."""
-        if self.index is not None and self.class_index is not None:
+        if self.index is not None:
             return 1
         return self._in_grid if self.seeds is None else self.images
 
@@ -88,7 +94,7 @@ class Description(SamplingConfig):
         if self.seeds is not None:
             rows = path_rows(self.seeds, self.indices or (), self.class_indices, path_mixes(self.images), sampling)
             return rows if self.index is None else rows[self.index : self.index + 1]
-        if self.index is not None and self.class_index is not None:
+        if self.index is not None:
             return [RowRequest(self.class_index, self.seed, self.index, sampling)]
         n = self.n or 1
         labels = itertools.chain.from_iterable([label] * n for label in self.class_indices)
@@ -120,10 +126,10 @@ def described(facts: Mapping[str, Any]) -> Description:
         return Description.model_validate(known)
     except ValidationError as error:
         faults = [
-            ("/" + "/".join(pointer_part(str(part)) for part in fault["loc"]), fault_text(fault))
+            ("".join(f"/{pointer_part(str(part))}" for part in fault["loc"]), fault_text(fault))
             for fault in error.errors()
         ]
-        named = "; ".join(f"{pointer}: {text}" for pointer, text in faults[:3])
+        named = "; ".join(f"{pointer or 'as a whole'}: {text}" for pointer, text in faults[:3])
         raise Problem(
             422,
             "description-unknown",
@@ -167,7 +173,7 @@ def _settings(found: Description, version: Version, limit: int) -> SamplingConfi
     classes, labels = len(version.header.class_names), [found.class_index or 0, *found.class_indices]
     if found.drawn > limit:
         raise _unfit(f"it has {found.drawn} images, and one request may draw {limit}")
-    if max(labels) >= classes or min(labels) < 0:
+    if max(labels) >= classes:
         raise _unfit(f"it names class {max(labels)}, and {version.name} has {classes} classes")
     try:
         return fitted(version.header, found.model_dump(include=set(SamplingConfig.model_fields)))

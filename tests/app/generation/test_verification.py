@@ -158,7 +158,12 @@ def test_damaged_pixels_are_refused(service: Service) -> None:
         ({"steps": "4"}, "/steps"),
         ({"seed": 2**63}, "/seed"),
         ({"version": "1"}, "/version"),
-        ({"index": None, "n": None}, "/"),
+        ({"index": None, "n": None}, ""),
+        ({"class_index": None}, ""),
+        ({"seeds": [1, 2], "indices": [0, 0], "class_indices": [0, 1], "mixes": [0, 1], "index": 2}, ""),
+        ({"seeds": [1, 2], "indices": [0, 0], "class_indices": [0], "mixes": [0, 1]}, ""),
+        ({"index": None, "first_index": 2**31 - 1, "n": 2}, ""),
+        ({"class_index": 10**4000}, "/class_index"),
         ({"a/b": 1}, "/a~1b"),
     ],
 )
@@ -173,7 +178,7 @@ def test_a_description_of_another_version_names_the_members(service: Service, ch
     [
         ({"class_index": 4}, "names class 4"),
         ({"index": None, "class_indices": [0, 99]}, "names class 99"),
-        ({"index": None, "n": 10**9}, "one request may draw 32"),
+        ({"index": None, "n": 2**31 - 1}, "one request may draw 32"),
         ({"guide": "snapshot"}, "snapshot"),
     ],
 )
