@@ -1,6 +1,7 @@
 # make up     start Darkroom on http://127.0.0.1:8000; Ctrl-C ends it
 # make test   run all tests
 # make test-quick  run the tests that start no process: no database, no broker, no browser
+# make soak   search for faults for a long time: 100,000 damaged files for the parsers
 # make lint   check style, types, import rules, the console and the Dockerfile
 # make docs   write the tables of settings, recipes and commands in docs/ from the code
 # make pictures  draw the pictures of docs/ and weights/ from the shipped weights
@@ -18,7 +19,7 @@ PORT = 8000
 # Where it is set, each process compiles all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: up install dev test test-quick lint docs pictures pins peers clean
+.PHONY: up install dev test test-quick soak lint docs pictures pins peers clean
 
 up: install
 	@exec $(BIN)/darkroom up --host $(HOST) --port $(PORT)
@@ -44,6 +45,9 @@ test: dev
 
 test-quick: dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not processes"
+
+soak: dev
+	$(BIN)/python -m tests.fuzzing --inputs 100000
 
 lint: dev
 	$(BIN)/ruff check .

@@ -32,7 +32,7 @@ from darkroom.app.dataset_registry.request_body import is_upload
 from darkroom.app.dependencies.services import Services
 from darkroom.app.engine.engine import Engine, EngineLimits
 from darkroom.app.generate_jobs import routes as generate_jobs
-from darkroom.app.generation import interpolation
+from darkroom.app.generation import interpolation, verification
 from darkroom.app.generation import routes as generation
 from darkroom.app.http import docs, problems
 from darkroom.app.http.server_logs import set_up_server_logs
@@ -165,6 +165,8 @@ def _body_limit(settings: Settings, scope: Scope) -> int:
     """Return the most bytes of a request's body. scope: the request's (ASGI)."""
     if is_upload(scope):
         return settings.dataset_limit_bytes
+    if scope["path"] == "/v1/verify":
+        return verification.MOST_BYTES
     return settings.weights_limit_bytes if is_weights_upload(scope) else settings.body_limit_bytes
 
 
@@ -230,6 +232,7 @@ def create_app(settings: Settings, on_engine_failure: Callable[[], None] = lambd
     for room in (
         generation.router,
         interpolation.router,
+        verification.router,
         generate_jobs.router,
         train_jobs.submission,
         train_jobs.router,

@@ -57,6 +57,15 @@ class Settings(OperatorSettings):
     )
     dataset_limit_bytes: int = Field(2 << 30, ge=1, description="most bytes of an uploaded data set's archive")
     dataset_entries: int = Field(200_000, ge=1, description="most files and folders in an uploaded archive")
+    dataset_memory_bytes: int = Field(
+        12 << 30, ge=256 << 20, description="most memory of the process that decodes a data set; more get 422"
+    )
+    dataset_cpu_seconds: int = Field(
+        1800, ge=1, description="most processor time of the process that decodes a data set; more get 422"
+    )
+    dataset_seconds: float = Field(
+        3600.0, gt=0.0, description="most time of the process that decodes a data set, one after another; more get 422"
+    )
     dataset_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         (Path("/usr/share/datasets"),),
         description="folders, separated by colons, from which data sets may be registered by path",

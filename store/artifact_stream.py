@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import select
 
-from darkroom.store.artifacts import ArtifactMissing, checked, read_location
+from darkroom.store.artifacts import CHUNK_BYTES, ArtifactMissing, Artifacts, checked, read_location
 from darkroom.store.database import Database
 from darkroom.store.tables import Artifact, ArtifactChunk
 
@@ -25,6 +25,19 @@ def stream_artifact(database: Database, digest: str) -> Iterator[bytes]:
             yield last
         last = chunk
     yield last
+
+
+def stream_part(database: Database, digest: str, start: int, size: int) -> Iterator[bytes]:
+    """Yield `size` of the bytes that `digest` names, from `start`. A part cannot be checked against the digest.
+
+    Raises ArtifactMissing, ArtifactCorrupted.
+    """
+    end = start + size
+    while start < end:
+        with database.session() as session:
+            piece = Artifacts(session).piece(digest, start, min(end - start, CHUNK_BYTES - start % CHUNK_BYTES))
+        yield piece
+        start += len(piece)
 
 
 def _chunks(database: Database, row: Artifact) -> Iterator[bytes]:

@@ -215,11 +215,6 @@ def copy_encoded(session: Session, dataset: Dataset, file: BinaryIO) -> None:
     Artifacts(session).copy_to(dataset.artifact_digest, file)
 
 
-def contact_sheet_bytes(session: Session, dataset: Dataset) -> bytes:
-    """The data set's contact sheet as PNG; raises ArtifactMissing or ArtifactCorrupted."""
-    return Artifacts(session).get(dataset.contact_sheet_digest)
-
-
 def _named(session: Session, name: str, *, lock: bool = False) -> Dataset | None:
     query = select(Dataset).where(Dataset.name == name)
     return session.scalars(query.with_for_update() if lock else query).one_or_none()

@@ -15,13 +15,14 @@ from darkroom.store.tables import Checkpoint, Dataset, Evaluation, Job, JobCheck
 
 @dataclass(frozen=True, slots=True)
 class BestCheckpoint:
-    """The checkpoint with the lowest value of a metric."""
+    """The checkpoint with the lowest value of a metric. Compare only values with equal protocol_digest."""
 
     version: int
     digest: str
     images_seen: int
     metric: str
     value: float
+    protocol_digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,13 @@ def best_figures(session: Session, job_ids: Iterable[int], metric: str) -> Mappi
     """Each job's best value of a metric: the lowest, for some metrics the highest. Of equal values, the earlier one."""
     best_first = Evaluation.value.desc() if higher_is_better(metric) else Evaluation.value
     lowest = (
-        select(Checkpoint.version, Checkpoint.digest, JobCheckpoint.images_seen, Evaluation.value)
+        select(
+            Checkpoint.version,
+            Checkpoint.digest,
+            JobCheckpoint.images_seen,
+            Evaluation.value,
+            Evaluation.protocol_digest,
+        )
         .join(JobCheckpoint, JobCheckpoint.checkpoint_id == Checkpoint.id)
         .join(Evaluation, saved_with("evaluation"))
         .where(JobCheckpoint.job_id == Job.id, Evaluation.metric == metric)
@@ -84,14 +91,10 @@ def best_figures(session: Session, job_ids: Iterable[int], metric: str) -> Mappi
         .limit(1)
         .lateral()
     )
-    rows = session.execute(
-        select(Job.id, lowest.c.version, lowest.c.digest, lowest.c.images_seen, lowest.c.value)
-        .join(lowest, true())
-        .where(Job.id.in_(list(job_ids)))
-    ).all()
+    rows = session.execute(select(Job.id, *lowest.c).join(lowest, true()).where(Job.id.in_(list(job_ids)))).all()
     return {
-        job_id: BestCheckpoint(version, digest, images_seen, metric, value)
-        for job_id, version, digest, images_seen, value in rows
+        job_id: BestCheckpoint(version, digest, images_seen, metric, value, protocol)
+        for job_id, version, digest, images_seen, value, protocol in rows
     }
 
 
@@ -120,7 +123,8 @@ def _best_checkpoints(session: Session, jobs: Sequence[Job]) -> Mapping[int, Bes
     if not wanted:
         return {}
     saved = and_(JobCheckpoint.job_id == Job.id, JobCheckpoint.checkpoint_id == Job.best_checkpoint_id)
-    columns = (Checkpoint.version, Checkpoint.digest, JobCheckpoint.images_seen, Evaluation.metric, Evaluation.value)
+    of_figure = (Evaluation.metric, Evaluation.value, Evaluation.protocol_digest)
+    columns = (Checkpoint.version, Checkpoint.digest, JobCheckpoint.images_seen, *of_figure)
     rows = session.execute(
         select(Job.id, *columns)
         .join(Checkpoint, Checkpoint.id == Job.best_checkpoint_id)
@@ -133,6 +137,6 @@ def _best_checkpoints(session: Session, jobs: Sequence[Job]) -> Mapping[int, Bes
         rows, key=lambda row: decision_order(row.metric), reverse=True
     )  # a later record replaces an earlier one
     return {
-        job_id: BestCheckpoint(version, digest, images_seen, metric, value)
-        for job_id, version, digest, images_seen, metric, value in deciding_last
+        job_id: BestCheckpoint(version, digest, images_seen, metric, value, protocol)
+        for job_id, version, digest, images_seen, metric, value, protocol in deciding_last
     }

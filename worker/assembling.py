@@ -96,7 +96,7 @@ def _facts(generate_job: GenerateJob, checkpoint: Checkpoint) -> ArchiveFacts:
     of_the_whole = {"n", "classes", "class_indices"}
     told = provenance_of(generate_job, checkpoint)
     return ArchiveFacts(
-        shared=told.model_dump(exclude=of_the_whole),
+        shared=told.model_dump(exclude=of_the_whole | {"id", "choice"}),  # so equal jobs give equal bytes
         request=told.model_dump(include=of_the_whole),
         class_names=dict(enumerate(checkpoint.class_names)),
     )

@@ -7,7 +7,7 @@ which starts this entry again for each rank. Ranks run in sessions of their own,
 import os
 import sys
 
-from darkroom.worker.parent_death import die_with
+from darkroom.model.machine.parent_death import die_with
 
 
 def main(arguments: list[str]) -> None:

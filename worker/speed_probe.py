@@ -7,7 +7,7 @@ so that each is taken once for a machine, a device and a version of torch.
 import os
 import sys
 
-from darkroom.worker.parent_death import die_with
+from darkroom.model.machine.parent_death import die_with
 
 
 def main(parent: int) -> None:

@@ -24,6 +24,7 @@ class Needs:
 RESOURCES: Mapping[str, Needs] = {
     "generate": Needs(("generate",), ("generate",)),
     "interpolate": Needs(("generate",), ("generate",)),
+    "verify": Needs(("generate",), ("generate",)),
     "models": Needs(("generate", "train"), ("admin",)),
     "datasets": Needs(("train",), ("train",)),
     "train-jobs": Needs(("train",), ("train",)),

@@ -18,6 +18,7 @@ from darkroom.app.cli.keys import DEFAULT_STATE, audit, keys_cli, migrate
 from darkroom.app.cli.models import download, models_cli
 from darkroom.app.cli.storage import storage
 from darkroom.app.cli.sweeps import sweeps_cli
+from darkroom.app.cli.verify import verify
 from darkroom.model.user_error import ending_in_one_line
 from darkroom.shipped import shipped_file
 
@@ -43,6 +44,7 @@ cli.add_typer(models_cli, name="models")
 cli.add_typer(keys_cli, name="keys")
 cli.command()(upload)
 cli.command()(download)
+cli.command()(verify)
 cli.command()(storage)
 cli.command()(audit)
 cli.command()(migrate)

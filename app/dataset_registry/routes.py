@@ -41,12 +41,12 @@ from darkroom.app.dependencies.idempotency import IdempotencyKey
 from darkroom.app.dependencies.paging import Limit
 from darkroom.app.dependencies.services import Services, ServicesHere, require_json
 from darkroom.app.http.digits import DIGITS
+from darkroom.app.http.file_answer import FileRequestHere, artifact_answer, content_answer, documented_file
 from darkroom.app.http.problems import documented, invalid
 from darkroom.model.datasets.contact_sheet import shown
 from darkroom.model.images.pictures import grid, png
 from darkroom.store.audit_repository import record
 from darkroom.store.dataset_repository import (
-    contact_sheet_bytes,
     get_dataset,
     list_datasets,
     lock_dataset,
@@ -236,25 +236,26 @@ def dataset(services: ServicesHere, caller: CallerHere, name: Annotated[DatasetN
 @router.get(
     "/datasets/{name}/contact-sheet",
     response_class=Response,
-    responses=documented(404, 422, 500, 503)
-    | {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
+    responses=documented(404, 422, 500, 503) | documented_file("The contact sheet", "image/png"),
 )
-def sheet(services: ServicesHere, caller: CallerHere, name: Annotated[DatasetName, PathParameter()]) -> Response:
+def sheet(
+    services: ServicesHere, caller: CallerHere, asked: FileRequestHere, name: Annotated[DatasetName, PathParameter()]
+) -> Response:
     """A PNG with the first images of each class, one line for each class."""
     with services.transaction() as session:
-        picture = contact_sheet_bytes(session, get_dataset(session, name, caller.owner))
-    return Response(picture, media_type="image/png")
+        digest = get_dataset(session, name, caller.owner).contact_sheet_digest
+    return artifact_answer(services.store, digest, asked, "image/png")
 
 
 @router.get(
     "/datasets/{name}/pictures",
     response_class=Response,
-    responses=documented(404, 409, 422, 500, 503)
-    | {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
+    responses=documented(404, 409, 422, 500, 503) | documented_file("The images", "image/png"),
 )
 def pictures(
     services: ServicesHere,
     caller: CallerHere,
+    asked: FileRequestHere,
     name: Annotated[DatasetName, PathParameter()],
     class_: Annotated[
         str | None, Query(alias="class", max_length=1000, description="shows images of this class")
@@ -284,7 +285,7 @@ def pictures(
         raise invalid([("offset", "there are no images after this one")])
     batches = (indices[start : start + MOST_AT_ONCE] for start in range(0, len(indices), MOST_AT_ONCE))
     images = np.stack([shown(image) for batch in batches for image in stored.images(batch)])
-    return Response(png(grid(images, min(columns, len(indices)))), media_type="image/png")
+    return content_answer(png(grid(images, min(columns, len(indices)))), asked, "image/png")
 
 
 @router.get("/datasets/{name}/check", responses=documented(404, 409, 422, 500, 503))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path
+from fastapi import APIRouter, Depends, Path
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
@@ -17,8 +17,8 @@ from darkroom.app.dependencies.services import Services, ServicesHere, require_j
 from darkroom.app.generate_jobs.schemas import GenerateJobAnswer, GenerateJobRequest, GenerateJobsAnswer, ShardsAnswer
 from darkroom.app.generation.encoding import MEDIA_TYPES
 from darkroom.app.generation.service import chosen, find_classes, find_version, work_of
-from darkroom.app.http.artifact_answer import NO_TAGS, artifact_answer, documented_artifact
 from darkroom.app.http.digits import DIGITS
+from darkroom.app.http.file_answer import FileRequestHere, artifact_answer, documented_file
 from darkroom.app.http.problems import Problem, documented, invalid, retry_after
 from darkroom.app.jobs.schemas import FailureAnswer
 from darkroom.app.versions.version import Version
@@ -237,21 +237,17 @@ def retry(services: ServicesHere, caller: CallerHere, id: GenerateJobId) -> Gene
     "/generate-jobs/{id}/result",
     response_class=Response,
     responses=documented(404, 409, 422, 500, 503)
-    | documented_artifact("The images", MEDIA_TYPES["npz"], MEDIA_TYPES["zip"]),
+    | documented_file("The images", MEDIA_TYPES["npz"], MEDIA_TYPES["zip"]),
 )
-def result(
-    services: ServicesHere,
-    caller: CallerHere,
-    id: GenerateJobId,
-    if_none_match: Annotated[list[str], Header()] = NO_TAGS,
-) -> Response:
+def result(services: ServicesHere, caller: CallerHere, asked: FileRequestHere, id: GenerateJobId) -> Response:
     """Return the result: a zip, or an npz with `images` (N, H, W, C) uint8, `labels`, `seeds`, `indices` and `facts`.
 
-    The service checks the bytes while it sends them. If they are damaged, it breaks the connection before the end.
+    The service checks the bytes while it sends them. If they are damaged, it breaks the connection before the end. It
+    does not check a part (`Range`): compare the SHA-256 of all parts with `ETag`.
     """
     with services.transaction() as session:
         answer = _described(session, caller, id)
         if answer.result_digest is None:
             raise JobConflict(f"generate job {id} is {answer.status} and has no result")
     filename = f"darkroom-generate-job-{id}.{answer.format}"
-    return artifact_answer(services.store, answer.result_digest, if_none_match, MEDIA_TYPES[answer.format], filename)
+    return artifact_answer(services.store, answer.result_digest, asked, MEDIA_TYPES[answer.format], filename)

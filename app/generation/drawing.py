@@ -13,7 +13,6 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 
-from darkroom.app.access.caller import Caller
 from darkroom.app.dependencies.callers import caller_of, hold_stream
 from darkroom.app.dependencies.services import Services
 from darkroom.app.engine.engine import Ticket
@@ -35,6 +34,7 @@ from darkroom.app.generation.schemas import Answer, Format, SamplingFields
 from darkroom.app.generation.service import work_of
 from darkroom.app.http.accept import choose
 from darkroom.app.http.event_stream import EVENT_STREAM, KEEPALIVE, KEEPALIVE_SECONDS, STREAM_HEADERS, sse
+from darkroom.app.http.file_answer import entity_tag, names
 from darkroom.app.http.problems import Problem, invalid, retry_after
 from darkroom.app.versions.version import Version
 from darkroom.model.images.described_png import described_png
@@ -44,7 +44,7 @@ RELOADS = 3
 HEADER_ITEMS, HEADER_CHARACTERS = 64, 1500
 """A longer list is in the body only, because clients and proxies accept a few thousand bytes of headers."""
 
-_encoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="encode")
+ENCODERS = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="encode")
 """Encoding has its own threads, because all shared ones may be waiting for a database that does not answer."""
 
 _OFFERS: Mapping[str, tuple[Format, bool]] = {
@@ -156,28 +156,27 @@ async def answer(services: Services, request: Request, fields: SamplingFields, p
         raise invalid([("/grid", detail)])
     if wanted == "webp" and not stream:
         _require_fits_webp(plan)
+    scored = plan.best_of is not None
     if stream:
         hold_stream(request, services)
-    events, caller = _Events(), caller_of(request)
-    work = work_of(plan.version, plan.rows[0].sampling, len(plan.rows), scored=plan.best_of is not None)
-    await services.gate.charge(caller, work)
-    try:
-        ticket = await _submit(services, caller, fields, plan, events, previews=stream)
-    except Exception:  # the engine draws nothing
-        await services.gate.give_back(caller, work)
-        raise
-    if stream:
+        events = _Events()
+        ticket = await _submit(services, request, fields, plan.version, plan.rows, events, scored=scored, previews=True)
         return StreamingResponse(
             _stream(ticket, events, plan),
             media_type=EVENT_STREAM,
             headers=_headers(plan.answer) | STREAM_HEADERS,
         )
-    done, timings = await _draw(request, ticket, events, plan)
+    rows, timings = await draw(services, request, fields, plan.version, plan.rows, scored=scored)
+    done = plan.best(rows)
     drawn = [Drawn(*plan.drawn_as[one.row], one.image, one.score) for one in done]
     final = plan.finished(done, timings)
     loop = asyncio.get_running_loop()
-    body = await loop.run_in_executor(_encoders, encode, drawn, final, wanted, plan.columns)
+    body = await loop.run_in_executor(ENCODERS, encode, drawn, final, wanted, plan.columns)
+    tag = entity_tag(body)
+    if names(request.headers.getlist("if-none-match"), tag):
+        raise Problem(412, "not-changed", "If-None-Match names the file that this request draws", headers={"ETag": tag})
     headers = _headers(final) | {
+        "ETag": tag,
         "Darkroom-Queue-Seconds": f"{timings.queue_seconds:.4f}",
         "Darkroom-Run-Seconds": f"{timings.run_seconds:.4f}",
         "Server-Timing": f"queue;dur={1e3 * timings.queue_seconds:.1f}, run;dur={1e3 * timings.run_seconds:.1f}",
@@ -197,17 +196,36 @@ def _require_fits_webp(plan: DrawingPlan) -> None:
 
 
 async def _submit(
-    services: Services, caller: Caller, fields: SamplingFields, plan: DrawingPlan, events: _Events, *, previews: bool
+    services: Services,
+    request: Request,
+    fields: SamplingFields,
+    version: Version,
+    rows: Sequence[RowRequest],
+    events: _Events,
+    *,
+    scored: bool,
+    previews: bool = False,
 ) -> Ticket:
-    """Submit the plan. Load its version again if it has left memory for another one, up to RELOADS times."""
+    """Charge the caller's key for the rows and submit them."""
+    caller = caller_of(request)
+    work = work_of(version, rows[0].sampling, len(rows), scored=scored)
+    await services.gate.charge(caller, work)
     every = fields.preview_every_steps if previews else 0
-    scored = plan.best_of is not None
-    wanted = SampleRequest(plan.version.digest, plan.rows, fields.deadline_seconds, every, scored, caller.key_id)
+    wanted = SampleRequest(version.digest, tuple(rows), fields.deadline_seconds, every, scored, caller.key_id)
+    try:
+        return await _submitted(services, version, wanted, events)
+    except Exception:  # the engine draws nothing
+        await services.gate.give_back(caller, work)
+        raise
+
+
+async def _submitted(services: Services, version: Version, wanted: SampleRequest, events: _Events) -> Ticket:
+    """Submit rows. Load their version again if it has left memory for another one, up to RELOADS times."""
     for _ in range(RELOADS):
         try:
             return services.engine.submit(wanted, traced(events.sink, wanted))
         except VersionNotLoaded:
-            await services.catalog.ensure_loaded(plan.version)
+            await services.catalog.ensure_loaded(version)
     detail = "the model version left memory for others before the request could start; try again"
     raise Problem(503, "unavailable", detail, headers=retry_after(1.0))
 
@@ -218,10 +236,23 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def _draw(request: Request, ticket: Ticket, events: _Events, plan: DrawingPlan) -> tuple[list[RowDone], Timings]:
-    """Return the answer's images in their order. Cancels if the client leaves or this coroutine ends early."""
+async def draw(
+    services: Services,
+    request: Request,
+    fields: SamplingFields,
+    version: Version,
+    rows: Sequence[RowRequest],
+    *,
+    scored: bool = False,
+) -> tuple[dict[int, RowDone], Timings]:
+    """Return the drawn rows by their number. Cancels if the client leaves or this coroutine ends early.
+
+    Call it after the body has been read. Raises Problem and EngineRefusal.
+    """
+    events = _Events()
+    ticket = await _submit(services, request, fields, version, rows, events, scored=scored)
     gone = asyncio.create_task(_gone(request))
-    work = asyncio.create_task(_collect(events, plan))
+    work = asyncio.create_task(_collect(events))
     try:
         await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
@@ -233,7 +264,7 @@ async def _draw(request: Request, ticket: Ticket, events: _Events, plan: Drawing
         work.cancel()
 
 
-async def _collect(events: _Events, plan: DrawingPlan) -> tuple[list[RowDone], Timings]:
+async def _collect(events: _Events) -> tuple[dict[int, RowDone], Timings]:
     drawn: dict[int, RowDone] = {}
     while True:
         event = await events.next()
@@ -242,7 +273,7 @@ async def _collect(events: _Events, plan: DrawingPlan) -> tuple[list[RowDone], T
         elif isinstance(event, Failed):
             raise _failure(event)
         elif isinstance(event, Finished):
-            return plan.best(drawn), event.timings
+            return drawn, event.timings
 
 
 def _failure(event: Failed) -> Problem:
@@ -286,14 +317,16 @@ async def _stream(ticket: Ticket, events: _Events, plan: DrawingPlan) -> AsyncIt
 
 async def _picture_event(event: Preview | RowDone, plan: DrawingPlan, facts: Answer) -> bytes:
     index, class_index, class_name = plan.drawn_as[event.row]
-    about: dict[str, Any] = {"row": event.row, "index": index, "class": class_name, "class_index": class_index}
-    if isinstance(event, Preview):
+    about: dict[str, Any] = {"index": index, "class": class_name, "class_index": class_index}
+    written: dict[str, Any] = {}
+    if isinstance(event, RowDone):
+        about |= {} if event.score is None else {"score": event.score}
+        written = reproducing(facts) | about
+    else:
         about |= {"step": event.step, "steps": event.steps}
-    elif event.score is not None:
-        about["score"] = event.score
-    written = reproducing(facts) | about if isinstance(event, RowDone) else {}
+    about = {"row": event.row} | about
     loop = asyncio.get_running_loop()
-    encoded = await loop.run_in_executor(_encoders, described_png, event.image, written)
+    encoded = await loop.run_in_executor(ENCODERS, described_png, event.image, written)
     about["png"] = base64.b64encode(encoded).decode()
     return sse("preview" if isinstance(event, Preview) else "image", about)
 

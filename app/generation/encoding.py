@@ -71,8 +71,13 @@ def sheet_size(count: int, columns: int, side: int) -> tuple[int, int]:
     return columns * (side + GAP) + GAP, math.ceil(count / columns) * (side + GAP) + GAP
 
 
+def sheet(images: Sequence[Pixels], columns: int) -> Pixels:
+    """Return one image as it is, and several as a grid. images: (H, W, C) each."""
+    return images[0] if len(images) == 1 else grid(np.stack(images), columns, gap=GAP)
+
+
 def _sheet(drawn: Sequence[Drawn], columns: int) -> Pixels:
-    return drawn[0].image if len(drawn) == 1 else grid(np.stack([one.image for one in drawn]), columns, gap=GAP)
+    return sheet([one.image for one in drawn], columns)
 
 
 def _json(drawn: Sequence[Drawn], answer: Answer) -> bytes:

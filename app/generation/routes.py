@@ -38,7 +38,7 @@ def described(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     binary["application/json"] = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
     binary[EVENT_STREAM] = {"schema": {"type": "string"}}
     return {200: {"description": "The images", "model": model, "content": binary}} | documented(
-        400, 406, 410, 413, 415, 422, 429, 500, 503, 504
+        400, 406, 410, 412, 413, 415, 422, 429, 500, 503, 504
     )
 
 

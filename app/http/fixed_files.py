@@ -10,6 +10,8 @@ from pathlib import Path
 from fastapi import HTTPException, Request
 from fastapi.responses import Response
 
+from darkroom.app.http.file_answer import names
+
 TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -50,7 +52,6 @@ class FixedFiles:
         file = self._files.get(name)
         if file is None:
             raise HTTPException(404)
-        known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
-        if file.headers["ETag"] in known or "*" in known:
+        if names(request.headers.getlist("if-none-match"), file.headers["ETag"]):
             return Response(status_code=304, headers={**file.headers})
         return Response(file.content, headers=file.headers)

@@ -20,7 +20,9 @@ class HeadAsGet:
                 await send(message)
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-        asked = {**scope, "method": "GET"}
+        # the headers of the whole file: Range is for GET only
+        headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        asked = {**scope, "method": "GET", "headers": headers}
         try:
             await self._app(asked, receive, headers_only)
         finally:

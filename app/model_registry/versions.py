@@ -4,7 +4,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
@@ -13,7 +13,7 @@ from starlette.types import Scope
 from darkroom.app.dependencies.callers import CallerHere
 from darkroom.app.dependencies.deletion import DryRun, KeepRequest, delete, deletion_answers
 from darkroom.app.dependencies.services import ServicesHere, require_json
-from darkroom.app.http.artifact_answer import NO_TAGS, artifact_answer, documented_artifact
+from darkroom.app.http.file_answer import FileRequestHere, artifact_answer, documented_file
 from darkroom.app.http.problems import documented
 from darkroom.app.http.upload import received, require_file_itself
 from darkroom.app.model_registry.schemas import ModelName, VersionAnswer, VersionDetailAnswer
@@ -88,24 +88,21 @@ def show(services: ServicesHere, caller: CallerHere, name: ModelName, version: V
 @router.get(
     "/models/{name}/versions/{version}/weights",
     response_class=Response,
-    responses=documented(404, 410, 422, 500, 503) | documented_artifact("The weights file", _MEDIA_TYPE),
+    responses=documented(404, 410, 422, 500, 503) | documented_file("The weights file", _MEDIA_TYPE),
 )
 def weights(
-    services: ServicesHere,
-    caller: CallerHere,
-    name: ModelName,
-    version: VersionName,
-    if_none_match: Annotated[list[str], Header()] = NO_TAGS,
+    services: ServicesHere, caller: CallerHere, asked: FileRequestHere, name: ModelName, version: VersionName
 ) -> Response:
     """The version's weights as a safetensors file, which carries its configuration; `ETag` is its digest.
 
-    The service checks the bytes while it sends them. If they are damaged, it breaks the connection before the end.
+    The service checks the bytes while it sends them. If they are damaged, it breaks the connection before the end. It
+    does not check a part (`Range`): compare the SHA-256 of all parts with `ETag`.
     """
     with services.transaction() as session:
         row = resolve_kept(session, name, version)
         require_owned(session, row.model, caller.owner)
         filename = f"{name}-{row.version}.safetensors"
-    return artifact_answer(services.store, row.digest, if_none_match, _MEDIA_TYPE, filename)
+    return artifact_answer(services.store, row.digest, asked, _MEDIA_TYPE, filename)
 
 
 @router.patch(

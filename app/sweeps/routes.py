@@ -18,7 +18,7 @@ from darkroom.app.dependencies.services import ServicesHere, require_json
 from darkroom.app.http.digits import DIGITS
 from darkroom.app.http.problems import Problem, documented, invalid, pointer_part
 from darkroom.app.http.storable import require_storable
-from darkroom.app.sweeps.table import SweepGroup, SweepRow, label, sweep_groups, sweep_rows
+from darkroom.app.sweeps.table import SweepGroup, SweepRow, common_protocol, label, sweep_groups, sweep_rows
 from darkroom.app.train_jobs.schemas import TrainFields
 from darkroom.app.train_jobs.service import (
     Change,
@@ -79,10 +79,11 @@ class SweepsAnswer(BaseModel):
 
 
 class SweepDetailAnswer(SweepAnswer):
-    """A sweep with its comparison. metric: the metric of `best`."""
+    """A sweep with its comparison. metric: the metric of `best`. protocol: the digest of most of these figures'."""
 
     configuration: dict[str, Any] = Field(description="the request that created the sweep")
     metric: str | None
+    protocol: str | None
     expected_seconds: float | None = Field(
         description="of training, of all jobs one after another, as estimated when they were submitted; null where "
         "nobody knew the speed"
@@ -265,6 +266,7 @@ def _detail(session: Session, row: Sweep, metric: str | None) -> SweepDetailAnsw
         **_members(row, count_jobs(session, [row.id])[row.id]),
         configuration=row.configuration,
         metric=chosen,
+        protocol=common_protocol(best.values()),
         expected_seconds=_expected_seconds(jobs),
         metrics=metrics,
         rows=rows,

@@ -2,7 +2,8 @@
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,10 @@ from darkroom.store.tables import Job, JobStatus, Sweep
 
 @dataclass(frozen=True)
 class SweepRow:
-    """A job of the sweep. values: of the varied fields, in the fields' order. loss: from its newest curve point."""
+    """A job of the sweep. values: of the varied fields, in the fields' order. loss: from its newest curve point.
+
+    other_protocol: `best` was measured by another protocol than most of the sweep's figures: do not compare them.
+    """
 
     values: Mapping[str, Any]
     seed: int
@@ -25,6 +29,7 @@ class SweepRow:
     total_images: int
     loss: float | None
     best: BestCheckpoint | None
+    other_protocol: bool
     link: str
 
 
@@ -39,12 +44,22 @@ class Spread:
 
 @dataclass(frozen=True)
 class SweepGroup:
-    """The jobs with one combination of values. best: over the jobs' lowest figures of the metric."""
+    """The jobs with one combination of values. best: over the jobs' lowest figures of the metric.
+
+    best is None where these figures have several protocols. other_protocol: as in SweepRow, for one of them or all.
+    """
 
     values: Mapping[str, Any]
     job_ids: tuple[int, ...]
     loss: Spread | None
     best: Spread | None
+    other_protocol: bool
+
+
+def common_protocol(best: Iterable[BestCheckpoint]) -> str | None:
+    """Return the digest of the protocol of most figures, of equally many the first one's; None without figures."""
+    counted = Counter(one.protocol_digest for one in best)
+    return max(counted, key=counted.__getitem__, default=None)
 
 
 def sweep_rows(
@@ -54,6 +69,7 @@ def sweep_rows(
     best: Mapping[int, BestCheckpoint],
 ) -> list[SweepRow]:
     """Return one row for each job, in the same order. last, best: by job id."""
+    common = common_protocol(best[job.id] for job in jobs if job.id in best)
     return [
         SweepRow(
             values={name: _field(job.configuration["recipe"], name) for name in sweep.fields},
@@ -65,6 +81,7 @@ def sweep_rows(
             total_images=job.total_images,
             loss=last[job.id].loss if job.id in last else None,
             best=best.get(job.id),
+            other_protocol=job.id in best and best[job.id].protocol_digest != common,
             link=f"/v1/train-jobs/{job.id}",
         )
         for job in jobs
@@ -86,10 +103,16 @@ def sweep_groups(rows: Sequence[SweepRow]) -> list[SweepGroup]:
             values=runs[0].values,
             job_ids=tuple(run.job_id for run in runs),
             loss=_spread([run.loss for run in runs if run.loss is not None]),
-            best=_spread([run.best.value for run in runs if run.best is not None]),
+            best=_spread_of([run.best for run in runs if run.best is not None]),
+            other_protocol=any(run.other_protocol for run in runs),
         )
         for runs in together.values()
     ]
+
+
+def _spread_of(best: Sequence[BestCheckpoint]) -> Spread | None:
+    several = len({one.protocol_digest for one in best}) > 1
+    return None if several else _spread([one.value for one in best])
 
 
 def _spread(figures: Sequence[float]) -> Spread | None:

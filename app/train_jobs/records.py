@@ -12,11 +12,11 @@ from darkroom.app.dependencies.paging import LARGEST_ID
 from darkroom.app.dependencies.services import ServicesHere
 from darkroom.app.http.accept import choose
 from darkroom.app.http.digits import DIGITS
+from darkroom.app.http.file_answer import FileRequestHere, artifact_answer, documented_file
 from darkroom.app.http.problems import Problem, documented
 from darkroom.app.model_registry.schemas import VersionFigure
 from darkroom.app.train_jobs.routes import JobId
 from darkroom.app.train_jobs.service import get_train_job
-from darkroom.store.artifacts import Artifacts
 from darkroom.store.figure_repository import job_figures
 from darkroom.store.run_repository import job_checkpoints, job_curve, job_samples, log_after
 from darkroom.store.tables import JobSamples
@@ -171,13 +171,14 @@ def samples(job_id: JobId, services: ServicesHere, caller: CallerHere) -> Sample
 @router.get(
     "/train-jobs/{job_id}/samples/{images_seen}",
     response_class=Response,
-    responses=_READ | {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
+    responses=_READ | documented_file("The sample grid", "image/png"),
 )
 def picture(
     job_id: JobId,
     images_seen: Annotated[int, DIGITS, Path(ge=0, le=LARGEST_ID)],
     services: ServicesHere,
     caller: CallerHere,
+    asked: FileRequestHere,
 ) -> Response:
     """A sample grid as PNG, with one line for each class."""
     with services.transaction() as session:
@@ -185,7 +186,7 @@ def picture(
         row = session.get(JobSamples, (job_id, images_seen))
         if row is None:
             raise Problem(404, "no-such-samples", f"job {job_id} has no sample grid at {images_seen} images")
-        return Response(Artifacts(session).get(row.digest), media_type="image/png")
+    return artifact_answer(services.store, row.digest, asked, "image/png")
 
 
 @router.get("/train-jobs/{job_id}/metrics", responses=_READ)

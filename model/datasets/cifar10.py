@@ -14,7 +14,7 @@ import numpy.typing as npt
 from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets.archive_limits import ArchiveLimits
 from darkroom.model.datasets.dataset import DatasetError
-from darkroom.model.datasets.decoded import Decoded, agreed_class_names, check_decoded
+from darkroom.model.datasets.decoded import Decoded, agreed_class_names, check_decoded, check_labels
 from darkroom.model.datasets.members import MembersMissing, Variant, member_files, read_members
 from darkroom.model.datasets.resize import square_images
 
@@ -83,11 +83,9 @@ def decode_cifar10(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> 
     for name, (images, _) in zip(_BATCHES[config.split], batches, strict=True):
         if len(images) != len(batches[0][0]):
             raise DatasetError(f"{path}: {name} has {len(images)} images, other batches {len(batches[0][0])}")
+    agreed = agreed_class_names(names, config.class_names, names_source)
+    labels = np.concatenate([labels for _, labels in batches])
+    check_labels(labels, agreed, len(labels), images_source=str(path), labels_source=str(path))
     pixels = np.concatenate([images for images, _ in batches]).reshape(-1, 3, SIDE, SIDE)
-    return check_decoded(
-        square_images(pixels, config.image_size, str(path)),
-        np.concatenate([labels for _, labels in batches]),
-        agreed_class_names(names, config.class_names, names_source),
-        images_source=str(path),
-        labels_source=str(path),
-    )
+    images = square_images(pixels, config.image_size, str(path))
+    return check_decoded(images, labels, agreed, images_source=str(path), labels_source=str(path))

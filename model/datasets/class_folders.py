@@ -28,6 +28,7 @@ from darkroom.model.datasets.decoded import (
     SplitFolder,
     agreed_class_names,
     check_decoded,
+    check_labels,
     check_size,
 )
 from darkroom.model.datasets.resize import eight_bits, square_picture
@@ -236,7 +237,7 @@ def _opened(place: Place) -> Iterator[Image.Image]:
             if picture.mode not in known:
                 raise DatasetError(f"{place}: pixels of mode {picture.mode!r} have no agreed range")
             yield picture
-    except DatasetError:
+    except (DatasetError, MemoryError):
         raise
     except UnidentifiedImageError as error:  # its message names an object in memory
         raise DatasetError(f"{place}: not a readable image: its bytes have no known picture format") from error
@@ -293,6 +294,8 @@ def decode_classes(config: DatasetConfig, found: ClassFiles[P], source: str, *, 
     """
     names = agreed_class_names(tuple(found.classes), config.class_names, source)
     files = [(file, label) for label, name in enumerate(names) for file in found.classes[name]]
+    of_files = np.array([label for _, label in files])
+    check_labels(of_files, names, len(files), images_source=source, labels_source=source)
     faults: dict[int, str] = {}
     kinds: dict[int, _Kind] = {}
     for number, (file, _) in enumerate(files):

@@ -1,6 +1,6 @@
 """The result of a format's decoder: arrays in memory, checked before anything is written."""
 
-import unicodedata
+import re
 from collections import Counter
 from dataclasses import dataclass
 
@@ -19,6 +19,8 @@ A few compressed megabytes can claim terabytes.
 MAX_CLASSES = 100_000
 MAX_CLASS_NAME = 200
 """Characters of the longest name of a class."""
+_NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and halves of characters of two parts."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,38 @@ def check_size(size_bytes: int, source: str, most: int = MAX_DECODED_BYTES) -> N
         raise DatasetError(f"{source}: claims {size_bytes} bytes; at most {most} are decoded")
 
 
+def check_labels(
+    labels: npt.NDArray[np.integer], class_names: tuple[str, ...], count: int, *, images_source: str, labels_source: str
+) -> None:
+    """Check the labels of `count` images, and the names of their classes. Decoders call it before they read pixels.
+
+    Raises DatasetError when there are no images, the counts differ, a label is out of range, or a class name is empty,
+    too long, not text, or given twice.
+    """
+    if count == 0:
+        raise DatasetError(f"{images_source}: holds no images")
+    if labels.shape != (count,):
+        raise DatasetError(f"{labels_source}: {labels.size} labels for the {count} images of {images_source}")
+    if len(class_names) > MAX_CLASSES:
+        raise DatasetError(f"{labels_source}: {len(class_names)} classes are more than {MAX_CLASSES}")
+    for name, times in Counter(class_names).items():
+        if not name.strip():
+            raise DatasetError(f"{labels_source}: a class name is empty")
+        if len(name) > MAX_CLASS_NAME:
+            text = f"the class name {name[:40]!r}... has {len(name)} characters, more than {MAX_CLASS_NAME}"
+            raise DatasetError(f"{labels_source}: {text}")
+        if _NO_TEXT.search(name):
+            raise DatasetError(f"{labels_source}: the class name {name!r} holds control characters or is not text")
+        if times > 1:
+            raise DatasetError(f"{labels_source}: the class name {name!r} is given twice")
+    outside = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
+    if outside.size:
+        first = int(outside[0])
+        raise DatasetError(
+            f"{labels_source}: label {int(labels[first])} of image {first} is not in 0..{len(class_names) - 1}"
+        )
+
+
 def check_decoded(
     images: npt.NDArray[np.uint8],
     labels: npt.NDArray[np.integer],
@@ -83,8 +117,8 @@ def check_decoded(
     """Bring a decoder's arrays into the common form.
 
     images: (N, C, H, W) uint8; labels: (N,) of any integer type. Errors name the two sources.
-    Raises DatasetError when there are no images, they are not square grey or RGB, the counts differ, a label is out
-    of range, or a class name is empty, not text, or given twice.
+    Raises DatasetError when there are no images, they are not square grey or RGB, and for the faults that
+    `check_labels` finds.
     """
     if images.ndim != 4 or images.shape[0] == 0 or 0 in images.shape:
         raise DatasetError(f"{images_source}: holds no images")
@@ -94,26 +128,7 @@ def check_decoded(
     if height != width:
         text = f"{images_source}: images are {width}x{height}, not square; set image_size to crop them"
         raise SizesDiffer(text, min(width, height))
-    if labels.shape != (count,):
-        raise DatasetError(f"{labels_source}: {labels.size} labels for the {count} images of {images_source}")
-    if len(class_names) > MAX_CLASSES:
-        raise DatasetError(f"{labels_source}: {len(class_names)} classes are more than {MAX_CLASSES}")
-    for name, times in Counter(class_names).items():
-        if not name.strip():
-            raise DatasetError(f"{labels_source}: a class name is empty")
-        if len(name) > MAX_CLASS_NAME:
-            text = f"the class name {name[:40]!r}... has {len(name)} characters, more than {MAX_CLASS_NAME}"
-            raise DatasetError(f"{labels_source}: {text}")
-        if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-            raise DatasetError(f"{labels_source}: the class name {name!r} holds control characters or is not text")
-        if times > 1:
-            raise DatasetError(f"{labels_source}: the class name {name!r} is given twice")
-    outside = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
-    if outside.size:
-        first = int(outside[0])
-        raise DatasetError(
-            f"{labels_source}: label {int(labels[first])} of image {first} is not in 0..{len(class_names) - 1}"
-        )
+    check_labels(labels, class_names, count, images_source=images_source, labels_source=labels_source)
     return Decoded(np.ascontiguousarray(images), labels.astype(np.int64), class_names, reading)
 
 

@@ -151,7 +151,7 @@ def _array(file: BinaryIO, header: dict[str, Any], name: str, start: int, source
             and last - first == prod(shape) * dtype.itemsize
             and start + last <= os.fstat(file.fileno()).st_size
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DatasetError(f"{source}: not an encoded data set: {name}: {error}") from error
     if not fits:
         raise DatasetError(f"{source}: {name}: truncated, or not {kind} of {dimensions} dimensions: {header[name]}")

@@ -8,6 +8,9 @@ each dimension as a 32-bit number. The values follow; the last dimension varies 
 import gzip
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from math import prod
 from pathlib import Path
@@ -19,7 +22,14 @@ import numpy.typing as npt
 from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets.archive_limits import ArchiveLimits
 from darkroom.model.datasets.dataset import DatasetError
-from darkroom.model.datasets.decoded import MAX_DECODED_BYTES, Decoded, check_decoded, check_size, numbered_class_names
+from darkroom.model.datasets.decoded import (
+    MAX_DECODED_BYTES,
+    Decoded,
+    check_decoded,
+    check_labels,
+    check_size,
+    numbered_class_names,
+)
 from darkroom.model.datasets.members import Variant, member_files, read_members
 from darkroom.model.datasets.resize import narrowed, square_images
 
@@ -59,41 +69,61 @@ def idx_files(config: DatasetConfig, path: Path) -> list[Path]:
     return [_file(path, name) for name in _names(config)]
 
 
-def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.unsignedinteger[Any]]:
-    """Read the array of an IDX file of 8 or 16 bits, gzipped if its name ends in .gz. dimensions: expected number.
+@dataclass(frozen=True)
+class _Array:
+    """An array whose header was read. file: stands at the first value."""
 
-    Raises DatasetError on a wrong magic number, missing or surplus bytes, or damaged compression.
-    """
+    file: IO[bytes]
+    source: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.unsignedinteger[Any]]
+
+
+@contextmanager
+def _naming_damage(source: str) -> Iterator[None]:
     try:
-        with path.open("rb") as file:
-            return _array(file, dimensions, str(path), MAX_DECODED_BYTES)
-    except OSError as error:
-        raise DatasetError(f"{path}: {error.strerror}") from error
-
-
-def _array(file: IO[bytes], dimensions: int, source: str, budget_bytes: int) -> npt.NDArray[np.unsignedinteger[Any]]:
-    """Read an array. budget_bytes: the most bytes that it may unpack to."""
-    if source.endswith(".gz"):
-        file = cast(IO[bytes], gzip.GzipFile(fileobj=file))
-    try:
-        header = file.read(4 + 4 * dimensions)
-        known = {bytes((0, 0, number, dimensions)): dtype for number, dtype in _TYPES.items()}
-        if header[:4] not in known:
-            expected = " or ".join(f"0x{magic.hex()}" for magic in known)
-            raise DatasetError(f"{source}: magic number 0x{header[:4].hex()}, not {expected}")
-        if len(header) < 4 + 4 * dimensions:
-            raise DatasetError(f"{source}: truncated in its header")
-        shape = struct.unpack(f">{dimensions}I", header[4:])
-        dtype = known[header[:4]]
-        size_bytes = prod(shape) * dtype.itemsize
-        check_size(size_bytes, source, budget_bytes)
-        content = file.read(size_bytes + 1)
+        yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DatasetError(f"{source}: damaged or truncated gzip: {error}") from error
+    except OSError as error:
+        raise DatasetError(f"{source}: {error.strerror}") from error
+
+
+def _header(file: IO[bytes], dimensions: int, source: str, budget_bytes: int) -> _Array:
+    """Read an array's header. dimensions: expected number. budget_bytes: the most bytes that it may unpack to.
+
+    The file is gzipped if its name ends in .gz. Raises DatasetError for a wrong magic number or a header that is cut.
+    """
+    if source.endswith(".gz"):
+        file = cast(IO[bytes], gzip.GzipFile(fileobj=file))
+    with _naming_damage(source):
+        header = file.read(4 + 4 * dimensions)
+    known = {bytes((0, 0, number, dimensions)): dtype for number, dtype in _TYPES.items()}
+    if header[:4] not in known:
+        expected = " or ".join(f"0x{magic.hex()}" for magic in known)
+        raise DatasetError(f"{source}: magic number 0x{header[:4].hex()}, not {expected}")
+    if len(header) < 4 + 4 * dimensions:
+        raise DatasetError(f"{source}: truncated in its header")
+    shape, dtype = struct.unpack(f">{dimensions}I", header[4:]), known[header[:4]]
+    check_size(prod(shape) * dtype.itemsize, source, budget_bytes)
+    return _Array(file, source, shape, dtype)
+
+
+def _values(array: _Array) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """Read an array's values; raises DatasetError for missing or surplus bytes, or damaged compression."""
+    size_bytes = prod(array.shape) * array.dtype.itemsize
+    with _naming_damage(array.source):
+        content = array.file.read(size_bytes + 1)
     if len(content) != size_bytes:
         fault = "truncated" if len(content) < size_bytes else "too long"
-        raise DatasetError(f"{source}: {fault}: its header announces {size_bytes} bytes of shape {shape}")
-    return np.frombuffer(content, dtype=dtype).reshape(shape)
+        text = f"{fault}: its header announces {size_bytes} bytes of shape {array.shape}"
+        raise DatasetError(f"{array.source}: {text}")
+    return np.frombuffer(content, dtype=array.dtype).reshape(array.shape)
+
+
+def _open(path: Path, files: ExitStack) -> IO[bytes]:
+    with _naming_damage(str(path)):
+        return files.enter_context(path.open("rb"))
 
 
 def decode_idx(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
@@ -101,23 +131,30 @@ def decode_idx(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Deco
 
     The configuration names the classes; the default is "0", "1", ... Raises DatasetError naming the file and its fault.
     """
-    if path.is_file():
-        members = read_members(path, _variants(config), limits)
-        images_name, labels_name = sorted(members)
-        images_source, labels_source = f"{path}: {images_name}", f"{path}: {labels_name}"
-        # what lies in a .gz inside the archive counts as unpacked from the archive too
-        budget = limits.unpacked_bytes(path.stat().st_size) - sum(map(len, members.values()))
-        labels = _array(BytesIO(members[labels_name]), 1, labels_source, budget)
-        budget -= labels.nbytes
-        images = _array(BytesIO(members[images_name]), 3, images_source, budget)
-    else:
-        images_file, labels_file = idx_files(config, path)
-        images_source, labels_source = str(images_file), str(labels_file)
-        labels, images = read_idx(labels_file, 1), read_idx(images_file, 3)
+    with ExitStack() as files:
+        images_file: IO[bytes]
+        labels_file: IO[bytes]
+        if path.is_file():
+            members = read_members(path, _variants(config), limits)
+            images_name, labels_name = sorted(members)
+            images_source, labels_source = f"{path}: {images_name}", f"{path}: {labels_name}"
+            images_file, labels_file = BytesIO(members[images_name]), BytesIO(members[labels_name])
+            # what lies in a .gz inside the archive counts as unpacked from the archive too
+            budget = limits.unpacked_bytes(path.stat().st_size) - sum(map(len, members.values()))
+        else:
+            images_path, labels_path = idx_files(config, path)
+            images_source, labels_source = str(images_path), str(labels_path)
+            images_file, labels_file = _open(images_path, files), _open(labels_path, files)
+            budget = MAX_DECODED_BYTES
+        labels = _values(_header(labels_file, 1, labels_source, budget))
+        header = _header(images_file, 3, images_source, budget - labels.nbytes)
+        names = numbered_class_names(labels, config.class_names, labels_source)
+        check_labels(labels, names, header.shape[0], images_source=images_source, labels_source=labels_source)
+        images = _values(header)
     return check_decoded(
         square_images(narrowed(images[:, None]), config.image_size, images_source, config.fit, config.ground),
         labels,
-        numbered_class_names(labels, config.class_names, labels_source),
+        names,
         images_source=images_source,
         labels_source=labels_source,
     )

@@ -23,6 +23,7 @@ from darkroom.model.datasets.decoded import (
     Decoded,
     agreed_class_names,
     check_decoded,
+    check_labels,
     check_size,
     numbered_class_names,
 )
@@ -30,6 +31,9 @@ from darkroom.model.datasets.resize import narrowed, square_images
 from darkroom.model.datasets.zip_archive import open_zip
 
 MAX_CLASS_NAMES_BYTES = 16 * 2**20
+
+
+_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,13 @@ def _header(archive: zipfile.ZipFile, key: str, source: str) -> _Header:
         raise DatasetError(f"{source}: has no array called {key!r}") from error
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        elif version == (2, 0):
-            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-        else:
+        read = _READERS.get(version)
+        if read is None:
             raise DatasetError(f"{source}: {key}: npy version {version} is not known")
+        try:
+            shape, _, dtype = read(file)
+        except Exception as error:  # NumPy reads the header as Python text, whose faults are of many kinds
+            raise DatasetError(f"{source}: {key}: not a readable npy header: {error}") from error
         if dtype.hasobject:
             raise DatasetError(f"{source}: {key}: an array of Python objects is refused")
         size_bytes = prod(shape) * dtype.itemsize
@@ -99,7 +104,7 @@ def _numbers(labels: npt.NDArray[Any], source: str) -> npt.NDArray[np.integer]:
 def _names(array: npt.NDArray[Any], source: str) -> tuple[str, ...]:
     try:
         return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in array.tolist())
-    except UnicodeDecodeError as error:
+    except (UnicodeDecodeError, SystemError) as error:  # NumPy raises SystemError for numbers that are no characters
         raise DatasetError(f"{source}: class_names: not text") from error
 
 
@@ -135,19 +140,22 @@ def _decode(config: DatasetConfig, path: Path, source: str, limits: ArchiveLimit
             f"{source}: class_names: {names_header.dtype} of shape {names_header.shape}; "
             f"texts expected, at most {MAX_CLASSES} names and {MAX_CLASS_NAMES_BYTES} bytes"
         )
+    images_source, labels_source = f"{source}: images", f"{source}: labels"
     with np.load(path) as arrays:
-        images = _channels_first(narrowed(arrays["images"]), source)
         labels = _numbers(arrays["labels"], source)
         if names_header is not None:
             class_names = agreed_class_names(_names(arrays["class_names"], source), config.class_names, source)
         else:
-            class_names = numbered_class_names(labels, config.class_names, f"{source}: labels")
+            class_names = numbered_class_names(labels, config.class_names, labels_source)
+        count = images_header.shape[0]
+        check_labels(labels, class_names, count, images_source=images_source, labels_source=labels_source)
+        images = _channels_first(narrowed(arrays["images"]), source)
     return check_decoded(
         square_images(images, config.image_size, source, config.fit, config.ground),
         labels,
         class_names,
-        images_source=f"{source}: images",
-        labels_source=f"{source}: labels",
+        images_source=images_source,
+        labels_source=labels_source,
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets.archive_limits import ArchiveLimits
 from darkroom.model.datasets.dataset import DatasetError
-from darkroom.model.datasets.decoded import Decoded, agreed_class_names, check_decoded
+from darkroom.model.datasets.decoded import Decoded, agreed_class_names, check_decoded, check_labels
 from darkroom.model.datasets.members import Variant, member_files, read_members
 from darkroom.model.datasets.resize import square_images
 
@@ -56,10 +56,7 @@ def decode_stl10(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> De
         raise DatasetError(f"{path}: {_NAMES}: not text") from error
     if len(names) != CLASSES:
         raise DatasetError(f"{path}: {_NAMES}: {len(names)} class names, not {CLASSES}")
-    return check_decoded(
-        square_images(images, config.image_size or DEFAULT_IMAGE_SIZE, images_source),
-        published - 1,
-        agreed_class_names(names, config.class_names, f"{path}: {_NAMES}"),
-        images_source=images_source,
-        labels_source=labels_source,
-    )
+    labels, agreed = published - 1, agreed_class_names(names, config.class_names, f"{path}: {_NAMES}")
+    check_labels(labels, agreed, len(images), images_source=images_source, labels_source=labels_source)
+    squares = square_images(images, config.image_size or DEFAULT_IMAGE_SIZE, images_source)
+    return check_decoded(squares, labels, agreed, images_source=images_source, labels_source=labels_source)

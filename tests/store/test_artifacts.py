@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from fsspec.implementations.local import LocalFileOpener
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
+from darkroom.store.artifact_stream import stream_part
 from darkroom.store.artifacts import CHUNK_BYTES, ArtifactCorrupted, ArtifactMissing, Artifacts
 from darkroom.store.database import Database
 from darkroom.store.tables import Artifact, ArtifactChunk
@@ -59,6 +60,26 @@ def test_simultaneous_writers_of_one_content_agree(database: Database) -> None:
     assert len(digests) == 4
     with database.session() as session:
         assert Artifacts(session).get(digests[0]) == data
+
+
+@pytest.mark.parametrize(
+    ("start", "size"), [(0, 1), (CHUNK_BYTES - 3, 7), (5, 2 * CHUNK_BYTES), (2 * CHUNK_BYTES + 1, 4), (9, 0)]
+)
+def test_a_part_holds_the_bytes_of_its_place(database: Database, start: int, size: int) -> None:
+    data = _bytes(2 * CHUNK_BYTES + 5)
+    with database.session() as session:
+        digest = Artifacts(session).put(data)
+    pieces = list(stream_part(database, digest, start, size))
+    assert b"".join(pieces) == data[start : start + size]
+    assert all(len(piece) <= CHUNK_BYTES for piece in pieces)
+
+
+def test_a_part_of_damaged_bytes_is_refused(database: Database) -> None:
+    with database.session() as session:
+        digest = Artifacts(session).put(_bytes(2 * CHUNK_BYTES))
+        session.execute(delete(ArtifactChunk).where(ArtifactChunk.digest == digest, ArtifactChunk.position == 1))
+    with pytest.raises(ArtifactCorrupted):
+        list(stream_part(database, digest, CHUNK_BYTES - 2, 4))
 
 
 def test_an_unknown_digest_is_missing(session: Session) -> None:

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from darkroom.model.training.finding import Finding
 from darkroom.model.training.forecast import Forecast
 from darkroom.store.database import Database
 from darkroom.store.job_repository import stop
+from darkroom.store.tables import Evaluation
 from tests.app.console.answers import Answers
 from tests.app.console.browser import PHONE, accessibility_faults, opened, overflow
 from tests.app.console.keyboard import tab_to
@@ -413,10 +414,13 @@ def test_a_sweep_is_a_table_that_can_be_sorted_and_a_plot(
         start.click()
         expect(grid).to_have_attribute("aria-invalid", "true")
         grid.fill("optimizer.learning_rate = 0.001, 0.002, 0.004")
+        seed = 2**53 + 1  # a JavaScript number would round it
+        page.get_by_label("Seeds").fill(str(seed))
         start.click()
         expect(page.get_by_role("heading", level=1)).to_contain_text(name)
         rows = page.get_by_role("region", name="Jobs of the sweep").locator("tbody tr")
         expect(rows).to_have_count(3)
+        expect(rows.filter(has_text=str(seed))).to_have_count(3)
         for distance in (5.0, 9.0, 7.0):
             Trainer(module_database).whole_run(distance)
         expect(rows.filter(has_text="succeeded")).to_have_count(3)
@@ -429,8 +433,17 @@ def test_a_sweep_is_a_table_that_can_be_sorted_and_a_plot(
             page.keyboard.press("Enter")
             expect(rows.locator("td:last-child")).to_have_text([f"{one} (version 1)" for one in expected])
         expect(page.get_by_role("columnheader", name="fid-x")).to_have_attribute("aria-sort", "descending")
+        expect(page.get_by_text("do not compare them")).to_have_count(0)
+        with module_database.session() as session:
+            other = update(Evaluation).where(Evaluation.metric == "fid-x", Evaluation.value == 7.0)
+            session.execute(other.values(protocol_digest="sha256:" + "0" * 64))
+        expect(page.get_by_text("do not compare them")).to_be_visible()
+        expect(rows.locator("td:last-child").filter(has_text="other protocol")).to_have_text(
+            "7 (version 1) other protocol"
+        )
         page.get_by_label("Metric").select_option("kid-x")
         expect(page.get_by_text("kid-x by optimizer.learning_rate")).to_be_visible()
+        expect(page.get_by_text("do not compare them")).to_have_count(0)
         page.get_by_label("Across").select_option("seed")
         expect(page.get_by_text("kid-x by seed")).to_be_visible()
         page.set_viewport_size(PHONE)

@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 from sqlalchemy import func, select, text
 
+from darkroom.app.dataset_registry import decoding, service
 from darkroom.app.dataset_registry import form as form_module
-from darkroom.app.dataset_registry import service
 from darkroom.app.embedded.postgres import PrivatePostgres
 from darkroom.app.http import upload
 from darkroom.app.settings import Settings
@@ -155,6 +155,10 @@ def test_an_uploaded_zip_is_there_as_it_was(posted: Posted, tmp_path: Path) -> N
     assert dataset.labels.tolist() == [0, 1, 1]
     sheet = posted.service.client.get(described["contact_sheet"])
     assert sheet.headers["content-type"] == "image/png"
+    shown = posted.service.client.get("/v1/datasets/clothes/pictures")
+    for file in (sheet, shown):
+        again = posted.service.client.get(file.url, headers={"If-None-Match": file.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
     pixels = picture(sheet.content)
     assert pixels.shape == (2 * 6 + 2, 2 * 6 + 2, 3)
     assert [pixels[top, left, 0] for top, left in ((2, 2), (8, 2), (8, 8))] == [3, 1, 2]
@@ -369,6 +373,19 @@ def test_a_hostile_or_faulty_upload_leaves_nothing_behind(posted: Posted, what: 
     assert posted.temporary_files() == []
 
 
+def test_a_killed_decoder_loses_nothing_and_the_service_goes_on(
+    posted: Posted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = posted.kept()
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "COMMAND", ("sh", "-c", "kill -KILL $$"))
+        problem = assert_problem(posted.upload(CLOTHES, key="k"), 422)
+    assert "was ended by SIGKILL; nothing was stored" in problem["detail"]
+    assert posted.kept() == kept
+    assert posted.temporary_files() == []
+    assert posted.upload(CLOTHES, key="k").status_code == 201
+
+
 @pytest.mark.parametrize(
     ("query", "pointer"),
     [
@@ -490,7 +507,7 @@ def test_all_damaged_pictures_are_listed_and_can_be_left_out(posted: Posted) -> 
     assert problem["damaged"] == 120
     assert [one[:23] for one in problem["damaged_pictures"]] == [f"the archive: a/{n:03}.png:" for n in range(100)]
     assert "skip_damaged" in problem["detail"]
-    assert len(problem["detail"]) <= service.MESSAGE
+    assert len(problem["detail"]) <= decoding.MESSAGE
     assert "/dev/" not in str(problem)
     assert " object at 0x" not in str(problem)
     assert posted.kept() == kept
@@ -608,13 +625,15 @@ class _FullFile:
 
 @pytest.mark.parametrize("full", [1, 2])
 def test_a_full_disk_is_507(posted: Posted, monkeypatch: pytest.MonkeyPatch, full: int) -> None:
-    """The first temporary file holds the upload, the second its encoding."""
+    """The first temporary file holds the upload, the second its encoding, which another process writes."""
     made = 0
 
     def make() -> BinaryIO | _FullFile:
         nonlocal made
         made += 1
-        return _FullFile() if made == full else tempfile.TemporaryFile()
+        if made != full:
+            return tempfile.TemporaryFile()
+        return _FullFile() if full == 1 else open("/dev/full", "r+b", buffering=0)
 
     for module in (upload, service):
         monkeypatch.setattr(module, "TemporaryFile", make)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from darkroom.model.digest import digest_of
 from tests.app.served import (
     CLASS_NAMES,
     Json,
@@ -116,6 +117,19 @@ def test_one_image_of_a_json_answer_can_be_drawn_again_alone(service: Service) -
         assert (facts["index"], facts["class_index"]) == (image["index"], image["class_index"])
         again = remade(service, facts, **{"class": facts["class"], "n": facts["index"] + 1})[-1]
         np.testing.assert_array_equal(again, picture(base64.b64decode(image["png"])))
+
+
+def test_equal_requests_have_one_entity_tag(service: Service) -> None:
+    body = {"class": "One", "seed": 5, "n": 2}
+    first, again = (service.client.post("/v1/generate", json=body) for _ in range(2))
+    assert first.content == again.content
+    tag = first.headers["etag"]
+    assert again.headers["etag"] == tag == f'"{digest_of(first.content)}"'
+    other = service.client.post("/v1/generate", json=body | {"seed": 6}, headers={"If-None-Match": tag})
+    assert other.status_code == 200
+    assert other.headers["etag"] != tag
+    known = service.client.post("/v1/generate", json=body, headers=[("If-None-Match", '"x"'), ("If-None-Match", tag)])
+    assert (assert_problem(known, 412)["type"], known.headers["etag"]) == ("urn:darkroom:not-changed", tag)
 
 
 def test_a_larger_n_keeps_the_first_images(service: Service) -> None:

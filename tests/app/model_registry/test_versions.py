@@ -63,6 +63,8 @@ def test_weights_are_downloaded_as_they_are_stored(service: Service) -> None:
         assert answer.headers["content-disposition"] == 'attachment; filename="tiny-1.safetensors"'
         known = service.client.get(address, headers={"If-None-Match": f'"{digest}"'})
         assert (known.status_code, known.content) == (304, b"")
+        part = service.client.get(address, headers={"Range": "bytes=-100"})
+        assert (part.status_code, part.content) == (206, data[-100:])
         head = service.client.head(address)
         assert (head.status_code, head.headers["content-length"]) == (200, str(len(data)))
     for version, status in (("2", 404), ("nothing", 404), ("sha256:" + "0" * 64, 404), ("0", 422), ("A", 422)):

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from darkroom.store.database import Database
 from darkroom.store.job_repository import get_job
-from darkroom.store.tables import Job, Sweep
+from darkroom.store.tables import Evaluation, Job, Sweep
 from tests.app.served import Service
 from tests.app.test_refusals import assert_problem
 from tests.app.training import broken, checkpoint, claim, end, metrics, see_measured, serving_jobs
@@ -175,6 +175,27 @@ def test_the_comparison_shows_the_jobs_results(sweeps: Service, database: Databa
     assert other["rows"][0]["best"]["value"] == -max(bests[0])
     for bad in ({"metric": "nothing"}, {"metric": "\0"}):
         assert_problem(sweeps.client.get(here, params=bad), 422)
+
+
+def test_figures_of_unequal_protocols_are_marked(sweeps: Service, database: Database) -> None:
+    made = make(sweeps, grid={"optimizer.learning_rate": [1e-4, 3e-4]}, seeds=[1, 2])
+    for number in range(4):
+        lease = claim(database)
+        metrics(database, lease, 100)
+        checkpoint(database, lease, 1000, {"fid-x": 5.0 + number})
+        end(database, lease)
+    here = f"/v1/sweeps/{made['id']}"
+    before = sweeps.client.get(here).json()
+    assert [one["other_protocol"] for one in (*before["rows"], *before["groups"])] == [False] * 6
+    assert {row["best"]["protocol_digest"] for row in before["rows"]} == {before["protocol"]}
+    with database.session() as session:
+        other = update(Evaluation).where(Evaluation.metric == "fid-x", Evaluation.value == 7.0)
+        session.execute(other.values(protocol_digest="sha256:" + "0" * 64))
+    after = sweeps.client.get(here).json()
+    assert after["protocol"] == before["protocol"]
+    assert [row["other_protocol"] for row in after["rows"]] == [False, False, True, False]
+    assert [group["other_protocol"] for group in after["groups"]] == [False, True]
+    assert [group["best"] and group["best"]["mean"] for group in after["groups"]] == [5.5, None]
 
 
 def test_a_sweep_says_how_long_all_its_jobs_take_and_more_than_a_day_needs_a_word(

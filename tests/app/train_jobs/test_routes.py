@@ -657,6 +657,8 @@ def test_samples_and_log_lines(jobs: Service, database: Database) -> None:
     assert [one["images_seen"] for one in found] == [300]
     picture = jobs.client.get(found[0]["picture"])
     assert (picture.headers["content-type"], picture.content) == ("image/png", b"a picture")
+    again = jobs.client.get(found[0]["picture"], headers={"If-None-Match": picture.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
     assert_problem(jobs.client.get(f"/v1/train-jobs/{job['id']}/samples/301"), 404)
 
     here = f"/{job['id']}/logs"

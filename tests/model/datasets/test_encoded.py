@@ -84,6 +84,7 @@ def test_a_truncated_file_is_found(encoded: Path, decoded: Decoded, length: int)
         (b"[10,3,32,32]", b"[99,3,32,32]"),
         (b"[10,3,32,32]", b"[-9,3,32,32]"),
         (b"[10,3,32,32]", b'["a",3,32,2]'),
+        (b"[10,3,32,32]", b"[1e999,3,9,9]"),
         (b'"images"', b'"imagen"'),
         (b'"data_offsets"', b'"data_offsetz"'),
         (b'"__metadata__"', b'"__metadatas_"'),

@@ -216,6 +216,8 @@ def _empty_names(count: int) -> bytes:
         (_empty_names(4_000_000), "texts expected"),
         (_npy(np.array([f"{number}" for number in range(100_001)], "S6")), "texts expected, at most 100000 names"),
         (_npy(np.array(["a", "b" * 201])), "has 201 characters, more than 200"),
+        (_npy(np.array([0x61, 0x110000], "<u4").view("<U1")), "class_names: not text"),
+        (_npy(np.array([b"a", b"\xff"])), "class_names: not text"),
     ],
 )
 def test_the_class_names_of_an_npz_are_bounded(tmp_path: Path, names: bytes, fault: str) -> None:
@@ -226,3 +228,65 @@ def test_the_class_names_of_an_npz_are_bounded(tmp_path: Path, names: bytes, fau
         archive.writestr("class_names.npy", names)
     with pytest.raises(DatasetError, match=fault):
         _decode("npz", path, ArchiveLimits())
+
+
+def _cut_idx(folder: Path) -> str:
+    (folder / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + struct.pack(">3I", 3, 4, 4))
+    (folder / "train-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01" + struct.pack(">I", 2) + bytes(2))
+    return "idx"
+
+
+def _cut_npz(folder: Path) -> str:
+    with zipfile.ZipFile(folder / "train.npz", "w") as archive:
+        archive.writestr("images.npy", _npy(np.zeros((2, 64, 64), np.uint8)))
+        archive.writestr("labels.npy", _npy(np.array([0, 7])))
+    content = (folder / "train.npz").read_bytes()
+    pixel = content.index(bytes(8192)) + 8000
+    (folder / "train.npz").write_bytes(content[:pixel] + b"\1" + content[pixel + 1 :])  # its CRC is wrong then
+    return "npz"
+
+
+def _cut_pictures(folder: Path) -> str:
+    for name in ("a", "b" * 201):
+        (folder / name).mkdir()
+        (folder / name / "1.png").write_bytes(b"no picture")
+    return "folder"
+
+
+@pytest.mark.parametrize(
+    ("write", "fault"),
+    [
+        (_cut_idx, "2 labels for the 3 images"),
+        (_cut_npz, "no image has label 1"),
+        (_cut_pictures, "has 201 characters"),
+    ],
+)
+def test_labels_and_names_are_checked_before_pixels_are_read(
+    tmp_path: Path, write: Callable[[Path], str], fault: str
+) -> None:
+    """Each data set has two faults, and the one that costs less to find is named."""
+    with pytest.raises(DatasetError, match=fault):
+        _decode(write(tmp_path), tmp_path)
+
+
+def test_pickles_are_never_read(tmp_path: Path) -> None:
+    """The python version of CIFAR-10 holds pickles, and one can grow to terabytes while it is read."""
+    bomb = b"(lp0\n" + b"(g0\ng0\nlp0\n" * 40 + b"."
+    path = _tar(tmp_path / "a.tar.gz", [_file(f"data_batch_{number}", bomb) for number in range(1, 6)])
+    with pytest.raises(DatasetError, match="use the binary version"):
+        _decode("cifar10", path)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": (1,)})
+        archive.writestr("images.npy", header.getvalue() + bomb)
+    with pytest.raises(DatasetError, match="Python objects is refused"):
+        _decode("npz", tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("header", ["{'descr': (\n", "[" * 3000, "{'descr': '|u1', 'shape': (1e999,)}", "\0", "()"])
+def test_a_header_of_an_npz_that_is_no_dictionary_is_refused(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header.encode())
+    with pytest.raises(DatasetError, match="images: not a readable npy header"):
+        _decode("npz", path)

@@ -58,7 +58,7 @@ export const sweepPage = {
     }
 
     function showJobs() {
-      refill(jobs, jobTable(sweep, sort, sortBy));
+      refill(jobs, protocolNote(sweep.rows), jobTable(sweep, sort, sortBy));
     }
 
     function sortBy(next) {
@@ -134,7 +134,12 @@ function jobRow(row, fields) {
     fields.map((one) => el("td", {}, textOf(row.values[one]))),
     el("td", {}, String(row.seed)),
     el("td", {}, figure(row.loss)),
-    el("td", {}, row.best ? `${figure(row.best.value)} (version ${row.best.version})` : "–"),
+    el(
+      "td",
+      {},
+      row.best ? `${figure(row.best.value)} (version ${row.best.version})` : "–",
+      row.other_protocol ? protocolMark() : null,
+    ),
   );
 }
 
@@ -166,11 +171,22 @@ function groupTable({ groups, fields, metric }) {
       {},
       fields.map((one) => el("td", {}, textOf(group.values[one]))),
       el("td", {}, spread(group.loss)),
-      el("td", {}, spread(group.best)),
+      el("td", {}, spread(group.best), group.other_protocol ? protocolMark() : null),
     );
   const title = "Over the seeds";
   const table = scrolledTable("Groups", [...fields, "Loss", metric || "Best"], groups.map(row));
   return el("section", { class: "card stack", "aria-label": title }, el("h2", {}, title), table);
+}
+
+const protocolMark = () => el("span", { class: "small soft nowrap" }, " other protocol");
+
+/** Says what the marks mean, if the table has any. */
+function protocolNote(rows) {
+  const marked = rows.filter((row) => row.other_protocol).length;
+  const text =
+    "Figures with the mark “other protocol” were measured in another way than most: do not compare them with " +
+    "the others.";
+  return marked ? el("p", { class: "soft" }, text) : null;
 }
 
 /** Writes mean ± standard deviation (count). */
