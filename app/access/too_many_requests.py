@@ -1,9 +1,9 @@
 """Every answer 429: a key's limits, its unfinished jobs, too many invalid tokens, and a full queue.
 
-Retry-After says when another try can succeed. It is left out when waiting would not help.
+Retry-After says when another try can succeed. A request that alone exceeds a limit gets 403, because no wait helps.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 
 from darkroom.app.access.limits import Use, rate_limit_headers
@@ -17,16 +17,13 @@ JOBS_RETRY_SECONDS = 60
 
 def key_limit(key_name: str, use: Use, cost: int, uses: Iterable[Use]) -> Problem:
     """A request needs `cost` of a window that has less left. uses: of all the key's windows, for the headers."""
-    left = "none is left" if use.remaining == 0 else f"{use.remaining} are left"
-    advice = f"{left}; the next {use.window.unit} begins in {_span(use.reset_seconds)}"
-    headers = rate_limit_headers(uses)
+    window, headers = use.window, rate_limit_headers(uses)
+    allowed = f"the key {key_name!r} may use {use.limit} {window.name} per {window.unit}"
     if cost > use.limit:
-        advice = f"this request needs {cost}, so it will never fit"
-    else:
-        headers |= retry_after(use.reset_seconds)
-    window = use.window
-    detail = f"the key {key_name!r} may use {use.limit} {window.name} per {window.unit}: {advice}"
-    return _problem(f"{window.name}-limit", detail, headers)
+        return _never(f"{allowed}, and this request needs {cost}", headers)
+    left = "none is left" if use.remaining == 0 else f"{use.remaining} are left"
+    detail = f"{allowed}: {left}; the next {window.unit} begins in {_span(use.reset_seconds)}"
+    return _problem(f"{window.name}-limit", detail, headers | retry_after(use.reset_seconds))
 
 
 def attempts_limit(use: Use) -> Problem:
@@ -37,6 +34,8 @@ def attempts_limit(use: Use) -> Problem:
 
 def jobs_limit(error: TooManyJobs) -> Problem:
     """A key has reached its limit of unfinished jobs."""
+    if error.more > error.limit:
+        return _never(f"this key may have {error.limit} unfinished jobs, and this request needs {error.more}")
     return _problem("jobs-limit", str(error), retry_after(JOBS_RETRY_SECONDS))
 
 
@@ -44,6 +43,11 @@ def queue_full(full: QueueFull) -> Problem:
     """The engine's queue has too few free places."""
     detail = f"the queue has no room for {full.rows} images: {full.rows_waiting} of {full.limit} places are taken"
     return _problem("queue-full", detail, retry_after(full.retry_after_seconds))
+
+
+def _never(detail: str, headers: Mapping[str, str] | None = None) -> Problem:
+    text = f"{detail}: it will never fit. Ask for less at once, or ask the operator for a higher limit"
+    return Problem(HTTPStatus.FORBIDDEN, "above-limit", text, headers=headers)
 
 
 def _problem(kind: str, detail: str, headers: dict[str, str]) -> Problem:

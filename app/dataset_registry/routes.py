@@ -40,12 +40,14 @@ from darkroom.app.dependencies.deletion import DryRun, delete, deletion_answers
 from darkroom.app.dependencies.idempotency import IdempotencyKey
 from darkroom.app.dependencies.paging import Limit
 from darkroom.app.dependencies.services import Services, ServicesHere, require_json
+from darkroom.app.exceptions import at
 from darkroom.app.http.digits import DIGITS
 from darkroom.app.http.problems import documented, invalid
 from darkroom.model.datasets.contact_sheet import shown
 from darkroom.model.images.pictures import grid, png
 from darkroom.store.audit_repository import record
 from darkroom.store.dataset_repository import (
+    DatasetNotFound,
     contact_sheet_bytes,
     get_dataset,
     list_datasets,
@@ -207,7 +209,7 @@ async def replace(
     return await _registered(request, response, services, caller, name=name)
 
 
-@router.get("/datasets", responses=documented(404, 422, 500, 503))
+@router.get("/datasets", responses=documented(422, 500, 503))
 def datasets(
     services: ServicesHere,
     caller: CallerHere,
@@ -221,7 +223,8 @@ def datasets(
 ) -> DatasetsAnswer:
     """Data sets by name: those that the caller may use."""
     with services.transaction() as session:
-        current = None if earlier_of is None else get_dataset(session, earlier_of, caller.owner)
+        with at("earlier_of", DatasetNotFound):
+            current = None if earlier_of is None else get_dataset(session, earlier_of, caller.owner)
         page = list_datasets(session, after, limit, current, caller.owner)
     return DatasetsAnswer(datasets=[_describe(row) for row in page.datasets], next_after=page.next_after)
 
@@ -299,7 +302,8 @@ async def check(
     def look() -> CheckAnswer:
         with services.transaction() as session:
             row = get_dataset(session, name, caller.owner)
-            other = None if against is None else get_dataset(session, against, caller.owner)
+            with at("against", DatasetNotFound):
+                other = None if against is None else get_dataset(session, against, caller.owner)
         return checked(services.store, services.settings, row, other)
 
     return await _in_decoder(look)

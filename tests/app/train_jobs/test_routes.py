@@ -406,7 +406,7 @@ def test_what_a_request_names_must_exist(shared_jobs: Service) -> None:
         ({"from_model": "nobody@1"}, "/from_model"),
     ):
         problem = assert_problem(shared_jobs.client.post("/train-jobs", json=body | change), 422)
-        assert problem["type"] == "urn:darkroom:invalid"
+        assert problem["type"] == "/docs/errors#invalid"
         assert problem["errors"][0]["pointer"] == pointer
 
 
