@@ -217,8 +217,13 @@ def test_images_and_requests_are_limited(limited: Keyed) -> None:
     assert assert_problem(refused, 429)["type"] == "/docs/errors#images-limit"
     assert 1 <= int(refused.headers["retry-after"]) <= 86_400
     assert '"images";r=2;t=' in refused.headers["ratelimit"]
-    assert "retry-after" not in images(7).headers  # waiting would not help
-    assert images(9).status_code in (422, 429)  # exceeds both the queue and the key's limit
+    wait_until(lambda: "tiny" in client.get("/v1/models").text, "registered")
+    never = client.post("/v1/generate-jobs", json={"class": 0, "n": 7})
+    problem = assert_problem(never, 403)  # waiting would not help
+    assert problem["type"] == "/docs/errors#above-limit"
+    assert "may use 6 images per day, and this request needs 7" in problem["detail"]
+    assert "retry-after" not in never.headers
+    assert_problem(images(9), 422)  # exceeds both the queue and the key's limit
     assert_problem(images(1, steps=500, deadline_seconds=1e-6), 503)  # draws nothing, so counts nothing
     assert_problem(client.post("/v1/interpolate", json={"class": 0, "seeds": [1, 2], "count": 3, "steps": 1}), 429)
     assert_problem(images(1, best_of=3), 429)  # all drawn images count, not only the returned one
@@ -260,6 +265,8 @@ def test_jobs_are_limited_until_they_end(limited: Keyed, database: Database) -> 
     assert_problem(client.post("/v1/sweeps", json=sweep), 429)
     assert client.post("/v1/train-jobs/1/cancel").status_code == 202
     assert_problem(client.post("/v1/sweeps", json=sweep | {"seeds": [1, 2]}), 429)
+    problem = assert_problem(client.post("/v1/sweeps", json=sweep | {"seeds": [1, 2, 3]}), 403)
+    assert "may have 2 unfinished jobs, and this request needs 3" in problem["detail"]
     assert client.post("/v1/sweeps", json=sweep).status_code == 202
     assert_problem(client.post("/v1/train-jobs/1/resume"), 429)
 

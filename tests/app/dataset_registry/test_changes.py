@@ -150,7 +150,9 @@ def test_a_corrected_upload_replaces_a_data_set_and_jobs_keep_theirs(served: Ser
     assert _names(served) == ["clothes@1", "clothes@2", "shapes"]  # nothing hides them any more
     assert client.get("/v1/datasets/clothes@1").json()["replaced"] is False
 
-    assert_problem(client.get("/v1/datasets", params={"earlier_of": "none"}), 404)
+    for path, name in (("/v1/datasets", "earlier_of"), ("/v1/datasets/shapes/check", "against")):
+        problem = assert_problem(client.get(path, params={name: "none"}), 422)
+        assert problem["errors"][0]["pointer"] == name
     named = client.put("/v1/datasets/clothes", params={"name": "x", "format": "npz"}, content=_npz())
     assert assert_problem(named, 422)["errors"][0]["pointer"] == "name"
     body = client.put("/v1/datasets/digits", json={"format": "digits", "name": "x"})
