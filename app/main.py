@@ -30,6 +30,7 @@ from darkroom.app.dataset_registry import routes as dataset_registry
 from darkroom.app.dataset_registry.request_body import is_upload
 from darkroom.app.dependencies.known_query import require_known_query
 from darkroom.app.dependencies.services import Services
+from darkroom.app.description.describe import describe
 from darkroom.app.engine.engine import Engine, EngineLimits
 from darkroom.app.generate_jobs import routes as generate_jobs
 from darkroom.app.generation import interpolation
@@ -251,6 +252,7 @@ def create_app(settings: Settings, on_engine_failure: Callable[[], None] = lambd
     pages.mount(app)
     problems.describe(app)
     scopes.describe(app.openapi())
+    describe(app.openapi())
     app.add_middleware(HeadAsGet)
     app.add_middleware(
         BodyLimit,
