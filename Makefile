@@ -4,6 +4,8 @@
 # make lint   check style, types, import rules, the console and the Dockerfile
 # make docs   write the tables of settings, recipes and commands in docs/ from the code
 # make pictures  draw the pictures of docs/ and weights/ from the shipped weights
+# make soak   look for faults for longer than tests do: generated requests
+# make clients  generate clients from the OpenAPI document with three generators, and use them against a service
 # make peers  make an environment for the libraries of the comparison in bench/peers
 PYTHON ?= python3
 VENV := .venv
@@ -17,7 +19,7 @@ PORT = 8000
 # Where it is set, each process compiles all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: up install dev test test-quick lint docs pictures peers clean
+.PHONY: up install dev test test-quick lint docs pictures soak clients peers clean
 
 up: install
 	@exec $(BIN)/darkroom up --host $(HOST) --port $(PORT)
@@ -60,6 +62,19 @@ docs: dev
 pictures: dev
 	$(BIN)/python -m bench.pictures
 
+# Each line is a step of its own.
+soak: dev
+	$(BIN)/python -m tests.app.description.soak
+
+# Needs Node.js with npm, and a Java runtime. Takes about two minutes.
+clients: dev .clients/.installed
+	$(BIN)/python -m bench.clients
+.clients/.installed: bench/clients/requirements.txt
+	$(PYTHON) -m venv .clients
+	.clients/bin/python -m pip install --quiet --disable-pip-version-check -r bench/clients/requirements.txt
+	npm install --silent --no-save --prefix .clients typescript@5.9.3 @types/node@20.19.0
+	@touch $@
+
 # denoising-diffusion-pytorch without its dependencies: bench/peers uses a part that needs only einops.
 peers: .peers/.installed
 .peers/.installed: bench/peers/requirements.txt
@@ -69,4 +84,4 @@ peers: .peers/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .peers *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .peers .clients *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -120,6 +120,7 @@ def _parameters(query: type[BaseModel], *left_out: str) -> list[Mapping[str, Any
 
 def _without(body: type[BaseModel], *left_out: str) -> Mapping[str, Any]:
     schema = body.model_json_schema()
+    del schema["title"]  # generators of clients would look for a component of this name
     for name in left_out:
         del schema["properties"][name]
     return schema | {"required": [name for name in schema["required"] if name not in left_out]}

@@ -6,7 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 from darkroom.app.description import layouts
-from darkroom.app.description.operations import OPERATIONS
+from darkroom.app.description.operations import CREATED, OPERATIONS, links
 from darkroom.app.http.problems import documented
 
 EXAMPLES = "examples.json"
@@ -45,15 +45,19 @@ def describe(document: dict[str, Any]) -> None:
             operation["operationId"] = known.name
             operation["summary"] = known.name.replace("_", " ").capitalize()
             for parameter in operation.get("parameters", ()):
+                if parameter["in"] == "header" and parameter["schema"].get("type") == "array":
+                    parameter["schema"] = {"type": "string"}  # several lines mean the same as one with commas
                 if parameter["name"] in known.parameters:
                     parameter["example"] = known.parameters[parameter["name"]]
             if known.body is not None:
                 operation["requestBody"]["content"][_JSON]["examples"] = {"example": {"value": known.body}}
-            if "requestBody" in operation:  # `app.middleware.body_limit` answers these
-                for status, answer in documented(408, 413, 415).items():
-                    operation["responses"].setdefault(str(status), answer)
+            if "requestBody" in operation:
+                _describe_body(document, known.name, operation)
             if known.name in _LAYOUTS:
                 operation["responses"]["200"]["description"] = _LAYOUTS[known.name]
+            if known.name in CREATED:
+                created = next(status for status in ("201", "202") if status in operation["responses"])
+                operation["responses"][created]["links"] = links(known.name)
             for media, content in _successes(operation):
                 schema = content.get("schema", {}).get("$ref", "").rpartition("/")[2]
                 if schema:
@@ -65,6 +69,18 @@ def describe(document: dict[str, Any]) -> None:
     components = document["components"]
     components["examples"] = {name: {"value": value} for name, value in values.items()}
     components["schemas"]["ProblemDetails"]["examples"] = [_PROBLEM]
+
+
+def _describe_body(document: dict[str, Any], name: str, operation: dict[str, Any]) -> None:
+    """Add the refusals of `app.middleware.body_limit`, and make a component of each body that the route describes."""
+    for status, answer in documented(408, 413, 415).items():
+        operation["responses"].setdefault(str(status), answer)
+    for media, content in operation["requestBody"]["content"].items():
+        if "properties" in content["schema"]:  # generators of clients need a name for it
+            kind = "Body" if media == _JSON else "Form"
+            component = f"{name.title().replace('_', '')}{kind}"
+            document["components"]["schemas"][component] = content["schema"]
+            content["schema"] = {"$ref": f"#/components/schemas/{component}"}
 
 
 def _successes(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

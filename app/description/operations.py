@@ -108,3 +108,26 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("get", "/v1/audit-events"): Operation("list_audit_events"),
 }
 """By method and path. A test compares them with the routes."""
+
+CREATED: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "create_train_job": ("/v1/train-jobs/{job_id}", {"job_id": "$response.body#/id"}),
+    "create_sweep": ("/v1/sweeps/{sweep_id}", {"sweep_id": "$response.body#/id"}),
+    "create_generate_job": ("/v1/generate-jobs/{id}", {"id": "$response.body#/id"}),
+    "create_dataset": ("/v1/datasets/{name}", {"name": "$response.body#/name"}),
+    "create_key": ("/v1/keys/{key_id}", {"key_id": "$response.body#/id"}),
+    "add_model_version": (
+        "/v1/models/{name}/versions/{version}",
+        {"name": "$request.path.name", "version": "$response.body#/version"},
+    ),
+}
+"""For each operation that creates something: its address, and where the answer has the address's parameters."""
+
+
+def links(name: str) -> dict[str, Any]:
+    """Return the links (OpenAPI) of an operation's answer: the operations on the thing that it has created."""
+    address, parameters = CREATED[name]
+    return {
+        other.name: {"operationId": other.name, "parameters": dict(parameters)}
+        for (_, path), other in OPERATIONS.items()
+        if path.startswith(address)
+    }

@@ -55,7 +55,7 @@ from darkroom.store.tables import Dataset, Job, Worker
 from darkroom.store.worker_repository import known_workers
 
 MOST_PARTS = 8
-"""Of a field's dotted name. Recipes nest less deeply."""
+"""The most parts of a field's dotted name. Recipes nest less deeply."""
 
 
 @dataclass(frozen=True)

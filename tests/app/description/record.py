@@ -1,14 +1,10 @@
 """Writes an example of each schema of an answer: `python -m tests.app.description.record`. A test checks them."""
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from darkroom.app.embedded.postgres import PrivatePostgres
-from darkroom.store.database import Database
-from darkroom.store.migrations import upgrade
-from tests.app.description.tried import every_answer, serving_examples
+from tests.app.description.tried import every_answer, private_database, serving_examples
 
 EXAMPLES = Path(__file__).parents[3] / "app" / "description" / "examples.json"
 LONGEST_TEXT, LONGEST_LIST = 120, 3
@@ -28,24 +24,14 @@ def shortened(value: Any) -> Any:
 def main() -> None:
     """Try every operation out on a service of its own, and keep the first answer of each schema."""
     found: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        (data := Path(folder) / "postgres").mkdir()
-        server = PrivatePostgres(data)
-        server.start()
-        try:
-            upgrade(server.url)
-            database = Database(server.url)
-            with serving_examples(Path(folder), server.url) as service:
-                document = service.client.get("/openapi.json").json()
-                for name, operation, answer in every_answer(service, database, document):
-                    assert answer.is_success, (name, answer.text)
-                    content = operation["responses"][str(answer.status_code)].get("content", {})
-                    schema = content.get("application/json", {}).get("schema", {}).get("$ref", "").rpartition("/")[2]
-                    if schema and answer.headers["content-type"] == "application/json":
-                        found.setdefault(schema, shortened(answer.json()))
-            database.dispose()
-        finally:
-            server.stop()
+    with private_database() as (folder, database, url), serving_examples(folder, url) as service:
+        document = service.client.get("/openapi.json").json()
+        for name, operation, answer in every_answer(service, database, document):
+            assert answer.is_success, (name, answer.text)
+            content = operation["responses"][str(answer.status_code)].get("content", {})
+            schema = content.get("application/json", {}).get("schema", {}).get("$ref", "").rpartition("/")[2]
+            if schema and answer.headers["content-type"] == "application/json":
+                found.setdefault(schema, shortened(answer.json()))
     EXAMPLES.write_text(json.dumps(found, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
 
 

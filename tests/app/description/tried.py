@@ -1,5 +1,6 @@
 """Tries every operation out, with what "Try it out" in /docs fills in: the examples and defaults of the document."""
 
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,7 +8,9 @@ from typing import Any
 
 import httpx
 
+from darkroom.app.embedded.postgres import PrivatePostgres
 from darkroom.store.database import Database
+from darkroom.store.migrations import upgrade
 from tests.app.console.stock import Trainer, archive
 from tests.app.keyed import add_key
 from tests.app.served import Service, serving, tiny_weights
@@ -41,12 +44,30 @@ WITH_A_KEY = ("create_key", "list_keys", "update_key", "revoke_key")
 
 
 @contextmanager
-def serving_examples(folder: Path, database_url: str) -> Iterator[Service]:
-    """Run the service with a tiny model in place of fashion-mnist."""
+def private_database() -> Iterator[tuple[Path, Database, str]]:
+    """Yield an empty folder, and a database in it with its URL, for programs that are no tests."""
+    with tempfile.TemporaryDirectory() as name:
+        (data := Path(name) / "postgres").mkdir()
+        server = PrivatePostgres(data)
+        server.start()
+        try:
+            upgrade(server.url)
+            database = Database(server.url)
+            yield Path(name), database, server.url
+            database.dispose()
+        finally:
+            server.stop()
+
+
+@contextmanager
+def serving_examples(folder: Path, database_url: str, token: str | None = None, **settings: Any) -> Iterator[Service]:
+    """Run the service with a tiny model in place of fashion-mnist. token: of a key, if the database has keys."""
     weights = folder / "weights"
     weights.mkdir()
     (weights / "fashion-mnist.safetensors").write_bytes(tiny_weights("fashion-mnist", class_names=CLASS_NAMES))
-    with serving(weights, database_url=database_url) as service:
+    with serving(weights, database_url=database_url, **settings) as service:
+        if token is not None:
+            service.client.headers["Authorization"] = f"Bearer {token}"
         wait_until(lambda: service.client.get("/v1/models/fashion-mnist").is_success, "the model is registered")
         yield service
 
