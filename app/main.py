@@ -198,7 +198,7 @@ def create_app(settings: Settings, on_engine_failure: Callable[[], None] = lambd
     )
     app = FastAPI(
         title="Darkroom",
-        description="Trains class-conditional image diffusion models and serves them.",
+        description="Trains class-conditional image diffusion models and serves them. [All errors](/docs/errors)",
         version=__version__,
         lifespan=_lifespan,
         docs_url=None,

@@ -724,7 +724,8 @@ def test_a_body_that_is_no_request_is_refused(posted: Posted, body: bytes, statu
 
 
 def test_every_status_is_documented(posted: Posted) -> None:
-    paths = posted.service.client.get("/openapi.json").json()["paths"]
+    document = posted.service.client.get("/openapi.json").json()
+    paths = document["paths"]
     assert {"/v1/datasets", "/v1/datasets/{name}", "/v1/datasets/{name}/contact-sheet"} <= set(paths)
     post = paths["/v1/datasets"]["post"]
     assert {"200", "201", "400", "409", "413", "415", "422", "503", "507"} <= set(post["responses"])
@@ -739,8 +740,9 @@ def test_every_status_is_documented(posted: Posted) -> None:
         forms = one["requestBody"]["content"]
         assert set(forms) == {"application/octet-stream", "multipart/form-data", "application/json"}
         fields = {"name", "split", "image_size", "fit", "ground", "skip_damaged", "class_names"} - of_address
-        assert set(forms["multipart/form-data"]["schema"]["properties"]) == fields | {"files"}
-        assert set(forms["application/json"]["schema"]["properties"]) == fields | {"format", "path"}
+        for media, more in (("multipart/form-data", {"files"}), ("application/json", {"format", "path"})):
+            component = forms[media]["schema"]["$ref"].rpartition("/")[2]
+            assert set(document["components"]["schemas"][component]["properties"]) == fields | more
 
 
 def test_while_the_database_is_away_no_upload_is_received(weights: Path) -> None:

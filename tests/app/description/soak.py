@@ -13,7 +13,7 @@ from tests.app.description.generated import Contract, cancelling
 from tests.app.description.tried import every_answer, private_database, serving_examples
 from tests.app.keyed import add_key
 
-EXAMPLES, RUNS, STEPS = 4, 20, 10
+EXAMPLES, RUNS, STEPS = 4, 15, 15
 """Of one round: cases of each operation and mode; runs along links, and the steps of one."""
 
 
