@@ -109,8 +109,11 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
 }
 """By method and path. A test compares them with the routes."""
 
+_TRAIN_JOB = ("/v1/train-jobs/{job_id}", {"job_id": "$response.body#/id"})
+
 CREATED: Mapping[str, tuple[str, Mapping[str, str]]] = {
-    "create_train_job": ("/v1/train-jobs/{job_id}", {"job_id": "$response.body#/id"}),
+    "create_train_job": _TRAIN_JOB,
+    "create_train_job_unversioned": _TRAIN_JOB,
     "create_sweep": ("/v1/sweeps/{sweep_id}", {"sweep_id": "$response.body#/id"}),
     "create_generate_job": ("/v1/generate-jobs/{id}", {"id": "$response.body#/id"}),
     "create_dataset": ("/v1/datasets/{name}", {"name": "$response.body#/name"}),
