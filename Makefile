@@ -72,7 +72,7 @@ clients: dev .clients/.installed
 .clients/.installed: bench/clients/requirements.txt
 	$(PYTHON) -m venv .clients
 	.clients/bin/python -m pip install --quiet --disable-pip-version-check -r bench/clients/requirements.txt
-	npm install --silent --no-save --prefix .clients typescript@5.9.3 @types/node@20.19.0
+	npm install --silent --no-save --prefix .clients typescript@5.9.3 @types/node@20.19.43
 	@touch $@
 
 # denoising-diffusion-pytorch without its dependencies: bench/peers uses a part that needs only einops.
