@@ -6,6 +6,8 @@
 # make docs   write the tables of settings, recipes and commands in docs/ from the code
 # make pictures  draw the pictures of docs/ and weights/ from the shipped weights
 # make pins   renew the hashes of the image's packages and the digests of all images, after a change of a version
+# make soak   look for faults for longer than tests do: generated requests, damaged files, traces of the job protocol
+# make clients  generate clients from the OpenAPI document with three generators, and use them against a service
 # make peers  make an environment for the libraries of the comparison in bench/peers
 PYTHON ?= python3
 VENV := .venv
@@ -19,7 +21,7 @@ PORT = 8000
 # Where it is set, each process compiles all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: up install dev test test-quick soak lint docs pictures pins peers clean
+.PHONY: up install dev test test-quick lint docs pictures pins soak clients peers clean
 
 up: install
 	@exec $(BIN)/darkroom up --host $(HOST) --port $(PORT)
@@ -46,9 +48,6 @@ test: dev
 test-quick: dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not processes"
 
-soak: dev
-	$(BIN)/python -m tests.fuzzing --inputs 100000
-
 lint: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -72,6 +71,20 @@ pins: .pins/.installed
 	.pins/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	@touch $@
 
+# Each line is a step of its own.
+soak: dev
+	$(BIN)/python -m tests.app.description.soak
+	$(BIN)/python -m tests.fuzzing --inputs 100000
+
+# Needs Node.js with npm, and a Java runtime. Takes about two minutes.
+clients: dev .clients/.installed
+	$(BIN)/python -m bench.clients
+.clients/.installed: bench/clients/requirements.txt
+	$(PYTHON) -m venv .clients
+	.clients/bin/python -m pip install --quiet --disable-pip-version-check -r bench/clients/requirements.txt
+	npm install --silent --no-save --prefix .clients typescript@5.9.3 @types/node@20.19.43
+	@touch $@
+
 # denoising-diffusion-pytorch without its dependencies: bench/peers uses a part that needs only einops.
 peers: .peers/.installed
 .peers/.installed: bench/peers/requirements.txt
@@ -81,4 +94,4 @@ peers: .peers/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .peers .pins *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .peers .pins .clients *.egg-info .mypy_cache .ruff_cache .pytest_cache

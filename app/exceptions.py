@@ -11,11 +11,19 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from darkroom.app.access.too_many_requests import jobs_limit, queue_full, versions_busy
 from darkroom.app.dependencies.deletion import dependent_answer
 from darkroom.app.engine.request import DeadlineUnmeetable, EngineStopped, QueueFull, TooManyRows, VersionsBusy
-from darkroom.app.http.problems import STORE_RETRY_SECONDS, Problem, encoded, invalid, pointer_part, retry_after
+from darkroom.app.http.problems import (
+    HTTP_KINDS,
+    STORE_RETRY_SECONDS,
+    Problem,
+    invalid,
+    pointer_part,
+    retry_after,
+)
 from darkroom.app.versions.version import UnknownModel
 from darkroom.model.checkpoint import CheckpointError
 from darkroom.model.user_error import fault_text
@@ -167,9 +175,22 @@ def _http(request: Request, error: HTTPException) -> Problem:
     if error.status_code == 400 and error.__cause__ is not None:  # FastAPI could not parse the body
         reasons = "it is not UTF-8, is nested too deeply or has a number with too many digits"
         detail = f"the body is not JSON that the service can read: {reasons}"
-        return encoded(request) or Problem(400, "not-json", detail)
-    kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
-    return Problem(error.status_code, kind, str(error.detail), headers=error.headers)
+        return Problem(400, "not-json", detail)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods(request))
+    return Problem(error.status_code, HTTP_KINDS[error.status_code], str(error.detail), headers=headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Return the methods that the request's path takes. The framework names only those of one route of the path."""
+    routes = request.app.routes
+    taken = [
+        method
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+    return [*taken, "HEAD"] if "GET" in taken else taken  # `app.middleware.head_as_get` answers HEAD
 
 
 def install(app: FastAPI) -> None:

@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 from anyio import to_thread
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import Scope
 
@@ -29,7 +29,9 @@ from darkroom.app.audit import routes as audit
 from darkroom.app.console import pages
 from darkroom.app.dataset_registry import routes as dataset_registry
 from darkroom.app.dataset_registry.request_body import is_upload
+from darkroom.app.dependencies.known_query import require_known_query
 from darkroom.app.dependencies.services import Services
+from darkroom.app.description.describe import describe
 from darkroom.app.engine.engine import Engine, EngineLimits
 from darkroom.app.generate_jobs import routes as generate_jobs
 from darkroom.app.generation import interpolation, verification
@@ -199,7 +201,7 @@ def create_app(settings: Settings, on_engine_failure: Callable[[], None] = lambd
     )
     app = FastAPI(
         title="Darkroom",
-        description="Trains class-conditional image diffusion models and serves them.",
+        description="Trains class-conditional image diffusion models and serves them. [All errors](/docs/errors)",
         version=__version__,
         lifespan=_lifespan,
         docs_url=None,
@@ -227,8 +229,9 @@ def create_app(settings: Settings, on_engine_failure: Callable[[], None] = lambd
     exceptions.install(app)
     # The order in which a request's path is looked up: first what must be answered fast under load.
     app.include_router(probes.router)
+    strict = [Depends(require_known_query)]
     for short in (generation.router, train_jobs.submission):
-        app.include_router(short)
+        app.include_router(short, dependencies=strict)
     for room in (
         generation.router,
         interpolation.router,
@@ -248,12 +251,13 @@ def create_app(settings: Settings, on_engine_failure: Callable[[], None] = lambd
         storage.router,
         audit.router,
     ):
-        app.include_router(room, prefix="/v1")
+        app.include_router(room, prefix="/v1", dependencies=strict)
     app.include_router(docs.router)
     docs.mount_assets(app)
     pages.mount(app)
     problems.describe(app)
     scopes.describe(app.openapi())
+    describe(app.openapi())
     app.add_middleware(HeadAsGet)
     app.add_middleware(
         BodyLimit,

@@ -25,11 +25,12 @@ class KeyNotFound(LookupError):
 
 
 class TooManyJobs(RuntimeError):
-    """The key already has as many unfinished jobs as it may have."""
+    """The key already has as many unfinished jobs as it may have, or would with `more`."""
 
-    def __init__(self, unfinished: int, limit: int) -> None:
+    def __init__(self, unfinished: int, limit: int, more: int) -> None:
         super().__init__(f"this key has {unfinished} unfinished jobs, and may have {limit}")
         self.limit = limit
+        self.more = more
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,4 +167,4 @@ def require_room_for_jobs(session: Session, key_id: int, more: int, limit: int) 
         select(func.count(one.distinct())).where(Job.api_key_id == key_id, Job.status.in_(UNFINISHED))
     )
     if (unfinished or 0) + more > limit:
-        raise TooManyJobs(unfinished or 0, limit)
+        raise TooManyJobs(unfinished or 0, limit, more)

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from darkroom.store.job_repository import UNFINISHED, request_cancel
+from darkroom.store.job_repository import UNFINISHED, JobConflict, request_cancel
 from darkroom.store.owners import Owner, owned, require_owned
 from darkroom.store.tables import Job, JobStatus, Sweep
 
@@ -74,12 +74,14 @@ def count_jobs(session: Session, sweep_ids: Iterable[int]) -> Mapping[int, Mappi
 
 
 def cancel_sweep(session: Session, sweep_id: int, owner: Owner | None = None) -> Sweep:
-    """Cancel its unfinished jobs, if there are any. owner, errors: as for `get_sweep`."""
+    """Cancel its unfinished jobs. Raises JobConflict when there are none. owner, errors: as for `get_sweep`."""
     sweep = get_sweep(session, sweep_id, owner)
     # Lock all jobs before any counter. A worker locks its job first, too, so the two cannot deadlock.
     unfinished = session.scalars(
         select(Job.id).where(Job.sweep_id == sweep_id, Job.status.in_(UNFINISHED)).order_by(Job.id).with_for_update()
     ).all()
+    if not unfinished:
+        raise JobConflict(f"sweep {sweep_id} has ended; there is nothing to cancel")
     for job_id in unfinished:
         request_cancel(session, job_id)
     return sweep

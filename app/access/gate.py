@@ -68,7 +68,7 @@ class Gate:
     async def charge(self, caller: Caller, costs: Mapping[Window, int]) -> None:
         """Count the cost of each window for the caller's key.
 
-        Raises Problem (429), and counts nothing, above a limit.
+        Raises Problem (429, or 403 if the cost alone is above a limit), and counts nothing, above a limit.
         """
         if caller.key is None:
             return

@@ -1,9 +1,9 @@
 """Every answer 429: a key's limits, its unfinished jobs, too many invalid tokens, a full queue and full memory.
 
-Retry-After says when another try can succeed. It is left out when waiting would not help.
+Retry-After says when another try can succeed. A request that alone exceeds a limit gets 403, because no wait helps.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 
 from darkroom.app.access.limits import Use, rate_limit_headers
@@ -20,16 +20,13 @@ VERSIONS_RETRY_SECONDS = OPEN_RETRY_SECONDS = 5
 
 def key_limit(key_name: str, use: Use, cost: int, uses: Iterable[Use]) -> Problem:
     """A request needs `cost` of a window that has less left. uses: of all the key's windows, for the headers."""
-    left = "none is left" if use.remaining == 0 else f"{use.remaining} are left"
-    advice = f"{left}; the next {use.window.unit} begins in {_span(use.reset_seconds)}"
-    headers = rate_limit_headers(uses)
+    window, headers = use.window, rate_limit_headers(uses)
+    allowed = f"the key {key_name!r} may use {use.limit} {window.name} per {window.unit}"
     if cost > use.limit:
-        advice = f"this request needs {cost}, so it will never fit"
-    else:
-        headers |= retry_after(use.reset_seconds)
-    window = use.window
-    detail = f"the key {key_name!r} may use {use.limit} {window.name} per {window.unit}: {advice}"
-    return _problem(f"{window.name}-limit", detail, headers)
+        return _never(f"{allowed}, and this request needs {cost}", headers)
+    left = "none is left" if use.remaining == 0 else f"{use.remaining} are left"
+    detail = f"{allowed}: {left}; the next {window.unit} begins in {_span(use.reset_seconds)}"
+    return _problem(f"{window.name}-limit", detail, headers | retry_after(use.reset_seconds))
 
 
 def attempts_limit(use: Use) -> Problem:
@@ -40,6 +37,8 @@ def attempts_limit(use: Use) -> Problem:
 
 def jobs_limit(error: TooManyJobs) -> Problem:
     """A key has reached its limit of unfinished jobs."""
+    if error.more > error.limit:
+        return _never(f"this key may have {error.limit} unfinished jobs, and this request needs {error.more}")
     return _problem("jobs-limit", str(error), retry_after(JOBS_RETRY_SECONDS))
 
 
@@ -59,6 +58,11 @@ def held_open(kind: str, most: int) -> Problem:
     """A caller holds the most of something open at once. kind: such as `open-streams`."""
     detail = f"this key or address has {most} {kind.replace('-', ' ')}, the most at once: end one, then try again"
     return _problem(f"{kind}-limit", detail, retry_after(OPEN_RETRY_SECONDS))
+
+
+def _never(detail: str, headers: Mapping[str, str] | None = None) -> Problem:
+    text = f"{detail}: it will never fit. Ask for less at once, or ask the operator for a higher limit"
+    return Problem(HTTPStatus.FORBIDDEN, "above-limit", text, headers=headers)
 
 
 def _problem(kind: str, detail: str, headers: dict[str, str]) -> Problem:

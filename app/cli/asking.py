@@ -33,7 +33,8 @@ def ask_service(url: str | None, method: str, path: str, **options: Any) -> Any:
 
 def delete(url: str | None, address: str, what: str, *, force: bool = False, dry_run: bool) -> None:
     """Delete what has this address, or print what hangs on it. what: its name in the sentence about it."""
-    tried = ask_service(url, "DELETE", address, params={"force": force, "dry_run": dry_run})
+    params = {name: True for name, wanted in (("force", force), ("dry_run", dry_run)) if wanted}
+    tried = ask_service(url, "DELETE", address, params=params)
     if not dry_run:
         say(open_console(stderr=True), f"{what} is deleted")
         return

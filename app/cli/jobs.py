@@ -138,6 +138,7 @@ def delete(
 ) -> None:
     """Delete an ended job with its states, curve, log and events; or an ended generate job with its result."""
     what, address = ("Generate job", "/v1/generate-jobs") if generate else ("Job", JOBS)
+    force = force and not generate  # nothing hangs on a generate job
     asking.delete(url, f"{address}/{job_id}", f"{what} {job_id}", force=force, dry_run=dry_run)
 
 

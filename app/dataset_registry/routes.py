@@ -40,6 +40,7 @@ from darkroom.app.dependencies.deletion import DryRun, delete, deletion_answers
 from darkroom.app.dependencies.idempotency import IdempotencyKey
 from darkroom.app.dependencies.paging import Limit
 from darkroom.app.dependencies.services import Services, ServicesHere, require_json
+from darkroom.app.exceptions import at
 from darkroom.app.http.digits import DIGITS
 from darkroom.app.http.file_answer import FileRequestHere, artifact_answer, content_answer, documented_file
 from darkroom.app.http.problems import documented, invalid
@@ -47,6 +48,7 @@ from darkroom.model.datasets.contact_sheet import shown
 from darkroom.model.images.pictures import grid, png
 from darkroom.store.audit_repository import record
 from darkroom.store.dataset_repository import (
+    DatasetNotFound,
     get_dataset,
     list_datasets,
     lock_dataset,
@@ -118,6 +120,7 @@ def _parameters(query: type[BaseModel], *left_out: str) -> list[Mapping[str, Any
 
 def _without(body: type[BaseModel], *left_out: str) -> Mapping[str, Any]:
     schema = body.model_json_schema()
+    del schema["title"]  # generators of clients would look for a component of this name
     for name in left_out:
         del schema["properties"][name]
     return schema | {"required": [name for name in schema["required"] if name not in left_out]}
@@ -207,7 +210,7 @@ async def replace(
     return await _registered(request, response, services, caller, name=name)
 
 
-@router.get("/datasets", responses=documented(404, 422, 500, 503))
+@router.get("/datasets", responses=documented(422, 500, 503))
 def datasets(
     services: ServicesHere,
     caller: CallerHere,
@@ -221,7 +224,8 @@ def datasets(
 ) -> DatasetsAnswer:
     """Data sets by name: those that the caller may use."""
     with services.transaction() as session:
-        current = None if earlier_of is None else get_dataset(session, earlier_of, caller.owner)
+        with at("earlier_of", DatasetNotFound):
+            current = None if earlier_of is None else get_dataset(session, earlier_of, caller.owner)
         page = list_datasets(session, after, limit, current, caller.owner)
     return DatasetsAnswer(datasets=[_describe(row) for row in page.datasets], next_after=page.next_after)
 
@@ -300,7 +304,8 @@ async def check(
     def look() -> CheckAnswer:
         with services.transaction() as session:
             row = get_dataset(session, name, caller.owner)
-            other = None if against is None else get_dataset(session, against, caller.owner)
+            with at("against", DatasetNotFound):
+                other = None if against is None else get_dataset(session, against, caller.owner)
         return checked(services.store, services.settings, row, other)
 
     return await _in_decoder(look)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from darkroom.app.access.gate import Gate
 from darkroom.app.access.open_counts import OpenCounts
 from darkroom.app.engine.engine import Engine
-from darkroom.app.http.problems import STORE_RETRY_SECONDS, Problem, encoded, retry_after
+from darkroom.app.http.problems import STORE_RETRY_SECONDS, Problem, retry_after
 from darkroom.app.jobs.feed import JobFeed
 from darkroom.app.jobs.hint_sender import HintSender
 from darkroom.app.monitoring.prometheus import PrometheusMetrics
@@ -88,12 +88,10 @@ async def _services(request: Request) -> Services:
 
 
 async def require_json(request: Request) -> None:
-    """Raise Problem (415) unless Content-Type says that the body is JSON, and the body is not compressed."""
+    """Raise Problem (415) unless Content-Type says that the body is JSON."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         raise Problem(415, "unsupported-media-type", "send the body as Content-Type: application/json")
-    if (refusal := encoded(request)) is not None:
-        raise refusal
 
 
 ServicesHere = Annotated[Services, Depends(_services)]

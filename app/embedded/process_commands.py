@@ -19,6 +19,7 @@ def api_command(host: str, port: int) -> list[str]:
     return [
         *(sys.executable, "-m", "uvicorn", "--factory", "darkroom.app.main:application"),
         *("--host", host, "--port", str(port)),
+        *("--http", "darkroom.app.http.protocol:ProblemProtocol", "--ws", "none"),
         *("--timeout-graceful-shutdown", "20", "--no-access-log"),
         *("--timeout-keep-alive", str(KEEP_ALIVE_SECONDS)),
     ]

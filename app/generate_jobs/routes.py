@@ -14,6 +14,7 @@ from darkroom.app.dependencies.deletion import DryRun, delete, deletion_answers
 from darkroom.app.dependencies.idempotency import IdempotencyKey, created_before, note_created
 from darkroom.app.dependencies.paging import LARGEST_ID, BeforeId, Limit
 from darkroom.app.dependencies.services import Services, ServicesHere, require_json
+from darkroom.app.exceptions import at
 from darkroom.app.generate_jobs.schemas import GenerateJobAnswer, GenerateJobRequest, GenerateJobsAnswer, ShardsAnswer
 from darkroom.app.generation.encoding import MEDIA_TYPES
 from darkroom.app.generation.service import chosen, find_classes, find_version, work_of
@@ -38,7 +39,13 @@ from darkroom.store.generate_repository import (
 from darkroom.store.idempotency import GENERATE_JOBS
 from darkroom.store.job_forms import GenerateRun
 from darkroom.store.job_repository import JobConflict
-from darkroom.store.model_repository import lock_model, resolve_kept
+from darkroom.store.model_repository import (
+    ModelNotFound,
+    VersionCollected,
+    VersionNotFound,
+    lock_model,
+    resolve_kept,
+)
 from darkroom.store.tables import Checkpoint, GenerateJob
 
 MOST_SHARDS = 1000
@@ -119,8 +126,9 @@ def _submit(
             detail = "the service has not registered this version in the store yet; try again"
             raise Problem(503, "not-registered", detail, headers=retry_after(2.0))
         require_room(session, services, caller)
-        lock_model(session, version.name)  # so that no collection removes the weights before the job refers to them
-        checkpoint = resolve_kept(session, version.name, version.digest)
+        with at("/model", ModelNotFound, VersionNotFound, VersionCollected):
+            lock_model(session, version.name)  # so that no collection removes the weights before the job refers to them
+            checkpoint = resolve_kept(session, version.name, version.digest)
         generate_job, shards = submit_generate_job(
             session,
             checkpoint,

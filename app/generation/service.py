@@ -17,6 +17,7 @@ from darkroom.app.access.limits import IMAGES, NETWORK_ROWS, Window
 from darkroom.app.dependencies.callers import caller_of
 from darkroom.app.dependencies.services import Services
 from darkroom.app.engine.request import VersionNotLoaded
+from darkroom.app.exceptions import at
 from darkroom.app.generation.choice import Chosen, choose_by_deadline, choose_by_quality
 from darkroom.app.generation.schemas import DEADLINE_SHARE, ClassReference, SamplingFields, SettingsFields
 from darkroom.app.http.problems import Problem, invalid, retry_after
@@ -27,7 +28,7 @@ from darkroom.model.sampling.guidance import network_rows_left
 from darkroom.model.sampling.scoring import SCORE_NETWORK_ROWS, SCORE_STEPS
 from darkroom.model.sampling_fit import Check, Unfit, fitted, suited, suits
 from darkroom.model.user_error import fault_text
-from darkroom.store.model_repository import find_model
+from darkroom.store.model_repository import ModelNotFound, VersionNotFound, find_model
 from darkroom.store.owners import Owner, require_owned
 
 
@@ -153,12 +154,13 @@ async def find_version(services: Services, reference: str | None, owner: Owner |
     if not services.catalog.ready:
         detail = "the service is still loading its first model; try again"
         raise Problem(503, "not-ready", detail, headers=retry_after(2.0))
-    version = await services.catalog.find(reference)
-    served = services.catalog.production(version.name)
-    if owner is not None and (served is None or served.digest != version.digest):
-        await run_in_threadpool(_require_owned, services, version, owner)
-    if load:
-        await services.catalog.ensure_loaded(version)
+    with at("/model", ModelNotFound, VersionNotFound):  # somebody may delete it meanwhile
+        version = await services.catalog.find(reference)
+        served = services.catalog.production(version.name)
+        if owner is not None and (served is None or served.digest != version.digest):
+            await run_in_threadpool(_require_owned, services, version, owner)
+        if load:
+            await services.catalog.ensure_loaded(version)
     return version
 
 

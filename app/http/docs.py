@@ -1,6 +1,7 @@
-"""GET /docs: Swagger UI from files that are installed with the service. The page loads nothing from another origin.
+"""GET /docs: Swagger UI from files that are installed with the service. GET /docs/errors: the types of problems.
 
-FastAPI's own page starts Swagger UI by an inline script, which the content security policy forbids.
+The pages load nothing from another origin. FastAPI's own page starts Swagger UI by an inline script, which the content
+security policy forbids.
 """
 
 from importlib.resources import files
@@ -10,6 +11,8 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import HTMLResponse, Response
 
 from darkroom.app.http.fixed_files import FixedFiles
+from darkroom.app.http.problem_types import PAGE as ERRORS
+from darkroom.app.http.problem_types import problem_page
 
 router = APIRouter(include_in_schema=False)
 
@@ -33,6 +36,8 @@ PAGE = f"""<!DOCTYPE html>
 </html>
 """
 
+ERRORS_PAGE = problem_page()
+
 SCRIPT = """SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#swagger-ui",
@@ -46,6 +51,12 @@ SCRIPT = """SwaggerUIBundle({
 async def docs() -> HTMLResponse:
     """Return the page."""
     return HTMLResponse(PAGE)
+
+
+@router.get(ERRORS)
+async def errors() -> HTMLResponse:
+    """Return the page that explains the types of problems."""
+    return HTMLResponse(ERRORS_PAGE)
 
 
 @router.get(START)

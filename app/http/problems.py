@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from pydantic import BaseModel, Field
 from starlette.responses import Response
+
+from darkroom.app.http.problem_types import problem_type
 
 MEDIA_TYPE = "application/problem+json"
 STORE_RETRY_SECONDS = 5
@@ -24,7 +26,7 @@ class FieldError(BaseModel):
 class ProblemDetails(BaseModel):
     """RFC 9457 problem details."""
 
-    type: str = Field(description="stable identifier of the kind of problem")
+    type: str = Field(description="the kind of problem: the address of its section in /docs/errors")
     title: str
     status: int
     detail: str
@@ -34,7 +36,8 @@ class ProblemDetails(BaseModel):
 class Problem(Exception):
     """An error with its HTTP answer.
 
-    kind: the last part of the problem's type; extra: further members of the details.
+    kind: the last part of the problem's type, which `problem_types.TYPES` explains. extra: further members of the
+    details.
     """
 
     def __init__(
@@ -50,14 +53,28 @@ class Problem(Exception):
     def details(self) -> dict[str, Any]:
         """Return the members of the problem details."""
         title = HTTPStatus(self.status).phrase
-        return {"type": f"urn:darkroom:{self.kind}", "title": title, "status": self.status, "detail": self.detail} | {
+        return {"type": problem_type(self.kind), "title": title, "status": self.status, "detail": self.detail} | {
             name: value for name, value in self.extra.items() if value is not None
         }
 
+    def body(self) -> bytes:
+        """Return the details as JSON. It is ASCII, because it may repeat a name that UTF-8 cannot encode."""
+        return json.dumps(self.details(), ensure_ascii=True, allow_nan=False).encode()
+
     def response(self) -> Response:
-        """Return the HTTP answer. It is ASCII, because it may repeat a name that UTF-8 cannot encode."""
-        content = json.dumps(self.details(), ensure_ascii=True, allow_nan=False).encode()
-        return Response(content, self.status, self.headers, MEDIA_TYPE)
+        """Return the HTTP answer."""
+        return Response(self.body(), self.status, self.headers, MEDIA_TYPE)
+
+
+HTTP_KINDS: Mapping[int, str] = {
+    400: "bad-request",
+    404: "not-found",
+    405: "method-not-allowed",
+    414: "uri-too-long",
+    431: "request-header-fields-too-large",
+    501: "not-implemented",
+}
+"""The kinds of problems of HTTP itself, by status. Python's names of statuses differ between its versions."""
 
 
 def retry_after(seconds: float) -> dict[str, str]:
@@ -87,13 +104,6 @@ def invalid(errors: list[tuple[str, str]]) -> Problem:
 def pointer_part(name: str) -> str:
     """A member's name as one part of a JSON pointer (RFC 6901)."""
     return name.replace("~", "~0").replace("/", "~1")
-
-
-def encoded(request: Request) -> Problem | None:
-    """Return a problem for a compressed body, which the service does not unpack; None for a plain body."""
-    if request.headers.get("content-encoding", "identity").strip().lower() == "identity":
-        return None
-    return Problem(415, "unsupported-media-type", "send the body uncompressed, without a Content-Encoding header")
 
 
 def describe(app: FastAPI) -> None:

@@ -1,8 +1,11 @@
-"""Limits the size of request bodies and the time to send them. Content-Length may be absent or wrong."""
+"""Limits the size of request bodies and the time to send them, and refuses encoded ones.
+
+Content-Length may be absent or wrong.
+"""
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -12,12 +15,27 @@ SENDING_SECONDS = 30.0
 SLOWEST_BYTES_PER_SECOND = 1000.0
 
 
+_ENCODED = Problem(
+    415,
+    "unsupported-media-type",
+    "send the body uncompressed, without a Content-Encoding header",
+    headers={"Accept-Encoding": "identity"},
+)
+
+
+def has_body(headers: Mapping[bytes, bytes]) -> bool:
+    """Return true for a request with a body. Without a length there is none."""
+    return b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
+
+
 class _Refused(Exception):
     """The body passed a limit."""
 
 
 class BodyLimit:
     """ASGI middleware that answers 413 as soon as Content-Length, or the bytes that arrive, exceed the limit.
+
+    It answers 415 to an encoded body, such as a compressed one.
 
     It answers 408 to a client that has not sent its body after `sending_seconds`, and a second more for each
     SLOWEST_BYTES_PER_SECOND that have arrived. A client that stops therefore holds its connection no longer than that.
@@ -37,9 +55,14 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        headers = dict(scope["headers"])
+        encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+        if encoding != b"identity" and has_body(headers):
+            await _ENCODED.response()(scope, receive, send)
+            return
         limit_bytes = self._limit_bytes(scope)
         too_large = Problem(413, "body-too-large", f"the body is larger than {limit_bytes} bytes")
-        stated = dict(scope["headers"]).get(b"content-length", b"")
+        stated = headers.get(b"content-length", b"")
         if stated.isdigit() and int(stated) > limit_bytes:
             await too_large.response()(scope, receive, send)
             return

@@ -10,6 +10,7 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from darkroom.app.http.answer_headers import with_headers
+from darkroom.app.middleware.body_limit import has_body
 
 READ_ON_BYTES = 64 << 20
 READ_ON_SECONDS = 10.0
@@ -29,8 +30,8 @@ class ReadOn:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        # Without a length there is no body. A client that expects "100 Continue" sends no body before it.
-        sending = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
+        sending = has_body(headers)
+        # A client that expects "100 Continue" sends no body before it.
         asked_to_send = headers.get(b"expect", b"").lower() != b"100-continue"
         cut = False
 

@@ -186,9 +186,12 @@ def remove(
     return delete(services, dry_run, work)
 
 
-@router.post("/sweeps/{sweep_id}/cancel", status_code=202, responses=documented(404, 422, 500, 503))
+@router.post("/sweeps/{sweep_id}/cancel", status_code=202, responses=documented(404, 409, 422, 500, 503))
 def cancel(sweep_id: SweepId, services: ServicesHere, caller: CallerHere) -> SweepDetailAnswer:
-    """Cancel the sweep's unfinished jobs, like POST /v1/train-jobs/{job_id}/cancel for each."""
+    """Cancel the sweep's unfinished jobs, like POST /v1/train-jobs/{job_id}/cancel for each.
+
+    The answer is 409 when all of them have ended.
+    """
     with services.transaction() as session:
         row = cancel_sweep(session, sweep_id, caller.owner)
         record(session, caller.actor, "sweep.cancelled", f"sweeps/{sweep_id}")

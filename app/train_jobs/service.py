@@ -55,6 +55,9 @@ from darkroom.store.run_repository import kept_states
 from darkroom.store.tables import Dataset, Job, Worker
 from darkroom.store.worker_repository import known_workers
 
+MOST_PARTS = 8
+"""The most parts of a field's dotted name. Recipes nest less deeply."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -106,6 +109,9 @@ class TrainingPlan:
 def parse_change(name: str, value: Any, pointer: str) -> Change:
     """Return the change of the field with this dotted name. Raises Problem."""
     path = tuple(name.split("."))
+    if len(path) > MOST_PARTS:
+        text = f"has {len(path)} parts between its dots; the name of a field has at most {MOST_PARTS}"
+        raise invalid([(pointer, text)])
     if not all(path):
         raise invalid([(pointer, f"{name!r} is not a dotted name of a field, such as training.total_images")])
     if path[0] in ("name", "dataset"):

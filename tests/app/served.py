@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 import darkroom.app.versions.catalog
+from darkroom.app.http.protocol import ProblemProtocol
 from darkroom.app.main import create_app
 from darkroom.app.settings import Settings
 from darkroom.model.checkpoint import (
@@ -152,7 +153,15 @@ def serving(weights: Path, *, wait_until_ready: bool = True, port: int = 0, **se
     """Run the service under uvicorn, in a thread of this process. port: 0 takes any free one."""
     settings = {"state_folder": weights.parent / "state", **settings}
     application = create_app(Settings(weights_folder=weights, device="cpu", **settings))
-    config = uvicorn.Config(application, port=port, log_level="error", timeout_graceful_shutdown=2, lifespan="on")
+    config = uvicorn.Config(
+        application,
+        port=port,
+        http=ProblemProtocol,
+        ws="none",
+        log_level="error",
+        timeout_graceful_shutdown=2,
+        lifespan="on",
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="uvicorn")
     thread.start()

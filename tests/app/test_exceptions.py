@@ -36,7 +36,7 @@ def test_every_route_answers_410_for_a_collected_version(tmp_path: Path, databas
             "alias": client.put("/v1/models/tiny/alias/candidate", json={"version": 2}),
         }
     for way, answer in answers.items():
-        assert assert_problem(answer, 410)["type"] == "urn:darkroom:version-collected", way
+        assert assert_problem(answer, 410)["type"] == "/docs/errors#version-collected", way
 
 
 def test_a_missing_thing_that_a_body_names_is_a_fault_of_the_field() -> None:

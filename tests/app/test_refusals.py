@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import httpx
 import numpy as np
 import pytest
 
+from darkroom.model.provenance import LARGEST_INDEX
 from tests.app.served import CLASS_NAMES, Service, events_of, serving, serving_slowly
 from tests.processes import wait_until
 
@@ -24,7 +26,7 @@ def assert_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
     assert answer.headers["content-type"] == "application/problem+json"
     problem: dict[str, Any] = json.loads(answer.text)
     assert problem["status"] == status
-    assert problem["type"].startswith("urn:darkroom:")
+    assert problem["type"].startswith("/docs/errors#")
     assert problem["title"]
     assert problem["detail"]
     assert "Value error" not in answer.text
@@ -134,14 +136,91 @@ def test_a_body_of_another_form_is_refused(service: Service, body: str, pointer:
 )
 def test_a_body_that_is_not_json_is_400(service: Service, body: bytes) -> None:
     problem = assert_problem(service.client.post("/generate", content=body, headers=JSON), 400)
-    assert problem["type"] == "urn:darkroom:not-json"
+    assert problem["type"] == "/docs/errors#not-json"
     assert "is not JSON" in problem["detail"]
 
 
-def test_a_compressed_body_is_415_and_is_not_read_as_plain(service: Service) -> None:
-    for sent in (gzip.compress(b'{"class": 0}'), b'{"class": 0}'):
-        answer = service.client.post("/generate", content=sent, headers=JSON | {"Content-Encoding": "gzip"})
+@pytest.mark.parametrize("path", ["/generate", "/v1/datasets?name=x&format=zip", "/v1/models/x/versions"])
+def test_an_encoded_body_is_415_and_is_not_read_as_plain(service: Service, path: str) -> None:
+    for encoding, sent in (
+        ("gzip", gzip.compress(b'{"class": 0}')),
+        ("br", b'{"class": 0}'),
+        ("identity, gzip", b"x"),
+    ):
+        answer = service.client.post(path, content=sent, headers=JSON | {"Content-Encoding": encoding})
         assert "Content-Encoding" in assert_problem(answer, 415)["detail"]
+        assert answer.headers["accept-encoding"] == "identity"
+    assert service.client.get("/readyz", headers={"Content-Encoding": "gzip"}).status_code == 200  # it has no body
+    assert service.client.post("/generate", json={"class": 0}, headers={"Content-Encoding": "identity"}).is_success
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "kind"),
+    [
+        (b"GET /healthz?" + b"a" * 400_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414, "uri-too-long"),
+        (b"GET /healthz HTTP/1.1\r\nX: " + b"a" * 400_000 + b"\r\n\r\n", 431, "request-header-fields-too-large"),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n", 400, "bad-request"),
+        (b"GET /healthz HTTP/1.1\r\n\r\n", 400, "bad-request"),
+        (b"GET /health z HTTP/1.1\r\nHost: x\r\n\r\n", 400, "bad-request"),
+        (b"POST /generate HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "not-implemented"),
+        (b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400, "bad-request"),
+        (
+            b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+            400,
+            "bad-request",
+        ),
+        (b"\x16\x03\x01\x02\x00 a client that speaks TLS\r\n\r\n", 400, "bad-request"),
+    ],
+    ids=["address", "headers", "NUL", "no-host", "space", "encoding", "length", "chunk", "tls"],
+)
+def test_bytes_that_are_no_request_get_a_problem(service: Service, sent: bytes, status: int, kind: str) -> None:
+    problem = assert_problem(_answer_to(service, sent), status)
+    assert problem["type"] == f"/docs/errors#{kind}"
+    assert problem["detail"].startswith("the service cannot read the request: ")
+    assert service.client.get("/healthz").status_code == 200
+
+
+def test_a_chunk_that_breaks_after_the_answer_has_begun_only_closes_the_connection(weights: Path) -> None:
+    with serving_slowly(weights, default_model="tiny") as (service, pace):
+        pace.open.clear()
+        url = httpx.URL(service.url)
+        head = b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        with socket.create_connection((url.host, url.port), timeout=30) as connection:
+            connection.sendall(head + b'Content-Length: 27\r\n\r\n{"class": 0, "stream":true}')
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+            connection.sendall(b"\0 no request\r\n\r\n")
+            pace.open.set()
+            received = b""
+            while part := connection.recv(65536):
+                received += part
+        assert b"event: done" in received  # the bytes after a request are read when its answer has ended
+        assert received.rstrip().endswith(b"}")
+        assert service.client.get("/healthz").status_code == 200
+
+
+def test_an_upgrade_to_a_websocket_is_not_offered(service: Service) -> None:
+    answer = service.client.get("/healthz", headers={"Connection": "Upgrade", "Upgrade": "websocket"})
+    assert answer.status_code == 200
+
+
+def test_unknown_query_parameters_are_refused_by_name(service: Service) -> None:
+    problem = assert_problem(service.client.get("/v1/models?limt=3&limit=2&x=1"), 422)
+    assert {error["pointer"] for error in problem["errors"]} == {"limt", "x"}
+    assert problem["errors"][0]["detail"] == "is no query parameter; this address has: after, limit"
+    problem = assert_problem(service.client.post("/generate?seed=1", json={"class": 0}), 422)
+    assert [error["pointer"] for error in problem["errors"]] == ["seed"]
+    assert "none" in problem["errors"][0]["detail"]
+    assert "format" in assert_problem(service.client.put("/v1/datasets/x?fromat=zip"), 422)["detail"]
+    assert service.client.get("/healthz?cache=no").status_code == 200  # monitors may add one
+
+
+def test_an_image_index_above_the_largest_is_refused(service: Service) -> None:
+    for n, first, fits in ((1, LARGEST_INDEX, True), (2, LARGEST_INDEX, False), (2, LARGEST_INDEX - 1, True)):
+        answer = service.client.post("/generate", json={"class": 0, "n": n, "first_index": first, "steps": 1})
+        assert answer.is_success == fits
+        if not fits:
+            assert [error["pointer"] for error in assert_problem(answer, 422)["errors"]] == ["/first_index"]
 
 
 @pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
@@ -207,10 +286,13 @@ def test_no_content_length_lets_a_body_past_the_limit(service: Service, framing:
 def test_an_unknown_path_is_404_and_a_wrong_method_405(service: Service) -> None:
     assert_problem(service.client.get("/nothing"), 404)
     assert_problem(service.client.get("/v1/models/NoName"), 422)
-    for path, allowed in (("/generate", "POST"), ("/v1/interpolate", "POST"), ("/v1/models", "GET")):
-        answer = service.client.request("PATCH", path)
+    document = service.client.get("/openapi.json").json()
+    for path, operations in document["paths"].items():
+        allowed = {method.upper() for method in operations} | ({"HEAD"} if "get" in operations else set())
+        method = "PUT" if "PUT" not in allowed else "POST"
+        answer = service.client.request(method, re.sub(r"\{\w+\}", "1", path))
         assert_problem(answer, 405)
-        assert allowed in answer.headers["allow"]
+        assert set(answer.headers["allow"].split(", ")) == allowed, path
 
 
 def test_unknown_methods_add_no_time_series(service: Service) -> None:

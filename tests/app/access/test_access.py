@@ -50,7 +50,7 @@ def _call(client: httpx.Client, method: str, path: str) -> int:
     answer = client.request(method, path)
     if answer.status_code in (401, 403):
         problem = assert_problem(answer, answer.status_code)
-        assert problem["status"] == 401 or problem["type"] == "urn:darkroom:scope-missing", problem
+        assert problem["status"] == 401 or problem["type"] == "/docs/errors#scope-missing", problem
         assert answer.headers["www-authenticate"].startswith('Bearer realm="darkroom"')
     return answer.status_code
 
@@ -81,7 +81,7 @@ def test_an_invalid_token_is_refused_by_every_call_that_needs_a_key(
     good = served.clients[0].headers["authorization"]
     for header in (good[:-1], f"{good}x", "Bearer", good.replace("Bearer", "Basic"), "x", "Bearer drk_"):
         answer = served.bare.get("/v1/models", headers={"Authorization": header})
-        assert assert_problem(answer, 401)["type"] == "urn:darkroom:key-refused"
+        assert assert_problem(answer, 401)["type"] == "/docs/errors#key-refused"
         assert 'error="invalid_token"' in answer.headers["www-authenticate"]
     assert served.bare.get("/v1/models", headers={"Authorization": good.replace("Bearer", "bearer")}).status_code == 200
     assert served.bare.get("/healthz", headers={"Authorization": "x"}).status_code == 200

@@ -80,7 +80,7 @@ def names(client: httpx.Client, resource: str) -> set[str]:
 
 
 def assert_owned(answer: httpx.Response) -> None:
-    assert assert_problem(answer, 403)["type"] == "urn:darkroom:owned-by-another"
+    assert assert_problem(answer, 403)["type"] == "/docs/errors#owned-by-another"
 
 
 def calls_on_dataset(name: str) -> list[tuple[str, str, Any]]:
@@ -354,7 +354,7 @@ def test_a_quota_counts_the_network_rows_of_drawn_images(lab: Lab) -> None:
         assert '"network-rows";r=80;t=' in few.headers["ratelimit"]
         assert '"network-rows";r=40;t=' in draws(n=2, steps=10, guidance=2.0).headers["ratelimit"]
         refused = draws(n=3, steps=20)
-        assert assert_problem(refused, 429)["type"] == "urn:darkroom:network-rows-limit"
+        assert assert_problem(refused, 429)["type"] == "/docs/errors#network-rows-limit"
         assert int(refused.headers["retry-after"]) > 0
         job = {"class": 0, "n": 1, "steps": 41, "guidance": 1.0}
         assert_problem(client.post("/v1/generate-jobs", json=job), 429)
@@ -385,7 +385,7 @@ def test_priority_and_devices_need_a_right(lab: Lab, name: str) -> None:
     with lab.served.client(token) as allowed:
         for path, body in calls:
             problem = assert_problem(lab.owner.post(path, json=body | asked), 403)
-            assert problem["type"] == f"urn:darkroom:{name}-limit"
+            assert problem["type"] == f"/docs/errors#{name}-limit"
             assert f"darkroom keys change KEY --{name} 3" in problem["detail"]
             assert allowed.post(path, json=body | asked).status_code == 202
         above = {"priority": {"priority": 4}, "devices": {"overrides": {"training.devices": 4}}}[name]
@@ -403,7 +403,7 @@ def test_a_key_that_stores_its_bytes_adds_nothing_until_it_deletes_some(lab: Lab
         limit = {"stored_bytes": stored + 10}
         assert lab.admin.patch(f"/v1/keys/{row.id}", json=limit).status_code == 200
         problem = assert_problem(upload(client, "second"), 403)
-        assert problem["type"] == "urn:darkroom:bytes-limit"
+        assert problem["type"] == "/docs/errors#bytes-limit"
         job = {"recipe": configuration(), "dataset": "of nobody", "model": "full"}
         assert client.post("/v1/train-jobs", json=job).status_code == 202  # it fits until the limit is reached
         assert lab.admin.patch(f"/v1/keys/{row.id}", json={"stored_bytes": stored}).status_code == 200

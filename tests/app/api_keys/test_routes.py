@@ -168,7 +168,7 @@ def test_an_address_with_many_invalid_tokens_is_refused_but_its_valid_keys_are_n
         assert tries[:3] == [401] * 3
         assert 429 in tries[3:]  # a new minute may have begun once in between
         refused = next(answer for answer in map(attempt, [f"{token}x"] * 5) if answer.status_code == 429)
-        assert assert_problem(refused, 429)["type"] == "urn:darkroom:attempts-limit"
+        assert assert_problem(refused, 429)["type"] == "/docs/errors#attempts-limit"
         assert 1 <= int(refused.headers["retry-after"]) <= 60
         assert good.get("/v1/models").status_code == 200
         if attempt(late).status_code != 429:  # only in a new minute may an unknown token be looked up
@@ -214,11 +214,16 @@ def test_images_and_requests_are_limited(limited: Keyed) -> None:
     assert '"images";r=2;t=' in answer.headers["ratelimit"]
     assert '"requests";r=599;t=' in answer.headers["ratelimit"]
     refused = images(3)
-    assert assert_problem(refused, 429)["type"] == "urn:darkroom:images-limit"
+    assert assert_problem(refused, 429)["type"] == "/docs/errors#images-limit"
     assert 1 <= int(refused.headers["retry-after"]) <= 86_400
     assert '"images";r=2;t=' in refused.headers["ratelimit"]
-    assert "retry-after" not in images(7).headers  # waiting would not help
-    assert images(9).status_code in (422, 429)  # exceeds both the queue and the key's limit
+    wait_until(lambda: "tiny" in client.get("/v1/models").text, "registered")
+    never = client.post("/v1/generate-jobs", json={"class": 0, "n": 7})
+    problem = assert_problem(never, 403)  # waiting would not help
+    assert problem["type"] == "/docs/errors#above-limit"
+    assert "may use 6 images per day, and this request needs 7" in problem["detail"]
+    assert "retry-after" not in never.headers
+    assert_problem(images(9), 422)  # exceeds both the queue and the key's limit
     assert_problem(images(1, steps=500, deadline_seconds=1e-6), 503)  # draws nothing, so counts nothing
     assert_problem(client.post("/v1/interpolate", json={"class": 0, "seeds": [1, 2], "count": 3, "steps": 1}), 429)
     assert_problem(images(1, best_of=3), 429)  # all drawn images count, not only the returned one
@@ -231,7 +236,7 @@ def test_images_and_requests_are_limited(limited: Keyed) -> None:
     if over.status_code != 429:  # a new minute had begun
         over = [brief.get("/v1/models") for _ in range(2)][-1]
     assert statuses == [200, 200]
-    assert assert_problem(over, 429)["type"] == "urn:darkroom:requests-limit"
+    assert assert_problem(over, 429)["type"] == "/docs/errors#requests-limit"
     assert 1 <= int(over.headers["retry-after"]) <= 60
     assert '"requests";q=2;w=60' in over.headers["ratelimit-policy"]
     assert '"requests";r=0;t=' in over.headers["ratelimit"]
@@ -254,12 +259,14 @@ def test_jobs_are_limited_until_they_end(limited: Keyed, database: Database) -> 
     wait_until(lambda: "tiny" in client.get("/v1/models").text, "registered")
     assert client.post("/v1/generate-jobs", json={"class": 0, "n": 2, "shard_images": 1}).status_code == 202
     problem = assert_problem(submit(), 429)
-    assert problem["type"] == "urn:darkroom:jobs-limit"
+    assert problem["type"] == "/docs/errors#jobs-limit"
     assert submit(**{"Idempotency-Key": "one"}).status_code == 202  # creates nothing
     sweep = job | {"name": "s", "seeds": [1]}
     assert_problem(client.post("/v1/sweeps", json=sweep), 429)
     assert client.post("/v1/train-jobs/1/cancel").status_code == 202
     assert_problem(client.post("/v1/sweeps", json=sweep | {"seeds": [1, 2]}), 429)
+    problem = assert_problem(client.post("/v1/sweeps", json=sweep | {"seeds": [1, 2, 3]}), 403)
+    assert "may have 2 unfinished jobs, and this request needs 3" in problem["detail"]
     assert client.post("/v1/sweeps", json=sweep).status_code == 202
     assert_problem(client.post("/v1/train-jobs/1/resume"), 429)
 

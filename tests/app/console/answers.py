@@ -61,6 +61,6 @@ class Answers:
 
     def _refuse(self, route: Route) -> None:
         status, headers = self._refusal
-        body = json.dumps({"type": "urn:darkroom:refused", "title": "Refused", "status": status, "detail": "not now"})
+        body = json.dumps({"type": "/docs/errors#refused", "title": "Refused", "status": status, "detail": "not now"})
         sent = {"X-Request-ID": "request-7", **headers}
         route.fulfill(status=status, content_type="application/problem+json", body=body, headers=sent)

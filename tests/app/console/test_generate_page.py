@@ -466,7 +466,7 @@ def test_a_used_up_quota_is_shown_with_the_hours_until_it_is_renewed(browser: Br
     detail = "the key 'lab' may use 20 images per day: none is left; the next day begins in 12 h 39 min"
 
     def refuse(route: Route) -> None:
-        body = json.dumps({"type": "urn:darkroom:images-limit", "title": "Too Many", "status": 429, "detail": detail})
+        body = json.dumps({"type": "/docs/errors#images-limit", "title": "Too Many", "status": 429, "detail": detail})
         headers = {"Retry-After": "45505"}
         route.fulfill(status=429, content_type="application/problem+json", body=body, headers=headers)
 
@@ -551,7 +551,7 @@ def test_the_page_asks_for_a_key_keeps_it_in_the_tab_and_says_what_scope_it_lack
             route.continue_(headers=headers)
 
     def refuse(route: Route, status: int, detail: str, challenge: str) -> None:
-        body = json.dumps({"type": "urn:darkroom:refused", "title": "Refused", "status": status, "detail": detail})
+        body = json.dumps({"type": "/docs/errors#refused", "title": "Refused", "status": status, "detail": detail})
         headers = {"X-Request-ID": "request-7", "WWW-Authenticate": challenge}
         route.fulfill(status=status, content_type="application/problem+json", body=body, headers=headers)
 

@@ -60,7 +60,7 @@ def test_a_renamed_data_set_keeps_its_content_and_jobs(served: Service, database
     assert _audited(served, "dataset.renamed")[-1] == ("datasets/shapes", {"to": ODD})
 
     problem = assert_problem(served.client.patch(address, json={"name": "taken"}), 409)
-    assert problem["type"] == "urn:darkroom:dataset-exists"
+    assert problem["type"] == "/docs/errors#dataset-exists"
     assert problem["existing"] == "/v1/datasets/taken"
     assert_problem(served.client.patch("/v1/datasets/none", json={"name": "new"}), 404)
     for name in ("", "a/b", " a", "x" * 101, None):
@@ -78,7 +78,7 @@ def test_a_data_set_of_ended_jobs_is_deleted_with_force_only(
     else:
         end(database, claim(database), *([] if how is None else [how]))
     problem = assert_problem(served.client.delete("/v1/datasets/shapes"), 409)
-    assert problem["type"] == "urn:darkroom:in-use"
+    assert problem["type"] == "/docs/errors#in-use"
     assert problem["dependents"] == [
         {"resource": f"/v1/train-jobs/{job}", "reason": f"({status}) used it", "blocks": False}
     ]
@@ -150,7 +150,9 @@ def test_a_corrected_upload_replaces_a_data_set_and_jobs_keep_theirs(served: Ser
     assert _names(served) == ["clothes@1", "clothes@2", "shapes"]  # nothing hides them any more
     assert client.get("/v1/datasets/clothes@1").json()["replaced"] is False
 
-    assert_problem(client.get("/v1/datasets", params={"earlier_of": "none"}), 404)
+    for path, name in (("/v1/datasets", "earlier_of"), ("/v1/datasets/shapes/check", "against")):
+        problem = assert_problem(client.get(path, params={name: "none"}), 422)
+        assert problem["errors"][0]["pointer"] == name
     named = client.put("/v1/datasets/clothes", params={"name": "x", "format": "npz"}, content=_npz())
     assert assert_problem(named, 422)["errors"][0]["pointer"] == "name"
     body = client.put("/v1/datasets/digits", json={"format": "digits", "name": "x"})

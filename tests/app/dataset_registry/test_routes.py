@@ -221,7 +221,7 @@ def test_an_idempotency_key_creates_once(posted: Posted) -> None:
         posted.upload(CLOTHES, key="k", name="others"),
         posted.path(None, key="k", format="digits"),
     ):
-        assert assert_problem(other, 422)["type"] == "urn:darkroom:idempotency-key-reused"
+        assert assert_problem(other, 422)["type"] == "/docs/errors#idempotency-key-reused"
     assert posted.kept()[0] == 1
     assert_problem(posted.upload(b"no zip", key="failed"), 422)
     assert (
@@ -366,7 +366,7 @@ def test_a_hostile_or_faulty_upload_leaves_nothing_behind(posted: Posted, what: 
     assert len(content) <= LIMIT_BYTES
     kept = posted.kept()
     problem = assert_problem(posted.upload(content, key="k", **query), 422)
-    assert problem["type"] == "urn:darkroom:dataset-unreadable"
+    assert problem["type"] == "/docs/errors#dataset-unreadable"
     assert fault in problem["detail"]
     assert "/dev/" not in problem["detail"]
     assert posted.kept() == kept
@@ -457,7 +457,7 @@ def test_the_files_of_a_folder_are_the_same_data_set_as_its_zip(posted: Posted, 
     again = post("/v1/datasets", **_form(wrapped, name="form"), headers={"Idempotency-Key": "once"})
     assert (again.status_code, again.json()) == (200, answer.json())
     other = post("/v1/datasets", **_form(wrapped[1:], name="form"), headers={"Idempotency-Key": "once"})
-    assert assert_problem(other, 422)["type"] == "urn:darkroom:idempotency-key-reused"
+    assert assert_problem(other, 422)["type"] == "/docs/errors#idempotency-key-reused"
     sized = post("/v1/datasets?image_size=8", **_form(FOLDER, name="sized", class_names=["Größe", "T-shirt"]))
     assert sized.json()["image_shape"] == [3, 8, 8]
     assert posted.on_a_worker("sized", tmp_path / "cache").images.shape == (3, 3, 8, 8)
@@ -639,7 +639,7 @@ def test_a_full_disk_is_507(posted: Posted, monkeypatch: pytest.MonkeyPatch, ful
         monkeypatch.setattr(module, "TemporaryFile", make)
     kept = posted.kept()
     problem = assert_problem(posted.upload(CLOTHES), 507)
-    assert problem["type"] == "urn:darkroom:storage-full"
+    assert problem["type"] == "/docs/errors#storage-full"
     assert made == full
     assert posted.kept() == kept
     assert posted.temporary_files() == []
@@ -649,7 +649,7 @@ def test_a_disk_that_is_too_full_for_a_form_is_507(posted: Posted, monkeypatch: 
     monkeypatch.setattr(form_module, "TemporaryFile", _FullFile)
     kept = posted.kept()
     problem = assert_problem(posted.service.client.post("/v1/datasets", **_form(FOLDER, name="x")), 507)
-    assert problem["type"] == "urn:darkroom:storage-full"
+    assert problem["type"] == "/docs/errors#storage-full"
     assert posted.kept() == kept
     assert posted.temporary_files() == []
 
@@ -707,7 +707,7 @@ def test_paths_that_lead_out_of_the_roots_are_refused(posted: Posted, tmp_path: 
         assert [error["pointer"] for error in problem["errors"]] == ["/path"], problem
         assert str(posted.root) in problem["detail"]
     for path in (posted.root / "nothing", posted.root):
-        assert assert_problem(posted.path(path), 422)["type"] == "urn:darkroom:dataset-unreadable"
+        assert assert_problem(posted.path(path), 422)["type"] == "/docs/errors#dataset-unreadable"
     assert posted.kept() == kept
 
 
@@ -743,7 +743,8 @@ def test_a_body_that_is_no_request_is_refused(posted: Posted, body: bytes, statu
 
 
 def test_every_status_is_documented(posted: Posted) -> None:
-    paths = posted.service.client.get("/openapi.json").json()["paths"]
+    document = posted.service.client.get("/openapi.json").json()
+    paths = document["paths"]
     assert {"/v1/datasets", "/v1/datasets/{name}", "/v1/datasets/{name}/contact-sheet"} <= set(paths)
     post = paths["/v1/datasets"]["post"]
     assert {"200", "201", "400", "409", "413", "415", "422", "503", "507"} <= set(post["responses"])
@@ -758,8 +759,9 @@ def test_every_status_is_documented(posted: Posted) -> None:
         forms = one["requestBody"]["content"]
         assert set(forms) == {"application/octet-stream", "multipart/form-data", "application/json"}
         fields = {"name", "split", "image_size", "fit", "ground", "skip_damaged", "class_names"} - of_address
-        assert set(forms["multipart/form-data"]["schema"]["properties"]) == fields | {"files"}
-        assert set(forms["application/json"]["schema"]["properties"]) == fields | {"format", "path"}
+        for media, more in (("multipart/form-data", {"files"}), ("application/json", {"format", "path"})):
+            component = forms[media]["schema"]["$ref"].rpartition("/")[2]
+            assert set(document["components"]["schemas"][component]["properties"]) == fields | more
 
 
 def test_while_the_database_is_away_no_upload_is_received(weights: Path) -> None:

@@ -66,7 +66,7 @@ def _refused(service: Service, address: str, **query: Any) -> list[Reason]:
     tried = service.client.delete(address, params={"dry_run": True} | query)
     assert tried.status_code == 200, tried.text
     problem = assert_problem(service.client.delete(address, params=query), 409)
-    assert problem["type"] == "urn:darkroom:in-use"
+    assert problem["type"] == "/docs/errors#in-use"
     assert tried.json()["dependents"] == problem["dependents"]
     assert tried.json()["blocked"] == any(one["blocks"] for one in problem["dependents"])
     assert service.client.get(address).status_code == 200
@@ -149,7 +149,7 @@ def test_a_continued_job_is_deleted_with_force_once_the_other_has_ended(served: 
     _deleted(served, address, force=True)
     assert served.client.get(f"/v1/train-jobs/{child}").json()["parent_id"] is None
     problem = assert_problem(served.client.post(f"/v1/train-jobs/{child}/retry"), 409)
-    assert problem["type"] == "urn:darkroom:state-not-kept"
+    assert problem["type"] == "/docs/errors#state-not-kept"
     assert f"job {parent}" in problem["detail"]
 
 
@@ -267,7 +267,7 @@ def test_a_job_without_its_state_says_so_and_is_not_resumed(served: Service, dat
     body = {"from_job": failed, "model": "more"}
     continued = assert_problem(served.client.post("/v1/train-jobs", json=body), 409)
     for problem in (retried, continued):
-        assert problem["type"] == "urn:darkroom:state-not-kept"
+        assert problem["type"] == "/docs/errors#state-not-kept"
         assert "removed after 7 days" in problem["detail"]
     assert "from_model" in retried["detail"]
     assert served.client.get(address).json()["status"] == "failed"

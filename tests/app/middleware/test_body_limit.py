@@ -40,7 +40,7 @@ async def test_a_client_that_stops_sending_gets_408() -> None:
     status, body = await _answer(receive, 0.01)
     assert status == 408
     problem = json.loads(body)
-    assert problem["type"] == "urn:darkroom:body-too-slow"
+    assert problem["type"] == "/docs/errors#body-too-slow"
     assert "1 bytes have arrived" in problem["detail"]
 
 

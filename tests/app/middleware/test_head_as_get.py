@@ -1,5 +1,7 @@
 """Laws of HEAD: it answers like GET without the body, and only routes with GET have it."""
 
+import re
+
 import httpx
 import pytest
 
@@ -18,6 +20,14 @@ def test_head_is_get_without_its_body(service: Service, path: str) -> None:
     assert (asked.status_code, asked.content) == (got.status_code, b"")
     assert _headers(asked) == _headers(got)
     assert ("content-length" in asked.headers) == ("content-length" in got.headers)
+
+
+def test_every_documented_get_has_head(service: Service) -> None:
+    paths = service.client.get("/openapi.json").json()["paths"]
+    asked = [re.sub(r"\{\w+\}", "1", path) for path, operations in paths.items() if "get" in operations]
+    assert len(asked) > 25
+    for path in asked:
+        assert service.client.head(path).status_code == service.client.get(path).status_code != 405, path
 
 
 def _headers(answer: httpx.Response) -> dict[str, str]:

@@ -70,6 +70,8 @@ def test_only_pages_of_the_settings_origins_may_call_the_api(weights: Path) -> N
     with serving(weights, default_model="tiny", cors_origins=f"{ORIGIN}, https://two.example") as service:
         allowed = _preflight(service)
         assert allowed["access-control-allow-origin"] == ORIGIN
+        methods = {"GET", "POST", "PUT", "PATCH", "DELETE"}
+        assert {one.strip() for one in allowed["access-control-allow-methods"].split(",")} == methods
         assert "authorization" in allowed["access-control-allow-headers"].lower()
         assert "access-control-allow-credentials" not in allowed
         body = {"class": 0, "steps": 1}

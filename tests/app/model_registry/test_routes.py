@@ -90,7 +90,7 @@ def _kind(answer: httpx.Response, status: int) -> str:
     """Assert that the answer is a problem with this status, and return its type."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    return str(answer.json()["type"]).removeprefix("urn:darkroom:")
+    return str(answer.json()["type"]).removeprefix("/docs/errors#")
 
 
 def _registered(service: Service) -> None:

@@ -78,7 +78,7 @@ def test_damaged_weights_are_not_sent(service: Service, database: Database) -> N
         damaged = update(ArtifactChunk).where(ArtifactChunk.digest == digest)
         session.execute(damaged.values(data=tiny_weights("tiny", 6)[: len(tiny_weights("tiny", 5))]))
     problem = assert_problem(service.client.get(f"{VERSIONS}/2/weights"), 500)
-    assert problem["type"] == "urn:darkroom:artifact-unusable"
+    assert problem["type"] == "/docs/errors#artifact-unusable"
 
 
 def test_weights_of_another_service_are_added_and_drawn_with(service: Service) -> None:
@@ -152,7 +152,7 @@ def _pickle() -> bytes:
 )
 def test_weights_that_cannot_be_drawn_with_are_refused(service: Service, make: Callable[[], bytes], says: str) -> None:
     problem = assert_problem(_add(service, make()), 422)
-    assert problem["type"] == "urn:darkroom:weights-unusable"
+    assert problem["type"] == "/docs/errors#weights-unusable"
     assert says in problem["detail"]
     assert service.client.get("/v1/models/tiny").json()["versions"] == 1
 
@@ -187,7 +187,7 @@ def test_a_version_is_deleted_and_can_be_added_again(service: Service, database:
     assert (shown["version"], shown["digest"], shown["kept"]) == (2, digest_of(data), False)
     assert (shown["image_size"], shown["parameters"], shown["default_sampling"]) == (None, None, None)
     for method, address in (("GET", f"{VERSIONS}/2/weights"), ("DELETE", f"{VERSIONS}/2")):
-        assert assert_problem(service.client.request(method, address), 410)["type"] == "urn:darkroom:version-collected"
+        assert assert_problem(service.client.request(method, address), 410)["type"] == "/docs/errors#version-collected"
     assert_problem(service.client.post("/generate", json={"class": 0, "model": "tiny@2"}), 410)
     assert _audited(service, "version.deleted") == [
         ("models/tiny/versions/2", {"version": 2, "digest": digest_of(data)})
@@ -202,7 +202,7 @@ def test_a_version_is_deleted_and_can_be_added_again(service: Service, database:
 def test_the_production_version_cannot_be_deleted(service: Service) -> None:
     for force in (False, True):
         problem = assert_problem(service.client.delete(f"{VERSIONS}/1", params={"force": force}), 409)
-        assert problem["type"] == "urn:darkroom:in-use"
+        assert problem["type"] == "/docs/errors#in-use"
         (dependent,) = problem["dependents"]
         assert dependent == {
             "resource": "/v1/models/tiny/alias/production",

@@ -113,10 +113,15 @@ def test_the_speed_is_that_of_the_slowest_living_worker_with_the_device(jobs: Se
     )
 
 
+def test_a_data_set_that_the_query_names_must_exist(jobs: Service) -> None:
+    problem = assert_problem(jobs.client.get("/v1/plan", params=PLANNED | {"dataset": "none"}), 422)
+    assert problem["errors"][0]["pointer"] == "dataset"
+
+
 def test_without_a_measured_speed_the_answer_says_what_to_do(jobs: Service, database: Database) -> None:
     for answer in (jobs.client.get("/v1/plan", params=PLANNED), post(jobs, **PLANNED)):
         problem = assert_problem(answer, 503)
-        assert problem["type"] == "urn:darkroom:speed-unknown"
+        assert problem["type"] == "/docs/errors#speed-unknown"
         assert "start one with `darkroom worker`" in problem["detail"]
     see(database, "new")
     answer = jobs.client.get("/v1/plan", params=PLANNED)

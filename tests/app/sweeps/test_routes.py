@@ -232,6 +232,9 @@ def test_cancelling_a_sweep_leaves_finished_jobs(sweeps: Service, database: Data
         assert answer.json()["jobs"] == {"succeeded": 1, "cancelling": 1, "cancelled": 2}
     assert answer.json()["rows"][1]["job_id"] == running.job_id
     assert answer.json()["rows"][1]["status"] == "cancelling"
+    end(database, running)
+    problem = assert_problem(sweeps.client.post(f"/v1/sweeps/{made['id']}/cancel"), 409)
+    assert problem["type"] == "/docs/errors#job-conflict"
     assert_problem(sweeps.client.post("/v1/sweeps/99/cancel"), 404)
 
 

@@ -35,7 +35,7 @@ def clients(weights: Path, database: Database, database_url: str) -> Iterator[tu
 
 def refused(answer: httpx.Response) -> None:
     problem = assert_problem(answer, 403)
-    assert problem["type"] == "urn:darkroom:scope-missing"
+    assert problem["type"] == "/docs/errors#scope-missing"
     assert "does not have the scope admin, which promote 'best' needs" in problem["detail"]
     assert 'error="insufficient_scope", scope="admin"' in answer.headers["www-authenticate"]
 

@@ -407,13 +407,28 @@ def test_what_a_request_names_must_exist(shared_jobs: Service) -> None:
         ({"from_model": "nobody@1"}, "/from_model"),
     ):
         problem = assert_problem(shared_jobs.client.post("/train-jobs", json=body | change), 422)
-        assert problem["type"] == "urn:darkroom:invalid"
+        assert problem["type"] == "/docs/errors#invalid"
         assert problem["errors"][0]["pointer"] == pointer
 
 
 def test_a_deeply_nested_configuration_is_refused(shared_jobs: Service) -> None:
     body = '{"recipe": "digits", "overrides": {"model": ' + '{"a":' * 500 + "1" + "}" * 502
     assert_problem(shared_jobs.client.post("/train-jobs", content=body, headers=JSON), 422)
+
+
+@pytest.mark.parametrize("parts", [9, 1000, 20_000])
+def test_a_field_of_too_many_parts_is_named(shared_jobs: Service, parts: int) -> None:
+    name = ".".join(["a"] * parts)
+    body = {"recipe": "digits", "dataset": "shapes"}
+    for path, pointer, change in (
+        ("/train-jobs", f"/overrides/{name}", {"overrides": {name: 1}}),
+        ("/v1/sweeps", f"/overrides/{name}", {"name": "s", "seeds": [1], "overrides": {name: 1}}),
+        ("/v1/sweeps", f"/grid/{name}/0", {"name": "s", "grid": {name: [1, 2]}}),
+    ):
+        problem = assert_problem(shared_jobs.client.post(path, json=body | change), 422)
+        (error,) = problem["errors"]
+        assert error["pointer"] == pointer
+        assert f"has {parts} parts" in error["detail"]
 
 
 def test_the_same_key_creates_one_job(jobs: Service, database: Database) -> None:

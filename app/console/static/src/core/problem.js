@@ -6,7 +6,7 @@ export class ApiProblem extends Error {
     super(details.detail || details.title || `the service answered with ${status}`);
     this.status = status;
     this.details = details;
-    this.kind = String(details.type || "").replace("urn:darkroom:", "");
+    this.kind = String(details.type || "").replace(/^.*#/, "");
     this.errors = details.errors || [];
     this.requestId = headers.get("X-Request-ID");
     // RFC 6750: the scope that the key lacks
@@ -40,6 +40,7 @@ const TITLES = {
 
 /** Titles of refusals for which the title of their status would be wrong. */
 const TITLES_BY_KIND = {
+  "above-limit": "That is more than this key ever allows",
   "images-limit": "This key has too few images left today",
   "requests-limit": "This key has used up its requests of this minute",
   "jobs-limit": "This key has reached its limit of unfinished jobs",

@@ -92,10 +92,10 @@ export function uploadForm({ signal, onDone }) {
 
   async function showFormats() {
     try {
-      const { parameters, requestBody } = (await description()).paths["/v1/datasets"].post;
-      const upload = parameters.find((one) => one.name === "format");
+      const { paths, components } = await description();
+      const upload = paths["/v1/datasets"].post.parameters.find((one) => one.name === "format");
       const uploads = namesIn(upload.schema);
-      const all = namesIn(requestBody.content["application/json"].schema.properties.format);
+      const all = namesIn(components.schemas.CreateDatasetBody.properties.format);
       const others = all.filter((one) => !uploads.includes(one) && one !== BUNDLED);
       fill(fields.format.control, options([...uploads, ...others.map((one) => [one, `${one} (path only)`])]));
       fields.format.hint(upload.description);

@@ -1,0 +1,1 @@
+"""What the OpenAPI document says besides the routes themselves: names of operations, examples, layouts of answers."""
