@@ -1,7 +1,7 @@
 # make up     start Darkroom on http://127.0.0.1:8000; Ctrl-C ends it
 # make test   run all tests
 # make test-quick  run the tests that start no process: no database, no broker, no browser
-# make soak   search for faults for a long time: 100,000 damaged files for the parsers
+# make soak   search for faults for a long time: 100,000 damaged files for the parsers, and every step of the job protocol
 # make lint   check style, types, import rules, the console and the Dockerfile
 # make docs   write the tables of settings, recipes and commands in docs/ from the code
 # make pictures  draw the pictures of docs/ and weights/ from the shipped weights
@@ -74,6 +74,7 @@ pins: .pins/.installed
 # Each line is a step of its own.
 soak: dev
 	$(BIN)/python -m tests.app.description.soak
+	$(BIN)/python -m tests.protocol.soak
 	$(BIN)/python -m tests.fuzzing --inputs 100000
 
 # Needs Node.js with npm, and a Java runtime. Takes about two minutes.

@@ -42,6 +42,9 @@ the `no_device` of one worker, the job is queued again without counting as a fai
 _KEY = func.coalesce(Job.api_key_id, 0)
 """The key of a job; ids begin at 1, so 0 stands for no key."""
 
+ASKED_FOR = "asked for"
+"""The reason in the event of a job that a request, or another job, queued again after its end."""
+
 FIRST_RETRY_SECONDS = 2.0
 LONGEST_RETRY_SECONDS = 300.0
 
@@ -225,16 +228,14 @@ def is_due_to_another_key(session: Session, lease: Lease, claimant: Claimant, pa
 
 
 def hold(session: Session, lease: Lease) -> Job:
-    """Lock the job's record until the transaction ends and return it; raises LeaseLost unless the claim is valid."""
+    """Lock the job's record until the transaction ends and return it; raises LeaseLost unless the claim is valid.
+
+    The lease is compared with the clock when the lock is there, because it may lapse during the wait for it.
+    """
+    of_attempt = select(Job).where(Job.id == lease.job_id, Job.attempt == lease.attempt)
+    held = aliased(Job, of_attempt.with_for_update().cte())  # PostgreSQL moves conditions into a subquery
     job = session.scalars(
-        select(Job)
-        .where(
-            Job.id == lease.job_id,
-            Job.attempt == lease.attempt,
-            Job.lease_expires_at > func.clock_timestamp(),
-        )
-        .with_for_update()
-        .execution_options(populate_existing=True)
+        select(held).where(held.lease_expires_at > func.clock_timestamp()).execution_options(populate_existing=True)
     ).one_or_none()
     if job is None:
         raise LeaseLost(f"attempt {lease.attempt} at job {lease.job_id} is over")
@@ -267,7 +268,7 @@ def succeed(session: Session, lease: Lease) -> None:
     """Mark the job as succeeded; raises LeaseLost."""
     job = hold(session, lease)
     job.failure = None  # of an earlier attempt
-    _end(session, job, "succeeded")
+    _end(session, job, "succeeded", attempt=lease.attempt)
     count(session, "attempts", "succeeded")
 
 
@@ -275,7 +276,7 @@ def fail(session: Session, lease: Lease, failure: Failure) -> None:
     """Mark the job as failed for good; raises LeaseLost."""
     job = hold(session, lease)
     job.failure = failure.as_json()
-    _end(session, job, "failed")
+    _end(session, job, "failed", attempt=lease.attempt)
     count(session, "attempts", "failed")
     count(session, "failures", failure.kind)
 
@@ -290,10 +291,10 @@ def stop(session: Session, lease: Lease, failure: Failure | None = None, why: st
     reason = failure.detail if failure else None
     job.failure = failure.as_json() if failure else None  # of an earlier attempt
     if job.status == "cancelling":
-        _end(session, job, "cancelled", reason)
+        _end(session, job, "cancelled", reason, attempt=lease.attempt)
         count(session, "attempts", "cancelled")
     else:
-        _queue_again(session, job, reason=reason or why)
+        _queue_again(session, job, reason=reason or why, attempt=lease.attempt)
         count(session, "attempts", "handed_back")
     if failure is not None:
         count(session, "failures", failure.kind)
@@ -301,7 +302,7 @@ def stop(session: Session, lease: Lease, failure: Failure | None = None, why: st
 
 def crash(session: Session, lease: Lease, failure: Failure) -> None:
     """End an attempt that failed; raises LeaseLost. The job runs again later, up to max_attempts without progress."""
-    _after_bad_end(session, hold(session, lease), failure)
+    _after_bad_end(session, hold(session, lease), failure, lease.attempt)
     count(session, "attempts", "crashed")
     count(session, "failures", failure.kind)
 
@@ -318,7 +319,7 @@ def requeue_lapsed(session: Session, limit: int = 100) -> Sequence[Job]:
     for job in jobs:
         add_event(session, job, "lease_lapsed", {"attempt": job.attempt, "worker": job.worker})
         detail = f"worker {job.worker} was lost in attempt {job.attempt}: it or its machine ended, or hung"
-        _after_bad_end(session, job, Failure("worker_lost", detail))
+        _after_bad_end(session, job, Failure("worker_lost", detail), job.attempt)
     if jobs:
         count(session, "attempts", "lapsed", len(jobs))
         count(session, "failures", "worker_lost", len(jobs))
@@ -389,7 +390,7 @@ def requeue(session: Session, job_id: int, *, was: JobStatus, origin: Origin | N
     if origin is not None:
         job.api_key_id = origin.api_key_id or job.api_key_id
         job.request_id, job.traceparent = origin.request_id, origin.traceparent
-    _queue_again(session, job, reason="asked for")
+    _queue_again(session, job, reason=ASKED_FOR)
     return job
 
 
@@ -455,33 +456,46 @@ def _runnable_by(claimant: Claimant) -> Sequence[ColumnElement[bool]]:
     return [Job.status == "queued", Job.not_before <= func.now(), *mine]
 
 
-def _after_bad_end(session: Session, job: Job, failure: Failure) -> None:
+def _after_bad_end(session: Session, job: Job, failure: Failure, attempt: int) -> None:
     job.failures += 1
     job.failure = failure.as_json()
     if job.status == "cancelling":
-        _end(session, job, "cancelled")
+        _end(session, job, "cancelled", attempt=attempt)
     elif job.failures >= job.max_attempts:
-        _end(session, job, "failed")
+        _end(session, job, "failed", attempt=attempt)
     else:
         wait = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** (job.failures - 1))
-        _queue_again(session, job, reason=failure.detail, wait_seconds=wait)
+        _queue_again(session, job, reason=failure.detail, wait_seconds=wait, attempt=attempt)
 
 
-def _queue_again(session: Session, job: Job, *, reason: str, wait_seconds: float = 0.0) -> None:
+def _queue_again(
+    session: Session, job: Job, *, reason: str, wait_seconds: float = 0.0, attempt: int | None = None
+) -> None:
     job.status = "queued"
     job.lease_expires_at = None
     job.worker = None
     job.not_before = func.now() + seconds(wait_seconds)
-    add_event(session, job, "status", {"status": "queued", "reason": reason, "wait_seconds": wait_seconds})
+    data = {"status": "queued", "reason": reason, "wait_seconds": wait_seconds}
+    add_event(session, job, "status", data | _of_attempt(attempt))
 
 
-def _end(session: Session, job: Job, status: JobStatus, reason: str | None = None) -> None:
+def _end(
+    session: Session, job: Job, status: JobStatus, reason: str | None = None, *, attempt: int | None = None
+) -> None:
     job.status = status
     job.lease_expires_at = None
     job.worker = None
     job.finished_at = func.now()
-    data: dict[str, Any] = {"status": status} | ({"reason": reason} if reason else {})
+    data: dict[str, Any] = {"status": status} | ({"reason": reason} if reason else {}) | _of_attempt(attempt)
     if status == "failed":
         data["failure"] = job.failure
     add_event(session, job, "status", data)
     count(session, "jobs_finished", f"{job.kind}:{status}")
+
+
+def _of_attempt(attempt: int | None) -> dict[str, int]:
+    """Name the attempt that an event ends; None when no worker held the job.
+
+    The history of a job then shows a write of an attempt that was over (`python -m bench.history`).
+    """
+    return {} if attempt is None else {"attempt": attempt}

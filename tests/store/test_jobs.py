@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from darkroom.model.training.curve_point import CurvePoint
@@ -44,6 +44,7 @@ from darkroom.store.key_repository import KeyLimits, create_key
 from darkroom.store.run_repository import append_log, job_curve, record_curve_points
 from darkroom.store.tables import Job, Worker
 from darkroom.store.worker_repository import count_idle_workers, see_worker
+from tests.processes import wait_until
 
 WORKER = Claimant("worker", "cpu")
 BROKEN = Failure("crashed", "it broke")
@@ -247,6 +248,53 @@ def test_a_claim_that_stands_writes(database: Database, write: str) -> None:
     before = everything(database, job_id)
     within(database, WRITES[write], lease)
     assert everything(database, job_id) != before
+
+
+def test_a_lease_that_lapses_while_its_holder_waits_for_the_record_is_over(database: Database) -> None:
+    """Another transaction has locked the record and changes nothing. PostgreSQL then checks no condition again."""
+    job_id = submit(database)
+    lease = claim(database, lease_seconds=0.2)
+    assert lease is not None
+    ended: list[type[Exception] | None] = []
+
+    def write() -> None:
+        try:
+            within(database, succeed, lease)
+            ended.append(None)
+        except LeaseLost as lost:
+            ended.append(type(lost))
+
+    writer = threading.Thread(target=write)
+    with database.session() as locking:
+        locking.execute(select(Job).where(Job.id == job_id).with_for_update())
+        writer.start()
+        lapsed = select(Job.lease_expires_at < func.clock_timestamp()).where(Job.id == job_id)
+        waits = select(func.count()).select_from(text("pg_locks")).where(text("NOT granted"))
+        wait_until(lambda: within(database, lambda one: one.scalar(waits) and one.scalar(lapsed)), "the lease's end")
+    writer.join()
+    assert ended == [LeaseLost]
+    assert job(database, job_id).status == "running"
+
+
+ENDS: Mapping[str, Callable[[Database, Lease], object]] = {
+    "succeeded": lambda database, lease: within(database, succeed, lease),
+    "failed": lambda database, lease: within(database, fail, lease, BROKEN),
+    "handed back": lambda database, lease: within(database, stop, lease),
+    "crashed": lambda database, lease: within(database, crash, lease, BROKEN),
+    "lapsed": lambda database, lease: (lapse(database, lease), within(database, requeue_lapsed)),
+    "cancelled": lambda database, lease: (
+        within(database, request_cancel, lease.job_id),
+        within(database, stop, lease),
+    ),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_event_of_an_attempts_end_names_the_attempt(database: Database, end: str) -> None:
+    job_id = submit(database)
+    within(database, stop, claimed(database))
+    ENDS[end](database, claimed(database))
+    assert within(database, events_after, job_id, 0)[-1].data["attempt"] == 2
 
 
 def test_a_renewed_lease_does_not_lapse(database: Database) -> None:

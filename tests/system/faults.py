@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from bench.history import faults as faults_in_history
 from darkroom.model.config import Recipe
 from darkroom.store.job_repository import FINISHED, events_after
 from darkroom.store.run_repository import job_checkpoints
@@ -28,7 +29,10 @@ BETWEEN_SECONDS = (0.2, 2.5)
 
 @dataclass
 class Report:
-    """The results of a campaign. doubled: jobs on which two work processes ran at the same time."""
+    """The results of a campaign. doubled: jobs on which two work processes ran at the same time.
+
+    broken_laws: what `bench/history.py` has found in the events.
+    """
 
     faults: Counter[str] = field(default_factory=Counter)
     finished: Counter[int] = field(default_factory=Counter)
@@ -36,6 +40,7 @@ class Report:
     statuses: dict[int, str] = field(default_factory=dict)
     weights: dict[int, str] = field(default_factory=dict)
     doubled: set[int] = field(default_factory=set)
+    broken_laws: list[str] = field(default_factory=list)
 
     def table(self) -> str:
         """Return the results as Markdown."""
@@ -53,7 +58,7 @@ class Report:
             twice = "yes" if job in self.doubled else "no"
             counts = f"{self.finished[job]} | {self.attempts[job]}"
             lines.append(f"| {job} | {status} | {counts} | {twice} | {self.weights[job][7:19]} |")
-        return "\n".join(lines)
+        return "\n".join([*lines, "", *(self.broken_laws or ["The events keep all laws of the job protocol."])])
 
 
 class Campaign:
@@ -201,6 +206,8 @@ def run_campaign(running: Cluster, recipe: Recipe, at_once: int, faults: int, se
             report.weights[job] = job_checkpoints(session, job)[0][1].digest
         report.finished[job] = sum(e.kind == "status" and e.data["status"] == "succeeded" for e in events)
         report.attempts[job] = running.job(job).attempt
+    with running.database.session() as session:
+        report.broken_laws = list(faults_in_history(session))
     return report
 
 

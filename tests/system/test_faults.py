@@ -23,4 +23,5 @@ def test_whatever_dies_every_job_finishes_once_with_the_weights_of_an_undisturbe
     assert set(report.statuses.values()) == {"succeeded"}
     assert set(report.finished.values()) == {1}
     assert not report.doubled
+    assert report.broken_laws == []
     assert set(report.weights.values()) == {undisturbed(recipe)}
