@@ -5,56 +5,19 @@ same images in turns. The table has the median seconds of each, and their ratio.
 """
 
 import argparse
-import contextlib
-import os
-import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 
-from darkroom.app.embedded.process_commands import api_command
+from bench.service import api
 
 IMAGES = (1, 4, 16, 64)
 STEPS = 10
 ROUNDS = 9
-READY_SECONDS = 300.0
-
-
-@contextlib.contextmanager
-def api(weights: Path, log: Path = Path(os.devnull)) -> Iterator[httpx.Client]:
-    """Start a service for `weights` and wait until it is ready. It logs JSON lines to the file `log`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / weights.name).symlink_to(weights.resolve())
-        environment = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
-        environment |= {"DARKROOM_WEIGHTS_FOLDER": folder, "DARKROOM_LOG_FORMAT": "json"}
-        with log.open("w") as written:
-            process = subprocess.Popen(api_command("127.0.0.1", port), env=environment, stderr=written)
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60.0, trust_env=False) as client:
-                _wait(client, process)
-                yield client
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _wait(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + READY_SECONDS
-    while time.monotonic() < until and process.poll() is None:
-        with contextlib.suppress(httpx.TransportError):
-            if client.get("/readyz").status_code == 200:
-                return
-        time.sleep(0.2)
-    raise SystemExit("the service is not ready")
 
 
 def _request(client: httpx.Client, images: int, seed: int) -> float:
@@ -114,7 +77,7 @@ def main() -> None:
         return
     library = _Library(arguments.weights)
     print("| images | POST /generate, s | library, s | ratio |\n| ---: | ---: | ---: | ---: |")
-    with api(arguments.weights) as client:
+    with api(arguments.weights) as (client, _):
         for images in IMAGES:
             _request(client, images, 0)
             library.draw(images, 0)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.one_request import api
+from bench.service import api
 from darkroom.app.engine.engine import Engine
 from darkroom.app.engine.request import DeadlineUnmeetable, EngineRefusal, Event, QueueFull, RowRequest, SampleRequest
 from darkroom.model.checkpoint import load_checkpoint
@@ -97,7 +97,7 @@ def _of_service(weights: Path) -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        with api(weights, log) as client:
+        with api(weights, log) as (client, _):
 
             def held() -> int:
                 lines = (line.split() for line in client.get("/metrics").text.splitlines())
