@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ def serving(
 
     command: of the server, by its port. log: file for everything that it prints.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server ends too
     port = free_port()
     with log.open("w") as written:
         process = subprocess.Popen(
