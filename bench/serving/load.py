@@ -16,9 +16,9 @@ NO_ANSWER = 0
 """Status of a request that got no answer."""
 
 
-Answered = tuple[str, int, float]
-"""A request: its kind, its status, and the seconds to its answer. They begin at its planned arrival, so that a late
-client does not flatter a server."""
+Answered = tuple[str, int, float, float | None]
+"""A request: its kind, its status, the seconds to its answer, and Retry-After. The seconds begin at its planned
+arrival, so that a late client does not flatter a server."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,11 @@ async def _send_load(url: str, contender: Contender, rate: float, seconds: float
             await asyncio.sleep(began + arrival - time.perf_counter())
             try:
                 answer = await client.post("/generate", json=contender.body(*SIZES[kind], number))
-                status = answer.status_code
+                status, told = answer.status_code, answer.headers.get("Retry-After")
             except httpx.HTTPError:
-                status = NO_ANSWER
-            return kind, status, round(time.perf_counter() - began - arrival, 4)
+                status, told = NO_ANSWER, None
+            seconds = round(time.perf_counter() - began - arrival, 4)
+            return kind, status, seconds, None if told is None else float(told)
 
         planned = arrivals(rate, seconds, seed)
         answered = await asyncio.gather(*(send(number, *one) for number, one in enumerate(planned)))

@@ -27,12 +27,12 @@ class Figure:
 
 def seconds_of(record: Json, kind: str) -> list[float]:
     """Return the seconds of the answered requests of a kind."""
-    return [seconds for one, status, seconds in record["answered"] if one == kind and status == 200]
+    return [seconds for one, status, seconds, _ in record["answered"] if one == kind and status == 200]
 
 
 def row_steps_per_second(record: Json) -> float:
     """Return images times steps of the answered requests, for each second until the last answer."""
-    done = (SIZES[kind] for kind, status, _ in record["answered"] if status == 200)
+    done = (SIZES[kind] for kind, status, *_ in record["answered"] if status == 200)
     return sum(images * steps for images, steps in done) / record["seconds"]
 
 
@@ -53,7 +53,7 @@ COMPARED = {TIMES["small", "p50"]: 1.0, TIMES["small", "p99"]: 1 / 16, TIMES["la
 
 def unanswered(record: Json) -> int:
     """Return the requests that got another status than 200, or no answer."""
-    return sum(status != 200 for _, status, _ in record["answered"])
+    return sum(status != 200 for _, status, *_ in record["answered"])
 
 
 Loads = Mapping[tuple[float, str], Sequence[Json]]

@@ -25,7 +25,7 @@ OURS, THEIRS, OTHERS = f"{DARKROOM}, 1x2", "Peer, 1x2", "Other, 2x1"
 
 def _load(contender: str, number: int, each: float, length: float = 10.0) -> dict[str, Any]:
     """Return a record in which every kind of request took `each`, and one small request was refused."""
-    answered = [*([kind, 200, each] for kind, *_ in MIX), ["small", 429, 0.001]]
+    answered = [*([kind, 200, each, None] for kind, *_ in MIX), ["small", 429, 0.001, 3.0]]
     facts = {"contender": contender, "round": number, "rate": 2.0, "length": 5.0, "machine": "a machine, 2 cores"}
     return facts | {"answered": answered, "seconds": length}
 
@@ -99,7 +99,7 @@ def test_a_measurement_that_is_there_is_not_made_again(tmp_path: Path) -> None:
     with pytest.raises(_Started):
         measure(contender, 0, arguments, results)
     name = {"contender": contender.name, "round": 0, "rate": 2.0, "length": 5.0}
-    results.add(name, {"answered": [["small", 200, 0.1]], "seconds": 5.0})
+    results.add(name, {"answered": [["small", 200, 0.1, None]], "seconds": 5.0})
     again = Results(path)
     assert again.records == results.records
     measure(contender, 0, arguments, again)
