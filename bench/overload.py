@@ -7,50 +7,24 @@ beside the load, and the memory and descriptors of the service before and after.
 """
 
 import argparse
-import contextlib
 import os
 import statistics
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import httpx
-
 from bench.scheduling import SIZES, arrivals, quantile
-from bench.service import api
+from bench.service import api, probing
 from bench.serving.contenders import CORES, DARKROOM, Contender
 from bench.serving.load import Answered, Load, send_load
 
 BURST_REQUESTS, BURST_SECONDS = 60, 0.01
 CALM_SHARE, OVERLOAD = 0.9, 10.0
-PROBE_EVERY_SECONDS = 0.25
 PROBE_LIMIT_SECONDS = 0.1
 RIGHT_FACTOR = 2.0
 SETTLE_SECONDS = 5.0
 SERVICE = Contender(DARKROOM, 1, CORES)
-
-
-@contextlib.contextmanager
-def probing(url: str) -> Iterator[list[float]]:
-    """Call /healthz on a thread while the block runs; yields the seconds of each call."""
-    over, seconds = threading.Event(), list[float]()
-
-    def probe() -> None:
-        with httpx.Client(base_url=url, timeout=60.0, trust_env=False) as client:
-            while not over.wait(PROBE_EVERY_SECONDS):
-                began = time.perf_counter()
-                client.get("/healthz").raise_for_status()
-                seconds.append(time.perf_counter() - began)
-
-    thread = threading.Thread(target=probe)
-    thread.start()
-    try:
-        yield seconds
-    finally:
-        over.set()
-        thread.join()
 
 
 def held(pid: int) -> tuple[float, int]:
@@ -59,7 +33,7 @@ def held(pid: int) -> tuple[float, int]:
     return int(status["VmRSS"].split()[0]) / 1000, len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def right(told: float, refused: float, later: Sequence[tuple[float, bool]]) -> bool | None:
+def right(told: float, refused: float, later: Iterable[tuple[float, bool]]) -> bool | None:
     """Return whether Retry-After was right within RIGHT_FACTOR, or None if no later request was admitted.
 
     told: Retry-After in seconds, of a request that was refused at `refused`. later: the times of later requests of its
@@ -85,7 +59,7 @@ def retry_table(planned: Sequence[tuple[float, str]], answered: Sequence[Answere
             refused = [(n, at, told) for n, (at, one, told) in enumerate(mine) if one == status]
             waits = [told for _, _, told in refused if told is not None]
             judged = [
-                right(told, at, [(later, one == 200) for later, one, _ in mine[n + 1 :]])
+                right(told, at, ((later, one == 200) for later, one, _ in mine[n + 1 :]))
                 for n, at, told in refused
                 if told is not None
             ]

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -87,3 +88,24 @@ def api(
 
 def _ready(client: httpx.Client) -> bool:
     return client.get("/readyz").is_success
+
+
+@contextlib.contextmanager
+def probing(url: str, every_seconds: float = 0.25) -> Iterator[list[float]]:
+    """Call /healthz on a thread while the block runs; yields the seconds of each call."""
+    over, seconds = threading.Event(), list[float]()
+
+    def probe() -> None:
+        with httpx.Client(base_url=url, timeout=60.0, trust_env=False) as client:
+            while not over.wait(every_seconds):
+                began = time.perf_counter()
+                client.get("/healthz").raise_for_status()
+                seconds.append(time.perf_counter() - began)
+
+    thread = threading.Thread(target=probe)
+    thread.start()
+    try:
+        yield seconds
+    finally:
+        over.set()
+        thread.join()
