@@ -21,6 +21,7 @@ def api_command(host: str, port: int) -> list[str]:
         *("--host", host, "--port", str(port)),
         *("--timeout-graceful-shutdown", "20", "--no-access-log"),
         *("--timeout-keep-alive", str(KEEP_ALIVE_SECONDS)),
+        *("--http", "darkroom.app.http.header_limit:HeaderLimit"),
     ]
 
 
