@@ -1,6 +1,6 @@
 """Measures the cost of refusals while the queue is full: `python -m bench.refusals WEIGHTS`.
 
-800 requests of two or three images at 1000 steps fill the queue except for 64 places. Then 800 connections send a
+200 requests of nine or ten images at 1000 steps fill the queue except for 64 places. Then 800 connections send a
 request at the same moment, and the service refuses all of them: first for lack of room, then because of a deadline. The
 first table measures the service: its own time for a refusal (from its log), the client's wait, the time between two
 refusals, and the event loop's processor time for one. Beside the refusals it calls /healthz. The second measures the
@@ -27,7 +27,9 @@ CONNECTIONS = 800
 QUEUE_ROWS = 2048
 ROOM = 64
 STEPS = 1000
-SPREAD = [(QUEUE_ROWS - ROOM + number) // CONNECTIONS for number in range(CONNECTIONS)]
+HOLDING = 200
+"""Requests that fill the queue. An address holds at most half of the requests that the service answers at once."""
+SPREAD = [(QUEUE_ROWS - ROOM + number) // HOLDING for number in range(HOLDING)]
 """Number of images in each request that fills the queue."""
 
 CALLS = 200
@@ -76,7 +78,7 @@ async def _crowd(
     Returns by body the seconds of each connection, the seconds until the last, and the event loop's processor seconds;
     and the seconds of the probes beside them. pid: of the service.
     """
-    holding = [await _Connection.to(port) for _ in range(CONNECTIONS)]
+    holding = [await _Connection.to(port) for _ in range(HOLDING)]
     for number, (one, images) in enumerate(zip(holding, SPREAD, strict=True)):
         one.send({"class": 0, "n": images, "seed": number, "steps": STEPS, "spacing": "trailing"})
     while await asyncio.to_thread(held) < QUEUE_ROWS - ROOM:
