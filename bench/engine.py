@@ -33,6 +33,7 @@ from darkroom.app.engine.request import Event, Failed, Finished, RowRequest, Sam
 from darkroom.model.checkpoint import Checkpoint, load_checkpoint
 from darkroom.model.diffusion.denoiser import Denoiser
 from darkroom.model.images.described_png import described_png
+from darkroom.model.machine.threads import compute_alone
 
 ROUNDS = 5
 BARE_SECONDS = 4.0
@@ -192,6 +193,7 @@ class _Parts:
 
 def profile(checkpoint: Checkpoint) -> None:
     """Print the median time of each part of a step, and the cost beside the forward pass."""
+    compute_alone()  # as the service does
     parts, counter, denoiser = _Parts(), _Counter(), checkpoint.denoiser()
     engine = Engine(observer=counter)
     denoiser.network = parts.timed(FORWARD, denoiser.network)
