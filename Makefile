@@ -1,7 +1,6 @@
 # make up     start Darkroom on http://127.0.0.1:8000; Ctrl-C ends it
 # make test   run all tests
 # make test-quick  run the tests that start no process: no database, no broker, no browser
-# make soak   search for faults for a long time: 100,000 damaged files for the parsers, and every step of the job protocol
 # make lint   check style, types, import rules, the console and the Dockerfile
 # make docs   write the tables of settings, recipes and commands in docs/ from the code
 # make pictures  draw the pictures of docs/ and weights/ from the shipped weights

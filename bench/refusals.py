@@ -1,14 +1,16 @@
 """Measures the cost of refusals while the queue is full: `python -m bench.refusals WEIGHTS`.
 
-800 requests of two or three images at 1000 steps fill the queue except for 64 places. Then 800 connections send a
+200 requests of nine or ten images at 1000 steps fill the queue except for 64 places. Then 800 connections send a
 request at the same moment, and the service refuses all of them: first for lack of room, then because of a deadline. The
-first table measures the service: its own time for a refusal (from its log), the client's wait, and the time between two
-refusals. The second measures the engine alone: another thread calls it while it computes.
+first table measures the service: its own time for a refusal (from its log), the client's wait, the time between two
+refusals, and the event loop's processor time for one. Beside the refusals it calls /healthz. The second measures the
+engine alone: another thread calls it while it computes.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -16,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.one_request import api
+from bench.service import api, probing
 from darkroom.app.engine.engine import Engine
 from darkroom.app.engine.request import DeadlineUnmeetable, EngineRefusal, Event, QueueFull, RowRequest, SampleRequest
 from darkroom.model.checkpoint import load_checkpoint
@@ -25,7 +27,9 @@ CONNECTIONS = 800
 QUEUE_ROWS = 2048
 ROOM = 64
 STEPS = 1000
-SPREAD = [(QUEUE_ROWS - ROOM + number) // CONNECTIONS for number in range(CONNECTIONS)]
+HOLDING = 200
+"""Requests that fill the queue. An address holds at most half of the requests that the service answers at once."""
+SPREAD = [(QUEUE_ROWS - ROOM + number) // HOLDING for number in range(HOLDING)]
 """Number of images in each request that fills the queue."""
 
 CALLS = 200
@@ -66,22 +70,35 @@ class _Connection:
         self._writer.close()
 
 
-async def _crowd(port: int, bodies: Sequence[Json], held: Callable[[], int]) -> list[tuple[list[float], float]]:
-    """Fill the queue, then send each body on all connections; returns the seconds of each, and until the last."""
-    holding = [await _Connection.to(port) for _ in range(CONNECTIONS)]
+async def _crowd(
+    port: int, pid: int, bodies: Sequence[Json], held: Callable[[], int]
+) -> tuple[list[tuple[list[float], float, float]], list[float]]:
+    """Fill the queue, then send each body on all connections.
+
+    Returns by body the seconds of each connection, the seconds until the last, and the event loop's processor seconds;
+    and the seconds of the probes beside them. pid: of the service.
+    """
+    holding = [await _Connection.to(port) for _ in range(HOLDING)]
     for number, (one, images) in enumerate(zip(holding, SPREAD, strict=True)):
         one.send({"class": 0, "n": images, "seed": number, "steps": STEPS, "spacing": "trailing"})
     while await asyncio.to_thread(held) < QUEUE_ROWS - ROOM:
         await asyncio.sleep(0.5)
     asking = [await _Connection.to(port) for _ in range(CONNECTIONS)]
     found = []
-    for body in bodies:
-        began = time.perf_counter()
-        seconds = await asyncio.gather(*(one.refused(body) for one in asking))
-        found.append((seconds, time.perf_counter() - began))
+    with probing(f"http://127.0.0.1:{port}", 0.02) as probed:
+        for body in bodies:
+            began, spent = time.perf_counter(), _loop_seconds(pid)
+            seconds = await asyncio.gather(*(one.refused(body) for one in asking))
+            found.append((seconds, time.perf_counter() - began, _loop_seconds(pid) - spent))
     for one in (*holding, *asking):
         one.close()
-    return found
+    return found, probed
+
+
+def _loop_seconds(pid: int) -> float:
+    """Return the processor time of a process's main thread, which runs the event loop."""
+    fields = Path(f"/proc/{pid}/task/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _percentiles(seconds: Sequence[float]) -> str:
@@ -97,21 +114,23 @@ def _of_service(weights: Path) -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        with api(weights, log) as client:
+        with api(weights, log) as (client, process):
 
             def held() -> int:
                 lines = (line.split() for line in client.get("/metrics").text.splitlines())
                 return int(sum(float(line[1]) for line in lines if line[0] in _HELD))
 
             assert client.base_url.port is not None
-            found = asyncio.run(_crowd(client.base_url.port, list(asked.values()), held))
+            found, probed = asyncio.run(_crowd(client.base_url.port, process.pid, list(asked.values()), held))
         told = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     worked = [line["seconds"] for line in told if line.get("status") in (429, 503) and line.get("route") == "/generate"]
-    print("| refusal | in the service, ms: p50 | p99 | at the client, ms: p50 | p99 | ms per refusal |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    for number, (name, (seconds, whole)) in enumerate(zip(asked, found, strict=True)):
+    print("| refusal | in the service, ms: p50 | p99 | at the client, ms: p50 | p99 | ms per refusal | processor, ms |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for number, (name, (seconds, whole, spent)) in enumerate(zip(asked, found, strict=True)):
         own = worked[number * CONNECTIONS : (number + 1) * CONNECTIONS]
-        print(f"| {name} | {_percentiles(own)} | {_percentiles(seconds)} | {1e3 * whole / CONNECTIONS:.2f} |")
+        each = f"{1e3 * whole / CONNECTIONS:.2f} | {1e3 * spent / CONNECTIONS:.2f}"
+        print(f"| {name} | {_percentiles(own)} | {_percentiles(seconds)} | {each} |")
+    print(f"\n/healthz beside them, ms: p50 | p99: {_percentiles(probed)}, max {1e3 * max(probed):.1f}")
 
 
 _HELD = ("darkroom_rows_waiting", "darkroom_rows_running")

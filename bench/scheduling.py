@@ -11,7 +11,7 @@ import math
 import random
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -29,6 +29,7 @@ MEASURED = {2: 0.0111, 4: 0.0132, 8: 0.0175, 16: 0.0257, 32: 0.0428, 64: 0.0856,
 """Seconds of a step by network rows: the shipped model on two cores."""
 MIX = (("small", 1, 10, 0.70), ("middle", 4, 20, 0.25), ("large", 32, 50, 0.05))
 """Kinds of requests: name, images, steps, share."""
+SIZES = {kind: (images, steps) for kind, images, steps, _ in MIX}
 PEER_IMAGES = 16
 
 
@@ -124,13 +125,20 @@ class InTurn(Simulation):
         return self._batch
 
 
+def arrivals(rate: float, seconds: float, seed: int) -> Iterator[tuple[float, str]]:
+    """Yield the arrivals of a Poisson process of `rate` requests a second: the time, and the kind of request."""
+    generator, arrival = random.Random(seed), 0.0
+    while (arrival := arrival + generator.expovariate(rate)) < seconds:
+        kind, *_ = generator.choices(MIX, [share for *_, share in MIX])[0]
+        yield arrival, kind
+
+
 def durations(simulation: Simulation, rate: float, seconds: float, seed: int) -> dict[str, list[float]]:
     """Serve a Poisson process of `rate` requests a second; returns the seconds of the requests of each kind."""
-    generator, arrival, sent = random.Random(seed), 0.0, dict[Request, tuple[str, float]]()
-    while (arrival := arrival + generator.expovariate(rate)) < seconds:
-        kind, images, steps, _ = generator.choices(MIX, [share for *_, share in MIX])[0]
+    sent: dict[Request, tuple[str, float]] = {}
+    for arrival, kind in arrivals(rate, seconds, seed):
         simulation.run(arrival)
-        sent[simulation.submit(images, steps)] = (kind, arrival)
+        sent[simulation.submit(*SIZES[kind])] = (kind, arrival)
     simulation.run()
     found: dict[str, list[float]] = {kind: [] for kind, *_ in MIX}
     for request, (kind, arrival) in sent.items():

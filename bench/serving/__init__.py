@@ -1,0 +1,1 @@
+"""Compares Darkroom with other servers of models under the same open-loop load."""

@@ -1,0 +1,110 @@
+"""Laws of the comparison of servers: what is measured is not measured again, and the page has the medians of rounds."""
+
+import argparse
+import base64
+from contextlib import AbstractContextManager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+import darkroom
+from bench.scheduling import MIX, SIZES, arrivals
+from bench.serving.__main__ import Results, measure
+from bench.serving.contenders import DARKROOM, Contender
+from bench.serving.drawing import SETTINGS, Model, Row
+from bench.serving.report import COMPARED, THROUGHPUT, TIMES, alone, comparison_table, loads, median, page, picture
+from tests.app.served import weights_folder
+
+OURS, THEIRS, OTHERS = f"{DARKROOM}, 1x2", "Peer, 1x2", "Other, 2x1"
+
+
+def _load(contender: str, number: int, each: float, length: float = 10.0) -> dict[str, Any]:
+    """Return a record in which every kind of request took `each`, and one small request was refused."""
+    answered = [*([kind, 200, each, None] for kind, *_ in MIX), ["small", 429, 0.001, 3.0]]
+    facts = {"contender": contender, "round": number, "rate": 2.0, "length": 5.0, "machine": "a machine, 2 cores"}
+    return facts | {"answered": answered, "seconds": length}
+
+
+def test_arrivals_are_those_of_the_seed_and_have_the_rate_and_the_shares() -> None:
+    planned = list(arrivals(5.0, 400.0, 3))
+    assert planned == list(arrivals(5.0, 400.0, 3)) != list(arrivals(5.0, 400.0, 4))
+    times = [time for time, _ in planned]
+    assert times == sorted(times)
+    assert 0.0 < times[0] < times[-1] < 400.0
+    assert len(planned) == pytest.approx(2000, rel=0.1)
+    for kind, *_, share in MIX:
+        assert sum(one == kind for _, one in planned) / len(planned) == pytest.approx(share, abs=0.03)
+
+
+def test_figures_are_medians_of_rounds_and_know_answered_requests_alone() -> None:
+    records = [_load(OURS, number, each) for number, each in enumerate((1.0, 4.0, 2.0))]
+    assert median(TIMES["small", "p50"], records) == 2.0
+    assert median(TIMES["large", "max"], records) == 2.0
+    assert median(THROUGHPUT, records) == sum(images * steps for images, steps in SIZES.values()) / 10.0
+
+
+def test_darkroom_is_compared_with_the_peer_that_is_best_in_each_figure() -> None:
+    records = [_load(OURS, 0, 1.0), _load(THEIRS, 0, 4.0), _load(OTHERS, 0, 8.0, 5.0)]
+    last = comparison_table(loads(records)).splitlines()[-1]
+    cells = [cell.strip() for cell in last.strip("|").split("|")]
+    assert cells == ["2", *["0.25 (Peer, 1x2)"] * (len(COMPARED) - 1), "0.50 (Other, 2x1)"]
+
+
+def test_the_page_has_every_server_and_its_refusals_and_the_picture_can_be_drawn() -> None:
+    lonely = {"contender": OURS, "round": 0, "images": 4, "steps": 10, "alone": [0.5, 0.1, 0.2], "machine": "any"}
+    records = [_load(OURS, 0, 1.0), _load(THEIRS, 0, 4.0), lonely]
+    text = page(records, "shown.png")
+    assert "| 2 | Peer, 1x2 | 4.00 / 4.00 / 4.00 |" in text
+    assert "| 1 of 4 |" in text
+    assert "](shown.png)" in text
+    assert alone(records) == {OURS: {4: 200.0}}
+    with Image.open(BytesIO(picture(loads(records), alone(records)))) as image:
+        assert image.format == "PNG"
+
+
+def test_a_peer_draws_the_librarys_images_for_several_requests_in_one_batch(tmp_path: Path) -> None:
+    weights = weights_folder(tmp_path) / "tiny.safetensors"
+    asked = [(1, 7, 3, 2), (0, 8, 5, 1)]
+    requests = [
+        [Row(label=label, seed=seed, index=index, steps=steps) for index in range(images)]
+        for label, seed, steps, images in asked
+    ]
+    model = darkroom.load(weights, device="cpu")
+    for (label, seed, steps, images), found in zip(asked, Model(weights).draw_each(requests), strict=True):
+        drawn = [np.asarray(Image.open(BytesIO(base64.b64decode(one))), dtype=int) for one in found]
+        expected = model.generate(label, n=images, seed=seed, steps=steps, **SETTINGS).pixels
+        assert np.abs(np.stack(drawn).reshape(expected.shape) - expected).max() <= 1
+
+
+class _Started(Exception):
+    """The server would start."""
+
+
+class _Untouched(Contender):
+    def serving(self, weights: Path, environment: Path, log: Path) -> AbstractContextManager[httpx.Client]:
+        raise _Started
+
+
+def test_a_measurement_that_is_there_is_not_made_again(tmp_path: Path) -> None:
+    contender, path = _Untouched(DARKROOM, 1, 2), tmp_path / "out" / "measurements.jsonl"
+    arguments = argparse.Namespace(weights=tmp_path, environment=tmp_path, rates=[2.0], seconds=5.0)
+    results = Results(path)
+    for images in (1, 4, 16, 32):
+        results.add({"contender": contender.name, "round": 0, "images": images, "steps": 10}, {"alone": [0.1]})
+    with pytest.raises(_Started):
+        measure(contender, 0, arguments, results)
+    name = {"contender": contender.name, "round": 0, "rate": 2.0, "length": 5.0}
+    results.add(name, {"answered": [["small", 200, 0.1, None]], "seconds": 5.0})
+    again = Results(path)
+    assert again.records == results.records
+    measure(contender, 0, arguments, again)
+    for other in ({"rates": [3.0]}, {"seconds": 6.0}):
+        with pytest.raises(_Started):
+            measure(contender, 0, argparse.Namespace(**vars(arguments) | other), again)
+    with pytest.raises(_Started):
+        measure(contender, 1, arguments, again)
