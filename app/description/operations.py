@@ -42,6 +42,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("post", "/v1/interpolate"): Operation(
         "interpolate_images", body={"class": ["Sneaker", "Ankle boot"], "seeds": [7, 8], "count": 4}
     ),
+    ("post", "/v1/verify"): Operation("verify_image"),
     ("post", "/v1/generate-jobs"): Operation("create_generate_job", body={"class": "Sneaker", "n": 4, "seed": 7}),
     ("get", "/v1/generate-jobs"): Operation("list_generate_jobs"),
     ("get", "/v1/generate-jobs/{id}"): Operation("get_generate_job", _GENERATE_JOB),

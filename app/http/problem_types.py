@@ -59,6 +59,15 @@ TYPES: Mapping[str, ProblemType] = {
     "body-too-slow": ProblemType(
         (408,), "The body arrived too slowly.", "Send it again over a faster connection, or send less."
     ),
+    "headers-too-slow": ProblemType(
+        (408,), "The request's headers arrived too slowly.", "Send the request again over a faster connection."
+    ),
+    "range-not-satisfiable": ProblemType(
+        (416,), "The file has no bytes in the range that the request asks for.", "`Content-Range` has the file's size."
+    ),
+    "not-changed": ProblemType(
+        (412,), "The request draws the file that its If-None-Match names.", "Use the file that you have."
+    ),
     # The request is readable, and wrong.
     "invalid": ProblemType(
         (422,),
@@ -72,6 +81,29 @@ TYPES: Mapping[str, ProblemType] = {
         (409, 422),
         "The archive, the folder or the stored files cannot be read as a data set.",
         "`detail` names the file and its fault. Mend it and send the data set again.",
+    ),
+    "dataset-too-costly": ProblemType(
+        (422,),
+        "Reading the data set takes more memory or time than the service gives it.",
+        "Send fewer or smaller pictures, or ask the operator to raise the setting that `detail` names.",
+    ),
+    "not-described": ProblemType(
+        (422,),
+        "The file is no PNG of this service, or another program has stored it again.",
+        "Send the file as the service sent it.",
+    ),
+    "description-unknown": ProblemType(
+        (422,),
+        "Another version of Darkroom has written the file's description.",
+        "Verify the file with the version that drew it.",
+    ),
+    "description-unfit": ProblemType(
+        (422,),
+        "The model cannot draw what the file's description says.",
+        "`detail` says what does not fit. The description may have been changed.",
+    ),
+    "version-gone": ProblemType(
+        (410,), "The model version that drew the file is no longer there.", "Add its weights again, if you have them."
     ),
     "weights-unusable": ProblemType(
         (422,),
@@ -132,6 +164,19 @@ TYPES: Mapping[str, ProblemType] = {
         (429,),
         "The key has too little work left today. Each step of an image counts as one or two network rows.",
         "Wait for as long as Retry-After says, or ask for fewer images or steps.",
+    ),
+    "open-requests-limit": ProblemType(
+        (429,),
+        "The key or address has too many requests open at once.",
+        "Wait until one is answered, then try again.",
+    ),
+    "open-event-streams-limit": ProblemType(
+        (429,), "The key or address follows too many event streams at once.", "Close one, then try again."
+    ),
+    "versions-busy": ProblemType(
+        (429,),
+        "Memory is full, and the key already draws with its share of the model versions there.",
+        "Wait until one of its requests is done, then try again.",
     ),
     "jobs-limit": ProblemType(
         (429,), "The key has reached its limit of unfinished jobs.", "Wait until one ends, or cancel one."

@@ -250,7 +250,7 @@ def test_a_key_holds_at_most_so_many_event_streams(lab: Lab) -> None:
 
     with lab.owner.stream("GET", path), lab.owner.stream("GET", path):
         problem = assert_problem(lab.owner.get(path), 429)
-        assert problem["type"] == "urn:darkroom:open-event-streams-limit"
+        assert problem["type"] == "/docs/errors#open-event-streams-limit"
         drawing = {"class": 0, "steps": 1, "stream": True}
         assert lab.owner.post("/v1/generate", json=drawing).status_code == 429
         assert lab.owner.post("/v1/generate", json=drawing | {"stream": False}).status_code == 200
@@ -370,7 +370,7 @@ def test_a_score_costs_the_network_rows_that_it_takes(lab: Lab) -> None:
         scored = client.post("/v1/generate", json=body | {"best_of": 2})
         assert '"network-rows";r=12;t=' in scored.headers["ratelimit"]  # 2 x 3 steps, and 2 x 16 for the scores
         refused = client.post("/v1/generate", json=body | {"best_of": 1})
-        assert assert_problem(refused, 429)["type"] == "urn:darkroom:network-rows-limit"
+        assert assert_problem(refused, 429)["type"] == "/docs/errors#network-rows-limit"
         assert client.post("/v1/generate", json=body | {"n": 4}).status_code == 200
 
 

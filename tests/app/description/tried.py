@@ -26,7 +26,8 @@ DRAWN = ("generate_images", "generate_images_unversioned", "interpolate_images")
 """These are tried twice: for a picture, and for JSON."""
 
 BEFORE_JOBS = ("check_health", "check_readiness", "get_prometheus_metrics", "generate_images_unversioned")
-BEFORE_JOBS += ("generate_images", "interpolate_images", "list_recipes", "list_models", "get_model", "share_model")
+BEFORE_JOBS += ("generate_images", "verify_image", "interpolate_images", "list_recipes", "list_models", "get_model")
+BEFORE_JOBS += ("share_model",)
 BEFORE_JOBS += ("get_model_version", "update_model_version", "download_model_weights", "set_model_alias")
 BEFORE_JOBS += ("delete_model_alias", "add_model_version", "create_dataset", "replace_dataset", "list_datasets")
 BEFORE_JOBS += ("get_dataset", "update_dataset", "get_dataset_contact_sheet", "get_dataset_pictures", "check_dataset")
@@ -106,15 +107,17 @@ def every_answer(service: Service, database: Database, document: Json) -> Iterat
         for method, operation in operations.items()
     }
     tried: list[str] = []
+    uploads = {"add_model_version": tiny_weights("mine", 5)}
 
     def trying(*names: str) -> Iterator[tuple[str, Json, httpx.Response]]:
         for name in names:
             path, method, operation = by_name[name]
-            upload = tiny_weights("mine", 5) if name == "add_model_version" else archive(["Bag", "Sneaker"])
+            upload = uploads.get(name) or archive(["Bag", "Sneaker"])
             tried.append(name)
             answer = try_out(service.client, path, method, operation, upload)
             yield name, operation, answer
             if answer.headers.get("content-type") == "image/png" and name in DRAWN:
+                uploads["verify_image"] = answer.content
                 sent = answer.request
                 headers = {"Accept": "application/json", "Content-Type": sent.headers["content-type"]}
                 yield name, operation, service.client.post(sent.url, content=sent.content, headers=headers)

@@ -129,7 +129,7 @@ def test_equal_requests_have_one_entity_tag(service: Service) -> None:
     assert other.status_code == 200
     assert other.headers["etag"] != tag
     known = service.client.post("/v1/generate", json=body, headers=[("If-None-Match", '"x"'), ("If-None-Match", tag)])
-    assert (assert_problem(known, 412)["type"], known.headers["etag"]) == ("urn:darkroom:not-changed", tag)
+    assert (assert_problem(known, 412)["type"], known.headers["etag"]) == ("/docs/errors#not-changed", tag)
 
 
 def test_a_larger_n_keeps_the_first_images(service: Service) -> None:

@@ -139,7 +139,7 @@ def _text(text: str) -> bytes:
 )
 def test_a_file_without_a_description_is_refused(service: Service, content: bytes, fault: str) -> None:
     problem = assert_problem(_verify(service, content), 422)
-    assert problem["type"] == "urn:darkroom:not-described"
+    assert problem["type"] == "/docs/errors#not-described"
     assert fault in problem["detail"]
 
 
@@ -147,7 +147,7 @@ def test_damaged_pixels_are_refused(service: Service) -> None:
     content = _file(service)
     data = content.index(b"IDAT") + 10
     problem = assert_problem(_verify(service, content[:data]), 422)
-    assert problem["type"] == "urn:darkroom:not-described"
+    assert problem["type"] == "/docs/errors#not-described"
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_damaged_pixels_are_refused(service: Service) -> None:
 )
 def test_a_description_of_another_version_names_the_members(service: Service, change: Json, pointer: str) -> None:
     problem = assert_problem(_verify(service, _with(png_facts(_file(service)) | change)), 422)
-    assert problem["type"] == "urn:darkroom:description-unknown"
+    assert problem["type"] == "/docs/errors#description-unknown"
     assert pointer in [error["pointer"] for error in problem["errors"]]
 
 
@@ -184,20 +184,20 @@ def test_a_description_of_another_version_names_the_members(service: Service, ch
 )
 def test_a_description_that_nothing_could_draw_is_refused(service: Service, change: Json, fault: str) -> None:
     problem = assert_problem(_verify(service, _with(png_facts(_file(service)) | change)), 422)
-    assert problem["type"] == "urn:darkroom:description-unfit"
+    assert problem["type"] == "/docs/errors#description-unfit"
     assert fault in problem["detail"]
 
 
 @pytest.mark.parametrize("change", [{"model": "gone"}, {"version": "sha256:" + "0" * 64}])
 def test_a_version_that_is_gone_is_410(service: Service, change: Json) -> None:
     problem = assert_problem(_verify(service, _with(png_facts(_file(service)) | change)), 410)
-    assert problem["type"] == "urn:darkroom:version-gone"
+    assert problem["type"] == "/docs/errors#version-gone"
     assert "darkroom models add" in problem["detail"]
 
 
 def test_a_file_has_a_limit_of_its_own_and_a_form_is_refused(service: Service) -> None:
     large = _verify(service, b"\x89PNG\r\n\x1a\n" + bytes(60_000))  # more than other bodies may have
-    assert assert_problem(large, 422)["type"] == "urn:darkroom:not-described"
+    assert assert_problem(large, 422)["type"] == "/docs/errors#not-described"
     answer = service.client.post("/v1/verify", files={"file": _plain()})
     assert "--data-binary" in assert_problem(answer, 415)["detail"]
 

@@ -18,6 +18,7 @@ APP = Path(darkroom.app.__path__[0])
 BY_NAME = {(429, f"{window.name}-limit") for window in (REQUESTS, IMAGES, NETWORK_ROWS)} | {
     (403, f"{right}-limit") for right in ("priority", "devices")
 }
+BY_NAME |= {(429, f"{what}-limit") for what in ("open-requests", "open-event-streams")}
 """Those whose kind the code composes."""
 
 

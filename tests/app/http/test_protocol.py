@@ -74,7 +74,7 @@ async def test_headers_that_trickle_get_408_and_the_connection_closes(connection
     head, body = connection.sent.split(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 408 ")
     assert b"connection: close" in head.lower()
-    assert json.loads(body)["type"] == "urn:darkroom:headers-too-slow"
+    assert json.loads(body)["type"] == "/docs/errors#headers-too-slow"
     connection.transport.close.assert_called_once()
     connection.protocol.connection_lost(None)
 

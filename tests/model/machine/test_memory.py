@@ -1,4 +1,4 @@
-"""Which errors mean that a smaller batch may succeed, and which that the device is lost."""
+"""Errors after which a smaller batch may succeed, and those after which the device is lost."""
 
 import pytest
 import torch
