@@ -71,8 +71,9 @@ class Drawing:
 
     @property
     def network_rows(self) -> int:
-        """See Phase."""
-        return self.plan.network_rows(self.position)
+        """See Phase. Other threads ask, too, while the engine's thread makes the last step."""
+        position = self.position
+        return self.plan.network_rows(position) if position < self.plan.steps else SCORE_NETWORK_ROWS
 
     @property
     def network_rows_left(self) -> int:
