@@ -1,14 +1,13 @@
 """Runs `darkroom up` while its parts die, hang and refuse: `python -m bench.faults --minutes 60`.
 
-Train jobs, generate jobs and requests keep coming. At the end every accepted job must have ended once, none may exist
-twice, and equal work must have equal results. The tables have the faults, the jobs and the answers. The exit code is 1
-when a law was broken.
+Train jobs, generate jobs and requests keep coming. At the end every accepted job must have succeeded, none may exist
+twice, equal work must have equal results, and the stored history must keep its laws (`bench/history.py`). The tables
+have the faults, the jobs and the answers. The exit code is 1 when a law was broken.
 """
 
 import argparse
 import contextlib
 import io
-import json
 import os
 import random
 import signal
@@ -18,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,9 @@ import numpy as np
 import psycopg
 import redis
 
+from bench.history import faults as history_faults
 from darkroom.app.embedded.postgres import PrivatePostgres
+from darkroom.store.database import Database
 from tests.processes import family_of, free_port
 
 LEASE_SECONDS = 10.0
@@ -55,7 +56,6 @@ MODULES = {
     "API": "darkroom.app.main:application",
 }
 PATIENCE_SECONDS = 900.0
-Json = dict[str, Any]
 
 
 class Stack:
@@ -252,13 +252,6 @@ class Traffic:
         paths = [f"/v1/{kind}/{number}" for kind, numbers in self.accepted.items() for number in numbers]
         return sum(self.insist("GET", path).json()["status"] in ("queued", "running", "cancelling") for path in paths)
 
-    def events(self, job_id: int) -> Iterator[tuple[int, str, Json]]:
-        """Yield (number, kind, data) of the events of a train job that has ended."""
-        for block in self.insist("GET", f"/v1/train-jobs/{job_id}/events").text.split("\n\n"):
-            lines = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line)
-            if "id" in lines:
-                yield int(lines["id"]), lines["event"], json.loads(lines["data"])
-
     def _draw(self) -> None:
         while not self._over.wait(0.5):
             try:
@@ -295,7 +288,6 @@ def judged(traffic: Traffic) -> tuple[list[str], list[str]]:
                 attempts.append(job["attempt"])
                 newest = traffic.insist("GET", f"/v1/train-jobs/{number}/checkpoints").json()["checkpoints"][0]
                 weights.add(newest["digest"])
-                wrong += faults_of(number, list(traffic.events(number)))
         listed = traffic.insist("GET", f"/v1/{kind}", params={"limit": 200}).json()[
             kind.replace("-", "_").replace("train_", "")
         ]
@@ -308,21 +300,6 @@ def judged(traffic: Traffic) -> tuple[list[str], list[str]]:
     if len(set(pictures)) > 1:
         wrong.append(f"equal generate jobs have {len(set(pictures))} different results")
     return lines, wrong
-
-
-def faults_of(job_id: int, events: list[tuple[int, str, Json]]) -> list[str]:
-    """Return the laws that the history of a train job breaks."""
-    statuses = [data for _, kind, data in events if kind == "status"]
-    ends = [data["status"] for data in statuses if data["status"] in ("succeeded", "failed", "cancelled")]
-    attempts = [data["attempt"] for data in statuses if data["status"] == "running"]
-    wrong = []
-    if ends != ["succeeded"] or statuses[-1]["status"] != "succeeded":
-        wrong.append(f"train job {job_id} ended as {ends}")
-    if attempts != list(range(1, len(attempts) + 1)):
-        wrong.append(f"train job {job_id} had the attempts {attempts}")
-    if [number for number, _, _ in events] != list(range(1, len(events) + 1)):
-        wrong.append(f"train job {job_id} lacks events")
-    return wrong
 
 
 def main() -> None:
@@ -352,6 +329,10 @@ def main() -> None:
             wait_until(lambda: traffic.unfinished() == 0, "every job has ended")
             traffic.stop()
             lines, wrong = judged(traffic)
+            database = Database(stack.database_url)
+            with database.session() as session:
+                wrong += history_faults(session)
+            database.dispose()
         finally:
             stack.stop()
     print("| fault | times |\n| --- | ---: |")
