@@ -17,7 +17,7 @@ Json = dict[str, Any]
 VERBS = (
     "add cancel check create delete download generate get interpolate list plan replace resume retry revoke set share"
 )
-NAME = re.compile(rf"({'|'.join([*VERBS.split(), 'update', 'watch'])})(_[a-z]+)+")
+NAME = re.compile(rf"({'|'.join([*VERBS.split(), 'update', 'verify', 'watch'])})(_[a-z]+)+")
 
 
 @pytest.fixture(scope="module")

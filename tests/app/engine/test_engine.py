@@ -14,6 +14,7 @@ from torch import Tensor
 from darkroom.app.engine.engine import Engine, EngineLimits
 from darkroom.app.engine.fixed_shapes import FixedShapes
 from darkroom.app.engine.observer import EngineObserver
+from darkroom.app.engine.phases import SCORE_NETWORK_ROWS, drawings
 from darkroom.app.engine.request import (
     DeadlineUnmeetable,
     EngineStopped,
@@ -575,3 +576,13 @@ def test_rows_left_over_from_a_larger_batch_are_cleared() -> None:
         fixed(torch.ones(count, 1, 4, 4), torch.ones(count), torch.ones(count, dtype=torch.int64))
     assert seen[1][:5].all()
     assert not seen[1][5:].any()
+
+
+def test_other_threads_may_ask_for_the_network_rows_of_a_row_that_has_just_ended() -> None:
+    """A submission counts them while the engine's thread, without the lock, makes a row's last step."""
+    denoiser = Denoiser(CONFIG, CLASSES, smooth)
+    for scored in (False, True):
+        [row] = drawings(denoiser, SampleRequest("v1", rows(1), scored=scored))
+        row.position = row.plan.steps
+        assert row.network_rows == SCORE_NETWORK_ROWS
+        assert row.network_rows_left == row.steps_left * SCORE_NETWORK_ROWS

@@ -75,6 +75,10 @@ async def test_headers_that_trickle_get_408_and_the_connection_closes(connection
     assert head.startswith(b"HTTP/1.1 408 ")
     assert b"connection: close" in head.lower()
     assert json.loads(body)["type"] == "/docs/errors#headers-too-slow"
+    connection.protocol.data_received(b"late")  # is read and thrown away
+    connection.transport.write_eof.assert_called_once()
+    connection.transport.close.assert_not_called()
+    connection.timers[-1][2]()  # after READ_ON_SECONDS
     connection.transport.close.assert_called_once()
     connection.protocol.connection_lost(None)
 
