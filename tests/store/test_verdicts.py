@@ -59,9 +59,9 @@ def test_a_verdict_belongs_to_the_job_and_to_its_checkpoint_of_that_moment(sessi
     record_verdict(session, job, 50, [NOISE])
     save(session, job, 100)
     record_verdict(session, job, 100, [])
-    assert job.verdict == {"images_seen": 100, "findings": []}
+    assert job.verdict == {"images_seen": 100, "findings": [], "forecast": None}
     verdicts = {saved.images_seen: checkpoint.verdict for saved, checkpoint in job_checkpoints(session, job.id)}
-    assert verdicts == {50: {"images_seen": 50, "findings": [NOISE.plain()]}, 100: job.verdict}
+    assert verdicts == {50: {"images_seen": 50, "findings": [NOISE.plain()], "forecast": None}, 100: job.verdict}
 
 
 def test_an_event_tells_a_verdict_when_it_changes_and_a_counter_counts_new_findings(session: Session) -> None:

@@ -279,7 +279,7 @@ def test_a_result_has_type_name_and_an_etag_that_saves_a_second_download(served:
     head = served.client.head(at, headers={"Range": "bytes=10-29"})
     assert (head.status_code, head.headers["content-length"]) == (200, str(len(data)))
     beyond = served.client.get(at, headers={"Range": f"bytes={len(data)}-"})
-    assert assert_problem(beyond, 416)["type"] == "urn:darkroom:range-not-satisfiable"
+    assert assert_problem(beyond, 416)["type"] == "/docs/errors#range-not-satisfiable"
     assert beyond.headers["content-range"] == f"bytes */{len(data)}"
 
 

@@ -25,9 +25,11 @@ SWEEP = {"name": "two", "seeds": [1, 2]}
 
 @pytest.fixture
 def clients(weights: Path, database: Database, database_url: str) -> Iterator[tuple[httpx.Client, httpx.Client]]:
-    """Two clients: one whose key has the scopes generate and train, one with the scope admin."""
+    """Two clients of one group: one whose key has the scopes generate and train, one with the scope admin."""
     add_dataset(database)
-    tokens = [add_key(database, *scopes, name=scopes[-1])[1] for scopes in (("generate", "train"), ("admin",))]
+    tokens = [
+        add_key(database, *scopes, name=scopes[-1], group="lab")[1] for scopes in (("generate", "train"), ("admin",))
+    ]
     with serving_keyed(weights, tokens, database_url=database_url) as served:
         train, admin = served.clients
         yield train, admin
