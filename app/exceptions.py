@@ -10,6 +10,7 @@ from urllib.parse import quote
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Match
 
@@ -129,6 +130,8 @@ ANSWERS: Mapping[type[Exception], Callable[[Any], Problem]] = {
     CheckpointError: _answer(503, "version-unusable"),
     ArtifactMissing: _answer(500, "artifact-unusable", "{}; make the thing that it belongs to again".format),
     ArtifactCorrupted: _answer(500, "artifact-unusable", "{}; make the thing that it belongs to again".format),
+    # Nobody receives this answer: it is for the log and the Prometheus metrics.
+    ClientDisconnect: lambda _: Problem(400, "client-closed-request", "the client closed the connection"),
     # The request conflicts with the present state.
     JobConflict: _answer(409, "job-conflict"),
     DatasetConflict: _dataset_exists,

@@ -206,6 +206,7 @@ def create_app(settings: Settings, on_engine_failure: Callable[[], None] = lambd
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would name the host that the client claims
         # FastAPI makes the spans of requests only. Darkroom has its own metrics and logs, and says where spans go.
         telemetry={
             "metrics": False,

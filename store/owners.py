@@ -26,7 +26,9 @@ class OwnedByAnother(RuntimeError):
     """The record belongs to another key. what: names it in the message."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"{what} belongs to another key: use a key of its group, or one with the scope admin")
+        super().__init__(
+            f"{what} belongs to another key: use a key of its group, one with the scope admin, or another name"
+        )
 
 
 def owned(api_key_id: SQLColumnExpression[int | None], owner: Owner) -> ColumnElement[bool]:

@@ -62,15 +62,14 @@ class StorageUse:
 def storage_use(session: Session, limit: int, owner: Owner | None = None) -> StorageUse:
     """Return the space that the store takes, with at most `limit` owners. Bytes that owners share count for each.
 
-    owner: names only the data sets, models and jobs that it may use; None names all.
+    owner: names and adds up only the data sets, models and jobs that it may use; None takes all.
     """
     size = cast(func.sum(Artifact.size_bytes), BigInteger)
-    owners = _owners(None)
+    owners = _owners(owner)
     total = cast(func.sum(owners.c.bytes), BigInteger)
     kinds = dict.fromkeys(get_args(OwnerKind), 0)
     kinds.update((kind, count) for kind, count in session.execute(select(owners.c.kind, total).group_by(owners.c.kind)))
-    shown = owners if owner is None else _owners(owner)
-    largest = select(shown).order_by(shown.c.bytes.desc(), shown.c.kind, shown.c.name).limit(limit)
+    largest = select(owners).order_by(owners.c.bytes.desc(), owners.c.kind, owners.c.name).limit(limit)
     return StorageUse(
         artifact_bytes=session.scalar(select(size)) or 0,
         unused_bytes=session.scalar(select(size).where(*unreferenced())) or 0,

@@ -29,6 +29,7 @@ from darkroom.app.dataset_registry.schemas import (
     DatasetName,
     DatasetsAnswer,
     LeftOutAnswer,
+    NewDatasetName,
     PathBody,
     SplitAnswer,
     UploadQuery,
@@ -201,7 +202,7 @@ async def replace(
     response: Response,
     services: ServicesHere,
     caller: CallerHere,
-    name: Annotated[DatasetName, PathParameter()],
+    name: Annotated[NewDatasetName, PathParameter()],
 ) -> DatasetAnswer:
     """Register a data set under a name that may be taken. Body and query are those of POST, without `name`.
 

@@ -1,5 +1,6 @@
 """The fields of requests to register a data set, and of answers about data sets."""
 
+import re
 import unicodedata
 from datetime import datetime
 from itertools import groupby
@@ -28,10 +29,20 @@ def _plain_name(name: str) -> str:
 DatasetName = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_plain_name)]
 
 
+def _without_version(name: str) -> str:
+    """Return the name. Raises ValueError when it is one of an earlier version, which only a replacement gives."""
+    if re.search(r"@\d+$", name):
+        raise ValueError("must not end in @ and a number: that names an earlier version of a data set")
+    return name
+
+
+NewDatasetName = Annotated[DatasetName, AfterValidator(_without_version)]
+
+
 class _Fields(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    name: DatasetName = Field(description="1 to 100 characters of any script, without / and \\; unique")
+    name: NewDatasetName = Field(description="1 to 100 characters of any script, without / and \\; unique")
     split: Literal["train", "test", "all"] = Field("train", description="all: the train split, then the test split")
     image_size: int | None = Field(
         None,
@@ -84,7 +95,7 @@ class DatasetChanges(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: DatasetName = Field(default_factory=str, description="its new name")
+    name: NewDatasetName = Field(default_factory=str, description="its new name")
     keep: StrictBool = Field(default_factory=bool, description="while it is set, nobody can delete the data set")
     shared: Literal[True] = Field(True, description="true: it belongs to nobody from now on, and every key may use it")
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -33,7 +33,7 @@ MOST_BYTES = 64 << 20
 """Most bytes of a file."""
 
 _NOT_NEEDED = ("id", "choice", "timings", "row", "score", "scores", "classes", "class", "best_of", "mixes")
-"""Members of a description that change no pixel. The first four are in files of earlier services only."""
+"""Members of a description that change no pixel; `_untrue` checks classes. Earlier services wrote the first four."""
 
 
 class Description(SamplingConfig):
@@ -152,8 +152,22 @@ def _of_other_size(size: tuple[int, int], drawn: tuple[int, int]) -> _Verdict:
     return _Verdict(width * height, 255, False, finding)
 
 
-def _compared(content: bytes, png: DescribedPng, again: Pixels) -> _Verdict:
-    """Compare a file with its pixels drawn again, (H, W, C). Raises NotDescribed if the file's pixels are damaged."""
+def _untrue(facts: Mapping[str, Any], found: Description, sampling: SamplingConfig, version: Version) -> list[str]:
+    """Return the members of a description that the service would have written otherwise."""
+    names = version.header.class_names
+    true = sampling.model_dump(mode="json") | {"classes": [names[label] for label in found.class_indices]}
+    if found.index is not None and found.class_index is not None:
+        true["class"] = names[found.class_index]
+    if found.seeds is not None:
+        true["seed"] = found.seeds[0]
+    return [name for name, value in true.items() if name not in facts or facts[name] != value]
+
+
+def _compared(content: bytes, png: DescribedPng, again: Pixels, untrue: Sequence[str]) -> _Verdict:
+    """Compare a file with its pixels drawn again, (H, W, C). Raises NotDescribed if the file's pixels are damaged.
+
+    untrue: members of its description that the service would have written otherwise. Scores are not drawn again.
+    """
     difference = np.abs(png.pixels(again.shape[2]).astype(np.int16) - again).max(axis=2)
     different, largest = int(np.count_nonzero(difference)), int(difference.max())
     if different:
@@ -162,9 +176,13 @@ def _compared(content: bytes, png: DescribedPng, again: Pixels) -> _Verdict:
             "a worker, another device or another version; large ones mean that the picture was changed."
         )
         return _Verdict(different, largest, False, finding)
+    if untrue:
+        finding = f"Every pixel is the same, but the description was changed: {', '.join(untrue)} are not as drawn."
+        return _Verdict(0, 0, False, finding)
     if described_png(again, png.facts) == content:
-        return _Verdict(0, 0, True, "The file is the same, byte by byte.")
-    finding = "Every pixel is the same. The bytes differ: another program or version has stored the file."
+        scored = " Its scores were not computed again." if png.facts.get("score") is not None else ""
+        return _Verdict(0, 0, True, f"The file is the same, byte by byte.{scored}")
+    finding = "Every pixel is the same. The bytes differ: another program or version has stored or cut the file."
     return _Verdict(0, 0, False, finding)
 
 
@@ -225,7 +243,8 @@ async def verify(request: Request, services: ServicesHere, caller: CallerHere) -
             drawn, _ = await draw(services, request, fields, version, rows)
             images = [drawn[row].image for row in range(len(rows))]
             again = await in_encoder(ENCODERS, sheet, images, found.columns)
-            verdict = await in_encoder(ENCODERS, _compared, content, png, again)
+            untrue = _untrue(png.facts, found, sampling, version)
+            verdict = await in_encoder(ENCODERS, _compared, content, png, again, untrue)
         else:
             verdict = _of_other_size(png.size, size)
     except NotDescribed as error:

@@ -95,7 +95,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def invalid(errors: list[tuple[str, str]]) -> Problem:
     """Return a 422 problem that names the faulty fields of a body. errors: (pointer, detail)."""
-    detail = "; ".join(f"{pointer}: {text}" for pointer, text in errors[:5])
+    detail = "; ".join(f"{pointer or 'the body'}: {text}" for pointer, text in errors[:5])
     return Problem(
         422, "invalid", detail, errors=[{"pointer": pointer, "detail": text} for pointer, text in errors[:50]]
     )

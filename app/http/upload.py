@@ -10,7 +10,6 @@ from tempfile import TemporaryFile
 from typing import BinaryIO
 
 from fastapi import Request
-from starlette.requests import ClientDisconnect
 
 from darkroom.app.http.problems import Problem
 
@@ -47,17 +46,13 @@ def require_file_itself(request: Request) -> None:
 
 
 async def each_chunk(request: Request, take: Callable[[bytes], object]) -> None:
-    """Call `take` with the body, about a mebibyte at a time, in a thread. Raises Problem when the client leaves."""
+    """Call `take` with the body, about a mebibyte at a time, in a thread."""
     waiting = bytearray()
-    try:
-        async for chunk in request.stream():
-            waiting += chunk
-            if len(waiting) >= _WRITE_BYTES:
-                await asyncio.to_thread(take, bytes(waiting))
-                waiting.clear()
-    except ClientDisconnect as error:
-        # nobody receives this answer; it is for the log and the Prometheus metrics
-        raise Problem(400, "client-closed-request", "the client closed the connection") from error
+    async for chunk in request.stream():
+        waiting += chunk
+        if len(waiting) >= _WRITE_BYTES:
+            await asyncio.to_thread(take, bytes(waiting))
+            waiting.clear()
     await asyncio.to_thread(take, bytes(waiting))
 
 

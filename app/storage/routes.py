@@ -42,8 +42,8 @@ def storage(
 ) -> StorageAnswer:
     """Show how much space data sets, models, train jobs and generate jobs take.
 
-    A model's bytes are the weights of its versions. A train job's are its states and sample grids. `largest` names only
-    what the caller may use.
+    A model's bytes are the weights of its versions. A train job's are its states and sample grids. `bytes` and
+    `largest` have only what the caller may use.
     """
     with services.transaction() as session:
         use = storage_use(session, limit, caller.owner)

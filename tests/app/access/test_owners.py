@@ -281,7 +281,7 @@ def test_a_stranger_can_neither_see_nor_stop_a_generate_job(lab: Lab) -> None:
     assert lab.owner.delete(path).status_code == 204
 
 
-def test_a_stranger_does_not_learn_the_names_of_what_takes_space(lab: Lab) -> None:
+def test_a_stranger_learns_neither_names_nor_sums_of_what_takes_space(lab: Lab) -> None:
     upload(lab.owner, "hidden")
     own_model(lab, "hidden-model", 61)
 
@@ -293,7 +293,8 @@ def test_a_stranger_does_not_learn_the_names_of_what_takes_space(lab: Lab) -> No
     assert named(lab.stranger).isdisjoint({"hidden", "hidden-model"})
     assert "of nobody" in named(lab.stranger)
     totals = [client.get("/v1/storage").json()["bytes"] for client in (lab.stranger, lab.admin)]
-    assert totals[0] == totals[1]
+    assert totals[0]["dataset"] < totals[1]["dataset"]
+    assert totals[0]["model"] < totals[1]["model"]
 
 
 def test_records_without_a_key_belong_to_nobody(lab: Lab) -> None:

@@ -165,6 +165,19 @@ def test_a_corrected_upload_replaces_a_data_set_and_jobs_keep_theirs(served: Ser
     assert client.get("/v1/datasets/shapes").json()["digest"] == SHAPES.digest
 
 
+def test_nobody_can_take_a_name_of_an_earlier_version(served: Service) -> None:
+    client, query = served.client, {"format": "npz"}
+    taken = (
+        client.post("/v1/datasets", params=query | {"name": "shapes@1"}, content=_npz()),
+        client.post("/v1/datasets", json={"format": "digits", "name": "shapes@12"}),
+        client.put("/v1/datasets/shapes@1", params=query, content=_npz()),
+        client.patch("/v1/datasets/shapes", json={"name": "shapes@1"}),
+    )
+    for answer in taken:
+        assert "names an earlier version" in assert_problem(answer, 422)["detail"]
+    assert client.put("/v1/datasets/shapes", params=query, content=_npz()).status_code == 201
+
+
 def test_simultaneous_replacements_are_versions_one_after_the_other(served: Service) -> None:
     def put(value: int) -> int:
         answer = served.client.put("/v1/datasets/clothes", params={"format": "npz"}, content=_npz(value))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,6 +36,21 @@ def test_rows_of_a_client_that_left_are_freed(weights: Path, stream: bool) -> No
         pace.seconds = 0.0
         wait_until(lambda: service.rows() == 0, "the engine holds no rows")
         np.testing.assert_array_equal(service.images(seed=1, steps=100), pixels_of(expected))
+
+
+@pytest.mark.parametrize("path", ["/generate", "/v1/interpolate", "/v1/verify"])
+def test_a_client_that_leaves_in_mid_body_is_no_fault_of_the_service(service: Service, path: str) -> None:
+    def counted(status: int) -> float:
+        start = f'darkroom_http_requests_total{{method="POST",route="{path}",status="{status}"}} '
+        lines = service.client.get("/metrics").text.splitlines()
+        return sum(float(line.removeprefix(start)) for line in lines if line.startswith(start))
+
+    host, port = service.client.base_url.host, service.client.base_url.port
+    before = counted(400)
+    with socket.create_connection((host, port or 80)) as leaver:
+        leaver.sendall(f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 50\r\n\r\n{{".encode())
+    wait_until(lambda: counted(400) > before, "the request has ended")
+    assert counted(500) == 0.0
 
 
 async def _crowd(service: Service, size: int) -> list[httpx.Response]:

@@ -93,6 +93,26 @@ def test_another_description_draws_another_picture(service: Service, change: Jso
     assert not _verdict(service, _with(png_facts(content) | change, picture(content)))["same_pixels"]
 
 
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"class": "Zero"}, "class"),
+        ({"class": [["One"]]}, "class"),
+        ({"classes": ["Zero"]}, "classes"),
+        ({"eta": None}, "eta"),
+        ({"percentile": None}, "percentile"),
+    ],
+)
+def test_a_changed_word_of_the_description_is_found_though_the_pixels_are_the_same(
+    service: Service, change: Json, named: str
+) -> None:
+    content = _file(service)
+    facts = {name: value for name, value in (png_facts(content) | change).items() if value is not None or name != named}
+    found = _verdict(service, _with(facts, picture(content)))
+    assert (found["same_pixels"], found["same_bytes"]) == (True, False)
+    assert f"the description was changed: {named} are not as drawn" in found["finding"]
+
+
 def test_a_file_that_was_stored_again_has_the_same_pixels_only(service: Service) -> None:
     content = _file(service)
     stored = BytesIO()
