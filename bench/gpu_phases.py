@@ -10,7 +10,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -140,6 +141,17 @@ def facts(check: Check, report: Report) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False  # PyTorch's default
 
 
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Let convolutions of float32 compute in float32 during the block. PyTorch's default is TF32."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 def small(device: torch.device) -> Denoiser:
     """Return a denoiser with a random network that has everything: classes, a snapshot and learned variances."""
     config = small_model(prediction="v", learned_variance=True)
@@ -196,15 +208,14 @@ def images(check: Check, report: Report) -> None:
         expected = _reference(check, name, model, steps)
         denoiser = model(check.device)
         plans = every_setting(denoiser, steps)
-        torch.backends.cudnn.allow_tf32 = False
-        mixed = to_pixels(sample(denoiser, plans, batch_rows=len(plans)))
-        alone = np.concatenate([to_pixels(sample(denoiser, [plan])) for plan in plans])
+        with without_tf32():
+            mixed = to_pixels(sample(denoiser, plans, batch_rows=len(plans)))
+            alone = np.concatenate([to_pixels(sample(denoiser, [plan])) for plan in plans])
         report.figure(f"{name}: images", len(plans))
         report.figure(f"{name}: grey levels from the CPU in float32", _levels(mixed, expected))
         report.law(f"{name}: float32 is within one grey level of the CPU", _levels(mixed, expected) <= 1)
         report.figure(f"{name}: images that differ alone and in a mixed batch", _differing(mixed, alone))
         report.law(f"{name}: a row alone has the bytes of the row in a mixed batch", _differing(mixed, alone) == 0)
-        torch.backends.cudnn.allow_tf32 = True  # PyTorch's default
         default = to_pixels(sample(denoiser, plans, batch_rows=len(plans)))
         report.figure(f"{name}: grey levels from the CPU with PyTorch's defaults", _levels(default, expected))
         serve(denoiser, compiled=False)
@@ -248,7 +259,6 @@ def without_dropout(**changes: Any) -> Recipe:
 
 def training(check: Check, report: Report) -> None:
     """Training steps on the CPU against the device, eager and compiled; a resumed run against an undisturbed one."""
-    torch.backends.cudnn.allow_tf32 = False
     dataset, steps = random_dataset(), 4 if check.tiny else STEPS
 
     def losses(device: torch.device, *, compiled: bool) -> list[float]:
@@ -257,7 +267,8 @@ def training(check: Check, report: Report) -> None:
 
     expected = losses(CPU, compiled=False)
     for name, compiled in (("eager", False), ("compiled", True))[: 1 if check.tiny else 2]:
-        found = losses(check.device, compiled=compiled)
+        with without_tf32():
+            found = losses(check.device, compiled=compiled)
         worst = max(abs(a / b - 1.0) for a, b in zip(found, expected, strict=True))
         report.figure(f"{name}: largest relative difference of a loss from the CPU's", worst)
         report.law(f"{name}: losses are within {LOSS_TOLERANCE:.0%} of the CPU's", worst <= LOSS_TOLERANCE)
