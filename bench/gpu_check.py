@@ -99,7 +99,8 @@ def main() -> None:
         from bench import gpu_phases
 
         gpu_phases.run(arguments.phase, arguments.out, arguments.device, tiny=arguments.tiny)
-        return
+        sys.stdout.flush()
+        os._exit(0)  # after a lost device, CUDA may abort an orderly end
 
     def command(name: str) -> list[str]:
         tiny = ["--tiny"] if arguments.tiny else []

@@ -49,13 +49,13 @@ class FixedShapes:
         return self._inputs[key]
 
 
-def compile_by_shape(network: Network, **how: Any) -> Network:
-    """Return the network compiled once for each shape. how: `backend` or `mode` of torch.compile.
+def compile_whole(network: Network, **how: Any) -> Network:
+    """Return the network compiled as a whole. how: `backend` or `mode` of torch.compile.
 
     PyTorch would run what it cannot compile, and all graphs above its limit, as they are, with a line in the log. Here
     both raise an error, so that a slow service does not look like a fast one.
     """
-    compiled = torch.compile(network, dynamic=False, fullgraph=True, **how)
+    compiled = torch.compile(network, fullgraph=True, **how)
 
     def called(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         if not hasattr(_thread, "limits_are_set"):
@@ -76,7 +76,7 @@ def prepare_network(network: Network, device: torch.device, *, compiled: bool) -
     already (`model/diffusion/cpu_network.py`).
     """
     if device.type == "cuda":
-        captured = compile_by_shape(network, mode="reduce-overhead") if compiled else network
+        captured = compile_whole(network, mode="reduce-overhead") if compiled else network
 
         def autocast(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
             with torch.autocast("cuda", torch.bfloat16):
