@@ -37,6 +37,7 @@ from darkroom.model.machine.threads import compute_alone
 
 ROUNDS = 5
 BARE_SECONDS = 4.0
+BARE_CALLS = 20
 LONG_ROWS, LONG_STEPS = 64, 50
 SHORT_STEPS = 10
 PROFILED_ROWS = 32
@@ -44,7 +45,7 @@ FORWARD, WHOLE = "forward pass", "whole"
 SHORT_REPEATS = 5
 
 
-class _Counter(EngineObserver):
+class StepCounter(EngineObserver):
     """Counts what the engine computes. mark: network rows so far, and when the last step ended."""
 
     def __init__(self) -> None:
@@ -57,7 +58,7 @@ class _Counter(EngineObserver):
 
 
 @dataclass
-class _Call:
+class Call:
     began: float = field(default_factory=time.perf_counter)
     seconds: float = 0.0
     over: threading.Event = field(default_factory=threading.Event)
@@ -69,30 +70,43 @@ class _Call:
             self.over.set()
 
 
-def _submit(engine: Engine, checkpoint: Checkpoint, images: int, steps: int, guidance: float, seed: int) -> _Call:
+def _submit(engine: Engine, checkpoint: Checkpoint, images: int, steps: int, guidance: float, seed: int) -> Call:
     every_step = {"steps": steps, "guidance": guidance, "guidance_interval": None}
     sampling = checkpoint.header.sampling.model_copy(update=every_step)
     classes = len(checkpoint.header.class_names)
     rows = tuple(RowRequest(index % classes, seed, index, sampling) for index in range(images))
-    call = _Call()
+    call = Call()
     call.ticket = engine.submit(SampleRequest(checkpoint.digest, rows), call.sink)
     return call
 
 
 @torch.inference_mode()
-def _bare_rows_per_second(denoiser: Denoiser, batch: int) -> float:
-    """Return the network rows per second of the network alone, called repeatedly on one batch."""
-    x = torch.randn(batch, *denoiser.image_shape).contiguous(memory_format=torch.channels_last)
-    t, labels = torch.full((batch,), 500), torch.zeros(batch, dtype=torch.long)
+def bare_rows_per_second(denoiser: Denoiser, batch: int, seconds: float = BARE_SECONDS) -> float:
+    """Return the network rows per second of the network alone, called on one batch for `seconds` at least.
+
+    A GPU is waited for once in BARE_CALLS calls, so that it never idles.
+    """
+    device = denoiser.device
+    x = torch.randn(batch, *denoiser.image_shape, device=device).contiguous(memory_format=torch.channels_last)
+    t = torch.full((batch,), 500, device=device)
+    labels = torch.zeros(batch, dtype=torch.long, device=device)
     denoiser.network(x, t, labels)
     began, rows = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - began) < BARE_SECONDS:
-        denoiser.network(x, t, labels)
-        rows += batch
+    while (elapsed := time.perf_counter() - began) < seconds:
+        for _ in range(BARE_CALLS if device.type == "cuda" else 1):
+            denoiser.network(x, t, labels)
+            rows += batch
+        wait_for(device)
     return rows / elapsed
 
 
-def _engine_rows_per_second(engine: Engine, counter: _Counter, checkpoint: Checkpoint, guidance: float) -> float:
+def wait_for(device: torch.device) -> None:
+    """Wait until the device has computed everything that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _engine_rows_per_second(engine: Engine, counter: StepCounter, checkpoint: Checkpoint, guidance: float) -> float:
     """Return the network rows per second while several requests wait, from the end of one full step to a later one."""
     calls = [_submit(engine, checkpoint, 64, LONG_STEPS, guidance, seed) for seed in range(8)]
     steps = counter.steps
@@ -110,16 +124,18 @@ def _engine_rows_per_second(engine: Engine, counter: _Counter, checkpoint: Check
     return rate
 
 
-def throughput(engine: Engine, counter: _Counter, checkpoint: Checkpoint, denoiser: Denoiser, guidance: float) -> None:
+def throughput(
+    engine: Engine, counter: StepCounter, checkpoint: Checkpoint, denoiser: Denoiser, guidance: float
+) -> None:
     """Print the rates of ROUNDS alternating measurements, and the median of their ratios."""
     batch = engine.status().resident[checkpoint.digest]
     ratios = []
     print(f"\n| round | bare loop, batch {batch}: network rows / s | engine, guidance {guidance:g} | ratio |")
     print("| --- | --- | --- | --- |")
     for number in range(ROUNDS):
-        before = _bare_rows_per_second(denoiser, batch)
+        before = bare_rows_per_second(denoiser, batch)
         rate = _engine_rows_per_second(engine, counter, checkpoint, guidance)
-        bare = (before + _bare_rows_per_second(denoiser, batch)) / 2
+        bare = (before + bare_rows_per_second(denoiser, batch)) / 2
         ratios.append(rate / bare)
         print(f"| {number + 1} | {bare:.0f} | {rate:.0f} | {rate / bare:.3f} |", flush=True)
     print(f"\nmedian ratio {statistics.median(ratios):.3f} (goal: at least 0.95)")
@@ -194,7 +210,7 @@ class _Parts:
 def profile(checkpoint: Checkpoint) -> None:
     """Print the median time of each part of a step, and the cost beside the forward pass."""
     compute_alone()  # as the service does
-    parts, counter, denoiser = _Parts(), _Counter(), checkpoint.denoiser()
+    parts, counter, denoiser = _Parts(), StepCounter(), checkpoint.denoiser()
     engine = Engine(observer=counter)
     denoiser.network = parts.timed(FORWARD, denoiser.network)
     replaced = {
@@ -250,7 +266,7 @@ def main() -> None:
         profile(checkpoint)
         return
     denoiser = checkpoint.denoiser()
-    counter = _Counter()
+    counter = StepCounter()
     engine = Engine(EngineLimits(queue_rows=4096), counter)
     engine.start()
     engine.load(checkpoint.digest, denoiser).result()

@@ -1,11 +1,18 @@
 """Calls a network with a few fixed batch sizes only, for devices that compile or capture a graph for each shape."""
 
+import threading
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from darkroom.model.diffusion.denoiser import Network
 
 BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+MOST_GRAPHS = 1 << 16
+"""Graphs of all versions that a process may compile. PyTorch's own limit is 8 of one function."""
+
+_thread = threading.local()
 
 
 class FixedShapes:
@@ -42,6 +49,26 @@ class FixedShapes:
         return self._inputs[key]
 
 
+def compile_whole(network: Network, **how: Any) -> Network:
+    """Return the network compiled as a whole. how: `backend` or `mode` of torch.compile.
+
+    PyTorch would run what it cannot compile, and all graphs above its limit, as they are, with a line in the log. Here
+    both raise an error, so that a slow service does not look like a fast one.
+    """
+    compiled = torch.compile(network, fullgraph=True, **how)
+
+    def called(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        if not hasattr(_thread, "limits_are_set"):
+            from torch._dynamo import config  # its import takes a second
+
+            # These settings belong to a thread.
+            config.recompile_limit = config.accumulated_recompile_limit = MOST_GRAPHS
+            _thread.limits_are_set = True
+        return compiled(x, t, labels)
+
+    return called
+
+
 def prepare_network(network: Network, device: torch.device, *, compiled: bool) -> Network:
     """Return the network in the form that the engine calls.
 
@@ -49,7 +76,7 @@ def prepare_network(network: Network, device: torch.device, *, compiled: bool) -
     already (`model/diffusion/cpu_network.py`).
     """
     if device.type == "cuda":
-        captured = torch.compile(network, mode="reduce-overhead") if compiled else network
+        captured = compile_whole(network, mode="reduce-overhead") if compiled else network
 
         def autocast(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
             with torch.autocast("cuda", torch.bfloat16):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from darkroom.app.engine.fixed_shapes import BUCKETS
+from darkroom.app.engine.fixed_shapes import BUCKETS, FixedShapes
 from darkroom.app.engine.speed import SpeedCurve
 from darkroom.model.config import SamplingConfig
 from darkroom.model.diffusion.denoiser import Denoiser
@@ -23,26 +23,29 @@ def measure_speed(denoiser: Denoiser, batch_rows: int) -> Iterator[SpeedCurve | 
     """Yield None after each step, so that the caller can serve in between, and the speed curve at the end.
 
     The steps are a sampler's real ones, of unguided rows. The best of REPEATS counts, because other processes may
-    disturb a step. Each size first runs one untimed step, so that compilation is not measured; it also runs the
-    snapshot if there is one. Out of memory ends the curve early.
+    disturb a step. Each size first runs untimed steps of everything that compiles: both networks, and on a device of
+    fixed shapes also mixtures of labels. Out of memory ends the curve early.
     """
     plain = SamplingConfig(sampler="ddim", steps=1, threshold="dynamic")
     by_snapshot = plain.model_copy(update={"guidance": 2.0, "guide": "snapshot"})
     plan = plan_row(denoiser, plain, label=0, seed=0)
-    first = plan if denoiser.snapshot is None else plan_row(denoiser, by_snapshot, label=0, seed=0)
+    everything = plain if denoiser.snapshot is None else by_snapshot
+    untimed = [plan_row(denoiser, everything, label=0, seed=0)]
+    if isinstance(denoiser.network, FixedShapes) and len(denoiser.class_names) > 1:
+        untimed.append(plan_row(denoiser, everything, label=0, seed=0, end_label=1, mix=0.5))
     measured: dict[int, float] = {}
     for size in (bucket for bucket in BUCKETS if bucket <= batch_rows):
         best = math.inf
-        for repeat in range(1 + REPEATS):
+        for repeat, row in enumerate([*untimed, *[plan] * REPEATS]):
             try:
-                seconds = _timed_step(denoiser, [plan if repeat > 0 else first] * size)
+                seconds = _timed_step(denoiser, [row] * size)
             except Exception as error:
                 if not (is_out_of_memory(error) and measured):
                     raise
                 log.warning("out of memory at %d network rows in warm-up; steps will be smaller", size)
                 yield SpeedCurve(measured)
                 return
-            if repeat > 0:
+            if repeat >= len(untimed):
                 best = min(seconds, best)
             yield None
         measured[size] = best

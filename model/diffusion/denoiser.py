@@ -58,6 +58,14 @@ class Denoiser:
         side = self.config.image_size
         return self.config.image_channels, side, side
 
+    @property
+    def device_facts(self) -> dict[str, str]:
+        """How a GPU computes, for protocols: its figures differ from the CPU's. Empty on the CPU."""
+        if self.device.type == "cpu":
+            return {}
+        tf32 = self.device.type == "cuda" and torch.backends.cudnn.allow_tf32
+        return {"device": self.device.type, "precision": "float32, convolutions in tf32" if tf32 else "float32"}
+
     def interruptible(self, should_stop: Callable[[], bool]) -> "Denoiser":
         """Return the same denoiser, whose network raises SamplingStopped once `should_stop` returns True."""
         network = self.network

@@ -87,7 +87,12 @@ def evaluate(
         figures = [figure for measure in measures for figure in measure.figures()]
         seconds = time.perf_counter() - began
         # The data set belongs to every figure's protocol: its labels decide how many images of each class are drawn.
-        facts = {**drawing.facts, "reference_dataset_digest": dataset.digest, "reference_split": split}
+        facts = {
+            **drawing.facts,
+            **denoiser.device_facts,
+            "reference_dataset_digest": dataset.digest,
+            "reference_split": split,
+        }
         found += [figure.with_facts(facts, seconds) for figure in figures]
     for name in alone:
         found.append(
@@ -134,6 +139,7 @@ def bound_evaluation(
         "classes": "the images' own",
         "seed": config.seed,
         "batch_images": config.batch_images,
+        **denoiser.device_facts,
     }
     return Figure(BITS_PER_DIMENSION, value, {}).with_facts(facts, time.perf_counter() - began)
 

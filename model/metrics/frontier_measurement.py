@@ -58,6 +58,7 @@ def measure_frontier(
     for cell in cells:
         drawn = {
             **plan_drawing(dataset, len(denoiser.class_names), settings, cell).facts,
+            **denoiser.device_facts,
             "extractor": settings.extractor,
             "reference_dataset_digest": dataset.digest,
             "reference_split": split,

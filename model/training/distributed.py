@@ -24,6 +24,11 @@ PATIENCE = timedelta(days=1)
 
 A process that dies is noticed at once by its closed connection.
 """
+GRADIENT_PATIENCE = timedelta(minutes=20)
+"""Longest time that one process waits for another's gradients, so that a GPU that hangs does not hold a job for a day.
+
+The processes begin each step together, but each may first compile its network.
+"""
 
 
 class FirstProcessError(UserError):
@@ -109,12 +114,34 @@ def from_first(make: Callable[[], T]) -> T:
     return value
 
 
+def bytes_from_first(make: Callable[[], tuple[str, bytes] | None]) -> tuple[str, bytes] | None:
+    """Like `from_first`, for a name and many bytes. The bytes travel as a tensor: `from_first` would pickle them."""
+    made: list[bytes] = []
+
+    def described() -> tuple[str, int] | None:
+        found = make()
+        if found is None:
+            return None
+        made.append(found[1])
+        return found[0], len(found[1])
+
+    told = from_first(described)
+    if told is None:
+        return None
+    name, size = told
+    if world_size() > 1:
+        held = torch.frombuffer(bytearray(made[0]), dtype=torch.uint8) if made else torch.empty(size, dtype=torch.uint8)
+        dist.broadcast(held, src=0)
+        made = made or [held.numpy().tobytes()]
+    return name, made[0]
+
+
 def averaging_gradients(network: nn.Module, device: torch.device) -> DistributedDataParallel:
     """Wrap the network so that each backward pass ends with gradients averaged over all processes."""
     # DistributedDataParallel never releases its process group (seen with torch 2.13), so it gets a group of its own.
     # Tensors from Python go through the default group, whose threads then end before the interpreter. A thread that
     # releases a Python tensor after the interpreter's end aborts the process.
-    own = dist.new_group(timeout=PATIENCE)
+    own = dist.new_group(timeout=GRADIENT_PATIENCE)
     return DistributedDataParallel(network, [device] if device.type == "cuda" else None, process_group=own)
 
 

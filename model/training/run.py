@@ -281,7 +281,7 @@ def _memory_bytes(device: torch.device) -> int:
 
 def _restore(trainer: Trainer, record: RunRecord, start: StartingPoint | None) -> int | None:
     """Restore the trainer from the record or from `start`; returns the record's images seen, None without a state."""
-    own = distributed.from_first(lambda: _newest_intact(record))
+    own = distributed.bytes_from_first(lambda: _newest_intact(record))
     if own is not None:
         name, data = own
         trainer.resume(data, source=name)

@@ -4,6 +4,7 @@ import random
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -334,6 +335,30 @@ def test_warm_up_runs_the_snapshot_at_every_size(make_engine: MakeEngine) -> Non
 
     make_engine(limits=EngineLimits(batch_rows=16), snapshot=watched)
     assert sizes == {1, 2, 4, 8, 16}
+
+
+def test_warm_up_of_fixed_shapes_runs_every_batch_that_requests_can_need(make_engine: MakeEngine) -> None:
+    """Each network sees each bucket with labels and with mixtures of labels, so that no request compiles anything."""
+    seen: set[tuple[str, int, bool]] = set()
+
+    def watched(name: str, network: Network) -> Network:
+        def watching(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+            seen.add((name, len(x), labels.is_floating_point()))
+            return network(x, t, labels)
+
+        return FixedShapes(watching)
+
+    own, snapshot = watched("own", smooth), watched("snapshot", rough)
+    engine = make_engine(own, EngineLimits(batch_rows=16), snapshot=snapshot)
+    warm = set(seen)
+    assert warm == {
+        (name, size, mixed) for name in ("own", "snapshot") for size in (1, 2, 4, 8, 16) for mixed in (0, 1)
+    }
+    mixture = tuple(replace(row, end_class_index=2, mix=0.3) for row in rows(3, guide="snapshot"))
+    for wanted in (rows(1, guidance=1.0), rows(5), rows(7, guide="snapshot"), mixture, (*mixture, *rows(2))):
+        assert isinstance(submit(engine, wanted).wait(), Finished)
+    assert isinstance(submit(engine, rows(3, guidance=1.0), scored=True).wait(), Finished)
+    assert seen == warm
 
 
 def test_a_version_with_a_snapshot_counts_as_two(make_engine: MakeEngine) -> None:

@@ -25,6 +25,7 @@ from darkroom.model.images.pixels import to_pixels
 from darkroom.model.metrics.efficientnet import EfficientNetLite0
 from darkroom.model.metrics.evaluation import EvaluationError, FolderReferences, ReferenceCache, class_counts, evaluate
 from darkroom.model.metrics.fid import FeatureStatistics, FrechetReference, frechet_distance
+from darkroom.model.metrics.frontier_measurement import measure_frontier
 from darkroom.model.metrics.generation import plan_drawing
 from darkroom.model.protocol import protocol_digest, protocol_string
 from darkroom.model.sampling.draw import RowPlan, plan_row, sample
@@ -178,6 +179,31 @@ def test_settings_without_effect_do_not_tell_protocols_apart(sampling: dict[str,
     )
     assert one.value == other.value
     assert one.protocol_digest == other.protocol_digest
+
+
+def test_figures_of_a_gpu_have_another_protocol_that_says_how_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    denoiser = small_denoiser()
+    on_gpu = Denoiser(denoiser.config, denoiser.class_names, denoiser.network, torch.device("cuda")).device_facts
+    assert on_gpu == {"device": "cuda", "precision": "float32, convolutions in tf32"}
+    assert not denoiser.device_facts
+    config = CONFIG.model_copy(update={"metrics": ("fid", "bits_per_dimension"), "bound_images": 2, "bound_times": 2})
+    references = Remembered()
+
+    def protocols() -> list[dict[str, Any]]:
+        found = evaluate(denoiser, WEIGHTS, random_dataset(), config, SAMPLING, references)
+        return [dict(figure.protocol) for figure in found]
+
+    here = protocols()
+    monkeypatch.setattr(Denoiser, "device_facts", on_gpu)
+    assert protocols() == [protocol | on_gpu for protocol in here]
+
+    def frontier(known: Sequence[Figure]) -> list[Figure]:
+        cells = [SAMPLING]
+        return list(measure_frontier(denoiser, WEIGHTS, random_dataset(), config, cells, references, known=known))
+
+    (point,) = frontier([])
+    assert point.protocol == here[0] | on_gpu
+    assert frontier([point]) == []
 
 
 def test_the_digest_of_a_protocol_does_not_depend_on_order() -> None:

@@ -4,14 +4,19 @@ import csv
 import hashlib
 import json
 import sys
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from darkroom.model.checkpoint import load_checkpoint
+from darkroom.model.training import distributed
+from darkroom.model.training.distributed import GRADIENT_PATIENCE, PATIENCE, averaging_gradients, process_group
 from darkroom.model.training.run import TrainingError, train
 from darkroom.model.training.run_record import FolderRecord
 from tests import warm
@@ -75,6 +80,51 @@ def tensors(folder: Path) -> dict[str, str]:
         data = path.read_bytes()
         found[path.name] = hashlib.sha256(data[8 + int.from_bytes(data[:8], "little") :]).hexdigest()
     return found
+
+
+def test_gradients_are_waited_for_in_minutes_and_the_first_process_as_long_as_it_evaluates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    with process_group(CPU):
+        groups = dist.group.WORLD, averaging_gradients(torch.nn.Linear(1, 1), CPU).process_group
+        waits = [group._get_backend(CPU).options._timeout for group in groups]
+    assert waits == [PATIENCE, GRADIENT_PATIENCE]
+    assert GRADIENT_PATIENCE < timedelta(hours=1) < PATIENCE
+
+
+def _first_and_other(monkeypatch: pytest.MonkeyPatch, make: Callable[[], tuple[str, bytes] | None]) -> list[Any]:
+    """Return what the first of two processes and the other one get; everything sent is kept in between."""
+    sent: list[Any] = []
+
+    def told(make: Callable[[], Any]) -> Any:
+        if first:
+            sent.append(make())
+        return sent[0]
+
+    def broadcast(held: torch.Tensor, src: int) -> None:
+        if first:
+            sent.append(held.clone())
+        else:
+            held.copy_(sent[1])
+
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "from_first", told)
+    monkeypatch.setattr(dist, "broadcast", broadcast)
+    first = True
+    found = [distributed.bytes_from_first(make)]
+    first = False
+    found.append(distributed.bytes_from_first(make))
+    assert not any(isinstance(part, bytes) for one in sent for part in (one if isinstance(one, tuple) else (one,)))
+    return found
+
+
+def test_a_states_bytes_reach_the_other_processes_as_a_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = ("state.safetensors", bytes(range(256)))
+    assert _first_and_other(monkeypatch, lambda: state) == [state, state]
+    assert _first_and_other(monkeypatch, lambda: None) == [None, None]
 
 
 def test_a_recipe_for_several_devices_says_how_to_start_it(tmp_path: Path) -> None:
