@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
+from annotated_types import Le
 
 from darkroom.app.embedded.process_commands import api_command
+from darkroom.app.middleware.drain import LAST_ANSWERS_SECONDS
+from darkroom.app.settings import Settings
 from darkroom.store.roles import SERVICE
 from darkroom.worker.settings import WorkerSettings
 from tests.compose import DOCKERFILE, ROOT, compose, image_environment, seconds, services
@@ -177,10 +180,11 @@ def test_neither_git_nor_an_image_takes_secrets() -> None:
 
 def test_what_is_stopped_has_the_time_that_it_may_take() -> None:
     command = api_command("127.0.0.1", 1)
-    draining = int(command[command.index("--timeout-graceful-shutdown") + 1])
+    (longest,) = [one.le for one in Settings.model_fields["drain_seconds"].metadata if isinstance(one, Le)]
+    after_the_drain = int(command[command.index("--timeout-graceful-shutdown") + 1]) + 2 * LAST_ANSWERS_SECONDS
     handing_back = WorkerSettings.model_fields["grace_seconds"].default
     for kind in ("", "-gpu"):
-        assert seconds(SERVICES[f"api{kind}"]["stop_grace_period"]) >= draining + 10
+        assert seconds(SERVICES[f"api{kind}"]["stop_grace_period"]) >= longest + after_the_drain + 10
         assert seconds(SERVICES[f"worker{kind}"]["stop_grace_period"]) >= handing_back + 20
 
 
