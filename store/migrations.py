@@ -73,9 +73,9 @@ def _locked(url: str) -> Iterator[Config]:
 def upgrade(url: str, revision: str = "head") -> None:
     """Migrate the database at `url` up to `revision`. Does nothing when it is there already.
 
-    Raises ValueError for a URL that is not PostgreSQL's, sqlalchemy.exc.OperationalError when no server answers,
-    NewerSchema for a database of a newer Darkroom, and UserError for an account that may not change the tables and for
-    a table that is in use for too long.
+    Raises ValueError for a URL that is not PostgreSQL's, sqlalchemy.exc.OperationalError when no server answers.
+    Raises NewerSchema for a database of a newer Darkroom. Raises UserError for an account that may not change the
+    tables, and for a table that is in use for too long.
     """
     with _locked(url) as config:
         connection: Connection = config.attributes["connection"]

@@ -10,7 +10,7 @@ from typing import NoReturn
 from darkroom.app.settings import is_loopback
 
 KEEP_ALIVE_SECONDS = 180
-"""The API keeps an idle connection for this long. Proxies keep theirs for a shorter time (Caddy 120, ingress-nginx 60),
+"""The API keeps an idle connection for this long. Proxies keep theirs for a shorter time (Caddy 120, Traefik 90),
 so no proxy sends a request on a connection that the API is closing."""
 
 LAST_SECONDS = 5
