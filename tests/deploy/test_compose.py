@@ -240,3 +240,23 @@ def test_the_image_keeps_what_is_written_in_its_volume() -> None:
         ((_, folder),) = _mounts(name)
         for setting in ("TMPDIR", "DARKROOM_STATE_FOLDER", "DARKROOM_CACHE_FOLDER"):
             assert Path(environment[setting]).is_relative_to(folder)
+
+
+def test_the_documented_upgrade_migrates_first_and_applies_changed_files() -> None:
+    page = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
+    commands = page.partition("### Upgrade")[2].partition("```console\n")[2].partition("```")[0].splitlines()
+    migration = commands.index("$ docker compose run --rm migrate")
+    starts = [number for number, line in enumerate(commands) if "compose up" in line]
+    assert migration < min(starts)
+    assert commands.index("$ docker compose build --pull") < migration
+    (anew,) = [line.split() for line in commands if "--force-recreate" in line]
+    configured = {name for name in SERVICES if any(source.startswith("./deploy") for source, *_ in _mounts(name))}
+    assert configured == {name for name in SERVICES if name in anew}
+    (stop,) = [line.split() for line in commands if "docker stop" in line]
+    assert int(stop[stop.index("--time") + 1]) == seconds(SERVICES["api"]["stop_grace_period"])
+
+
+def test_a_build_has_a_tag_of_its_own() -> None:
+    tagged = compose(COMPOSE_PROFILES="gpu", DARKROOM_TAG="3f2a91c")["services"].values()
+    own = {one["image"] for one in tagged if one["image"].startswith("darkroom")}
+    assert own == {"darkroom:3f2a91c-gpu", "darkroom-proxy:3f2a91c"}
