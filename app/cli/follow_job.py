@@ -73,8 +73,6 @@ class JobWatcher:
                         self._seen = event.number
                     if event.kind == "end":
                         break
-                    if event.kind == "reconnect":
-                        return None
                     self._show(event, bar, task)
                 else:
                     return None
