@@ -43,6 +43,7 @@ from darkroom.app.jobs.feed import JobFeed
 from darkroom.app.jobs.hint_sender import HintSender
 from darkroom.app.middleware.access_control import AccessControl
 from darkroom.app.middleware.body_limit import BodyLimit
+from darkroom.app.middleware.drain import LAST_ANSWERS_SECONDS, Drain, Draining
 from darkroom.app.middleware.head_as_get import HeadAsGet
 from darkroom.app.middleware.read_on import ReadOn
 from darkroom.app.middleware.request_cap import RequestCap
@@ -122,12 +123,35 @@ def _reachability(settings: Settings, database: Database | None) -> Reachability
     return Reachability(probes)
 
 
+def _begin_to_drain(loop: asyncio.AbstractEventLoop, app: FastAPI, then: Callable[[], None]) -> None:
+    """Drain, from a signal handler. Keeps the task, because the loop itself does not."""
+
+    def begin() -> None:
+        app.state.draining = loop.create_task(_drain(app.state.services, app.state.drain, then))
+
+    loop.call_soon_threadsafe(begin)
+
+
+async def _drain(services: Services, drain: Drain, then: Callable[[], None]) -> None:
+    """Refuse new requests, let running ones finish within the drain time, and call `then`, which ends the server."""
+    drain.begun = True
+    seconds = services.settings.drain_seconds
+    log.info("stopping: %d requests have %d s to finish", len(drain.running), seconds)
+    try:
+        if services.job_feed is not None:
+            services.job_feed.close()
+        if not await drain.finished(seconds):
+            log.warning("ending %d requests that did not finish in %d s", len(drain.running), seconds)
+            await asyncio.to_thread(services.engine.stop, 0.0)  # its requests end with an event that says why
+            await drain.finished(LAST_ANSWERS_SECONDS)
+            await drain.cut()
+    finally:
+        then()
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Start the parts, serve while models load, and end the parts.
-
-    Before the end, uvicorn lets requests finish (--timeout-graceful-shutdown).
-    """
+    """Start the parts, serve while models load, and end the parts. At the signal to end, requests finish first."""
     services: Services = app.state.services
     await asyncio.to_thread(require_keys_beyond_loopback, services.settings.host, services.database)
     if services.database is not None:
@@ -146,7 +170,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         services.metrics.registry.register(job_metrics)
         job_metrics.start()
     try:
-        with noticing_stop(services.job_feed.close) if services.job_feed else contextlib.nullcontext():
+        with noticing_stop(partial(_begin_to_drain, asyncio.get_running_loop(), app)):
             yield
     finally:
         following.cancel()
@@ -227,6 +251,7 @@ def create_app(settings: Settings, on_engine_failure: Callable[[], None] = lambd
         hints=_hint_sender(settings, database),
         job_feed=JobFeed(database) if database else None,
     )
+    app.state.drain = Drain()
     exceptions.install(app)
     # The order in which a request's path is looked up: first what must be answered fast under load.
     app.include_router(probes.router)
@@ -275,6 +300,7 @@ def create_app(settings: Settings, on_engine_failure: Callable[[], None] = lambd
             expose_headers=["*"],
         )
     app.add_middleware(RequestCap, most=at_once)
+    app.add_middleware(Draining, drain=app.state.drain)
     app.add_middleware(RequestWatch, metrics=metrics)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(ReadOn)

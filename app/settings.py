@@ -71,6 +71,12 @@ class Settings(OperatorSettings):
         description="folders, separated by colons, from which data sets may be registered by path",
     )
 
+    drain_seconds: int = Field(
+        60,
+        ge=0,
+        le=300,
+        description="seconds that running requests have to finish when the service stops; new ones get 503 meanwhile",
+    )
     host: str = Field(
         "127.0.0.1", description="address at which others reach the service; any but loopback needs API keys"
     )

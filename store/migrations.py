@@ -6,15 +6,55 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.util import CommandError
-from psycopg.errors import InsufficientPrivilege
-from sqlalchemy import NullPool, create_engine, text
-from sqlalchemy.exc import ProgrammingError
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from psycopg.errors import InsufficientPrivilege, LockNotAvailable
+from sqlalchemy import Connection, NullPool, create_engine, text
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from darkroom.model.user_error import UserError
 from darkroom.store.database import ADVISORY_LOCK, parse_url
 
 CONFIG_FILE = Path(__file__).resolve().parents[1] / "alembic.ini"
+
+LOCK_MILLISECONDS = 10_000
+"""A migration waits this long for a table. Meanwhile all others wait behind it, so it gives up and can be repeated."""
+
+
+class NewerSchema(UserError):
+    """The database has migrations of a newer Darkroom. This one can run on it (CONTRIBUTING.md, "A migration")."""
+
+
+def _require_known(script: ScriptDirectory, connection: Connection) -> str | None:
+    """Return the database's revision, None before the first migration.
+
+    Raises NewerSchema, and UserError for a revision that is neither known nor newer.
+    """
+    revision, head = MigrationContext.configure(connection).get_current_revision(), str(script.get_current_head())
+    if revision is None or revision in {one.revision for one in script.walk_revisions()}:
+        return revision
+    if revision.isdigit() and int(revision) > int(head):
+        raise NewerSchema(
+            f"the database belongs to a newer Darkroom (its revision is {revision}, and {head} is this one's newest): "
+            "update Darkroom, or use another database or state folder"
+        )
+    raise UserError(
+        f"the database has the unknown revision {revision}: it belongs to something that is not Darkroom; use another "
+        "database"
+    )
+
+
+def require_current(url: str) -> None:
+    """Raise UserError if the database lacks migrations. Changes nothing; a newer database is good. Other errors as
+    for `upgrade`."""
+    script = ScriptDirectory.from_config(Config(str(CONFIG_FILE)))
+    with create_engine(parse_url(url), poolclass=NullPool).connect() as connection:
+        try:
+            revision = _require_known(script, connection)
+        except NewerSchema:
+            return
+    if revision != script.get_current_head():
+        raise UserError("the database is not up to date: run `darkroom migrate` with the account that owns its tables")
 
 
 @contextmanager
@@ -23,6 +63,7 @@ def _locked(url: str) -> Iterator[Config]:
     engine = create_engine(parse_url(url), poolclass=NullPool)
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
+        connection.execute(text(f"SET lock_timeout = {LOCK_MILLISECONDS}"))  # not for the advisory lock above
         connection.commit()  # the lock belongs to the connection, not to a transaction
         config = Config(str(CONFIG_FILE))
         config.attributes["connection"] = connection
@@ -32,22 +73,28 @@ def _locked(url: str) -> Iterator[Config]:
 def upgrade(url: str, revision: str = "head") -> None:
     """Migrate the database at `url` up to `revision`. Does nothing when it is there already.
 
-    Raises ValueError for a URL that is not PostgreSQL's, sqlalchemy.exc.OperationalError when no server answers, and
-    UserError for a database of a newer Darkroom, and for an account that may not change the tables.
+    Raises ValueError for a URL that is not PostgreSQL's, sqlalchemy.exc.OperationalError when no server answers.
+    Raises NewerSchema for a database of a newer Darkroom. Raises UserError for an account that may not change the
+    tables, and for a table that is in use for too long.
     """
     with _locked(url) as config:
+        connection: Connection = config.attributes["connection"]
+        _require_known(ScriptDirectory.from_config(config), connection)
+        connection.commit()  # Alembic commits only a transaction that it has begun itself
         try:
             command.upgrade(config, revision)
-        except CommandError as error:  # a revision that is not in alembic/versions
-            raise UserError(
-                f"the database belongs to another version of Darkroom ({error}): update Darkroom, or use another "
-                "database or state folder"
-            ) from error
         except ProgrammingError as error:
             if isinstance(error.orig, InsufficientPrivilege):
                 raise UserError(
                     f"the database is not up to date, and this account may not change its tables ({error.orig}): run "
                     "`darkroom migrate` with the account that owns them"
+                ) from error
+            raise
+        except OperationalError as error:
+            if isinstance(error.orig, LockNotAvailable):
+                raise UserError(
+                    f"a long transaction uses a table that the migration changes ({error.orig}): nothing was changed; "
+                    "run `darkroom migrate` again"
                 ) from error
             raise
 

@@ -161,28 +161,36 @@ def audit(
         _print_audit(list_audit_events(session, limit=limit, action=action, target=target))
 
 
-def migrate(state: State = DEFAULT_STATE) -> None:
+def migrate(
+    check: Annotated[bool, typer.Option("--check", help="change nothing; fail if they are not up to date")] = False,
+    state: State = DEFAULT_STATE,
+) -> None:
     """Bring the database's tables up to date; the API and the workers need this."""
     import psycopg
 
+    from darkroom.store.migrations import NewerSchema
     from darkroom.store.operator_settings import MigrationSettings, read_settings
     from darkroom.store.roles import grant_roles
 
     passwords = read_settings(MigrationSettings).passwords()
-    with _database(state, new=True) as database:
-        try:
-            grant_roles(database.engine.url.render_as_string(hide_password=False), passwords)
-        except psycopg.Error as error:
-            raise UserError(
-                f"the tables are up to date, but the roles are not: {error}; migrate with the account that owns the "
-                "tables and may create roles"
-            ) from error
-        _say("The database is up to date")
+    try:
+        with _database(state, new=not check, migrate=not check) as database:
+            if not check:
+                grant_roles(database.engine.url.render_as_string(hide_password=False), passwords)
+    except NewerSchema as notice:  # the image was rolled back: the next version's tables stay, and so do its rights
+        _say(f"Nothing was migrated: {notice}")
+        return
+    except psycopg.Error as error:
+        raise UserError(
+            f"the tables are up to date, but the roles are not: {error}; migrate with the account that owns the "
+            "tables and may create roles"
+        ) from error
+    _say("The database is up to date")
 
 
 @contextmanager
-def _database(state: Path, *, new: bool = False) -> Iterator[Database]:
-    """Yield the migrated database. Its errors in the block become UserError. new: may create the state folder."""
+def _database(state: Path, *, new: bool = False, migrate: bool = False) -> Iterator[Database]:
+    """Yield the database. Its errors in the block become UserError. new, migrate: as for `operator_database`."""
     from sqlalchemy.exc import DBAPIError
 
     from darkroom.app.embedded.operator_database import operator_database
@@ -190,7 +198,7 @@ def _database(state: Path, *, new: bool = False) -> Iterator[Database]:
     from darkroom.store.key_repository import KeyNotFound
 
     try:
-        with operator_database(state, new=new) as database:
+        with operator_database(state, new=new, migrate=migrate) as database:
             yield database
     except KeyNotFound as error:
         raise UserError(str(error)) from error

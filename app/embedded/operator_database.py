@@ -11,18 +11,24 @@ from darkroom.app.embedded.postgres import PrivatePostgres
 from darkroom.app.embedded.process import EmbeddedError, make_state_private
 from darkroom.model.machine.folder_lock import FolderHeld, state_lock
 from darkroom.store.database import Database
-from darkroom.store.migrations import upgrade
+from darkroom.store.migrations import require_current, upgrade
 from darkroom.store.operator_settings import OperatorSettings, read_settings
 
 
 @contextmanager
-def operator_database(state: Path, *, new: bool) -> Iterator[Database]:
-    """Yield the migrated database. state: the state folder of `darkroom up`; new: may create it. Raises UserError."""
+def operator_database(state: Path, *, new: bool, migrate: bool = False) -> Iterator[Database]:
+    """Yield the database, which must be up to date. Raises UserError.
+
+    state: the state folder of `darkroom up`. new: may create it, with its tables. migrate: brings it up to date, and
+    raises NewerSchema when it belongs to a newer Darkroom.
+    """
     with ExitStack() as until_done:
         url = read_settings(OperatorSettings).database_url
         try:
-            url = url or until_done.enter_context(_private(state, new=new))
-            upgrade(url)
+            if url is None:
+                migrate = migrate or not PrivatePostgres(state).data.exists()
+                url = until_done.enter_context(_private(state, new=new))
+            (upgrade if migrate else require_current)(url)
             database = Database(url)
         except (OperationalError, ValueError) as error:
             reason = str(error).splitlines()[0]

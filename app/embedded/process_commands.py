@@ -10,8 +10,11 @@ from typing import NoReturn
 from darkroom.app.settings import is_loopback
 
 KEEP_ALIVE_SECONDS = 180
-"""The API keeps an idle connection for this long. Proxies keep theirs for a shorter time (Caddy 120, ingress-nginx 60),
+"""The API keeps an idle connection for this long. Proxies keep theirs for a shorter time (Caddy 120, Traefik 90),
 so no proxy sends a request on a connection that the API is closing."""
+
+LAST_SECONDS = 5
+"""Connections have this long to end after the drain (DARKROOM_DRAIN_SECONDS), when no request runs any more."""
 
 
 def api_command(host: str, port: int) -> list[str]:
@@ -20,7 +23,7 @@ def api_command(host: str, port: int) -> list[str]:
         *(sys.executable, "-m", "uvicorn", "--factory", "darkroom.app.main:application"),
         *("--host", host, "--port", str(port)),
         *("--http", "darkroom.app.http.protocol:ProblemProtocol", "--ws", "none"),
-        *("--timeout-graceful-shutdown", "20", "--no-access-log"),
+        *("--timeout-graceful-shutdown", str(LAST_SECONDS), "--no-access-log"),
         *("--timeout-keep-alive", str(KEEP_ALIVE_SECONDS)),
     ]
 

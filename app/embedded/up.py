@@ -24,6 +24,7 @@ from darkroom.app.embedded.process import ChildProcess, EmbeddedError, make_stat
 from darkroom.app.embedded.process_commands import api_command, reached_at, worker_commands
 from darkroom.app.embedded.redis import PrivateRedis
 from darkroom.app.embedded.supervised_process import SupervisedProcess
+from darkroom.app.settings import Settings
 from darkroom.model.machine.folder_lock import state_lock
 from darkroom.model.user_error import EXIT_CODE, UserError
 from darkroom.store.database import Database
@@ -106,7 +107,8 @@ def up(
             make_state_private(state)
             _check_port(host, port, wait_seconds=2.0 if lock.previous_was_killed else 0.0)
             lock.serve_at(local_url(host, port))
-            return _run(_Parts(state, host, port, requests, timeouts or Timeouts()), api(host, port), workers())
+            timeouts = timeouts or Timeouts(drain_seconds=read_settings(Settings).drain_seconds + 10.0)
+            return _run(_Parts(state, host, port, requests, timeouts), api(host, port), workers())
     except _PartEnded as error:
         print(f"darkroom: {error}", file=sys.stderr, flush=True)
     return 1

@@ -20,7 +20,7 @@ from darkroom.app.engine.request import VersionNotLoaded
 from darkroom.app.exceptions import at
 from darkroom.app.generation.choice import Chosen, choose_by_deadline, choose_by_quality
 from darkroom.app.generation.schemas import DEADLINE_SHARE, ClassReference, SamplingFields, SettingsFields
-from darkroom.app.http.problems import Problem, invalid, retry_after
+from darkroom.app.http.problems import NOT_READY, Problem, invalid, retry_after
 from darkroom.app.versions.version import Version
 from darkroom.model import class_names
 from darkroom.model.config import SAMPLER_SETTINGS, SamplingConfig
@@ -153,7 +153,7 @@ async def find_version(services: Services, reference: str | None, owner: Owner |
     """
     if not services.catalog.ready:
         detail = "the service is still loading its first model; try again"
-        raise Problem(503, "not-ready", detail, headers=retry_after(2.0))
+        raise Problem(503, "not-ready", detail, headers=retry_after(2.0) | NOT_READY)
     with at("/model", ModelNotFound, VersionNotFound):  # somebody may delete it meanwhile
         version = await services.catalog.find(reference)
         served = services.catalog.production(version.name)

@@ -13,6 +13,9 @@ from darkroom.app.http.problem_types import problem_type
 
 MEDIA_TYPE = "application/problem+json"
 STORE_RETRY_SECONDS = 5
+NOT_READY = {"X-Darkroom-Replica": "not-ready"}
+"""Header of a refusal by a replica that takes no requests now. Nothing was done, so the proxy asks another replica
+(`deploy/caddy/Caddyfile`)."""
 _COMPONENTS = "#/components/schemas/{model}"
 
 

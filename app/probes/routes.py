@@ -6,7 +6,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 
 from darkroom.app.dependencies.services import ServicesHere
-from darkroom.app.http.problems import Problem, documented, retry_after
+from darkroom.app.http.problems import NOT_READY, Problem, documented, retry_after
 
 router = APIRouter(tags=["operations"])
 
@@ -36,7 +36,7 @@ async def readyz(services: ServicesHere) -> Readiness:
     """Report that a model is loaded and warm, so that the service can answer POST /generate."""
     engine = services.engine
     if not (services.catalog.ready and engine.alive and engine.status().resident):
-        raise Problem(503, "not-ready", "no model is loaded and warm yet", headers=retry_after(1.0))
+        raise Problem(503, "not-ready", "no model is loaded and warm yet", headers=retry_after(1.0) | NOT_READY)
     return Readiness(status="ready", set_aside=services.catalog.set_aside)
 
 

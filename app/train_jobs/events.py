@@ -1,7 +1,8 @@
 """GET /v1/train-jobs/{id}/events: sends a job's past events and then new ones, each exactly once.
 
 A stored event has its number as id. `progress` has no id, so that Last-Event-ID stays the number of the last stored
-event. The stream stays open while the database cannot be reached, and sends `end` when the job has ended.
+event. The stream stays open while the database cannot be reached, and sends `end` when the job has ended. It sends
+`reconnect` when the service stops: the client then connects again, with Last-Event-ID.
 """
 
 import asyncio
@@ -60,7 +61,10 @@ async def events(
     ] = None,
     after: EventNumber = 0,
 ) -> StreamingResponse:
-    """Server-sent events: the stored ones after the last one seen, `progress`, and `end` when the job has finished."""
+    """Server-sent events: the stored ones after the last one seen, `progress`, and `end` when the job has finished.
+
+    When the service stops, the last event is `reconnect`: connect again, with Last-Event-ID.
+    """
     hold_stream(request, services)
     feed = services.feed
     await run_in_threadpool(_require_owned, services, job_id, caller.owner)
@@ -80,7 +84,7 @@ async def _stream(feed: JobFeed, job_id: int, glimpse: Glimpse, seen: int) -> As
     yield f"retry: {RECONNECT_MILLISECONDS}\n\n".encode()
     shown: tuple[int, float | None] | None = None
     sent = time.monotonic()
-    while not feed.closed:  # the service is stopping; the client connects again, to its next process
+    while not feed.closed:
         try:
             while seen < glimpse.event_count:
                 for event in await feed.events(job_id, seen):
@@ -103,6 +107,7 @@ async def _stream(feed: JobFeed, job_id: int, glimpse: Glimpse, seen: int) -> As
             yield comment("the database cannot be reached; events continue when it is back")
             sent = time.monotonic()
             await asyncio.sleep(AWAY_SECONDS)
+    yield sse("reconnect", {"detail": "the service is stopping; its next process continues the events"})
 
 
 def _data(event: JobEvent) -> dict[str, Any]:

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
+from annotated_types import Le
 
 from darkroom.app.embedded.process_commands import api_command
+from darkroom.app.middleware.drain import LAST_ANSWERS_SECONDS
+from darkroom.app.settings import Settings
 from darkroom.store.roles import SERVICE
 from darkroom.worker.settings import WorkerSettings
 from tests.compose import DOCKERFILE, ROOT, compose, image_environment, seconds, services
@@ -177,10 +180,11 @@ def test_neither_git_nor_an_image_takes_secrets() -> None:
 
 def test_what_is_stopped_has_the_time_that_it_may_take() -> None:
     command = api_command("127.0.0.1", 1)
-    draining = int(command[command.index("--timeout-graceful-shutdown") + 1])
+    (longest,) = [one.le for one in Settings.model_fields["drain_seconds"].metadata if isinstance(one, Le)]
+    after_the_drain = int(command[command.index("--timeout-graceful-shutdown") + 1]) + 2 * LAST_ANSWERS_SECONDS
     handing_back = WorkerSettings.model_fields["grace_seconds"].default
     for kind in ("", "-gpu"):
-        assert seconds(SERVICES[f"api{kind}"]["stop_grace_period"]) >= draining + 10
+        assert seconds(SERVICES[f"api{kind}"]["stop_grace_period"]) >= longest + after_the_drain + 10
         assert seconds(SERVICES[f"worker{kind}"]["stop_grace_period"]) >= handing_back + 20
 
 
@@ -236,3 +240,23 @@ def test_the_image_keeps_what_is_written_in_its_volume() -> None:
         ((_, folder),) = _mounts(name)
         for setting in ("TMPDIR", "DARKROOM_STATE_FOLDER", "DARKROOM_CACHE_FOLDER"):
             assert Path(environment[setting]).is_relative_to(folder)
+
+
+def test_the_documented_upgrade_migrates_first_and_applies_changed_files() -> None:
+    page = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
+    commands = page.partition("### Upgrade")[2].partition("```console\n")[2].partition("```")[0].splitlines()
+    migration = commands.index("$ docker compose run --rm migrate")
+    starts = [number for number, line in enumerate(commands) if "compose up" in line]
+    assert migration < min(starts)
+    assert commands.index("$ docker compose build --pull") < migration
+    (anew,) = [line.split() for line in commands if "--force-recreate" in line]
+    configured = {name for name in SERVICES if any(source.startswith("./deploy") for source, *_ in _mounts(name))}
+    assert configured == {name for name in SERVICES if name in anew}
+    (stop,) = [line.split() for line in commands if "docker stop" in line]
+    assert int(stop[stop.index("--time") + 1]) == seconds(SERVICES["api"]["stop_grace_period"])
+
+
+def test_a_build_has_a_tag_of_its_own() -> None:
+    tagged = compose(COMPOSE_PROFILES="gpu", DARKROOM_TAG="3f2a91c")["services"].values()
+    own = {one["image"] for one in tagged if one["image"].startswith("darkroom")}
+    assert own == {"darkroom:3f2a91c-gpu", "darkroom-proxy:3f2a91c"}

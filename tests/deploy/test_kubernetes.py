@@ -24,8 +24,9 @@ VARIANTS = {"base": "cpu", "gpu": "gpu"}
 VERSION = "1.30"
 """The oldest version with every feature that the manifests use; the newest of them is the sleep of preStop."""
 
-PODS = ("api", "worker", "reconciler", "postgres", "redis")
+PODS = ("api", "worker", "reconciler", "postgres", "redis", "migrate")
 OWN = ("api", "worker", "reconciler")
+LASTING = (*OWN, "postgres", "redis")
 
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 every_pod = pytest.mark.parametrize("name", PODS)
@@ -49,7 +50,8 @@ def _find(variant: str, kind: str, name: str) -> Manifest:
 
 
 def _workload(variant: str, name: str) -> Manifest:
-    return _find(variant, "Deployment" if name in OWN else "StatefulSet", name)
+    kind = {"migrate": "Job", "postgres": "StatefulSet", "redis": "StatefulSet"}.get(name, "Deployment")
+    return _find(variant, kind, name)
 
 
 def _pod(variant: str, name: str) -> Manifest:
@@ -67,10 +69,11 @@ def _environment(container: Manifest) -> dict[str, str]:
 
 @every_variant
 def test_every_manifest_is_valid(variant: str) -> None:
-    known = [one for one in _manifests(variant) if not one["apiVersion"].startswith("keda.sh/")]
+    known = [one for one in _manifests(variant) if not one["apiVersion"].startswith(("keda.sh/", "traefik.io/"))]
     for manifest in known:
         kubernetes_validate.validate(manifest, VERSION, strict=True)
     assert {one["kind"] for one in _manifests(variant)} - {one["kind"] for one in known} == {
+        "Middleware",
         "ScaledObject",
         "TriggerAuthentication",
     }
@@ -107,7 +110,7 @@ def test_a_pod_has_no_rights_and_limits(variant: str, name: str) -> None:
 
 
 @every_variant
-@every_pod
+@pytest.mark.parametrize("name", LASTING)
 def test_a_pod_runs_what_compose_runs(variant: str, name: str) -> None:
     suffix = "-gpu" if variant == "gpu" and name in ("api", "worker") else ""
     service = compose(COMPOSE_PROFILES=VARIANTS[variant])["services"][f"{name}{suffix}"]
@@ -132,30 +135,26 @@ def test_a_pod_runs_what_compose_runs(variant: str, name: str) -> None:
 @every_variant
 @pytest.mark.parametrize("name", OWN)
 def test_the_tables_are_there_before_a_process_is(variant: str, name: str) -> None:
-    (migrate,) = _pod(variant, name)["initContainers"]
-    assert migrate["command"] == services()["migrate"]["command"]
-    assert migrate["image"] == _pod(variant, name)["containers"][0]["image"]
-    assert migrate["envFrom"] == _pod(variant, name)["containers"][0]["envFrom"]
-    roles = {"DARKROOM_AUTOSCALER_PASSWORD_FILE": "/run/secrets/autoscaler_password"}
-    assert _environment(migrate) == services()["migrate"]["environment"] | roles
+    pod = _pod(variant, name)
+    (tables,), (container,) = pod["initContainers"], pod["containers"]
+    assert tables["command"] == [*services()["migrate"]["command"], "--check"]
+    assert (tables["image"], tables["envFrom"]) == (container["image"], container["envFrom"])
+    assert "env" not in tables
 
 
 @every_variant
-@pytest.mark.parametrize("name", OWN)
-def test_the_migration_alone_has_the_owner_s_password(variant: str, name: str) -> None:
-    pod = _pod(variant, name)
-    volumes = {one["name"]: one["secret"]["items"] for one in pod["volumes"] if "secret" in one}
-    kept = {volume for volume, items in volumes.items() if "postgres_password" in {item["key"] for item in items}}
-    mounting = {
-        container["name"]
-        for container in _containers(pod)
-        if kept & {mount["name"] for mount in container["volumeMounts"]}
-    }
-    assert mounting == {"migrate"}
-    (migrate,) = pod["initContainers"]
-    (given,) = [volumes[mount["name"]] for mount in migrate["volumeMounts"] if mount["name"] in volumes]
-    named = {value for key, value in _environment(migrate).items() if key.endswith("_FILE")}
-    assert named == {f"/run/secrets/{item['path']}" for item in given}
+def test_the_migration_is_one_job_and_alone_has_the_owner_s_password(variant: str) -> None:
+    pods = {name: _pod(variant, name) for name in PODS}
+    given = {name for name, pod in pods.items() if "postgres_password" in str(pod["volumes"])}
+    assert given == {"migrate", "postgres"}
+    (migrate,) = pods["migrate"]["containers"]
+    roles = {"DARKROOM_AUTOSCALER_PASSWORD_FILE": "/run/secrets/autoscaler_password"}
+    assert _environment(migrate) == services()["migrate"]["environment"] | roles
+    assert migrate["command"] == services()["migrate"]["command"]
+    servers = _find(variant, "ConfigMap", "servers")["data"] | _environment(migrate)
+    (secrets,) = [volume["secret"]["items"] for volume in pods["migrate"]["volumes"] if "secret" in volume]
+    named = {value for key, value in servers.items() if key.endswith("_FILE")}
+    assert named == {f"/run/secrets/{item['path']}" for item in secrets}
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -165,7 +164,7 @@ def test_what_a_process_writes_is_in_a_volume(name: str) -> None:
         assert any(Path(image_environment()[setting]).is_relative_to(mount) for mount in mounts), setting
 
 
-@every_pod
+@pytest.mark.parametrize("name", LASTING)
 def test_a_pod_is_watched(name: str) -> None:
     (container,) = _pod("base", name)["containers"]
     assert "livenessProbe" in container
@@ -178,7 +177,7 @@ def test_a_pod_is_watched(name: str) -> None:
 def test_whom_services_budgets_and_policies_mean_exists() -> None:
     labels = {name: _workload("base", name)["spec"]["template"]["metadata"]["labels"] for name in PODS}
     for manifest in _manifests("base"):
-        if manifest["kind"] == "Service":
+        if manifest["kind"] == "Service" and "selector" in manifest["spec"]:
             name = manifest["metadata"]["name"]
             assert manifest["spec"]["selector"].items() <= labels[name].items()
             ports = {port["name"] for port in _pod("base", name)["containers"][0]["ports"]}
@@ -189,7 +188,22 @@ def test_whom_services_budgets_and_policies_mean_exists() -> None:
     assert policies["nobody"] == {"podSelector": {}, "policyTypes": ["Ingress"]}
     (users,) = policies["servers"]["ingress"][0]["from"]
     using = {name for name in PODS if users["podSelector"]["matchLabels"].items() <= labels[name].items()}
-    assert using == set(OWN)
+    assert using == {*OWN, "migrate"}
+
+
+@every_variant
+def test_nobody_outside_reaches_the_prometheus_metrics(variant: str) -> None:
+    ingress = _find(variant, "Ingress", "api")["spec"]
+    assert ingress["ingressClassName"] == "traefik"
+    (rule,) = ingress["rules"]
+    backends = {path["path"]: path["backend"]["service"]["name"] for path in rule["http"]["paths"]}
+    assert backends == {"/metrics": "nowhere", "/": "api"}
+    assert "selector" not in _find(variant, "Service", "nowhere")["spec"]
+    admitted = _find(variant, "NetworkPolicy", "api")["spec"]["ingress"][0]["from"]
+    assert {"kubernetes.io/metadata.name": "traefik"} in [one["namespaceSelector"]["matchLabels"] for one in admitted]
+    named = _find(variant, "Ingress", "api")["metadata"]["annotations"]
+    assert named["traefik.ingress.kubernetes.io/router.middlewares"] == f"{_namespace(variant)}-at-once@kubernetescrd"
+    assert _find(variant, "Middleware", "at-once")
 
 
 def test_redis_has_the_configuration_that_compose_mounts() -> None:
@@ -244,3 +258,11 @@ def test_a_gpu_is_asked_for_where_one_is_used() -> None:
     for name in PODS:
         limits = _pod("gpu", name)["containers"][0]["resources"]["limits"]
         assert limits.get("nvidia.com/gpu") == (1 if name in ("api", "worker") else None)
+
+
+def test_a_rollout_needs_no_spare_gpu() -> None:
+    for name in ("api", "worker"):
+        assert _workload("gpu", name)["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 1, "maxSurge": 0}
+        (toleration,) = _pod("gpu", name)["tolerations"]
+        assert toleration == {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+    assert _workload("base", "api")["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0

@@ -18,7 +18,7 @@ from darkroom.model.config import SamplingConfig
 from darkroom.model.figure import Figure
 from darkroom.model.training.curve_point import CurvePoint
 from darkroom.model.user_error import UserError
-from darkroom.store import run_repository
+from darkroom.store import migrations, run_repository
 from darkroom.store.aliases import set_alias
 from darkroom.store.artifacts import Artifacts
 from darkroom.store.audit_repository import COMMAND_LINE
@@ -31,7 +31,7 @@ from darkroom.store.idempotency import remember
 from darkroom.store.job_forms import GenerateRun
 from darkroom.store.job_repository import Claimant, Lease, claim_job, hold, submit_job
 from darkroom.store.key_repository import KeyLimits, create_key
-from darkroom.store.migrations import downgrade, upgrade
+from darkroom.store.migrations import NewerSchema, downgrade, require_current, upgrade
 from darkroom.store.model_repository import resolve
 from darkroom.store.part_repository import record_part
 from darkroom.store.sweep_repository import create_sweep
@@ -320,13 +320,51 @@ def test_no_server_is_an_error() -> None:
         upgrade("postgresql://nobody@/nothing?host=/nonexistent")
 
 
-def test_a_database_of_a_newer_darkroom_is_one_sentence(empty_database_url: str) -> None:
-    upgrade(empty_database_url)
-    engine = create_engine(parse_url(empty_database_url))
-    with engine.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    engine.dispose()
-    with pytest.raises(UserError, match="another version of Darkroom") as refused:
-        upgrade(empty_database_url)
+def _stamp(url: str, revision: str) -> None:
+    with create_engine(parse_url(url), poolclass=NullPool).begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+
+
+def test_a_database_of_a_newer_darkroom_is_one_sentence(database_url: str) -> None:
+    _stamp(database_url, "9999")
+    with pytest.raises(NewerSchema, match="newer Darkroom") as refused:
+        upgrade(database_url)
     assert "9999" in str(refused.value)
     assert "\n" not in str(refused.value)
+    require_current(database_url)
+
+
+@pytest.mark.parametrize("revision", ["0000", "a_name"])
+def test_a_revision_that_is_neither_known_nor_newer_is_refused(database_url: str, revision: str) -> None:
+    _stamp(database_url, revision)
+    for look in (upgrade, require_current):
+        with pytest.raises(UserError, match=f"unknown revision {revision}") as refused:
+            look(database_url)
+        assert not isinstance(refused.value, NewerSchema)
+
+
+def test_who_does_not_migrate_is_told_to(empty_database_url: str) -> None:
+    with pytest.raises(UserError, match="run `darkroom migrate`"):
+        require_current(empty_database_url)
+    assert _tables(empty_database_url) == set()
+    upgrade(empty_database_url, "0001")
+    with pytest.raises(UserError, match="run `darkroom migrate`"):
+        require_current(empty_database_url)
+    upgrade(empty_database_url)
+    require_current(empty_database_url)
+
+
+def test_a_migration_does_not_wait_for_ever_for_a_table(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgrade(empty_database_url, "0014")
+    with create_engine(parse_url(empty_database_url), poolclass=NullPool).begin() as reader:
+        reader.execute(text("SELECT FROM sweeps"))
+        with monkeypatch.context() as patched:
+            patched.setattr(migrations, "LOCK_MILLISECONDS", 1)
+            with pytest.raises(UserError, match="nothing was changed"):
+                upgrade(empty_database_url)
+    with pytest.raises(UserError, match="run `darkroom migrate`"):
+        require_current(empty_database_url)
+    upgrade(empty_database_url)
+    require_current(empty_database_url)

@@ -199,11 +199,13 @@ def test_the_reconciler_ends_when_it_is_stopped(running: Containers) -> None:
 
 
 def test_an_api_that_is_stopped_answers_whom_it_has(running: Containers, client: httpx.Client) -> None:
-    with ThreadPoolExecutor() as pool:
-        asked = pool.submit(_draw, client, n=8, steps=300)
+    with ThreadPoolExecutor() as pool, _client(running.api, None) as probe:
+        asked = pool.submit(_draw, client, n=64, steps=500)
         wait_until(lambda: _rows(client) > 0, "it draws")
-        stopped = running.stop("api")
+        stopping = pool.submit(running.stop, "api")
+        wait_until(lambda: probe.get("/readyz").status_code == httpx.codes.SERVICE_UNAVAILABLE, "it drains")
         assert asked.result().status_code == httpx.codes.OK
+        stopped = stopping.result()
     assert stopped.exit_code() in GOOD_ENDS
     running.start("api")
     running.wait_until_healthy("api")

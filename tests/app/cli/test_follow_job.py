@@ -86,6 +86,18 @@ def test_a_proxy_that_does_not_reach_the_service_is_asked_again_and_no_event_is_
     assert told.count("trying again") == 3, "once for each outage"
 
 
+def test_it_goes_on_where_a_service_that_stops_has_ended_the_stream(watch: Watch) -> None:
+    code, told = watch(
+        events(checkpoint(1), (None, "reconnect", {"detail": "the service is stopping"})),
+        httpx.Response(503, json={"detail": "the service is stopping and takes no new requests"}),
+        events(checkpoint(2), END),
+        httpx.Response(200, json=JOB),
+    )
+    assert code == 0
+    assert [told.count(f"{images} images: version") for images in (100, 200)] == [1, 1]
+    assert told.endswith("[None, '1', '1']")
+
+
 def test_it_gives_up_after_a_while_and_at_once_when_the_service_itself_refuses(
     watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import inspect, text
 from typer.testing import CliRunner, Result
 
 from darkroom.app.access.token import prefix_of, token_digest
 from darkroom.app.cli.main import cli
 from darkroom.store.database import Database
 from darkroom.store.key_repository import list_keys
+from darkroom.store.migrations import downgrade
 from darkroom.store.tables import ApiKey
 
 Run = Callable[..., Result]
@@ -115,3 +117,36 @@ def test_no_database_is_one_clear_line(tmp_path: Path) -> None:
         result = CliRunner().invoke(cli, ["keys", "list", "--state", str(tmp_path)], env={"DATABASE_URL": url})
         assert result.exit_code == 2
         assert result.output.startswith("error: ")
+
+
+def _columns(database: Database) -> set[str]:
+    with database.session() as session:
+        return {column["name"] for column in inspect(session.connection()).get_columns("sweeps")}
+
+
+def test_an_older_version_runs_on_the_tables_of_the_next(run: Run, database: Database) -> None:
+    """A rollback: the next version has added a column and has stamped its revision."""
+    with database.session() as session:
+        session.execute(text("ALTER TABLE sweeps ADD COLUMN of_the_next_version INTEGER"))
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    migrated = run("migrate")
+    assert migrated.exit_code == 0
+    assert "Nothing was migrated" in migrated.stderr
+    assert "9999" in migrated.stderr
+    assert "of_the_next_version" in _columns(database)
+    assert run("migrate", "--check").exit_code == 0
+    assert run("keys", "create", "--name", "a", "--scopes", "train").exit_code == 0
+    assert [key.name for key in rows(database)] == ["a"]
+
+
+def test_only_migrate_migrates(run: Run, database_url: str, database: Database) -> None:
+    downgrade(database_url, "0014")
+    before = _columns(database)
+    for command in (("keys", "list"), ("keys", "create", "--name", "a", "--scopes", "train"), ("migrate", "--check")):
+        refused = run(*command)
+        assert refused.exit_code == 2
+        assert "darkroom migrate" in refused.output
+    assert _columns(database) == before
+    assert run("migrate").exit_code == 0
+    assert _columns(database) > before
+    assert run("migrate", "--check").exit_code == 0

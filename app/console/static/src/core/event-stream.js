@@ -47,7 +47,7 @@ function parsed(block) {
 }
 
 /**
- * Follows a stream to its event `end`. Connects again with Last-Event-ID when the stream breaks.
+ * Follows a stream to its event `end`. Connects again with Last-Event-ID when the stream breaks or says `reconnect`.
  * A browser follows one stream at a time: its tabs take turns, and a hidden tab waits until it is shown.
  * Raises ApiProblem when the service refuses it, and AbortError.
  */
@@ -114,6 +114,7 @@ async function followOnce(path, state, { signal, onEvent }) {
   for await (const event of eventsOf(await send(path, { headers, signal }))) {
     if (event.retry !== null) state.pause = Math.max(event.retry, SHORTEST_PAUSE_MILLISECONDS);
     if (event.id !== null) state.seen = event.id;
+    if (event.kind === "reconnect") return false; // the service stops
     if (event.data !== null) onEvent(event);
     if (event.kind === "end") return true;
   }

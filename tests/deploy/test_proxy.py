@@ -1,0 +1,115 @@
+"""Laws of the proxy with several replicas: one that takes no requests costs nobody an answer. Caddy is the real one."""
+
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+
+from darkroom.app.embedded.process import ChildProcess
+from darkroom.app.http.problems import NOT_READY
+from tests.compose import ROOT
+from tests.processes import PATIENCE_SECONDS, free_port, wait_until
+
+READY, WARMING = "127.0.0.1", "127.0.0.2"
+AT_ONCE = 4
+"""The replica that is ready answers only when it has this many requests, so it always looks more loaded."""
+
+
+class Replica(ThreadingHTTPServer):
+    """A stand-in for an API. It counts the bytes of each body."""
+
+    def __init__(self, address: tuple[str, int], *, ready: bool) -> None:
+        super().__init__(address, _Answer)
+        self.ready, self.bodies = ready, list[int]()
+        self.full: threading.Barrier | None = threading.Barrier(AT_ONCE) if ready else None
+
+
+class _Answer(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Replica
+
+    def do_POST(self) -> None:
+        self.server.bodies.append(len(self.rfile.read(int(self.headers["Content-Length"]))))
+        if self.server.full:
+            self.server.full.wait(PATIENCE_SECONDS)
+        self.send_response(200 if self.server.ready else 503)
+        for name, value in ({} if self.server.ready else NOT_READY).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def _running(replica: Replica) -> Iterator[Replica]:
+    thread = threading.Thread(target=replica.serve_forever)
+    thread.start()
+    try:
+        yield replica
+    finally:
+        replica.shutdown()
+        thread.join()
+        replica.server_close()
+
+
+@pytest.fixture(scope="module")
+def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, Replica, Replica]]:
+    """A client of the proxy, a replica that is ready, and one that warms up."""
+    folder, port, public = tmp_path_factory.mktemp("proxy"), free_port(), free_port()
+    text = (ROOT / "deploy/caddy/Caddyfile").read_text(encoding="utf-8")
+    both = "\n".join(f"a {host} {port}" for host in (READY, WARMING))
+    assert "dynamic a api 8000 {\n\t\t\t\trefresh 5s\n" in text
+    text = text.replace("dynamic a api 8000 {\n\t\t\t\trefresh 5s\n", f"dynamic multi {{\n{both}\n")
+    for place in ("8080", "8443", "8444", "8081"):
+        text = text.replace(place, str(public if place == "8080" else free_port()))
+    (folder / "Caddyfile").write_text(text, encoding="utf-8")
+    with ExitStack() as until_done:
+        ready, warming = (
+            until_done.enter_context(_running(Replica((host, port), ready=host == READY))) for host in (READY, WARMING)
+        )
+        caddy = ChildProcess(
+            "proxy",
+            [Path(sys.executable).with_name("caddy"), "run", "--config", folder / "Caddyfile"],
+            log=folder / "proxy.log",
+            environment={"DARKROOM_SITE": "http://localhost", "XDG_DATA_HOME": str(folder)},
+            parent_death_signal=signal.SIGKILL,
+        )
+        until_done.callback(caddy.kill)
+        wait_until(lambda: caddy.exit_code() is not None or _listens(public), "the proxy listens")
+        assert caddy.exit_code() is None, caddy.log_tail()
+        client = httpx.Client(base_url=f"http://localhost:{public}", timeout=PATIENCE_SECONDS, trust_env=False)
+        yield until_done.enter_context(client), ready, warming
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_replica_that_warms_up_does_not_attract_the_load(proxied: tuple[httpx.Client, Replica, Replica]) -> None:
+    client, ready, warming = proxied
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        answers = list(pool.map(lambda _: client.post("/v1/generate", content=b"{}").status_code, range(5 * AT_ONCE)))
+    assert answers == [200] * 5 * AT_ONCE
+    assert ready.bodies == [2] * 5 * AT_ONCE
+    assert set(warming.bodies) == {2}  # the proxy asked it, and nobody saw its refusal
+
+
+def test_a_body_above_the_buffer_is_sent_once_and_whole(proxied: tuple[httpx.Client, Replica, Replica]) -> None:
+    client, ready, warming = proxied
+    ready.full = None
+    ready.bodies.clear()
+    warming.bodies.clear()
+    answers = [client.post("/v1/datasets", content=b" " * 300_000).status_code for _ in range(2)]
+    assert sorted(answers) == [200, 503]
+    assert ready.bodies == warming.bodies == [300_000]
