@@ -95,11 +95,11 @@ def model_side(longest: int, minutes: float, speed: Callable[[Recipe], float], c
     sides = [side for side in SIDES if side <= longest] if longest > SIDES[-1] else []
     facts = DataFacts(channels, 0, (1,) * classes, classes, mirrors=False)
     for side in sides[:-1]:
-        candidate = _candidate(_with_side(facts, side), _sizes(_with_side(facts, side))[0])
+        candidate = _smallest(_with_side(facts, side))
         if _seen(speed(candidate), minutes) >= IMAGES_PER_PARAMETER * parameters(candidate):
             return side
     least = sides[-1] if sides else max(side for side in range(4, max(4, longest) + 1) if _shape(side)[1] > 1)
-    smallest = _candidate(_with_side(facts, least), _sizes(_with_side(facts, least))[0])
+    smallest = _smallest(_with_side(facts, least))
     short = _seen(speed(smallest), minutes) < SHORT_IMAGES * values(smallest.model)
     return min(least, SHORT_SIDE) if short else least
 
@@ -199,6 +199,10 @@ def _sizes(facts: DataFacts) -> list[_Size]:
     """Return the networks that a plan chooses from, the smallest first."""
     narrowest, *wider = [width for width in WIDTHS if width >= _least_width(facts)]
     return [_Size(narrowest, 1), _Size(narrowest, 2), *(_Size(width, 2) for width in wider)]
+
+
+def _smallest(facts: DataFacts) -> Recipe:
+    return _candidate(facts, _sizes(facts)[0])
 
 
 def _batch(facts: DataFacts, seen: int) -> int:
@@ -301,7 +305,7 @@ def _reasons(
     snapshot = seen // SNAPSHOT_SHARE
     yield Reason("training.guide_snapshot_images", max(1, snapshot), "a sixteenth of the run, to guide sampling")
     yield Reason("training.checkpoint_every_images", max(1, seen // 16), "sixteen in the run")
-    grids = max(FEWEST_GRIDS, next((times for least, times in EVALUATIONS if minutes >= least), 0))
+    grids = max(FEWEST_GRIDS, _evaluations(minutes))
     yield Reason("training.sample_every_images", max(1, seen // grids), f"{grids} in the run, with a verdict each")
     yield Reason("training.samples_per_class", max(1, min(8, 80 // classes)), f"for {classes:,} classes")
     guided = classes > 1
@@ -320,12 +324,17 @@ def _reasons(
     yield Reason("evaluation", *_evaluation(facts, seen, minutes))
 
 
+def _evaluations(minutes: float) -> int:
+    """Return how often a run is evaluated."""
+    return next((times for least, times in EVALUATIONS if minutes >= least), 0)
+
+
 def _evaluation(facts: DataFacts, seen: int, minutes: float) -> tuple[Mapping[str, Any] | None, str]:
-    if minutes < EVALUATIONS[-1][0]:
+    times = _evaluations(minutes)
+    if times == 0:
         return None, f"none in less than {EVALUATIONS[-1][0]:g} minutes"
     if facts.images < EVALUATED_FROM_IMAGES:
         return None, f"none with less than {EVALUATED_FROM_IMAGES} images"
     images = min(1000, facts.images)
-    times = next(times for least, times in EVALUATIONS if minutes >= least)
     settings = {"every_images": max(1, seen // times), "images": images, "steps": 10, "guidance": 1.0}
     return settings, f"{times} times, unguided, with {images:,} images"

@@ -98,16 +98,14 @@ def forecast(recipe: Recipe, measured: Sequence[tuple[float, float]] = ()) -> Fo
     The last measured distance corrects the forecast: its weight, and the range that is left, come from the recorded
     runs at that share, with a straight line in the share's logarithm between those.
     """
-    fitted = curve()
-    x = recipe.training.total_images / values(recipe.model)
-    expected, spread = math.log(fitted.distance(x)), fitted.spread
-    if measured:
-        share, distance = max(measured)
-        correction = _between(fitted.corrections, share)
-        deviation = math.log(distance) - math.log(fitted.distance(share * x))
-        expected += correction.offset + correction.weight * deviation
-        spread = correction.spread
-    return _around(math.exp(expected), spread, fitted.distance(2.0 * x) / fitted.distance(x))
+    usual = expected_at(recipe, 1.0)
+    if not measured:
+        return usual
+    share, distance = max(measured)
+    correction = _between(curve().corrections, share)
+    deviation = math.log(distance / expected_at(recipe, share).distance)
+    end = usual.distance * math.exp(correction.offset + correction.weight * deviation)
+    return _around(end, correction.spread, usual.doubled / usual.distance)
 
 
 def plain_verdict(images_seen: int, findings: Sequence[Finding], expected: Forecast | None) -> dict[str, Any]:
