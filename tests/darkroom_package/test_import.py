@@ -61,3 +61,18 @@ def test_weights_recipes_and_the_mark_of_types_are_package_data() -> None:
     assert found == {"py.typed"} | recipes | weights
     assert recipes
     assert weights
+
+
+def test_every_file_of_data_beside_the_code_is_package_data() -> None:
+    """A wheel leaves out what no pattern names, and the code then fails where it reads the file."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    packed = {
+        path
+        for package, patterns in declared.items()
+        for pattern in patterns
+        for path in ROOT.joinpath(*package.split(".")).glob(pattern)
+    }
+    rooms = [ROOT / "darkroom" / room for room in ("app", "model", "store", "telemetry", "worker")]
+    data = {path for room in rooms for path in room.rglob("*.json") if path.name != "deno.json"}  # for lint alone
+    assert len(data) >= 2
+    assert data <= packed
