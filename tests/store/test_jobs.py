@@ -47,6 +47,7 @@ from darkroom.store.worker_repository import count_idle_workers, see_worker
 from tests.processes import wait_until
 
 WORKER = Claimant("worker", "cpu")
+LEASE_SECONDS = 60.0
 BROKEN = Failure("crashed", "it broke")
 
 
@@ -56,7 +57,7 @@ def submit(database: Database, **fields: Any) -> int:
         return submit_job(session, **(settings | fields)).id
 
 
-def claim(database: Database, claimant: Claimant = WORKER, lease_seconds: float = 60.0) -> Lease | None:
+def claim(database: Database, claimant: Claimant = WORKER, lease_seconds: float = LEASE_SECONDS) -> Lease | None:
     with database.session() as session:
         job = claim_job(session, claimant, lease_seconds)
         return Lease(job.id, job.attempt) if job else None
@@ -253,7 +254,7 @@ def test_a_claim_that_stands_writes(database: Database, write: str) -> None:
 def test_a_lease_that_lapses_while_its_holder_waits_for_the_record_is_over(database: Database) -> None:
     """Another transaction has locked the record and changes nothing. PostgreSQL then checks no condition again."""
     job_id = submit(database)
-    lease = claim(database, lease_seconds=0.2)
+    lease = claim(database, lease_seconds=2.0)  # the writer's thread must wait for the record before that
     assert lease is not None
     ended: list[type[Exception] | None] = []
 
@@ -299,9 +300,15 @@ def test_the_event_of_an_attempts_end_names_the_attempt(database: Database, end:
 
 def test_a_renewed_lease_does_not_lapse(database: Database) -> None:
     submit(database)
-    lease = claim(database, lease_seconds=0.2)
-    assert lease is not None
-    within(database, renew, lease, 60.0)
+    lease = claimed(database)
+    lapses_in = func.extract("epoch", Job.lease_expires_at - func.clock_timestamp())
+
+    def left(session: Session) -> float:
+        return float(session.scalars(select(lapses_in).where(Job.id == lease.job_id)).one())
+
+    assert within(database, left) <= LEASE_SECONDS
+    within(database, renew, lease, 3 * LEASE_SECONDS)
+    assert 2 * LEASE_SECONDS < within(database, left) <= 3 * LEASE_SECONDS
     assert not within(database, requeue_lapsed)
     within(database, succeed, lease)
 
