@@ -82,7 +82,7 @@ def train(
             record,
             device=where,
             references=FolderReferences(cache / "references"),
-            on_progress=on_progress or ProgressLines(print),
+            on_progress=on_progress or ProgressLines(print, lambda: record.forecast),
             should_stop=should_stop,
         )
     if not result.finished:

@@ -29,7 +29,7 @@ from darkroom.model.planning.data_facts import look_at
 from darkroom.model.planning.plan import Plan
 from darkroom.model.planning.prepare import PLAN, plan_name, prepare, read_plan, write_plan
 from darkroom.model.planning.speed import measured_speed
-from darkroom.model.training.curve_point import DAY_SECONDS, CurvePoint, ProgressLines, duration, time_left
+from darkroom.model.training.curve_point import DAY_SECONDS, CurvePoint, ProgressLines, duration, progress_facts
 from darkroom.model.training.distributed import first_then_others, launched_rank, process_group
 from darkroom.model.training.run import train
 from darkroom.model.training.run_record import FolderRecord
@@ -142,7 +142,7 @@ def _train(recipe: Recipe, folder: Path, datasets: Path, device: torch.device, c
     drawn = console.is_terminal
     with Progress(*columns, console=console, disable=not drawn) as bar, StopOnInterrupt(console.print) as should_stop:
         task = bar.add_task(recipe.name, total=recipe.training.total_images, facts="")
-        lines = ProgressLines(partial(console.print, highlight=False))
+        lines = ProgressLines(partial(console.print, highlight=False, soft_wrap=True), lambda: record.forecast)
         points = 0
 
         def on_progress(now: CurvePoint) -> None:
@@ -150,9 +150,7 @@ def _train(recipe: Recipe, folder: Path, datasets: Path, device: torch.device, c
             points += 1
             if points == 2 and not long:  # the first steps are slower, above all where they are compiled
                 _require_a_day(now)
-            facts = f"{now.summary}  {time_left(now.seconds_left or 0.0)}"
-            if record.forecast is not None:
-                facts += f"  expected distance {record.forecast}"
+            facts = progress_facts(now, record.forecast)
             bar.update(task, completed=now.images_seen, total=now.total_images, facts=facts)
             if not drawn:
                 lines(now)

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from darkroom.model.training.forecast import Forecast
+
 DAY_SECONDS = 86_400.0
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -51,15 +53,24 @@ def time_left(seconds: float) -> str:
     return f"{duration(seconds)} left, until {end:%H:%M}" + ("" if seconds < DAY_SECONDS else f" on {end:%d %B}")
 
 
-class ProgressLines:
-    """Shows a line on how far a run is: at its first point, and every SECONDS_BETWEEN_LINES from then on."""
+def progress_facts(now: CurvePoint, expected: Forecast | None) -> str:
+    """Return speed, loss, the time left and the expected distance, for people."""
+    told = f"{now.summary}  {time_left(now.seconds_left or 0.0)}"
+    return told if expected is None else f"{told}  expected distance {expected}"
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+
+class ProgressLines:
+    """Shows a line on how far a run is: at its first point, and every SECONDS_BETWEEN_LINES from then on.
+
+    expected: returns the run's forecast at that time, or None before its first verdict.
+    """
+
+    def __init__(self, say: Callable[[str], None], expected: Callable[[], Forecast | None]) -> None:
+        self._say, self._expected = say, expected
         self._due = time.monotonic()
 
     def __call__(self, now: CurvePoint) -> None:
         if time.monotonic() >= self._due:
-            left = time_left(now.seconds_left or 0.0)
-            self._say(f"{now.images_seen:,} of {now.total_images:,} images  {now.summary}  {left}")
+            facts = progress_facts(now, self._expected())
+            self._say(f"{now.images_seen:,} of {now.total_images:,} images  {facts}")
             self._due = time.monotonic() + SECONDS_BETWEEN_LINES
