@@ -1,8 +1,8 @@
-"""Walks through Darkroom as a new user in a browser: `python -m bench.first_walk`.
+"""Walks through Darkroom as a new user in a browser: `python -m bench.first_walk FOLDER ... --minutes 3`.
 
-The walk begins with `darkroom up` on a fresh state folder. It uploads a zip of class folders (scikit-learn's digits),
-starts a training from a recipe, watches it to the end, promotes its best version and draws images with it. For each
-stage it prints the clicks, the filled-in fields and the minutes.
+The walk begins with `darkroom up` on a fresh state folder. For each FOLDER of class folders it uploads the folder,
+starts a planned training, watches it to the end, and draws images with the version that the job promoted. It prints
+the clicks, the filled-in fields and the minutes of each stage, and the forecast beside what came of it.
 """
 
 import argparse
@@ -12,43 +12,31 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import httpx
-import numpy as np
-from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 from rich.console import Console
 from rich.table import Table
-from sklearn.datasets import load_digits
 
+from bench.plans import IMAGES
+from darkroom import evaluate
+from darkroom.model.config import parse_recipe
+from darkroom.model.training.forecast import Forecast, forecast
 from tests.app.console.browser import DESKTOP, chromium, opened
 from tests.processes import free_port
 
-NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PATIENCE_SECONDS = 3600.0
-
-
-def write_archive(path: Path) -> int:
-    """Write a zip with one folder for each digit; returns the number of images."""
-    digits = load_digits()
-    with zipfile.ZipFile(path, "w") as archive:
-        for number, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-            file = BytesIO()
-            Image.fromarray(np.round(pixels * 255 / 16).astype(np.uint8)).save(file, "png")
-            archive.writestr(f"{NAMES[label]}/{number:04d}.png", file.getvalue())
-    return len(digits.target)
 
 
 @dataclass(frozen=True)
 class Stage:
     """The clicks, fields and time of one part of the walk."""
 
+    walk: str
     name: str
     clicks: int = 0
     fields: int = 0
@@ -58,7 +46,8 @@ class Stage:
 class Walk:
     """The user at the page. Counts clicks and fields, stage by stage."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.stages: list[Stage] = []
         self._clicks = 0
         self._fields = 0
@@ -69,7 +58,7 @@ class Walk:
         self._clicks, self._fields = 0, 0
         begun = time.monotonic()
         yield
-        self.stages.append(Stage(name, self._clicks, self._fields, time.monotonic() - begun))
+        self.stages.append(Stage(self.name, name, self._clicks, self._fields, time.monotonic() - begun))
 
     def click(self, target: Locator) -> None:
         """One click."""
@@ -83,18 +72,21 @@ class Walk:
         self._clicks += 1
         self._fields += 1
 
-    def choose_file(self, target: Locator, path: Path) -> None:
-        """Click the button, then the file in the system's dialog."""
+    def choose(self, target: Locator, path: Path) -> None:
+        """Click the button, then the folder in the system's dialog."""
         target.set_input_files(path)
         self._clicks += 2
 
-    def print(self) -> None:
-        """The table."""
-        table = Table("stage", "clicks", "fields", "minutes")
-        clicks, fields = sum(one.clicks for one in self.stages), sum(one.fields for one in self.stages)
-        for one in [*self.stages, Stage("all", clicks, fields, sum(one.seconds for one in self.stages))]:
-            table.add_row(one.name, str(one.clicks), str(one.fields), f"{one.seconds / 60:.1f}")
-        Console().print(table)
+
+def show(stages: list[Stage], console: Console) -> None:
+    """Print the stages of all walks, and their sums."""
+    table = Table("walk", "stage", "clicks", "fields", "minutes")
+    for walk in dict.fromkeys(one.walk for one in stages):
+        own = [one for one in stages if one.walk == walk]
+        clicks, fields = sum(one.clicks for one in own), sum(one.fields for one in own)
+        for one in [*own, Stage(walk, "all", clicks, fields, sum(one.seconds for one in own))]:
+            table.add_row(walk, one.name, str(one.clicks), str(one.fields), f"{one.seconds / 60:.1f}")
+    console.print(table)
 
 
 @contextmanager
@@ -123,61 +115,102 @@ def is_ready(url: str) -> bool:
         return False
 
 
-def walk(page: Page, archive: Path, images: int, steps: Walk) -> None:
+def walk(page: Page, folder: Path, minutes: float, steps: Walk) -> None:
     """Go from the first page to images of the user's own model."""
-    with steps.stage("upload a data set"):
+    with steps.stage("upload the folder"):
         page.goto("/")
         steps.click(page.get_by_role("link", name="Training"))
         steps.click(page.get_by_role("link", name="Data sets"))
-        steps.choose_file(page.get_by_label("Archive"), archive)
+        steps.choose(page.get_by_label("Folder", exact=True), folder)
         steps.click(page.get_by_role("button", name="Register"))
-        expect(page.get_by_text("is registered")).to_be_visible()
-    with steps.stage("start a training"):
-        card = page.get_by_role("article").filter(has=page.get_by_role("heading", name=archive.stem, exact=True))
+        expect(page.get_by_text(f"{folder.name} is registered")).to_be_visible()
+    with steps.stage("start the training"):
+        card = page.get_by_role("article").filter(has=page.get_by_role("heading", name=folder.name, exact=True))
         steps.click(card.get_by_role("link", name="Train on it"))
-        steps.fill(page.get_by_label("Name of the model"), "my-digits")
-        steps.fill(page.get_by_label("Images to train on"), str(images))
-        steps.fill(page.get_by_label("Samples every (images)"), str(images // 4))
+        steps.fill(page.get_by_label("Minutes"), f"{minutes:g}")
+        expect(page.get_by_text(f"images in {minutes:g} minutes")).to_be_visible()
         steps.click(page.get_by_role("button", name="Start training"))
-        expect(page.get_by_role("heading", level=1)).to_contain_text("my-digits")
-    with steps.stage("first figures are seen"):
-        expect(page.get_by_text("loss", exact=False).first).to_be_visible()
-        expect(page.get_by_role("region", name="Curves").locator("path").first).to_be_visible()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("Job ")
     with steps.stage("watch it to its end"):
-        expect(page.locator(".page-head .badge")).to_have_text("succeeded")
-        expect(page.get_by_role("list", name="Samples over time").get_by_role("button").nth(3)).to_be_visible()
-    with steps.stage("promote"):
-        best = page.get_by_role("region", name="Table of checkpoints").get_by_role("row").filter(has_text="best")
-        steps.click(best.get_by_role("button", name="Promote"))
-        steps.click(page.get_by_role("dialog").get_by_role("button", name="Promote"))
-        expect(page.locator(".notice-title")).to_contain_text("production is version")
-    with steps.stage("generate"):
+        expect(page.locator(".page-head .badge").first).to_have_text("succeeded")
+    with steps.stage("draw images"):
         steps.click(page.get_by_role("link", name="Generate from it"))
-        steps.click(page.get_by_role("button", name="All", exact=True))
         steps.click(page.get_by_role("button", name="Generate", exact=True))
-        drawn = page.locator(".run").first.locator(".tile-open:not([disabled])")
-        expect(drawn).to_have_count(8 * len(NAMES))
+        run = page.locator(".run").first
+        expect(run.locator(".tile-open:not([disabled])").first).to_be_visible()
+        expect(run.get_by_role("button", name="Cancel")).to_have_count(0)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a walk's training was expected to reach, and what its version has: unguided, in ten steps."""
+
+    walk: str
+    images_seen: int
+    planned_images: int
+    expected: Forecast
+    distance: float
+    said: str
+    """What the last early verdict found."""
+
+
+def outcome(url: str, folder: Path, scratch: Path) -> Outcome:
+    """Judge the newest job and its promoted version. Raises HTTPStatusError."""
+    with httpx.Client(base_url=url, trust_env=False, timeout=60.0) as client:
+
+        def get(path: str) -> httpx.Response:
+            return client.get(path).raise_for_status()
+
+        newest = get("/v1/train-jobs?limit=1").json()["jobs"][0]
+        job = get(newest["links"]["self"]).json()
+        version = get(f"/v1/models/{job['model']}").json()["aliases"]["production"]["version"]
+        weights = scratch / f"{folder.name}.safetensors"
+        weights.write_bytes(get(f"/v1/models/{job['model']}/versions/{version}/weights").content)
+    recipe = parse_recipe(job["configuration"]["recipe"], source="job")
+    settings = {"metrics": ("fid",), "images": min(IMAGES, job["dataset"]["images"]), "steps": 10, "guidance": 1.0}
+    (figure,) = evaluate(weights, folder, cache=scratch / "cache", **settings)
+    progress, findings = job["progress"], job["verdict"]["findings"] if job["verdict"] else []
+    said = ", ".join(f"{one['severity']}: {one['kind']}" for one in findings) or "nothing wrong"
+    planned = recipe.training.total_images
+    return Outcome(folder.name, progress["images_done"], planned, forecast(recipe), figure.value, said)
+
+
+def show_outcomes(outcomes: list[Outcome], console: Console) -> None:
+    """Print the forecasts beside the outcomes."""
+    table = Table("walk", "images, planned", "images, seen", "distance, expected", "distance", "last verdict")
+    for one in outcomes:
+        images = (f"{one.planned_images:,}", f"{one.images_seen:,}")
+        table.add_row(one.walk, *images, str(one.expected), f"{one.distance:.0f}", one.said)
+    console.print(table)
 
 
 def main() -> None:
     """Go."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=12_000, help="number of images to train on")
-    parser.add_argument("--picture", type=Path, help="where to write a picture of the last page")
+    parser.add_argument("folders", type=Path, nargs="+", help="folders of class folders with pictures")
+    parser.add_argument("--minutes", type=float, default=3.0, help="time of each training")
+    parser.add_argument("--pictures", type=Path, help="folder for a picture of each last page")
     arguments = parser.parse_args()
     expect.set_options(timeout=1000 * PATIENCE_SECONDS)
-    steps = Walk()
-    with tempfile.TemporaryDirectory() as folder, chromium() as browser:
-        archive = Path(folder) / "digits-by-name.zip"
-        print(f"{write_archive(archive)} images in {archive.name}")
+    console = Console()
+    stages: list[Stage] = []
+    outcomes: list[Outcome] = []
+    with tempfile.TemporaryDirectory() as state, chromium() as browser:
         begun = time.monotonic()
-        with darkroom(Path(folder) / "state", free_port()) as url, opened(browser, url, viewport=DESKTOP) as page:
-            steps.stages.append(Stage("start (`darkroom up`)", seconds=time.monotonic() - begun))
-            page.set_default_timeout(1000 * PATIENCE_SECONDS)
-            walk(page, archive, arguments.images, steps)
-            if arguments.picture:
-                page.screenshot(path=arguments.picture, full_page=True)
-    steps.print()
+        with darkroom(Path(state), free_port()) as url:
+            stages.append(Stage("all", "start (`darkroom up`)", seconds=time.monotonic() - begun))
+            for folder in arguments.folders:
+                steps = Walk(folder.name)
+                with opened(browser, url, viewport=DESKTOP) as page:
+                    page.set_default_timeout(1000 * PATIENCE_SECONDS)
+                    walk(page, folder, arguments.minutes, steps)
+                    if arguments.pictures:
+                        arguments.pictures.mkdir(parents=True, exist_ok=True)
+                        page.screenshot(path=arguments.pictures / f"{folder.name}.png", full_page=True)
+                stages += steps.stages
+                outcomes.append(outcome(url, folder, Path(state)))
+    show(stages, console)
+    show_outcomes(outcomes, console)
 
 
 if __name__ == "__main__":

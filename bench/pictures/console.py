@@ -8,17 +8,22 @@ import re
 import tempfile
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
+from sklearn.datasets import load_digits
 
 from bench.experiments.guidance import WEIGHTS
-from bench.first_walk import darkroom, write_archive
+from bench.first_walk import darkroom
 from bench.pictures.origin import write_picture
 from tests.app.console.browser import DESKTOP, PHONE, Theme, chromium, opened
 from tests.processes import PATIENCE_SECONDS, free_port, wait_until
@@ -59,6 +64,7 @@ SWEEP = {
     "grid": {"optimizer.learning_rate": [5e-4, 2e-3, 8e-3], "model.unet.width": [16, 32]},
 }
 
+NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SERVICE_LOOKS = 14
 """Readings of the metrics before the page Service is taken."""
 
@@ -123,6 +129,16 @@ def watch(page: Page) -> None:
         return int(found[1]) if found else 0
 
     wait_until(lambda: values() >= 2 * SERVICE_LOOKS, "readings")
+
+
+def write_archive(path: Path) -> None:
+    """Write a zip of scikit-learn's digits, with one folder for each."""
+    digits = load_digits()
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+            file = BytesIO()
+            Image.fromarray(np.round(pixels * 255 / 16).astype(np.uint8)).save(file, "png")
+            archive.writestr(f"{NAMES[label]}/{number:04d}.png", file.getvalue())
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from darkroom.model.training.finding import Finding
 from darkroom.model.training.forecast import Forecast
 from darkroom.store.database import Database
 from darkroom.store.job_repository import stop
+from darkroom.store.promotion import succeed_training
 from darkroom.store.tables import Evaluation
 from tests.app.console.answers import Answers
 from tests.app.console.browser import PHONE, accessibility_faults, opened, overflow
@@ -615,6 +616,20 @@ def test_a_plan_is_shown_before_it_is_started(browser: Browser, served: Service,
         training = served.client.get(newest["links"]["self"]).json()["configuration"]["recipe"]["training"]
         assert (training["minutes"], training["batch_size"], newest["promote"]) == (2000.0, 32, "best")
         served.client.post(f"{newest['links']['self']}/cancel")
+
+
+def test_a_job_that_promoted_its_best_version_leads_to_images_of_it(
+    browser: Browser, served: Service, module_database: Database
+) -> None:
+    job = submit(served, "promoted-model", promote="best")
+    worker = Trainer(module_database)
+    worker.save(500, fid_x=4.0)
+    worker.end(succeed_training)
+    with opened(browser, served.url) as page:
+        page.goto(f"/#/training/jobs/{job}")
+        expect(page.get_by_text("Version 1 was promoted", exact=True)).to_be_visible()
+        page.get_by_role("link", name="Generate from it").click()
+        expect(page.get_by_label("Model", exact=True)).to_have_value("promoted-model")
 
 
 def test_a_broken_stream_continues_and_a_refused_action_says_why(

@@ -33,9 +33,8 @@ export async function pointAlias(model, alias, version, before, said, signal) {
   const state = `${alias} is version ${version} now`;
   const isProduction = alias === "production";
   const canGoBack = before !== null && before !== version;
-  const link = { class: "button compact", href: `#/generate?model=${encodeURIComponent(model)}` };
   const actions = [
-    isProduction && el("a", link, "Generate from it"),
+    isProduction && generateFromIt(model),
     canGoBack && button(`Roll back to version ${before}`, rollBack, { class: "compact" }),
   ];
   const done = notice("good", state, el("div", { class: "actions" }, actions));
@@ -50,4 +49,10 @@ export async function pointAlias(model, alias, version, before, said, signal) {
     if (await move(before, version)) said.dispatchEvent(new Event("moved"));
   }
   return true;
+}
+
+/** Makes the link to the page Generate with a model's version in production. */
+export function generateFromIt(model) {
+  const href = `#/generate?model=${encodeURIComponent(model)}`;
+  return el("a", { class: "button compact", href }, "Generate from it");
 }

@@ -16,6 +16,7 @@ import { follow } from "../core/event-stream.js";
 import { duration, figure, moment, short, until, whole } from "../core/format.js";
 import { toJson } from "../core/json.js";
 import { pause, poll } from "../core/poll.js";
+import { generateFromIt } from "../models/promotion.js";
 import { checkpointsPart } from "./checkpoints-part.js";
 import { curvesPart } from "./curves-part.js";
 import { eventsPart } from "./events-part.js";
@@ -52,6 +53,7 @@ function openJob({ head, place, address, signal, job }) {
   const events = eventsPart();
   const log = logPart(address, signal);
   const trouble = el("div", {});
+  const promotion = el("div", {});
   const steps = stepsOf({ address, signal, trouble, changed });
   const summary = summaryOf(head, job, steps);
   const configuration = codeBlock(toJson(job.configuration, 2), "Configuration");
@@ -61,6 +63,7 @@ function openJob({ head, place, address, signal, job }) {
       "div",
       { class: "stack" },
       trouble,
+      promotion,
       summary.nodes,
       curves.node,
       samples.node,
@@ -102,6 +105,7 @@ function openJob({ head, place, address, signal, job }) {
     else if (kind === "end") takeEnd(data);
     else events.add(event);
     if (kind === "status") job.status = data.status;
+    if (kind === "promoted") fill(promotion, promotedNotice(job.model, data));
     if (kind === "samples") samples.look();
     if (kind === "evaluation") curves.lookAtFigures();
     if (["status", "checkpoint", "evaluation", "best", "promoted", "verdict"].includes(kind)) refresh();
@@ -143,6 +147,10 @@ function openJob({ head, place, address, signal, job }) {
   watch();
   // no event announces a line of the log
   poll(() => FINISHED.includes(job.status) || log.look(), LOG_MILLISECONDS, signal);
+}
+
+function promotedNotice(model, { version }) {
+  return notice("good", `Version ${version} was promoted`, el("div", { class: "actions" }, generateFromIt(model)));
 }
 
 function planned(plan) {
