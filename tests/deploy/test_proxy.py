@@ -1,22 +1,17 @@
 """Laws of the proxy with several replicas: one that takes no requests costs nobody an answer. Caddy is the real one."""
 
-import signal
-import socket
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import httpx
 import pytest
 
-from darkroom.app.embedded.process import ChildProcess
 from darkroom.app.http.problems import NOT_READY
-from tests.compose import ROOT
-from tests.processes import PATIENCE_SECONDS, free_port, wait_until
+from tests.processes import PATIENCE_SECONDS, free_port
+from tests.proxy import proxy
 
 READY, WARMING = "127.0.0.1", "127.0.0.2"
 AT_ONCE = 4
@@ -65,35 +60,16 @@ def _running(replica: Replica) -> Iterator[Replica]:
 @pytest.fixture(scope="module")
 def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, Replica, Replica]]:
     """A client of the proxy, a replica that is ready, and one that warms up."""
-    folder, port, public = tmp_path_factory.mktemp("proxy"), free_port(), free_port()
-    text = (ROOT / "deploy/caddy/Caddyfile").read_text(encoding="utf-8")
-    both = "\n".join(f"a {host} {port}" for host in (READY, WARMING))
-    assert "dynamic a api 8000 {\n\t\t\t\trefresh 5s\n" in text
-    text = text.replace("dynamic a api 8000 {\n\t\t\t\trefresh 5s\n", f"dynamic multi {{\n{both}\n")
-    for place in ("8080", "8443", "8444", "8081"):
-        text = text.replace(place, str(public if place == "8080" else free_port()))
-    (folder / "Caddyfile").write_text(text, encoding="utf-8")
+    port, places = free_port(), (READY, WARMING)
     with ExitStack() as until_done:
         ready, warming = (
-            until_done.enter_context(_running(Replica((host, port), ready=host == READY))) for host in (READY, WARMING)
+            until_done.enter_context(_running(Replica((host, port), ready=host == READY))) for host in places
         )
-        caddy = ChildProcess(
-            "proxy",
-            [Path(sys.executable).with_name("caddy"), "run", "--config", folder / "Caddyfile"],
-            log=folder / "proxy.log",
-            environment={"DARKROOM_SITE": "http://localhost", "XDG_DATA_HOME": str(folder)},
-            parent_death_signal=signal.SIGKILL,
+        started = until_done.enter_context(
+            proxy(tmp_path_factory.mktemp("proxy"), "http://localhost", [(host, port) for host in places])
         )
-        until_done.callback(caddy.kill)
-        wait_until(lambda: caddy.exit_code() is not None or _listens(public), "the proxy listens")
-        assert caddy.exit_code() is None, caddy.log_tail()
-        client = httpx.Client(base_url=f"http://localhost:{public}", timeout=PATIENCE_SECONDS, trust_env=False)
+        client = httpx.Client(base_url=f"http://localhost:{started.http}", timeout=PATIENCE_SECONDS, trust_env=False)
         yield until_done.enter_context(client), ready, warming
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_a_replica_that_warms_up_does_not_attract_the_load(proxied: tuple[httpx.Client, Replica, Replica]) -> None:
