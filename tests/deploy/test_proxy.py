@@ -1,16 +1,19 @@
 """Laws of the proxy with several replicas: one that takes no requests costs nobody an answer. Caddy is the real one."""
 
+import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import httpx
 import pytest
 
 from darkroom.app.http.problems import NOT_READY
-from tests.processes import PATIENCE_SECONDS, free_port
+from tests.processes import PATIENCE_SECONDS, free_port, wait_until
 from tests.proxy import proxy
 
 READY, WARMING = "127.0.0.1", "127.0.0.2"
@@ -89,3 +92,28 @@ def test_a_body_above_the_buffer_is_sent_once_and_whole(proxied: tuple[httpx.Cli
     answers = [client.post("/v1/datasets", content=b" " * 300_000).status_code for _ in range(2)]
     assert sorted(answers) == [200, 503]
     assert ready.bodies == warming.bodies == [300_000]
+
+
+def test_who_asks_for_an_address_gets_a_certificate_for_it(tmp_path: Path) -> None:
+    """In a container the proxy's own address is another one than the site's, and clients name no address in TLS."""
+    address, port = "203.0.113.9", free_port()
+    with _running(Replica((READY, port), ready=True)) as replica, proxy(tmp_path, address, [(READY, port)]) as started:
+        replica.full = None
+        wait_until(started.authority.exists, "an authority")
+        trusted = ssl.create_default_context(cafile=started.authority)
+        status = b""
+
+        def answered() -> bool:
+            nonlocal status
+            with socket.create_connection(("127.0.0.1", started.https), PATIENCE_SECONDS) as connection:
+                try:
+                    checked = trusted.wrap_socket(connection, server_hostname=address)  # sends no name for an address
+                except ssl.SSLError:  # until the certificate is made
+                    return False
+                with checked:
+                    checked.sendall(f"POST / HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\n\r\n".encode())
+                    status = checked.recv(64).partition(b"\r\n")[0]
+            return True
+
+        wait_until(answered, "a certificate for the address")
+        assert status == b"HTTP/1.1 200 OK"
