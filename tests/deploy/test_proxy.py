@@ -22,11 +22,11 @@ AT_ONCE = 4
 
 
 class Replica(ThreadingHTTPServer):
-    """A stand-in for an API. It counts the bytes of each body."""
+    """A stand-in for an API. It counts the bytes of each body. breaks: it ends each connection without an answer."""
 
     def __init__(self, address: tuple[str, int], *, ready: bool) -> None:
         super().__init__(address, _Answer)
-        self.ready, self.bodies = ready, list[int]()
+        self.ready, self.breaks, self.bodies = ready, False, list[int]()
         self.full: threading.Barrier | None = threading.Barrier(AT_ONCE) if ready else None
 
 
@@ -36,6 +36,9 @@ class _Answer(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.server.bodies.append(len(self.rfile.read(int(self.headers["Content-Length"]))))
+        if self.server.breaks:
+            self.close_connection = True
+            return
         if self.server.full:
             self.server.full.wait(PATIENCE_SECONDS)
         self.send_response(200 if self.server.ready else 503)
@@ -92,6 +95,33 @@ def test_a_body_above_the_buffer_is_sent_once_and_whole(proxied: tuple[httpx.Cli
     answers = [client.post("/v1/datasets", content=b" " * 300_000).status_code for _ in range(2)]
     assert sorted(answers) == [200, 503]
     assert ready.bodies == warming.bodies == [300_000]
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "body", "statuses"),
+    [
+        ("/v1/generate", {}, b"{}", {200}),
+        ("/v1/interpolate", {}, b"{}", {200}),
+        ("/v1/train-jobs", {"Idempotency-Key": "once"}, b"{}", {200}),
+        ("/v1/train-jobs", {}, b"{}", {200, 502}),
+        ("/v1/generate", {}, b" " * 300_000, {200, 502}),
+    ],
+)
+def test_what_may_be_done_twice_survives_the_end_of_its_replica(
+    proxied: tuple[httpx.Client, Replica, Replica], path: str, headers: dict[str, str], body: bytes, statuses: set[int]
+) -> None:
+    client, ready, ending = proxied
+    ready.full, ending.breaks = None, True
+    ending.bodies.clear()
+
+    def status() -> int:
+        return client.post(path, content=body, headers=headers).status_code
+
+    answers: list[int] = []
+    # A broken connection keeps the proxy from this replica for some seconds.
+    wait_until(lambda: answers.append(status()) or bool(ending.bodies), "the replica was asked")
+    ending.breaks = False
+    assert set(answers) | {200} == statuses
 
 
 def test_who_asks_for_an_address_gets_a_certificate_for_it(tmp_path: Path) -> None:
