@@ -211,6 +211,30 @@ def test_a_service_on_a_gpu_is_the_same_but_for_its_device(name: str, setting: s
     assert {key: cpu[key] for key in cpu.keys() - differ} == {key: gpu[key] for key in gpu.keys() - differ}
 
 
+def test_there_is_a_service_for_each_gpu() -> None:
+    class Tagged(yaml.SafeLoader):
+        """Reads Compose's tags: the rest of such a list or value is replaced, not merged."""
+
+    Tagged.add_constructor("!override", lambda loader, node: ("override", loader.construct_sequence(node, deep=True)))
+    Tagged.add_constructor("!reset", lambda loader, node: ("reset", loader.construct_scalar(node)))
+    script = ROOT / "deploy/make-gpus"
+    written = subprocess.run([script, "0,1,2,3", "GPU-8f2e,5"], check=True, capture_output=True, text=True).stdout
+    placed = {}
+    for name, service in yaml.load(written, Tagged)["services"].items():
+        base = re.sub(r"-\d+$", "", name)
+        same = {"file": "docker-compose.yml", "service": base}
+        own = {} if name == base else {"extends": same, "build": ("reset", "null")}
+        assert {key: service[key] for key in service.keys() - {"deploy"}} == own
+        kind, (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+        (shipped,) = SERVICES[base]["deploy"]["resources"]["reservations"]["devices"]
+        assert (kind, device | {"device_ids": shipped["device_ids"]}) == ("override", shipped)
+        (placed[name],) = device["device_ids"]
+    assert placed == {
+        **{"api-gpu": "0", "api-gpu-2": "1", "api-gpu-3": "2", "api-gpu-4": "3"},
+        **{"worker-gpu": "GPU-8f2e", "worker-gpu-2": "5"},
+    }
+
+
 def test_the_migration_alone_has_the_account_that_owns_the_tables() -> None:
     told = {name: one.get("environment", {}) for name, one in SERVICES.items()}
     users = {name: one["DATABASE_URL"] for name, one in told.items() if "DATABASE_URL" in one}
