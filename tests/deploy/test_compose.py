@@ -211,28 +211,28 @@ def test_a_service_on_a_gpu_is_the_same_but_for_its_device(name: str, setting: s
     assert {key: cpu[key] for key in cpu.keys() - differ} == {key: gpu[key] for key in gpu.keys() - differ}
 
 
-def test_there_is_a_service_for_each_gpu() -> None:
-    class Tagged(yaml.SafeLoader):
-        """Reads Compose's tags: the rest of such a list or value is replaced, not merged."""
-
-    Tagged.add_constructor("!override", lambda loader, node: ("override", loader.construct_sequence(node, deep=True)))
-    Tagged.add_constructor("!reset", lambda loader, node: ("reset", loader.construct_scalar(node)))
-    script = ROOT / "deploy/make-gpus"
-    written = subprocess.run([script, "0,1,2,3", "GPU-8f2e,5"], check=True, capture_output=True, text=True).stdout
-    placed = {}
-    for name, service in yaml.load(written, Tagged)["services"].items():
-        base = re.sub(r"-\d+$", "", name)
-        same = {"file": "docker-compose.yml", "service": base}
-        own = {} if name == base else {"extends": same, "build": ("reset", "null")}
-        assert {key: service[key] for key in service.keys() - {"deploy"}} == own
-        kind, (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+@pytest.mark.parametrize(
+    ("lists", "file", "placed"),
+    [
+        (["0,1,2"], "docker-compose.yml", {"api-gpu": "012", "worker-gpu": "012"}),
+        (["0,1", "2,3"], "docker-compose.yml", {"api-gpu": "01", "worker-gpu": "23"}),
+        (["-", "4,5"], "docker-compose.workers.yml", {"worker-gpu": "45"}),
+    ],
+)
+def test_there_is_a_service_for_each_gpu(lists: list[str], file: str, placed: dict[str, str]) -> None:
+    done = subprocess.run([ROOT / "deploy/make-gpus", *lists], check=True, capture_output=True, text=True)
+    written = compose(done.stdout)["services"]
+    names = {f"{base}-{number}" if number > 1 else base: (base, gpu) for base, gpus in placed.items()
+             for number, gpu in enumerate(gpus, 1)}
+    assert written.keys() == names.keys()
+    for name, (base, gpu) in names.items():
         (shipped,) = SERVICES[base]["deploy"]["resources"]["reservations"]["devices"]
-        assert (kind, device | {"device_ids": shipped["device_ids"]}) == ("override", shipped)
-        (placed[name],) = device["device_ids"]
-    assert placed == {
-        **{"api-gpu": "0", "api-gpu-2": "1", "api-gpu-3": "2", "api-gpu-4": "3"},
-        **{"worker-gpu": "GPU-8f2e", "worker-gpu-2": "5"},
-    }
+        assert written[name]["deploy"]["resources"]["reservations"]["devices"] == [shipped | {"device_ids": [gpu]}]
+        extended = {"extends": {"file": file, "service": base}, "build": None}
+        rest = {key: value for key, value in written[name].items() if key != "deploy"}
+        assert rest == ({} if name == base else extended)
+    # a list of devices would else be joined to the shipped one
+    assert done.stdout.count("devices: !override [") == len(names)
 
 
 def test_the_migration_alone_has_the_account_that_owns_the_tables() -> None:

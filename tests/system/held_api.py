@@ -2,35 +2,36 @@
 
 import os
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
-import torch
 from fastapi import FastAPI
 from torch import Tensor
 
-import darkroom.app.versions.catalog as catalog
 from darkroom.app import main
-from darkroom.model.diffusion.denoiser import Network
+from darkroom.app.engine.engine import Engine
+from darkroom.model.diffusion.denoiser import Denoiser
 
 APPLICATION = "tests.system.held_api:application"
 FILE = "WARM_UP_FILE"
 """Environment variable with the file for which the warm-up waits."""
 
-_prepare = catalog.prepare_network
+_load = Engine.load
 
 
-def _held(network: Network, device: torch.device, *, compiled: bool) -> Network:
-    prepared = _prepare(network, device, compiled=compiled)
+def _held(engine: Engine, version: str, denoiser: Denoiser) -> Future[None]:
+    network = denoiser.network
 
     def waiting(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         while not Path(os.environ[FILE]).exists():
             time.sleep(0.05)
-        return prepared(x, t, labels)
+        return network(x, t, labels)
 
-    return waiting
+    denoiser.network = waiting
+    return _load(engine, version, denoiser)
 
 
 def application() -> FastAPI:
     """Return the application."""
-    catalog.prepare_network = _held
+    Engine.load = _held  # type: ignore[method-assign]
     return main.application()

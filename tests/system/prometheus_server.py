@@ -13,7 +13,7 @@ import yaml
 
 from darkroom.app.embedded.process import ChildProcess
 from tests.processes import free_port, wait_until
-from tests.prometheus import program
+from tests.programs import program
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "prometheus"
 SCRAPE_SECONDS = 1
