@@ -12,6 +12,7 @@ import yaml
 from annotated_types import Le
 
 from darkroom.app.embedded.process_commands import api_command
+from darkroom.app.main import DESCRIPTORS
 from darkroom.app.middleware.drain import LAST_ANSWERS_SECONDS
 from darkroom.app.settings import Settings
 from darkroom.store.roles import SERVICE
@@ -89,6 +90,7 @@ def test_what_runs_to_its_end_is_waited_for(name: str) -> None:
 @every_service
 def test_a_service_has_limits(name: str) -> None:
     assert SERVICES[name]["deploy"]["resources"]["limits"].keys() == {"cpus", "memory", "pids"}
+    assert SERVICES[name]["ulimits"] == {"nofile": DESCRIPTORS}
     assert SERVICES[name]["logging"]["options"].keys() == {"max-size", "max-file"}
 
 
@@ -200,13 +202,18 @@ def test_the_proxy_gives_an_idle_connection_up_before_the_api_does() -> None:
 def test_a_service_on_a_gpu_is_the_same_but_for_its_device(name: str, setting: str) -> None:
     cpu, gpu = SERVICES[name], SERVICES[f"{name}-gpu"]
     assert (cpu["profiles"], gpu["profiles"]) == (["cpu"], ["gpu"])
-    assert cpu["environment"] | {setting: "cuda"} == gpu["environment"]
+    cores = {"OMP_NUM_THREADS": "4", "TORCHINDUCTOR_COMPILE_THREADS": "4"}
+    assert cpu["environment"] | {setting: "cuda"} | cores == gpu["environment"]
     assert cpu["environment"][setting] == "cpu"
     assert set(cpu["networks"]) == gpu["networks"].keys()
     assert all(network == {"aliases": [name]} for network in gpu["networks"].values())
     (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
     assert "gpu" in device["capabilities"]
-    assert gpu["deploy"]["resources"]["limits"] == cpu["deploy"]["resources"]["limits"]
+    assert gpu["deploy"]["resources"]["limits"]["cpus"] == "4"
+    cpus = f"{name.upper()}_CPUS"
+    more = compose(COMPOSE_PROFILES="gpu", **{cpus: "16"})["services"][f"{name}-gpu"]
+    assert more["deploy"]["resources"]["limits"]["cpus"] == "16"
+    assert {more["environment"][core] for core in cores} == {"16"}
     differ = {"profiles", "environment", "networks", "deploy", "build", "shm_size"}
     assert {key: cpu[key] for key in cpu.keys() - differ} == {key: gpu[key] for key in gpu.keys() - differ}
 
