@@ -17,7 +17,7 @@ from darkroom.app.middleware.drain import LAST_ANSWERS_SECONDS
 from darkroom.app.settings import Settings
 from darkroom.store.roles import SERVICE
 from darkroom.worker.settings import WorkerSettings
-from tests.compose import DOCKERFILE, ROOT, compose, image_environment, seconds, services
+from tests.compose import DOCKERFILE, ROOT, SERVERS, WORKERS, compose, image_environment, seconds, services
 
 SERVICES = services()
 ONE_SHOT = {"migrate"}
@@ -221,25 +221,63 @@ def test_a_service_on_a_gpu_is_the_same_but_for_its_device(name: str, setting: s
 @pytest.mark.parametrize(
     ("lists", "file", "placed"),
     [
-        (["0,1,2"], "docker-compose.yml", {"api-gpu": "012", "worker-gpu": "012"}),
-        (["0,1", "2,3"], "docker-compose.yml", {"api-gpu": "01", "worker-gpu": "23"}),
-        (["-", "4,5"], "docker-compose.workers.yml", {"worker-gpu": "45"}),
+        (["0,1,2"], "docker-compose.yml", {"api-gpu": [["0"], ["1"], ["2"]], "worker-gpu": [["0"], ["1"], ["2"]]}),
+        (["0,1", "2,3+4+5"], "docker-compose.yml", {"api-gpu": [["0"], ["1"]], "worker-gpu": [["2"], ["3", "4", "5"]]}),
+        (["-", "45,6"], "docker-compose.workers.yml", {"worker-gpu": [["45"], ["6"]]}),
     ],
 )
-def test_there_is_a_service_for_each_gpu(lists: list[str], file: str, placed: dict[str, str]) -> None:
+def test_there_is_a_service_for_each_gpu(lists: list[str], file: str, placed: dict[str, list[list[str]]]) -> None:
     done = subprocess.run([ROOT / "deploy/make-gpus", *lists], check=True, capture_output=True, text=True)
-    written = compose(done.stdout)["services"]
-    names = {f"{base}-{number}" if number > 1 else base: (base, gpu) for base, gpus in placed.items()
-             for number, gpu in enumerate(gpus, 1)}
-    assert written.keys() == names.keys()
-    for name, (base, gpu) in names.items():
-        (shipped,) = SERVICES[base]["deploy"]["resources"]["reservations"]["devices"]
-        assert written[name]["deploy"]["resources"]["reservations"]["devices"] == [shipped | {"device_ids": [gpu]}]
-        extended = {"extends": {"file": file, "service": base}, "build": None}
-        rest = {key: value for key, value in written[name].items() if key != "deploy"}
-        assert rest == ({} if name == base else extended)
+    written, names = compose(done.stdout)["services"], set()
+    for base, places in placed.items():
+        for number, gpus in enumerate(places, 1):
+            name = f"{base}-{number}" if number > 1 else base
+            names.add(name)
+            (shipped,) = SERVICES[base]["deploy"]["resources"]["reservations"]["devices"]
+            expected: dict[str, Any] = {
+                "deploy": {"resources": {"reservations": {"devices": [shipped | {"device_ids": gpus}]}}}
+            }
+            if number > 1:
+                expected |= {"extends": {"file": file, "service": base}, "build": None}
+            if len(gpus) > 1:
+                expected["environment"] = {"DARKROOM_WORKER_DEVICES": len(gpus)}
+            assert written[name] == expected
+    assert written.keys() == names
     # a list of devices would else be joined to the shipped one
     assert done.stdout.count("devices: !override [") == len(names)
+
+
+def test_a_host_of_workers_runs_them_as_the_first_host_does_and_checks_its_servers() -> None:
+    told = compose(WORKERS, COMPOSE_PROFILES="gpu", DARKROOM_SERVERS="db.example")
+    assert told["services"].keys() == {"worker", "worker-gpu"}
+    for name, service in told["services"].items():
+        assert service["extends"] == {"file": "docker-compose.yml", "service": name}
+        assert service["networks"] == ["outer"]
+        environment = SERVICES[name]["environment"] | service["environment"]
+        assert environment["DATABASE_URL"] == (
+            "postgresql://darkroom_service@db.example:5432/darkroom"
+            "?sslmode=verify-full&sslrootcert=/run/secrets/servers_certificate"
+        )
+        assert environment["REDIS_URL"] == "rediss://db.example:6380/0?ssl_ca_certs=/run/secrets/servers_certificate"
+        assert {*SERVICES[name]["secrets"], *service["secrets"]} == told["secrets"].keys()
+    built = {name: compose(COMPOSE_PROFILES="cpu")["services"][f"api{kind}"]["build"]
+             for name, kind in (("worker", ""), ("worker-gpu", "-gpu"))}
+    assert {name: service["build"] for name, service in told["services"].items()} == built
+
+
+def test_published_servers_want_tls_and_an_address() -> None:
+    with pytest.raises(KeyError, match="DARKROOM_SERVERS_BIND"):
+        compose(SERVERS)
+    published = compose(SERVERS, DARKROOM_SERVERS_BIND="192.0.2.7")["services"]
+    assert {name: one["ports"] for name, one in published.items()} == {
+        "postgres": ["192.0.2.7:5432:5432"],
+        "redis": ["192.0.2.7:6380:6380"],
+    }
+    rules = (ROOT / "deploy/compose/pg_hba.conf").read_text(encoding="utf-8").splitlines()
+    assert [rule.split()[0] for rule in rules if not rule.startswith("#")] == ["local", "hostssl"]
+    # what this host's own services use, with the same password
+    own, more = SERVICES["redis"]["command"][-1].strip(), published["redis"]["command"][-1]
+    assert more.startswith(own)
 
 
 def test_the_migration_alone_has_the_account_that_owns_the_tables() -> None:
