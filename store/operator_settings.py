@@ -49,8 +49,8 @@ class OperatorSettings(BaseSettings):
     redis_url: str | None = Field(
         None,
         validation_alias="REDIS_URL",
-        description="Redis, as redis://HOST:6379/0, or rediss:// for TLS with a checked certificate; ?ssl_ca_certs=FILE "
-        "names the authority to trust",
+        description="Redis, as redis://HOST:6379/0, or rediss:// for TLS with a checked certificate; "
+        "?ssl_ca_certs=FILE names the authority to trust",
     )
     redis_password_file: Path | None = Field(
         None,

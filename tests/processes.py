@@ -36,11 +36,10 @@ def free_ports(count: int) -> int:
     """Return the first of so many consecutive ports of 127.0.0.1 on which nobody listens."""
     while True:
         first = free_port()
-        with ExitStack() as held:
-            with suppress(OSError, OverflowError):
-                for port in range(first, first + count):
-                    held.enter_context(socket.create_server(("127.0.0.1", port)))
-                return first
+        with ExitStack() as held, suppress(OSError, OverflowError):
+            for port in range(first, first + count):
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

@@ -260,8 +260,10 @@ def test_a_host_of_workers_runs_them_as_the_first_host_does_and_checks_its_serve
         )
         assert environment["REDIS_URL"] == "rediss://db.example:6380/0?ssl_ca_certs=/run/secrets/servers_certificate"
         assert {*SERVICES[name]["secrets"], *service["secrets"]} == told["secrets"].keys()
-    built = {name: compose(COMPOSE_PROFILES="cpu")["services"][f"api{kind}"]["build"]
-             for name, kind in (("worker", ""), ("worker-gpu", "-gpu"))}
+    built = {
+        name: compose(COMPOSE_PROFILES="cpu")["services"][f"api{kind}"]["build"]
+        for name, kind in (("worker", ""), ("worker-gpu", "-gpu"))
+    }
     assert {name: service["build"] for name, service in told["services"].items()} == built
 
 

@@ -119,7 +119,8 @@ def test_grafanas_sidecars_find_the_shipped_dashboard_and_its_source() -> None:
     shipped = (ROOT / "deploy/grafana/dashboards/darkroom.json").read_text(encoding="utf-8")
     assert dashboard["data"] == {"darkroom.json": shipped}
     (own,) = yaml.safe_load(source["data"]["darkroom.yaml"])["datasources"]
-    (composed,) = yaml.safe_load((ROOT / "deploy/grafana/provisioning/datasources/prometheus.yml").read_text())["datasources"]
+    provisioned = (ROOT / "deploy/grafana/provisioning/datasources/prometheus.yml").read_text(encoding="utf-8")
+    (composed,) = yaml.safe_load(provisioned)["datasources"]
     differ = {"name", "url", "isDefault"}
     assert {key: own[key] for key in own.keys() - differ} == {key: composed[key] for key in composed.keys() - differ}
     assert set(re.findall(r'"uid": "([\w-]*prometheus)"', shipped)) == {own["uid"]}

@@ -94,12 +94,12 @@ class SecuredPostgres(PrivatePostgres):
             "/tmp/servers_key": str(key),
             "/etc/darkroom/pg_hba.conf": str(self.data / "own_hba.conf"),
         }
-        port = PORTS["DARKROOM_POSTGRES_PORT"]
+        port, own = PORTS["DARKROOM_POSTGRES_PORT"], _options("postgres", '"${@:-postgres}"', places)
         self.process = ChildProcess(
             "PostgreSQL",
             [
                 *(str(self._programs / "postgres"), "-D", str(self.data), "-k", str(self._socket_folder), "-p", port),
-                *("-c", f"listen_addresses={ADDRESS},{OTHER_ADDRESS}", *_options("postgres", '"${@:-postgres}"', places)),
+                *("-c", f"listen_addresses={ADDRESS},{OTHER_ADDRESS}", *own),
             ],
             log=self.log,
             account=account,
@@ -168,8 +168,10 @@ def test_api_and_worker_use_both_servers_and_check_their_certificate(secured: Cl
 
 
 def _dependencies(url: str) -> dict[str, float]:
-    text = httpx.get(f"{url}/metrics", trust_env=False).text
-    return {name: float(value) for name, value in re.findall(r'darkroom_dependency_up\{dependency="(\w+)"} (\S+)', text)}
+    told = re.findall(
+        r'darkroom_dependency_up\{dependency="(\w+)"} (\S+)', httpx.get(f"{url}/metrics", trust_env=False).text
+    )
+    return {name: float(value) for name, value in told}
 
 
 def _answer(database_url: str, redis_url: str) -> list[bool]:
