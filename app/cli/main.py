@@ -82,7 +82,7 @@ def up(
         ),
     ] = None,
 ) -> None:
-    """Start PostgreSQL, Redis, the API and a worker; Ctrl-C stops them all."""
+    """Start PostgreSQL, Redis, the API and a worker, or one of each for each device; Ctrl-C stops them all."""
     from darkroom.app.embedded.up import up as run
 
     raise typer.Exit(run(state, host, port, devices))

@@ -205,11 +205,12 @@ class _Parts:
         """Watch the parts until the user asks to stop. Raises _PartEnded if a necessary part ends before."""
         urls = [local_url(self._host, _port(self._port, place)) for place in self._places]
         end = time.monotonic() + self._timeouts.ready_seconds
+        several = self._apis if len(self._apis) > 1 else []
         with httpx.Client(trust_env=False, timeout=2.0) as client:
             while True:
                 self._check_alive()
                 self._start_servers_again()
-                for part in (*self._apis, *self._workers):
+                for part in (*several, *self._workers):
                     part.restart_if_due()
                 if not self._ready:
                     waiting = [api for api, url in zip(self._apis, urls, strict=True) if not _is_ready(client, url)]
