@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from darkroom.app.embedded.process import EmbeddedError
@@ -18,7 +18,7 @@ class Place:
     """
 
     number: int
-    environment: Mapping[str, str]
+    environment: dict[str, str]
 
     @property
     def suffix(self) -> str:
