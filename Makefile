@@ -2,7 +2,7 @@
 # make test   run all tests
 # make test-quick  run the tests that start no process: no database, no broker, no browser
 # make lint   check style, types, import rules, the console and the Dockerfile
-# make docs   write the tables of settings, recipes and commands in docs/ from the code
+# make docs   write the tables of settings, recipes and commands in docs/ from the code, and the alert rules for Kubernetes
 # make pictures  draw the pictures of docs/ and weights/ from the shipped weights
 # make pins   renew the hashes of the image's packages and the digests of all images, after a change of a version
 # make soak   look for faults for longer than tests do: generated requests, damaged files, traces of the job protocol

@@ -1,6 +1,7 @@
 """Writes the tables of docs/settings.md, docs/recipe.md and docs/commands.md from the code: `make docs`.
 
-It replaces the tables between the lines `<!-- table NAME -->` and `<!-- end -->`, and nothing else.
+It replaces the tables between the lines `<!-- table NAME -->` and `<!-- end -->`, and nothing else. It also writes the
+alert rules as Kubernetes needs them.
 """
 
 import json
@@ -9,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, get_args
 
 import typer.main
+import yaml
 from pydantic import BaseModel
 from typer.core import TyperGroup
 
@@ -20,6 +22,7 @@ from darkroom.telemetry.logs import LogSettings
 from darkroom.worker.settings import JobSettings, ReconcilerSettings, WorkerSettings
 
 DOCS = REPOSITORY / "docs"
+OPERATOR_RULES = REPOSITORY / "deploy" / "kubernetes" / "monitoring" / "rules.yaml"
 PAGES = ("settings.md", "recipe.md", "commands.md")
 _PLACE = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -144,8 +147,22 @@ def _table(head: Row, rows: Iterable[Row]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def operator_rules() -> str:
+    """Return the alert rules as an object of the Prometheus operator. kustomize cannot put a file into one."""
+    rules = (REPOSITORY / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8")
+    head = {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": "darkroom"},
+        "spec": yaml.safe_load(rules),
+    }
+    written = yaml.safe_dump(head, sort_keys=False, width=120)
+    return f"# Written by `make docs` from deploy/prometheus/alerts.yml.\n{written}"
+
+
 def main() -> None:
-    """Write the pages."""
+    """Write the pages, and the rules for Kubernetes."""
+    OPERATOR_RULES.write_text(operator_rules(), encoding="utf-8")
     for name in PAGES:
         page = DOCS / name
         page.write_text(rewritten(page.read_text(encoding="utf-8")), encoding="utf-8")

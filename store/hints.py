@@ -4,6 +4,7 @@ A hint belongs to no job. Losing or repeating one does no harm.
 """
 
 import logging
+import ssl
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -31,6 +32,8 @@ def celery_app(redis_url: str) -> Celery:
         accept_content=["json"],
         worker_enable_remote_control=False,
         task_default_queue=QUEUE,
+        # Without it, Celery checks no certificate unless the URL has options (`ssl_ca_certs`), which replace this.
+        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if redis_url.startswith("rediss:") else None,
         broker_connection_timeout=CONNECT_SECONDS,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,

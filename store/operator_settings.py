@@ -36,7 +36,10 @@ class OperatorSettings(BaseSettings):
     )
 
     database_url: str | None = Field(
-        None, validation_alias="DATABASE_URL", description="PostgreSQL, as postgresql://USER@HOST/DATABASE"
+        None,
+        validation_alias="DATABASE_URL",
+        description="PostgreSQL, as postgresql://USER@HOST/DATABASE; ?sslmode=verify-full&sslrootcert=FILE checks its "
+        "certificate",
     )
     database_password_file: Path | None = Field(
         None,
@@ -44,7 +47,10 @@ class OperatorSettings(BaseSettings):
         description="file with the password for DATABASE_URL, where that has none",
     )
     redis_url: str | None = Field(
-        None, validation_alias="REDIS_URL", description="Redis, as redis://HOST:6379/0, or rediss:// for TLS"
+        None,
+        validation_alias="REDIS_URL",
+        description="Redis, as redis://HOST:6379/0, or rediss:// for TLS with a checked certificate; "
+        "?ssl_ca_certs=FILE names the authority to trust",
     )
     redis_password_file: Path | None = Field(
         None,

@@ -8,14 +8,30 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "docker-compose.yml"
+WORKERS = ROOT / "docker-compose.workers.yml"
+SERVERS = ROOT / "deploy" / "compose" / "servers.yml"
 DOCKERFILE = ROOT / "Dockerfile.gpu"
 
 _VARIABLE = re.compile(r"\$(?:(\$)|\{(\w+)(?::([-?])([^}]*))?\})")
 _UNITS = {"s": 1, "m": 60}
 
 
-def compose(**variables: str) -> dict[str, Any]:
-    """Return the whole file. Raises KeyError for a missing variable that must be set."""
+class _Tagged(yaml.SafeLoader):
+    """Reads what Compose's tags `!override` and `!reset` stand before, like the same text without them."""
+
+
+def _untagged(loader: _Tagged, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    return loader.construct_sequence(node, deep=True) if isinstance(node, yaml.SequenceNode) else None
+
+
+for _tag in ("!override", "!reset"):
+    _Tagged.add_constructor(_tag, _untagged)
+
+
+def compose(file: Path | str = FILE, **variables: str) -> dict[str, Any]:
+    """Return a whole file, or text of one. Raises KeyError for a missing variable that must be set."""
 
     def value(match: re.Match[str]) -> str:
         dollar, name, kind, word = match.groups()
@@ -36,7 +52,8 @@ def compose(**variables: str) -> dict[str, Any]:
             return {name: put_in(one) for name, one in part.items()}
         return part
 
-    found: dict[str, Any] = put_in(yaml.safe_load(FILE.read_text(encoding="utf-8")))
+    text = file if isinstance(file, str) else file.read_text(encoding="utf-8")
+    found: dict[str, Any] = put_in(yaml.load(text, _Tagged))
     return found
 
 

@@ -24,8 +24,8 @@ SYSTEM_TIMEOUT_SECONDS = 600
 SERVERS = frozenset(("postgres_server", "redis_server", "browser"))
 """Fixtures that start a process."""
 
-STARTERS = frozenset(("subprocess", "warm"))
-"""Modules that start processes."""
+STARTERS = frozenset(("subprocess", "warm", "proxy"))
+"""Modules and functions that start processes."""
 
 pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.redis", "tests.fixtures.spans"]
 
@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _starts_processes(item: pytest.Item) -> bool:
-    """True when the test asks for a server or a browser, or its module imports `subprocess` or `tests.warm`."""
+    """True when the test asks for a server or a browser, or its module imports one of STARTERS."""
     assert isinstance(item, pytest.Function)
     return _of_a_system(item) or not SERVERS.isdisjoint(item.fixturenames) or not STARTERS.isdisjoint(vars(item.module))
 

@@ -16,6 +16,8 @@ CODE = ("app", "model", "store", "telemetry", "worker")
 # Patterns for environment variables that a user may set, by kind of file.
 VARIABLES = {
     "docker-compose.yml": r"\$\{([A-Z_]+)",
+    "docker-compose.workers.yml": r"\$\{([A-Z_]+)",
+    "deploy/compose/servers.yml": r"\$\{([A-Z_]+)",
     "Dockerfile.gpu": r"^ARG ([A-Z_]+)",
     "Makefile": r"^([A-Z]+) \??= ",
 }

@@ -67,7 +67,11 @@ class WorkerSettings(JobSettings):
     worker_device: Literal["cpu", "cuda"] = Field(
         default_factory=_detected_device, description="where jobs run; not set: cuda where NVIDIA's driver is loaded"
     )
-    worker_devices: int = Field(1, ge=1, description="devices that one job may use")
+    worker_devices: int = Field(
+        1,
+        ge=1,
+        description="devices that one job may use (training.devices); a job for more than any worker has is refused",
+    )
     cache_folder: Path = Field(
         Path(".darkroom/datasets"), description="folder of decoded data sets, made again when it is gone"
     )

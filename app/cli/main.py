@@ -74,11 +74,18 @@ def up(
     host: Host = "127.0.0.1",
     port: Port = 8000,
     state: Annotated[Path, typer.Option(help="folder for the databases, logs and caches")] = DEFAULT_STATE,
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            help="such as cuda:0,cuda:1: an API, on --port and the following ones, and a worker for each; default: one "
+            "of each, on DARKROOM_DEVICE and DARKROOM_WORKER_DEVICE"
+        ),
+    ] = None,
 ) -> None:
-    """Start PostgreSQL, Redis, the API and a worker; Ctrl-C stops them all."""
+    """Start PostgreSQL, Redis, the API and a worker, or one of each for each device; Ctrl-C stops them all."""
     from darkroom.app.embedded.up import up as run
 
-    raise typer.Exit(run(state, host, port))
+    raise typer.Exit(run(state, host, port, devices))
 
 
 @cli.command()

@@ -73,6 +73,7 @@ class PrivatePostgres:
                 *("-k", str(self._socket_folder)),
                 *("-c", "listen_addresses="),
                 *("-c", "port=5432"),
+                *("-c", "max_connections=300"),  # an API on each of eight GPUs opens ten, and each worker some
                 *("-c", "unix_socket_permissions=0700"),
             ],
             log=self.log,

@@ -19,6 +19,7 @@ import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
 from darkroom.app.access.beyond_loopback import require_keys_beyond_loopback
+from darkroom.app.embedded.device_list import Place, read_places
 from darkroom.app.embedded.postgres import PrivatePostgres
 from darkroom.app.embedded.process import ChildProcess, EmbeddedError, make_state_private
 from darkroom.app.embedded.process_commands import api_command, reached_at, worker_commands
@@ -89,6 +90,7 @@ def up(
     state: Path,
     host: str,
     port: int,
+    devices: str | None = None,
     *,
     api: Callable[[str, int], Sequence[str]] = api_command,
     workers: Callable[[], Mapping[str, Sequence[str]]] = worker_commands,
@@ -97,26 +99,30 @@ def up(
     """Run Darkroom until Ctrl-C or SIGTERM. Returns the exit code: 0 after a clean stop, else not 0.
 
     state: folder for the servers' data, created if missing. DATABASE_URL and REDIS_URL in the environment replace the
-    private servers. api, workers: return the command lines. A worker or a server that ends is restarted. When the API
-    ends, everything stops, and stderr says why. A second Ctrl-C kills everything at once. Call this from the main
-    thread. Raises UserError if it cannot start. While it runs, `service_address(state)` returns its address.
+    private servers. devices: see `read_places`; each gets an API, on `port` and the following ones, and a worker. api,
+    workers: return the command lines. A worker or a server that ends is restarted, and so is one of several APIs. When
+    the only API ends, everything stops, and stderr says why. A second Ctrl-C kills everything at once. Call this from
+    the main thread. Raises UserError if it cannot start. While it runs, `service_address(state)` returns its address.
     """
+    places = read_places(devices)
     requests = _StopRequests()
     try:
         with state_lock(state) as lock, _signals(requests):
             make_state_private(state)
-            _check_port(host, port, wait_seconds=2.0 if lock.previous_was_killed else 0.0)
+            for place in places:
+                _check_port(host, _port(port, place), wait_seconds=2.0 if lock.previous_was_killed else 0.0)
             lock.serve_at(local_url(host, port))
             timeouts = timeouts or Timeouts(drain_seconds=read_settings(Settings).drain_seconds + 10.0)
-            return _run(_Parts(state, host, port, requests, timeouts), api(host, port), workers())
+            apis = [api(host, _port(port, place)) for place in places]
+            return _run(_Parts(state, host, port, places, requests, timeouts), apis, workers())
     except _PartEnded as error:
         print(f"darkroom: {error}", file=sys.stderr, flush=True)
     return 1
 
 
-def _run(parts: "_Parts", api: Sequence[str], workers: Mapping[str, Sequence[str]]) -> int:
+def _run(parts: "_Parts", apis: Sequence[Sequence[str]], workers: Mapping[str, Sequence[str]]) -> int:
     try:
-        parts.start(api, workers)
+        parts.start(apis, workers)
         parts.watch()
         return 0
     except _Interrupted:
@@ -139,12 +145,21 @@ def _run(parts: "_Parts", api: Sequence[str], workers: Mapping[str, Sequence[str
 
 
 class _Parts:
-    """The running parts: PostgreSQL, Redis, the API, the worker and the reconciler."""
+    """The running parts: PostgreSQL, Redis, an API and a worker for each place, and the reconciler."""
 
-    def __init__(self, state: Path, host: str, port: int, requests: _StopRequests, timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        state: Path,
+        host: str,
+        port: int,
+        places: Sequence[Place],
+        requests: _StopRequests,
+        timeouts: Timeouts,
+    ) -> None:
         self._state = state
         self._host = host
         self._port = port
+        self._places = places
         self._reached_at = reached_at(host)
         self._requests = requests
         self._timeouts = timeouts
@@ -152,11 +167,12 @@ class _Parts:
         self._postgres = None if given.database_url else PrivatePostgres(state)
         self._redis = None if given.redis_url else PrivateRedis(state)
         self._given = given
-        self._api: ChildProcess | None = None
+        self._apis: list[SupervisedProcess] = []
         self._workers: list[SupervisedProcess] = []
         self._servers_tried_at = -math.inf
+        self._ready = False
 
-    def start(self, api: Sequence[str], workers: Mapping[str, Sequence[str]]) -> None:
+    def start(self, apis: Sequence[Sequence[str]], workers: Mapping[str, Sequence[str]]) -> None:
         """Start each part after those that it needs; API and workers together, because their imports take seconds."""
         pause = self._requests.pause_until_asked
         if self._postgres:
@@ -174,48 +190,52 @@ class _Parts:
         pause(0.0)
         _say("starting the API and the worker")
         urls = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
-        places = {
+        folders = {
             "DARKROOM_STATE_FOLDER": os.environ.get("DARKROOM_STATE_FOLDER", str(self._state.absolute())),
             "DARKROOM_HOST": self._reached_at,
         }
-        self._api = self._child("API", api, urls | places)
+        for place, command in zip(self._places, apis, strict=True):
+            self._apis.append(self._supervised(f"API{place.suffix}", command, urls | folders | place.environment))
         for name, command in workers.items():
-            start = partial(self._child, name, command, urls | self._worker_settings())
-            self._workers.append(SupervisedProcess(start, spacing_seconds=self._timeouts.restart_seconds, say=_say))
+            for place in self._places if name == "worker" else self._places[:1]:
+                settings = urls | self._worker_settings(place) | place.environment
+                self._workers.append(self._supervised(f"{name}{place.suffix}", command, settings))
 
     def watch(self) -> None:
         """Watch the parts until the user asks to stop. Raises _PartEnded if a necessary part ends before."""
-        api, url = self._api, local_url(self._host, self._port)
-        assert api is not None
-        end, ready = time.monotonic() + self._timeouts.ready_seconds, False
+        urls = [local_url(self._host, _port(self._port, place)) for place in self._places]
+        end = time.monotonic() + self._timeouts.ready_seconds
+        several = self._apis if len(self._apis) > 1 else []
         with httpx.Client(trust_env=False, timeout=2.0) as client:
             while True:
                 self._check_alive()
                 self._start_servers_again()
-                for worker in self._workers:
-                    worker.restart_if_due()
-                if not ready:
-                    ready = _is_ready(client, url)
-                    if ready:
-                        _say(f"ready at {url}  (Ctrl-C stops it; logs in {self._state / 'logs'})")
+                for part in (*several, *self._workers):
+                    part.restart_if_due()
+                if not self._ready:
+                    waiting = [api for api, url in zip(self._apis, urls, strict=True) if not _is_ready(client, url)]
+                    self._ready = not waiting
+                    if self._ready:
+                        _say(f"ready at {', '.join(urls)}  (Ctrl-C stops it; logs in {self._state / 'logs'})")
                     elif time.monotonic() >= end:
-                        seconds = self._timeouts.ready_seconds
-                        raise _PartEnded(f"the API is not ready after {seconds:g} s:\n{api.log_tail()}")
+                        seconds, late = self._timeouts.ready_seconds, waiting[0].child
+                        raise _PartEnded(f"{late.name} is not ready after {seconds:g} s:\n{late.log_tail()}")
                 self._requests.pause_until_asked(0.1)
 
     def stop(self) -> None:
         """Stop the API and the workers first, because they need the servers to finish requests and hand jobs back."""
         pause = self._requests.pause_while_stopping
         timeouts = self._timeouts
-        workers = [worker.child for worker in self._workers]
+        apis, workers = ([part.child for part in parts] for parts in (self._apis, self._workers))
         if self._postgres and self._postgres.process and self._postgres.process.exit_code() is not None:
             self._kill_workers()  # without PostgreSQL they cannot store anything
         asked = time.monotonic()
-        for child in [*([self._api] if self._api else []), *workers]:
+        for child in [*apis, *workers]:
             child.send(signal.SIGTERM)
-        if self._api and not self._api.wait(timeouts.drain_seconds, pause):
-            _say(f"the API did not finish its requests in {timeouts.drain_seconds:g} s; killing it")
-            self._api.kill()
+        for child in apis:
+            if not child.wait(asked + timeouts.drain_seconds - time.monotonic(), pause):
+                _say(f"{child.name} did not finish its requests in {timeouts.drain_seconds:g} s; killing it")
+                child.kill()
         for child in workers:
             if not child.wait(min(STOPPING_NOTICE_SECONDS, timeouts.hand_back_seconds), pause):
                 _say(f"{child.name} waits for its job to store a checkpoint (Ctrl-C again kills everything at once)")
@@ -229,8 +249,9 @@ class _Parts:
 
     def kill(self) -> None:
         """Kill every part that still runs."""
-        if self._api and self._api.exit_code() is None:
-            self._api.kill()
+        for api in self._apis:
+            if api.child.exit_code() is None:
+                api.child.kill()
         self._kill_workers()
         if self._redis:
             self._redis.kill()
@@ -242,6 +263,10 @@ class _Parts:
             if worker.child.exit_code() is None:
                 worker.child.kill()
 
+    def _supervised(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> SupervisedProcess:
+        start = partial(self._child, name, command, environment)
+        return SupervisedProcess(start, spacing_seconds=self._timeouts.restart_seconds, say=_say)
+
     def _child(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> ChildProcess:
         return ChildProcess(
             f"the {name}",
@@ -251,20 +276,25 @@ class _Parts:
             parent_death_signal=signal.SIGKILL,
         )
 
-    def _worker_settings(self) -> dict[str, str]:
+    def _worker_settings(self, place: Place) -> dict[str, str]:
         """Return the worker's settings: those of the environment, and defaults for the others."""
         defaults = {
             "DARKROOM_CACHE_FOLDER": str(self._state.resolve() / "datasets"),
             "DARKROOM_WORKER_NAME": f"{socket.gethostname()}:{self._port}",
         }
-        return {name: os.environ.get(name, value) for name, value in defaults.items()}
+        settings = {name: os.environ.get(name, value) for name, value in defaults.items()}
+        return settings | {"DARKROOM_WORKER_NAME": settings["DARKROOM_WORKER_NAME"] + place.suffix}
 
     def _check_alive(self) -> None:
-        for child in (self._api, *(worker.child for worker in self._workers)):
-            if child and child.exit_code() == EXIT_CODE:  # the last line of its log is a message for the user
+        """Raise when the only API has ended, or when a part cannot start. One of several APIs may end once all were
+        ready, as when its device is lost: the others go on."""
+        necessary = self._apis if len(self._apis) == 1 or not self._ready else []
+        for child in (part.child for part in (*necessary, *self._workers)):
+            if child.exit_code() == EXIT_CODE:  # the last line of its log is a message for the user
                 raise EmbeddedError(f"{child.name} cannot start: {child.log_tail(1).removeprefix('error: ')}")
-        if self._api and (fate := self._api.fate()):
-            raise _PartEnded(f"{self._api.name} {fate}; the end of {self._api.log}:\n{self._api.log_tail()}")
+        for api in (part.child for part in necessary):
+            if fate := api.fate():
+                raise _PartEnded(f"{api.name} {fate}; the end of {api.log}:\n{api.log_tail()}")
 
     def _start_servers_again(self) -> None:
         """Restart PostgreSQL or Redis if it has ended. API and workers survive that; only hints and uncommitted
@@ -281,6 +311,10 @@ class _Parts:
                 server.start(self._requests.pause_until_asked)
             except (EmbeddedError, OSError) as error:
                 _say(f"{child.name} cannot start: {error}")
+
+
+def _port(first: int, place: Place) -> int:
+    return first + place.number - 1
 
 
 def _is_ready(client: httpx.Client, url: str) -> bool:

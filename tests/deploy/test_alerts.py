@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.prometheus import program
+from tests.programs import program
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"

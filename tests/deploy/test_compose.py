@@ -12,11 +12,12 @@ import yaml
 from annotated_types import Le
 
 from darkroom.app.embedded.process_commands import api_command
+from darkroom.app.main import DESCRIPTORS
 from darkroom.app.middleware.drain import LAST_ANSWERS_SECONDS
 from darkroom.app.settings import Settings
 from darkroom.store.roles import SERVICE
 from darkroom.worker.settings import WorkerSettings
-from tests.compose import DOCKERFILE, ROOT, compose, image_environment, seconds, services
+from tests.compose import DOCKERFILE, ROOT, SERVERS, WORKERS, compose, image_environment, seconds, services
 
 SERVICES = services()
 ONE_SHOT = {"migrate"}
@@ -89,6 +90,7 @@ def test_what_runs_to_its_end_is_waited_for(name: str) -> None:
 @every_service
 def test_a_service_has_limits(name: str) -> None:
     assert SERVICES[name]["deploy"]["resources"]["limits"].keys() == {"cpus", "memory", "pids"}
+    assert SERVICES[name]["ulimits"] == {"nofile": DESCRIPTORS}
     assert SERVICES[name]["logging"]["options"].keys() == {"max-size", "max-file"}
 
 
@@ -200,15 +202,84 @@ def test_the_proxy_gives_an_idle_connection_up_before_the_api_does() -> None:
 def test_a_service_on_a_gpu_is_the_same_but_for_its_device(name: str, setting: str) -> None:
     cpu, gpu = SERVICES[name], SERVICES[f"{name}-gpu"]
     assert (cpu["profiles"], gpu["profiles"]) == (["cpu"], ["gpu"])
-    assert cpu["environment"] | {setting: "cuda"} == gpu["environment"]
+    cores = {"OMP_NUM_THREADS": "4", "TORCHINDUCTOR_COMPILE_THREADS": "4"}
+    assert cpu["environment"] | {setting: "cuda"} | cores == gpu["environment"]
     assert cpu["environment"][setting] == "cpu"
     assert set(cpu["networks"]) == gpu["networks"].keys()
     assert all(network == {"aliases": [name]} for network in gpu["networks"].values())
     (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
     assert "gpu" in device["capabilities"]
-    assert gpu["deploy"]["resources"]["limits"] == cpu["deploy"]["resources"]["limits"]
+    assert gpu["deploy"]["resources"]["limits"]["cpus"] == "4"
+    cpus = f"{name.upper()}_CPUS"
+    more = compose(COMPOSE_PROFILES="gpu", **{cpus: "16"})["services"][f"{name}-gpu"]
+    assert more["deploy"]["resources"]["limits"]["cpus"] == "16"
+    assert {more["environment"][core] for core in cores} == {"16"}
     differ = {"profiles", "environment", "networks", "deploy", "build", "shm_size"}
     assert {key: cpu[key] for key in cpu.keys() - differ} == {key: gpu[key] for key in gpu.keys() - differ}
+
+
+@pytest.mark.parametrize(
+    ("lists", "file", "placed"),
+    [
+        (["0,1,2"], "docker-compose.yml", {"api-gpu": [["0"], ["1"], ["2"]], "worker-gpu": [["0"], ["1"], ["2"]]}),
+        (["0,1", "2,3+4+5"], "docker-compose.yml", {"api-gpu": [["0"], ["1"]], "worker-gpu": [["2"], ["3", "4", "5"]]}),
+        (["-", "45,6"], "docker-compose.workers.yml", {"worker-gpu": [["45"], ["6"]]}),
+    ],
+)
+def test_there_is_a_service_for_each_gpu(lists: list[str], file: str, placed: dict[str, list[list[str]]]) -> None:
+    done = subprocess.run([ROOT / "deploy/make-gpus", *lists], check=True, capture_output=True, text=True)
+    written, names = compose(done.stdout)["services"], set()
+    for base, places in placed.items():
+        for number, gpus in enumerate(places, 1):
+            name = f"{base}-{number}" if number > 1 else base
+            names.add(name)
+            (shipped,) = SERVICES[base]["deploy"]["resources"]["reservations"]["devices"]
+            expected: dict[str, Any] = {
+                "deploy": {"resources": {"reservations": {"devices": [shipped | {"device_ids": gpus}]}}}
+            }
+            if number > 1:
+                expected |= {"extends": {"file": file, "service": base}, "build": None}
+            if len(gpus) > 1:
+                expected["environment"] = {"DARKROOM_WORKER_DEVICES": len(gpus)}
+            assert written[name] == expected
+    assert written.keys() == names
+    # a list of devices would else be joined to the shipped one
+    assert done.stdout.count("devices: !override [") == len(names)
+
+
+def test_a_host_of_workers_runs_them_as_the_first_host_does_and_checks_its_servers() -> None:
+    told = compose(WORKERS, COMPOSE_PROFILES="gpu", DARKROOM_SERVERS="db.example")
+    assert told["services"].keys() == {"worker", "worker-gpu"}
+    for name, service in told["services"].items():
+        assert service["extends"] == {"file": "docker-compose.yml", "service": name}
+        assert service["networks"] == ["outer"]
+        environment = SERVICES[name]["environment"] | service["environment"]
+        assert environment["DATABASE_URL"] == (
+            "postgresql://darkroom_service@db.example:5432/darkroom"
+            "?sslmode=verify-full&sslrootcert=/run/secrets/servers_certificate"
+        )
+        assert environment["REDIS_URL"] == "rediss://db.example:6380/0?ssl_ca_certs=/run/secrets/servers_certificate"
+        assert {*SERVICES[name]["secrets"], *service["secrets"]} == told["secrets"].keys()
+    built = {
+        name: compose(COMPOSE_PROFILES="cpu")["services"][f"api{kind}"]["build"]
+        for name, kind in (("worker", ""), ("worker-gpu", "-gpu"))
+    }
+    assert {name: service["build"] for name, service in told["services"].items()} == built
+
+
+def test_published_servers_want_tls_and_an_address() -> None:
+    with pytest.raises(KeyError, match="DARKROOM_SERVERS_BIND"):
+        compose(SERVERS)
+    published = compose(SERVERS, DARKROOM_SERVERS_BIND="192.0.2.7")["services"]
+    assert {name: one["ports"] for name, one in published.items()} == {
+        "postgres": ["192.0.2.7:5432:5432"],
+        "redis": ["192.0.2.7:6380:6380"],
+    }
+    rules = (ROOT / "deploy/compose/pg_hba.conf").read_text(encoding="utf-8").splitlines()
+    assert [rule.split()[0] for rule in rules if not rule.startswith("#")] == ["local", "hostssl"]
+    # what this host's own services use, with the same password
+    own, more = SERVICES["redis"]["command"][-1].strip(), published["redis"]["command"][-1]
+    assert more.startswith(own)
 
 
 def test_the_migration_alone_has_the_account_that_owns_the_tables() -> None:

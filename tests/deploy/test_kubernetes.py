@@ -12,6 +12,7 @@ import pytest
 import yaml
 from sqlalchemy import text
 
+from bench.reference import OPERATOR_RULES, operator_rules
 from darkroom.store.database import Database, parse_url
 from darkroom.store.job_repository import submit_job
 from darkroom.store.roles import AUTOSCALER, SERVICE, grant_roles
@@ -77,6 +78,52 @@ def test_every_manifest_is_valid(variant: str) -> None:
         "ScaledObject",
         "TriggerAuthentication",
     }
+
+
+def test_the_operator_scrapes_what_prometheus_of_compose_scrapes() -> None:
+    shipped = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text(encoding="utf-8"))
+    jobs = {job["job_name"]: job for job in shipped["scrape_configs"]}
+    monitors = {one["metadata"]["name"]: one for one in _manifests("monitoring") if one["kind"] == "PodMonitor"}
+    assert monitors.keys() == jobs.keys()
+    admitted = {one["metadata"]["name"]: one["spec"] for one in _manifests("base") if one["kind"] == "NetworkPolicy"}
+    for name, monitor in monitors.items():
+        assert monitor["metadata"]["namespace"] == _namespace("base")
+        pod = _workload("base", name)["spec"]["template"]
+        assert monitor["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+        assert pod["metadata"]["labels"][monitor["spec"]["jobLabel"]] == name  # the rules say job="api"
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        ports = {port["name"]: port["containerPort"] for port in pod["spec"]["containers"][0]["ports"]}
+        (found,) = jobs[name]["dns_sd_configs"]
+        assert ports[endpoint["port"]] == found["port"]
+        assert endpoint["interval"] == shipped["global"]["scrape_interval"]
+        assert ("authorization" in endpoint) == ("authorization" in jobs[name])
+        (rule,) = admitted["api" if name == "api" else "worker-metrics"]["ingress"]
+        assert {"port": endpoint["port"]} in rule["ports"]
+        namespaces = [one["namespaceSelector"]["matchLabels"] for one in rule["from"]]
+        assert {"kubernetes.io/metadata.name": "monitoring"} in namespaces
+
+
+def test_the_operator_has_the_shipped_rules() -> None:
+    assert OPERATOR_RULES.read_text(encoding="utf-8") == operator_rules(), "run `make docs`"
+    (rules,) = [one for one in _manifests("monitoring") if one["kind"] == "PrometheusRule"]
+    assert rules["spec"] == yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8"))
+
+
+def test_grafanas_sidecars_find_the_shipped_dashboard_and_its_source() -> None:
+    maps = {one["metadata"]["name"]: one for one in _manifests("monitoring") if one["kind"] == "ConfigMap"}
+    dashboard, source = maps["darkroom-dashboard"], maps["darkroom-datasource"]
+    for one in maps.values():
+        kubernetes_validate.validate(one, VERSION, strict=True)
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert source["metadata"]["labels"]["grafana_datasource"] == "1"
+    shipped = (ROOT / "deploy/grafana/dashboards/darkroom.json").read_text(encoding="utf-8")
+    assert dashboard["data"] == {"darkroom.json": shipped}
+    (own,) = yaml.safe_load(source["data"]["darkroom.yaml"])["datasources"]
+    provisioned = (ROOT / "deploy/grafana/provisioning/datasources/prometheus.yml").read_text(encoding="utf-8")
+    (composed,) = yaml.safe_load(provisioned)["datasources"]
+    differ = {"name", "url", "isDefault"}
+    assert {key: own[key] for key in own.keys() - differ} == {key: composed[key] for key in composed.keys() - differ}
+    assert set(re.findall(r'"uid": "([\w-]*prometheus)"', shipped)) == {own["uid"]}
 
 
 def test_an_invalid_manifest_is_noticed() -> None:

@@ -2,7 +2,8 @@
 
 import math
 import signal
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import yaml
 
 from darkroom.app.embedded.process import ChildProcess
 from tests.processes import free_port, wait_until
-from tests.prometheus import program
+from tests.programs import program
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "prometheus"
 SCRAPE_SECONDS = 1
@@ -29,9 +30,9 @@ class Prometheus:
         groups = self._get("rules")["groups"]
         return {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
 
-    def targets(self) -> dict[str, str]:
-        """Return the health of each scraped job: "up" after its first answer."""
-        return {target["labels"]["job"]: target["health"] for target in self._get("targets")["activeTargets"]}
+    def targets(self) -> Counter[tuple[str, str]]:
+        """Return how many targets each scraped job has by health: "up" after the first answer."""
+        return Counter((target["labels"]["job"], target["health"]) for target in self._get("targets")["activeTargets"])
 
     def has_numbers(self, expression: str) -> bool:
         """Return true when a query now gives at least one number other than NaN."""
@@ -52,10 +53,10 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(folder: Path, targets: Mapping[str, str]) -> Iterator[Prometheus]:
+def prometheus(folder: Path, targets: Mapping[str, Sequence[str]]) -> Iterator[Prometheus]:
     """Run Prometheus with the shipped configuration, but with other addresses, a short interval and no API key.
 
-    targets: the address (host:port) of each scraped job.
+    targets: the addresses (host:port) of each scraped job.
     """
     folder.mkdir()
     configuration = yaml.safe_load((SHIPPED / "prometheus.yml").read_text(encoding="utf-8"))
@@ -64,7 +65,7 @@ def prometheus(folder: Path, targets: Mapping[str, str]) -> Iterator[Prometheus]
     for job in configuration["scrape_configs"]:
         del job["dns_sd_configs"]
         job.pop("authorization", None)
-        job["static_configs"] = [{"targets": [targets[job["job_name"]]]}]
+        job["static_configs"] = [{"targets": list(targets[job["job_name"]])}]
     file = folder / "prometheus.yml"
     file.write_text(yaml.safe_dump(configuration), encoding="utf-8")
     address = f"127.0.0.1:{free_port()}"

@@ -149,9 +149,9 @@ def test_prometheus_answers_every_panel_of_the_dashboard_and_evaluates_every_rul
     assert len(wanted) > 40
     recipe = long_recipe(training__total_images=2_000_000)
     job_id = running.cluster.submit(recipe, running.cluster.register("watched"), model_name="watched")
-    targets = {name: getattr(running, name).removeprefix("http://") for name in ("api", "worker")}
+    targets = {name: [getattr(running, name).removeprefix("http://")] for name in ("api", "worker")}
     with _drawing(running.api), prometheus(tmp_path / "prometheus", targets) as server:
-        wait_until(lambda: server.targets() == {"api": "up", "worker": "up"}, "scraped")
+        wait_until(lambda: server.targets() == {("api", "up"): 1, ("worker", "up"): 1}, "scraped")
         missing = set(wanted)
 
         def answered() -> bool:

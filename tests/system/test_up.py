@@ -19,8 +19,11 @@ from darkroom.store.database import Database
 from tests import warm
 from tests.app.served import Service, weights_folder
 from tests.model.small import small_recipe
-from tests.processes import PATIENCE_SECONDS, family_of, free_port, living, wait_until
+from tests.processes import PATIENCE_SECONDS, family_of, free_port, free_ports, living, wait_until
 from tests.system.cluster import TIMES, Jobs
+from tests.system.prometheus_server import prometheus
+
+DEVICES = 3
 
 
 def _environment(**additions: str) -> dict[str, str]:
@@ -38,13 +41,14 @@ class Darkroom:
         output: Path,
         *options: str,
         start: type[subprocess.Popen[Any]] = warm.Popen,
+        **environment: str,
     ) -> None:
-        self.port = free_port()
+        self.port = free_ports(DEVICES)
         self._output = output
         with output.open("wb") as file:
             self.process = start(
                 [warm.DARKROOM, "up", "--state", str(state), "--port", str(self.port), *options],
-                env=_environment(DARKROOM_WEIGHTS_FOLDER=str(weights)),
+                env=_environment(DARKROOM_WEIGHTS_FOLDER=str(weights), **environment),
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # its own process group, as in a terminal
@@ -230,6 +234,26 @@ def test_a_job_goes_on_after_ctrl_c_and_a_kill_leaves_none_of_its_processes(weig
             wait_until(lambda: not living(family), "all ended")
     finally:
         database.dispose()
+
+
+def test_each_device_draws_and_works_under_its_own_name_and_prometheus_finds_them_all(
+    weights: Path, tmp_path: Path
+) -> None:
+    metrics = free_ports(DEVICES)
+    devices, told = ",".join(["cpu"] * DEVICES), {"DARKROOM_METRICS_PORT": str(metrics), "DARKROOM_WORKER_NAME": "lab"}
+    with _ready(tmp_path / "state", weights, tmp_path / "output", "--devices", devices, **told) as (started, first):
+        apis, workers = ([f"127.0.0.1:{one + k}" for k in range(DEVICES)] for one in (started.port, metrics))
+        drawn = []
+        for address in apis:
+            service = Service(f"http://{address}")
+            with service.client:
+                drawn.append(service.images(seed=3))
+        assert len({picture.tobytes() for picture in drawn}) == 1
+        with prometheus(tmp_path / "prometheus", {"api": apis, "worker": workers}) as server:
+            wait_until(lambda: server.targets() == {("api", "up"): DEVICES, ("worker", "up"): DEVICES}, "all scraped")
+        alive = f'darkroom_workers_alive{{device="cpu"}} {DEVICES}.0'
+        wait_until(lambda: alive in first.client.get("/metrics").text, "all alive")
+        _end_in_order(started)
 
 
 def test_a_closed_terminal_ends_everything_in_order(state: Path, weights: Path) -> None:

@@ -1,4 +1,4 @@
-"""Runs `up` as a process, with stand-ins for the API and the workers: python run_up.py STATE PORT [HOST]."""
+"""Runs `up` as a process, with stand-ins for the API and the workers: python run_up.py STATE PORT [HOST [DEVICES]]."""
 
 import os
 import sys
@@ -16,6 +16,7 @@ if __name__ == "__main__":
             Path(sys.argv[1]),
             sys.argv[3] if len(sys.argv) > 3 else "127.0.0.1",
             int(sys.argv[2]),
+            sys.argv[4] if len(sys.argv) > 4 else None,
             api=lambda host, port: [sys.executable, API, host, str(port)],
             workers=lambda: {name: [sys.executable, WORKER, name] for name in ("worker", "reconciler")},
             timeouts=Timeouts(

@@ -26,7 +26,7 @@ from darkroom.model.user_error import UserError
 from darkroom.store.database import Database
 from darkroom.store.hints import broker_answers
 from tests import warm
-from tests.processes import family_of, free_port, living
+from tests.processes import family_of, free_port, free_ports, living
 
 ROOT = Path(__file__).resolve().parents[3]
 RUN_UP = Path(__file__).with_name("run_up.py")
@@ -36,12 +36,12 @@ PATIENCE_SECONDS = 90.0
 class Up:
     """A running `up`; collects its lines of output."""
 
-    def __init__(self, state: Path, port: int, **environment: str) -> None:
+    def __init__(self, state: Path, port: int, *more: str, **environment: str) -> None:
         inherited = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
         self.port = port
         self.lines: list[str] = []
         self.process = warm.Popen(
-            [sys.executable, str(RUN_UP), str(state), str(port)],
+            [sys.executable, str(RUN_UP), str(state), str(port), *more],
             env={**inherited, "PYTHONPATH": str(ROOT), **environment},
             cwd=ROOT,
             stdout=subprocess.PIPE,
@@ -70,8 +70,9 @@ class Up:
         self._reader.join()
         return code
 
-    def get(self, path: str) -> bytes:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=PATIENCE_SECONDS) as answer:
+    def get(self, path: str, replica: int = 1) -> bytes:
+        url = f"http://127.0.0.1:{self.port + replica - 1}{path}"
+        with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as answer:
             body: bytes = answer.read()
             return body
 
@@ -81,8 +82,8 @@ class Up:
 
 
 @contextmanager
-def _running(state: Path, **environment: str) -> Iterator[Up]:
-    started = Up(state, free_port(), **environment)
+def _running(state: Path, *more: str, **environment: str) -> Iterator[Up]:
+    started = Up(state, free_ports(2), *more, **environment)
     try:
         started.wait_for("ready at")
         yield started
@@ -294,6 +295,33 @@ def test_when_the_api_dies_its_log_is_shown_and_the_rest_ends(state: Path) -> No
         assert "the API ended with exit code 3" in output
         assert "the stand-in was told to end" in output
         assert _all_end(family)
+
+
+def test_each_device_has_an_api_and_a_worker_and_the_others_go_on_when_one_api_dies(state: Path) -> None:
+    with _running(state, "127.0.0.1", "cpu,cpu", DARKROOM_WORKER_NAME="lab", DARKROOM_METRICS_PORT="9101") as running:
+        family = family_of(running.process.pid)
+        assert any(line.count(f"http://127.0.0.1:{running.port + 1} ") for line in running.lines)
+        told = [json.loads(running.get("/environment", replica)) for replica in (1, 2)]
+        assert [one["DARKROOM_METRICS_PORT"] for one in told] == ["9101", "9102"]
+        for name, own in (("worker", "lab"), ("worker-2", "lab-2")):
+            _wait_for_log(state, name, f"worker of {own} with {state.resolve() / 'datasets'}")
+        assert not _log_path(state, "reconciler-2").exists()
+        for replica in (1, 2):
+            with pytest.raises(http.client.RemoteDisconnected):
+                running.get("/end", replica)
+            assert running.get("/readyz", 3 - replica) == b""
+            name = "API" if replica == 1 else "API-2"
+            running.wait_for(f"the {name} ended with exit code 3; restarting it")
+            _wait(lambda replica=replica: _answers(running, replica))
+        running.process.send_signal(signal.SIGINT)
+        assert running.end() == 0
+        assert _all_end(family)
+
+
+def _answers(running: Up, replica: int) -> bool:
+    with suppress(OSError):
+        return running.get("/readyz", replica) == b""
+    return False
 
 
 @pytest.mark.parametrize(("server", "name"), [("postgres/postmaster.pid", "PostgreSQL"), ("redis/redis.pid", "Redis")])
