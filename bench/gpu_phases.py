@@ -26,16 +26,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.engine import Call, StepCounter, bare_rows_per_second, wait_for
 from darkroom.app.engine.engine import Engine, EngineLimits
-from darkroom.app.engine.fixed_shapes import prepare_network
 from darkroom.app.engine.request import Event, Finished, RowRequest, SampleRequest
 from darkroom.model.checkpoint import load_checkpoint, load_tensors
 from darkroom.model.config import EvaluationConfig, Recipe, SamplingConfig, load_recipe
 from darkroom.model.datasets.materialise import content_digest
 from darkroom.model.diffusion.denoiser import Denoiser, Network
-from darkroom.model.diffusion.network import build_network, drawing_network
+from darkroom.model.diffusion.network import DenoisingNetwork, Purpose, build_network, make_denoiser
 from darkroom.model.digest import digest_of
 from darkroom.model.extension_points import SAMPLERS, samplers_with
 from darkroom.model.images.pixels import to_pixels
+from darkroom.model.machine.determinism import compute_deterministically
 from darkroom.model.machine.threads import compute_alone
 from darkroom.model.metrics.evaluation import FolderReferences, evaluate
 from darkroom.model.planning.speed import measured_speed
@@ -152,24 +152,24 @@ def without_tf32() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
-def small(device: torch.device) -> Denoiser:
+def small(device: torch.device, purpose: Purpose = "draw") -> Denoiser:
     """Return a denoiser with a random network that has everything: classes, a snapshot and learned variances."""
     config = small_model(prediction="v", learned_variance=True)
 
-    def network(seed: int) -> Network:
+    def network(seed: int) -> DenoisingNetwork:
         made = build_network(config, len(CLASS_NAMES), config.schedule.steps)
         awaken(made, seed)
-        return drawing_network(made, config, device)
+        return made
 
-    return Denoiser(config, CLASS_NAMES, network(0), device, network(1))
+    return make_denoiser(config, CLASS_NAMES, network(0), device, purpose, snapshot=(network(1), config))
 
 
-def shipped(device: torch.device) -> Denoiser:
+def shipped(device: torch.device, purpose: Purpose = "draw") -> Denoiser:
     """Return the shipped model's denoiser."""
-    return load_checkpoint(SHIPPED).denoiser(device)
+    return load_checkpoint(SHIPPED).denoiser(device, purpose)
 
 
-def models(check: Check) -> dict[str, Callable[[torch.device], Denoiser]]:
+def models(check: Check) -> dict[str, Callable[..., Denoiser]]:
     """Return the models that a phase draws with."""
     return {"small": small} if check.tiny else {"small": small, "shipped": shipped}
 
@@ -206,7 +206,8 @@ def images(check: Check, report: Report) -> None:
     steps = 2 if check.tiny else 10
     for name, model in models(check).items():
         expected = _reference(check, name, model, steps)
-        denoiser = model(check.device)
+        drawing = model(check.device)
+        denoiser = drawing.in_float32()
         plans = every_setting(denoiser, steps)
         with without_tf32():
             mixed = to_pixels(sample(denoiser, plans, batch_rows=len(plans)))
@@ -218,11 +219,12 @@ def images(check: Check, report: Report) -> None:
         report.law(f"{name}: a row alone has the bytes of the row in a mixed batch", _differing(mixed, alone) == 0)
         default = to_pixels(sample(denoiser, plans, batch_rows=len(plans)))
         report.figure(f"{name}: grey levels from the CPU with PyTorch's defaults", _levels(default, expected))
-        serve(denoiser, compiled=False)
-        served = to_pixels(sample(denoiser, plans, batch_rows=len(plans)))
-        alone = np.concatenate([to_pixels(sample(denoiser, [plan])) for plan in plans])
-        report.figure(f"{name}: grey levels from the CPU as served", _levels(served, expected))
-        report.figure(f"{name}: images that differ alone and in a mixed batch as served", _differing(served, alone))
+        drawn = to_pixels(sample(drawing, plans, batch_rows=len(plans)))
+        alone = np.concatenate([to_pixels(sample(drawing, [plan])) for plan in plans])
+        report.figure(f"{name}: grey levels from the CPU in the precision of drawing", _levels(drawn, expected))
+        report.figure(
+            f"{name}: images that differ alone and in a mixed batch in that precision", _differing(drawn, alone)
+        )
 
 
 def _reference(check: Check, name: str, model: Callable[[torch.device], Denoiser], steps: int) -> npt.NDArray[np.uint8]:
@@ -245,11 +247,23 @@ def _differing(found: npt.NDArray[np.uint8], expected: npt.NDArray[np.uint8]) ->
     return int((found != expected).reshape(len(found), -1).any(1).sum())
 
 
-def serve(denoiser: Denoiser, *, compiled: bool) -> None:
-    """Put the denoiser's networks into the form that the API serves."""
-    denoiser.network = prepare_network(denoiser.network, denoiser.device, compiled=compiled)
-    if denoiser.snapshot is not None:
-        denoiser.snapshot = prepare_network(denoiser.snapshot, denoiser.device, compiled=compiled)
+def deterministic(check: Check, report: Report) -> None:
+    """What DARKROOM_DETERMINISTIC promises: equal bytes alone and in a mixed batch, and of two equal trainings."""
+    compute_deterministically()
+    for name, model in models(check).items():
+        denoiser, again = model(check.device), model(check.device, "serve")
+        plans = every_setting(denoiser, 2 if check.tiny else 10)
+        mixed = to_pixels(sample(denoiser, plans, batch_rows=len(plans)))
+        alone = np.concatenate([to_pixels(sample(again, [plan])) for plan in plans])
+        report.figure(f"{name}: images that differ", _differing(mixed, alone))
+        report.law(f"{name}: a row alone has the bytes of the row in a mixed batch", _differing(mixed, alone) == 0)
+    ends = []
+    for _ in range(2):
+        trainer = Trainer(small_recipe(), random_dataset(), check.device)
+        for _ in range(4 if check.tiny else 12):
+            trainer.step()
+        ends.append(trainer.state())
+    report.law("two equal trainings have equal bytes", ends[0] == ends[1])
 
 
 def without_dropout(**changes: Any) -> Recipe:
@@ -294,8 +308,7 @@ def graphs() -> int:
 def engine(check: Check, report: Report) -> None:
     """The engine as the API runs it: warm-up, graphs, throughput, latency, and the share in which the device idles."""
     compute_alone()  # as the service does
-    denoiser = small(check.device) if check.tiny else shipped(check.device)
-    serve(denoiser, compiled=check.device.type == "cuda")
+    denoiser = small(check.device, "serve") if check.tiny else shipped(check.device, "serve")
     counter, sizes, steps = StepCounter(), (4, 8) if check.tiny else (64, 256), 3 if check.tiny else 50
     running = Engine(EngineLimits(queue_rows=4096, batch_rows=max(sizes)), counter)
     running.start()
@@ -505,6 +518,7 @@ def job(check: Check, report: Report) -> None:
 PHASES: dict[str, Callable[[Check, Report], None]] = {
     "facts": facts,
     "images": images,
+    "deterministic": deterministic,
     "training": training,
     "engine": engine,
     "training_speed": training_speed,

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import torch
 
-from darkroom.app.engine.fixed_shapes import BUCKETS, FixedShapes
 from darkroom.app.engine.speed import SpeedCurve
 from darkroom.model.config import SamplingConfig
 from darkroom.model.diffusion.denoiser import Denoiser
+from darkroom.model.diffusion.fixed_shapes import BUCKETS, FixedShapes
 from darkroom.model.machine.memory import is_out_of_memory
 from darkroom.model.sampling.draw import RowPlan, advance, plan_row, start
 

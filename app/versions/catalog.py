@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 
 from darkroom.app.engine.engine import Engine
-from darkroom.app.engine.fixed_shapes import prepare_network
 from darkroom.app.engine.request import EngineStopped
 from darkroom.app.versions.load_guard import LoadGuard, require_memory
 from darkroom.app.versions.stored import (
@@ -76,14 +75,12 @@ class Catalog:
         database: Database | None,
         *,
         device: torch.device,
-        compiled: bool,
         default: str | None,
         loading_folder: Path | None = None,
     ) -> None:
         self._engine = engine
         self._database = database
         self._device = device
-        self._compiled = compiled
         self._default = default
         self._versions: dict[tuple[str, str], Version] = {}  # by name and digest: two names may share the bytes
         self._production: dict[str, str] = {}
@@ -289,10 +286,7 @@ class Catalog:
             raise CheckpointError(
                 f"{version.name}@{version.digest}: its header was damaged when it was read; try again"
             )
-        denoiser = await asyncio.to_thread(checkpoint.denoiser, self._device)
-        denoiser.network = prepare_network(denoiser.network, self._device, compiled=self._compiled)
-        if denoiser.snapshot is not None:
-            denoiser.snapshot = prepare_network(denoiser.snapshot, self._device, compiled=self._compiled)
+        denoiser = await asyncio.to_thread(checkpoint.denoiser, self._device, "serve")
         try:
             await asyncio.wrap_future(self._engine.load(version.digest, denoiser))
         except EngineStopped:

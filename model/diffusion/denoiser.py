@@ -1,6 +1,7 @@
 """The denoiser that samplers call: a network, and the tables that turn its output into an estimate of x_0."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(x (B, C, H, W), t (B,), labels (B,) or (B, classes + 1)) -> prediction (B, C, H, W), or (B, 2 C, H, W) for a model
 with learned variances (`model/diffusion/learned_variance.py`)."""
 
+Precision = Literal["float32", "bfloat16"]
+
 
 class SamplingStopped(Exception):
     """Raised in place of the next step after a caller has asked to stop."""
@@ -26,6 +29,8 @@ class Denoiser:
     class_names: label len(class_names) is the null label.
     snapshot: a worse network of the same form that guides sampling: an earlier copy, or a smaller network.
     null_class: True when the network also learned to predict without a class.
+    precision: of the convolutions and matrix products in both networks.
+    exact: the same denoiser in float32, where this one computes in bfloat16 and figures need more; else None.
     """
 
     def __init__(
@@ -37,8 +42,12 @@ class Denoiser:
         snapshot: Network | None = None,
         *,
         null_class: bool = True,
+        precision: Precision = "float32",
+        exact: "Denoiser | None" = None,
     ) -> None:
         self.config = config
+        self.precision = precision
+        self._exact = exact
         self.null_class = null_class
         self.class_names = class_names
         self.network = network
@@ -60,22 +69,35 @@ class Denoiser:
 
     @property
     def device_facts(self) -> dict[str, str]:
-        """How a GPU computes, for protocols: its figures differ from the CPU's. Empty on the CPU."""
+        """How a GPU computes, for protocols and images: its results differ from the CPU's. Empty on the CPU."""
         if self.device.type == "cpu":
             return {}
-        tf32 = self.device.type == "cuda" and torch.backends.cudnn.allow_tf32
-        return {"device": self.device.type, "precision": "float32, convolutions in tf32" if tf32 else "float32"}
+        tf32 = self.precision == "float32" and self.device.type == "cuda" and torch.backends.cudnn.allow_tf32
+        return {"device": self.device.type, "precision": "float32, convolutions in tf32" if tf32 else self.precision}
+
+    def in_float32(self) -> "Denoiser":
+        """Return the denoiser that computes in float32: for densities, whose errors the bound multiplies."""
+        return self._exact or self
 
     def interruptible(self, should_stop: Callable[[], bool]) -> "Denoiser":
         """Return the same denoiser, whose network raises SamplingStopped once `should_stop` returns True."""
-        network = self.network
+        network, exact = self.network, self._exact
 
         def stopping(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
             if should_stop():
                 raise SamplingStopped
             return network(x, t, labels)
 
-        return Denoiser(self.config, self.class_names, stopping, self.device, self.snapshot, null_class=self.null_class)
+        return Denoiser(
+            self.config,
+            self.class_names,
+            stopping,
+            self.device,
+            self.snapshot,
+            null_class=self.null_class,
+            precision=self.precision,
+            exact=None if exact is None else exact.interruptible(should_stop),
+        )
 
     def estimate(
         self, x: Tensor, t: Tensor, labels: Tensor, guidance: Tensor, by_snapshot: Tensor | None = None

@@ -21,7 +21,7 @@ from darkroom.model.datasets.dataset import ImageDataset
 from darkroom.model.diffusion.denoiser import Denoiser, Network
 from darkroom.model.diffusion.forward import add_noise
 from darkroom.model.diffusion.learned_variance import bound_losses, to_fraction
-from darkroom.model.diffusion.network import DenoisingNetwork, build_network, drawing_network, place
+from darkroom.model.diffusion.network import DenoisingNetwork, build_network, make_denoiser, place
 from darkroom.model.diffusion.prediction import training_target
 from darkroom.model.diffusion.schedule import make_schedule
 from darkroom.model.images.pixels import from_pixels
@@ -386,16 +386,22 @@ class Trainer:
 
     def denoiser(self) -> Denoiser:
         """Return a denoiser with a copy of the EMA weights, and of the snapshot if there is one."""
-        network = self._frozen(self.ema.weights)
-        snapshot = None if self.snapshot is None else self._frozen(self.snapshot.weights)
-        model, names = self.recipe.model, self.dataset.class_names
-        return Denoiser(model, names, network, self.device, snapshot, null_class=self._null_class)
+        model = self.recipe.model
+        return make_denoiser(
+            model,
+            self.dataset.class_names,
+            self._frozen(self.ema.weights),
+            self.device,
+            "draw",
+            snapshot=None if self.snapshot is None else (self._frozen(self.snapshot.weights), model),
+            null_class=self._null_class,
+        )
 
     def _new_network(self) -> DenoisingNetwork:
         model = self.recipe.model
         return build_network(model, len(self.dataset.class_names), model.schedule.steps)
 
-    def _frozen(self, weights: Mapping[str, Tensor]) -> Network:
+    def _frozen(self, weights: Mapping[str, Tensor]) -> DenoisingNetwork:
         network = self._new_network()
         network.load_state_dict(dict(weights))
-        return drawing_network(network, self.recipe.model, self.device)
+        return network
