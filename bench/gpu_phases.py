@@ -222,9 +222,7 @@ def images(check: Check, report: Report) -> None:
         drawn = to_pixels(sample(drawing, plans, batch_rows=len(plans)))
         alone = np.concatenate([to_pixels(sample(drawing, [plan])) for plan in plans])
         report.figure(f"{name}: grey levels from the CPU in the precision of drawing", _levels(drawn, expected))
-        report.figure(
-            f"{name}: images that differ alone and in a mixed batch in that precision", _differing(drawn, alone)
-        )
+        report.figure(f"{name}: images that differ alone and mixed in that precision", _differing(drawn, alone))
 
 
 def _reference(check: Check, name: str, model: Callable[[torch.device], Denoiser], steps: int) -> npt.NDArray[np.uint8]:

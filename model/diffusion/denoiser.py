@@ -31,6 +31,8 @@ class Denoiser:
     null_class: True when the network also learned to predict without a class.
     precision: of the convolutions and matrix products in both networks.
     exact: the same denoiser in float32, where this one computes in bfloat16 and figures need more; else None.
+
+    from_x, from_output: (T + 1,) float64; x_0 at time t is from_x[t] x + from_output[t] output.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class Denoiser:
         self.snapshot = snapshot
         self.device = device or torch.device("cpu")
         schedule = make_schedule(config.schedule)
-        self._from_x, self._from_output = x0_coefficients(schedule, config.prediction)
+        self.from_x, self.from_output = x0_coefficients(schedule, config.prediction)
 
     @property
     def null_label(self) -> int:
@@ -120,27 +122,27 @@ class Denoiser:
         to_snapshot = away.nonzero()[:, 0].to(x.device)
         t_device = t.to(x.device)
         if len(to_null) == 0:
-            output, fraction = self._split(self.network(x, t_device, labels))
+            output, fraction = self.split(self.network(x, t_device, labels))
             unconditional = output[:0]
         else:
             times_twice = torch.cat([t_device, t_device[to_null]])
             both_labels = torch.cat([labels, self._null_labels(labels[to_null])])
-            both, fraction = self._split(self.network(torch.cat([x, x[to_null]]), times_twice, both_labels))
+            both, fraction = self.split(self.network(torch.cat([x, x[to_null]]), times_twice, both_labels))
             output, unconditional = both[: len(x)], both[len(x) :]
         w = guidance.to(x.device, x.dtype).reshape(-1, 1, 1, 1)
         if len(to_snapshot) > 0:
             if self.snapshot is None:
                 raise ValueError("the model carries no snapshot to guide by")
-            earlier, _ = self._split(self.snapshot(x[to_snapshot], t_device[to_snapshot], labels[to_snapshot]))
+            earlier, _ = self.split(self.snapshot(x[to_snapshot], t_device[to_snapshot], labels[to_snapshot]))
             output = _apply_guidance(output, earlier, to_snapshot, w)
         if len(to_null) > 0:
             output = _apply_guidance(output, unconditional, to_null, w)
         times = t.numpy()
-        a = torch.from_numpy(self._from_x[times]).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
-        b = torch.from_numpy(self._from_output[times]).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
+        a = torch.from_numpy(self.from_x[times]).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
+        b = torch.from_numpy(self.from_output[times]).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
         return a * x + b * output.to(x.dtype), None if fraction is None else fraction[: len(x)].to(x.dtype)
 
-    def _split(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
+    def split(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
         """Split a network's output into the prediction and, for learned variances, the fraction."""
         channels = self.config.image_channels
         second = output[:, channels:]

@@ -35,8 +35,8 @@ class FixedShapes:
         """Return the network's output. x: (B, C, H, W); t: (B,); labels: (B,) or (B, classes + 1)."""
         rows, most = len(x), self._buckets[-1]
         if rows > most:
-            parts = zip(x.split(most), t.split(most), labels.split(most), strict=True)
-            return torch.cat([self(*part) for part in parts])
+            parts = [slice(first, first + most) for first in range(0, rows, most)]
+            return torch.cat([self(x[part], t[part], labels[part]) for part in parts])
         bucket = next(size for size in self._buckets if size >= rows)
         held = self._held(bucket, x, t, labels)
         for whole, part in zip(held, (x, t, labels), strict=True):

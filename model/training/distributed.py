@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.nn.parallel import DistributedDataParallel
 
 from darkroom.model.user_error import UserError
@@ -39,7 +40,7 @@ Until then no collective operation runs whose connection would tell of a process
 _LOOK_SECONDS = 0.2
 _FAILED = "failed"
 
-_store: dist.Store | None = None
+_store: Store | None = None
 """What the processes of this group tell each other outside collective operations; None without a group."""
 
 
@@ -78,7 +79,7 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
             backend = "cpu:gloo,cuda:nccl"
         _meet("the process group", number, size)
         dist.init_process_group(
-            backend, store=dist.PrefixStore("group", store), rank=number, world_size=size, timeout=PATIENCE
+            backend, store=PrefixStore("group", store), rank=number, world_size=size, timeout=PATIENCE
         )
         yield device
     except Exception as error:
@@ -91,12 +92,12 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
             dist.destroy_process_group()
 
 
-def _connected(number: int) -> dist.Store:
+def _connected(number: int) -> Store:
     """Return the store of the launcher or, without one, that of the first process."""
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     holds = number == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != str(True)
     try:
-        return dist.TCPStore(
+        return dist.TCPStore(  # type: ignore[attr-defined]  # documented there
             host, port, is_master=holds, timeout=MEETING_PATIENCE, wait_for_workers=False, multi_tenant=True
         )
     except dist.DistError as error:
