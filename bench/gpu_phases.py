@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.engine import Call, StepCounter, bare_rows_per_second, wait_for
+from darkroom.app.engine.drawer import PlainDrawer
 from darkroom.app.engine.engine import Engine, EngineLimits
 from darkroom.app.engine.request import Event, Finished, RowRequest, SampleRequest
 from darkroom.model.checkpoint import load_checkpoint, load_tensors
@@ -416,7 +417,8 @@ def faults(check: Check, report: Report) -> None:
     """Out of memory while serving, and a failed assertion in a kernel, after which only a new process can go on."""
     denoiser, failed = small(check.device), threading.Event()
     faulty = denoiser.network = Faulty(denoiser.network)
-    running = Engine(EngineLimits(batch_rows=8), on_failure=failed.set)
+    # A recorded step would not call the network again.
+    running = Engine(EngineLimits(batch_rows=8), on_failure=failed.set, drawer=PlainDrawer)
     running.start()
     running.load(VERSION, denoiser).result()
     rows = [RowRequest(0, 0, row, SamplingConfig(steps=2)) for row in range(8)]

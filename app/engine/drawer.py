@@ -88,7 +88,10 @@ class ReplayingDrawer:
 
     def begin(self, plans: Sequence[RowPlan]) -> list[Place]:
         """See Drawer."""
-        return self._states.take(start(self.denoiser, plans))
+        places = self._states.take(start(self.denoiser, plans))
+        for place, plan in zip(places, plans, strict=True):
+            place.steps = self._numbers_of(plan)
+        return places
 
     def advance(self, plans: Sequence[RowPlan], positions: Sequence[int], places: Sequence[Place]) -> Tensor:
         """See Drawer. It returns before the step has ended; at most two steps are under way."""
@@ -98,8 +101,8 @@ class ReplayingDrawer:
         if kind not in self._steps:
             self._steps[kind] = _RecordedStep(self.denoiser, kind, self._record)
         step = self._steps[kind]
-        numbers = [self._numbers_of(plan) for plan in plans]
         with self._ahead.flight(sum(plan.network_rows(k) for plan, k in zip(plans, positions, strict=True)), began):
+            numbers = [place.steps for place in places if place.steps is not None]
             step.inputs.fill(plans, positions, numbers, [place.number for place in places])
             torch.index_select(self._states.tensor, 0, step.inputs.whole["place"], out=step.state)
             step.recording.replay()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from darkroom.model.samplers.step import STATE
+from darkroom.model.sampling.static_step import Steps
 
 FIRST_ROWS = 64
 """Rows that the tensor has room for at first. It doubles when they are too few."""
@@ -17,10 +18,14 @@ PADDING = 0
 
 @dataclass(eq=False)
 class Place:
-    """Where a row's state lies. Its last owner gives it back by dropping it."""
+    """Where a row's state lies. Its last owner gives it back by dropping it.
+
+    steps: its steps, where the drawer replays them.
+    """
 
     states: "RowStates"
     number: int
+    steps: Steps | None = None
 
     def __del__(self) -> None:
         self.states.free.append(self.number)

@@ -84,7 +84,8 @@ class StepInputs:
         self._shapes = {"whole": (len(_WHOLE), kind.rows), "real": (kind.rows, len(_REAL) + _LINEAR + mixture)}
         size = 8 * len(_WHOLE) * kind.rows + 4 * kind.rows * self._shapes["real"][1]
         on_cuda = denoiser.device.type == "cuda"
-        self._hosts = [torch.zeros(size, dtype=torch.uint8, pin_memory=on_cuda) for _ in range(hosts)]
+        blocks = [torch.zeros(size, dtype=torch.uint8, pin_memory=on_cuda) for _ in range(hosts)]
+        self._hosts = [(block, *(part.numpy() for part in self._parts(block))) for block in blocks]
         self._block = torch.zeros(size, dtype=torch.uint8, device=denoiser.device)
         whole, real = self._parts(self._block)
         self.whole = dict(zip(_WHOLE, whole, strict=True))
@@ -107,10 +108,8 @@ class StepInputs:
 
         numbers: each row's `step_numbers`. places: where each row's state lies; the rows of padding get place 0.
         """
-        host = self._hosts[self._next]
+        host, whole, real = self._hosts[self._next]
         self._next = (self._next + 1) % len(self._hosts)
-        parts = self._parts(host)
-        whole, real = (part.numpy() for part in parts)
         rows, null = len(plans), self._denoiser.null_label
         real[rows:] = 0.0
         real[:rows, : len(_REAL) + _LINEAR] = [own[k] for own, k in zip(numbers, positions, strict=True)]

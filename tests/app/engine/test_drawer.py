@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from darkroom.app.engine.drawer import Drawer, PlainDrawer, ReplayingDrawer
 from darkroom.app.engine.engine import Engine, EngineLimits
@@ -50,6 +51,11 @@ class Event:
         return 1000.0
 
 
+def worse(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+    """A network that guides."""
+    return smooth(0.9 * x, t, labels)
+
+
 def replaying(denoiser: Denoiser) -> ReplayingDrawer:
     """Return a drawer that calls each step in place of a recording."""
     return ReplayingDrawer(denoiser, Called, Lookahead(Clockwork().event))
@@ -60,8 +66,7 @@ def drawn(make: Callable[[Denoiser], Drawer], wanted: tuple[RowRequest, ...], **
     engine = Engine(EngineLimits(batch_rows=16), drawer=make)
     engine.start()
     try:
-        snapshot = lambda x, t, labels: smooth(0.9 * x, t, labels)  # noqa: E731
-        engine.load("v1", Denoiser(CONFIG, CLASSES, smooth, snapshot=snapshot)).result()
+        engine.load("v1", Denoiser(CONFIG, CLASSES, smooth, snapshot=worse)).result()
         call = submit(engine, wanted, **options)
         assert isinstance(call.wait(), Finished), call.events
     finally:
