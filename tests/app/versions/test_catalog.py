@@ -21,6 +21,7 @@ from darkroom.app.versions.version import UnknownModel, Version
 from darkroom.model.checkpoint import CheckpointError
 from darkroom.model.diffusion.denoiser import Denoiser, Network
 from darkroom.model.digest import digest_of
+from darkroom.model.machine.compiler import compiler_works
 from darkroom.store.aliases import set_alias
 from darkroom.store.audit_repository import COMMAND_LINE
 from darkroom.store.database import Database, DatabaseAway
@@ -139,6 +140,12 @@ async def test_a_snapshot_is_warmed_up_as_the_network_is_and_counts_as_a_model(
         assert catalog.ready
         assert all(calls)
         assert engine.status().networks == 2
+
+
+@pytest.mark.parametrize(("device", "drawn_on"), [("cpu", None), ("cuda:1", "cuda, bfloat16")])
+def test_the_catalog_says_how_its_device_draws(device: str, drawn_on: str | None) -> None:
+    compiler_works.cache_clear()
+    assert Catalog(Engine(), None, device=torch.device(device), default=None).drawn_on == drawn_on
 
 
 async def test_one_file_under_two_names_stays_two_models(tmp_path: Path, database: Database) -> None:
