@@ -78,6 +78,9 @@ log = logging.getLogger(__name__)
 
 HINTS_STOP_SECONDS = 2.0
 
+BATCH_ROWS = {"cpu": 64, "cuda": 256}
+"""The most network rows of a step on a device, if the settings do not say."""
+
 DESCRIPTORS = 65536
 
 OTHER_REQUESTS = 1000
@@ -186,14 +189,15 @@ def create_app(settings: Settings, on_engine_failure: Callable[[], None] = lambd
     """Return the application, not yet started. Raises UserError for settings that this machine cannot fulfil."""
     metrics = PrometheusMetrics()
     watch_machine(metrics.registry, settings.state_folder)
-    limits = EngineLimits(settings.queue_rows, settings.batch_rows, settings.resident_versions)
+    device = find_device(settings.device, "DARKROOM_DEVICE")
+    batch_rows = settings.batch_rows or BATCH_ROWS[device.type]
+    limits = EngineLimits(settings.queue_rows, batch_rows, settings.resident_versions)
     engine = Engine(limits, metrics, on_failure=on_engine_failure)
     compute_alone()
     metrics.watch(engine.status)
     database = Database(settings.database_url) if settings.database_url else None
     if database is not None:
         metrics.watch_pool(database.pool_use)
-    device = find_device(settings.device, "DARKROOM_DEVICE")
     catalog = Catalog(
         engine,
         database,

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.engine import Call, StepCounter, bare_rows_per_second, wait_for
-from darkroom.app.engine.drawer import PlainDrawer
+from darkroom.app.engine.drawer import PlainDrawer, ReplayingDrawer
 from darkroom.app.engine.engine import Engine, EngineLimits
+from darkroom.app.engine.replay import Called, CudaGraphs, Flight, Lookahead
 from darkroom.app.engine.request import Event, Finished, RowRequest, SampleRequest
 from darkroom.model.checkpoint import load_checkpoint, load_tensors
 from darkroom.model.config import EvaluationConfig, Recipe, SamplingConfig, load_recipe
@@ -225,6 +227,49 @@ def images(check: Check, report: Report) -> None:
         alone = np.concatenate([to_pixels(sample(drawing, [plan])) for plan in plans])
         report.figure(f"{name}: grey levels from the CPU in the precision of drawing", _levels(drawn, expected))
         report.figure(f"{name}: images that differ alone and mixed in that precision", _differing(drawn, alone))
+        replayed = replayed_images(drawing, plans)
+        report.figure(f"{name}: grey levels between replayed and plain steps", _levels(replayed, drawn))
+        report.law(f"{name}: replayed steps are within one grey level of plain ones", _levels(replayed, drawn) <= 1)
+
+
+class HostEvent:
+    """Takes the place of torch.cuda.Event on a CPU, which computes a step before it returns."""
+
+    def record(self) -> None:
+        self.at = time.perf_counter()
+
+    def synchronize(self) -> None:
+        pass
+
+    def elapsed_time(self, later: "HostEvent") -> float:
+        return 1e3 * (later.at - self.at)
+
+
+class Watched(ReplayingDrawer):
+    """The engine's drawer on a GPU, which keeps what it measures. On a CPU it calls each step."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        if denoiser.device.type == "cuda":
+            event = partial(torch.cuda.Event, enable_timing=True)
+            super().__init__(denoiser, CudaGraphs(denoiser.device), Lookahead(event))
+        else:
+            super().__init__(denoiser, Called, Lookahead(HostEvent))
+        self.flights: list[Flight] = []
+
+    def timed(self, network_rows: int, seconds: float) -> Flight | None:
+        found = super().timed(network_rows, seconds)
+        self.flights += [] if found is None else [found]
+        return found
+
+
+@torch.inference_mode()
+def replayed_images(denoiser: Denoiser, plans: list[RowPlan]) -> npt.NDArray[np.uint8]:
+    """Draw the rows, which have equally many steps, by the engine's drawer."""
+    drawer = Watched(denoiser)
+    places = drawer.begin(plans)
+    for position in range(plans[0].steps):
+        drawer.advance(plans, [position] * len(plans), places)
+    return to_pixels(torch.stack([place.image for place in places]))
 
 
 def _reference(check: Check, name: str, model: Callable[[torch.device], Denoiser], steps: int) -> npt.NDArray[np.uint8]:
@@ -320,7 +365,13 @@ def engine(check: Check, report: Report) -> None:
     compute_alone()  # as the service does
     denoiser = small(check.device, "serve") if check.tiny else shipped(check.device, "serve")
     counter, sizes, steps = StepCounter(), (4, 8) if check.tiny else (64, 256), 3 if check.tiny else 50
-    running = Engine(EngineLimits(queue_rows=4096, batch_rows=max(sizes)), counter)
+    drawers: list[Watched] = []
+
+    def drawer(denoiser: Denoiser) -> Watched:
+        drawers.append(Watched(denoiser))
+        return drawers[-1]
+
+    running = Engine(EngineLimits(queue_rows=4096, batch_rows=max(sizes)), counter, drawer=drawer)
     running.start()
     began = time.perf_counter()
     running.load(VERSION, denoiser).result()
@@ -328,6 +379,7 @@ def engine(check: Check, report: Report) -> None:
     report.figure("network rows a step", limit := running.status().resident[VERSION])
     known = graphs()
     report.figure("graphs after the warm-up", known)
+    report.figure("steps recorded in the warm-up", drawers[0].recordings)
     plain = SamplingConfig(sampler="ddim", steps=steps, guidance=1.0)
     guided = plain.model_copy(update={"guidance": 2.0})
     by_snapshot = guided.model_copy(update={"guide": "snapshot"})
@@ -336,6 +388,7 @@ def engine(check: Check, report: Report) -> None:
             drawn(running, [RowRequest(0, 0, row, sampling) for row in range(count)])
         drawn(running, [RowRequest(0, 0, row, guided, end_class_index=1, mix=0.5) for row in range(count)])
     report.figure("graphs after requests of every kind", graphs())
+    report.figure("steps recorded then", drawers[0].recordings)
     report.law("requests compile nothing after the warm-up", graphs() == known)
     for count in sizes:
         seconds = drawn(running, [RowRequest(0, 0, row, plain) for row in range(count)])
@@ -343,7 +396,14 @@ def engine(check: Check, report: Report) -> None:
     alone = [drawn(running, [RowRequest(0, seed, 0, plain)]) for seed in range(LATENCY_REPEATS)]
     report.figure(f"milliseconds of 1 image in {steps} steps", 1e3 * statistics.median(alone))
     rows = 4 * limit
+    drawers[0].flights.clear()
     seconds = drawn(running, [RowRequest(0, 0, row, plain) for row in range(rows)])
+    flights = drawers[0].flights
+    report.figure("milliseconds of the host in a full step", 1e3 * statistics.median(f.host_seconds for f in flights))
+    report.figure("milliseconds of the device in one", 1e3 * statistics.median(f.device_seconds for f in flights))
+    report.figure(
+        "share of the time without a step on the device", 1.0 - sum(f.device_seconds for f in flights) / seconds
+    )
     bare = bare_rows_per_second(denoiser, limit, 0.05 if check.tiny else 4.0)
     report.figure("network rows a second, bare loop", bare)
     report.figure("idle share of the device in full batches", 1.0 - rows * steps / seconds / bare)

@@ -57,10 +57,16 @@ class CudaGraphs:
 
 @dataclass(frozen=True)
 class Flight:
-    """A step that has ended. seconds: the longer of the host's time for it and the device's."""
+    """A step that has ended. device_seconds: 0 where the host computes it, or waits for it."""
 
     network_rows: int
-    seconds: float
+    host_seconds: float
+    device_seconds: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """The step's duration: host and device work at the same time."""
+        return max(self.host_seconds, self.device_seconds)
 
 
 class Lookahead:
@@ -79,7 +85,7 @@ class Lookahead:
         while len(self._flights) >= AHEAD:
             network_rows, host_seconds, began, ended = self._flights.popleft()
             ended.synchronize()
-            self._newest = Flight(network_rows, max(host_seconds, began.elapsed_time(ended) / 1e3))
+            self._newest = Flight(network_rows, host_seconds, began.elapsed_time(ended) / 1e3)
 
     @contextmanager
     def flight(self, network_rows: int, host_began: float) -> Iterator[None]:

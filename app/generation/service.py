@@ -139,7 +139,7 @@ def _naming_clashes(version: Version) -> Iterator[None]:
 
 
 def drawn_by(services: Services, version: Version, chosen: Chosen) -> dict[str, Any]:
-    """Return the facts that every answer has: a fresh id, the model version, the device, the settings and their choice."""
+    """Return the facts that every answer has: a fresh id, the version, the settings, their choice, and the device."""
     origin = {"id": uuid.uuid4().hex, "model": version.name, "version": version.digest}
     here = {"choice": chosen.choice, "drawn_on": services.catalog.drawn_on}
     return origin | chosen.sampling.model_dump() | here
