@@ -47,8 +47,8 @@ class Settings(OperatorSettings):
     batch_rows: int | None = Field(
         None,
         ge=1,
-        description="most network rows of one step, if the warm-up finds that so many pay; a guided image takes two; not "
-        "set: 64 on a CPU, 256 on a GPU",
+        description="most network rows of one step, if the warm-up finds that so many pay; a guided image takes two; "
+        "not set: 64 on a CPU, 256 on a GPU",
     )
     resident_versions: int = Field(
         4, ge=1, description="most model versions kept in memory; one with a snapshot counts as two"
