@@ -302,6 +302,8 @@ def deterministic(check: Check, report: Report) -> None:
         alone = np.concatenate([to_pixels(sample(again, [plan])) for plan in plans])
         report.figure(f"{name}: images that differ", _differing(mixed, alone))
         report.law(f"{name}: a row alone has the bytes of the row in a mixed batch", _differing(mixed, alone) == 0)
+        replayed = _differing(mixed, replayed_images(again, plans))
+        report.law(f"{name}: replayed steps have the bytes of plain ones", replayed == 0)
     ends = []
     for _ in range(2):
         trainer = Trainer(small_recipe(), random_dataset(), check.device)
@@ -401,9 +403,8 @@ def engine(check: Check, report: Report) -> None:
     flights = drawers[0].flights
     report.figure("milliseconds of the host in a full step", 1e3 * statistics.median(f.host_seconds for f in flights))
     report.figure("milliseconds of the device in one", 1e3 * statistics.median(f.device_seconds for f in flights))
-    report.figure(
-        "share of the time without a step on the device", 1.0 - sum(f.device_seconds for f in flights) / seconds
-    )
+    busy = sum(f.device_seconds for f in flights)
+    report.figure("share of the time without a step on the device", 1.0 - busy / seconds)
     bare = bare_rows_per_second(denoiser, limit, 0.05 if check.tiny else 4.0)
     report.figure("network rows a second, bare loop", bare)
     report.figure("idle share of the device in full batches", 1.0 - rows * steps / seconds / bare)
