@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
-import torch
 from anyio import to_thread
 from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -64,7 +63,6 @@ from darkroom.app.train_jobs import events as train_events
 from darkroom.app.train_jobs import records as train_records
 from darkroom.app.train_jobs import routes as train_jobs
 from darkroom.app.versions.catalog import Catalog
-from darkroom.model.machine.compiler import CompilerMissing, require_compiler
 from darkroom.model.machine.device import find_device
 from darkroom.model.machine.threads import compute_alone
 from darkroom.model.user_error import ending_in_one_line
@@ -80,22 +78,13 @@ log = logging.getLogger(__name__)
 
 HINTS_STOP_SECONDS = 2.0
 
+BATCH_ROWS = {"cpu": 64, "cuda": 256}
+"""The most network rows of a step on a device, if the settings do not say."""
+
 DESCRIPTORS = 65536
 
 OTHER_REQUESTS = 1000
 """The most requests at once, besides one for each place of the engine's queue. One caller may have half of them all."""
-
-
-def _compiles(device: torch.device) -> bool:
-    """Return True to compile networks: on CUDA if a compiler works there."""
-    if device.type != "cuda":
-        return False
-    try:
-        require_compiler(device, "serving on CUDA")
-    except CompilerMissing as error:
-        log.warning("serving without compilation, which is slower: %s", error)
-        return False
-    return True
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:
@@ -200,19 +189,19 @@ def create_app(settings: Settings, on_engine_failure: Callable[[], None] = lambd
     """Return the application, not yet started. Raises UserError for settings that this machine cannot fulfil."""
     metrics = PrometheusMetrics()
     watch_machine(metrics.registry, settings.state_folder)
-    limits = EngineLimits(settings.queue_rows, settings.batch_rows, settings.resident_versions)
+    device = find_device(settings.device, "DARKROOM_DEVICE")
+    batch_rows = settings.batch_rows or BATCH_ROWS[device.type]
+    limits = EngineLimits(settings.queue_rows, batch_rows, settings.resident_versions)
     engine = Engine(limits, metrics, on_failure=on_engine_failure)
     compute_alone()
     metrics.watch(engine.status)
     database = Database(settings.database_url) if settings.database_url else None
     if database is not None:
         metrics.watch_pool(database.pool_use)
-    device = find_device(settings.device, "DARKROOM_DEVICE")
     catalog = Catalog(
         engine,
         database,
         device=device,
-        compiled=_compiles(device),
         default=settings.default_model,
         loading_folder=settings.state_folder / "loading",
     )

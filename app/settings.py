@@ -44,7 +44,12 @@ class Settings(OperatorSettings):
     )
     request_rows: int = Field(1024, ge=1, description="most images of one request")
     generate_job_images: int = Field(1_000_000, ge=1, description="most images of one generate job")
-    batch_rows: int = Field(64, ge=1, description="most network rows of one step; a guided image takes two")
+    batch_rows: int | None = Field(
+        None,
+        ge=1,
+        description="most network rows of one step, if the warm-up finds that so many pay; a guided image takes two; "
+        "not set: 64 on a CPU, 256 on a GPU",
+    )
     resident_versions: int = Field(
         4, ge=1, description="most model versions kept in memory; one with a snapshot counts as two"
     )

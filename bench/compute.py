@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from bench.peers.unet_twin import diffusers_twin
 from darkroom.model.config import ModelConfig, load_recipe
-from darkroom.model.diffusion.network import build_network, drawing_network, place
+from darkroom.model.diffusion.network import build_network, form_of, place, prepare_network
 
 CLASSES = 10
 BATCHES = (1, 4, 16, 64)
@@ -48,7 +48,7 @@ def forwards(model: ModelConfig) -> Mapping[str, Work]:
     cpu = torch.device("cpu")
     ours, twin = build_network(model, CLASSES, 1000), place(diffusers_twin(model, CLASSES), cpu).eval()
     compiled = torch.compile(twin, dynamic=False)
-    drawing = drawing_network(ours, model, cpu)
+    drawing = prepare_network(ours, model, cpu, form_of(cpu, "draw"))
 
     def calling(network: Callable[..., object]) -> Work:
         return torch.inference_mode()(lambda rows: network(*rows))

@@ -22,9 +22,10 @@ from typing import Any
 SHARES = {
     "facts": 20,
     "images": 60,
-    "training": 70,
+    "deterministic": 30,
+    "training": 60,
     "engine": 90,
-    "training_speed": 110,
+    "training_speed": 90,
     "faults": 30,
     "evaluation": 50,
     "ranks": 40,

@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
@@ -25,17 +27,19 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.engine import Call, StepCounter, bare_rows_per_second, wait_for
+from darkroom.app.engine.drawer import PlainDrawer, ReplayingDrawer
 from darkroom.app.engine.engine import Engine, EngineLimits
-from darkroom.app.engine.fixed_shapes import prepare_network
+from darkroom.app.engine.replay import Called, CudaGraphs, Flight, Lookahead
 from darkroom.app.engine.request import Event, Finished, RowRequest, SampleRequest
 from darkroom.model.checkpoint import load_checkpoint, load_tensors
 from darkroom.model.config import EvaluationConfig, Recipe, SamplingConfig, load_recipe
 from darkroom.model.datasets.materialise import content_digest
 from darkroom.model.diffusion.denoiser import Denoiser, Network
-from darkroom.model.diffusion.network import build_network, drawing_network
+from darkroom.model.diffusion.network import DenoisingNetwork, Purpose, build_network, make_denoiser
 from darkroom.model.digest import digest_of
 from darkroom.model.extension_points import SAMPLERS, samplers_with
 from darkroom.model.images.pixels import to_pixels
+from darkroom.model.machine.determinism import compute_deterministically
 from darkroom.model.machine.threads import compute_alone
 from darkroom.model.metrics.evaluation import FolderReferences, evaluate
 from darkroom.model.planning.speed import measured_speed
@@ -152,24 +156,24 @@ def without_tf32() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
-def small(device: torch.device) -> Denoiser:
+def small(device: torch.device, purpose: Purpose = "draw") -> Denoiser:
     """Return a denoiser with a random network that has everything: classes, a snapshot and learned variances."""
     config = small_model(prediction="v", learned_variance=True)
 
-    def network(seed: int) -> Network:
+    def network(seed: int) -> DenoisingNetwork:
         made = build_network(config, len(CLASS_NAMES), config.schedule.steps)
         awaken(made, seed)
-        return drawing_network(made, config, device)
+        return made
 
-    return Denoiser(config, CLASS_NAMES, network(0), device, network(1))
+    return make_denoiser(config, CLASS_NAMES, network(0), device, purpose, snapshot=(network(1), config))
 
 
-def shipped(device: torch.device) -> Denoiser:
+def shipped(device: torch.device, purpose: Purpose = "draw") -> Denoiser:
     """Return the shipped model's denoiser."""
-    return load_checkpoint(SHIPPED).denoiser(device)
+    return load_checkpoint(SHIPPED).denoiser(device, purpose)
 
 
-def models(check: Check) -> dict[str, Callable[[torch.device], Denoiser]]:
+def models(check: Check) -> dict[str, Callable[..., Denoiser]]:
     """Return the models that a phase draws with."""
     return {"small": small} if check.tiny else {"small": small, "shipped": shipped}
 
@@ -206,7 +210,8 @@ def images(check: Check, report: Report) -> None:
     steps = 2 if check.tiny else 10
     for name, model in models(check).items():
         expected = _reference(check, name, model, steps)
-        denoiser = model(check.device)
+        drawing = model(check.device)
+        denoiser = drawing.in_float32()
         plans = every_setting(denoiser, steps)
         with without_tf32():
             mixed = to_pixels(sample(denoiser, plans, batch_rows=len(plans)))
@@ -218,11 +223,53 @@ def images(check: Check, report: Report) -> None:
         report.law(f"{name}: a row alone has the bytes of the row in a mixed batch", _differing(mixed, alone) == 0)
         default = to_pixels(sample(denoiser, plans, batch_rows=len(plans)))
         report.figure(f"{name}: grey levels from the CPU with PyTorch's defaults", _levels(default, expected))
-        serve(denoiser, compiled=False)
-        served = to_pixels(sample(denoiser, plans, batch_rows=len(plans)))
-        alone = np.concatenate([to_pixels(sample(denoiser, [plan])) for plan in plans])
-        report.figure(f"{name}: grey levels from the CPU as served", _levels(served, expected))
-        report.figure(f"{name}: images that differ alone and in a mixed batch as served", _differing(served, alone))
+        drawn = to_pixels(sample(drawing, plans, batch_rows=len(plans)))
+        alone = np.concatenate([to_pixels(sample(drawing, [plan])) for plan in plans])
+        report.figure(f"{name}: grey levels from the CPU in the precision of drawing", _levels(drawn, expected))
+        report.figure(f"{name}: images that differ alone and mixed in that precision", _differing(drawn, alone))
+        replayed = replayed_images(drawing, plans)
+        report.figure(f"{name}: grey levels between replayed and plain steps", _levels(replayed, drawn))
+        report.law(f"{name}: replayed steps are within one grey level of plain ones", _levels(replayed, drawn) <= 1)
+
+
+class HostEvent:
+    """Takes the place of torch.cuda.Event on a CPU, which computes a step before it returns."""
+
+    def record(self) -> None:
+        self.at = time.perf_counter()
+
+    def synchronize(self) -> None:
+        pass
+
+    def elapsed_time(self, later: "HostEvent") -> float:
+        return 1e3 * (later.at - self.at)
+
+
+class Watched(ReplayingDrawer):
+    """The engine's drawer on a GPU, which keeps what it measures. On a CPU it calls each step."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        if denoiser.device.type == "cuda":
+            event = partial(torch.cuda.Event, enable_timing=True)
+            super().__init__(denoiser, CudaGraphs(denoiser.device), Lookahead(event))
+        else:
+            super().__init__(denoiser, Called, Lookahead(HostEvent))
+        self.flights: list[Flight] = []
+
+    def timed(self, network_rows: int, seconds: float) -> Flight | None:
+        found = super().timed(network_rows, seconds)
+        self.flights += [] if found is None else [found]
+        return found
+
+
+@torch.inference_mode()
+def replayed_images(denoiser: Denoiser, plans: list[RowPlan]) -> npt.NDArray[np.uint8]:
+    """Draw the rows, which have equally many steps, by the engine's drawer."""
+    drawer = Watched(denoiser)
+    places = drawer.begin(plans)
+    for position in range(plans[0].steps):
+        drawer.advance(plans, [position] * len(plans), places)
+    return to_pixels(torch.stack([place.image for place in places]))
 
 
 def _reference(check: Check, name: str, model: Callable[[torch.device], Denoiser], steps: int) -> npt.NDArray[np.uint8]:
@@ -245,16 +292,41 @@ def _differing(found: npt.NDArray[np.uint8], expected: npt.NDArray[np.uint8]) ->
     return int((found != expected).reshape(len(found), -1).any(1).sum())
 
 
-def serve(denoiser: Denoiser, *, compiled: bool) -> None:
-    """Put the denoiser's networks into the form that the API serves."""
-    denoiser.network = prepare_network(denoiser.network, denoiser.device, compiled=compiled)
-    if denoiser.snapshot is not None:
-        denoiser.snapshot = prepare_network(denoiser.snapshot, denoiser.device, compiled=compiled)
+def deterministic(check: Check, report: Report) -> None:
+    """What DARKROOM_DETERMINISTIC promises: equal bytes alone and in a mixed batch, and of two equal trainings."""
+    compute_deterministically()
+    for name, model in models(check).items():
+        denoiser, again = model(check.device), model(check.device, "serve")
+        plans = every_setting(denoiser, 2 if check.tiny else 10)
+        mixed = to_pixels(sample(denoiser, plans, batch_rows=len(plans)))
+        alone = np.concatenate([to_pixels(sample(again, [plan])) for plan in plans])
+        report.figure(f"{name}: images that differ", _differing(mixed, alone))
+        report.law(f"{name}: a row alone has the bytes of the row in a mixed batch", _differing(mixed, alone) == 0)
+        replayed = _differing(mixed, replayed_images(again, plans))
+        report.law(f"{name}: replayed steps have the bytes of plain ones", replayed == 0)
+    ends = []
+    for _ in range(2):
+        trainer = Trainer(small_recipe(), random_dataset(), check.device)
+        for _ in range(4 if check.tiny else 12):
+            trainer.step()
+        ends.append(trainer)
+    report.law("two equal trainings have equal bytes", equal_ends(*ends))
+
+
+def equal_ends(one: Trainer, other: Trainer) -> bool:
+    """Return True when all tensors of both trainers' states have the same bytes."""
+    first, second = (load_tensors(trainer.state(), source="the end") for trainer in (one, other))
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def without_dropout(**changes: Any) -> Recipe:
     """Return the small recipe of STEPS batches. Dropout draws other numbers on a GPU."""
     return small_recipe(**{"model__unet__dropout": 0.0, "training__total_images": STEPS * 8} | changes)
+
+
+def the_cpus_noise(trainer: Trainer, size: int, own: slice, generator: torch.Generator) -> Tensor:
+    """Return what a CPU draws as noise, in place of what a GPU draws, so that their losses can be compared."""
+    return torch.randn((size, *trainer.dataset.images.shape[1:]), generator=generator)[own].to(trainer.device)
 
 
 def training(check: Check, report: Report) -> None:
@@ -263,7 +335,8 @@ def training(check: Check, report: Report) -> None:
 
     def losses(device: torch.device, *, compiled: bool) -> list[float]:
         trainer = Trainer(without_dropout(training__compile=compiled), dataset, device)
-        return [trainer.step()[0] for _ in range(steps)]
+        with mock.patch.object(Trainer, "_noise", the_cpus_noise):
+            return [trainer.step()[0] for _ in range(steps)]
 
     expected = losses(CPU, compiled=False)
     for name, compiled in (("eager", False), ("compiled", True))[: 1 if check.tiny else 2]:
@@ -281,9 +354,7 @@ def training(check: Check, report: Report) -> None:
     second.resume(first.state(), source="the first half")
     for _ in range(steps // 2):
         second.step()
-    ends = [load_tensors(one.state(), source="the end") for one in (whole, second)]
-    same = ends[0].keys() == ends[1].keys() and all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
-    report.law("a resumed run has the bytes of an undisturbed one", same)
+    report.law("a resumed run has the bytes of an undisturbed one", equal_ends(whole, second))
 
 
 def graphs() -> int:
@@ -294,10 +365,15 @@ def graphs() -> int:
 def engine(check: Check, report: Report) -> None:
     """The engine as the API runs it: warm-up, graphs, throughput, latency, and the share in which the device idles."""
     compute_alone()  # as the service does
-    denoiser = small(check.device) if check.tiny else shipped(check.device)
-    serve(denoiser, compiled=check.device.type == "cuda")
+    denoiser = small(check.device, "serve") if check.tiny else shipped(check.device, "serve")
     counter, sizes, steps = StepCounter(), (4, 8) if check.tiny else (64, 256), 3 if check.tiny else 50
-    running = Engine(EngineLimits(queue_rows=4096, batch_rows=max(sizes)), counter)
+    drawers: list[Watched] = []
+
+    def drawer(denoiser: Denoiser) -> Watched:
+        drawers.append(Watched(denoiser))
+        return drawers[-1]
+
+    running = Engine(EngineLimits(queue_rows=4096, batch_rows=max(sizes)), counter, drawer=drawer)
     running.start()
     began = time.perf_counter()
     running.load(VERSION, denoiser).result()
@@ -305,6 +381,7 @@ def engine(check: Check, report: Report) -> None:
     report.figure("network rows a step", limit := running.status().resident[VERSION])
     known = graphs()
     report.figure("graphs after the warm-up", known)
+    report.figure("steps recorded in the warm-up", drawers[0].recordings)
     plain = SamplingConfig(sampler="ddim", steps=steps, guidance=1.0)
     guided = plain.model_copy(update={"guidance": 2.0})
     by_snapshot = guided.model_copy(update={"guide": "snapshot"})
@@ -313,6 +390,7 @@ def engine(check: Check, report: Report) -> None:
             drawn(running, [RowRequest(0, 0, row, sampling) for row in range(count)])
         drawn(running, [RowRequest(0, 0, row, guided, end_class_index=1, mix=0.5) for row in range(count)])
     report.figure("graphs after requests of every kind", graphs())
+    report.figure("steps recorded then", drawers[0].recordings)
     report.law("requests compile nothing after the warm-up", graphs() == known)
     for count in sizes:
         seconds = drawn(running, [RowRequest(0, 0, row, plain) for row in range(count)])
@@ -320,7 +398,13 @@ def engine(check: Check, report: Report) -> None:
     alone = [drawn(running, [RowRequest(0, seed, 0, plain)]) for seed in range(LATENCY_REPEATS)]
     report.figure(f"milliseconds of 1 image in {steps} steps", 1e3 * statistics.median(alone))
     rows = 4 * limit
+    drawers[0].flights.clear()
     seconds = drawn(running, [RowRequest(0, 0, row, plain) for row in range(rows)])
+    flights = drawers[0].flights
+    report.figure("milliseconds of the host in a full step", 1e3 * statistics.median(f.host_seconds for f in flights))
+    report.figure("milliseconds of the device in one", 1e3 * statistics.median(f.device_seconds for f in flights))
+    busy = sum(f.device_seconds for f in flights)
+    report.figure("share of the time without a step on the device", 1.0 - busy / seconds)
     bare = bare_rows_per_second(denoiser, limit, 0.05 if check.tiny else 4.0)
     report.figure("network rows a second, bare loop", bare)
     report.figure("idle share of the device in full batches", 1.0 - rows * steps / seconds / bare)
@@ -405,7 +489,8 @@ def faults(check: Check, report: Report) -> None:
     """Out of memory while serving, and a failed assertion in a kernel, after which only a new process can go on."""
     denoiser, failed = small(check.device), threading.Event()
     faulty = denoiser.network = Faulty(denoiser.network)
-    running = Engine(EngineLimits(batch_rows=8), on_failure=failed.set)
+    # A recorded step would not call the network again.
+    running = Engine(EngineLimits(batch_rows=8), on_failure=failed.set, drawer=PlainDrawer)
     running.start()
     running.load(VERSION, denoiser).result()
     rows = [RowRequest(0, 0, row, SamplingConfig(steps=2)) for row in range(8)]
@@ -505,6 +590,7 @@ def job(check: Check, report: Report) -> None:
 PHASES: dict[str, Callable[[Check, Report], None]] = {
     "facts": facts,
     "images": images,
+    "deterministic": deterministic,
     "training": training,
     "engine": engine,
     "training_speed": training_speed,

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from darkroom.app.cli.main import cli
 from darkroom.app.settings import REPOSITORY, Settings
 from darkroom.model.config import Config, Recipe
+from darkroom.model.machine.determinism import ComputeSettings
 from darkroom.store.operator_settings import MigrationSettings, OperatorSettings
 from darkroom.telemetry.logs import LogSettings
 from darkroom.worker.settings import JobSettings, ReconcilerSettings, WorkerSettings
@@ -59,6 +60,10 @@ def all_tables() -> dict[str, str]:
                 *_settings(OperatorSettings, "all", servers),
                 *_settings(MigrationSettings, "`darkroom migrate`", MigrationSettings.model_fields.keys() - servers),
             ],
+        ),
+        "compute": _table(
+            _SETTING,
+            _settings(ComputeSettings, "API, worker, `train`, `evaluate`, Python", ComputeSettings.model_fields.keys()),
         ),
         "logs": _table(_SETTING, _settings(LogSettings, "API, worker, reconciler", LogSettings.model_fields.keys())),
         "api": _table(_SETTING, _settings(Settings, "API", Settings.model_fields.keys() - servers)),

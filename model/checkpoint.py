@@ -28,8 +28,8 @@ from darkroom.model.config import (
     faults_of,
     image_form_moved,
 )
-from darkroom.model.diffusion.denoiser import Denoiser, Network
-from darkroom.model.diffusion.network import DenoisingNetwork, drawing_network, parameters_of, unfilled
+from darkroom.model.diffusion.denoiser import Denoiser
+from darkroom.model.diffusion.network import DenoisingNetwork, Purpose, make_denoiser, parameters_of, unfilled
 from darkroom.model.diffusion.unet import EMBEDDED_STEPS
 from darkroom.model.digest import digest_of
 from darkroom.model.figure import Figure
@@ -134,29 +134,36 @@ class Checkpoint:
     digest: str
     snapshot: Mapping[str, Tensor] | None = None
 
-    def denoiser(self, device: torch.device | None = None) -> Denoiser:
+    def denoiser(self, device: torch.device | None = None, purpose: Purpose = "draw") -> Denoiser:
         """Build the network with these weights, ready to sample on `device` (default: the CPU).
 
         Raises CheckpointError when the weights do not fit the configuration, or draw images that are not finite.
         """
         header = self.header
-        network = self._network(header.model, self.weights, device)
         snapshot = None
         if header.snapshot is not None and self.snapshot is not None:
-            snapshot = self._network(header.snapshot_model, self.snapshot, device)
-        denoiser = Denoiser(header.model, header.class_names, network, device, snapshot, null_class=header.null_class)
+            snapshot = self._network(header.snapshot_model, self.snapshot), header.snapshot_model
+        denoiser = make_denoiser(
+            header.model,
+            header.class_names,
+            self._network(header.model, self.weights),
+            device or torch.device("cpu"),
+            purpose,
+            snapshot=snapshot,
+            null_class=header.null_class,
+        )
         if not draws_finite(denoiser):
             raise CheckpointError(f"{self.digest}: draws images that are not finite; {_DIVERGED}")
         return denoiser
 
-    def _network(self, model: ModelConfig, weights: Mapping[str, Tensor], device: torch.device | None) -> Network:
+    def _network(self, model: ModelConfig, weights: Mapping[str, Tensor]) -> DenoisingNetwork:
         network = self.header.unfilled_network(model)
         try:
             own = {name: value.to(torch.float32, copy=True) for name, value in weights.items()}
             network.load_state_dict(own, assign=True)
         except RuntimeError as error:
             raise CheckpointError(f"{self.digest}: the weights do not fit the configuration: {error}") from error
-        return drawing_network(network, model, device or torch.device("cpu"))
+        return network
 
 
 def require_scaled_times(embedding_steps: int, schedule: ScheduleConfig, source: str) -> None:

@@ -214,7 +214,7 @@ def test_the_loop_log_survives(database: Database, database_url: str, monkeypatc
 async def test_an_error_does_not_end_the_following_of_models(monkeypatch: pytest.MonkeyPatch) -> None:
     look = Broken()
     monkeypatch.setattr(Catalog, "look", look)
-    catalog = Catalog(Engine(), NO_DATABASE, device=cast(Any, None), compiled=False, default=None)
+    catalog = Catalog(Engine(), NO_DATABASE, device=cast(Any, None), default=None)
     following = asyncio.create_task(catalog.follow(0.001))
     while look.calls < 3:  # the third call returns None, which cannot be awaited: one more error
         await asyncio.sleep(0.001)

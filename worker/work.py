@@ -13,6 +13,7 @@ import torch
 
 from darkroom.model.checkpoint import CheckpointError
 from darkroom.model.datasets import DatasetError
+from darkroom.model.machine.device import find_device
 from darkroom.model.machine.memory import is_out_of_memory
 from darkroom.model.machine.threads import compute_with
 from darkroom.model.training.distributed import FirstProcessError, launched_rank, process_group
@@ -68,7 +69,7 @@ def _attempt(job_id: int, attempt: int, folder: str) -> None:
     compute_with(torch.get_num_threads())  # all threads for this one, one for each of the others
     try:
         job = transact(database, lambda session: get_job(session, job_id))
-        with process_group(torch.device(_device(job, settings))) as device:
+        with process_group(find_device(_device(job, settings), "DARKROOM_WORKER_DEVICE", tried=True)) as device:
             work = resolve_name(KINDS[job.kind].work)
             finished = work(Attempt(job, lease, database, device, lambda: asked, settings.cache_folder))
     except LeaseLost as lost:

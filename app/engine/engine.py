@@ -16,6 +16,7 @@ from functools import partial
 
 import torch
 
+from darkroom.app.engine.drawer import Drawer, make_drawer
 from darkroom.app.engine.forecast import Work, foresee
 from darkroom.app.engine.observer import EngineObserver
 from darkroom.app.engine.phases import drawings
@@ -72,6 +73,7 @@ class Engine:
     """The batching engine. Any thread may call its public methods and use its tickets.
 
     on_failure: called once, on the engine's thread, when a fault has ended the engine: a lost device, say.
+    drawer: makes what advances the rows of a version.
     """
 
     def __init__(
@@ -80,7 +82,9 @@ class Engine:
         observer: EngineObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
         on_failure: Callable[[], None] = lambda: None,
+        drawer: Callable[[Denoiser], Drawer] = make_drawer,
     ) -> None:
+        self._drawer = drawer
         self._on_failure = on_failure
         self.limits = limits or EngineLimits()
         self._observer = observer or EngineObserver()
@@ -126,7 +130,7 @@ class Engine:
                 stopped.set_exception(EngineStopped())
                 return stopped
             self._wake.notify()
-            return self._residents.load(version, denoiser, self.limits.batch_rows)
+            return self._residents.load(version, self._drawer(denoiser), self.limits.batch_rows)
 
     def keep_longest(self, served: Callable[[], Container[str]]) -> None:
         """Let other versions leave memory before those that `served` returns. Call this before `start`."""

@@ -12,10 +12,12 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
+from darkroom.app.engine.drawer import Drawer
 from darkroom.app.engine.request import Failed, Pixels, Preview, RowDone, SampleRequest
+from darkroom.app.engine.row_states import Place
 from darkroom.model.diffusion.denoiser import Denoiser
 from darkroom.model.images.pixels import from_pixels, to_pixels
-from darkroom.model.sampling.draw import RowPlan, advance, plan_row, start
+from darkroom.model.sampling.draw import RowPlan, plan_row
 from darkroom.model.sampling.scoring import SCORE_NETWORK_ROWS, SCORE_STEPS, score_step
 
 NOT_FINITE = Failed("internal", "the model gave values that are not finite")
@@ -37,7 +39,7 @@ class Phase(Protocol):
         """Network rows until the row is finished, including those of a later phase."""
 
     @classmethod
-    def advance(cls, denoiser: Denoiser, phases: Sequence[Self]) -> None:
+    def advance(cls, drawer: Drawer, phases: Sequence[Self]) -> None:
         """Compute one step of every row. If it raises, no row has changed, and the caller may try again."""
 
     @classmethod
@@ -53,7 +55,8 @@ Result = Preview | RowDone | Failed | Phase | None
 class Drawing:
     """A row that is being drawn, from noise to image.
 
-    row: its number in the request. state: (STATE, C, H, W), None until the first step; estimate: of x_0, (C, H, W).
+    row: its number in the request. place: of its state, None until the first step. estimate: of x_0, (C, H, W), when a
+    preview is due, else None.
     """
 
     row: int
@@ -61,7 +64,7 @@ class Drawing:
     scored: bool
     preview_every_steps: int
     position: int = 0
-    state: Tensor | None = None
+    place: Place | None = None
     estimate: Tensor | None = None
 
     @property
@@ -81,20 +84,18 @@ class Drawing:
         return self.plan.network_rows_left[self.position] + SCORE_STEPS * SCORE_NETWORK_ROWS * self.scored
 
     @classmethod
-    def advance(cls, denoiser: Denoiser, phases: Sequence[Self]) -> None:
+    def advance(cls, drawer: Drawer, phases: Sequence[Self]) -> None:
         """See Phase."""
-        fresh = [one for one in phases if one.state is None]
+        fresh = [one for one in phases if one.place is None]
         if fresh:
-            for one, noise in zip(fresh, start(denoiser, [one.plan for one in fresh]), strict=True):
-                one.state = noise
-        states = torch.stack([one.state for one in phases if one.state is not None])
+            for one, place in zip(fresh, drawer.begin([one.plan for one in fresh]), strict=True):
+                one.place = place
+        places = [one.place for one in phases if one.place is not None]
         plans, positions = [one.plan for one in phases], [one.position for one in phases]
-        moved, estimates = advance(denoiser, plans, positions, states)
-        if denoiser.device.type == "cuda":
-            torch.cuda.synchronize(denoiser.device)  # wait, so that time and errors are those of this step
-        for one, state, estimate in zip(phases, moved, estimates, strict=True):
-            one.state, one.estimate = state, estimate
+        estimates = drawer.advance(plans, positions, places)
+        for row, one in enumerate(phases):
             one.position += 1
+            one.estimate = estimates[row].clone() if one._preview_due else None
 
     @classmethod
     def results(cls, phases: Sequence[Self]) -> list[Result]:
@@ -113,9 +114,13 @@ class Drawing:
     def _visible(self) -> Tensor | None:
         """Return the image after the last step, the estimate when a preview is due, else None."""
         if self.position == self.plan.steps:
-            return None if self.state is None else self.state[0]
+            return None if self.place is None else self.place.image
+        return self.estimate
+
+    @property
+    def _preview_due(self) -> bool:
         every = self.preview_every_steps
-        return self.estimate if every and self.position % every == 0 else None
+        return bool(every) and self.position % every == 0
 
     def _result(self, pixels: Pixels, finite: bool) -> Result:
         if self.position < self.plan.steps:
@@ -138,8 +143,8 @@ class Scoring:
     @classmethod
     def of(cls, drawn: Drawing, pixels: Pixels) -> "Scoring":
         """Begin to score the image that is served. pixels: (H, W, C), rounded to uint8."""
-        assert drawn.state is not None
-        image = from_pixels(torch.from_numpy(pixels).permute(2, 0, 1).to(drawn.state.device))
+        assert drawn.place is not None
+        image = from_pixels(torch.from_numpy(pixels).permute(2, 0, 1).to(drawn.place.image.device))
         return cls(drawn.row, drawn.plan.label, pixels, image)
 
     @property
@@ -158,10 +163,10 @@ class Scoring:
         return self.steps_left * SCORE_NETWORK_ROWS
 
     @classmethod
-    def advance(cls, denoiser: Denoiser, phases: Sequence[Self]) -> None:
+    def advance(cls, drawer: Drawer, phases: Sequence[Self]) -> None:
         """See Phase."""
         images, labels = torch.stack([one.image for one in phases]), [one.label for one in phases]
-        terms = score_step(denoiser, images, labels, [len(one.terms) for one in phases]).tolist()
+        terms = score_step(drawer.denoiser, images, labels, [len(one.terms) for one in phases]).tolist()
         for one, term in zip(phases, terms, strict=True):
             one.terms.append(term)
 

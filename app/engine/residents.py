@@ -7,6 +7,7 @@ from collections.abc import Callable, Container, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from darkroom.app.engine.drawer import Drawer
 from darkroom.app.engine.observer import EngineObserver
 from darkroom.app.engine.request import EngineStopped, VersionNotLoaded
 from darkroom.app.engine.speed import SpeedCurve
@@ -25,13 +26,18 @@ class Resident:
     """A model version in memory, and its measured speed. batch_limit: most network rows a step, at first `most`."""
 
     version: str
-    denoiser: Denoiser
+    drawer: Drawer
     speed: SpeedCurve
     most: int
 
     def __post_init__(self) -> None:
         self.batch_limit = self.most
         self._steps = 0
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """The version's denoiser."""
+        return self.drawer.denoiser
 
     @property
     def networks(self) -> int:
@@ -58,7 +64,7 @@ class Resident:
 @dataclass(eq=False)
 class _Loading:
     version: str
-    denoiser: Denoiser
+    drawer: Drawer
     measurement: Iterator[SpeedCurve | None]
     future: Future[None]
 
@@ -105,15 +111,14 @@ class Residents:
         """Make it the most recently used one."""
         self._held.move_to_end(resident.version)
 
-    def load(self, version: str, denoiser: Denoiser, batch_rows: int) -> Future[None]:
+    def load(self, version: str, drawer: Drawer, batch_rows: int) -> Future[None]:
         """Queue a version's warm-up; the future ends when the version is in memory."""
         future: Future[None] = Future()
         future.set_running_or_notify_cancel()  # from now on callers cannot cancel it
         if version in self._held:
             future.set_result(None)
         else:
-            measurement = measure_speed(denoiser, batch_rows)
-            self._loading.append(_Loading(version, denoiser, measurement, future))
+            self._loading.append(_Loading(version, drawer, measure_speed(drawer, batch_rows), future))
         return future
 
     def warm_up_once(self, busy: Container[Resident]) -> None:
@@ -135,7 +140,7 @@ class Residents:
             return
         with self._lock:
             self._loading.pop(0)
-            self._held[loading.version] = Resident(loading.version, loading.denoiser, speed, speed.knee())
+            self._held[loading.version] = Resident(loading.version, loading.drawer, speed, speed.knee())
             self._evict(busy)
         self._observer.version_loaded("loaded")
         log.info("version %s is warm: %d network rows a step", loading.version, speed.knee())

@@ -41,7 +41,7 @@ class Stepper:
             self._observer.row_waited(began - row.request.submitted)
         widths = [row.network_rows for row in rows]
         try:
-            type(phases[0]).advance(resident.denoiser, phases)
+            type(phases[0]).advance(resident.drawer, phases)
         except Exception as error:  # a network's fault must not end the thread or harm other requests
             if is_device_lost(error):
                 raise
@@ -56,7 +56,9 @@ class Stepper:
 
     def _advanced(self, rows: Sequence[Row], widths: Sequence[int], seconds: float) -> None:
         resident, taken = rows[0].request.resident, sum(widths)
-        resident.speed.observe(taken, seconds)
+        known = resident.drawer.timed(taken, seconds)
+        if known is not None:
+            resident.speed.observe(known.network_rows, known.seconds)
         resident.succeeded()
         self._observer.step(len(rows), taken, seconds, resident.batch_limit)
         with self._lock:

@@ -61,7 +61,8 @@ def encode(drawn: Sequence[Drawn], answer: Answer, wanted: Format, columns: int)
 
 def reproducing(answer: Answer) -> dict[str, Any]:
     """Return the facts that files carry: what draws the images again. So equal requests give equal bytes."""
-    return answer.model_dump(exclude={"images", "id", "timings", "choice"})
+    without = {"images", "id", "timings", "choice", *(["drawn_on"] if answer.drawn_on is None else [])}
+    return answer.model_dump(exclude=without)
 
 
 def sheet_size(count: int, columns: int, side: int) -> tuple[int, int]:

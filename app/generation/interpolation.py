@@ -81,7 +81,7 @@ async def interpolate(
             for number, mix in enumerate(mixes)
         ],
         answer=InterpolationAnswer(
-            **drawn_by(version, chosen),
+            **drawn_by(services, version, chosen),
             seed=body.seeds[0],
             seeds=body.seeds,
             indices=body.indices,

@@ -89,7 +89,7 @@ async def generate(body: GenerateRequest, request: Request, services: ServicesHe
         rows=tuple(RowRequest(label, seed, index, chosen.sampling) for label in classes for index in indices),
         drawn_as=[(index, label, names[label]) for label in classes for index in indices],
         answer=GenerateAnswer(
-            **drawn_by(version, chosen),
+            **drawn_by(services, version, chosen),
             seed=seed,
             n=body.n,
             first_index=body.first_index,

@@ -143,7 +143,17 @@ class GeneratedImage(BaseModel):
     png: str = Field(description="base64")
 
 
-class GenerateAnswer(Provenance):
+class DrawnHere(Provenance):
+    """The provenance of images that this service has drawn."""
+
+    drawn_on: str | None = Field(
+        None,
+        description='the kind of GPU and the precision, such as "cuda, bfloat16"; null on a CPU. Another kind draws '
+        "images that differ slightly",
+    )
+
+
+class GenerateAnswer(DrawnHere):
     """The facts about a request's images: the JSON answer and the Darkroom-* headers. Files omit id, timings, choice.
 
     Before the images are drawn, timings are 0 and images is empty.
@@ -163,7 +173,7 @@ class GenerateAnswer(Provenance):
     images: tuple[GeneratedImage, ...] = ()
 
 
-class InterpolationAnswer(Provenance):
+class InterpolationAnswer(DrawnHere):
     """The facts about an interpolation's images, like GenerateAnswer. seed: the first of the two."""
 
     id: str

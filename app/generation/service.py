@@ -138,10 +138,11 @@ def _naming_clashes(version: Version) -> Iterator[None]:
         raise invalid([(f"/{name}", detail) for name in unfit.fields]) from unfit
 
 
-def drawn_by(version: Version, chosen: Chosen) -> dict[str, Any]:
-    """Return the facts that every answer has: a fresh id, the model version, the settings and their choice."""
+def drawn_by(services: Services, version: Version, chosen: Chosen) -> dict[str, Any]:
+    """Return the facts that every answer has: a fresh id, the version, the settings, their choice, and the device."""
     origin = {"id": uuid.uuid4().hex, "model": version.name, "version": version.digest}
-    return origin | chosen.sampling.model_dump() | {"choice": chosen.choice}
+    here = {"choice": chosen.choice, "drawn_on": services.catalog.drawn_on}
+    return origin | chosen.sampling.model_dump() | here
 
 
 async def find_version(services: Services, reference: str | None, owner: Owner | None, *, load: bool = True) -> Version:

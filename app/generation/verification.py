@@ -32,7 +32,7 @@ router = APIRouter(tags=["sampling"], route_class=EngineRoute)
 MOST_BYTES = 64 << 20
 """Most bytes of a file."""
 
-_NOT_NEEDED = ("id", "choice", "timings", "row", "score", "scores", "classes", "class", "best_of", "mixes")
+_NOT_NEEDED = ("id", "choice", "timings", "row", "score", "scores", "classes", "class", "best_of", "mixes", "drawn_on")
 """Members of a description that change no pixel; `_untrue` checks classes. Earlier services wrote the first four."""
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 
 from darkroom.app.engine.engine import Engine
-from darkroom.app.engine.fixed_shapes import prepare_network
 from darkroom.app.engine.request import EngineStopped
 from darkroom.app.versions.load_guard import LoadGuard, require_memory
 from darkroom.app.versions.stored import (
@@ -32,6 +31,7 @@ from darkroom.model.checkpoint import (
     load_checkpoint,
     read_header,
 )
+from darkroom.model.diffusion.network import form_of
 from darkroom.model.digest import digest_of
 from darkroom.store.audit_repository import Actor
 from darkroom.store.database import DATABASE_ERRORS, Database
@@ -76,14 +76,12 @@ class Catalog:
         database: Database | None,
         *,
         device: torch.device,
-        compiled: bool,
         default: str | None,
         loading_folder: Path | None = None,
     ) -> None:
         self._engine = engine
         self._database = database
         self._device = device
-        self._compiled = compiled
         self._default = default
         self._versions: dict[tuple[str, str], Version] = {}  # by name and digest: two names may share the bytes
         self._production: dict[str, str] = {}
@@ -98,6 +96,13 @@ class Catalog:
         self._opened = False
         self.ready = False
         engine.keep_longest(lambda: list(self._production.values()))
+
+    @property
+    def drawn_on(self) -> str | None:
+        """How a GPU draws, as images say it; None on a CPU."""
+        if self._device.type == "cpu":
+            return None
+        return f"{self._device.type}, {form_of(self._device, 'serve').precision}"
 
     async def open(self, weights_folder: Path) -> None:
         """Load the shipped weights into the engine, then look at the store once."""
@@ -289,10 +294,7 @@ class Catalog:
             raise CheckpointError(
                 f"{version.name}@{version.digest}: its header was damaged when it was read; try again"
             )
-        denoiser = await asyncio.to_thread(checkpoint.denoiser, self._device)
-        denoiser.network = prepare_network(denoiser.network, self._device, compiled=self._compiled)
-        if denoiser.snapshot is not None:
-            denoiser.snapshot = prepare_network(denoiser.snapshot, self._device, compiled=self._compiled)
+        denoiser = await asyncio.to_thread(checkpoint.denoiser, self._device, "serve")
         try:
             await asyncio.wrap_future(self._engine.load(version.digest, denoiser))
         except EngineStopped:

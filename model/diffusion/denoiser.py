@@ -1,6 +1,7 @@
 """The denoiser that samplers call: a network, and the tables that turn its output into an estimate of x_0."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(x (B, C, H, W), t (B,), labels (B,) or (B, classes + 1)) -> prediction (B, C, H, W), or (B, 2 C, H, W) for a model
 with learned variances (`model/diffusion/learned_variance.py`)."""
 
+Precision = Literal["float32", "bfloat16"]
+
 
 class SamplingStopped(Exception):
     """Raised in place of the next step after a caller has asked to stop."""
@@ -26,6 +29,10 @@ class Denoiser:
     class_names: label len(class_names) is the null label.
     snapshot: a worse network of the same form that guides sampling: an earlier copy, or a smaller network.
     null_class: True when the network also learned to predict without a class.
+    precision: of the convolutions and matrix products in both networks.
+    exact: the same denoiser in float32, where this one computes in bfloat16 and figures need more; else None.
+
+    from_x, from_output: (T + 1,) float64; x_0 at time t is from_x[t] x + from_output[t] output.
     """
 
     def __init__(
@@ -37,15 +44,19 @@ class Denoiser:
         snapshot: Network | None = None,
         *,
         null_class: bool = True,
+        precision: Precision = "float32",
+        exact: "Denoiser | None" = None,
     ) -> None:
         self.config = config
+        self.precision = precision
+        self._exact = exact
         self.null_class = null_class
         self.class_names = class_names
         self.network = network
         self.snapshot = snapshot
         self.device = device or torch.device("cpu")
         schedule = make_schedule(config.schedule)
-        self._from_x, self._from_output = x0_coefficients(schedule, config.prediction)
+        self.from_x, self.from_output = x0_coefficients(schedule, config.prediction)
 
     @property
     def null_label(self) -> int:
@@ -60,22 +71,35 @@ class Denoiser:
 
     @property
     def device_facts(self) -> dict[str, str]:
-        """How a GPU computes, for protocols: its figures differ from the CPU's. Empty on the CPU."""
+        """How a GPU computes, for protocols and images: its results differ from the CPU's. Empty on the CPU."""
         if self.device.type == "cpu":
             return {}
-        tf32 = self.device.type == "cuda" and torch.backends.cudnn.allow_tf32
-        return {"device": self.device.type, "precision": "float32, convolutions in tf32" if tf32 else "float32"}
+        tf32 = self.precision == "float32" and self.device.type == "cuda" and torch.backends.cudnn.allow_tf32
+        return {"device": self.device.type, "precision": "float32, convolutions in tf32" if tf32 else self.precision}
+
+    def in_float32(self) -> "Denoiser":
+        """Return the denoiser that computes in float32: for densities, whose errors the bound multiplies."""
+        return self._exact or self
 
     def interruptible(self, should_stop: Callable[[], bool]) -> "Denoiser":
         """Return the same denoiser, whose network raises SamplingStopped once `should_stop` returns True."""
-        network = self.network
+        network, exact = self.network, self._exact
 
         def stopping(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
             if should_stop():
                 raise SamplingStopped
             return network(x, t, labels)
 
-        return Denoiser(self.config, self.class_names, stopping, self.device, self.snapshot, null_class=self.null_class)
+        return Denoiser(
+            self.config,
+            self.class_names,
+            stopping,
+            self.device,
+            self.snapshot,
+            null_class=self.null_class,
+            precision=self.precision,
+            exact=None if exact is None else exact.interruptible(should_stop),
+        )
 
     def estimate(
         self, x: Tensor, t: Tensor, labels: Tensor, guidance: Tensor, by_snapshot: Tensor | None = None
@@ -98,27 +122,27 @@ class Denoiser:
         to_snapshot = away.nonzero()[:, 0].to(x.device)
         t_device = t.to(x.device)
         if len(to_null) == 0:
-            output, fraction = self._split(self.network(x, t_device, labels))
+            output, fraction = self.split(self.network(x, t_device, labels))
             unconditional = output[:0]
         else:
             times_twice = torch.cat([t_device, t_device[to_null]])
             both_labels = torch.cat([labels, self._null_labels(labels[to_null])])
-            both, fraction = self._split(self.network(torch.cat([x, x[to_null]]), times_twice, both_labels))
+            both, fraction = self.split(self.network(torch.cat([x, x[to_null]]), times_twice, both_labels))
             output, unconditional = both[: len(x)], both[len(x) :]
         w = guidance.to(x.device, x.dtype).reshape(-1, 1, 1, 1)
         if len(to_snapshot) > 0:
             if self.snapshot is None:
                 raise ValueError("the model carries no snapshot to guide by")
-            earlier, _ = self._split(self.snapshot(x[to_snapshot], t_device[to_snapshot], labels[to_snapshot]))
+            earlier, _ = self.split(self.snapshot(x[to_snapshot], t_device[to_snapshot], labels[to_snapshot]))
             output = _apply_guidance(output, earlier, to_snapshot, w)
         if len(to_null) > 0:
             output = _apply_guidance(output, unconditional, to_null, w)
         times = t.numpy()
-        a = torch.from_numpy(self._from_x[times]).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
-        b = torch.from_numpy(self._from_output[times]).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
+        a = torch.from_numpy(self.from_x[times]).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
+        b = torch.from_numpy(self.from_output[times]).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
         return a * x + b * output.to(x.dtype), None if fraction is None else fraction[: len(x)].to(x.dtype)
 
-    def _split(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
+    def split(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
         """Split a network's output into the prediction and, for learned variances, the fraction."""
         channels = self.config.image_channels
         second = output[:, channels:]

@@ -14,7 +14,7 @@ from darkroom.model.diffusion.schedule import NoiseSchedule, Table
 
 def per_row(table: Table, t: Tensor, like: Tensor) -> Tensor:
     """Return table[t] in shape (B, 1, ...), to multiply rows of `like` (B, ...), in its type and on its device."""
-    values = torch.from_numpy(table[t.cpu().numpy()]).to(like.device, like.dtype)
+    values = torch.from_numpy(table[t.cpu().numpy()]).to(like.device, like.dtype, non_blocking=True)
     return values.reshape(-1, *[1] * (like.ndim - 1))
 
 

@@ -1,11 +1,15 @@
 """Tests early that torch.compile works, which needs a C++ compiler or Triton and otherwise fails in the first step."""
 
+import logging
 import secrets
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from darkroom.model.user_error import UserError
+
+log = logging.getLogger(__name__)
 
 
 class CompilerMissing(UserError):
@@ -25,6 +29,17 @@ def require_compiler(device: torch.device, setting: str) -> None:
         raise CompilerMissing(
             f"{setting} needs a compiler, which does not work here ({reason}): install g++, or set it to false"
         ) from error
+
+
+@cache
+def compiler_works(device: torch.device) -> bool:
+    """Return True when torch.compile works for the device. Tries it once in a process, and logs why it does not."""
+    try:
+        require_compiler(device, "serving on CUDA")
+    except CompilerMissing as error:
+        log.warning("serving without compilation, which is slower: %s", error)
+        return False
+    return True
 
 
 def _line(x: Tensor) -> Tensor:

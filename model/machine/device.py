@@ -2,6 +2,7 @@
 
 import torch
 
+from darkroom.model.machine.determinism import follow_settings
 from darkroom.model.user_error import UserError
 
 
@@ -13,8 +14,10 @@ def find_device(name: str | None, option: str, *, tried: bool = False) -> torch.
     """Return the device called `name`; for None or "auto", CUDA if the machine has it, else the CPU.
 
     option: where the name came from, for messages. tried: True when another process has already tried the device.
-    Raises DeviceUnavailable when the device does not compute.
+    It follows the setting DARKROOM_DETERMINISTIC before the device computes. Raises DeviceUnavailable when the device
+    does not compute, and UserError for a wrong value of that setting.
     """
+    follow_settings()
     if name is None or name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.partition(":")[0] not in ("cpu", "cuda"):

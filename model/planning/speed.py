@@ -12,6 +12,7 @@ import torch
 
 from darkroom.model.config import Recipe
 from darkroom.model.datasets.dataset import ImageDataset
+from darkroom.model.training.run import LOG_EVERY_ITERATIONS
 from darkroom.model.training.trainer import Trainer
 
 TIMED_SECONDS = 2.0
@@ -49,8 +50,11 @@ def _measure(recipe: Recipe, device: torch.device, clock: Callable[[], float]) -
     trainer.step()
     start, steps = clock(), 0
     while steps < TIMED_STEPS or clock() - start < TIMED_SECONDS:
-        trainer.step()  # reads its loss, so that a GPU has finished
+        trainer.advance()
         steps += 1
+        if steps % LOG_EVERY_ITERATIONS == 0:
+            trainer.read()  # as a run does
+    trainer.read()  # a GPU has finished then
     return steps * batch / (clock() - start)
 
 

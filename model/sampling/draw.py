@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -43,6 +44,11 @@ class RowPlan:
     sampling: SamplingConfig
     table: StepTable
     network_rows_left: tuple[int, ...]
+
+    @property
+    def by_snapshot(self) -> bool:
+        """True when the snapshot guides, in place of "no class"."""
+        return self.sampling.guide == "snapshot"
 
     @property
     def steps(self) -> int:
@@ -122,11 +128,16 @@ def start(denoiser: Denoiser, plans: Sequence[RowPlan]) -> Tensor:
 def _labels(denoiser: Denoiser, plans: Sequence[RowPlan]) -> Tensor:
     if all(plan.label == plan.end_label for plan in plans):
         return torch.tensor([plan.label for plan in plans], device=denoiser.device)
-    mixture = np.zeros((len(plans), denoiser.null_label + 1), dtype=np.float32)
+    return torch.from_numpy(mixtures(plans, denoiser.null_label)).to(denoiser.device)
+
+
+def mixtures(plans: Sequence[RowPlan], null_label: int) -> npt.NDArray[np.float32]:
+    """Return the rows' mixtures of labels, (B, null_label + 1)."""
+    mixture = np.zeros((len(plans), null_label + 1), dtype=np.float32)
     for row, plan in enumerate(plans):
         mixture[row, plan.label] += 1.0 - plan.mix
         mixture[row, plan.end_label] += plan.mix
-    return torch.from_numpy(mixture).to(denoiser.device)
+    return mixture
 
 
 def advance(
@@ -140,7 +151,7 @@ def advance(
     t = torch.tensor([int(plan.table.times[k]) for plan, k in zip(plans, positions, strict=True)])
     weights = [plan.guidance_at(k) for plan, k in zip(plans, positions, strict=True)]
     guidance = torch.tensor(weights, dtype=torch.float64)
-    by_snapshot = torch.tensor([plan.sampling.guide == "snapshot" for plan in plans])
+    by_snapshot = torch.tensor([plan.by_snapshot for plan in plans])
     m, fraction = denoiser.estimate(x, t, _labels(denoiser, plans), guidance, by_snapshot)
     modes = [plan.sampling.threshold for plan in plans]
     if any(mode != "none" for mode in modes):

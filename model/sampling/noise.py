@@ -45,12 +45,16 @@ def normal_noise(
     seeds: 0..2^63 - 1; indices and steps: 0..2^32 - 1. Step 0 is the start noise x_T; step k >= 1 is the noise of the
     k-th sampler step.
     """
+    seed, index, step = (torch.tensor(numbers, dtype=torch.int64, device=device) for numbers in (seeds, indices, steps))
+    return noise_of(seed, index, step, shape)
+
+
+def noise_of(seeds: Tensor, indices: Tensor, steps: Tensor, shape: Sequence[int]) -> Tensor:
+    """Like `normal_noise`, from int64 tensors (B,), on their device."""
     size = math.prod(shape)
     blocks = -(-size // 4)
-    seed = torch.tensor(seeds, dtype=torch.int64, device=device)[:, None]
-    index = torch.tensor(indices, dtype=torch.int64, device=device)[:, None]
-    step = torch.tensor(steps, dtype=torch.int64, device=device)[:, None]
-    block = torch.arange(blocks, dtype=torch.int64, device=device)[None]
+    seed, index, step = seeds[:, None], indices[:, None], steps[:, None]
+    block = torch.arange(blocks, dtype=torch.int64, device=seeds.device)[None]
     words = philox((block, torch.zeros_like(block), step, index), (seed & _MASK, seed >> 32))
     uniform = [(word.double() + 0.5) * 2.0**-32 for word in words]  # never 0, so the logarithm is finite
     pairs = []

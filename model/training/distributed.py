@@ -5,14 +5,16 @@ This module exchanges only a few numbers each step, by gloo on every device.
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.nn.parallel import DistributedDataParallel
 
 from darkroom.model.user_error import UserError
@@ -30,6 +32,21 @@ GRADIENT_PATIENCE = timedelta(minutes=20)
 The processes begin each step together, but each may first compile its network.
 """
 
+MEETING_PATIENCE = timedelta(minutes=20)
+"""Longest time that one process waits for another to join, and to bring its network.
+
+Until then no collective operation runs whose connection would tell of a process that hangs: in its driver, say.
+"""
+_LOOK_SECONDS = 0.2
+_FAILED = "failed"
+
+_store: Store | None = None
+"""What the processes of this group tell each other outside collective operations; None without a group."""
+
+
+class ProcessMissing(UserError):
+    """Another process of the group has not come where all must meet, or has failed before."""
+
 
 class FirstProcessError(UserError):
     """A call that only the first process makes has failed there; all others raise this error with its message."""
@@ -44,21 +61,69 @@ def launched_rank() -> int | None:
 def process_group(device: torch.device) -> Iterator[torch.device]:
     """Join the other processes while the block runs; yields this process's device, on CUDA that of its local rank.
 
-    Without torchrun or a similar launcher it yields `device` and does nothing else.
+    Without torchrun or a similar launcher it yields `device` and does nothing else. Raises ProcessMissing when another
+    process does not join within MEETING_PATIENCE.
     """
-    if launched_rank() is None:
+    global _store
+    number = launched_rank()
+    if number is None:
         yield device
         return
-    backend = "gloo"
-    if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-        backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, timeout=PATIENCE)
+    size = int(os.environ["WORLD_SIZE"])
+    _store = store = _connected(number)
     try:
+        backend = "gloo"
+        if device.type == "cuda":
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(device)
+            backend = "cpu:gloo,cuda:nccl"
+        _meet("the process group", number, size)
+        dist.init_process_group(
+            backend, store=PrefixStore("group", store), rank=number, world_size=size, timeout=PATIENCE
+        )
         yield device
+    except Exception as error:
+        with suppress(dist.DistError):  # the process that holds the store may be gone
+            store.set(_FAILED, f"process {number} has failed ({type(error).__name__}: {error})")
+        raise
     finally:
-        dist.destroy_process_group()
+        _store = None
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _connected(number: int) -> Store:
+    """Return the store of the launcher or, without one, that of the first process."""
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    holds = number == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != str(True)
+    try:
+        return dist.TCPStore(  # type: ignore[attr-defined]  # documented there
+            host, port, is_master=holds, timeout=MEETING_PATIENCE, wait_for_workers=False, multi_tenant=True
+        )
+    except dist.DistError as error:
+        raise ProcessMissing(
+            f"process {number} of a training found no process 0 at {host}:{port} ({error}): see what process 0 says"
+        ) from error
+
+
+def _meet(where: str, number: int, size: int) -> None:
+    """Wait until all processes have called this. Raises ProcessMissing after MEETING_PATIENCE, or when one has failed.
+
+    where: for messages; they meet at each place once.
+    """
+    store, end = _store, time.monotonic() + MEETING_PATIENCE.total_seconds()
+    assert store is not None
+    store.set(f"{where} {number}", "here")
+    while missing := [other for other in range(size) if not store.check([f"{where} {other}"])]:
+        if store.check([_FAILED]):
+            raise ProcessMissing(f"process {number} of a training ends: {store.get(_FAILED).decode()}")
+        if time.monotonic() > end:
+            named = ", ".join(map(str, missing))
+            raise ProcessMissing(
+                f"process {number} of a training waited {MEETING_PATIENCE} for process {named} of {size} at {where}: "
+                f"see the last lines of process {named}, and whether its device answers"
+            )
+        time.sleep(_LOOK_SECONDS)
 
 
 def world_size() -> int:
@@ -137,7 +202,11 @@ def bytes_from_first(make: Callable[[], tuple[str, bytes] | None]) -> tuple[str,
 
 
 def averaging_gradients(network: nn.Module, device: torch.device) -> DistributedDataParallel:
-    """Wrap the network so that each backward pass ends with gradients averaged over all processes."""
+    """Wrap the network so that each backward pass ends with gradients averaged over all processes.
+
+    Raises ProcessMissing when another process does not come here.
+    """
+    _meet("the first step", rank(), world_size())
     # DistributedDataParallel never releases its process group (seen with torch 2.13), so it gets a group of its own.
     # Tensors from Python go through the default group, whose threads then end before the interpreter. A thread that
     # releases a Python tensor after the interpreter's end aborts the process.

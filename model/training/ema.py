@@ -48,11 +48,9 @@ class ExponentialMovingAverage:
         if rho == 0.0:
             self.load(current)
             return
-        for name, value in self.weights.items():
-            value.lerp_(current[name], 1.0 - rho)
+        torch._foreach_lerp_(list(self.weights.values()), [current[name] for name in self.weights], 1.0 - rho)
 
     @torch.no_grad()
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Replace the average by a copy of the given weights."""
-        for name, value in self.weights.items():
-            value.copy_(weights[name])
+        torch._foreach_copy_(list(self.weights.values()), [weights[name] for name in self.weights])

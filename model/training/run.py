@@ -140,6 +140,13 @@ def train(
         distributed.from_first(lambda: _keep(trainer, record))
         saved = trainer.images_seen
 
+    def take_losses() -> None:
+        for loss, norm in trainer.read():
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                told = f"the loss is {loss} and the gradient norm {norm}"
+                raise _diverged(told, trainer.images_seen, distributed.from_first(record.last_good))
+            meter.add(loss, norm)
+
     def crossed(before: int, every: int) -> bool:
         return trainer.ended or before // every < trainer.place // every
 
@@ -150,20 +157,23 @@ def train(
             judge.once(stop)
     while not trainer.ended and not distributed.any_of(stop()):
         before = trainer.place
-        loss, norm = trainer.step()
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            told = f"the loss is {loss} and the gradient norm {norm}"
-            raise _diverged(told, trainer.images_seen, distributed.from_first(record.last_good))
-        meter.add(loss, norm, learning_rate(recipe.optimizer, before, training.total_images))
+        trainer.advance()
+        meter.rate = learning_rate(recipe.optimizer, before, training.total_images)
+        if not trainer.reads_late:
+            take_losses()
         meter.tell_time()
         if training.minutes is not None and crossed(before, max(1, training.total_images // SPENT_TOLD)):
             distributed.from_first(lambda: record.spend(trainer.seconds))
-        if trainer.iteration % LOG_EVERY_ITERATIONS == 0 or trainer.ended:
-            distributed.from_first(partial(_report, meter.point(), record, on_progress))
+        reports = trainer.iteration % LOG_EVERY_ITERATIONS == 0 or trainer.ended
         evaluates = judge is not None and crossed(before, judge.every_images)
         samples = crossed(before, training.sample_every_images)
+        saves = evaluates or crossed(before, training.checkpoint_every_images)
+        if reports or saves or samples:
+            take_losses()
+        if reports:
+            distributed.from_first(partial(_report, meter.point(), record, on_progress))
         with meter.paused(whole=samples and (evaluates or judge is None)):
-            if evaluates or crossed(before, training.checkpoint_every_images):
+            if saves:
                 save()
             if judge and evaluates:
                 judge.once(stop)
@@ -171,6 +181,7 @@ def train(
                 end = distributed.from_first(lambda: _draw_samples(trainer, record, stop, inspection))
                 if end is not None:
                     raise TrainingHopeless(end)
+    take_losses()
     if saved != trainer.images_seen or distributed.from_first(record.last_good) is None:
         save()
     # Only this line evaluates a run that started at its end, with another run's state.
@@ -194,7 +205,10 @@ class _Meter:
     """Computes curve points: means since the last point, and the speed of training without `paused` time.
 
     It also keeps the run's time, which decides the trainer's place where the recipe has `training.minutes`.
+    rate: the last step's learning rate.
     """
+
+    rate = 0.0
 
     def __init__(self, trainer: Trainer, clock: Callable[[], float]) -> None:
         self._trainer = trainer
@@ -211,11 +225,10 @@ class _Meter:
         self._images = self._trainer.images_seen
         self._since_seconds = self._clock()
 
-    def add(self, loss: float, norm: float, rate: float) -> None:
-        """Add a step's loss, gradient norm and learning rate."""
+    def add(self, loss: float, norm: float) -> None:
+        """Add a step's loss and gradient norm."""
         self._losses.append(loss)
         self._norms.append(norm)
-        self._rate = rate
 
     def tell_time(self) -> None:
         """Set the trainer's seconds and, with a budget, its place. All processes take the first one's time.
@@ -242,7 +255,7 @@ class _Meter:
             images_seen,
             float(np.mean(self._losses)),
             float(np.mean(self._norms)),
-            self._rate,
+            self.rate,
             speed,
             _memory_bytes(self._trainer.device),
             self._seconds_left(speed),

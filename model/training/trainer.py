@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -21,13 +23,14 @@ from darkroom.model.datasets.dataset import ImageDataset
 from darkroom.model.diffusion.denoiser import Denoiser, Network
 from darkroom.model.diffusion.forward import add_noise
 from darkroom.model.diffusion.learned_variance import bound_losses, to_fraction
-from darkroom.model.diffusion.network import DenoisingNetwork, build_network, drawing_network, place
+from darkroom.model.diffusion.network import DenoisingNetwork, build_network, make_denoiser, place
 from darkroom.model.diffusion.prediction import training_target
 from darkroom.model.diffusion.schedule import make_schedule
 from darkroom.model.images.pixels import from_pixels
 from darkroom.model.machine.compiler import CompilerMissing, require_compiler
 from darkroom.model.misfit import Misfit
 from darkroom.model.sampling.draw import draws_finite
+from darkroom.model.sampling.noise import noise_of
 from darkroom.model.training import distributed
 from darkroom.model.training.ema import ExponentialMovingAverage
 from darkroom.model.training.muon import MuonAdamW
@@ -48,6 +51,8 @@ from darkroom.model.user_error import UserError
 CLASS_EMBEDDING = "class_embedding.weight"
 """The network's parameter with one embedding for each class, and one for no class."""
 
+HELD_SHARE = 0.25
+"""A GPU holds the data set's images where they take at most this share of its free memory."""
 
 RATE_LEAP = 2.0
 """Largest rise of the learning rate without a warning, where a run continues another run's state; a factor."""
@@ -106,6 +111,8 @@ class Trainer:
     place: how far the run is, as images of the recipe's total_images. It equals images_seen, except in a run that ends
     by the clock (`training.minutes`): there the loop sets it from the seconds that the run has spent.
 
+    reads_late: losses stay on the device until `read`, so that the host does not wait for each step: so on a GPU.
+
     Each process of a group (`model/training/distributed.py`) has its own Trainer. They stay equal and share the rows of
     every batch.
     Raises TrainingError when the recipe cannot run (`recipe_fit.recipe_misfits`) or does not fit the number of
@@ -123,8 +130,13 @@ class Trainer:
     ema: ExponentialMovingAverage = field(init=False)
     optimizer: torch.optim.AdamW = field(init=False)
     snapshot: Snapshot | None = field(init=False, default=None)
+    reads_late: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        self.reads_late = self.device.type == "cuda"
+        self._unread: list[Tensor] = []
+        self._read: list[tuple[float, float]] = []
+        self._held = self._held_images()
         channels, _, side = self.dataset.images.shape[1:]
         facts = ImageFacts(channels, side, self.dataset.class_counts)
         faults = "; ".join(map(str, recipe_misfits(self.recipe, facts)))
@@ -176,11 +188,26 @@ class Trainer:
         return self.place >= self.recipe.training.total_images
 
     def step(self) -> tuple[float, float]:
-        """Train on the next batch; returns its loss and gradient norm. All randomness follows from `images_seen`.
+        """Train on the next batch; returns its loss and gradient norm, for which a GPU is waited for."""
+        self.advance()
+        return self.read()[-1]
+
+    def read(self) -> list[tuple[float, float]]:
+        """Return loss and gradient norm of each step since the last call. All processes call this together."""
+        if self._unread:
+            values = torch.stack(self._unread).flatten().tolist()
+            self._unread.clear()
+            totals = self._totals(values)
+            self._read += zip(totals[::2], totals[1::2], strict=True)
+        found, self._read = self._read, []
+        return found
+
+    def advance(self) -> None:
+        """Train on the next batch. All randomness follows from `images_seen`.
 
         Every process draws the whole batch's randomness and uses its own rows of it. Results therefore depend on the
         number of processes only through the order of sums, and dropout. When loss or gradient norm is not finite, every
-        process returns them and leaves weights, EMA and optimizer unchanged.
+        process leaves weights, EMA and optimizer unchanged; where losses are read late, only the next `read` tells.
         """
         recipe, training = self.recipe, self.recipe.training
         generator = torch.Generator().manual_seed(batch_seed(training.seed, self.images_seen))
@@ -201,22 +228,30 @@ class Trainer:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
-            output = self._forward(x, t.to(self.device), labels)
+            output = self._forward(x, t.to(self.device, non_blocking=True), labels)
         # With this factor, averaging over processes gives the gradient of the mean over all rows.
         processes = distributed.world_size()
         loss = self._losses(output, target, x, x0, t).mean() * (share * processes)
         torch.autograd.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), recipe.optimizer.gradient_clip or math.inf)
-        loss_value, norm_value = (total / processes for total in distributed.sums([loss.item(), norm.item()]))
-        if math.isfinite(loss_value) and math.isfinite(norm_value):
-            self.optimizer.step()
-            self.iteration += 1
-            self.images_seen += size
-            if training.minutes is None:
-                self.place = self.images_seen
-            self.ema.update(self.network, self.iteration)
-            self._keep_snapshot()
-        return loss_value, norm_value
+        if self.reads_late:
+            self._unread.append(torch.stack([loss.detach(), norm]))
+        else:
+            loss_value, norm_value = self._totals([loss.item(), norm.item()])
+            self._read.append((loss_value, norm_value))
+            if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
+                return
+        self.optimizer.step()
+        self.iteration += 1
+        self.images_seen += size
+        if training.minutes is None:
+            self.place = self.images_seen
+        self.ema.update(self.network, self.iteration)
+        self._keep_snapshot()
+
+    def _totals(self, values: list[float]) -> list[float]:
+        """Return the mean of each value over the processes."""
+        return [total / distributed.world_size() for total in distributed.sums(values)]
 
     def _losses(self, output: Tensor, target: Tensor, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
         """Return each row's loss, (B,); with learned variances L_hybrid (Nichol & Dhariwal 2021, equation 16)."""
@@ -240,16 +275,38 @@ class Trainer:
         """Return x_0 (b, C, H, W), t (b,) on the CPU, eps and labels (b,) of this process's part of the next batch."""
         training = self.recipe.training
         indices = batch_indices(len(self.dataset), training.seed, self.images_seen, size)
-        pixels = torch.from_numpy(self.dataset.images[indices[own]])
+        pixels = self._pixels(indices[own])
         if training.horizontal_flip:
-            flip = (torch.rand(size, generator=generator) < 0.5)[own]
+            flip = (torch.rand(size, generator=generator) < 0.5)[own].to(pixels.device, non_blocking=True)
             pixels = torch.where(flip[:, None, None, None], pixels.flip(3), pixels)
         t = self._times.draw(size, generator)
-        eps = torch.randn((size, *pixels.shape[1:]), generator=generator)
+        eps = self._noise(size, own, generator)
         labels = torch.from_numpy(self.dataset.labels[indices])
         labels = drop_labels(labels, self.network.null_label, self.recipe.objective.label_drop, generator)
-        x0 = from_pixels(pixels.to(self.device)).contiguous(memory_format=torch.channels_last)
-        return x0, t[own], eps[own].to(self.device), labels[own].to(self.device)
+        x0 = from_pixels(pixels.to(self.device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
+        return x0, t[own], eps, labels[own].to(self.device, non_blocking=True)
+
+    def _held_images(self) -> Tensor | None:
+        """Return the data set's images on the device, (N, C, H, W) uint8; None on a CPU, or when they are too many."""
+        images = self.dataset.images
+        if self.device.type != "cuda" or images.nbytes > HELD_SHARE * torch.cuda.mem_get_info(self.device)[0]:
+            return None
+        return torch.tensor(images, device=self.device)
+
+    def _pixels(self, indices: npt.NDArray[np.int64]) -> Tensor:
+        """Return the images with these indices, from where the data set lies."""
+        if self._held is None:
+            return torch.from_numpy(self.dataset.images[indices])
+        return self._held[torch.from_numpy(indices).to(self.device, non_blocking=True)]
+
+    def _noise(self, size: int, own: slice, generator: torch.Generator) -> Tensor:
+        """Return eps of this process's rows of a batch. A GPU draws it from its own counters, with no copy."""
+        shape = self.dataset.images.shape[1:]
+        if self.device.type != "cuda":
+            return torch.randn((size, *shape), generator=generator)[own]
+        rows = torch.arange(own.start, own.stop, device=self.device)
+        seed = batch_seed(self.recipe.training.seed, self.images_seen)
+        return noise_of(torch.full_like(rows, seed), rows, torch.zeros_like(rows), shape)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.training.precision == "bfloat16")
@@ -386,16 +443,22 @@ class Trainer:
 
     def denoiser(self) -> Denoiser:
         """Return a denoiser with a copy of the EMA weights, and of the snapshot if there is one."""
-        network = self._frozen(self.ema.weights)
-        snapshot = None if self.snapshot is None else self._frozen(self.snapshot.weights)
-        model, names = self.recipe.model, self.dataset.class_names
-        return Denoiser(model, names, network, self.device, snapshot, null_class=self._null_class)
+        model = self.recipe.model
+        return make_denoiser(
+            model,
+            self.dataset.class_names,
+            self._frozen(self.ema.weights),
+            self.device,
+            "draw",
+            snapshot=None if self.snapshot is None else (self._frozen(self.snapshot.weights), model),
+            null_class=self._null_class,
+        )
 
     def _new_network(self) -> DenoisingNetwork:
         model = self.recipe.model
         return build_network(model, len(self.dataset.class_names), model.schedule.steps)
 
-    def _frozen(self, weights: Mapping[str, Tensor]) -> Network:
+    def _frozen(self, weights: Mapping[str, Tensor]) -> DenoisingNetwork:
         network = self._new_network()
         network.load_state_dict(dict(weights))
-        return drawing_network(network, self.recipe.model, self.device)
+        return network

@@ -6,6 +6,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -13,12 +14,11 @@ from typing import Any
 
 import httpx
 import numpy as np
-import torch
 import uvicorn
 from PIL import Image
 from torch import Tensor
 
-import darkroom.app.versions.catalog
+from darkroom.app.engine.engine import Engine
 from darkroom.app.http.protocol import ProblemProtocol
 from darkroom.app.main import create_app
 from darkroom.app.settings import Settings
@@ -30,7 +30,7 @@ from darkroom.model.checkpoint import (
     read_metadata,
 )
 from darkroom.model.config import SamplingConfig, ScheduleConfig
-from darkroom.model.diffusion.denoiser import Network
+from darkroom.model.diffusion.denoiser import Denoiser, Network
 from darkroom.model.diffusion.unet import UNet
 from darkroom.model.digest import digest_of
 from darkroom.store.checkpoint_repository import register_checkpoint
@@ -209,12 +209,15 @@ class Pace:
 def serving_slowly(weights: Path, **settings: Any) -> Iterator[tuple[Service, Pace]]:
     """Run the service with networks whose pace the test controls."""
     pace = Pace()
-    prepare = darkroom.app.versions.catalog.prepare_network
+    load = Engine.load
 
-    def slowly(network: Network, device: torch.device, *, compiled: bool) -> Network:
-        return pace.slowed(prepare(network, device, compiled=compiled))
+    def slowly(engine: Engine, version: str, denoiser: Denoiser) -> Future[None]:
+        denoiser.network = pace.slowed(denoiser.network)
+        if denoiser.snapshot is not None:
+            denoiser.snapshot = pace.slowed(denoiser.snapshot)
+        return load(engine, version, denoiser)
 
-    darkroom.app.versions.catalog.prepare_network = slowly
+    Engine.load = slowly  # type: ignore[method-assign]
     try:
         with serving(weights, **settings) as service:
             try:
@@ -223,7 +226,7 @@ def serving_slowly(weights: Path, **settings: Any) -> Iterator[tuple[Service, Pa
                 pace.seconds = 0.0
                 pace.open.set()
     finally:
-        darkroom.app.versions.catalog.prepare_network = prepare
+        Engine.load = load  # type: ignore[method-assign]
 
 
 def picture(data: bytes) -> np.ndarray:

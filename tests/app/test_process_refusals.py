@@ -1,16 +1,12 @@
 """Laws of the commands that start a process: one that cannot run says why in one line, and exits with code 2."""
 
-import logging
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
-import torch
 
-from darkroom.app.main import application, create_app
-from darkroom.app.settings import Settings
-from darkroom.model.machine.compiler import CompilerMissing
+from darkroom.app.main import application
 from tests import warm
 
 NOWHERE = {"DATABASE_URL": "postgresql://nobody.invalid/nothing", "REDIS_URL": "redis://nobody.invalid"}
@@ -66,18 +62,3 @@ def test_the_api_refuses_a_setting_in_one_line(
     assert says in told
     assert told.startswith("error: ")
     assert told.count("\n") == 1
-
-
-def test_the_service_runs_without_a_compiler(
-    weights: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def refuse(device: torch.device, setting: str) -> None:
-        raise CompilerMissing("no compiler works here")
-
-    monkeypatch.setattr("darkroom.app.main.require_compiler", refuse)
-    monkeypatch.setattr(
-        "darkroom.app.main.find_device", lambda name, option: torch.device("cuda")
-    )  # on CUDA, compilation is the default
-    with caplog.at_level(logging.WARNING):
-        create_app(Settings(weights_folder=weights))
-    assert "serving without compilation, which is slower: no compiler works here" in caplog.text

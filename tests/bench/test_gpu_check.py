@@ -60,6 +60,7 @@ def test_a_phase_runs_on_the_cpu_and_its_laws_hold(phase: str, tmp_path: Path, m
     """The others start processes: tests/system and tests/model/training/test_distributed.py have their laws."""
     monkeypatch.setattr(speed, "TIMED_SECONDS", 0.0)
     monkeypatch.setattr(gpu_phases, "compute_alone", lambda: None)  # it would change this process's threads
+    monkeypatch.setattr(gpu_phases, "compute_deterministically", lambda: None)  # and its algorithms
     report = gpu_phases.run(phase, tmp_path, "cpu", tiny=True)
     assert json.loads((tmp_path / f"{phase}.json").read_text()) == {"laws": report.laws, "figures": report.figures}
     assert report.figures or report.laws

@@ -83,7 +83,7 @@ def _made_cheap(recipe: Recipe) -> Recipe:
     return recipe.model_copy(
         update={
             "model": recipe.model.model_copy(update={"unet": narrow}),
-            "training": recipe.training.model_copy(update={"batch_size": 2}),
+            "training": recipe.training.model_copy(update={"batch_size": 2, "compile": False}),
         }
     )
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from darkroom.app.engine.engine import Engine, EngineLimits
-from darkroom.app.engine.fixed_shapes import FixedShapes
 from darkroom.app.engine.observer import EngineObserver
 from darkroom.app.engine.phases import SCORE_NETWORK_ROWS, drawings
 from darkroom.app.engine.request import (
@@ -35,6 +34,7 @@ from darkroom.app.engine.residents import GROWS_AFTER, Resident
 from darkroom.app.engine.speed import SpeedCurve
 from darkroom.model.config import SamplingConfig
 from darkroom.model.diffusion.denoiser import Denoiser, Network
+from darkroom.model.diffusion.fixed_shapes import FixedShapes
 from darkroom.model.images.pixels import to_pixels
 from darkroom.model.sampling.draw import plan_row, sample
 from darkroom.telemetry.log_fields import log_fields

@@ -32,7 +32,13 @@ ANSWER = GenerateAnswer(
     best_of=None,
     score=None,
 )
-FACTS = json.loads(ANSWER.model_dump_json(exclude={"images", "id", "timings", "choice"}))
+FACTS = json.loads(ANSWER.model_dump_json(exclude={"images", "id", "timings", "choice", "drawn_on"}))
+
+
+def test_a_file_says_where_it_was_drawn_unless_on_a_cpu() -> None:
+    on_gpu = ANSWER.model_copy(update={"drawn_on": "cuda, bfloat16"})
+    assert png_facts(encode(_drawn(4), ANSWER, "png", 2)) == FACTS
+    assert png_facts(encode(_drawn(4), on_gpu, "png", 2)) == FACTS | {"drawn_on": "cuda, bfloat16"}
 
 
 def _drawn(count: int, channels: int = 1) -> list[Drawn]:

@@ -77,6 +77,12 @@ def test_every_kind_of_file_is_the_same_again(service: Service) -> None:
     assert found["finding"] == "The file is the same, byte by byte."
 
 
+def test_a_file_of_a_gpu_is_verified_by_its_pixels(service: Service) -> None:
+    content = _file(service)
+    found = _verdict(service, _with(png_facts(content) | {"drawn_on": "cuda, bfloat16"}, picture(content)))
+    assert (found["same_pixels"], found["same_bytes"]) == (True, True)
+
+
 def test_one_changed_pixel_is_found(service: Service) -> None:
     content = _file(service, **GRID)
     pixels = picture(content).copy()

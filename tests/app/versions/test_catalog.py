@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
@@ -18,8 +19,9 @@ from darkroom.app.engine.engine import Engine, EngineLimits
 from darkroom.app.versions.catalog import MAIN_MODEL, Catalog
 from darkroom.app.versions.version import UnknownModel, Version
 from darkroom.model.checkpoint import CheckpointError
-from darkroom.model.diffusion.denoiser import Network
+from darkroom.model.diffusion.denoiser import Denoiser, Network
 from darkroom.model.digest import digest_of
+from darkroom.model.machine.compiler import compiler_works
 from darkroom.store.aliases import set_alias
 from darkroom.store.audit_repository import COMMAND_LINE
 from darkroom.store.database import Database, DatabaseAway
@@ -36,7 +38,7 @@ async def opened(
     engine = Engine(EngineLimits(batch_rows=2, versions=versions))
     engine.start()
     try:
-        catalog = Catalog(engine, database, device=torch.device("cpu"), compiled=False, default=default)
+        catalog = Catalog(engine, database, device=torch.device("cpu"), default=default)
         await catalog.open(weights)
         yield catalog, engine
     finally:
@@ -99,13 +101,14 @@ async def test_a_model_that_does_not_run_is_named_and_the_others_are_served(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = weights_folder(tmp_path, broken=1, good=2)
-    prepare = darkroom.app.versions.catalog.prepare_network
+    load = Engine.load
 
-    def prepared(network: Network, device: torch.device, *, compiled: bool) -> Network:
-        monkeypatch.setattr(darkroom.app.versions.catalog, "prepare_network", prepare)  # only the first one is broken
-        return lambda x, t, labels: x[:, :0]
+    def broken(engine: Engine, version: str, denoiser: Denoiser) -> Future[None]:
+        monkeypatch.setattr(Engine, "load", load)  # only the first one is broken
+        denoiser.network = lambda x, t, labels: x[:, :0]
+        return load(engine, version, denoiser)
 
-    monkeypatch.setattr(darkroom.app.versions.catalog, "prepare_network", prepared)
+    monkeypatch.setattr(Engine, "load", broken)
     with caplog.at_level(logging.ERROR):
         async with opened(weights) as (catalog, _):
             assert catalog.ready
@@ -114,29 +117,35 @@ async def test_a_model_that_does_not_run_is_named_and_the_others_are_served(
     assert "does not run" in caplog.text
 
 
-async def test_a_snapshot_is_prepared_for_the_device_as_the_network_is_and_counts_as_a_model(
+async def test_a_snapshot_is_warmed_up_as_the_network_is_and_counts_as_a_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "carrying.safetensors").write_bytes(tiny_weights("carrying", snapshot_seed=4))
-    prepare = darkroom.app.versions.catalog.prepare_network
-    calls: dict[int, int] = {}
+    load, calls = Engine.load, [0, 0]
 
-    def prepared(network: Network, device: torch.device, *, compiled: bool) -> Network:
-        ready, number = prepare(network, device, compiled=compiled), len(calls)
-        calls[number] = 0
-
+    def counting(number: int, network: Network) -> Network:
         def counted(x: torch.Tensor, t: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
             calls[number] += 1
-            return ready(x, t, labels)
+            return network(x, t, labels)
 
         return counted
 
-    monkeypatch.setattr(darkroom.app.versions.catalog, "prepare_network", prepared)
+    def counted_load(engine: Engine, version: str, denoiser: Denoiser) -> Future[None]:
+        assert denoiser.snapshot is not None
+        denoiser.network, denoiser.snapshot = counting(0, denoiser.network), counting(1, denoiser.snapshot)
+        return load(engine, version, denoiser)
+
+    monkeypatch.setattr(Engine, "load", counted_load)
     async with opened(tmp_path) as (catalog, engine):
         assert catalog.ready
-        assert len(calls) == 2
-        assert all(calls.values())
+        assert all(calls)
         assert engine.status().networks == 2
+
+
+@pytest.mark.parametrize(("device", "drawn_on"), [("cpu", None), ("cuda:1", "cuda, bfloat16")])
+def test_the_catalog_says_how_its_device_draws(device: str, drawn_on: str | None) -> None:
+    compiler_works.cache_clear()
+    assert Catalog(Engine(), None, device=torch.device(device), default=None).drawn_on == drawn_on
 
 
 async def test_one_file_under_two_names_stays_two_models(tmp_path: Path, database: Database) -> None:
@@ -355,7 +364,7 @@ async def test_a_promotion_during_the_load_of_the_shipped_weights_does_not_make_
     engine = Engine(EngineLimits(batch_rows=2))
     engine.start()
     try:
-        catalog = Catalog(engine, database, device=torch.device("cpu"), compiled=False, default=None)
+        catalog = Catalog(engine, database, device=torch.device("cpu"), default=None)
         store_weights(database, tiny_weights("new", 5), "trained")
         await catalog.promote(COMMAND_LINE, "new", "1")
         assert not catalog.ready

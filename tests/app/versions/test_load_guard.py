@@ -131,9 +131,7 @@ async def test_the_catalog_serves_the_rest_and_tries_again_when_somebody_promote
     engine = Engine(EngineLimits(batch_rows=2, versions=4))
     engine.start()
     try:
-        catalog = Catalog(
-            engine, database, device=torch.device("cpu"), compiled=False, default=None, loading_folder=tmp_path
-        )
+        catalog = Catalog(engine, database, device=torch.device("cpu"), default=None, loading_folder=tmp_path)
         await catalog.open(tmp_path / "no weights")
         assert (catalog.ready, catalog.set_aside) == (True, 1)
         assert catalog.production("other") is not None
@@ -155,6 +153,6 @@ async def test_a_version_that_is_too_large_is_never_read(
     monkeypatch.setattr(load_guard, "available_bytes", lambda: 1000)
     monkeypatch.setattr("darkroom.app.versions.catalog.read_weights", lambda *_: pytest.fail("the weights were read"))
     engine = Engine(EngineLimits(batch_rows=2, versions=4))
-    catalog = Catalog(engine, database, device=torch.device("cpu"), compiled=False, default=None)
+    catalog = Catalog(engine, database, device=torch.device("cpu"), default=None)
     with pytest.raises(CheckpointError, match="and 1,000 are free"):
         await catalog.promote(COMMAND_LINE, "tiny", "1")

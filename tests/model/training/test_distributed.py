@@ -3,6 +3,9 @@
 import csv
 import hashlib
 import json
+import os
+import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -21,6 +24,7 @@ from darkroom.model.training.run import TrainingError, train
 from darkroom.model.training.run_record import FolderRecord
 from tests import warm
 from tests.model.small import random_dataset, small_recipe, small_unet
+from tests.processes import PATIENCE_SECONDS
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[3]
@@ -93,6 +97,38 @@ def test_gradients_are_waited_for_in_minutes_and_the_first_process_as_long_as_it
         waits = [group._get_backend(CPU).options._timeout for group in groups]
     assert waits == [PATIENCE, GRADIENT_PATIENCE]
     assert GRADIENT_PATIENCE < timedelta(hours=1) < PATIENCE
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("group", "process 0 of a training waited 0:00:02 for process 1 of 2 at the process group: see the last lines"),
+        ("network", "process 0 of a training waited 0:00:02 for process 1 of 2 at the first step: see the last lines"),
+        ("error", "process 0 of a training ends: process 1 has failed (ValueError: its data set is damaged)"),
+    ],
+)
+def test_a_process_that_never_comes_to_the_first_step_ends_the_others_which_name_it(where: str, told: str) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": "2"}
+    command = [sys.executable, "-m", "tests.model.training.late_rank", where]
+    first, second = (
+        warm.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    )
+    try:
+        _, said = first.communicate(timeout=PATIENCE_SECONDS)
+    finally:
+        second.kill()
+        second.communicate()
+    assert first.returncode != 0
+    assert told in said
 
 
 def _first_and_other(monkeypatch: pytest.MonkeyPatch, make: Callable[[], tuple[str, bytes] | None]) -> list[Any]:

@@ -1,6 +1,7 @@
 """The training loop: it learns, it stops at values that are not finite, and it counts in images."""
 
 import csv
+import itertools
 import logging
 import math
 from pathlib import Path
@@ -137,6 +138,62 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_good_checkpoint(
 
     monkeypatch.undo()  # the cause is removed: the same folder runs to its end
     assert train(recipe, dataset, FolderRecord(tmp_path, "small"), device=CPU).finished
+
+
+def read_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let trainers on the CPU read losses late and hold their images, as on a GPU."""
+    begin = Trainer.__post_init__
+
+    def late(trainer: Trainer) -> None:
+        begin(trainer)
+        trainer.reads_late = True
+        trainer._held = torch.from_numpy(trainer.dataset.images)
+
+    monkeypatch.setattr(Trainer, "__post_init__", late)
+
+
+def test_a_run_that_reads_its_losses_late_has_the_same_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[int] = []
+    read = Trainer.read
+
+    def counted(trainer: Trainer) -> list[tuple[float, float]]:
+        found = read(trainer)
+        reads.append(len(found))
+        return found
+
+    recipe = small_recipe(training__total_images=200, training__checkpoint_every_images=80)
+    with monkeypatch.context() as patch:
+        train(recipe, random_dataset(), FolderRecord(tmp_path / "at once", "small"), device=CPU)
+        read_late(patch)
+        patch.setattr(Trainer, "read", counted)
+        train(recipe, random_dataset(), FolderRecord(tmp_path / "late", "small"), device=CPU)
+    assert reads == [10, 10, 5, 0]  # at the checkpoints after 10 and 20 steps, at the end, and after it
+    columns = [
+        [line.split(",")[:4] for line in (tmp_path / run / "losses.csv").read_text().splitlines()]
+        for run in ("at once", "late")
+    ]
+    assert columns[0] == columns[1]
+    assert len(columns[0]) == 3
+    for path in (tmp_path / "at once" / "checkpoints").iterdir():
+        ours, theirs = (load_checkpoint(tmp_path / run / "checkpoints" / path.name) for run in ("at once", "late"))
+        assert all(torch.equal(value, theirs.weights[name]) for name, value in ours.weights.items())
+
+
+def test_a_loss_that_is_not_finite_and_read_late_ends_the_run_before_anything_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_late(monkeypatch)
+    recipe = small_recipe(training__checkpoint_every_images=48)
+    calls = itertools.count()
+    monkeypatch.setattr(
+        darkroom.model.training.trainer,
+        "row_losses",
+        lambda *arguments: row_losses(*arguments) * (math.inf if next(calls) >= 8 else 1.0),
+    )
+    with pytest.raises(TrainingError, match="the loss is inf"):
+        train(recipe, random_dataset(), FolderRecord(tmp_path, "small"), device=CPU)
+    assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["0000000048.safetensors"]
+    assert load_checkpoint(tmp_path / "checkpoints" / "0000000048.safetensors").header.images_seen == 48
 
 
 def test_a_step_with_a_loss_that_is_not_finite_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

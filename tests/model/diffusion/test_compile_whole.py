@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from darkroom.app.engine import fixed_shapes
-from darkroom.app.engine.fixed_shapes import FixedShapes, compile_whole
+from darkroom.model.diffusion import fixed_shapes
+from darkroom.model.diffusion.fixed_shapes import FixedShapes, compile_whole
 from darkroom.model.diffusion.network import build_network
 from tests.app.engine.calls import smooth
 from tests.model.small import awaken, small_model

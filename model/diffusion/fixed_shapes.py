@@ -1,6 +1,7 @@
 """Calls a network with a few fixed batch sizes only, for devices that compile or capture a graph for each shape."""
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,19 +21,23 @@ class FixedShapes:
 
     Rows do not influence each other in the network, so padding changes only the shape. Shapes, strides and addresses
     stay the same, so that nothing is compiled or captured twice: images of one channel, say, have other strides when
-    they were concatenated. A batch above the largest bucket is passed on as it is. One thread calls it.
+    they were concatenated. One thread at a time calls it.
+
+    buckets: batch sizes, growing. A batch above the last is divided.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, buckets: Sequence[int] = BUCKETS) -> None:
         self._network = network
+        self._buckets = buckets
         self._inputs: dict[tuple[object, ...], tuple[Tensor, Tensor, Tensor]] = {}
 
     def __call__(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         """Return the network's output. x: (B, C, H, W); t: (B,); labels: (B,) or (B, classes + 1)."""
-        rows = len(x)
-        bucket = next((size for size in BUCKETS if size >= rows), None)
-        if bucket is None:
-            return self._network(x.contiguous(memory_format=torch.channels_last), t, labels)
+        rows, most = len(x), self._buckets[-1]
+        if rows > most:
+            parts = [slice(first, first + most) for first in range(0, rows, most)]
+            return torch.cat([self(x[part], t[part], labels[part]) for part in parts])
+        bucket = next(size for size in self._buckets if size >= rows)
         held = self._held(bucket, x, t, labels)
         for whole, part in zip(held, (x, t, labels), strict=True):
             whole[:rows].copy_(part)
@@ -67,22 +72,3 @@ def compile_whole(network: Network, **how: Any) -> Network:
         return compiled(x, t, labels)
 
     return called
-
-
-def prepare_network(network: Network, device: torch.device, *, compiled: bool) -> Network:
-    """Return the network in the form that the engine calls.
-
-    On CUDA: bfloat16 autocast, fixed shapes, and CUDA graphs if `compiled`. On the CPU the network is in that form
-    already (`model/diffusion/cpu_network.py`).
-    """
-    if device.type == "cuda":
-        captured = compile_whole(network, mode="reduce-overhead") if compiled else network
-
-        def autocast(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-            with torch.autocast("cuda", torch.bfloat16):
-                # A captured graph overwrites its output memory at the next call, so return a copy.
-                output: Tensor = captured(x, t, labels).float().clone()
-            return output
-
-        return FixedShapes(autocast)
-    return network

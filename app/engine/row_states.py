@@ -1,0 +1,66 @@
+"""The states of all rows of a version that are being drawn, in one tensor on the device."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from darkroom.model.samplers.step import STATE
+from darkroom.model.sampling.static_step import Steps
+
+FIRST_ROWS = 64
+"""Rows that the tensor has room for at first. It doubles when they are too few."""
+
+PADDING = 0
+"""The place that no row has. Rows that pad a batch read and write it."""
+
+
+@dataclass(eq=False)
+class Place:
+    """Where a row's state lies. Its last owner gives it back by dropping it.
+
+    steps: its steps, where the drawer replays them.
+    """
+
+    states: "RowStates"
+    number: int
+    steps: Steps | None = None
+
+    def __del__(self) -> None:
+        self.states.free.append(self.number)
+
+    @property
+    def image(self) -> Tensor:
+        """The row's current point, (C, H, W): a view that the row's next step changes."""
+        return self.states.tensor[self.number, 0]
+
+
+class RowStates:
+    """A pool of states (STATE, C, H, W). The engine's thread calls the methods; any thread may drop a place."""
+
+    def __init__(self, image_shape: tuple[int, int, int], device: torch.device) -> None:
+        self.tensor = torch.zeros(FIRST_ROWS, STATE, *image_shape, device=device)
+        self.free = list(range(FIRST_ROWS - 1, PADDING, -1))
+
+    def take(self, states: Tensor) -> list[Place]:
+        """Keep the states (B, STATE, C, H, W) of rows before their first step; returns their places."""
+        while len(self.free) < len(states):
+            held = len(self.tensor)
+            self.tensor = torch.cat([self.tensor, torch.zeros_like(self.tensor)])
+            self.free += range(2 * held - 1, held - 1, -1)
+        places = [Place(self, self.free.pop()) for _ in range(len(states))]
+        self.put(self.numbers(places), states)
+        return places
+
+    def numbers(self, places: Sequence[Place]) -> Tensor:
+        """Return the places' numbers, (B,), on the device."""
+        return torch.tensor([place.number for place in places], device=self.tensor.device)
+
+    def get(self, numbers: Tensor) -> Tensor:
+        """Return a copy of the states at these places."""
+        return self.tensor.index_select(0, numbers)
+
+    def put(self, numbers: Tensor, states: Tensor) -> None:
+        """Write the states at these places."""
+        self.tensor.index_copy_(0, numbers, states)
