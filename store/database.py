@@ -78,8 +78,8 @@ def connecting_once(url: str) -> Engine:
 class Pool:
     """The size of a pool of connections. kept: stay open. extra: opened while all kept ones are in use.
 
-    wait_seconds: the longest wait for a free one. ping: ask a connection for a sign of life before each use, so that a
-    restart of the server fails no transaction; one that is tried again anyway saves the round trip.
+    wait_seconds: the longest wait for a free one. ping: try each connection before its use, so that a restart of the
+    server fails no transaction. A process that tries again anyway saves this round trip.
     """
 
     kept: int = 5

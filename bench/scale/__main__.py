@@ -11,13 +11,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.scale.processes import measure
-from bench.scale.server import Reading, Server, server
+from bench.scale.server import Reading, server
 from darkroom.store.database import Database
 from darkroom.store.job_forms import TrainWork
 from darkroom.store.job_repository import submit_job
@@ -34,9 +33,13 @@ SETTLE_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Result:
-    """A run. began: of the measured time. claims: when the workers had claimed their jobs, from `start`."""
+    """A run. start, claimed: before and after all workers have claimed a job. began, ended: of the measured time.
+
+    slowness: the workers' waits were so many times as long as in production. The table has their rates in production.
+    """
 
     workers: int
+    slowness: float
     start: Reading
     claimed: Reading
     began: Reading
@@ -47,17 +50,22 @@ class Result:
 
     def row(self) -> str:
         """Return a line of the table."""
-        seconds = self.ended.at - self.began.at
+        seconds = (self.ended.at - self.began.at) / self.slowness
         cpu = self.ended.cpu_seconds - self.began.cpu_seconds
         transactions = self.ended.transactions - self.began.transactions
-        waited = ", ".join(f"{name} {count}" for name, count in self.waits.most_common(3)) or "nothing"
+        while_claiming = self.claimed.lock_waits - self.start.lock_waits
+        then = self.ended.lock_waits - self.began.lock_waits
         return (
-            f"| {self.workers:,} | {self.connections} | {self.claimed.lock_waits - self.start.lock_waits} "
+            f"| {self.workers:,} | {self.connections} | {_listed(while_claiming)} "
             f"| {self.statements / seconds:,.0f} | {self.statements / seconds / self.workers:.2f} "
             f"| {transactions / seconds:,.0f} | {1e6 * cpu / self.statements:.0f} µs | {cpu / seconds:.2f} "
             f"| {(self.ended.wal_bytes - self.began.wal_bytes) / seconds / 1e6:.2f} MB "
-            f"| {self.ended.lock_waits - self.began.lock_waits} | {waited} |"
+            f"| {_listed(then)} | {_listed(self.waits)} |"
         )
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common(3)) or "none"
 
 
 HEAD = (
@@ -69,10 +77,11 @@ HEAD = (
 class _Stubs:
     """Processes with workers."""
 
-    def __init__(self, workers: int, environment: dict[str, str]) -> None:
+    def __init__(self, workers: int, slowness: float, environment: dict[str, str]) -> None:
         self._processes = []
         for first in range(0, workers, WORKERS_OF_PROCESS):
-            command = [sys.executable, "-m", "bench.scale.stubs", f"w{first}", str(min(WORKERS_OF_PROCESS, workers - first))]
+            own = (f"w{first}", str(min(WORKERS_OF_PROCESS, workers - first)), str(slowness))
+            command = [sys.executable, "-m", "bench.scale.stubs", *own]
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": None}
             self._processes.append(subprocess.Popen(command, env=os.environ | environment, text=True, **pipes))
 
@@ -99,7 +108,7 @@ def _submit(url: str, jobs: int) -> None:
     database.dispose()
 
 
-def simulate(workers: int, seconds: float, *, pooled: bool) -> Result:
+def simulate(workers: int, seconds: float, *, slowness: float, pooled: bool) -> Result:
     """Run so many workers, each with a training, and measure for `seconds`."""
     with ExitStack() as until_done:
         folder = Path(until_done.enter_context(tempfile.TemporaryDirectory()))
@@ -110,7 +119,7 @@ def simulate(workers: int, seconds: float, *, pooled: bool) -> Result:
             url, pooler = until_done.enter_context(pgbouncer(running.url, folder / "pgbouncer", POOL)), "true"
         _submit(running.url, workers)
         environment = {"DATABASE_URL": url, "DATABASE_POOLER": pooler, "REDIS_URL": "redis://localhost:1/0"}
-        stubs = _Stubs(workers, environment | {"OMP_NUM_THREADS": "1", "DARKROOM_LOG_LEVEL": "ERROR"})
+        stubs = _Stubs(workers, slowness, environment | {"OMP_NUM_THREADS": "1", "DARKROOM_LOG_LEVEL": "ERROR"})
         until_done.callback(stubs.end)
         stubs.tell("count")
         start = running.read()
@@ -124,7 +133,7 @@ def simulate(workers: int, seconds: float, *, pooled: bool) -> Result:
             time.sleep(0.25)
             waits += running.waiting()
         sent = stubs.tell("count") - before
-        return Result(workers, start, claimed, began, running.read(), sent, running.connections(), waits)
+        return Result(workers, slowness, start, claimed, began, running.read(), sent, running.connections(), waits)
 
 
 def main() -> None:
@@ -132,6 +141,9 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--workers", type=int, nargs="*", default=[10, 100, 1000])
     arguments.add_argument("--seconds", type=float, default=60.0)
+    arguments.add_argument(
+        "--slowness", type=float, default=1.0, help="factor of the waits, for a machine with few cores"
+    )
     chosen = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         print("| process | statements/s | connections | PostgreSQL's memory for them |\n| --- | ---: | ---: | ---: |")
@@ -140,7 +152,7 @@ def main() -> None:
             print(f"| {name} | {rate:.2f} | {sent.connections} | {sent.memory_bytes / 1e6:.1f} MB |", flush=True)
     print(f"\n{HEAD}\n{'| ---: ' * 10}| --- |")
     for workers in chosen.workers:
-        print(simulate(workers, chosen.seconds, pooled=workers > DIRECT).row(), flush=True)
+        print(simulate(workers, chosen.seconds, slowness=chosen.slowness, pooled=workers > DIRECT).row(), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A private PostgreSQL, perhaps with PgBouncer before it, and what it counts."""
 
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,18 +18,21 @@ LOCK_MILLISECONDS = 20
 """A wait for a lock counts when it takes longer."""
 
 MAX_CONNECTIONS = 600
+_LOCK_WAIT = re.compile(
+    r"still waiting for [^\n]*\n(?:.*DETAIL[^\n]*\n)?.*CONTEXT:  while [^\n]* in relation \"(\w+)\""
+)
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """The server's counts at one moment. cpu_seconds: of all its processes."""
+    """The server's counts at one moment. cpu_seconds: of all its processes. lock_waits: by the table of the record."""
 
     at: float
     transactions: int
     cpu_seconds: float
     wal_bytes: int
-    lock_waits: int
+    lock_waits: Counter[str]
 
 
 class Server:
@@ -47,7 +51,7 @@ class Server:
             "WHERE datname = current_database()"
         ).fetchone()
         assert row is not None
-        waits = self._log.read_text(errors="replace").count("still waiting for")
+        waits = Counter(_LOCK_WAIT.findall(self._log.read_text(errors="replace")))
         return Reading(time.monotonic(), int(row[0]), self._cpu_seconds(), int(row[1]), waits)
 
     def waiting(self) -> Counter[str]:
@@ -60,7 +64,9 @@ class Server:
 
     def connections(self) -> int:
         """Return how many connections clients hold, besides this one."""
-        row = self._connection.execute("SELECT count(*) - 1 FROM pg_stat_activity WHERE backend_type = 'client backend'")
+        row = self._connection.execute(
+            "SELECT count(*) - 1 FROM pg_stat_activity WHERE backend_type = 'client backend'"
+        )
         return int(row.fetchall()[0][0])
 
     def _cpu_seconds(self) -> float:
@@ -88,6 +94,7 @@ class Server:
 @contextmanager
 def server(folder: Path) -> Iterator[Server]:
     """Run a server. It writes to the disk as in production."""
+    folder.mkdir(mode=0o755)
     running = PrivatePostgres(folder)
     running.start()
     try:

@@ -16,7 +16,6 @@ from darkroom.store.tables import Base
 from tests.app.served import weights_folder
 from tests.model.small import small_recipe
 from tests.pgbouncer import pgbouncer
-from tests.processes import wait_until
 from tests.system.cluster import Cluster
 
 SERVERS = 2
