@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from darkroom.store.tables import Counter, CounterSlot
 
-SLOTS = 64
+SLOTS = 256
 
 
 def count(session: Session, name: str, label: str = "", by: float = 1.0) -> None:

@@ -27,6 +27,7 @@ from darkroom.worker import reporter, supervisor, watchdog
 from darkroom.worker.celery_app import Worker
 from darkroom.worker.settings import WorkerSettings
 from darkroom.worker.training import JobRecord
+from darkroom.worker.transactions import transact
 
 POINT_SECONDS = 1.0
 CHECKPOINT_SECONDS = 300.0
@@ -63,7 +64,12 @@ class Stub:
 
     def take_job(self) -> None:
         """Claim a job and supervise it, in a thread."""
-        threading.Thread(target=self._worker.run_jobs, daemon=True).start()
+
+        def look() -> None:
+            self._worker.run_jobs()
+            time.sleep(1.0)  # there was no connection
+
+        start_loop("look", look)
 
     def train(self, job: Job, first_checkpoint_seconds: float) -> None:
         """Begin the work's part."""
@@ -100,8 +106,8 @@ class _Sent:
 
 
 def _claimed(database: Database, names: Sequence[str]) -> Sequence[Job]:
-    with database.session() as session:
-        return session.scalars(select(Job).where(Job.worker.in_([f"{name}:{os.getpid()}" for name in names]))).all()
+    mine = select(Job).where(Job.worker.in_([f"{name}:{os.getpid()}" for name in names]))
+    return transact(database, lambda session: session.scalars(mine).all())
 
 
 def main(name: str, count: int, slowness: float) -> None:
@@ -122,7 +128,7 @@ def main(name: str, count: int, slowness: float) -> None:
                 for stub in stubs.values():
                     stub.take_job()
                 while len(jobs := _claimed(asking, names)) < count:
-                    time.sleep(0.5)
+                    time.sleep(2.0)
                 for number, job in enumerate(jobs):
                     stubs[str(job.worker).rpartition(":")[0]].train(job, CHECKPOINT_SECONDS * number / count)
         print(sent.count, flush=True)

@@ -1,4 +1,4 @@
-"""Laws of connections: PostgreSQL has room for the processes that docs/scale.md names, each with all that it may open."""
+"""Laws of connections: PostgreSQL has room for the processes of docs/scale.md, each with all that it may open."""
 
 import re
 
