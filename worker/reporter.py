@@ -96,6 +96,7 @@ class Reporter:
             fault: Exception | None = None
             try:
                 self._store(points, seconds, write)
+                self._progress_due = time.monotonic() + PROGRESS_SECONDS
             except LeaseLost as lost:
                 end_process(str(lost))
             except Exception as error:  # a full disk or a damaged record: the main thread reports it
@@ -118,6 +119,5 @@ class Reporter:
 
         if points or seconds is not None:
             transact(self._database, progress)
-            self._progress_due = time.monotonic() + PROGRESS_SECONDS
         if write is not None:
             transact(self._database, lambda session: write(session, self._lease))

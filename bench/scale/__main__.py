@@ -33,15 +33,13 @@ SETTLE_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Result:
-    """A run. start, claimed: before and after all workers have claimed a job. began, ended: of the measured time.
+    """A run. began, ended: of the measured time.
 
     slowness: the workers' waits were so many times as long as in production. The table has their rates in production.
     """
 
     workers: int
     slowness: float
-    start: Reading
-    claimed: Reading
     began: Reading
     ended: Reading
     statements: int
@@ -53,10 +51,9 @@ class Result:
         seconds = (self.ended.at - self.began.at) / self.slowness
         cpu = self.ended.cpu_seconds - self.began.cpu_seconds
         transactions = self.ended.transactions - self.began.transactions
-        while_claiming = self.claimed.lock_waits - self.start.lock_waits
         then = self.ended.lock_waits - self.began.lock_waits
         return (
-            f"| {self.workers:,} | {self.connections} | {_listed(while_claiming)} "
+            f"| {self.workers:,} | {self.connections} "
             f"| {self.statements / seconds:,.0f} | {self.statements / seconds / self.workers:.2f} "
             f"| {transactions / seconds:,.0f} | {1e6 * cpu / self.statements:.0f} µs | {cpu / seconds:.2f} "
             f"| {(self.ended.wal_bytes - self.began.wal_bytes) / seconds / 1e6:.2f} MB "
@@ -69,7 +66,7 @@ def _listed(counts: Counter[str]) -> str:
 
 
 HEAD = (
-    "| workers | connections to PostgreSQL | lock waits while all claim | statements/s | of one worker "
+    "| workers | connections to PostgreSQL | statements/s | of one worker "
     "| transactions/s | PostgreSQL's CPU for a statement | its cores | WAL/s | lock waits | connections waited for |"
 )
 
@@ -122,9 +119,7 @@ def simulate(workers: int, seconds: float, *, slowness: float, pooled: bool) -> 
         stubs = _Stubs(workers, slowness, environment | {"OMP_NUM_THREADS": "1", "DARKROOM_LOG_LEVEL": "ERROR"})
         until_done.callback(stubs.end)
         stubs.tell("count")
-        start = running.read()
         stubs.tell("claim")
-        claimed = running.read()
         time.sleep(SETTLE_SECONDS)
         before, began = stubs.tell("count"), running.read()
         waits: Counter[str] = Counter()
@@ -133,7 +128,7 @@ def simulate(workers: int, seconds: float, *, slowness: float, pooled: bool) -> 
             time.sleep(0.25)
             waits += running.waiting()
         sent = stubs.tell("count") - before
-        return Result(workers, slowness, start, claimed, began, running.read(), sent, running.connections(), waits)
+        return Result(workers, slowness, began, running.read(), sent, running.connections(), waits)
 
 
 def main() -> None:
@@ -150,7 +145,7 @@ def main() -> None:
         for name, sent in measure(Path(folder), chosen.seconds).items():
             rate = sent.statements.total() / chosen.seconds
             print(f"| {name} | {rate:.2f} | {sent.connections} | {sent.memory_bytes / 1e6:.1f} MB |", flush=True)
-    print(f"\n{HEAD}\n{'| ---: ' * 10}| --- |")
+    print(f"\n{HEAD}\n{'| ---: ' * 9}| --- |")
     for workers in chosen.workers:
         print(simulate(workers, chosen.seconds, slowness=chosen.slowness, pooled=workers > DIRECT).row(), flush=True)
 

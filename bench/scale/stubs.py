@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Engine, event, select
@@ -105,32 +104,32 @@ class _Sent:
         self.count += 1
 
 
-def _claimed(database: Database, names: Sequence[str]) -> Sequence[Job]:
-    mine = select(Job).where(Job.worker.in_([f"{name}:{os.getpid()}" for name in names]))
-    return transact(database, lambda session: session.scalars(mine).all())
+def _claimed(database: Database, claimant: str) -> Job | None:
+    mine = select(Job).where(Job.lease_expires_at.is_not(None), Job.worker == claimant)
+    return transact(database, lambda session: session.scalars(mine).one_or_none())
 
 
 def main(name: str, count: int, slowness: float) -> None:
     """Run the workers until standard input ends."""
     threading.stack_size(256 << 10)
-    names = [f"{name}-{number}" for number in range(count)]
-    own = {"lease_seconds": LEASE_SECONDS, "worker_device": "cpu", "measure_speed": False}
+    own: dict[str, Any] = {"lease_seconds": LEASE_SECONDS, "worker_device": "cpu", "measure_speed": False}
     for time_setting in ("beat_seconds", "poll_seconds"):
         own[time_setting] = slowness * WorkerSettings.model_fields[time_setting].default
     for module, constant in _WAITS:
         setattr(module, constant, slowness * getattr(module, constant))
-    stubs = {one: Stub(_Settings(worker_name=one, **own), slowness) for one in names}
+    stubs = []
     sent = _Sent()
     asking = WorkerSettings().database("bench", WorkerSettings().pool())
     for command in sys.stdin:
         match command.strip():
             case "claim":
-                for stub in stubs.values():
-                    stub.take_job()
-                while len(jobs := _claimed(asking, names)) < count:
-                    time.sleep(2.0)
-                for number, job in enumerate(jobs):
-                    stubs[str(job.worker).rpartition(":")[0]].train(job, CHECKPOINT_SECONDS * number / count)
+                for number in range(count):  # one after the other, because they share few cores
+                    own["worker_name"] = f"{name}-{number}"
+                    stubs.append(Stub(_Settings(**own), slowness))
+                    stubs[-1].take_job()
+                    while (job := _claimed(asking, f"{own['worker_name']}:{os.getpid()}")) is None:
+                        time.sleep(0.05)
+                    stubs[-1].train(job, CHECKPOINT_SECONDS * number / count)
         print(sent.count, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)  # without handing the jobs back
 
