@@ -1,96 +1,138 @@
 """Workers without training: `python -m bench.scale.stubs NAME COUNT SLOWNESS`, a process of `bench.scale`.
 
-Each is the real `worker.celery_app.Worker` without Celery. Its work process sleeps, and this process does the work's
-part instead, with the real reporter and watchdog. So PostgreSQL sees what COUNT workers in the midst of trainings send.
-All waits are SLOWNESS times as long as in production. It reads commands from standard input, and
-answers each with one line.
+Each stub claims a job, and then sends what a worker and its work process send, with the same functions of `store/` in
+the same transactions, as often as these. A few threads do it for all. All waits are SLOWNESS times as long as in
+production. The process reads commands from standard input, and answers each with one line.
 """
 
+import heapq
 import os
-import signal
+import random
 import sys
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from sqlalchemy import Engine, event, select
-from sqlalchemy.util import LRUCache
+from sqlalchemy import Engine, event
 
 from darkroom.model.training.curve_point import CurvePoint
+from darkroom.store.artifacts import Artifacts
+from darkroom.store.counters import count
 from darkroom.store.database import Database, Pool
-from darkroom.store.job_forms import TrainWork
-from darkroom.store.job_repository import Lease
-from darkroom.store.tables import Job
-from darkroom.telemetry.loops import start_loop
-from darkroom.worker import reporter, supervisor, watchdog
-from darkroom.worker.celery_app import Worker
+from darkroom.store.job_repository import (
+    Claimant,
+    Lease,
+    cancel_requested,
+    claim_job,
+    hold,
+    is_due_to_another_key,
+    job_waits,
+    lease_seconds_left,
+    renew,
+)
+from darkroom.store.run_repository import record_checkpoint, record_curve_points
+from darkroom.store.worker_repository import see_worker
+from darkroom.worker.reporter import PROGRESS_SECONDS
 from darkroom.worker.settings import WorkerSettings
-from darkroom.worker.training import JobRecord
-from darkroom.worker.transactions import transact
+from darkroom.worker.supervisor import BEATS_OF_PATIENCE
+from darkroom.worker.watchdog import LONGEST_SLEEP_SECONDS
 
-POINT_SECONDS = 1.0
+THREADS = 16
 CHECKPOINT_SECONDS = 300.0
 WEIGHTS_BYTES, STATE_BYTES = 1 << 20, 3 << 20
 LEASE_SECONDS = 3600.0
-"""Longer than in production, because a lost lease would end this process. Nothing is sent more often for it."""
-_WAITS = ((reporter, "PROGRESS_SECONDS"), (watchdog, "LONGEST_SLEEP_SECONDS"), (supervisor, "TICK_SECONDS"))
-SLEEPS = ("sh", "-c", "exec tail --pid=$0 -f /dev/null")
-"""Ends with its supervisor, whose process is the first argument."""
-
-
-class _Settings(WorkerSettings):
-    """A worker's settings. All workers of this process share the SQL that SQLAlchemy compiles, to save their time."""
-
-    def database(self, name: str, pool: Pool, artifacts_url: str | None = None) -> Database:
-        """As for a worker."""
-        made = super().database(name, pool, artifacts_url)
-        for engine in (made.engine, made._reads):
-            engine.update_execution_options(compiled_cache=_COMPILED)
-        return made
-
-
-_COMPILED: LRUCache[Any, Any] = LRUCache(500)
+"""Longer than in production, so that no late stub loses its job. Nothing is sent more often for it."""
 
 
 class Stub:
-    """A worker, and the work's part of its job."""
+    """A worker with a job, and the work process of the job."""
 
-    def __init__(self, settings: WorkerSettings, slowness: float) -> None:
+    def __init__(self, settings: WorkerSettings, database: Database, name: str) -> None:
         self._settings = settings
-        self._slowness = slowness
-        self._worker = Worker(settings, SLEEPS)
-        start_loop("alive", self._worker.beat)
+        self._database = database
+        self._name = name
+        self._seen = 0
+        claimant = self._claimant = Claimant(f"{name}:{os.getpid()}", "cpu")
+        with database.reading() as session:
+            job_waits(session, claimant)
+        with database.session() as session:
+            job = claim_job(session, claimant, LEASE_SECONDS)
+            assert job is not None
+        self._lease = Lease(job.id, job.attempt)
 
-    def take_job(self) -> None:
-        """Claim a job and supervise it, in a thread."""
+    def acts(self) -> dict[Callable[[], None], float]:
+        """Return what it does, each with the seconds between two times."""
+        settings = self._settings
+        return {
+            self._beat: settings.beat_seconds,
+            self._look: settings.poll_seconds,
+            self._renew: settings.beat_seconds,
+            self._watch: LONGEST_SLEEP_SECONDS,
+            self._progress: PROGRESS_SECONDS,
+            self._checkpoint: CHECKPOINT_SECONDS,
+        }
 
-        def look() -> None:
-            self._worker.run_jobs()
-            time.sleep(1.0)  # there was no connection
+    def _beat(self) -> None:
+        with self._database.session() as session:
+            see_worker(session, self._name, "cpu", 1, None, None, {})
 
-        start_loop("look", look)
+    def _look(self) -> None:
+        with self._database.reading() as session:
+            cancel_requested(session, self._lease)
 
-    def train(self, job: Job, first_checkpoint_seconds: float) -> None:
-        """Begin the work's part."""
-        lease = Lease(job.id, job.attempt)
-        database = self._settings.database("work", self._settings.work_pool())
-        watchdog.end_with_lease(database, lease)
-        record = JobRecord(database, job.id, lease, TrainWork.model_validate(job.configuration), ["class"])
-        record.begin(0)
-        began = time.monotonic()
-        due = began + self._slowness * first_checkpoint_seconds
-        seen = 0
+    def _renew(self) -> None:
+        with self._database.session() as session:
+            renew(session, self._lease, LEASE_SECONDS)
+        patience = BEATS_OF_PATIENCE * self._settings.beat_seconds
+        with self._database.reading() as session:
+            is_due_to_another_key(session, self._lease, self._claimant, patience)
 
-        def step() -> None:
-            nonlocal due, seen
-            seen += 100
-            record.progress(CurvePoint(seen, 0.1, 1.0, 1e-4, 100.0, 1 << 30, 60.0))
-            if time.monotonic() > due:
-                due += self._slowness * CHECKPOINT_SECONDS
-                record.checkpoint(seen, os.urandom(WEIGHTS_BYTES), os.urandom(STATE_BYTES))
-            time.sleep(self._slowness * POINT_SECONDS)
+    def _watch(self) -> None:
+        with self._database.reading() as session:
+            lease_seconds_left(session, self._lease)
 
-        start_loop("training", step)
+    def _progress(self) -> None:
+        self._seen += 200
+        with self._database.session() as session:
+            points = [CurvePoint(self._seen - back, 0.1, 1.0, 1e-4, 100.0, 1 << 30, 60.0) for back in (100, 0)]
+            record_curve_points(session, hold(session, self._lease), points)
+
+    def _checkpoint(self) -> None:
+        with self._database.session() as session:
+            weights = os.urandom(WEIGHTS_BYTES)
+            digest, state = (Artifacts(session).put(data) for data in (weights, os.urandom(STATE_BYTES)))
+            kept = {"configuration": {}, "class_names": ["class"], "keep_last": 3}
+            stored = {"weights": weights, "state_digest": state, "weights_digest": digest}
+            record_checkpoint(session, hold(session, self._lease), self._seen, **stored, **kept)  # type: ignore[arg-type]
+            count(session, "checkpoint_writes")
+            count(session, "checkpoint_write_seconds", by=1.0)
+
+
+@dataclass
+class Plan:
+    """What is to be done when, for all stubs of a process."""
+
+    slowness: float
+    _due: list[tuple[float, int, float, Callable[[], None]]] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, act: Callable[[], None], seconds: float) -> None:
+        """Do an act again and again, first at a random time."""
+        every = self.slowness * seconds
+        heapq.heappush(self._due, (time.monotonic() + random.uniform(0.0, every), len(self._due), every, act))
+
+    def work(self) -> None:
+        """Do what is due, for ever."""
+        while True:
+            with self._lock:
+                at, number, every, act = heapq.heappop(self._due)
+                wait = at - time.monotonic()
+                if wait > 0.0:
+                    time.sleep(wait)
+            act()
+            with self._lock:
+                heapq.heappush(self._due, (max(at + every, time.monotonic()), number, every, act))
 
 
 class _Sent:
@@ -104,34 +146,18 @@ class _Sent:
         self.count += 1
 
 
-def _claimed(database: Database, claimant: str) -> Job | None:
-    mine = select(Job).where(Job.lease_expires_at.is_not(None), Job.worker == claimant)
-    return transact(database, lambda session: session.scalars(mine).one_or_none())
-
-
-def main(name: str, count: int, slowness: float) -> None:
+def main(name: str, workers: int, slowness: float) -> None:
     """Run the workers until standard input ends."""
-    threading.stack_size(256 << 10)
-    own: dict[str, Any] = {"lease_seconds": LEASE_SECONDS, "worker_device": "cpu", "measure_speed": False}
-    for time_setting in ("beat_seconds", "poll_seconds"):
-        own[time_setting] = slowness * WorkerSettings.model_fields[time_setting].default
-    for module, constant in _WAITS:
-        setattr(module, constant, slowness * getattr(module, constant))
-    stubs = []
-    sent = _Sent()
-    asking = WorkerSettings().database("bench", WorkerSettings().pool())
+    settings, sent, plan = WorkerSettings(), _Sent(), Plan(slowness)
+    database = settings.database("bench", Pool(THREADS, 0, ping=False))
     for command in sys.stdin:
-        match command.strip():
-            case "claim":
-                for number in range(count):  # one after the other, because they share few cores
-                    own["worker_name"] = f"{name}-{number}"
-                    stubs.append(Stub(_Settings(**own), slowness))
-                    stubs[-1].take_job()
-                    while (job := _claimed(asking, f"{own['worker_name']}:{os.getpid()}")) is None:
-                        time.sleep(0.05)
-                    stubs[-1].train(job, CHECKPOINT_SECONDS * number / count)
+        if command.strip() == "claim":
+            for number in range(workers):
+                for act, seconds in Stub(settings, database, f"{name}-{number}").acts().items():
+                    plan.add(act, seconds)
+            for _ in range(THREADS):
+                threading.Thread(target=plan.work, daemon=True).start()
         print(sent.count, flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)  # without handing the jobs back
 
 
 if __name__ == "__main__":
