@@ -111,7 +111,7 @@ class Stub:
 
 @dataclass
 class Plan:
-    """What is to be done when, for all stubs of a process."""
+    """The acts of all stubs of a process, and their times."""
 
     slowness: float
     _due: list[tuple[float, int, float, Callable[[], None]]] = field(default_factory=list)
