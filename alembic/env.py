@@ -1,9 +1,9 @@
 """Runs migrations on the connection that store.migrations passes, or on DATABASE_URL."""
 
 from alembic import context
-from sqlalchemy import Connection, NullPool, create_engine
+from sqlalchemy import Connection
 
-from darkroom.store.database import parse_url
+from darkroom.store.database import connecting_once, parse_url
 from darkroom.store.operator_settings import OperatorSettings
 from darkroom.store.tables import Base
 
@@ -29,5 +29,5 @@ if context.is_offline_mode():
 elif given is not None:
     _migrate(given)
 else:
-    with create_engine(parse_url(_url()), poolclass=NullPool).connect() as opened:
+    with connecting_once(_url()).connect() as opened:
         _migrate(opened)

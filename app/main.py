@@ -195,7 +195,7 @@ def create_app(settings: Settings, on_engine_failure: Callable[[], None] = lambd
     engine = Engine(limits, metrics, on_failure=on_engine_failure)
     compute_alone()
     metrics.watch(engine.status)
-    database = Database(settings.database_url) if settings.database_url else None
+    database = settings.database("API", settings.pool()) if settings.database_url else None
     if database is not None:
         metrics.watch_pool(database.pool_use)
     catalog = Catalog(

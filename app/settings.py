@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
+from darkroom.store.database import Pool
 from darkroom.store.operator_settings import OperatorSettings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -91,6 +92,10 @@ class Settings(OperatorSettings):
     open_after_keys: bool = Field(
         False, description="once every key is revoked, answer loopback without a key again, as before the first key"
     )
+    api_connections: int = Field(5, ge=1, description="connections to PostgreSQL that the API keeps open")
+    api_extra_connections: int = Field(
+        5, ge=0, description="connections that it opens besides under load; as many requests use PostgreSQL at once"
+    )
     key_cache_seconds: float = Field(
         5.0, gt=0.0, description="seconds for which a verified key stays valid without another look at the database"
     )
@@ -123,6 +128,10 @@ class Settings(OperatorSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="origins, separated by commas, whose pages may call the API, such as https://lab.example.org"
     )
+
+    def pool(self) -> Pool:
+        """The API's pool. A request that meets a connection which the server has closed gets another one."""
+        return Pool(self.api_connections, self.api_extra_connections)
 
     @field_validator("cors_origins", mode="before")
     @classmethod

@@ -146,7 +146,7 @@ def main() -> int:
     """Print the faults; return 1 if there are any."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("database_url", metavar="DATABASE_URL")
-    database = Database(arguments.parse_args().database_url, pool_connections=1)
+    database = Database(arguments.parse_args().database_url)
     with database.session() as session:
         found = list(faults(session))
         jobs = len(session.scalars(select(Job.id)).all())

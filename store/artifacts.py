@@ -220,6 +220,8 @@ def collect_artifacts(session: Session, limit: int = 100) -> int:
         .limit(limit)
         .with_for_update(skip_locked=True)
     ).all()
+    if not found:
+        return 0
     for _, location in found:
         _remove_file(location)
     session.execute(delete(Artifact).where(Artifact.digest.in_([digest for digest, _ in found])))

@@ -1,14 +1,15 @@
 """Engine and sessions: how the rest of the code reaches PostgreSQL."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import psycopg
 from psycopg import errors
-from sqlalchemy import URL, Engine, QueuePool, create_engine, make_url, text
+from sqlalchemy import URL, Engine, NullPool, QueuePool, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
@@ -63,6 +64,38 @@ def parse_url(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg")
 
 
+UNPREPARED: Mapping[str, Any] = {"prepare_threshold": None}
+"""Arguments of a connection without prepared statements. A pooler in transaction mode gives the next transaction to
+another server process, which does not know them, and leaves them behind for the next client."""
+
+
+def connecting_once(url: str) -> Engine:
+    """An engine that opens a connection for each use, through a pooler too. Raises the errors of `parse_url`."""
+    return create_engine(parse_url(url), poolclass=NullPool, connect_args=dict(UNPREPARED))
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The size of a pool of connections. kept: stay open. extra: opened while all kept ones are in use.
+
+    wait_seconds: the longest wait for a free one. ping: try each connection before its use, so that a restart of the
+    server fails no transaction. A process that tries again anyway saves this round trip.
+    """
+
+    kept: int = 5
+    extra: int = 5
+    wait_seconds: float = 30.0
+    ping: bool = True
+
+    @property
+    def limit(self) -> int:
+        """The most connections at once."""
+        return self.kept + self.extra
+
+
+DEFAULT_POOL = Pool()
+
+
 @dataclass(frozen=True, slots=True)
 class PoolUse:
     """Connections of a pool at one moment. limit: how many may be open; a caller that needs one more waits."""
@@ -75,33 +108,53 @@ class PoolUse:
 class Database:
     """A pool of connections to one PostgreSQL database. Safe to share between threads.
 
-    pool_connections: connections kept open; as many again are opened under load.
-    artifacts_url: fsspec address for new artifact bytes; None keeps them in the database.
+    name: of the process, for PostgreSQL (`application_name`). artifacts_url: fsspec address for new artifact bytes;
+    None keeps them in the database. prepared: let the server keep the plans of repeated statements, which halves its
+    work; a pooler in transaction mode does not allow it.
     """
 
-    def __init__(self, url: str, *, pool_connections: int = 5, artifacts_url: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        pool: Pool = DEFAULT_POOL,
+        *,
+        name: str = "darkroom",
+        artifacts_url: str | None = None,
+        prepared: bool = True,
+    ) -> None:
         parsed = parse_url(url)
-        defaults = {"application_name": "darkroom", **_NOTICE_A_LOST_SERVER}
+        defaults = {"application_name": name, **_NOTICE_A_LOST_SERVER}
+        given = {key: value for key, value in defaults.items() if key not in parsed.query}
         self.engine: Engine = create_engine(
             parsed,
-            pool_size=pool_connections,
-            max_overflow=pool_connections,
-            pool_pre_ping=True,  # after a restart of the server, reconnect instead of failing a request
-            connect_args={name: value for name, value in defaults.items() if name not in parsed.query},
+            pool_size=pool.kept,
+            max_overflow=pool.extra,
+            pool_timeout=pool.wait_seconds,
+            pool_pre_ping=pool.ping,
+            connect_args=given if prepared else given | UNPREPARED,
             # refuse NaN here with a ValueError, before the server refuses it in the middle of a transaction
             json_serializer=partial(json.dumps, allow_nan=False),
         )
-        self._connection_limit = 2 * pool_connections
-        self._sessions = sessionmaker(self.engine, expire_on_commit=False, info={"artifacts_url": artifacts_url})
+        self._connection_limit = pool.limit
+        self._reads = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._sessions = sessionmaker(expire_on_commit=False, info={"artifacts_url": artifacts_url})
 
-    @contextmanager
-    def session(self) -> Iterator[Session]:
+    def session(self) -> AbstractContextManager[Session]:
         """Run one transaction: committed when the block ends, rolled back when it raises.
 
         Records stay readable after the commit. Raises DatabaseAway, and SQLAlchemy's other errors.
         """
+        return self._on(self.engine)
+
+    def reading(self) -> AbstractContextManager[Session]:
+        """Run statements that only read, each in a transaction of its own. It saves the round trips of BEGIN and
+        COMMIT, which cost more than a short query. Errors as for `session`."""
+        return self._on(self._reads)
+
+    @contextmanager
+    def _on(self, engine: Engine) -> Iterator[Session]:
         try:
-            with self._sessions.begin() as session:
+            with self._sessions(bind=engine) as session, session.begin():
                 yield session
         except (DBAPIError, PoolTimeout) as error:
             away = _away(error)
@@ -112,7 +165,7 @@ class Database:
     def answers(self) -> bool:
         """True when a connection opens and a statement is answered. Waits up to the limits of both."""
         try:
-            with self.engine.connect() as connection:
+            with self._reads.connect() as connection:
                 connection.execute(text("SELECT 1"))
         except SQLAlchemyError:
             return False

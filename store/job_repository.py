@@ -159,7 +159,8 @@ def claim_job(session: Session, claimant: Claimant, lease_seconds: float) -> Job
     Among jobs of one priority, those of the key with the fewest running jobs come first, and then the oldest. So a key
     with many jobs does not keep the others waiting. All jobs without a key count as one key's.
 
-    Returns None when there is none, or when other transactions hold the records of all of them: see `job_waits`.
+    Returns None when there is none, or when other transactions hold the records of all of them: see `job_waits`, which
+    costs less than a claim.
     """
     busy = (
         select(_KEY.label("key"), func.count().label("jobs"))
@@ -198,8 +199,8 @@ def claim_job(session: Session, claimant: Claimant, lease_seconds: float) -> Job
 def job_waits(session: Session, claimant: Claimant) -> bool:
     """True when there is a job that the claimant may claim, whether or not its record is locked.
 
-    Call it after a claim that found nothing. If it returns True, another transaction (a cancel, a promotion, a claim)
-    holds the lock for a moment. The claim must then be tried again, because its hint is used up.
+    While it returns True, a claim that finds nothing must be tried again, because its hint is used up: another
+    transaction (a cancel, a promotion, a claim) holds the lock for a moment.
     """
     return session.scalar(select(Job.id).where(*_runnable_by(claimant)).limit(1)) is not None
 

@@ -9,11 +9,11 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg.errors import InsufficientPrivilege, LockNotAvailable
-from sqlalchemy import Connection, NullPool, create_engine, text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from darkroom.model.user_error import UserError
-from darkroom.store.database import ADVISORY_LOCK, parse_url
+from darkroom.store.database import ADVISORY_LOCK, connecting_once
 
 CONFIG_FILE = Path(__file__).resolve().parents[1] / "alembic.ini"
 
@@ -48,7 +48,7 @@ def require_current(url: str) -> None:
     """Raise UserError if the database lacks migrations. Changes nothing; a newer database is good. Other errors as
     for `upgrade`."""
     script = ScriptDirectory.from_config(Config(str(CONFIG_FILE)))
-    with create_engine(parse_url(url), poolclass=NullPool).connect() as connection:
+    with connecting_once(url).connect() as connection:
         try:
             revision = _require_known(script, connection)
         except NewerSchema:
@@ -59,12 +59,14 @@ def require_current(url: str) -> None:
 
 @contextmanager
 def _locked(url: str) -> Iterator[Config]:
-    """Alembic's configuration on a connection that holds the lock, so that processes migrate one after the other."""
-    engine = create_engine(parse_url(url), poolclass=NullPool)
-    with engine.connect() as connection:
-        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
-        connection.execute(text(f"SET lock_timeout = {LOCK_MILLISECONDS}"))  # not for the advisory lock above
-        connection.commit()  # the lock belongs to the connection, not to a transaction
+    """Alembic's configuration on a transaction that holds the lock, so that processes migrate one after the other.
+
+    Lock and timeout end with the transaction, so a pooler in transaction mode may be between. An error in the block
+    undoes everything.
+    """
+    with connecting_once(url).begin() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+        connection.execute(text(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}"))  # not for the advisory lock above
         config = Config(str(CONFIG_FILE))
         config.attributes["connection"] = connection
         yield config
@@ -80,7 +82,6 @@ def upgrade(url: str, revision: str = "head") -> None:
     with _locked(url) as config:
         connection: Connection = config.attributes["connection"]
         _require_known(ScriptDirectory.from_config(config), connection)
-        connection.commit()  # Alembic commits only a transaction that it has begun itself
         try:
             command.upgrade(config, revision)
         except ProgrammingError as error:

@@ -1,5 +1,6 @@
 """The addresses and passwords of PostgreSQL and Redis, read from the environment by every process in one way."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlsplit
@@ -8,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from darkroom.model.user_error import UserError, fault_text
-from darkroom.store.database import parse_url
+from darkroom.store.database import Database, Pool, parse_url
 from darkroom.store.roles import AUTOSCALER, SERVICE
 
 Kind = TypeVar("Kind", bound=BaseSettings)
@@ -46,6 +47,14 @@ class OperatorSettings(BaseSettings):
         validation_alias="DATABASE_PASSWORD_FILE",
         description="file with the password for DATABASE_URL, where that has none",
     )
+    database_pooler: bool = Field(
+        False,
+        validation_alias="DATABASE_POOLER",
+        description="DATABASE_URL leads to a pooler in transaction mode (PgBouncer): prepare no statements",
+    )
+    connection_wait_seconds: float = Field(
+        30.0, gt=0.0, description="longest wait for a free connection of the process to PostgreSQL"
+    )
     redis_url: str | None = Field(
         None,
         validation_alias="REDIS_URL",
@@ -57,6 +66,16 @@ class OperatorSettings(BaseSettings):
         validation_alias="REDIS_PASSWORD_FILE",
         description="file with the password for REDIS_URL, where that has none",
     )
+
+    def database(self, name: str, pool: Pool, artifacts_url: str | None = None) -> Database:
+        """The database of DATABASE_URL, which must be set. name: of the kind of process."""
+        return Database(
+            str(self.database_url),
+            replace(pool, wait_seconds=self.connection_wait_seconds),
+            name=f"darkroom {name}",
+            artifacts_url=artifacts_url,
+            prepared=not self.database_pooler,
+        )
 
     @model_validator(mode="after")
     def _read_passwords(self) -> Self:

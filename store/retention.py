@@ -102,6 +102,8 @@ def expire(session: Session, part: Part, days: float, limit: int = RECORDS_AT_ON
         .limit(JOBS_AT_ONCE)
         .with_for_update(skip_locked=True)
     ).all()
+    if not jobs:
+        return {}
     ids = [job.id for job in jobs]
     key = (records.job_id, records.key)
     chosen = select(*key).where(records.job_id.in_(ids), *records.surplus, *records.free).order_by(*key).limit(limit)

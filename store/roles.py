@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import psycopg
 from psycopg import sql
 
-from darkroom.store.database import ADVISORY_LOCK, parse_url
+from darkroom.store.database import ADVISORY_LOCK, UNPREPARED, parse_url
 
 SERVICE = "darkroom_service"
 """The role of the API, the workers and the reconciler. The trigger of the audit trail binds it, and it cannot disable
@@ -32,7 +32,7 @@ def grant_roles(url: str, passwords: Mapping[str, str]) -> None:
     passwords, may create roles. Raises psycopg.Error.
     """
     conninfo = parse_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(conninfo) as connection:  # one transaction
+    with psycopg.connect(conninfo, **UNPREPARED) as connection:  # one transaction
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])  # PostgreSQL refuses two at once
         for role, password in passwords.items():
             _set_password(connection, role, password)

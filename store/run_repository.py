@@ -272,10 +272,11 @@ def store_reference_statistics(session: Session, key: str, data: bytes) -> None:
 
 def _advance(session: Session, job: Job, images_seen: int) -> None:
     """Store the progress, and count the images since the last call. A resumed run counts repeated images again."""
-    if images_seen > job.images_done:
-        count(session, "training_images", by=images_seen - job.images_done)
+    trained = images_seen - job.images_done
     job.images_done = images_seen
     job.total_images = max(job.total_images, images_seen)  # where the clock decides, the total is an estimate
+    if trained > 0:
+        count(session, "training_images", by=trained)  # after the changes above, which it writes in one UPDATE
 
 
 def _saved_at(session: Session, job: Job, images_seen: int) -> int:

@@ -495,12 +495,23 @@ class Worker(Base):
 
 
 class Counter(Base):
-    """A total for Prometheus, counted in the transaction of the event that it counts."""
+    """A part of a total for Prometheus, which earlier versions of Darkroom counted in one row."""
 
     __tablename__ = "counters"
 
     name: Mapped[str] = mapped_column(primary_key=True)
     label: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float]
+
+
+class CounterSlot(Base):
+    """A part of a total for Prometheus, counted in the transaction of the event that it counts: `store/counters.py`."""
+
+    __tablename__ = "counter_slots"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    label: Mapped[str] = mapped_column(primary_key=True)
+    slot: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     value: Mapped[float]
 
 

@@ -72,6 +72,8 @@ class NoDatabase:
     def session(self) -> Iterator[None]:
         yield None
 
+    reading = session
+
 
 NO_DATABASE = cast(Database, NoDatabase())
 

@@ -26,7 +26,7 @@ from celery.signals import (
 
 from darkroom.model.extras import lacking
 from darkroom.model.user_error import ending_in_one_line
-from darkroom.store.database import DATABASE_ERRORS, Database
+from darkroom.store.database import DATABASE_ERRORS
 from darkroom.store.hints import RUN_JOBS, celery_app
 from darkroom.store.operator_settings import read_settings
 from darkroom.store.worker_repository import see_worker
@@ -56,12 +56,12 @@ class Worker:
         self._stopping = threading.Event()
         self._one_at_a_time = threading.Lock()
         self._device = DeviceCheck(settings.tested_devices())
-        database = Database(settings.database_url, pool_connections=2, artifacts_url=settings.artifacts_url)
-        self._beating = Database(settings.database_url, pool_connections=1)  # a beat waits for no other connection
+        self._database = settings.database("worker", settings.pool(), settings.artifacts_url)
+        self._reached = False
         self._told: str | None = None
         self._speed = SpeedCheck(PROBE if settings.measure_speed else None)
         self._supervisor = Supervisor(
-            settings, database, self._stopping.is_set, self._device, work, self._speed.interrupt
+            settings, self._database, self._stopping.is_set, self._device, work, self._speed.interrupt
         )
         self._looking: threading.Thread | None = None
 
@@ -132,10 +132,12 @@ class Worker:
             self._told = fault
             log.warning("no job is claimed: %s", fault) if fault else log.info("the device works again")
         try:
-            with self._beating.session() as session:
+            with self._database.session() as session:
                 own = (settings.worker_name, settings.worker_device, settings.worker_devices)
                 see_worker(session, *own, fault, self._speed.rates, lacking())
+            self._reached = True
         except DATABASE_ERRORS as error:
+            self._reached = False
             log.warning("the database is away: %s", str(error).splitlines()[0])
         self._stopping.wait(settings.beat_seconds)
 
@@ -153,7 +155,7 @@ class Worker:
         if self._device.fault is None:
             self._speed.begin()
         if self._settings.metrics_port is not None:
-            serve_metrics(self._settings, self._settings.metrics_port, self._device)
+            serve_metrics(self._settings, self._settings.metrics_port, self._device, lambda: self._reached)
 
     def _stop(self, **_: Any) -> None:
         """At a warm shutdown, hand the running job back: it stores a checkpoint and is queued again."""

@@ -6,7 +6,6 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
-from darkroom.store.database import Database
 from darkroom.store.hints import broker_answers
 from darkroom.telemetry.machine import watch_machine
 from darkroom.telemetry.reachability import Reachability
@@ -16,17 +15,21 @@ from darkroom.worker.settings import WorkerSettings
 log = logging.getLogger(__name__)
 
 
-def serve_metrics(settings: WorkerSettings, port: int, device: DeviceCheck) -> None:
-    """Answer Prometheus from a thread. When the port is taken, log it and go on: jobs matter more than metrics."""
+def serve_metrics(
+    settings: WorkerSettings, port: int, device: DeviceCheck, database_answers: Callable[[], bool]
+) -> None:
+    """Answer Prometheus from a thread. When the port is taken, log it and go on: jobs matter more than metrics.
+
+    database_answers: True when the last beat was stored. A probe of its own would double what an idle worker sends.
+    """
     registry = CollectorRegistry()
     watch_machine(registry, settings.cache_folder)
     device_up = Gauge(
         "darkroom_worker_device_up", "1 when the worker's device passed its last test, else 0.", registry=registry
     )
     device_up.set_function(lambda: float(device.fault is None))
-    database = Database(settings.database_url, pool_connections=1)
     probes: dict[str, Callable[[], bool]] = {
-        "database": database.answers,
+        "database": database_answers,
         "broker": partial(broker_answers, settings.redis_url),
     }
     reachability = Reachability(probes)

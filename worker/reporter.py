@@ -4,6 +4,7 @@ Training goes on meanwhile. When the claim is over, the whole process ends at on
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -18,6 +19,9 @@ from darkroom.worker.watchdog import end_process
 
 HELD_WRITES = 4
 """At most so many checkpoints and pictures wait for the database; then training waits, too."""
+
+PROGRESS_SECONDS = 2.0
+"""The time between two writes of curve points. A fast training makes many points, and each write is a transaction."""
 
 Write = Callable[[Session, Lease], object]
 """A transaction. It does what takes long first, and then locks the job's record (`store.job_repository.hold`)."""
@@ -34,6 +38,8 @@ class Reporter:
         self._metrics: list[CurvePoint] = []
         self._seconds: float | None = None
         self._busy = False
+        self._flushes = 0
+        self._progress_due = time.monotonic()
         self._fault: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
         self._thread.start()
@@ -61,7 +67,10 @@ class Reporter:
     def flush(self) -> None:
         """Wait until everything is stored; raises the error of a write."""
         with self._changed:
+            self._flushes += 1
+            self._changed.notify_all()
             self._changed.wait_for(self._is_idle)
+            self._flushes -= 1
             self._raise_fault()
 
     def _is_idle(self) -> bool:
@@ -78,6 +87,8 @@ class Reporter:
         while True:
             with self._changed:
                 self._changed.wait_for(self._has_work)
+                while not (self._writes or self._flushes) and (left := self._progress_due - time.monotonic()) > 0.0:
+                    self._changed.wait(left)
                 points, self._metrics = self._metrics, []
                 seconds, self._seconds = self._seconds, None
                 write = self._writes[0] if self._writes else None
@@ -85,6 +96,7 @@ class Reporter:
             fault: Exception | None = None
             try:
                 self._store(points, seconds, write)
+                self._progress_due = time.monotonic() + PROGRESS_SECONDS
             except LeaseLost as lost:
                 end_process(str(lost))
             except Exception as error:  # a full disk or a damaged record: the main thread reports it

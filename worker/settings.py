@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from darkroom.store.database import Pool
 from darkroom.store.job_repository import Claimant
 from darkroom.store.operator_settings import OperatorSettings
 from darkroom.store.retention import Part
@@ -34,6 +35,7 @@ class JobSettings(OperatorSettings):
 class ReconcilerSettings(JobSettings):
     """The reconciler's, which needs DATABASE_URL."""
 
+    reconciler_connections: int = Field(1, ge=1, description="connections to PostgreSQL that the reconciler keeps open")
     reconcile_seconds: float = Field(10.0, gt=0.0, description="seconds between two rounds of the reconciler")
     device_patience_seconds: float = Field(
         600.0, gt=0.0, description="seconds that a job waits for a worker with its device before it fails"
@@ -50,6 +52,10 @@ class ReconcilerSettings(JobSettings):
     )
     keep_logs_days: float = Field(30.0, ge=0.0, description="days that an ended job keeps its log; inf: for ever")
     keep_events_days: float = Field(90.0, ge=0.0, description="days that an ended job keeps its events; inf: for ever")
+
+    def pool(self) -> Pool:
+        """The reconciler's pool. What a lost connection interrupts follows in the next round."""
+        return Pool(self.reconciler_connections, 0, ping=False)
 
     def days(self, part: Part) -> float:
         """Days for which an ended job keeps a part of its records; may be infinite."""
@@ -91,7 +97,24 @@ class WorkerSettings(JobSettings):
         True,
         description="measure this worker's speed while it has no job, for plans (POST /train-jobs with minutes)",
     )
+    worker_connections: int = Field(
+        2, ge=1, description="connections to PostgreSQL of a worker: one for its job, one for its beat"
+    )
+    work_connections: int = Field(
+        1, ge=1, description="connections that a work process (one for each device of a job) keeps open"
+    )
+    work_extra_connections: int = Field(
+        2, ge=0, description="connections that it opens besides, while it loads a data set or stores a checkpoint"
+    )
     niceness: int = Field(5, ge=0, le=19, description="niceness of work on a CPU: a service beside it goes first")
+
+    def pool(self) -> Pool:
+        """The pool of the worker. It tries again what a lost connection interrupts."""
+        return Pool(self.worker_connections, 0, ping=False)
+
+    def work_pool(self) -> Pool:
+        """The pool of a work process: its work, its reporter and its watchdog may need a connection at once."""
+        return Pool(self.work_connections, self.work_extra_connections, ping=False)
 
     def claimant(self) -> Claimant:
         """This process's place in the worker."""

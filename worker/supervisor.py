@@ -105,9 +105,12 @@ class Supervisor:
         """Claim a job. Look again while a job waits whose record another transaction has locked."""
         claimant = self._settings.claimant()
         while not self._stopping():
+            with self._database.reading() as session:
+                if not job_waits(session, claimant):
+                    return None
             with self._database.session() as session:
                 job = claim_job(session, claimant, self._settings.lease_seconds)
-                if job is not None or not job_waits(session, claimant):
+                if job is not None:
                     return job
             time.sleep(TICK_SECONDS)
         return None
@@ -184,10 +187,10 @@ class _Run:
                 continue
             looked = now
             if now - self._renewed > settings.beat_seconds and self._try(self._renew) and self._asked_to_stop is None:
-                self._due = self._try(self._is_due_to_another_key)
+                self._due = self._try(self._is_due_to_another_key, reads=True)
                 self._asked_to_stop = now if self._due else None
             if self._asked_to_stop is None:
-                cancelled = stopping() or self._try(self._is_cancelled)
+                cancelled = stopping() or self._try(self._is_cancelled, reads=True)
                 self._out_of_time = not cancelled and now - self._began > 3600.0 * settings.job_hours
                 if cancelled or self._out_of_time:
                     self._asked_to_stop = now
@@ -215,10 +218,13 @@ class _Run:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def _try(self, action: Callable[[Session], bool]) -> bool:
-        """Run an action in a transaction; returns False while the database is away, raises LeaseLost after too long."""
+    def _try(self, action: Callable[[Session], bool], *, reads: bool = False) -> bool:
+        """Run an action in a transaction; returns False while the database is away, raises LeaseLost after too long.
+
+        reads: the action only reads, and needs no transaction.
+        """
         try:
-            with self._database.session() as session:
+            with self._database.reading() if reads else self._database.session() as session:
                 return action(session)
         except DATABASE_ERRORS as error:
             away = time.monotonic() - self._renewed

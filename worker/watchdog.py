@@ -29,7 +29,7 @@ def end_with_lease(database: Database, lease: Lease) -> None:
         nonlocal deadline
         asked = time.monotonic()
         try:
-            with database.session() as session:
+            with database.reading() as session:
                 deadline = asked + lease_seconds_left(session, lease)
         except LeaseLost as lost:
             end_process(str(lost))

@@ -18,7 +18,7 @@ from darkroom.model.machine.memory import is_out_of_memory
 from darkroom.model.machine.threads import compute_with
 from darkroom.model.training.distributed import FirstProcessError, launched_rank, process_group
 from darkroom.model.training.trainer import TrainingDiverged, TrainingError
-from darkroom.store.database import Database, DatabaseBusy, DatabaseFull
+from darkroom.store.database import DatabaseBusy, DatabaseFull
 from darkroom.store.job_repository import Failure, Lease, LeaseLost, get_job
 from darkroom.store.tables import Job
 from darkroom.telemetry.logs import LogSettings, set_up_logs
@@ -63,7 +63,7 @@ def _attempt(job_id: int, attempt: int, folder: str) -> None:
     settings = WorkerSettings()
     if settings.worker_device == "cpu":
         os.nice(settings.niceness)
-    database = Database(settings.database_url, pool_connections=3, artifacts_url=settings.artifacts_url)
+    database = settings.database("work", settings.work_pool(), settings.artifacts_url)
     lease = Lease(job_id, attempt)
     end_with_lease(database, lease)
     compute_with(torch.get_num_threads())  # all threads for this one, one for each of the others

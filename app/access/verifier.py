@@ -102,5 +102,5 @@ class Verifier:
             return VerifiedKey(row.id, row.name, scopes, limits_of(row), row.expires_at, row.group_name)
 
     def _look_for_keys(self, _: None) -> bool:
-        with self._database.session() as session:
+        with self._database.reading() as session:
             return self._closing_keys(session)

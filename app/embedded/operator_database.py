@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 from darkroom.app.embedded.postgres import PrivatePostgres
 from darkroom.app.embedded.process import EmbeddedError, make_state_private
 from darkroom.model.machine.folder_lock import FolderHeld, state_lock
-from darkroom.store.database import Database
+from darkroom.store.database import Database, Pool
 from darkroom.store.migrations import require_current, upgrade
 from darkroom.store.operator_settings import OperatorSettings, read_settings
 
@@ -23,13 +23,14 @@ def operator_database(state: Path, *, new: bool, migrate: bool = False) -> Itera
     raises NewerSchema when it belongs to a newer Darkroom.
     """
     with ExitStack() as until_done:
-        url = read_settings(OperatorSettings).database_url
+        settings = read_settings(OperatorSettings)
+        url = settings.database_url
         try:
             if url is None:
                 migrate = migrate or not PrivatePostgres(state).data.exists()
                 url = until_done.enter_context(_private(state, new=new))
             (upgrade if migrate else require_current)(url)
-            database = Database(url)
+            database = Database(url, Pool(1, 1), name="darkroom command", prepared=not settings.database_pooler)
         except (OperationalError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise EmbeddedError(

@@ -335,7 +335,7 @@ def _migrate(database_url: str) -> None:
 
 
 def _check_keys(host: str, database_url: str) -> None:
-    database = Database(database_url)
+    database = Database(database_url, prepared=False)  # there may be a pooler between
     try:
         require_keys_beyond_loopback(host, database)
     finally:

@@ -56,9 +56,9 @@ class JobFeed:
             return await asyncio.to_thread(self._look, wanted)
 
     def _look(self, job_ids: set[int]) -> Mapping[int, Glimpse]:
-        with self._database.session() as session:
+        with self._database.reading() as session:
             return glimpse_jobs(session, job_ids)
 
     def _read(self, job_id: int, after: int) -> Sequence[JobEvent]:
-        with self._database.session() as session:
+        with self._database.reading() as session:
             return events_after(session, job_id, after, EVENTS_AT_ONCE)

@@ -45,7 +45,7 @@ class HintSender:
         self._due.wait()
         self._due.clear()
         try:
-            with self._database.session() as session:
+            with self._database.reading() as session:
                 idle = count_idle_workers(session, FRESH_SECONDS)
             self._hints.send_up_to(idle)
         except DATABASE_ERRORS as error:

@@ -77,7 +77,7 @@ def _kept(database: Database, name: str, digest: str) -> Iterator[tuple[Session,
 
 
 def frontier_figures(database: Database, digests: Collection[str]) -> Mapping[str, Sequence[Figure]]:
-    with database.session() as session:
+    with database.reading() as session:
         return figures_by(session, "frontier", CheckpointRow.digest, digests)
 
 
@@ -120,7 +120,7 @@ def register_shipped(database: Database, header: CheckpointHeader, path: Path) -
 
 
 def production_versions(database: Database) -> dict[str, AliasTarget]:
-    with database.session() as session:
+    with database.reading() as session:
         return dict(production_targets(session))
 
 

@@ -6,7 +6,7 @@ from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqlalchemy.orm import Session
 
 from darkroom.store.artifacts import Artifacts
-from darkroom.store.database import Database, DatabaseAway, DatabaseBusy, DatabaseFull, parse_url
+from darkroom.store.database import Database, DatabaseAway, DatabaseBusy, DatabaseFull, Pool, parse_url
 from darkroom.store.tables import Artifact, Checkpoint, Model
 
 
@@ -89,3 +89,25 @@ def test_errors_of_the_server_are_told_from_its_absence(database: Database) -> N
     assert type(fault(database, "SET LOCAL statement_timeout = 1", "SELECT pg_sleep(60)")) is DatabaseBusy
     assert type(fault(database, "SELECT pg_terminate_backend(pg_backend_pid())")) is DatabaseAway
     assert database.answers()
+
+
+def test_what_only_reads_needs_no_transaction(database: Database) -> None:
+    times = text("SELECT now() FROM pg_sleep(0.001)")  # of the transaction
+    with database.session() as session:
+        assert session.scalar(times) == session.scalar(times)
+    with database.reading() as session:
+        assert session.scalar(times) != session.scalar(times)
+    assert type(fault(database, "SELECT pg_terminate_backend(pg_backend_pid())")) is DatabaseAway
+    with database.reading() as session:
+        assert session.scalar(text("SELECT 1")) == 1
+
+
+def test_a_process_opens_no_more_connections_than_its_pool_has(database_url: str) -> None:
+    database = Database(database_url, Pool(1, 1, wait_seconds=0.01), name="darkroom test")
+    with database.session() as first, database.session() as second:
+        first.execute(text("SELECT 1"))
+        named = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'darkroom test'"
+        assert second.scalar(text(named)) == database.pool_use().limit == 2
+        with pytest.raises(DatabaseAway, match="QueuePool"), database.session() as third:
+            third.execute(text("SELECT 1"))
+    database.dispose()

@@ -35,7 +35,7 @@ from darkroom.store.migrations import NewerSchema, downgrade, require_current, u
 from darkroom.store.model_repository import resolve
 from darkroom.store.part_repository import record_part
 from darkroom.store.sweep_repository import create_sweep
-from darkroom.store.tables import Base, Checkpoint
+from darkroom.store.tables import Base, Checkpoint, Counter
 from darkroom.store.worker_repository import see_worker
 
 DATA = b"some bytes" * 200_000
@@ -92,6 +92,7 @@ def _fill(database: Database) -> None:
         remember(session, "POST /train-jobs", "key", "digest")
         see_worker(session, "worker", "cpu", 1)
         count(session, "lease_lapses")
+        session.merge(Counter(name="lease_lapses", label="", value=1.0))  # as the version before counted
         secret: dict[str, Any] = {"prefix": "drk_key", "digest": b"d" * 32}
         create_key(session, COMMAND_LINE, name="key", scopes=["train"], limits=KeyLimits(), **secret)
         run_repository.store_reference_statistics(session, "key", b"statistics")

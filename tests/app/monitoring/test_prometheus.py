@@ -1,7 +1,7 @@
 """Laws of the connection pool's gauges: connections in use, idle ones and their limit, at the time of the scrape."""
 
 from darkroom.app.monitoring.prometheus import PrometheusMetrics
-from darkroom.store.database import Database
+from darkroom.store.database import Database, Pool
 
 
 def _gauges(metrics: PrometheusMetrics) -> tuple[float | None, float | None, float | None]:
@@ -13,7 +13,7 @@ def _gauges(metrics: PrometheusMetrics) -> tuple[float | None, float | None, flo
 
 
 def test_the_gauges_show_connections_in_use_and_idle_ones(database_url: str) -> None:
-    database, metrics = Database(database_url, pool_connections=2), PrometheusMetrics()
+    database, metrics = Database(database_url, Pool(2, 2)), PrometheusMetrics()
     metrics.watch_pool(database.pool_use)
     assert _gauges(metrics) == (0, 0, 4)
     with database.engine.connect(), database.engine.connect():
