@@ -204,7 +204,7 @@ def create_app(settings: Settings, on_engine_failure: Callable[[], None] = lambd
     engine = Engine(limits, metrics, on_failure=on_engine_failure)
     compute_alone()
     metrics.watch(engine.status)
-    database = Database(settings.database_url) if settings.database_url else None
+    database = Database(settings.database_url, artifacts_url=settings.artifacts_url) if settings.database_url else None
     if database is not None:
         metrics.watch_pool(database.pool_use)
     device = find_device(settings.device, "DARKROOM_DEVICE")

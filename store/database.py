@@ -76,7 +76,7 @@ class Database:
     """A pool of connections to one PostgreSQL database. Safe to share between threads.
 
     pool_connections: connections kept open; as many again are opened under load.
-    artifacts_url: fsspec address for new artifact bytes; None keeps them in the database.
+    artifacts_url: folder or bucket for new artifact bytes (`store.places`); None keeps them in the database.
     """
 
     def __init__(self, url: str, *, pool_connections: int = 5, artifacts_url: str | None = None) -> None:

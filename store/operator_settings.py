@@ -1,14 +1,15 @@
-"""The addresses and passwords of PostgreSQL and Redis, read from the environment by every process in one way."""
+"""The addresses and passwords of PostgreSQL, Redis and the artifacts, read from the environment by every process in one way."""
 
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from darkroom.model.user_error import UserError, fault_text
 from darkroom.store.database import parse_url
+from darkroom.store.places import check_url
 from darkroom.store.roles import AUTOSCALER, SERVICE
 
 Kind = TypeVar("Kind", bound=BaseSettings)
@@ -24,7 +25,7 @@ class SettingsError(UserError):
 
 
 class OperatorSettings(BaseSettings):
-    """DATABASE_URL and REDIS_URL, with passwords that may lie in files.
+    """DATABASE_URL and REDIS_URL, with passwords that may lie in files, and where artifacts lie.
 
     Everybody who may inspect a container sees its environment, and every child process inherits it. A password in the
     URL takes precedence over the file.
@@ -51,6 +52,18 @@ class OperatorSettings(BaseSettings):
         validation_alias="REDIS_PASSWORD_FILE",
         description="file with the password for REDIS_URL, where that has none",
     )
+    artifacts_url: str | None = Field(
+        None,
+        description="where weights, states, data sets and results are stored: a folder that all services share, or "
+        "s3://BUCKET/PREFIX; not set: the database",
+    )
+
+    @field_validator("artifacts_url")
+    @classmethod
+    def _usable(cls, value: str | None) -> str | None:
+        if value:
+            check_url(value)
+        return value or None
 
     @model_validator(mode="after")
     def _read_passwords(self) -> Self:
