@@ -72,8 +72,10 @@ class Artifacts:
             .on_conflict_do_update(index_elements=[Artifact.digest], set_={"created_at": func.now()})
             .returning(text("xmax = 0"))  # the record is new
         )
-        if created or not self._is_intact(digest):
-            self._store(self._session.get_one(Artifact, digest, populate_existing=True), file)
+        row = self._session.get_one(Artifact, digest, populate_existing=True)
+        if created or not self._is_intact(row):
+            row.location = self._location(digest)
+            self._store(row, file)
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -142,18 +144,22 @@ class Artifacts:
             row = upsert(Artifact).values(digest=digest, size_bytes=size_bytes, location=self._location(digest))
             other.execute(row.on_conflict_do_nothing())
 
-    def _is_intact(self, digest: str) -> bool:
+    def _is_intact(self, row: Artifact) -> bool:
         try:
-            for _ in self._checked(digest):
+            for _ in self._checked(row.digest):
                 pass
         except ArtifactCorrupted:
             return False
+        except ArtifactsAway:
+            if row.location == self._location(row.digest):
+                raise
+            return False  # the operator has named another place since; this one may never come back
         return True
 
     def _store(self, row: Artifact, file: BinaryIO) -> None:
         """Write the bytes at the record's location, over damaged ones."""
+        self._session.execute(delete(ArtifactChunk).where(ArtifactChunk.digest == row.digest))
         if row.location is None:
-            self._session.execute(delete(ArtifactChunk).where(ArtifactChunk.digest == row.digest))
             for position, chunk in enumerate(_chunks(file)):
                 self._session.execute(insert(ArtifactChunk).values(digest=row.digest, position=position, data=chunk))
             return

@@ -88,7 +88,9 @@ def _check_endpoint() -> None:
         except ValueError:  # a port that is no number, or a bracket without its end
             good = False
         if not good or any(sign in endpoint for sign in "@?#"):
-            raise ValueError("AWS_ENDPOINT_URL must be http://HOST:PORT or https://HOST, without user and password")
+            raise ValueError(
+                "the address in AWS_ENDPOINT_URL must be http://HOST:PORT or https://HOST, without user and password"
+            )
 
 
 class _File:

@@ -142,6 +142,24 @@ def test_an_outage_of_one_place_does_not_keep_the_bytes_of_others(
         assert collect_artifacts(session) == 1
 
 
+def test_bytes_go_to_the_present_place_if_the_one_before_is_away(outside: Outside, database_url: str) -> None:
+    digest = outside.put(b"weights")
+    outside.away()
+    inside = Database(database_url)
+    with inside.session() as session:
+        Artifacts(session).put(b"weights")
+        assert Artifacts(session).get(digest) == b"weights"
+    outside.put(b"weights")  # has nothing to do
+    outside.back()
+    with inside.session() as session:
+        session.execute(update(ArtifactChunk).values(data=b"damaged"))
+    outside.put(b"weights")
+    assert outside.get(digest) == b"weights"
+    with inside.session() as session:
+        assert session.scalar(select(ArtifactChunk)) is None
+    inside.dispose()
+
+
 def test_bytes_of_a_transaction_that_failed_are_collected(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
     class Killed(Exception):
         pass
