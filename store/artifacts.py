@@ -138,7 +138,7 @@ class Artifacts:
     def _announce(self, digest: str, size_bytes: int) -> None:
         """Commit a record of bytes that are about to be written outside the database, which cannot roll them back.
 
-        Whatever becomes of this transaction and its process, the collector then knows where bytes may lie.
+        The collector then knows where bytes may lie, even if this transaction fails or its process is killed.
         """
         with Session(self._session.get_bind()) as other, other.begin():
             row = upsert(Artifact).values(digest=digest, size_bytes=size_bytes, location=self._location(digest))

@@ -1,4 +1,4 @@
-"""The addresses and passwords of PostgreSQL, Redis and the artifacts, read from the environment by every process in one way."""
+"""The addresses and passwords of PostgreSQL and Redis, and where artifacts lie: every process reads them in one way."""
 
 from pathlib import Path
 from typing import Any, Self, TypeVar

@@ -214,7 +214,7 @@ def _reason(error: BaseError) -> str:
 def _bucket(name: str) -> S3Store:
     """Return a client of the bucket. It reads AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and the like.
 
-    An outage is told soon, because callers have their own ways to try again.
+    It gives up soon, because callers have their own ways to try again.
     """
     try:
         _check_endpoint()

@@ -21,7 +21,7 @@ MOST_GIVEN_UP = 10
 and `worker.watchdog` ends the process.)"""
 
 ARTIFACTS_PATIENCE_SECONDS = 3600.0
-"""How long a transaction waits for the storage of artifacts. The lease is no limit then: the database renews it."""
+"""A transaction fails after it has waited so long for the storage of artifacts. The lease does not lapse meanwhile."""
 
 T = TypeVar("T")
 

@@ -24,7 +24,9 @@ def _start(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]
 def _made(folder: Path) -> Any:
     file = folder / "made.yml"
     assert file.stat().st_mode & 0o077 == 0  # it has passwords
-    checked = subprocess.run([program("amtool"), "check-config", str(file)], capture_output=True, text=True, check=False)
+    checked = subprocess.run(
+        [program("amtool"), "check-config", str(file)], capture_output=True, text=True, check=False
+    )
     assert checked.returncode == 0, checked.stdout + checked.stderr
     found = yaml.safe_load(file.read_text(encoding="utf-8"))
     (receiver,) = found["receivers"]
