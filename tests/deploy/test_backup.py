@@ -47,8 +47,12 @@ def _backup(database_url: str, folder: Path) -> Path:
     return dump
 
 
+def _conninfo(database_url: str) -> str:
+    return parse_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
 def _tables(database_url: str) -> list[str]:
-    with psycopg.connect(database_url) as connection:
+    with psycopg.connect(_conninfo(database_url)) as connection:
         rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
     return [name for (name,) in rows]
 
@@ -99,7 +103,7 @@ def test_a_restored_service_draws_the_same_bytes_and_has_its_roles(
     as_service = parse_url(other_server.url).set(username=SERVICE).render_as_string(hide_password=False)
     with serving(weights, default_model="tiny", database_url=as_service) as service:
         assert _drawn(service, own) == (drawn, file)
-    with psycopg.connect(as_service) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+    with psycopg.connect(_conninfo(as_service)) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("DELETE FROM audit_events")
 
 
