@@ -26,7 +26,7 @@ up: install
 	@exec $(BIN)/darkroom up --host $(HOST) --port $(PORT)
 
 install: $(VENV)/.installed
-dev: $(VENV)/.installed-dev
+dev: $(VENV)/.installed-dev .moto/.installed
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -39,6 +39,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,digits,metrics,dev]'
 	@touch $@ $(VENV)/.installed
+
+# A server of S3, for tests. Its packages do not fit to constraints.txt.
+.moto/.installed: tests/fixtures/s3_requirements.txt
+	$(PYTHON) -m venv .moto
+	.moto/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/fixtures/s3_requirements.txt
+	@touch $@
 
 # Three processes, a file of tests at a time to each, in the order of tests/conftest.py: on two cores one may wait.
 test: dev
@@ -94,4 +100,4 @@ peers: .peers/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .peers .pins .clients *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .moto .peers .pins .clients *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -38,6 +38,7 @@ from darkroom.store.job_repository import JobConflict, JobNotFound
 from darkroom.store.key_repository import KeyNotFound, TooManyJobs
 from darkroom.store.model_repository import ModelNotFound, VersionCollected, VersionNotFound
 from darkroom.store.owners import OwnedByAnother
+from darkroom.store.places import ArtifactsAway, ArtifactsFull
 from darkroom.store.sweep_repository import SweepNotFound
 
 log = logging.getLogger(__name__)
@@ -146,6 +147,10 @@ ANSWERS: Mapping[type[Exception], Callable[[Any], Problem]] = {
     EngineStopped: _answer(503, "unavailable", lambda _: "the service is restarting; try again", retry_seconds=5.0),
     DatabaseAway: _database_away("the database cannot be used now; try again"),
     DatabaseBusy: _database_away("the database took too long; try again"),
+    ArtifactsAway: _database_away("the storage of weights and data sets cannot be used now; try again"),
+    ArtifactsFull: _database_away(
+        "the disk of weights and data sets is full; ask the operator for more space, then try again"
+    ),
     DatabaseFull: _database_away("the database's disk is full; ask the operator for more space, then try again"),
 }
 """A derived exception without an entry gets the answer of its base class. An exception that has neither is a fault of

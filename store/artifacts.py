@@ -1,25 +1,27 @@
 """Artifact bytes, addressed by their SHA-256 and checked against it on every read.
 
 PostgreSQL holds them in chunks, so that records and bytes commit together and GPU nodes need no shared disk. Large
-models may lie below an fsspec address (a folder, S3), which is then in the record.
+models may lie in a folder or a bucket (`store.places`), whose address is then in the record.
 """
 
 import hashlib
 import io
+import logging
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import BinaryIO
 
-import fsspec
 from sqlalchemy import ColumnElement, Select, delete, func, insert, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
+from darkroom.store.places import PIECE_BYTES, ArtifactsAway, place_of
 from darkroom.store.tables import Artifact, ArtifactChunk, Base
 
 CHUNK_BYTES = 1 << 20
 COLLECT_AFTER_SECONDS = 3600.0
 """Unreferenced bytes stay this long, because the transaction that stored them may be about to refer to them."""
+
+log = logging.getLogger(__name__)
 
 
 class ArtifactMissing(LookupError):
@@ -41,7 +43,8 @@ class ArtifactCorrupted(RuntimeError):
 class Artifacts:
     """The artifacts as one transaction sees them. Equal content is stored once; storing it again repairs damage.
 
-    New bytes go to `Database.artifacts_url`, if the database has one. Older bytes are read from where they are.
+    New bytes go to `Database.artifacts_url`, if the database has one. Older bytes are read from where they are. Methods
+    that read or write bytes outside the database raise `store.places.ArtifactsAway`, too.
     """
 
     def __init__(self, session: Session) -> None:
@@ -59,6 +62,8 @@ class Artifacts:
             hasher.update(chunk)
             size_bytes += len(chunk)
         digest = "sha256:" + hasher.hexdigest()
+        if self._url is not None:
+            self._announce(digest, size_bytes)
         # A second writer of the same content waits here for the first one's commit, then has nothing to do. The update
         # of the record keeps the collector from deleting bytes that get their first reference now.
         created = self._session.scalar(
@@ -67,8 +72,10 @@ class Artifacts:
             .on_conflict_do_update(index_elements=[Artifact.digest], set_={"created_at": func.now()})
             .returning(text("xmax = 0"))  # the record is new
         )
-        if created or not self._is_intact(digest):
-            self._store(self._session.get_one(Artifact, digest, populate_existing=True), file)
+        row = self._session.get_one(Artifact, digest, populate_existing=True)
+        if created or not self._is_intact(row):
+            row.location = self._location(digest)
+            self._store(row, file)
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -119,7 +126,8 @@ class Artifacts:
         """Delete damaged bytes, so that the same content can be stored again. No record may refer to them."""
         row = self._session.get(Artifact, digest)
         if row is not None:
-            _remove_file(row.location)
+            if row.location is not None:
+                place_of(row.location).remove()
             self._session.delete(row)
             self._session.flush()
 
@@ -127,33 +135,35 @@ class Artifacts:
         name = digest.removeprefix("sha256:")
         return f"{self._url.rstrip('/')}/{name[:2]}/{name}" if self._url else None
 
-    def _is_intact(self, digest: str) -> bool:
+    def _announce(self, digest: str, size_bytes: int) -> None:
+        """Commit a record of bytes that are about to be written outside the database, which cannot roll them back.
+
+        The collector then knows where bytes may lie, even if this transaction fails or its process is killed.
+        """
+        with Session(self._session.get_bind()) as other, other.begin():
+            row = upsert(Artifact).values(digest=digest, size_bytes=size_bytes, location=self._location(digest))
+            other.execute(row.on_conflict_do_nothing())
+
+    def _is_intact(self, row: Artifact) -> bool:
         try:
-            for _ in self._checked(digest):
+            for _ in self._checked(row.digest):
                 pass
         except ArtifactCorrupted:
             return False
+        except ArtifactsAway:
+            if row.location == self._location(row.digest):
+                raise
+            return False  # the operator has named another place since; this one may never come back
         return True
 
     def _store(self, row: Artifact, file: BinaryIO) -> None:
         """Write the bytes at the record's location, over damaged ones."""
+        self._session.execute(delete(ArtifactChunk).where(ArtifactChunk.digest == row.digest))
         if row.location is None:
-            self._session.execute(delete(ArtifactChunk).where(ArtifactChunk.digest == row.digest))
             for position, chunk in enumerate(_chunks(file)):
                 self._session.execute(insert(ArtifactChunk).values(digest=row.digest, position=position, data=chunk))
             return
-        system, path = fsspec.url_to_fs(row.location)
-        system.makedirs(path.rpartition("/")[0], exist_ok=True)
-        part = path + ".part"
-        try:
-            with system.open(part, "wb") as target:
-                for chunk in _chunks(file):
-                    target.write(chunk)
-        except OSError:
-            with suppress(OSError):
-                system.rm(part)  # on a full disk it would take the place of others
-            raise
-        system.mv(part, path)  # a reader of the final name finds the whole file
+        place_of(row.location).write(_chunks(file))
 
     def _stored(self, row: Artifact) -> Iterable[bytes]:
         return self._session.scalars(_chunks_of(row).execution_options(yield_per=16))
@@ -175,24 +185,22 @@ def checked(row: Artifact, chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def read_location(row: Artifact) -> Iterator[bytes]:
-    """Yield the bytes at the record's location; raises ArtifactCorrupted when there is no file."""
-    assert row.location is not None
-    try:
-        with fsspec.open(row.location, "rb") as source:
-            while chunk := source.read(CHUNK_BYTES):
-                yield chunk
-    except FileNotFoundError as error:
-        raise ArtifactCorrupted(row.digest, f"{row.location} is gone") from error
+    """Yield the bytes at the record's location; raises ArtifactsAway, and ArtifactCorrupted when it has others."""
+    for start in range(0, max(1, row.size_bytes), PIECE_BYTES):
+        yield _read_piece(row, start, min(PIECE_BYTES, row.size_bytes - start))
 
 
 def _read_piece(row: Artifact, start: int, size: int) -> bytes:
-    """Bytes at the record's location; raises ArtifactCorrupted when there is no file."""
-    system, path = fsspec.url_to_fs(row.location)
+    """Bytes at the record's location. Raises ArtifactsAway, and ArtifactCorrupted for a file of another size."""
+    assert row.location is not None
+    place = place_of(row.location)
     try:
-        data: bytes = system.cat_file(path, start, start + size)
+        there = place.size()
+        if there != row.size_bytes:
+            raise ArtifactCorrupted(row.digest, f"{there} bytes instead of {row.size_bytes}")
+        return place.read(start, size) if size else b""
     except FileNotFoundError as error:
         raise ArtifactCorrupted(row.digest, f"{row.location} is gone") from error
-    return data
 
 
 def _chunks_of(row: Artifact) -> Select[bytes]:
@@ -217,22 +225,25 @@ def collect_artifacts(session: Session, limit: int = 100) -> int:
     found = session.execute(
         select(Artifact.digest, Artifact.location)
         .where(age > COLLECT_AFTER_SECONDS, *unreferenced())
+        .order_by(func.random())  # so that a place that is away for ever takes no turn of the others
         .limit(limit)
         .with_for_update(skip_locked=True)
     ).all()
-    if not found:
-        return 0
-    for _, location in found:
-        _remove_file(location)
-    session.execute(delete(Artifact).where(Artifact.digest.in_([digest for digest, _ in found])))
-    return len(found)
-
-
-def _remove_file(location: str | None) -> None:
-    if location is not None:
-        system, path = fsspec.url_to_fs(location)
-        if system.exists(path):
-            system.rm(path)
+    removed, away = [], set[str]()
+    for digest, location in found:
+        if location is not None:
+            root = location.rsplit("/", 2)[0]
+            if root in away:
+                continue
+            try:
+                place_of(location).remove()
+            except ArtifactsAway as error:
+                away.add(root)  # a place that does not answer must not hold up the others
+                log.warning("unreferenced artifacts stay for now: %s", error)
+                continue
+        removed.append(digest)
+    session.execute(delete(Artifact).where(Artifact.digest.in_(removed)))
+    return len(removed)
 
 
 def _chunks(file: BinaryIO) -> Iterator[bytes]:

@@ -108,8 +108,8 @@ class PoolUse:
 class Database:
     """A pool of connections to one PostgreSQL database. Safe to share between threads.
 
-    name: of the process, for PostgreSQL (`application_name`). artifacts_url: fsspec address for new artifact bytes;
-    None keeps them in the database. prepared: let the server keep the plans of repeated statements, which halves its
+    name: of the process, for PostgreSQL (`application_name`). artifacts_url: folder or bucket for new artifact
+    bytes (`store.places`); None keeps them in the database. prepared: let the server keep the plans of repeated statements, which halves its
     work; a pooler in transaction mode does not allow it.
     """
 

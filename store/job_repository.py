@@ -33,11 +33,12 @@ FailureKind = Literal[
     "stopped_late",
     "time_limit",
     "database",
+    "storage",
     "crashed",
     "worker_lost",
 ]
-"""`database`, `crashed` and `worker_lost` are tried again, since the cause may be gone. After `stopped_late`, and after
-the `no_device` of one worker, the job is queued again without counting as a failure."""
+"""`database`, `storage`, `crashed` and `worker_lost` are tried again, since the cause may be gone. After
+`stopped_late`, and after the `no_device` of one worker, the job is queued again without counting as a failure."""
 
 _KEY = func.coalesce(Job.api_key_id, 0)
 """The key of a job; ids begin at 1, so 0 stands for no key."""

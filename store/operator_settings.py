@@ -1,15 +1,16 @@
-"""The addresses and passwords of PostgreSQL and Redis, read from the environment by every process in one way."""
+"""The addresses and passwords of PostgreSQL and Redis, and where artifacts lie: every process reads them in one way."""
 
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from darkroom.model.user_error import UserError, fault_text
 from darkroom.store.database import Database, Pool, parse_url
+from darkroom.store.places import check_url
 from darkroom.store.roles import AUTOSCALER, SERVICE
 
 Kind = TypeVar("Kind", bound=BaseSettings)
@@ -25,7 +26,7 @@ class SettingsError(UserError):
 
 
 class OperatorSettings(BaseSettings):
-    """DATABASE_URL and REDIS_URL, with passwords that may lie in files.
+    """DATABASE_URL and REDIS_URL, with passwords that may lie in files, and where artifacts lie.
 
     Everybody who may inspect a container sees its environment, and every child process inherits it. A password in the
     URL takes precedence over the file.
@@ -66,14 +67,26 @@ class OperatorSettings(BaseSettings):
         validation_alias="REDIS_PASSWORD_FILE",
         description="file with the password for REDIS_URL, where that has none",
     )
+    artifacts_url: str | None = Field(
+        None,
+        description="where weights, states, data sets and results are stored: a folder that all services share, or "
+        "s3://BUCKET/PREFIX; not set: the database",
+    )
 
-    def database(self, name: str, pool: Pool, artifacts_url: str | None = None) -> Database:
+    @field_validator("artifacts_url")
+    @classmethod
+    def _usable(cls, value: str | None) -> str | None:
+        if value:
+            check_url(value)
+        return value or None
+
+    def database(self, name: str, pool: Pool) -> Database:
         """The database of DATABASE_URL, which must be set. name: of the kind of process."""
         return Database(
             str(self.database_url),
             replace(pool, wait_seconds=self.connection_wait_seconds),
             name=f"darkroom {name}",
-            artifacts_url=artifacts_url,
+            artifacts_url=self.artifacts_url,
             prepared=not self.database_pooler,
         )
 

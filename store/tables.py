@@ -69,7 +69,7 @@ class Base(DeclarativeBase):
 class Artifact(Base):
     """Content-addressed bytes. digest: "sha256:" and 64 hexadecimal digits.
 
-    location: where the bytes are when they are not in artifact_chunks (an fsspec address).
+    location: where the bytes are when they are not in artifact_chunks (`store.places`).
     """
 
     __tablename__ = "artifacts"

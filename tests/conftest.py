@@ -21,13 +21,13 @@ PROCESSES_TIMEOUT_SECONDS = 300
 SYSTEM_TIMEOUT_SECONDS = 600
 """Limits for one test that starts processes, and for one of a whole system; the others have pytest's own setting."""
 
-SERVERS = frozenset(("postgres_server", "redis_server", "browser"))
+SERVERS = frozenset(("postgres_server", "redis_server", "s3_server", "browser"))
 """Fixtures that start a process."""
 
 STARTERS = frozenset(("subprocess", "warm", "proxy"))
 """Modules and functions that start processes."""
 
-pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.redis", "tests.fixtures.spans"]
+pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.redis", "tests.fixtures.s3", "tests.fixtures.spans"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

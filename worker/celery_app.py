@@ -56,7 +56,7 @@ class Worker:
         self._stopping = threading.Event()
         self._one_at_a_time = threading.Lock()
         self._device = DeviceCheck(settings.tested_devices())
-        self._database = settings.database("worker", settings.pool(), settings.artifacts_url)
+        self._database = settings.database("worker", settings.pool())
         self._reached = False
         self._told: str | None = None
         self._speed = SpeedCheck(PROBE if settings.measure_speed else None)

@@ -75,7 +75,7 @@ def main() -> None:
         set_up_logs("reconciler", read_settings(LogSettings))
     # The signals stay blocked until the wait between two rounds takes one. No handler interrupts a round.
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-    database = settings.database("reconciler", settings.pool(), settings.artifacts_url)
+    database = settings.database("reconciler", settings.pool())
     log.info("the reconciler is ready")
     ended = None
     while ended is None:

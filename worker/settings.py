@@ -22,9 +22,6 @@ class JobSettings(OperatorSettings):
     """What worker and reconciler share. Every field but DATABASE_URL is the environment variable DARKROOM_<FIELD>."""
 
     database_url: str = Field(min_length=1, validation_alias="DATABASE_URL")
-    artifacts_url: str | None = Field(
-        None, description="where workers store weights, states and results, as fsspec writes it; not set: the database"
-    )
     beat_seconds: float = Field(
         10.0,
         gt=0.0,

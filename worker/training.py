@@ -39,6 +39,9 @@ from darkroom.worker.dataset_loading import registered_dataset
 from darkroom.worker.reporter import Reporter
 from darkroom.worker.transactions import transact
 
+HELD_BYTES = 256 << 20
+"""A checkpoint with more bytes is stored before training goes on. Smaller ones are stored meanwhile."""
+
 log = logging.getLogger(__name__)
 
 
@@ -160,6 +163,8 @@ class JobRecord:
 
         self._reporter.put(write)
         self._last_good = images_seen
+        if len(weights) + len(state) > HELD_BYTES:
+            self._reporter.flush()  # not to hold it in memory beside the next one
 
     def samples(self, images_seen: int, picture: bytes) -> None:
         """Store a grid of samples."""

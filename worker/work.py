@@ -20,6 +20,7 @@ from darkroom.model.training.distributed import FirstProcessError, launched_rank
 from darkroom.model.training.trainer import TrainingDiverged, TrainingError
 from darkroom.store.database import DatabaseBusy, DatabaseFull
 from darkroom.store.job_repository import Failure, Lease, LeaseLost, get_job
+from darkroom.store.places import ArtifactsAway, ArtifactsFull
 from darkroom.store.tables import Job
 from darkroom.telemetry.logs import LogSettings, set_up_logs
 from darkroom.telemetry.tracing import TRACEPARENT, flush_spans, set_up_tracing, span
@@ -63,7 +64,7 @@ def _attempt(job_id: int, attempt: int, folder: str) -> None:
     settings = WorkerSettings()
     if settings.worker_device == "cpu":
         os.nice(settings.niceness)
-    database = settings.database("work", settings.work_pool(), settings.artifacts_url)
+    database = settings.database("work", settings.work_pool())
     lease = Lease(job_id, attempt)
     end_with_lease(database, lease)
     compute_with(torch.get_num_threads())  # all threads for this one, one for each of the others
@@ -81,7 +82,9 @@ def _attempt(job_id: int, attempt: int, folder: str) -> None:
         if failure is None:
             raise
         log.error("%s", failure.detail)
-        write_outcome(Path(folder), Outcome("crashed" if failure.kind == "database" else "failed", failure))
+        write_outcome(
+            Path(folder), Outcome("crashed" if failure.kind in ("database", "storage") else "failed", failure)
+        )
         return
     if first:
         write_outcome(Path(folder), Outcome("finished" if finished else "stopped"))
@@ -102,6 +105,8 @@ def _cause(error: Exception) -> Failure | None:
     if isinstance(error, DatabaseBusy):
         detail = f"the database gave up a statement of this job {MOST_GIVEN_UP} times; the last time it said: {error}"
         return Failure("database", detail)
+    if isinstance(error, ArtifactsAway) and not isinstance(error, ArtifactsFull):
+        return Failure("storage", f"the storage of artifacts was away for too long; the last time it said: {error}")
     full = _full_disk(error)
     if full is not None:
         return Failure("disk_full", f"{full}: free some space, then retry the job")
@@ -129,6 +134,8 @@ def _full_disk(error: BaseException | None) -> str | None:
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return "the worker's disk is full" + (f" ({error.filename})" if error.filename else "")
+        if isinstance(error, ArtifactsFull):
+            return f"the disk of the artifacts is full ({error})"
         if isinstance(error, DatabaseFull):
             return "the database's disk is full"
         error = error.__cause__

@@ -248,7 +248,9 @@ TYPES: Mapping[str, ProblemType] = {
         "Start a worker and wait a minute, or send a recipe.",
     ),
     "store-unavailable": ProblemType(
-        (503,), "The database cannot be reached, or the service has none.", "Try again. If it stays, tell the operator."
+        (503,),
+        "The database, or the storage of weights and data sets, cannot be used now; or the service has none.",
+        "Try again. If it stays, tell the operator.",
     ),
     "version-unusable": ProblemType(
         (503,), "The version's weights cannot be loaded.", "Use another version, and tell the operator."

@@ -83,7 +83,7 @@ def test_a_service_is_watched_and_started_again(name: str) -> None:
 def test_what_runs_to_its_end_is_waited_for(name: str) -> None:
     assert SERVICES[name]["restart"] == "no"
     waiting = [one for one in SERVICES.values() if name in one.get("depends_on", {})]
-    assert len(waiting) == 5  # API and worker of both kinds, and the reconciler
+    assert len(waiting) == 6  # API and worker of both kinds, the reconciler, and the backup
     assert {one["depends_on"][name]["condition"] for one in waiting} == {"service_completed_successfully"}
 
 
@@ -126,7 +126,7 @@ def test_the_proxy_alone_is_published_and_by_default_on_this_machine_alone() -> 
 def test_databases_and_workers_have_no_way_out() -> None:
     assert compose(COMPOSE_PROFILES="cpu")["networks"]["inner"] == {"internal": True}
     outer = {name for name, one in SERVICES.items() if "outer" in one["networks"]}
-    assert outer == {"proxy", "grafana", "api", "api-gpu"}
+    assert outer == {"proxy", "grafana", "alertmanager", "api", "api-gpu"}
     assert set(SERVICES["proxy"]["networks"]) == {"outer"}
 
 
@@ -289,7 +289,7 @@ def test_the_migration_alone_has_the_account_that_owns_the_tables() -> None:
     assert {name for name, url in users.items() if "//darkroom@" in url} == {"migrate"}
     assert {name for name, url in users.items() if f"//{SERVICE}@" in url} == users.keys() - {"migrate"}
     given = {name for name, one in SERVICES.items() if "postgres_password" in one.get("secrets", [])}
-    assert given == {"migrate", "postgres"}
+    assert given == {"migrate", "postgres", "backup"}  # a dump reads every table
 
 
 def test_addresses_are_those_of_services() -> None:

