@@ -84,8 +84,11 @@ class StepInputs:
         self._shapes = {"whole": (len(_WHOLE), kind.rows), "real": (kind.rows, len(_REAL) + _LINEAR + mixture)}
         size = 8 * len(_WHOLE) * kind.rows + 4 * kind.rows * self._shapes["real"][1]
         on_cuda = denoiser.device.type == "cuda"
-        blocks = [torch.zeros(size, dtype=torch.uint8, pin_memory=on_cuda) for _ in range(hosts)]
-        self._hosts = [(block, *(part.numpy() for part in self._parts(block))) for block in blocks]
+        self._hosts: list[tuple[Tensor, Any, Any]] = []
+        for _ in range(hosts):
+            block = torch.zeros(size, dtype=torch.uint8, pin_memory=on_cuda)
+            whole, real = self._parts(block)
+            self._hosts.append((block, whole.numpy(), real.numpy()))
         self._block = torch.zeros(size, dtype=torch.uint8, device=denoiser.device)
         whole, real = self._parts(self._block)
         self.whole = dict(zip(_WHOLE, whole, strict=True))
