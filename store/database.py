@@ -108,9 +108,9 @@ class PoolUse:
 class Database:
     """A pool of connections to one PostgreSQL database. Safe to share between threads.
 
-    name: of the process, for PostgreSQL (`application_name`). artifacts_url: folder or bucket for new artifact
-    bytes (`store.places`); None keeps them in the database. prepared: let the server keep the plans of repeated statements, which halves its
-    work; a pooler in transaction mode does not allow it.
+    name: of the process, for PostgreSQL (`application_name`). artifacts_url: folder or bucket for new artifact bytes
+    (`store.places`); None keeps them in the database. prepared: let the server keep the plans of repeated statements,
+    which halves its work; a pooler in transaction mode does not allow it.
     """
 
     def __init__(
@@ -124,14 +124,14 @@ class Database:
     ) -> None:
         parsed = parse_url(url)
         defaults = {"application_name": name, **_NOTICE_A_LOST_SERVER}
-        given = {key: value for key, value in defaults.items() if key not in parsed.query}
+        given: dict[str, Any] = {key: value for key, value in defaults.items() if key not in parsed.query}
         self.engine: Engine = create_engine(
             parsed,
             pool_size=pool.kept,
             max_overflow=pool.extra,
             pool_timeout=pool.wait_seconds,
             pool_pre_ping=pool.ping,
-            connect_args=given if prepared else given | UNPREPARED,
+            connect_args=given if prepared else {**given, **UNPREPARED},
             # refuse NaN here with a ValueError, before the server refuses it in the middle of a transaction
             json_serializer=partial(json.dumps, allow_nan=False),
         )

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.compose import ROOT, services
-from tests.prometheus import program
+from tests.programs import program
 
 START = ROOT / "deploy" / "alertmanager" / "start"
 WEBHOOK = "https://chat.example/hooks/it's-a-secret?x=1"

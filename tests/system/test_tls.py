@@ -160,7 +160,9 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def test_api_and_worker_use_both_servers_and_check_their_certificate(secured: Cluster) -> None:
     url = secured.start_api(weights_folder(secured.folder / "weights"))
-    job_id = secured.submit(long_recipe(training__total_images=400, training__sample_every_images=400), secured.register())
+    job_id = secured.submit(
+        long_recipe(training__total_images=400, training__sample_every_images=400), secured.register()
+    )
     assert secured.wait_for(job_id, "succeeded", "failed").status == "succeeded"
     wait_until(lambda: _dependencies(url) == {"database": 1.0, "broker": 1.0}, "both answer the API")
     Hints(secured.redis.url).send()
