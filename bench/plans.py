@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -238,23 +239,34 @@ def fitted(runs: Sequence[Mapping[str, Any]]) -> Curve:
 
     Spreads are those of the forecasts of each data set by a curve that was fitted to the others.
     """
-    points = _law(runs)
-    own = dict.fromkeys(one["set"] for one in runs)
-    parts = {name: _law([one for one in runs if one["set"] != name]) for name in own}
-    off = {share: [] for share in POINTS}
+    law, off = _law(runs), misses(runs)
+    corrections = tuple(one.model_copy(update={"spread": _root_mean_square(off[one.share])}) for one in law.corrections)
+    return law.model_copy(update={"spread": _root_mean_square(off[0.0]), "corrections": corrections})
+
+
+def misses(runs: Sequence[Mapping[str, Any]]) -> Mapping[float, Sequence[float]]:
+    """Return, for each run, log(distance at the end / its forecast), by the share of the run at which that was made.
+
+    The forecast comes from a curve that was fitted to the other data sets. Share 0 is before the start.
+    """
+    off: dict[float, list[float]] = {share: [] for share in (0.0, *POINTS[:-1])}
     for one in runs:
-        rest = parts[one["set"]]
-        others = [other for other in runs if other["set"] != one["set"]]
-        off[1.0].append(math.log(one["points"][-1][1] / rest.distance(_seen(one, 1.0))))
-        for share in POINTS[:-1]:
-            weight, offset = _correction(others, rest, share)
-            deviation, end = _deviations(one, rest, share)
-            off[share].append(end - offset - weight * deviation)
-    corrections = []
-    for share in POINTS[:-1]:
-        weight, offset = _correction(runs, points, share)
-        corrections.append(Correction(share=share, weight=weight, offset=offset, spread=_root_mean_square(off[share])))
-    return points.model_copy(update={"spread": _root_mean_square(off[1.0]), "corrections": tuple(corrections)})
+        rest = _law([other for other in runs if other["set"] != one["set"]])
+        off[0.0].append(_miss(one, rest))
+        for correction in rest.corrections:
+            off[correction.share].append(_miss(one, _corrected(rest, one, correction.share, correction.weight)))
+    return off
+
+
+def forecasts(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return a Markdown table: by how much planned runs ended away from what was forecast at a share of the run."""
+    off = misses(runs)
+    heads = ["data set", "minutes", "distance", *(f"at {share:.0%}" if share else "at the start" for share in off)]
+    lines = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
+    for j, one in enumerate(runs):
+        cells = [f"{math.expm1(values[j]):+.0%}" for values in off.values()]
+        lines.append(f"| {one['set']} | {one['minutes']:g} | {one['points'][-1][1]:.0f} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _seen(one: Mapping[str, Any], share: float) -> float:
@@ -263,34 +275,45 @@ def _seen(one: Mapping[str, Any], share: float) -> float:
     return images / (one["channels"] * one["side"] ** 2)
 
 
+def _distance(one: Mapping[str, Any], share: float) -> float:
+    distance: float = one["points"][POINTS.index(share)][1]
+    return distance
+
+
+def _corrected(curve: Curve, one: Mapping[str, Any], share: float, weight: float) -> Curve:
+    return curve.corrected(_seen(one, share), _distance(one, share), weight)
+
+
+def _miss(one: Mapping[str, Any], curve: Curve) -> float:
+    """Return the logarithm of a run's last distance divided by the curve's."""
+    return math.log(_distance(one, 1.0) / curve.distance(_seen(one, 1.0)))
+
+
 def _law(runs: Sequence[Mapping[str, Any]]) -> Curve:
-    """Fit distance = noise / (1 + (x / half)^power) to the ends of runs: least squares in logarithms, on a grid."""
-    x = np.array([_seen(one, 1.0) for one in runs])
-    y = np.log([one["points"][-1][1] for one in runs])
-    best, least = None, np.inf
-    for power in np.arange(0.3, 2.01, 0.05):
-        for half in np.geomspace(0.5, 200.0, 60):
-            fall = np.log1p((x / half) ** power)
-            noise = float((y + fall).mean())
-            error = float(((y + fall - noise) ** 2).sum())
-            if error < least:
-                best, least = (math.exp(noise), float(half), float(power)), error
+    """Fit distance = noise / (1 + (x / half)^power), and the weights of what was measured before the end.
+
+    Noise and power are those with which each run's earlier distances forecast its end best: least squares in
+    logarithms, on a grid. `half` is the geometric mean of those that the ends of the runs show.
+    """
+    best, least = None, math.inf
+    for noise, power in product(np.geomspace(1500.0, 9000.0, 40), np.arange(0.3, 2.01, 0.05)):
+        shape = Curve(noise=float(noise), half=1.0, power=float(power), spread=0.0, corrections=())
+        error = sum(_miss(one, _corrected(shape, one, share, 1.0)) ** 2 for one in runs for share in POINTS[:-1])
+        if error < least:
+            best, least = shape, error
     assert best is not None
-    return Curve(noise=best[0], half=best[1], power=best[2], spread=0.0, corrections=())
+    halves = {share: np.array([_half(best, one, share) for one in runs]) for share in POINTS}
+    half = float(halves[1.0].mean())
+    corrections = []
+    for share in POINTS[:-1]:
+        early, end = halves[share] - half, halves[1.0] - half
+        corrections.append(Correction(share=share, weight=float(early @ end / (early @ early)), spread=0.0))
+    return best.model_copy(update={"half": math.exp(half), "corrections": tuple(corrections)})
 
 
-def _deviations(one: Mapping[str, Any], curve: Curve, share: float) -> tuple[float, float]:
-    """Return how far the logarithm of a run's distance lies above the curve: at a share, and at the end."""
-    at = one["points"][POINTS.index(share)][1] / curve.distance(_seen(one, share))
-    end = one["points"][-1][1] / curve.distance(_seen(one, 1.0))
-    return math.log(at), math.log(end)
-
-
-def _correction(runs: Sequence[Mapping[str, Any]], curve: Curve, share: float) -> tuple[float, float]:
-    """Return the weight and the offset of a straight line from the deviations at a share to those at the end."""
-    at, end = np.array([_deviations(one, curve, share) for one in runs]).T
-    weight, offset = np.polyfit(at, end, 1)
-    return float(weight), float(offset)
+def _half(curve: Curve, one: Mapping[str, Any], share: float) -> float:
+    """Return the logarithm of the `half` that a run shows after a share of it."""
+    return math.log(_corrected(curve, one, share, 1.0).half)
 
 
 def _root_mean_square(values: Sequence[float]) -> float:
@@ -307,11 +330,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
+    recorded = records(arguments.out)
+    planned = [one for one in recorded if one["run"] == "plan"]
     if arguments.what == "table":
-        print(table(records(arguments.out)))
+        print(f"{table(recorded)}\n\n{forecasts(planned)}")
         return 0
     if arguments.what == "fit":
-        curve = fitted([one for one in records(arguments.out) if one["run"] == "plan"])
+        curve = fitted(planned)
         CURVE.write_text(f"{curve.model_dump_json(indent=2)}\n")
         print(CURVE.read_text())
         return 0

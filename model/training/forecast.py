@@ -22,23 +22,27 @@ RECOGNISABLE = 700.0
 """Distance below which the pictures of recorded runs could be recognised."""
 
 
-class Correction(Config):
-    """What a distance measured after a share of the run says of the distance at its end; all in logarithms.
+HIGHEST = 0.97
+"""Share of `Curve.noise` that a measured distance counts as at most: above, it says nothing of the images needed."""
 
-    weight: of the measured distance's deviation from the curve. offset: of runs that lie on the curve.
-    spread: standard deviation of recorded runs of other data sets around the corrected forecast.
+
+class Correction(Config):
+    """What a distance measured after a share of the run says of the distance at its end.
+
+    weight: of the run's own `half`, in logarithms, in place of the curve's. spread: standard deviation of the logarithm
+    of recorded runs of other data sets around the corrected forecast.
     """
 
     share: float
     weight: float
-    offset: float
     spread: float
 
 
 class Curve(Config):
     """distance = noise / (1 + (x / half)^power), where x is the number of images seen for each value of a picture.
 
-    spread: standard deviation of the logarithm of recorded runs of other data sets around the curve.
+    Easy data sets have a smaller `half` of their own, and difficult ones a larger one. spread: standard deviation of
+    the logarithm of recorded runs of other data sets around the curve.
     """
 
     noise: float
@@ -52,8 +56,15 @@ class Curve(Config):
         return float(self.noise / (1.0 + (x / self.half) ** self.power))
 
     def images(self, distance: float) -> float:
-        """Return the x at which the curve reaches a distance below `noise`."""
-        return float(self.half * (self.noise / distance - 1.0) ** (1.0 / self.power))
+        """Return the x at which the curve reaches a distance. From HIGHEST of `noise` on, all are the same."""
+        return float(self.half * (self.noise / min(distance, HIGHEST * self.noise) - 1.0) ** (1.0 / self.power))
+
+    def corrected(self, x: float, distance: float, weight: float) -> "Curve":
+        """Return the curve of a run that has a distance after x images for each value of a picture.
+
+        weight: 1 takes the `half` that the run shows, and 0 the curve's.
+        """
+        return self.model_copy(update={"half": self.half * (x / self.images(distance)) ** weight})
 
 
 @dataclass(frozen=True)
@@ -98,14 +109,12 @@ def forecast(recipe: Recipe, measured: Sequence[tuple[float, float]] = ()) -> Fo
     The last measured distance corrects the forecast: its weight, and the range that is left, come from the recorded
     runs at that share, with a straight line in the share's logarithm between those.
     """
-    usual = expected_at(recipe, 1.0)
     if not measured:
-        return usual
+        return expected_at(recipe, 1.0)
     share, distance = max(measured)
     correction = _between(curve().corrections, share)
-    deviation = math.log(distance / expected_at(recipe, share).distance)
-    end = usual.distance * math.exp(correction.offset + correction.weight * deviation)
-    return _around(end, correction.spread, usual.doubled / usual.distance)
+    own = curve().corrected(_seen(recipe, share), distance, correction.weight)
+    return _around(own, _seen(recipe, 1.0), correction.spread)
 
 
 def plain_verdict(images_seen: int, findings: Sequence[Finding], expected: Forecast | None) -> dict[str, Any]:
@@ -119,9 +128,12 @@ def plain_verdict(images_seen: int, findings: Sequence[Finding], expected: Forec
 
 def expected_at(recipe: Recipe, share: float) -> Forecast:
     """Return the distance that recorded runs had after a share of a run like this one."""
-    fitted = curve()
-    x = share * recipe.training.total_images / values(recipe.model)
-    return _around(fitted.distance(x), fitted.spread, fitted.distance(2.0 * x) / fitted.distance(x))
+    return _around(curve(), _seen(recipe, share), curve().spread)
+
+
+def _seen(recipe: Recipe, share: float) -> float:
+    """Return the images that a run has seen after a share of it, for each value of a picture."""
+    return share * recipe.training.total_images / values(recipe.model)
 
 
 def recognisable_images(model: ModelConfig) -> int:
@@ -129,10 +141,10 @@ def recognisable_images(model: ModelConfig) -> int:
     return math.ceil(curve().images(RECOGNISABLE) * values(model))
 
 
-def _around(distance: float, spread: float, gain: float) -> Forecast:
-    """Return the forecast of a distance. gain: what twice the images make of it."""
-    factor = math.exp(SURE * spread)
-    return Forecast(distance, distance / factor, distance * factor, distance * gain)
+def _around(one: Curve, x: float, spread: float) -> Forecast:
+    """Return the forecast after x images for each value of a picture."""
+    distance, factor = one.distance(x), math.exp(SURE * spread)
+    return Forecast(distance, distance / factor, distance * factor, one.distance(2.0 * x))
 
 
 def _between(corrections: Sequence[Correction], share: float) -> Correction:
@@ -143,11 +155,10 @@ def _between(corrections: Sequence[Correction], share: float) -> Correction:
     if above is below:
         return above
     part = math.log(share / below.share) / math.log(above.share / below.share)
-    mixed = {
-        field: (1.0 - part) * getattr(below, field) + part * getattr(above, field)
-        for field in ("weight", "offset", "spread")
-    }
-    return Correction(share=share, **mixed)
+    weight, spread = (
+        (1.0 - part) * getattr(below, field) + part * getattr(above, field) for field in ("weight", "spread")
+    )
+    return Correction(share=share, weight=weight, spread=spread)
 
 
 def _rounded(distance: float) -> str:

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from bench.plans import POINTS, fitted
+from bench.plans import POINTS, fitted, misses
 from darkroom.model.config import Recipe
 from darkroom.model.training.forecast import (
     RECOGNISABLE,
@@ -41,6 +41,13 @@ def test_a_measured_distance_moves_the_forecast_and_the_last_one_counts() -> Non
     assert forecast(recipe, [(0.5, usual), (0.1, 10.0 * usual)]) == forecast(recipe, [(0.5, usual)])
 
 
+def test_a_distance_like_that_of_noise_tells_no_more_than_that_the_run_is_late() -> None:
+    recipe = recipe_of(100_000)
+    worst, worse = (forecast(recipe, [(0.1, far)]) for far in (1e6, curve().noise))
+    assert worst == worse
+    assert curve().noise > worst.distance > forecast(recipe).distance
+
+
 def test_a_correction_between_recorded_shares_lies_between_theirs() -> None:
     recipe = recipe_of(100_000)
     first, between, second = (
@@ -65,21 +72,24 @@ def test_a_forecast_reads_as_two_digits() -> None:
 
 
 def test_fitting_finds_the_law_of_runs_and_how_far_another_set_lies_from_it() -> None:
-    def run(name: str, images: float, above: float) -> dict[str, object]:
-        points = [(share * images, above * 3000.0 / (1.0 + share * images / 1000.0)) for share in POINTS]
+    def run(name: str, images: float, half: float) -> dict[str, object]:
+        points = [(share * images, 3000.0 / (1.0 + share * images / half)) for share in POINTS]
         return {"set": name, "channels": 1, "side": 10, "points": points}
 
-    sets = (("a", 0.5), ("b", 1.0), ("c", 2.0))
-    runs = [run(name, images, above) for name, above in sets for images in (1e3, 1e4, 1e5)]
+    sets = (("a", 500.0), ("b", 1000.0), ("c", 2000.0))
+    runs = [run(name, images, half) for name, half in sets for images in (1e5, 1e6)]
     found = fitted(runs)
     for images in (1e3, 1e4, 1e5):
         assert found.distance(images / 100.0) == pytest.approx(3000.0 / (1.0 + images / 1000.0), rel=0.1)
-    # The others of `a` lie 2 and 4 times higher, so sqrt(8); of `b`, where it is; of `c`, as far below.
+    # Nearly `half / images` is left in the end. The others of `a` need 2 and 4 times as many images, so sqrt(8); those
+    # of `b` as many; those of `c` as many fewer as those of `a` more.
     assert found.spread == pytest.approx(math.log(8**0.5) * (2 / 3) ** 0.5, rel=0.05)
     assert [one.share for one in found.corrections] == list(POINTS[:-1])
-    for one in found.corrections:  # a set's distance from the curve stays the same, so a measurement tells all
+    for one in found.corrections:  # a set needs the same images all along, so a measurement tells all
         assert one.weight == pytest.approx(1.0, abs=0.1)
-        assert one.spread < 0.2
+        assert one.spread < 0.1
+    [missed] = misses(runs)[0.0][:1]
+    assert missed == pytest.approx(-math.log(8**0.5), rel=0.05)
 
 
 def test_a_run_with_half_the_planned_images_is_slow() -> None:
