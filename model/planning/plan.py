@@ -23,7 +23,7 @@ SIDES = (96, 80, 64, 48, 32)
 """Sides to which larger pictures may be scaled."""
 TRAINING_SHARE = 0.85
 """Share of the time that training gets. Evaluations, sample grids and checkpoints get the rest."""
-SHORT_SIDE, SHORT_IMAGES = 16, 8
+SHORT_SIDE, SHORT_IMAGES = 16, 20
 """A run that shows fewer than SHORT_IMAGES images for each value of a larger picture gets pictures of SHORT_SIDE."""
 IMAGES_PER_PARAMETER, IMAGES_TO_DEEPEN = 1.0, 0.2
 """A wider network is chosen only when the run shows it so many images for each of its parameters, a deeper one from
