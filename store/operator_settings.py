@@ -139,7 +139,8 @@ def _sentence(fault: Any, prefix: str) -> str:
     name = str(fault["loc"][0])
     if name in _NOT_SET:
         return f"{name} is not set: {_NOT_SET[name]}, or start everything on this machine with `make up`"
-    return f"the environment variable {prefix}{name.upper()} cannot be used: {says[0].lower()}{says[1:]}"
+    variable = name if name.isupper() else f"{prefix}{name.upper()}"  # some have a name of their own
+    return f"the environment variable {variable} cannot be used: {says[0].lower()}{says[1:]}"
 
 
 def _check_redis_url(url: str) -> None:

@@ -175,7 +175,7 @@ def _worker(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     beat, look = Broken(), Broken(then=False)
     monkeypatch.setattr(celery_app, "see_worker", beat)
     monkeypatch.setattr(celery_app, "remove_left_folders", list)
-    monkeypatch.setattr(celery_app, "Database", lambda *_, **__: NO_DATABASE)
+    monkeypatch.setattr(WorkerSettings, "database", lambda *_: NO_DATABASE)
     monkeypatch.setattr(Supervisor, "run_next", look)
     none = "postgresql://nobody@127.0.0.1:1/none"
     settings = WorkerSettings(database_url=none, redis_url="redis://127.0.0.1:1/0", beat_seconds=0.001)

@@ -1,5 +1,6 @@
 """Laws of docker-compose.yml: services have limits, health checks and no rights; only the proxy can be reached."""
 
+import os
 import re
 import stat
 import subprocess
@@ -331,3 +332,38 @@ def test_a_build_has_a_tag_of_its_own() -> None:
     tagged = compose(COMPOSE_PROFILES="gpu", DARKROOM_TAG="3f2a91c")["services"].values()
     own = {one["image"] for one in tagged if one["image"].startswith("darkroom")}
     assert own == {"darkroom:3f2a91c-gpu", "darkroom-proxy:3f2a91c"}
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [[",,"], ["cpu"], ["-"], ["-", "-"], ["0", "-"], ["0+1"], ["0", "1++2"], ["0,", "1"], ["0", "1", "2"], ['a"b']],
+)
+def test_a_list_that_names_no_gpus_makes_no_services(lists: list[str]) -> None:
+    done = subprocess.run([ROOT / "deploy/make-gpus", *lists], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "deploy/make-gpus: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("2001:db8::7", "IP Address:2001:DB8:0:0:0:0:0:7"), ("192.0.2.7", "IP Address:192.0.2.7"), ("db.x", "DNS:db.x")],
+)
+def test_a_certificate_is_for_the_name_or_the_address(name: str, told: str, tmp_path: Path) -> None:
+    _certificate(tmp_path, name).check_returncode()
+    command = ["openssl", "x509", "-in", tmp_path / "servers_certificate", "-noout", "-ext", "subjectAltName"]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1].strip() == told
+
+
+@pytest.mark.parametrize("name", ["--help", "https://db.x", "[::1]", "999.1.1.1", "192.0.2.7:5432", "a,b", "föö"])
+def test_what_is_no_name_of_a_host_leaves_the_old_certificate(name: str, tmp_path: Path) -> None:
+    _certificate(tmp_path, "db.x").check_returncode()
+    before = (tmp_path / "servers_certificate").read_bytes(), (tmp_path / "servers_key").read_bytes()
+    done = _certificate(tmp_path, name)
+    assert done.returncode != 0
+    assert "deploy/make-certificate: " in done.stderr
+    assert before == ((tmp_path / "servers_certificate").read_bytes(), (tmp_path / "servers_key").read_bytes())
+
+
+def _certificate(folder: Path, name: str) -> subprocess.CompletedProcess[str]:
+    command, environment = [ROOT / "deploy/make-certificate", name], os.environ | {"SECRETS_FOLDER": str(folder)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

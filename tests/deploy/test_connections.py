@@ -33,7 +33,9 @@ def _limits() -> set[int]:
     manifests = yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "base" / "postgres.yaml").read_text())
     (pod,) = [one["spec"]["template"]["spec"] for one in manifests if one["kind"] == "StatefulSet"]
     commands = services()["postgres"]["command"], pod["containers"][0]["args"]
-    return {int(part.removeprefix("max_connections=")) for one in commands for part in one if "max_connections" in part}
+    return {
+        int(part.removeprefix("--max_connections=")) for one in commands for part in one if "max_connections" in part
+    }
 
 
 def test_the_page_tells_the_size_of_every_pool() -> None:

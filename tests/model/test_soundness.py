@@ -47,15 +47,14 @@ POISONS = {
 
 def poisoning(monkeypatch: pytest.MonkeyPatch, poison: Callable[[Trainer], None], images_seen: int) -> None:
     """Return a step that poisons the trainer when it ends at `images_seen`."""
-    step = Trainer.step
+    advance = Trainer.advance
 
-    def poisoned(trainer: Trainer) -> tuple[float, float]:
-        told = step(trainer)
+    def poisoned(trainer: Trainer) -> None:
+        advance(trainer)
         if trainer.images_seen == images_seen:
             poison(trainer)
-        return told
 
-    monkeypatch.setattr(Trainer, "step", poisoned)
+    monkeypatch.setattr(Trainer, "advance", poisoned)
 
 
 @pytest.mark.parametrize(("name", "poison"), POISONS.items(), ids=POISONS)

@@ -73,6 +73,7 @@ def test_a_file_that_is_missing_or_empty_is_said_without_the_address(tmp_path: P
         ({"REDIS_URL": "http://secret"}, "REDIS_URL is not a valid URL"),
         ({"REDIS_URL": "redis://secret:port"}, "REDIS_URL is not a valid URL"),
         ({"DARKROOM_BEAT_SECONDS": "secret"}, "the environment variable DARKROOM_BEAT_SECONDS cannot be used: input"),
+        ({"DATABASE_POOLER": "maybe"}, "the environment variable DATABASE_POOLER cannot be used: input"),
         ({"DARKROOM_WORKER_DEVICE": "tpu"}, "DARKROOM_WORKER_DEVICE cannot be used: input should be 'cpu' or 'cuda'"),
         ({"DATABASE_PASSWORD_FILE": "/nonexistent"}, "/nonexistent: No such file"),
     ],

@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import func, text, update
 
 from darkroom.app.embedded.redis import PrivateRedis
 from darkroom.model.config import Recipe
+from darkroom.store.clock import seconds
 from darkroom.store.job_forms import TrainWork
 from darkroom.store.job_repository import events_after, list_jobs
 from darkroom.store.tables import Job, Worker
@@ -34,6 +35,8 @@ Json = dict[str, Any]
 
 MANY = 40
 """More than the threads and connections of the service."""
+DUE_SECONDS = 2.0
+"""Until a job that waits may be claimed; a lock on its table takes less."""
 
 
 @pytest.fixture(scope="module")
@@ -372,9 +375,12 @@ def test_of_two_supervisors_that_claim_a_job_at_the_same_time_one_gets_it(runnin
     job_id = submit(service, "wanted-twice", short_recipe(), device="cuda")  # no worker here has one
     report = Report()
     with watching(running, report):
+        with running.database.session() as session:
+            due = {"device": "cpu", "not_before": func.now() + seconds(DUE_SECONDS)}
+            session.execute(update(Job).where(Job.id == job_id).values(**due))
         with running.database.session() as blocking:
             blocking.execute(text("LOCK TABLE jobs IN EXCLUSIVE MODE"))
-            blocking.execute(update(Job).where(Job.id == job_id).values(device="cpu"))
+            time.sleep(DUE_SECONDS)  # a supervisor looks without a lock, and claims what is due
             running.send_hints(2)
             claim = "UPDATE jobs SET %attempt=%"
             wait_until(lambda: waiting_for_a_lock(running, claim) == 2, "two supervisors are about to claim")

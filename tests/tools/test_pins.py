@@ -63,11 +63,22 @@ def test_every_image_gets_its_digest_and_a_second_run_renews_it(tmp_path: Path) 
     asked = pin_images(root, lambda image: ONE)
     first = _texts(root)
     assert {image.partition(":")[0] for image in asked} == {
-        *("postgres", "redis", "prom/prometheus", "grafana/grafana", "caddy", "python", "docker/dockerfile")
+        *(
+            "postgres",
+            "redis",
+            "prom/prometheus",
+            "prom/alertmanager",
+            "grafana/grafana",
+            "caddy",
+            "python",
+            "docker/dockerfile",
+        )
     }
     for image in asked:
         assert any(f"{image}@{ONE}" in text for text in first.values())
-    assert sum(text.count(ONE) for text in first.values()) == 9  # PostgreSQL and Redis are in the manifests, too
+    assert (
+        sum(text.count(ONE) for text in first.values()) == 11
+    )  # PostgreSQL and Redis are in the manifests, too, and the back-up
     assert not re.search("darkroom[^ ]*@sha256", "".join(first.values()))
     assert pin_images(root, lambda image: OTHER) == asked  # by their tags
     assert _texts(root) == {path: text.replace(ONE, OTHER) for path, text in first.items()}

@@ -50,16 +50,15 @@ def poisoned(images: int) -> None:
     """Set a weight and its average to NaN after `images` images."""
     from darkroom.model.training.trainer import Trainer
 
-    original = Trainer.step
+    original = Trainer.advance
 
-    def step(self: Trainer) -> tuple[float, float]:
-        told = original(self)
+    def advance(self: Trainer) -> None:
+        original(self)
         if self.images_seen == images:
             self.network.stem.bias.data[0] = math.nan
             self.ema.weights["stem.bias"][0] = math.nan
-        return told
 
-    _patch(Trainer, "step", step)
+    _patch(Trainer, "advance", advance)
 
 
 def judged(best: int) -> None:
@@ -86,13 +85,12 @@ def unjudgeable(images: int) -> None:
     from darkroom.model.metrics import evaluation
     from darkroom.model.training.trainer import Trainer
 
-    seen, step = 0, Trainer.step
+    seen, advance = 0, Trainer.advance
 
-    def noted(self: Trainer) -> tuple[float, float]:
+    def noted(self: Trainer) -> None:
         nonlocal seen
-        told = step(self)
+        advance(self)
         seen = self.images_seen
-        return told
 
     def unless_full(original: Callable[..., Any]) -> Callable[..., Any]:
         def tried(*arguments: Any) -> Any:
@@ -102,7 +100,7 @@ def unjudgeable(images: int) -> None:
 
         return tried
 
-    _patch(Trainer, "step", noted)
+    _patch(Trainer, "advance", noted)
     _patch(evaluation, "evaluate", unless_full(evaluation.evaluate))
     _patch(darkroom.model.training.run, "sample", unless_full(darkroom.model.training.run.sample))
 
@@ -167,13 +165,13 @@ def _before_step_at(images: int, action: Callable[[], object]) -> None:
     from darkroom.model.diffusion.unet import UNet
     from darkroom.model.training.trainer import Trainer
 
-    steps, forward = Trainer.step, UNet.forward
+    advances, forward = Trainer.advance, UNet.forward
     due = False
 
-    def step(self: Trainer) -> tuple[float, float]:
+    def advance(self: Trainer) -> None:
         nonlocal due
         due = self.images_seen == images
-        return steps(self)
+        advances(self)
 
     def broken(self: UNet, *arguments: Any) -> Any:
         nonlocal due
@@ -182,7 +180,7 @@ def _before_step_at(images: int, action: Callable[[], object]) -> None:
             action()
         return forward(self, *arguments)
 
-    _patch(Trainer, "step", step)
+    _patch(Trainer, "advance", advance)
     _patch(UNet, "forward", broken)
 
 

@@ -621,7 +621,7 @@ def test_a_plan_is_shown_before_it_is_started(browser: Browser, served: Service,
 def test_a_job_that_promoted_its_best_version_leads_to_images_of_it(
     browser: Browser, served: Service, module_database: Database
 ) -> None:
-    job = submit(served, "promoted-model", promote="best")
+    job = submit(served, "promoted-model", promote="best", priority=50)  # before what other tests left
     worker = Trainer(module_database)
     worker.save(500, fid_x=4.0)
     worker.end(succeed_training)
