@@ -250,8 +250,10 @@ def misses(runs: Sequence[Mapping[str, Any]]) -> Mapping[float, Sequence[float]]
     The forecast comes from a curve that was fitted to the other data sets. Share 0 is before the start.
     """
     off: dict[float, list[float]] = {share: [] for share in (0.0, *POINTS[:-1])}
+    names = {one["set"] for one in runs}
+    laws = {name: _law([other for other in runs if other["set"] != name]) for name in names}
     for one in runs:
-        rest = _law([other for other in runs if other["set"] != one["set"]])
+        rest = laws[one["set"]]
         off[0.0].append(_miss(one, rest))
         for correction in rest.corrections:
             off[correction.share].append(_miss(one, _corrected(rest, one, correction.share, correction.weight)))

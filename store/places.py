@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
+from darkroom.model.machine.disk import reach_disk
 from darkroom.store.database import DatabaseAway, DatabaseFull
 
 PIECE_BYTES = 8 << 20
@@ -112,7 +113,7 @@ class _File:
                     file.flush()
                     os.fsync(file.fileno())
                 part.replace(self._path)
-                _sync(folder)
+                reach_disk(folder)  # the new name, too
             except BaseException:
                 with suppress(OSError):
                     part.unlink(missing_ok=True)  # on a full disk it would take the place of others
@@ -149,15 +150,6 @@ class _File:
         except OSError as error:
             kind = ArtifactsFull if error.errno in _FULL else ArtifactsAway
             raise kind(f"{self._path}: {error.strerror}") from error
-
-
-def _sync(folder: Path) -> None:
-    """Wait until the folder's new name is on the disk, too."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class _Object:

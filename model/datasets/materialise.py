@@ -7,7 +7,6 @@ the entry again and rejects one whose content does not match its name.
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from darkroom.model.datasets.dataset import DatasetError, ImageDataset
 from darkroom.model.datasets.decoded import Decoded
+from darkroom.model.machine.disk import reach_disk
 
 _IMAGES = "images.npy"
 _LABELS = "labels.npy"
@@ -58,20 +58,12 @@ def open_materialised(cache: Path, digest: str) -> ImageDataset | None:
     return ImageDataset(images, labels, tuple(names), digest)
 
 
-def _flush(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _write(decoded: Decoded, folder: Path) -> None:
     np.save(folder / _IMAGES, decoded.images)
     np.save(folder / _LABELS, decoded.labels)
     (folder / _CLASS_NAMES).write_text(json.dumps(decoded.class_names), encoding="utf-8")
     for name in (_IMAGES, _LABELS, _CLASS_NAMES):
-        _flush(folder / name)
+        reach_disk(folder / name)
 
 
 @contextmanager
@@ -98,7 +90,7 @@ def _install(decoded: Decoded, cache: Path, digest: str) -> None:
             if entry.exists():  # damaged; renamed and not overwritten, because other processes may have mapped it
                 entry.rename(workspace / "damaged")
             fresh.rename(entry)
-            _flush(cache)
+            reach_disk(cache)
         finally:
             shutil.rmtree(workspace, ignore_errors=True)
 

@@ -165,7 +165,8 @@ def test_a_pod_runs_what_compose_runs(variant: str, name: str) -> None:
     (container,) = pod["containers"]
     assert container["image"] == service["image"]
     # both leave the same settings to the image
-    assert (container.get("command") or container.get("args")) == service.get("command")
+    run = [*container.get("command", ()), *container.get("args", ())]
+    assert run == (service.get("command") or [])
     assert pod["terminationGracePeriodSeconds"] >= seconds(service["stop_grace_period"])
     account = pod["securityContext"]
     assert service["user"] == f"{account['runAsUser']}:{account['runAsGroup']}"

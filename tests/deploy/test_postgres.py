@@ -37,4 +37,4 @@ def test_buffers_leave_memory_for_connections() -> None:
 def test_a_pod_has_the_settings_of_compose() -> None:
     manifest = (ROOT / "deploy" / "kubernetes" / "base" / "postgres.yaml").read_text(encoding="utf-8")
     pod = next(part for part in yaml.safe_load_all(manifest) if part["kind"] == "StatefulSet")["spec"]["template"]
-    assert pod["spec"]["containers"][0]["args"] == POSTGRES["command"][1:]
+    assert pod["spec"]["containers"][0]["args"] == POSTGRES["command"]
