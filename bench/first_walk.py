@@ -25,6 +25,7 @@ from rich.table import Table
 from bench.plans import IMAGES
 from darkroom import evaluate
 from darkroom.model.config import parse_recipe
+from darkroom.model.planning.plan import minutes_told
 from darkroom.model.training.forecast import Forecast, forecast
 from tests.app.console.browser import DESKTOP, chromium, opened
 from tests.processes import free_port
@@ -128,7 +129,7 @@ def walk(page: Page, folder: Path, minutes: float, steps: Walk) -> None:
         card = page.get_by_role("article").filter(has=page.get_by_role("heading", name=folder.name, exact=True))
         steps.click(card.get_by_role("link", name="Train on it"))
         steps.fill(page.get_by_label("Minutes"), f"{minutes:g}")
-        expect(page.get_by_text(f"images in {minutes:g} minutes")).to_be_visible()
+        expect(page.get_by_text(f"images in {minutes_told(minutes)}")).to_be_visible()
         steps.click(page.get_by_role("button", name="Start training"))
         expect(page.get_by_role("heading", level=1)).to_contain_text("Job ")
     with steps.stage("watch it to its end"):
