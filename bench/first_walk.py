@@ -1,7 +1,7 @@
 """Walks through Darkroom as a new user in a browser: `python -m bench.first_walk FOLDER ... --minutes 3`.
 
-The walk begins with `darkroom up` on a fresh state folder. For each FOLDER of class folders it uploads the folder,
-starts a planned training, watches it to the end, and draws images with the version that the job promoted. It prints
+The walk begins with `darkroom up` on a fresh state folder. For each FOLDER of class folders it drops the folder on the
+first page, starts a planned training, watches it to the end, and draws images with the version that the job promoted. It prints
 the clicks, the filled-in fields and the minutes of each stage, and the forecast beside what came of it.
 """
 
@@ -27,7 +27,7 @@ from darkroom import evaluate
 from darkroom.model.config import parse_recipe
 from darkroom.model.planning.plan import minutes_told
 from darkroom.model.training.forecast import Forecast, forecast
-from tests.app.console.browser import DESKTOP, chromium, opened
+from tests.app.console.browser import DESKTOP, chromium, drop, opened
 from tests.processes import free_port
 
 PATIENCE_SECONDS = 3600.0
@@ -73,11 +73,6 @@ class Walk:
         self._clicks += 1
         self._fields += 1
 
-    def choose(self, target: Locator, path: Path) -> None:
-        """Click the button, then the folder in the system's dialog."""
-        target.set_input_files(path)
-        self._clicks += 2
-
 
 def show(stages: list[Stage], console: Console) -> None:
     """Print the stages of all walks, and their sums."""
@@ -120,14 +115,10 @@ def walk(page: Page, folder: Path, minutes: float, steps: Walk) -> None:
     """Go from the first page to images of the user's own model."""
     with steps.stage("upload the folder"):
         page.goto("/")
-        steps.click(page.get_by_role("link", name="Training"))
-        steps.click(page.get_by_role("link", name="Data sets"))
-        steps.choose(page.get_by_label("Folder", exact=True), folder)
-        steps.click(page.get_by_role("button", name="Register"))
-        expect(page.get_by_text(f"{folder.name} is registered")).to_be_visible()
+        drop(page, folder)
+        steps.click(page.get_by_role("button", name="Register and train"))
+        expect(page.get_by_role("heading", level=1)).to_have_text("New training job")
     with steps.stage("start the training"):
-        card = page.get_by_role("article").filter(has=page.get_by_role("heading", name=folder.name, exact=True))
-        steps.click(card.get_by_role("link", name="Train on it"))
         steps.fill(page.get_by_label("Minutes"), f"{minutes:g}")
         expect(page.get_by_text(f"images in {minutes_told(minutes)}")).to_be_visible()
         steps.click(page.get_by_role("button", name="Start training"))
@@ -136,7 +127,6 @@ def walk(page: Page, folder: Path, minutes: float, steps: Walk) -> None:
         expect(page.locator(".page-head .badge").first).to_have_text("succeeded")
     with steps.stage("draw images"):
         steps.click(page.get_by_role("link", name="Generate from it"))
-        steps.click(page.get_by_role("button", name="Generate", exact=True))
         run = page.locator(".run").first
         expect(run.locator(".tile-open:not([disabled])").first).to_be_visible()
         expect(run.get_by_role("button", name="Cancel")).to_have_count(0)

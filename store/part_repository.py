@@ -23,15 +23,17 @@ def parts_within(session: Session, generate_job_id: int, first_row: int, rows: i
     return session.scalars(select(GeneratePart).where(*within).order_by(GeneratePart.first_row)).all()
 
 
-def record_part(session: Session, lease: Lease, first_row: int, rows: int, data: bytes) -> None:
+def record_part(
+    session: Session, lease: Lease, first_row: int, rows: int, data: bytes, drawn_on: str | None = None
+) -> None:
     """Store images of a shard, and its progress; raises LeaseLost. A second call does no harm.
 
-    data: must be unique among all parts, so that a damaged part can be replaced.
+    data: must be unique among all parts, so that a damaged part can be replaced. drawn_on: see `GeneratePart`.
     """
     digest = Artifacts(session).put(data)
     job = hold(session, lease)
     work = SampleWork.model_validate(job.configuration)
-    new = {"rows": rows, "digest": digest}
+    new = {"rows": rows, "digest": digest, "drawn_on": drawn_on}
     session.execute(
         upsert(GeneratePart)
         .values(generate_job_id=job.generate_job_id, first_row=first_row, **new)

@@ -448,7 +448,10 @@ class GenerateJob(Base):
 
 
 class GeneratePart(Base):
-    """Finished images of a generate job, from first_row on, in the order of the request."""
+    """Finished images of a generate job, from first_row on, in the order of the request.
+
+    drawn_on: `model.diffusion.network.drawn_on` of the worker's device.
+    """
 
     __tablename__ = "generate_parts"
 
@@ -457,6 +460,7 @@ class GeneratePart(Base):
     rows: Mapped[int]
     digest: Mapped[str] = mapped_column(ForeignKey("artifacts.digest"), index=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    drawn_on: Mapped[str | None]
 
 
 class IdempotencyKey(Base):

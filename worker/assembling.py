@@ -1,7 +1,7 @@
 """The assemble job joins the parts of a generate job into one archive, with one part at a time in memory."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from tempfile import TemporaryFile
 from typing import BinaryIO
@@ -82,7 +82,7 @@ def _read(session: Session, job: Job) -> _Assembly:
         done=generate_job.result_digest is not None,
         run=run,
         image_shape=(model.image_size, model.image_size, model.image_channels),
-        facts=_facts(generate_job, checkpoint),
+        facts=_facts(generate_job, checkpoint, {part.drawn_on for part in parts}),
         parts=parts,
     )
 
@@ -92,11 +92,14 @@ def _archive(assembly: _Assembly, file: BinaryIO) -> ImageArchive:
     return image_archive(run.format, file, assembly.facts, images=run.total_images, image_shape=assembly.image_shape)
 
 
-def _facts(generate_job: GenerateJob, checkpoint: Checkpoint) -> ArchiveFacts:
+def _facts(generate_job: GenerateJob, checkpoint: Checkpoint, drawn_on: Set[str | None]) -> ArchiveFacts:
+    """Return the archive's facts. Workers of several kinds may have drawn it: it names each, and a CPU only then."""
+    devices = " / ".join(sorted(one or "cpu" for one in drawn_on))
+    here = {} if drawn_on <= {None} else {"drawn_on": devices}
     of_the_whole = {"n", "classes", "class_indices"}
     told = provenance_of(generate_job, checkpoint)
     return ArchiveFacts(
-        shared=told.model_dump(exclude=of_the_whole | {"id", "choice"}),  # so equal jobs give equal bytes
+        shared=told.model_dump(exclude=of_the_whole | {"id", "choice"}) | here,  # so equal jobs give equal bytes
         request=told.model_dump(include=of_the_whole),
         class_names=dict(enumerate(checkpoint.class_names)),
     )

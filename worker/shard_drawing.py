@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from darkroom.model.checkpoint import CheckpointError, decode_checkpoint
 from darkroom.model.diffusion.denoiser import Denoiser, SamplingStopped
+from darkroom.model.diffusion.network import drawn_on
 from darkroom.model.images.pictures import Pixels
 from darkroom.model.images.pixels import to_pixels
 from darkroom.model.machine.memory import is_out_of_memory
@@ -59,14 +60,14 @@ def draw_shard(attempt: Attempt) -> bool:
     shard = _read(job, database)
     denoiser = decode_checkpoint(shard.weights, source=shard.version).denoiser(attempt.device)
     denoiser = denoiser.interruptible(attempt.should_stop)
-    artist = _Artist(denoiser, shard)
+    artist, device = _Artist(denoiser, shard), drawn_on(attempt.device, "draw")
     for first_row, rows in _missing(shard.work, shard.parts, _part_images(denoiser)):
         try:
             pixels = artist.draw(first_row, rows)
         except SamplingStopped:
             return False
         data = encode_part(pixels, job.generate_job_id, first_row)
-        record = partial(record_part, lease=lease, first_row=first_row, rows=rows, data=data)
+        record = partial(record_part, lease=lease, first_row=first_row, rows=rows, data=data, drawn_on=device)
         transact(database, record)
         log.info("images %d to %d are stored", first_row, first_row + rows - 1)
     return True

@@ -188,7 +188,7 @@ class _Parts:
         _migrate(database_url)
         _check_keys(self._reached_at, database_url)
         pause(0.0)
-        _say("starting the API and the worker")
+        _say("starting the API, which warms up its models first, and the worker")
         urls = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
         folders = {
             "DARKROOM_STATE_FOLDER": os.environ.get("DARKROOM_STATE_FOLDER", str(self._state.absolute())),
@@ -238,7 +238,7 @@ class _Parts:
                 child.kill()
         for child in workers:
             if not child.wait(min(STOPPING_NOTICE_SECONDS, timeouts.hand_back_seconds), pause):
-                _say(f"{child.name} waits for its job to store a checkpoint (Ctrl-C again kills everything at once)")
+                _say(f"{child.name} is still ending: a running job stores a checkpoint first (Ctrl-C again kills all)")
             if not child.wait(asked + timeouts.hand_back_seconds - time.monotonic(), pause):
                 _say(f"{child.name} did not end in {timeouts.hand_back_seconds:g} s; killing it")
                 child.kill()

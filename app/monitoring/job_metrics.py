@@ -72,6 +72,7 @@ class JobMetrics(Collector):
             )
             yield from _gauges(statistics)
             yield from _counters(statistics)
+            yield from _last_backup(statistics)
 
     def _keep_fresh(self) -> None:
         self.refresh()
@@ -113,6 +114,12 @@ def _gauges(statistics: JobStatistics) -> Iterator[Metric]:
         for job_id, point in statistics.trainings.items():
             family.add_metric([str(job_id)], getattr(point, field))
         yield family
+
+
+def _last_backup(statistics: JobStatistics) -> Iterator[Metric]:
+    """Tell when `deploy/postgres/backup` last succeeded, if it ever did."""
+    if (at := statistics.counters.get(("last_backup_timestamp_seconds", ""))) is not None:
+        yield GaugeMetricFamily("darkroom_last_backup_timestamp_seconds", "When the last backup was made.", at)
 
 
 def _counters(statistics: JobStatistics) -> Iterator[Metric]:

@@ -31,7 +31,7 @@ from darkroom.model.checkpoint import (
     load_checkpoint,
     read_header,
 )
-from darkroom.model.diffusion.network import form_of
+from darkroom.model.diffusion.network import drawn_on
 from darkroom.model.digest import digest_of
 from darkroom.store.audit_repository import Actor
 from darkroom.store.database import DATABASE_ERRORS, Database
@@ -100,9 +100,7 @@ class Catalog:
     @property
     def drawn_on(self) -> str | None:
         """How a GPU draws, as images say it; None on a CPU."""
-        if self._device.type == "cpu":
-            return None
-        return f"{self._device.type}, {form_of(self._device, 'serve').precision}"
+        return drawn_on(self._device, "serve")
 
     async def open(self, weights_folder: Path) -> None:
         """Load the shipped weights into the engine, then look at the store once."""

@@ -90,6 +90,11 @@ def form_of(device: torch.device, purpose: Purpose) -> Form:
     return Form("torch", "bfloat16")
 
 
+def drawn_on(device: torch.device, purpose: Purpose) -> str | None:
+    """Return how a GPU draws, as its images say it: `cuda, bfloat16`. None on a CPU."""
+    return None if device.type == "cpu" else f"{device.type}, {form_of(device, purpose).precision}"
+
+
 def prepare_network(network: DenoisingNetwork, config: ModelConfig, device: torch.device, form: Form) -> Network:
     """Return a trained network in the form that draws. `network` must not be used any more."""
     if form.runtime == "onnx":

@@ -1,5 +1,7 @@
 """Finds the device to compute on, and tries it before other work depends on it."""
 
+import os
+
 import torch
 
 from darkroom.model.machine.determinism import follow_settings
@@ -28,7 +30,10 @@ def find_device(name: str | None, option: str, *, tried: bool = False) -> torch.
             torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         reason = str(error).strip().splitlines()[0].rstrip(".!")
-        raise DeviceUnavailable(f"{option} {name} cannot be used: {reason}. Use cpu, or repair the driver") from error
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")  # `darkroom up --devices cuda:7` sets it
+        among = "" if visible is None else f" among CUDA_VISIBLE_DEVICES={visible}"
+        detail = f"{option} {name}{among} cannot be used: {reason}. Use cpu, or repair the driver"
+        raise DeviceUnavailable(detail) from error
     return device
 
 

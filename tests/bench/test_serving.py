@@ -2,7 +2,10 @@
 
 import argparse
 import base64
-from contextlib import AbstractContextManager
+import subprocess
+import sys
+from contextlib import AbstractContextManager, suppress
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,12 +13,14 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from PIL import Image
 
 import darkroom
 from bench.scheduling import MIX, SIZES, arrivals
 from bench.serving.__main__ import Results, measure
-from bench.serving.contenders import DARKROOM, Contender
+from bench.serving.contenders import DARKROOM, REQUIREMENTS, Contender
 from bench.serving.drawing import SETTINGS, Model, Row
 from bench.serving.report import COMPARED, THROUGHPUT, TIMES, alone, comparison_table, loads, median, page, picture
 from tests.app.served import weights_folder
@@ -108,3 +113,25 @@ def test_a_measurement_that_is_there_is_not_made_again(tmp_path: Path) -> None:
             measure(contender, 0, argparse.Namespace(**vars(arguments) | other), again)
     with pytest.raises(_Started):
         measure(contender, 1, arguments, again)
+
+
+def test_the_peers_environment_has_what_their_programs_import() -> None:
+    program = "import sys, bench.serving.drawing; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    origins = packages_distributions()
+    imported = {canonicalize_name(one) for module in done.stdout.split() for one in origins.get(module, ())}
+    lines = [line for line in REQUIREMENTS.read_text().splitlines() if not line.startswith("#")]
+    assert imported - _with_dependencies(lines) <= {"darkroom"}
+
+
+def _with_dependencies(requirements: list[str]) -> set[str]:
+    """Return the distributions that pip installs for these, as far as they are installed here."""
+    found: set[str] = set()
+    while requirements:
+        wanted = Requirement(requirements.pop())
+        name = canonicalize_name(wanted.name)
+        if name not in found and (wanted.marker is None or wanted.marker.evaluate({"extra": ""})):
+            found.add(name)
+            with suppress(PackageNotFoundError):
+                requirements += requires(name) or []
+    return found

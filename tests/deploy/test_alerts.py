@@ -67,6 +67,7 @@ CRASHED = 'darkroom_job_failures_total{cause="crashed"}'
 NOISE = 'darkroom_training_findings_total{finding="noise", severity="failure"}'
 GRAINY = 'darkroom_training_findings_total{finding="grainy", severity="warning"}'
 FREE = 'darkroom_disk_free_bytes{job="worker", instance="one"}'
+BACKUP = 'darkroom_last_backup_timestamp_seconds{job="api", instance="%s"}'
 SIZE = 'darkroom_disk_size_bytes{job="worker", instance="one"}'
 
 CASES = {
@@ -110,6 +111,11 @@ CASES = {
     "DiskNearlyFull": Case(
         fires=({FREE: "5x30", SIZE: "100x30"},),
         silent=({FREE: "15x30", SIZE: "100x30"}, {FREE: "50x15 5x15", SIZE: "100x30"}),
+    ),
+    "BackupOld": Case(
+        fires=({BACKUP % "one": "3600x1700", BACKUP % "two": "0x1700"},),
+        silent=({BACKUP % "one": "36000x1700"}, {BACKUP % "one": "0x1700", BACKUP % "two": "36000x1700"}, {}),
+        minutes=1660,
     ),
 }
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from darkroom.app.cli.main import cli
 from darkroom.app.embedded.postgres import PrivatePostgres
 from darkroom.store.artifacts import Artifacts
+from darkroom.store.counters import read_counters
 from darkroom.store.database import Database, parse_url
 from darkroom.store.roles import SERVICE
 from tests.app.served import Service, serving, store_weights, tiny_weights, weights_folder
@@ -90,6 +91,8 @@ def test_a_restored_service_draws_the_same_bytes_and_has_its_roles(
     with serving(weights, default_model="tiny", database_url=database_url) as service:
         drawn, file = _drawn(service, own)
     dump = _backup(database_url, tmp_path)
+    with database.reading() as session:
+        assert read_counters(session)["last_backup_timestamp_seconds", ""] == pytest.approx(dump.stat().st_mtime, abs=60)
     assert dump.stat().st_mode & 0o077 == 0
 
     restored = _run("restore", other_server.url, dump)

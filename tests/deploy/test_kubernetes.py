@@ -25,7 +25,7 @@ VARIANTS = {"base": "cpu", "gpu": "gpu"}
 VERSION = "1.30"
 """The oldest version with every feature that the manifests use; the newest of them is the sleep of preStop."""
 
-PODS = ("api", "worker", "reconciler", "postgres", "redis", "migrate")
+PODS = ("api", "worker", "reconciler", "postgres", "redis", "migrate", "backup")
 OWN = ("api", "worker", "reconciler")
 LASTING = (*OWN, "postgres", "redis")
 
@@ -51,12 +51,18 @@ def _find(variant: str, kind: str, name: str) -> Manifest:
 
 
 def _workload(variant: str, name: str) -> Manifest:
-    kind = {"migrate": "Job", "postgres": "StatefulSet", "redis": "StatefulSet"}.get(name, "Deployment")
+    kind = {"migrate": "Job", "backup": "CronJob", "postgres": "StatefulSet", "redis": "StatefulSet"}.get(name, "Deployment")
     return _find(variant, kind, name)
 
 
 def _pod(variant: str, name: str) -> Manifest:
-    found: Manifest = _workload(variant, name)["spec"]["template"]["spec"]
+    found: Manifest = _template(variant, name)["spec"]
+    return found
+
+
+def _template(variant: str, name: str) -> Manifest:
+    spec: Manifest = _workload(variant, name)["spec"]
+    found: Manifest = (spec["jobTemplate"]["spec"] if "jobTemplate" in spec else spec)["template"]
     return found
 
 
@@ -194,7 +200,7 @@ def test_the_tables_are_there_before_a_process_is(variant: str, name: str) -> No
 def test_the_migration_is_one_job_and_alone_has_the_owner_s_password(variant: str) -> None:
     pods = {name: _pod(variant, name) for name in PODS}
     given = {name for name, pod in pods.items() if "postgres_password" in str(pod["volumes"])}
-    assert given == {"migrate", "postgres"}
+    assert given == {"migrate", "postgres", "backup"}  # a dump reads every table
     (migrate,) = pods["migrate"]["containers"]
     roles = {"DARKROOM_AUTOSCALER_PASSWORD_FILE": "/run/secrets/autoscaler_password"}
     assert _environment(migrate) == services()["migrate"]["environment"] | roles
@@ -223,7 +229,7 @@ def test_a_pod_is_watched(name: str) -> None:
 
 
 def test_whom_services_budgets_and_policies_mean_exists() -> None:
-    labels = {name: _workload("base", name)["spec"]["template"]["metadata"]["labels"] for name in PODS}
+    labels = {name: _template("base", name)["metadata"]["labels"] for name in PODS}
     for manifest in _manifests("base"):
         if manifest["kind"] == "Service" and "selector" in manifest["spec"]:
             name = manifest["metadata"]["name"]
@@ -236,7 +242,7 @@ def test_whom_services_budgets_and_policies_mean_exists() -> None:
     assert policies["nobody"] == {"podSelector": {}, "policyTypes": ["Ingress"]}
     (users,) = policies["servers"]["ingress"][0]["from"]
     using = {name for name in PODS if users["podSelector"]["matchLabels"].items() <= labels[name].items()}
-    assert using == {*OWN, "migrate"}
+    assert using == {*OWN, "migrate", "backup"}
 
 
 @every_variant
@@ -259,6 +265,21 @@ def test_redis_has_the_configuration_that_compose_mounts() -> None:
     configuration = _find("base", "ConfigMap", "redis")
     assert configuration["metadata"]["name"] == name
     assert configuration["data"] == {"redis.conf": (ROOT / "deploy" / "redis" / "redis.conf").read_text()}
+
+
+@every_variant
+def test_the_database_is_backed_up_as_compose_does(variant: str) -> None:
+    (container,) = _pod(variant, "backup")["containers"]
+    composed = services()["backup"]
+    _, *arguments = composed["command"]  # Compose's own runs the script every day
+    assert container["command"] == ["/etc/darkroom/backup", *arguments]
+    assert (container["image"], _environment(container)) == (composed["image"], composed["environment"])
+    volumes = {volume["name"]: volume for volume in _pod(variant, "backup")["volumes"]}
+    assert _find(variant, "PersistentVolumeClaim", volumes["dumps"]["persistentVolumeClaim"]["claimName"])
+    scripts = _find(variant, "ConfigMap", "postgres")
+    assert volumes["scripts"]["configMap"] == {"name": scripts["metadata"]["name"], "defaultMode": 0o555}
+    folder = ROOT / "deploy" / "postgres"
+    assert scripts["data"] == {name: (folder / name).read_text() for name in ("backup", "restore")}
 
 
 @every_variant

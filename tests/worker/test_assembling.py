@@ -90,6 +90,19 @@ def test_a_zip_has_the_images_of_an_npz(database: Database) -> None:
     assert [image["index"] for image in manifest["images"]] == expected["indices"].tolist()
 
 
+@pytest.mark.parametrize(
+    ("drawn_on", "told"), [({}, None), ({2: "cuda, bfloat16"}, "cpu / cuda, bfloat16")], ids=["cpu", "both"]
+)
+def test_an_archive_says_what_has_drawn_its_images(database: Database, drawn_on: dict[int, str], told: str | None) -> None:
+    number = submit(database)
+    draw_everything(database)
+    with database.session() as session:
+        for first_row, device in drawn_on.items():
+            session.execute(update(GeneratePart).where(GeneratePart.first_row == first_row).values(drawn_on=device))
+    assert carry_out(database, *claim(database))
+    assert facts_of(result(database, number)).get("drawn_on") == told
+
+
 def test_the_second_attempt_after_a_stored_result_changes_nothing(database: Database) -> None:
     """The first process dies after it has stored the result, before it reports success."""
     number = submit(database)

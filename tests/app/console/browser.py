@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -66,6 +67,15 @@ def opened(
         assert faults.found == []
     finally:
         context.close()
+
+
+def drop(page: Page, path: Path) -> None:
+    """Drop a folder or a file on the middle of the page, as a user does."""
+    chrome = page.context.new_cdp_session(page)
+    x, y = (page.evaluate(f"window.inner{side} / 2") for side in ("Width", "Height"))
+    data = {"items": [], "files": [str(path.resolve())], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        chrome.send("Input.dispatchDragEvent", {"type": kind, "x": x, "y": y, "data": data})
 
 
 def accessibility_faults(page: Page) -> list[str]:

@@ -1,7 +1,9 @@
 """Laws of the pages Training: from an archive to a promoted model, sweeps, a thousand jobs; also by keyboard."""
 
 import base64
+import io
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from darkroom.store.job_repository import stop
 from darkroom.store.promotion import succeed_training
 from darkroom.store.tables import Evaluation
 from tests.app.console.answers import Answers
-from tests.app.console.browser import PHONE, accessibility_faults, opened, overflow
+from tests.app.console.browser import PHONE, accessibility_faults, drop, opened, overflow
 from tests.app.console.keyboard import tab_to
 from tests.app.console.stock import DATASET, SCRIPTS, Trainer, archive, submit, upload
 from tests.app.keyed import add_key
@@ -63,7 +65,7 @@ def test_an_archive_becomes_a_data_set_with_its_contact_sheet(browser: Browser, 
     with opened(browser, served.url) as page:
         page.goto("/#/training/datasets")
         expect(card(page, "shapes")).to_be_visible()
-        register = page.get_by_role("button", name="Register")
+        register = page.get_by_role("button", name="Register", exact=True)
         register.click()
         expect(page.get_by_text("Choose a folder or an archive, or give a path.")).to_be_visible()
 
@@ -151,7 +153,7 @@ def test_a_folder_is_previewed_sent_looked_through_and_replaced(
         assert padded.first.evaluate(middle) == [255, 0, 0]
         assert page.locator("label").filter(has_text="Crop").locator("canvas").first.evaluate(middle) != [255, 0, 0]
         page.get_by_role("radio", name="Pad").check()
-        page.get_by_role("button", name="Register").click()
+        page.get_by_role("button", name="Register", exact=True).click()
         expect(page.get_by_text("One picture cannot be read")).to_be_visible()
         expect(page.get_by_text("pets/dogs/damaged.png: not a readable image")).to_be_visible()
         assert accessibility_faults(page) == []
@@ -164,7 +166,7 @@ def test_a_folder_is_previewed_sent_looked_through_and_replaced(
 
         (folder / "dogs" / "damaged.png").unlink()
         page.get_by_label("Folder", exact=True).set_input_files(folder)
-        page.get_by_role("button", name="Register").click()
+        page.get_by_role("button", name="Register", exact=True).click()
         page.get_by_role("button", name="Replace it").click()  # cropped this time
         expect(page.get_by_text("pets is registered: 7 images.")).to_be_visible()
         assert served.client.get("/v1/datasets/pets").json()["version"] == 2
@@ -200,7 +202,7 @@ def test_a_dropped_zip_is_previewed_without_an_upload(browser: Browser, served: 
             page.get_by_text("The pictures are 100×100 and stay so. A side of 64 trains much faster")
         ).to_be_visible()
         expect(page.get_by_label("Name", exact=True)).to_have_value("dropped")
-        page.get_by_role("button", name="Register").click()
+        page.get_by_role("button", name="Register", exact=True).click()
         expect(page.get_by_text("dropped is registered: 6 images.")).to_be_visible()
 
 
@@ -349,9 +351,7 @@ def test_from_a_recipe_to_a_promoted_version(browser: Browser, served: Service, 
 
         page.get_by_role("link", name="Generate from it").click()
         expect(page.get_by_label("Model", exact=True)).to_have_value("shapes-model")
-        page.get_by_label("Images of each").fill("2")
-        page.get_by_role("button", name="Generate", exact=True).click()
-        expect(page.locator(".run").first.locator(".tile-open:not([disabled])")).to_have_count(4)  # two classes
+        expect(page.locator(".run").first.locator(".tile-open:not([disabled])")).to_have_count(8)  # two classes
 
         # what is wrong with a version stays with it
         page.goto("/#/models/shapes-model")
@@ -585,6 +585,38 @@ def test_a_job_is_started_by_keyboard_alone(browser: Browser, served: Service, m
         assert page.evaluate("document.activeElement.innerText") == "Resume"
 
 
+def test_a_folder_dropped_on_any_page_leads_to_its_training(
+    browser: Browser, served: Service, tmp_path: Path, module_database: Database
+) -> None:
+    see_measured(module_database, "measured")
+    folder = tmp_path / "mixed"
+    with zipfile.ZipFile(io.BytesIO(archive(("a", "b"), side=40))) as pictures:
+        pictures.extractall(folder)
+    with opened(browser, served.url) as page:
+        page.goto("/#/models")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Models")
+        drop(page, folder)
+        expect(page.get_by_label("Name", exact=True)).to_have_value("mixed")
+        page.get_by_role("button", name="Register and train").click()
+        expect(page.get_by_label("Data set", exact=True)).to_have_value("mixed")
+        expect(page.get_by_text("images in 45 minutes")).to_be_visible()
+
+
+def test_a_refused_plan_is_asked_for_again_when_the_service_expects_it(
+    browser: Browser, served: Service, module_database: Database
+) -> None:
+    see_measured(module_database, "measured")
+    with opened(browser, served.url) as page:
+        page.goto("/#/training/new?dataset=shapes")
+        expect(page.get_by_text("images in 45 minutes")).to_be_visible()
+        answers = Answers(page)
+        answers.refuse(503, Retry_After="2")
+        page.get_by_label("Minutes").fill("90")
+        expect(page.get_by_text("Then this page tries again.")).to_be_visible()
+        answers.through()
+        expect(page.get_by_text("images in 90 minutes")).to_be_visible()
+
+
 def test_a_plan_is_shown_before_it_is_started(browser: Browser, served: Service, module_database: Database) -> None:
     see_measured(module_database, "measured")
     with opened(browser, served.url) as page:
@@ -630,6 +662,10 @@ def test_a_job_that_promoted_its_best_version_leads_to_images_of_it(
         expect(page.get_by_text("Version 1 was promoted", exact=True)).to_be_visible()
         page.get_by_role("link", name="Generate from it").click()
         expect(page.get_by_label("Model", exact=True)).to_have_value("promoted-model")
+        expect(page.locator(".run").first.locator(".tile-open:not([disabled])")).to_have_count(8)  # two classes
+        page.reload()
+        expect(page.get_by_role("button", name="Generate", exact=True)).to_be_enabled()
+        expect(page.locator(".run")).to_have_count(1)  # a reload draws nothing more
 
 
 def test_a_broken_stream_continues_and_a_refused_action_says_why(

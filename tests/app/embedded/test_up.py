@@ -193,7 +193,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_worker(state: Path) -> None:
         _wait_for_log(state, "worker", "datasets")
         family = family_of(running.process.pid)
         running.process.send_signal(signal.SIGINT)
-        running.wait_for("the worker waits for its job to store a checkpoint")
+        running.wait_for("the worker is still ending")
         running.process.send_signal(signal.SIGINT)
         assert running.end() == 130
         assert _all_end(family)

@@ -11,6 +11,7 @@ import { servicePage } from "./service/page.js";
 import { storagePage } from "./service/storage-page.js";
 import { datasetPage } from "./training/dataset-page.js";
 import { datasetsPage } from "./training/datasets-page.js";
+import { startDropping } from "./training/drop.js";
 import { jobPage } from "./training/job-page.js";
 import { jobsPage } from "./training/jobs-page.js";
 import { newJobPage } from "./training/new-job-page.js";
@@ -20,6 +21,7 @@ import { sweepsPage } from "./training/sweeps-page.js";
 startTheme();
 document.getElementById("tools").append(keyButton(), themeSwitch());
 setKeyAsker(askForKey);
+startDropping();
 document.getElementById("skip").addEventListener("click", (event) => {
   event.preventDefault(); // the part behind # names the page
   document.getElementById("main").focus();

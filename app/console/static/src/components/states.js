@@ -23,7 +23,8 @@ export function notice(kind, title, ...content) {
 
 /**
  * Makes a notice that explains an error. again: what the button "Try again" calls.
- * unasked: call it also when the service is back. leftOver: faults that belong to no field on the page.
+ * unasked: call it also when the service is back, and when the time that the service asks for has passed.
+ * leftOver: faults that belong to no field on the page.
  */
 export function problemNotice(error, { again = null, unasked = false, leftOver = [] } = {}) {
   const { title, text } = explain(error);
@@ -35,7 +36,7 @@ export function problemNotice(error, { again = null, unasked = false, leftOver =
   if (error instanceof ApiProblem && error.requestId) {
     node.append(el("p", { class: "small" }, "Request ", el("code", {}, error.requestId)));
   }
-  if (again) node.append(tryAgain(error.retryAfterSeconds, again));
+  if (again) node.append(tryAgain(error.retryAfterSeconds, again, unasked));
   if (unasked && error instanceof Offline) {
     document.addEventListener("serviceback", () => node.isConnected && again(), { once: true });
   }
@@ -47,8 +48,8 @@ export function showProblem(place, error, options = {}) {
   if (error.name !== "AbortError") fill(place, problemNotice(error, options));
 }
 
-/** Makes a button that waits as long as the service asks. */
-function tryAgain(seconds, again) {
+/** Makes a button that waits as long as the service asks. unasked: then it presses itself, if it is still shown. */
+function tryAgain(seconds, again, unasked) {
   const retry = button("Try again", again);
   if (!seconds) return el("div", { class: "actions" }, retry);
   const end = Date.now() + seconds * 1000;
@@ -56,8 +57,11 @@ function tryAgain(seconds, again) {
   const tick = () => {
     const left = Math.ceil((end - Date.now()) / 1000);
     retry.disabled = left > 0;
-    words.textContent = left > 0 ? `The service asks you to wait ${waitOf(left, end)}.` : "You can try again now.";
-    if (left <= 0) clearInterval(timer);
+    const wait = `The service asks you to wait ${waitOf(left, end)}.${unasked ? " Then this page tries again." : ""}`;
+    words.textContent = left > 0 ? wait : "You can try again now.";
+    if (left > 0) return;
+    clearInterval(timer);
+    if (unasked && retry.isConnected) again();
   };
   const timer = setInterval(tick, 250);
   tick();

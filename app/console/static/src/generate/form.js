@@ -41,7 +41,8 @@ export function generateForm({ query, signal, onSubmit }) {
   );
   const value = (member) => form.elements.namedItem(member).value.trim();
   const keep = keepDraft(form, DRAFT);
-  let linked = [...query.keys()].some((key) => key !== "model"); // an address that says all settings
+  let atOnce = query.has("draw");
+  let linked = !atOnce && [...query.keys()].some((key) => key !== "model"); // an address that says all settings
 
   function showModel() {
     const version = choice.chosen();
@@ -52,6 +53,11 @@ export function generateForm({ query, signal, onSubmit }) {
     fill(note, trainingNote(version));
     if (linked) useLink();
     showChoice();
+    if (atOnce) {
+      atOnce = false;
+      rewriteQuery({ model: choice.name() }); // so that it is not drawn again after a reload
+      form.requestSubmit();
+    }
   }
 
   function useLink() {

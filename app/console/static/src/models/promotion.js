@@ -51,8 +51,8 @@ export async function pointAlias(model, alias, version, before, said, signal) {
   return true;
 }
 
-/** Makes the link to the page Generate with a model's version in production. */
+/** Makes the link to the page Generate, which draws images with a model's version in production at once. */
 export function generateFromIt(model) {
-  const href = `#/generate?model=${encodeURIComponent(model)}`;
+  const href = `#/generate?draw&model=${encodeURIComponent(model)}`;
   return el("a", { class: "button compact", href }, "Generate from it");
 }

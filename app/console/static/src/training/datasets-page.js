@@ -34,7 +34,11 @@ export const datasetsPage = {
         showProblem(trouble, error, { again: look, unasked: true });
       }
     }
-    const added = (dataset) => {
+    const added = (dataset, training) => {
+      if (training) {
+        location.hash = trainPage(dataset);
+        return;
+      }
       fill(trouble);
       [...place.children].find((one) => one.dataset.name === dataset.name)?.remove();
       place.prepend(card(dataset, trouble, signal));
@@ -49,6 +53,8 @@ export const datasetsPage = {
     look();
   },
 };
+
+const trainPage = (dataset) => `#/training/new?dataset=${encodeURIComponent(dataset.name)}`;
 
 function noDatasets() {
   return empty(
@@ -82,7 +88,7 @@ function card(dataset, trouble, signal) {
     el("li", { class: "tag" }, name(one.name), el("span", { class: "soft" }, ` ${whole(one.images)}`))
   );
   const sheet = picture(dataset.contact_sheet, `First images of each class of ${dataset.name}`, signal);
-  const train = { class: "button compact", href: `#/training/new?dataset=${encodeURIComponent(dataset.name)}` };
+  const train = { class: "button compact", href: trainPage(dataset) };
   const actions = el("div", { class: "actions" }, el("a", train, "Train on it"));
   const node = el(
     "article",

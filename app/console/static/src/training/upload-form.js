@@ -20,8 +20,9 @@ import { put, withQuery } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
 import { bytes, whole } from "../core/format.js";
 import { description, namesIn } from "../core/openapi.js";
+import { takeDropped } from "./drop.js";
 import { fitPreview } from "./fit-preview.js";
-import { dropped, pickedIn, picturesIn } from "./picked-files.js";
+import { pickedIn, picturesIn } from "./picked-files.js";
 import { upload } from "./upload.js";
 
 const BUNDLED = "digits"; // comes with the service, so that nobody uploads it
@@ -30,7 +31,7 @@ const READING = "Sent. The service is reading the file.";
 const MOST_NAME_LETTERS = 100;
 const MOST_DAMAGED = 20;
 
-/** Makes the form. onDone gets the registered data set. */
+/** Makes the form. onDone gets the registered data set, and true where the user wants to train on it next. */
 export function uploadForm({ signal, onDone }) {
   const fields = fieldsOf();
   const preview = fitPreview();
@@ -39,8 +40,9 @@ export function uploadForm({ signal, onDone }) {
   const words = el("span", { class: "small soft", role: "status" });
   const problems = el("div", {});
   const send = el("button", { type: "submit", class: "primary" }, "Register");
+  const train = button("Register and train", () => register({ training: true }));
   const cancel = button("Cancel", () => controller.abort(), { hidden: true });
-  const form = layout(fields, preview, [problems, bar, words, el("div", { class: "actions" }, send, cancel)]);
+  const form = layout(fields, preview, [problems, bar, words, el("div", { class: "actions" }, send, train, cancel)]);
   const value = (member) => form.elements.namedItem(member).value.trim();
   let controller = new AbortController();
   let picked = null;
@@ -53,22 +55,20 @@ export function uploadForm({ signal, onDone }) {
     one.control.addEventListener("change", () => take(pickedIn(one.control), one));
   }
   fields.image_size.control.addEventListener("input", () => preview.draw(Number(value("image_size"))));
-  document.addEventListener("dragover", (event) => {
-    event.preventDefault();
-    form.classList.add("is-over");
-  }, { signal });
-  document.addEventListener("dragleave", () => form.classList.remove("is-over"), { signal });
-  document.addEventListener("drop", async (event) => {
-    event.preventDefault(); // else the browser leaves the page and shows the file
-    form.classList.remove("is-over");
+  document.addEventListener("filesdropped", showDropped, { signal });
+  showDropped(); // on another page
+
+  async function showDropped() {
+    const files = takeDropped();
+    if (!files) return;
     words.textContent = "Reading the folder…";
     try {
-      take(await dropped(event.dataTransfer), null);
+      take(await files, null);
     } catch (error) {
       words.textContent = "";
       showProblem(problems, error);
     }
-  }, { signal });
+  }
 
   /** Takes what the user chose or dropped, in place of what was taken before. */
   async function take(found, from) {
@@ -110,8 +110,8 @@ export function uploadForm({ signal, onDone }) {
     return register();
   }
 
-  /** Registers the data set. replace: in place of the one that has this name. */
-  async function register({ replace = false } = {}) {
+  /** Registers the data set. replace: in place of the one that has this name. training: to train on it next. */
+  async function register({ replace = false, training = false } = {}) {
     fill(problems);
     clearFaults(allFields);
     const [faulty, text] = missing();
@@ -127,10 +127,10 @@ export function uploadForm({ signal, onDone }) {
       take(null, null);
       form.dispatchEvent(new Event("input"));
       words.textContent = `${dataset.name} is registered: ${dataset.images} images.${leftOut(dataset)}`;
-      onDone(dataset);
+      onDone(dataset, training);
     } catch (error) {
       words.textContent = error.name === "AbortError" ? "Cancelled." : "";
-      showRefusal(error);
+      showRefusal(error, training);
     } finally {
       setBusy(false);
     }
@@ -144,10 +144,10 @@ export function uploadForm({ signal, onDone }) {
     return value("name") ? [] : [fields.name, "Enter a name."];
   }
 
-  function showRefusal(error) {
+  function showRefusal(error, training) {
     if (error.kind === "dataset-exists") {
       fields.name.fault(error.message);
-      const again = button("Replace it", () => register({ replace: true }));
+      const again = button("Replace it", () => register({ replace: true, training }));
       const text = "The data set of this name stays as an earlier version, and its jobs keep it.";
       fill(problems, notice("", "The name is taken", el("p", {}, text), el("div", { class: "actions" }, again)));
       return;
@@ -157,7 +157,7 @@ export function uploadForm({ signal, onDone }) {
         problems,
         damagedNotice(error.details, () => {
           fields.skip_damaged.control.checked = true;
-          register();
+          register({ training });
         }),
       );
       return;
@@ -170,7 +170,7 @@ export function uploadForm({ signal, onDone }) {
   }
 
   function setBusy(busy) {
-    send.disabled = busy;
+    send.disabled = train.disabled = busy;
     cancel.hidden = !busy;
     bar.hidden = !busy;
   }
@@ -250,7 +250,7 @@ function layout({ folder, file, name, format, image_size, skip_damaged, split, c
     "form",
     { class: "card stack upload", novalidate: true, "aria-labelledby": "upload-title" },
     el("h2", { id: "upload-title" }, "Add a data set"),
-    el("p", { class: "soft small" }, "Drop a folder or a zip on this page, or choose one."),
+    el("p", { class: "soft small" }, "Drop a folder or a zip on any page, or choose one."),
     el("div", { class: "fields" }, folder, file, preview, name),
     el("details", { class: "more" }, el("summary", {}, "More"), more),
     rest,
