@@ -1,8 +1,8 @@
 """Walks through Darkroom as a new user in a browser: `python -m bench.first_walk FOLDER ... --minutes 3`.
 
 The walk begins with `darkroom up` on a fresh state folder. For each FOLDER of class folders it drops the folder on the
-first page, starts a planned training, watches it to the end, and draws images with the version that the job promoted. It prints
-the clicks, the filled-in fields and the minutes of each stage, and the forecast beside what came of it.
+first page, starts a planned training, watches it to the end, and draws images with the version that the job promoted.
+It prints the clicks, the filled-in fields and the minutes of each stage, and the forecast beside what came of it.
 """
 
 import argparse

@@ -92,7 +92,8 @@ def serve(state: Path, port: int, api: Group, worker: Group) -> int:
         port,
         api=lambda host, own: api.wrapped(api_command(host, own)),
         workers=lambda: {
-            name: worker.wrapped(command) if name == "worker" else command for name, command in worker_commands().items()
+            name: worker.wrapped(command) if name == "worker" else command
+            for name, command in worker_commands().items()
         },
     )
 
@@ -174,7 +175,9 @@ def main() -> int:
             began = time.monotonic()
             version = train(client, arguments.width)
             trained = time.monotonic()
-            picture = ask(client, "POST", "/generate", json={"class": 3, "model": "large", "steps": 4, "format": "json"})
+            picture = ask(
+                client, "POST", "/generate", json={"class": 3, "model": "large", "steps": 4, "format": "json"}
+            )
             drawn = time.monotonic()
         print(f"{version['parameters']:,} parameters; trained for {STEPS} steps, stored and promoted in ", end="")
         print(f"{trained - began:.0f} s; loaded and drawn in {drawn - trained:.0f} s: {len(picture['images'])} image\n")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 SMOOTHING = 0.05
 """Weight of a new measurement, of 1 in all."""
 
-KNEE_LOSS = 0.1
+KNEE_LOSS = 0.05
 """The batch limit is the smallest size that loses at most this share of the best throughput."""
 
 

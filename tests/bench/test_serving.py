@@ -1,9 +1,11 @@
 """Laws of the comparison of servers: what is measured is not measured again, and the page has the medians of rounds."""
 
 import argparse
+import ast
 import base64
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from io import BytesIO
@@ -116,12 +118,27 @@ def test_a_measurement_that_is_there_is_not_made_again(tmp_path: Path) -> None:
 
 
 def test_the_peers_environment_has_what_their_programs_import() -> None:
-    program = "import sys, bench.serving.drawing; print(*{name.partition('.')[0] for name in sys.modules})"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    program = (
+        "import sys, bench.serving.drawing; print(*(m.__file__ for m in sys.modules.values() if is_own(m)), sep='\\n')"
+    )
+    is_own = "is_own = lambda m: m.__name__.split('.')[0] in ('bench', 'darkroom') and getattr(m, '__file__', None)"
+    command = [sys.executable, "-c", f"{is_own}\n{program}"]
+    files = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     origins = packages_distributions()
-    imported = {canonicalize_name(one) for module in done.stdout.split() for one in origins.get(module, ())}
+    imported = {
+        canonicalize_name(one) for file in files for module in _imports(Path(file)) for one in origins.get(module, ())
+    }
     lines = [line for line in REQUIREMENTS.read_text().splitlines() if not line.startswith("#")]
     assert imported - _with_dependencies(lines) <= {"darkroom"}
+
+
+def _imports(file: Path) -> Iterator[str]:
+    """Yield the packages that a module imports when it is imported itself."""
+    for statement in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.Import):
+            yield from (one.name.partition(".")[0] for one in statement.names)
+        elif isinstance(statement, ast.ImportFrom) and statement.module:
+            yield statement.module.partition(".")[0]
 
 
 def _with_dependencies(requirements: list[str]) -> set[str]:

@@ -92,7 +92,9 @@ def test_a_restored_service_draws_the_same_bytes_and_has_its_roles(
         drawn, file = _drawn(service, own)
     dump = _backup(database_url, tmp_path)
     with database.reading() as session:
-        assert read_counters(session)["last_backup_timestamp_seconds", ""] == pytest.approx(dump.stat().st_mtime, abs=60)
+        assert read_counters(session)["last_backup_timestamp_seconds", ""] == pytest.approx(
+            dump.stat().st_mtime, abs=60
+        )
     assert dump.stat().st_mode & 0o077 == 0
 
     restored = _run("restore", other_server.url, dump)

@@ -51,7 +51,9 @@ def _find(variant: str, kind: str, name: str) -> Manifest:
 
 
 def _workload(variant: str, name: str) -> Manifest:
-    kind = {"migrate": "Job", "backup": "CronJob", "postgres": "StatefulSet", "redis": "StatefulSet"}.get(name, "Deployment")
+    kind = {"migrate": "Job", "backup": "CronJob", "postgres": "StatefulSet", "redis": "StatefulSet"}.get(
+        name, "Deployment"
+    )
     return _find(variant, kind, name)
 
 

@@ -93,7 +93,9 @@ def test_a_zip_has_the_images_of_an_npz(database: Database) -> None:
 @pytest.mark.parametrize(
     ("drawn_on", "told"), [({}, None), ({2: "cuda, bfloat16"}, "cpu / cuda, bfloat16")], ids=["cpu", "both"]
 )
-def test_an_archive_says_what_has_drawn_its_images(database: Database, drawn_on: dict[int, str], told: str | None) -> None:
+def test_an_archive_says_what_has_drawn_its_images(
+    database: Database, drawn_on: dict[int, str], told: str | None
+) -> None:
     number = submit(database)
     draw_everything(database)
     with database.session() as session:

@@ -142,7 +142,8 @@ def test_a_page_explains_an_error(browser: Browser, served: Service, shown: Show
         page.evaluate("fetch('/docs')")
         assert answers.asked == before
         answers.refuse(403, WWW_Authenticate='Bearer realm="darkroom", error="insufficient_scope", scope="train admin"')
-        page.clock.run_for(1000)  # it asks again by itself
+        page.clock.run_for(1000)
+        again.click()
         expect(main.get_by_text("This key lacks the scope train or admin.")).to_be_visible()
 
         answers.refuse(401, WWW_Authenticate='Bearer realm="darkroom"')

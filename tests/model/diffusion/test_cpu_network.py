@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from darkroom.model.config import ModelConfig, SamplingConfig
+from darkroom.model.diffusion import cpu_network
 from darkroom.model.diffusion.cpu_network import CpuNetwork
 from darkroom.model.diffusion.denoiser import Denoiser
 from darkroom.model.diffusion.unet import UNet
@@ -103,6 +104,20 @@ def test_a_row_alone_is_the_same_row_to_the_last_bit(changes: dict[str, Any], th
         assert torch.equal(drawing(x[last], t[last], labels[last]), together[last]), rows
     mixed = torch.nn.functional.one_hot(labels, CLASSES + 1).float() * 0.75 + 0.25 / (CLASSES + 1)
     assert torch.equal(drawing(x[3:4], t[3:4], mixed[3:4]), drawing(x, t, mixed)[3:4])
+
+
+def test_threads_that_share_rows_or_operations_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small_model(image_channels=3, image_size=16, attention_resolutions=(8,))
+    batches = [inputs(config, rows) for rows in (1, 2, 7)]
+    network, alone = both(config)
+    shape = (3, 16, 16)
+    monkeypatch.setattr(cpu_network, "LARGE_SECONDS", 1000.0)
+    shared_rows = CpuNetwork(network, shape, 3)
+    monkeypatch.setattr(cpu_network, "LARGE_SECONDS", 0.0)
+    shared_operations = CpuNetwork(network, shape, 3)
+    for batch in batches:
+        assert torch.equal(shared_rows(*batch), alone(*batch))
+        assert torch.equal(shared_operations(*batch), alone(*batch))
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
