@@ -154,16 +154,17 @@ def outcome(url: str, folder: Path, scratch: Path) -> Outcome:
 
         newest = get("/v1/train-jobs?limit=1").json()["jobs"][0]
         job = get(newest["links"]["self"]).json()
+        pictures = get(f"/v1/datasets/{job['dataset']}").json()["images"]
         version = get(f"/v1/models/{job['model']}").json()["aliases"]["production"]["version"]
         weights = scratch / f"{folder.name}.safetensors"
         weights.write_bytes(get(f"/v1/models/{job['model']}/versions/{version}/weights").content)
     recipe = parse_recipe(job["configuration"]["recipe"], source="job")
-    settings = {"metrics": ("fid",), "images": min(IMAGES, job["dataset"]["images"]), "steps": 10, "guidance": 1.0}
+    settings = {"metrics": ("fid",), "images": min(IMAGES, pictures), "steps": 10, "guidance": 1.0}
     (figure,) = evaluate(weights, folder, cache=scratch / "cache", **settings)
-    progress, findings = job["progress"], job["verdict"]["findings"] if job["verdict"] else []
+    findings = job["verdict"]["findings"] if job["verdict"] else []
     said = ", ".join(f"{one['severity']}: {one['kind']}" for one in findings) or "nothing wrong"
-    planned = recipe.training.total_images
-    return Outcome(folder.name, progress["images_done"], planned, forecast(recipe), figure.value, said)
+    seen, planned = job["progress"]["images_done"], recipe.training.total_images
+    return Outcome(folder.name, seen, planned, forecast(recipe), figure.value, said)
 
 
 def show_outcomes(outcomes: list[Outcome], console: Console) -> None:

@@ -62,11 +62,14 @@ export function uploadForm({ signal, onDone }) {
     const files = takeDropped();
     if (!files) return;
     words.textContent = "Reading the folder…";
+    setUsable(false);
     try {
       take(await files, null);
     } catch (error) {
       words.textContent = "";
       showProblem(problems, error);
+    } finally {
+      setUsable(true);
     }
   }
 
@@ -169,8 +172,12 @@ export function uploadForm({ signal, onDone }) {
     if (!hasFaults || leftOver.length) showProblem(problems, error, { leftOver });
   }
 
+  function setUsable(usable) {
+    send.disabled = train.disabled = !usable;
+  }
+
   function setBusy(busy) {
-    send.disabled = train.disabled = busy;
+    setUsable(!busy);
     cancel.hidden = !busy;
     bar.hidden = !busy;
   }
