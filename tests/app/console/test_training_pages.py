@@ -662,6 +662,7 @@ def test_a_job_that_promoted_its_best_version_leads_to_images_of_it(
         expect(page.get_by_text("Version 1 was promoted", exact=True)).to_be_visible()
         page.get_by_role("link", name="Generate from it").click()
         expect(page.get_by_label("Model", exact=True)).to_have_value("promoted-model")
+        expect(page.get_by_label("Version", exact=True)).to_have_value("1")
         expect(page.locator(".run").first.locator(".tile-open:not([disabled])")).to_have_count(8)  # two classes
         page.reload()
         expect(page.get_by_role("button", name="Generate", exact=True)).to_be_enabled()

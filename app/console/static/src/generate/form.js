@@ -55,7 +55,7 @@ export function generateForm({ query, signal, onSubmit }) {
     showChoice();
     if (atOnce) {
       atOnce = false;
-      rewriteQuery({ model: choice.name() }); // so that it is not drawn again after a reload
+      rewriteQuery({ model: choice.reference() }); // so that it is not drawn again after a reload
       form.requestSubmit();
     }
   }

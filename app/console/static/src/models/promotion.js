@@ -34,7 +34,7 @@ export async function pointAlias(model, alias, version, before, said, signal) {
   const isProduction = alias === "production";
   const canGoBack = before !== null && before !== version;
   const actions = [
-    isProduction && generateFromIt(model),
+    isProduction && generateFromIt(model, version),
     canGoBack && button(`Roll back to version ${before}`, rollBack, { class: "compact" }),
   ];
   const done = notice("good", state, el("div", { class: "actions" }, actions));
@@ -51,8 +51,11 @@ export async function pointAlias(model, alias, version, before, said, signal) {
   return true;
 }
 
-/** Makes the link to the page Generate, which draws images with a model's version in production at once. */
-export function generateFromIt(model) {
-  const href = `#/generate?draw&model=${encodeURIComponent(model)}`;
+/**
+ * Makes the link to the page Generate, which draws images with a version at once. It names the version, because the
+ * service takes up to two seconds to see that a job has moved production.
+ */
+export function generateFromIt(model, version) {
+  const href = `#/generate?draw&model=${encodeURIComponent(`${model}@${version}`)}`;
   return el("a", { class: "button compact", href }, "Generate from it");
 }

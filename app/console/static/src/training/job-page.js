@@ -150,7 +150,7 @@ function openJob({ head, place, address, signal, job }) {
 }
 
 function promotedNotice(model, { version }) {
-  return notice("good", `Version ${version} was promoted`, el("div", { class: "actions" }, generateFromIt(model)));
+  return notice("good", `Version ${version} was promoted`, el("div", { class: "actions" }, generateFromIt(model, version)));
 }
 
 function planned(plan) {
