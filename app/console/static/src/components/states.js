@@ -22,9 +22,8 @@ export function notice(kind, title, ...content) {
 }
 
 /**
- * Makes a notice that explains an error. again: what the button "Try again" calls.
- * unasked: call it also when the service is back, and when the time that the service asks for has passed.
- * leftOver: faults that belong to no field on the page.
+ * Makes a notice that explains an error. again: what the button "Try again" calls. leftOver: faults of no field here.
+ * unasked: call it also when the service is back, or no longer asks to wait.
  */
 export function problemNotice(error, { again = null, unasked = false, leftOver = [] } = {}) {
   const { title, text } = explain(error);
