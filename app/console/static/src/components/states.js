@@ -22,8 +22,8 @@ export function notice(kind, title, ...content) {
 }
 
 /**
- * Makes a notice that explains an error. again: what the button "Try again" calls. leftOver: faults of no field here.
- * unasked: call it also when the service is back, or no longer asks to wait.
+ * Makes a notice that explains an error. The button "Try again" calls `again`. With `unasked`, the page also calls it
+ * when the service is back, or no longer asks to wait. The faults of `leftOver` belong to no field on the page.
  */
 export function problemNotice(error, { again = null, unasked = false, leftOver = [] } = {}) {
   const { title, text } = explain(error);
