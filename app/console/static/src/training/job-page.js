@@ -150,7 +150,11 @@ function openJob({ head, place, address, signal, job }) {
 }
 
 function promotedNotice(model, { version }) {
-  return notice("good", `Version ${version} was promoted`, el("div", { class: "actions" }, generateFromIt(model, version)));
+  return notice(
+    "good",
+    `Version ${version} was promoted`,
+    el("div", { class: "actions" }, generateFromIt(model, version)),
+  );
 }
 
 function planned(plan) {
