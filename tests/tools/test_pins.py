@@ -77,7 +77,7 @@ def test_every_image_gets_its_digest_and_a_second_run_renews_it(tmp_path: Path) 
     for image in asked:
         assert any(f"{image}@{ONE}" in text for text in first.values())
     assert (
-        sum(text.count(ONE) for text in first.values()) == 11
+        sum(text.count(ONE) for text in first.values()) == 12
     )  # PostgreSQL and Redis are in the manifests, too, and the back-up
     assert not re.search("darkroom[^ ]*@sha256", "".join(first.values()))
     assert pin_images(root, lambda image: OTHER) == asked  # by their tags
