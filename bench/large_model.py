@@ -7,7 +7,7 @@ often the kernel killed in it. Needs root and cgroups of version 1.
 
 import argparse
 import contextlib
-import subprocess
+import os
 import sys
 import tempfile
 import threading
@@ -18,9 +18,10 @@ from typing import Any
 
 import httpx
 
+from bench.service import is_ready, serving
 from darkroom.app.embedded.process_commands import api_command, worker_commands
 from darkroom.app.embedded.up import up
-from tests.processes import family_of, free_port
+from tests.processes import family_of
 
 CGROUPS = Path("/sys/fs/cgroup/memory")
 GIB = 1 << 30
@@ -98,27 +99,6 @@ def serve(state: Path, port: int, api: Group, worker: Group) -> int:
     )
 
 
-@contextlib.contextmanager
-def running(arguments: argparse.Namespace, state: Path) -> Iterator[httpx.Client]:
-    """Start the service in a process of its own, and wait until it is ready."""
-    port = free_port()
-    command = [sys.executable, "-m", "bench.large_model", "--serve", str(state), "--port", str(port)]
-    limits = ["--api-gib", str(arguments.api_gib), "--worker-gib", str(arguments.worker_gib)]
-    with subprocess.Popen([*command, *limits], start_new_session=True) as process:
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS, trust_env=False) as client:
-                until = time.monotonic() + PATIENCE_SECONDS
-                while process.poll() is None and time.monotonic() < until:
-                    with contextlib.suppress(httpx.TransportError):
-                        if client.get("/readyz").is_success:
-                            break
-                    time.sleep(0.5)
-                yield client
-        finally:
-            process.terminate()
-            process.wait()
-
-
 def ask(client: httpx.Client, method: str, path: str, **content: Any) -> Any:
     """Send a request; returns its JSON answer. Ends the bench at a refusal."""
     answer = client.request(method, path, **content)
@@ -170,7 +150,13 @@ def main() -> int:
         return serve(arguments.serve, arguments.port, api, worker)
     with tempfile.TemporaryDirectory() as folder, api, worker, postgres:
         state = Path(folder) / "state"
-        with running(arguments, state) as client, watching([api, worker, postgres]):
+        program = [sys.executable, "-m", "bench.large_model", "--serve", str(state)]
+        limits = ["--api-gib", str(arguments.api_gib), "--worker-gib", str(arguments.worker_gib)]
+        with (
+            serving(lambda port: [*program, *limits, "--port", str(port)], os.environ, is_ready) as (client, _),
+            watching([api, worker, postgres]),
+        ):
+            client.timeout = httpx.Timeout(PATIENCE_SECONDS)
             postmaster = int((state / "postgres" / "postmaster.pid").read_text().split("\n")[0])
             postgres.add(family_of(postmaster))
             began = time.monotonic()

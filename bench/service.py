@@ -82,11 +82,12 @@ def api(
         inherited = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
         own = {"DARKROOM_WEIGHTS_FOLDER": folder, "DARKROOM_LOG_FORMAT": "json"}
         command = partial(api_command, "127.0.0.1")
-        with serving(command, inherited | own | environment, _ready, log) as running:
+        with serving(command, inherited | own | environment, is_ready, log) as running:
             yield running
 
 
-def _ready(client: httpx.Client) -> bool:
+def is_ready(client: httpx.Client) -> bool:
+    """Return True when the service can draw."""
     return client.get("/readyz").is_success
 
 
