@@ -111,8 +111,8 @@ def is_ready(url: str) -> bool:
         return False
 
 
-def walk(page: Page, folder: Path, minutes: float, steps: Walk) -> None:
-    """Go from the first page to images of the user's own model."""
+def walk(page: Page, folder: Path, minutes: float, steps: Walk) -> bool:
+    """Go from the first page to images of the user's own model. Returns False when the job promoted nothing."""
     with steps.stage("upload the folder"):
         page.goto("/")
         drop(page, folder)
@@ -125,11 +125,16 @@ def walk(page: Page, folder: Path, minutes: float, steps: Walk) -> None:
         expect(page.get_by_role("heading", level=1)).to_contain_text("Job ")
     with steps.stage("watch it to its end"):
         expect(page.locator(".page-head .badge").first).to_have_text("succeeded")
+    link, refused = page.get_by_role("link", name="Generate from it"), page.get_by_text("nothing was promoted:")
+    expect(link.or_(refused).first).to_be_visible()
+    if refused.count():
+        return False
     with steps.stage("draw images"):
-        steps.click(page.get_by_role("link", name="Generate from it"))
+        steps.click(link)
         run = page.locator(".run").first
         expect(run.locator(".tile-open:not([disabled])").first).to_be_visible()
         expect(run.get_by_role("button", name="Cancel")).to_have_count(0)
+    return True
 
 
 @dataclass(frozen=True)
@@ -195,12 +200,15 @@ def main() -> None:
                 steps = Walk(folder.name)
                 with opened(browser, url, viewport=DESKTOP) as page:
                     page.set_default_timeout(1000 * PATIENCE_SECONDS)
-                    walk(page, folder, arguments.minutes, steps)
+                    promoted = walk(page, folder, arguments.minutes, steps)
                     if arguments.pictures:
                         arguments.pictures.mkdir(parents=True, exist_ok=True)
                         page.screenshot(path=arguments.pictures / f"{folder.name}.png", full_page=True)
                 stages += steps.stages
-                outcomes.append(outcome(url, folder, Path(state)))
+                if promoted:
+                    outcomes.append(outcome(url, folder, Path(state)))
+                else:
+                    console.print(f"{folder.name}: an early verdict refused its promotion")
     show(stages, console)
     show_outcomes(outcomes, console)
 
