@@ -10,15 +10,14 @@ import contextlib
 import os
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from bench.service import is_ready, serving
+from bench.service import is_ready, repeating, serving
 from darkroom.app.embedded.process_commands import api_command, worker_commands
 from darkroom.app.embedded.up import up
 from tests.processes import family_of
@@ -64,25 +63,6 @@ class Group:
 
     def _figures(self, file: str) -> Mapping[str, int]:
         return {name: int(value) for name, value in map(str.split, (self._folder / file).read_text().splitlines())}
-
-
-@contextlib.contextmanager
-def watching(groups: Sequence[Group]) -> Iterator[None]:
-    """Look at the groups' memory until the block ends."""
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(0.05):
-            for group in groups:
-                group.watch()
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def serve(state: Path, port: int, api: Group, worker: Group) -> int:
@@ -154,7 +134,7 @@ def main() -> int:
         limits = ["--api-gib", str(arguments.api_gib), "--worker-gib", str(arguments.worker_gib)]
         with (
             serving(lambda port: [*program, *limits, "--port", str(port)], os.environ, is_ready) as (client, _),
-            watching([api, worker, postgres]),
+            repeating(lambda: [group.watch() for group in (api, worker, postgres)], 0.05),
         ):
             client.timeout = httpx.Timeout(PATIENCE_SECONDS)
             postmaster = int((state / "postgres" / "postmaster.pid").read_text().split("\n")[0])

@@ -92,21 +92,33 @@ def is_ready(client: httpx.Client) -> bool:
 
 
 @contextlib.contextmanager
-def probing(url: str, every_seconds: float = 0.25) -> Iterator[list[float]]:
-    """Call /healthz on a thread while the block runs; yields the seconds of each call."""
-    over, seconds = threading.Event(), list[float]()
+def repeating(action: Callable[[], object], every_seconds: float) -> Iterator[None]:
+    """Call `action` on a thread, with this pause before each call, while the block runs."""
+    over = threading.Event()
 
-    def probe() -> None:
-        with httpx.Client(base_url=url, timeout=60.0, trust_env=False) as client:
-            while not over.wait(every_seconds):
-                began = time.perf_counter()
-                client.get("/healthz").raise_for_status()
-                seconds.append(time.perf_counter() - began)
+    def repeat() -> None:
+        while not over.wait(every_seconds):
+            action()
 
-    thread = threading.Thread(target=probe)
+    thread = threading.Thread(target=repeat)
     thread.start()
     try:
-        yield seconds
+        yield
     finally:
         over.set()
         thread.join()
+
+
+@contextlib.contextmanager
+def probing(url: str, every_seconds: float = 0.25) -> Iterator[list[float]]:
+    """Call /healthz on a thread while the block runs; yields the seconds of each call."""
+    seconds = list[float]()
+    with httpx.Client(base_url=url, timeout=60.0, trust_env=False) as client:
+
+        def probe() -> None:
+            began = time.perf_counter()
+            client.get("/healthz").raise_for_status()
+            seconds.append(time.perf_counter() - began)
+
+        with repeating(probe, every_seconds):
+            yield seconds

@@ -13,10 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import select
 
+from bench.service import repeating
 from darkroom.model.config import Recipe, load_recipe
 from darkroom.model.datasets import load_dataset
 from darkroom.model.training.run import LOG_EVERY_ITERATIONS
@@ -116,23 +114,6 @@ class Memory:
         for pid in self._running.supervisors():
             self._note("supervisor", pid)
 
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Look every second while the block runs."""
-        over = threading.Event()
-
-        def watch() -> None:
-            while not over.wait(1.0):
-                self.look()
-
-        thread = threading.Thread(target=watch)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-
     def _note(self, process: str, pid: int) -> None:
         rollup = [line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]]
         held = {name: 1024 * sum(int(line[1]) for line in rollup if line[0] in lines) for name, lines in MEMORY.items()}
@@ -162,7 +143,7 @@ def main() -> None:
         memory = Memory(running)
         for number in range(arguments.rounds):
             command_line.append(from_the_command_line(recipe, Path(folder, f"run-{number}"), cache)[1:])
-            with memory.watched():
+            with repeating(memory.look, 1.0):
                 worker.append(in_the_worker(running, recipe, dataset_id)[1:])
             time.sleep(1.0)  # let the worker tidy up
     Console(width=160).print(table(recipe, command_line, worker, memory))

@@ -7,16 +7,16 @@ import argparse
 import random
 import signal
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from bench.history import faults as faults_in_history
+from bench.service import repeating
 from darkroom.model.config import Recipe
 from darkroom.store.job_repository import FINISHED, events_after
 from darkroom.store.run_repository import job_checkpoints
@@ -131,25 +131,16 @@ class Campaign:
         return [self._draw.choice(pids)] if pids else []
 
 
-@contextmanager
-def watching(running: Cluster, report: Report) -> Iterator[None]:
+def watching(running: Cluster, report: Report) -> AbstractContextManager[None]:
     """Watch for two attempts at the same job at the same time, while the block runs."""
-    over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(0.05):
-            attempts: dict[int, set[int]] = {}
-            for job, attempt in running.work_processes().values():
-                attempts.setdefault(job, set()).add(attempt)
-            report.doubled |= {job for job, seen in attempts.items() if len(seen) > 1}
+        attempts: dict[int, set[int]] = {}
+        for job, attempt in running.work_processes().values():
+            attempts.setdefault(job, set()).add(attempt)
+        report.doubled |= {job for job, seen in attempts.items() if len(seen) > 1}
 
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    return repeating(watch, 0.05)
 
 
 class CampaignJobs:
