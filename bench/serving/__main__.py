@@ -1,8 +1,8 @@
 """Compares Darkroom with other servers of models: `python -m bench.serving WEIGHTS --environment DIR`.
 
-The servers run in turns, once in each round, and get the same requests at the same times. A measurement that the
-results already have is not repeated, so an interrupted run continues where it stopped. At the end it writes a page with
-tables and a picture.
+The servers run in turns, once in each round, and get the same requests at the same times. After the first round, each
+goes on in the arrangement that suits it best. A measurement that the results already have is not repeated, so an
+interrupted run continues where it stopped. At the end it writes a page with tables and a picture.
 """
 
 import argparse
@@ -106,6 +106,18 @@ def measure(contender: Contender, number: int, arguments: argparse.Namespace, re
             print(f"{told}: {row_steps_per_second(record):.0f} row-steps/s", file=sys.stderr, flush=True)
 
 
+def suited(records: Sequence[Json]) -> set[str]:
+    """Return the name of each server in the arrangement that drew most under its highest load of the first round."""
+    highest = max(record["rate"] for record in records if "rate" in record)
+    best: dict[str, tuple[float, str]] = {}
+    for record in records:
+        if record.get("rate") == highest and record["round"] == 0:
+            name = record["contender"]
+            server = name.split(",")[0]
+            best[server] = max(best.get(server, (0.0, "")), (row_steps_per_second(record), name))
+    return {name for _, name in best.values()}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.serving", description=(__doc__ or "").split(":")[0] + ".")
@@ -122,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = Results(arguments.out / "measurements.jsonl")
     for number in range(arguments.rounds):
         for contender in contenders():
-            if contender.server in arguments.servers:
+            if contender.server in arguments.servers and (number == 0 or contender.name in suited(results.records)):
                 measure(contender, number, arguments, results)
     write_page(results.records, results.path, arguments.page)
     return 0

@@ -192,6 +192,7 @@ take turns; a round has the same arrivals for all. A load lasts {length} seconds
 waits for every answer.
 
 A name such as "LitServe, 2x1" means two processes with one OpenMP thread each. Darkroom runs as it starts by itself.
+Every peer runs both ways in the first round, and goes on in the one that drew most under the highest load.
 FastAPI draws one request at a time in each process. LitServe draws batches of at most 16 requests, BentoML of 16
 images, and Ray Serve of 32 images, which is its least for this mix. The peers' programs are in `bench/serving/peers/`.
 

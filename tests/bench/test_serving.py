@@ -21,7 +21,7 @@ from PIL import Image
 
 import darkroom
 from bench.scheduling import MIX, SIZES, arrivals
-from bench.serving.__main__ import Results, measure
+from bench.serving.__main__ import Results, measure, suited
 from bench.serving.contenders import DARKROOM, REQUIREMENTS, Contender
 from bench.serving.drawing import SETTINGS, Model, Row
 from bench.serving.report import COMPARED, THROUGHPUT, TIMES, alone, comparison_table, loads, median, page, picture
@@ -53,6 +53,14 @@ def test_figures_are_medians_of_rounds_and_know_answered_requests_alone() -> Non
     assert median(TIMES["small", "p50"], records) == 2.0
     assert median(TIMES["large", "max"], records) == 2.0
     assert median(THROUGHPUT, records) == sum(images * steps for images, steps in SIZES.values()) / 10.0
+
+
+def test_a_server_goes_on_in_the_arrangement_that_drew_most_under_the_highest_load_of_the_first_round() -> None:
+    other = THEIRS.replace("1x2", "2x1")
+    low = [_load(who, 0, 1.0, length) | {"rate": 1.0} for who, length in ((THEIRS, 1.0), (other, 9.0))]
+    high = [_load(who, 0, 1.0, length) for who, length in ((OURS, 5.0), (THEIRS, 20.0), (other, 10.0))]
+    later = [_load(THEIRS, 1, 1.0, 1.0)]
+    assert suited([*low, *high, *later]) == {OURS, other}
 
 
 def test_darkroom_is_compared_with_the_peer_that_is_best_in_each_figure() -> None:
