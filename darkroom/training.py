@@ -14,6 +14,7 @@ from darkroom.model.machine.device import find_device
 from darkroom.model.machine.folder_lock import run_lock
 from darkroom.model.machine.interruption import StopOnInterrupt
 from darkroom.model.metrics.references import FolderReferences
+from darkroom.model.planning.cautions import cautions
 from darkroom.model.planning.data_facts import look_at
 from darkroom.model.planning.plan import make_plan, model_side
 from darkroom.model.planning.prepare import PLAN, plan_name, prepare, read_plan, write_plan
@@ -100,7 +101,7 @@ def _planned(
     file = (folder or Path("runs") / (IN_MEMORY if path is None else plan_name(path))) / PLAN
     speed = measured_speed(device, cache)
     if path is None:
-        known = load_recipe(file) if file.exists() else None
+        known = read_plan(file, None, minutes) if file.exists() else None
 
         def side(longest: int) -> int:
             return known.model.image_size if known else model_side(longest, minutes, speed, channels=3, classes=2)
@@ -110,12 +111,12 @@ def _planned(
             return known, dataset
         plan = make_plan(look_at(dataset), config, IN_MEMORY, minutes, speed)
     elif file.exists():
-        known = read_plan(file, path)
+        known = read_plan(file, path, minutes)
         return known, load_dataset(known.dataset, cache)
     else:
         plan, dataset = prepare(path, minutes, speed, cache)
     write_plan(plan, file)
-    print(plan.expectation())
+    print("\n".join([plan.expectation(), *cautions(plan, look_at(dataset), dataset.class_names)]))
     return plan.recipe, dataset
 
 

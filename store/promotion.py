@@ -2,6 +2,7 @@
 
 from sqlalchemy.orm import Session
 
+from darkroom.model.training.verdict import JUDGED_FROM
 from darkroom.store.aliases import move_alias, version_facts
 from darkroom.store.audit_repository import Actor
 from darkroom.store.job_repository import Lease, add_event, hold, succeed
@@ -19,9 +20,9 @@ def promote_best(session: Session, job: Job) -> Checkpoint | None:
     """Point production at the best checkpoint of a job that asks for it, or at its last one if none was evaluated.
 
     If the recipe asks for evaluations and all of them failed, nobody knows which checkpoint is good, and production
-    stays. It also stays when the early verdict on the checkpoint is a failure, or the job's newest one where it has
-    none. The caller has locked the job's record and ends the job in the same transaction. Returns None when nothing is
-    promoted.
+    stays. It also stays when the early verdict on the checkpoint is a failure. The job's newest verdict counts where
+    the checkpoint has none, or has one from a time at which pictures are not judged. The caller has locked the job's
+    record and ends the job in the same transaction. Returns None when nothing is promoted.
     """
     if job.promote != "best":
         return None
@@ -36,8 +37,10 @@ def promote_best(session: Session, job: Job) -> Checkpoint | None:
     checkpoint = session.get(Checkpoint, best_id) if best_id is not None else None
     if checkpoint is None or checkpoint.artifact_digest is None:
         return None
-    verdict = checkpoint.verdict or job.verdict
-    faults = [one["advice"] for one in verdict["findings"] if one["severity"] == "failure"] if verdict else []
+    judged = checkpoint.verdict is not None and checkpoint.verdict["images_seen"] >= JUDGED_FROM * job.images_done
+    verdicts = (checkpoint.verdict, None if judged else job.verdict)
+    findings = [one for verdict in verdicts if verdict for one in verdict["findings"]]
+    faults = dict.fromkeys(one["advice"] for one in findings if one["severity"] == "failure")
     if faults:
         add_event(session, job, "not_promoted", {"reason": "; ".join(faults)})
         return None

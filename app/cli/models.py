@@ -1,5 +1,6 @@
 """`darkroom models` and `download`: the models of a running service. Prints names as plain text, never as markup."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -78,6 +79,9 @@ def promote(
 def download(
     version: Version,
     out: Annotated[Path | None, typer.Option(help="default: MODEL-NUMBER.safetensors, which must not exist")] = None,
+    card: Annotated[
+        Path | None, typer.Option(help="file for the settings, classes, figures and recipe as JSON, too")
+    ] = None,
     url: Url = None,
 ) -> None:
     """Write a version's weights to a file; without VERSION, those of the production version."""
@@ -89,8 +93,11 @@ def download(
     path = out or Path(f"{model}-{found['version']}.safetensors")
     if out is None and path.exists():
         raise UserError(f"{path}: exists; remove it, or name another file with --out")
-    require_folder(path)
+    for file in (path, *([card] if card else [])):
+        require_folder(file)
     download_weights(url, version_address(f"{model}@{found['digest']}"), path, found, console)
+    if card:
+        card.write_text(f"{json.dumps(found, ensure_ascii=False, indent=2)}\n", encoding="utf-8")
     say(console, f"{path}: {model}@{found['version']}, {found['digest'][:19]}, {size(path.stat().st_size)}")
 
 

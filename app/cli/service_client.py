@@ -140,7 +140,10 @@ def require_success(response: httpx.Response) -> None:
     response.read()
     unreached = False
     try:
-        message = str(response.json()["detail"])
+        problem = response.json()
+        message = str(problem["detail"])
+        if damaged := problem.get("damaged_pictures"):
+            message += f". All of them: {'; '.join(damaged)}"
     except (ValueError, KeyError, TypeError):
         unreached = response.status_code in _UNREACHED
         if response.status_code == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:

@@ -118,7 +118,7 @@ def planned_recipe(
     folder = folder or Path("runs") / plan_name(data)
     file = folder / PLAN
     if file.exists():
-        recipe = read_plan(file, data)
+        recipe = read_plan(file, data, minutes, reading)
         console.print(f"Continuing the run of {recipe.training.total_images:,} images in {file}", markup=False)
     else:
         write_plan(plan_training(data, minutes, datasets, device_name, console, reading), file)

@@ -55,9 +55,12 @@ def upload_folder(
     replace: the data set may exist; it then becomes an earlier version.
     """
     files = _files(folder)
+    names = {path: path.relative_to(folder) for path in files}
+    if all(path.parent == folder for path in files):  # its name is that of its only class
+        names = {path: folder.resolve().name / name for path, name in names.items()}
     total = sum(path.stat().st_size for path in files)
     with progress(console, size) as meter:
-        content = _counted(_zipped(folder, files), meter, "uploading", total, _CHECKING)
+        content = _counted(_zipped(names), meter, "uploading", total, _CHECKING)
         if replace:
             return _send(url, "PUT", f"/v1/datasets/{quote(name, safe='')}", content, {**query, "format": "zip"})
         return _send(url, "POST", "/v1/datasets", content, {**query, "name": name, "format": "zip"})
@@ -126,12 +129,15 @@ def _files(folder: Path) -> list[Path]:
     return found
 
 
-def _zipped(folder: Path, files: list[Path]) -> Iterator[bytes]:
-    """Yield a zip archive of the files, with about one chunk in memory at a time. Pictures are compressed already."""
+def _zipped(names: Mapping[Path, Path]) -> Iterator[bytes]:
+    """Yield a zip archive of the files, with about one chunk in memory at a time. Pictures are compressed already.
+
+    names: of the files in the archive.
+    """
     sent = _Sent()
     with zipfile.ZipFile(sent, "w", zipfile.ZIP_STORED) as archive:
-        for path in files:
-            entry = zipfile.ZipInfo.from_file(path, path.relative_to(folder), strict_timestamps=False)
+        for path, name in names.items():
+            entry = zipfile.ZipInfo.from_file(path, name, strict_timestamps=False)
             with path.open("rb") as source, archive.open(entry, "w") as member:
                 for chunk in _chunks(source):
                     member.write(chunk)

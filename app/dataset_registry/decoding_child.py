@@ -28,8 +28,8 @@ from darkroom.model.datasets.resize import proposed_side
 from darkroom.model.machine.parent_death import die_with
 from darkroom.model.planning.data_facts import look_at
 
-MOST_DAMAGED = 100
-"""How many damaged pictures an answer lists."""
+MOST_DAMAGED, MOST_LEFT_OUT = 10_000, 100
+"""How many damaged pictures a refusal lists, and how many the facts of a data set that leaves them out."""
 
 
 Text = Annotated[str, BeforeValidator(lambda text: text.encode(errors="backslashreplace").decode())]
@@ -139,7 +139,7 @@ def _found(config: DatasetConfig, decoded: Decoded, digest: str) -> Found:
         mirrors=facts.mirrors,
         junk=len(reading.junk),
         damaged=len(reading.damaged),
-        damaged_pictures=list(reading.damaged[:MOST_DAMAGED]),
+        damaged_pictures=list(reading.damaged[:MOST_LEFT_OUT]),
         splits=reading.splits,
         sheet=base64.b64encode(contact_sheet(decoded)),
     )

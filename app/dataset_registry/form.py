@@ -72,14 +72,14 @@ class _Parts:
     def _begin(self) -> None:
         _, options = parse_options_header(self._disposition)
         self._disposition = b""
-        name, file_name = _text(options.get(b"name", b"")), options.get(b"filename")
+        name, file_name = _name(options.get(b"name", b"")), options.get(b"filename")
         self.hasher.update(repr((name, file_name)).encode())
         if file_name is None:
             if sum(map(len, self.fields.values())) >= MOST_FIELDS:
                 raise Problem(422, "form-unreadable", f"the form has more than {MOST_FIELDS} fields")
             self._field = name, bytearray()
         elif file_name:  # a browser sends an empty name for a field in which no file is chosen
-            self._begin_file(_text(file_name))
+            self._begin_file(_name(file_name))
 
     def _begin_file(self, name: str) -> None:
         if name in self._names:
@@ -138,6 +138,14 @@ async def received_form(request: Request, entries: int) -> Form:
         file.flush()
         until_handed_over.pop_all()
         return Form(parts.fields, file, parts.hasher.hexdigest())
+
+
+def _name(content: bytes) -> str:
+    """Return a name from a part's header, in which browsers escape line ends and quotation marks (HTML, 4.10.22.7)."""
+    name = _text(content)
+    for escaped, plain in (("%0D", "\r"), ("%0A", "\n"), ("%22", '"')):
+        name = name.replace(escaped, plain)
+    return name
 
 
 def _text(content: bytes) -> str:

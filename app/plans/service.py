@@ -1,5 +1,6 @@
 """Plans trainings for registered data sets, with the speed that workers have measured."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -11,10 +12,11 @@ from darkroom.app.http.problems import Problem, invalid, retry_after
 from darkroom.model.config import DatasetConfig, Recipe
 from darkroom.model.planning.cautions import cautions
 from darkroom.model.planning.data_facts import DataFacts
-from darkroom.model.planning.plan import PlanError, make_plan
+from darkroom.model.planning.plan import PlanError, make_plan, model_side
 from darkroom.model.planning.prepare import model_name
 from darkroom.model.planning.scaled_speed import Rate, scaled_speed
 from darkroom.store.job_forms import Planned, PlannedField
+from darkroom.store.model_repository import ModelNotFound, VersionNotFound, resolve
 from darkroom.store.tables import Dataset, Device, Worker
 from darkroom.store.worker_repository import is_alive, known_workers
 
@@ -70,16 +72,17 @@ def require_speed(session: Session, device: Device) -> WorkerSpeed:
 def plan_training(session: Session, dataset: Dataset, minutes: float, device: Device) -> tuple[Recipe, Planned]:
     """Return the recipe for a data set and a time, and why it is so. Raises Problem."""
     speed = require_speed(session, device)
+    channels, counts = dataset.image_channels, tuple(dataset.class_counts)
     facts = DataFacts(
-        dataset.image_channels,
-        dataset.image_size,
-        tuple(dataset.class_counts),
+        channels,
+        model_side(dataset.image_size, minutes, speed.of, channels, len(counts)),
+        counts,
         dataset.image_count if dataset.distinct_count is None else dataset.distinct_count,
         bool(dataset.mirrors),
     )
     config = DatasetConfig.model_validate(dataset.configuration or {"format": dataset.format})
     try:
-        plan = make_plan(facts, config, model_name(dataset.name), minutes, speed.of)
+        plan = make_plan(facts, config, _model_for(session, dataset), minutes, speed.of)
     except PlanError as error:
         raise invalid([("/minutes", str(error))]) from error
     warnings = cautions(plan, facts, dataset.class_names)
@@ -95,6 +98,18 @@ def plan_training(session: Session, dataset: Dataset, minutes: float, device: De
         choices=tuple(PlannedField(field=one.field, value=one.value, why=one.why) for one in plan.reasons),
         warnings=tuple(warnings),
     )
+
+
+def _model_for(session: Session, dataset: Dataset) -> str:
+    """Return the model that is named after the data set: with a number where that model has other classes."""
+    name = model_name(dataset.name)
+    for candidate in itertools.chain([name], (f"{name[:58]}-{number}" for number in itertools.count(2))):
+        try:
+            if resolve(session, candidate).class_names == dataset.class_names:
+                break
+        except (ModelNotFound, VersionNotFound):
+            break
+    return candidate
 
 
 def expected_seconds(recipe: Recipe, speed: WorkerSpeed | None) -> float | None:

@@ -6,6 +6,7 @@ that the other has.
 """
 
 import logging
+import math
 import statistics
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets.archive_limits import MAX_IMAGE_PIXELS
 from darkroom.model.datasets.dataset import DatasetError
 from darkroom.model.datasets.decoded import (
+    MAX_DECODED_BYTES,
     Decoded,
     Reading,
     SizesDiffer,
@@ -46,6 +48,8 @@ _SPLITS = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
 """The names, in lower case, of a split's folder; an earlier one is preferred."""
 
 NAMED_FAULTS = 10
+ONE_CLASS = "pictures"
+"""Name of the only class of an archive without folders."""
 """How many damaged pictures a message names."""
 
 log = logging.getLogger(__name__)
@@ -194,11 +198,18 @@ def _split_files(root: P) -> dict[str, list[P]]:
     return classes
 
 
+def _one_class(folder: P) -> dict[str, list[P]]:
+    """Return the pictures of a folder without folders as one class, which has the folder's name."""
+    files = [entry for entry in _visible(folder) if _suffix(entry) in IMAGE_SUFFIXES]
+    return {_class_name(folder) or ONE_CLASS: files} if files else {}
+
+
 def class_files(config: DatasetConfig, folder: P) -> ClassFiles[P]:
     """Return the files of each class of the split; raises DatasetError for another layout.
 
     Files are in the order of their names, classes too, but numbers in that of their values. The class folders may lie
     in one outer folder. Junk and text files are left out. A class without files is one that only the other split has.
+    Pictures without class folders are one class.
     """
     top = _unwrapped(folder)
     found = _split_folders(top)
@@ -206,7 +217,7 @@ def class_files(config: DatasetConfig, folder: P) -> ClassFiles[P]:
     if config.split == "test" and "test" not in splits:
         raise DatasetError(f"{folder}: has no folder 'test' with class folders in it")
     root = splits.get(config.split, top)
-    classes = _split_files(root)
+    classes = _split_files(root) if _folders(root) else _one_class(root)
     others = [_split_files(place) for place in splits.values() if place is not root] if root is not top else []
     for name in {name for other in others for name, files in other.items() if files}:
         classes.setdefault(name, [])
@@ -309,7 +320,10 @@ def decode_classes(config: DatasetConfig, found: ClassFiles[P], source: str, *, 
     side = config.image_size or _side(files, kinds)
     grey = all(kind.grey for kind in kinds.values())
     shape = (len(kinds), 1 if grey else 3, side, side)
-    check_size(shape[0] * shape[1] * side * side, source)
+    needed = math.prod(shape)
+    if config.image_size is None and needed > MAX_DECODED_BYTES:
+        raise SizesDiffer(f"{source}: needs {needed} bytes at {side} pixels; set image_size", side)
+    check_size(needed, source)
     images = np.empty(shape, dtype=np.uint8)
     labels: list[int] = []
     for number in kinds:

@@ -7,7 +7,9 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from darkroom.model.config import Fit
+from darkroom.model.datasets.dataset import ImageDataset
 from darkroom.model.datasets.decoded import check_size
+from darkroom.model.datasets.materialise import content_digest
 
 WHITE = "#ffffff"
 
@@ -68,3 +70,11 @@ def square_images(
         square = np.asarray(square_picture(Image.fromarray(pixels), side, fit, ground))
         squares[index] = square[None] if channels == 1 else square.transpose(2, 0, 1)
     return squares
+
+
+def reduced(dataset: ImageDataset, side: int) -> ImageDataset:
+    """Return the data set with its images scaled down to `side`, in memory; itself where they are not larger."""
+    if dataset.images.shape[2] <= side:
+        return dataset
+    images, names = square_images(dataset.images, side, "the data set"), dataset.class_names
+    return ImageDataset(images, dataset.labels, names, content_digest(images, dataset.labels, names))

@@ -7,6 +7,7 @@ import torch
 
 from darkroom.model.config import EvaluationConfig, SamplingConfig
 from darkroom.model.datasets.dataset import ImageDataset
+from darkroom.model.datasets.resize import reduced
 from darkroom.model.diffusion.denoiser import Denoiser, SamplingStopped
 from darkroom.model.extension_points import METRICS, load, of_kind
 from darkroom.model.figure import Figure
@@ -60,14 +61,15 @@ def evaluate(
 
     Image k of a class has the seed `config.seed` and the index k, as in POST /generate, and is rounded to pixels as the
     service rounds. All metrics see the same images in one pass, which keeps none of them. `references` caches
-    statistics of the data set. Equal arguments give equal values, to the last digit, on one machine with an equal
-    number of threads.
+    statistics of the data set, whose larger images are scaled down to the model's. Equal arguments give equal values,
+    to the last digit, on one machine with an equal number of threads.
 
     denoiser: with a checkpoint's EMA weights. weights_digest: for messages.
     split: part of its source that the data set is, for the protocol. on_progress: told how far the measurement is.
     Raises EvaluationError when model and data set do not fit or an image is not finite; ValueError for more steps than
     the model has; MetricsUnavailable when a metric's package or weights are missing; SamplingStopped.
     """
+    dataset = reduced(dataset, denoiser.image_shape[-1])
     _check(denoiser, weights_digest, dataset, config, sampling)
     found: list[Figure] = []
     alone = of_kind("denoiser", config.metrics)

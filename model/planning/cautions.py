@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 
 from darkroom.model.planning.data_facts import DataFacts
-from darkroom.model.planning.plan import SIDES, Plan, minutes_told
+from darkroom.model.planning.plan import Plan, minutes_told
 from darkroom.model.training.curve_point import duration
 from darkroom.model.training.forecast import recognisable_images
 
 FEW_PICTURES = 20
 MANY_PASSES = 2000.0
+UNEVEN = 20
+"""Ratio of the largest class to the smallest from which the data set is uneven."""
 
 
 def cautions(plan: Plan, facts: DataFacts, class_names: Sequence[str]) -> list[str]:
@@ -30,12 +32,10 @@ def cautions(plan: Plan, facts: DataFacts, class_names: Sequence[str]) -> list[s
     if few:
         more = f" and {len(few) - 5} more" if len(few) > 5 else ""
         found.append(f"these classes have few pictures, which the model may copy: {', '.join(few[:5])}{more}")
+    (fewest, rarest), (most, commonest) = counts[0], counts[-1]
+    if most >= UNEVEN * fewest:
+        found.append(f"{commonest} has {most:,} pictures and {rarest} {fewest:,}: the small classes learn more slowly")
     repeats = facts.images - facts.distinct
     if repeats > facts.images // 10:
         found.append(f"{repeats:,} of {facts.images:,} pictures are exact repeats")
-    if facts.side > SIDES[0]:
-        found.append(
-            f"pictures of {facts.side} pixels train slowly: register the data set again with image_size {SIDES[0]} or "
-            "less"
-        )
     return found

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from darkroom.model.config import DatasetConfig, Recipe, UNetConfig, parse_recipe, set_field
 from darkroom.model.planning.data_facts import DataFacts
 from darkroom.model.training.forecast import RECOGNISABLE, forecast, values
+from darkroom.model.training.verdict import FEWEST_TO_JUDGE
 from darkroom.model.user_error import UserError
 
 WIDTHS = (32, 48, 64, 96, 128)
@@ -35,7 +36,19 @@ RATE, SHORT_RATE = 2e-3, 4e-3
 LEAST_BATCH, LARGEST_BATCH = 32, 128
 EVALUATIONS = ((60.0, 10), (20.0, 5), (10.0, 2))
 """Least minutes of a run, and how often it is evaluated; each costs about half a minute of a CPU."""
+SHIPPED = (
+    ("model", "prediction"),
+    ("objective", "times"),
+    ("optimizer", "name"),
+    ("optimizer", "decay"),
+    ("optimizer", "weight_decay"),
+    ("ema", "warmup"),
+    ("ema", "relative_length"),
+)
+"""Fields that plans take from `recipes/fashion-mnist.yaml`."""
 FEWEST_GRIDS = 4
+SAMPLES, MOST_SAMPLES, JUDGED_CLASSES = 80, 8, 100
+"""Pictures of a sample grid, and at most of a class. Up to JUDGED_CLASSES, each class has enough to be judged."""
 EVALUATED_FROM_IMAGES = 50
 SNAPSHOT_SHARE = 16
 BFLOAT16_FASTER = 1.2
@@ -263,7 +276,7 @@ def _reasons(
     yield Reason(
         "model.image_channels", facts.channels, "the pictures are in colour" if facts.channels == 3 else "grey"
     )
-    yield Reason("model.image_size", facts.side, "the side of the prepared pictures")
+    yield Reason("model.image_size", facts.side, "the largest that this time can train, and the pictures have")
     yield Reason("model.unet.patch_size", unet.patch_size, f"gives maps of {cells}x{cells} cells")
     yield Reason(
         "model.unet.width",
@@ -275,6 +288,18 @@ def _reasons(
         "model.unet.blocks_per_level",
         unet.blocks_per_level,
         f"two from {IMAGES_TO_DEEPEN:g} images a parameter on; a short run learns more with one",
+    )
+    yield Reason("model.unet.multipliers", list(unet.multipliers), "two levels, where the maps can be halved")
+    attends = f"attention compares the cells of maps of at most {MOST_CELLS}x{MOST_CELLS}"
+    yield Reason("model.unet.attention_resolutions", list(unet.attention_resolutions), attends)
+    yield Reason("model.unet.middle_attention", unet.middle_attention, attends)
+    tree = chosen.model_dump(mode="json")
+    for section, name in SHIPPED:
+        yield Reason(f"{section}.{name}", tree[section][name], "as the shipped weights were trained")
+    yield Reason(
+        "training.precision",
+        training.precision,
+        f"bfloat16 is {gain:.1f} times as fast here, and is used from {BFLOAT16_FASTER:g} times on",
     )
     yield Reason(
         "training.total_images",
@@ -304,10 +329,13 @@ def _reasons(
     yield Reason("model.unet.dropout", dropout, f"each picture is seen {passes:,.0f} times")
     snapshot = seen // SNAPSHOT_SHARE
     yield Reason("training.guide_snapshot_images", max(1, snapshot), "a sixteenth of the run, to guide sampling")
-    yield Reason("training.checkpoint_every_images", max(1, seen // 16), "sixteen in the run")
+    batch = training.batch_size
+    yield Reason("training.checkpoint_every_images", max(batch, seen // 16), "sixteen in the run, at most one a batch")
     grids = max(FEWEST_GRIDS, _evaluations(minutes))
-    yield Reason("training.sample_every_images", max(1, seen // grids), f"{grids} in the run, with a verdict each")
-    yield Reason("training.samples_per_class", max(1, min(8, 80 // classes)), f"for {classes:,} classes")
+    yield Reason("training.sample_every_images", max(batch, seen // grids), f"{grids} in the run, with a verdict each")
+    least = FEWEST_TO_JUDGE if classes <= JUDGED_CLASSES else 1
+    samples = max(least, min(MOST_SAMPLES, SAMPLES // classes))
+    yield Reason("training.samples_per_class", samples, f"for {classes:,} classes")
     guided = classes > 1
     yield Reason(
         "sampling",
@@ -321,7 +349,7 @@ def _reasons(
         },
         "the settings of the shipped weights" + ("" if guided else "; one class needs no guidance"),
     )
-    yield Reason("evaluation", *_evaluation(facts, seen, minutes))
+    yield Reason("evaluation", *_evaluation(facts, seen, minutes, batch))
 
 
 def _evaluations(minutes: float) -> int:
@@ -329,12 +357,12 @@ def _evaluations(minutes: float) -> int:
     return next((times for least, times in EVALUATIONS if minutes >= least), 0)
 
 
-def _evaluation(facts: DataFacts, seen: int, minutes: float) -> tuple[Mapping[str, Any] | None, str]:
+def _evaluation(facts: DataFacts, seen: int, minutes: float, batch: int) -> tuple[Mapping[str, Any] | None, str]:
     times = _evaluations(minutes)
     if times == 0:
         return None, f"none in less than {EVALUATIONS[-1][0]:g} minutes"
     if facts.images < EVALUATED_FROM_IMAGES:
         return None, f"none with less than {EVALUATED_FROM_IMAGES} images"
     images = min(1000, facts.images)
-    settings = {"every_images": max(1, seen // times), "images": images, "steps": 10, "guidance": 1.0}
+    settings = {"every_images": max(batch, seen // times), "images": images, "steps": 10, "guidance": 1.0}
     return settings, f"{times} times, unguided, with {images:,} images"

@@ -1,7 +1,10 @@
 """From a path of labelled pictures to a plan: chooses their side, decodes them, and measures this machine."""
 
+import hashlib
+import json
 import re
 import statistics
+import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -11,7 +14,7 @@ import yaml
 from PIL import Image
 
 from darkroom.model.config import DatasetConfig, Recipe, load_recipe
-from darkroom.model.datasets.class_folders import PILLOW_FORMATS
+from darkroom.model.datasets.class_folders import NAMED_FAULTS, PILLOW_FORMATS, DamagedPictures
 from darkroom.model.datasets.dataset import DatasetError, ImageDataset
 from darkroom.model.datasets.decoded import SizesDiffer
 from darkroom.model.datasets.load import dataset_files, load_dataset
@@ -47,7 +50,12 @@ def prepare(
     # The number of classes hardly changes the speed, so that the side can be chosen before anything is decoded.
     side = model_side(_longest_side(config, cache), minutes, speed, channels=3, classes=2)
     config = config.model_copy(update={"image_size": side})
-    dataset = load_dataset(config, cache)
+    try:
+        dataset = load_dataset(config, cache)
+    except DamagedPictures as error:
+        if len(error.faults) <= NAMED_FAULTS:
+            raise
+        raise DatasetError(f"{error}. All of them: {'; '.join(error.faults)}") from error
     return make_plan(look_at(dataset), config, plan_name(data), minutes, speed), dataset
 
 
@@ -58,8 +66,12 @@ def plan_name(data: Path) -> str:
 
 
 def model_name(text: str) -> str:
-    """Return the text in the letters that a model's name may have."""
-    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:63] or "model"
+    """Return the text in the letters that a model's name may have: without accents, and a digest where letters fall."""
+    plain = "".join(one for one in unicodedata.normalize("NFKD", text.lower()) if not unicodedata.combining(one))
+    name = re.sub(r"[^a-z0-9._-]+", "-", plain).strip("-._")[:63]
+    if name and (plain.isascii() or not any(one.isalnum() and not one.isascii() for one in plain)):
+        return name
+    return f"{name[:54] or 'model'}-{hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 
 def _longest_side(config: DatasetConfig, cache: Path) -> int:
@@ -91,11 +103,26 @@ def write_plan(plan: Plan, file: Path) -> None:
     file.write_text(f"# Planned for {minutes_told(plan.minutes)}.\n{reasons}{recipe}", encoding="utf-8")
 
 
-def read_plan(file: Path, data: Path) -> Recipe:
-    """Read what `write_plan` wrote for a run on `data`; raises PlanError when it is a plan for other data."""
+def read_plan(
+    file: Path, data: Path | None, minutes: float, reading: Mapping[str, Any] = MappingProxyType({})
+) -> Recipe:
+    """Read what `write_plan` wrote for such a run; raises PlanError when that was another one.
+
+    data: None for data that has no path. reading: as in `prepare`.
+    """
     recipe = load_recipe(file)
-    if recipe.dataset.path is None or recipe.dataset.path.resolve() != data.resolve():
+    planned = recipe.dataset
+    if data is not None and (planned.path is None or planned.path.resolve() != data.resolve()):
+        raise PlanError(f"{file} is the plan of a run on {planned.path}: choose another folder for a run on {data}")
+    if recipe.training.minutes != minutes:
+        theirs = minutes_told(recipe.training.minutes or 0.0)
         raise PlanError(
-            f"{file} is the plan of a run on {recipe.dataset.path}: choose another --folder for a run on {data}"
+            f"{file} is the plan of a run of {theirs}, which the same call continues: choose another folder for a run "
+            f"of {minutes_told(minutes)}"
         )
+    wanted = DatasetConfig.model_validate({**planned.model_dump(), **reading})
+    for field in reading:
+        if getattr(planned, field) != getattr(wanted, field):
+            was, now = (json.dumps(getattr(one, field)) for one in (planned, wanted))
+            raise PlanError(f"{file} is the plan of a run with {field} {was}: choose another folder for {now}")
     return recipe

@@ -20,6 +20,7 @@ from darkroom.model.training.objective import loss_weights, row_losses
 from darkroom.model.training.time_sampling import TimeSampler
 from darkroom.model.training.trainer import Trainer
 from darkroom.model.training.verdict import (
+    JUDGED_FROM,
     Reference,
     judge_data,
     judge_distance,
@@ -34,9 +35,6 @@ PROBED = 128
 LEARNED_BY_IMAGES = 50_000
 """Images after which the loss must be better than a guess at each pixel alone, at the latest after JUDGED_FROM. The
 averaged weights of four short runs were better after at most 2,000 (digits) to 16,000 images (emoji)."""
-JUDGED_FROM = 0.5
-"""Share of the run from which pictures are judged. A run of eight minutes on emoji drew noise at a quarter of its
-length, and none at half."""
 HOPELESS_FROM = 0.7
 """Share of the run from which noise ends a run that has not learned anything either."""
 HOPELESS_IMAGES = 5_000

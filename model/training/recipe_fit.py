@@ -79,14 +79,11 @@ def state_misfits(recipe: Recipe, theirs: Recipe, images_seen: int, snapshot: bo
 
 def _network(recipe: Recipe, images: ImageFacts) -> Iterator[Misfit]:
     model = recipe.model
-    for name, ours, theirs in (
-        ("image_channels", model.image_channels, images.channels),
-        ("image_size", model.image_size, images.side),
-    ):
-        if ours != theirs:
-            shape = f"{images.side}x{images.side} pixels and {images.channels} channel(s)"
-            text = f"is {ours}, but the data set has images of {shape}: set it to {theirs}"
-            yield Misfit((f"model.{name}",), text)
+    shape = f"but the data set has images of {images.side}x{images.side} pixels and {images.channels} channel(s)"
+    if model.image_channels != images.channels:
+        yield Misfit(("model.image_channels",), f"is {model.image_channels}, {shape}: set it to {images.channels}")
+    if model.image_size > images.side:  # larger images are scaled down
+        yield Misfit(("model.image_size",), f"is {model.image_size}, {shape}: set it to {images.side} or less")
     parameters = parameters_of(unfilled(model, len(images.class_counts), model.schedule.steps))
     if parameters > MOST_PARAMETERS:
         text = f"the network would have {parameters:,} parameters, and may have {MOST_PARAMETERS:,}: make it smaller"

@@ -20,6 +20,7 @@ from darkroom.model.checkpoint import (
 )
 from darkroom.model.config import OptimizerConfig, Recipe, SamplingConfig
 from darkroom.model.datasets.dataset import ImageDataset
+from darkroom.model.datasets.resize import reduced
 from darkroom.model.diffusion.denoiser import Denoiser, Network
 from darkroom.model.diffusion.forward import add_noise
 from darkroom.model.diffusion.learned_variance import bound_losses, to_fraction
@@ -136,6 +137,7 @@ class Trainer:
         self.reads_late = self.device.type == "cuda"
         self._unread: list[Tensor] = []
         self._read: list[tuple[float, float]] = []
+        self.dataset = reduced(self.dataset, self.recipe.model.image_size)
         self._held = self._held_images()
         channels, _, side = self.dataset.images.shape[1:]
         facts = ImageFacts(channels, side, self.dataset.class_counts)

@@ -40,6 +40,9 @@ LEFT_OUT = 1000
 ALIKE, CLASS_ALIKE = 0.5, 0.1
 """Pictures are alike when they vary by less than this share of real ones. The real pictures of a class that was split
 by concept were seen to vary by less than a fifth."""
+JUDGED_FROM = 0.5
+"""Share of the run from which pictures are judged. A run of eight minutes on emoji drew noise at a quarter of its
+length, and none at half."""
 DRAWS = 200
 FEWEST_TO_JUDGE = 3
 FEW_OF_A_CLASS, FEW_IN_ALL = 10, 50
@@ -100,7 +103,8 @@ class Measure:
 class Reference:
     """The facts of the training pictures, with which drawn ones are compared.
 
-    vectors, labels: thumbnails of up to COMPARED_PICTURES pictures, without exact repeats.
+    vectors, labels: thumbnails of up to COMPARED_PICTURES pictures, without exact repeats. flipped: their mirror images
+    follow.
     copies: share of copies among real pictures (COPY_RATIO). agreement: share of real pictures whose nearest neighbour
     has their class; chance: that share if classes meant nothing; compared: the number of pictures in both.
     """
@@ -113,6 +117,7 @@ class Reference:
     saturated: Measure
     vectors: Vectors
     labels: Labels
+    flipped: bool
     copies: float
     agreement: float
     chance: float
@@ -163,6 +168,7 @@ def look_at_training(images: Pixels, labels: Labels, class_names: Sequence[str],
         saturated=measure(lambda pictures: saturation(pictures) > (1.0 + full) / 2.0),
         vectors=np.concatenate([vectors, _vectors(images[compared][distinct][..., ::-1])]) if flipped else vectors,
         labels=np.concatenate([of_class, of_class]) if flipped else of_class,
+        flipped=flipped,
         copies=_share(_copies(left_out)),
         agreement=_share(agreeing),
         chance=float((shares**2).sum()),
@@ -371,7 +377,10 @@ def _copied(reference: Reference, vectors: Vectors) -> list[Finding]:
     The rule by COPY_RATIO is that of Yoon et al. 2023 and Gu et al. 2023. Real pictures are training pictures, each
     compared with all others: they stand in for a held-out split, which not every data set has.
     """
-    share = _share(_copies(distances(vectors, reference.vectors)))
+    to_training = distances(vectors, reference.vectors)
+    if reference.flipped:  # a picture and its mirror image are one
+        to_training = np.minimum(*np.split(to_training, 2, axis=1))
+    share = _share(_copies(to_training))
     if share <= reference.copies + COPIED_MORE:
         return []
     advice = (

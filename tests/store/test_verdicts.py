@@ -94,6 +94,19 @@ def test_a_checkpoint_without_a_look_counts_by_the_jobs_newest_one(session: Sess
     assert promote_best(session, job) is None
 
 
+@pytest.mark.parametrize(("looked_at", "promoted"), [(40, False), (50, True)])
+def test_a_look_before_pictures_are_judged_does_not_outweigh_noise_at_the_end(
+    session: Session, looked_at: int, promoted: bool
+) -> None:
+    job = running(session)
+    save(session, job, looked_at)
+    best = {saved.images_seen: checkpoint for saved, checkpoint in job_checkpoints(session, job.id)}[looked_at]
+    record_verdict(session, job, looked_at, [])
+    job.best_checkpoint_id, job.images_done = best.id, 100
+    record_verdict(session, job, 100, [NOISE])
+    assert (promote_best(session, job) is not None) is promoted
+
+
 def test_forks_are_told_from_other_versions(session: Session) -> None:
     plain = running(session)
     fork = running(session, {"model": "digits", "digest": "sha256:0"})

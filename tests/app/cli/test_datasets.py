@@ -72,7 +72,9 @@ def test_what_is_left_out_is_said_and_a_corrected_folder_replaces_the_data_set(r
     _pictures(folder / "val")
     (folder / "train" / "a" / "0.png").write_bytes(b"no picture")
     (folder / "train" / "a" / "Thumbs.db").write_bytes(b"junk")
-    refused(run("upload", folder), "a/0.png", "skip_damaged")
+    (folder / "train" / "a" / "1.png").write_bytes(b"nor this")
+    refused(run("upload", folder), "train/a/0.png: not a readable", "train/a/1.png: not a readable", "skip_damaged")
+    Image.new("RGB", (8, 8)).save(folder / "train" / "a" / "1.png")
     lines = run("upload", folder, "--skip-damaged", "--fit", "pad", "--ground", "#000000").output.splitlines()
     assert lines[:2] == [
         "Data set clothes: 5 images of 2 classes, 8x8 pixels",
@@ -88,6 +90,11 @@ def test_what_is_left_out_is_said_and_a_corrected_folder_replaces_the_data_set(r
     checked = run("datasets", "check", "clothes", "--against", "clothes@1").output
     assert "Pictures that have one colour only: 6." in checked
     assert "flat   clothes 5 (a)" in checked
+
+
+def test_a_folder_without_class_folders_is_one_class(run: Run, tmp_path: Path) -> None:
+    flat = _pictures(tmp_path / "clothes") / "a"
+    assert run("upload", flat, "--name", "flat").output.startswith("Data set flat: 3 images of 1 classes")
 
 
 def test_linked_folders_are_sent_and_pipes_are_not(run: Run, service: Service, tmp_path: Path) -> None:

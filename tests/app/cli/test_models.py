@@ -1,5 +1,6 @@
 """Laws of `darkroom models` and `download`: weights go to a service and come back, byte for byte."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def test_a_weights_file_is_added_listed_and_downloaded(run: Run, service: Servic
         assert f"tiny@2, {digest[:19]}" in result.output
     assert run("download", "tiny").exit_code == 0  # production, under a name of its own
     assert load_checkpoint(Path("tiny-1.safetensors")).digest == digest_of(tiny_weights())
+    assert run("download", "tiny@2", "--out", "two.safetensors", "--card", "two.json").exit_code == 0
+    assert json.loads(Path("two.json").read_text())["digest"] == digest
     assert sorted(path.name for path in Path("got").iterdir()) == sorted(
         f"{version[:9]}.safetensors" for version in ("2", "candidate", digest)
     )

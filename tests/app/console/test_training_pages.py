@@ -650,6 +650,25 @@ def test_a_plan_is_shown_before_it_is_started(browser: Browser, served: Service,
         served.client.post(f"{newest['links']['self']}/cancel")
 
 
+def test_a_job_is_continued_with_its_own_recipe(browser: Browser, served: Service, module_database: Database) -> None:
+    first = submit(served, "continued-model", 1000, priority=50)  # before what other tests left
+    worker = Trainer(module_database)
+    worker.save(500)
+    worker.end(stop)
+    with opened(browser, served.url) as page:
+        page.goto("/#/training/new?dataset=shapes")
+        page.locator("summary").filter(has_text="Change").click()
+        page.locator("summary").filter(has_text="More").click()
+        page.get_by_label("Continue job").fill(str(first))
+        page.keyboard.press("Tab")
+        expect(page.get_by_label("Minutes")).to_be_hidden()
+        page.get_by_role("button", name="Start training").click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("continued-model")
+    newest = served.client.get("/v1/train-jobs", params={"limit": 1}).json()["jobs"][0]
+    assert served.client.get(newest["links"]["self"]).json()["configuration"]["start"]["job_id"] == first
+    served.client.post(f"{newest['links']['self']}/cancel")
+
+
 def test_a_job_that_promoted_its_best_version_leads_to_images_of_it(
     browser: Browser, served: Service, module_database: Database
 ) -> None:

@@ -1,6 +1,7 @@
 """Laws of planned jobs: a data set and a time are enough, the answer says why, and the speed is a worker's own."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from darkroom.store.worker_repository import see_worker
 from tests.app.keyed import add_key, serving_keyed
 from tests.app.served import Service
 from tests.app.test_refusals import assert_problem
-from tests.app.training import add_dataset, checkpoint, claim, end, holding, rates, see_measured, serving_jobs
+from tests.app.training import SHAPES, add_dataset, checkpoint, claim, end, holding, rates, see_measured, serving_jobs
 
 PLANNED = {"dataset": "shapes", "minutes": 45}
 
@@ -166,6 +167,16 @@ def test_a_recipes_time_is_estimated_where_a_speed_is_known(jobs: Service, datab
     work = TrainWork.model_validate(post(jobs, **body).json()["configuration"])
     per_second = scaled_speed(rates(50.0))(work.recipe)
     assert work.expected_seconds == pytest.approx(work.recipe.training.total_images / per_second)
+
+
+def test_a_short_run_trains_on_smaller_pictures(jobs: Service, database: Database) -> None:
+    see_measured(database, "worker", 500.0)
+    add_dataset(database, "large", replace(SHAPES, digest="sha256:" + "6" * 64, image_channels=3, image_size=48))
+    sides = [plan(jobs, dataset="large", minutes=one)["recipe"]["model"]["image_size"] for one in (1, 45, 10_000)]
+    assert sides == sorted(sides)
+    assert (sides[0], sides[-1]) == (16, 48)
+    job = post(jobs, dataset="large", minutes=1).json()
+    assert job["configuration"]["recipe"]["model"]["image_size"] == 16
 
 
 def test_the_plan_warns(jobs: Service, database: Database) -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from darkroom.model.config import DatasetConfig
-from darkroom.model.datasets import DatasetError, load_dataset
+from darkroom.model.datasets import DatasetError, class_folders, load_dataset
 from darkroom.model.datasets.class_folders import DamagedPictures
 from darkroom.model.datasets.decoded import SizesDiffer
 from darkroom.model.datasets.load import decode_dataset
@@ -129,6 +129,27 @@ def test_what_is_not_an_image_in_a_class_folder_is_named(
     spoil(tmp_path / "set" / "a")
     with pytest.raises(DatasetError, match=fault):
         load_dataset(_config(tmp_path / "set"), cache)
+
+
+def test_pictures_without_class_folders_are_one_class(tmp_path: Path, cache: Path) -> None:
+    for number in range(2):
+        _save(tmp_path / "cats" / f"{number}.png", Image.new("L", (4, 4), number))
+    (tmp_path / "cats" / "notes.txt").write_text("about them")
+    dataset = load_dataset(_config(tmp_path / "cats"), cache)
+    assert (dataset.class_names, dataset.class_counts) == (("cats",), (2,))
+
+
+def test_squares_that_are_too_many_for_their_side_need_another(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        _save(tmp_path / "set" / "a" / f"{number}.png", Image.new("L", (64, 64), number))
+    monkeypatch.setattr(class_folders, "MAX_DECODED_BYTES", 2 * 64 * 64)
+    with pytest.raises(SizesDiffer) as raised:
+        load_dataset(_config(tmp_path / "set"), cache)
+    assert raised.value.shorter_side == 64
+    sized = _config(tmp_path / "set").model_copy(update={"image_size": 32})
+    assert load_dataset(sized, cache).images.shape == (3, 1, 32, 32)
 
 
 def test_a_folder_without_classes_is_an_error(tmp_path: Path, cache: Path) -> None:

@@ -107,7 +107,7 @@ def test_every_script_and_mixed_sizes_are_taken(tmp_path: Path) -> None:
         ([("a/1.png", _picture()), ("b/", b"")], "b: a class without images"),
         ([("a/1.png", _picture()), ("b/.keep", b"")], "b: a class without images"),
         ([("a/b/1.png", _picture()), ("c/1.png", _picture())], "a/b: not an image file; class folders are not nested"),
-        ([("1.png", _picture())], r"1\.png: an image outside the class folders"),
+        ([("1.png", _picture()), ("a/1.png", _picture())], r"1\.png: an image outside the class folders"),
         ([("readme.txt", b"hello")], "holds no class folders"),
         ([], "holds no class folders"),
         ([("a/1.png", b"no picture")], r"a\.zip: a/1\.png: not a readable image: its bytes have no known picture"),

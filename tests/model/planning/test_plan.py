@@ -32,6 +32,20 @@ def test_there_is_a_recipe_that_fits_for_every_side(side: int, channels: int) ->
     assert list(recipe_misfits(recipe, ImageFacts(channels, side, (500,) * 10))) == []
 
 
+@pytest.mark.parametrize("images_per_second", [1.0, 8.0, 60.0])
+def test_nothing_happens_more_often_than_a_batch(images_per_second: float) -> None:
+    minutes = 33.0 / (0.85 * 60.0 * images_per_second)
+    for one in (minutes, 20.0 * minutes):
+        training = make_plan(facts(), FOLDER, "some", one, lambda recipe: images_per_second).recipe.training
+        assert min(training.checkpoint_every_images, training.sample_every_images) >= training.batch_size
+
+
+@pytest.mark.parametrize(("classes", "samples"), [(1, 8), (10, 8), (27, 3), (100, 3), (101, 1), (1000, 1)])
+def test_up_to_a_hundred_classes_have_enough_pictures_in_a_grid_to_be_judged(classes: int, samples: int) -> None:
+    plan = make_plan(facts(classes=classes), FOLDER, "some", 45.0, speed)
+    assert plan.recipe.training.samples_per_class == samples
+
+
 @pytest.mark.parametrize("minutes", [1.0, 45.0, 600.0])
 @pytest.mark.parametrize(("classes", "images"), [(1, 2), (2, 2), (2, 3), (10, 5000), (1000, 1000), (1000, 100_000)])
 def test_there_is_a_recipe_that_fits_for_few_and_for_many(classes: int, images: int, minutes: float) -> None:

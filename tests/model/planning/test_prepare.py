@@ -47,11 +47,23 @@ def test_a_plan_is_written_with_its_reasons_and_read_again(tmp_path: Path) -> No
     plan, _ = prepare(data, 45.0, slow, tmp_path / "cache")
     file = tmp_path / "runs" / "small" / "recipe.yaml"
     write_plan(plan, file)
-    assert read_plan(file, data) == load_recipe(file) == plan.recipe
+    assert read_plan(file, data, 45.0) == load_recipe(file) == plan.recipe
     assert "# model.unet.width: " in file.read_text()
     assert yaml.safe_load(file.read_text())["name"] == "small"
-    with pytest.raises(PlanError, match="choose another --folder"):
-        read_plan(file, tmp_path / "others")
+    assert read_plan(file, data, 45.0, {"fit": "crop"}) == plan.recipe
+    for others in ((tmp_path / "others", 45.0), (data, 240.0), (data, 45.0, {"fit": "pad"})):
+        with pytest.raises(PlanError, match="choose another folder"):
+            read_plan(file, *others)
+
+
+def test_all_damaged_pictures_are_named(tmp_path: Path) -> None:
+    data = pictures(tmp_path / "some", [(16, 16)] * 13)
+    files = sorted(data.rglob("*.png"))
+    for file in files[:12]:
+        file.write_bytes(b"no picture")
+    with pytest.raises(DatasetError) as raised:
+        prepare(data, 45.0, slow, tmp_path / "cache")
+    assert all(str(file) in str(raised.value) for file in files[:12])
 
 
 def test_a_path_that_does_not_exist_is_named(tmp_path: Path) -> None:
@@ -61,7 +73,16 @@ def test_a_path_that_does_not_exist_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("Emoji", "emoji"), ("a b/.C d", "c-d"), ("ŻÓŁW", "w"), ("图片", "model"), ("x" * 99, "x" * 63)],
+    [
+        ("Emoji", "emoji"),
+        ("a b/.C d", "c-d"),
+        ("Äpfel", "apfel"),
+        ("ŻÓŁW", "zo-w-b5b6d123"),
+        ("猫", "model-a810bf84"),
+        ("犬", "model-1e82f9b0"),
+        ("!!", "model-233d26e9"),
+        ("x" * 99, "x" * 63),
+    ],
 )
 def test_the_name_is_one_that_a_model_may_have(name: str, expected: str, tmp_path: Path) -> None:
     (tmp_path / name).mkdir(parents=True)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, event, given, settings
@@ -15,6 +16,7 @@ from darkroom.model.metrics.references import FolderReferences
 from darkroom.model.misfit import Misfit
 from darkroom.model.training.recipe_fit import ImageFacts, recipe_misfits
 from darkroom.model.training.run import TrainingError, train
+from darkroom.model.training.trainer import Trainer
 from tests.model.small import random_dataset, small_recipe, small_unet
 from tests.model.training.memory_record import MemoryRecord
 
@@ -72,6 +74,18 @@ def test_a_recipe_that_cannot_run_is_refused_by_field(changes: dict[str, Any], f
     assert says in misfit.text
     with pytest.raises(TrainingError, match=field):
         train(small_recipe(**changes), random_dataset(), MemoryRecord(), device=torch.device("cpu"))
+
+
+def test_larger_pictures_are_scaled_down_and_smaller_ones_refused() -> None:
+    (misfit,) = found(ImageFacts(1, 4, (7, 7, 6)))
+    assert misfit.fields == ("model.image_size",)
+    assert misfit.text.endswith("set it to 4 or less")
+    large = random_dataset(side=16)
+    assert found(ImageFacts(1, 16, large.class_counts)) == []
+    trainer = Trainer(small_recipe(), large, torch.device("cpu"))
+    assert trainer.dataset.images.shape[1:] == (1, 8, 8)
+    assert trainer.dataset.digest not in (large.digest, random_dataset().digest)
+    assert np.isfinite(trainer.step()).all()
 
 
 def test_a_data_set_may_hold_too_few_images_for_a_metric() -> None:

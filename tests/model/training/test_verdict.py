@@ -160,6 +160,13 @@ def test_mirrored_training_pictures_are_copies_where_training_flips() -> None:
     assert [finding.kind for finding in judge_pictures(reference, mirrored, labels)] == ["copied"]
 
 
+def test_copies_of_symmetric_pictures_are_found_where_training_flips() -> None:
+    images, labels = drawings()
+    images = np.maximum(images, images[..., ::-1])  # each picture is its own mirror image
+    reference = look_at_training(images, labels, ["disc", "bar", "cross"], flipped=True)
+    assert [finding.kind for finding in judge_pictures(reference, images[:24], labels[:24])] == ["copied"]
+
+
 def test_grain_over_smooth_drawings_is_a_warning_and_no_noise_yet() -> None:
     case = Case(drawings())
     images, labels = case.grid(0)

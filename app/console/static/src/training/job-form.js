@@ -35,12 +35,13 @@ export function jobForm({ recipes, datasets, query, signal }) {
     idempotency = freshKey();
   });
 
+  const hasRecipe = () => ["recipe", "from_job", "from_model"].some(value);
   const datasetNow = () => datasets.find((one) => one.name === value("dataset"));
 
-  /** Returns what there is to plan; null with a recipe, without a data set, or without a time. */
+  /** Returns what there is to plan; null with a recipe, also that of a job or a model, or without data set or time. */
   function toPlan() {
     const [dataset, minutes] = [value("dataset"), Number(value("minutes"))];
-    return value("recipe") || !dataset || !(minutes > 0) ? null : { dataset, minutes, device: value("device") };
+    return hasRecipe() || !dataset || !(minutes > 0) ? null : { dataset, minutes, device: value("device") };
   }
 
   /** Shows a recipe's values as what empty fields mean. */
@@ -54,9 +55,10 @@ export function jobForm({ recipes, datasets, query, signal }) {
   function showRecipe() {
     plan.look();
     const recipe = recipes.find((one) => one.name === value("recipe"));
-    fields.minutes.hidden = Boolean(recipe);
+    fields.minutes.hidden = hasRecipe();
     if (!recipe) {
-      fill(about, "Darkroom makes the recipe from the data set, the time and the speed of your worker.");
+      const planned = "Darkroom makes the recipe from the data set, the time and the speed of your worker.";
+      fill(about, hasRecipe() ? "The recipe is that of the job or the model that this one starts from." : planned);
       return;
     }
     const { configuration: config, description } = recipe;
@@ -108,7 +110,7 @@ export function jobForm({ recipes, datasets, query, signal }) {
     const grid = gridOf(value("grid"));
     const seeds = value("seeds").split(/[\s,]+/).filter(Boolean).map(numberOf);
     if (!Object.keys(grid).length && !seeds.length) {
-      const minutes = value("recipe") ? {} : { minutes: Number(value("minutes")) };
+      const minutes = hasRecipe() ? {} : { minutes: Number(value("minutes")) };
       return { path: "/v1/train-jobs", page: "jobs", body: { ...body, ...minutes } };
     }
     if (!value("recipe")) throw new LineFault("recipe", "Choose a recipe: a sweep is not planned.");
@@ -143,7 +145,9 @@ export function jobForm({ recipes, datasets, query, signal }) {
     if (!error.errors?.length || leftOver.length) showProblem(problems, error, { leftOver });
   }
 
-  for (const one of [fields.recipe, fields.dataset, fields.device]) one.control.addEventListener("change", showRecipe);
+  for (const one of ["recipe", "dataset", "device", "from_job", "from_model"]) {
+    fields[one].control.addEventListener("change", showRecipe);
+  }
   fields.minutes.control.addEventListener("input", plan.look);
   if (query.get("dataset")) fields.dataset.control.value = query.get("dataset");
   if (query.has("sweep") && !value("recipe")) fields.recipe.control.value = quickest(recipes);

@@ -29,7 +29,7 @@ const BUNDLED = "digits"; // comes with the service, so that nobody uploads it
 const DRAFT = "upload";
 const READING = "Sent. The service is reading the file.";
 const MOST_NAME_LETTERS = 100;
-const MOST_DAMAGED = 20;
+const MOST_DAMAGED = 1000;
 
 /** Makes the form. onDone gets the registered data set, and true where the user wants to train on it next. */
 export function uploadForm({ signal, onDone }) {
@@ -133,7 +133,7 @@ export function uploadForm({ signal, onDone }) {
       onDone(dataset, training);
     } catch (error) {
       words.textContent = error.name === "AbortError" ? "Cancelled." : "";
-      showRefusal(error, training);
+      showRefusal(error, { replace, training });
     } finally {
       setBusy(false);
     }
@@ -147,10 +147,11 @@ export function uploadForm({ signal, onDone }) {
     return value("name") ? [] : [fields.name, "Enter a name."];
   }
 
-  function showRefusal(error, training) {
+  /** asked: what `register` was called with. */
+  function showRefusal(error, asked) {
     if (error.kind === "dataset-exists") {
       fields.name.fault(error.message);
-      const again = button("Replace it", () => register({ replace: true, training }));
+      const again = button("Replace it", () => register({ ...asked, replace: true }));
       const text = "The data set of this name stays as an earlier version, and its jobs keep it.";
       fill(problems, notice("", "The name is taken", el("p", {}, text), el("div", { class: "actions" }, again)));
       return;
@@ -160,7 +161,7 @@ export function uploadForm({ signal, onDone }) {
         problems,
         damagedNotice(error.details, () => {
           fields.skip_damaged.control.checked = true;
-          register({ training });
+          register(asked);
         }),
       );
       return;
