@@ -9,8 +9,9 @@ from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
+from tests.app.served import Service
 from tests.processes import PATIENCE_SECONDS
 
 FLAGS = [
@@ -89,3 +90,11 @@ def overflow(page: Page) -> int:
     """Return the number of pixels by which the page is wider than its window."""
     width: int = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     return width
+
+
+def assert_marked(page: Page, service: Service, address: str) -> None:
+    """Mark what the page shows to be kept, and take the mark off again. address: of its answer."""
+    for pressed, other, keep in (("Keep", "Do not keep", True), ("Do not keep", "Keep", False)):
+        page.get_by_role("button", name=pressed, exact=True).first.click()
+        expect(page.get_by_role("button", name=other, exact=True).first).to_be_visible()
+        assert service.client.get(address).json()["keep"] is keep

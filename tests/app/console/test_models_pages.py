@@ -14,7 +14,7 @@ from darkroom.store.database import Database
 from darkroom.store.figure_repository import record_figures
 from darkroom.store.model_repository import resolve
 from tests.app.console.answers import Answers
-from tests.app.console.browser import PHONE, opened, overflow
+from tests.app.console.browser import PHONE, assert_marked, opened, overflow
 from tests.app.console.keyboard import tab_to
 from tests.app.console.stock import Trainer, submit, upload
 from tests.app.generation.test_choice import FIGURES
@@ -195,6 +195,7 @@ def test_a_version_is_shown_downloaded_added_and_deleted(browser: Browser, serve
         figures = page.get_by_role("region", name="Figures")
         for text in ("The features are not Inception's", "Here 4 (version 2) is good and 9 (version 1) is poor."):
             expect(figures).to_contain_text(text)
+        assert_marked(page, served, f"{versions}/3")
         files = []
         for button in ("Download weights", "Download card"):
             with page.expect_download() as download:

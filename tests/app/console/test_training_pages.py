@@ -20,7 +20,7 @@ from darkroom.store.job_repository import stop
 from darkroom.store.promotion import succeed_training
 from darkroom.store.tables import Evaluation
 from tests.app.console.answers import Answers
-from tests.app.console.browser import PHONE, accessibility_faults, drop, opened, overflow
+from tests.app.console.browser import PHONE, accessibility_faults, assert_marked, drop, opened, overflow
 from tests.app.console.keyboard import tab_to
 from tests.app.console.stock import DATASET, SCRIPTS, Trainer, archive, submit, upload
 from tests.app.keyed import add_key
@@ -648,6 +648,12 @@ def test_a_plan_is_shown_before_it_is_started(browser: Browser, served: Service,
         training = served.client.get(newest["links"]["self"]).json()["configuration"]["recipe"]["training"]
         assert (training["minutes"], training["batch_size"], newest["promote"]) == (2000.0, 32, "best")
         served.client.post(f"{newest['links']['self']}/cancel")
+
+
+def test_a_data_set_is_marked_to_be_kept(browser: Browser, served: Service) -> None:
+    with opened(browser, served.url) as page:
+        page.goto("/#/training/datasets/shapes")
+        assert_marked(page, served, "/v1/datasets/shapes")
 
 
 def test_a_job_is_continued_with_its_own_recipe(browser: Browser, served: Service, module_database: Database) -> None:

@@ -3,6 +3,7 @@
 import { button } from "../components/button.js";
 import { deleted } from "../components/deletion.js";
 import { saveBlob, saveFile } from "../components/download.js";
+import { keepButton } from "../components/keep-button.js";
 import { notice, showProblem } from "../components/states.js";
 import { el, name } from "../core/dom.js";
 import { toJson } from "../core/json.js";
@@ -91,6 +92,7 @@ function actions(model, version, isProduction, { said, onPromote, onDeleted, sig
     generateLink(`${model.name}@${number}`, `the shown version ${number}`),
     button("Download weights", weights, { class: "compact" }),
     button("Download card", card, { class: "compact", title: "its settings, classes, figures and recipe as JSON" }),
+    keepButton(path, version.keep, { said, signal, class: "compact" }),
     button("Delete", remove, { class: "danger compact" }),
   );
 }

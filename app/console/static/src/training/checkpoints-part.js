@@ -5,6 +5,7 @@ import { get } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
 import { bytes, whole } from "../core/format.js";
 import { promote } from "../models/promotion.js";
+import { meaningOfMetric } from "../models/metric-words.js";
 import { figureCells, generateLink, promoteButton, protocolList, tags } from "../models/versions.js";
 import { dueAfter } from "./due.js";
 
@@ -52,6 +53,7 @@ export function checkpointsPart(address, job, signal) {
       "div",
       { class: "stack" },
       stackedTable("Table of checkpoints", heads, rows),
+      metrics.map((one) => el("p", { class: "soft small" }, `${one}: ${meaningOfMetric(one)}`)),
       protocols.size > 0 && protocolList([...protocols]),
     );
   }

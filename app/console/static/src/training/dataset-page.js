@@ -3,6 +3,7 @@
 import { button } from "../components/button.js";
 import { field, input, options, select } from "../components/fields.js";
 import { openDialog } from "../components/dialog.js";
+import { keepButton } from "../components/keep-button.js";
 import { picture } from "../components/picture.js";
 import { loading, shown, showProblem } from "../components/states.js";
 import { trainingNav } from "../components/sub-nav.js";
@@ -26,7 +27,7 @@ export const datasetPage = {
     shown(place, async () => {
       const dataset = await get(addressOf(params.name), { signal });
       return [
-        factsPart(dataset),
+        factsPart(dataset, signal),
         picturesPart(dataset, signal),
         checkPart(dataset, signal),
         versionsPart(dataset, signal),
@@ -37,7 +38,7 @@ export const datasetPage = {
 
 const addressOf = (of) => `/v1/datasets/${encodeURIComponent(of)}`;
 
-function factsPart(dataset) {
+function factsPart(dataset, signal) {
   const [channels, height, width] = dataset.image_shape;
   const facts = [
     ["Images", `${whole(dataset.images)} of ${whole(dataset.classes.length)} classes`],
@@ -58,7 +59,13 @@ function factsPart(dataset) {
       facts.map(([term, text]) => el("div", {}, el("dt", {}, term), el("dd", {}, text))),
     ),
     left && el("p", { class: "soft small" }, left.trim()),
-    el("div", { class: "actions" }, el("a", train, "Train on it"), button("Rename", () => rename(dataset, trouble))),
+    el(
+      "div",
+      { class: "actions" },
+      el("a", train, "Train on it"),
+      button("Rename", () => rename(dataset, trouble)),
+      keepButton(addressOf(dataset.name), dataset.keep, { said: trouble, signal }),
+    ),
     trouble,
   );
 }
