@@ -162,6 +162,7 @@ def _train(recipe: Recipe, folder: Path, datasets: Path, device: torch.device, c
             device=device,
             references=references,
             on_progress=on_progress,
+            on_measurement=lambda what, done, total: bar.update(task, facts=f"{what}, {done:,} of {total:,}"),
             should_stop=should_stop,
         )
     weights = record.checkpoint_path(result.images_seen)

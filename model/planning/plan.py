@@ -94,7 +94,7 @@ class Plan:
         return (
             f"{self.recipe.training.total_images:,} images in {minutes_told(self.minutes)}, at "
             f"{self.images_per_second:,.0f} images/s; each image is seen {self.passes:,.1f} times. Expected Fréchet "
-            f"distance: {expected}; with twice the time, {expected.with_more}. Less is better, and it is not the FID of "
+            f"distance: {expected}; with twice the time, {expected.with_more}. Less is better. It is not the FID of "
             f"papers: pictures can be recognised from about {RECOGNISABLE:,.0f} on."
         )
 

@@ -27,6 +27,7 @@ from darkroom.model.digest import digest_of
 from darkroom.model.figure import Figure
 from darkroom.model.images.pictures import grid, png
 from darkroom.model.images.pixels import to_pixels
+from darkroom.model.metrics.progress import OnProgress, silent
 from darkroom.model.sampling.draw import plan_row, sample
 from darkroom.model.training import distributed
 from darkroom.model.training.curve_point import CurvePoint
@@ -105,6 +106,7 @@ def train(
     start: StartingPoint | None = None,
     references: "ReferenceCache | None" = None,
     on_progress: Callable[[CurvePoint], None] = lambda point: None,
+    on_measurement: OnProgress = silent,
     should_stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> TrainingResult:
@@ -112,7 +114,8 @@ def train(
 
     start: starting point when `record` has no saved state; default: new weights.
     references: caches statistics for evaluations; may be None for a recipe without evaluations.
-    on_progress: called every LOG_EVERY_ITERATIONS iterations and at the end.
+    on_progress: called every LOG_EVERY_ITERATIONS iterations and at the end. on_measurement: told how far an evaluation
+    is.
     should_stop: called between iterations, and between the steps of sample grids and evaluations; True is final.
     clock: seconds from any start. `training.minutes` counts its seconds, over all attempts at the run, also those that
     a killed attempt spent after its last state. A run without a state begins anew, with all its time.
@@ -129,7 +132,7 @@ def train(
     if training.precision == "bfloat16" and device.type == "cpu" and not multiplies_bfloat16():
         _log.warning("this CPU has no instructions for bfloat16: training.precision float32 would be many times faster")
     inspection = None if training.early_verdict == "off" else Inspection(trainer)
-    judge = _Judge(trainer, record, references, inspection) if recipe.evaluation is not None else None
+    judge = _Judge(trainer, record, references, inspection, on_measurement) if recipe.evaluation is not None else None
     stop = _StopRequest(should_stop)
     saved = _restore(trainer, record, start)
     distributed.from_first(lambda: record.begin(trainer.images_seen))
@@ -448,12 +451,13 @@ class _Judge:
         record: RunRecord,
         references: "ReferenceCache | None",
         inspection: Inspection | None,
+        on_measurement: OnProgress,
     ) -> None:
         config = trainer.recipe.evaluation
         if config is None or references is None:
             raise ValueError("a recipe with evaluations needs `references`")
         self._trainer, self._record, self._references, self._config = trainer, record, references, config
-        self._inspection = inspection
+        self._inspection, self._on_measurement = inspection, on_measurement
         self.every_images = config.every_images
         self._failed_images: int | None = None
         distributed.from_first(self._require_metrics)
@@ -497,6 +501,7 @@ class _Judge:
                     self._references,
                     stop,
                     trainer.recipe.dataset.split,
+                    self._on_measurement,
                 )
         except SamplingStopped:
             return False

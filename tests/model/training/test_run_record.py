@@ -224,6 +224,7 @@ class Judge:
 
     def __call__(self, denoiser: Denoiser, weights_digest: str, *arguments: Any) -> tuple[Figure, ...]:
         self.meanwhile()
+        arguments[-1]("drawing images", 1, 2)
         t, labels = torch.tensor([50]), torch.tensor([0])
         torch.manual_seed(99)  # an evaluation must not change the random numbers of training
         with torch.no_grad():
@@ -252,9 +253,18 @@ def judged_recipe() -> Recipe:
 def test_checkpoints_are_evaluated_when_due_and_at_the_end(
     whole: MemoryRecord, judge: Judge, references: FolderReferences
 ) -> None:
-    record = MemoryRecord()
-    assert train(judged_recipe(), random_dataset(), record, device=CPU, references=references).finished
+    record, told = MemoryRecord(), []
+    result = train(
+        judged_recipe(),
+        random_dataset(),
+        record,
+        device=CPU,
+        references=references,
+        on_measurement=lambda *news: told.append(news),
+    )
+    assert result.finished
     assert list(record.evaluations) == [40, 80, END]
+    assert told == [("drawing images", 1, 2)] * 3
     assert judge.digests == [digest_of(record.checkpoints[seen][0]) for seen in (40, 80, END)]
     for seen in (40, 80, END):  # right after the checkpoint at the same images
         before = [
