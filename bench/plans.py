@@ -32,6 +32,7 @@ from darkroom.model.images.pixels import to_pixels
 from darkroom.model.metrics.evaluation import FolderReferences, evaluate
 from darkroom.model.metrics.extractors import load_extractor
 from darkroom.model.metrics.fid import FeatureStatistics, frechet_distance
+from darkroom.model.metrics.noise import noise_distance
 from darkroom.model.metrics.reference_images import ReferenceImages
 from darkroom.model.planning.data_facts import look_at
 from darkroom.model.planning.plan import MOST_CELLS, TRAINING_SHARE, parameters
@@ -122,14 +123,10 @@ def anchors(data: ImageDataset, test: ImageDataset, references: FolderReferences
     """Return the distances of real held-out pictures, and of pictures of noise, to the training pictures."""
     extractor = load_extractor("efficientnet-lite0")
     reference = ReferenceImages(data, extractor, references, lambda: False).frechet()
-    noise = np.random.default_rng(0).integers(0, 256, (min(IMAGES, len(data)), *data.images.shape[1:]), dtype=np.uint8)
-    found = []
-    for images in (test.images[:IMAGES], noise):
-        statistics = FeatureStatistics(extractor.dimension)
-        for first in range(0, len(images), 64):
-            statistics.add(extractor.features(torch.from_numpy(images[first : first + 64].copy())))
-        found.append(frechet_distance(statistics, reference))
-    return found[0], found[1]
+    real = FeatureStatistics(extractor.dimension)
+    for first in range(0, min(IMAGES, len(test)), 64):
+        real.add(extractor.features(torch.from_numpy(test.images[:IMAGES][first : first + 64].copy())))
+    return frechet_distance(real, reference), noise_distance(data, references)
 
 
 def picture(trainer: Trainer, columns: int = 10) -> bytes:
@@ -255,8 +252,8 @@ def misses(runs: Sequence[Mapping[str, Any]]) -> Mapping[float, Sequence[float]]
     for one in runs:
         rest = laws[one["set"]]
         off[0.0].append(_miss(one, rest))
-        for correction in rest.corrections:
-            off[correction.share].append(_miss(one, _corrected(rest, one, correction.share, correction.weight)))
+        for now in rest.corrections:
+            off[now.share].append(_missed_later(one, rest, now.share, now.power))
     return off
 
 
@@ -282,8 +279,15 @@ def _distance(one: Mapping[str, Any], share: float) -> float:
     return distance
 
 
-def _corrected(curve: Curve, one: Mapping[str, Any], share: float, weight: float) -> Curve:
-    return curve.corrected(_seen(one, share), _distance(one, share), weight)
+def _own(curve: Curve, one: Mapping[str, Any], share: float) -> Curve:
+    """Return the curve with the `half` that a run shows after a share of it."""
+    return curve.model_copy(update={"half": curve.half * _seen(one, share) / curve.images(_distance(one, share))})
+
+
+def _missed_later(one: Mapping[str, Any], curve: Curve, share: float, power: float) -> float:
+    """Return the logarithm of a run's last distance divided by its forecast after a share of it."""
+    times = _seen(one, 1.0) / _seen(one, share)
+    return math.log(_distance(one, 1.0) / curve.later(_distance(one, share), one["noise"], times, power))
 
 
 def _miss(one: Mapping[str, Any], curve: Curve) -> float:
@@ -292,30 +296,39 @@ def _miss(one: Mapping[str, Any], curve: Curve) -> float:
 
 
 def _law(runs: Sequence[Mapping[str, Any]]) -> Curve:
-    """Fit distance = noise / (1 + (x / half)^power), and the weights of what was measured before the end.
+    """Fit distance = noise / (1 + (x / half)^power), and how runs went on after what was measured before the end.
 
     Noise and power are those with which each run's earlier distances forecast its end best: least squares in
-    logarithms, on a grid. `half` is the geometric mean of those that the ends of the runs show.
+    logarithms, on a grid. `half` is the geometric mean of those that the ends of the runs show. `highest`, and the
+    power of each correction, are the best in the same sense.
     """
     best, least = None, math.inf
     for noise, power in product(np.geomspace(1500.0, 9000.0, 40), np.arange(0.3, 2.01, 0.05)):
-        shape = Curve(noise=float(noise), half=1.0, power=float(power), spread=0.0, corrections=())
-        error = sum(_miss(one, _corrected(shape, one, share, 1.0)) ** 2 for one in runs for share in POINTS[:-1])
+        shape = Curve(noise=float(noise), half=1.0, power=float(power), spread=0.0, highest=1.0, corrections=())
+        error = sum(_miss(one, _own(shape, one, share)) ** 2 for one in runs for share in POINTS[:-1])
         if error < least:
             best, least = shape, error
     assert best is not None
-    halves = {share: np.array([_half(best, one, share) for one in runs]) for share in POINTS}
-    half = float(halves[1.0].mean())
-    corrections = []
-    for share in POINTS[:-1]:
-        early, end = halves[share] - half, halves[1.0] - half
-        corrections.append(Correction(share=share, weight=float(early @ end / (early @ early)), spread=0.0))
-    return best.model_copy(update={"half": math.exp(half), "corrections": tuple(corrections)})
+    half = float(np.mean([math.log(_own(best, one, 1.0).half) for one in runs]))
+    law, least = best, math.inf
+    for highest in np.arange(0.9, 0.996, 0.005):
+        shape = best.model_copy(update={"half": math.exp(half), "highest": float(highest)})
+        fitted = [_best_power(runs, shape, share) for share in POINTS[:-1]]
+        if (error := sum(miss for miss, _ in fitted)) < least:
+            corrections = [
+                Correction(share=share, power=power, spread=0.0)
+                for share, (_, power) in zip(POINTS, fitted, strict=False)
+            ]
+            law, least = shape.model_copy(update={"corrections": tuple(corrections)}), error
+    return law
 
 
-def _half(curve: Curve, one: Mapping[str, Any], share: float) -> float:
-    """Return the logarithm of the `half` that a run shows after a share of it."""
-    return math.log(_corrected(curve, one, share, 1.0).half)
+def _best_power(runs: Sequence[Mapping[str, Any]], curve: Curve, share: float) -> tuple[float, float]:
+    """Return the least squared error of the forecasts after a share of the runs, and the power that has it."""
+    return min(
+        (sum(_missed_later(one, curve, share, power) ** 2 for one in runs), power)
+        for power in np.arange(0.4, 1.21, 0.02).tolist()
+    )
 
 
 def _root_mean_square(values: Sequence[float]) -> float:

@@ -2,7 +2,7 @@
 
 from sqlalchemy.orm import Session
 
-from darkroom.model.training.verdict import JUDGED_FROM
+from darkroom.model.training.finding import JUDGED_FROM
 from darkroom.store.aliases import move_alias, version_facts
 from darkroom.store.audit_repository import Actor
 from darkroom.store.job_repository import Lease, add_event, hold, succeed

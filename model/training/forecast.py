@@ -23,18 +23,18 @@ RECOGNISABLE = 700.0
 
 
 HIGHEST = 0.97
-"""Share of `Curve.noise` that a measured distance counts as at most: above, it says nothing of the images needed."""
+"""Share of `Curve.noise` that a distance counts as at most: above, it says nothing of the images needed."""
 
 
 class Correction(Config):
-    """What a distance measured after a share of the run says of the distance at its end.
+    """How runs went on after a share of them, at which their distance was measured.
 
-    weight: of the run's own `half`, in logarithms, in place of the curve's. spread: standard deviation of the logarithm
-    of recorded runs of other data sets around the corrected forecast.
+    power: as in `Curve.later`. spread: standard deviation of the logarithm of recorded runs of other data sets around
+    the corrected forecast.
     """
 
     share: float
-    weight: float
+    power: float
     spread: float
 
 
@@ -42,13 +42,15 @@ class Curve(Config):
     """distance = noise / (1 + (x / half)^power), where x is the number of images seen for each value of a picture.
 
     Easy data sets have a smaller `half` of their own, and difficult ones a larger one. spread: standard deviation of
-    the logarithm of recorded runs of other data sets around the curve.
+    the logarithm of recorded runs of other data sets around the curve. highest: share of the distance of noise that a
+    measured one counts as at most, since every run goes on to fall.
     """
 
     noise: float
     half: float
     power: float
     spread: float
+    highest: float
     corrections: tuple[Correction, ...]
 
     def distance(self, x: float) -> float:
@@ -59,12 +61,13 @@ class Curve(Config):
         """Return the x at which the curve reaches a distance. From HIGHEST of `noise` on, all are the same."""
         return float(self.half * (self.noise / min(distance, HIGHEST * self.noise) - 1.0) ** (1.0 / self.power))
 
-    def corrected(self, x: float, distance: float, weight: float) -> "Curve":
-        """Return the curve of a run that has a distance after x images for each value of a picture.
+    def later(self, distance: float, noise: float, times: float, power: float) -> float:
+        """Return the distance of a run after `times` as many images as it had at a measured distance.
 
-        weight: 1 takes the `half` that the run shows, and 0 the curve's.
+        noise: the distance of pictures of noise to the run's own data set, which takes the place of the curve's.
         """
-        return self.model_copy(update={"half": self.half * (x / self.images(distance)) ** weight})
+        start = max(noise, distance / self.highest)
+        return float(start / (1.0 + (start / distance - 1.0) * times**power))
 
 
 @dataclass(frozen=True)
@@ -103,18 +106,24 @@ def values(model: ModelConfig) -> int:
     return model.image_channels * model.image_size**2
 
 
-def forecast(recipe: Recipe, measured: Sequence[tuple[float, float]] = ()) -> Forecast:
-    """Return the forecast of a run. measured: shares of the run and the distances then, in any order.
+def forecast(recipe: Recipe) -> Forecast:
+    """Return the forecast of a run before its start."""
+    return expected_at(recipe, 1.0)
 
-    The last measured distance corrects the forecast: its weight, and the range that is left, come from the recorded
-    runs at that share, with a straight line in the share's logarithm between those.
+
+def corrected_forecast(measured: tuple[float, float], noise: float) -> Forecast:
+    """Return the forecast of a run that has been measured. measured: a share of the run, and the distance then.
+
+    noise: the distance of pictures of noise to the run's data set. How runs go on comes from the recorded ones at that
+    share, with a straight line in the share's logarithm between those.
     """
-    if not measured:
-        return expected_at(recipe, 1.0)
-    share, distance = max(measured)
-    correction = _between(curve().corrections, share)
-    own = curve().corrected(_seen(recipe, share), distance, correction.weight)
-    return _around(own, _seen(recipe, 1.0), correction.spread)
+    share, distance = measured
+    now = _between(curve().corrections, share)
+
+    def later(times: float) -> float:
+        return curve().later(distance, noise, times, now.power)
+
+    return _within(later(1.0 / share), later(2.0 / share), now.spread)
 
 
 def plain_verdict(images_seen: int, findings: Sequence[Finding], expected: Forecast | None) -> dict[str, Any]:
@@ -128,12 +137,8 @@ def plain_verdict(images_seen: int, findings: Sequence[Finding], expected: Forec
 
 def expected_at(recipe: Recipe, share: float) -> Forecast:
     """Return the distance that recorded runs had after a share of a run like this one."""
-    return _around(curve(), _seen(recipe, share), curve().spread)
-
-
-def _seen(recipe: Recipe, share: float) -> float:
-    """Return the images that a run has seen after a share of it, for each value of a picture."""
-    return share * recipe.training.total_images / values(recipe.model)
+    x = share * recipe.training.total_images / values(recipe.model)
+    return _within(curve().distance(x), curve().distance(2.0 * x), curve().spread)
 
 
 def recognisable_images(model: ModelConfig) -> int:
@@ -141,10 +146,9 @@ def recognisable_images(model: ModelConfig) -> int:
     return math.ceil(curve().images(RECOGNISABLE) * values(model))
 
 
-def _around(one: Curve, x: float, spread: float) -> Forecast:
-    """Return the forecast after x images for each value of a picture."""
-    distance, factor = one.distance(x), math.exp(SURE * spread)
-    return Forecast(distance, distance / factor, distance * factor, one.distance(2.0 * x))
+def _within(distance: float, doubled: float, spread: float) -> Forecast:
+    factor = math.exp(SURE * spread)
+    return Forecast(distance, distance / factor, distance * factor, doubled)
 
 
 def _between(corrections: Sequence[Correction], share: float) -> Correction:
@@ -155,10 +159,10 @@ def _between(corrections: Sequence[Correction], share: float) -> Correction:
     if above is below:
         return above
     part = math.log(share / below.share) / math.log(above.share / below.share)
-    weight, spread = (
-        (1.0 - part) * getattr(below, field) + part * getattr(above, field) for field in ("weight", "spread")
+    power, spread = (
+        (1.0 - part) * getattr(below, field) + part * getattr(above, field) for field in ("power", "spread")
     )
-    return Correction(share=share, weight=weight, spread=spread)
+    return Correction(share=share, power=power, spread=spread)
 
 
 def _rounded(distance: float) -> str:

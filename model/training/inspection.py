@@ -1,6 +1,7 @@
 """Looks at a running training: its losses on a few pictures, and its sample grid (`verdict.py` judges both)."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -14,13 +15,12 @@ from darkroom.model.diffusion.prediction import from_x0, per_row, training_targe
 from darkroom.model.diffusion.schedule import make_schedule
 from darkroom.model.figure import Figure
 from darkroom.model.images.pixels import from_pixels
-from darkroom.model.training.finding import Finding
-from darkroom.model.training.forecast import METRIC, Forecast, expected_at, forecast
+from darkroom.model.training.finding import JUDGED_FROM, Finding
+from darkroom.model.training.forecast import METRIC, Forecast, corrected_forecast, expected_at
 from darkroom.model.training.objective import loss_weights, row_losses
 from darkroom.model.training.time_sampling import TimeSampler
 from darkroom.model.training.trainer import Trainer
 from darkroom.model.training.verdict import (
-    JUDGED_FROM,
     Reference,
     judge_data,
     judge_distance,
@@ -49,6 +49,7 @@ class Inspection:
         self._trainer = trainer
         self.findings: tuple[Finding, ...] | None = None
         self._measured: list[tuple[float, float]] = []
+        self._noise = math.nan
         self._schedule = make_schedule(recipe.model.schedule)
         self._weights = loss_weights(self._schedule, recipe.model.prediction, recipe.objective)
         generator = torch.Generator().manual_seed(0)
@@ -73,11 +74,14 @@ class Inspection:
         """The distance at the end, by what the run has measured; None before its first evaluation, and at the end."""
         if not self._measured or self._trainer.ended:
             return None
-        return forecast(self._trainer.recipe, self._measured)
+        return corrected_forecast(self._measured[-1], self._noise)
 
-    def see(self, figures: Sequence[Figure]) -> None:
-        """Take the figures of an evaluation at this moment."""
-        self._measured += [(self.done, figure.value) for figure in figures if figure.metric == METRIC]
+    def see(self, figures: Sequence[Figure], noise: Callable[[], float]) -> None:
+        """Take the figures of an evaluation at this moment. noise: returns the distance of noise to the data set."""
+        found = [(self.done, figure.value) for figure in figures if figure.metric == METRIC]
+        if found and not self._measured:
+            self._noise = noise()
+        self._measured += found
 
     def look(self, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> tuple[Finding, ...]:
         """Return the findings at this moment. images: a sample grid, (N, C, S, S); labels: (N,)."""

@@ -485,6 +485,7 @@ class _Judge:
 
     def _once(self, stop: Callable[[], bool]) -> bool:
         from darkroom.model.metrics.evaluation import evaluate
+        from darkroom.model.metrics.noise import noise_distance
 
         trainer, images_seen = self._trainer, self._trainer.images_seen
         if images_seen == self._failed_images or self._record.evaluated(images_seen):
@@ -510,7 +511,7 @@ class _Judge:
         else:
             self._record.evaluation(images_seen, evaluations)
             if self._inspection is not None:
-                self._inspection.see(evaluations)
+                self._inspection.see(evaluations, lambda: noise_distance(trainer.dataset, self._references))
         return True
 
     def _frontier(self, stop: Callable[[], bool]) -> bool:

@@ -40,9 +40,6 @@ LEFT_OUT = 1000
 ALIKE, CLASS_ALIKE = 0.5, 0.1
 """Pictures are alike when they vary by less than this share of real ones. The real pictures of a class that was split
 by concept were seen to vary by less than a fifth."""
-JUDGED_FROM = 0.5
-"""Share of the run from which pictures are judged. A run of eight minutes on emoji drew noise at a quarter of its
-length, and none at half."""
 DRAWS = 200
 FEWEST_TO_JUDGE = 3
 FEW_OF_A_CLASS, FEW_IN_ALL = 10, 50

@@ -10,8 +10,8 @@ from darkroom.model.config import Recipe
 from darkroom.model.training.forecast import (
     RECOGNISABLE,
     Forecast,
+    corrected_forecast,
     curve,
-    expected_at,
     forecast,
     recognisable_images,
     values,
@@ -33,31 +33,24 @@ def test_the_distance_falls_with_the_images_and_lies_in_its_range() -> None:
     assert found[0].doubled == pytest.approx(forecast(recipe_of(2000)).distance)
 
 
-def test_a_measured_distance_moves_the_forecast_and_the_last_one_counts() -> None:
-    recipe = recipe_of(100_000)
-    usual = expected_at(recipe, 0.5).distance
-    good, bad = forecast(recipe, [(0.5, usual / 3.0)]), forecast(recipe, [(0.5, usual * 3.0)])
-    assert good.distance < bad.distance
-    assert forecast(recipe, [(0.5, usual), (0.1, 10.0 * usual)]) == forecast(recipe, [(0.5, usual)])
+def test_a_measured_distance_and_that_of_noise_give_a_new_forecast() -> None:
+    good, bad = corrected_forecast((0.5, 200.0), 3000.0), corrected_forecast((0.5, 400.0), 3000.0)
+    assert good.low < good.distance < good.high
+    assert good.doubled < good.distance < bad.distance < 400.0
+    hard = corrected_forecast((0.5, 200.0), 1000.0)  # where noise is nearer, the same distance was a shorter way
+    assert good.distance < hard.distance < 200.0
+    early, late = corrected_forecast((0.1, 300.0), 3000.0), corrected_forecast((0.9, 300.0), 3000.0)
+    assert early.distance < late.distance < 300.0
 
 
-def test_a_distance_like_that_of_noise_tells_no_more_than_that_the_run_is_late() -> None:
-    recipe = recipe_of(100_000)
-    worst, worse = (forecast(recipe, [(0.1, far)]) for far in (1e6, curve().noise))
-    assert worst == worse
-    assert curve().noise > worst.distance > forecast(recipe).distance
+def test_a_distance_beyond_that_of_noise_still_falls_a_little() -> None:
+    far = corrected_forecast((0.1, 5000.0), 3000.0)
+    assert 3000.0 < far.distance < 5000.0
 
 
 def test_a_correction_between_recorded_shares_lies_between_theirs() -> None:
-    recipe = recipe_of(100_000)
-    first, between, second = (
-        forecast(recipe, [(share, expected_at(recipe, share).distance)]).distance for share in (0.2, 0.3, 0.5)
-    )
+    first, between, second = (corrected_forecast((share, 500.0), 3000.0).distance for share in (0.2, 0.3, 0.5))
     assert min(first, second) <= between <= max(first, second)
-    early = forecast(recipe, [(0.01, expected_at(recipe, 0.01).distance)])
-    assert early.distance == pytest.approx(
-        forecast(recipe, [(POINTS[0], expected_at(recipe, POINTS[0]).distance)]).distance
-    )
 
 
 def test_recognisable_pictures_need_the_images_after_which_the_curve_says_so() -> None:
@@ -74,7 +67,7 @@ def test_a_forecast_reads_as_two_digits() -> None:
 def test_fitting_finds_the_law_of_runs_and_how_far_another_set_lies_from_it() -> None:
     def run(name: str, images: float, half: float) -> dict[str, object]:
         points = [(share * images, 3000.0 / (1.0 + share * images / half)) for share in POINTS]
-        return {"set": name, "channels": 1, "side": 10, "points": points}
+        return {"set": name, "channels": 1, "side": 10, "points": points, "noise": 3000.0}
 
     sets = (("a", 500.0), ("b", 1000.0), ("c", 2000.0))
     runs = [run(name, images, half) for name, half in sets for images in (1e5, 1e6)]
@@ -86,7 +79,7 @@ def test_fitting_finds_the_law_of_runs_and_how_far_another_set_lies_from_it() ->
     assert found.spread == pytest.approx(math.log(8**0.5) * (2 / 3) ** 0.5, rel=0.05)
     assert [one.share for one in found.corrections] == list(POINTS[:-1])
     for one in found.corrections:  # a set needs the same images all along, so a measurement tells all
-        assert one.weight == pytest.approx(1.0, abs=0.1)
+        assert one.power == pytest.approx(1.0, abs=0.1)
         assert one.spread < 0.1
     [missed] = misses(runs)[0.0][:1]
     assert missed == pytest.approx(-math.log(8**0.5), rel=0.05)

@@ -10,7 +10,7 @@ import torch
 import darkroom.model.training.inspection as inspection_module
 from darkroom.model.figure import Figure
 from darkroom.model.training.finding import Finding, FindingKind, Severity
-from darkroom.model.training.forecast import METRIC, expected_at, forecast
+from darkroom.model.training.forecast import METRIC, corrected_forecast, expected_at
 from darkroom.model.training.inspection import HOPELESS_FROM, HOPELESS_IMAGES, Inspection, hopeless
 from darkroom.model.training.run import train
 from darkroom.model.training.run_record import FolderRecord
@@ -90,10 +90,11 @@ def test_an_evaluation_gives_a_forecast_until_the_run_ends_and_a_warning_when_it
     trainer.place = trainer.recipe.training.total_images // 2
     share = inspection.done
     usual = expected_at(trainer.recipe, share)
-    inspection.see([Figure("kid-efficientnet-lite0", 1.0, {}), Figure(METRIC, usual.distance, {})])
-    assert inspection.forecast == forecast(trainer.recipe, [(share, usual.distance)])
+    noise = iter([3000.0])  # measured once
+    inspection.see([Figure("kid-efficientnet-lite0", 1.0, {}), Figure(METRIC, usual.distance, {})], lambda: next(noise))
+    assert inspection.forecast == corrected_forecast((share, usual.distance), 3000.0)
     assert "behind" not in {finding.kind for finding in inspection.look(*pictures(trainer))}
-    inspection.see([Figure(METRIC, 1.01 * usual.high, {})])
+    inspection.see([Figure(METRIC, 1.01 * usual.high, {})], lambda: next(noise))
     assert "behind" in {finding.kind for finding in inspection.look(*pictures(trainer))}
     trainer.place = trainer.recipe.training.total_images
     assert inspection.forecast is None
