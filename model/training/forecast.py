@@ -41,9 +41,11 @@ class Correction(Config):
 class Curve(Config):
     """distance = noise / (1 + (x / half)^power), where x is the number of images seen for each value of a picture.
 
-    Easy data sets have a smaller `half` of their own, and difficult ones a larger one. spread: standard deviation of
-    the logarithm of recorded runs of other data sets around the curve. highest: share of the distance of noise that a
-    measured one counts as at most, since every run goes on to fall.
+    Easy data sets have a smaller `half` of their own, and difficult ones a larger one.
+
+    spread: standard deviation of the logarithm of recorded runs of other data sets around the curve.
+
+    highest: share of the distance of noise that a measured one counts as at most. Every run goes on to fall.
     """
 
     noise: float
