@@ -1,4 +1,4 @@
-"""How far pictures of noise lie from a data set: near there every training begins."""
+"""The distance of pictures of noise from a data set. Every training begins near it."""
 
 import numpy as np
 import torch
