@@ -6,6 +6,7 @@ import base64
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from io import BytesIO
@@ -15,6 +16,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from PIL import Image
@@ -23,8 +25,9 @@ import darkroom
 from bench.scheduling import MIX, SIZES, arrivals
 from bench.serving.__main__ import Results, measure, suited
 from bench.serving.contenders import DARKROOM, REQUIREMENTS, Contender
-from bench.serving.drawing import SETTINGS, Model, Row
+from bench.serving.drawing import SETTINGS, WEIGHTS, Model, Row, hosted
 from bench.serving.report import COMPARED, THROUGHPUT, TIMES, alone, comparison_table, loads, median, page, picture
+from darkroom.model.machine import threads
 from tests.app.served import weights_folder
 
 OURS, THEIRS, OTHERS = f"{DARKROOM}, 1x2", "Peer, 1x2", "Other, 2x1"
@@ -94,6 +97,21 @@ def test_a_peer_draws_the_librarys_images_for_several_requests_in_one_batch(tmp_
         drawn = [np.asarray(Image.open(BytesIO(base64.b64decode(one))), dtype=int) for one in found]
         expected = model.generate(label, n=images, seed=seed, steps=steps, **SETTINGS).pixels
         assert np.abs(np.stack(drawn).reshape(expected.shape) - expected).max() <= 1
+
+
+def test_a_peer_arranges_its_threads_as_darkroom_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(WEIGHTS, str(weights_folder(tmp_path) / "tiny.safetensors"))
+    threads.network_threads.cache_clear()
+    torch.set_num_threads(2)
+    try:
+        hosted()
+        assert threads.network_threads() == 2
+        assert torch.get_num_threads() == 1
+        with ThreadPoolExecutor(1) as others:
+            assert others.submit(torch.get_num_threads).result() == 1
+    finally:
+        torch.set_num_threads(1)
+        threads.network_threads.cache_clear()
 
 
 class _Started(Exception):
