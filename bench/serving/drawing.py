@@ -49,7 +49,7 @@ class Model:
     """A model that draws batches."""
 
     def __init__(self, weights: Path) -> None:
-        self._model = darkroom.load(weights)
+        self._model = darkroom.load(weights, device="cpu")
 
     def draw(self, rows: Sequence[Row]) -> list[str]:
         """Draw the images of a batch together; returns each as a PNG in Base64. Their numbers of steps may differ."""
