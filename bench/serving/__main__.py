@@ -1,9 +1,10 @@
 """Compares Darkroom with other servers of models: `python -m bench.serving WEIGHTS --environment DIR`.
 
-The servers run in turns, once in each round, and get the same requests at the same times. Each round begins with another
-server. After the first round, each goes on in the arrangement that suits it best. A measurement that the results already
-have is not repeated, so an interrupted run continues where it stopped. At the end it writes a page with tables and a
-picture. Measurements of another machine, code, weights file or length of a load are neither used nor shown.
+The servers run in turns, once in each round, and get the same requests at the same times. Each round begins with the
+next server. After the first round, each goes on in the arrangement that suits it best. A measurement that the results
+already have is not repeated, so an interrupted run continues where it stopped. Measurements of another machine, code,
+weights file or length of a load stay in the results and are not used. At the end it writes a page with tables and a
+picture.
 """
 
 import argparse
@@ -31,17 +32,9 @@ from darkroom.model.digest import digest_of
 ALONE_IMAGES, ALONE_STEPS, ALONE_REPEATS = (1, 4, 16, 32), 10, 3
 WARM_UP_REQUESTS = 24
 """BentoML needs 14 to measure its own speed."""
-MEASURED_CODE = (
-    "app",
-    "darkroom",
-    "model",
-    "store",
-    "telemetry",
-    "bench/serving",
-    "bench/scheduling.py",
-    "constraints.txt",
-)
-"""What can change a measurement."""
+PRODUCT = ("app", "darkroom", "model", "store", "telemetry", "constraints.txt")
+BENCH = ("bench/serving", "bench/scheduling.py")
+"""Paths of what is measured, and of what measures."""
 Json = dict[str, Any]
 
 
@@ -60,7 +53,7 @@ def draw(client: httpx.Client, contender: Contender, images: int, seed: int) -> 
 
 
 def difference(weights: Path, client: httpx.Client, contender: Contender) -> int:
-    """Return by how much the pixels of the same images differ between a server and the library: on a CPU, not at all."""
+    """Return by how much the pixels of the same images differ between a server and the library. It must be 0."""
     rows = [Row(label=7, seed=7, index=index, steps=ALONE_STEPS) for index in range(8)]
     found, expected = contender.images(draw(client, contender, 8, 7)[1]), Model(weights).draw(rows)
     return int(np.abs(_pixels(found) - _pixels(expected)).max())
@@ -71,9 +64,9 @@ def _pixels(pictures: Sequence[str]) -> np.ndarray:
 
 
 def code() -> str:
-    """Return the last commit that changed what is measured, with a plus sign when there are changes after it."""
+    """Return the last commit that changed what is measured, and a plus sign if there are changes after it."""
     git = ["git", "-C", str(ROOT)]
-    paths = ["--", *MEASURED_CODE]
+    paths = ["--", *PRODUCT, *BENCH]
     commit = subprocess.check_output([*git, "log", "-1", "--format=%h", *paths], text=True).strip()
     return commit + "+" * bool(subprocess.check_output([*git, "status", "--porcelain", *paths]).strip())
 

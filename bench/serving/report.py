@@ -228,8 +228,8 @@ def page(records: Sequence[Json], picture_name: str) -> str:
 
 Requests arrive at random times that do not depend on the answers: {mix}. Every step is guided by 2, and the sampler is
 DDIM. All servers host the same weights, draw with Darkroom's network and sampler, and answer with the same images. They
-take turns, each round in another order; a round has the same arrivals for all. The client, on the same machine, waits for
-every answer.
+take turns, each round in another order; a round has the same arrivals for all. The client, on the same machine, waits
+for every answer.
 
 A name such as "LitServe, 2x1" means two processes with one OpenMP thread each. Darkroom runs as it starts by itself.
 Every peer runs both ways in the first round, and goes on in the one that drew most under the highest load. In all of
@@ -243,8 +243,8 @@ images, and Ray Serve of 32 images, which is its least for this mix. The peers' 
 
 ## Latency and throughput
 
-Seconds from the planned arrival to the answer, and images times steps a second, of all rounds together. p99 of fewer
-than a hundred requests is their maximum.
+Seconds from the planned arrival to the answer, and images times steps a second, of all rounds together. p99 of up
+to a hundred requests is their maximum.
 
 {load_table(found)}
 

@@ -1,4 +1,4 @@
-"""Laws of the comparison of servers: what is measured is not measured again, and the page has the figures of all rounds."""
+"""Laws of the comparison of servers: what is measured is not measured again, and the page has all rounds together."""
 
 import argparse
 import ast
@@ -180,6 +180,8 @@ def test_a_measurement_that_is_there_is_not_made_again(tmp_path: Path) -> None:
     again = Results(path, WHERE)
     assert again.records == results.records
     measure(contender, 0, arguments, again)
+    with pytest.raises(_Started):
+        measure(contender, 0, argparse.Namespace(**vars(arguments) | {"rates": [3.0]}), again)
     with pytest.raises(_Started):
         measure(contender, 1, arguments, again)
 
