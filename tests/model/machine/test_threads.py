@@ -51,9 +51,10 @@ def test_the_thread_that_asks_computes_with_many_and_new_threads_compute_alone()
 @pytest.fixture
 def two() -> Iterator[None]:
     """New threads compute with two threads, as in a process of two cores that has decided nothing."""
-    in_a_new_thread(lambda: (torch.set_num_threads(2), 0)[1])
-    yield
-    in_a_new_thread(lambda: (torch.set_num_threads(1), 0)[1])
+    with ThreadPoolExecutor(1) as new:
+        new.submit(torch.set_num_threads, 2).result()
+        yield
+        new.submit(torch.set_num_threads, 1).result()
 
 
 @pytest.mark.usefixtures("two")
