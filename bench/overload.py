@@ -1,12 +1,13 @@
 """Measures the service at ten times its capacity: `python -m bench.overload WEIGHTS`.
 
-The load is that of `bench.serving`. The first part finds the capacity: the speed at which the service draws a burst.
-The second has nine tenths of it, and the third ten times as much. It prints the latencies of admitted requests in both,
-and how well Retry-After tells when a request of the same kind was admitted next. It also prints the time of /healthz
-beside the load, and the memory and descriptors of the service before and after.
+The load is that of `bench.serving`. The first part finds the capacity: the steps of images a second of a burst, divided
+by those of a mean request. The second has nine tenths of it, and the third ten times as much. It prints the latencies
+of admitted requests in both, and how well Retry-After tells when a request of the same kind was admitted next. It also
+prints the time of /healthz beside the load, and the memory and descriptors of the service before and after.
 """
 
 import argparse
+import math
 import os
 import statistics
 import time
@@ -14,10 +15,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bench.scheduling import SIZES, arrivals, quantile
+from bench.scheduling import MIX, SIZES, arrivals, quantile
 from bench.service import api, probing
 from bench.serving.contenders import CORES, DARKROOM, Contender
 from bench.serving.load import Answered, Load, send_load
+from bench.serving.report import row_steps_per_second
 
 BURST_REQUESTS, BURST_SECONDS = 60, 0.01
 CALM_SHARE, OVERLOAD = 0.9, 10.0
@@ -34,24 +36,27 @@ def held(pid: int) -> tuple[float, int]:
 
 
 def right(told: float, refused: float, later: Iterable[tuple[float, bool]]) -> bool | None:
-    """Return whether Retry-After was right within RIGHT_FACTOR, or None if no later request was admitted.
+    """Return whether Retry-After was right within RIGHT_FACTOR, or None where the load ended too early to know.
 
     told: Retry-After in seconds, of a request that was refused at `refused`. later: the times of later requests of its
     kind, and whether each was admitted. The place became free between the last refused one and the admitted one. The
     header has whole seconds and at least one, so one second is right for any shorter time.
     """
-    earliest = 0.0
     for sent, admitted in later:
         if admitted:
-            return earliest <= told * RIGHT_FACTOR and (told <= 1.0 or sent - refused >= told / RIGHT_FACTOR)
-        earliest = sent - refused
+            return told <= 1.0 or sent - refused >= told / RIGHT_FACTOR
+        if sent - refused > told * RIGHT_FACTOR:
+            return False
     return None
 
 
 def retry_table(planned: Sequence[tuple[float, str]], answered: Sequence[Answered]) -> str:
-    """Return how many refusals had a Retry-After, and how many of these were right, by kind and status."""
-    lines = ["| kind | status | refusals | with Retry-After | seconds: p50 / max | right within 2 |"]
-    lines.append("| --- | ---: | ---: | ---: | ---: | ---: |")
+    """Return how many refusals had a Retry-After, and how many of these were right, by kind and status.
+
+    Not known: neither was a later request of the kind admitted, nor did the load last twice as long as Retry-After.
+    """
+    lines = ["| kind | status | refusals | with Retry-After | seconds: p50 / max | right within 2 | not known |"]
+    lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     sent = [(at, kind, status, told) for (at, kind), (_, status, _, told) in zip(planned, answered, strict=True)]
     for kind in SIZES:
         mine = [(at, status, told) for at, one, status, told in sent if one == kind]
@@ -66,20 +71,28 @@ def retry_table(planned: Sequence[tuple[float, str]], answered: Sequence[Answere
             known = [one for one in judged if one is not None]
             seconds = f"{statistics.median(waits):.0f} / {max(waits):.0f}" if waits else ""
             counts = f"{len(refused)} | {len(waits)} | {seconds} | {sum(known)} of {len(known)}"
+            counts += f" | {len(judged) - len(known)}"
             lines.append(f"| {kind} | {status} | {counts} |")
     return "\n".join(lines)
 
 
 def latency_table(loads: dict[str, Load]) -> str:
-    """Return the latencies of admitted requests."""
-    lines = ["| load | kind | admitted | p50, s | p99, s | max, s |", "| --- | --- | ---: | ---: | ---: | ---: |"]
+    """Return the latencies of admitted requests, and how many requests were not admitted."""
+    lines = ["| load | kind | admitted | never admitted | p50, s | p99, s | max, s |"]
+    lines.append("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
     for name, load in loads.items():
         for kind in SIZES:
             seconds = [one for found, status, one, _ in load.answered if (found, status) == (kind, 200)]
             of_all = sum(found == kind for found, *_ in load.answered)
             cells = " | ".join(f"{quantile(seconds, share):.2f}" for share in (0.5, 0.99, 1.0))
-            lines.append(f"| {name} | {kind} | {len(seconds)} of {of_all} | {cells} |")
+            lines.append(f"| {name} | {kind} | {len(seconds)} of {of_all} | {of_all - len(seconds)} | {cells} |")
     return "\n".join(lines)
+
+
+def requests_per_second(burst: Load) -> float:
+    """Return the speed of a burst in mean requests a second. The kinds have other shares in the burst."""
+    drawn = row_steps_per_second({"answered": burst.answered, "seconds": burst.seconds})
+    return drawn / sum(images * steps * share for _, images, steps, share in MIX)
 
 
 def main() -> None:
@@ -91,7 +104,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with api(arguments.weights) as (client, process):
         burst = send_load(client, SERVICE, BURST_REQUESTS / BURST_SECONDS, BURST_SECONDS, 0)
-        capacity = len(burst.answered) / burst.seconds
+        capacity = requests_per_second(burst)
         print(f"capacity: {capacity:.2f} requests/s", flush=True)
         calm = send_load(client, SERVICE, CALM_SHARE * capacity, arguments.calm_seconds, 1)
         before = held(process.pid)
@@ -105,7 +118,8 @@ def main() -> None:
     print(f"statuses: {dict(Counter(status for _, status, *_ in overload.answered))} (0 is no answer)")
     p50, p99 = (1e3 * quantile(probes, share) for share in (0.5, 0.99))
     limit = f"limit {1e3 * PROBE_LIMIT_SECONDS:.0f}"
-    print(f"/healthz, ms: p50 {p50:.1f}, p99 {p99:.1f} ({limit}), max {1e3 * max(probes):.1f}")
+    failed = f"{sum(map(math.isinf, probes))} of {len(probes)} failed"
+    print(f"/healthz, ms: p50 {p50:.1f}, p99 {p99:.1f} ({limit}), max {1e3 * max(probes):.1f}; {failed}")
     for name, was, now in zip(("resident MB", "descriptors"), before, after, strict=True):
         print(f"{name}: {was:.0f} before, {now:.0f} after")
 

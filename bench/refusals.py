@@ -11,13 +11,13 @@ import argparse
 import asyncio
 import json
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.scheduling import quantile
 from bench.service import api, probing
 from darkroom.app.engine.engine import Engine
 from darkroom.app.engine.request import DeadlineUnmeetable, EngineRefusal, Event, QueueFull, RowRequest, SampleRequest
@@ -102,8 +102,7 @@ def _loop_seconds(pid: int) -> float:
 
 
 def _percentiles(seconds: Sequence[float]) -> str:
-    cuts = statistics.quantiles(seconds, n=100, method="inclusive")
-    return f"{1e3 * cuts[49]:.2f} | {1e3 * cuts[98]:.2f}"
+    return f"{1e3 * quantile(seconds, 0.5):.2f} | {1e3 * quantile(seconds, 0.99):.2f}"
 
 
 def _of_service(weights: Path) -> None:

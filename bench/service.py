@@ -1,6 +1,7 @@
 """Starts servers for the benches, and stops them."""
 
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -93,32 +95,43 @@ def is_ready(client: httpx.Client) -> bool:
 
 @contextlib.contextmanager
 def repeating(action: Callable[[], object], every_seconds: float) -> Iterator[None]:
-    """Call `action` on a thread, with this pause before each call, while the block runs."""
+    """Call `action` on a thread, with this pause before each call, while the block runs.
+
+    Raises at the end of the block what a call raised; such a call is the last one.
+    """
     over = threading.Event()
 
     def repeat() -> None:
         while not over.wait(every_seconds):
             action()
 
-    thread = threading.Thread(target=repeat)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    with ThreadPoolExecutor(1) as executor:
+        repeated = executor.submit(repeat)
+        try:
+            yield
+        finally:
+            over.set()
+        repeated.result()
 
 
 @contextlib.contextmanager
 def probing(url: str, every_seconds: float = 0.25) -> Iterator[list[float]]:
-    """Call /healthz on a thread while the block runs; yields the seconds of each call."""
+    """Call /healthz on a thread while the block runs; yields the seconds of each call, infinite for one that failed.
+
+    Each call opens a connection of its own, as a probe does, and so waits until the service accepts it.
+    """
     seconds = list[float]()
-    with httpx.Client(base_url=url, timeout=60.0, trust_env=False) as client:
+    limits = httpx.Limits(max_keepalive_connections=0)
+    with httpx.Client(base_url=url, timeout=60.0, limits=limits, trust_env=False) as client:
 
         def probe() -> None:
             began = time.perf_counter()
-            client.get("/healthz").raise_for_status()
-            seconds.append(time.perf_counter() - began)
+            try:
+                client.get("/healthz").raise_for_status()
+            except httpx.HTTPError:
+                seconds.append(math.inf)
+            else:
+                seconds.append(time.perf_counter() - began)
 
         with repeating(probe, every_seconds):
             yield seconds

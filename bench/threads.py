@@ -1,15 +1,15 @@
 """Measures how the service uses the cores, alone and beside a training: `python -m bench.threads WEIGHTS`.
 
 The first table is that of `bench.one_request`. The second compares requests for one image in ten steps, one after the
-other, and the training of the digits, each alone and both together. The training runs as a worker's does: with its
-niceness, and with a thread for each core.
+other, and the training of the digits, each alone and both together. A cell has the median of the rounds, the lowest and
+the highest. The training runs as a worker's does: with its niceness, and with a thread for each core.
 """
 
 import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import httpx
 from bench.one_request import ROUNDS, compare, request
 from bench.scheduling import quantile
 from bench.service import api
+from bench.spread import with_spread
 from bench.worker_speed import ROOT, from_the_command_line, short_run
 from darkroom.model.config import Recipe
 
@@ -50,6 +51,14 @@ def beside(client: httpx.Client, recipe: Recipe, folder: Path, lines: int) -> tu
         return times, training.result()[1:]
 
 
+def line(what: str, by_round: Mapping[str, Sequence[float]], digits: int, goal: str) -> str:
+    """Return a line of the second table. by_round: one figure of each round, alone and together."""
+    alone, together = by_round["alone"], by_round["together"]
+    ratios = [one / other for one, other in zip(together, alone, strict=True)]
+    cells = [with_spread(alone, digits), with_spread(together, digits), with_spread(ratios, 2)]
+    return f"| {what} | {' | '.join(cells)} | {goal} |"
+
+
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -59,24 +68,30 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=12, help="curve points of a training; the first is not measured")
     arguments = parser.parse_args()
     recipe = short_run(ROOT / "recipes" / "digits.yaml", arguments.lines)
-    drawn: dict[str, list[float]] = {"alone": [], "beside": []}
-    trained: dict[str, list[float]] = {"alone": [], "beside": []}
+    drawn: dict[str, list[list[float]]] = {"alone": [], "together": []}
+    trained: dict[str, list[list[float]]] = {"alone": [], "together": []}
     with tempfile.TemporaryDirectory() as name, api(arguments.weights) as (client, _):
         folder = Path(name)
         compare(client, arguments.weights, arguments.repeats)
         for number in range(arguments.rounds):
             until = time.monotonic() + IDLE_SECONDS
-            drawn["alone"] += draw_while(client, lambda until=until: time.monotonic() < until)
-            trained["alone"] += from_the_command_line(recipe, folder / f"alone-{number}", folder / "datasets")[1:]
+            drawn["alone"].append(draw_while(client, lambda until=until: time.monotonic() < until))
+            trained["alone"].append(from_the_command_line(recipe, folder / f"alone-{number}", folder / "datasets")[1:])
             times, speeds = beside(client, recipe, folder / f"beside-{number}", arguments.lines)
-            drawn["beside"] += times
-            trained["beside"] += speeds
+            drawn["together"].append(times)
+            trained["together"].append(speeds)
     print("\n| what | alone | together | ratio | goal |\n| --- | ---: | ---: | ---: | --- |")
     for share, goal in ((0.5, "at most 2"), (0.9, "")):
-        alone, together = (quantile(drawn[way], share) for way in ("alone", "beside"))
-        print(f"| one image, p{100 * share:.0f}, s | {alone:.3f} | {together:.3f} | {together / alone:.2f} | {goal} |")
-    alone, together = (statistics.median(trained[way]) for way in ("alone", "beside"))
-    print(f"| training, images/s | {alone:.0f} | {together:.0f} | {together / alone:.2f} | at least 0.5 |")
+        by_round = {way: [quantile(times, share) for times in found] for way, found in drawn.items()}
+        print(line(f"one image, p{100 * share:.0f}, s", by_round, 3, goal))
+    print(
+        line(
+            "training, images/s",
+            {way: list(map(statistics.median, of)) for way, of in trained.items()},
+            0,
+            "at least 0.5",
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +113,8 @@ class Memory:
         """Look once."""
         self._note("main process", self._running.processes["worker"].pid)
         for pid in self._running.supervisors():
-            self._note("supervisor", pid)
+            with suppress(OSError):  # it has ended
+                self._note("supervisor", pid)
 
     def _note(self, process: str, pid: int) -> None:
         rollup = [line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]]

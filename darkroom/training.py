@@ -13,6 +13,7 @@ from darkroom.model.datasets.load import load_dataset
 from darkroom.model.machine.device import find_device
 from darkroom.model.machine.folder_lock import run_lock
 from darkroom.model.machine.interruption import StopOnInterrupt
+from darkroom.model.machine.threads import computing_with_all
 from darkroom.model.metrics.references import FolderReferences
 from darkroom.model.planning.cautions import cautions
 from darkroom.model.planning.data_facts import look_at
@@ -76,7 +77,7 @@ def train(
         chosen = _changed(chosen, overrides or {})
     folder = Path("runs") / chosen.name if folder is None else folder
     record = FolderRecord(folder, chosen.name)
-    with run_lock(folder, "folder="), StopOnInterrupt(print) as should_stop:
+    with computing_with_all(), run_lock(folder, "folder="), StopOnInterrupt(print) as should_stop:
         result = run_training(
             chosen,
             dataset,

@@ -39,7 +39,6 @@ PACKAGES = ("app", "model", "store", "telemetry", "worker")
 
 OTHER_THREADS = {
     "app/cli/training_processes.py": "waits for the end of one process, and ends its own",
-    "model/machine/threads.py": "makes one call",
     "telemetry/loops.py": "is the mechanism",
     "worker/reporter.py": "hands an error to the main thread, which ends the attempt",
     "worker/speed_check.py": "waits for the end of one process",

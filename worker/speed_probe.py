@@ -24,7 +24,7 @@ def main(parent: int) -> None:
     settings = WorkerSettings()
     if settings.worker_device == "cpu":
         os.nice(settings.niceness)
-    compute_with(torch.get_num_threads())
+    compute_with()
     device = torch.device(settings.worker_device)
     speed = measured_speed(device, settings.cache_folder)
     print(json.dumps([rate(one, speed(one)).model_dump(mode="json") for one in references(device)]))

@@ -67,7 +67,7 @@ def _attempt(job_id: int, attempt: int, folder: str) -> None:
     database = settings.database("work", settings.work_pool())
     lease = Lease(job_id, attempt)
     end_with_lease(database, lease)
-    compute_with(torch.get_num_threads())  # all threads for this one, one for each of the others
+    compute_with()  # all threads for this one, one for each of the others
     try:
         job = transact(database, lambda session: get_job(session, job_id))
         with process_group(find_device(_device(job, settings), "DARKROOM_WORKER_DEVICE", tried=True)) as device:

@@ -23,6 +23,7 @@ from darkroom.model.datasets import load_dataset
 from darkroom.model.machine.device import find_device, require_devices
 from darkroom.model.machine.folder_lock import run_lock
 from darkroom.model.machine.interruption import StopOnInterrupt
+from darkroom.model.machine.threads import compute_with
 from darkroom.model.metrics.references import FolderReferences
 from darkroom.model.planning.cautions import cautions
 from darkroom.model.planning.data_facts import look_at
@@ -80,6 +81,7 @@ def plan_training(
 ) -> Plan:
     """Plan a training on `data` and show the plan with its reasons. reading: as in `prepare`. Raises UserError."""
     device = find_device(device_name, "--device")
+    compute_with()  # as the training will, so that the plan knows its speed
     console.print(f"Looking at {data} and measuring this machine", markup=False)
     with progress(console) as meter:
         meter("looking at the pictures")

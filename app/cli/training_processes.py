@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 import torch
 
+from darkroom.model.machine.threads import compute_with
 from darkroom.model.training.distributed import launched_rank
 
 GRACE_SECONDS = 10.0
@@ -24,9 +25,11 @@ GRACE_SECONDS = 10.0
 def training_processes(devices: int) -> Iterator[None]:
     """Run `devices` - 1 more processes of the same command during the block, each with its own rank.
 
-    Starts nothing for one device, or when torchrun has already started the processes.
+    Starts nothing for one device, or when torchrun has already started the processes. In each process the calling
+    thread computes with its share of the cores, and threads that start later with one.
     """
     if devices == 1 or launched_rank() is not None:
+        compute_with()
         yield
         return
     with socket.socket() as probe:
@@ -36,7 +39,7 @@ def training_processes(devices: int) -> Iterator[None]:
     threads = max(1, torch.get_num_threads() // devices)
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(devices)}
     places = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(devices)]
-    torch.set_num_threads(threads)
+    compute_with(threads)
     command = [sys.executable, *sys.argv]
     others = [
         subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)} | place, stdin=subprocess.DEVNULL)

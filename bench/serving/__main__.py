@@ -1,14 +1,17 @@
 """Compares Darkroom with other servers of models: `python -m bench.serving WEIGHTS --environment DIR`.
 
-The servers run in turns, once in each round, and get the same requests at the same times. After the first round, each
-goes on in the arrangement that suits it best. A measurement that the results already have is not repeated, so an
-interrupted run continues where it stopped. At the end it writes a page with tables and a picture.
+The servers run in turns, once in each round, and get the same requests at the same times. Each round begins with the
+next server. After the first round, each goes on in the arrangement that suits it best. A measurement that the results
+already have is not repeated, so an interrupted run continues where it stopped. Measurements of another machine, code,
+weights file or length of a load stay in the results and are not used. At the end it writes a page with tables and a
+picture.
 """
 
 import argparse
 import base64
 import json
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -20,16 +23,18 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from bench.serving.contenders import CORES, DARKROOM, PEERS, Contender, contenders, make_environment
+from bench.serving.contenders import CORES, DARKROOM, PEERS, ROOT, Contender, contenders, make_environment
 from bench.serving.drawing import Model, Row
 from bench.serving.load import send_load
-from bench.serving.report import row_steps_per_second, write_page
+from bench.serving.report import CONDITIONS, row_steps_per_second, server_of, write_page
+from darkroom.model.digest import digest_of
 
 ALONE_IMAGES, ALONE_STEPS, ALONE_REPEATS = (1, 4, 16, 32), 10, 3
 WARM_UP_REQUESTS = 24
 """BentoML needs 14 to measure its own speed."""
-LARGEST_DIFFERENCE = 2
-"""Pixels of different batches may differ by this much."""
+PRODUCT = ("app", "darkroom", "model", "store", "telemetry", "constraints.txt")
+BENCH = ("bench/serving", "bench/scheduling.py")
+"""Paths of what is measured, and of what measures."""
 Json = dict[str, Any]
 
 
@@ -48,7 +53,7 @@ def draw(client: httpx.Client, contender: Contender, images: int, seed: int) -> 
 
 
 def difference(weights: Path, client: httpx.Client, contender: Contender) -> int:
-    """Return by how much the pixels of the same images differ between a server and the library."""
+    """Return by how much the pixels of the same images differ between a server and the library. It must be 0."""
     rows = [Row(label=7, seed=7, index=index, steps=ALONE_STEPS) for index in range(8)]
     found, expected = contender.images(draw(client, contender, 8, 7)[1]), Model(weights).draw(rows)
     return int(np.abs(_pixels(found) - _pixels(expected)).max())
@@ -58,23 +63,36 @@ def _pixels(pictures: Sequence[str]) -> np.ndarray:
     return np.stack([np.asarray(Image.open(BytesIO(base64.b64decode(one))), dtype=int) for one in pictures])
 
 
+def code() -> str:
+    """Return the last commit that changed what is measured, and a plus sign if there are changes after it."""
+    git = ["git", "-C", str(ROOT)]
+    paths = ["--", *PRODUCT, *BENCH]
+    commit = subprocess.check_output([*git, "log", "-1", "--format=%h", *paths], text=True).strip()
+    return commit + "+" * bool(subprocess.check_output([*git, "status", "--porcelain", *paths]).strip())
+
+
 class Results:
-    """The file of measurements, one JSON object a line; a measurement is named by all its fields but the measured."""
+    """The measurements of some conditions, in a file with one JSON object a line; the file may have others.
 
-    MEASURED = ("answered", "seconds", "alone", "machine")
+    conditions: what can change a measurement. A measurement is named by all its fields but the measured.
+    """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    MEASURED = ("answered", "seconds", "alone")
+
+    def __init__(self, path: Path, conditions: Json) -> None:
+        self.path, self._conditions = path, conditions
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.records: list[Json] = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.records: list[Json] = [one for one in map(json.loads, lines) if conditions.items() <= one.items()]
 
     def has(self, name: Json) -> bool:
         """Return True if the measurement is there."""
-        return any({k: v for k, v in one.items() if k not in self.MEASURED} == name for one in self.records)
+        wanted = self._conditions | name
+        return any({k: v for k, v in one.items() if k not in self.MEASURED} == wanted for one in self.records)
 
     def add(self, name: Json, measured: Json) -> Json:
         """Append a measurement; returns its record."""
-        record = name | measured | {"machine": machine()}
+        record = self._conditions | name | measured
         self.records.append(record)
         with self.path.open("a") as file:
             file.write(json.dumps(record) + "\n")
@@ -85,13 +103,13 @@ def measure(contender: Contender, number: int, arguments: argparse.Namespace, re
     """Make the measurements of a contender in a round that are not there yet."""
     name = {"contender": contender.name, "round": number}
     names_alone = [name | {"images": images, "steps": ALONE_STEPS} for images in ALONE_IMAGES]
-    names_load = [name | {"rate": rate, "length": arguments.seconds} for rate in arguments.rates]
+    names_load = [name | {"rate": rate} for rate in arguments.rates]
     if all(map(results.has, [*names_alone, *names_load])):
         return
     log = arguments.environment / f"{contender.name.replace(', ', '-').replace(' ', '-')}.log"
     with contender.serving(arguments.weights, arguments.environment, log) as client:
         send_load(client, contender, WARM_UP_REQUESTS / 3.0, 3.0, number)
-        if (other := difference(arguments.weights, client, contender)) > LARGEST_DIFFERENCE:
+        if other := difference(arguments.weights, client, contender):
             raise SystemExit(f"{contender.name} draws other images than the library: a pixel differs by {other}")
         for one in names_alone:
             if not results.has(one):
@@ -113,9 +131,15 @@ def suited(records: Sequence[Json]) -> set[str]:
     for record in records:
         if record.get("rate") == highest and record["round"] == 0:
             name = record["contender"]
-            server = name.split(",")[0]
+            server = server_of(name)
             best[server] = max(best.get(server, (0.0, "")), (row_steps_per_second(record), name))
     return {name for _, name in best.values()}
+
+
+def in_turn(running: Sequence[Contender], number: int) -> Sequence[Contender]:
+    """Return the order of a round: each round begins with the next contender."""
+    first = number % len(running)
+    return [*running[first:], *running[:first]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -131,11 +155,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, default=Path("docs/performance.md"))
     arguments = parser.parse_args(argv)
     make_environment(arguments.environment)
-    results = Results(arguments.out / "measurements.jsonl")
+    conditions = (machine(), code(), digest_of(arguments.weights.read_bytes()), f"{arguments.seconds:g} s")
+    results = Results(arguments.out / "measurements.jsonl", dict(zip(CONDITIONS, conditions, strict=True)))
+    running = [one for one in contenders() if one.server in arguments.servers]
     for number in range(arguments.rounds):
-        for contender in contenders():
-            if contender.server in arguments.servers and (number == 0 or contender.name in suited(results.records)):
-                measure(contender, number, arguments, results)
+        for contender in in_turn(running, number):
+            measure(contender, number, arguments, results)
+        if number == 0:
+            going_on = suited(results.records)
+            running = [one for one in running if one.name in going_on]
     write_page(results.records, results.path, arguments.page)
     return 0
 

@@ -60,7 +60,7 @@ class Contender:
     def serving(self, weights: Path, environment: Path, log: Path) -> Iterator[httpx.Client]:
         """Start the server and wait until it draws. environment: the peers'."""
         if self.server == DARKROOM:
-            with api(weights, log, OMP_NUM_THREADS=str(self.threads)) as (client, _):
+            with api(weights, log, OMP_NUM_THREADS=str(self.threads), DARKROOM_DEVICE="cpu") as (client, _):
                 yield client
             return
         variables = {

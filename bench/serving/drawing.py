@@ -10,6 +10,7 @@ from pydantic import BaseModel
 import darkroom
 from darkroom.model.images.pictures import png
 from darkroom.model.images.pixels import to_pixels
+from darkroom.model.machine.threads import compute_alone
 from darkroom.model.sampling.draw import plan_row, sample
 from darkroom.model.sampling_fit import fitted_for_user
 
@@ -36,7 +37,11 @@ class Request(BaseModel):
 
 
 def hosted() -> "Model":
-    """Return the model that a peer hosts. The environment names its weights file."""
+    """Return the model that a peer hosts. The environment names its weights file.
+
+    As in Darkroom, the network then has all threads, and PyTorch's operations one.
+    """
+    compute_alone()
     return Model(Path(os.environ[WEIGHTS]))
 
 
@@ -44,7 +49,7 @@ class Model:
     """A model that draws batches."""
 
     def __init__(self, weights: Path) -> None:
-        self._model = darkroom.load(weights)
+        self._model = darkroom.load(weights, device="cpu")
 
     def draw(self, rows: Sequence[Row]) -> list[str]:
         """Draw the images of a batch together; returns each as a PNG in Base64. Their numbers of steps may differ."""

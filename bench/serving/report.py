@@ -1,5 +1,6 @@
 """Writes the page of the comparison from its measurements. No number is typed."""
 
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,9 @@ def _quantile(kind: str, share: float) -> Callable[[Json], float]:
     return lambda record: quantile(seconds_of(record, kind), share)
 
 
+CONDITIONS = ("machine", "code", "weights", "length of a load")
+"""Fields of a record that say under which conditions it was measured."""
+
 QUANTILES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 TIMES = {
     (kind, name): Figure(f"{kind} {name}", _quantile(kind, share))
@@ -49,6 +53,11 @@ TIMES = {
 THROUGHPUT = Figure("row-steps/s", row_steps_per_second, max, 0)
 COMPARED = {TIMES["small", "p50"]: 1.0, TIMES["small", "p99"]: 1 / 16, TIMES["large", "p50"]: 1.3, THROUGHPUT: 1.3}
 """The figures of the comparison, with the goal for Darkroom's divided by the best peer's."""
+
+
+def server_of(contender: str) -> str:
+    """Return the server of a contender's name."""
+    return contender.split(",")[0]
 
 
 def unanswered(record: Json) -> int:
@@ -69,9 +78,15 @@ def loads(records: Iterable[Json]) -> Loads:
     return dict(sorted(found.items(), key=lambda item: item[0][0]))
 
 
-def median(figure: Figure, records: Iterable[Json]) -> float:
-    """Return the median of a figure over the rounds."""
-    return statistics.median(map(figure.value, records))
+def pooled(records: Sequence[Json]) -> Json:
+    """Return the record of one load that has the requests and the seconds of all rounds."""
+    answered = [one for record in records for one in record["answered"]]
+    return {"answered": answered, "seconds": sum(record["seconds"] for record in records)}
+
+
+def missed(records: Sequence[Json]) -> str:
+    """Return how many requests of all rounds were not answered."""
+    return f"{sum(map(unanswered, records))} of {sum(len(record['answered']) for record in records)}"
 
 
 def _row(cells: Iterable[str]) -> str:
@@ -83,14 +98,17 @@ def _table(heads: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def load_table(found: Loads) -> str:
-    """Return the medians over the rounds."""
+    """Return the figures over the requests of all rounds together."""
     kinds = [f"{kind} {' / '.join(QUANTILES)}" for kind in SIZES]
     rows = []
     for (rate, contender), records in found.items():
-        times = [" / ".join(f"{median(TIMES[kind, name], records):.2f}" for name in QUANTILES) for kind in SIZES]
-        missed = f"{sum(map(unanswered, records))} of {sum(len(record['answered']) for record in records)}"
-        rows.append([f"{rate:g}", contender, *times, f"{median(THROUGHPUT, records):.0f}", missed])
-    return _table(["requests/s", "server", *kinds, THROUGHPUT.title, "not answered"], rows)
+        load = pooled(records)
+        times = [" / ".join(f"{TIMES[kind, name].value(load):.2f}" for name in QUANTILES) for kind in SIZES]
+        counts = " / ".join(str(len(seconds_of(load, kind))) for kind in SIZES)
+        speed = f"{THROUGHPUT.value(load):.0f}"
+        rows.append([f"{rate:g}", contender, str(len(records)), counts, *times, speed, missed(records)])
+    heads = ["requests/s", "server", "rounds", f"answered: {' / '.join(SIZES)}", *kinds]
+    return _table([*heads, THROUGHPUT.title, "not answered"], rows)
 
 
 def spread_table(found: Loads) -> str:
@@ -105,21 +123,43 @@ def spread_table(found: Loads) -> str:
     return _table(["requests/s", "server", "rounds", *(figure.title for figure in COMPARED)], rows)
 
 
+def comparable(found: Loads, rate: float) -> Loads:
+    """Return the loads of a rate, without the arrangements of a server that ran in fewer rounds than its best one."""
+    most: dict[str, int] = {}
+    of_rate = {key: records for key, records in found.items() if key[0] == rate}
+    for (_, contender), records in of_rate.items():
+        most[server_of(contender)] = max(most.get(server_of(contender), 0), len(records))
+    return {key: records for key, records in of_rate.items() if len(records) == most[server_of(key[1])]}
+
+
 def comparison_table(found: Loads) -> str:
-    """Return Darkroom's medians, divided by those of the peer that is best in that figure."""
+    """Return Darkroom's figures, divided by those of the peer that is best in that figure.
+
+    A cell also says how many requests each of the two did not answer, if any: such a request counts in no figure.
+    """
     rows = []
     for rate in dict.fromkeys(rate for rate, _ in found):
-        ours = next((r for (one, who), r in found.items() if one == rate and who.startswith(DARKROOM)), None)
-        peers = {who: r for (one, who), r in found.items() if one == rate and not who.startswith(DARKROOM)}
+        of_rate = {who: records for (_, who), records in comparable(found, rate).items()}
+        ours = next((records for who, records in of_rate.items() if server_of(who) == DARKROOM), None)
+        peers = {who: records for who, records in of_rate.items() if server_of(who) != DARKROOM}
         if ours is None or not peers:
             continue
-        cells = []
-        for figure in COMPARED:
-            theirs = {median(figure, records): who for who, records in peers.items()}
-            best = figure.best(theirs)
-            cells.append(f"{median(figure, ours) / best:.2f} ({theirs[best]})")
+        cells = [_compared(figure, ours, peers) for figure in COMPARED]
         rows.append([f"{rate:g}", *cells])
     return _table(["requests/s", *(f"{figure.title} (goal {goal:.3g})" for figure, goal in COMPARED.items())], rows)
+
+
+def _compared(figure: Figure, ours: Sequence[Json], peers: Mapping[str, Sequence[Json]]) -> str:
+    values = {who: figure.value(pooled(records)) for who, records in peers.items()}
+    by_value = {value: who for who, value in values.items() if not math.isnan(value)}
+    if not by_value:
+        return ""
+    best = figure.best(by_value)
+    peer = by_value[best]
+    ratio = f"{figure.value(pooled(ours)) / best:.2f} ({peer})"
+    if not any(map(unanswered, [*ours, *peers[peer]])):
+        return ratio
+    return f"{ratio}; not answered: {missed(ours)} ({DARKROOM}), {missed(peers[peer])} ({peer})"
 
 
 Alone = Mapping[str, Mapping[int, float]]
@@ -149,13 +189,13 @@ def picture(found: Loads, found_alone: Alone) -> bytes:
     plot = Plot(figsize=(13, 4.5), dpi=100, layout="constrained")
     panels = plot.subplots(1, 3)
     names = list(dict.fromkeys([*(who for _, who in found), *found_alone]))
-    servers = list(dict.fromkeys(name.split(",")[0] for name in names))
+    servers = list(dict.fromkeys(map(server_of, names)))
     for name in names:
-        server = name.split(",")[0]
-        arrangement = [one for one in names if one.split(",")[0] == server].index(name)
+        server = server_of(name)
+        arrangement = [one for one in names if server_of(one) == server].index(name)
         look = {"color": f"C{servers.index(server)}", "marker": "o", "linestyle": ("-", "--")[arrangement % 2]}
         for panel, figure in zip(panels, (TIMES["small", "p99"], TIMES["large", "p50"]), strict=False):
-            points = [(rate, median(figure, records)) for (rate, who), records in found.items() if who == name]
+            points = [(rate, figure.value(pooled(records))) for (rate, who), records in found.items() if who == name]
             panel.plot([rate for rate, _ in points], [value for _, value in points], **look, markersize=4)
             panel.set(yscale="log", xlabel="requests/s", ylabel=f"{figure.title}, seconds")
         by = found_alone.get(name, {})
@@ -175,9 +215,9 @@ def picture(found: Loads, found_alone: Alone) -> bytes:
 def page(records: Sequence[Json], picture_name: str) -> str:
     """Return the page in Markdown."""
     found, found_alone = loads(records), alone(records)
-    lengths = sorted({record["length"] for of_cell in found.values() for record in of_cell})
+    told = {name: ", ".join(sorted({str(record[name]) for record in records})) for name in CONDITIONS}
+    conditions = ". ".join(f"{name.capitalize()}: {value}" for name, value in told.items())
     pins = [line for line in REQUIREMENTS.read_text().splitlines() if not line.startswith("#")]
-    length = " or ".join(f"{one:g}" for one in lengths)
     mix = ", ".join(
         f"{share:.0%} {kind} ({images} image{'s' * (images > 1)} in {steps} steps)"
         for kind, images, steps, share in MIX
@@ -188,28 +228,31 @@ def page(records: Sequence[Json], picture_name: str) -> str:
 
 Requests arrive at random times that do not depend on the answers: {mix}. Every step is guided by 2, and the sampler is
 DDIM. All servers host the same weights, draw with Darkroom's network and sampler, and answer with the same images. They
-take turns; a round has the same arrivals for all. A load lasts {length} seconds, and the client, on the same machine,
-waits for every answer.
+take turns, each round in another order; a round has the same arrivals for all. The client, on the same machine, waits
+for every answer.
 
 A name such as "LitServe, 2x1" means two processes with one OpenMP thread each. Darkroom runs as it starts by itself.
-Every peer runs both ways in the first round, and goes on in the one that drew most under the highest load.
+Every peer runs both ways in the first round, and goes on in the one that drew most under the highest load. In all of
+them, as in Darkroom, the network has all threads of its process and PyTorch's operations have one.
 FastAPI draws one request at a time in each process. LitServe draws batches of at most 16 requests, BentoML of 16
 images, and Ray Serve of 32 images, which is its least for this mix. The peers' programs are in `bench/serving/peers/`.
 
-Machine: {"; ".join(sorted({record["machine"] for record in records}))}. Packages: {", ".join(pins)}.
+{conditions}. Packages: {", ".join(pins)}.
 
 ![Latency against load, and throughput against batch]({picture_name})
 
 ## Latency and throughput
 
-Seconds from the planned arrival to the answer, and images times steps a second: the medians of the rounds.
+Seconds from the planned arrival to the answer, and images times steps a second, of all rounds together. p99 of up
+to a hundred requests is their maximum.
 
 {load_table(found)}
 
 ## Darkroom against the best peer
 
-Each cell has Darkroom's figure divided by that of the peer which is best in this figure, and its name. The goal for the
-large requests is for loads below capacity. The goal for row-steps/s is for the load above capacity.
+Each cell has Darkroom's figure divided by that of the peer which is best in this figure, and its name. An arrangement
+that ran in the first round only decides no cell. The goal for the large requests is for loads below capacity. The goal
+for row-steps/s is for the load above capacity.
 
 {comparison_table(found)}
 

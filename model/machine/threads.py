@@ -8,9 +8,15 @@ spin between two parallel regions. Each region then costs a sleep and a wake-up,
 """
 
 import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
+from typing import TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 _mine = threading.local()
 
@@ -27,19 +33,37 @@ def compute_alone() -> None:
     torch.set_num_threads(1)
 
 
-def compute_with(threads: int) -> None:
+def compute_with(threads: int | None = None) -> None:
     """Let the calling thread's operations use `threads` threads, and those of threads that start to compute later one.
 
     Only one thread of a process may ask for more than one. Threads that have computed before keep their number.
+
+    threads: default: as many as the calling thread's operations use now.
     """
+    threads = threads or torch.get_num_threads()
     if getattr(_mine, "threads", None) == threads:
         return
     _mine.threads = threads
     torch.get_num_threads()  # a thread's first call adopts the common number, so it must happen before the next line
     torch.set_num_threads(threads)
     if threads > 1:
-        # The line above also set the common number, which other threads adopt when they first compute. A temporary
-        # thread resets the common number without changing ours.
-        temporary = threading.Thread(target=torch.set_num_threads, args=(1,), name="one OpenMP thread")
-        temporary.start()
-        temporary.join()
+        # The line above also set the common number, which other threads adopt when they first compute.
+        _elsewhere(lambda: torch.set_num_threads(1))
+
+
+@contextmanager
+def computing_with_all() -> Iterator[None]:
+    """Do as `compute_with` during the block. Threads that first compute after it have as many threads as before."""
+    common, mine = _elsewhere(torch.get_num_threads), getattr(_mine, "threads", None)
+    compute_with()
+    try:
+        yield
+    finally:
+        _mine.threads = mine
+        _elsewhere(lambda: torch.set_num_threads(common))
+
+
+def _elsewhere(call: Callable[[], T]) -> T:
+    """Return what a call returns on a new thread, which has the common number and leaves the caller's as it is."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(call).result()
