@@ -314,6 +314,29 @@ def test_the_image_keeps_what_is_written_in_its_volume() -> None:
             assert Path(environment[setting]).is_relative_to(folder)
 
 
+def _documented(section: str) -> str:
+    """Return the first block of commands of a section of the page."""
+    page = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
+    return page.partition(f"### {section}\n")[2].partition("```console\n")[2].partition("```")[0]
+
+
+def _of_several_gpus() -> dict[str, dict[str, Any]]:
+    """Return the services of a machine with three GPUs, those of both profiles."""
+    made = subprocess.run([ROOT / "deploy/make-gpus", "0,1,2"], check=True, capture_output=True, text=True).stdout
+    added = compose(made)["services"]
+    return SERVICES | {name: SERVICES[one.get("extends", {"service": name})["service"]] for name, one in added.items()}
+
+
+def test_the_documented_restore_stops_everybody_who_uses_the_database() -> None:
+    """PostgreSQL renames no database that a process uses."""
+    page = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
+    (stopped,) = re.findall(r"compose stop \$\(docker compose config --services \| grep -E '(.*)'\)", page)
+    everything = _of_several_gpus()
+    using = {name for name, one in everything.items() if "DATABASE_URL" in one.get("environment", {})}
+    assert {name for name in everything if re.search(stopped, name)} == using - ONE_SHOT
+    assert {"api-gpu-3", "worker-gpu-3"} <= using
+
+
 def test_the_documented_upgrade_migrates_first_and_applies_changed_files() -> None:
     page = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
     commands = page.partition("### Upgrade")[2].partition("```console\n")[2].partition("```")[0].splitlines()

@@ -249,17 +249,23 @@ def test_whom_services_budgets_and_policies_mean_exists() -> None:
 
 @every_variant
 def test_nobody_outside_reaches_the_prometheus_metrics(variant: str) -> None:
-    ingress = _find(variant, "Ingress", "api")["spec"]
-    assert ingress["ingressClassName"] == "traefik"
-    (rule,) = ingress["rules"]
-    backends = {path["path"]: path["backend"]["service"]["name"] for path in rule["http"]["paths"]}
-    assert backends == {"/metrics": "nowhere", "/": "api"}
-    assert "selector" not in _find(variant, "Service", "nowhere")["spec"]
+    """By Traefik's own default, a path of a service without pods is ignored, so this service must have pods."""
+    everything, metrics = (_find(variant, "Ingress", name)["spec"] for name in ("api", "metrics"))
+    assert everything["ingressClassName"] == "traefik"
+    (path,), (hidden,) = (one["rules"][0]["http"]["paths"] for one in (everything, metrics))
+    host = everything["rules"][0]["host"]  # the same host and TLS: only then the longer path has the longer rule
+    assert metrics == everything | {"rules": [{"host": host, "http": {"paths": [hidden]}}]}
+    assert (path["path"], hidden["path"]) == ("/", "/metrics")
+    assert path["backend"] == hidden["backend"]
+    assert _find(variant, "Service", hidden["backend"]["service"]["name"])["spec"]["selector"]
+    assert _find(variant, "Middleware", "nobody")["spec"] == {"ipAllowList": {"sourceRange": ["255.255.255.255/32"]}}
     admitted = _find(variant, "NetworkPolicy", "api")["spec"]["ingress"][0]["from"]
     assert {"kubernetes.io/metadata.name": "traefik"} in [one["namespaceSelector"]["matchLabels"] for one in admitted]
-    named = _find(variant, "Ingress", "api")["metadata"]["annotations"]
-    assert named["traefik.ingress.kubernetes.io/router.middlewares"] == f"{_namespace(variant)}-at-once@kubernetescrd"
-    assert _find(variant, "Middleware", "at-once")
+    for ingress, middleware in (("api", "at-once"), ("metrics", "nobody")):
+        named = _find(variant, "Ingress", ingress)["metadata"]["annotations"]
+        expected = f"{_namespace(variant)}-{middleware}@kubernetescrd"
+        assert named["traefik.ingress.kubernetes.io/router.middlewares"] == expected
+        assert _find(variant, "Middleware", middleware)
 
 
 def test_redis_has_the_configuration_that_compose_mounts() -> None:

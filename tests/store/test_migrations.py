@@ -2,15 +2,19 @@
 
 import hashlib
 import io
+import re
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import NullPool, create_engine, inspect, text
+from alembic.script import ScriptDirectory
+from sqlalchemy import MetaData, NullPool, create_engine, inspect, null, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -342,6 +346,163 @@ def test_a_revision_that_is_neither_known_nor_newer_is_refused(database_url: str
         with pytest.raises(UserError, match=f"unknown revision {revision}") as refused:
             look(database_url)
         assert not isinstance(refused.value, NewerSchema)
+
+
+@dataclass(frozen=True)
+class _Schema:
+    """What a database asks of rows. Keys are TABLE.NAME.
+
+    columns: their types, and whether an INSERT may leave them out; rules: by the name of the constraint, its columns
+    and its text.
+    """
+
+    tables: frozenset[str]
+    columns: Mapping[str, tuple[str, bool]]
+    rules: Mapping[str, tuple[frozenset[str], str]]
+
+
+def _schema(url: str) -> _Schema:
+    columns: dict[str, tuple[str, bool]] = {}
+    rules: dict[str, tuple[frozenset[str], str]] = {}
+    with create_engine(parse_url(url), poolclass=NullPool).connect() as connection:
+        found = inspect(connection)
+        tables = frozenset(found.get_table_names()) - {"alembic_version"}
+        for table in tables:
+            own = {str(column["name"]): column for column in found.get_columns(table)}
+            for name, column in own.items():
+                optional = column["nullable"] or column.get("default") is not None or "identity" in column
+                columns[f"{table}.{name}"] = (repr(column["type"]), bool(optional))
+            uniques = [found.get_pk_constraint(table), *found.get_unique_constraints(table)]
+            written: dict[str, tuple[set[str], str]] = {
+                **{
+                    str(one["name"]): (set(one["constrained_columns"]), str(one))
+                    for one in found.get_foreign_keys(table)
+                },
+                **{
+                    str(one["name"]): (set(re.findall(r"\w+", one["sqltext"])) & own.keys(), one["sqltext"])
+                    for one in found.get_check_constraints(table)
+                },
+                **{
+                    str(one["name"]): (set(one.get("constrained_columns") or one.get("column_names") or ()), "unique")
+                    for one in (*uniques, *(index for index in found.get_indexes(table) if index["unique"]))
+                },
+            }
+            for name, (of, text_of_rule) in written.items():
+                rules[f"{table}.{name}"] = (frozenset(f"{table}.{column}" for column in of), text_of_rule)
+    return _Schema(tables, columns, rules)
+
+
+def _refused(before: _Schema, after: _Schema) -> set[str]:
+    """Return what the version before may read or write on its own tables, and no longer can."""
+    kept = before.tables & after.tables
+    faults = before.tables - after.tables
+    faults |= {name for name in before.columns.keys() - after.columns.keys() if name.split(".")[0] in kept}
+    for name, (kind, optional) in after.columns.items():
+        if name.split(".")[0] in kept:
+            old_kind, old_optional = before.columns.get(name, (kind, True))
+            faults |= {name} if kind != old_kind or (old_optional and not optional) else set()
+    for name, (of, rule) in after.rules.items():
+        old = of & before.columns.keys()
+        faults |= {name} if old and before.rules.get(name) != (of, rule) else set()
+    return faults
+
+
+CONTRACTED = {
+    "0006": {"jobs.hinted_at"},
+    "0007": {
+        "frontier_figures",
+        "evaluations.purpose",
+        "evaluations.pk_evaluations",
+        "evaluations.ck_evaluations_seconds",
+    },
+}
+"""What a migration took from the version before it. Both are older than the rule in CONTRIBUTING.md ("A migration").
+
+Add to this only what the version before does not use any more, and a check that is wider than it was.
+"""
+
+
+def _revisions() -> list[str]:
+    """Return all revisions, the oldest first."""
+    script = ScriptDirectory.from_config(Config(str(migrations.CONFIG_FILE)))
+    return [one.revision for one in script.walk_revisions()][::-1]
+
+
+def test_a_migration_only_adds(empty_database_url: str) -> None:
+    refused: dict[str, set[str]] = {}
+    before = _schema(empty_database_url)
+    for revision in _revisions():
+        upgrade(empty_database_url, revision)
+        after = _schema(empty_database_url)
+        refused[revision] = _refused(before, after)
+        before = after
+    assert {revision: faults for revision, faults in refused.items() if faults} == CONTRACTED
+
+
+@pytest.mark.parametrize(
+    ("statement", "fault"),
+    [
+        ("DROP TABLE counter_slots", "counter_slots"),
+        ("ALTER TABLE jobs RENAME priority TO urgency", "jobs.priority"),
+        ("ALTER TABLE jobs ALTER priority DROP DEFAULT", "jobs.priority"),
+        ("ALTER TABLE jobs ALTER traceparent SET NOT NULL", "jobs.traceparent"),
+        ("ALTER TABLE jobs ALTER priority TYPE text", "jobs.priority"),
+        ("ALTER TABLE jobs ADD colour text NOT NULL", "jobs.colour"),
+        ("ALTER TABLE jobs ADD CONSTRAINT small CHECK (priority < 9)", "jobs.small"),
+        ("CREATE UNIQUE INDEX once ON jobs (model_name)", "jobs.once"),
+        ("ALTER TABLE jobs ADD CONSTRAINT known FOREIGN KEY (model_name) REFERENCES models (name)", "jobs.known"),
+    ],
+)
+def test_a_migration_that_takes_away_is_noticed(statement: str, fault: str, database_url: str) -> None:
+    before = _schema(database_url)
+    with create_engine(parse_url(database_url), poolclass=NullPool).begin() as connection:
+        connection.execute(text(statement))
+    assert fault in _refused(before, _schema(database_url))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE colours (name text PRIMARY KEY, job bigint NOT NULL REFERENCES jobs (id))",
+        "ALTER TABLE jobs ADD colour text CONSTRAINT known CHECK (colour <> '')",
+        "ALTER TABLE jobs ADD colour text NOT NULL DEFAULT 'red'",
+        "CREATE INDEX looked_up ON jobs (model_name)",
+        "ALTER TABLE jobs DROP CONSTRAINT ck_jobs_devices",
+        "ALTER TABLE jobs ALTER model_name DROP NOT NULL",
+    ],
+)
+def test_a_migration_that_adds_is_allowed(statement: str, database_url: str) -> None:
+    before = _schema(database_url)
+    with create_engine(parse_url(database_url), poolclass=NullPool).begin() as connection:
+        connection.execute(text(statement))
+    assert _refused(before, _schema(database_url)) == set()
+
+
+def test_what_the_version_before_writes_fits_the_newest_tables(
+    database_url: str, database: Database, empty_database_url: str
+) -> None:
+    """Today's code writes the rows; their columns are those that the version before knows, in an INSERT of its kind."""
+    with database.session() as session:
+        _register(session, DATA)
+    _fill(database)
+    *_, version_before, newest = _revisions()
+    upgrade(empty_database_url, version_before)
+    engine, known = create_engine(parse_url(empty_database_url), poolclass=NullPool), MetaData()
+    known.reflect(engine)
+    upgrade(empty_database_url, newest)
+    tables = [table for table in known.sorted_tables if table.name != "alembic_version"]
+    written = _rows(database_url, *(table.name for table in tables))
+    assert [table for table, rows in written.items() if not rows] == []
+    with engine.begin() as connection:
+        for table in tables:
+            for row in written[table.name]:  # None would be JSON's null
+                values = {name: null() if row[name] is None else row[name] for name in table.columns}
+                connection.execute(table.insert().values(values))
+    with engine.connect() as connection:
+        for table in tables:
+            assert sorted((dict(row) for row in connection.execute(table.select()).mappings()), key=repr) == [
+                {name: row[name] for name in table.columns} for row in written[table.name]
+            ]
 
 
 def test_who_does_not_migrate_is_told_to(empty_database_url: str) -> None:
