@@ -1,6 +1,8 @@
 """Laws of the manifests: they are complete and valid, pods have no rights and run what docker-compose.yml runs."""
 
+import json
 import re
+import shlex
 import subprocess
 import sys
 from functools import cache
@@ -287,7 +289,43 @@ def test_the_database_is_backed_up_as_compose_does(variant: str) -> None:
     scripts = _find(variant, "ConfigMap", "postgres")
     assert volumes["scripts"]["configMap"] == {"name": scripts["metadata"]["name"], "defaultMode": 0o555}
     folder = ROOT / "deploy" / "postgres"
-    assert scripts["data"] == {name: (folder / name).read_text() for name in ("backup", "restore")}
+    assert scripts["data"] == {name: (folder / name).read_text() for name in ("backup", "replace", "restore")}
+
+
+def test_the_documented_restore_is_a_job_like_the_backup() -> None:
+    """KEDA, API and reconciler rest meanwhile, and the job has all that the cron job's have but its command."""
+    page = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
+    block = page.partition("### Restore on a cluster\n")[2].partition("```console\n")[2].partition("```")[0]
+    commands = block.replace("\\\n", "").removeprefix("$ ").split("\n$ ")
+    (pause,) = [number for number, one in enumerate(commands) if "paused-replicas=0" in one]
+    (create,) = [number for number, one in enumerate(commands) if "create job" in one]
+    (rest,) = [number for number, one in enumerate(commands) if "--replicas 0" in one]
+    (gone,) = [number for number, one in enumerate(commands) if "--for=delete" in one]
+    assert pause < gone < create
+    assert rest < gone
+    assert set(OWN) - {"worker"} <= set(commands[rest].split())
+    assert all(_workload("base", name)["spec"]["replicas"] >= 1 for name in ("api", "reconciler"))  # applied again
+    (selected,) = re.findall(r"name in \((.*)\)", commands[gone])
+    assert set(selected.split(", ")) == set(OWN)
+    longest = max(_pod("base", name)["terminationGracePeriodSeconds"] for name in OWN)
+    assert int(commands[gone].partition("--timeout ")[2].partition("s")[0]) > longest
+
+    cron = _workload("base", "backup")
+    made = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "restore"}}
+    made |= {"spec": cron["spec"]["jobTemplate"]["spec"]}  # as `kubectl create job --from` makes it
+    (patch,) = [part for part in commands[create].split(" | ") if part.startswith("kubectl patch")]
+    words = shlex.split(patch)
+    words[0] = str(Path(sys.executable).with_name("kubectl"))
+    done = subprocess.run(words, input=json.dumps(made), capture_output=True, text=True, check=True)
+    restore = json.loads(done.stdout)
+    kubernetes_validate.validate(restore, VERSION, strict=True)
+    (container,) = restore["spec"]["template"]["spec"]["containers"]
+    script, dump = container["command"]
+    assert (ROOT / "deploy/postgres" / Path(script).name).exists()
+    folders = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {str(Path(script).parent), str(Path(dump).parent)} <= folders
+    container["command"] = _pod("base", "backup")["containers"][0]["command"]
+    assert restore == made
 
 
 @every_variant
