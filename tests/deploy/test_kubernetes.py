@@ -1,6 +1,7 @@
 """Laws of the manifests: they are complete and valid, pods have no rights and run what docker-compose.yml runs."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -37,8 +38,12 @@ every_pod = pytest.mark.parametrize("name", PODS)
 
 @cache
 def _manifests(variant: str) -> list[Manifest]:
+    return _rendered(KUBERNETES / variant)
+
+
+def _rendered(folder: Path) -> list[Manifest]:
     kubectl = Path(sys.executable).with_name("kubectl")
-    done = subprocess.run([kubectl, "kustomize", KUBERNETES / variant], check=False, capture_output=True, text=True)
+    done = subprocess.run([kubectl, "kustomize", folder], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return list(yaml.safe_load_all(done.stdout))
 
@@ -367,6 +372,49 @@ def _namespace(variant: str) -> str:
 def _count(database: Database, query: str) -> int:
     with database.session() as session:
         return int(session.execute(text(query)).scalar_one())
+
+
+def _overlay(folder: Path, variant: str, **more: Any) -> list[Manifest]:
+    """Render an overlay on a variant, as docs/deploy.md lets a site write one."""
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump({"resources": [_from(folder, variant)], **more}))
+    return _rendered(folder)
+
+
+def _from(folder: Path, name: str) -> str:
+    return os.path.relpath(KUBERNETES / name, folder)
+
+
+@every_variant
+def test_compiled_kernels_can_be_on_a_claim(variant: str, tmp_path: Path) -> None:
+    plain = {(one["kind"], one["metadata"]["name"]): one for one in _manifests(variant)}
+    overlay = _overlay(tmp_path, variant, components=[_from(tmp_path, "compile-caches")])
+    kept = {(one["kind"], one["metadata"]["name"]): one for one in overlay}
+    claim = ("PersistentVolumeClaim", "compile-caches")
+    assert kept.keys() - plain.keys() == {claim}
+    assert kept[claim]["spec"]["accessModes"] == ["ReadWriteMany"]  # pods of several nodes
+    assert kept[claim]["metadata"]["namespace"] == _namespace(variant)
+    changed = {name for name, manifest in plain.items() if kept[name] != manifest}
+    assert changed == {("Deployment", "api"), ("Deployment", "worker")}
+    for name in [claim, *changed]:
+        kubernetes_validate.validate(kept[name], VERSION, strict=True)
+    for name in changed:
+        pod = kept[name]["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        folder = _environment(container)["TORCHINDUCTOR_CACHE_DIR"]
+        assert {"name": "compile-caches", "mountPath": folder} in container["volumeMounts"]
+        assert {"name": "compile-caches", "persistentVolumeClaim": {"claimName": "compile-caches"}} in pod["volumes"]
+        assert _environment(container).items() > _environment(_pod(variant, name[1])["containers"][0]).items()
+
+
+def test_the_documented_overlay_moves_every_entrance_to_the_site_s_host(tmp_path: Path) -> None:
+    page = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
+    written = yaml.safe_load(page.partition("## Kubernetes\n")[2].partition("```yaml\n")[2].partition("```")[0])
+    entrances = [
+        one["spec"] for one in _overlay(tmp_path, "base", patches=written["patches"]) if one["kind"] == "Ingress"
+    ]
+    assert len(entrances) == 2
+    for spec in entrances:
+        assert [rule["host"] for rule in spec["rules"]] == spec["tls"][0]["hosts"] == ["lab.example"]
 
 
 def test_a_gpu_is_asked_for_where_one_is_used() -> None:
