@@ -5,6 +5,7 @@ import re
 import stat
 import subprocess
 import tomllib
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -314,10 +315,13 @@ def test_the_image_keeps_what_is_written_in_its_volume() -> None:
             assert Path(environment[setting]).is_relative_to(folder)
 
 
-def _documented(section: str) -> str:
-    """Return the first block of commands of a section of the page."""
-    page = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
-    return page.partition(f"### {section}\n")[2].partition("```console\n")[2].partition("```")[0]
+def _documented(section: str) -> list[list[str]]:
+    """Return the blocks of commands of a section of the page."""
+    text = (ROOT / "docs/deploy.md").read_text(encoding="utf-8").partition(f"### {section}\n")[2]
+    blocks = re.findall(
+        r"^ *```console\n(.*?)^ *```$", re.split(r"^##", text, flags=re.MULTILINE)[0], re.DOTALL | re.MULTILINE
+    )
+    return [[line.strip().removeprefix("$ ") for line in block.splitlines()] for block in blocks]
 
 
 def _of_several_gpus() -> dict[str, dict[str, Any]]:
@@ -327,28 +331,72 @@ def _of_several_gpus() -> dict[str, dict[str, Any]]:
     return SERVICES | {name: SERVICES[one.get("extends", {"service": name})["service"]] for name, one in added.items()}
 
 
-def test_the_documented_restore_stops_everybody_who_uses_the_database() -> None:
-    """PostgreSQL renames no database that a process uses."""
-    page = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
-    (stopped,) = re.findall(r"compose stop \$\(docker compose config --services \| grep -E '(.*)'\)", page)
-    everything = _of_several_gpus()
-    using = {name for name, one in everything.items() if "DATABASE_URL" in one.get("environment", {})}
-    assert {name for name in everything if re.search(stopped, name)} == using - ONE_SHOT
-    assert {"api-gpu-3", "worker-gpu-3"} <= using
+def _calls(commands: list[str], names: Iterable[str], folder: Path) -> list[list[str]]:
+    """Run commands in a shell, and return the calls of `docker`: a stand-in that knows these services' names."""
+    (folder / "services").write_text("\n".join(names))
+    (folder / "docker").write_text(
+        f'#!/bin/sh\necho "$*" >> {folder}/calls\n'
+        f'case "$*" in *"config --services") cat {folder}/services ;; *"ps --quiet"*) echo old-one ;; esac\n'
+    )
+    (folder / "git").write_text("#!/bin/sh\necho 3f2a91c\n")
+    for program in ("docker", "git"):
+        (folder / program).chmod(0o755)
+    path = f"{folder}:{os.environ['PATH']}"
+    subprocess.run(["sh", "-euc", "\n".join(commands)], cwd=folder, env={"PATH": path}, check=True)
+    return [line.split() for line in (folder / "calls").read_text().splitlines()]
 
 
-def test_the_documented_upgrade_migrates_first_and_applies_changed_files() -> None:
-    page = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
-    commands = page.partition("### Upgrade")[2].partition("```console\n")[2].partition("```")[0].splitlines()
-    migration = commands.index("$ docker compose run --rm migrate")
-    starts = [number for number, line in enumerate(commands) if "compose up" in line]
-    assert migration < min(starts)
-    assert commands.index("$ docker compose build --pull") < migration
-    (anew,) = [line.split() for line in commands if "--force-recreate" in line]
+def _named(call: list[str], names: Container[str]) -> list[str]:
+    return [word for word in call if word in names]
+
+
+def _running(profile: str, services: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the services that a profile has."""
+    return {name: one for name, one in services.items() if profile in one.get("profiles", [profile])}
+
+
+def test_the_documented_restore_stops_everybody_who_uses_the_database(tmp_path: Path) -> None:
+    _, restore = _documented("Back-up")
+    present = _running("gpu", _of_several_gpus())
+    stop, replace, migrate, start = (call for call in _calls(restore, present, tmp_path) if "config" not in call)
+    using = {name for name, one in present.items() if "DATABASE_URL" in one.get("environment", {})}
+    assert stop[:2] == ["compose", "stop"]
+    assert set(stop[2:]) == using - ONE_SHOT
+    assert {"api-gpu-3", "worker-gpu-3", "reconciler"} <= set(stop)
+    script = Path(replace[3]).relative_to("/etc/darkroom")
+    assert (ROOT / "deploy/postgres" / script).exists()
+    assert migrate[-1] == "migrate"
+    assert start[:2] == ["compose", "up"]
+
+
+@pytest.mark.parametrize("gpus", [False, True])
+def test_the_documented_upgrade_renews_everything_in_order(gpus: bool, tmp_path: Path) -> None:
+    commands, of_gpus = _documented("Upgrade")
+    if gpus:
+        first = commands.index("old=$(docker compose ps --quiet api)")
+        commands[first : first + 4] = of_gpus
+    present = _running("gpu" if gpus else "cpu", _of_several_gpus())
+    calls = [call for call in _calls(commands, present, tmp_path) if "config" not in call]
+    build, migrate = calls.index(["compose", "build", "--pull"]), calls.index(["compose", "run", "--rm", "migrate"])
+    ups = {number: call for number, call in enumerate(calls) if call[:2] == ["compose", "up"]}
+    assert build < migrate < min(ups)
+    renewed = [set(_named(call, present)) for call in ups.values()]
+    assert renewed[-1] == set()  # whatever else has changed
+    apis = [names & {name for name in present if name.startswith("api")} for names in renewed]
+    if gpus:
+        assert apis[:3] == [{"api-gpu"}, {"api-gpu-2"}, {"api-gpu-3"}]  # the others serve meanwhile
+    else:
+        stop = next(number for number, call in enumerate(calls) if call[0] == "stop")
+        second, *_ = ups
+        assert second < stop
+        assert "api=2" in calls[second]
+        assert calls[stop][-1] == "old-one"
+        assert int(calls[stop][2]) == seconds(SERVICES["api"]["stop_grace_period"])
+    own = {name for name, one in present.items() if one["image"].startswith("darkroom:")}
+    assert set().union(*renewed) >= own - ONE_SHOT
+    (anew,) = [set(_named(call, present)) for call in ups.values() if "--force-recreate" in call]
     configured = {name for name in SERVICES if any(source.startswith("./deploy") for source, *_ in _mounts(name))}
-    assert configured == {name for name in SERVICES if name in anew}
-    (stop,) = [line.split() for line in commands if "docker stop" in line]
-    assert int(stop[stop.index("--time") + 1]) == seconds(SERVICES["api"]["stop_grace_period"])
+    assert configured == anew
 
 
 def test_a_build_has_a_tag_of_its_own() -> None:
