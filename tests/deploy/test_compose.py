@@ -5,7 +5,7 @@ import re
 import stat
 import subprocess
 import tomllib
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from darkroom.app.settings import Settings
 from darkroom.store.roles import SERVICE
 from darkroom.worker.settings import WorkerSettings
 from tests.compose import DOCKERFILE, ROOT, SERVERS, WORKERS, compose, image_environment, seconds, services
+from tests.documented import calls, documented
 
 SERVICES = services()
 ONE_SHOT = {"migrate"}
@@ -315,15 +316,6 @@ def test_the_image_keeps_what_is_written_in_its_volume() -> None:
             assert Path(environment[setting]).is_relative_to(folder)
 
 
-def _documented(section: str) -> list[list[str]]:
-    """Return the blocks of commands of a section of the page."""
-    text = (ROOT / "docs/deploy.md").read_text(encoding="utf-8").partition(f"### {section}\n")[2]
-    blocks = re.findall(
-        r"^ *```console\n(.*?)^ *```$", re.split(r"^##", text, flags=re.MULTILINE)[0], re.DOTALL | re.MULTILINE
-    )
-    return [[line.strip().removeprefix("$ ") for line in block.splitlines()] for block in blocks]
-
-
 def _of_several_gpus() -> dict[str, dict[str, Any]]:
     """Return the services of a machine with three GPUs, those of both profiles."""
     made = subprocess.run([ROOT / "deploy/make-gpus", "0,1,2"], check=True, capture_output=True, text=True).stdout
@@ -331,23 +323,12 @@ def _of_several_gpus() -> dict[str, dict[str, Any]]:
     return SERVICES | {name: SERVICES[one.get("extends", {"service": name})["service"]] for name, one in added.items()}
 
 
-def _calls(commands: list[str], names: Iterable[str], folder: Path) -> list[list[str]]:
-    """Run commands in a shell, and return the calls of `docker`: a stand-in that knows these services' names."""
+def _docker(script: str, names: Iterable[str], folder: Path) -> list[list[str]]:
+    """Run a script, and return the calls of `docker`, which knows these services, other than questions about them."""
     (folder / "services").write_text("\n".join(names))
-    (folder / "docker").write_text(
-        f'#!/bin/sh\necho "$*" >> {folder}/calls\n'
-        f'case "$*" in *"config --services") cat {folder}/services ;; *"ps --quiet"*) echo old-one ;; esac\n'
-    )
-    (folder / "git").write_text("#!/bin/sh\necho 3f2a91c\n")
-    for program in ("docker", "git"):
-        (folder / program).chmod(0o755)
-    path = f"{folder}:{os.environ['PATH']}"
-    subprocess.run(["sh", "-euc", "\n".join(commands)], cwd=folder, env={"PATH": path}, check=True)
-    return [line.split() for line in (folder / "calls").read_text().splitlines()]
-
-
-def _named(call: list[str], names: Container[str]) -> list[str]:
-    return [word for word in call if word in names]
+    answers = 'case "$*" in *"config --services") cat services ;; *"ps --quiet"*) echo old-one ;; esac'
+    made = calls(script, folder, {"docker": answers, "git": "echo 3f2a91c"})
+    return [call for name, *call in made if name == "docker" and "config" not in call]
 
 
 def _running(profile: str, services: Mapping[str, Any]) -> dict[str, Any]:
@@ -356,9 +337,9 @@ def _running(profile: str, services: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def test_the_documented_restore_stops_everybody_who_uses_the_database(tmp_path: Path) -> None:
-    _, restore = _documented("Back-up")
+    _, restore = documented("Back-up")
     present = _running("gpu", _of_several_gpus())
-    stop, replace, migrate, start = (call for call in _calls(restore, present, tmp_path) if "config" not in call)
+    stop, replace, migrate, start = _docker(restore, present, tmp_path)
     using = {name for name, one in present.items() if "DATABASE_URL" in one.get("environment", {})}
     assert stop[:2] == ["compose", "stop"]
     assert set(stop[2:]) == using - ONE_SHOT
@@ -371,30 +352,30 @@ def test_the_documented_restore_stops_everybody_who_uses_the_database(tmp_path: 
 
 @pytest.mark.parametrize("gpus", [False, True])
 def test_the_documented_upgrade_renews_everything_in_order(gpus: bool, tmp_path: Path) -> None:
-    commands, of_gpus = _documented("Upgrade")
+    script, of_gpus = documented("Upgrade")
     if gpus:
-        first = commands.index("old=$(docker compose ps --quiet api)")
-        commands[first : first + 4] = of_gpus
+        before, first, after = script.partition("old=")
+        script = before + of_gpus + "".join((first + after).splitlines(keepends=True)[4:])
     present = _running("gpu" if gpus else "cpu", _of_several_gpus())
-    calls = [call for call in _calls(commands, present, tmp_path) if "config" not in call]
-    build, migrate = calls.index(["compose", "build", "--pull"]), calls.index(["compose", "run", "--rm", "migrate"])
-    ups = {number: call for number, call in enumerate(calls) if call[:2] == ["compose", "up"]}
+    made = _docker(script, present, tmp_path)
+    build, migrate = made.index(["compose", "build", "--pull"]), made.index(["compose", "run", "--rm", "migrate"])
+    ups = {number: call for number, call in enumerate(made) if call[:2] == ["compose", "up"]}
     assert build < migrate < min(ups)
-    renewed = [set(_named(call, present)) for call in ups.values()]
+    renewed = [present.keys() & call for call in ups.values()]
     assert renewed[-1] == set()  # whatever else has changed
     apis = [names & {name for name in present if name.startswith("api")} for names in renewed]
     if gpus:
         assert apis[:3] == [{"api-gpu"}, {"api-gpu-2"}, {"api-gpu-3"}]  # the others serve meanwhile
     else:
-        stop = next(number for number, call in enumerate(calls) if call[0] == "stop")
+        stop = next(number for number, call in enumerate(made) if call[0] == "stop")
         second, *_ = ups
         assert second < stop
-        assert "api=2" in calls[second]
-        assert calls[stop][-1] == "old-one"
-        assert int(calls[stop][2]) == seconds(SERVICES["api"]["stop_grace_period"])
+        assert "api=2" in made[second]
+        assert made[stop][-1] == "old-one"
+        assert int(made[stop][2]) == seconds(SERVICES["api"]["stop_grace_period"])
     own = {name for name, one in present.items() if one["image"].startswith("darkroom:")}
     assert set().union(*renewed) >= own - ONE_SHOT
-    (anew,) = [set(_named(call, present)) for call in ups.values() if "--force-recreate" in call]
+    (anew,) = [present.keys() & call for call in ups.values() if "--force-recreate" in call]
     configured = {name for name in SERVICES if any(source.startswith("./deploy") for source, *_ in _mounts(name))}
     assert configured == anew
 

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 from functools import cache
@@ -20,6 +19,7 @@ from darkroom.store.database import Database, parse_url
 from darkroom.store.job_repository import submit_job
 from darkroom.store.roles import AUTOSCALER, SERVICE, grant_roles
 from tests.compose import ROOT, compose, image_environment, seconds, services
+from tests.documented import calls, documented
 
 Manifest = dict[str, Any]
 
@@ -297,38 +297,34 @@ def test_the_database_is_backed_up_as_compose_does(variant: str) -> None:
     assert scripts["data"] == {name: (folder / name).read_text() for name in ("backup", "replace", "restore")}
 
 
-def test_the_documented_restore_is_a_job_like_the_backup() -> None:
+def test_the_documented_restore_is_a_job_like_the_backup(tmp_path: Path) -> None:
     """KEDA, API and reconciler rest meanwhile, and the job has all that the cron job's have but its command."""
-    page = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
-    block = page.partition("### Restore on a cluster\n")[2].partition("```console\n")[2].partition("```")[0]
-    commands = block.replace("\\\n", "").removeprefix("$ ").split("\n$ ")
-    (pause,) = [number for number, one in enumerate(commands) if "paused-replicas=0" in one]
-    (create,) = [number for number, one in enumerate(commands) if "create job" in one]
-    (rest,) = [number for number, one in enumerate(commands) if "--replicas 0" in one]
-    (gone,) = [number for number, one in enumerate(commands) if "--for=delete" in one]
-    assert pause < gone < create
-    assert rest < gone
-    assert set(OWN) - {"worker"} <= set(commands[rest].split())
-    assert all(_workload("base", name)["spec"]["replicas"] >= 1 for name in ("api", "reconciler"))  # applied again
-    (selected,) = re.findall(r"name in \((.*)\)", commands[gone])
-    assert set(selected.split(", ")) == set(OWN)
-    longest = max(_pod("base", name)["terminationGracePeriodSeconds"] for name in OWN)
-    assert int(commands[gone].partition("--timeout ")[2].partition("s")[0]) > longest
-
+    (script,) = documented("Restore on a cluster")
     cron = _workload("base", "backup")
     made = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "restore"}}
     made |= {"spec": cron["spec"]["jobTemplate"]["spec"]}  # as `kubectl create job --from` makes it
-    (patch,) = [part for part in commands[create].split(" | ") if part.startswith("kubectl patch")]
-    words = shlex.split(patch)
-    words[0] = str(Path(sys.executable).with_name("kubectl"))
-    done = subprocess.run(words, input=json.dumps(made), capture_output=True, text=True, check=True)
-    restore = json.loads(done.stdout)
+    (tmp_path / "made.json").write_text(json.dumps(made))
+    patches = Path(sys.executable).with_name("kubectl")
+    does = f'case "$*" in *--from*) cat made.json ;; patch*) exec {patches} "$@" ;; create*) cat > created.json ;; esac'
+    order = [call[1:] for call in calls(script, tmp_path, {"kubectl": does})]
+    verbs = ["config", "annotate", "scale", "wait", "create", "wait", "delete", "apply", "annotate"]
+    assert [call[0] for call in order if call[0] in verbs and "--filename" not in call] == verbs
+    assert order[1][-1] == "autoscaling.keda.sh/paused-replicas=0"
+    assert order[-1][-1] == "autoscaling.keda.sh/paused-replicas-"
+    assert order[2] == ["scale", "deployment", "api", "reconciler", "--replicas", "0"]
+    assert all(_workload("base", name)["spec"]["replicas"] >= 1 for name in ("api", "reconciler"))  # applied again
+    (selected,) = re.findall(r"name in \((.*)\)", " ".join(order[3]))
+    assert set(selected.split(", ")) == set(OWN)
+    longest = max(_pod("base", name)["terminationGracePeriodSeconds"] for name in OWN)
+    assert seconds(order[3][order[3].index("--timeout") + 1]) > longest
+
+    restore = json.loads((tmp_path / "created.json").read_text())
     kubernetes_validate.validate(restore, VERSION, strict=True)
     (container,) = restore["spec"]["template"]["spec"]["containers"]
-    script, dump = container["command"]
-    assert (ROOT / "deploy/postgres" / Path(script).name).exists()
+    program, dump = container["command"]
+    assert (ROOT / "deploy/postgres" / Path(program).name).exists()
     folders = {mount["mountPath"] for mount in container["volumeMounts"]}
-    assert {str(Path(script).parent), str(Path(dump).parent)} <= folders
+    assert {str(Path(program).parent), str(Path(dump).parent)} <= folders
     container["command"] = _pod("base", "backup")["containers"][0]["command"]
     assert restore == made
 
