@@ -43,9 +43,11 @@ from darkroom.worker.speed_check import PROBE, SpeedCheck
 from darkroom.worker.supervisor import WORK, Supervisor
 
 REFUSED_SECONDS = 5.0
-MEMORY_SECONDS = 1.0
 PAUSE_TICK_SECONDS = 0.2
 """Between two tries to reach a broker that is away or refuses commands."""
+
+MEMORY_SECONDS = 1.0
+"""Between two records of the memory in use."""
 
 log = logging.getLogger("darkroom.worker.celery_app")  # __name__ would be __main__ when this module is the program
 

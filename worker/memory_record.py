@@ -61,7 +61,7 @@ class MemoryRecord:
                 if share >= NEAR
                 else ""
             )
-            log.warning("the worker before this one was killed while it used %.0f%% of its memory%s", 100 * share, why)
+            log.warning("the worker before this one was killed at %.0f%% of its memory limit%s", 100 * share, why)
 
     def end(self) -> None:
         """Delete the record: this worker ends as it should."""

@@ -46,7 +46,7 @@ def test_the_next_start_says_how_near_a_killed_worker_was(group: Path, caplog: p
         _use(group, used, cached=0.4)
         MemoryRecord("one").keep()
         told = _told("one", caplog)
-        assert f"used {100 * used / 8:.0f}% of its memory" in told
+        assert f"at {100 * used / 8:.0f}% of its memory limit" in told
         assert ("OOMKilled" in told) == likely
     assert _told("another", caplog) == ""
     MemoryRecord("one").end()
