@@ -1,5 +1,6 @@
 """The real Caddy with the shipped configuration, in front of replicas on this machine."""
 
+import os
 import signal
 import socket
 import sys
@@ -9,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from darkroom.app.embedded.process import ChildProcess
-from tests.compose import ROOT
+from tests.compose import ROOT, services
 from tests.processes import free_port, wait_until
 
+_PROGRAMS = Path(sys.executable).parent  # of Caddy's wheel
 _LOOK_UP = "dynamic a api 8000 {\n\t\t\t\trefresh 5s\n"
 
 
@@ -42,9 +44,9 @@ def proxy(folder: Path, site: str, replicas: Sequence[tuple[str, int]]) -> Itera
     (folder / "Caddyfile").write_text(text, encoding="utf-8")
     caddy = ChildProcess(
         "proxy",
-        [Path(sys.executable).with_name("caddy"), "run", "--config", folder / "Caddyfile"],
+        [part.replace("/etc/caddy/Caddyfile", str(folder / "Caddyfile")) for part in services()["proxy"]["command"]],
         log=folder / "proxy.log",
-        environment={"DARKROOM_SITE": site, "XDG_DATA_HOME": str(folder)},
+        environment={"DARKROOM_SITE": site, "XDG_DATA_HOME": str(folder), "PATH": f"{_PROGRAMS}:{os.environ['PATH']}"},
         parent_death_signal=signal.SIGKILL,
     )
     running = Proxy(ports["8080"], ports["8443"], folder)

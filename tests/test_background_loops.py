@@ -28,6 +28,7 @@ from darkroom.telemetry import loops, reachability
 from darkroom.telemetry.reachability import Reachability
 from darkroom.worker import celery_app, reconciler, supervisor, watchdog
 from darkroom.worker.device_check import DeviceCheck
+from darkroom.worker.memory_record import MemoryRecord
 from darkroom.worker.settings import ReconcilerSettings, WorkerSettings
 from darkroom.worker.supervisor import Supervisor
 from tests.app.engine.calls import CLASSES, CONFIG, rows, smooth, submit
@@ -171,16 +172,17 @@ def _watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _worker(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    beat, look = Broken(), Broken(then=False)
+    beat, look, keep = Broken(), Broken(then=False), Broken()
     monkeypatch.setattr(celery_app, "see_worker", beat)
     monkeypatch.setattr(celery_app, "remove_left_folders", list)
     monkeypatch.setattr(WorkerSettings, "database", lambda *_: NO_DATABASE)
     monkeypatch.setattr(Supervisor, "run_next", look)
+    monkeypatch.setattr(MemoryRecord, "keep", keep)
     none = "postgresql://nobody@127.0.0.1:1/none"
     settings = WorkerSettings(database_url=none, redis_url="redis://127.0.0.1:1/0", beat_seconds=0.001)
     worker = celery_app.Worker(settings)
     worker._begin()
-    {"alive": beat, "look": look}[name].wait()
+    {"alive": beat, "look": look, "memory": keep}[name].wait()
     worker._end()
 
 
@@ -190,6 +192,7 @@ LOOPS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "hints": _hints,
     "job metrics": _job_metrics,
     "look": lambda monkeypatch: _worker(monkeypatch, "look"),
+    "memory": lambda monkeypatch: _worker(monkeypatch, "memory"),
     "probe": _probe,
     "watchdog": _watchdog,
 }

@@ -35,6 +35,7 @@ from darkroom.telemetry.loops import start_loop
 from darkroom.telemetry.tracing import TracingMissing, flush_spans, require_tracing, set_up_tracing
 from darkroom.worker.device_check import DeviceCheck
 from darkroom.worker.job_folder import remove_left_folders
+from darkroom.worker.memory_record import MemoryRecord
 from darkroom.worker.own_name import take_name
 from darkroom.worker.prometheus import serve_metrics
 from darkroom.worker.settings import WorkerSettings
@@ -44,6 +45,9 @@ from darkroom.worker.supervisor import WORK, Supervisor
 REFUSED_SECONDS = 5.0
 PAUSE_TICK_SECONDS = 0.2
 """Between two tries to reach a broker that is away or refuses commands."""
+
+MEMORY_SECONDS = 1.0
+"""Between two records of the memory in use."""
 
 log = logging.getLogger("darkroom.worker.celery_app")  # __name__ would be __main__ when this module is the program
 
@@ -64,6 +68,8 @@ class Worker:
             settings, self._database, self._stopping.is_set, self._device, work, self._speed.interrupt
         )
         self._looking: threading.Thread | None = None
+        self._memory = MemoryRecord(settings.worker_name)
+        self._keeping: threading.Thread | None = None
 
     def run(self) -> int:
         """Take hints until the process is asked to end; returns the exit code."""
@@ -149,6 +155,8 @@ class Worker:
         """Start the beat before anything is asked of the broker, which may not answer."""
         set_up_tracing("worker")
         remove_left_folders()
+        self._memory.tell()
+        self._keeping = start_loop("memory", self._keep_memory, self._stopping.is_set)
         self._device.passes()
         start_loop("alive", self.beat, self._stopping.is_set)
         self._looking = start_loop("look", self.look, self._stopping.is_set)
@@ -156,6 +164,10 @@ class Worker:
             self._speed.begin()
         if self._settings.metrics_port is not None:
             serve_metrics(self._settings, self._settings.metrics_port, self._device, lambda: self._reached)
+
+    def _keep_memory(self) -> None:
+        self._memory.keep()
+        self._stopping.wait(MEMORY_SECONDS)
 
     def _stop(self, **_: Any) -> None:
         """At a warm shutdown, hand the running job back: it stores a checkpoint and is queued again."""
@@ -167,6 +179,9 @@ class Worker:
         self._speed.interrupt()
         if self._looking is not None:
             self._looking.join()
+        if self._keeping is not None:
+            self._keeping.join()
+            self._memory.end()
         flush_spans()
 
 

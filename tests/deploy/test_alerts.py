@@ -113,8 +113,14 @@ CASES = {
         silent=({FREE: "15x30", SIZE: "100x30"}, {FREE: "50x15 5x15", SIZE: "100x30"}),
     ),
     "BackupOld": Case(
-        fires=({BACKUP % "one": "3600x1700", BACKUP % "two": "0x1700"},),
-        silent=({BACKUP % "one": "36000x1700"}, {BACKUP % "one": "0x1700", BACKUP % "two": "36000x1700"}, {}),
+        fires=({BACKUP % "one": "3600x1700", BACKUP % "two": "0x1700"}, {UP: "1x1700"}),
+        silent=(
+            {UP: "1x1700", BACKUP % "one": "36000x1700"},
+            {BACKUP % "one": "0x1700", BACKUP % "two": "36000x1700"},
+            {UP: "_x200 1x1500"},  # younger than a day
+            {UP: "1x1500 0x200", BACKUP % "one": "0x1500 _x200"},  # the API is away; another alert says so
+            {},
+        ),
         minutes=1660,
     ),
 }

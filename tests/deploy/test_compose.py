@@ -5,6 +5,7 @@ import re
 import stat
 import subprocess
 import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from darkroom.app.settings import Settings
 from darkroom.store.roles import SERVICE
 from darkroom.worker.settings import WorkerSettings
 from tests.compose import DOCKERFILE, ROOT, SERVERS, WORKERS, compose, image_environment, seconds, services
+from tests.documented import calls, documented
 
 SERVICES = services()
 ONE_SHOT = {"migrate"}
@@ -314,18 +316,68 @@ def test_the_image_keeps_what_is_written_in_its_volume() -> None:
             assert Path(environment[setting]).is_relative_to(folder)
 
 
-def test_the_documented_upgrade_migrates_first_and_applies_changed_files() -> None:
-    page = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
-    commands = page.partition("### Upgrade")[2].partition("```console\n")[2].partition("```")[0].splitlines()
-    migration = commands.index("$ docker compose run --rm migrate")
-    starts = [number for number, line in enumerate(commands) if "compose up" in line]
-    assert migration < min(starts)
-    assert commands.index("$ docker compose build --pull") < migration
-    (anew,) = [line.split() for line in commands if "--force-recreate" in line]
+def _of_several_gpus() -> dict[str, dict[str, Any]]:
+    """Return the services of a machine with three GPUs, those of both profiles."""
+    made = subprocess.run([ROOT / "deploy/make-gpus", "0,1,2"], check=True, capture_output=True, text=True).stdout
+    added = compose(made)["services"]
+    return SERVICES | {name: SERVICES[one.get("extends", {"service": name})["service"]] for name, one in added.items()}
+
+
+def _docker(script: str, names: Iterable[str], folder: Path) -> list[list[str]]:
+    """Run a script, and return the calls of `docker`, which knows these services, other than questions about them."""
+    (folder / "services").write_text("\n".join(names))
+    answers = 'case "$*" in *"config --services") cat services ;; *"ps --quiet"*) echo old-one ;; esac'
+    made = calls(script, folder, {"docker": answers, "git": "echo 3f2a91c"})
+    return [call for name, *call in made if name == "docker" and "config" not in call]
+
+
+def _running(profile: str, services: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the services that a profile has."""
+    return {name: one for name, one in services.items() if profile in one.get("profiles", [profile])}
+
+
+def test_the_documented_restore_stops_everybody_who_uses_the_database(tmp_path: Path) -> None:
+    _, restore = documented("Back-up")
+    present = _running("gpu", _of_several_gpus())
+    stop, replace, migrate, start = _docker(restore, present, tmp_path)
+    using = {name for name, one in present.items() if "DATABASE_URL" in one.get("environment", {})}
+    assert stop[:2] == ["compose", "stop"]
+    assert set(stop[2:]) == using - ONE_SHOT
+    assert {"api-gpu-3", "worker-gpu-3", "reconciler"} <= set(stop)
+    script = Path(replace[3]).relative_to("/etc/darkroom")
+    assert (ROOT / "deploy/postgres" / script).exists()
+    assert migrate[-1] == "migrate"
+    assert start[:2] == ["compose", "up"]
+
+
+@pytest.mark.parametrize("gpus", [False, True])
+def test_the_documented_upgrade_renews_everything_in_order(gpus: bool, tmp_path: Path) -> None:
+    script, of_gpus = documented("Upgrade")
+    if gpus:
+        before, first, after = script.partition("old=")
+        script = before + of_gpus + "".join((first + after).splitlines(keepends=True)[4:])
+    present = _running("gpu" if gpus else "cpu", _of_several_gpus())
+    made = _docker(script, present, tmp_path)
+    build, migrate = made.index(["compose", "build", "--pull"]), made.index(["compose", "run", "--rm", "migrate"])
+    ups = {number: call for number, call in enumerate(made) if call[:2] == ["compose", "up"]}
+    assert build < migrate < min(ups)
+    renewed = [present.keys() & call for call in ups.values()]
+    assert renewed[-1] == set()  # whatever else has changed
+    apis = [names & {name for name in present if name.startswith("api")} for names in renewed]
+    if gpus:
+        assert apis[:3] == [{"api-gpu"}, {"api-gpu-2"}, {"api-gpu-3"}]  # the others serve meanwhile
+    else:
+        stop = next(number for number, call in enumerate(made) if call[0] == "stop")
+        second, *_ = ups
+        assert second < stop
+        assert "api=2" in made[second]
+        assert made[stop][-1] == "old-one"
+        assert int(made[stop][2]) == seconds(SERVICES["api"]["stop_grace_period"])
+    own = {name for name, one in present.items() if one["image"].startswith("darkroom:")}
+    assert set().union(*renewed) >= own - ONE_SHOT
+    (anew,) = [present.keys() & call for call in ups.values() if "--force-recreate" in call]
     configured = {name for name in SERVICES if any(source.startswith("./deploy") for source, *_ in _mounts(name))}
-    assert configured == {name for name in SERVICES if name in anew}
-    (stop,) = [line.split() for line in commands if "docker stop" in line]
-    assert int(stop[stop.index("--time") + 1]) == seconds(SERVICES["api"]["stop_grace_period"])
+    assert configured == anew
 
 
 def test_a_build_has_a_tag_of_its_own() -> None:

@@ -1,5 +1,7 @@
 """Laws of the manifests: they are complete and valid, pods have no rights and run what docker-compose.yml runs."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from darkroom.store.database import Database, parse_url
 from darkroom.store.job_repository import submit_job
 from darkroom.store.roles import AUTOSCALER, SERVICE, grant_roles
 from tests.compose import ROOT, compose, image_environment, seconds, services
+from tests.documented import calls, documented
 
 Manifest = dict[str, Any]
 
@@ -35,8 +38,12 @@ every_pod = pytest.mark.parametrize("name", PODS)
 
 @cache
 def _manifests(variant: str) -> list[Manifest]:
+    return _rendered(KUBERNETES / variant)
+
+
+def _rendered(folder: Path) -> list[Manifest]:
     kubectl = Path(sys.executable).with_name("kubectl")
-    done = subprocess.run([kubectl, "kustomize", KUBERNETES / variant], check=False, capture_output=True, text=True)
+    done = subprocess.run([kubectl, "kustomize", folder], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return list(yaml.safe_load_all(done.stdout))
 
@@ -249,17 +256,23 @@ def test_whom_services_budgets_and_policies_mean_exists() -> None:
 
 @every_variant
 def test_nobody_outside_reaches_the_prometheus_metrics(variant: str) -> None:
-    ingress = _find(variant, "Ingress", "api")["spec"]
-    assert ingress["ingressClassName"] == "traefik"
-    (rule,) = ingress["rules"]
-    backends = {path["path"]: path["backend"]["service"]["name"] for path in rule["http"]["paths"]}
-    assert backends == {"/metrics": "nowhere", "/": "api"}
-    assert "selector" not in _find(variant, "Service", "nowhere")["spec"]
+    """By Traefik's own default, a path of a service without pods is ignored, so this service must have pods."""
+    everything, metrics = (_find(variant, "Ingress", name)["spec"] for name in ("api", "metrics"))
+    assert everything["ingressClassName"] == "traefik"
+    (path,), (hidden,) = (one["rules"][0]["http"]["paths"] for one in (everything, metrics))
+    host = everything["rules"][0]["host"]  # the same host and TLS: only then the longer path has the longer rule
+    assert metrics == everything | {"rules": [{"host": host, "http": {"paths": [hidden]}}]}
+    assert (path["path"], hidden["path"]) == ("/", "/metrics")
+    assert path["backend"] == hidden["backend"]
+    assert _find(variant, "Service", hidden["backend"]["service"]["name"])["spec"]["selector"]
+    assert _find(variant, "Middleware", "nobody")["spec"] == {"ipAllowList": {"sourceRange": ["255.255.255.255/32"]}}
     admitted = _find(variant, "NetworkPolicy", "api")["spec"]["ingress"][0]["from"]
     assert {"kubernetes.io/metadata.name": "traefik"} in [one["namespaceSelector"]["matchLabels"] for one in admitted]
-    named = _find(variant, "Ingress", "api")["metadata"]["annotations"]
-    assert named["traefik.ingress.kubernetes.io/router.middlewares"] == f"{_namespace(variant)}-at-once@kubernetescrd"
-    assert _find(variant, "Middleware", "at-once")
+    for ingress, middleware in (("api", "at-once"), ("metrics", "nobody")):
+        named = _find(variant, "Ingress", ingress)["metadata"]["annotations"]
+        expected = f"{_namespace(variant)}-{middleware}@kubernetescrd"
+        assert named["traefik.ingress.kubernetes.io/router.middlewares"] == expected
+        assert _find(variant, "Middleware", middleware)
 
 
 def test_redis_has_the_configuration_that_compose_mounts() -> None:
@@ -281,7 +294,39 @@ def test_the_database_is_backed_up_as_compose_does(variant: str) -> None:
     scripts = _find(variant, "ConfigMap", "postgres")
     assert volumes["scripts"]["configMap"] == {"name": scripts["metadata"]["name"], "defaultMode": 0o555}
     folder = ROOT / "deploy" / "postgres"
-    assert scripts["data"] == {name: (folder / name).read_text() for name in ("backup", "restore")}
+    assert scripts["data"] == {name: (folder / name).read_text() for name in ("backup", "replace", "restore")}
+
+
+def test_the_documented_restore_is_a_job_like_the_backup(tmp_path: Path) -> None:
+    """KEDA, API and reconciler rest meanwhile, and the job has all that the cron job's have but its command."""
+    (script,) = documented("Restore on a cluster")
+    cron = _workload("base", "backup")
+    made = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "restore"}}
+    made |= {"spec": cron["spec"]["jobTemplate"]["spec"]}  # as `kubectl create job --from` makes it
+    (tmp_path / "made.json").write_text(json.dumps(made))
+    patches = Path(sys.executable).with_name("kubectl")
+    does = f'case "$*" in *--from*) cat made.json ;; patch*) exec {patches} "$@" ;; create*) cat > created.json ;; esac'
+    order = [call[1:] for call in calls(script, tmp_path, {"kubectl": does})]
+    verbs = ["config", "annotate", "scale", "wait", "create", "wait", "delete", "apply", "annotate"]
+    assert [call[0] for call in order if call[0] in verbs and "--filename" not in call] == verbs
+    assert order[1][-1] == "autoscaling.keda.sh/paused-replicas=0"
+    assert order[-1][-1] == "autoscaling.keda.sh/paused-replicas-"
+    assert order[2] == ["scale", "deployment", "api", "reconciler", "--replicas", "0"]
+    assert all(_workload("base", name)["spec"]["replicas"] >= 1 for name in ("api", "reconciler"))  # applied again
+    (selected,) = re.findall(r"name in \((.*)\)", " ".join(order[3]))
+    assert set(selected.split(", ")) == set(OWN)
+    longest = max(_pod("base", name)["terminationGracePeriodSeconds"] for name in OWN)
+    assert seconds(order[3][order[3].index("--timeout") + 1]) > longest
+
+    restore = json.loads((tmp_path / "created.json").read_text())
+    kubernetes_validate.validate(restore, VERSION, strict=True)
+    (container,) = restore["spec"]["template"]["spec"]["containers"]
+    program, dump = container["command"]
+    assert (ROOT / "deploy/postgres" / Path(program).name).exists()
+    folders = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {str(Path(program).parent), str(Path(dump).parent)} <= folders
+    container["command"] = _pod("base", "backup")["containers"][0]["command"]
+    assert restore == made
 
 
 @every_variant
@@ -323,6 +368,49 @@ def _namespace(variant: str) -> str:
 def _count(database: Database, query: str) -> int:
     with database.session() as session:
         return int(session.execute(text(query)).scalar_one())
+
+
+def _overlay(folder: Path, variant: str, **more: Any) -> list[Manifest]:
+    """Render an overlay on a variant, as docs/deploy.md lets a site write one."""
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump({"resources": [_from(folder, variant)], **more}))
+    return _rendered(folder)
+
+
+def _from(folder: Path, name: str) -> str:
+    return os.path.relpath(KUBERNETES / name, folder)
+
+
+@every_variant
+def test_compiled_kernels_can_be_on_a_claim(variant: str, tmp_path: Path) -> None:
+    plain = {(one["kind"], one["metadata"]["name"]): one for one in _manifests(variant)}
+    overlay = _overlay(tmp_path, variant, components=[_from(tmp_path, "compile-caches")])
+    kept = {(one["kind"], one["metadata"]["name"]): one for one in overlay}
+    claim = ("PersistentVolumeClaim", "compile-caches")
+    assert kept.keys() - plain.keys() == {claim}
+    assert kept[claim]["spec"]["accessModes"] == ["ReadWriteMany"]  # pods of several nodes
+    assert kept[claim]["metadata"]["namespace"] == _namespace(variant)
+    changed = {name for name, manifest in plain.items() if kept[name] != manifest}
+    assert changed == {("Deployment", "api"), ("Deployment", "worker")}
+    for name in [claim, *changed]:
+        kubernetes_validate.validate(kept[name], VERSION, strict=True)
+    for name in changed:
+        pod = kept[name]["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        folder = _environment(container)["TORCHINDUCTOR_CACHE_DIR"]
+        assert {"name": "compile-caches", "mountPath": folder} in container["volumeMounts"]
+        assert {"name": "compile-caches", "persistentVolumeClaim": {"claimName": "compile-caches"}} in pod["volumes"]
+        assert _environment(container).items() > _environment(_pod(variant, name[1])["containers"][0]).items()
+
+
+def test_the_documented_overlay_moves_every_entrance_to_the_site_s_host(tmp_path: Path) -> None:
+    page = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
+    written = yaml.safe_load(page.partition("## Kubernetes\n")[2].partition("```yaml\n")[2].partition("```")[0])
+    entrances = [
+        one["spec"] for one in _overlay(tmp_path, "base", patches=written["patches"]) if one["kind"] == "Ingress"
+    ]
+    assert len(entrances) == 2
+    for spec in entrances:
+        assert [rule["host"] for rule in spec["rules"]] == spec["tls"][0]["hosts"] == ["lab.example"]
 
 
 def test_a_gpu_is_asked_for_where_one_is_used() -> None:

@@ -124,10 +124,11 @@ def test_what_may_be_done_twice_survives_the_end_of_its_replica(
     assert set(answers) | {200} == statuses
 
 
-def test_who_asks_for_an_address_gets_a_certificate_for_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("site", "address"), [("203.0.113.9", "203.0.113.9"), ("[2001:db8::7]", "2001:db8::7")])
+def test_who_asks_for_an_address_gets_a_certificate_for_it(site: str, address: str, tmp_path: Path) -> None:
     """In a container the proxy's own address is another one than the site's, and clients name no address in TLS."""
-    address, port = "203.0.113.9", free_port()
-    with _running(Replica((READY, port), ready=True)) as replica, proxy(tmp_path, address, [(READY, port)]) as started:
+    port = free_port()
+    with _running(Replica((READY, port), ready=True)) as replica, proxy(tmp_path, site, [(READY, port)]) as started:
         replica.full = None
         wait_until(started.authority.exists, "an authority")
         trusted = ssl.create_default_context(cafile=started.authority)
@@ -141,7 +142,7 @@ def test_who_asks_for_an_address_gets_a_certificate_for_it(tmp_path: Path) -> No
                 except ssl.SSLError:  # until the certificate is made
                     return False
                 with checked:
-                    checked.sendall(f"POST / HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\n\r\n".encode())
+                    checked.sendall(f"POST / HTTP/1.1\r\nHost: {site}\r\nContent-Length: 0\r\n\r\n".encode())
                     status = checked.recv(64).partition(b"\r\n")[0]
             return True
 

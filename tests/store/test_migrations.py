@@ -4,13 +4,16 @@ import hashlib
 import io
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import NullPool, create_engine, inspect, text
+from alembic.script import ScriptDirectory
+from sqlalchemy import MetaData, NullPool, create_engine, inspect, null, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -342,6 +345,169 @@ def test_a_revision_that_is_neither_known_nor_newer_is_refused(database_url: str
         with pytest.raises(UserError, match=f"unknown revision {revision}") as refused:
             look(database_url)
         assert not isinstance(refused.value, NewerSchema)
+
+
+COLUMNS = """
+SELECT attrelid::regclass || '.' || attname, format_type(atttypid, atttypmod),
+  atthasdef OR attidentity <> '' OR NOT attnotnull
+FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND attnum > 0 AND NOT attisdropped
+"""
+RULES = """
+SELECT conrelid::regclass || '.' || conname, pg_get_constraintdef(pg_constraint.oid),
+  array_agg(conrelid::regclass || '.' || attname)
+FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid AND attnum = ANY (conkey)
+WHERE contype IN ('c', 'f') AND connamespace = 'public'::regnamespace GROUP BY pg_constraint.oid
+UNION ALL
+SELECT indrelid::regclass || '.' || indexrelid::regclass, pg_get_indexdef(indexrelid),
+  array_agg(indrelid::regclass || '.' || attname)
+FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+  JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey)
+WHERE indisunique AND relnamespace = 'public'::regnamespace GROUP BY pg_index.indexrelid, indrelid
+"""
+"""Checks, foreign keys and unique indexes, with their columns."""
+
+
+@dataclass(frozen=True)
+class _Schema:
+    """What a database asks of rows. Names are TABLE.NAME.
+
+    columns: their types, and whether an INSERT may leave them out; rules: their definitions and columns.
+    """
+
+    columns: Mapping[str, tuple[str, bool]]
+    rules: Mapping[str, tuple[str, frozenset[str]]]
+
+    @property
+    def tables(self) -> set[str]:
+        return {_table(name) for name in self.columns}
+
+
+def _table(name: str) -> str:
+    return name.split(".")[0]
+
+
+def _schema(url: str) -> _Schema:
+    with create_engine(parse_url(url), poolclass=NullPool).connect() as connection:
+        columns = {name: (kind, optional) for name, kind, optional in connection.execute(text(COLUMNS))}
+        rules = {name: (rule, frozenset(of)) for name, rule, of in connection.execute(text(RULES))}
+    return _Schema(columns, rules)
+
+
+def _refused(before: _Schema, after: _Schema) -> set[str]:
+    """Return the tables, columns and rules by which the version before could notice the migration."""
+    kept = before.tables & after.tables
+    faults = before.tables - after.tables
+    faults |= {name for name in before.columns.keys() - after.columns.keys() if _table(name) in kept}
+    for name, (kind, optional) in after.columns.items():
+        old_kind, old_optional = before.columns.get(name, (kind, True))
+        if _table(name) in kept and (kind != old_kind or optional < old_optional):
+            faults.add(name)
+    for name, (rule, of) in after.rules.items():
+        if of & before.columns.keys() and before.rules.get(name) != (rule, of):
+            faults.add(name)
+    return faults
+
+
+CONTRACTED = {
+    "0006": {"jobs.hinted_at"},
+    "0007": {
+        "frontier_figures",
+        "evaluations.purpose",
+        "evaluations.pk_evaluations",
+        "evaluations.ck_evaluations_seconds",
+    },
+}
+"""What a migration took from the version before it. Both are older than the rule in CONTRIBUTING.md ("A migration").
+
+Add to this only what the version before does not use any more, and a check that is wider than it was.
+"""
+
+
+def _revisions() -> list[str]:
+    """Return all revisions, the oldest first."""
+    script = ScriptDirectory.from_config(Config(str(migrations.CONFIG_FILE)))
+    return [one.revision for one in script.walk_revisions()][::-1]
+
+
+def test_a_migration_only_adds(empty_database_url: str) -> None:
+    refused: dict[str, set[str]] = {}
+    before = _schema(empty_database_url)
+    for revision in _revisions():
+        upgrade(empty_database_url, revision)
+        after = _schema(empty_database_url)
+        refused[revision] = _refused(before, after)
+        before = after
+    assert {revision: faults for revision, faults in refused.items() if faults} == CONTRACTED
+
+
+@pytest.mark.parametrize(
+    ("statement", "fault"),
+    [
+        ("DROP TABLE counter_slots", "counter_slots"),
+        ("ALTER TABLE jobs RENAME priority TO urgency", "jobs.priority"),
+        ("ALTER TABLE jobs ALTER priority DROP DEFAULT", "jobs.priority"),
+        ("ALTER TABLE jobs ALTER traceparent SET NOT NULL", "jobs.traceparent"),
+        ("ALTER TABLE jobs ALTER priority TYPE text", "jobs.priority"),
+        ("ALTER TABLE jobs ADD colour text NOT NULL", "jobs.colour"),
+        ("ALTER TABLE jobs ADD CONSTRAINT small CHECK (priority < 9)", "jobs.small"),
+        ("CREATE UNIQUE INDEX once ON jobs (model_name)", "jobs.once"),
+        ("ALTER TABLE jobs ADD CONSTRAINT known FOREIGN KEY (model_name) REFERENCES models (name)", "jobs.known"),
+    ],
+)
+def test_a_migration_that_takes_away_is_noticed(statement: str, fault: str, database_url: str) -> None:
+    before = _schema(database_url)
+    with create_engine(parse_url(database_url), poolclass=NullPool).begin() as connection:
+        connection.execute(text(statement))
+    assert fault in _refused(before, _schema(database_url))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE colours (name text PRIMARY KEY, job bigint NOT NULL REFERENCES jobs (id))",
+        "ALTER TABLE jobs ADD colour text CONSTRAINT known CHECK (colour <> '')",
+        "ALTER TABLE jobs ADD colour text NOT NULL DEFAULT 'red'",
+        "CREATE INDEX looked_up ON jobs (model_name)",
+        "ALTER TABLE jobs DROP CONSTRAINT ck_jobs_devices",
+        "ALTER TABLE jobs ALTER model_name DROP NOT NULL",
+    ],
+)
+def test_a_migration_that_adds_is_allowed(statement: str, database_url: str) -> None:
+    before = _schema(database_url)
+    with create_engine(parse_url(database_url), poolclass=NullPool).begin() as connection:
+        connection.execute(text(statement))
+    assert _refused(before, _schema(database_url)) == set()
+
+
+def test_what_the_version_before_writes_fits_the_newest_tables(
+    database_url: str, database: Database, empty_database_url: str
+) -> None:
+    """Today's code writes the rows; their columns are those that the version before knows, in an INSERT of its kind."""
+    with database.session() as session:
+        _register(session, DATA)
+    _fill(database)
+    *_, version_before, newest = _revisions()
+    upgrade(empty_database_url, version_before)
+    engine, known = create_engine(parse_url(empty_database_url), poolclass=NullPool), MetaData()
+    known.reflect(engine)
+    upgrade(empty_database_url, newest)
+    known.remove(known.tables["alembic_version"])
+    written = _rows(database_url, *(known.tables.keys() & _tables(database_url)))
+    assert [table for table, rows in written.items() if not rows] == []
+    old = {
+        name: [{column: row[column] for column in known.tables[name].columns.keys() & row.keys()} for row in rows]
+        for name, rows in written.items()
+    }
+    with engine.begin() as connection:
+        for table in known.sorted_tables:
+            for row in old.get(table.name, ()):
+                values = {name: null() if value is None else value for name, value in row.items()}  # not JSON's null
+                connection.execute(table.insert().values(values))
+    now = _rows(empty_database_url, *old)
+    assert {
+        name: [{column: row[column] for column in old[name][0]} for row in rows] for name, rows in now.items()
+    } == old
 
 
 def test_who_does_not_migrate_is_told_to(empty_database_url: str) -> None:
