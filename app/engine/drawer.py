@@ -58,10 +58,8 @@ class PlainDrawer:
 
     def advance(self, plans: Sequence[RowPlan], positions: Sequence[int], places: Sequence[Place]) -> Tensor:
         """See Drawer."""
-        numbers = self._states.numbers(places)
-        moved, estimates = advance(self.denoiser, plans, positions, self._states.get(numbers))
-        self._states.put(numbers, moved)
-        return estimates
+        with self._states.changing(places) as state:
+            return advance(self.denoiser, plans, positions, state)
 
     def timed(self, network_rows: int, seconds: float) -> Flight | None:
         """See Drawer."""

@@ -140,15 +140,14 @@ def mixtures(plans: Sequence[RowPlan], null_label: int) -> npt.NDArray[np.float3
     return mixture
 
 
-def advance(
-    denoiser: Denoiser, plans: Sequence[RowPlan], positions: Sequence[int], state: Tensor
-) -> tuple[Tensor, Tensor]:
+def advance(denoiser: Denoiser, plans: Sequence[RowPlan], positions: Sequence[int], state: Tensor) -> Tensor:
     """Advance every row by one step: row b goes from its time number positions[b] to the next.
 
-    state: (B, STATE, C, H, W). Returns the new state and the thresholded estimates of x_0, (B, C, H, W).
+    state: (B, STATE, C, H, W). It becomes the new state, unless the step raises. Returns the thresholded estimates of
+    x_0, (B, C, H, W).
     """
-    x = state[:, 0]
-    t = torch.tensor([int(plan.table.times[k]) for plan, k in zip(plans, positions, strict=True)])
+    x, tables = state[:, 0], [plan.table for plan in plans]
+    t = torch.tensor([int(table.times[k]) for table, k in zip(tables, positions, strict=True)])
     weights = [plan.guidance_at(k) for plan, k in zip(plans, positions, strict=True)]
     guidance = torch.tensor(weights, dtype=torch.float64)
     by_snapshot = torch.tensor([plan.by_snapshot for plan in plans])
@@ -156,30 +155,41 @@ def advance(
     modes = [plan.sampling.threshold for plan in plans]
     if any(mode != "none" for mode in modes):
         m = threshold(m, modes, [plan.sampling.percentile for plan in plans])
+    noisy = [row for row, (table, k) in enumerate(zip(tables, positions, strict=True)) if table.noise[k]]
+    noise = _noise(plans, positions, noisy, x, fraction) if noisy else None
 
-    tables = [plan.table for plan in plans]
-    stacked = np.stack([table.linear[k] for table, k in zip(tables, positions, strict=True)])
-    linear = torch.from_numpy(stacked).to(x.device, x.dtype)
-    moved = torch.bmm(linear[:, :, :STATE], state.flatten(2)).reshape(state.shape)
-    moved.addcmul_(linear[:, :, STATE, None, None, None], m[:, None])
-    deviations = np.array([table.noise[k] for table, k in zip(tables, positions, strict=True)])
-    noisy = deviations.nonzero()[0].tolist()
-    if noisy:
-        rows = torch.tensor(noisy, device=x.device)
-        z = normal_noise(
-            [plans[row].seed for row in noisy],
-            [plans[row].index for row in noisy],
-            [positions[row] + 1 for row in noisy],
-            x.shape[1:],
-            x.device,
-        )
-        scale = torch.from_numpy(deviations[noisy]).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
-        spreads = np.array([tables[row].spread[positions[row]] for row in noisy])
-        if fraction is not None and spreads.any():
-            spread = torch.from_numpy(spreads).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
-            scale = scale * (spread * fraction[rows]).exp()
-        moved[:, 0].index_add_(0, rows, scale * z.to(x.dtype))
-    return moved, m
+    # From here on nothing can fail, so that no row changes without the others.
+    by_row = np.stack([table.linear[k] for table, k in zip(tables, positions, strict=True)])
+    linear = torch.from_numpy(by_row).to(x.device, x.dtype)
+    if any(table.uses_memory for table in tables):
+        moved = torch.bmm(linear[:, :, :STATE], state.flatten(2)).reshape(state.shape)
+        torch.addcmul(moved, linear[:, :, STATE, None, None, None], m[:, None], out=state)
+    else:
+        x.mul_(linear[:, 0, 0, None, None, None]).addcmul_(linear[:, 0, STATE, None, None, None], m)
+    if noise is not None:
+        x.index_add_(0, torch.tensor(noisy, device=x.device), noise)
+    return m
+
+
+def _noise(
+    plans: Sequence[RowPlan], positions: Sequence[int], noisy: Sequence[int], x: Tensor, fraction: Tensor | None
+) -> Tensor:
+    """Return the noise of the step, for the rows `noisy`. fraction: see `Denoiser.estimate`."""
+    rows = [(plans[row], positions[row]) for row in noisy]
+    deviations, spreads = (
+        torch.tensor(numbers, dtype=torch.float64).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
+        for numbers in ([plan.table.noise[k] for plan, k in rows], [plan.table.spread[k] for plan, k in rows])
+    )
+    z = normal_noise(
+        [plan.seed for plan, _ in rows],
+        [plan.index for plan, _ in rows],
+        [k + 1 for _, k in rows],
+        x.shape[1:],
+        x.device,
+    )
+    if fraction is not None and any(plan.table.spread[k] for plan, k in rows):
+        deviations = deviations * (spreads * fraction[noisy]).exp()
+    return deviations * z.to(x.dtype)
 
 
 @torch.inference_mode()
@@ -192,7 +202,9 @@ def sample(denoiser: Denoiser, plans: Sequence[RowPlan], *, batch_rows: int = 64
         for k in range(max(plan.steps for plan in batch)):
             active = [row for row, plan in enumerate(batch) if k < plan.steps]
             rows = torch.tensor(active, device=denoiser.device)
-            state[rows], _ = advance(denoiser, [batch[row] for row in active], [k] * len(active), state[rows])
+            moved = state[rows]
+            advance(denoiser, [batch[row] for row in active], [k] * len(active), moved)
+            state[rows] = moved
         images.append(state[:, 0])
     return torch.cat(images)
 
