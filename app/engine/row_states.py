@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from darkroom.model.samplers.step import STATE
-from darkroom.model.sampling.static_step import Steps
 
 FIRST_ROWS = 64
 """Rows that the tensor has room for at first. It doubles when they are too few."""
@@ -19,14 +18,10 @@ PADDING = 0
 
 @dataclass(eq=False)
 class Place:
-    """Where a row's state lies. Its last owner gives it back by dropping it.
-
-    steps: its steps, where the drawer replays them.
-    """
+    """Where a row's state lies. Its last owner gives it back by dropping it."""
 
     states: "RowStates"
     number: int
-    steps: Steps | None = None
 
     def __del__(self) -> None:
         self.states.free.append(self.number)
@@ -56,7 +51,7 @@ class RowStates:
 
     @contextmanager
     def changing(self, places: Sequence[Place]) -> Iterator[Tensor]:
-        """Yield the states at these places, (B, STATE, C, H, W), to be changed. It copies them unless they lie in a row."""
+        """Yield the states at these places, (B, STATE, C, H, W), to be changed. States in a row are not copied."""
         first, count = places[0].number, len(places)
         if [place.number for place in places] == list(range(first, first + count)):
             yield self.tensor[first : first + count]

@@ -17,6 +17,9 @@ Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(x (B, C, H, W), t (B,), labels (B,) or (B, classes + 1)) -> prediction (B, C, H, W), or (B, 2 C, H, W) for a model
 with learned variances (`model/diffusion/learned_variance.py`)."""
 
+Rows = npt.NDArray[np.bool_]
+"""(B,): True for the rows that are meant."""
+
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -119,11 +122,21 @@ class Denoiser:
         by_snapshot: (B,) bool on the CPU; default: no row. Raises ValueError without a snapshot for such a row.
         """
         guided = guidance.numpy() != 1.0
-        away = guided & (False if by_snapshot is None else by_snapshot.numpy())
-        to_null = guided & ~away
+        to_snapshot = guided & (False if by_snapshot is None else by_snapshot.numpy())
         times = t.numpy()
-        real = torch.from_numpy(np.stack([self.from_x[times], self.from_output[times], guidance.numpy()]))
-        a, b, w = real.to(x.device, x.dtype).reshape(3, -1, 1, 1, 1).unbind()
+        numbers = np.stack([self.from_x[times], self.from_output[times], guidance.numpy()], axis=1)
+        return self.estimate_by(
+            torch.from_numpy(numbers).to(x.device, x.dtype), x, t, labels, guided & ~to_snapshot, to_snapshot
+        )
+
+    def estimate_by(
+        self, numbers: Tensor, x: Tensor, t: Tensor, labels: Tensor, to_null: Rows, to_snapshot: Rows
+    ) -> tuple[Tensor, Tensor | None]:
+        """Like `estimate`, by numbers that the caller has looked up.
+
+        numbers: (B, 3) with from_x[t], from_output[t] and the guidance weight. to_null, to_snapshot: the guided rows.
+        """
+        a, b, w = numbers.reshape(-1, 3, 1, 1, 1).unbind(1)
         t = t.to(x.device)
         if to_null.any():
             rows = _index(to_null, x.device)
@@ -132,10 +145,10 @@ class Denoiser:
             output = _apply_guidance(both[: len(x)], both[len(x) :], rows, w)
         else:
             output, fraction = self.split(self.network(x, t, labels))
-        if away.any():
+        if to_snapshot.any():
             if self.snapshot is None:
                 raise ValueError("the model carries no snapshot to guide by")
-            rows = _index(away, x.device)
+            rows = _index(to_snapshot, x.device)
             earlier, _ = self.split(self.snapshot(x[rows], t[rows], labels[rows]))
             output = _apply_guidance(output, earlier, rows, w)
         x0 = (a * x).add_(b * output.to(x.dtype))
@@ -156,7 +169,7 @@ class Denoiser:
         return null
 
 
-def _index(chosen: npt.NDArray[np.bool_], device: torch.device) -> Tensor | slice:
+def _index(chosen: Rows, device: torch.device) -> Tensor | slice:
     """Return what indexes the chosen rows of a tensor. All rows are a slice, because a slice copies nothing."""
     return slice(None) if chosen.all() else torch.from_numpy(chosen.nonzero()[0]).to(device)
 
