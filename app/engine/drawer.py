@@ -14,14 +14,10 @@ from torch import Tensor
 
 from darkroom.app.engine.replay import AHEAD, CudaGraphs, Flight, Lookahead, Recorder
 from darkroom.app.engine.row_states import Place, RowStates
-from darkroom.model.config import SamplingConfig
 from darkroom.model.diffusion.denoiser import Denoiser
 from darkroom.model.samplers.step import STATE
 from darkroom.model.sampling.draw import RowPlan, advance, start
-from darkroom.model.sampling.static_step import StepInputs, StepKind, Steps, kind_of, static_step, step_numbers
-
-KEPT_NUMBERS = 256
-"""Settings whose numbers are kept, because requests repeat them."""
+from darkroom.model.sampling.static_step import StepInputs, StepKind, kind_of, static_step
 
 
 class Drawer(Protocol):
@@ -58,10 +54,8 @@ class PlainDrawer:
 
     def advance(self, plans: Sequence[RowPlan], positions: Sequence[int], places: Sequence[Place]) -> Tensor:
         """See Drawer."""
-        numbers = self._states.numbers(places)
-        moved, estimates = advance(self.denoiser, plans, positions, self._states.get(numbers))
-        self._states.put(numbers, moved)
-        return estimates
+        with self._states.changing(places) as state:
+            return advance(self.denoiser, plans, positions, state)
 
     def timed(self, network_rows: int, seconds: float) -> Flight | None:
         """See Drawer."""
@@ -79,7 +73,6 @@ class ReplayingDrawer:
         self._states = RowStates(denoiser.image_shape, denoiser.device)
         self._record, self._ahead = record, ahead
         self._steps: dict[StepKind, _RecordedStep] = {}
-        self._numbers: dict[tuple[SamplingConfig, float], Steps] = {}
 
     @property
     def recordings(self) -> int:
@@ -88,10 +81,7 @@ class ReplayingDrawer:
 
     def begin(self, plans: Sequence[RowPlan]) -> list[Place]:
         """See Drawer."""
-        places = self._states.take(start(self.denoiser, plans))
-        for place, plan in zip(places, plans, strict=True):
-            place.steps = self._numbers_of(plan)
-        return places
+        return self._states.take(start(self.denoiser, plans))
 
     def advance(self, plans: Sequence[RowPlan], positions: Sequence[int], places: Sequence[Place]) -> Tensor:
         """See Drawer. It returns before the step has ended; at most two steps are under way."""
@@ -102,8 +92,7 @@ class ReplayingDrawer:
             self._steps[kind] = _RecordedStep(self.denoiser, kind, self._record)
         step = self._steps[kind]
         with self._ahead.flight(sum(plan.network_rows(k) for plan, k in zip(plans, positions, strict=True)), began):
-            numbers = [place.steps for place in places if place.steps is not None]
-            step.inputs.fill(plans, positions, numbers, [place.number for place in places])
+            step.inputs.fill(plans, positions, [place.number for place in places])
             torch.index_select(self._states.tensor, 0, step.inputs.whole["place"], out=step.state)
             step.recording.replay()
             self._states.put(step.inputs.whole["place"], step.moved)
@@ -112,14 +101,6 @@ class ReplayingDrawer:
     def timed(self, network_rows: int, seconds: float) -> Flight | None:
         """See Drawer."""
         return self._ahead.take()
-
-    def _numbers_of(self, plan: RowPlan) -> Steps:
-        key = (plan.sampling, plan.guidance)
-        if key not in self._numbers:
-            if len(self._numbers) >= KEPT_NUMBERS:
-                self._numbers.clear()
-            self._numbers[key] = step_numbers(self.denoiser, plan)
-        return self._numbers[key]
 
 
 class _RecordedStep:

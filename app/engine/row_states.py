@@ -1,13 +1,13 @@
 """The states of all rows of a version that are being drawn, in one tensor on the device."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from darkroom.model.samplers.step import STATE
-from darkroom.model.sampling.static_step import Steps
 
 FIRST_ROWS = 64
 """Rows that the tensor has room for at first. It doubles when they are too few."""
@@ -18,14 +18,10 @@ PADDING = 0
 
 @dataclass(eq=False)
 class Place:
-    """Where a row's state lies. Its last owner gives it back by dropping it.
-
-    steps: its steps, where the drawer replays them.
-    """
+    """Where a row's state lies. Its last owner gives it back by dropping it."""
 
     states: "RowStates"
     number: int
-    steps: Steps | None = None
 
     def __del__(self) -> None:
         self.states.free.append(self.number)
@@ -49,17 +45,21 @@ class RowStates:
             held = len(self.tensor)
             self.tensor = torch.cat([self.tensor, torch.zeros_like(self.tensor)])
             self.free += range(2 * held - 1, held - 1, -1)
-        places = [Place(self, self.free.pop()) for _ in range(len(states))]
-        self.put(self.numbers(places), states)
-        return places
+        numbers = sorted(self.free.pop() for _ in range(len(states)))  # in a row if they can be, see `changing`
+        self.put(torch.tensor(numbers, device=self.tensor.device), states)
+        return [Place(self, number) for number in numbers]
 
-    def numbers(self, places: Sequence[Place]) -> Tensor:
-        """Return the places' numbers, (B,), on the device."""
-        return torch.tensor([place.number for place in places], device=self.tensor.device)
-
-    def get(self, numbers: Tensor) -> Tensor:
-        """Return a copy of the states at these places."""
-        return self.tensor.index_select(0, numbers)
+    @contextmanager
+    def changing(self, places: Sequence[Place]) -> Iterator[Tensor]:
+        """Yield the states at these places, (B, STATE, C, H, W), to be changed. States in a row are not copied."""
+        first, count = places[0].number, len(places)
+        if [place.number for place in places] == list(range(first, first + count)):
+            yield self.tensor[first : first + count]
+            return
+        numbers = torch.tensor([place.number for place in places], device=self.tensor.device)
+        states = self.tensor.index_select(0, numbers)
+        yield states
+        self.put(numbers, states)
 
     def put(self, numbers: Tensor, states: Tensor) -> None:
         """Write the states at these places."""

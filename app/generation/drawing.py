@@ -119,14 +119,20 @@ class _Events:
 
     Keeps only the newest unread progress event, and the newest unread preview of each row. So a client that does not
     read costs no memory.
+
+    progress: whether anybody reads progress events. Otherwise they do not wake the event loop at every step.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, progress: bool) -> None:
+        self._progress = progress
         self._waiting: dict[tuple[type, int], Event] = {}
         self._arrived = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
     def sink(self, event: Event) -> None:
+        """Receive an event on the engine's thread."""
+        if isinstance(event, Progress) and not self._progress:
+            return
         with contextlib.suppress(RuntimeError):  # the loop has closed, so no client waits
             self._loop.call_soon_threadsafe(self._keep, event)
 
@@ -159,7 +165,7 @@ async def answer(services: Services, request: Request, fields: SamplingFields, p
     scored = plan.best_of is not None
     if stream:
         hold_stream(request, services)
-        events = _Events()
+        events = _Events(progress=True)
         ticket = await _submit(services, request, fields, plan.version, plan.rows, events, scored=scored, previews=True)
         return StreamingResponse(
             _stream(ticket, events, plan),
@@ -171,8 +177,7 @@ async def answer(services: Services, request: Request, fields: SamplingFields, p
     drawn = [Drawn(*plan.drawn_as[one.row], one.image, one.score) for one in done]
     final = plan.finished(done, timings)
     loop = asyncio.get_running_loop()
-    body = await loop.run_in_executor(ENCODERS, encode, drawn, final, wanted, plan.columns)
-    tag = entity_tag(body)
+    body, tag = await loop.run_in_executor(ENCODERS, _encoded, drawn, final, wanted, plan.columns)
     if names(request.headers.getlist("if-none-match"), tag):
         raise Problem(412, "not-changed", "If-None-Match names the file that this request draws", headers={"ETag": tag})
     headers = _headers(final) | {
@@ -185,6 +190,12 @@ async def answer(services: Services, request: Request, fields: SamplingFields, p
     if wanted in ("zip", "npz"):
         headers["Content-Disposition"] = f'attachment; filename="darkroom-{final.id[:8]}.{wanted}"'
     return Response(body, media_type=MEDIA_TYPES[wanted], headers=headers)
+
+
+def _encoded(drawn: Sequence[Drawn], final: Answer, wanted: Format, columns: int) -> tuple[bytes, str]:
+    """Return the body and its entity tag."""
+    body = encode(drawn, final, wanted, columns)
+    return body, entity_tag(body)
 
 
 def _require_fits_webp(plan: DrawingPlan) -> None:
@@ -249,7 +260,7 @@ async def draw(
 
     Call it after the body has been read. Raises Problem and EngineRefusal.
     """
-    events = _Events()
+    events = _Events(progress=False)
     ticket = await _submit(services, request, fields, version, rows, events, scored=scored)
     gone = asyncio.create_task(_gone(request))
     work = asyncio.create_task(_collect(events))

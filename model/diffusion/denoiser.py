@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,6 +16,9 @@ from darkroom.model.diffusion.schedule import make_schedule
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(x (B, C, H, W), t (B,), labels (B,) or (B, classes + 1)) -> prediction (B, C, H, W), or (B, 2 C, H, W) for a model
 with learned variances (`model/diffusion/learned_variance.py`)."""
+
+Rows = npt.NDArray[np.bool_]
+"""(B,): True for the rows that are meant."""
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -116,31 +121,38 @@ class Denoiser:
         x: (B, C, H, W); t: (B,) int64 on the CPU; labels: (B,) int64 or (B, classes + 1); guidance: (B,) on the CPU.
         by_snapshot: (B,) bool on the CPU; default: no row. Raises ValueError without a snapshot for such a row.
         """
-        guided = guidance != 1.0
-        away = guided & by_snapshot if by_snapshot is not None else torch.zeros_like(guided)
-        to_null = (guided & ~away).nonzero()[:, 0].to(x.device)
-        to_snapshot = away.nonzero()[:, 0].to(x.device)
-        t_device = t.to(x.device)
-        if len(to_null) == 0:
-            output, fraction = self.split(self.network(x, t_device, labels))
-            unconditional = output[:0]
+        guided = guidance.numpy() != 1.0
+        to_snapshot = guided & (False if by_snapshot is None else by_snapshot.numpy())
+        times = t.numpy()
+        numbers = np.stack([self.from_x[times], self.from_output[times], guidance.numpy()], axis=1)
+        return self.estimate_by(
+            torch.from_numpy(numbers).to(x.device, x.dtype), x, t, labels, guided & ~to_snapshot, to_snapshot
+        )
+
+    def estimate_by(
+        self, numbers: Tensor, x: Tensor, t: Tensor, labels: Tensor, to_null: Rows, to_snapshot: Rows
+    ) -> tuple[Tensor, Tensor | None]:
+        """Like `estimate`, by numbers that the caller has looked up.
+
+        numbers: (B, 3) with from_x[t], from_output[t] and the guidance weight. to_null, to_snapshot: the guided rows.
+        """
+        a, b, w = numbers.reshape(-1, 3, 1, 1, 1).unbind(1)
+        t = t.to(x.device)
+        if to_null.any():
+            rows = _index(to_null, x.device)
+            both_labels = torch.cat([labels, self._null_labels(labels[rows])])
+            both, fraction = self.split(self.network(torch.cat([x, x[rows]]), torch.cat([t, t[rows]]), both_labels))
+            output = _apply_guidance(both[: len(x)], both[len(x) :], rows, w)
         else:
-            times_twice = torch.cat([t_device, t_device[to_null]])
-            both_labels = torch.cat([labels, self._null_labels(labels[to_null])])
-            both, fraction = self.split(self.network(torch.cat([x, x[to_null]]), times_twice, both_labels))
-            output, unconditional = both[: len(x)], both[len(x) :]
-        w = guidance.to(x.device, x.dtype).reshape(-1, 1, 1, 1)
-        if len(to_snapshot) > 0:
+            output, fraction = self.split(self.network(x, t, labels))
+        if to_snapshot.any():
             if self.snapshot is None:
                 raise ValueError("the model carries no snapshot to guide by")
-            earlier, _ = self.split(self.snapshot(x[to_snapshot], t_device[to_snapshot], labels[to_snapshot]))
-            output = _apply_guidance(output, earlier, to_snapshot, w)
-        if len(to_null) > 0:
-            output = _apply_guidance(output, unconditional, to_null, w)
-        times = t.numpy()
-        a = torch.from_numpy(self.from_x[times]).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
-        b = torch.from_numpy(self.from_output[times]).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
-        return a * x + b * output.to(x.dtype), None if fraction is None else fraction[: len(x)].to(x.dtype)
+            rows = _index(to_snapshot, x.device)
+            earlier, _ = self.split(self.snapshot(x[rows], t[rows], labels[rows]))
+            output = _apply_guidance(output, earlier, rows, w)
+        x0 = (a * x).add_(b * output.to(x.dtype))
+        return x0, None if fraction is None else fraction[: len(x)].to(x.dtype)
 
     def split(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
         """Split a network's output into the prediction and, for learned variances, the fraction."""
@@ -157,7 +169,13 @@ class Denoiser:
         return null
 
 
-def _apply_guidance(output: Tensor, guide: Tensor, rows: Tensor, w: Tensor) -> Tensor:
+def _index(chosen: Rows, device: torch.device) -> Tensor | slice:
+    """Return what indexes the chosen rows of a tensor. All rows are a slice, because a slice copies nothing."""
+    return slice(None) if chosen.all() else torch.from_numpy(chosen.nonzero()[0]).to(device)
+
+
+def _apply_guidance(output: Tensor, guide: Tensor, rows: Tensor | slice, w: Tensor) -> Tensor:
     """Return `output` with w output + (1 - w) guide in the given rows, unchanged where output and guide are equal."""
     own = output[rows]
-    return output.index_copy(0, rows, own + (w[rows] - 1.0) * (own - guide))
+    guided = (own - guide).mul_(w[rows] - 1.0).add_(own)
+    return guided if isinstance(rows, slice) else output.index_copy(0, rows, guided)

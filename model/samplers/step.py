@@ -12,6 +12,7 @@ A sampler writes its formulas in the unit vectors X, MEMORY and M; `2.0 * X - M`
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +50,11 @@ class StepTable:
         """Return a table of zeros, which `set_step` fills in."""
         steps = len(times) - 1
         return cls(times, np.zeros((steps, STATE, STATE + 1)), np.zeros(steps), np.zeros(steps))
+
+    @cached_property
+    def uses_memory(self) -> bool:
+        """True when a step reads or writes the memory, which is zero otherwise."""
+        return bool(self.linear[:, 1:].any() or self.linear[:, :, 1:STATE].any())
 
     def set_step(self, k: int, x: Combination, *memory: Combination, noise: float = 0.0, spread: float = 0.0) -> None:
         """Set step k: its new point, its new memory (an image that is not given becomes 0), and its noise."""

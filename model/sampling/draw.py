@@ -19,6 +19,17 @@ from darkroom.model.samplers.step import STATE
 from darkroom.model.sampling.guidance import network_rows_left
 from darkroom.model.sampling.interpolation import slerp
 from darkroom.model.sampling.noise import normal_noise
+from darkroom.model.sampling.step_numbers import (
+    AFFINE,
+    NOISE,
+    REAL,
+    SPREAD,
+    TIME,
+    TO_NULL,
+    TO_SNAPSHOT,
+    Steps,
+    step_numbers,
+)
 from darkroom.model.sampling.suitability import NO_NULL_CLASS, needs_null_class
 from darkroom.model.sampling.thresholding import threshold
 
@@ -31,6 +42,7 @@ class RowPlan:
     (seed, index), (end_seed, end_index), mix: the start noise, or the spherical mixture of two.
     guidance: the weight of guided steps; 1 for none.
     network_rows_left: network rows still to compute from each position on (`model/sampling/guidance.py`).
+    numbers: of each step (`model/sampling/step_numbers.py`).
     """
 
     label: int
@@ -44,6 +56,7 @@ class RowPlan:
     sampling: SamplingConfig
     table: StepTable
     network_rows_left: tuple[int, ...]
+    numbers: Steps
 
     @property
     def by_snapshot(self) -> bool:
@@ -107,6 +120,7 @@ def plan_row(
         sampling=sampling,
         table=step_table(denoiser.config.schedule, sampling),
         network_rows_left=network_rows_left(denoiser.config.schedule, sampling, guidance),
+        numbers=step_numbers(denoiser.config.schedule, denoiser.config.prediction, sampling, guidance),
     )
 
 
@@ -140,46 +154,56 @@ def mixtures(plans: Sequence[RowPlan], null_label: int) -> npt.NDArray[np.float3
     return mixture
 
 
-def advance(
-    denoiser: Denoiser, plans: Sequence[RowPlan], positions: Sequence[int], state: Tensor
-) -> tuple[Tensor, Tensor]:
+def advance(denoiser: Denoiser, plans: Sequence[RowPlan], positions: Sequence[int], state: Tensor) -> Tensor:
     """Advance every row by one step: row b goes from its time number positions[b] to the next.
 
-    state: (B, STATE, C, H, W). Returns the new state and the thresholded estimates of x_0, (B, C, H, W).
+    state: (B, STATE, C, H, W). It becomes the new state, unless the step raises. Returns the thresholded estimates of
+    x_0, (B, C, H, W).
     """
     x = state[:, 0]
-    t = torch.tensor([int(plan.table.times[k]) for plan, k in zip(plans, positions, strict=True)])
-    weights = [plan.guidance_at(k) for plan, k in zip(plans, positions, strict=True)]
-    guidance = torch.tensor(weights, dtype=torch.float64)
-    by_snapshot = torch.tensor([plan.by_snapshot for plan in plans])
-    m, fraction = denoiser.estimate(x, t, _labels(denoiser, plans), guidance, by_snapshot)
+    host = np.array([plan.numbers[k] for plan, k in zip(plans, positions, strict=True)])
+    numbers, t = torch.from_numpy(host).to(x.device), torch.from_numpy(host[:, TIME].astype(np.int64))
+    to_null, to_snapshot = host[:, TO_NULL] != 0.0, host[:, TO_SNAPSHOT] != 0.0
+    m, fraction = denoiser.estimate_by(numbers[:, AFFINE], x, t, _labels(denoiser, plans), to_null, to_snapshot)
     modes = [plan.sampling.threshold for plan in plans]
     if any(mode != "none" for mode in modes):
         m = threshold(m, modes, [plan.sampling.percentile for plan in plans])
+    noisy = host[:, NOISE].nonzero()[0].tolist()
+    noise = _noise(denoiser, plans, positions, noisy, numbers, fraction) if noisy else None
 
-    tables = [plan.table for plan in plans]
-    stacked = np.stack([table.linear[k] for table, k in zip(tables, positions, strict=True)])
-    linear = torch.from_numpy(stacked).to(x.device, x.dtype)
-    moved = torch.bmm(linear[:, :, :STATE], state.flatten(2)).reshape(state.shape)
-    moved.addcmul_(linear[:, :, STATE, None, None, None], m[:, None])
-    deviations = np.array([table.noise[k] for table, k in zip(tables, positions, strict=True)])
-    noisy = deviations.nonzero()[0].tolist()
-    if noisy:
-        rows = torch.tensor(noisy, device=x.device)
-        z = normal_noise(
-            [plans[row].seed for row in noisy],
-            [plans[row].index for row in noisy],
-            [positions[row] + 1 for row in noisy],
-            x.shape[1:],
-            x.device,
-        )
-        scale = torch.from_numpy(deviations[noisy]).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
-        spreads = np.array([tables[row].spread[positions[row]] for row in noisy])
-        if fraction is not None and spreads.any():
-            spread = torch.from_numpy(spreads).to(x.device, x.dtype).reshape(-1, 1, 1, 1)
-            scale = scale * (spread * fraction[rows]).exp()
-        moved[:, 0].index_add_(0, rows, scale * z.to(x.dtype))
-    return moved, m
+    # The state changes last, because a step that fails must change no row.
+    linear = numbers[:, len(REAL) :].reshape(-1, STATE, STATE + 1)
+    if any(plan.table.uses_memory for plan in plans):
+        moved = torch.bmm(linear[..., :STATE], state.flatten(2)).reshape(state.shape)
+        torch.addcmul(moved, linear[..., STATE:, None, None], m[:, None], out=state)
+    else:
+        x.mul_(linear[:, 0, :1, None, None]).addcmul_(linear[:, 0, STATE:, None, None], m)
+    if noise is not None:
+        x.index_add_(0, torch.tensor(noisy, device=x.device), noise)
+    return m
+
+
+def _noise(
+    denoiser: Denoiser,
+    plans: Sequence[RowPlan],
+    positions: Sequence[int],
+    noisy: Sequence[int],
+    numbers: Tensor,
+    fraction: Tensor | None,
+) -> Tensor:
+    """Return the noise of the rows `noisy` in this step. fraction: see `Denoiser.estimate`."""
+    z = normal_noise(
+        [plans[row].seed for row in noisy],
+        [plans[row].index for row in noisy],
+        [positions[row] + 1 for row in noisy],
+        denoiser.image_shape,
+        denoiser.device,
+    )
+    own = numbers[noisy, :, None, None, None]
+    scale = own[:, NOISE]
+    if fraction is not None:
+        scale = scale * (own[:, SPREAD] * fraction[noisy]).exp()
+    return scale * z
 
 
 @torch.inference_mode()
@@ -192,7 +216,9 @@ def sample(denoiser: Denoiser, plans: Sequence[RowPlan], *, batch_rows: int = 64
         for k in range(max(plan.steps for plan in batch)):
             active = [row for row, plan in enumerate(batch) if k < plan.steps]
             rows = torch.tensor(active, device=denoiser.device)
-            state[rows], _ = advance(denoiser, [batch[row] for row in active], [k] * len(active), state[rows])
+            moved = state[rows]
+            advance(denoiser, [batch[row] for row in active], [k] * len(active), moved)
+            state[rows] = moved
         images.append(state[:, 0])
     return torch.cat(images)
 

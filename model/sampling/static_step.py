@@ -6,11 +6,10 @@ guided, thresholded and gets noise, with coefficients that leave it as it is whe
 `StepInputs` holds what differs from step to step, in one block of memory that is sent to the device in one copy.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -18,13 +17,9 @@ from darkroom.model.diffusion.denoiser import Denoiser
 from darkroom.model.samplers.step import STATE
 from darkroom.model.sampling.draw import RowPlan, mixtures
 from darkroom.model.sampling.noise import noise_of
+from darkroom.model.sampling.step_numbers import LINEAR, REAL
 
 _WHOLE = ("place", "source", "guide", "t", "seed", "index", "step", "label")
-_REAL = ("from_x", "from_output", "guidance", "limit", "dynamic", "level", "noise", "spread")
-_LINEAR = STATE * (STATE + 1)
-
-Steps = npt.NDArray[np.float32]
-"""(n, len(_REAL) + _LINEAR): the real numbers of each step of a row."""
 
 
 class StepKind(NamedTuple):
@@ -52,26 +47,6 @@ def kind_of(plans: Sequence[RowPlan], positions: Sequence[int]) -> StepKind:
     )
 
 
-def step_numbers(denoiser: Denoiser, plan: RowPlan) -> Steps:
-    """Return the real numbers of each of the row's steps, rounded to float32 as `advance` rounds them."""
-    times, sampling = plan.table.times[:-1], plan.sampling
-    columns: Mapping[str, Any] = {
-        "from_x": denoiser.from_x[times],
-        "from_output": denoiser.from_output[times],
-        "guidance": [plan.guidance_at(k) for k in range(plan.steps)],
-        "limit": np.inf if sampling.threshold == "none" else 1.0,
-        "dynamic": sampling.threshold == "dynamic",
-        "level": sampling.percentile,
-        "noise": plan.table.noise,
-        "spread": plan.table.spread,
-    }
-    numbers = np.empty((plan.steps, len(_REAL) + _LINEAR), dtype=np.float32)
-    for column, name in enumerate(_REAL):
-        numbers[:, column] = columns[name]
-    numbers[:, len(_REAL) :] = plan.table.linear.reshape(plan.steps, _LINEAR)
-    return numbers
-
-
 class StepInputs:
     """The inputs of one kind of step: a block on the host, and the same block on the device.
 
@@ -81,7 +56,7 @@ class StepInputs:
     def __init__(self, denoiser: Denoiser, kind: StepKind, hosts: int = 1) -> None:
         self.kind, self._denoiser, self._next = kind, denoiser, 0
         mixture = denoiser.null_label + 1 if kind.mixed else 0
-        self._shapes = {"whole": (len(_WHOLE), kind.rows), "real": (kind.rows, len(_REAL) + _LINEAR + mixture)}
+        self._shapes = {"whole": (len(_WHOLE), kind.rows), "real": (kind.rows, len(REAL) + LINEAR + mixture)}
         size = 8 * len(_WHOLE) * kind.rows + 4 * kind.rows * self._shapes["real"][1]
         on_cuda = denoiser.device.type == "cuda"
         self._hosts: list[tuple[Tensor, Any, Any]] = []
@@ -92,9 +67,9 @@ class StepInputs:
         self._block = torch.zeros(size, dtype=torch.uint8, device=denoiser.device)
         whole, real = self._parts(self._block)
         self.whole = dict(zip(_WHOLE, whole, strict=True))
-        self.real = {name: real[:, column] for column, name in enumerate(_REAL)}
-        self.linear = real[:, len(_REAL) :][:, :_LINEAR].reshape(kind.rows, STATE, STATE + 1)
-        self.labels = real[:, len(_REAL) + _LINEAR :] if kind.mixed else self.whole["label"]
+        self.real = {name: real[:, column] for column, name in enumerate(REAL)}
+        self.linear = real[:, len(REAL) :][:, :LINEAR].reshape(kind.rows, STATE, STATE + 1)
+        self.labels = real[:, len(REAL) + LINEAR :] if kind.mixed else self.whole["label"]
 
     def _parts(self, block: Tensor) -> tuple[Tensor, Tensor]:
         """Return views of a block: whole numbers (names, rows) int64, and real ones (rows, names) float32."""
@@ -104,18 +79,16 @@ class StepInputs:
             block[end:].view(torch.float32).reshape(self._shapes["real"]),
         )
 
-    def fill(
-        self, plans: Sequence[RowPlan], positions: Sequence[int], numbers: Sequence[Steps], places: Sequence[int]
-    ) -> None:
+    def fill(self, plans: Sequence[RowPlan], positions: Sequence[int], places: Sequence[int]) -> None:
         """Write the rows' next step and send it to the device, in one copy that nothing waits for.
 
-        numbers: each row's `step_numbers`. places: where each row's state lies; the rows of padding get place 0.
+        places: where each row's state lies; the rows of padding get place 0.
         """
         host, whole, real = self._hosts[self._next]
         self._next = (self._next + 1) % len(self._hosts)
         rows, null = len(plans), self._denoiser.null_label
         real[rows:] = 0.0
-        real[:rows, : len(_REAL) + _LINEAR] = [own[k] for own, k in zip(numbers, positions, strict=True)]
+        real[:rows, : len(REAL) + LINEAR] = [plan.numbers[k] for plan, k in zip(plans, positions, strict=True)]
         place, source, guide, times, seed, index, step, label = whole
         whole[:, rows:] = 0
         times[rows:] = 1
@@ -127,14 +100,14 @@ class StepInputs:
         step[:rows] = [k + 1 for k in positions]
         label[:rows] = [plan.label for plan in plans]
         if self.kind.mixed:
-            real[:rows, len(_REAL) + _LINEAR :] = mixtures(plans, null)
+            real[:rows, len(REAL) + LINEAR :] = mixtures(plans, null)
         guided = [row for row, plan in enumerate(plans) if plan.network_rows(positions[row]) == 2]
         to_null = [row for row in guided if not plans[row].by_snapshot]
         both = slice(rows, rows + len(to_null))
         source[both], times[both], label[both] = to_null, times[to_null], null
         guide[to_null] = np.arange(rows, rows + len(to_null))
         if self.kind.mixed:
-            real[both, len(_REAL) + _LINEAR + null] = 1.0
+            real[both, len(REAL) + LINEAR + null] = 1.0
         to_snapshot = [row for row in guided if plans[row].by_snapshot]
         guide[to_snapshot] = [self.kind.rows + row for row in to_snapshot]
         self._block.copy_(host, non_blocking=True)

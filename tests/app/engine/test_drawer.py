@@ -16,7 +16,7 @@ from darkroom.app.engine.row_states import FIRST_ROWS, PADDING, RowStates
 from darkroom.model.config import SamplingConfig
 from darkroom.model.diffusion.denoiser import Denoiser
 from darkroom.model.extension_points import SAMPLERS
-from darkroom.model.sampling.draw import plan_row, start
+from darkroom.model.sampling.draw import RowPlan, plan_row, start
 from tests.app.engine.calls import CLASSES, CONFIG, rows, smooth, submit
 
 CPU = torch.device("cpu")
@@ -99,6 +99,29 @@ def test_the_engine_draws_the_same_by_replayed_steps(options: dict[str, bool | i
         for one, other in zip(known, found, strict=True):
             for value, again in zip(one, other, strict=True):
                 np.testing.assert_array_equal(value, again)
+
+
+@torch.inference_mode()
+def test_a_row_is_the_same_to_the_last_bit_alone_and_among_others() -> None:
+    """Rows that are all guided, lie in a row, or have no memory take shorter ways through a step."""
+    denoiser = Denoiser(CONFIG, CLASSES, smooth, snapshot=worse)
+    drawer = PlainDrawer(denoiser)
+
+    def images(plans: list[RowPlan], order: slice) -> list[Tensor]:
+        places = drawer.begin(plans)
+        for position in range(5):
+            drawer.advance(plans[order], [position] * len(plans), places[order])
+        return [place.image.clone() for place in places]
+
+    for guidance in (1.0, 2.0):
+        plans = [
+            plan_row(denoiser, row.sampling.model_copy(update={"guidance": guidance}), label=0, seed=row.seed)
+            for row in every_sampler()
+        ]
+        together = images(plans, slice(None))
+        for plan, image, scattered in zip(plans, together, images(plans, slice(None, None, -1)), strict=True):
+            assert torch.equal(images([plan], slice(None))[0], image), plan.sampling
+            assert torch.equal(scattered, image), plan.sampling
 
 
 def test_a_step_is_recorded_once_for_each_kind() -> None:

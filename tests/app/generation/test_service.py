@@ -70,7 +70,7 @@ def test_every_class_is_found_by_its_name_and_an_index_only_if_no_class_has_it_a
 
 
 async def test_only_the_newest_unread_preview_of_a_row_is_kept() -> None:
-    events, rows, steps = _Events(), 8, 500
+    events, rows, steps = _Events(progress=True), 8, 500
     for step in range(1, steps):
         for row in range(rows):
             events.sink(Preview(row, step, steps, IMAGE))
@@ -89,3 +89,12 @@ async def test_only_the_newest_unread_preview_of_a_row_is_kept() -> None:
     assert [event.row for event in taken if isinstance(event, RowDone)] == list(range(rows))
     assert sum(isinstance(event, Progress) for event in taken) == 1
     assert isinstance(taken[-1], Finished)
+
+
+async def test_progress_that_nobody_reads_does_not_wake_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Event] = []
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_soon_threadsafe", lambda _, event: sent.append(event))
+    events = _Events(progress=False)
+    for event in (done := RowDone(0, IMAGE), Progress(1, 2), Progress(2, 2), finished := Finished(Timings(0.0, 1.0))):
+        events.sink(event)
+    assert sent == [done, finished]

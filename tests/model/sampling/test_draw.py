@@ -142,13 +142,13 @@ def test_rows_at_different_positions_advance_together(sampler: SamplerName) -> N
     with torch.inference_mode():
         first, second = start(denoiser, plans[:1]), start(denoiser, plans[1:])
         for k in range(3):
-            first, _ = advance(denoiser, plans[:1], [k], first)
+            advance(denoiser, plans[:1], [k], first)
         state = torch.cat([first, second])
         for k in range(3):
-            state, _ = advance(denoiser, plans, [k + 3, k], state)
+            advance(denoiser, plans, [k + 3, k], state)
         second = state[1:]
         for k in range(3, 6):
-            second, estimate = advance(denoiser, plans[1:], [k], second)
+            estimate = advance(denoiser, plans[1:], [k], second)
     assert (state[0, 0] - expected[0]).abs().max() < GREY_LEVEL
     assert (second[0, 0] - expected[1]).abs().max() < GREY_LEVEL
     torch.testing.assert_close(second[0, 0], estimate[0], rtol=0.0, atol=1e-5)  # the last step ends on the estimate
