@@ -27,7 +27,7 @@ class Queue:
     """The accepted requests, oldest first. Every caller holds the engine's lock.
 
     limit: most unfinished rows. rows: unfinished rows; running: unfinished rows that have begun. owned: unfinished rows
-    by owner. open: number of requests by version.
+    by owner.
     """
 
     def __init__(self, limit: int, observer: EngineObserver) -> None:
@@ -36,7 +36,6 @@ class Queue:
         self.rows = 0
         self.running = 0
         self.owned: Counter[int | None] = Counter()
-        self.open: Counter[Resident] = Counter()
         self._policy = Policy()
         self._ends: dict[int | None, list[float]] = {}
 
@@ -44,6 +43,11 @@ class Queue:
     def requests(self) -> Collection[Request]:
         """All requests, oldest first."""
         return self._policy.requests
+
+    @property
+    def open(self) -> Counter[Resident]:
+        """Number of requests by version."""
+        return self._policy.open
 
     def require_room(self, rows: int, owner: int | None = None) -> None:
         """Raise TooManyRows or QueueFull if `rows` more rows do not fit.
@@ -87,7 +91,7 @@ class Queue:
         """
         if not self.requests:
             return forecast.idle_seconds
-        step = max(resident.speed.seconds(resident.batch_limit) for resident in self.open)
+        step = max(forecast.full_step, self._policy.slowest_step)
         if forecast.deadline is None:
             return self._in_company(forecast, step)
         return self._at_most(forecast, forecast.deadline, step)
@@ -120,7 +124,6 @@ class Queue:
         self._policy.add(request)
         self.rows += len(request.unfinished)
         self.owned[request.owner] += len(request.unfinished)
-        self.open[request.resident] += 1
 
     def pick(self, now: float) -> list[Row]:
         """Return the rows of the next step; none when there is no request."""
@@ -160,9 +163,6 @@ class Queue:
         self.rows -= len(request.unfinished)
         self._give_back(request, len(request.unfinished))
         self.running -= sum(row.begun for row in request.unfinished)
-        self.open[request.resident] -= 1
-        if not self.open[request.resident]:
-            del self.open[request.resident]
         self._observer.request_ended("finished" if isinstance(event, Finished) else event.reason)
         request.sink(event)
 

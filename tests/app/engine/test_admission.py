@@ -105,6 +105,45 @@ def test_a_full_queue_tells_when_it_has_room_within_a_factor_of_two(work: list[t
     assert 0.5 * told - 2 * STEP <= simulation.now <= 2.0 * told + 2 * STEP
 
 
+SPEEDS = {"even": 1.0, "slow": 20.0, "fast": 0.05}
+
+
+def resident(name: str) -> Resident:
+    curve = SpeedCurve({rows: SPEEDS[name] * seconds for rows, seconds in SPEED.items()})
+    return Resident(name, cast(Denoiser, None), curve, 32)
+
+
+Mixed = st.tuples(
+    st.floats(0.0, 2.0),
+    st.integers(1, 40),
+    st.integers(1, 50),
+    st.one_of(st.none(), st.floats(1.0, 20.0)),
+    st.sampled_from([None, 1, 2]),
+    st.sampled_from(sorted(SPEEDS)),
+)
+
+
+@given(st.lists(Mixed, min_size=1, max_size=12))
+@example([(0.0, 8, 50, None, None, "slow"), *[(0.005, 1, 10, None, None, "even")] * 60, (0.0, 16, 10, 5.0, None, "even")])
+@settings(max_examples=300, deadline=None)
+def test_an_accepted_deadline_is_kept_beside_versions_of_unequal_speed(
+    arrivals: list[tuple[float, int, int, float | None, int | None, str]],
+) -> None:
+    residents, simulation, promised = {name: resident(name) for name in SPEEDS}, simulated(), list[Request]()
+    for gap, images, steps, deadline, owner, name in arrivals:
+        simulation.run(simulation.now + gap)
+        try:
+            request = simulation.submit(images, steps, deadline, owner, resident=residents[name])
+        except DeadlineUnmeetable:
+            continue
+        if deadline is not None:
+            promised.append(request)
+    simulation.run()
+    for request in promised:
+        assert request.deadline is not None
+        assert simulation.ended[request] <= request.deadline
+
+
 def test_an_owner_leaves_room_for_others() -> None:
     simulation = simulated(limit=100)
     with pytest.raises(TooManyRows):

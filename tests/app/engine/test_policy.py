@@ -110,6 +110,22 @@ def test_models_alternate_when_the_oldest_request_is_of_another() -> None:
     assert duration(long) <= alone / OLDEST_SHARE + (50 + 4) * STEP
 
 
+SLOW = Resident("slow", cast(Denoiser, None), SpeedCurve({1: 0.5, 64: 2.0}), 64)
+
+
+@pytest.mark.parametrize(("oldest", "others"), [(SLOW, MODEL), (MODEL, SLOW)])
+def test_the_oldest_gets_a_third_of_the_time_and_no_more_at_unequal_speeds(oldest: Resident, others: Resident) -> None:
+    simulation = Simulation(MODEL)
+    submit(simulation, request(0.0, 2000, 50, resident=oldest))
+    for _ in range(2000):
+        submit(simulation, request(0.0, 16, 50, resident=others))
+    spent = {oldest: 0.0, others: 0.0}
+    while simulation.now < 100.0:
+        began = simulation.now
+        spent[simulation.step()[0].request.resident] += simulation.now - began
+    assert spent[oldest] == pytest.approx(100.0 * OLDEST_SHARE, abs=2 * SLOW.speed.seconds(64))
+
+
 def test_a_deadline_comes_first_when_it_is_near_and_not_before() -> None:
     def times(deadline: float) -> tuple[float, float]:
         late, short = request(0.0, 16, 50, deadline=deadline), [request(0.1 * n, 4, 10) for n in range(100)]
