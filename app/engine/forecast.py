@@ -38,19 +38,19 @@ class Work:
 class Forecast:
     """What a request needs. now, deadline: on the engine's clock; seconds: its work in full batches.
 
-    steps: of its longest row. idle_seconds: its time on an idle engine. full_step: seconds of its version's full step.
+    steps: of its longest row. idle_seconds: its time on an idle engine.
     """
 
+    resident: Resident
     now: float
     deadline: float | None
     seconds: float
     steps: int
     idle_seconds: float
-    full_step: float
 
 
 def foresee(now: float, resident: Resident, work: Work, deadline_seconds: float | None) -> Forecast:
     """Return the forecast for work that arrives now."""
     deadline = None if deadline_seconds is None else now + deadline_seconds
     idle = resident.speed.seconds_alone(work.network_rows / work.steps, work.steps, resident.batch_limit)
-    return Forecast(now, deadline, resident.seconds(work.network_rows), work.steps, idle, resident.full_step)
+    return Forecast(resident, now, deadline, resident.seconds(work.network_rows), work.steps, idle)

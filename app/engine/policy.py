@@ -112,7 +112,7 @@ class Policy:
             if late:  # what is owed must not fill a small step, or many of them
                 row = head.network_rows
                 owed = min(owed, int(OLDEST_SHARE * limit) + row, limit - row)
-            given = _fill(picked, (one.unfinished for one in self._places), lane, owed)
+            given = _fill(picked, (_rows_of(one, late) for one in self._places), lane, owed)
         taken = _fill(picked, self._in_order(late), head.lane, limit, given)
         gained = (OLDEST_SHARE - given / taken) * first.speed.seconds(taken)
         most = self.slowest_step + oldest.resident.seconds(head.network_rows)
@@ -141,10 +141,10 @@ class Policy:
         if not owned:
             del self._by_owner[place[2].owner]
 
-    def _in_order(self, late: Iterable[Request]) -> Iterator[Sequence[Row]]:
+    def _in_order(self, late: Collection[Request]) -> Iterator[Sequence[Row]]:
         """Yield the rows of every request in the order of the policy; those of urgent ones come twice."""
         for request in late:
-            yield sorted(request.unfinished, key=attrgetter("steps_left"), reverse=True)
+            yield _rows_of(request, late)
         for request in self._shortest_first():
             yield request.unfinished
 
@@ -190,6 +190,13 @@ def deadline_of(request: Request) -> float:
     """Return the deadline of a request that has one."""
     assert request.deadline is not None
     return request.deadline
+
+
+def _rows_of(request: Request, late: Collection[Request]) -> Sequence[Row]:
+    """Return the rows of a request in the order in which they run."""
+    if request not in late:
+        return request.unfinished
+    return sorted(request.unfinished, key=attrgetter("steps_left"), reverse=True)
 
 
 def _limit_for(late: Mapping[Request, float], lane: Hashable, limit: int, now: float, share: float) -> int:

@@ -91,7 +91,7 @@ class Queue:
         """
         if not self.requests:
             return forecast.idle_seconds
-        step = max(forecast.full_step, self._policy.slowest_step)
+        step = max(forecast.resident.full_step, self._policy.slowest_step)
         if forecast.deadline is None:
             return self._in_company(forecast, step)
         return self._at_most(forecast, forecast.deadline, step)
@@ -100,16 +100,26 @@ class Queue:
         """The time that a request with a deadline needs at most. step: seconds of a full step."""
         promised = self._policy.promised
         place = bisect_right(promised, deadline, key=deadline_of)
-        before = sum(map(own_seconds, promised[:place]))  # their paced steps need not be full ones
-        others = sum(one.seconds_left for one in self.requests) - sum(one.seconds_left for one in promised[:place])
+        own = [own_seconds(one) for one in promised]  # steps that are paced or of another version need not be full ones
+        before = sum(own[:place])
+        others = sum(own[place:]) + self._at_ease(before + forecast.idle_seconds + sum(own[place:]))
         ends = _shared(before + forecast.idle_seconds, others) + MARGIN_STEPS * step
-        for one in promised[place:]:  # those that come later must not become late
-            others -= one.seconds_left
-            before += own_seconds(one)
+        for one, seconds in zip(promised[place:], own[place:], strict=True):  # those must not become late
+            others -= seconds
+            before += seconds
             theirs = _shared(before + forecast.idle_seconds, others) + MARGIN_STEPS * step
             if forecast.now + theirs > deadline_of(one):
                 return max(ends, theirs)
         return ends
+
+    def _at_ease(self, most: float) -> float:
+        """The time that the requests without a deadline take, one after another. It stops to add once it is `most`."""
+        total = 0.0
+        for one in self.requests:
+            if total >= most:
+                break
+            total += own_seconds(one) if one.deadline is None else 0.0
+        return total
 
     def _in_company(self, forecast: Forecast, step: float) -> float:
         """The time of a request without a deadline. It runs behind shorter ones, and its steps are full ones."""

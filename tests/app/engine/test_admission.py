@@ -124,7 +124,9 @@ Mixed = st.tuples(
 
 
 @given(st.lists(Mixed, min_size=1, max_size=12))
-@example([(0.0, 8, 50, None, None, "slow"), *[(0.005, 1, 10, None, None, "even")] * 60, (0.0, 16, 10, 5.0, None, "even")])
+@example(
+    [(0.0, 8, 50, None, None, "slow"), *[(0.005, 1, 10, None, None, "even")] * 60, (0.0, 16, 10, 5.0, None, "even")]
+)
 @settings(max_examples=300, deadline=None)
 def test_an_accepted_deadline_is_kept_beside_versions_of_unequal_speed(
     arrivals: list[tuple[float, int, int, float | None, int | None, str]],
@@ -142,6 +144,23 @@ def test_an_accepted_deadline_is_kept_beside_versions_of_unequal_speed(
     for request in promised:
         assert request.deadline is not None
         assert simulation.ended[request] <= request.deadline
+
+
+def test_the_earliest_deadline_that_is_accepted_is_kept_beside_two_versions() -> None:
+    simulation, slow = simulated(), resident("slow")
+    simulation.submit(2, 43)
+    simulation.submit(2, 25, resident=slow)
+    deadline = 0.1
+    while True:
+        try:
+            hurried = simulation.submit(2, 35, deadline, resident=slow)
+        except DeadlineUnmeetable as refusal:
+            deadline = 1.0001 * refusal.expected_seconds
+        else:
+            break
+    simulation.submit(3, 37, resident=slow)
+    simulation.run()
+    assert simulation.ended[hurried] <= deadline
 
 
 def test_an_owner_leaves_room_for_others() -> None:
