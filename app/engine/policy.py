@@ -98,7 +98,7 @@ class Policy:
                 self._place(request, place[1])
         late = self._late(now)
         oldest = next(iter(self._places))
-        first = next(iter(late), None) or next(self._shortest_first())
+        first = next(iter(late), None) or next(self.in_order())
         lane = oldest.unfinished[0].lane
         if first.unfinished[0].lane != lane and self._owed >= oldest.resident.full_step:
             first, late = oldest, {}
@@ -113,7 +113,7 @@ class Policy:
                 row = head.network_rows
                 owed = min(owed, int(OLDEST_SHARE * limit) + row, limit - row)
             given = _fill(picked, (_rows_of(one, late) for one in self._places), lane, owed)
-        taken = _fill(picked, self._in_order(late), head.lane, limit, given)
+        taken = _fill(picked, self._rows_in_order(late), head.lane, limit, given)
         gained = (OLDEST_SHARE - given / taken) * first.speed.seconds(taken)
         most = self.slowest_step + oldest.resident.seconds(head.network_rows)
         self._owed = min(max(self._owed + gained, 0.0), most)
@@ -141,15 +141,15 @@ class Policy:
         if not owned:
             del self._by_owner[place[2].owner]
 
-    def _in_order(self, late: Collection[Request]) -> Iterator[Sequence[Row]]:
+    def _rows_in_order(self, late: Collection[Request]) -> Iterator[Sequence[Row]]:
         """Yield the rows of every request in the order of the policy; those of urgent ones come twice."""
         for request in late:
             yield _rows_of(request, late)
-        for request in self._shortest_first():
+        for request in self.in_order():
             yield request.unfinished
 
-    def _shortest_first(self) -> Iterator[Request]:
-        """Merge the owners' requests. Each waits for the work of its owner's shorter ones too."""
+    def in_order(self) -> Iterator[Request]:
+        """Yield the requests, shortest first: merge the owners' requests. Each waits for the work of its owner's shorter ones too."""
         heads = [(*owned[0][:2], 0, owned) for owned in self._by_owner.values()]
         heapq.heapify(heads)
         while heads:

@@ -4,10 +4,11 @@ The queue keeps its counts at every change, so that no caller walks the rows to 
 """
 
 import heapq
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Collection, Sequence
-from operator import attrgetter
+from collections.abc import Collection, Iterable, Sequence
+from itertools import accumulate
+from operator import itemgetter
 
 from darkroom.app.engine.forecast import Forecast, Work, foresee
 from darkroom.app.engine.observer import EngineObserver
@@ -21,6 +22,9 @@ from darkroom.app.engine.policy import (
 from darkroom.app.engine.request import DeadlineUnmeetable, Failed, Finished, QueueFull, TooManyRows
 from darkroom.app.engine.residents import Resident
 from darkroom.app.engine.rows import Request, Row
+
+KEPT_FREE = 4
+"""The queue keeps one place of so many free: requests of up to a quarter of the places are taken alike."""
 
 
 class Queue:
@@ -37,7 +41,8 @@ class Queue:
         self.running = 0
         self.owned: Counter[int | None] = Counter()
         self._policy = Policy()
-        self._ends: dict[int | None, list[float]] = {}
+        self._ends: list[tuple[float, int | None]] = []
+        self._ended: dict[int | None, list[int]] = {}
 
     @property
     def requests(self) -> Collection[Request]:
@@ -50,26 +55,46 @@ class Queue:
         return self._policy.open
 
     def require_room(self, rows: int, owner: int | None = None) -> None:
-        """Raise TooManyRows or QueueFull if `rows` more rows do not fit.
+        """Raise TooManyRows or QueueFull if the queue does not take `rows` more rows.
 
-        An owner gets at most half of the rows that others leave, so that there is always room for one more owner.
+        An owner gets at most half of the rows that others leave, so that there is always room for one more owner. When
+        less than a quarter of the places is free, the queue takes no request, however small: otherwise small ones would
+        take each place that becomes free, and the places for a large one would never be free together.
         """
-        others = 0 if owner is None else self.rows - self.owned[owner]
-        held = self.rows - others
-        limit = self.limit if owner is None else (self.limit - others) // 2
-        if rows > (self.limit if owner is None else self.limit // 2):
-            raise TooManyRows(rows, self.limit if owner is None else self.limit // 2)
-        surplus = max(held + rows - limit, self.rows + rows - self.limit)
-        if surplus > 0:
-            raise QueueFull(rows, held, limit, self._seconds_until_room(surplus, owner if held < self.rows else None))
+        most = self.limit if owner is None else self.limit // 2
+        if rows > most:
+            raise TooManyRows(rows, most)
+        held = self.rows if owner is None else self.owned[owner]
+        if not self._takes(rows, held, self.rows - held, owner):
+            wait = self._seconds_until_taken(rows, held, owner)
+            raise QueueFull(rows, held, self._places(self.rows - held, owner), wait)
 
-    def _seconds_until_room(self, rows: int, owner: int | None) -> float:
-        """Return the time until `rows` rows end, of the owner or of all. It is computed once a step."""
-        if owner not in self._ends:
-            mine = [one for one in self.requests if owner is None or one.owner == owner]
-            self._ends[owner] = _row_ends(mine)
-        ends = self._ends[owner]
-        return ends[min(rows, len(ends)) - 1] if ends else 0.0
+    def _places(self, others: int, owner: int | None) -> int:
+        return self.limit if owner is None else (self.limit - others) // 2
+
+    def _takes(self, rows: int, held: int, others: int, owner: int | None) -> bool:
+        """Return whether an owner that holds `held` rows gets more, while others hold `others`."""
+        places = self._places(others, owner)
+        return held + max(rows, places // KEPT_FREE) <= places and held + others + rows <= self.limit
+
+    def _seconds_until_taken(self, rows: int, held: int, owner: int | None) -> float:
+        """Return the time until the queue takes `rows` rows of the owner, if nothing else arrives."""
+        if not self._ends:
+            self._ends = _row_ends(self._policy.in_order())
+        if owner not in self._ended:
+            self._ended[owner] = list(accumulate((owner in (None, one) for _, one in self._ends), initial=0))
+        own, others = self._ended[owner], self.rows - held
+
+        def taken(ended: int) -> bool:
+            return self._takes(rows, held - own[ended], others - (ended - own[ended]), owner)
+
+        ended = bisect_left(range(len(self._ends)), True, key=taken)
+        return self._ends[ended - 1][0] if self._ends else 0.0
+
+    def _forget_ends(self) -> None:
+        """Have the ends of rows computed anew when somebody asks for them."""
+        self._ends = []
+        self._ended.clear()
 
     def admit(
         self, now: float, resident: Resident, work: Work, deadline_seconds: float | None, owner: int | None = None
@@ -131,13 +156,14 @@ class Queue:
 
     def add(self, request: Request) -> None:
         """Add a request."""
+        self._forget_ends()
         self._policy.add(request)
         self.rows += len(request.unfinished)
         self.owned[request.owner] += len(request.unfinished)
 
     def pick(self, now: float) -> list[Row]:
         """Return the rows of the next step; none when there is no request."""
-        self._ends.clear()
+        self._forget_ends()
         return self._policy.pick(now) if self.requests else []
 
     def begin(self, rows: Sequence[Row], now: float) -> list[Row]:
@@ -182,20 +208,21 @@ class Queue:
             del self.owned[request.owner]
 
 
-def _row_ends(requests: Sequence[Request]) -> list[float]:
-    """Return the times until each row of the requests ends, if nothing else arrives, in their order.
+def _row_ends(requests: Iterable[Request]) -> list[tuple[float, int | None]]:
+    """Return the times until each row ends, if nothing else arrives, in their order, and its owner.
 
     The rows are taken to be served by as many places as rows of their width share a step, one after another.
     """
-    places, ends = [0.0], list[float]()
-    for request in sorted(requests, key=attrgetter("seconds_left")):
-        step = request.speed.seconds(request.batch_limit)
+    places, ends = [0.0], list[tuple[float, int | None]]()
+    for request in requests:
+        step = request.resident.full_step
         for row in request.unfinished:
             if len(places) < request.batch_limit // row.network_rows:
                 heapq.heappush(places, 0.0)  # all places are free in the beginning
-            ends.append(places[0] + row.steps_left * step)
-            heapq.heapreplace(places, ends[-1])
-    return sorted(ends)
+            end = places[0] + row.steps_left * step
+            ends.append((end, request.owner))
+            heapq.heapreplace(places, end)
+    return sorted(ends, key=itemgetter(0))
 
 
 def _shared(seconds: float, others: float) -> float:

@@ -1,5 +1,8 @@
 """Laws of admission, with the queue and its policy on a simulated engine: what it promises is what happens."""
 
+import contextlib
+import random
+from collections import Counter
 from typing import cast
 
 import pytest
@@ -161,6 +164,52 @@ def test_the_earliest_deadline_that_is_accepted_is_kept_beside_two_versions() ->
     simulation.submit(3, 37, resident=slow)
     simulation.run()
     assert simulation.ended[hurried] <= deadline
+
+
+@pytest.mark.parametrize(("keys", "images"), [([None], 25), ([1], 12), ([1, 2, 3], 6)])
+def test_a_full_queue_takes_large_requests_as_readily_as_small_ones(keys: list[int | None], images: int) -> None:
+    """One of each is offered before every step."""
+    simulation, generator = simulated(limit=100), random.Random(3)
+    taken = Counter[int]()
+    for _ in range(4000):
+        for size in generator.sample((1, images), 2):
+            with contextlib.suppress(QueueFull):
+                simulation.submit(size, 10, owner=generator.choice(keys))
+                taken[size] += 1
+        assert simulation.queue.rows <= 100
+        simulation.step()
+    assert taken[1] > 20
+    assert taken[images] >= 0.5 * taken[1]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(5, 50), st.integers(1, 3)), min_size=5, max_size=40),
+    st.integers(1, 25),
+    st.integers(1, 3),
+)
+@example([(16, 10, 2)] * 3 + [(20, 50, 1)] * 3, 1, 1)  # the end of another key's rows raises the limit
+@settings(max_examples=200, deadline=None)
+def test_a_key_is_told_when_it_has_room_within_a_factor_of_two(
+    work: list[tuple[int, int, int]], images: int, owner: int
+) -> None:
+    simulation = simulated(limit=100)
+    for size, steps, other in work:
+        with contextlib.suppress(QueueFull):
+            simulation.submit(size, steps, owner=other)
+    try:
+        simulation.queue.require_room(images, owner)
+    except QueueFull as full:
+        told = full.retry_after_seconds
+    else:
+        return
+    while True:
+        simulation.step()
+        try:
+            simulation.queue.require_room(images, owner)
+        except QueueFull:
+            continue
+        break
+    assert 0.5 * told - 2 * STEP <= simulation.now <= 2.0 * told + 2 * STEP
 
 
 def test_an_owner_leaves_room_for_others() -> None:

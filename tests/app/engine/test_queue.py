@@ -130,18 +130,18 @@ def test_a_full_queue_refuses_before_rows_are_planned(engine: Engine, monkeypatc
     plan_row = darkroom.app.engine.phases.plan_row
     monkeypatch.setattr(darkroom.app.engine.phases, "plan_row", counting)
     with engine._wake:  # holding the lock stops the engine
-        submit(engine, rows(39))
-        assert planned == 39
+        submit(engine, rows(30))
+        assert planned == 30
         settings = rows(1)[0].sampling
         with pytest.raises(QueueFull) as refusal:
-            submit(engine, rows(2))
+            submit(engine, rows(11))
         with pytest.raises(QueueFull) as asked:
-            engine.require_room("v1", settings, 2)
+            engine.require_room("v1", settings, 11)
         assert vars(asked.value) == vars(refusal.value)
         with pytest.raises(DeadlineUnmeetable):
             engine.require_room("v1", settings, 1, deadline_seconds=1e-9)
         engine.require_room("v1", settings, 1)
-    assert planned == 39
+    assert planned == 30
 
 
 def test_a_request_is_refused_if_the_queue_fills_while_its_rows_are_planned(
