@@ -10,6 +10,15 @@
    request is of another, it gets steps of its own, which take a third of the time.
 5. Rows of one request run in their order, so that its first images are finished early. Those of an urgent request run
    side by side, so that its last image is not late.
+
+At a load below capacity, a request without key and deadline ends within K times its idle time, however long longer ones are:
+
+K = (F (M + 1) + 3 S) / (2/3 - R)
+
+F: the time of its work in full batches and of as many full steps as it has; S: the longest full step of all versions; both
+over its idle time. M: the number of requests that it meets. R: the share of the time, below 2/3, that later requests need
+which come before it: those with a deadline or no more work. What exceeds this share for a while, and deadlines of longer
+requests, count in M by their time.
 """
 
 import heapq
