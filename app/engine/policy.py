@@ -11,14 +11,14 @@
 5. Rows of one request run in their order, so that its first images are finished early. Those of an urgent request run
    side by side, so that its last image is not late.
 
-At a load below capacity, a request without key and deadline ends within K times its idle time, however long longer ones are:
+However long the longer requests are, one without key and deadline ends within K times its idle time:
 
 K = (F (M + 1) + 3 S) / (2/3 - R)
 
-F: the time of its work in full batches and of as many full steps as it has; S: the longest full step of all versions; both
-over its idle time. M: the number of requests that it meets. R: the share of the time, below 2/3, that later requests need
-which come before it: those with a deadline or no more work. What exceeds this share for a while, and deadlines of longer
-requests, count in M by their time.
+F: the time of its work in full batches and of as many full steps as it has. S: the longest full step of all versions.
+Both are in multiples of its idle time. M: number of the requests that it meets. R: the share of the time, below 2/3,
+that is needed by later ones which come before it. These have a deadline or no more work. What they need above this share
+for a while counts in M by its time. So does a request that it meets, if it has a deadline and more work.
 """
 
 import heapq
@@ -158,7 +158,7 @@ class Policy:
             yield request.unfinished
 
     def in_order(self) -> Iterator[Request]:
-        """Yield the requests, shortest first: merge the owners' requests. Each waits for the work of its owner's shorter ones too."""
+        """Merge the owners' requests, shortest first. Each waits for the work of its owner's shorter ones too."""
         heads = [(*owned[0][:2], 0, owned) for owned in self._by_owner.values()]
         heapq.heapify(heads)
         while heads:

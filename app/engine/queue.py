@@ -8,7 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from itertools import accumulate
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 
 from darkroom.app.engine.forecast import Forecast, Work, foresee
 from darkroom.app.engine.observer import EngineObserver
@@ -24,7 +24,10 @@ from darkroom.app.engine.residents import Resident
 from darkroom.app.engine.rows import Request, Row
 
 KEPT_FREE = 4
-"""The queue keeps one place of so many free: requests of up to a quarter of the places are taken alike."""
+"""The queue takes requests while one place of so many is free: those of up to a quarter of the places alike."""
+
+PARTS = 64
+"""Retry-After of a deadline that cannot be met is a number of parts of the time until the queue is empty."""
 
 
 class Queue:
@@ -58,8 +61,8 @@ class Queue:
         """Raise TooManyRows or QueueFull if the queue does not take `rows` more rows.
 
         An owner gets at most half of the rows that others leave, so that there is always room for one more owner. When
-        less than a quarter of the places is free, the queue takes no request, however small: otherwise small ones would
-        take each place that becomes free, and the places for a large one would never be free together.
+        less than a quarter of the places is free, the queue takes no request, however small. Otherwise small ones would
+        take each free place, and a large one would never find enough of them.
         """
         most = self.limit if owner is None else self.limit // 2
         if rows > most:
@@ -105,8 +108,34 @@ class Queue:
         if deadline_seconds is not None:
             expected = self.expected_seconds(forecast)
             if expected > deadline_seconds:
-                raise DeadlineUnmeetable(deadline_seconds, expected, forecast.idle_seconds)
+                raise DeadlineUnmeetable(
+                    deadline_seconds, expected, self._seconds_until_in_time(forecast, deadline_seconds)
+                )
         return forecast
+
+    def _seconds_until_in_time(self, forecast: Forecast, deadline_seconds: float) -> float | None:
+        """Return the time until the same deadline could be accepted, if nothing else arrives; None for never.
+
+        Those with a deadline are taken to run in their order, beside the others.
+        """
+        if forecast.idle_seconds > deadline_seconds:
+            return None
+        margin = MARGIN_STEPS * max(forecast.resident.full_step, self._policy.slowest_step)
+        longest = max(self.requests, key=attrgetter("seconds_left"))
+        total = max(sum(one.seconds_left for one in self.requests), own_seconds(longest))
+        promised = [(deadline_of(one) - forecast.now, own_seconds(one)) for one in self._policy.promised]
+        at_ease = sum(one.seconds_left for one in self.requests if one.deadline is None)
+
+        def in_time(part: int) -> bool:
+            waited = part / PARTS * total
+            done, ahead = OTHERS_SHARE * waited, list[tuple[float, float]]()
+            for due, own in promised:
+                ahead.append((due - waited, max(0.0, own - done)))
+                done = max(0.0, done - own)
+            left = (1.0 - part / PARTS) * at_ease
+            return _at_most(forecast.idle_seconds, deadline_seconds, ahead, left, margin) <= deadline_seconds
+
+        return total * bisect_left(range(PARTS), True, key=in_time) / PARTS
 
     def expected_seconds(self, forecast: Forecast) -> float:
         """Return the time that the policy will need for work that arrives now, if nothing else arrives.
@@ -119,23 +148,9 @@ class Queue:
         step = max(forecast.resident.full_step, self._policy.slowest_step)
         if forecast.deadline is None:
             return self._in_company(forecast, step)
-        return self._at_most(forecast, forecast.deadline, step)
-
-    def _at_most(self, forecast: Forecast, deadline: float, step: float) -> float:
-        """The time that a request with a deadline needs at most. step: seconds of a full step."""
-        promised = self._policy.promised
-        place = bisect_right(promised, deadline, key=deadline_of)
-        own = [own_seconds(one) for one in promised]  # steps that are paced or of another version need not be full ones
-        before = sum(own[:place])
-        others = sum(own[place:]) + self._at_ease(before + forecast.idle_seconds + sum(own[place:]))
-        ends = _shared(before + forecast.idle_seconds, others) + MARGIN_STEPS * step
-        for one, seconds in zip(promised[place:], own[place:], strict=True):  # those must not become late
-            others -= seconds
-            before += seconds
-            theirs = _shared(before + forecast.idle_seconds, others) + MARGIN_STEPS * step
-            if forecast.now + theirs > deadline_of(one):
-                return max(ends, theirs)
-        return ends
+        ahead = [(deadline_of(one) - forecast.now, own_seconds(one)) for one in self._policy.promised]
+        at_ease = self._at_ease(forecast.idle_seconds + sum(own for _, own in ahead))
+        return _at_most(forecast.idle_seconds, forecast.deadline - forecast.now, ahead, at_ease, MARGIN_STEPS * step)
 
     def _at_ease(self, most: float) -> float:
         """The time that the requests without a deadline take, one after another. It stops to add once it is `most`."""
@@ -223,6 +238,28 @@ def _row_ends(requests: Iterable[Request]) -> list[tuple[float, int | None]]:
             ends.append((end, request.owner))
             heapq.heapreplace(places, end)
     return sorted(ends, key=itemgetter(0))
+
+
+def _at_most(
+    idle: float, deadline: float, promised: Sequence[tuple[float, float]], at_ease: float, margin: float
+) -> float:
+    """Return the time that a request with a deadline needs at most, all in seconds.
+
+    idle: its own time; promised: deadlines of the others and their own times, earliest deadline first; at_ease: the
+    time of those without; margin: by which each starts earlier than it must. Steps that are paced or of another version
+    need not be full ones, so each counts with its own time.
+    """
+    place = bisect_right(promised, deadline, key=itemgetter(0))
+    before = idle + sum(own for _, own in promised[:place])
+    others = at_ease + sum(own for _, own in promised[place:])
+    ends = _shared(before, others) + margin
+    for due, own in promised[place:]:  # those that come later must not become late
+        others -= own
+        before += own
+        theirs = _shared(before, others) + margin
+        if theirs > due:
+            return max(ends, theirs)
+    return ends
 
 
 def _shared(seconds: float, others: float) -> float:

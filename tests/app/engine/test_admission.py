@@ -182,20 +182,18 @@ def test_a_full_queue_takes_large_requests_as_readily_as_small_ones(keys: list[i
     assert taken[images] >= 0.5 * taken[1]
 
 
-@given(
-    st.lists(st.tuples(st.integers(1, 40), st.integers(5, 50), st.integers(1, 3)), min_size=5, max_size=40),
-    st.integers(1, 25),
-    st.integers(1, 3),
+@pytest.mark.parametrize(
+    "work",
+    [
+        [(20, 10, 2)] * 2 + [(20, 50, 1), (10, 50, 1)],  # what another key's rows leave raises this key's limit
+        [(20, 10, 1)] * 2 + [(20, 10, 2), (5, 10, 2)],  # rows of another key slow this key's rows down
+    ],
 )
-@example([(16, 10, 2)] * 3 + [(20, 50, 1)] * 3, 1, 1)  # the end of another key's rows raises the limit
-@settings(max_examples=200, deadline=None)
-def test_a_key_is_told_when_it_has_room_within_a_factor_of_two(
-    work: list[tuple[int, int, int]], images: int, owner: int
-) -> None:
-    simulation = simulated(limit=100)
+@pytest.mark.parametrize("images", [1, 5, 10])
+def test_a_key_is_told_when_it_has_room_within_a_factor_of_two(work: list[tuple[int, int, int]], images: int) -> None:
+    simulation, owner = simulated(limit=100), 1
     for size, steps, other in work:
-        with contextlib.suppress(QueueFull):
-            simulation.submit(size, steps, owner=other)
+        simulation.submit(size, steps, owner=other)
     try:
         simulation.queue.require_room(images, owner)
     except QueueFull as full:
@@ -210,6 +208,39 @@ def test_a_key_is_told_when_it_has_room_within_a_factor_of_two(
             continue
         break
     assert 0.5 * told - 2 * STEP <= simulation.now <= 2.0 * told + 2 * STEP
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(5, 50)), min_size=1, max_size=30),
+    st.integers(1, 40),
+    st.integers(5, 50),
+    st.floats(1.0, 10.0),
+)
+@example([(32, 50)] * 15, 32, 50, 1.2)
+@settings(max_examples=200, deadline=None)
+def test_a_refused_deadline_is_told_when_it_would_be_accepted_within_a_factor_of_two(
+    work: list[tuple[int, int]], images: int, steps: int, tightness: float
+) -> None:
+    simulation = simulated()
+    for size, length in work:
+        simulation.submit(size, length)
+    cost = Work(images, 2 * images * steps, steps)
+    deadline = tightness * foresee(0.0, simulation.resident, cost, None).idle_seconds
+
+    def refusal() -> DeadlineUnmeetable | None:
+        try:
+            simulation.queue.admit(simulation.now, simulation.resident, cost, deadline)
+        except DeadlineUnmeetable as late:
+            return late
+        return None
+
+    late = refusal()
+    if late is None:
+        return
+    assert late.retry_after_seconds is not None
+    while refusal():
+        simulation.step()
+    assert 0.5 * late.retry_after_seconds - 2 * STEP <= simulation.now <= 2.0 * late.retry_after_seconds + 2 * STEP
 
 
 def test_an_owner_leaves_room_for_others() -> None:
