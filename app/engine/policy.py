@@ -17,8 +17,8 @@ K = (F (M + 1) + 3 S) / (2/3 - R)
 
 F: the time of its work in full batches and of as many full steps as it has. S: the longest full step of all versions.
 Both are in multiples of its idle time. M: number of the requests that it meets. R: the share of the time, below 2/3,
-that is needed by later ones which come before it. These have a deadline or no more work. What they need above this share
-for a while counts in M by its time. So does a request that it meets, if it has a deadline and more work.
+that is needed by later ones which come before it. These have a deadline or no more work. What they need above this
+share for a while counts in M by its time. So does a request that it meets, if it has a deadline and more work.
 """
 
 import heapq
