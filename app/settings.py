@@ -41,7 +41,10 @@ class Settings(OperatorSettings):
         "auto", description="where images are drawn: auto (CUDA where there is one), cpu, cuda or cuda:N"
     )
     queue_rows: int = Field(
-        2048, ge=1, description="most images that wait or are drawn at once; a full queue answers 429"
+        2048,
+        ge=1,
+        description="most images that wait or are drawn at once; "
+        "requests get 429 while less than a quarter of the places is free",
     )
     request_rows: int = Field(1024, ge=1, description="most images of one request")
     generate_job_images: int = Field(1_000_000, ge=1, description="most images of one generate job")

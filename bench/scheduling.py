@@ -1,9 +1,10 @@
 """Simulates the scheduling policy of the engine on a measured speed curve, against a queue that serves in turn.
 
-python -m bench.scheduling [--rates R ...] [--seconds S] [--seeds N]
+python -m bench.scheduling [--rates R ...] [--shares S ...] [--seconds S] [--seeds N]
 
 The load is open-loop: 70% requests of 1 image in 10 steps, 25% of 4 in 20, 5% of 32 in 50, each step guided. The peer
-serves batches of 16 images from start to end, in the order of arrival. It prints seconds.
+serves batches of 16 images from start to end, in the order of arrival. It prints seconds. A share of 0 for the oldest
+requests is plain shortest-first; without `--shares`, they get that of the product.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from darkroom.app.engine import policy
 from darkroom.app.engine.forecast import Work, foresee
 from darkroom.app.engine.observer import EngineObserver
 from darkroom.app.engine.phases import Phase
@@ -161,13 +163,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.scheduling", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rates", type=float, nargs="+", default=[1.5, 2.8, 3.2])
+    parser.add_argument("--shares", type=float, nargs="+", default=[policy.OLDEST_SHARE])
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args(argv)
     print("| rate | policy | small p50 / p99 | middle p50 / p99 | large p50 / p99 |")
     print("| ---: | --- | ---: | ---: | ---: |")
     for rate in arguments.rates:
-        for name, kind_of_server in (("Darkroom", Simulation), ("in turn, 16 images", InTurn)):
+        servers = [(f"Darkroom, {share:.2f} for the oldest", Simulation, share) for share in arguments.shares]
+        for name, kind_of_server, policy.OLDEST_SHARE in (*servers, ("in turn, 16 images", InTurn, 0.0)):
             found: dict[str, list[float]] = {kind: [] for kind, *_ in MIX}
             for seed in range(arguments.seeds):
                 for kind, times in durations(kind_of_server(measured()), rate, arguments.seconds, seed).items():

@@ -45,6 +45,10 @@ def jobs_limit(error: TooManyJobs) -> Problem:
 def queue_full(full: QueueFull) -> Problem:
     """The engine's queue has too few free places."""
     detail = f"the queue has no room for {full.rows} images: {full.rows_waiting} of {full.limit} places are taken"
+    if full.rows_waiting + full.rows <= full.limit:
+        detail = (
+            f"{full.rows_waiting} of the queue's {full.limit} places are taken, and the others are for larger requests"
+        )
     return _problem("queue-full", detail, retry_after(full.retry_after_seconds))
 
 

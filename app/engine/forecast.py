@@ -41,6 +41,7 @@ class Forecast:
     steps: of its longest row. idle_seconds: its time on an idle engine.
     """
 
+    resident: Resident
     now: float
     deadline: float | None
     seconds: float
@@ -52,4 +53,4 @@ def foresee(now: float, resident: Resident, work: Work, deadline_seconds: float 
     """Return the forecast for work that arrives now."""
     deadline = None if deadline_seconds is None else now + deadline_seconds
     idle = resident.speed.seconds_alone(work.network_rows / work.steps, work.steps, resident.batch_limit)
-    return Forecast(now, deadline, resident.seconds(work.network_rows), work.steps, idle)
+    return Forecast(resident, now, deadline, resident.seconds(work.network_rows), work.steps, idle)

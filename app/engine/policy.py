@@ -2,29 +2,43 @@
 
 1. The request with the least work left comes first: a short one never waits for a long one. The work of the owner's
    shorter requests counts too, so that an owner with a thousand requests is no faster than others.
-2. A third of the network rows goes to the oldest requests. So nobody waits longer than the work that was accepted
-   earlier takes at a third of the speed, whatever comes later.
+2. A third of the time goes to the oldest requests. So nobody waits longer than the work that was accepted earlier takes
+   at a third of the speed, whatever comes later.
 3. A request with a deadline comes first, earliest deadline first, once it could be late otherwise. Its step is then no
    larger than the deadline allows.
 4. Steps are full as long as there are rows. The rows of a step are of one version and one phase. When the oldest
-   request is of another, it gets steps of its own, a third of all.
+   request is of another, it gets steps of its own, which take a third of the time.
 5. Rows of one request run in their order, so that its first images are finished early. Those of an urgent request run
    side by side, so that its last image is not late.
+
+However long the longer requests are, one without key and deadline ends within K times its idle time:
+
+K = (F (M + 1) + 3 S) / (2/3 - R)
+
+F: the time of its work in full batches and of as many full steps as it has. S: the longest full step of all versions.
+Both are in multiples of its idle time. M: number of the requests that it meets. R: the share of the time, below 2/3,
+that is needed by later ones which come before it. These have a deadline or no more work. What they need above this
+share for a while counts in M by its time. So does a request that it meets, if it has a deadline and more work.
 """
 
 import heapq
 import math
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from operator import attrgetter
 
+from darkroom.app.engine.residents import Resident
 from darkroom.app.engine.rows import Request, Row
 
 OLDEST_SHARE = 1.0 / 3.0
 OTHERS_SHARE = 1.0 - OLDEST_SHARE
 MARGIN_STEPS = 2.0
-"""Full steps by which a request with a deadline starts earlier than it must."""
+"""Full steps, of the slowest version, by which a request with a deadline starts earlier than it must.
+
+One may be under way, and one may be owed to the oldest request.
+"""
 
 
 _Place = tuple[float, int, Request]
@@ -32,12 +46,14 @@ _Place = tuple[float, int, Request]
 
 
 class Policy:
-    """Holds the requests, and picks rows step by step. It remembers how many network rows it owes to the oldest.
+    """Holds the requests, and picks rows step by step. It remembers how many seconds it owes to the oldest.
 
     It keeps the requests in order at every change, so that a step costs the same behind two requests or two thousand.
+    open: number of requests by version.
     """
 
     def __init__(self) -> None:
+        self.open: Counter[Resident] = Counter()
         self._owed = 0.0
         self._arrivals = count()
         self._places: dict[Request, _Place] = {}
@@ -56,16 +72,26 @@ class Policy:
         """The requests with a deadline, earliest deadline first."""
         return self._promised
 
+    @property
+    def slowest_step(self) -> float:
+        """Seconds of the longest full step of a version that has a request."""
+        return max((resident.full_step for resident in self.open), default=0.0)
+
     def add(self, request: Request) -> None:
         """Add a request with an unfinished row."""
         self._place(request, next(self._arrivals))
         if request.deadline is not None:
             insort(self._promised, request, key=deadline_of)
+        if request.deadline is not None or request.resident not in self.open:
             self._nobody_late_before = -math.inf
+        self.open[request.resident] += 1
 
     def remove(self, request: Request) -> None:
         """Remove a request."""
         self._displace(self._places.pop(request))
+        self.open[request.resident] -= 1
+        if not self.open[request.resident]:
+            del self.open[request.resident]
         if request.deadline is not None:
             self._promised.remove(request)
 
@@ -81,22 +107,25 @@ class Policy:
                 self._place(request, place[1])
         late = self._late(now)
         oldest = next(iter(self._places))
-        first = next(iter(late), None) or next(self._shortest_first())
+        first = next(iter(late), None) or next(self.in_order())
         lane = oldest.unfinished[0].lane
-        if first.unfinished[0].lane != lane and self._owed >= oldest.batch_limit:
+        if first.unfinished[0].lane != lane and self._owed >= oldest.resident.full_step:
             first, late = oldest, {}
         head = first.unfinished[0]
-        limit = max(_limit_for(late, head.lane, first.batch_limit, now), head.network_rows)
+        share = 1.0 if head.lane == lane else OTHERS_SHARE
+        limit = max(_limit_for(late, head.lane, first.batch_limit, now, share), head.network_rows)
         picked: dict[Row, None] = {}
         given = 0
         if head.lane == lane:
-            owed = min(limit, int(self._owed))
+            owed = min(limit, int(self._owed / oldest.resident.seconds(1)))
             if late:  # what is owed must not fill a small step, or many of them
                 row = head.network_rows
                 owed = min(owed, int(OLDEST_SHARE * limit) + row, limit - row)
-            given = _fill(picked, (one.unfinished for one in self._places), lane, owed)
-        taken = _fill(picked, self._in_order(late), head.lane, limit, given)
-        self._owed = min(self._owed + OLDEST_SHARE * taken - given, float(oldest.batch_limit + head.network_rows))
+            given = _fill(picked, (_rows_of(one, late) for one in self._places), lane, owed)
+        taken = _fill(picked, self._rows_in_order(late), head.lane, limit, given)
+        gained = (OLDEST_SHARE - given / taken) * first.speed.seconds(taken)
+        most = self.slowest_step + oldest.resident.seconds(head.network_rows)
+        self._owed = min(max(self._owed + gained, 0.0), most)
         self._advanced = list(dict.fromkeys(row.request for row in picked))
         return list(picked)
 
@@ -107,7 +136,7 @@ class Policy:
         """
         if now < self._nobody_late_before:
             return {}
-        late, spare = urgent(self._promised, now)
+        late, spare = urgent(self._promised, now, MARGIN_STEPS * self.slowest_step)
         self._nobody_late_before = now + spare / 2.0
         return late
 
@@ -121,15 +150,15 @@ class Policy:
         if not owned:
             del self._by_owner[place[2].owner]
 
-    def _in_order(self, late: Iterable[Request]) -> Iterator[Sequence[Row]]:
+    def _rows_in_order(self, late: Collection[Request]) -> Iterator[Sequence[Row]]:
         """Yield the rows of every request in the order of the policy; those of urgent ones come twice."""
         for request in late:
-            yield sorted(request.unfinished, key=attrgetter("steps_left"), reverse=True)
-        for request in self._shortest_first():
+            yield _rows_of(request, late)
+        for request in self.in_order():
             yield request.unfinished
 
-    def _shortest_first(self) -> Iterator[Request]:
-        """Merge the owners' requests. Each waits for the work of its owner's shorter ones too."""
+    def in_order(self) -> Iterator[Request]:
+        """Merge the owners' requests, shortest first. Each waits for the work of its owner's shorter ones too."""
         heads = [(*owned[0][:2], 0, owned) for owned in self._by_owner.values()]
         heapq.heapify(heads)
         while heads:
@@ -142,18 +171,18 @@ class Policy:
                 heapq.heappop(heads)
 
 
-def urgent(promised: Sequence[Request], now: float) -> tuple[dict[Request, float], float]:
+def urgent(promised: Sequence[Request], now: float, margin: float) -> tuple[dict[Request, float], float]:
     """Return the requests that must run now with their latest ends, and the seconds until the first must.
 
-    promised: earliest deadline first. A request's latest end leaves time for the work of those that come after it, and
-    its latest start for its own steps.
+    promised: earliest deadline first; margin: seconds by which each starts earlier than it must. A request's latest end
+    leaves time for the work of those that come after it, and its latest start for its own steps.
     """
     start = spare = math.inf
     ends: dict[Request, float] = {}
     for one in reversed(promised):
         end = min(start, deadline_of(one))
         start = end - own_seconds(one) / OTHERS_SHARE
-        due = start - MARGIN_STEPS * one.speed.seconds(one.batch_limit) - now
+        due = start - margin - now
         spare = min(spare, due)
         if due <= 0.0 or ends:
             ends[one] = end
@@ -172,14 +201,24 @@ def deadline_of(request: Request) -> float:
     return request.deadline
 
 
-def _limit_for(late: Mapping[Request, float], lane: Hashable, limit: int, now: float) -> int:
-    """Return the largest step with which the urgent requests of the lane end in time. late: with their latest ends."""
+def _rows_of(request: Request, late: Collection[Request]) -> Sequence[Row]:
+    """Return the rows of a request in the order in which they run."""
+    if request not in late:
+        return request.unfinished
+    return sorted(request.unfinished, key=attrgetter("steps_left"), reverse=True)
+
+
+def _limit_for(late: Mapping[Request, float], lane: Hashable, limit: int, now: float, share: float) -> int:
+    """Return the largest step with which the urgent requests of the lane end in time.
+
+    late: with their latest ends; share: of the time that the lane's steps get.
+    """
     rows = 0
     for request, end in late.items():
         mine = [row for row in request.unfinished if row.lane == lane]
         rows += sum(row.network_rows for row in mine)
         if mine and rows < limit:
-            pace = (end - now) / max(1, request.steps_left)
+            pace = share * (end - now) / max(1, request.steps_left)
             limit = min(limit, request.speed.largest_within(pace, rows))
     return limit
 

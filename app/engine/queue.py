@@ -4,10 +4,11 @@ The queue keeps its counts at every change, so that no caller walks the rows to 
 """
 
 import heapq
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Collection, Sequence
-from operator import attrgetter
+from collections.abc import Collection, Iterable, Sequence
+from itertools import accumulate
+from operator import attrgetter, itemgetter
 
 from darkroom.app.engine.forecast import Forecast, Work, foresee
 from darkroom.app.engine.observer import EngineObserver
@@ -22,12 +23,18 @@ from darkroom.app.engine.request import DeadlineUnmeetable, Failed, Finished, Qu
 from darkroom.app.engine.residents import Resident
 from darkroom.app.engine.rows import Request, Row
 
+KEPT_FREE = 4
+"""The queue takes requests while one place of so many is free: those of up to a quarter of the places alike."""
+
+PARTS = 64
+"""Retry-After of a deadline that cannot be met is a number of parts of the time until the queue is empty."""
+
 
 class Queue:
     """The accepted requests, oldest first. Every caller holds the engine's lock.
 
     limit: most unfinished rows. rows: unfinished rows; running: unfinished rows that have begun. owned: unfinished rows
-    by owner. open: number of requests by version.
+    by owner.
     """
 
     def __init__(self, limit: int, observer: EngineObserver) -> None:
@@ -36,36 +43,61 @@ class Queue:
         self.rows = 0
         self.running = 0
         self.owned: Counter[int | None] = Counter()
-        self.open: Counter[Resident] = Counter()
         self._policy = Policy()
-        self._ends: dict[int | None, list[float]] = {}
+        self._ends: list[tuple[float, int | None]] = []
+        self._ended: dict[int | None, list[int]] = {}
 
     @property
     def requests(self) -> Collection[Request]:
         """All requests, oldest first."""
         return self._policy.requests
 
+    @property
+    def open(self) -> Counter[Resident]:
+        """Number of requests by version."""
+        return self._policy.open
+
     def require_room(self, rows: int, owner: int | None = None) -> None:
-        """Raise TooManyRows or QueueFull if `rows` more rows do not fit.
+        """Raise TooManyRows or QueueFull if the queue does not take `rows` more rows.
 
-        An owner gets at most half of the rows that others leave, so that there is always room for one more owner.
+        An owner gets at most half of the rows that others leave, so that there is always room for one more owner. When
+        less than a quarter of the places is free, the queue takes no request, however small. Otherwise small ones would
+        take each free place, and a large one would never find enough of them.
         """
-        others = 0 if owner is None else self.rows - self.owned[owner]
-        held = self.rows - others
-        limit = self.limit if owner is None else (self.limit - others) // 2
-        if rows > (self.limit if owner is None else self.limit // 2):
-            raise TooManyRows(rows, self.limit if owner is None else self.limit // 2)
-        surplus = max(held + rows - limit, self.rows + rows - self.limit)
-        if surplus > 0:
-            raise QueueFull(rows, held, limit, self._seconds_until_room(surplus, owner if held < self.rows else None))
+        most = self.limit if owner is None else self.limit // 2
+        if rows > most:
+            raise TooManyRows(rows, most)
+        held = self.rows if owner is None else self.owned[owner]
+        if not self._takes(rows, held, self.rows - held, owner):
+            wait = self._seconds_until_taken(rows, held, owner)
+            raise QueueFull(rows, held, self._places(self.rows - held, owner), wait)
 
-    def _seconds_until_room(self, rows: int, owner: int | None) -> float:
-        """Return the time until `rows` rows end, of the owner or of all. It is computed once a step."""
-        if owner not in self._ends:
-            mine = [one for one in self.requests if owner is None or one.owner == owner]
-            self._ends[owner] = _row_ends(mine)
-        ends = self._ends[owner]
-        return ends[min(rows, len(ends)) - 1] if ends else 0.0
+    def _places(self, others: int, owner: int | None) -> int:
+        return self.limit if owner is None else (self.limit - others) // 2
+
+    def _takes(self, rows: int, held: int, others: int, owner: int | None) -> bool:
+        """Return whether an owner that holds `held` rows gets more, while others hold `others`."""
+        places = self._places(others, owner)
+        return held + max(rows, places // KEPT_FREE) <= places and held + others + rows <= self.limit
+
+    def _seconds_until_taken(self, rows: int, held: int, owner: int | None) -> float:
+        """Return the time until the queue takes `rows` rows of the owner, if nothing else arrives."""
+        if not self._ends:
+            self._ends = _row_ends(self._policy.in_order())
+        if owner not in self._ended:
+            self._ended[owner] = list(accumulate((owner in (None, one) for _, one in self._ends), initial=0))
+        own, others = self._ended[owner], self.rows - held
+
+        def taken(ended: int) -> bool:
+            return self._takes(rows, held - own[ended], others - (ended - own[ended]), owner)
+
+        ended = bisect_left(range(len(self._ends)), True, key=taken)
+        return self._ends[ended - 1][0] if self._ends else 0.0
+
+    def _forget_ends(self) -> None:
+        """Have the ends of rows computed anew when somebody asks for them."""
+        self._ends = []
+        self._ended.clear()
 
     def admit(
         self, now: float, resident: Resident, work: Work, deadline_seconds: float | None, owner: int | None = None
@@ -76,8 +108,34 @@ class Queue:
         if deadline_seconds is not None:
             expected = self.expected_seconds(forecast)
             if expected > deadline_seconds:
-                raise DeadlineUnmeetable(deadline_seconds, expected, forecast.idle_seconds)
+                raise DeadlineUnmeetable(
+                    deadline_seconds, expected, self._seconds_until_in_time(forecast, deadline_seconds)
+                )
         return forecast
+
+    def _seconds_until_in_time(self, forecast: Forecast, deadline_seconds: float) -> float | None:
+        """Return the time until the same deadline could be accepted, if nothing else arrives; None for never.
+
+        Those with a deadline are taken to run in their order, beside the others.
+        """
+        if forecast.idle_seconds > deadline_seconds:
+            return None
+        margin = MARGIN_STEPS * max(forecast.resident.full_step, self._policy.slowest_step)
+        longest = max(self.requests, key=attrgetter("seconds_left"))
+        total = max(sum(one.seconds_left for one in self.requests), own_seconds(longest))
+        promised = [(deadline_of(one) - forecast.now, own_seconds(one)) for one in self._policy.promised]
+        at_ease = sum(one.seconds_left for one in self.requests if one.deadline is None)
+
+        def in_time(part: int) -> bool:
+            waited = part / PARTS * total
+            done, ahead = OTHERS_SHARE * waited, list[tuple[float, float]]()
+            for due, own in promised:
+                ahead.append((due - waited, max(0.0, own - done)))
+                done = max(0.0, done - own)
+            left = (1.0 - part / PARTS) * at_ease
+            return _at_most(forecast.idle_seconds, deadline_seconds, ahead, left, margin) <= deadline_seconds
+
+        return total * bisect_left(range(PARTS), True, key=in_time) / PARTS
 
     def expected_seconds(self, forecast: Forecast) -> float:
         """Return the time that the policy will need for work that arrives now, if nothing else arrives.
@@ -87,25 +145,21 @@ class Queue:
         """
         if not self.requests:
             return forecast.idle_seconds
-        step = max(resident.speed.seconds(resident.batch_limit) for resident in self.open)
+        step = max(forecast.resident.full_step, self._policy.slowest_step)
         if forecast.deadline is None:
             return self._in_company(forecast, step)
-        return self._at_most(forecast, forecast.deadline, step)
+        ahead = [(deadline_of(one) - forecast.now, own_seconds(one)) for one in self._policy.promised]
+        at_ease = self._at_ease(forecast.idle_seconds + sum(own for _, own in ahead))
+        return _at_most(forecast.idle_seconds, forecast.deadline - forecast.now, ahead, at_ease, MARGIN_STEPS * step)
 
-    def _at_most(self, forecast: Forecast, deadline: float, step: float) -> float:
-        """The time that a request with a deadline needs at most. step: seconds of a full step."""
-        promised = self._policy.promised
-        place = bisect_right(promised, deadline, key=deadline_of)
-        before = sum(map(own_seconds, promised[:place]))  # their paced steps need not be full ones
-        others = sum(one.seconds_left for one in self.requests) - sum(one.seconds_left for one in promised[:place])
-        ends = _shared(before + forecast.idle_seconds, others) + MARGIN_STEPS * step
-        for one in promised[place:]:  # those that come later must not become late
-            others -= one.seconds_left
-            before += own_seconds(one)
-            theirs = _shared(before + forecast.idle_seconds, others) + MARGIN_STEPS * step
-            if forecast.now + theirs > deadline_of(one):
-                return max(ends, theirs)
-        return ends
+    def _at_ease(self, most: float) -> float:
+        """The time that the requests without a deadline take, one after another. It stops to add once it is `most`."""
+        total = 0.0
+        for one in self.requests:
+            if total >= most:
+                break
+            total += own_seconds(one) if one.deadline is None else 0.0
+        return total
 
     def _in_company(self, forecast: Forecast, step: float) -> float:
         """The time of a request without a deadline. It runs behind shorter ones, and its steps are full ones."""
@@ -117,14 +171,14 @@ class Queue:
 
     def add(self, request: Request) -> None:
         """Add a request."""
+        self._forget_ends()
         self._policy.add(request)
         self.rows += len(request.unfinished)
         self.owned[request.owner] += len(request.unfinished)
-        self.open[request.resident] += 1
 
     def pick(self, now: float) -> list[Row]:
         """Return the rows of the next step; none when there is no request."""
-        self._ends.clear()
+        self._forget_ends()
         return self._policy.pick(now) if self.requests else []
 
     def begin(self, rows: Sequence[Row], now: float) -> list[Row]:
@@ -160,9 +214,6 @@ class Queue:
         self.rows -= len(request.unfinished)
         self._give_back(request, len(request.unfinished))
         self.running -= sum(row.begun for row in request.unfinished)
-        self.open[request.resident] -= 1
-        if not self.open[request.resident]:
-            del self.open[request.resident]
         self._observer.request_ended("finished" if isinstance(event, Finished) else event.reason)
         request.sink(event)
 
@@ -172,20 +223,43 @@ class Queue:
             del self.owned[request.owner]
 
 
-def _row_ends(requests: Sequence[Request]) -> list[float]:
-    """Return the times until each row of the requests ends, if nothing else arrives, in their order.
+def _row_ends(requests: Iterable[Request]) -> list[tuple[float, int | None]]:
+    """Return the times until each row ends, if nothing else arrives, in their order, and its owner.
 
     The rows are taken to be served by as many places as rows of their width share a step, one after another.
     """
-    places, ends = [0.0], list[float]()
-    for request in sorted(requests, key=attrgetter("seconds_left")):
-        step = request.speed.seconds(request.batch_limit)
+    places, ends = [0.0], list[tuple[float, int | None]]()
+    for request in requests:
+        step = request.resident.full_step
         for row in request.unfinished:
             if len(places) < request.batch_limit // row.network_rows:
                 heapq.heappush(places, 0.0)  # all places are free in the beginning
-            ends.append(places[0] + row.steps_left * step)
-            heapq.heapreplace(places, ends[-1])
-    return sorted(ends)
+            end = places[0] + row.steps_left * step
+            ends.append((end, request.owner))
+            heapq.heapreplace(places, end)
+    return sorted(ends, key=itemgetter(0))
+
+
+def _at_most(
+    idle: float, deadline: float, promised: Sequence[tuple[float, float]], at_ease: float, margin: float
+) -> float:
+    """Return the time that a request with a deadline needs at most, all in seconds.
+
+    idle: its own time; promised: deadlines of the others and their own times, earliest deadline first; at_ease: the
+    time of those without; margin: by which each starts earlier than it must. Steps that are paced or of another version
+    need not be full ones, so each counts with its own time.
+    """
+    place = bisect_right(promised, deadline, key=itemgetter(0))
+    before = idle + sum(own for _, own in promised[:place])
+    others = at_ease + sum(own for _, own in promised[place:])
+    ends = _shared(before, others) + margin
+    for due, own in promised[place:]:  # those that come later must not become late
+        others -= own
+        before += own
+        theirs = _shared(before, others) + margin
+        if theirs > due:
+            return max(ends, theirs)
+    return ends
 
 
 def _shared(seconds: float, others: float) -> float:

@@ -140,12 +140,15 @@ class TooManyRows(EngineRefusal):
 
 @dataclass
 class DeadlineUnmeetable(EngineRefusal):
-    """By the measured speed, the deadline would pass first. idle_seconds: the request's time on an idle engine."""
+    """By the measured speed, the deadline would pass first.
+
+    retry_after_seconds: expected time until it would not; None if an idle engine could not meet it either.
+    """
 
     reason = "deadline"
     deadline_seconds: float
     expected_seconds: float
-    idle_seconds: float
+    retry_after_seconds: float | None
 
 
 @dataclass

@@ -56,9 +56,14 @@ class Resident:
             if self._steps >= GROWS_AFTER:
                 self.batch_limit, self._steps = min(self.most, 2 * self.batch_limit), 0
 
+    @property
+    def full_step(self) -> float:
+        """Seconds of a full step."""
+        return self.speed.seconds(self.batch_limit)
+
     def seconds(self, network_rows: int) -> float:
         """Return the time of that many network rows in full batches."""
-        return network_rows * self.speed.seconds(self.batch_limit) / self.batch_limit
+        return network_rows * self.full_step / self.batch_limit
 
 
 @dataclass(eq=False)

@@ -1,5 +1,8 @@
 """Laws of admission, with the queue and its policy on a simulated engine: what it promises is what happens."""
 
+import contextlib
+import random
+from collections import Counter
 from typing import cast
 
 import pytest
@@ -103,6 +106,141 @@ def test_a_full_queue_tells_when_it_has_room_within_a_factor_of_two(work: list[t
             continue
         break
     assert 0.5 * told - 2 * STEP <= simulation.now <= 2.0 * told + 2 * STEP
+
+
+SPEEDS = {"even": 1.0, "slow": 20.0, "fast": 0.05}
+
+
+def resident(name: str) -> Resident:
+    curve = SpeedCurve({rows: SPEEDS[name] * seconds for rows, seconds in SPEED.items()})
+    return Resident(name, cast(Denoiser, None), curve, 32)
+
+
+Mixed = st.tuples(
+    st.floats(0.0, 2.0),
+    st.integers(1, 40),
+    st.integers(1, 50),
+    st.one_of(st.none(), st.floats(1.0, 20.0)),
+    st.sampled_from([None, 1, 2]),
+    st.sampled_from(sorted(SPEEDS)),
+)
+
+
+@given(st.lists(Mixed, min_size=1, max_size=12))
+@example(
+    [(0.0, 8, 50, None, None, "slow"), *[(0.005, 1, 10, None, None, "even")] * 60, (0.0, 16, 10, 5.0, None, "even")]
+)
+@settings(max_examples=300, deadline=None)
+def test_an_accepted_deadline_is_kept_beside_versions_of_unequal_speed(
+    arrivals: list[tuple[float, int, int, float | None, int | None, str]],
+) -> None:
+    residents, simulation, promised = {name: resident(name) for name in SPEEDS}, simulated(), list[Request]()
+    for gap, images, steps, deadline, owner, name in arrivals:
+        simulation.run(simulation.now + gap)
+        try:
+            request = simulation.submit(images, steps, deadline, owner, resident=residents[name])
+        except DeadlineUnmeetable:
+            continue
+        if deadline is not None:
+            promised.append(request)
+    simulation.run()
+    for request in promised:
+        assert request.deadline is not None
+        assert simulation.ended[request] <= request.deadline
+
+
+def test_the_earliest_deadline_that_is_accepted_is_kept_beside_two_versions() -> None:
+    simulation, slow = simulated(), resident("slow")
+    simulation.submit(2, 43)
+    simulation.submit(2, 25, resident=slow)
+    deadline = 0.1
+    while True:
+        try:
+            hurried = simulation.submit(2, 35, deadline, resident=slow)
+        except DeadlineUnmeetable as refusal:
+            deadline = 1.0001 * refusal.expected_seconds
+        else:
+            break
+    simulation.submit(3, 37, resident=slow)
+    simulation.run()
+    assert simulation.ended[hurried] <= deadline
+
+
+@pytest.mark.parametrize(("keys", "images"), [([None], 25), ([1], 12), ([1, 2, 3], 6)])
+def test_a_full_queue_takes_large_requests_as_readily_as_small_ones(keys: list[int | None], images: int) -> None:
+    """One of each is offered before every step."""
+    simulation, generator = simulated(limit=100), random.Random(3)
+    taken = Counter[int]()
+    for _ in range(4000):
+        for size in generator.sample((1, images), 2):
+            with contextlib.suppress(QueueFull):
+                simulation.submit(size, 10, owner=generator.choice(keys))
+                taken[size] += 1
+        assert simulation.queue.rows <= 100
+        simulation.step()
+    assert taken[1] > 20
+    assert taken[images] >= 0.5 * taken[1]
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        [(20, 10, 2)] * 2 + [(20, 50, 1), (10, 50, 1)],  # what another key's rows leave raises this key's limit
+        [(20, 10, 1)] * 2 + [(20, 10, 2), (5, 10, 2)],  # rows of another key slow this key's rows down
+    ],
+)
+@pytest.mark.parametrize("images", [1, 5, 10])
+def test_a_key_is_told_when_it_has_room_within_a_factor_of_two(work: list[tuple[int, int, int]], images: int) -> None:
+    simulation, owner = simulated(limit=100), 1
+    for size, steps, other in work:
+        simulation.submit(size, steps, owner=other)
+    try:
+        simulation.queue.require_room(images, owner)
+    except QueueFull as full:
+        told = full.retry_after_seconds
+    else:
+        return
+    while True:
+        simulation.step()
+        try:
+            simulation.queue.require_room(images, owner)
+        except QueueFull:
+            continue
+        break
+    assert 0.5 * told - 2 * STEP <= simulation.now <= 2.0 * told + 2 * STEP
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(5, 50)), min_size=1, max_size=30),
+    st.integers(1, 40),
+    st.integers(5, 50),
+    st.floats(1.0, 10.0),
+)
+@example([(32, 50)] * 15, 32, 50, 1.2)
+@settings(max_examples=200, deadline=None)
+def test_a_refused_deadline_is_told_when_it_would_be_accepted_within_a_factor_of_two(
+    work: list[tuple[int, int]], images: int, steps: int, tightness: float
+) -> None:
+    simulation = simulated()
+    for size, length in work:
+        simulation.submit(size, length)
+    cost = Work(images, 2 * images * steps, steps)
+    deadline = tightness * foresee(0.0, simulation.resident, cost, None).idle_seconds
+
+    def refusal() -> DeadlineUnmeetable | None:
+        try:
+            simulation.queue.admit(simulation.now, simulation.resident, cost, deadline)
+        except DeadlineUnmeetable as late:
+            return late
+        return None
+
+    late = refusal()
+    if late is None:
+        return
+    assert late.retry_after_seconds is not None
+    while refusal():
+        simulation.step()
+    assert 0.5 * late.retry_after_seconds - 2 * STEP <= simulation.now <= 2.0 * late.retry_after_seconds + 2 * STEP
 
 
 def test_an_owner_leaves_room_for_others() -> None:

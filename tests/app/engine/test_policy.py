@@ -2,14 +2,16 @@
 
 import math
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bench.scheduling import Simulation
-from darkroom.app.engine.policy import OLDEST_SHARE, Policy
+from darkroom.app.engine.policy import OLDEST_SHARE, OTHERS_SHARE, Policy
+from darkroom.app.engine.request import DeadlineUnmeetable
 from darkroom.app.engine.residents import Resident
 from darkroom.app.engine.rows import Request
 from darkroom.app.engine.speed import SpeedCurve
@@ -110,6 +112,22 @@ def test_models_alternate_when_the_oldest_request_is_of_another() -> None:
     assert duration(long) <= alone / OLDEST_SHARE + (50 + 4) * STEP
 
 
+SLOW = Resident("slow", cast(Denoiser, None), SpeedCurve({1: 0.5, 64: 2.0}), 64)
+
+
+@pytest.mark.parametrize(("oldest", "others"), [(SLOW, MODEL), (MODEL, SLOW)])
+def test_the_oldest_gets_a_third_of_the_time_and_no_more_at_unequal_speeds(oldest: Resident, others: Resident) -> None:
+    simulation = Simulation(MODEL)
+    submit(simulation, request(0.0, 2000, 50, resident=oldest))
+    for _ in range(2000):
+        submit(simulation, request(0.0, 16, 50, resident=others))
+    spent = {oldest: 0.0, others: 0.0}
+    while simulation.now < 100.0:
+        began = simulation.now
+        spent[simulation.step()[0].request.resident] += simulation.now - began
+    assert spent[oldest] == pytest.approx(100.0 * OLDEST_SHARE, abs=2 * SLOW.speed.seconds(64))
+
+
 def test_a_deadline_comes_first_when_it_is_near_and_not_before() -> None:
     def times(deadline: float) -> tuple[float, float]:
         late, short = request(0.0, 16, 50, deadline=deadline), [request(0.1 * n, 4, 10) for n in range(100)]
@@ -156,6 +174,68 @@ def test_every_request_ends_within_the_work_before_it_at_a_third_of_the_speed(
     for number, one in enumerate(requests):
         bound = (sum(work[: number + 1]) + (one.steps + 4) * STEP) / OLDEST_SHARE
         assert duration(one) <= bound
+
+
+LATER = 1.0 / 3.0
+"""The share of the time that later requests need which come before an earlier one."""
+
+
+def full_time(one: Arrival) -> float:
+    """Return the time of its work in full batches, and of as many full steps as it has."""
+    return one.work + one.steps * one.resident.full_step
+
+
+def most_seconds(one: Arrival, requests: list[Arrival]) -> float:
+    """Return K times the idle time of a request without a deadline (docstring of the policy)."""
+    mine = full_time(one)
+    met = [other for other in requests if other is not one and other.arrived <= one.arrived < other.ended]
+    meets = sum(1.0 if other.deadline is None else max(1.0, full_time(other) / mine) for other in met)
+    later, burst = 0.0, 0.0
+    for other in requests:
+        if one.arrived < other.arrived and (other.deadline is not None or other.work <= one.work):
+            later += full_time(other)
+            burst = max(burst, later - LATER * (other.arrived - one.arrived))
+    slowest = max(other.resident.full_step for other in requests)
+    return (mine * (meets + burst / mine + 1.0) + 3.0 * slowest) / (OTHERS_SHARE - LATER)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(0.0, 20.0),
+            st.one_of(st.integers(1, 4), st.integers(1, 64)),
+            st.integers(1, 50),
+            st.one_of(st.none(), st.floats(0.1, 60.0)),
+            st.sampled_from([MODEL, OTHER, SLOW]),
+        ),
+        min_size=2,
+        max_size=14,
+    )
+)
+@example([(0.0, 64, 50, None, MODEL), (0.1, 1, 1, None, MODEL)])
+@example([(0.0, 64, 50, None, SLOW), (0.1, 1, 10, None, MODEL)])
+@settings(max_examples=150, deadline=None)
+def test_every_request_ends_within_a_multiple_of_its_idle_time(
+    arrivals: list[tuple[float, int, int, float | None, Resident]],
+) -> None:
+    """However long the longer requests are."""
+    requests = list[Arrival]()
+    simulation, made = Simulation(MODEL), dict[Arrival, Request]()
+    for at, images, steps, seconds, resident in sorted(arrivals, key=itemgetter(0)):
+        simulation.run(at)
+        one = request(simulation.now, images, steps, resident=resident)
+        try:
+            made[one] = simulation.submit(images, steps, seconds, resident=resident)
+        except DeadlineUnmeetable:
+            continue
+        one.deadline = made[one].deadline
+        requests.append(one)
+    simulation.run()
+    for one in requests:
+        one.ended = simulation.ended[made[one]]
+    for one in requests:
+        if one.deadline is None:
+            assert duration(one) <= most_seconds(one, requests)
 
 
 @given(Arrivals)

@@ -68,7 +68,7 @@ def test_forecasts_and_refusals_include_scoring(engines: list[Engine]) -> None:
     assert scored > SCORE_STEPS * plain
     with pytest.raises(DeadlineUnmeetable) as refusal:
         submit(engine, wanted, scored=True, deadline_seconds=plain * 1.5)
-    assert refusal.value.idle_seconds > plain * 1.5
+    assert refusal.value.retry_after_seconds is None, "an idle engine could not meet it either"
 
 
 def test_a_cancelled_request_leaves_between_two_steps_of_scoring(engines: list[Engine]) -> None:
