@@ -29,8 +29,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.engine import Call, StepCounter, bare_rows_per_second, wait_for
 from darkroom.app.engine.drawer import PlainDrawer, ReplayingDrawer
 from darkroom.app.engine.engine import Engine, EngineLimits
-from darkroom.app.engine.replay import Called, CudaGraphs, Flight, Lookahead
+from darkroom.app.engine.replay import Called, Flight, Lookahead, recording_on
 from darkroom.app.engine.request import Event, Finished, RowRequest, SampleRequest
+from darkroom.app.engine.warmup import compile_ahead
 from darkroom.model.checkpoint import load_checkpoint, load_tensors
 from darkroom.model.config import EvaluationConfig, Recipe, SamplingConfig, load_recipe
 from darkroom.model.datasets.materialise import content_digest
@@ -250,8 +251,7 @@ class Watched(ReplayingDrawer):
 
     def __init__(self, denoiser: Denoiser) -> None:
         if denoiser.device.type == "cuda":
-            event = partial(torch.cuda.Event, enable_timing=True)
-            super().__init__(denoiser, CudaGraphs(denoiser.device), Lookahead(event))
+            super().__init__(denoiser, *recording_on(denoiser.device))
         else:
             super().__init__(denoiser, Called, Lookahead(HostEvent))
         self.flights: list[Flight] = []
@@ -376,22 +376,28 @@ def engine(check: Check, report: Report) -> None:
     running = Engine(EngineLimits(queue_rows=4096, batch_rows=max(sizes)), counter, drawer=drawer)
     running.start()
     began = time.perf_counter()
+    compile_ahead(denoiser, max(sizes))
+    report.figure("seconds to compile beside requests", time.perf_counter() - began)
+    known, began = graphs(), time.perf_counter()
     running.load(VERSION, denoiser).result()
     report.figure("warm-up seconds", time.perf_counter() - began)
+    report.figure("longest pause of requests in the warm-up, seconds", max(counter.warm_up_steps))
+    report.law("the engine's thread compiles nothing in the warm-up", graphs() == known)
     report.figure("network rows a step", limit := running.status().resident[VERSION])
-    known = graphs()
-    report.figure("graphs after the warm-up", known)
-    report.figure("steps recorded in the warm-up", drawers[0].recordings)
+    report.figure("graphs after the warm-up", known := graphs())
+    report.figure("steps recorded in the warm-up", recorded := drawers[0].recordings)
     plain = SamplingConfig(sampler="ddim", steps=steps, guidance=1.0)
     guided = plain.model_copy(update={"guidance": 2.0})
     by_snapshot = guided.model_copy(update={"guide": "snapshot"})
     for count in (1, 3, *sizes):
-        for sampling in (plain, guided, by_snapshot):
-            drawn(running, [RowRequest(0, 0, row, sampling) for row in range(count)])
-        drawn(running, [RowRequest(0, 0, row, guided, end_class_index=1, mix=0.5) for row in range(count)])
+        for sampling, sampler in product((plain, guided, by_snapshot), ("ddim", "ddpm")):
+            one = sampling.model_copy(update={"sampler": sampler})
+            drawn(running, [RowRequest(0, 0, row, one) for row in range(count)])
+            drawn(running, [RowRequest(0, 0, row, one, end_class_index=1, mix=0.5) for row in range(count)])
     report.figure("graphs after requests of every kind", graphs())
     report.figure("steps recorded then", drawers[0].recordings)
     report.law("requests compile nothing after the warm-up", graphs() == known)
+    report.law("requests record nothing after the warm-up", drawers[0].recordings == recorded)
     for count in sizes:
         seconds = drawn(running, [RowRequest(0, 0, row, plain) for row in range(count)])
         report.figure(f"network rows a second, {count} images", count * steps / seconds)
