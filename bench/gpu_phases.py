@@ -26,9 +26,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.engine import Call, StepCounter, bare_rows_per_second, wait_for
+from bench.engine import Call, bare_rows_per_second, wait_for
 from darkroom.app.engine.drawer import PlainDrawer, ReplayingDrawer
 from darkroom.app.engine.engine import Engine, EngineLimits
+from darkroom.app.engine.observer import EngineObserver
 from darkroom.app.engine.replay import Called, Flight, Lookahead, recording_on
 from darkroom.app.engine.request import Event, Finished, RowRequest, SampleRequest
 from darkroom.app.engine.warmup import compile_ahead
@@ -60,6 +61,8 @@ LOSS_TOLERANCE = 0.01
 """Largest relative difference of their losses."""
 VERSION = "checked"
 LATENCY_REPEATS = 5
+CEILING = "matrix_tflops_"
+"""Begins the name of a figure of the phase `facts`, before a precision."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ def facts(check: Check, report: Report) -> None:
         torch.backends.cuda.matmul.allow_tf32 = tf32
         matrix = torch.ones(side, side, device=device, dtype=dtype)
         seconds = seconds_of(lambda matrix=matrix: matrix @ matrix, device, least)
-        report.figure(f"matrix_tflops_{name}", 2 * side**3 / seconds / 1e12)
+        report.figure(f"{CEILING}{name}", 2 * side**3 / seconds / 1e12)
     torch.backends.cuda.matmul.allow_tf32 = False  # PyTorch's default
 
 
@@ -362,18 +365,27 @@ def graphs() -> int:
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
 
+class Pauses(EngineObserver):
+    """Keeps the longest time for which requests wait in a warm-up."""
+
+    longest = 0.0
+
+    def warm_up_step(self, seconds: float) -> None:
+        self.longest = max(self.longest, seconds)
+
+
 def engine(check: Check, report: Report) -> None:
     """The engine as the API runs it: warm-up, graphs, throughput, latency, and the share in which the device idles."""
     compute_alone()  # as the service does
     denoiser = small(check.device, "serve") if check.tiny else shipped(check.device, "serve")
-    counter, sizes, steps = StepCounter(), (4, 8) if check.tiny else (64, 256), 3 if check.tiny else 50
+    pauses, sizes, steps = Pauses(), (4, 8) if check.tiny else (64, 256), 3 if check.tiny else 50
     drawers: list[Watched] = []
 
     def drawer(denoiser: Denoiser) -> Watched:
         drawers.append(Watched(denoiser))
         return drawers[-1]
 
-    running = Engine(EngineLimits(queue_rows=4096, batch_rows=max(sizes)), counter, drawer=drawer)
+    running = Engine(EngineLimits(queue_rows=4096, batch_rows=max(sizes)), pauses, drawer=drawer)
     running.start()
     began = time.perf_counter()
     compile_ahead(denoiser, max(sizes))
@@ -381,7 +393,7 @@ def engine(check: Check, report: Report) -> None:
     known, began = graphs(), time.perf_counter()
     running.load(VERSION, denoiser).result()
     report.figure("warm-up seconds", time.perf_counter() - began)
-    report.figure("longest pause of requests in the warm-up, seconds", max(counter.warm_up_steps))
+    report.figure("longest pause of requests in the warm-up, seconds", pauses.longest)
     report.law("the engine's thread compiles nothing in the warm-up", graphs() == known)
     report.figure("network rows a step", limit := running.status().resident[VERSION])
     report.figure("graphs after the warm-up", known := graphs())
@@ -435,6 +447,7 @@ def drawn(running: Engine, rows: list[RowRequest]) -> float:
 
 def training_speed(check: Check, report: Report) -> None:
     """Training images a second of three networks by precision and compilation, and what they are of the ceiling."""
+    ceilings = _ceilings(check)
     recipes = (
         {"small": small_recipe()}
         if check.tiny
@@ -456,6 +469,15 @@ def training_speed(check: Check, report: Report) -> None:
                 way = f"{name}, {precision}, {'compiled' if compiled else 'eager'}"
                 report.figure(f"{way}: images a second", found)
                 report.figure(f"{way}: TFLOP/s", found * flops / 1e12)
+                if precision in ceilings:
+                    report.figure(f"{way}: share of the ceiling", found * flops / 1e12 / ceilings[precision])
+
+
+def _ceilings(check: Check) -> dict[str, float]:
+    """Return the TFLOP/s of matrix products by precision, which the phase `facts` has measured; empty without it."""
+    file = check.out / "facts.json"
+    measured: dict[str, Any] = json.loads(file.read_text())["figures"] if file.exists() else {}
+    return {name.removeprefix(CEILING): value for name, value in measured.items() if name.startswith(CEILING)}
 
 
 def _recipe(name: str) -> Recipe:

@@ -35,9 +35,9 @@ def require_compiler(device: torch.device, setting: str) -> None:
 def compiler_works(device: torch.device) -> bool:
     """Return True when torch.compile works for the device. Tries it once in a process, and logs why it does not."""
     try:
-        require_compiler(device, "serving on CUDA")
+        require_compiler(device, "full speed on CUDA")
     except CompilerMissing as error:
-        log.warning("serving without compilation, which is slower: %s", error)
+        log.warning("nothing is compiled, which is slower: %s", error)
         return False
     return True
 

@@ -27,7 +27,8 @@ from darkroom.model.diffusion.network import DenoisingNetwork, build_network, ma
 from darkroom.model.diffusion.prediction import training_target
 from darkroom.model.diffusion.schedule import make_schedule
 from darkroom.model.images.pixels import from_pixels
-from darkroom.model.machine.compiler import CompilerMissing, require_compiler
+from darkroom.model.machine.compiler import CompilerMissing, compiler_works, require_compiler
+from darkroom.model.machine.determinism import computes_deterministically
 from darkroom.model.misfit import Misfit
 from darkroom.model.sampling.draw import draws_finite
 from darkroom.model.sampling.noise import noise_of
@@ -148,7 +149,10 @@ class Trainer:
                 f"the recipe's training.devices is {devices} but the number of processes here is {processes}; "
                 f"start it with torchrun --nproc-per-node {devices}, or set training.devices to {processes}"
             )
-        if self.recipe.training.compile:
+        compiled = self.recipe.training.compile
+        if compiled is None:
+            compiled = self.device.type == "cuda" and not computes_deterministically() and compiler_works(self.device)
+        elif compiled:
             try:
                 require_compiler(self.device, "training.compile")
             except CompilerMissing as error:
@@ -160,7 +164,7 @@ class Trainer:
         self._schedule = make_schedule(self.recipe.model.schedule)
         self._weights = loss_weights(self._schedule, self.recipe.model.prediction, self.recipe.objective)
         self._times = TimeSampler(self._schedule, self.recipe.objective.times)
-        self._forward: Network = torch.compile(self.network) if self.recipe.training.compile else self.network
+        self._forward: Network = torch.compile(self.network) if compiled else self.network
         if processes > 1:
             self._forward = self._shared(self._forward)
 
