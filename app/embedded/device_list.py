@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from darkroom.app.embedded.process import EmbeddedError
+from darkroom.model.machine.cores import share_of_cores
 
 PROCESSES = 2
 """At each place: an API and a worker."""
@@ -32,8 +33,8 @@ def read_places(devices: str | None) -> Sequence[Place]:
     """Return a place for each device of a list such as `cuda:0,cuda:1` or `cpu,cpu`. Raises EmbeddedError.
 
     None: one place, with the operator's own settings. A process sees the GPU of its place alone. `cuda:N` counts among
-    those that CUDA_VISIBLE_DEVICES names. The port of a worker's metrics grows by one from place to place. Several places
-    share the cores.
+    those that CUDA_VISIBLE_DEVICES names. The port of a worker's metrics grows by one from place to place. Processes of
+    several places share the cores where the operator does not set their numbers.
     """
     if devices is None:
         return (Place(1, {}),)
@@ -41,8 +42,8 @@ def read_places(devices: str | None) -> Sequence[Place]:
     for name in names:
         if not _DEVICE.fullmatch(name):
             raise EmbeddedError(f"--devices cannot contain {name!r}: write cpu or cuda:NUMBER, separated by commas")
-    threads = _threads(PROCESSES * len(names))
-    return [Place(number, _device(name) | _metrics_port(number) | threads) for number, name in enumerate(names, 1)]
+    share = share_of_cores(PROCESSES * len(names)) if len(names) > 1 else {}
+    return [Place(number, _device(name) | _metrics_port(number) | share) for number, name in enumerate(names, 1)]
 
 
 def _device(name: str) -> dict[str, str]:
@@ -61,17 +62,6 @@ def _visible(index: int) -> str:
     if index >= len(among):
         raise EmbeddedError(f"--devices has cuda:{index}, but CUDA_VISIBLE_DEVICES={given} has {len(among)} GPU(s)")
     return among[index]
-
-
-def _threads(processes: int) -> dict[str, str]:
-    """Return the share of the cores that each process computes and compiles with, where the operator sets none.
-
-    Each would otherwise start as many threads and compilers as the machine has cores. A single place keeps them all.
-    """
-    if processes <= PROCESSES:
-        return {}
-    share = str(max(1, len(os.sched_getaffinity(0)) // processes))
-    return {name: share for name in ("OMP_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS") if name not in os.environ}
 
 
 def _metrics_port(number: int) -> dict[str, str]:

@@ -51,9 +51,9 @@ def bound_terms(schedule: ScheduleConfig, x0: Tensor, estimate: Tensor, fraction
     above = fraction * log_ratio  # log(v_t / beta-tilde_t)
     error = factor * (x0 - estimate).square() * (-log_small).exp()
     terms: Tensor = 0.5 * (above + (-above).exp() * (1.0 + error) - 1.0).flatten(1).sum(1)
-    at_first = t == 1
-    if at_first.any():  # asked where t is, since a question to a GPU waits for all of its earlier work
-        first = at_first.to(x0.device)
+    first = (t == 1).nonzero()[:, 0]  # found on the CPU, since a GPU would be waited for
+    if len(first) > 0:
+        first = first.to(x0.device, non_blocking=True)
         deviation = (0.5 * (log_small + above)[first]).exp()
         terms = terms.index_put((first,), decoder_term(x0[first], estimate[first], deviation))
     return terms

@@ -1,9 +1,8 @@
 """Laws of `darkroom up --devices`: each place has its own GPU, port of metrics and name."""
 
-import os
-
 import pytest
 
+from darkroom.app.embedded import device_list
 from darkroom.app.embedded.device_list import read_places
 from darkroom.app.embedded.process import EmbeddedError
 
@@ -43,21 +42,12 @@ def test_places_on_the_cpu_hide_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "CUDA_VISIBLE_DEVICES" not in place.environment
 
 
-def test_several_places_share_the_cores_unless_the_operator_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
-    for name in ("OMP_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS"):
-        monkeypatch.delenv(name, raising=False)
-
-    def told(devices: str) -> set[tuple[str | None, str | None]]:
-        found = [place.environment for place in read_places(devices)]
-        return {(one.get("OMP_NUM_THREADS"), one.get("TORCHINDUCTOR_COMPILE_THREADS")) for one in found}
-
-    eight = ",".join(f"cuda:{index}" for index in range(8))
-    assert told(eight) == {("4", "4")}  # 16 processes on 64 cores
-    assert told("cuda:0") == {(None, None)}
-    assert told(",".join(["cpu"] * 40)) == {("1", "1")}
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    assert told(eight) == {(None, "4")}
+def test_several_places_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_list, "share_of_cores", lambda processes: {"processes": str(processes)})
+    (alone,) = read_places("cuda:0")
+    assert "processes" not in alone.environment
+    eight = read_places(",".join(f"cuda:{index}" for index in range(8)))
+    assert {place.environment["processes"] for place in eight} == {"16"}
 
 
 @pytest.mark.parametrize("devices", ["", "cuda", "gpu:0", "cuda:0,", "cuda:-1", "cuda:0;cuda:1"])
