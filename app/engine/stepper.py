@@ -43,9 +43,7 @@ class Stepper:
         if self._done(rows, lambda: type(phases[0]).advance(resident.drawer, phases), otherwise=self.step):
             self._advanced(rows, widths, self._clock() - began)
 
-    def _done(
-        self, rows: Sequence[Row], work: Callable[[], None], otherwise: Callable[[Sequence[Row]], None]
-    ) -> bool:
+    def _done(self, rows: Sequence[Row], work: Callable[[], None], otherwise: Callable[[Sequence[Row]], None]) -> bool:
         """Do the rows' work. When it fails, isolate the fault by `otherwise`, and return False."""
         try:
             work()

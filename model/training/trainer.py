@@ -27,7 +27,7 @@ from darkroom.model.diffusion.network import DenoisingNetwork, build_network, ma
 from darkroom.model.diffusion.prediction import training_target
 from darkroom.model.diffusion.schedule import make_schedule
 from darkroom.model.images.pixels import from_pixels
-from darkroom.model.machine.compiler import CompilerMissing, compiler_works, require_compiler
+from darkroom.model.machine.compiler import CompilerMissing, allow_many_graphs, compiler_works, require_compiler
 from darkroom.model.machine.determinism import computes_deterministically
 from darkroom.model.misfit import Misfit
 from darkroom.model.sampling.draw import draws_finite
@@ -164,7 +164,10 @@ class Trainer:
         self._schedule = make_schedule(self.recipe.model.schedule)
         self._weights = loss_weights(self._schedule, self.recipe.model.prediction, self.recipe.objective)
         self._times = TimeSampler(self._schedule, self.recipe.objective.times)
-        self._forward: Network = torch.compile(self.network) if compiled else self.network
+        self._forward: Network = self.network
+        if compiled:
+            allow_many_graphs()  # a plan measures many networks in one process
+            self._forward = torch.compile(self.network)
         if processes > 1:
             self._forward = self._shared(self._forward)
 

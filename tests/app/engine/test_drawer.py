@@ -1,6 +1,8 @@
 """Laws of the drawers: a replayed step draws the images of a plain one, and the host stays a step before the device."""
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from itertools import product
@@ -17,8 +19,10 @@ from darkroom.app.engine.engine import Engine, EngineLimits
 from darkroom.app.engine.replay import Called, Flight, Lookahead, recording_on
 from darkroom.app.engine.request import Finished, Preview, RowRequest
 from darkroom.app.engine.row_states import FIRST_ROWS, PADDING, RowStates
+from darkroom.app.engine.warmup import compile_ahead
 from darkroom.model.config import SamplingConfig
 from darkroom.model.diffusion.denoiser import Denoiser, Network
+from darkroom.model.diffusion.fixed_shapes import FixedShapes, compile_whole
 from darkroom.model.extension_points import SAMPLERS
 from darkroom.model.sampling.draw import plan_row, start
 from tests.app.engine.calls import CLASSES, CONFIG, rows, smooth, submit
@@ -143,6 +147,32 @@ def test_requests_of_every_kind_record_nothing_after_the_warm_up(snapshot: Netwo
     finally:
         engine.stop(0.0)
     assert drawers[0].recordings == warm
+
+
+def test_what_one_thread_has_compiled_serves_the_engines_thread() -> None:
+    """Dynamo guards much that belongs to a thread, and compiles again where it differs."""
+    graphs: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+        graphs.append(threading.current_thread().name)
+        return graph.forward
+
+    own, guide = (FixedShapes(compile_whole(network, backend=backend)) for network in (smooth, worse))
+    denoiser = Denoiser(CONFIG, CLASSES, own, snapshot=guide)
+    with ThreadPoolExecutor(1, thread_name_prefix="loader") as loader:
+        loader.submit(compile_ahead, denoiser, 8).result()
+    compiled = list(graphs)
+    assert compiled
+    assert all(name.startswith("loader") for name in compiled)
+    engine = Engine(EngineLimits(batch_rows=8), drawer=replaying)
+    engine.start()
+    try:
+        engine.load("v1", denoiser).result()
+        for wanted in (rows(1), rows(5), every_sampler()):
+            assert isinstance(submit(engine, wanted).wait(), Finished)
+    finally:
+        engine.stop(0.0)
+    assert graphs == compiled
 
 
 def test_steps_are_recorded_and_measured_on_the_denoisers_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

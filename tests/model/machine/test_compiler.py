@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
 from darkroom.model.config import Recipe
-from darkroom.model.machine.compiler import CompilerMissing, require_compiler
+from darkroom.model.machine.compiler import MOST_GRAPHS, CompilerMissing, require_compiler
 from darkroom.model.machine.device import DeviceUnavailable, find_device, require_devices
 from darkroom.model.training.trainer import Trainer, TrainingError
 from tests.model.small import random_dataset, small_recipe
@@ -84,6 +85,27 @@ def test_a_training_compiles_where_its_recipe_says_so_and_by_default_on_a_gpu_wi
     changes = {} if asked is None else {"training__compile": asked}
     trainer = Trainer(small_recipe(**changes), random_dataset(), torch.device(device))
     assert networks == ([trainer.network] if compiled else [])
+
+
+def test_many_networks_may_be_trained_in_one_process_before_pytorch_stops_compiling(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a plan does, which measures them. PyTorch's limit of 8 would then leave the training itself uncompiled."""
+    monkeypatch.setattr("darkroom.model.training.trainer.require_compiler", lambda device, setting: None)
+    monkeypatch.setattr(torch, "compile", lambda network: network)
+    limits: list[int] = []
+
+    def train() -> None:
+        from torch._dynamo import config
+
+        limits.append(config.recompile_limit)
+        Trainer(small_recipe(training__compile=True), random_dataset(), torch.device("cpu"))
+        limits.append(config.recompile_limit)
+
+    thread = threading.Thread(target=train)  # the limit is a thread's own
+    thread.start()
+    thread.join()
+    assert limits == [8, MOST_GRAPHS]
 
 
 def test_a_recipe_that_leaves_compilation_open_is_read_by_versions_that_knew_no_such_thing() -> None:

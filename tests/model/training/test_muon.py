@@ -36,7 +36,9 @@ def test_plain_matrices_move_as_by_pytorchs_muon() -> None:
 
 def test_a_matrix_gets_its_momentum_once(monkeypatch: pytest.MonkeyPatch) -> None:
     matrix = nn.Parameter(torch.ones(3, 4))
-    muon = MuonAdamW([matrix], [nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9, betas=(0.9, 0.99), weight_decay=0.0)
+    muon = MuonAdamW(
+        [matrix], [nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9, betas=(0.9, 0.99), weight_decay=0.0
+    )
     made: list[torch.Tensor] = []
     zeros_like = torch.zeros_like
 
