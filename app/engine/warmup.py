@@ -28,7 +28,8 @@ GUIDED_ROWS = 2
 def compile_ahead(denoiser: Denoiser, batch_rows: int) -> None:
     """Call both networks of fixed shapes with everything that compiles, on this thread, before `measure_speed`.
 
-    A compilation takes seconds. The engine's thread then compiles nothing, and serves meanwhile.
+    A compilation takes seconds. The engine's thread then compiles nothing, and serves meanwhile. It records nothing
+    meanwhile either, because one version loads at a time: CUDA gives up a recording when anybody waits for the device.
     """
     if not isinstance(denoiser.network, FixedShapes):
         return
@@ -36,11 +37,7 @@ def compile_ahead(denoiser: Denoiser, batch_rows: int) -> None:
     untimed = _untimed(drawer)
     for size in _sizes(batch_rows):
         for row in untimed:
-            try:
-                _timed_step(drawer, [row] * size)
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
+            if _step_in_memory(drawer, [row] * size, is_first=False) is None:
                 return  # `measure_speed` finds the limit
 
 
@@ -83,8 +80,8 @@ def _plain() -> SamplingConfig:
 def _untimed(drawer: Drawer) -> list[RowPlan]:
     """Return rows that need everything that a request can: both networks, and what compiles or is recorded.
 
-    What compiles: on a device of fixed shapes, each network with classes and with mixtures of them. What is recorded:
-    each `StepKind`.
+    On a device of fixed shapes, each network compiles for classes and for mixtures of them. A drawer that replays
+    records each `StepKind`.
     """
     denoiser, replays = drawer.denoiser, isinstance(drawer, ReplayingDrawer)
     with_snapshot, with_classes = denoiser.snapshot is not None, len(denoiser.class_names) > 1

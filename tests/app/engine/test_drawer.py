@@ -176,7 +176,7 @@ def test_what_one_thread_has_compiled_serves_the_engines_thread() -> None:
 
 
 def test_steps_are_recorded_and_measured_on_the_denoisers_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CUDA's current device belongs to a thread and is 0 at first. What is recorded there replays nothing elsewhere."""
+    """CUDA's current device belongs to a thread and is 0 at first. A recording made there replays nothing elsewhere."""
     current, seen = [0], []
 
     @contextmanager

@@ -64,9 +64,9 @@ def test_a_training_that_cannot_compile_is_refused_before_its_first_step(monkeyp
 def test_a_training_compiles_where_its_recipe_says_so_and_by_default_on_a_gpu_with_a_compiler(
     device: str,
     asked: bool | None,
-    works: bool,  # noqa: FBT001
-    deterministic: bool,  # noqa: FBT001
-    compiled: bool,  # noqa: FBT001
+    works: bool,
+    deterministic: bool,
+    compiled: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trainer_module = "darkroom.model.training.trainer"
