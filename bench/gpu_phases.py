@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,11 +25,13 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.engine import Call, StepCounter, bare_rows_per_second, wait_for
+from bench.engine import Call, bare_rows_per_second, wait_for
 from darkroom.app.engine.drawer import PlainDrawer, ReplayingDrawer
 from darkroom.app.engine.engine import Engine, EngineLimits
-from darkroom.app.engine.replay import Called, CudaGraphs, Flight, Lookahead
+from darkroom.app.engine.observer import EngineObserver
+from darkroom.app.engine.replay import Called, Flight, Lookahead, recording_on
 from darkroom.app.engine.request import Event, Finished, RowRequest, SampleRequest
+from darkroom.app.engine.warmup import compile_ahead
 from darkroom.model.checkpoint import load_checkpoint, load_tensors
 from darkroom.model.config import EvaluationConfig, Recipe, SamplingConfig, load_recipe
 from darkroom.model.datasets.materialise import content_digest
@@ -59,6 +60,8 @@ LOSS_TOLERANCE = 0.01
 """Largest relative difference of their losses."""
 VERSION = "checked"
 LATENCY_REPEATS = 5
+CEILING = "matrix_tflops_"
+"""Begins the name of a figure of the phase `facts`, before a precision."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def facts(check: Check, report: Report) -> None:
         torch.backends.cuda.matmul.allow_tf32 = tf32
         matrix = torch.ones(side, side, device=device, dtype=dtype)
         seconds = seconds_of(lambda matrix=matrix: matrix @ matrix, device, least)
-        report.figure(f"matrix_tflops_{name}", 2 * side**3 / seconds / 1e12)
+        report.figure(f"{CEILING}{name}", 2 * side**3 / seconds / 1e12)
     torch.backends.cuda.matmul.allow_tf32 = False  # PyTorch's default
 
 
@@ -250,8 +253,7 @@ class Watched(ReplayingDrawer):
 
     def __init__(self, denoiser: Denoiser) -> None:
         if denoiser.device.type == "cuda":
-            event = partial(torch.cuda.Event, enable_timing=True)
-            super().__init__(denoiser, CudaGraphs(denoiser.device), Lookahead(event))
+            super().__init__(denoiser, *recording_on(denoiser.device))
         else:
             super().__init__(denoiser, Called, Lookahead(HostEvent))
         self.flights: list[Flight] = []
@@ -362,36 +364,51 @@ def graphs() -> int:
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
 
+class Pauses(EngineObserver):
+    """Keeps the longest time for which requests wait in a warm-up."""
+
+    longest = 0.0
+
+    def warm_up_step(self, seconds: float) -> None:
+        self.longest = max(self.longest, seconds)
+
+
 def engine(check: Check, report: Report) -> None:
     """The engine as the API runs it: warm-up, graphs, throughput, latency, and the share in which the device idles."""
     compute_alone()  # as the service does
     denoiser = small(check.device, "serve") if check.tiny else shipped(check.device, "serve")
-    counter, sizes, steps = StepCounter(), (4, 8) if check.tiny else (64, 256), 3 if check.tiny else 50
+    pauses, sizes, steps = Pauses(), (4, 8) if check.tiny else (64, 256), 3 if check.tiny else 50
     drawers: list[Watched] = []
 
     def drawer(denoiser: Denoiser) -> Watched:
         drawers.append(Watched(denoiser))
         return drawers[-1]
 
-    running = Engine(EngineLimits(queue_rows=4096, batch_rows=max(sizes)), counter, drawer=drawer)
+    running = Engine(EngineLimits(queue_rows=4096, batch_rows=max(sizes)), pauses, drawer=drawer)
     running.start()
     began = time.perf_counter()
+    compile_ahead(denoiser, max(sizes))
+    report.figure("seconds to compile beside requests", time.perf_counter() - began)
+    known, began = graphs(), time.perf_counter()
     running.load(VERSION, denoiser).result()
     report.figure("warm-up seconds", time.perf_counter() - began)
+    report.figure("longest pause of requests in the warm-up, seconds", pauses.longest)
+    report.law("the engine's thread compiles nothing in the warm-up", graphs() == known)
     report.figure("network rows a step", limit := running.status().resident[VERSION])
-    known = graphs()
-    report.figure("graphs after the warm-up", known)
-    report.figure("steps recorded in the warm-up", drawers[0].recordings)
+    report.figure("graphs after the warm-up", known := graphs())
+    report.figure("steps recorded in the warm-up", recorded := drawers[0].recordings)
     plain = SamplingConfig(sampler="ddim", steps=steps, guidance=1.0)
     guided = plain.model_copy(update={"guidance": 2.0})
     by_snapshot = guided.model_copy(update={"guide": "snapshot"})
     for count in (1, 3, *sizes):
-        for sampling in (plain, guided, by_snapshot):
-            drawn(running, [RowRequest(0, 0, row, sampling) for row in range(count)])
-        drawn(running, [RowRequest(0, 0, row, guided, end_class_index=1, mix=0.5) for row in range(count)])
+        for sampling, sampler in product((plain, guided, by_snapshot), ("ddim", "ddpm")):
+            one = sampling.model_copy(update={"sampler": sampler})
+            drawn(running, [RowRequest(0, 0, row, one) for row in range(count)])
+            drawn(running, [RowRequest(0, 0, row, one, end_class_index=1, mix=0.5) for row in range(count)])
     report.figure("graphs after requests of every kind", graphs())
     report.figure("steps recorded then", drawers[0].recordings)
     report.law("requests compile nothing after the warm-up", graphs() == known)
+    report.law("requests record nothing after the warm-up", drawers[0].recordings == recorded)
     for count in sizes:
         seconds = drawn(running, [RowRequest(0, 0, row, plain) for row in range(count)])
         report.figure(f"network rows a second, {count} images", count * steps / seconds)
@@ -429,6 +446,7 @@ def drawn(running: Engine, rows: list[RowRequest]) -> float:
 
 def training_speed(check: Check, report: Report) -> None:
     """Training images a second of three networks by precision and compilation, and what they are of the ceiling."""
+    ceilings = _ceilings(check)
     recipes = (
         {"small": small_recipe()}
         if check.tiny
@@ -450,6 +468,15 @@ def training_speed(check: Check, report: Report) -> None:
                 way = f"{name}, {precision}, {'compiled' if compiled else 'eager'}"
                 report.figure(f"{way}: images a second", found)
                 report.figure(f"{way}: TFLOP/s", found * flops / 1e12)
+                if precision in ceilings:
+                    report.figure(f"{way}: share of the ceiling", found * flops / 1e12 / ceilings[precision])
+
+
+def _ceilings(check: Check) -> dict[str, float]:
+    """Return the TFLOP/s of matrix products by precision, which the phase `facts` has measured; empty without it."""
+    file = check.out / "facts.json"
+    measured: dict[str, Any] = json.loads(file.read_text())["figures"] if file.exists() else {}
+    return {name.removeprefix(CEILING): value for name, value in measured.items() if name.startswith(CEILING)}
 
 
 def _recipe(name: str) -> Recipe:

@@ -376,7 +376,12 @@ class TrainingConfig(Config):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="bfloat16 is faster on GPUs, and on those CPUs that have instructions for it"
     )
-    compile: bool = Field(False, description="compile the network with torch.compile")
+    compile: bool | None = Field(
+        None,
+        exclude_if=lambda compiled: compiled is None,  # so that earlier versions read the file
+        description="compile the network with torch.compile; null: on a GPU, if a compiler works there and "
+        "`DARKROOM_DETERMINISTIC` is not set",
+    )
     devices: int = Field(
         1, ge=1, le=64, description="processes, one for each device, that share every batch (DistributedDataParallel)"
     )

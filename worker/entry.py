@@ -7,6 +7,7 @@ which starts this entry again for each rank. Ranks run in sessions of their own,
 import os
 import sys
 
+from darkroom.model.machine.cores import share_of_cores
 from darkroom.model.machine.parent_death import die_with
 
 
@@ -14,8 +15,7 @@ def main(arguments: list[str]) -> None:
     parent, job_id, attempt, folder, devices = arguments
     die_with(int(parent))
     if devices != "1" and "RANK" not in os.environ:
-        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // int(devices))))  # torchrun would say 1
+        os.environ.update(share_of_cores(int(devices)))  # torchrun would say 1 thread
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", devices]
         os.execv(sys.executable, [*torchrun, "-m", "darkroom.worker.entry", str(os.getpid()), *arguments[1:]])
     from darkroom.worker.work import work

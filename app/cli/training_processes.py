@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 import torch
 
+from darkroom.model.machine.cores import OPENMP, share_of_cores
 from darkroom.model.machine.threads import compute_with
 from darkroom.model.training.distributed import launched_rank
 
@@ -35,14 +36,15 @@ def training_processes(devices: int) -> Iterator[None]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    # On the CPU the processes share the cores.
+    # The processes share the cores: on the CPU for PyTorch, and on a GPU for their compilers.
     threads = max(1, torch.get_num_threads() // devices)
+    os.environ.update(share_of_cores(devices))
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(devices)}
     places = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(devices)]
     compute_with(threads)
     command = [sys.executable, *sys.argv]
     others = [
-        subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)} | place, stdin=subprocess.DEVNULL)
+        subprocess.Popen(command, env=os.environ | {OPENMP: str(threads)} | place, stdin=subprocess.DEVNULL)
         for place in places[1:]
     ]
     os.environ.update(places[0])

@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from darkroom.app.embedded.process import EmbeddedError
+from darkroom.model.machine.cores import share_of_cores
+
+PROCESSES = 2
+"""At each place: an API and a worker."""
 
 _DEVICE = re.compile(r"cpu|cuda:\d+")
 
@@ -29,7 +33,8 @@ def read_places(devices: str | None) -> Sequence[Place]:
     """Return a place for each device of a list such as `cuda:0,cuda:1` or `cpu,cpu`. Raises EmbeddedError.
 
     None: one place, with the operator's own settings. A process sees the GPU of its place alone. `cuda:N` counts among
-    those that CUDA_VISIBLE_DEVICES names. The port of a worker's metrics grows by one from place to place.
+    those that CUDA_VISIBLE_DEVICES names. The port of a worker's metrics grows by one from place to place. Processes of
+    several places share the cores where the operator does not set their numbers.
     """
     if devices is None:
         return (Place(1, {}),)
@@ -37,7 +42,8 @@ def read_places(devices: str | None) -> Sequence[Place]:
     for name in names:
         if not _DEVICE.fullmatch(name):
             raise EmbeddedError(f"--devices cannot contain {name!r}: write cpu or cuda:NUMBER, separated by commas")
-    return [Place(number, _device(name) | _metrics_port(number)) for number, name in enumerate(names, 1)]
+    share = share_of_cores(PROCESSES * len(names)) if len(names) > 1 else {}
+    return [Place(number, _device(name) | _metrics_port(number) | share) for number, name in enumerate(names, 1)]
 
 
 def _device(name: str) -> dict[str, str]:

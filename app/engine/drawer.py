@@ -6,13 +6,12 @@ Python then asks for four operations a step instead of hundreds, and does not wa
 
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from darkroom.app.engine.replay import AHEAD, CudaGraphs, Flight, Lookahead, Recorder
+from darkroom.app.engine.replay import AHEAD, Flight, Lookahead, Recorder, recording_on
 from darkroom.app.engine.row_states import Place, RowStates
 from darkroom.model.diffusion.denoiser import Denoiser
 from darkroom.model.samplers.step import STATE
@@ -123,5 +122,4 @@ def make_drawer(denoiser: Denoiser) -> Drawer:
     """Return the drawer for the denoiser's device."""
     if denoiser.device.type != "cuda":
         return PlainDrawer(denoiser)
-    event = partial(torch.cuda.Event, enable_timing=True)
-    return ReplayingDrawer(denoiser, CudaGraphs(denoiser.device), Lookahead(event))
+    return ReplayingDrawer(denoiser, *recording_on(denoiser.device))

@@ -95,6 +95,7 @@ class Engine:
         self._stepper = Stepper(self._queue, self._wake, self._observer, clock)
         self._stopping = False
         self._deadline_to_drain: float | None = None
+        self._lost: Exception | None = None
         self._ended = False
         self._thread: threading.Thread | None = None
 
@@ -131,6 +132,12 @@ class Engine:
                 return stopped
             self._wake.notify()
             return self._residents.load(version, self._drawer(denoiser), self.limits.batch_rows)
+
+    def device_lost(self, error: Exception) -> None:
+        """End the engine, because another thread has found that the device is lost (`memory.is_device_lost`)."""
+        with self._wake:
+            self._lost = error
+            self._wake.notify()
 
     def keep_longest(self, served: Callable[[], Container[str]]) -> None:
         """Let other versions leave memory before those that `served` returns. Call this before `start`."""
@@ -263,8 +270,10 @@ class Engine:
     def _loop(self) -> None:
         while True:
             with self._wake:
-                while not (self._queue.requests or self._residents.loading or self._stopping):
+                while not (self._queue.requests or self._residents.loading or self._stopping or self._lost):
                     self._wake.wait()
+                if self._lost is not None:
+                    raise self._lost
                 self._drop_cancelled_and_expired()
                 if self._stopping and not self._queue.requests:
                     self._residents.fail_loads()

@@ -19,5 +19,8 @@ class EngineObserver:
     def request_ended(self, outcome: str) -> None:
         """An accepted request has left. outcome: "finished", or the reason of its `app.engine.request.Failed`."""
 
+    def warm_up_step(self, seconds: float) -> None:
+        """A step of a version's warm-up ended; requests waited for it for `seconds`."""
+
     def version_loaded(self, outcome: str) -> None:
         """The warm-up of a model version has ended. outcome: "loaded" or "failed"."""

@@ -95,7 +95,7 @@ class Drawing:
         estimates = drawer.advance(plans, positions, places)
         for row, one in enumerate(phases):
             one.position += 1
-            one.estimate = estimates[row].clone() if one._preview_due else None
+            one.estimate = estimates[row] if one._preview_due else None  # `results` copies it before the next step
 
     @classmethod
     def results(cls, phases: Sequence[Self]) -> list[Result]:

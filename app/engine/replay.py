@@ -3,8 +3,9 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -42,16 +43,17 @@ class CudaGraphs:
 
     def __call__(self, function: Callable[[], None]) -> Recording:
         """Record the function. Only this thread may wait for it; others may use the device meanwhile."""
-        own = torch.cuda.current_stream(self._device)
-        side: torch.cuda.Stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        side.wait_stream(own)
-        with torch.cuda.stream(side):
-            for _ in range(UNRECORDED_CALLS):
+        with torch.cuda.device(self._device):  # `torch.cuda.graph` records on the current device alone
+            own = torch.cuda.current_stream()
+            side: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            side.wait_stream(own)
+            with torch.cuda.stream(side):
+                for _ in range(UNRECORDED_CALLS):
+                    function()
+            own.wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
                 function()
-        own.wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
-            function()
         return graph
 
 
@@ -72,11 +74,14 @@ class Flight:
 class Lookahead:
     """Keeps the host at most AHEAD steps before the device, and measures each step.
 
-    event: makes an event of the device that can be recorded, waited for and compared, as torch.cuda.Event.
+    event: makes an event that can be recorded, waited for and compared, as torch.cuda.Event.
+    current: makes the device the current one, where events are recorded.
     """
 
-    def __init__(self, event: Callable[[], Any]) -> None:
-        self._event = event
+    def __init__(
+        self, event: Callable[[], Any], current: Callable[[], AbstractContextManager[Any]] = nullcontext
+    ) -> None:
+        self._event, self._current = event, current
         self._flights: deque[tuple[int, float, Any, Any]] = deque()
         self._newest: Flight | None = None
 
@@ -91,12 +96,19 @@ class Lookahead:
     def flight(self, network_rows: int, host_began: float) -> Iterator[None]:
         """Measure the block as a step. host_began: when the host began to prepare it (time.perf_counter)."""
         began, ended = self._event(), self._event()
-        began.record()
-        yield
-        ended.record()
+        with self._current():
+            began.record()
+            yield
+            ended.record()
         self._flights.append((network_rows, time.perf_counter() - host_began, began, ended))
 
     def take(self) -> Flight | None:
         """Return the newest step that has ended, once."""
         newest, self._newest = self._newest, None
         return newest
+
+
+def recording_on(device: torch.device) -> tuple[Recorder, Lookahead]:
+    """Return what records steps on a CUDA device, and what measures them there."""
+    event = partial(torch.cuda.Event, enable_timing=True)
+    return CudaGraphs(device), Lookahead(event, partial(torch.cuda.device, device))

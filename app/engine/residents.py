@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator
 from concurrent.futures import Future
@@ -131,7 +132,7 @@ class Residents:
 
         busy: versions that must stay in memory.
         """
-        loading = self._loading[0]
+        loading, began = self._loading[0], time.perf_counter()
         try:
             speed = next(loading.measurement)
         except Exception as error:  # a model that cannot run must not end the engine's thread
@@ -141,6 +142,8 @@ class Residents:
             if is_device_lost(error):
                 raise
             return
+        finally:
+            self._observer.warm_up_step(time.perf_counter() - began)
         if speed is None:
             return
         with self._lock:

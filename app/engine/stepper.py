@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from darkroom.app.engine.observer import EngineObserver
-from darkroom.app.engine.phases import Scoring
+from darkroom.app.engine.phases import Result, Scoring
 from darkroom.app.engine.queue import Queue
 from darkroom.app.engine.request import Failed, Finished, Preview, Progress, RowDone, Timings
 from darkroom.app.engine.rows import Row
@@ -40,8 +40,13 @@ class Stepper:
         for row in fresh:
             self._observer.row_waited(began - row.request.submitted)
         widths = [row.network_rows for row in rows]
+        if self._done(rows, lambda: type(phases[0]).advance(resident.drawer, phases), otherwise=self.step):
+            self._advanced(rows, widths, self._clock() - began)
+
+    def _done(self, rows: Sequence[Row], work: Callable[[], None], otherwise: Callable[[Sequence[Row]], None]) -> bool:
+        """Do the rows' work. When it fails, isolate the fault by `otherwise`, and return False."""
         try:
-            type(phases[0]).advance(resident.drawer, phases)
+            work()
         except Exception as error:  # a network's fault must not end the thread or harm other requests
             if is_device_lost(error):
                 raise
@@ -49,10 +54,10 @@ class Stepper:
                 rows[0].request.context.run(log.exception, "a row failed in a batch of its own; its request fails")
             cause, small = type(error).__name__, is_out_of_memory(error)
         else:
-            self._advanced(rows, widths, self._clock() - began)
-            return
+            return True
         # Out of the except block, the failed step's tensors are free.
-        self._isolate_fault(rows, cause, out_of_memory=small)
+        self._isolate_fault(rows, cause, otherwise, out_of_memory=small)
+        return False
 
     def _advanced(self, rows: Sequence[Row], widths: Sequence[int], seconds: float) -> None:
         resident, taken = rows[0].request.resident, sum(widths)
@@ -66,8 +71,10 @@ class Stepper:
                 self._queue.advanced(row, width)
         self._deliver(rows)
 
-    def _isolate_fault(self, rows: Sequence[Row], cause: str, *, out_of_memory: bool) -> None:
-        """Try the two halves of a failed batch by themselves. A row that fails alone ends its request.
+    def _isolate_fault(
+        self, rows: Sequence[Row], cause: str, again: Callable[[Sequence[Row]], None], *, out_of_memory: bool
+    ) -> None:
+        """Do the two halves of a failed batch by themselves. A row that fails alone ends its request.
 
         Out of memory also lowers the batch limit to half; it grows again (`Resident.succeeded`).
         """
@@ -85,11 +92,14 @@ class Stepper:
         half = len(rows) // 2
         for part in (rows[:half], rows[half:]):
             if left := [row for row in part if not row.request.ended]:
-                self.step(left)
+                again(left)
 
     def _deliver(self, rows: Sequence[Row]) -> None:
         """Send the events that a step produced: faults, then images and previews, then progress, then last events."""
-        results = type(rows[0].phase).results([row.phase for row in rows])
+        results: list[Result] = []
+        phases = [row.phase for row in rows]
+        if not self._done(rows, lambda: results.extend(type(phases[0]).results(phases)), otherwise=self._deliver):
+            return
         with self._lock:
             for row, result in zip(rows, results, strict=True):
                 if isinstance(result, Failed):

@@ -80,6 +80,12 @@ class PrometheusMetrics(EngineObserver):
             ["outcome"],
             registry=self.registry,
         )
+        self._warm_up = Histogram(
+            "darkroom_warm_up_step_seconds",
+            "Time for which requests wait while the engine warms a model version up: one step of it.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         self._loads = Counter("darkroom_model_loads", "Model versions warmed up.", ["outcome"], registry=self.registry)
         for counter, words in (
             (self._refusals, _REFUSALS),
@@ -112,6 +118,10 @@ class PrometheusMetrics(EngineObserver):
     def request_ended(self, outcome: str) -> None:
         """See EngineObserver."""
         self._ended.labels(outcome).inc()
+
+    def warm_up_step(self, seconds: float) -> None:
+        """See EngineObserver."""
+        self._warm_up.observe(seconds)
 
     def version_loaded(self, outcome: str) -> None:
         """See EngineObserver."""

@@ -15,6 +15,7 @@ import torch
 
 from darkroom.app.engine.engine import Engine
 from darkroom.app.engine.request import EngineStopped
+from darkroom.app.engine.warmup import compile_ahead
 from darkroom.app.versions.load_guard import LoadGuard, require_memory
 from darkroom.app.versions.stored import (
     frontier_figures,
@@ -33,6 +34,7 @@ from darkroom.model.checkpoint import (
 )
 from darkroom.model.diffusion.network import drawn_on
 from darkroom.model.digest import digest_of
+from darkroom.model.machine.memory import is_device_lost
 from darkroom.store.audit_repository import Actor
 from darkroom.store.database import DATABASE_ERRORS, Database
 from darkroom.store.model_repository import (
@@ -292,12 +294,15 @@ class Catalog:
             raise CheckpointError(
                 f"{version.name}@{version.digest}: its header was damaged when it was read; try again"
             )
-        denoiser = await asyncio.to_thread(checkpoint.denoiser, self._device, "serve")
         try:
+            denoiser = await asyncio.to_thread(checkpoint.denoiser, self._device, "serve")
+            await asyncio.to_thread(compile_ahead, denoiser, self._engine.limits.batch_rows)
             await asyncio.wrap_future(self._engine.load(version.digest, denoiser))
-        except EngineStopped:
+        except (EngineStopped, CheckpointError):
             raise
         except Exception as error:  # a network's first run may raise anything
+            if is_device_lost(error):
+                self._engine.device_lost(error)
             raise CheckpointError(f"{version.name} {version.digest}: the network does not run: {error}") from error
         self._remember(version)
         log.info("serving %s %s", version.name, version.digest)

@@ -1,6 +1,5 @@
 """Calls a network with a few fixed batch sizes only, for devices that compile or capture a graph for each shape."""
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,12 +7,9 @@ import torch
 from torch import Tensor
 
 from darkroom.model.diffusion.denoiser import Network
+from darkroom.model.machine.compiler import allow_many_graphs
 
 BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-MOST_GRAPHS = 1 << 16
-"""Graphs of all versions that a process may compile. PyTorch's own limit is 8 of one function."""
-
-_thread = threading.local()
 
 
 class FixedShapes:
@@ -63,12 +59,7 @@ def compile_whole(network: Network, **how: Any) -> Network:
     compiled = torch.compile(network, fullgraph=True, **how)
 
     def called(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        if not hasattr(_thread, "limits_are_set"):
-            from torch._dynamo import config  # its import takes a second
-
-            # These settings belong to a thread.
-            config.recompile_limit = config.accumulated_recompile_limit = MOST_GRAPHS
-            _thread.limits_are_set = True
+        allow_many_graphs()
         return compiled(x, t, labels)
 
     return called

@@ -45,14 +45,15 @@ def bound_terms(schedule: ScheduleConfig, x0: Tensor, estimate: Tensor, fraction
     """Return L_{t-1} of each row in nats, (B,): the terms of Nichol & Dhariwal 2021, equations 5 and 6.
 
     t > 1: KL(q(x_{t-1} | x_t, x0) || N(mean for `estimate`, v_t)). t = 1: the negative log-likelihood of the pixels x0
-    under N(`estimate`, v_1). x0, estimate, fraction: (B, C, H, W) float64; t: (B,) in 1..T.
+    under N(`estimate`, v_1). x0, estimate, fraction: (B, C, H, W) float64; t: (B,) in 1..T on the CPU.
     """
     log_small, log_ratio, factor = (per_row(table, t, x0) for table in _tables(schedule))
     above = fraction * log_ratio  # log(v_t / beta-tilde_t)
     error = factor * (x0 - estimate).square() * (-log_small).exp()
     terms: Tensor = 0.5 * (above + (-above).exp() * (1.0 + error) - 1.0).flatten(1).sum(1)
-    first = (t == 1).to(x0.device)
-    if first.any():
+    first = (t == 1).nonzero()[:, 0]  # found on the CPU, since a GPU would be waited for
+    if len(first) > 0:
+        first = first.to(x0.device, non_blocking=True)
         deviation = (0.5 * (log_small + above)[first]).exp()
         terms = terms.index_put((first,), decoder_term(x0[first], estimate[first], deviation))
     return terms

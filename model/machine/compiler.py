@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+import threading
 from functools import cache
 
 import torch
@@ -10,6 +11,12 @@ from torch import Tensor
 from darkroom.model.user_error import UserError
 
 log = logging.getLogger(__name__)
+
+
+MOST_GRAPHS = 1 << 16
+"""Graphs of all networks that a process may compile. PyTorch's own limit is 8 of one function."""
+
+_thread = threading.local()
 
 
 class CompilerMissing(UserError):
@@ -35,11 +42,21 @@ def require_compiler(device: torch.device, setting: str) -> None:
 def compiler_works(device: torch.device) -> bool:
     """Return True when torch.compile works for the device. Tries it once in a process, and logs why it does not."""
     try:
-        require_compiler(device, "serving on CUDA")
+        require_compiler(device, "full speed on CUDA")
     except CompilerMissing as error:
-        log.warning("serving without compilation, which is slower: %s", error)
+        log.warning("nothing is compiled, which is slower: %s", error)
         return False
     return True
+
+
+def allow_many_graphs() -> None:
+    """Let the calling thread compile MOST_GRAPHS graphs. Above its limit, PyTorch runs networks as they are."""
+    if not hasattr(_thread, "limits_are_set"):
+        from torch._dynamo import config  # its import takes a second
+
+        # These settings belong to a thread.
+        config.recompile_limit = config.accumulated_recompile_limit = MOST_GRAPHS
+        _thread.limits_are_set = True
 
 
 def _line(x: Tensor) -> Tensor:

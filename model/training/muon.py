@@ -66,7 +66,8 @@ class MuonAdamW(torch.optim.AdamW):
         if parameters:
             gradients = [parameter.grad for parameter in parameters]
             for parameter in parameters:
-                self.state[parameter].setdefault("exp_avg", torch.zeros_like(parameter))
+                if "exp_avg" not in self.state[parameter]:
+                    self.state[parameter]["exp_avg"] = torch.zeros_like(parameter)
             momenta = [self.state[parameter]["exp_avg"] for parameter in parameters]
             torch._foreach_lerp_(momenta, gradients, 1.0 - self._momentum)
             updates = self._levelled(torch._foreach_lerp(gradients, momenta, self._momentum))

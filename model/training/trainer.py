@@ -28,7 +28,8 @@ from darkroom.model.diffusion.network import DenoisingNetwork, build_network, ma
 from darkroom.model.diffusion.prediction import training_target
 from darkroom.model.diffusion.schedule import make_schedule
 from darkroom.model.images.pixels import from_pixels
-from darkroom.model.machine.compiler import CompilerMissing, require_compiler
+from darkroom.model.machine.compiler import CompilerMissing, allow_many_graphs, compiler_works, require_compiler
+from darkroom.model.machine.determinism import computes_deterministically
 from darkroom.model.misfit import Misfit
 from darkroom.model.sampling.draw import draws_finite
 from darkroom.model.sampling.noise import noise_of
@@ -150,7 +151,10 @@ class Trainer:
                 f"the recipe's training.devices is {devices} but the number of processes here is {processes}; "
                 f"start it with torchrun --nproc-per-node {devices}, or set training.devices to {processes}"
             )
-        if self.recipe.training.compile:
+        compiled = self.recipe.training.compile
+        if compiled is None:
+            compiled = self.device.type == "cuda" and not computes_deterministically() and compiler_works(self.device)
+        elif compiled:
             try:
                 require_compiler(self.device, "training.compile")
             except CompilerMissing as error:
@@ -162,7 +166,10 @@ class Trainer:
         self._schedule = make_schedule(self.recipe.model.schedule)
         self._weights = loss_weights(self._schedule, self.recipe.model.prediction, self.recipe.objective)
         self._times = TimeSampler(self._schedule, self.recipe.objective.times)
-        self._forward: Network = torch.compile(self.network) if self.recipe.training.compile else self.network
+        self._forward: Network = self.network
+        if compiled:
+            allow_many_graphs()  # a plan measures many networks in one process
+            self._forward = torch.compile(self.network)
         if processes > 1:
             self._forward = self._shared(self._forward)
 
@@ -357,7 +364,10 @@ class Trainer:
     def resume(self, data: bytes, *, source: str) -> None:
         """Continue from a training state of the same run; raises CheckpointError, naming `source`, for other states."""
         header = read_state_header(data, source=source)
-        if header.recipe != self.recipe:
+        theirs = header.recipe
+        if self.recipe.training.compile is None:  # earlier versions wrote `false` where a recipe leaves it out
+            theirs = theirs.model_copy(update={"training": theirs.training.model_copy(update={"compile": None})})
+        if theirs != self.recipe:
             raise CheckpointError(
                 f"{source}: was written by another recipe; resume with that recipe or choose another folder"
             )

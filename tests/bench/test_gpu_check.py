@@ -67,6 +67,15 @@ def test_a_phase_runs_on_the_cpu_and_its_laws_hold(phase: str, tmp_path: Path, m
     assert all(report.laws.values()), report.laws
 
 
+def test_a_trainings_speed_is_told_as_a_share_of_the_ceiling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "TIMED_SECONDS", 0.0)
+    figures = {"copy_gb_per_second": 1.0, "matrix_tflops_float32": 2.0, "matrix_tflops_bfloat16": 4.0}
+    (tmp_path / "facts.json").write_text(json.dumps({"laws": {}, "figures": figures}))
+    found = gpu_phases.run("training_speed", tmp_path, "cpu", tiny=True).figures
+    way = "small, float32, eager"
+    assert found[f"{way}: share of the ceiling"] == found[f"{way}: TFLOP/s"] / 2.0
+
+
 def test_a_demanded_fault_is_the_kind_that_the_engine_knows() -> None:
     denoiser = small(torch.device("cpu"))
     x, t, labels = torch.zeros(3, 1, 8, 8), torch.ones(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from darkroom.app.embedded import device_list
 from darkroom.app.embedded.device_list import read_places
 from darkroom.app.embedded.process import EmbeddedError
 
@@ -36,7 +37,17 @@ def test_a_gpu_is_counted_among_those_that_the_operator_leaves(monkeypatch: pyte
 def test_places_on_the_cpu_hide_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DARKROOM_METRICS_PORT", raising=False)
     told = {"DARKROOM_DEVICE": "cpu", "DARKROOM_WORKER_DEVICE": "cpu"}
-    assert [place.environment for place in read_places("cpu,cpu")] == [told, told]
+    for place in read_places("cpu,cpu"):
+        assert place.environment.items() >= told.items()
+        assert "CUDA_VISIBLE_DEVICES" not in place.environment
+
+
+def test_several_places_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_list, "share_of_cores", lambda processes: {"processes": str(processes)})
+    (alone,) = read_places("cuda:0")
+    assert "processes" not in alone.environment
+    eight = read_places(",".join(f"cuda:{index}" for index in range(8)))
+    assert {place.environment["processes"] for place in eight} == {"16"}
 
 
 @pytest.mark.parametrize("devices", ["", "cuda", "gpu:0", "cuda:0,", "cuda:-1", "cuda:0;cuda:1"])

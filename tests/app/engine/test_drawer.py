@@ -1,7 +1,13 @@
 """Laws of the drawers: a replayed step draws the images of a plain one, and the host stays a step before the device."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from itertools import product
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +16,13 @@ from torch import Tensor
 
 from darkroom.app.engine.drawer import Drawer, PlainDrawer, ReplayingDrawer
 from darkroom.app.engine.engine import Engine, EngineLimits
-from darkroom.app.engine.replay import Called, Flight, Lookahead
+from darkroom.app.engine.replay import Called, Flight, Lookahead, recording_on
 from darkroom.app.engine.request import Finished, Preview, RowRequest
 from darkroom.app.engine.row_states import FIRST_ROWS, PADDING, RowStates
+from darkroom.app.engine.warmup import compile_ahead
 from darkroom.model.config import SamplingConfig
-from darkroom.model.diffusion.denoiser import Denoiser
+from darkroom.model.diffusion.denoiser import Denoiser, Network
+from darkroom.model.diffusion.fixed_shapes import FixedShapes, compile_whole
 from darkroom.model.extension_points import SAMPLERS
 from darkroom.model.sampling.draw import RowPlan, plan_row, start
 from tests.app.engine.calls import CLASSES, CONFIG, rows, smooth, submit
@@ -135,6 +143,92 @@ def test_a_step_is_recorded_once_for_each_kind() -> None:
     assert drawer.recordings == 1
     drawer.advance(plans[:4], [0] * 4, drawer.begin(plans[:4]))
     assert drawer.recordings == 2
+
+
+@pytest.mark.parametrize("snapshot", [None, worse], ids=["", "snapshot"])
+@pytest.mark.parametrize("batch_rows", [1, 8])
+def test_requests_of_every_kind_record_nothing_after_the_warm_up(snapshot: Network | None, batch_rows: int) -> None:
+    drawers: list[ReplayingDrawer] = []
+
+    def make(denoiser: Denoiser) -> Drawer:
+        drawers.append(replaying(denoiser))
+        return drawers[-1]
+
+    engine = Engine(EngineLimits(batch_rows=batch_rows), drawer=make)
+    engine.start()
+    try:
+        engine.load("v1", Denoiser(CONFIG, CLASSES, smooth, snapshot=snapshot)).result()
+        warm = drawers[0].recordings
+        assert warm == (4 if batch_rows == 8 else 2) * (4 if snapshot is None else 8)  # batch sizes times kinds
+        guides = ["unconditional", "snapshot"][: 1 if snapshot is None else 2]
+        for count, sampler, guide, guidance, mixed in product(
+            (1, 3, 8), ("ddim", "ddpm"), guides, (1.0, 2.0), (False, True)
+        ):
+            wanted = rows(count, sampler=sampler, guide=guide, guidance=guidance, steps=3)
+            between = tuple(replace(row, end_class_index=2, mix=0.3) for row in wanted)
+            assert isinstance(submit(engine, between if mixed else wanted).wait(), Finished)
+    finally:
+        engine.stop(0.0)
+    assert drawers[0].recordings == warm
+
+
+def test_what_one_thread_has_compiled_serves_the_engines_thread() -> None:
+    """Dynamo guards much that belongs to a thread, and compiles again where it differs."""
+    graphs: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+        graphs.append(threading.current_thread().name)
+        return graph.forward
+
+    own, guide = (FixedShapes(compile_whole(network, backend=backend)) for network in (smooth, worse))
+    denoiser = Denoiser(CONFIG, CLASSES, own, snapshot=guide)
+    with ThreadPoolExecutor(1, thread_name_prefix="loader") as loader:
+        loader.submit(compile_ahead, denoiser, 8).result()
+    compiled = list(graphs)
+    assert compiled
+    assert all(name.startswith("loader") for name in compiled)
+    engine = Engine(EngineLimits(batch_rows=8), drawer=replaying)
+    engine.start()
+    try:
+        engine.load("v1", denoiser).result()
+        for wanted in (rows(1), rows(5), every_sampler()):
+            assert isinstance(submit(engine, wanted).wait(), Finished)
+    finally:
+        engine.stop(0.0)
+    assert graphs == compiled
+
+
+def test_steps_are_recorded_and_measured_on_the_denoisers_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA's current device belongs to a thread and is 0 at first. A recording made there replays nothing elsewhere."""
+    current, seen = [0], []
+
+    @contextmanager
+    def on(device: torch.device) -> Iterator[None]:
+        before, current[0] = current[0], device.index
+        yield
+        current[0] = before
+
+    def noting(name: str) -> Callable[..., Any]:
+        def note(*arguments: object, **options: object) -> Any:
+            seen.append((name, current[0]))
+            return nullcontext() if name in ("graph", "stream") else SimpleNamespace(**stream)
+
+        return note
+
+    stream = {"wait_stream": lambda other: None, "replay": noting("replay"), "record": noting("record")}
+    monkeypatch.setattr(torch.cuda, "device", on)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    for name in ("current_stream", "Stream", "stream", "CUDAGraph", "graph", "Event"):
+        monkeypatch.setattr(torch.cuda, name, noting(name))
+    record, ahead = recording_on(torch.device("cuda:1"))
+    recording = record(noting("step"))
+    with ahead.flight(1, host_began=0.0):
+        recording.replay()
+    named = [name for name, _ in seen]
+    assert named.count("step") == 3
+    assert named[-5:] == ["Event", "Event", "record", "replay", "record"]
+    assert {device for name, device in seen if name != "Event"} == {1}  # an event belongs where it is recorded
+    assert current == [0]
 
 
 def test_the_host_prepares_one_step_while_the_device_computes_another() -> None:

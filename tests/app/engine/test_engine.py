@@ -3,7 +3,7 @@
 import random
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from darkroom.app.engine.drawer import PlainDrawer
 from darkroom.app.engine.engine import Engine, EngineLimits
 from darkroom.app.engine.observer import EngineObserver
-from darkroom.app.engine.phases import SCORE_NETWORK_ROWS, drawings
+from darkroom.app.engine.phases import SCORE_NETWORK_ROWS, Drawing, Result, drawings
 from darkroom.app.engine.request import (
     DeadlineUnmeetable,
     EngineStopped,
@@ -32,6 +33,7 @@ from darkroom.app.engine.request import (
 )
 from darkroom.app.engine.residents import GROWS_AFTER, Resident
 from darkroom.app.engine.speed import SpeedCurve
+from darkroom.app.engine.warmup import REPEATS, compile_ahead, measure_speed
 from darkroom.model.config import SamplingConfig
 from darkroom.model.diffusion.denoiser import Denoiser, Network
 from darkroom.model.diffusion.fixed_shapes import FixedShapes
@@ -273,6 +275,98 @@ def test_a_lost_device_fails_all_requests_and_ends_the_engine() -> None:
     assert told.wait(60)
     engine.stop(0.0)
     assert not engine.alive
+
+
+def test_a_device_that_another_thread_finds_lost_ends_an_idle_engine() -> None:
+    told = threading.Event()
+    engine = Engine(on_failure=told.set)
+    engine.start()
+    engine.device_lost(torch.AcceleratorError("CUDA error: device-side assert triggered"))
+    assert told.wait(60)
+    engine.stop(0.0)
+    assert not engine.alive
+
+
+def test_out_of_memory_after_a_step_halves_the_batch_and_advances_no_row_twice(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finished images are put together after their step. That may need memory, too."""
+    engine, wanted = make_engine(limits=EngineLimits(batch_rows=32)), rows(9)
+    whole = submit(engine, wanted)
+    assert isinstance(whole.wait(), Finished)
+    results, sizes = Drawing.results.__func__, []
+
+    def tight(cls: type[Drawing], phases: Sequence[Drawing]) -> list[Result]:
+        finished = [one for one in phases if one.position == one.plan.steps]
+        sizes.append(len(finished))
+        if len(finished) > 4:
+            raise torch.OutOfMemoryError("too large")
+        return results(cls, phases)
+
+    monkeypatch.setattr(Drawing, "results", classmethod(tight))
+    halved = submit(engine, wanted)
+    assert isinstance(halved.wait(), Finished), halved.events
+    assert max(sizes) > 4
+    assert engine.status().resident["v1"] < 32
+    for row, image in whole.images().items():
+        np.testing.assert_array_equal(halved.images()[row], image)
+
+
+def test_a_warm_up_without_memory_frees_its_tensors_before_it_returns_the_speed() -> None:
+    failed: list[weakref.ref[Tensor]] = []
+
+    def tight(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        if len(x) > 4:
+            held = torch.empty(8)
+            failed.append(weakref.ref(held))
+            raise torch.OutOfMemoryError("too large")
+        return smooth(x, t, labels)
+
+    with torch.inference_mode():
+        for speed in measure_speed(PlainDrawer(Denoiser(CONFIG, CLASSES, tight)), 16):
+            if speed is not None:
+                break
+    assert speed is not None
+    assert speed.knee() <= 4
+    assert failed
+    assert failed[0]() is None
+
+
+def test_everything_that_compiles_is_first_called_off_the_engines_thread(make_engine: MakeEngine) -> None:
+    """So that requests of other versions wait for no compilation."""
+    first: dict[tuple[str, int, bool], str] = {}
+
+    def watched(name: str, network: Network) -> Network:
+        def watching(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+            first.setdefault((name, len(x), labels.is_floating_point()), threading.current_thread().name)
+            return network(x, t, labels)
+
+        return FixedShapes(watching)
+
+    engine = make_engine(limits=EngineLimits(batch_rows=8))
+    denoiser = Denoiser(CONFIG, CLASSES, watched("own", smooth), snapshot=watched("snapshot", rough))
+    compile_ahead(denoiser, engine.limits.batch_rows)
+    engine.load("v2", denoiser).result(60)
+    wanted = tuple(replace(row, end_class_index=2, mix=0.3) for row in rows(3))
+    for asked in (wanted, rows(7), rows(2, guide="snapshot")):
+        assert isinstance(submit(engine, asked, "v2").wait(), Finished)
+    assert len(first) == 2 * 4 * 2
+    assert set(first.values()) == {threading.current_thread().name}
+
+
+def test_each_step_of_a_warm_up_is_reported_with_its_seconds() -> None:
+    told: list[float] = []
+
+    class Listening(EngineObserver):
+        def warm_up_step(self, seconds: float) -> None:
+            told.append(seconds)
+
+    engine = Engine(EngineLimits(batch_rows=4), Listening())
+    engine.start()
+    engine.load("v1", Denoiser(CONFIG, CLASSES, smooth)).result(60)
+    engine.stop(0.0)
+    assert len(told) == 3 * (1 + REPEATS) + 1  # three sizes, and the end
+    assert all(seconds >= 0.0 for seconds in told)
 
 
 def test_out_of_memory_in_warm_up_leaves_the_smaller_batches(make_engine: MakeEngine) -> None:

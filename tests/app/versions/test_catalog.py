@@ -1,6 +1,8 @@
 """Laws of the catalog: the meaning of names, behaviour in faults, and the order in which versions leave memory."""
 
+import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -20,6 +22,7 @@ from darkroom.app.versions.catalog import MAIN_MODEL, Catalog
 from darkroom.app.versions.version import UnknownModel, Version
 from darkroom.model.checkpoint import CheckpointError
 from darkroom.model.diffusion.denoiser import Denoiser, Network
+from darkroom.model.diffusion.fixed_shapes import FixedShapes
 from darkroom.model.digest import digest_of
 from darkroom.model.machine.compiler import compiler_works
 from darkroom.store.aliases import set_alias
@@ -115,6 +118,47 @@ async def test_a_model_that_does_not_run_is_named_and_the_others_are_served(
             assert (await catalog.find(None)).name == "good"
     assert "broken sha256:" in caplog.text
     assert "does not run" in caplog.text
+
+
+async def test_a_device_that_is_lost_in_a_load_ends_the_engine_and_its_process_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every later call would fail, too. Without this, an idle service would look healthy until its next drawing."""
+    told = threading.Event()
+    engine = Engine(EngineLimits(batch_rows=2), on_failure=told.set)
+    engine.start()
+
+    def lost(*arguments: object) -> Denoiser:
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(darkroom.model.checkpoint.Checkpoint, "denoiser", lost)
+    await Catalog(engine, None, device=torch.device("cpu"), default=None).open(weights_folder(tmp_path, tiny=1))
+    assert await asyncio.to_thread(told.wait, 60)
+    engine.stop(0.0)
+    assert not engine.alive
+
+
+async def test_a_version_compiles_before_the_engine_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+    own = darkroom.model.checkpoint.Checkpoint.denoiser
+
+    def fixed(*arguments: Any) -> Denoiser:
+        denoiser = own(*arguments)
+        network = denoiser.network
+
+        def watched(x: torch.Tensor, t: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            threads.append(threading.current_thread().name)
+            return network(x, t, labels)
+
+        denoiser.network = FixedShapes(watched)
+        return denoiser
+
+    monkeypatch.setattr(darkroom.model.checkpoint.Checkpoint, "denoiser", fixed)
+    async with opened(weights_folder(tmp_path, tiny=1)) as (catalog, _):
+        assert catalog.ready
+    ahead = threads.index("engine")
+    assert ahead == 2 * 2  # two sizes, with classes and with mixtures
+    assert set(threads[ahead:]) == {"engine"}
 
 
 async def test_a_snapshot_is_warmed_up_as_the_network_is_and_counts_as_a_model(

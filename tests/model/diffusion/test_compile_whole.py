@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from darkroom.model.diffusion import fixed_shapes
 from darkroom.model.diffusion.fixed_shapes import FixedShapes, compile_whole
 from darkroom.model.diffusion.network import build_network
+from darkroom.model.machine import compiler
 from tests.app.engine.calls import smooth
 from tests.model.small import awaken, small_model
 
@@ -50,7 +50,7 @@ def test_compiled_code_never_becomes_eager_code_in_silence(monkeypatch: pytest.M
         torch._dynamo.graph_break()
         return x
 
-    monkeypatch.setattr(fixed_shapes, "MOST_GRAPHS", 1)
+    monkeypatch.setattr(compiler, "MOST_GRAPHS", 1)
     with ThreadPoolExecutor(1) as thread, pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
         thread.submit(calls).result()
     x, t = torch.zeros(1, 1, 4, 4), torch.zeros(1, dtype=torch.int64)

@@ -68,6 +68,12 @@ def knowing(config: ScheduleConfig, fraction: np.ndarray | None = None, predicti
     return Denoiser(plain.config.model_copy(update={"unet": unet}), plain.class_names, network)
 
 
+def test_the_bound_asks_the_device_for_no_value() -> None:
+    """A GPU answers only after all of its earlier work. Tensors of the device `meta` have no values to ask for."""
+    x0, estimate, fraction = (torch.zeros(3, 1, 4, 4, dtype=torch.float64, device="meta") for _ in range(3))
+    assert bound_terms(ScheduleConfig(), x0, estimate, fraction, torch.tensor([1, 2, 900])).shape == (3,)
+
+
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
 def test_a_term_is_the_divergence_of_two_normal_distributions_summed_over_pixels(schedule: ScheduleName) -> None:
     config = ScheduleConfig(name=schedule, steps=50)

@@ -34,6 +34,25 @@ def test_plain_matrices_move_as_by_pytorchs_muon() -> None:
     torch.testing.assert_close(ours, theirs, rtol=0.0, atol=2e-3)  # theirs orthogonalises in bfloat16
 
 
+def test_a_matrix_gets_its_momentum_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = nn.Parameter(torch.ones(3, 4))
+    muon = MuonAdamW(
+        [matrix], [nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9, betas=(0.9, 0.99), weight_decay=0.0
+    )
+    made: list[torch.Tensor] = []
+    zeros_like = torch.zeros_like
+
+    def counted(tensor: torch.Tensor) -> torch.Tensor:
+        made.append(tensor)
+        return zeros_like(tensor)
+
+    monkeypatch.setattr(torch, "zeros_like", counted)
+    for _ in range(3):
+        matrix.grad = torch.ones(3, 4)
+        muon.step()
+    assert len(made) == 1
+
+
 def test_everything_but_the_matrices_moves_as_by_adamw() -> None:
     torch.manual_seed(0)
     one, other = nn.Linear(3, 5), nn.Linear(3, 5)
