@@ -134,6 +134,12 @@ def saved() -> bytes:
     return trainer.state()
 
 
+def test_a_state_of_before_compilation_could_be_left_open_is_resumed() -> None:
+    trainer = Trainer(small_recipe(training__compile=False), random_dataset(), CPU)
+    trainer.step()
+    Trainer(small_recipe(), random_dataset(), CPU).resume(trainer.state(), source="the state")
+
+
 @pytest.mark.parametrize(
     "recipe",
     [small_recipe(training__seed=4), small_recipe(optimizer__learning_rate=1e-3), small_recipe(name="other")],
