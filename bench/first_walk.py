@@ -75,13 +75,11 @@ class Walk:
 
 
 def show(stages: list[Stage], console: Console) -> None:
-    """Print the stages of all walks, and their sums."""
+    """Print the stages of a walk, and their sums."""
     table = Table("walk", "stage", "clicks", "fields", "minutes")
-    for walk in dict.fromkeys(one.walk for one in stages):
-        own = [one for one in stages if one.walk == walk]
-        clicks, fields = sum(one.clicks for one in own), sum(one.fields for one in own)
-        for one in [*own, Stage(walk, "all", clicks, fields, sum(one.seconds for one in own))]:
-            table.add_row(walk, one.name, str(one.clicks), str(one.fields), f"{one.seconds / 60:.1f}")
+    clicks, fields, seconds = (sum(getattr(one, field) for one in stages) for field in ("clicks", "fields", "seconds"))
+    for one in [*stages, Stage(stages[0].walk, "all", clicks, fields, seconds)]:
+        table.add_row(one.walk, one.name, str(one.clicks), str(one.fields), f"{one.seconds / 60:.1f}")
     console.print(table)
 
 
@@ -172,12 +170,11 @@ def outcome(url: str, folder: Path, scratch: Path) -> Outcome:
     return Outcome(folder.name, seen, planned, forecast(recipe), figure.value, said)
 
 
-def show_outcomes(outcomes: list[Outcome], console: Console) -> None:
-    """Print the forecasts beside the outcomes."""
+def show_outcome(one: Outcome, console: Console) -> None:
+    """Print the forecast beside the outcome."""
     table = Table("walk", "images, planned", "images, seen", "distance, expected", "distance", "last verdict")
-    for one in outcomes:
-        images = (f"{one.planned_images:,}", f"{one.images_seen:,}")
-        table.add_row(one.walk, *images, str(one.expected), f"{one.distance:.0f}", one.said)
+    images = (f"{one.planned_images:,}", f"{one.images_seen:,}")
+    table.add_row(one.walk, *images, str(one.expected), f"{one.distance:.0f}", one.said)
     console.print(table)
 
 
@@ -190,12 +187,10 @@ def main() -> None:
     arguments = parser.parse_args()
     expect.set_options(timeout=1000 * PATIENCE_SECONDS)
     console = Console()
-    stages: list[Stage] = []
-    outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory() as state, chromium() as browser:
         begun = time.monotonic()
         with darkroom(Path(state), free_port()) as url:
-            stages.append(Stage("all", "start (`darkroom up`)", seconds=time.monotonic() - begun))
+            console.print(f"`darkroom up` took {(time.monotonic() - begun) / 60:.1f} minutes")
             for folder in arguments.folders:
                 steps = Walk(folder.name)
                 with opened(browser, url, viewport=DESKTOP) as page:
@@ -204,13 +199,11 @@ def main() -> None:
                     if arguments.pictures:
                         arguments.pictures.mkdir(parents=True, exist_ok=True)
                         page.screenshot(path=arguments.pictures / f"{folder.name}.png", full_page=True)
-                stages += steps.stages
+                show(steps.stages, console)
                 if promoted:
-                    outcomes.append(outcome(url, folder, Path(state)))
+                    show_outcome(outcome(url, folder, Path(state)), console)
                 else:
                     console.print(f"{folder.name}: an early verdict refused its promotion")
-    show(stages, console)
-    show_outcomes(outcomes, console)
 
 
 if __name__ == "__main__":
