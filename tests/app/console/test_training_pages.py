@@ -660,7 +660,7 @@ def test_a_job_is_continued_with_its_own_recipe(browser: Browser, served: Servic
     first = submit(served, "continued-model", 1000, priority=50)  # before what other tests left
     worker = Trainer(module_database)
     worker.save(500)
-    worker.end(stop)
+    worker.end()
     with opened(browser, served.url) as page:
         page.goto("/#/training/new?dataset=shapes")
         page.locator("summary").filter(has_text="Change").click()

@@ -44,7 +44,7 @@ def test_without_a_compiler_the_service_serves_and_says_so_once(
     finally:
         compiler.compiler_works.cache_clear()
     said = [record.message for record in caplog.records]
-    assert said == ["serving without compilation, which is slower: no compiler works here"]
+    assert said == ["nothing is compiled, which is slower: no compiler works here"]
 
 
 def test_weights_that_were_cast_once_give_the_bits_of_autocast() -> None:
