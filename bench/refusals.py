@@ -1,6 +1,6 @@
 """Measures the cost of refusals while the queue is full: `python -m bench.refusals WEIGHTS`.
 
-200 requests of nine or ten images at 1000 steps fill the queue except for 64 places. Then 800 connections send a
+200 requests of seven or eight images at 1000 steps fill three quarters of the queue. Then 800 connections send a
 request at the same moment, and the service refuses all of them: first for lack of room, then because of a deadline. The
 first table measures the service: its own time for a refusal (from its log), the client's wait, the time between two
 refusals, and the event loop's processor time for one. Beside the refusals it calls /healthz. The second measures the
@@ -20,12 +20,13 @@ from typing import Any
 from bench.scheduling import quantile
 from bench.service import api, probing
 from darkroom.app.engine.engine import Engine
+from darkroom.app.engine.queue import KEPT_FREE
 from darkroom.app.engine.request import DeadlineUnmeetable, EngineRefusal, Event, QueueFull, RowRequest, SampleRequest
 from darkroom.model.checkpoint import load_checkpoint
 
 CONNECTIONS = 800
 QUEUE_ROWS = 2048
-ROOM = 64
+ROOM = QUEUE_ROWS // KEPT_FREE
 STEPS = 1000
 HOLDING = 200
 """Requests that fill the queue. An address holds at most half of the requests that the service answers at once."""
@@ -107,9 +108,9 @@ def _percentiles(seconds: Sequence[float]) -> str:
 
 def _of_service(weights: Path) -> None:
     asked: dict[str, Json] = {
-        "queue full, 65 images": {"class": 0, "n": ROOM + 1},
+        f"queue full, {ROOM + 1} images": {"class": 0, "n": ROOM + 1},
         "queue full, 1000 images": {"class": 0, "n": 1000},
-        "deadline, 64 images": {"class": 0, "n": ROOM, "deadline_seconds": 1.0},
+        f"deadline, {ROOM} images": {"class": 0, "n": ROOM, "deadline_seconds": 1.0},
     }
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
@@ -164,10 +165,10 @@ def _of_engine(weights: Path) -> None:
 
     print("\n| engine.submit | ms: p50 | p99 |\n| --- | ---: | ---: |")
     for name, wanted, kind in (
-        ("queue full, 65 images", request(ROOM + 1, 0), QueueFull),
+        (f"queue full, {ROOM + 1} images", request(ROOM + 1, 0), QueueFull),
         ("queue full, 1000 images", request(1000, 0), QueueFull),
         ("deadline, 1 image", request(1, 0, 1.0), DeadlineUnmeetable),
-        ("deadline, 64 images", request(ROOM, 0, 1.0), DeadlineUnmeetable),
+        (f"deadline, {ROOM} images", request(ROOM, 0, 1.0), DeadlineUnmeetable),
     ):
         print(f"| {name} | {_percentiles([refused(wanted, kind) for _ in range(CALLS)])} |", flush=True)
     engine.stop(0.0)
