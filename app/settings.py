@@ -44,7 +44,7 @@ class Settings(OperatorSettings):
         2048,
         ge=1,
         description="most images that wait or are drawn at once; "
-        "requests get 429 while less than a quarter of the places is free",
+        "requests get 429 while less than a quarter of the places, or of a key's share of them, is free",
     )
     request_rows: int = Field(1024, ge=1, description="most images of one request")
     generate_job_images: int = Field(1_000_000, ge=1, description="most images of one generate job")

@@ -30,10 +30,7 @@ from darkroom.model.datasets import ImageDataset, load_dataset
 from darkroom.model.images.pictures import grid, png
 from darkroom.model.images.pixels import to_pixels
 from darkroom.model.metrics.evaluation import FolderReferences, evaluate
-from darkroom.model.metrics.extractors import load_extractor
-from darkroom.model.metrics.fid import FeatureStatistics, frechet_distance
-from darkroom.model.metrics.noise import noise_distance
-from darkroom.model.metrics.reference_images import ReferenceImages
+from darkroom.model.metrics.noise import distance_of, noise_distance
 from darkroom.model.planning.data_facts import look_at
 from darkroom.model.planning.plan import MOST_CELLS, TRAINING_SHARE, parameters
 from darkroom.model.planning.prepare import prepare
@@ -121,12 +118,7 @@ def measure(trainer: Trainer, references: FolderReferences) -> float:
 
 def anchors(data: ImageDataset, test: ImageDataset, references: FolderReferences) -> tuple[float, float]:
     """Return the distances of real held-out pictures, and of pictures of noise, to the training pictures."""
-    extractor = load_extractor("efficientnet-lite0")
-    reference = ReferenceImages(data, extractor, references, lambda: False).frechet()
-    real = FeatureStatistics(extractor.dimension)
-    for first in range(0, min(IMAGES, len(test)), 64):
-        real.add(extractor.features(torch.from_numpy(test.images[:IMAGES][first : first + 64].copy())))
-    return frechet_distance(real, reference), noise_distance(data, references)
+    return distance_of(test.images[:IMAGES], data, references), noise_distance(data, references)
 
 
 def picture(trainer: Trainer, columns: int = 10) -> bytes:

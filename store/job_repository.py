@@ -322,7 +322,7 @@ def requeue_lapsed(session: Session, limit: int = 100) -> Sequence[Job]:
         add_event(session, job, "lease_lapsed", {"attempt": job.attempt, "worker": job.worker})
         detail = (
             f"worker {job.worker} was lost in attempt {job.attempt}: it or its machine ended, or hung; often the "
-            "memory of its container or machine ran out (OOMKilled), and the worker's log says so at its next start"
+            "memory of its container or machine ran out (OOMKilled); the worker's next start may log so"
         )
         _after_bad_end(session, job, Failure("worker_lost", detail), job.attempt)
     if jobs:

@@ -47,7 +47,7 @@ def queue_full(full: QueueFull) -> Problem:
     detail = f"the queue has no room for {full.rows} images: {full.rows_waiting} of {full.limit} places are taken"
     if full.rows_waiting + full.rows <= full.limit:
         detail = (
-            f"{full.rows_waiting} of the queue's {full.limit} places are taken, and the others are for larger requests"
+            f"{full.rows_waiting} of {full.limit} places are taken, and requests are taken again when a quarter is free"
         )
     return _problem("queue-full", detail, retry_after(full.retry_after_seconds))
 

@@ -142,8 +142,9 @@ def require_success(response: httpx.Response) -> None:
     try:
         problem = response.json()
         message = str(problem["detail"])
-        if damaged := problem.get("damaged_pictures"):
-            message += f". All of them: {'; '.join(damaged)}"
+        unnamed = [one for one in problem.get("damaged_pictures") or () if one not in message]
+        if unnamed:
+            message += f". Also: {'; '.join(unnamed)}"
     except (ValueError, KeyError, TypeError):
         unreached = response.status_code in _UNREACHED
         if response.status_code == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:

@@ -38,13 +38,13 @@ def training_processes(devices: int) -> Iterator[None]:
         port = probe.getsockname()[1]
     # The processes share the cores: on the CPU for PyTorch, and on a GPU for their compilers.
     threads = max(1, torch.get_num_threads() // devices)
-    os.environ.update(share_of_cores(devices))
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(devices)}
+    shared |= share_of_cores(devices)
     places = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(devices)]
     compute_with(threads)
     command = [sys.executable, *sys.argv]
     others = [
-        subprocess.Popen(command, env=os.environ | {OPENMP: str(threads)} | place, stdin=subprocess.DEVNULL)
+        subprocess.Popen(command, env=os.environ | place | {OPENMP: str(threads)}, stdin=subprocess.DEVNULL)
         for place in places[1:]
     ]
     os.environ.update(places[0])

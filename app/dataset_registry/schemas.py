@@ -48,8 +48,8 @@ class _Fields(BaseModel):
         None,
         ge=4,
         le=1024,
-        description="side in pixels of the stored squares; without one, squares of one size stay as they are, and for "
-        "others the service chooses a side",
+        description="side in pixels of the stored squares; without one, squares of one size stay as they are if they "
+        "fit into memory, and for others the service chooses a side",
     )
     fit: Fit = Field("crop", description=FIT)
     ground: Colour = Field("#ffffff", description=GROUND)

@@ -109,6 +109,8 @@ class Drawing:
             one: one._result(pixels.copy(), fine)  # a view would keep the whole batch in memory
             for (one, _), pixels, fine in zip(visible, to_pixels(images), finite, strict=True)
         }
+        for one in phases:
+            one.estimate = None  # on a CPU it is a view, too
         return [found.get(one) for one in phases]
 
     def _visible(self) -> Tensor | None:

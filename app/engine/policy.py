@@ -111,7 +111,7 @@ class Policy:
         lane = oldest.unfinished[0].lane
         if first.unfinished[0].lane != lane and self._owed >= oldest.resident.full_step:
             first, late = oldest, {}
-        head = first.unfinished[0]
+        head = _rows_of(first, late)[0]
         share = 1.0 if head.lane == lane else OTHERS_SHARE
         limit = max(_limit_for(late, head.lane, first.batch_limit, now, share), head.network_rows)
         picked: dict[Row, None] = {}

@@ -1,6 +1,6 @@
 """The queue of accepted requests: admission, counts and forecasts. The policy has their order.
 
-The queue keeps its counts at every change, so that no caller walks the rows to count them or the work that is left.
+The queue keeps its counts at every change, so that no caller walks the rows to count them.
 """
 
 import heapq
@@ -78,7 +78,7 @@ class Queue:
     def _takes(self, rows: int, held: int, others: int, owner: int | None) -> bool:
         """Return whether an owner that holds `held` rows gets more, while others hold `others`."""
         places = self._places(others, owner)
-        return held + max(rows, places // KEPT_FREE) <= places and held + others + rows <= self.limit
+        return held + max(rows, places // KEPT_FREE) <= places
 
     def _seconds_until_taken(self, rows: int, held: int, owner: int | None) -> float:
         """Return the time until the queue takes `rows` rows of the owner, if nothing else arrives."""
@@ -124,7 +124,7 @@ class Queue:
         longest = max(self.requests, key=attrgetter("seconds_left"))
         total = max(sum(one.seconds_left for one in self.requests), own_seconds(longest))
         promised = [(deadline_of(one) - forecast.now, own_seconds(one)) for one in self._policy.promised]
-        at_ease = sum(one.seconds_left for one in self.requests if one.deadline is None)
+        at_ease = sum(own_seconds(one) for one in self.requests if one.deadline is None)
 
         def in_time(part: int) -> bool:
             waited = part / PARTS * total

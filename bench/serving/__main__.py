@@ -124,9 +124,8 @@ def measure(contender: Contender, number: int, arguments: argparse.Namespace, re
             print(f"{told}: {row_steps_per_second(record):.0f} row-steps/s", file=sys.stderr, flush=True)
 
 
-def suited(records: Sequence[Json]) -> set[str]:
-    """Return the name of each server in the arrangement that drew most under its highest load of the first round."""
-    highest = max(record["rate"] for record in records if "rate" in record)
+def suited(records: Sequence[Json], highest: float) -> set[str]:
+    """Return the name of each server in the arrangement that drew most in the first round at the highest rate."""
     best: dict[str, tuple[float, str]] = {}
     for record in records:
         if record.get("rate") == highest and record["round"] == 0:
@@ -162,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for contender in in_turn(running, number):
             measure(contender, number, arguments, results)
         if number == 0:
-            going_on = suited(results.records)
+            going_on = suited(results.records, max(arguments.rates))
             running = [one for one in running if one.name in going_on]
     write_page(results.records, results.path, arguments.page)
     return 0

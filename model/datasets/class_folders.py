@@ -48,9 +48,9 @@ _SPLITS = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
 """The names, in lower case, of a split's folder; an earlier one is preferred."""
 
 NAMED_FAULTS = 10
+"""How many damaged pictures a message names."""
 ONE_CLASS = "pictures"
 """Name of the only class of an archive without folders."""
-"""How many damaged pictures a message names."""
 
 log = logging.getLogger(__name__)
 
@@ -200,8 +200,9 @@ def _split_files(root: P) -> dict[str, list[P]]:
 
 def _one_class(folder: P) -> dict[str, list[P]]:
     """Return the pictures of a folder without folders as one class, which has the folder's name."""
-    files = [entry for entry in _visible(folder) if _suffix(entry) in IMAGE_SUFFIXES]
-    return {_class_name(folder) or ONE_CLASS: files} if files else {}
+    files = [entry for entry in _visible(folder) if _suffix(entry) not in TEXT_SUFFIXES]
+    with_pictures = any(_suffix(entry) in IMAGE_SUFFIXES for entry in files)
+    return {_class_name(folder) or ONE_CLASS: files} if with_pictures else {}
 
 
 def class_files(config: DatasetConfig, folder: P) -> ClassFiles[P]:

@@ -59,7 +59,10 @@ class Decoded:
 
 
 class SizesDiffer(DatasetError):
-    """Pictures of several sizes, or not square, while no side is given. shorter_side: the median of all pictures'."""
+    """Pictures of several sizes, not square, or too many for their side, while no side is given.
+
+    shorter_side: the median of all pictures'.
+    """
 
     def __init__(self, message: str, shorter_side: int) -> None:
         super().__init__(message)

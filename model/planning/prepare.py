@@ -53,9 +53,9 @@ def prepare(
     try:
         dataset = load_dataset(config, cache)
     except DamagedPictures as error:
-        if len(error.faults) <= NAMED_FAULTS:
-            raise
-        raise DatasetError(f"{error}. All of them: {'; '.join(error.faults)}") from error
+        if unnamed := error.faults[NAMED_FAULTS:]:
+            raise DatasetError(f"{error}. Also: {'; '.join(unnamed)}") from error
+        raise
     return make_plan(look_at(dataset), config, plan_name(data), minutes, speed), dataset
 
 

@@ -13,7 +13,7 @@ import torch
 from darkroom.model.config import Recipe
 from darkroom.model.datasets.dataset import ImageDataset
 from darkroom.model.training.run import LOG_EVERY_ITERATIONS
-from darkroom.model.training.trainer import Trainer
+from darkroom.model.training.trainer import Trainer, compiles
 
 TIMED_SECONDS = 2.0
 TIMED_STEPS = 3
@@ -71,7 +71,7 @@ def _key(recipe: Recipe, device: torch.device) -> str:
         recipe.optimizer.name,
         training.batch_size,
         training.precision,
-        training.compile,
+        compiles(recipe, device),
     )
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 

@@ -72,10 +72,6 @@ class RowPlan:
         """Return the network rows of the step at this position: two where it is guided, else one."""
         return self.network_rows_left[position] - self.network_rows_left[position + 1]
 
-    def guidance_at(self, position: int) -> float:
-        """Return the guidance weight of the step at this position."""
-        return self.guidance if self.network_rows(position) == 2 else 1.0
-
 
 def plan_row(
     denoiser: Denoiser,

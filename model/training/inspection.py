@@ -48,7 +48,7 @@ class Inspection:
         recipe, data = trainer.recipe, trainer.dataset
         self._trainer = trainer
         self.findings: tuple[Finding, ...] | None = None
-        self._measured: list[tuple[float, float]] = []
+        self._measured: tuple[float, float] | None = None
         self._noise = math.nan
         self._schedule = make_schedule(recipe.model.schedule)
         self._weights = loss_weights(self._schedule, recipe.model.prediction, recipe.objective)
@@ -72,16 +72,18 @@ class Inspection:
     @property
     def forecast(self) -> Forecast | None:
         """The distance at the end, by what the run has measured; None before its first evaluation, and at the end."""
-        if not self._measured or self._trainer.ended:
+        if self._measured is None or self._trainer.ended:
             return None
-        return corrected_forecast(self._measured[-1], self._noise)
+        return corrected_forecast(self._measured, self._noise)
 
     def see(self, figures: Sequence[Figure], noise: Callable[[], float]) -> None:
         """Take the figures of an evaluation at this moment. noise: returns the distance of noise to the data set."""
-        found = [(self.done, figure.value) for figure in figures if figure.metric == METRIC]
-        if found and not self._measured:
+        found = [figure.value for figure in figures if figure.metric == METRIC]
+        if not found:
+            return
+        if self._measured is None:
             self._noise = noise()
-        self._measured += found
+        self._measured = self.done, found[0]
 
     def look(self, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> tuple[Finding, ...]:
         """Return the findings at this moment. images: a sample grid, (N, C, S, S); labels: (N,)."""
@@ -93,8 +95,8 @@ class Inspection:
         if late and not exploded:
             findings += judge_pictures(self._reference, images, labels)
         findings += judge_speed(self._trainer.images_seen, self._trainer.place)
-        if self._measured:
-            share, distance = self._measured[-1]
+        if self._measured is not None:
+            share, distance = self._measured
             findings += judge_distance(distance, expected_at(self._trainer.recipe, share))
         self.findings = (*findings, *judge_data(self._reference))
         return self.findings

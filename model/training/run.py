@@ -511,7 +511,8 @@ class _Judge:
         else:
             self._record.evaluation(images_seen, evaluations)
             if self._inspection is not None:
-                self._inspection.see(evaluations, lambda: noise_distance(trainer.dataset, self._references))
+                with _recording_failure("evaluation", trainer, self._record):
+                    self._inspection.see(evaluations, lambda: noise_distance(trainer.dataset, self._references))
         return True
 
     def _frontier(self, stop: Callable[[], bool]) -> bool:

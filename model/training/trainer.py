@@ -106,6 +106,13 @@ def rate_jump(before: Recipe, after: Recipe, images_seen: int) -> str | None:
     )
 
 
+def compiles(recipe: Recipe, device: torch.device) -> bool:
+    """Return whether a training compiles its network. Where the recipe leaves that open, a GPU with a compiler does."""
+    if recipe.training.compile is not None:
+        return recipe.training.compile
+    return device.type == "cuda" and not computes_deterministically() and compiler_works(device)
+
+
 @dataclass
 class Trainer:
     """Network, EMA and optimizer of a run, and the numbers that count its progress.
@@ -151,10 +158,8 @@ class Trainer:
                 f"the recipe's training.devices is {devices} but the number of processes here is {processes}; "
                 f"start it with torchrun --nproc-per-node {devices}, or set training.devices to {processes}"
             )
-        compiled = self.recipe.training.compile
-        if compiled is None:
-            compiled = self.device.type == "cuda" and not computes_deterministically() and compiler_works(self.device)
-        elif compiled:
+        compiled = compiles(self.recipe, self.device)
+        if self.recipe.training.compile:
             try:
                 require_compiler(self.device, "training.compile")
             except CompilerMissing as error:

@@ -76,7 +76,7 @@ def test_a_server_goes_on_in_the_arrangement_that_drew_most_under_the_highest_lo
     low = [_load(who, 0, 1.0, length) | {"rate": 1.0} for who, length in ((THEIRS, 1.0), (other, 9.0))]
     high = [_load(who, 0, 1.0, length) for who, length in ((OURS, 5.0), (THEIRS, 20.0), (other, 10.0))]
     later = [_load(THEIRS, 1, 1.0, 1.0)]
-    assert suited([*low, *high, *later]) == {OURS, other}
+    assert suited([*low, *high, *later], 2.0) == {OURS, other}
 
 
 def _answered(load: dict[str, Any]) -> dict[str, Any]:

@@ -196,12 +196,9 @@ def test_a_key_is_told_when_it_has_room_within_a_factor_of_two(work: list[tuple[
     simulation, owner = simulated(limit=100), 1
     for size, steps, other in work:
         simulation.submit(size, steps, owner=other)
-    try:
+    with pytest.raises(QueueFull) as full:
         simulation.queue.require_room(images, owner)
-    except QueueFull as full:
-        told = full.retry_after_seconds
-    else:
-        return
+    told = full.value.retry_after_seconds
     while True:
         simulation.step()
         try:

@@ -366,7 +366,6 @@ def test_each_step_of_a_warm_up_is_reported_with_its_seconds() -> None:
     engine.load("v1", Denoiser(CONFIG, CLASSES, smooth)).result(60)
     engine.stop(0.0)
     assert len(told) == 3 * (1 + REPEATS) + 1  # three sizes, and the end
-    assert all(seconds >= 0.0 for seconds in told)
 
 
 def test_out_of_memory_in_warm_up_leaves_the_smaller_batches(make_engine: MakeEngine) -> None:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bench.scheduling import Simulation
+from bench.scheduling import Simulation, Steps
+from darkroom.app.engine.phases import Phase
 from darkroom.app.engine.policy import OLDEST_SHARE, OTHERS_SHARE, Policy
 from darkroom.app.engine.request import DeadlineUnmeetable
 from darkroom.app.engine.residents import Resident
@@ -298,3 +299,11 @@ def test_the_curve_interpolates_and_follows_new_measurements() -> None:
         curve.observe(3, 4.0)
     assert abs(curve.seconds(3) - 4.0) < 0.01
     assert curve.largest_within(1.0, 2) == 2
+
+
+def test_a_row_of_two_network_rows_runs_where_the_limit_is_one() -> None:
+    simulation = Simulation(Resident("narrow", cast(Denoiser, None), SPEED, 1))
+    request = simulation.submit(2, 5, deadline=0.05, admitted=False)  # urgent, so that the row with most steps is first
+    request.unfinished[0].phase = cast(Phase, Steps(1, network_rows=1))
+    simulation.run()
+    assert request in simulation.ended

@@ -14,7 +14,8 @@ from darkroom.worker import entry
 def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
     for name in (cores.OPENMP, cores.INDUCTOR):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "1")  # so that it is put back, also where nothing was set
+        monkeypatch.delenv(name)
 
 
 def test_each_process_gets_its_share_unless_the_operator_has_set_it(monkeypatch: pytest.MonkeyPatch) -> None:

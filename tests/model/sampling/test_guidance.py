@@ -13,6 +13,7 @@ from darkroom.model.diffusion.schedule import make_schedule
 from darkroom.model.diffusion.unet import UNet
 from darkroom.model.sampling.draw import RowPlan, plan_row, sample
 from darkroom.model.sampling.guidance import network_rows_left
+from darkroom.model.sampling.step_numbers import REAL
 from tests.model.small import CLASS_NAMES, awaken, small_denoiser
 
 EVERYWHERE, NOWHERE = (0.0, 1e9), (1e8, 1e9)
@@ -86,7 +87,7 @@ def test_a_step_is_guided_where_its_noise_level_is_in_the_interval() -> None:
     assert len(set(wanted)) == 2
     assert counted.rows == wanted
     assert [plan.network_rows(k) for k in range(10)] == wanted
-    assert [plan.guidance_at(k) for k in range(10)] == [2.0 if rows == 2 else 1.0 for rows in wanted]
+    assert plan.numbers[:, REAL.index("guidance")].tolist() == [2.0 if rows == 2 else 1.0 for rows in wanted]
     assert plan.network_rows_left == tuple(np.cumsum([0, *wanted[::-1]])[::-1].tolist())
 
 

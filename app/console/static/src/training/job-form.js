@@ -69,12 +69,12 @@ export function jobForm({ recipes, datasets, query, signal }) {
     fill(about, text, fitting(model, datasetNow()?.image_shape));
   }
 
-  /** Offers to change the recipe when the data set's images have another shape. */
+  /** Offers to change the recipe when the data set's images are smaller, or have another number of channels. */
   function fitting({ image_channels: channels, image_size: side }, shape) {
     if (!shape) return null;
     const lines = [
       shape[0] !== channels && `model.image_channels = ${shape[0]}`,
-      shape[1] !== side && `model.image_size = ${shape[1]}`,
+      shape[1] < side && `model.image_size = ${shape[1]}`,
     ].filter(Boolean);
     if (!lines.length) return null;
     const text = ` The data set's images are ${sizeOf(shape[0], shape[1])}. `;
