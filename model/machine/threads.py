@@ -52,6 +52,23 @@ def compute_with(threads: int | None = None) -> None:
 
 
 @contextmanager
+def computing_alone() -> Iterator[None]:
+    """Let the calling thread's operations use one thread during the block, so that none spins beside a network's."""
+    network_threads()
+    mine = torch.get_num_threads()
+    if mine == 1:
+        yield
+        return
+    common = _elsewhere(torch.get_num_threads)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(mine)
+        _elsewhere(lambda: torch.set_num_threads(common))
+
+
+@contextmanager
 def computing_with_all() -> Iterator[None]:
     """Do as `compute_with` during the block. Threads that first compute after it have as many threads as before."""
     common, mine = _elsewhere(torch.get_num_threads), getattr(_mine, "threads", None)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from darkroom.model.config import SamplingConfig
 from darkroom.model.diffusion.denoiser import Denoiser
+from darkroom.model.machine.threads import computing_alone
 from darkroom.model.samplers import StepTable, step_table
 from darkroom.model.samplers.step import STATE
 from darkroom.model.sampling.guidance import network_rows_left
@@ -203,6 +204,7 @@ def _noise(
 
 
 @torch.inference_mode()
+@computing_alone()
 def sample(denoiser: Denoiser, plans: Sequence[RowPlan], *, batch_rows: int = 64) -> Tensor:
     """Draw the planned images from start noise to the end; returns (N, C, H, W), about in -1..1."""
     images = []

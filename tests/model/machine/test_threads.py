@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from darkroom.app.cli.training_processes import training_processes
-from darkroom.model.machine.threads import compute_with, computing_with_all
+from darkroom.model.machine.threads import compute_with, computing_alone, computing_with_all
 
 
 def in_a_new_thread(ask: Callable[[], int]) -> int:
@@ -70,6 +70,20 @@ def test_a_training_in_a_users_process_computes_with_all_and_leaves_the_process_
     with ThreadPoolExecutor(1) as threads:
         assert threads.submit(train).result() == [2, 2, 1, 2, 2, 1, 2]
     assert in_a_new_thread(compute) == 2
+
+
+@pytest.mark.usefixtures("two")
+def test_drawing_computes_alone_and_leaves_all_threads_as_they_were() -> None:
+    def draw(many: bool) -> list[int]:
+        if many:
+            compute_with(2)
+        with computing_alone():
+            found = [compute()]
+        return [*found, compute(), in_a_new_thread(compute)]
+
+    for many, elsewhere in ((False, 2), (True, 1)):
+        with ThreadPoolExecutor(1) as threads:
+            assert threads.submit(draw, many).result() == [1, 2, elsewhere]
 
 
 @pytest.mark.usefixtures("two")
