@@ -113,9 +113,7 @@ def walk(page: Page, folder: Path, minutes: float, steps: Walk) -> bool:
     """Go from the first page to images of the user's own model. Returns False when the job promoted nothing."""
     with steps.stage("upload the folder"):
         page.goto("/")
-        expect(
-            page.get_by_role("heading", level=1)
-        ).to_be_visible()  # nobody drops anything on a page that is not there
+        expect(page.get_by_role("heading", level=1)).to_be_visible()  # it takes drops from now on
         drop(page, folder)
         steps.click(page.get_by_role("button", name="Register and train"))
         expect(page.get_by_role("heading", level=1)).to_have_text("New training job")
