@@ -3,7 +3,8 @@
 import contextlib
 import random
 from collections import Counter
-from typing import cast
+from collections.abc import Iterable
+from typing import Any, cast
 
 import pytest
 from hypothesis import example, given, settings
@@ -27,6 +28,23 @@ def simulated(limit: int = 2048) -> Simulation:
     return Simulation(Resident("v", cast(Denoiser, None), SpeedCurve(SPEED), 32), limit)
 
 
+def assert_promises_are_kept(arrivals: Iterable[tuple[Any, ...]]) -> None:
+    """Submit each request after its pause, and serve all. arrivals: pause, images, steps, deadline, owner, version."""
+    simulation, promised = simulated(), list[Request]()
+    for gap, images, steps, deadline, owner, version in arrivals:
+        simulation.run(simulation.now + gap)
+        try:
+            request = simulation.submit(images, steps, deadline, owner, resident=version)
+        except DeadlineUnmeetable:
+            continue
+        if deadline is not None:
+            promised.append(request)
+    simulation.run()
+    for request in promised:
+        assert request.deadline is not None
+        assert simulation.ended[request] <= request.deadline
+
+
 Arrival = st.tuples(
     st.floats(0.0, 2.0),
     st.integers(1, 40),
@@ -45,19 +63,7 @@ Arrival = st.tuples(
 def test_an_accepted_deadline_is_kept_whatever_comes_later(
     arrivals: list[tuple[float, int, int, float | None, int | None]],
 ) -> None:
-    simulation, promised = simulated(), list[Request]()
-    for gap, images, steps, deadline, owner in arrivals:
-        simulation.run(simulation.now + gap)
-        try:
-            request = simulation.submit(images, steps, deadline, owner)
-        except DeadlineUnmeetable:
-            continue
-        if deadline is not None:
-            promised.append(request)
-    simulation.run()
-    for request in promised:
-        assert request.deadline is not None
-        assert simulation.ended[request] <= request.deadline
+    assert_promises_are_kept([(*one, None) for one in arrivals])
 
 
 @given(st.integers(1, 40), st.integers(1, 50))
@@ -136,19 +142,8 @@ Mixed = st.tuples(
 def test_an_accepted_deadline_is_kept_beside_versions_of_unequal_speed(
     arrivals: list[tuple[float, int, int, float | None, int | None, str]],
 ) -> None:
-    residents, simulation, promised = {name: resident(name) for name in SPEEDS}, simulated(), list[Request]()
-    for gap, images, steps, deadline, owner, name in arrivals:
-        simulation.run(simulation.now + gap)
-        try:
-            request = simulation.submit(images, steps, deadline, owner, resident=residents[name])
-        except DeadlineUnmeetable:
-            continue
-        if deadline is not None:
-            promised.append(request)
-    simulation.run()
-    for request in promised:
-        assert request.deadline is not None
-        assert simulation.ended[request] <= request.deadline
+    residents = {name: resident(name) for name in SPEEDS}
+    assert_promises_are_kept([(*one, residents[name]) for *one, name in arrivals])
 
 
 def test_the_earliest_deadline_that_is_accepted_is_kept_beside_two_versions() -> None:
