@@ -191,7 +191,7 @@ def create_app(settings: Settings, on_engine_failure: Callable[[], None] = lambd
     watch_machine(metrics.registry, settings.state_folder)
     device = find_device(settings.device, "DARKROOM_DEVICE")
     batch_rows = settings.batch_rows or BATCH_ROWS[device.type]
-    limits = EngineLimits(settings.queue_rows, batch_rows, settings.resident_versions)
+    limits = EngineLimits(settings.queue_rows, settings.queue_seconds, batch_rows, settings.resident_versions)
     engine = Engine(limits, metrics, on_failure=on_engine_failure)
     compute_alone()
     metrics.watch(engine.status)

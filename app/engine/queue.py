@@ -3,6 +3,7 @@
 The queue keeps its counts at every change, so that no caller walks the rows to count them.
 """
 
+import math
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -21,12 +22,15 @@ from darkroom.app.engine.policy import (
     rows_up_to,
     rows_worth_a_step,
 )
-from darkroom.app.engine.request import DeadlineUnmeetable, Failed, Finished, QueueFull, TooManyRows
+from darkroom.app.engine.request import DeadlineUnmeetable, Failed, Finished, QueueFull, QueueLong, TooManyRows
 from darkroom.app.engine.residents import Resident
 from darkroom.app.engine.rows import Request, Row
 
 KEPT_FREE = 4
 """The queue takes requests while one place of so many is free: those of up to a quarter of the places alike."""
+
+OF_LONGEST = 3.0
+"""The queue holds so many times the time of its longest request, however long that is."""
 
 PARTS = 64
 """Retry-After of a deadline that cannot be met is a number of parts of the time until the queue is empty."""
@@ -35,12 +39,13 @@ PARTS = 64
 class Queue:
     """The accepted requests, oldest first. Every caller holds the engine's lock.
 
-    limit: most unfinished rows. rows: unfinished rows; running: unfinished rows that have begun. owned: unfinished rows
-    by owner.
+    limit: most unfinished rows; seconds: of work above which no request is accepted. rows: unfinished rows; running:
+    unfinished rows that have begun. owned: unfinished rows by owner.
     """
 
-    def __init__(self, limit: int, observer: EngineObserver) -> None:
+    def __init__(self, limit: int, observer: EngineObserver, seconds: float = math.inf) -> None:
         self.limit = limit
+        self.seconds = seconds
         self._observer = observer
         self.rows = 0
         self.running = 0
@@ -60,7 +65,7 @@ class Queue:
         return self._policy.open
 
     def require_room(self, rows: int, owner: int | None = None) -> None:
-        """Raise TooManyRows or QueueFull if the queue does not take `rows` more rows.
+        """Raise TooManyRows, QueueFull or QueueLong if the queue does not take `rows` more rows.
 
         An owner gets at most half of the rows that others leave, so that there is always room for one more owner. When
         less than a quarter of the places is free, the queue takes no request, however small. Otherwise small ones would
@@ -73,6 +78,21 @@ class Queue:
         if not self._takes(rows, held, self.rows - held, owner):
             wait = self._seconds_until_taken(rows, held, owner)
             raise QueueFull(rows, held, self._places(self.rows - held, owner), wait)
+        self._require_short(owner)
+
+    def _require_short(self, owner: int | None) -> None:
+        """Raise QueueLong if the owner's requests need more time than its part of the limit.
+
+        The owners that have requests share the limit evenly. It is the same for large and small requests.
+        """
+        held, longest, owners = 0.0, 0.0, {owner}
+        for one in self.requests:
+            owners.add(one.owner)
+            longest = max(longest, one.idle_seconds)
+            held += one.seconds_left if one.owner == owner else 0.0
+        most = max(self.seconds, OF_LONGEST * longest) / len(owners)
+        if held >= most:
+            raise QueueLong(held, most, len(owners) * (held - most))
 
     def _places(self, others: int, owner: int | None) -> int:
         return self.limit if owner is None else (self.limit - others) // 2
