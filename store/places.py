@@ -7,6 +7,7 @@ and the credentials of a bucket.
 
 import configparser
 import errno
+import logging
 import os
 import re
 import uuid
@@ -30,7 +31,11 @@ PIECE_BYTES = 8 << 20
 _BUCKET = re.compile("[a-z0-9][a-z0-9.-]*")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _PART = ".part"
+_NO_ARTIFACT = "0" * 64
+"""Like the name of an artifact, but of none."""
 _FORM = "write the absolute path of a folder that all services share, or s3://BUCKET/PREFIX"
+
+log = logging.getLogger(__name__)
 
 
 class ArtifactsAway(DatabaseAway):
@@ -55,6 +60,34 @@ class Place(Protocol):
 
     def remove(self) -> None:
         """Delete the bytes, and what an unfinished `write` left, if they are there."""
+
+    def require_root(self) -> None:
+        """Raise ArtifactsAway when the folder or bucket is not there, or does not admit this process.
+
+        It writes nothing. So it does not notice that a bucket admits readers only, or that a disk is full.
+        """
+
+
+class StorageProbe:
+    """Says whether the folder or bucket below `url` can be used, and logs each change."""
+
+    def __init__(self, url: str) -> None:
+        self._place = place_of(f"{url.rstrip('/')}/00/{_NO_ARTIFACT}")
+        self._fault: str | None = None
+
+    def __call__(self) -> bool:
+        """Ask it."""
+        before, self._fault = self._fault, None
+        try:
+            self._place.require_root()
+        except ArtifactsAway as error:
+            self._fault = str(error)
+        if self._fault != before:
+            if self._fault is None:
+                log.info("the storage of artifacts can be used again")
+            else:
+                log.warning("the storage of artifacts cannot be used: %s", self._fault)
+        return self._fault is None
 
 
 def place_of(location: str) -> Place:
@@ -99,9 +132,10 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._root = path.parents[1]
 
     def write(self, chunks: Iterable[bytes]) -> None:
-        self._require_root()  # a shared folder that is not mounted must not become one of this machine
+        self._require_folder()  # a shared folder that is not mounted must not become one of this machine
         with self._answering():
             folder = self._path.parent
             folder.mkdir(exist_ok=True)
@@ -129,23 +163,27 @@ class _File:
             return file.read(size)
 
     def remove(self) -> None:
-        self._require_root()
+        self._require_folder()
         with self._answering():
             for part in self._path.parent.glob(f"{self._path.name}.*{_PART}"):
                 part.unlink(missing_ok=True)
             self._path.unlink(missing_ok=True)
 
-    def _require_root(self) -> None:
-        root = self._path.parents[1]
-        if not root.is_dir():
-            raise ArtifactsAway(f"the folder {root} of the artifacts does not exist")
+    def require_root(self) -> None:
+        self._require_folder()
+        if not os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
+            raise ArtifactsAway(f"the folder {self._root} of the artifacts is read-only or forbidden to this account")
+
+    def _require_folder(self) -> None:
+        if not self._root.is_dir():
+            raise ArtifactsAway(f"the folder {self._root} of the artifacts does not exist")
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
         try:
             yield
         except FileNotFoundError:
-            self._require_root()
+            self._require_folder()
             raise
         except OSError as error:
             kind = ArtifactsFull if error.errno in _FULL else ArtifactsAway
@@ -168,8 +206,12 @@ class _Object:
             raise ArtifactsAway(f"the bucket {self._bucket} of the artifacts does not exist") from None
 
     def size(self) -> int:
-        with self._answering():
-            return int(_bucket(self._bucket).head(self._key)["size"])
+        try:
+            with self._answering():
+                return int(_bucket(self._bucket).head(self._key)["size"])
+        except FileNotFoundError:
+            self.require_root()  # the answer has no body, and so does not say what is missing
+            raise
 
     def read(self, start: int, size: int) -> bytes:
         with self._answering():
@@ -178,6 +220,10 @@ class _Object:
     def remove(self) -> None:
         with self._answering(), suppress(FileNotFoundError):
             _bucket(self._bucket).delete(self._key)
+
+    def require_root(self) -> None:
+        with suppress(FileNotFoundError):
+            self.read(0, 1)
 
     @contextmanager
     def _answering(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import random
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from darkroom.store.artifact_stream import stream_artifact, stream_part
 from darkroom.store.artifacts import CHUNK_BYTES, ArtifactCorrupted, Artifacts, collect_artifacts
 from darkroom.store.database import Database
 from darkroom.store.operator_settings import OperatorSettings, SettingsError, read_settings
-from darkroom.store.places import PIECE_BYTES, ArtifactsAway, place_of
+from darkroom.store.places import PIECE_BYTES, ArtifactsAway, StorageProbe, place_of
 from darkroom.store.tables import Artifact, ArtifactChunk
 from darkroom.worker.settings import ReconcilerSettings, WorkerSettings
 from tests.fixtures.s3 import KEY_ID, SECRET, Bucket
@@ -98,6 +99,43 @@ def test_damage_is_found_and_mended_by_the_right_bytes(outside: Outside, other: 
         outside.get(digest)
     assert outside.put(data) == digest
     assert outside.get(digest) == data
+
+
+def test_a_probe_says_whether_the_storage_can_be_used(outside: Outside, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "darkroom.store.places")
+    with outside.database.session() as session:
+        probe = StorageProbe(session.info["artifacts_url"])
+    assert probe()
+    outside.away()
+    assert (probe(), probe()) == (False, False)
+    outside.back()
+    assert (probe(), probe()) == (True, True)
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.partition(":")[0] for line in said] == [
+        "the storage of artifacts cannot be used",
+        "the storage of artifacts can be used again",
+    ]
+    assert outside.digests() == set()
+
+
+def test_a_folder_without_rights_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert StorageProbe(str(tmp_path))()
+    # these tests may run as root, to whom every folder is open
+    monkeypatch.setattr("os.access", lambda path, mode: not mode & os.W_OK)
+    assert not StorageProbe(str(tmp_path))()
+
+
+def test_a_bucket_that_is_missing_is_an_outage_and_no_damage(bucket: Bucket, database_url: str) -> None:
+    database = Database(database_url, artifacts_url=bucket.url)
+    with database.session() as session:
+        digest = Artifacts(session).put(b"weights")
+        row = session.get_one(Artifact, digest)
+        row.location = str(row.location).replace("s3://", "s3://no-")
+    for read in (lambda: stream_artifact(database, digest), lambda: stream_part(database, digest, 2, 3)):
+        with pytest.raises(ArtifactsAway, match="bucket no-bucket-.* does not exist"):
+            list(read())
+    assert not StorageProbe(bucket.url.replace("s3://", "s3://no-"))()
+    database.dispose()
 
 
 def test_bytes_that_are_gone_are_damage_and_no_outage(outside: Outside) -> None:
