@@ -13,7 +13,7 @@ from darkroom.telemetry.loops import start_loop
 
 PROBE_SECONDS = 5.0
 LATE_SECONDS = 60.0
-"""A server whose answer takes longer does not answer. Only a folder on a network, such as NFS, can hold a probe so long."""
+"""A server that answers later does not answer. Only a folder on a network, such as NFS, holds a probe so long."""
 
 
 class Reachability(Collector):
