@@ -10,6 +10,7 @@ import errno
 import logging
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +28,9 @@ from darkroom.store.database import DatabaseAway, DatabaseFull
 
 PIECE_BYTES = 8 << 20
 """Most bytes of one request to a bucket. Each request is short, so that a slow reader holds no connection open."""
+
+LEAST_FREE_BYTES = 256 << 20
+"""With less, the disk of a folder counts as full for `StorageProbe`. A write still takes the last byte."""
 
 _BUCKET = re.compile("[a-z0-9][a-z0-9.-]*")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -62,9 +66,9 @@ class Place(Protocol):
         """Delete the bytes, and what an unfinished `write` left, if they are there."""
 
     def require_root(self) -> None:
-        """Raise ArtifactsAway when the folder or bucket is not there, or does not admit this process.
+        """Raise ArtifactsAway when the folder or bucket is missing, refuses this process, or has a full disk.
 
-        It writes nothing. So it does not notice that a bucket admits readers only, or that a disk is full.
+        It writes nothing, and so notices neither a bucket that refuses to be written nor a quota that is used up.
         """
 
 
@@ -173,6 +177,8 @@ class _File:
         self._require_folder()
         if not os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
             raise ArtifactsAway(f"the folder {self._root} of the artifacts is read-only or forbidden to this account")
+        if (free := shutil.disk_usage(self._root).free) < LEAST_FREE_BYTES:
+            raise ArtifactsFull(f"the disk of the folder {self._root} of the artifacts has only {free >> 20} MiB free")
 
     def _require_folder(self) -> None:
         if not self._root.is_dir():

@@ -190,6 +190,13 @@ def test_a_dump_takes_the_place_of_a_database_that_nobody_uses(
                 assert {digest for (digest,) in connection.execute("SELECT digest FROM checkpoints")} == known
         administrator.execute(f'DROP DATABASE "{before}"')
 
+        administrator.execute(f'DROP DATABASE "{name}"')
+        again = _run("replace", database_url, dump)
+        assert again.returncode == 0, again.stderr
+        assert _databases(postgres_server.url, name) == [name]
+        with psycopg.connect(_conninfo(database_url)) as connection:
+            assert connection.execute("SELECT digest FROM checkpoints").fetchall() == [(own,)]
+
 
 def test_a_damaged_dump_takes_no_place(database_url: str, postgres_server: PrivatePostgres, tmp_path: Path) -> None:
     dump = _backup(database_url, tmp_path)

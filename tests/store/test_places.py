@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import select, update
@@ -122,6 +123,14 @@ def test_a_folder_without_rights_cannot_be_used(tmp_path: Path, monkeypatch: pyt
     assert StorageProbe(str(tmp_path))()
     # these tests may run as root, to whom every folder is open
     monkeypatch.setattr("os.access", lambda path, mode: not mode & os.W_OK)
+    assert not StorageProbe(str(tmp_path))()
+
+
+def test_a_folder_on_a_full_disk_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = places.LEAST_FREE_BYTES
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free))
+    assert StorageProbe(str(tmp_path))()
+    free -= 1
     assert not StorageProbe(str(tmp_path))()
 
 
