@@ -177,12 +177,15 @@ class _File:
         self._require_folder()
         if not os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
             raise ArtifactsAway(f"the folder {self._root} of the artifacts is read-only or forbidden to this account")
-        if (free := shutil.disk_usage(self._root).free) < LEAST_FREE_BYTES:
-            raise ArtifactsFull(f"the disk of the folder {self._root} of the artifacts has only {free >> 20} MiB free")
+        with self._answering():
+            free = shutil.disk_usage(self._root).free
+        if free < LEAST_FREE_BYTES:
+            least = f"{LEAST_FREE_BYTES >> 20} MiB"
+            raise ArtifactsFull(f"the disk of the folder {self._root} of the artifacts has less than {least} free")
 
     def _require_folder(self) -> None:
-        if not self._root.is_dir():
-            raise ArtifactsAway(f"the folder {self._root} of the artifacts does not exist")
+        if not os.path.isdir(self._root):  # unlike Path.is_dir, False whatever the system says of it
+            raise ArtifactsAway(f"the folder {self._root} of the artifacts does not exist or cannot be reached")
 
     @contextmanager
     def _answering(self) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """Laws of artifact bytes outside PostgreSQL. A folder and a bucket obey the same ones."""
 
+import errno
 import hashlib
 import logging
 import os
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NoReturn
 
 import pytest
 from sqlalchemy import select, update
@@ -126,6 +128,19 @@ def test_a_folder_without_rights_cannot_be_used(tmp_path: Path, monkeypatch: pyt
     assert not StorageProbe(str(tmp_path))()
 
 
+def test_a_folder_on_a_lost_disk_is_an_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = place_of(str(tmp_path / "ab" / "abcd"))
+
+    def stale(self: Path, **options: bool) -> NoReturn:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "stat", stale)  # as on a server of NFS that has lost the folder
+    monkeypatch.setattr("os.stat", stale)
+    for use in (place.remove, place.size, place.require_root, lambda: place.write([b"weights"])):
+        with pytest.raises(ArtifactsAway):
+            use()
+
+
 def test_a_folder_on_a_full_disk_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = places.LEAST_FREE_BYTES
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free))
@@ -140,9 +155,9 @@ def test_a_bucket_that_is_missing_is_an_outage_and_no_damage(bucket: Bucket, dat
         digest = Artifacts(session).put(b"weights")
         row = session.get_one(Artifact, digest)
         row.location = str(row.location).replace("s3://", "s3://no-")
-    for read in (lambda: stream_artifact(database, digest), lambda: stream_part(database, digest, 2, 3)):
+    for stream in (stream_artifact(database, digest), stream_part(database, digest, 2, 3)):
         with pytest.raises(ArtifactsAway, match=r"bucket no-bucket-\d+ of the artifacts does not exist"):
-            list(read())
+            list(stream)
     assert not StorageProbe(bucket.url.replace("s3://", "s3://no-"))()
     database.dispose()
 

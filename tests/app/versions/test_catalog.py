@@ -485,7 +485,7 @@ async def test_a_storage_that_is_away_holds_up_its_own_versions_alone(
             assert (await catalog.find("shipped")).number == 1
     outside.dispose()
     said = [record.getMessage() for record in caplog.records]
-    folder = f"the folder {shared} of the artifacts does not exist"
+    folder = f"the folder {shared} of the artifacts does not exist or cannot be reached"
     assert said == [
         f"shipped weights are not registered yet, so jobs cannot use them: {folder}",
         f"production of away cannot be loaded; the earlier version stays served: {folder}",
