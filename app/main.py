@@ -69,6 +69,7 @@ from darkroom.model.user_error import ending_in_one_line
 from darkroom.store.database import Database
 from darkroom.store.hints import Hints, broker_answers
 from darkroom.store.operator_settings import read_settings
+from darkroom.store.places import StorageProbe
 from darkroom.telemetry.logs import LogSettings
 from darkroom.telemetry.machine import watch_machine
 from darkroom.telemetry.reachability import Reachability
@@ -109,6 +110,8 @@ def _reachability(settings: Settings, database: Database | None) -> Reachability
         probes["database"] = database.answers
     if settings.redis_url is not None:
         probes["broker"] = partial(broker_answers, settings.redis_url)
+    if settings.artifacts_url is not None:
+        probes["storage"] = StorageProbe(settings.artifacts_url)
     return Reachability(probes)
 
 
