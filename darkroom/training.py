@@ -105,7 +105,7 @@ def _planned(
         known = read_plan(file, None, minutes) if file.exists() else None
 
         def side(longest: int) -> int:
-            return known.model.image_size if known else model_side(longest, minutes, speed, channels=3, classes=2)
+            return known.model.image_size if known else model_side(longest, minutes, speed, channels=3)
 
         config, dataset = open_in_memory(data, class_names, cache, side)
         if known is not None:
@@ -117,7 +117,7 @@ def _planned(
     else:
         plan, dataset = prepare(path, minutes, speed, cache)
     write_plan(plan, file)
-    print("\n".join([plan.expectation(), *cautions(plan, look_at(dataset), dataset.class_names)]))
+    print("\n".join([plan.expectation(), *cautions(plan)]))
     return plan.recipe, dataset
 
 

@@ -372,7 +372,9 @@ class TrainingConfig(Config):
     )
     batch_size: int = Field(128, ge=1, le=65_536, description="images in a batch, over all devices")
     seed: int = Field(0, ge=0, lt=2**63, description="decides the first weights, the order of images and the noise")
-    horizontal_flip: bool = Field(False, description="mirror half of the images")
+    horizontal_flip: bool | tuple[str, ...] = Field(
+        False, description="mirror half of the images: of all classes, or of those with these names"
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="bfloat16 is faster on GPUs, and on those CPUs that have instructions for it"
     )
@@ -405,6 +407,11 @@ class TrainingConfig(Config):
         "draws noise after seven tenths and has learned nothing; off: do not look",
     )
     samples_per_class: int = Field(8, ge=1, le=64, description="pictures of each class in a sample grid")
+
+    def flipped(self, class_names: Sequence[str]) -> list[bool]:
+        """Return for each class whether half of its images are mirrored."""
+        chosen = self.horizontal_flip
+        return [chosen if isinstance(chosen, bool) else name in chosen for name in class_names]
 
 
 class EvaluationConfig(Config):

@@ -26,7 +26,6 @@ from darkroom.model.machine.interruption import StopOnInterrupt
 from darkroom.model.machine.threads import compute_with
 from darkroom.model.metrics.references import FolderReferences
 from darkroom.model.planning.cautions import cautions
-from darkroom.model.planning.data_facts import look_at
 from darkroom.model.planning.plan import Plan
 from darkroom.model.planning.prepare import PLAN, plan_name, prepare, read_plan, write_plan
 from darkroom.model.planning.speed import measured_speed
@@ -85,10 +84,10 @@ def plan_training(
     console.print(f"Looking at {data} and measuring this machine", markup=False)
     with progress(console) as meter:
         meter("looking at the pictures")
-        plan, dataset = prepare(data, minutes, _shown(measured_speed(device, datasets), meter), datasets, reading)
+        plan, _ = prepare(data, minutes, _shown(measured_speed(device, datasets), meter), datasets, reading)
     rows = [(one.field, json.dumps(one.value, ensure_ascii=False), one.why) for one in plan.reasons]
     console.print(plain_table(("field", "value", "because"), rows))
-    for line in (plan.expectation(), *cautions(plan, look_at(dataset), dataset.class_names)):
+    for line in (plan.expectation(), *cautions(plan)):
         console.print(line, markup=False, highlight=False)
     return plan
 

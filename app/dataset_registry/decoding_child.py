@@ -61,7 +61,8 @@ class Found(BaseModel):
     image_channels: int
     image_size: int
     distinct_count: int
-    mirrors: bool
+    mirrors: tuple[bool, ...]
+    flat_grounds: float
     junk: int
     damaged: int
     damaged_pictures: list[Text]
@@ -136,7 +137,8 @@ def _found(config: DatasetConfig, decoded: Decoded, digest: str) -> Found:
         image_channels=facts.channels,
         image_size=facts.side,
         distinct_count=facts.distinct,
-        mirrors=facts.mirrors,
+        mirrors=tuple(facts.mirrors or ()),
+        flat_grounds=facts.flat_grounds or 0.0,
         junk=len(reading.junk),
         damaged=len(reading.damaged),
         damaged_pictures=list(reading.damaged[:MOST_LEFT_OUT]),
