@@ -29,11 +29,11 @@ from darkroom.model.planning.cautions import cautions
 from darkroom.model.planning.plan import Plan
 from darkroom.model.planning.prepare import PLAN, plan_name, prepare, read_plan, write_plan
 from darkroom.model.planning.speed import measured_speed
-from darkroom.model.training.curve_point import DAY_SECONDS, CurvePoint, ProgressLines, duration, progress_facts
+from darkroom.model.training.curve_point import CurvePoint, ProgressLines, progress_facts
+from darkroom.model.training.day_limit import DayLimit
 from darkroom.model.training.distributed import first_then_others, launched_rank, process_group
 from darkroom.model.training.run import train
 from darkroom.model.training.run_record import FolderRecord
-from darkroom.model.training.trainer import TrainingError
 from darkroom.model.user_error import EXIT_CODE, UserError
 
 
@@ -63,16 +63,6 @@ def run_training(
         if first:
             raise
         return EXIT_CODE  # the first process prints the error
-
-
-def _require_a_day(now: CurvePoint) -> None:
-    """Raise TrainingError when the run would take more than a day."""
-    seconds = now.seconds_left or 0.0
-    if seconds > DAY_SECONDS:
-        raise TrainingError(
-            f"this run would take about {duration(seconds)} here, at {now.images_per_second:,.1f} images/s: add --long "
-            "to run it anyway, or give it less time or images"
-        )
 
 
 def plan_training(
@@ -144,13 +134,10 @@ def _train(recipe: Recipe, folder: Path, datasets: Path, device: torch.device, c
     with Progress(*columns, console=console, disable=not drawn) as bar, StopOnInterrupt(console.print) as should_stop:
         task = bar.add_task(recipe.name, total=recipe.training.total_images, facts="")
         lines = ProgressLines(partial(console.print, highlight=False, soft_wrap=True), lambda: record.forecast)
-        points = 0
+        day_limit = DayLimit("add --long", agreed=long)
 
         def on_progress(now: CurvePoint) -> None:
-            nonlocal points
-            points += 1
-            if points == 2 and not long:  # the first steps are slower, above all where they are compiled
-                _require_a_day(now)
+            day_limit(now)
             facts = progress_facts(now, record.forecast)
             bar.update(task, completed=now.images_seen, total=now.total_images, facts=facts)
             if not drawn:

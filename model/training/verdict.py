@@ -124,7 +124,9 @@ class Reference:
 def look_at_training(
     images: Pixels, labels: Labels, class_names: Sequence[str], *, flipped: Sequence[bool]
 ) -> Reference:
-    """Return what the checks need of the training pictures. images: (N, C, S, S). flipped: classes that training mirrors.
+    """Return what the checks need of the training pictures. images: (N, C, S, S).
+
+    flipped: for each class, whether training mirrors it.
 
     Costs a second or two; it looks at JUDGED_PICTURES one by one and at COMPARED_PICTURES side by side.
     """
