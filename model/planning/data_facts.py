@@ -46,10 +46,14 @@ class DataFacts:
 
     def told(self) -> str:
         """Return the facts for people."""
-        classes = len(self.class_counts)
-        several = "1 class" if classes == 1 else f"{classes:,} classes"
+        several = counted_classes(len(self.class_counts))
         ground = "" if self.flat_grounds is None else f", {self.flat_grounds:.0%} on a flat ground"
         return f"{self.images:,} pictures of {several}, {self.distinct:,} of them different{ground}"
+
+
+def counted_classes(number: int) -> str:
+    """Return a number of classes for people."""
+    return "1 class" if number == 1 else f"{number:,} classes"
 
 
 def look_at(dataset: ImageDataset) -> DataFacts:

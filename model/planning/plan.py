@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from darkroom.model.config import DatasetConfig, Recipe, UNetConfig, parse_recipe, set_field
-from darkroom.model.planning.data_facts import FEWEST_TO_MIRROR, DataFacts
+from darkroom.model.planning.data_facts import FEWEST_TO_MIRROR, DataFacts, counted_classes
 from darkroom.model.training.forecast import RECOGNISABLE, forecast, values
 from darkroom.model.training.verdict import FEWEST_TO_JUDGE
 from darkroom.model.user_error import UserError
@@ -276,10 +276,9 @@ def _reasons(
     unet, training, classes = chosen.model.unet, chosen.training, len(facts.class_counts)
     passes = seen / facts.distinct
     cells = facts.side // unet.patch_size
-    yield Reason(
-        "model.image_channels", facts.channels, "the pictures are in colour" if facts.channels == 3 else "grey"
-    )
-    yield Reason("model.image_size", facts.side, "the largest that this time can train, and the pictures have")
+    colour = "in colour" if facts.channels == 3 else "grey"
+    yield Reason("model.image_channels", facts.channels, f"the pictures are {colour}")
+    yield Reason("model.image_size", facts.side, _why_side(facts.side))
     yield Reason("model.unet.patch_size", unet.patch_size, f"gives maps of {cells}x{cells} cells")
     yield Reason(
         "model.unet.width",
@@ -292,8 +291,11 @@ def _reasons(
         unet.blocks_per_level,
         f"two from {IMAGES_TO_DEEPEN:g} images a parameter on; a short run learns more with one",
     )
-    yield Reason("model.unet.multipliers", list(unet.multipliers), "two levels, where the maps can be halved")
-    attends = f"attention compares the cells of maps of at most {MOST_CELLS}x{MOST_CELLS}"
+    levels = len(unet.multipliers)
+    halved = "two levels: the maps can be halved" if levels == 2 else "one level: the maps cannot be halved"
+    yield Reason("model.unet.multipliers", list(unet.multipliers), halved)
+    least = cells // 2 ** (levels - 1)
+    attends = f"the smallest maps have {least}x{least} cells, and attention compares at most {MOST_CELLS}x{MOST_CELLS}"
     yield Reason("model.unet.attention_resolutions", list(unet.attention_resolutions), attends)
     yield Reason("model.unet.middle_attention", unet.middle_attention, attends)
     tree = chosen.model_dump(mode="json")
@@ -302,7 +304,9 @@ def _reasons(
     yield Reason(
         "training.precision",
         training.precision,
-        f"bfloat16 is {gain:.1f} times as fast here, and is used from {BFLOAT16_FASTER:g} times on",
+        f"bfloat16 is {gain:.2f} times as fast here, and is used from {BFLOAT16_FASTER:g} times on"
+        if gain > 0.0
+        else "nobody has measured bfloat16 here",
     )
     yield Reason(
         "training.total_images",
@@ -311,7 +315,11 @@ def _reasons(
     )
     yield Reason("training.minutes", minutes, "the clock ends the run, on a faster or a slower day too")
     steps = seen // training.batch_size
-    yield Reason("training.batch_size", training.batch_size, f"gives {steps:,} steps, of {STEPS:,} wanted")
+    yield Reason(
+        "training.batch_size",
+        training.batch_size,
+        f"gives {steps:,} steps. More than {LEAST_BATCH} only where {STEPS:,} steps and two batches a pass remain",
+    )
     yield Reason(
         "optimizer.warmup_images",
         min(100 * training.batch_size, seen // 20),
@@ -322,7 +330,7 @@ def _reasons(
     yield Reason("optimizer.learning_rate", rate, f"{base:g} for width {WIDTHS[0]} and this depth, less for wider ones")
     yield Reason("training.horizontal_flip", *_flip(facts))
     dropout = 0.0 if passes < 100 else 0.1 if passes < 400 else 0.2
-    yield Reason("model.unet.dropout", dropout, f"each picture is seen {passes:,.0f} times")
+    yield Reason("model.unet.dropout", dropout, f"each picture is seen {passes:,.1f} times")
     snapshot = seen // SNAPSHOT_SHARE
     yield Reason("training.guide_snapshot_images", max(1, snapshot), "a sixteenth of the run, to guide sampling")
     batch = training.batch_size
@@ -331,7 +339,7 @@ def _reasons(
     yield Reason("training.sample_every_images", max(batch, seen // grids), f"{grids} in the run, with a verdict each")
     least = FEWEST_TO_JUDGE if classes <= JUDGED_CLASSES else 1
     samples = max(least, min(MOST_SAMPLES, SAMPLES // classes))
-    yield Reason("training.samples_per_class", samples, f"for {classes:,} classes")
+    yield Reason("training.samples_per_class", samples, f"for {counted_classes(classes)}")
     guided = classes > 1
     yield Reason(
         "sampling",
@@ -346,6 +354,13 @@ def _reasons(
         "the settings of the shipped weights" + ("" if guided else "; one class needs no guidance"),
     )
     yield Reason("evaluation", *_evaluation(facts, seen, minutes, batch))
+
+
+def _why_side(side: int) -> str:
+    if side in SIDES:
+        return f"the largest of {', '.join(map(str, SIDES))} that the pictures have and this time can train"
+    own = "the pictures' own side, or the next smaller one that the network can divide"
+    return f"{own}; a short run trains on {SHORT_SIDE}" if side == SHORT_SIDE else own
 
 
 def _flip(facts: DataFacts) -> tuple[bool | list[str], str]:

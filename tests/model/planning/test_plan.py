@@ -1,5 +1,6 @@
 """Laws of planning: for every data set there is a recipe that runs, and it follows from data, speed and time."""
 
+import re
 from itertools import product
 from typing import Any
 
@@ -10,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from darkroom.model.config import DatasetConfig, Recipe, parse_recipe
 from darkroom.model.datasets.dataset import ImageDataset
 from darkroom.model.diffusion.network import build_network
+from darkroom.model.planning.cautions import cautions
 from darkroom.model.planning.data_facts import FEWEST_TO_MIRROR, DataFacts, look_at
 from darkroom.model.planning.plan import PlanError, make_plan, model_side, parameters
 from darkroom.model.training.recipe_fit import ImageFacts, recipe_misfits
@@ -99,6 +101,32 @@ def test_each_reason_is_the_recipes_own_value() -> None:
             value = {name: value[name] for name in wanted}
         assert value == wanted, reason.field
     assert plan.recipe.training.horizontal_flip
+
+
+ODD_WORDS = re.compile(r"(?<![\d.,])1 (classes|steps|images|pictures|minutes)\b|\b0\.00? times|\b(nan|inf|None)\b|[{}]")
+
+
+@pytest.mark.parametrize("minutes", [0.5, 1.0, 45.0, 600.0])
+@pytest.mark.parametrize(("classes", "images"), [(1, 2), (1, 100_000), (2, 2), (10, 5000), (1000, 1000)])
+def test_each_reason_is_in_plain_words(classes: int, images: int, minutes: float) -> None:
+    for side, channels, mirrors in product((8, 16, 17, 28, 32, 53, 64, 96), (1, 3), (True, False)):
+        known = {"mirrors": (mirrors,) * classes, "flat_grounds": float(channels == 1)}
+        plan = make_plan(facts(side, channels, classes, images, **known), FOLDER, "some", minutes, lambda recipe: 300.0)
+        words = [plan.expectation(), *cautions(plan), *(one.why for one in plan.reasons)]
+        assert [one for one in words if not one or ODD_WORDS.search(one)] == []
+        why = {one.field: one.why for one in plan.reasons}
+        assert len(why) == len(plan.reasons)
+        assert ("in colour" if channels == 3 else "are grey") in why["model.image_channels"]
+        levels = len(plan.recipe.model.unet.multipliers)
+        assert (levels == 1) == ("cannot be halved" in why["model.unet.multipliers"])
+        assert side // plan.recipe.model.unet.patch_size % 2 == (levels == 1)
+        assert ("nobody can tell" in why["training.horizontal_flip"]) == (not mirrors and images // classes < 20)
+
+
+def test_a_speed_that_nobody_measured_is_no_reason() -> None:
+    plan = make_plan(facts(), FOLDER, "some", 45.0, lambda recipe: 300.0 * (recipe.training.precision == "float32"))
+    (reason,) = (one for one in plan.reasons if one.field == "training.precision")
+    assert (reason.value, reason.why) == ("float32", "nobody has measured bfloat16 here")
 
 
 def test_the_plan_says_how_long_the_run_is() -> None:
