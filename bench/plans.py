@@ -3,13 +3,12 @@
 python -m bench.plans sweep DATA ... [--minutes M] [--runs N] [--out FILE]
 python -m bench.plans curve DATA ... [--minutes M ...] [--out FILE]
 python -m bench.plans table [--out FILE]
-python -m bench.plans thresholds DATA ... [--minutes M]
 
 DATA is a folder with `train` and `test`, as `python -m bench.datasets` builds it. Time is this process's processor time
 with one thread, so that a shared machine does not change what a run is given. Every run trains for the same time, and
 its pictures are measured as a planned run's are: unguided, in ten steps. A run that is in FILE is not done again.
-`python -m bench.plans fit` fits the curve of `model/training/forecast.py` to the planned runs in FILE. `thresholds`
-draws with the weights of planned runs by each kind of thresholding, and prints a table.
+`python -m bench.plans fit` fits the curve of `model/training/forecast.py` to the planned runs in FILE. `python -m
+bench.plans thresholds DATA ...` draws with planned runs' weights by each kind of thresholding, and prints a table.
 """
 
 import argparse

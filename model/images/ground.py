@@ -6,7 +6,7 @@ import numpy.typing as npt
 SAME_COLOUR = 8
 """Grey levels by which a pixel may differ, in each channel, from the colour of the ground."""
 SHARE_OF_EDGE = 2.0 / 3.0
-"""Share of a picture's outermost pixels that have the colour of a flat ground. What is drawn may touch the edge."""
+"""Share of a picture's outermost pixels that have the colour of a flat ground. A drawing may touch the edge."""
 
 
 def on_flat_ground(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:

@@ -123,6 +123,26 @@ def test_each_reason_is_in_plain_words(classes: int, images: int, minutes: float
         assert ("nobody can tell" in why["training.horizontal_flip"]) == (not mirrors and images // classes < 20)
 
 
+@pytest.mark.parametrize(
+    ("grounds", "classes", "threshold", "why"),
+    [
+        (0.93, 10, "static", "93% of the pictures lie on a flat ground"),
+        (0.5, 2, "static", "50% of the pictures lie on a flat ground"),
+        (0.08, 10, "none", "8% of the pictures lie on a flat ground: too few"),
+        (None, 10, "none", "before Darkroom looked at the grounds"),
+        (0.93, 1, "none", "without guidance"),
+    ],
+)
+def test_guided_pictures_on_flat_grounds_get_static_thresholding(
+    grounds: float | None, classes: int, threshold: str, why: str
+) -> None:
+    plan = make_plan(facts(classes=classes, flat_grounds=grounds), FOLDER, "some", 45.0, speed)
+    assert plan.recipe.sampling.threshold == threshold
+    (reason,) = (one for one in plan.reasons if one.field == "sampling.threshold")
+    assert why in reason.why
+    assert plan.recipe.sampling.spacing == "edm_coarse"  # the section's other fields stay
+
+
 def test_a_speed_that_nobody_measured_is_no_reason() -> None:
     plan = make_plan(facts(), FOLDER, "some", 45.0, lambda recipe: 300.0 * (recipe.training.precision == "float32"))
     (reason,) = (one for one in plan.reasons if one.field == "training.precision")
