@@ -61,8 +61,8 @@ class Found(BaseModel):
     image_channels: int
     image_size: int
     distinct_count: int
-    mirrors: tuple[bool, ...]
-    flat_grounds: float
+    mirrors: tuple[bool, ...] | None
+    flat_grounds: float | None
     junk: int
     damaged: int
     damaged_pictures: list[Text]
@@ -137,8 +137,8 @@ def _found(config: DatasetConfig, decoded: Decoded, digest: str) -> Found:
         image_channels=facts.channels,
         image_size=facts.side,
         distinct_count=facts.distinct,
-        mirrors=tuple(facts.mirrors or ()),
-        flat_grounds=facts.flat_grounds or 0.0,
+        mirrors=facts.mirrors,
+        flat_grounds=facts.flat_grounds,
         junk=len(reading.junk),
         damaged=len(reading.damaged),
         damaged_pictures=list(reading.damaged[:MOST_LEFT_OUT]),

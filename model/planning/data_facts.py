@@ -62,9 +62,8 @@ def look_at(dataset: ImageDataset) -> DataFacts:
     distinct = len({hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in dataset.images})
     order = np.random.default_rng(0).permutation(len(dataset))
     flat = on_flat_ground(dataset.images[np.sort(order[:GROUNDS])])
-    mirrors = tuple(
-        _mirrors(dataset.images, order[dataset.labels[order] == label]) for label in range(len(dataset.class_names))
-    )
+    labels = dataset.labels[order]
+    mirrors = tuple(_mirrors(dataset.images, order[labels == label]) for label in range(len(dataset.class_names)))
     return DataFacts(
         channels, side, tuple(dataset.class_names), dataset.class_counts, distinct, mirrors, float(flat.mean())
     )
