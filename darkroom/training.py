@@ -21,6 +21,7 @@ from darkroom.model.planning.plan import make_plan, model_side
 from darkroom.model.planning.prepare import PLAN, plan_name, prepare, read_plan, write_plan
 from darkroom.model.planning.speed import measured_speed
 from darkroom.model.training.curve_point import CurvePoint, ProgressLines
+from darkroom.model.training.day_limit import DayLimit
 from darkroom.model.training.run import train as run_training
 from darkroom.model.training.run_record import FolderRecord
 from darkroom.shipped import shipped_file
@@ -41,6 +42,7 @@ def train(
     cache: str | Path = CACHE,
     device: str | None = None,
     on_progress: Callable[[CurvePoint], None] | None = None,
+    long: bool = False,
 ) -> TrainedModel:
     """Train a model and return it. The same call goes on with a run that was stopped.
 
@@ -56,6 +58,8 @@ def train(
     folder: receives checkpoints, loss curve and sample grids; default: runs/NAME.
     cache: a folder for decoded data sets. device: cpu, cuda or cuda:NUMBER; default: CUDA where there is one.
     on_progress: called every few batches; default: prints a line now and then.
+    long: allows a run that would take more than a day. Without it, such a run ends after its first steps with a
+    TrainingError that says how long it would take.
 
     Ctrl-C, or the notebook's stop button, stops after the step under way, keeps a checkpoint and raises
     KeyboardInterrupt. Raises UserError for whatever the caller can mend.
@@ -77,6 +81,13 @@ def train(
         chosen = _changed(chosen, overrides or {})
     folder = Path("runs") / chosen.name if folder is None else folder
     record = FolderRecord(folder, chosen.name)
+    day_limit = DayLimit("pass long=True", agreed=long)
+    show = on_progress or ProgressLines(print, lambda: record.forecast)
+
+    def progress(now: CurvePoint) -> None:
+        day_limit(now)
+        show(now)
+
     with computing_with_all(), run_lock(folder, "folder="), StopOnInterrupt(print) as should_stop:
         result = run_training(
             chosen,
@@ -84,7 +95,7 @@ def train(
             record,
             device=where,
             references=FolderReferences(cache / "references"),
-            on_progress=on_progress or ProgressLines(print, lambda: record.forecast),
+            on_progress=progress,
             should_stop=should_stop,
         )
     if not result.finished:
@@ -105,7 +116,7 @@ def _planned(
         known = read_plan(file, None, minutes) if file.exists() else None
 
         def side(longest: int) -> int:
-            return known.model.image_size if known else model_side(longest, minutes, speed, channels=3, classes=2)
+            return known.model.image_size if known else model_side(longest, minutes, speed, channels=3)
 
         config, dataset = open_in_memory(data, class_names, cache, side)
         if known is not None:
@@ -117,7 +128,7 @@ def _planned(
     else:
         plan, dataset = prepare(path, minutes, speed, cache)
     write_plan(plan, file)
-    print("\n".join([plan.expectation(), *cautions(plan, look_at(dataset), dataset.class_names)]))
+    print("\n".join([plan.expectation(), *cautions(plan)]))
     return plan.recipe, dataset
 
 

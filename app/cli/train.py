@@ -26,15 +26,14 @@ from darkroom.model.machine.interruption import StopOnInterrupt
 from darkroom.model.machine.threads import compute_with
 from darkroom.model.metrics.references import FolderReferences
 from darkroom.model.planning.cautions import cautions
-from darkroom.model.planning.data_facts import look_at
 from darkroom.model.planning.plan import Plan
 from darkroom.model.planning.prepare import PLAN, plan_name, prepare, read_plan, write_plan
 from darkroom.model.planning.speed import measured_speed
-from darkroom.model.training.curve_point import DAY_SECONDS, CurvePoint, ProgressLines, duration, progress_facts
+from darkroom.model.training.curve_point import CurvePoint, ProgressLines, progress_facts
+from darkroom.model.training.day_limit import DayLimit
 from darkroom.model.training.distributed import first_then_others, launched_rank, process_group
 from darkroom.model.training.run import train
 from darkroom.model.training.run_record import FolderRecord
-from darkroom.model.training.trainer import TrainingError
 from darkroom.model.user_error import EXIT_CODE, UserError
 
 
@@ -66,16 +65,6 @@ def run_training(
         return EXIT_CODE  # the first process prints the error
 
 
-def _require_a_day(now: CurvePoint) -> None:
-    """Raise TrainingError when the run would take more than a day."""
-    seconds = now.seconds_left or 0.0
-    if seconds > DAY_SECONDS:
-        raise TrainingError(
-            f"this run would take about {duration(seconds)} here, at {now.images_per_second:,.1f} images/s: add --long "
-            "to run it anyway, or give it less time or images"
-        )
-
-
 def plan_training(
     data: Path, minutes: float, datasets: Path, device_name: str | None, console: Console, reading: Mapping[str, Any]
 ) -> Plan:
@@ -85,10 +74,10 @@ def plan_training(
     console.print(f"Looking at {data} and measuring this machine", markup=False)
     with progress(console) as meter:
         meter("looking at the pictures")
-        plan, dataset = prepare(data, minutes, _shown(measured_speed(device, datasets), meter), datasets, reading)
+        plan, _ = prepare(data, minutes, _shown(measured_speed(device, datasets), meter), datasets, reading)
     rows = [(one.field, json.dumps(one.value, ensure_ascii=False), one.why) for one in plan.reasons]
     console.print(plain_table(("field", "value", "because"), rows))
-    for line in (plan.expectation(), *cautions(plan, look_at(dataset), dataset.class_names)):
+    for line in (plan.expectation(), *cautions(plan)):
         console.print(line, markup=False, highlight=False)
     return plan
 
@@ -145,13 +134,10 @@ def _train(recipe: Recipe, folder: Path, datasets: Path, device: torch.device, c
     with Progress(*columns, console=console, disable=not drawn) as bar, StopOnInterrupt(console.print) as should_stop:
         task = bar.add_task(recipe.name, total=recipe.training.total_images, facts="")
         lines = ProgressLines(partial(console.print, highlight=False, soft_wrap=True), lambda: record.forecast)
-        points = 0
+        day_limit = DayLimit("add --long", agreed=long)
 
         def on_progress(now: CurvePoint) -> None:
-            nonlocal points
-            points += 1
-            if points == 2 and not long:  # the first steps are slower, above all where they are compiled
-                _require_a_day(now)
+            day_limit(now)
             facts = progress_facts(now, record.forecast)
             bar.update(task, completed=now.images_seen, total=now.total_images, facts=facts)
             if not drawn:

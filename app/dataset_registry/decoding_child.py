@@ -61,7 +61,8 @@ class Found(BaseModel):
     image_channels: int
     image_size: int
     distinct_count: int
-    mirrors: bool
+    mirrors: tuple[bool, ...] | None
+    flat_grounds: float | None
     junk: int
     damaged: int
     damaged_pictures: list[Text]
@@ -137,6 +138,7 @@ def _found(config: DatasetConfig, decoded: Decoded, digest: str) -> Found:
         image_size=facts.side,
         distinct_count=facts.distinct,
         mirrors=facts.mirrors,
+        flat_grounds=facts.flat_grounds,
         junk=len(reading.junk),
         damaged=len(reading.damaged),
         damaged_pictures=list(reading.damaged[:MOST_LEFT_OUT]),

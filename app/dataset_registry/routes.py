@@ -98,6 +98,7 @@ def _describe(row: Dataset) -> DatasetAnswer:
         version=row.version,
         replaced=row.replaced_by is not None,
         shared=row.api_key_id is None,
+        flat_grounds=row.flat_grounds,
         left_out=LeftOutAnswer.model_validate(row.reading) if row.reading else None,
         splits=[SplitAnswer.model_validate(one) for one in (row.reading or {}).get("splits", [])],
     )

@@ -49,6 +49,7 @@ def _facts(found: Found) -> DatasetFacts:
         image_size=found.image_size,
         distinct_count=found.distinct_count,
         mirrors=found.mirrors,
+        flat_grounds=found.flat_grounds,
         reading=_reading(found),
     )
 

@@ -47,8 +47,8 @@ def prepare(
     config = DatasetConfig.model_validate(
         {"format": FORMATS.get(data.suffix.lower(), "folder"), "path": data, **reading}
     )
-    # The number of classes hardly changes the speed, so that the side can be chosen before anything is decoded.
-    side = model_side(_longest_side(config, cache), minutes, speed, channels=3, classes=2)
+    # Grey pictures are hardly faster, so that the side can be chosen before anything is decoded.
+    side = model_side(_longest_side(config, cache), minutes, speed, channels=3)
     config = config.model_copy(update={"image_size": side})
     try:
         dataset = load_dataset(config, cache)

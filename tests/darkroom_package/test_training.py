@@ -254,3 +254,24 @@ def test_data_and_minutes_are_enough_and_the_same_call_continues(
         darkroom.train(data=IMAGES, minutes=text)
     with pytest.raises(CheckpointError, match=r"state\.safetensors: a training state, .* name a weights file"):
         darkroom.load(tmp_path / "run" / "state.safetensors")
+
+
+def test_a_run_of_more_than_a_day_begins_only_when_asked(tmp_path: Path) -> None:
+    class Enough(Exception):
+        pass
+
+    points: list[CurvePoint] = []
+
+    def third(now: CurvePoint) -> None:
+        points.append(now)
+        if len(points) == 3:
+            raise Enough
+
+    for number, overrides in enumerate(({"training.total_images": 10**12}, {"training.minutes": 60.0 * 30.0})):
+        options: dict[str, Any] = {"class_names": CLASSES, "overrides": overrides, "folder": tmp_path / str(number)}
+        refused = r"this run would take about [\d.,]+ (hours|days) here, at .* images/s: pass long=True"
+        with pytest.raises(TrainingError, match=refused):
+            _train(tmp_path, (IMAGES, LABELS), **options)
+        points.clear()
+        with pytest.raises(Enough):
+            _train(tmp_path, (IMAGES, LABELS), long=True, on_progress=third, **options)

@@ -54,6 +54,7 @@ def test_the_child_finds_what_the_encoded_file_holds(tmp_path: Path) -> None:
     assert decoded.images[:, 0, 0, 0].tolist() == [3, 5, 7, 9]
     assert (found.class_names, found.class_counts) == (("a", "b"), (2, 2))
     assert (found.image_channels, found.image_size, found.distinct_count) == (1, 4, 4)
+    assert (found.mirrors, found.flat_grounds) == ((False, False), 1.0)
     assert decoding.decode(_registration(path), Settings()).digest == found.digest
     assert Image.open(io.BytesIO(found.sheet)).format == "PNG"
 

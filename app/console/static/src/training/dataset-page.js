@@ -43,6 +43,7 @@ function factsPart(dataset, signal) {
   const facts = [
     ["Images", `${whole(dataset.images)} of ${whole(dataset.classes.length)} classes`],
     ["Size", `${width}×${height}, ${channels === 1 ? "grey" : "colour"}, ${bytes(dataset.size_bytes)}`],
+    dataset.flat_grounds !== null && ["Ground", `flat in ${Math.round(100 * dataset.flat_grounds)}% of the images`],
     ["Added", `${moment(dataset.created_at)}, ${dataset.format}${dataset.path ? ` at ${dataset.path}` : ""}`],
     ["Version", `${dataset.version}${dataset.replaced ? ", replaced by a later one" : ""}`],
     ["Content", el("code", { title: dataset.digest }, shortDigest(dataset.digest))],
@@ -56,7 +57,7 @@ function factsPart(dataset, signal) {
     el(
       "dl",
       { class: "facts is-wide" },
-      facts.map(([term, text]) => el("div", {}, el("dt", {}, term), el("dd", {}, text))),
+      facts.filter(Boolean).map(([term, text]) => el("div", {}, el("dt", {}, term), el("dd", {}, text))),
     ),
     left && el("p", { class: "soft small" }, left.trim()),
     el(
