@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 from darkroom.app.access.caller import Caller
 from darkroom.app.dataset_registry.decoding import decode, unreadable
 from darkroom.app.dataset_registry.decoding_child import Found
+from darkroom.app.dataset_registry.progress_board import ProgressBoard
 from darkroom.app.dataset_registry.request_body import (
     Registration,
     allowed,
@@ -64,17 +65,18 @@ def _require_below_roots(config: DatasetConfig, settings: Settings) -> None:
 
 
 def decode_and_register(
-    database: Database, settings: Settings, wanted: Registration, caller: Caller, key: str | None
+    database: Database, settings: Settings, wanted: Registration, caller: Caller, key: str | None, board: ProgressBoard
 ) -> Registered:
-    """Decode the data set and store it in one transaction. Closes the uploaded file."""
+    """Decode the data set and store it in one transaction. Closes the uploaded file. board: shows how far it is."""
     with storage_full_as_problem():
         if wanted.file is None:
             _require_below_roots(wanted.config, settings)
-            found = decode(wanted, settings)
+            found = decode(wanted, settings, board=board)
             return _store(database, settings, wanted, caller, key, found, found.config)
         with TemporaryFile() as encoded:
             with wanted.file:
-                found = decode(wanted, settings, encoded)
+                found = decode(wanted, settings, encoded, board)
+            board.write("storing the data set", 0, None)
             return _store(database, settings, wanted, caller, key, found, encoded)
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from darkroom.model.progress import OnProgress, silent
+
 HASH_BITS = 64
 HASH_DISTANCE = 10
 """Most different bits of the perceptual hashes of two pictures that look alike."""
@@ -54,7 +56,9 @@ class Looks:
     contents: tuple[bytes, ...]
 
 
-def look(count: int, images: Callable[[Sequence[int]], npt.NDArray[np.uint8]]) -> Looks:
+def look(
+    count: int, images: Callable[[Sequence[int]], npt.NDArray[np.uint8]], on_progress: OnProgress = silent
+) -> Looks:
     """Look at `count` pictures. images: returns those of some indices as (N, C, S, S)."""
     hashes = np.empty(count, dtype=np.uint64)
     thumbnails = np.empty((count, 3 * THUMBNAIL**2), dtype=np.float32)
@@ -62,6 +66,7 @@ def look(count: int, images: Callable[[Sequence[int]], npt.NDArray[np.uint8]]) -
     contents: list[bytes] = []
     seen = [np.empty((0, TEXTURES), dtype=np.float32)]
     for start in range(0, count, BATCH):
+        on_progress("looking at pictures", start, count)
         batch = images(range(start, min(start + BATCH, count)))
         seen.append(textures(batch))
         for place, image in enumerate(batch, start):
