@@ -33,7 +33,7 @@ def check(
         raise invalid([("name", f"a check looks at no more than {MOST_IMAGES} images")])
     opened = [open_images(database, settings, one, on_progress) for one in datasets]
     parts = [look(len(stored.labels), stored.images, on_progress) for stored in opened]
-    on_progress("comparing pictures", 0, None)
+    on_progress("looking for repeated pictures", 0, None)
     first, looks = parts[0], reduce(joined_looks, parts)
     count = len(first.flat)
 
@@ -54,7 +54,7 @@ def check(
 
     groups = [alike(group) for group in look_alikes(looks) if group[0] < count]
     groups.sort(key=lambda one: (not one.several_classes, not one.both_datasets, -one.count))
-    flat, unlike = np.flatnonzero(first.flat).tolist(), outliers(first, opened[0].labels)
+    flat, unlike = np.flatnonzero(first.flat).tolist(), outliers(first, opened[0].labels, on_progress)
     answer = CheckAnswer(
         dataset=dataset.name,
         digest=dataset.digest,

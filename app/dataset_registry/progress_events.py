@@ -41,7 +41,7 @@ def progress_events(work: asyncio.Future[BaseModel], board: ProgressBoard) -> St
 
 async def _events(work: asyncio.Future[BaseModel], board: ProgressBoard) -> AsyncIterator[bytes]:
     pace, shown, sent = Pace(), None, time.monotonic()
-    while not work.done():
+    while not (await asyncio.wait({work}, timeout=LOOK_SECONDS))[0]:
         news = board.read()
         if news is not None and news != shown:
             pace.take(news.what, news.done)
@@ -50,7 +50,6 @@ async def _events(work: asyncio.Future[BaseModel], board: ProgressBoard) -> Asyn
         elif time.monotonic() - sent > KEEPALIVE_SECONDS:
             yield KEEPALIVE
             sent = time.monotonic()
-        await asyncio.wait({work}, timeout=LOOK_SECONDS)
     try:
         answer = work.result()
     except tuple(ANSWERS) as error:

@@ -1,5 +1,6 @@
 """Decodes and stores a data set completely, or stores nothing."""
 
+import io
 import os
 from dataclasses import asdict
 from tempfile import TemporaryFile
@@ -29,6 +30,19 @@ from darkroom.store.dataset_repository import (
     register_dataset,
 )
 from darkroom.store.idempotency import DATASETS, remember, settle
+
+
+class _Watched(io.FileIO):
+    """A file of which the board shows how much is read, in megabytes. It shares the descriptor."""
+
+    def __init__(self, file: BinaryIO, board: ProgressBoard) -> None:
+        super().__init__(file.fileno(), closefd=False)
+        self._size, self._board = os.fstat(file.fileno()).st_size, board
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        content = super().read(-1 if size is None else size)
+        self._board.write("storing megabytes", self.tell() // 10**6, self._size // 10**6)
+        return content
 
 
 def _reading(found: Found) -> dict[str, Any]:
@@ -76,8 +90,8 @@ def decode_and_register(
         with TemporaryFile() as encoded:
             with wanted.file:
                 found = decode(wanted, settings, encoded, board)
-            board.write("storing the data set", 0, None)
-            return _store(database, settings, wanted, caller, key, found, encoded)
+            with _Watched(encoded, board) as source:
+                return _store(database, settings, wanted, caller, key, found, source)
 
 
 def _store(

@@ -169,7 +169,7 @@ class _Groups:
         return [group for group in groups.values() if len(group) > 1]
 
 
-def outliers(looks: Looks, labels: npt.NDArray[np.int64]) -> list[int]:
+def outliers(looks: Looks, labels: npt.NDArray[np.int64], on_progress: OnProgress = silent) -> list[int]:
     """Return the pictures that are unlike the others of their class, the least alike first.
 
     Such a picture is much farther from the nearest one of its class than others are, by its thumbnail and by its
@@ -180,6 +180,7 @@ def outliers(looks: Looks, labels: npt.NDArray[np.int64]) -> list[int]:
     references, their_labels = looks.thumbnails[chosen], labels[chosen]
     own, strange = np.full(len(labels), np.nan), np.zeros(len(labels), dtype=np.bool_)
     for start in range(0, len(labels), BATCH):
+        on_progress("comparing pictures", start, len(labels))
         here = slice(start, start + BATCH)
         squares = _squared_distances(looks.thumbnails[here], references)
         squares[chosen[None, :] == np.arange(len(labels))[here, None]] = np.inf  # not with itself
