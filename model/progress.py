@@ -13,6 +13,8 @@ SECONDS_BETWEEN_LINES = 30.0
 """Where a command cannot draw a bar, it prints a line of progress this often."""
 
 ITEMS_BETWEEN_NEWS = 16
+LEAST_SECONDS = 1.0
+"""Work that has gone on for less time does not tell yet how fast it goes."""
 
 
 def silent(what: str, done: int, total: int | None) -> None:
@@ -46,10 +48,10 @@ class Pace:
 
     def seconds_left(self, total: int | None) -> float | None:
         """Return the time left, or None when nobody can know it yet."""
-        moved = self._last - self._first
-        if total is None or moved <= 0:
+        moved, seconds = self._last - self._first, self._clock() - self._began
+        if total is None or moved <= 0 or seconds < LEAST_SECONDS:
             return None
-        return (self._clock() - self._began) * max(0, total - self._last) / moved
+        return seconds * max(0, total - self._last) / moved
 
 
 def told(what: str, items: Collection[T], on_progress: OnProgress) -> Iterator[T]:
