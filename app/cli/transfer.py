@@ -105,7 +105,7 @@ def _counted(chunks: Iterator[bytes], meter: Meter, what: str, total: int, after
     for chunk in chunks:
         yield chunk
         passed += len(chunk)
-        meter(what, passed, total, size)
+        meter(what, min(passed, total), total, size)  # a zip has headers, too
     if afterwards:
         meter(afterwards)
 

@@ -206,7 +206,7 @@ def test_events_end_with_the_refusal_that_the_answer_would_be(posted: Posted) ->
     assert (last.kind, last.data) == ("error", refused.json())
     assert posted.kept()[0] == 0
     unread = posted.service.client.post("/v1/datasets", content=damaged, headers=headers)  # before the events begin
-    assert_problem(unread, 422, "invalid")
+    assert_problem(unread, 422)
 
 
 def test_events_of_a_check_end_with_what_it_found(posted: Posted) -> None:
