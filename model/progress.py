@@ -1,4 +1,4 @@
-"""How far a piece of work is: the function that it tells, and an estimate of the time left."""
+"""Tells how far a piece of work is, and estimates the time left."""
 
 import time
 from collections.abc import Callable, Collection, Iterator

@@ -10,7 +10,7 @@ _MOST = 2**53
 
 
 class News(BaseModel):
-    """What is being done, how much of it is done, and of how much. total: None when nobody knows."""
+    """Says what is being done, how much of it is done, and of how much. total: None when nobody knows."""
 
     what: str = Field(max_length=100)
     done: int = Field(ge=0, le=_MOST)
