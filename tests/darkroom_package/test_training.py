@@ -235,7 +235,7 @@ def test_an_evaluation_finds_what_training_found_to_the_last_digit(tmp_path: Pat
 def test_data_and_minutes_are_enough_and_the_same_call_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("darkroom.training.measured_speed", lambda device, cache: lambda recipe: 100.0)
+    monkeypatch.setattr("darkroom.training.measured_speed", lambda *_, **__: lambda recipe: 100.0)
     small = {"training.total_images": 64, "model.unet.width": 16, "model.unet.attention_head_channels": 8}
     small |= {"training.guide_snapshot_images": 32, "training.minutes": 0.01}
     options: dict[str, Any] = {"minutes": 2, "overrides": small, "cache": tmp_path / "cache", "device": "cpu"}
