@@ -367,8 +367,8 @@ def _thresholding(facts: DataFacts, guided: bool) -> tuple[str, str]:
     ground = f"{facts.flat_grounds:.0%} of the pictures lie on a flat ground"
     if facts.flat_grounds < FLAT_GROUNDS:
         return "none", f"{ground}: too few for it to bring guided pictures nearer to real ones"
-    measured = "static brought guided pictures of short runs nearer to real ones, or left them as near; dynamic was worse"
-    return "static", f"{ground}. There, {measured}"
+    measured = "static brought guided pictures of short runs nearer to real ones, or left them as near"
+    return "static", f"{ground}. There, {measured}; dynamic was worse"
 
 
 def _why_side(side: int) -> str:
