@@ -196,7 +196,7 @@ def outliers(looks: Looks, labels: npt.NDArray[np.int64], on_progress: OnProgres
         if len(ours) >= FEWEST_OF_CLASS:
             middle = np.median(own[ours])
             excess[ours] = (own[ours] - middle) / max(float(_spread(own[ours] - middle)), 1.0)
-        if strange[ours].mean() > MOST_STRANGE:
+        if strange[ours].sum() > MOST_STRANGE * len(ours):
             strange[ours] = False
     far, moved = excess > OUTLIER, strange & (excess > STRANGE)
     if looks.textures.any():

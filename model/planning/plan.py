@@ -366,9 +366,9 @@ def _thresholding(facts: DataFacts, guided: bool) -> tuple[str, str]:
         return "none", "this data set was registered before Darkroom looked at the grounds of pictures"
     ground = f"{facts.flat_grounds:.0%} of the pictures lie on a flat ground"
     if facts.flat_grounds < FLAT_GROUNDS:
-        return "none", f"{ground}: too few for it to bring guided pictures nearer to real ones"
-    measured = "static brought guided pictures of short runs nearer to real ones, or left them as near"
-    return "static", f"{ground}. There, {measured}; dynamic was worse"
+        return "none", f"{ground}, fewer than half; on textures, without flat grounds, static changed nothing"
+    measured = "static brought guided pictures of short runs nearer to real ones or changed little; dynamic was worse"
+    return "static", f"{ground}. There, {measured}"
 
 
 def _why_side(side: int) -> str:

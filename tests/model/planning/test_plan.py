@@ -128,7 +128,7 @@ def test_each_reason_is_in_plain_words(classes: int, images: int, minutes: float
     [
         (0.93, 10, "static", "93% of the pictures lie on a flat ground"),
         (0.5, 2, "static", "50% of the pictures lie on a flat ground"),
-        (0.08, 10, "none", "8% of the pictures lie on a flat ground: too few"),
+        (0.08, 10, "none", "8% of the pictures lie on a flat ground, fewer than half"),
         (None, 10, "none", "before Darkroom looked at the grounds"),
         (0.93, 1, "none", "without guidance"),
     ],
