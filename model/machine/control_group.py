@@ -1,4 +1,4 @@
-"""The memory of this process's control group: a container's, or a service's. Imports no torch, so that anybody may ask."""
+"""The memory of this process's control group: a container's, or a service's. Imports no torch, as a supervisor may not."""
 
 from contextlib import suppress
 from dataclasses import dataclass
