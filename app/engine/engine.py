@@ -123,7 +123,7 @@ class Engine:
     def load(self, version: str, denoiser: Denoiser) -> Future[None]:
         """Warm a model version up between other requests' steps, and keep it in memory.
 
-        Requests have at least half of the time meanwhile. So each takes at most twice as long, and a step of the warm-up.
+        Requests have half of the time meanwhile, so each takes at most twice as long, and a step of the warm-up.
 
         The future ends when requests can use the version. Above `limits.versions`, the least recently used version
         that has no unfinished request leaves.
@@ -283,9 +283,9 @@ class Engine:
                     return
                 rows = self._queue.pick(self._clock())
             if self._residents.loading and (not rows or self._owed <= 0.0):
-                self._owed = self._timed(lambda: self._residents.warm_up_once(self._queue.open))
+                self._owed = self._timed(partial(self._residents.warm_up_once, self._queue.open))
             if rows:
-                self._owed -= self._timed(lambda: self._stepper.step(rows))
+                self._owed -= self._timed(partial(self._stepper.step, rows))
 
     def _timed(self, work: Callable[[], None]) -> float:
         """Do the work; returns its seconds."""

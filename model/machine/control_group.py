@@ -1,4 +1,4 @@
-"""The memory of this process's control group: a container's, or a service's. Imports no torch, as a supervisor may not."""
+"""The memory of this process's control group, a container's say. It needs no torch, which no supervisor imports."""
 
 from contextlib import suppress
 from dataclasses import dataclass
