@@ -56,9 +56,8 @@ def score_step(denoiser: Denoiser, images: Tensor, labels: Sequence[int], steps:
     given = uploaded(labels, images.device)
     both = torch.cat([given, torch.full_like(given, denoiser.null_label)])
     x, t = torch.cat([x, x]), t.repeat(2)
-    output = denoiser.network(x, uploaded(t, x.device), both)[:, : images.shape[1]].to(
-        x.dtype
-    )  # leaves learned variances out
+    output = denoiser.network(x, uploaded(t, x.device), both)
+    output = output[:, : images.shape[1]].to(x.dtype)  # leaves learned variances out
     v = convert(schedule, denoiser.config.prediction, "v", x, output, t)
     error = (v - torch.cat([target, target])).square().flatten(1).mean(1)
     return (error[len(images) :] - error[: len(images)]).float().cpu()
