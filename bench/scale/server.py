@@ -65,13 +65,14 @@ class Server:
         )
         return Counter(name for (name,) in rows.fetchall())
 
-    def log_written(self) -> tuple[int, int]:
-        """Return the bytes of the write-ahead log, and how many of the server's checkpoints came before their time."""
+    def written(self) -> Counter[str]:
+        """Return bytes of the write-ahead log, bytes of all writes, and how many checkpoints were not due."""
         row = self._connection.execute(
-            "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn, num_requested FROM pg_stat_checkpointer"
+            "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn, num_requested, (SELECT sum(coalesce(write_bytes, 0) "
+            "+ coalesce(extend_bytes, 0)) FROM pg_stat_io) FROM pg_stat_checkpointer"
         ).fetchone()
         assert row is not None
-        return int(row[0]), int(row[1])
+        return Counter(log=int(row[0]), forced=int(row[1]), files=int(row[2]))
 
     def write_buffers(self) -> None:
         """Let the server write all its buffers now, as it does every few minutes."""
