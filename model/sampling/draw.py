@@ -166,9 +166,10 @@ def advance(denoiser: Denoiser, plans: Sequence[RowPlan], positions: Sequence[in
     modes = [plan.sampling.threshold for plan in plans]
     if any(mode != "none" for mode in modes):
         m = threshold(m, modes, [plan.sampling.percentile for plan in plans])
-    noisy = host[:, NOISE].nonzero()[0]
-    noise_rows, noise = uploaded(noisy, x.device), None
-    if len(noisy):
+    noisy: list[int] = host[:, NOISE].nonzero()[0].tolist()
+    noise = None
+    if noisy:
+        noise_rows = uploaded(noisy, x.device)
         chosen = [(plans[row], positions[row]) for row in noisy]
         noise = _noise(denoiser, chosen, numbers[noise_rows], None if fraction is None else fraction[noise_rows])
 

@@ -47,7 +47,8 @@ def normal_noise(
     seeds: 0..2^63 - 1; indices and steps: 0..2^32 - 1. Step 0 is the start noise x_T; step k >= 1 is the noise of the
     k-th sampler step.
     """
-    return noise_of(*uploaded([seeds, indices, steps], device, torch.int64), shape)
+    seed, index, step = uploaded([seeds, indices, steps], device, torch.int64)
+    return noise_of(seed, index, step, shape)
 
 
 def noise_of(seeds: Tensor, indices: Tensor, steps: Tensor, shape: Sequence[int]) -> Tensor:

@@ -29,7 +29,7 @@ DEVICE = torch.device("meta")
 class Watched(TorchDispatchMode):
     """Counts copies. sent: to the device, without waiting. waits: copies for which the host waits. read: from it.
 
-    What is read is zero.
+    A read gives zeros.
     """
 
     def __init__(self) -> None:
