@@ -14,9 +14,16 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Match
 
-from darkroom.app.access.too_many_requests import jobs_limit, queue_full, versions_busy
+from darkroom.app.access.too_many_requests import jobs_limit, queue_full, queue_long, versions_busy
 from darkroom.app.dependencies.deletion import dependent_answer
-from darkroom.app.engine.request import DeadlineUnmeetable, EngineStopped, QueueFull, TooManyRows, VersionsBusy
+from darkroom.app.engine.request import (
+    DeadlineUnmeetable,
+    EngineStopped,
+    QueueFull,
+    QueueLong,
+    TooManyRows,
+    VersionsBusy,
+)
 from darkroom.app.http.problems import (
     HTTP_KINDS,
     STORE_RETRY_SECONDS,
@@ -140,6 +147,7 @@ ANSWERS: Mapping[type[Exception], Callable[[Any], Problem]] = {
     TooManyJobs: jobs_limit,
     # The engine refuses.
     QueueFull: queue_full,
+    QueueLong: queue_long,
     VersionsBusy: versions_busy,
     TooManyRows: _too_many_rows,
     DeadlineUnmeetable: _deadline_unmeetable,

@@ -69,6 +69,7 @@ from darkroom.model.user_error import ending_in_one_line
 from darkroom.store.database import Database
 from darkroom.store.hints import Hints, broker_answers
 from darkroom.store.operator_settings import read_settings
+from darkroom.store.places import StorageProbe
 from darkroom.telemetry.logs import LogSettings
 from darkroom.telemetry.machine import watch_machine
 from darkroom.telemetry.reachability import Reachability
@@ -109,6 +110,8 @@ def _reachability(settings: Settings, database: Database | None) -> Reachability
         probes["database"] = database.answers
     if settings.redis_url is not None:
         probes["broker"] = partial(broker_answers, settings.redis_url)
+    if settings.artifacts_url is not None:
+        probes["storage"] = StorageProbe(settings.artifacts_url)
     return Reachability(probes)
 
 
@@ -191,7 +194,7 @@ def create_app(settings: Settings, on_engine_failure: Callable[[], None] = lambd
     watch_machine(metrics.registry, settings.state_folder)
     device = find_device(settings.device, "DARKROOM_DEVICE")
     batch_rows = settings.batch_rows or BATCH_ROWS[device.type]
-    limits = EngineLimits(settings.queue_rows, batch_rows, settings.resident_versions)
+    limits = EngineLimits(settings.queue_rows, settings.queue_seconds, batch_rows, settings.resident_versions)
     engine = Engine(limits, metrics, on_failure=on_engine_failure)
     compute_alone()
     metrics.watch(engine.status)

@@ -13,6 +13,7 @@ Both results are ratios within one run, since machines differ and other programs
 
 import argparse
 import contextlib
+import math
 import statistics
 import threading
 import time
@@ -267,7 +268,7 @@ def main() -> None:
         return
     denoiser = checkpoint.denoiser()
     counter = StepCounter()
-    engine = Engine(EngineLimits(queue_rows=4096), counter)
+    engine = Engine(EngineLimits(queue_rows=4096, queue_seconds=math.inf), counter)
     engine.start()
     engine.load(checkpoint.digest, denoiser).result()
     for guidance in (1.0, checkpoint.header.sampling.guidance):

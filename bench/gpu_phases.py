@@ -4,6 +4,7 @@ Speeds have no law: docs/gpu.md compares them with the ceilings that the phase `
 """
 
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -384,7 +385,9 @@ def engine(check: Check, report: Report) -> None:
         drawers.append(Watched(denoiser))
         return drawers[-1]
 
-    running = Engine(EngineLimits(queue_rows=4096, batch_rows=max(sizes)), pauses, drawer=drawer)
+    running = Engine(
+        EngineLimits(queue_rows=4096, queue_seconds=math.inf, batch_rows=max(sizes)), pauses, drawer=drawer
+    )
     running.start()
     began = time.perf_counter()
     compile_ahead(denoiser, max(sizes))

@@ -7,7 +7,8 @@ python -m bench.plans table [--out FILE]
 DATA is a folder with `train` and `test`, as `python -m bench.datasets` builds it. Time is this process's processor time
 with one thread, so that a shared machine does not change what a run is given. Every run trains for the same time, and
 its pictures are measured as a planned run's are: unguided, in ten steps. A run that is in FILE is not done again.
-`python -m bench.plans fit` fits the curve of `model/training/forecast.py` to the planned runs in FILE.
+`python -m bench.plans fit` fits the curve of `model/training/forecast.py` to the planned runs in FILE. `python -m
+bench.plans thresholds DATA ...` draws with planned runs' weights by each kind of thresholding, and prints a table.
 """
 
 import argparse
@@ -19,17 +20,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from pydantic import ValidationError
 
-from darkroom.model.config import EvaluationConfig, Recipe, RecipeError, parse_recipe, set_field
+from darkroom.model.config import EvaluationConfig, Recipe, RecipeError, ThresholdName, parse_recipe, set_field
 from darkroom.model.datasets import ImageDataset, load_dataset
+from darkroom.model.images.ground import on_flat_ground
 from darkroom.model.images.pictures import grid, png
 from darkroom.model.images.pixels import to_pixels
 from darkroom.model.metrics.evaluation import FolderReferences, evaluate
+from darkroom.model.metrics.generation import draw, plan_drawing
 from darkroom.model.metrics.noise import distance_of, noise_distance
 from darkroom.model.planning.data_facts import look_at
 from darkroom.model.planning.plan import MOST_CELLS, TRAINING_SHARE, parameters
@@ -38,6 +41,7 @@ from darkroom.model.planning.speed import measured_speed
 from darkroom.model.sampling.draw import plan_row, sample
 from darkroom.model.training.forecast import CURVE, Correction, Curve
 from darkroom.model.training.trainer import Trainer, TrainingError
+from darkroom.model.training.verdict import saturation
 
 OUT = Path("bench/results/plans.jsonl")
 CACHE = Path(".darkroom/bench/plans")
@@ -193,6 +197,36 @@ class Bench:
         print(f"{self.name} {name} {self.minutes:g} min: {points}", flush=True)
 
 
+STRENGTHS: Mapping[str, Mapping[str, Any]] = {
+    "1": {"guidance": 1.0},
+    "3, as planned": {},
+    "6 at every step": {"guidance": 6.0, "guidance_interval": None},
+}
+"""Guidance at which kinds of thresholding are compared, with the settings that it changes."""
+
+
+def thresholds(bench: Bench) -> Iterator[str]:
+    """Yield lines of a Markdown table: a planned run's pictures by guidance and thresholding, beside the real ones.
+
+    The columns are the Fréchet distance, and the shares of pictures on a flat ground and of values that are 0 or 255.
+    """
+    data, recipe = bench.data, bench.plan.recipe
+    ((trainer, _),) = run(recipe, data, bench.seconds, POINTS[-1:])
+    denoiser, count = trainer.denoiser(), min(IMAGES, len(data))
+    some = data.images[np.sort(np.random.default_rng(0).permutation(len(data))[:count])]
+    looks = f"{on_flat_ground(some).mean():.0%} | {saturation(some).mean():.0%}"
+    yield f"| {bench.name} | {bench.minutes:g} | real pictures | | | {looks} |"
+    for strength, change in STRENGTHS.items():
+        for threshold in get_args(ThresholdName):
+            settings = recipe.sampling.model_copy(update={"threshold": threshold, **change})
+            config = EvaluationConfig(every_images=1, images=count)
+            drawing = plan_drawing(data, len(denoiser.class_names), config, settings)
+            drawn = np.concatenate([images.numpy() for _, images in draw(denoiser, drawing, lambda: False)])
+            distance = distance_of(drawn, data, bench.references)
+            looks = f"{on_flat_ground(drawn).mean():.0%} | {saturation(drawn).mean():.0%}"
+            yield f"| {bench.name} | {bench.minutes:g} | {strength} | {threshold} | {distance:.1f} | {looks} |"
+
+
 def records(file: Path) -> list[dict[str, Any]]:
     """Return the runs that a file holds."""
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
@@ -330,7 +364,7 @@ def _root_mean_square(values: Sequence[float]) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.plans", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("what", choices=("sweep", "curve", "table", "fit"))
+    parser.add_argument("what", choices=("sweep", "curve", "table", "fit", "thresholds"))
     parser.add_argument("data", type=Path, nargs="*")
     parser.add_argument("--minutes", type=float, nargs="+", default=[1.0])
     parser.add_argument("--runs", type=int, default=20)
@@ -346,6 +380,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         curve = fitted(planned)
         CURVE.write_text(f"{curve.model_dump_json(indent=2)}\n")
         print(CURVE.read_text())
+        return 0
+    if arguments.what == "thresholds":
+        print("| data set | minutes | guidance | thresholding | distance | flat grounds | 0 or 255 |")
+        print("| --- " * 7 + "|")
+        for folder, minutes in product(arguments.data, arguments.minutes):
+            for line in thresholds(Bench(folder, minutes, arguments.out)):
+                print(line, flush=True)
         return 0
     for minutes in arguments.minutes:
         benches = [Bench(folder, minutes, arguments.out) for folder in arguments.data]

@@ -127,7 +127,9 @@ def _shown(default: Any) -> str:
 
 def _value(schema: Mapping[str, Any]) -> str:
     """Describe a value's type and bounds."""
-    (one,) = [other for other in schema.get("anyOf", [schema]) if other.get("type") != "null"]
+    one, *others = [other for other in schema.get("anyOf", [schema]) if other.get("type") != "null"]
+    if others:
+        return ", or ".join(_value(other) for other in (one, *others))
     if "enum" in one:
         kind = ", ".join(f"`{value}`" for value in one["enum"])
     elif "prefixItems" in one:

@@ -10,6 +10,7 @@ engine alone: another thread calls it while it computes.
 import argparse
 import asyncio
 import json
+import math
 import os
 import tempfile
 import time
@@ -19,7 +20,7 @@ from typing import Any
 
 from bench.scheduling import quantile
 from bench.service import api, probing
-from darkroom.app.engine.engine import Engine
+from darkroom.app.engine.engine import Engine, EngineLimits
 from darkroom.app.engine.queue import KEPT_FREE
 from darkroom.app.engine.request import DeadlineUnmeetable, EngineRefusal, Event, QueueFull, RowRequest, SampleRequest
 from darkroom.model.checkpoint import load_checkpoint
@@ -114,7 +115,7 @@ def _of_service(weights: Path) -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        with api(weights, log) as (client, process):
+        with api(weights, log, DARKROOM_QUEUE_SECONDS="1e9") as (client, process):
 
             def held() -> int:
                 lines = (line.split() for line in client.get("/metrics").text.splitlines())
@@ -143,7 +144,7 @@ def _ignore(event: Event) -> None:
 def _of_engine(weights: Path) -> None:
     checkpoint = load_checkpoint(weights)
     settings = checkpoint.header.sampling.model_copy(update={"steps": STEPS, "spacing": "trailing"})
-    engine = Engine()
+    engine = Engine(EngineLimits(queue_seconds=math.inf))
     engine.start()
     engine.load(checkpoint.digest, checkpoint.denoiser()).result()
 

@@ -1,10 +1,9 @@
 """Simulates the scheduling policy of the engine on a measured speed curve, against a queue that serves in turn.
 
-python -m bench.scheduling [--rates R ...] [--shares S ...] [--seconds S] [--seeds N]
+python -m bench.scheduling [--rates R ...] [--seconds S] [--seeds N]
 
 The load is open-loop: 70% requests of 1 image in 10 steps, 25% of 4 in 20, 5% of 32 in 50, each step guided. The peer
-serves batches of 16 images from start to end, in the order of arrival. It prints seconds. A share of 0 for the oldest
-requests is plain shortest-first; without `--shares`, they get that of the product.
+serves batches of 16 images from start to end, in the order of arrival. It prints seconds.
 """
 
 import argparse
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from darkroom.app.engine import policy
+from darkroom.app.engine.drawer import Drawer
 from darkroom.app.engine.forecast import Work, foresee
 from darkroom.app.engine.observer import EngineObserver
 from darkroom.app.engine.phases import Phase
@@ -25,9 +24,8 @@ from darkroom.app.engine.request import Finished, Timings
 from darkroom.app.engine.residents import Resident
 from darkroom.app.engine.rows import Request, Row
 from darkroom.app.engine.speed import SpeedCurve
-from darkroom.model.diffusion.denoiser import Denoiser
 
-MEASURED = {2: 0.0111, 4: 0.0132, 8: 0.0175, 16: 0.0257, 32: 0.0428, 64: 0.0856, 128: 0.162}
+MEASURED = {2: 0.0042, 4: 0.0058, 8: 0.0088, 16: 0.0149, 32: 0.0275, 64: 0.0529, 128: 0.1049}
 """Seconds of a step by network rows: the shipped model on two cores."""
 MIX = (("small", 1, 10, 0.70), ("middle", 4, 20, 0.25), ("large", 32, 50, 0.05))
 """Kinds of requests: name, images, steps, share."""
@@ -151,7 +149,7 @@ def durations(simulation: Simulation, rate: float, seconds: float, seed: int) ->
 def measured() -> Resident:
     """Return the model whose speed was measured."""
     speed = SpeedCurve(MEASURED)
-    return Resident("model", cast(Denoiser, None), speed, speed.knee())
+    return Resident("model", cast(Drawer, None), speed, speed.knee())
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -162,16 +160,14 @@ def quantile(values: Sequence[float], share: float) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.scheduling", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--rates", type=float, nargs="+", default=[1.5, 2.8, 3.2])
-    parser.add_argument("--shares", type=float, nargs="+", default=[policy.OLDEST_SHARE])
+    parser.add_argument("--rates", type=float, nargs="+", default=[1.5, 2.8, 4.0])
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args(argv)
     print("| rate | policy | small p50 / p99 | middle p50 / p99 | large p50 / p99 |")
     print("| ---: | --- | ---: | ---: | ---: |")
     for rate in arguments.rates:
-        servers = [(f"Darkroom, {share:.2f} for the oldest", Simulation, share) for share in arguments.shares]
-        for name, kind_of_server, policy.OLDEST_SHARE in (*servers, ("in turn, 16 images", InTurn, 0.0)):
+        for name, kind_of_server in (("Darkroom", Simulation), ("in turn, 16 images", InTurn)):
             found: dict[str, list[float]] = {kind: [] for kind, *_ in MIX}
             for seed in range(arguments.seeds):
                 for kind, times in durations(kind_of_server(measured()), rate, arguments.seconds, seed).items():

@@ -16,6 +16,7 @@ from darkroom.model.datasets.load import dataset_files, load_dataset
 from darkroom.model.datasets.materialise import materialise, open_materialised
 from darkroom.model.datasets.resize import square_images
 from darkroom.model.extension_points import FORMATS
+from darkroom.model.progress import OnProgress, silent, told
 
 CACHE = Path(".darkroom/datasets")
 """Where decoded data sets are kept; `darkroom train` and `darkroom evaluate` use the same folder."""
@@ -25,36 +26,45 @@ _SOURCE = "data"
 
 
 def open_data(
-    data: Any, recipe: Recipe, class_names: Sequence[str] | None, cache: Path, digest: str | None = None
+    data: Any,
+    recipe: Recipe,
+    class_names: Sequence[str] | None,
+    cache: Path,
+    digest: str | None = None,
+    on_progress: OnProgress = silent,
 ) -> tuple[DatasetConfig, ImageDataset]:
     """Return where the data is, as a recipe says it, and the data set.
 
     data: as `darkroom.train` takes it. Images are scaled to the recipe's model.image_size, except with None.
     digest: of the data set that data=None means where the recipe names no path: it came from memory.
-    Raises DatasetError.
+    on_progress: told how many images are read. Raises DatasetError.
     """
     if data is None:
         config = recipe.dataset
         in_memory = config.path is None and not FORMATS[config.format].bundled
         kept = open_materialised(cache, digest) if in_memory and digest is not None else None
-        return config, kept or load_dataset(config, cache)
+        return config, kept or load_dataset(config, cache, on_progress)
     if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names or ()):
         raise DatasetError(f"class_names is {class_names!r}: give a list of texts, one for each class")
     side = recipe.model.image_size
     if isinstance(data, str | Path):
         names = None if class_names is None else tuple(class_names)
         config = _config_of_path(Path(data), recipe.dataset, names, side)
-        return config, load_dataset(config, cache)
-    return open_in_memory(data, class_names, cache, lambda longest: side)
+        return config, load_dataset(config, cache, on_progress)
+    return open_in_memory(data, class_names, cache, lambda longest: side, on_progress)
 
 
 def open_in_memory(
-    data: Any, class_names: Sequence[str] | None, cache: Path, side: Callable[[int], int]
+    data: Any,
+    class_names: Sequence[str] | None,
+    cache: Path,
+    side: Callable[[int], int],
+    on_progress: OnProgress = silent,
 ) -> tuple[DatasetConfig, ImageDataset]:
     """Like `open_data`, for data that is no path. side: from the images' shorter side to the one to scale them to."""
-    images, labels, own_names = _arrays(data)
+    images, labels, own_names = _arrays(data, on_progress)
     decoded = check_decoded(
-        square_images(images, side(min(images.shape[2:])), _SOURCE),
+        square_images(images, side(min(images.shape[2:])), _SOURCE, on_progress=on_progress),
         labels,
         numbered_class_names(labels, own_names if class_names is None else tuple(class_names), _SOURCE),
         images_source=_SOURCE,
@@ -80,7 +90,9 @@ def _has_files(config: DatasetConfig) -> bool:
         return False
 
 
-def _arrays(data: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.integer], tuple[str, ...] | None]:
+def _arrays(
+    data: Any, on_progress: OnProgress
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.integer], tuple[str, ...] | None]:
     """Images (N, C, H, W), labels (N,) and the class names that the data carries."""
     if isinstance(data, tuple):
         if len(data) != 2:
@@ -91,7 +103,7 @@ def _arrays(data: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.integer], 
         if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
             found = f"an object of type {type(data).__name__}"
             raise DatasetError(f"{_SOURCE}: {found}; a path, (images, labels) or a torch Dataset expected")
-        pairs = list(_pairs(data))
+        pairs = list(_pairs(data, on_progress))
         if not pairs:
             raise DatasetError(f"{_SOURCE}: holds no images")
         shapes = {image.shape for image, _ in pairs}
@@ -109,9 +121,9 @@ def _arrays(data: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.integer], 
     return images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2), labels, names
 
 
-def _pairs(data: Any) -> Iterable[tuple[npt.NDArray[Any], int]]:
+def _pairs(data: Any, on_progress: OnProgress) -> Iterable[tuple[npt.NDArray[Any], int]]:
     """Image (H, W) or (H, W, C) and label of each item of a torch Dataset."""
-    for index in range(len(data)):
+    for index in told("reading images", range(len(data)), on_progress):
         image, label = data[index]
         yield _image(image), int(label)
 

@@ -10,6 +10,7 @@ from darkroom.model.figure import Figure, figures_table
 from darkroom.model.metrics.evaluation import evaluate as measure
 from darkroom.model.metrics.references import FolderReferences
 from darkroom.model.metrics.settings import evaluation_settings
+from darkroom.progress import progress
 from darkroom.trained_model import TrainedModel, load
 from darkroom.training import find_recipe
 
@@ -39,7 +40,7 @@ def evaluate(
     data, class_names: as `darkroom.train` takes them; default: what the model was trained on.
     recipe: names data and settings in place of the one that the model carries.
     settings: fields of a recipe's evaluation or sampling section, such as metrics=("fid", "kid") or images=1000.
-    Raises UserError for whatever the caller can mend.
+    What takes more than two seconds says on stderr how far it is. Raises UserError for whatever the caller can mend.
     """
     judged = model if isinstance(model, TrainedModel) else load(model)
     chosen = judged.header.recipe if recipe is None else find_recipe(recipe)
@@ -47,7 +48,17 @@ def evaluate(
         raise SettingsError(f"the weights of {judged.name} do not say their recipe; name one with recipe=")
     config, sampling = evaluation_settings(settings, chosen, judged.header)
     cache = Path(cache)
-    source, dataset = open_data(data, chosen, class_names, cache, judged.header.dataset_digest)
     references = FolderReferences(cache / "references")
-    found = measure(judged.denoiser, judged.digest, dataset, config, sampling, references, split=source.split)
+    with progress() as meter:
+        source, dataset = open_data(data, chosen, class_names, cache, judged.header.dataset_digest, meter)
+        found = measure(
+            judged.denoiser,
+            judged.digest,
+            dataset,
+            config,
+            sampling,
+            references,
+            split=source.split,
+            on_progress=meter,
+        )
     return Figures(found)

@@ -20,9 +20,12 @@ from darkroom.model.planning.data_facts import look_at
 from darkroom.model.planning.plan import make_plan, model_side
 from darkroom.model.planning.prepare import PLAN, plan_name, prepare, read_plan, write_plan
 from darkroom.model.planning.speed import measured_speed
+from darkroom.model.progress import OnProgress
 from darkroom.model.training.curve_point import CurvePoint, ProgressLines
+from darkroom.model.training.day_limit import DayLimit
 from darkroom.model.training.run import train as run_training
 from darkroom.model.training.run_record import FolderRecord
+from darkroom.progress import Lines, progress
 from darkroom.shipped import shipped_file
 from darkroom.trained_model import TrainedModel, load
 
@@ -41,6 +44,7 @@ def train(
     cache: str | Path = CACHE,
     device: str | None = None,
     on_progress: Callable[[CurvePoint], None] | None = None,
+    long: bool = False,
 ) -> TrainedModel:
     """Train a model and return it. The same call goes on with a run that was stopped.
 
@@ -55,7 +59,10 @@ def train(
     overrides: other values for fields of the recipe by dotted name, such as {"training.total_images": 20_000}.
     folder: receives checkpoints, loss curve and sample grids; default: runs/NAME.
     cache: a folder for decoded data sets. device: cpu, cuda or cuda:NUMBER; default: CUDA where there is one.
-    on_progress: called every few batches; default: prints a line now and then.
+    on_progress: called every few batches; default: prints a line now and then. What takes more than two seconds before
+    the first batch says on stderr how far it is.
+    long: allows a run that would take more than a day. Without it, such a run ends after its first steps with a
+    TrainingError that says how long it would take.
 
     Ctrl-C, or the notebook's stop button, stops after the step under way, keeps a checkpoint and raises
     KeyboardInterrupt. Raises UserError for whatever the caller can mend.
@@ -68,15 +75,24 @@ def train(
         if recipe is None:
             raise SettingsError("say what to train: a recipe, or data and minutes for a planned one")
         chosen = _changed(find_recipe(recipe), overrides or {})
-        config, dataset = open_data(data, chosen, class_names, cache)
+        with progress() as meter:
+            config, dataset = open_data(data, chosen, class_names, cache, on_progress=meter)
         chosen = chosen.model_copy(update={"dataset": config})
     else:
         if recipe is not None or data is None:
             raise SettingsError("minutes needs data and no recipe: train(data=..., minutes=45)")
-        chosen, dataset = _planned(data, minutes, class_names, cache, where, folder)
+        with progress() as meter:
+            chosen, dataset = _planned(data, minutes, class_names, cache, where, folder, meter)
         chosen = _changed(chosen, overrides or {})
     folder = Path("runs") / chosen.name if folder is None else folder
     record = FolderRecord(folder, chosen.name)
+    day_limit = DayLimit("pass long=True", agreed=long)
+    show = on_progress or ProgressLines(print, lambda: record.forecast)
+
+    def limited(now: CurvePoint) -> None:
+        day_limit(now)
+        show(now)
+
     with computing_with_all(), run_lock(folder, "folder="), StopOnInterrupt(print) as should_stop:
         result = run_training(
             chosen,
@@ -84,7 +100,8 @@ def train(
             record,
             device=where,
             references=FolderReferences(cache / "references"),
-            on_progress=on_progress or ProgressLines(print, lambda: record.forecast),
+            on_progress=limited,
+            on_measurement=Lines(print),
             should_stop=should_stop,
         )
     if not result.finished:
@@ -95,29 +112,35 @@ def train(
 
 
 def _planned(
-    data: Any, minutes: float, class_names: Sequence[str] | None, cache: Path, device: torch.device, folder: Path | None
+    data: Any,
+    minutes: float,
+    class_names: Sequence[str] | None,
+    cache: Path,
+    device: torch.device,
+    folder: Path | None,
+    on_progress: OnProgress,
 ) -> tuple[Recipe, ImageDataset]:
     """Plan a recipe for the data. A run that was planned before keeps its plan, so that the same call continues it."""
     path = Path(data) if isinstance(data, str | Path) else None
     file = (folder or Path("runs") / (IN_MEMORY if path is None else plan_name(path))) / PLAN
-    speed = measured_speed(device, cache)
+    speed = measured_speed(device, cache, on_progress=on_progress)
     if path is None:
         known = read_plan(file, None, minutes) if file.exists() else None
 
         def side(longest: int) -> int:
-            return known.model.image_size if known else model_side(longest, minutes, speed, channels=3, classes=2)
+            return known.model.image_size if known else model_side(longest, minutes, speed, channels=3)
 
-        config, dataset = open_in_memory(data, class_names, cache, side)
+        config, dataset = open_in_memory(data, class_names, cache, side, on_progress)
         if known is not None:
             return known, dataset
         plan = make_plan(look_at(dataset), config, IN_MEMORY, minutes, speed)
     elif file.exists():
         known = read_plan(file, path, minutes)
-        return known, load_dataset(known.dataset, cache)
+        return known, load_dataset(known.dataset, cache, on_progress)
     else:
-        plan, dataset = prepare(path, minutes, speed, cache)
+        plan, dataset = prepare(path, minutes, speed, cache, on_progress=on_progress)
     write_plan(plan, file)
-    print("\n".join([plan.expectation(), *cautions(plan, look_at(dataset), dataset.class_names)]))
+    print("\n".join([plan.expectation(), *cautions(plan)]))
     return plan.recipe, dataset
 
 

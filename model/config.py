@@ -39,6 +39,8 @@ Quality = Literal["fast", "balanced", "best"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 LARGEST = 1e9
 """Bound of numbers whose size costs nothing. Every number of a recipe has a bound."""
+MOST_CLASSES = 10_000
+"""Most classes that a recipe names."""
 MOST_IMAGES = 10**15
 """Bound of numbers of training images, which fit a database's and a browser's numbers."""
 Positive = Annotated[float, Field(gt=0.0, le=LARGEST, allow_inf_nan=False)]
@@ -267,7 +269,7 @@ class DatasetConfig(Config):
     ground: Colour = Field("#ffffff", description=GROUND)
     skip_damaged: bool = Field(False, description=SKIP_DAMAGED)
     class_names: tuple[str, ...] | None = Field(
-        None, max_length=10_000, description="names of the classes for formats that carry none, by number"
+        None, max_length=MOST_CLASSES, description="names of the classes for formats that carry none, by number"
     )
 
 
@@ -372,7 +374,9 @@ class TrainingConfig(Config):
     )
     batch_size: int = Field(128, ge=1, le=65_536, description="images in a batch, over all devices")
     seed: int = Field(0, ge=0, lt=2**63, description="decides the first weights, the order of images and the noise")
-    horizontal_flip: bool = Field(False, description="mirror half of the images")
+    horizontal_flip: bool | Annotated[tuple[str, ...], Field(max_length=MOST_CLASSES)] = Field(
+        False, description="mirror half of the images: of all classes, or of those with these names"
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="bfloat16 is faster on GPUs, and on those CPUs that have instructions for it"
     )
@@ -405,6 +409,11 @@ class TrainingConfig(Config):
         "draws noise after seven tenths and has learned nothing; off: do not look",
     )
     samples_per_class: int = Field(8, ge=1, le=64, description="pictures of each class in a sample grid")
+
+    def flipped(self, class_names: Sequence[str]) -> list[bool]:
+        """Return for each class whether half of its images are mirrored."""
+        chosen = self.horizontal_flip
+        return [chosen if isinstance(chosen, bool) else name in chosen for name in class_names]
 
 
 class EvaluationConfig(Config):

@@ -59,7 +59,7 @@ class DataFormat:
     """A data format's entry.
 
     files: (config, path) -> the files that it reads, to notice changes.
-    decode: (config, path, limits) -> `Decoded`.
+    decode: (config, path, limits, on_progress) -> `Decoded`.
     upload: describes the archive that a user uploads; None when the format cannot be uploaded.
     bundled: True when the images come with the software, so that there is no path.
     """

@@ -38,7 +38,7 @@ class DatasetFacts:
     """Facts of a data set's content. digest: see `model.datasets.ImageDataset.digest`.
 
     class_counts: images of each class, in the order of class_names. image_size: side in pixels.
-    distinct_count, mirrors: as in `model.planning.data_facts.DataFacts`; None where nobody has looked.
+    distinct_count, mirrors, flat_grounds: as in `model.planning.data_facts.DataFacts`; None where nobody has looked.
     reading: what was found beside the images, as JSON.
     """
 
@@ -49,7 +49,8 @@ class DatasetFacts:
     image_channels: int
     image_size: int
     distinct_count: int | None = None
-    mirrors: bool | None = None
+    mirrors: Sequence[bool] | None = None
+    flat_grounds: float | None = None
     reading: dict[str, Any] = field(default_factory=dict)
 
 
@@ -112,7 +113,9 @@ def register_dataset(
             image_channels=facts.image_channels,
             image_size=facts.image_size,
             distinct_count=facts.distinct_count,
-            mirrors=facts.mirrors,
+            mirrors=None if facts.mirrors is None else all(facts.mirrors),
+            mirrored=None if facts.mirrors is None else list(facts.mirrors),
+            flat_grounds=facts.flat_grounds,
             contact_sheet_digest=artifacts.put(contact_sheet),
             version=1 if known is None else known.version + 1,
             reading=facts.reading,

@@ -22,7 +22,16 @@ LOCK_MILLISECONDS = 10_000
 
 
 class NewerSchema(UserError):
-    """The database has migrations of a newer Darkroom. This one can run on it (CONTRIBUTING.md, "A migration")."""
+    """The database has migrations of a newer Darkroom. This one can run on it (CONTRIBUTING.md, "A migration").
+
+    found: what was found, without advice.
+    """
+
+    def __init__(self, revision: str, head: str) -> None:
+        self.found = (
+            f"the database belongs to a newer Darkroom (its revision is {revision}, and {head} is this one's newest)"
+        )
+        super().__init__(f"{self.found}: update Darkroom, or use another database or state folder")
 
 
 def _require_known(script: ScriptDirectory, connection: Connection) -> str | None:
@@ -34,10 +43,7 @@ def _require_known(script: ScriptDirectory, connection: Connection) -> str | Non
     if revision is None or revision in {one.revision for one in script.walk_revisions()}:
         return revision
     if revision.isdigit() and int(revision) > int(head):
-        raise NewerSchema(
-            f"the database belongs to a newer Darkroom (its revision is {revision}, and {head} is this one's newest): "
-            "update Darkroom, or use another database or state folder"
-        )
+        raise NewerSchema(revision, head)
     raise UserError(
         f"the database has the unknown revision {revision}: it belongs to something that is not Darkroom; use another "
         "database"

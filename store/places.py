@@ -7,8 +7,10 @@ and the credentials of a bucket.
 
 import configparser
 import errno
+import logging
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,10 +29,17 @@ from darkroom.store.database import DatabaseAway, DatabaseFull
 PIECE_BYTES = 8 << 20
 """Most bytes of one request to a bucket. Each request is short, so that a slow reader holds no connection open."""
 
+LEAST_FREE_BYTES = 256 << 20
+"""With less, the disk of a folder counts as full for `StorageProbe`. A write still takes the last byte."""
+
 _BUCKET = re.compile("[a-z0-9][a-z0-9.-]*")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _PART = ".part"
+_NO_ARTIFACT = "0" * 64
+"""Like the name of an artifact, but of none."""
 _FORM = "write the absolute path of a folder that all services share, or s3://BUCKET/PREFIX"
+
+log = logging.getLogger(__name__)
 
 
 class ArtifactsAway(DatabaseAway):
@@ -55,6 +64,34 @@ class Place(Protocol):
 
     def remove(self) -> None:
         """Delete the bytes, and what an unfinished `write` left, if they are there."""
+
+    def require_root(self) -> None:
+        """Raise ArtifactsAway when the folder or bucket is missing, refuses this process, or has a full disk.
+
+        It writes nothing, and so notices neither a bucket that refuses to be written nor a quota that is used up.
+        """
+
+
+class StorageProbe:
+    """Says whether the folder or bucket below `url` can be used, and logs each change."""
+
+    def __init__(self, url: str) -> None:
+        self._place = place_of(f"{url.rstrip('/')}/00/{_NO_ARTIFACT}")
+        self._fault: str | None = None
+
+    def __call__(self) -> bool:
+        """Ask it."""
+        before, self._fault = self._fault, None
+        try:
+            self._place.require_root()
+        except ArtifactsAway as error:
+            self._fault = str(error)
+        if self._fault != before:
+            if self._fault is None:
+                log.info("the storage of artifacts can be used again")
+            else:
+                log.warning("the storage of artifacts cannot be used: %s", self._fault)
+        return self._fault is None
 
 
 def place_of(location: str) -> Place:
@@ -99,9 +136,10 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._root = path.parents[1]
 
     def write(self, chunks: Iterable[bytes]) -> None:
-        self._require_root()  # a shared folder that is not mounted must not become one of this machine
+        self._require_folder()  # a shared folder that is not mounted must not become one of this machine
         with self._answering():
             folder = self._path.parent
             folder.mkdir(exist_ok=True)
@@ -129,23 +167,32 @@ class _File:
             return file.read(size)
 
     def remove(self) -> None:
-        self._require_root()
+        self._require_folder()
         with self._answering():
             for part in self._path.parent.glob(f"{self._path.name}.*{_PART}"):
                 part.unlink(missing_ok=True)
             self._path.unlink(missing_ok=True)
 
-    def _require_root(self) -> None:
-        root = self._path.parents[1]
-        if not root.is_dir():
-            raise ArtifactsAway(f"the folder {root} of the artifacts does not exist")
+    def require_root(self) -> None:
+        self._require_folder()
+        if not os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
+            raise ArtifactsAway(f"the folder {self._root} of the artifacts is read-only or forbidden to this account")
+        with self._answering():
+            free = shutil.disk_usage(self._root).free
+        if free < LEAST_FREE_BYTES:
+            least = f"{LEAST_FREE_BYTES >> 20} MiB"
+            raise ArtifactsFull(f"the disk of the folder {self._root} of the artifacts has less than {least} free")
+
+    def _require_folder(self) -> None:
+        if not os.path.isdir(self._root):  # unlike Path.is_dir, False whatever the system says of it
+            raise ArtifactsAway(f"the folder {self._root} of the artifacts does not exist or cannot be reached")
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
         try:
             yield
         except FileNotFoundError:
-            self._require_root()
+            self._require_folder()
             raise
         except OSError as error:
             kind = ArtifactsFull if error.errno in _FULL else ArtifactsAway
@@ -168,8 +215,12 @@ class _Object:
             raise ArtifactsAway(f"the bucket {self._bucket} of the artifacts does not exist") from None
 
     def size(self) -> int:
-        with self._answering():
-            return int(_bucket(self._bucket).head(self._key)["size"])
+        try:
+            with self._answering():
+                return int(_bucket(self._bucket).head(self._key)["size"])
+        except FileNotFoundError:
+            self.require_root()  # the answer has no body, and so does not say what is missing
+            raise
 
     def read(self, start: int, size: int) -> bytes:
         with self._answering():
@@ -178,6 +229,10 @@ class _Object:
     def remove(self) -> None:
         with self._answering(), suppress(FileNotFoundError):
             _bucket(self._bucket).delete(self._key)
+
+    def require_root(self) -> None:
+        with suppress(FileNotFoundError):
+            self.read(0, 1)
 
     @contextmanager
     def _answering(self) -> Iterator[None]:

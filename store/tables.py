@@ -63,6 +63,7 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSONB(none_as_null=True),
         list[str]: JSONB(),
         list[int]: JSONB(),
+        list[bool]: JSONB(none_as_null=True),
     }
 
 
@@ -168,7 +169,8 @@ class Dataset(Base):
     digest: of the decoded content (`model.datasets.ImageDataset.digest`), whatever form it came in.
     configuration: of a path, the `model.config.DatasetConfig` that reads it.
     class_counts: images of each class, in the order of class_names.
-    distinct_count, mirrors: as in `model.planning.data_facts.DataFacts`; null for data sets of earlier versions.
+    distinct_count, mirrored (there `mirrors`), flat_grounds: as in `model.planning.data_facts.DataFacts`; null for data
+    sets of earlier versions. mirrors: True when all classes are mirrored; only the version before reads it.
     version: counts the uploads under one name. replaced_by: the data set that has taken this one's name.
     reading: what was found beside the images (`DatasetFacts.reading`).
     keep: nothing deletes it until the mark is taken off.
@@ -195,6 +197,8 @@ class Dataset(Base):
     image_size: Mapped[int]
     distinct_count: Mapped[int | None] = mapped_column(BigInteger)
     mirrors: Mapped[bool | None]
+    mirrored: Mapped[list[bool] | None]
+    flat_grounds: Mapped[float | None]
     contact_sheet_digest: Mapped[str] = mapped_column(ForeignKey("artifacts.digest"), index=True)
     keep: Mapped[bool] = mapped_column(server_default=false())
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -1,6 +1,7 @@
 """A Prometheus metric that says which servers a process can reach."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
@@ -11,6 +12,8 @@ from prometheus_client.registry import Collector
 from darkroom.telemetry.loops import start_loop
 
 PROBE_SECONDS = 5.0
+LATE_SECONDS = 60.0
+"""A server that answers later does not answer. Only a folder on a network, such as NFS, holds a probe so long."""
 
 
 class Reachability(Collector):
@@ -23,6 +26,7 @@ class Reachability(Collector):
     def __init__(self, probes: Mapping[str, Callable[[], bool]]) -> None:
         self._probes = dict(probes)
         self._up: dict[str, bool] = {}
+        self._asked: dict[str, float] = {}
         self._ended = threading.Event()
 
     def start(self) -> None:
@@ -41,14 +45,17 @@ class Reachability(Collector):
             "1 when the server answered when it was last asked, else 0.",
             labels=["dependency"],
         )
-        for name, answers in dict(self._up).items():
+        late = {name for name, asked in dict(self._asked).items() if time.monotonic() - asked > LATE_SECONDS}
+        for name, answers in (dict(self._up) | dict.fromkeys(late, False)).items():
             up.add_metric([name], float(answers))
         yield up
 
     def _probe(self, name: str, probe: Callable[[], bool]) -> None:
         up = False
+        self._asked[name] = time.monotonic()
         try:
             up = probe()
         finally:
             self._up[name] = up
+            del self._asked[name]
         self._ended.wait(PROBE_SECONDS)

@@ -110,6 +110,23 @@ def _probe(_: pytest.MonkeyPatch) -> None:
     probes.stop()
 
 
+def test_a_server_that_keeps_a_probe_waiting_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def hangs() -> bool:
+        answered = not asked.is_set()
+        asked.set()
+        return answered or answer.wait()
+
+    monkeypatch.setattr(reachability, "LATE_SECONDS", 0.0)
+    probes = Reachability({"server": hangs})
+    probes.start()
+    wait_until(lambda: [sample.value for sample in next(iter(probes.collect())).samples] == [0.0], "the server is down")
+    answer.set()
+    wait_until(lambda: [sample.value for sample in next(iter(probes.collect())).samples] == [1.0], "the server is up")
+    probes.stop()
+
+
 def _job_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     read = Broken()
     monkeypatch.setattr(job_metrics, "read_job_statistics", read)

@@ -7,6 +7,7 @@ from functools import partial
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from darkroom.store.hints import broker_answers
+from darkroom.store.places import StorageProbe
 from darkroom.telemetry.machine import watch_machine
 from darkroom.telemetry.reachability import Reachability
 from darkroom.worker.device_check import DeviceCheck
@@ -32,6 +33,8 @@ def serve_metrics(
         "database": database_answers,
         "broker": partial(broker_answers, settings.redis_url),
     }
+    if settings.artifacts_url is not None:
+        probes["storage"] = StorageProbe(settings.artifacts_url)
     reachability = Reachability(probes)
     registry.register(reachability)
     try:

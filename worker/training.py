@@ -14,6 +14,7 @@ from darkroom.model.training.finding import Finding
 from darkroom.model.training.forecast import Forecast
 from darkroom.model.training.run import StartingPoint, StateStart, WeightsStart, train
 from darkroom.model.training.run_record import Failing
+from darkroom.progress import Lines
 from darkroom.store.artifacts import ArtifactCorrupted, ArtifactMissing, Artifacts
 from darkroom.store.checkpoint_repository import checkpoint_bytes
 from darkroom.store.counters import count
@@ -53,7 +54,8 @@ def train_job(attempt: Attempt) -> bool:
     """
     job, database, device = attempt.job, attempt.database, attempt.device
     work = TrainWork.model_validate(job.configuration)
-    dataset = registered_dataset(database, job, attempt.cache)
+    on_progress = Lines(log.info)  # into the job's log
+    dataset = registered_dataset(database, job, attempt.cache, on_progress)
     log.info("%d images of %d classes; training on %s", len(dataset), len(dataset.class_names), device)
     record = JobRecord(database, job.id, attempt.lease, work, dataset.class_names)
     references = StoredReferences(database)
@@ -66,6 +68,7 @@ def train_job(attempt: Attempt) -> bool:
             device=device,
             start=start,
             references=references,
+            on_measurement=on_progress,
             should_stop=attempt.should_stop,
         )
     finally:

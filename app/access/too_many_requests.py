@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 
 from darkroom.app.access.limits import Use, rate_limit_headers
-from darkroom.app.engine.request import QueueFull, VersionsBusy
+from darkroom.app.engine.request import QueueFull, QueueLong, VersionsBusy
 from darkroom.app.http.problems import Problem, retry_after
 from darkroom.store.key_repository import TooManyJobs
 
@@ -49,6 +49,12 @@ def queue_full(full: QueueFull) -> Problem:
         detail = (
             f"{full.rows_waiting} of {full.limit} places are taken, and requests are taken again when a quarter is free"
         )
+    return _problem("queue-full", detail, retry_after(full.retry_after_seconds))
+
+
+def queue_long(full: QueueLong) -> Problem:
+    """The engine has too much work."""
+    detail = f"accepted images need {full.seconds:.1f} s, and no more are taken above {full.limit_seconds:.1f} s"
     return _problem("queue-full", detail, retry_after(full.retry_after_seconds))
 
 

@@ -31,8 +31,12 @@ def check(
     url: Url = None,
 ) -> None:
     """Look for repeated, outlying and flat pictures and for unequal classes."""
+    from darkroom.app.cli.service_client import ask_with_events, connect
+    from darkroom.progress import progress
+
     params = {} if against is None else {"against": against}
-    found = ask_service(url, "GET", f"{_address(name)}/check", params=params, timeout=None)
+    with connect(url) as client, progress() as meter:
+        found = ask_with_events(client, "GET", f"{_address(name)}/check", meter, {}, params=params)
     console = open_console()
     for line in found["findings"]:
         say(console, line)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from darkroom.app.cli.progress import progress
 from darkroom.app.cli.terminal import open_console
 from darkroom.model.checkpoint import load_checkpoint
 from darkroom.model.config import DatasetConfig, Recipe, changed, load_recipe
@@ -17,6 +16,7 @@ from darkroom.model.metrics.evaluation import evaluate
 from darkroom.model.metrics.references import FolderReferences
 from darkroom.model.metrics.settings import evaluation_settings
 from darkroom.model.user_error import UserError
+from darkroom.progress import progress
 
 INTERRUPTED = 130
 
@@ -54,8 +54,7 @@ def run_evaluation(request: EvaluationRequest, datasets: Path, device_name: str 
         denoiser, references = checkpoint.denoiser(device), FolderReferences(datasets / "references")
         try:
             with progress(console) as meter:
-                meter("reading the data set")
-                dataset = load_dataset(source, datasets)
+                dataset = load_dataset(source, datasets, meter)
         except DatasetError as error:
             raise UserError(f"{error}; name a data set on this machine with --dataset") from error
         console.print(f"{config.images:,} images, {', '.join(config.metrics)}, on {device}", markup=False)

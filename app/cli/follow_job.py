@@ -9,14 +9,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from darkroom.app.cli.service_client import ServerEvent, ServiceError, ask, connect, events, require_success
 from darkroom.app.cli.terminal import print_error, say
+from darkroom.model.progress import SECONDS_BETWEEN_LINES
 from darkroom.model.training.curve_point import time_left
 from darkroom.model.training.forecast import Forecast
 
 RECONNECT_SECONDS = 1.0
 PATIENCE_SECONDS = 600.0
 """For so long it tries again while the service cannot be reached."""
-SECONDS_BETWEEN_LINES = 30.0
-"""Without a terminal there is no bar; a line of progress is printed this often instead."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, the one that shells use."""

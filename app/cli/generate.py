@@ -14,13 +14,13 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from darkroom.app.cli.assignments import assignments
-from darkroom.app.cli.progress import progress
 from darkroom.app.cli.service_client import ServiceError, connect, events, json_body, require_success
 from darkroom.app.cli.terminal import open_console, require_folder, say
 from darkroom.app.generation.encoding import Drawn, encode
 from darkroom.app.generation.schemas import Format, GenerateAnswer, GenerateRequest
 from darkroom.model.images.pictures import default_columns
 from darkroom.model.user_error import UserError, fault_text
+from darkroom.progress import progress
 
 _DECIDED_HERE = {"class_", "format", "grid", "stream", "preview_every_steps"}
 """Request fields that the command sets itself: it always asks for events, and the file's suffix decides the format."""

@@ -178,7 +178,8 @@ def migrate(
             if not check:
                 grant_roles(database.engine.url.render_as_string(hide_password=False), passwords)
     except NewerSchema as notice:  # the image was rolled back: the next version's tables stay, and so do its rights
-        _say(f"Nothing was migrated: {notice}")
+        _say(f"Nothing was migrated: {notice.found}")
+        _say("The version before that one runs on its tables; to go back further, restore a dump")
         return
     except psycopg.Error as error:
         raise UserError(

@@ -13,6 +13,7 @@ import httpx
 from darkroom.app.cli.keys import DEFAULT_STATE
 from darkroom.app.settings import is_loopback
 from darkroom.model.machine.folder_lock import service_address
+from darkroom.model.progress import OnProgress
 from darkroom.model.user_error import UserError
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -141,10 +142,7 @@ def require_success(response: httpx.Response) -> None:
     unreached = False
     try:
         problem = response.json()
-        message = str(problem["detail"])
-        unnamed = [one for one in problem.get("damaged_pictures") or () if one not in message]
-        if unnamed:
-            message += f". Also: {'; '.join(unnamed)}"
+        message = _explained(problem)
     except (ValueError, KeyError, TypeError):
         unreached = response.status_code in _UNREACHED
         if response.status_code == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
@@ -157,6 +155,12 @@ def require_success(response: httpx.Response) -> None:
             else "the service needs an API key: set DARKROOM_API_KEY to one"
         )
     raise ServiceError(message, response.status_code, unreached=unreached)
+
+
+def _explained(problem: Mapping[str, Any]) -> str:
+    message = str(problem["detail"])
+    unnamed = [one for one in problem.get("damaged_pictures") or () if one not in message]
+    return f"{message}. Also: {'; '.join(unnamed)}" if unnamed else message
 
 
 def json_body(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,6 +182,23 @@ def ask(client: httpx.Client, method: str, path: str, **options: Any) -> Any:
         return response.json()
     except ValueError as error:
         raise ServiceError("the answer is not from Darkroom: it is not JSON", response.status_code) from error
+
+
+def ask_with_events(
+    client: httpx.Client, method: str, path: str, on_progress: OnProgress, headers: Mapping[str, str], **options: Any
+) -> Any:
+    """Like `ask`, for work that takes long: the service sends events, and on_progress gets what they say."""
+    headers = {"Accept": "text/event-stream", **headers}
+    with client.stream(method, path, headers=headers, **options) as response:
+        require_success(response)
+        for event in events(response):
+            if event.kind == "progress":
+                on_progress(event.data["what"], event.data["done"], event.data["total"])
+            elif event.kind == "done":
+                return event.data
+            elif event.kind == "error":
+                raise ServiceError(_explained(event.data), event.data["status"])
+    raise ServiceError("the service closed the connection before the answer was complete; try again")
 
 
 def events(response: httpx.Response) -> Iterator[ServerEvent]:

@@ -3,9 +3,8 @@
 With `--minutes` it makes the recipe itself, from a folder of pictures.
 """
 
-import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,6 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from darkroom.app.cli.progress import Meter, progress
 from darkroom.app.cli.terminal import open_console, plain_table
 from darkroom.app.cli.training_processes import training_processes
 from darkroom.model.config import Recipe, load_recipe
@@ -26,16 +24,17 @@ from darkroom.model.machine.interruption import StopOnInterrupt
 from darkroom.model.machine.threads import compute_with
 from darkroom.model.metrics.references import FolderReferences
 from darkroom.model.planning.cautions import cautions
-from darkroom.model.planning.data_facts import look_at
 from darkroom.model.planning.plan import Plan
 from darkroom.model.planning.prepare import PLAN, plan_name, prepare, read_plan, write_plan
 from darkroom.model.planning.speed import measured_speed
-from darkroom.model.training.curve_point import DAY_SECONDS, CurvePoint, ProgressLines, duration, progress_facts
+from darkroom.model.progress import counted
+from darkroom.model.training.curve_point import CurvePoint, ProgressLines, progress_facts
+from darkroom.model.training.day_limit import DayLimit
 from darkroom.model.training.distributed import first_then_others, launched_rank, process_group
 from darkroom.model.training.run import train
 from darkroom.model.training.run_record import FolderRecord
-from darkroom.model.training.trainer import TrainingError
 from darkroom.model.user_error import EXIT_CODE, UserError
+from darkroom.progress import Lines, progress
 
 
 def run_training(
@@ -66,16 +65,6 @@ def run_training(
         return EXIT_CODE  # the first process prints the error
 
 
-def _require_a_day(now: CurvePoint) -> None:
-    """Raise TrainingError when the run would take more than a day."""
-    seconds = now.seconds_left or 0.0
-    if seconds > DAY_SECONDS:
-        raise TrainingError(
-            f"this run would take about {duration(seconds)} here, at {now.images_per_second:,.1f} images/s: add --long "
-            "to run it anyway, or give it less time or images"
-        )
-
-
 def plan_training(
     data: Path, minutes: float, datasets: Path, device_name: str | None, console: Console, reading: Mapping[str, Any]
 ) -> Plan:
@@ -83,25 +72,14 @@ def plan_training(
     device = find_device(device_name, "--device")
     compute_with()  # as the training will, so that the plan knows its speed
     console.print(f"Looking at {data} and measuring this machine", markup=False)
-    with progress(console) as meter:
-        meter("looking at the pictures")
-        plan, dataset = prepare(data, minutes, _shown(measured_speed(device, datasets), meter), datasets, reading)
+    with progress(open_console(stderr=True)) as meter:
+        speed = measured_speed(device, datasets, on_progress=meter)
+        plan, _ = prepare(data, minutes, speed, datasets, reading, meter)
     rows = [(one.field, json.dumps(one.value, ensure_ascii=False), one.why) for one in plan.reasons]
     console.print(plain_table(("field", "value", "because"), rows))
-    for line in (plan.expectation(), *cautions(plan, look_at(dataset), dataset.class_names)):
+    for line in (plan.expectation(), *cautions(plan)):
         console.print(line, markup=False, highlight=False)
     return plan
-
-
-def _shown(speed: Callable[[Recipe], float], meter: Meter) -> Callable[[Recipe], float]:
-    """Return `speed`, which shows how many networks it has measured."""
-    networks = itertools.count(1)
-
-    def shown(recipe: Recipe) -> float:
-        meter(f"measuring network {next(networks)}")
-        return speed(recipe)
-
-    return shown
 
 
 def planned_recipe(
@@ -130,7 +108,8 @@ def planned_recipe(
 def _train(recipe: Recipe, folder: Path, datasets: Path, device: torch.device, console: Console, *, long: bool) -> int:
     where = f" {recipe.dataset.path}" if recipe.dataset.path else ""
     console.print(f"Reading {recipe.dataset.format} data set{where}", markup=False)
-    dataset = first_then_others(lambda: load_dataset(recipe.dataset, datasets))
+    with progress(console) as meter:
+        dataset = first_then_others(lambda: load_dataset(recipe.dataset, datasets, meter))
     counts = f"{len(dataset):,} images, {len(dataset.class_names)} classes"
     devices = f"{recipe.training.devices} x {device.type}" if recipe.training.devices > 1 else str(device)
     console.print(f"{counts}; training on {devices} in {folder}", markup=False)
@@ -144,18 +123,22 @@ def _train(recipe: Recipe, folder: Path, datasets: Path, device: torch.device, c
     drawn = console.is_terminal
     with Progress(*columns, console=console, disable=not drawn) as bar, StopOnInterrupt(console.print) as should_stop:
         task = bar.add_task(recipe.name, total=recipe.training.total_images, facts="")
-        lines = ProgressLines(partial(console.print, highlight=False, soft_wrap=True), lambda: record.forecast)
-        points = 0
+        say = partial(console.print, highlight=False, soft_wrap=True)
+        lines, measured = ProgressLines(say, lambda: record.forecast), Lines(say)
+        day_limit = DayLimit("add --long", agreed=long)
 
         def on_progress(now: CurvePoint) -> None:
-            nonlocal points
-            points += 1
-            if points == 2 and not long:  # the first steps are slower, above all where they are compiled
-                _require_a_day(now)
+            day_limit(now)
             facts = progress_facts(now, record.forecast)
             bar.update(task, completed=now.images_seen, total=now.total_images, facts=facts)
             if not drawn:
                 lines(now)
+
+        def on_measurement(what: str, done: int, total: int | None) -> None:
+            if drawn:
+                bar.update(task, facts=counted(what, done, total))
+            else:
+                measured(what, done, total)
 
         result = train(
             recipe,
@@ -164,7 +147,7 @@ def _train(recipe: Recipe, folder: Path, datasets: Path, device: torch.device, c
             device=device,
             references=references,
             on_progress=on_progress,
-            on_measurement=lambda what, done, total: bar.update(task, facts=f"{what}, {done:,} of {total:,}"),
+            on_measurement=on_measurement,
             should_stop=should_stop,
         )
     weights = record.checkpoint_path(result.images_seen)

@@ -11,17 +11,20 @@ from urllib.parse import quote
 import httpx
 from rich.console import Console
 
-from darkroom.app.cli.progress import Meter, progress
-from darkroom.app.cli.service_client import ServiceError, ask, connect, require_success
+from darkroom.app.cli.service_client import ServiceError, ask, ask_with_events, connect, require_success
 from darkroom.app.cli.terminal import size
 from darkroom.model.user_error import UserError
+from darkroom.progress import Meter, progress
 
 CHUNK_BYTES = 1 << 20
 
 _CHECKING = "the service checks the upload"
 
 UNTIL_CHECKED = httpx.Timeout(10.0, read=None, write=None)
-"""The service answers an upload only after it has decoded and checked the whole of it."""
+"""The service answers only after it has checked all weights."""
+UNTIL_EVENTS = httpx.Timeout(10.0, read=60.0, write=None)
+"""The service sends a keepalive every 15 seconds."""
+_BYTES = {"Content-Type": "application/octet-stream"}
 
 
 class _Sent:
@@ -59,18 +62,20 @@ def upload_folder(
     if all(path.parent == folder for path in files):  # its name is that of its only class
         names = {path: folder.resolve().name / name for path, name in names.items()}
     total = sum(path.stat().st_size for path in files)
-    with progress(console, size) as meter:
-        content = _counted(_zipped(names), meter, "uploading", total, _CHECKING)
-        if replace:
-            return _send(url, "PUT", f"/v1/datasets/{quote(name, safe='')}", content, {**query, "format": "zip"})
-        return _send(url, "POST", "/v1/datasets", content, {**query, "name": name, "format": "zip"})
+    method, path = ("PUT", f"/v1/datasets/{quote(name, safe='')}") if replace else ("POST", "/v1/datasets")
+    params = {**query, "format": "zip"} | ({} if replace else {"name": name})
+    with connect(url) as client, progress(console) as meter:
+        content = _counted(_zipped(names), meter, "uploading", total)
+        return ask_with_events(
+            client, method, path, meter, _BYTES, params=params, content=content, timeout=UNTIL_EVENTS
+        )
 
 
 def upload_file(url: str | None, path: str, file: Path, console: Console) -> Any:
     """Send a file as the body of a POST to `path`, and return the service's answer."""
-    with file.open("rb") as source, progress(console, size) as meter:
+    with connect(url) as client, file.open("rb") as source, progress(console) as meter:
         content = _counted(_chunks(source), meter, "uploading", file.stat().st_size, _CHECKING)
-        return _send(url, "POST", path, content, {})
+        return ask(client, "POST", path, content=content, headers=_BYTES, timeout=UNTIL_CHECKED)
 
 
 def download_weights(url: str | None, address: str, path: Path, version: Mapping[str, Any], console: Console) -> None:
@@ -82,7 +87,7 @@ def download_weights(url: str | None, address: str, path: Path, version: Mapping
     with connect(url) as client, client.stream("GET", f"{address}/weights") as response:
         require_success(response)
         try:
-            with part.open("wb") as file, progress(console, size) as meter:
+            with part.open("wb") as file, progress(console) as meter:
                 for chunk in _counted(response.iter_bytes(), meter, "downloading", version["size_bytes"]):
                     hasher.update(chunk)
                     file.write(chunk)
@@ -93,20 +98,14 @@ def download_weights(url: str | None, address: str, path: Path, version: Mapping
             part.unlink(missing_ok=True)
 
 
-def _send(url: str | None, method: str, path: str, content: Iterator[bytes], query: Mapping[str, Any]) -> Any:
-    headers = {"Content-Type": "application/octet-stream"}
-    with connect(url) as client:
-        return ask(client, method, path, params=query, content=content, headers=headers, timeout=UNTIL_CHECKED)
-
-
 def _counted(chunks: Iterator[bytes], meter: Meter, what: str, total: int, afterwards: str = "") -> Iterator[bytes]:
     """Yield the chunks, and show how many bytes of `total` have passed. afterwards: what happens after the last one."""
     passed = 0
-    meter(what, 0, total)
+    meter(what, 0, total, size)
     for chunk in chunks:
         yield chunk
         passed += len(chunk)
-        meter(what, passed, total)
+        meter(what, min(passed, total), total, size)  # a zip has headers, too
     if afterwards:
         meter(afterwards)
 

@@ -10,6 +10,7 @@ from darkroom.app.dataset_registry.stored_images import open_images
 from darkroom.app.http.problems import invalid
 from darkroom.app.settings import Settings
 from darkroom.model.datasets.check import joined_looks, look, look_alikes, outliers
+from darkroom.model.progress import OnProgress
 from darkroom.store.database import Database
 from darkroom.store.tables import Dataset
 
@@ -23,13 +24,16 @@ UNEQUAL = 10.0
 FEWEST_OF_CLASS = 20
 
 
-def check(database: Database, settings: Settings, dataset: Dataset, against: Dataset | None) -> CheckAnswer:
+def check(
+    database: Database, settings: Settings, dataset: Dataset, against: Dataset | None, on_progress: OnProgress
+) -> CheckAnswer:
     """Check a data set. against: another one, whose repeated pictures are listed too. Raises Problem for large ones."""
     datasets = [dataset] if against is None else [dataset, against]
     if sum(one.image_count for one in datasets) > MOST_IMAGES:
         raise invalid([("name", f"a check looks at no more than {MOST_IMAGES} images")])
-    opened = [open_images(database, settings, one) for one in datasets]
-    parts = [look(len(stored.labels), stored.images) for stored in opened]
+    opened = [open_images(database, settings, one, on_progress) for one in datasets]
+    parts = [look(len(stored.labels), stored.images, on_progress) for stored in opened]
+    on_progress("looking for repeated pictures", 0, None)
     first, looks = parts[0], reduce(joined_looks, parts)
     count = len(first.flat)
 
@@ -50,7 +54,7 @@ def check(database: Database, settings: Settings, dataset: Dataset, against: Dat
 
     groups = [alike(group) for group in look_alikes(looks) if group[0] < count]
     groups.sort(key=lambda one: (not one.several_classes, not one.both_datasets, -one.count))
-    flat, unlike = np.flatnonzero(first.flat).tolist(), outliers(first, opened[0].labels)
+    flat, unlike = np.flatnonzero(first.flat).tolist(), outliers(first, opened[0].labels, on_progress)
     answer = CheckAnswer(
         dataset=dataset.name,
         digest=dataset.digest,

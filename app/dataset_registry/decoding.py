@@ -9,6 +9,7 @@ from tempfile import TemporaryFile
 from typing import BinaryIO
 
 from darkroom.app.dataset_registry.decoding_child import Found, Result, Task, result_of
+from darkroom.app.dataset_registry.progress_board import ProgressBoard
 from darkroom.app.dataset_registry.request_body import Registration
 from darkroom.app.http.problems import Problem
 from darkroom.app.settings import Settings
@@ -24,16 +25,19 @@ MESSAGE = 300
 _OBJECT = re.compile("<[^<>]{1,100} object at 0x[0-9a-f]+>")
 
 
-def decode(wanted: Registration, settings: Settings, encoded: BinaryIO | None = None) -> Found:
+def decode(
+    wanted: Registration, settings: Settings, encoded: BinaryIO | None = None, board: ProgressBoard | None = None
+) -> Found:
     """Decode the data set, and write it to `encoded`. Raises Problem, and OSError when the disk is full.
 
-    encoded: a file with a descriptor; None writes nothing.
+    encoded: a file with a descriptor; None writes nothing. board: shows how many pictures are decoded.
     """
-    files = [file.fileno() for file in (wanted.file, encoded) if file is not None]
+    files = [file.fileno() for file in (wanted.file, encoded, board) if file is not None]
     task = Task(
         config=wanted.config,
         entries=settings.dataset_entries,
         encoded=None if encoded is None else encoded.fileno(),
+        board=None if board is None else board.fileno(),
         parent=os.getpid(),
         memory_bytes=settings.dataset_memory_bytes,
         cpu_seconds=settings.dataset_cpu_seconds,

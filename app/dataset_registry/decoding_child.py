@@ -15,6 +15,7 @@ from typing import Annotated
 
 from pydantic import Base64Bytes, BaseModel, BeforeValidator
 
+from darkroom.app.dataset_registry.progress_board import ProgressBoard
 from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets.archive_limits import ArchiveLimits
 from darkroom.model.datasets.class_folders import DamagedPictures
@@ -27,6 +28,7 @@ from darkroom.model.datasets.materialise import content_digest
 from darkroom.model.datasets.resize import proposed_side
 from darkroom.model.machine.parent_death import die_with
 from darkroom.model.planning.data_facts import look_at
+from darkroom.model.progress import OnProgress, silent
 
 MOST_DAMAGED, MOST_LEFT_OUT = 10_000, 100
 """How many damaged pictures a refusal lists, and how many the facts of a data set that leaves them out."""
@@ -39,13 +41,15 @@ Text = Annotated[str, BeforeValidator(lambda text: text.encode(errors="backslash
 class Task(BaseModel):
     """What to decode, and how.
 
-    encoded: descriptor of the file that receives the encoded data set; None writes none.
+    encoded: descriptor of the file that receives the encoded data set; None writes none. board: descriptor of a
+    `ProgressBoard`; None tells nobody.
     parent: the process id of the service. memory_bytes, cpu_seconds: limits of this process.
     """
 
     config: DatasetConfig
     entries: int
     encoded: int | None
+    board: int | None
     parent: int
     memory_bytes: int
     cpu_seconds: int
@@ -61,7 +65,8 @@ class Found(BaseModel):
     image_channels: int
     image_size: int
     distinct_count: int
-    mirrors: bool
+    mirrors: tuple[bool, ...] | None
+    flat_grounds: float | None
     junk: int
     damaged: int
     damaged_pictures: list[Text]
@@ -93,8 +98,9 @@ class Result(BaseModel):
 
 def result_of(task: Task) -> Result:
     """Decode the data set, and write it to `task.encoded`. Chooses the side of pictures of several sizes."""
+    on_progress = silent if task.board is None else ProgressBoard(task.board).write
     try:
-        config, decoded = _decoded(task)
+        config, decoded = _decoded(task, on_progress)
     except DamagedPictures as error:
         refused = Refused(
             detail=str(error), damaged=len(error.faults), damaged_pictures=list(error.faults[:MOST_DAMAGED])
@@ -102,6 +108,7 @@ def result_of(task: Task) -> Result:
         return Result(refused=refused)
     except DatasetError as error:
         return Result(refused=Refused(detail=str(error)))
+    on_progress("storing the decoded images", 0, None)
     try:
         digest = _encoded(decoded, task.encoded)
     except OSError as error:
@@ -109,13 +116,13 @@ def result_of(task: Task) -> Result:
     return Result(found=_found(config, decoded, digest))
 
 
-def _decoded(task: Task) -> tuple[DatasetConfig, Decoded]:
+def _decoded(task: Task, on_progress: OnProgress) -> tuple[DatasetConfig, Decoded]:
     limits = ArchiveLimits(entries=task.entries)
     try:
-        return task.config, decode_dataset(task.config, limits)
+        return task.config, decode_dataset(task.config, limits, on_progress)
     except SizesDiffer as error:
         config = task.config.model_copy(update={"image_size": proposed_side(error.shorter_side)})
-    return config, decode_dataset(config, limits)
+    return config, decode_dataset(config, limits, on_progress)
 
 
 def _encoded(decoded: Decoded, descriptor: int | None) -> str:
@@ -137,6 +144,7 @@ def _found(config: DatasetConfig, decoded: Decoded, digest: str) -> Found:
         image_size=facts.side,
         distinct_count=facts.distinct,
         mirrors=facts.mirrors,
+        flat_grounds=facts.flat_grounds,
         junk=len(reading.junk),
         damaged=len(reading.damaged),
         damaged_pictures=list(reading.damaged[:MOST_LEFT_OUT]),

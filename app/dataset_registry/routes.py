@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
@@ -16,6 +17,8 @@ from sqlalchemy.orm import Session
 
 from darkroom.app.access.caller import Caller
 from darkroom.app.dataset_registry.checking import check as checked
+from darkroom.app.dataset_registry.progress_board import ProgressBoard
+from darkroom.app.dataset_registry.progress_events import progress_events, wants_events
 from darkroom.app.dataset_registry.request_body import (
     is_json,
     read_path,
@@ -43,6 +46,7 @@ from darkroom.app.dependencies.paging import Limit
 from darkroom.app.dependencies.services import Services, ServicesHere, require_json
 from darkroom.app.exceptions import at
 from darkroom.app.http.digits import DIGITS
+from darkroom.app.http.event_stream import EVENT_STREAM
 from darkroom.app.http.file_answer import FileRequestHere, artifact_answer, content_answer, documented_file
 from darkroom.app.http.problems import documented, invalid
 from darkroom.model.datasets.contact_sheet import shown
@@ -70,8 +74,13 @@ _decoder = ThreadPoolExecutor(1, thread_name_prefix="dataset")
 """Decodes one data set at a time: it may fill gigabytes, and the engine needs the other cores."""
 
 
-async def _in_decoder(work: Callable[..., T], *arguments: Any) -> T:
-    return await asyncio.get_running_loop().run_in_executor(_decoder, work, *arguments)
+def _in_decoder(work: Callable[[], T], board: ProgressBoard) -> asyncio.Future[T]:
+    def begin() -> T:
+        board.write("starting", 0, None)
+        return work()
+
+    board.write("waiting until another data set is decoded", 0, None)
+    return asyncio.get_running_loop().run_in_executor(_decoder, begin)
 
 
 def _address(name: str) -> str:
@@ -98,6 +107,7 @@ def _describe(row: Dataset) -> DatasetAnswer:
         version=row.version,
         replaced=row.replaced_by is not None,
         shared=row.api_key_id is None,
+        flat_grounds=row.flat_grounds,
         left_out=LeftOutAnswer.model_validate(row.reading) if row.reading else None,
         splits=[SplitAnswer.model_validate(one) for one in (row.reading or {}).get("splits", [])],
     )
@@ -144,12 +154,18 @@ def _described(*left_out: str) -> dict[str, Any]:
     }
 
 
+_EVENTS = {EVENT_STREAM: {"schema": {"type": "string"}}}
+_REGISTERED = documented(400, 409, 413, 415, 422, 500, 503, 507) | {
+    200: {"model": DatasetAnswer, "description": "The data set has this content already", "content": _EVENTS}
+}
+
+
 @router.post(
     "/datasets",
     status_code=201,
+    response_model=DatasetAnswer,
     openapi_extra=_described(),
-    responses=documented(400, 409, 413, 415, 422, 500, 503, 507)
-    | {200: {"model": DatasetAnswer, "description": "The data set exists already"}},
+    responses=_REGISTERED,
 )
 async def register(
     request: Request,
@@ -157,7 +173,7 @@ async def register(
     services: ServicesHere,
     caller: CallerHere,
     idempotency_key: IdempotencyKey = None,
-) -> DatasetAnswer:
+) -> DatasetAnswer | Response:
     """Register a data set: upload an archive or a folder's files, or name a path that the workers can read.
 
     **Archive**: the body is the archive, the query describes it:
@@ -167,7 +183,7 @@ async def register(
     **Path**: the body is JSON (`Content-Type: application/json`) with the same fields and `path`; without a query.
 
     If a data set with this name exists, the answer is 200 and describes it when the content is the same, and 409
-    otherwise.
+    otherwise. With `Accept: text/event-stream`, events say how many pictures are decoded, and when this ends.
     """
     return await _registered(request, response, services, caller, idempotency_key)
 
@@ -179,12 +195,16 @@ async def _registered(
     caller: Caller,
     key: str | None = None,
     name: str | None = None,
-) -> DatasetAnswer:
+) -> DatasetAnswer | Response:
     """Register what the request holds. name: of the data set to replace."""
     read = read_path if is_json(request.headers.get("content-type", "")) else read_upload
     await run_in_threadpool(services.require_database)
-    wanted = await read(request, services.settings, name)
-    registered = await _in_decoder(decode_and_register, services.store, services.settings, wanted, caller, key)
+    with_events = wants_events(request, services)
+    wanted, board = await read(request, services.settings, name), ProgressBoard()
+    work = partial(decode_and_register, services.store, services.settings, wanted, caller, key, board)
+    if with_events:
+        return progress_events(_in_decoder(lambda: _describe(work().dataset), board), board)
+    registered = await _in_decoder(work, board)
     response.status_code = 201 if registered.created else 200
     response.headers["Location"] = _address(registered.dataset.name)
     return _describe(registered.dataset)
@@ -193,9 +213,9 @@ async def _registered(
 @router.put(
     "/datasets/{name}",
     status_code=201,
+    response_model=DatasetAnswer,
     openapi_extra=_described("name"),
-    responses=documented(400, 409, 413, 415, 422, 500, 503, 507)
-    | {200: {"model": DatasetAnswer, "description": "The data set has this content already"}},
+    responses=_REGISTERED,
 )
 async def replace(
     request: Request,
@@ -203,7 +223,7 @@ async def replace(
     services: ServicesHere,
     caller: CallerHere,
     name: Annotated[NewDatasetName, PathParameter()],
-) -> DatasetAnswer:
+) -> DatasetAnswer | Response:
     """Register a data set under a name that may be taken. Body and query are those of POST, without `name`.
 
     Other content under this name becomes an earlier version: it gets the name NAME@VERSION, and its jobs keep it.
@@ -293,23 +313,34 @@ def pictures(
     return content_answer(png(grid(images, min(columns, len(indices)))), asked, "image/png")
 
 
-@router.get("/datasets/{name}/check", responses=documented(404, 409, 422, 500, 503))
+@router.get(
+    "/datasets/{name}/check",
+    response_model=CheckAnswer,
+    responses=documented(404, 409, 422, 500, 503) | {200: {"content": _EVENTS}},
+)
 async def check(
+    request: Request,
     services: ServicesHere,
     caller: CallerHere,
     name: Annotated[DatasetName, PathParameter()],
     against: Annotated[DatasetName | None, Query(description="another data set, such as the test split")] = None,
-) -> CheckAnswer:
-    """Look for repeated, outlying and flat pictures and for unequal classes. Takes seconds for 50,000 images."""
+) -> CheckAnswer | Response:
+    """Look for repeated, outlying and flat pictures and for unequal classes.
+
+    It takes about a minute for 100,000 images. With `Accept: text/event-stream`, events say how far it is.
+    """
+    board = ProgressBoard()
 
     def look() -> CheckAnswer:
         with services.transaction() as session:
             row = get_dataset(session, name, caller.owner)
             with at("against", DatasetNotFound):
                 other = None if against is None else get_dataset(session, against, caller.owner)
-        return checked(services.store, services.settings, row, other)
+        return checked(services.store, services.settings, row, other, board.write)
 
-    return await _in_decoder(look)
+    if wants_events(request, services):
+        return progress_events(_in_decoder(look, board), board)
+    return await _in_decoder(look, board)
 
 
 @router.patch(

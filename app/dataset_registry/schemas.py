@@ -148,6 +148,9 @@ class DatasetAnswer(BaseModel):
     created_at: datetime
     version: int = Field(description="counts the uploads under this name")
     replaced: bool = Field(description="true for an earlier version, whose name a later upload has taken")
+    flat_grounds: float | None = Field(
+        description="share of the images on a ground of one colour; null for a data set of an older service"
+    )
     left_out: LeftOutAnswer | None = Field(description="null for a data set of an older service")
     splits: list[SplitAnswer] = Field(description="the splits that the upload has, if it has any")
     shared: bool = Field(description="belongs to no key: every key may use it")

@@ -1,5 +1,6 @@
 """Decodes and stores a data set completely, or stores nothing."""
 
+import io
 import os
 from dataclasses import asdict
 from tempfile import TemporaryFile
@@ -8,6 +9,7 @@ from typing import Any, BinaryIO
 from darkroom.app.access.caller import Caller
 from darkroom.app.dataset_registry.decoding import decode, unreadable
 from darkroom.app.dataset_registry.decoding_child import Found
+from darkroom.app.dataset_registry.progress_board import ProgressBoard
 from darkroom.app.dataset_registry.request_body import (
     Registration,
     allowed,
@@ -30,6 +32,19 @@ from darkroom.store.dataset_repository import (
 from darkroom.store.idempotency import DATASETS, remember, settle
 
 
+class _Watched(io.FileIO):
+    """A file of which the board shows how much is read, in megabytes. It shares the descriptor."""
+
+    def __init__(self, file: BinaryIO, board: ProgressBoard) -> None:
+        super().__init__(file.fileno(), closefd=False)
+        self._size, self._board = os.fstat(file.fileno()).st_size, board
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        content = super().read(-1 if size is None else size)
+        self._board.write("storing megabytes", self.tell() // 10**6, self._size // 10**6)
+        return content
+
+
 def _reading(found: Found) -> dict[str, Any]:
     return {
         "junk": found.junk,
@@ -49,6 +64,7 @@ def _facts(found: Found) -> DatasetFacts:
         image_size=found.image_size,
         distinct_count=found.distinct_count,
         mirrors=found.mirrors,
+        flat_grounds=found.flat_grounds,
         reading=_reading(found),
     )
 
@@ -64,18 +80,19 @@ def _require_below_roots(config: DatasetConfig, settings: Settings) -> None:
 
 
 def decode_and_register(
-    database: Database, settings: Settings, wanted: Registration, caller: Caller, key: str | None
+    database: Database, settings: Settings, wanted: Registration, caller: Caller, key: str | None, board: ProgressBoard
 ) -> Registered:
-    """Decode the data set and store it in one transaction. Closes the uploaded file."""
+    """Decode the data set and store it in one transaction. Closes the uploaded file. board: shows how far it is."""
     with storage_full_as_problem():
         if wanted.file is None:
             _require_below_roots(wanted.config, settings)
-            found = decode(wanted, settings)
+            found = decode(wanted, settings, board=board)
             return _store(database, settings, wanted, caller, key, found, found.config)
         with TemporaryFile() as encoded:
             with wanted.file:
-                found = decode(wanted, settings, encoded)
-            return _store(database, settings, wanted, caller, key, found, encoded)
+                found = decode(wanted, settings, encoded, board)
+            with _Watched(encoded, board) as source:
+                return _store(database, settings, wanted, caller, key, found, source)
 
 
 def _store(

@@ -12,6 +12,7 @@ from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets.dataset import DatasetError, ImageDataset
 from darkroom.model.datasets.encoded import EncodedPieces
 from darkroom.model.datasets.registered import load_unchanged
+from darkroom.model.progress import OnProgress, silent
 from darkroom.store.artifacts import Artifacts
 from darkroom.store.database import Database
 from darkroom.store.tables import Dataset
@@ -36,7 +37,9 @@ class _Mapped:
         return self._dataset.images[np.asarray(indices, dtype=np.int64)]
 
 
-def open_images(database: Database, settings: Settings, dataset: Dataset) -> StoredImages:
+def open_images(
+    database: Database, settings: Settings, dataset: Dataset, on_progress: OnProgress = silent
+) -> StoredImages:
     """Open a data set: an upload in the store, or a path, which is decoded into the state folder once.
 
     Raises Problem when a path has changed or vanished.
@@ -44,7 +47,7 @@ def open_images(database: Database, settings: Settings, dataset: Dataset) -> Sto
     if dataset.configuration is not None:
         config = DatasetConfig.model_validate(dataset.configuration)
         try:
-            return _Mapped(load_unchanged(config, dataset.digest, settings.state_folder / "datasets"))
+            return _Mapped(load_unchanged(config, dataset.digest, settings.state_folder / "datasets", on_progress))
         except DatasetError as error:
             raise Problem(409, "dataset-unreadable", str(error)) from error
     digest = dataset.artifact_digest

@@ -25,6 +25,8 @@ _TEXTS = {
     "generate_images_unversioned": layouts.IMAGE_EVENTS,
     "interpolate_images": layouts.IMAGE_EVENTS,
     "watch_train_job": layouts.JOB_EVENTS,
+    **dict.fromkeys(("create_dataset", "replace_dataset"), layouts.REGISTERED_EVENTS),
+    "check_dataset": layouts.CHECKED_EVENTS,
     "list_train_job_log_lines": layouts.LOG_TEXT,
     "get_prometheus_metrics": layouts.PROMETHEUS,
 }
@@ -33,6 +35,8 @@ _LAYOUTS = {
     **dict.fromkeys(("generate_images", "generate_images_unversioned", "interpolate_images"), layouts.IMAGES),
     "download_generate_job_result": layouts.RESULT,
     "watch_train_job": layouts.JOB_EVENTS_TEXT,
+    **dict.fromkeys(("create_dataset", "replace_dataset"), layouts.REGISTERED),
+    "check_dataset": layouts.CHECKED,
 }
 """What an answer's bytes mean, by operation."""
 

@@ -59,5 +59,27 @@ event: end
 data: {"status": "succeeded"}
 
 """
+_WORK_EVENTS = (
+    "text/event-stream: server-sent events, each with JSON in `data`. `progress`: what is being done, how much of it "
+    "is done, total (null when nobody knows) and eta_seconds (null at first). Last comes `done` with the answer, or "
+    "`error` with problem details. The work goes on when the client leaves. Lines that begin with a colon keep the "
+    "connection open"
+)
+REGISTERED = f"The data set has this content already; or events. {_WORK_EVENTS}"
+CHECKED = f"What was found. {_WORK_EVENTS}"
+REGISTERED_EVENTS = """event: progress
+data: {"what": "decoding pictures", "done": 12000, "total": 20000, "eta_seconds": 11.9}
+
+event: done
+data: {"name": "clothes", "images": 20000, "image_shape": [3, 64, 64]}
+
+"""
+CHECKED_EVENTS = """event: progress
+data: {"what": "looking at pictures", "done": 10240, "total": 20000, "eta_seconds": 3.1}
+
+event: done
+data: {"dataset": "clothes", "images": 20000, "findings": ["Nothing was found that needs a change."]}
+
+"""
 LOG_TEXT = "epoch 1: loss 0.091\nepoch 2: loss 0.087\n"
 PROMETHEUS = "# TYPE darkroom_rows_waiting gauge\ndarkroom_rows_waiting 0.0\n"

@@ -35,12 +35,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EngineLimits:
-    """Upper limits. queue_rows: unfinished rows; batch_rows: network rows a step; versions: model versions in memory.
+    """Upper limits. queue_rows: unfinished rows; queue_seconds: of their work, see `Queue`; batch_rows: network rows a
+    step; versions: model versions in memory.
 
     A version that carries a snapshot holds two networks, and counts as two.
     """
 
     queue_rows: int = 2048
+    queue_seconds: float = 20.0
     batch_rows: int = 64
     versions: int = 4
 
@@ -90,7 +92,7 @@ class Engine:
         self._observer = observer or EngineObserver()
         self._clock = clock
         self._wake = threading.Condition()
-        self._queue = Queue(self.limits.queue_rows, self._observer)
+        self._queue = Queue(self.limits.queue_rows, self._observer, self.limits.queue_seconds)
         self._residents = Residents(self.limits.versions, self._wake, self._observer)
         self._stepper = Stepper(self._queue, self._wake, self._observer, clock)
         self._owed = 0.0  # seconds of requests' steps before the next step of a warm-up: as many as the last one took
@@ -149,8 +151,8 @@ class Engine:
     def submit(self, request: SampleRequest, sink: Sink) -> Ticket:
         """Queue a request, all of its rows or none; `sink` receives its events on the engine's thread.
 
-        Raises an EngineRefusal (QueueFull, TooManyRows, DeadlineUnmeetable, VersionNotLoaded, EngineStopped), or
-        ValueError for a row that the model cannot draw.
+        Raises an EngineRefusal (QueueFull, QueueLong, TooManyRows, DeadlineUnmeetable, VersionNotLoaded,
+        EngineStopped), or ValueError for a row that the model cannot draw.
         """
         with self._serving(request.version) as resident:
             self._queue.require_room(
@@ -168,7 +170,7 @@ class Engine:
         return Ticket(partial(self._cancel, accepted))
 
     def require_place(self, owner: int | None) -> None:
-        """Raise QueueFull if the queue has no place for one more row of the owner (see SampleRequest)."""
+        """Raise QueueFull or QueueLong if the queue has no place for one more row of the owner (see SampleRequest)."""
         with self._reporting_refusals():
             self._queue.require_room(1, owner)
 

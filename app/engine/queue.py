@@ -3,11 +3,12 @@
 The queue keeps its counts at every change, so that no caller walks the rows to count them.
 """
 
-import heapq
+import math
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from itertools import accumulate
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain
 from operator import attrgetter, itemgetter
 
 from darkroom.app.engine.forecast import Forecast, Work, foresee
@@ -18,13 +19,18 @@ from darkroom.app.engine.policy import (
     Policy,
     deadline_of,
     own_seconds,
+    rows_up_to,
+    rows_worth_a_step,
 )
-from darkroom.app.engine.request import DeadlineUnmeetable, Failed, Finished, QueueFull, TooManyRows
+from darkroom.app.engine.request import DeadlineUnmeetable, Failed, Finished, QueueFull, QueueLong, TooManyRows
 from darkroom.app.engine.residents import Resident
 from darkroom.app.engine.rows import Request, Row
 
 KEPT_FREE = 4
 """The queue takes requests while one place of so many is free: those of up to a quarter of the places alike."""
+
+OF_LONGEST = 3.0
+"""The queue holds so many times the time of its longest request, however long that is."""
 
 PARTS = 64
 """Retry-After of a deadline that cannot be met is a number of parts of the time until the queue is empty."""
@@ -33,12 +39,13 @@ PARTS = 64
 class Queue:
     """The accepted requests, oldest first. Every caller holds the engine's lock.
 
-    limit: most unfinished rows. rows: unfinished rows; running: unfinished rows that have begun. owned: unfinished rows
-    by owner.
+    limit: most unfinished rows; seconds: of work above which no request is accepted. rows: unfinished rows; running:
+    unfinished rows that have begun. owned: unfinished rows by owner.
     """
 
-    def __init__(self, limit: int, observer: EngineObserver) -> None:
+    def __init__(self, limit: int, observer: EngineObserver, seconds: float = math.inf) -> None:
         self.limit = limit
+        self.seconds = seconds
         self._observer = observer
         self.rows = 0
         self.running = 0
@@ -58,7 +65,7 @@ class Queue:
         return self._policy.open
 
     def require_room(self, rows: int, owner: int | None = None) -> None:
-        """Raise TooManyRows or QueueFull if the queue does not take `rows` more rows.
+        """Raise TooManyRows, QueueFull or QueueLong if the queue does not take `rows` more rows.
 
         An owner gets at most half of the rows that others leave, so that there is always room for one more owner. When
         less than a quarter of the places is free, the queue takes no request, however small. Otherwise small ones would
@@ -71,6 +78,21 @@ class Queue:
         if not self._takes(rows, held, self.rows - held, owner):
             wait = self._seconds_until_taken(rows, held, owner)
             raise QueueFull(rows, held, self._places(self.rows - held, owner), wait)
+        self._require_short(owner)
+
+    def _require_short(self, owner: int | None) -> None:
+        """Raise QueueLong if the owner's requests need more time than its part of the limit.
+
+        The owners that have requests share the limit evenly. It is the same for large and small requests.
+        """
+        held, longest, owners = 0.0, 0.0, {owner}
+        for one in self.requests:
+            owners.add(one.owner)
+            longest = max(longest, one.idle_seconds)
+            held += one.seconds_left if one.owner == owner else 0.0
+        most = max(self.seconds, OF_LONGEST * longest) / len(owners)
+        if held >= most:
+            raise QueueLong(held, most, len(owners) * (held - most))
 
     def _places(self, others: int, owner: int | None) -> int:
         return self.limit if owner is None else (self.limit - others) // 2
@@ -83,7 +105,7 @@ class Queue:
     def _seconds_until_taken(self, rows: int, held: int, owner: int | None) -> float:
         """Return the time until the queue takes `rows` rows of the owner, if nothing else arrives."""
         if not self._ends:
-            self._ends = _row_ends(self._policy.in_order())
+            self._ends = _row_ends(self._policy.in_order(), len(self.requests))
         if owner not in self._ended:
             self._ended[owner] = list(accumulate((owner in (None, one) for _, one in self._ends), initial=0))
         own, others = self._ended[owner], self.rows - held
@@ -147,7 +169,7 @@ class Queue:
             return forecast.idle_seconds
         step = max(forecast.resident.full_step, self._policy.slowest_step)
         if forecast.deadline is None:
-            return self._in_company(forecast, step)
+            return self._in_order(forecast)
         ahead = [(deadline_of(one) - forecast.now, own_seconds(one)) for one in self._policy.promised]
         at_ease = self._at_ease(forecast.idle_seconds + sum(own for _, own in ahead))
         return _at_most(forecast.idle_seconds, forecast.deadline - forecast.now, ahead, at_ease, MARGIN_STEPS * step)
@@ -161,13 +183,15 @@ class Queue:
             total += own_seconds(one) if one.deadline is None else 0.0
         return total
 
-    def _in_company(self, forecast: Forecast, step: float) -> float:
-        """The time of a request without a deadline. It runs behind shorter ones, and its steps are full ones."""
-        shorter = sum(one.seconds_left for one in self.requests if one.seconds_left <= forecast.seconds)
-        longer = sum(one.seconds_left for one in self.requests) - shorter
-        in_company = min(forecast.steps, (shorter + longer) / step)
-        paced = in_company * step + (1.0 - in_company / forecast.steps) * forecast.idle_seconds
-        return max(_shared(shorter + forecast.idle_seconds, longer), paced)
+    def _in_order(self, forecast: Forecast) -> float:
+        """The time of a request without a deadline, which runs behind shorter ones."""
+        before, behind = list[Request](), list[Request]()
+        for one in self._policy.in_order():
+            (before if one.seconds_left <= forecast.seconds else behind).append(one)
+        own = _waves_of(forecast)
+        waves = chain(_waves(before), own, _waves(behind))
+        end = next(end for end, wave in _wave_ends(waves, len(self.requests) + 1) if wave is own[-1])
+        return max(forecast.idle_seconds, _shared(end, sum(one.seconds_left for one in behind)))
 
     def add(self, request: Request) -> None:
         """Add a request."""
@@ -223,21 +247,71 @@ class Queue:
             del self.owned[request.owner]
 
 
-def _row_ends(requests: Iterable[Request]) -> list[tuple[float, int | None]]:
-    """Return the times until each row ends, if nothing else arrives, in their order, and its owner.
+@dataclass(eq=False)
+class _Wave:
+    """Rows of a request that take their steps together. width: their network rows; steps: that are left.
 
-    The rows are taken to be served by as many places as rows of their width share a step, one after another.
+    last: the request ends with it.
     """
-    places, ends = [0.0], list[tuple[float, int | None]]()
+
+    resident: Resident
+    width: int
+    steps: float
+    rows: int
+    owner: int | None
+    last: bool
+
+
+def _waves_of(forecast: Forecast) -> list[_Wave]:
+    """Return the waves of work that is not planned yet."""
+    resident, limit = forecast.resident, forecast.resident.batch_limit
+    rows = max(1, round(forecast.seconds / forecast.steps / resident.seconds(1)))
+    return [
+        _Wave(resident, min(limit, rows - start), forecast.steps, 0, None, start + limit >= rows)
+        for start in range(0, rows, limit)
+    ]
+
+
+def _waves(requests: Iterable[Request]) -> Iterator[_Wave]:
     for request in requests:
-        step = request.resident.full_step
-        for row in request.unfinished:
-            if len(places) < request.batch_limit // row.network_rows:
-                heapq.heappush(places, 0.0)  # all places are free in the beginning
-            end = places[0] + row.steps_left * step
-            ends.append((end, request.owner))
-            heapq.heapreplace(places, end)
-    return sorted(ends, key=itemgetter(0))
+        rows, each = request.unfinished, max(1, request.batch_limit // request.unfinished[0].network_rows)
+        for start in range(0, len(rows), each):
+            wave = rows[start : start + each]
+            steps = max(row.steps_left for row in wave)
+            width = rows_up_to(request.batch_limit, wave)
+            yield _Wave(request.resident, width, steps, len(wave), request.owner, start + each >= len(rows))
+
+
+def _wave_ends(waves: Iterable[_Wave], requests: int) -> Iterator[tuple[float, _Wave]]:
+    """Yield the times until each ends, if nothing else arrives. waves: in the order of the policy, those of `requests`.
+
+    The share of the oldest is left out.
+    """
+    now, waiting = 0.0, list(waves)
+    while waiting:
+        resident = waiting[0].resident
+        mine = (wave for wave in waiting if wave.resident is resident)
+        rows = rows_worth_a_step(resident, (wave.width for wave in waiting if wave.resident is resident), requests)
+        paces = list[tuple[_Wave, float]]()
+        left = rows
+        for wave in mine:
+            paces.append((wave, min(1.0, left / wave.width)))
+            left -= wave.width
+            if left <= 0:
+                break
+        steps = min(wave.steps / pace for wave, pace in paces)
+        now += steps * resident.speed.seconds(rows - max(0, left))
+        for wave, pace in paces:
+            wave.steps -= steps * pace
+            if wave.steps < 1e-6:
+                waiting.remove(wave)
+                requests -= wave.last
+                yield now, wave
+
+
+def _row_ends(requests: Iterable[Request], number: int) -> list[tuple[float, int | None]]:
+    """Return the times until each row ends, if nothing else arrives, in their order, and its owner."""
+    return [(end, wave.owner) for end, wave in _wave_ends(_waves(requests), number) for _ in range(wave.rows)]
 
 
 def _at_most(

@@ -130,6 +130,19 @@ class QueueFull(EngineRefusal):
 
 
 @dataclass
+class QueueLong(EngineRefusal):
+    """The accepted requests of the owner need `seconds` of work, and no more is accepted above `limit_seconds`.
+
+    retry_after_seconds: expected time until it is less, by measured speed.
+    """
+
+    reason = "queue_full"
+    seconds: float
+    limit_seconds: float
+    retry_after_seconds: float
+
+
+@dataclass
 class TooManyRows(EngineRefusal):
     """The request alone is larger than the queue can ever hold."""
 

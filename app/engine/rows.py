@@ -39,8 +39,8 @@ class Request:
     """An accepted request. It leaves the engine with its one Finished or Failed event.
 
     submitted, deadline, begun: on the engine's clock. seconds_left: time of its work that is left, in full batches.
-    owner: see SampleRequest. context: of the thread that submitted it, so that log lines name the right one of the
-    requests in a batch.
+    idle_seconds: its time on an idle engine. owner: see SampleRequest. context: of the thread that submitted it, so
+    that log lines name the right one of the requests in a batch.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class Request:
         self.submitted = forecast.now
         self.deadline = forecast.deadline
         self.seconds_left = forecast.seconds
+        self.idle_seconds = forecast.idle_seconds
         self.unfinished = [Row(self, phase) for phase in phases]
         self.network_rows_left = work.network_rows
         self.total_steps = sum(phase.steps_left for phase in phases)

@@ -230,7 +230,9 @@ TYPES: Mapping[str, ProblemType] = {
     ),
     # The service cannot do it now.
     "queue-full": ProblemType(
-        (429,), "The queue has too few free places.", "Wait for as long as Retry-After says, or ask for fewer images."
+        (429,),
+        "The queue has too few free places, or too much work.",
+        "Wait for as long as Retry-After says, or ask for fewer images.",
     ),
     "deadline-unmeetable": ProblemType(
         (503,),

@@ -72,20 +72,22 @@ def require_speed(session: Session, device: Device) -> WorkerSpeed:
 def plan_training(session: Session, dataset: Dataset, minutes: float, device: Device) -> tuple[Recipe, Planned]:
     """Return the recipe for a data set and a time, and why it is so. Raises Problem."""
     speed = require_speed(session, device)
-    channels, counts = dataset.image_channels, tuple(dataset.class_counts)
+    channels = dataset.image_channels
     facts = DataFacts(
         channels,
-        model_side(dataset.image_size, minutes, speed.of, channels, len(counts)),
-        counts,
+        model_side(dataset.image_size, minutes, speed.of, channels),
+        tuple(dataset.class_names),
+        tuple(dataset.class_counts),
         dataset.image_count if dataset.distinct_count is None else dataset.distinct_count,
-        bool(dataset.mirrors),
+        None if dataset.mirrored is None else tuple(dataset.mirrored),
+        dataset.flat_grounds,
     )
     config = DatasetConfig.model_validate(dataset.configuration or {"format": dataset.format})
     try:
         plan = make_plan(facts, config, _model_for(session, dataset), minutes, speed.of)
     except PlanError as error:
         raise invalid([("/minutes", str(error))]) from error
-    warnings = cautions(plan, facts, dataset.class_names)
+    warnings = cautions(plan)
     if not speed.alive:
         seen = f"{speed.worker.seen_at:%Y-%m-%d %H:%M} UTC"
         warnings.append(f"no worker is running: planned with the speed of {speed.worker.name}, last seen at {seen}")

@@ -22,7 +22,8 @@ def misfits(
 
     workers: all known ones with the job's device. Without any, nobody knows what the next one will have.
     """
-    yield from recipe_misfits(recipe, ImageFacts(dataset.image_channels, dataset.image_size, dataset.class_counts))
+    form = dataset.image_channels, dataset.image_size
+    yield from recipe_misfits(recipe, ImageFacts(*form, dataset.class_counts, dataset.class_names))
     if isinstance(origin, ModelConfig):
         yield from weights_misfits(recipe, origin)
     elif origin is not None:

@@ -43,6 +43,7 @@ from darkroom.store.model_repository import (
     ModelNotFound,
     VersionNotFound,
 )
+from darkroom.store.places import ArtifactsAway
 from darkroom.telemetry.loops import surviving
 
 log = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ class Catalog:
         self._switching = asyncio.Lock()
         self._loads: dict[str, asyncio.Task[None]] = {}
         self._store_away = False
+        self._storage_away = False
         self._opened = False
         self.ready = False
         engine.keep_longest(lambda: list(self._production.values()))
@@ -317,8 +319,14 @@ class Catalog:
                     register_shipped, database, version.header, self._shipped[version.digest]
                 )
                 self._versions[key] = replace(version, number=number)
+            except ArtifactsAway as error:  # it must not keep the catalog from following the aliases
+                if not self._storage_away:
+                    log.warning("shipped weights are not registered yet, so jobs cannot use them: %s", error)
+                self._storage_away = True
+                return
             except OSError as error:  # the file was removed after it was loaded
                 log.error("shipped weights cannot be registered, so jobs cannot use them: %s", error)
+            self._storage_away = False
             self._unregistered.pop(0)
 
     async def _follow_aliases(self, database: Database) -> None:
@@ -361,12 +369,15 @@ class Catalog:
                 await self.ensure_loaded(await self._find_in_store(database, name, target.digest))
         except (ModelNotFound, VersionNotFound):
             return  # deleted in the meantime
-        except (*DATABASE_ERRORS, EngineStopped):
-            raise
-        except Exception as error:  # faults of the weights, and any error of a remote artifact store
+        except Exception as error:  # faults of the weights, or their folder or bucket is away
+            away = isinstance(error, ArtifactsAway)
+            if isinstance(error, (*DATABASE_ERRORS, EngineStopped)) and not away:
+                raise
             if refused is None:
                 log.error("production of %s cannot be loaded; the earlier version stays served: %s", name, error)
-            wait = FIRST_RETRY_SECONDS if refused is None else min(2.0 * refused.wait_seconds, LONGEST_RETRY_SECONDS)
+            wait = FIRST_RETRY_SECONDS
+            if refused is not None and not away:  # a folder or bucket that is back is used at once
+                wait = min(2.0 * refused.wait_seconds, LONGEST_RETRY_SECONDS)
             self._refused[name] = _Refused(target.digest, wait, now + wait)
             return
         self._refused.pop(name, None)

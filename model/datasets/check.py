@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from darkroom.model.progress import OnProgress, silent
+
 HASH_BITS = 64
 HASH_DISTANCE = 10
 """Most different bits of the perceptual hashes of two pictures that look alike."""
@@ -54,7 +56,9 @@ class Looks:
     contents: tuple[bytes, ...]
 
 
-def look(count: int, images: Callable[[Sequence[int]], npt.NDArray[np.uint8]]) -> Looks:
+def look(
+    count: int, images: Callable[[Sequence[int]], npt.NDArray[np.uint8]], on_progress: OnProgress = silent
+) -> Looks:
     """Look at `count` pictures. images: returns those of some indices as (N, C, S, S)."""
     hashes = np.empty(count, dtype=np.uint64)
     thumbnails = np.empty((count, 3 * THUMBNAIL**2), dtype=np.float32)
@@ -62,6 +66,7 @@ def look(count: int, images: Callable[[Sequence[int]], npt.NDArray[np.uint8]]) -
     contents: list[bytes] = []
     seen = [np.empty((0, TEXTURES), dtype=np.float32)]
     for start in range(0, count, BATCH):
+        on_progress("looking at pictures", start, count)
         batch = images(range(start, min(start + BATCH, count)))
         seen.append(textures(batch))
         for place, image in enumerate(batch, start):
@@ -164,7 +169,7 @@ class _Groups:
         return [group for group in groups.values() if len(group) > 1]
 
 
-def outliers(looks: Looks, labels: npt.NDArray[np.int64]) -> list[int]:
+def outliers(looks: Looks, labels: npt.NDArray[np.int64], on_progress: OnProgress = silent) -> list[int]:
     """Return the pictures that are unlike the others of their class, the least alike first.
 
     Such a picture is much farther from the nearest one of its class than others are, by its thumbnail and by its
@@ -175,6 +180,7 @@ def outliers(looks: Looks, labels: npt.NDArray[np.int64]) -> list[int]:
     references, their_labels = looks.thumbnails[chosen], labels[chosen]
     own, strange = np.full(len(labels), np.nan), np.zeros(len(labels), dtype=np.bool_)
     for start in range(0, len(labels), BATCH):
+        on_progress("comparing pictures", start, len(labels))
         here = slice(start, start + BATCH)
         squares = _squared_distances(looks.thumbnails[here], references)
         squares[chosen[None, :] == np.arange(len(labels))[here, None]] = np.inf  # not with itself

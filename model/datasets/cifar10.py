@@ -17,6 +17,7 @@ from darkroom.model.datasets.dataset import DatasetError
 from darkroom.model.datasets.decoded import Decoded, agreed_class_names, check_decoded, check_labels
 from darkroom.model.datasets.members import MembersMissing, Variant, member_files, read_members
 from darkroom.model.datasets.resize import square_images
+from darkroom.model.progress import OnProgress, silent
 
 CLASSES = 10
 SIDE = 32
@@ -68,7 +69,9 @@ def _class_names(content: bytes, source: str) -> tuple[str, ...]:
         raise DatasetError(f"{source}: not text") from error
 
 
-def decode_cifar10(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
+def decode_cifar10(
+    config: DatasetConfig, path: Path, limits: ArchiveLimits, on_progress: OnProgress = silent
+) -> Decoded:
     """Decode colour images (N, 3, 32, 32), or of side `image_size`, from an archive (.tar.gz or zip) or its folder.
 
     Raises DatasetError naming the member and its fault. A train split needs all five batches, of equal length.
@@ -87,5 +90,5 @@ def decode_cifar10(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> 
     labels = np.concatenate([labels for _, labels in batches])
     check_labels(labels, agreed, len(labels), images_source=str(path), labels_source=str(path))
     pixels = np.concatenate([images for images, _ in batches]).reshape(-1, 3, SIDE, SIDE)
-    images = square_images(pixels, config.image_size, str(path))
+    images = square_images(pixels, config.image_size, str(path), on_progress=on_progress)
     return check_decoded(images, labels, agreed, images_source=str(path), labels_source=str(path))

@@ -34,6 +34,7 @@ from darkroom.model.datasets.decoded import (
     check_size,
 )
 from darkroom.model.datasets.resize import eight_bits, square_picture
+from darkroom.model.progress import OnProgress, silent, told
 
 # Pillow starts other programs for some formats (Ghostscript for EPS); the content of a file must never cause that.
 PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
@@ -296,7 +297,14 @@ def _side(files: Sequence[tuple[Place, int]], kinds: Mapping[int, _Kind]) -> int
     return first[0]
 
 
-def decode_classes(config: DatasetConfig, found: ClassFiles[P], source: str, *, pixels: int | None = None) -> Decoded:
+def decode_classes(
+    config: DatasetConfig,
+    found: ClassFiles[P],
+    source: str,
+    *,
+    pixels: int | None = None,
+    on_progress: OnProgress = silent,
+) -> Decoded:
     """Decode images (N, C, S, S) uint8, in the order of class and file names; the folders' names are the classes.
 
     S is `image_size`: each picture is turned by its EXIF orientation and made square by `square_picture`. Without
@@ -310,7 +318,7 @@ def decode_classes(config: DatasetConfig, found: ClassFiles[P], source: str, *, 
     check_labels(of_files, names, len(files), images_source=source, labels_source=source)
     faults: dict[int, str] = {}
     kinds: dict[int, _Kind] = {}
-    for number, (file, _) in enumerate(files):
+    for number, (file, _) in enumerate(told("reading the pictures' sizes", files, on_progress)):
         with _noting(faults, number):
             kinds[number] = _kind(file)
     stored = sum(kind.size[0] * kind.size[1] for kind in kinds.values())
@@ -327,7 +335,7 @@ def decode_classes(config: DatasetConfig, found: ClassFiles[P], source: str, *, 
     check_size(needed, source)
     images = np.empty(shape, dtype=np.uint8)
     labels: list[int] = []
-    for number in kinds:
+    for number in told("decoding pictures", kinds, on_progress):
         file, label = files[number]
         with _noting(faults, number), _opened(file) as picture:
             images[len(labels)] = _pixels(ImageOps.exif_transpose(picture), grey, side, config)

@@ -11,6 +11,7 @@ from darkroom.model.datasets.dataset import DatasetError
 from darkroom.model.datasets.decoded import Decoded, check_decoded
 from darkroom.model.datasets.resize import square_images
 from darkroom.model.extras import import_extra
+from darkroom.model.progress import OnProgress, silent
 
 TEST_IMAGES = 297
 """The test split is the last 297 images, the train split the 1,500 before them."""
@@ -31,7 +32,9 @@ def digits_files(config: DatasetConfig, path: Path | None) -> list[Path]:
     return []
 
 
-def decode_digits(config: DatasetConfig, path: Path | None, limits: ArchiveLimits) -> Decoded:
+def decode_digits(
+    config: DatasetConfig, path: Path | None, limits: ArchiveLimits, on_progress: OnProgress = silent
+) -> Decoded:
     """Decode grey images (N, 1, 8, 8), or of side `image_size`; values 0..16 are scaled to 0..255 and rounded.
 
     The test split is the last 297 images, the train split all others. Classes are "0".."9" unless configured.
@@ -42,7 +45,7 @@ def decode_digits(config: DatasetConfig, path: Path | None, limits: ArchiveLimit
     images = np.rint(values * (255 / LEVELS)).astype(np.uint8)[:, None]
     part = slice(None, -TEST_IMAGES) if config.split == "train" else slice(-TEST_IMAGES, None)
     return check_decoded(
-        square_images(images[part], config.image_size, "digits"),
+        square_images(images[part], config.image_size, "digits", on_progress=on_progress),
         labels[part],
         config.class_names or tuple(str(digit) for digit in range(10)),
         images_source="digits",

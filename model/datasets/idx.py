@@ -32,6 +32,7 @@ from darkroom.model.datasets.decoded import (
 )
 from darkroom.model.datasets.members import Variant, member_files, read_members
 from darkroom.model.datasets.resize import narrowed, square_images
+from darkroom.model.progress import OnProgress, silent
 
 _PREFIX = {"train": "train", "test": "t10k"}
 _TYPES: dict[int, np.dtype[np.unsignedinteger[Any]]] = {8: np.dtype(np.uint8), 11: np.dtype(">u2")}
@@ -126,7 +127,7 @@ def _open(path: Path, files: ExitStack) -> IO[bytes]:
         return files.enter_context(path.open("rb"))
 
 
-def decode_idx(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
+def decode_idx(config: DatasetConfig, path: Path, limits: ArchiveLimits, on_progress: OnProgress = silent) -> Decoded:
     """Decode grey images (N, 1, H, W) from the folder `path`, or a zip or tar archive of it.
 
     The configuration names the classes; the default is "0", "1", ... Raises DatasetError naming the file and its fault.
@@ -152,7 +153,9 @@ def decode_idx(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Deco
         check_labels(labels, names, header.shape[0], images_source=images_source, labels_source=labels_source)
         images = _values(header)
     return check_decoded(
-        square_images(narrowed(images[:, None]), config.image_size, images_source, config.fit, config.ground),
+        square_images(
+            narrowed(images[:, None]), config.image_size, images_source, config.fit, config.ground, on_progress
+        ),
         labels,
         names,
         images_source=images_source,

@@ -29,6 +29,7 @@ from darkroom.model.datasets.decoded import (
 )
 from darkroom.model.datasets.resize import narrowed, square_images
 from darkroom.model.datasets.zip_archive import open_zip
+from darkroom.model.progress import OnProgress, silent
 
 MAX_CLASS_NAMES_BYTES = 16 * 2**20
 
@@ -108,7 +109,7 @@ def _names(array: npt.NDArray[Any], source: str) -> tuple[str, ...]:
         raise DatasetError(f"{source}: class_names: not text") from error
 
 
-def _decode(config: DatasetConfig, path: Path, source: str, limits: ArchiveLimits) -> Decoded:
+def _decode(config: DatasetConfig, path: Path, source: str, limits: ArchiveLimits, on_progress: OnProgress) -> Decoded:
     with open_zip(path, limits) as archive:
         named = "class_names.npy" in archive.namelist()
         images_header = _header(archive, "images", source)
@@ -151,7 +152,7 @@ def _decode(config: DatasetConfig, path: Path, source: str, limits: ArchiveLimit
         check_labels(labels, class_names, count, images_source=images_source, labels_source=labels_source)
         images = _channels_first(narrowed(arrays["images"]), source)
     return check_decoded(
-        square_images(images, config.image_size, source, config.fit, config.ground),
+        square_images(images, config.image_size, source, config.fit, config.ground, on_progress),
         labels,
         class_names,
         images_source=images_source,
@@ -159,7 +160,7 @@ def _decode(config: DatasetConfig, path: Path, source: str, limits: ArchiveLimit
     )
 
 
-def decode_npz(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
+def decode_npz(config: DatasetConfig, path: Path, limits: ArchiveLimits, on_progress: OnProgress = silent) -> Decoded:
     """Decode images (N, C, H, W) from the archive of the split.
 
     The archive has `images`: uint8 or uint16 (N, H, W), (N, H, W, C) or (N, C, H, W), C = 1 or 3; `labels`: integers
@@ -169,7 +170,7 @@ def decode_npz(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Deco
     """
     (file,) = npz_files(config, path)
     try:
-        return _decode(config, file, str(file), limits)
+        return _decode(config, file, str(file), limits, on_progress)
     except DatasetError:
         raise
     except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:

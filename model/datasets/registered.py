@@ -10,6 +10,7 @@ from darkroom.model.datasets.dataset import DatasetError, ImageDataset
 from darkroom.model.datasets.encoded import decode
 from darkroom.model.datasets.load import load_dataset
 from darkroom.model.datasets.materialise import materialise, open_materialised
+from darkroom.model.progress import OnProgress, silent
 
 
 def load_encoded(digest: str, fetch: Callable[[BinaryIO], None], cache: Path) -> ImageDataset:
@@ -32,7 +33,7 @@ def load_encoded(digest: str, fetch: Callable[[BinaryIO], None], cache: Path) ->
     return materialise(decoded, cache)
 
 
-def load_unchanged(config: DatasetConfig, digest: str, cache: Path) -> ImageDataset:
+def load_unchanged(config: DatasetConfig, digest: str, cache: Path, on_progress: OnProgress = silent) -> ImageDataset:
     """Load the data set at a registered path.
 
     Raises DatasetError when the data changed or vanished since registration, and for all faults that `load_dataset`
@@ -40,7 +41,7 @@ def load_unchanged(config: DatasetConfig, digest: str, cache: Path) -> ImageData
     """
     if config.path is not None and not config.path.exists():
         raise DatasetError(f"the data at {config.path} vanished since it was registered")
-    dataset = load_dataset(config, cache)
+    dataset = load_dataset(config, cache, on_progress)
     if dataset.digest != digest:
         raise DatasetError(
             f"the data at {config.path or config.format} changed since it was registered: it was {digest} and is "

@@ -10,6 +10,7 @@ from darkroom.model.config import Fit
 from darkroom.model.datasets.dataset import ImageDataset
 from darkroom.model.datasets.decoded import check_size
 from darkroom.model.datasets.materialise import content_digest
+from darkroom.model.progress import OnProgress, silent, told
 
 WHITE = "#ffffff"
 
@@ -54,7 +55,12 @@ def square_picture(picture: Image.Image, side: int, fit: Fit = "crop", ground: s
 
 
 def square_images(
-    images: npt.NDArray[np.uint8], side: int | None, source: str, fit: Fit = "crop", ground: str = WHITE
+    images: npt.NDArray[np.uint8],
+    side: int | None,
+    source: str,
+    fit: Fit = "crop",
+    ground: str = WHITE,
+    on_progress: OnProgress = silent,
 ) -> npt.NDArray[np.uint8]:
     """Apply `square_picture` to an array. images: (N, C, H, W) uint8, C = 1 or 3; returns (N, C, side, side) uint8.
 
@@ -65,16 +71,17 @@ def square_images(
         return images
     check_size(count * channels * side * side, source)
     squares = np.empty((count, channels, side, side), dtype=np.uint8)
-    for index, image in enumerate(images):
+    for index, image in enumerate(told("scaling images", images, on_progress)):
         pixels = image[0] if channels == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
         square = np.asarray(square_picture(Image.fromarray(pixels), side, fit, ground))
         squares[index] = square[None] if channels == 1 else square.transpose(2, 0, 1)
     return squares
 
 
-def reduced(dataset: ImageDataset, side: int) -> ImageDataset:
+def reduced(dataset: ImageDataset, side: int, on_progress: OnProgress = silent) -> ImageDataset:
     """Return the data set with its images scaled down to `side`, in memory; itself where they are not larger."""
     if dataset.images.shape[2] <= side:
         return dataset
-    images, names = square_images(dataset.images, side, "the data set"), dataset.class_names
+    images = square_images(dataset.images, side, "the data set", on_progress=on_progress)
+    names = dataset.class_names
     return ImageDataset(images, dataset.labels, names, content_digest(images, dataset.labels, names))

@@ -13,6 +13,7 @@ from darkroom.model.datasets.dataset import DatasetError
 from darkroom.model.datasets.decoded import Decoded, agreed_class_names, check_decoded, check_labels
 from darkroom.model.datasets.members import Variant, member_files, read_members
 from darkroom.model.datasets.resize import square_images
+from darkroom.model.progress import OnProgress, silent
 
 CLASSES = 10
 SIDE = 96
@@ -31,7 +32,7 @@ def stl10_files(config: DatasetConfig, path: Path) -> list[Path]:
     return member_files(path, _variants(config))
 
 
-def decode_stl10(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
+def decode_stl10(config: DatasetConfig, path: Path, limits: ArchiveLimits, on_progress: OnProgress = silent) -> Decoded:
     """Decode colour images (N, 3, S, S) with S = `image_size`, default 32; 96 keeps the published size.
 
     `square_images` reduces them. Raises DatasetError naming the member and its fault.
@@ -58,5 +59,6 @@ def decode_stl10(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> De
         raise DatasetError(f"{path}: {_NAMES}: {len(names)} class names, not {CLASSES}")
     labels, agreed = published - 1, agreed_class_names(names, config.class_names, f"{path}: {_NAMES}")
     check_labels(labels, agreed, len(images), images_source=images_source, labels_source=labels_source)
-    squares = square_images(images, config.image_size or DEFAULT_IMAGE_SIZE, images_source)
+    side = config.image_size or DEFAULT_IMAGE_SIZE
+    squares = square_images(images, side, images_source, on_progress=on_progress)
     return check_decoded(squares, labels, agreed, images_source=images_source, labels_source=labels_source)

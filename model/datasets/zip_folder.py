@@ -12,6 +12,7 @@ from darkroom.model.datasets.class_folders import class_files, decode_classes
 from darkroom.model.datasets.dataset import DatasetError
 from darkroom.model.datasets.decoded import Decoded
 from darkroom.model.datasets.zip_archive import open_zip, read_entry
+from darkroom.model.progress import OnProgress, silent
 
 
 class _Member:
@@ -85,10 +86,10 @@ def zip_files(config: DatasetConfig, path: Path) -> list[Path]:
     return [path]
 
 
-def decode_zip(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
+def decode_zip(config: DatasetConfig, path: Path, limits: ArchiveLimits, on_progress: OnProgress = silent) -> Decoded:
     """Decode images (N, C, S, S) with `decode_classes`; raises DatasetError naming the archive and the entry."""
     with open_zip(path, limits) as archive:
         if "images.npy" in archive.namelist():
             raise DatasetError(f"{path}: holds arrays instead of class folders; use format npz")
         found = class_files(config, _tree(archive, str(path)))
-        return decode_classes(config, found, str(path), pixels=limits.pixels)
+        return decode_classes(config, found, str(path), pixels=limits.pixels, on_progress=on_progress)

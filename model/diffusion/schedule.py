@@ -20,7 +20,7 @@ def _frozen(table: Table) -> Table:
     return table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NoiseSchedule:
     """Immutable float64 tables of length T + 1, indexed by t.
 

@@ -35,8 +35,8 @@ from darkroom.model.diffusion.learned_variance import bound_terms
 from darkroom.model.diffusion.schedule import NoiseSchedule, Table, make_schedule
 from darkroom.model.diffusion.variational import decoder_term
 from darkroom.model.images.pixels import from_pixels
-from darkroom.model.metrics.progress import OnProgress, silent
 from darkroom.model.metrics.reference_images import evenly_spaced
+from darkroom.model.progress import OnProgress, silent
 from darkroom.model.sampling.noise import normal_noise
 
 Times = npt.NDArray[np.int64]

@@ -17,10 +17,10 @@ from darkroom.model.metrics.extractors import load_extractor, load_perceptual
 from darkroom.model.metrics.feature_measures import FeatureMeasure, InFeatures, Measure
 from darkroom.model.metrics.generation import Drawing, NotFinite, class_counts, draw, plan_drawing
 from darkroom.model.metrics.perceptual import NearestImages, PerceptualMeasure
-from darkroom.model.metrics.progress import OnProgress, silent
 from darkroom.model.metrics.reference_images import ReferenceImages
 from darkroom.model.metrics.references import FolderReferences, ReferenceCache
 from darkroom.model.metrics.requirements import evaluation_misfits
+from darkroom.model.progress import OnProgress, silent
 from darkroom.model.user_error import UserError
 
 __all__ = [
@@ -69,7 +69,7 @@ def evaluate(
     Raises EvaluationError when model and data set do not fit or an image is not finite; ValueError for more steps than
     the model has; MetricsUnavailable when a metric's package or weights are missing; SamplingStopped.
     """
-    dataset = reduced(dataset, denoiser.image_shape[-1])
+    dataset = reduced(dataset, denoiser.image_shape[-1], on_progress)
     _check(denoiser, weights_digest, dataset, config, sampling)
     found: list[Figure] = []
     alone = of_kind("denoiser", config.metrics)

@@ -11,10 +11,10 @@ from darkroom.model.datasets.dataset import ImageDataset
 from darkroom.model.figure import Figure
 from darkroom.model.metrics.generation import Row
 from darkroom.model.metrics.perceptual_distance import PerceptualNetwork, network_facts
-from darkroom.model.metrics.progress import OnProgress, silent
 from darkroom.model.metrics.reference_images import REFERENCE_IMAGES, cached, evenly_spaced, image_batches
 from darkroom.model.metrics.references import ReferenceCache
 from darkroom.model.metrics.stored import decode_statistics, encode_statistics
+from darkroom.model.progress import OnProgress, silent
 from darkroom.model.protocol import Facts
 
 PAIRS = 200

@@ -15,9 +15,9 @@ from darkroom.model.metrics.extractor import FeatureExtractor
 from darkroom.model.metrics.fid import FeatureStatistics, FrechetReference, decode_reference, encode_reference
 from darkroom.model.metrics.kid import KERNEL, kernel_sum_within
 from darkroom.model.metrics.precision_recall import NEIGHBOURS, squared_radii
-from darkroom.model.metrics.progress import OnProgress, silent
 from darkroom.model.metrics.references import ReferenceCache
 from darkroom.model.metrics.stored import StatisticsError, decode_statistics, encode_statistics
+from darkroom.model.progress import OnProgress, silent
 from darkroom.model.protocol import Facts, protocol_digest
 
 REFERENCE_IMAGES = 100_000

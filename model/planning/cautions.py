@@ -1,9 +1,6 @@
 """What a user should know before a planned training starts, in plain words."""
 
-from collections.abc import Sequence
-
-from darkroom.model.planning.data_facts import DataFacts
-from darkroom.model.planning.plan import Plan, minutes_told
+from darkroom.model.planning.plan import Plan, minutes_told, named
 from darkroom.model.training.curve_point import duration
 from darkroom.model.training.forecast import recognisable_images
 
@@ -13,9 +10,9 @@ UNEVEN = 20
 """Ratio of the largest class to the smallest from which the data set is uneven."""
 
 
-def cautions(plan: Plan, facts: DataFacts, class_names: Sequence[str]) -> list[str]:
+def cautions(plan: Plan) -> list[str]:
     """Return the warnings about a plan; nothing for a good one."""
-    found = []
+    found, facts = [], plan.facts
     seen, needed = plan.recipe.training.total_images, recognisable_images(plan.recipe.model)
     if seen < needed:
         longer = duration(60.0 * plan.minutes * needed / seen)
@@ -27,11 +24,10 @@ def cautions(plan: Plan, facts: DataFacts, class_names: Sequence[str]) -> list[s
         found.append(
             f"each picture is seen {plan.passes:,.0f} times: the model will copy some. More pictures or less time help"
         )
-    counts = sorted((count, name) for count, name in zip(facts.class_counts, class_names, strict=True) if count)
+    counts = sorted((count, name) for count, name in zip(facts.class_counts, facts.class_names, strict=True) if count)
     few = [f"{name} ({count})" for count, name in counts if count < FEW_PICTURES]
     if few:
-        more = f" and {len(few) - 5} more" if len(few) > 5 else ""
-        found.append(f"these classes have few pictures, which the model may copy: {', '.join(few[:5])}{more}")
+        found.append(f"these classes have few pictures, which the model may copy: {named(few)}")
     (fewest, rarest), (most, commonest) = counts[0], counts[-1]
     if most >= UNEVEN * fewest:
         found.append(f"{commonest} has {most:,} pictures and {rarest} {fewest:,}: the small classes learn more slowly")

@@ -4,12 +4,12 @@ The training settings are those of `recipes/fashion-mnist.yaml`, which docs/resu
 batch and learning rate follow from the data and the time; `python -m bench.plans sweep` compares them with a search.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from darkroom.model.config import DatasetConfig, Recipe, UNetConfig, parse_recipe, set_field
-from darkroom.model.planning.data_facts import DataFacts
+from darkroom.model.planning.data_facts import FEWEST_TO_MIRROR, DataFacts, counted_classes
 from darkroom.model.training.forecast import RECOGNISABLE, forecast, values
 from darkroom.model.training.verdict import FEWEST_TO_JUDGE
 from darkroom.model.user_error import UserError
@@ -36,6 +36,8 @@ RATE, SHORT_RATE = 2e-3, 4e-3
 LEAST_BATCH, LARGEST_BATCH = 32, 128
 EVALUATIONS = ((60.0, 10), (20.0, 5), (10.0, 2))
 """Least minutes of a run, and how often it is evaluated; each costs about half a minute of a CPU."""
+FLAT_GROUNDS = 0.5
+"""Share of pictures on a flat ground from which thresholding is static (`python -m bench.plans thresholds`)."""
 SHIPPED = (
     ("model", "prediction"),
     ("objective", "times"),
@@ -79,7 +81,7 @@ class _Size(NamedTuple):
 class Plan:
     """A recipe, the reasons for its fields, and what to expect of the run.
 
-    images_per_second: measured. passes: times that the run sees each distinct image.
+    facts: of the data set. images_per_second: measured. passes: times that the run sees each distinct image.
     """
 
     recipe: Recipe
@@ -87,32 +89,32 @@ class Plan:
     minutes: float
     images_per_second: float
     passes: float
+    facts: DataFacts
 
     def expectation(self) -> str:
-        """Return how long the run is, and the distance that it should reach."""
+        """Return what was seen of the data, how long the run is, and the distance that it should reach."""
         expected = forecast(self.recipe)
         return (
-            f"{self.recipe.training.total_images:,} images in {minutes_told(self.minutes)}, at "
+            f"{self.facts.told()}. {self.recipe.training.total_images:,} images in {minutes_told(self.minutes)}, at "
             f"{self.images_per_second:,.0f} images/s; each image is seen {self.passes:,.1f} times. Expected Fréchet "
             f"distance: {expected}; with twice the time, {expected.with_more}. Less is better. It is not the FID of "
             f"papers: pictures can be recognised from about {RECOGNISABLE:,.0f} on."
         )
 
 
-def model_side(longest: int, minutes: float, speed: Callable[[Recipe], float], channels: int, classes: int) -> int:
+def model_side(longest: int, minutes: float, speed: Callable[[Recipe], float], channels: int) -> int:
     """Return the side to which pictures are scaled. longest: the side that they allow without enlarging.
 
     Small pictures keep their side, cut to a multiple of the network's. Larger ones get the largest side at which the
     smallest network sees as many images as it has parameters, or the least side; in a short run, SHORT_SIDE.
     """
     sides = [side for side in SIDES if side <= longest] if longest > SIDES[-1] else []
-    facts = DataFacts(channels, 0, (1,) * classes, classes, mirrors=False)
     for side in sides[:-1]:
-        candidate = _smallest(_with_side(facts, side))
+        candidate = _smallest(channels, side)
         if _seen(speed(candidate), minutes) >= IMAGES_PER_PARAMETER * parameters(candidate):
             return side
     least = sides[-1] if sides else max(side for side in range(4, max(4, longest) + 1) if _shape(side)[1] > 1)
-    smallest = _smallest(_with_side(facts, least))
+    smallest = _smallest(channels, least)
     short = _seen(speed(smallest), minutes) < SHORT_IMAGES * values(smallest.model)
     return min(least, SHORT_SIDE) if short else least
 
@@ -129,16 +131,17 @@ def make_plan(
         raise PlanError(f"minutes is {minutes:g}: give more than 0 and less than {MINUTES_BELOW:,.0f}")
     if facts.images < 2:
         raise PlanError("the data set has 1 image; training needs 2 or more")
-    size, *larger = _sizes(facts)
-    chosen = _candidate(facts, size)
+    form = facts.channels, facts.side
+    size, *larger = _sizes(*form)
+    chosen = _candidate(*form, size)
     per_second = speed(chosen)
-    short = _candidate(facts, size, "bfloat16")
+    short = _candidate(*form, size, "bfloat16")
     gain = speed(short) / per_second
     if gain >= BFLOAT16_FASTER:
         chosen, per_second = short, gain * per_second
     for one in larger:
         # A larger network is never faster: stop measuring at the first one that is too slow.
-        candidate = _candidate(facts, one, chosen.training.precision)
+        candidate = _candidate(*form, one, chosen.training.precision)
         their_speed = speed(candidate)
         enough = IMAGES_PER_PARAMETER if one.width > size.width else IMAGES_TO_DEEPEN
         if _seen(their_speed, minutes) < enough * parameters(candidate):
@@ -146,7 +149,7 @@ def make_plan(
         chosen, per_second, size = candidate, their_speed, one
     batch = _batch(facts, _seen(per_second, minutes))
     if batch > LEAST_BATCH:
-        chosen = _candidate(facts, size, chosen.training.precision, batch)
+        chosen = _candidate(*form, size, chosen.training.precision, batch)
         per_second = speed(chosen)
     seen = _seen(per_second, minutes)
     if seen < chosen.training.batch_size:
@@ -157,7 +160,13 @@ def make_plan(
     for reason in reasons:
         set_field(tree, reason.field.split("."), reason.value)
     recipe = parse_recipe(tree, source="plan")
-    return Plan(recipe, reasons, minutes, per_second, seen / facts.distinct)
+    return Plan(recipe, reasons, minutes, per_second, seen / facts.distinct, facts)
+
+
+def named(classes: Sequence[str], most: int = 5) -> str:
+    """Return the names of classes for people: the first ones, and how many more."""
+    more = f" and {len(classes) - most:,} more" if len(classes) > most else ""
+    return ", ".join(classes[:most]) + more
 
 
 def minutes_told(minutes: float) -> str:
@@ -182,10 +191,6 @@ def _seen(per_second: float, minutes: float) -> int:
     return int(per_second * 60.0 * minutes * TRAINING_SHARE)
 
 
-def _with_side(facts: DataFacts, side: int) -> DataFacts:
-    return DataFacts(facts.channels, side, facts.class_counts, facts.distinct, facts.mirrors)
-
-
 def _shape(side: int) -> tuple[int, int]:
     """Return patch size and number of levels for images of that side.
 
@@ -202,20 +207,20 @@ def _shape(side: int) -> tuple[int, int]:
     )
 
 
-def _least_width(facts: DataFacts) -> int:
+def _least_width(channels: int, side: int) -> int:
     """Return the least width: a patch has patch^2 x channels values, and a narrower network would lose some."""
-    patch = _shape(facts.side)[0]
-    return min(patch * patch * facts.channels, WIDTHS[-1])
+    patch = _shape(side)[0]
+    return min(patch * patch * channels, WIDTHS[-1])
 
 
-def _sizes(facts: DataFacts) -> list[_Size]:
+def _sizes(channels: int, side: int) -> list[_Size]:
     """Return the networks that a plan chooses from, the smallest first."""
-    narrowest, *wider = [width for width in WIDTHS if width >= _least_width(facts)]
+    narrowest, *wider = [width for width in WIDTHS if width >= _least_width(channels, side)]
     return [_Size(narrowest, 1), _Size(narrowest, 2), *(_Size(width, 2) for width in wider)]
 
 
-def _smallest(facts: DataFacts) -> Recipe:
-    return _candidate(facts, _sizes(facts)[0])
+def _smallest(channels: int, side: int) -> Recipe:
+    return _candidate(channels, side, _sizes(channels, side)[0])
 
 
 def _batch(facts: DataFacts, seen: int) -> int:
@@ -226,11 +231,11 @@ def _batch(facts: DataFacts, seen: int) -> int:
     return batch
 
 
-def _candidate(facts: DataFacts, size: _Size, precision: str = "float32", batch: int = LEAST_BATCH) -> Recipe:
+def _candidate(channels: int, side: int, size: _Size, precision: str = "float32", batch: int = LEAST_BATCH) -> Recipe:
     """A recipe with everything that decides the speed."""
-    patch, levels = _shape(facts.side)
+    patch, levels = _shape(side)
     width = size.width
-    cells = facts.side // patch // 2 ** (levels - 1)
+    cells = side // patch // 2 ** (levels - 1)
     unet = UNetConfig(
         patch_size=patch,
         width=width,
@@ -247,8 +252,8 @@ def _candidate(facts: DataFacts, size: _Size, precision: str = "float32", batch:
             "dataset": {"format": "folder"},
             "model": {
                 "prediction": "v",
-                "image_channels": facts.channels,
-                "image_size": facts.side,
+                "image_channels": channels,
+                "image_size": side,
                 "unet": unet.model_dump(),
             },
             "objective": {"times": {"name": "normal", "mean": 0.5, "scale": 2.0}},
@@ -273,10 +278,9 @@ def _reasons(
     unet, training, classes = chosen.model.unet, chosen.training, len(facts.class_counts)
     passes = seen / facts.distinct
     cells = facts.side // unet.patch_size
-    yield Reason(
-        "model.image_channels", facts.channels, "the pictures are in colour" if facts.channels == 3 else "grey"
-    )
-    yield Reason("model.image_size", facts.side, "the largest that this time can train, and the pictures have")
+    colour = "in colour" if facts.channels == 3 else "grey"
+    yield Reason("model.image_channels", facts.channels, f"the pictures are {colour}")
+    yield Reason("model.image_size", facts.side, _why_side(facts.side))
     yield Reason("model.unet.patch_size", unet.patch_size, f"gives maps of {cells}x{cells} cells")
     yield Reason(
         "model.unet.width",
@@ -289,8 +293,11 @@ def _reasons(
         unet.blocks_per_level,
         f"two from {IMAGES_TO_DEEPEN:g} images a parameter on; a short run learns more with one",
     )
-    yield Reason("model.unet.multipliers", list(unet.multipliers), "two levels, where the maps can be halved")
-    attends = f"attention compares the cells of maps of at most {MOST_CELLS}x{MOST_CELLS}"
+    levels = len(unet.multipliers)
+    halved = "two levels: the maps can be halved" if levels == 2 else "one level: the maps cannot be halved"
+    yield Reason("model.unet.multipliers", list(unet.multipliers), halved)
+    least = cells // 2 ** (levels - 1)
+    attends = f"the smallest maps have {least}x{least} cells, and attention compares at most {MOST_CELLS}x{MOST_CELLS}"
     yield Reason("model.unet.attention_resolutions", list(unet.attention_resolutions), attends)
     yield Reason("model.unet.middle_attention", unet.middle_attention, attends)
     tree = chosen.model_dump(mode="json")
@@ -299,7 +306,9 @@ def _reasons(
     yield Reason(
         "training.precision",
         training.precision,
-        f"bfloat16 is {gain:.1f} times as fast here, and is used from {BFLOAT16_FASTER:g} times on",
+        f"bfloat16 is {gain:.2f} times as fast here, and is used from {BFLOAT16_FASTER:g} times on"
+        if gain > 0.0
+        else "nobody has measured bfloat16 here",
     )
     yield Reason(
         "training.total_images",
@@ -308,7 +317,11 @@ def _reasons(
     )
     yield Reason("training.minutes", minutes, "the clock ends the run, on a faster or a slower day too")
     steps = seen // training.batch_size
-    yield Reason("training.batch_size", training.batch_size, f"gives {steps:,} steps, of {STEPS:,} wanted")
+    yield Reason(
+        "training.batch_size",
+        training.batch_size,
+        f"gives {steps:,} steps. More than {LEAST_BATCH} only where {STEPS:,} steps and two batches a pass remain",
+    )
     yield Reason(
         "optimizer.warmup_images",
         min(100 * training.batch_size, seen // 20),
@@ -317,16 +330,9 @@ def _reasons(
     base = RATE if unet.blocks_per_level > 1 else SHORT_RATE
     rate = round(base * (WIDTHS[0] / unet.width) ** 0.5, 6)
     yield Reason("optimizer.learning_rate", rate, f"{base:g} for width {WIDTHS[0]} and this depth, less for wider ones")
-    flip = facts.mirrors
-    yield Reason(
-        "training.horizontal_flip",
-        flip,
-        "mirrored pictures look like others of their class"
-        if flip
-        else "mirrored pictures do not look like the others",
-    )
+    yield Reason("training.horizontal_flip", *_flip(facts))
     dropout = 0.0 if passes < 100 else 0.1 if passes < 400 else 0.2
-    yield Reason("model.unet.dropout", dropout, f"each picture is seen {passes:,.0f} times")
+    yield Reason("model.unet.dropout", dropout, f"each picture is seen {passes:,.1f} times")
     snapshot = seen // SNAPSHOT_SHARE
     yield Reason("training.guide_snapshot_images", max(1, snapshot), "a sixteenth of the run, to guide sampling")
     batch = training.batch_size
@@ -335,7 +341,7 @@ def _reasons(
     yield Reason("training.sample_every_images", max(batch, seen // grids), f"{grids} in the run, with a verdict each")
     least = FEWEST_TO_JUDGE if classes <= JUDGED_CLASSES else 1
     samples = max(least, min(MOST_SAMPLES, SAMPLES // classes))
-    yield Reason("training.samples_per_class", samples, f"for {classes:,} classes")
+    yield Reason("training.samples_per_class", samples, f"for {counted_classes(classes)}")
     guided = classes > 1
     yield Reason(
         "sampling",
@@ -345,11 +351,47 @@ def _reasons(
             "sampler": "unipc_3",
             "steps": 10,
             "spacing": "edm_coarse",
-            "threshold": "none",
         },
         "the settings of the shipped weights" + ("" if guided else "; one class needs no guidance"),
     )
+    yield Reason("sampling.threshold", *_thresholding(facts, guided))
     yield Reason("evaluation", *_evaluation(facts, seen, minutes, batch))
+
+
+def _thresholding(facts: DataFacts, guided: bool) -> tuple[str, str]:
+    """Return the kind of thresholding, by the table of docs/training.md."""
+    if not guided:
+        return "none", "without guidance, static thresholding brought pictures no nearer to real ones"
+    if facts.flat_grounds is None:
+        return "none", "this data set was registered before Darkroom looked at the grounds of pictures"
+    ground = f"{facts.flat_grounds:.0%} of the pictures lie on a flat ground"
+    if facts.flat_grounds < FLAT_GROUNDS:
+        return "none", f"{ground}: too few for it to bring guided pictures nearer to real ones"
+    measured = "static brought guided pictures of short runs nearer to real ones, or left them as near"
+    return "static", f"{ground}. There, {measured}; dynamic was worse"
+
+
+def _why_side(side: int) -> str:
+    if side in SIDES:
+        return f"the largest of {', '.join(map(str, SIDES))} that the pictures have and this time can train"
+    own = "the pictures' own side, or the next smaller one that the network can divide"
+    return f"{own}; a short run trains on {SHORT_SIDE}" if side == SHORT_SIDE else own
+
+
+def _flip(facts: DataFacts) -> tuple[bool | list[str], str]:
+    """Return which classes are mirrored: all, none, or those named."""
+    if facts.mirrors is None:
+        return False, "this data set was registered before Darkroom compared pictures with their mirror images"
+    classes = [one for one in zip(facts.class_names, facts.class_counts, facts.mirrors, strict=True) if one[1]]
+    mirrored = [name for name, _, mirrors in classes if mirrors]
+    if len(mirrored) == len(classes):
+        return True, "mirrored pictures look like others of their class"
+    few = [name for name, count, mirrors in classes if not mirrors and count < FEWEST_TO_MIRROR]
+    others = [name for name, count, mirrors in classes if not mirrors and count >= FEWEST_TO_MIRROR]
+    why = [f"mirrored pictures do not look like others of their class in {named(others)}"] if others else []
+    if few:
+        why.append(f"with fewer than {FEWEST_TO_MIRROR} pictures nobody can tell for {named(few)}")
+    return mirrored or False, "; ".join(why)
 
 
 def _evaluations(minutes: float) -> int:

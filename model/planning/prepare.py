@@ -20,6 +20,7 @@ from darkroom.model.datasets.decoded import SizesDiffer
 from darkroom.model.datasets.load import dataset_files, load_dataset
 from darkroom.model.planning.data_facts import look_at
 from darkroom.model.planning.plan import SIDES, Plan, PlanError, make_plan, minutes_told, model_side
+from darkroom.model.progress import OnProgress, silent
 
 FORMATS = {".npz": "npz", ".zip": "zip"}
 """The format of a file by its suffix; a folder holds class folders."""
@@ -35,23 +36,24 @@ def prepare(
     speed: Callable[[Recipe], float],
     cache: Path,
     reading: Mapping[str, Any] = MappingProxyType({}),
+    on_progress: OnProgress = silent,
 ) -> tuple[Plan, ImageDataset]:
     """Plan a training on `data` for a time.
 
     data: a folder of class folders, a zip of one, or an npz archive. speed: as in `make_plan`.
     cache: folder of decoded data sets. reading: fields of DatasetConfig that say how to read the pictures, such as
-    `fit`. Raises DatasetError and PlanError.
+    `fit`. on_progress: told how many pictures are decoded. Raises DatasetError and PlanError.
     """
     if not data.exists():
         raise DatasetError(f"{data}: no such file or folder")
     config = DatasetConfig.model_validate(
         {"format": FORMATS.get(data.suffix.lower(), "folder"), "path": data, **reading}
     )
-    # The number of classes hardly changes the speed, so that the side can be chosen before anything is decoded.
-    side = model_side(_longest_side(config, cache), minutes, speed, channels=3, classes=2)
+    # Grey pictures are hardly faster, so that the side can be chosen before anything is decoded.
+    side = model_side(_longest_side(config, cache, on_progress), minutes, speed, channels=3)
     config = config.model_copy(update={"image_size": side})
     try:
-        dataset = load_dataset(config, cache)
+        dataset = load_dataset(config, cache, on_progress)
     except DamagedPictures as error:
         if unnamed := error.faults[NAMED_FAULTS:]:
             raise DatasetError(f"{error}. Also: {'; '.join(unnamed)}") from error
@@ -74,14 +76,14 @@ def model_name(text: str) -> str:
     return f"{name[:54] or 'model'}-{hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 
-def _longest_side(config: DatasetConfig, cache: Path) -> int:
+def _longest_side(config: DatasetConfig, cache: Path, on_progress: OnProgress) -> int:
     """Return the side that pictures have without enlarging most of them: the median of their shorter sides."""
     if config.format == "folder":
         files = dataset_files(config)
         sides = [side for file in files[:: 1 + len(files) // MEASURED_FILES] if (side := _shorter_side(file))]
         return int(statistics.median_low(sides)) if sides else SIDES[-1]
     try:
-        return int(load_dataset(config, cache).images.shape[2])
+        return int(load_dataset(config, cache, on_progress).images.shape[2])
     except SizesDiffer as error:
         return error.shorter_side
 

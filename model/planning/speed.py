@@ -1,6 +1,7 @@
 """Measures how many images a second a recipe trains on a device, once for each network."""
 
 import hashlib
+import itertools
 import json
 import os
 import time
@@ -12,6 +13,7 @@ import torch
 
 from darkroom.model.config import Recipe
 from darkroom.model.datasets.dataset import ImageDataset
+from darkroom.model.progress import OnProgress, silent
 from darkroom.model.training.run import LOG_EVERY_ITERATIONS
 from darkroom.model.training.trainer import Trainer, compiles
 
@@ -21,18 +23,24 @@ TIMED_STEPS = 3
 
 
 def measured_speed(
-    device: torch.device, cache: Path, clock: Callable[[], float] = time.perf_counter
+    device: torch.device,
+    cache: Path,
+    clock: Callable[[], float] = time.perf_counter,
+    on_progress: OnProgress = silent,
 ) -> Callable[[Recipe], float]:
     """Return a function from a recipe to its training images per second on `device`.
 
     cache: a folder; the file `speeds.json` in it keeps the figures of this machine. clock: seconds from any start.
+    on_progress: told which network is measured; how many there will be depends on their speed.
     """
+    numbers = itertools.count(1)
 
     def speed(recipe: Recipe) -> float:
         file = cache / "speeds.json"
         known = _read(file)
         key = _key(recipe, device)
         if key not in known:
+            on_progress(f"measuring network {next(numbers)}", 0, None)
             known[key] = _measure(recipe, device, clock)
             _write(file, _read(file) | known)
         return known[key]

@@ -1,5 +1,7 @@
 """Spacings: the times of the schedule at which a sampler evaluates the network."""
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -26,11 +28,18 @@ where training rarely draws times. Among the pairs tried with 10 steps on Fashio
 distance."""
 
 
+@lru_cache(maxsize=256)
 def spaced_times(schedule: NoiseSchedule, spacing: SpacingName, steps: int) -> Times:
     """Return `steps` + 1 decreasing times: those at which the network is evaluated, then 0.
 
     Raises ValueError when the schedule does not have that many different times.
     """
+    times = _spaced_times(schedule, spacing, steps)
+    times.setflags(write=False)
+    return times
+
+
+def _spaced_times(schedule: NoiseSchedule, spacing: SpacingName, steps: int) -> Times:
     if spacing == "trailing":
         return trailing_times(schedule.steps, steps)
     if spacing == "edm":

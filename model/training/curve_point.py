@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from darkroom.model.progress import SECONDS_BETWEEN_LINES
 from darkroom.model.training.forecast import Forecast
 
 DAY_SECONDS = 86_400.0
-SECONDS_BETWEEN_LINES = 30.0
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ class Inspection:
     @cached_property
     def _reference(self) -> Reference:
         data, training = self._trainer.dataset, self._trainer.recipe.training
-        return look_at_training(data.images, data.labels, data.class_names, flipped=training.horizontal_flip)
+        flipped = training.flipped(data.class_names)
+        return look_at_training(data.images, data.labels, data.class_names, flipped=flipped)
 
     @property
     def done(self) -> float:

@@ -26,6 +26,9 @@ STATE_FIXES: Sequence[str] = (*WEIGHTS_FIX, "optimizer.name")
 FREE: Sequence[str] = ("model.unet.dropout",)
 """Exceptions, which both may change: they affect training, not what the weights mean."""
 
+NAMED = 5
+"""Most unknown classes that a message names."""
+
 
 @dataclass(frozen=True)
 class ImageFacts:
@@ -34,6 +37,7 @@ class ImageFacts:
     channels: int
     side: int
     class_counts: Sequence[int]
+    class_names: Sequence[str]
 
 
 def recipe_misfits(recipe: Recipe, images: ImageFacts) -> Iterator[Misfit]:
@@ -42,6 +46,7 @@ def recipe_misfits(recipe: Recipe, images: ImageFacts) -> Iterator[Misfit]:
     The sampling settings must work for the sample grids, and for requests to the trained model that name no settings.
     """
     yield from _network(recipe, images)
+    yield from _flips(recipe, images)
     schedule = make_schedule(recipe.model.schedule)
     try:
         time_probabilities(schedule, recipe.objective.times)
@@ -88,6 +93,15 @@ def _network(recipe: Recipe, images: ImageFacts) -> Iterator[Misfit]:
     if parameters > MOST_PARAMETERS:
         text = f"the network would have {parameters:,} parameters, and may have {MOST_PARAMETERS:,}: make it smaller"
         yield Misfit(("model.unet.width", "model.unet.multipliers", "model.unet.blocks_per_level"), text)
+
+
+def _flips(recipe: Recipe, images: ImageFacts) -> Iterator[Misfit]:
+    chosen = recipe.training.horizontal_flip
+    unknown = [] if isinstance(chosen, bool) else sorted(set(chosen) - set(images.class_names))
+    if unknown:
+        names = ", ".join(map(repr, unknown[:NAMED]))
+        text = f"names classes that the data set does not have: {names}. Name its classes, or say true or false for all"
+        yield Misfit(("training.horizontal_flip",), text)
 
 
 def _noise(recipe: Recipe) -> Iterator[Misfit]:

@@ -27,7 +27,7 @@ from darkroom.model.digest import digest_of
 from darkroom.model.figure import Figure
 from darkroom.model.images.pictures import grid, png
 from darkroom.model.images.pixels import to_pixels
-from darkroom.model.metrics.progress import OnProgress, silent
+from darkroom.model.progress import OnProgress, silent
 from darkroom.model.sampling.draw import plan_row, sample
 from darkroom.model.training import distributed
 from darkroom.model.training.curve_point import CurvePoint

@@ -148,8 +148,9 @@ class Trainer:
         self._read: list[tuple[float, float]] = []
         self.dataset = reduced(self.dataset, self.recipe.model.image_size)
         self._held = self._held_images()
+        self._flipped = torch.tensor(self.recipe.training.flipped(self.dataset.class_names))
         channels, _, side = self.dataset.images.shape[1:]
-        facts = ImageFacts(channels, side, self.dataset.class_counts)
+        facts = ImageFacts(channels, side, self.dataset.class_counts, self.dataset.class_names)
         faults = "; ".join(map(str, recipe_misfits(self.recipe, facts)))
         if faults:
             raise TrainingError(f"the recipe cannot be carried out: {faults}")
@@ -292,7 +293,8 @@ class Trainer:
         indices = batch_indices(len(self.dataset), training.seed, self.images_seen, size)
         pixels = self._pixels(indices[own])
         if training.horizontal_flip:
-            flip = uploaded((torch.rand(size, generator=generator) < 0.5)[own], pixels.device)
+            flip = (torch.rand(size, generator=generator) < 0.5) & self._flipped[self.dataset.labels[indices]]
+            flip = uploaded(flip[own], pixels.device)
             pixels = torch.where(flip[:, None, None, None], pixels.flip(3), pixels)
         t = self._times.draw(size, generator)
         eps = self._noise(size, own, generator)

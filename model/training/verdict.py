@@ -101,7 +101,7 @@ class Reference:
     """The facts of the training pictures, with which drawn ones are compared.
 
     vectors, labels: thumbnails of up to COMPARED_PICTURES pictures, without exact repeats. flipped: their mirror images
-    follow.
+    follow, and repeats of those that training does not mirror.
     copies: share of copies among real pictures (COPY_RATIO). agreement: share of real pictures whose nearest neighbour
     has their class; chance: that share if classes meant nothing; compared: the number of pictures in both.
     """
@@ -121,8 +121,12 @@ class Reference:
     compared: int
 
 
-def look_at_training(images: Pixels, labels: Labels, class_names: Sequence[str], *, flipped: bool) -> Reference:
-    """Return what the checks need of the training pictures. images: (N, C, S, S). flipped: training mirrors pictures.
+def look_at_training(
+    images: Pixels, labels: Labels, class_names: Sequence[str], *, flipped: Sequence[bool]
+) -> Reference:
+    """Return what the checks need of the training pictures. images: (N, C, S, S).
+
+    flipped: for each class, whether training mirrors it.
 
     Costs a second or two; it looks at JUDGED_PICTURES one by one and at COMPARED_PICTURES side by side.
     """
@@ -156,6 +160,11 @@ def look_at_training(images: Pixels, labels: Labels, class_names: Sequence[str],
     left_out[np.arange(len(left_out)), np.arange(len(left_out))] = np.inf
     shares = np.bincount(of_class) / len(of_class)
     agreeing = of_class[left_out.argmin(axis=1)] == of_class[: len(left_out)]
+    if any(flipped):
+        mirrored = np.where(
+            np.asarray(flipped)[of_class, None], _vectors(images[compared][distinct][..., ::-1]), vectors
+        )
+        vectors, of_class = np.concatenate([vectors, mirrored]), np.concatenate([of_class, of_class])
     return Reference(
         class_names=tuple(class_names),
         class_counts=tuple(np.bincount(labels, minlength=len(class_names)).tolist()),
@@ -163,9 +172,9 @@ def look_at_training(images: Pixels, labels: Labels, class_names: Sequence[str],
         grainy=measure(lambda pictures: grain(pictures) > grainy),
         flat=measure(lambda pictures: contrast(pictures) < max(2.0, low / 4.0)),
         saturated=measure(lambda pictures: saturation(pictures) > (1.0 + full) / 2.0),
-        vectors=np.concatenate([vectors, _vectors(images[compared][distinct][..., ::-1])]) if flipped else vectors,
-        labels=np.concatenate([of_class, of_class]) if flipped else of_class,
-        flipped=flipped,
+        vectors=vectors,
+        labels=of_class,
+        flipped=any(flipped),
         copies=_share(_copies(left_out)),
         agreement=_share(agreeing),
         chance=float((shares**2).sum()),

@@ -235,7 +235,7 @@ def test_an_evaluation_finds_what_training_found_to_the_last_digit(tmp_path: Pat
 def test_data_and_minutes_are_enough_and_the_same_call_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("darkroom.training.measured_speed", lambda device, cache: lambda recipe: 100.0)
+    monkeypatch.setattr("darkroom.training.measured_speed", lambda *_, **__: lambda recipe: 100.0)
     small = {"training.total_images": 64, "model.unet.width": 16, "model.unet.attention_head_channels": 8}
     small |= {"training.guide_snapshot_images": 32, "training.minutes": 0.01}
     options: dict[str, Any] = {"minutes": 2, "overrides": small, "cache": tmp_path / "cache", "device": "cpu"}
@@ -254,3 +254,24 @@ def test_data_and_minutes_are_enough_and_the_same_call_continues(
         darkroom.train(data=IMAGES, minutes=text)
     with pytest.raises(CheckpointError, match=r"state\.safetensors: a training state, .* name a weights file"):
         darkroom.load(tmp_path / "run" / "state.safetensors")
+
+
+def test_a_run_of_more_than_a_day_begins_only_when_asked(tmp_path: Path) -> None:
+    class Enough(Exception):
+        pass
+
+    points: list[CurvePoint] = []
+
+    def third(now: CurvePoint) -> None:
+        points.append(now)
+        if len(points) == 3:
+            raise Enough
+
+    for number, overrides in enumerate(({"training.total_images": 10**12}, {"training.minutes": 60.0 * 30.0})):
+        options: dict[str, Any] = {"class_names": CLASSES, "overrides": overrides, "folder": tmp_path / str(number)}
+        refused = r"this run would take about [\d.,]+ (hours|days) here, at .* images/s: pass long=True"
+        with pytest.raises(TrainingError, match=refused):
+            _train(tmp_path, (IMAGES, LABELS), **options)
+        points.clear()
+        with pytest.raises(Enough):
+            _train(tmp_path, (IMAGES, LABELS), long=True, on_progress=third, **options)

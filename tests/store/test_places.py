@@ -1,12 +1,16 @@
 """Laws of artifact bytes outside PostgreSQL. A folder and a bucket obey the same ones."""
 
+import errno
 import hashlib
 import logging
+import os
 import random
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NoReturn
 
 import pytest
 from sqlalchemy import select, update
@@ -17,7 +21,7 @@ from darkroom.store.artifact_stream import stream_artifact, stream_part
 from darkroom.store.artifacts import CHUNK_BYTES, ArtifactCorrupted, Artifacts, collect_artifacts
 from darkroom.store.database import Database
 from darkroom.store.operator_settings import OperatorSettings, SettingsError, read_settings
-from darkroom.store.places import PIECE_BYTES, ArtifactsAway, place_of
+from darkroom.store.places import PIECE_BYTES, ArtifactsAway, StorageProbe, place_of
 from darkroom.store.tables import Artifact, ArtifactChunk
 from darkroom.worker.settings import ReconcilerSettings, WorkerSettings
 from tests.fixtures.s3 import KEY_ID, SECRET, Bucket
@@ -98,6 +102,64 @@ def test_damage_is_found_and_mended_by_the_right_bytes(outside: Outside, other: 
         outside.get(digest)
     assert outside.put(data) == digest
     assert outside.get(digest) == data
+
+
+def test_a_probe_says_whether_the_storage_can_be_used(outside: Outside, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "darkroom.store.places")
+    with outside.database.session() as session:
+        probe = StorageProbe(session.info["artifacts_url"])
+    assert probe()
+    outside.away()
+    assert (probe(), probe()) == (False, False)
+    outside.back()
+    assert (probe(), probe()) == (True, True)
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.partition(":")[0] for line in said] == [
+        "the storage of artifacts cannot be used",
+        "the storage of artifacts can be used again",
+    ]
+    assert outside.digests() == set()
+
+
+def test_a_folder_without_rights_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert StorageProbe(str(tmp_path))()
+    # these tests may run as root, to whom every folder is open
+    monkeypatch.setattr("os.access", lambda path, mode: not mode & os.W_OK)
+    assert not StorageProbe(str(tmp_path))()
+
+
+def test_a_folder_on_a_lost_disk_is_an_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = place_of(str(tmp_path / "ab" / "abcd"))
+
+    def stale(self: Path, **options: bool) -> NoReturn:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "stat", stale)  # as on a server of NFS that has lost the folder
+    monkeypatch.setattr("os.stat", stale)
+    for use in (place.remove, place.size, place.require_root, lambda: place.write([b"weights"])):
+        with pytest.raises(ArtifactsAway):
+            use()
+
+
+def test_a_folder_on_a_full_disk_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = places.LEAST_FREE_BYTES
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free))
+    assert StorageProbe(str(tmp_path))()
+    free -= 1
+    assert not StorageProbe(str(tmp_path))()
+
+
+def test_a_bucket_that_is_missing_is_an_outage_and_no_damage(bucket: Bucket, database_url: str) -> None:
+    database = Database(database_url, artifacts_url=bucket.url)
+    with database.session() as session:
+        digest = Artifacts(session).put(b"weights")
+        row = session.get_one(Artifact, digest)
+        row.location = str(row.location).replace("s3://", "s3://no-")
+    for stream in (stream_artifact(database, digest), stream_part(database, digest, 2, 3)):
+        with pytest.raises(ArtifactsAway, match=r"bucket no-bucket-\d+ of the artifacts does not exist"):
+            list(stream)
+    assert not StorageProbe(bucket.url.replace("s3://", "s3://no-"))()
+    database.dispose()
 
 
 def test_bytes_that_are_gone_are_damage_and_no_outage(outside: Outside) -> None:

@@ -1,19 +1,27 @@
 """Laws of `darkroom datasets` and `upload`: a folder arrives as a data set, which is then listed, renamed, deleted."""
 
 import os
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from darkroom.app.cli import transfer
+from darkroom.app.cli.terminal import open_console
+from darkroom.app.cli.transfer import upload_folder
 from darkroom.model.datasets.registered import load_encoded
+from darkroom.model.progress import counted
+from darkroom.progress import COUNT, Meter, Number
 from darkroom.store.database import Database
 from darkroom.store.dataset_repository import copy_encoded, get_dataset
 from tests.app.cli.calls import Run, refused, run_on
 from tests.app.served import Service, serving
 from tests.app.training import add_dataset, claim, end
+from tests.held_decoder import TOTAL, HeldDecoder
 
 STRANGE = "[bold]Größe 形"
 
@@ -65,6 +73,30 @@ def test_an_uploaded_folder_is_listed_renamed_and_deleted(run: Run, database: Da
     assert run("datasets", "delete", STRANGE, "--dry-run").output.endswith("can be deleted: nothing hangs on it.\n")
     assert run("datasets", "delete", STRANGE).output == f"Data set {STRANGE} is deleted\n"
     assert len(run("datasets", "list").output.splitlines()) == 2
+
+
+def test_an_upload_says_how_many_pictures_the_service_has_decoded(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (held := tmp_path / "held").mkdir()
+    decoder, told = HeldDecoder(monkeypatch, held), list[str]()
+
+    @contextmanager
+    def noted(console: object) -> Iterator[Meter]:
+        def meter(what: str, done: int = 0, total: int | None = None, number: Number = COUNT) -> None:
+            told.append(counted(what, done, total, number))
+            if total == TOTAL:
+                decoder.go_on(done)
+
+        yield meter
+
+    monkeypatch.setattr(transfer, "progress", noted)
+    upload_folder(service.url, _pictures(tmp_path / "clothes"), "clothes", {}, open_console())
+    assert re.fullmatch(r"uploading: (\d+ bytes) of \1", told[6])  # after the last of six files
+    assert [line for line in told if line.endswith(f"of {TOTAL}")] == [
+        "decoding pictures: 2 of 10",
+        "decoding pictures: 6 of 10",
+    ]
 
 
 def test_what_is_left_out_is_said_and_a_corrected_folder_replaces_the_data_set(run: Run, tmp_path: Path) -> None:

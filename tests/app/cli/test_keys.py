@@ -133,6 +133,8 @@ def test_an_older_version_runs_on_the_tables_of_the_next(run: Run, database: Dat
     assert migrated.exit_code == 0
     assert "Nothing was migrated" in migrated.stderr
     assert "9999" in migrated.stderr
+    assert "update Darkroom" not in migrated.stderr  # this is a rollback
+    assert "The version before that one runs on its tables" in migrated.stderr
     assert "of_the_next_version" in _columns(database)
     assert run("migrate", "--check").exit_code == 0
     assert run("keys", "create", "--name", "a", "--scopes", "train").exit_code == 0

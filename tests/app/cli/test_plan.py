@@ -17,7 +17,7 @@ from darkroom.model.config import load_recipe
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Class folders with pictures of several sizes, and a machine that trains 100 images a second."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "measured_speed", lambda device, cache: lambda recipe: 100.0)
+    monkeypatch.setattr(train, "measured_speed", lambda *_, **__: lambda recipe: 100.0)
     draw = np.random.default_rng(0)
     for number in range(8):
         place = tmp_path / "Pets" / ("cats", "dogs")[number % 2]

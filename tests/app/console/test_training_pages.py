@@ -26,16 +26,24 @@ from tests.app.console.stock import DATASET, SCRIPTS, Trainer, archive, submit, 
 from tests.app.keyed import add_key
 from tests.app.served import Service, serving
 from tests.app.training import add_dataset, see_measured
+from tests.held_decoder import NEWS, TOTAL, HeldDecoder
 from tests.processes import PATIENCE_SECONDS, wait_until
 
 expect.set_options(timeout=1000 * PATIENCE_SECONDS)
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[Service]:
+def roots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder whose data sets the service may read by their paths."""
+    return tmp_path_factory.mktemp("roots")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, module_database_url: str, roots: Path) -> Iterator[Service]:
     """A service without a model and with one data set."""
     folder = tmp_path_factory.mktemp("nothing")
-    with serving(folder, wait_until_ready=False, database_url=module_database_url) as service:
+    settings = {"database_url": module_database_url, "dataset_roots": (roots,)}
+    with serving(folder, wait_until_ready=False, **settings) as service:
         upload(service)
         yield service
 
@@ -124,6 +132,35 @@ def test_an_archive_becomes_a_data_set_with_its_contact_sheet(browser: Browser, 
         page.get_by_role("button", name="Fit the recipe to them").click()
         expect(page.get_by_label("Other fields of the recipe")).to_have_value("model.image_size = 8")
         assert overflow(page) == 0
+
+
+@pytest.mark.parametrize("by_path", [False, True])
+def test_the_page_says_how_many_pictures_are_decoded(
+    browser: Browser, served: Service, roots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_path: bool
+) -> None:
+    decoder = HeldDecoder(monkeypatch, tmp_path)
+    with opened(browser, served.url) as page:
+        page.goto("/#/training/datasets")
+        expect(card(page, "shapes")).to_be_visible()
+        if by_path:
+            _folder(roots / "pictures")
+            page.get_by_text("More", exact=True).click()
+            page.get_by_label("Or a path").fill(str(roots / "pictures"))
+            page.get_by_label("Format").select_option("folder")
+            page.get_by_label("Side in pixels").fill("8")
+            page.get_by_label("Leave out damaged pictures").check()
+        else:
+            page.get_by_label("Archive").set_input_files(file("held.zip", archive(("a", "b"))))
+        page.get_by_label("Name", exact=True).fill("held")
+        page.get_by_role("button", name="Register", exact=True).click()
+        bar = page.get_by_role("progressbar", name="Upload")
+        for done in NEWS:
+            expect(page.get_by_text(f"Decoding pictures: {done} of {TOTAL}")).to_be_visible()
+            expect(bar).to_have_attribute("aria-valuenow", str(100 * done // TOTAL))
+            decoder.go_on(done)
+        expect(page.get_by_text("held is registered")).to_be_visible()
+        expect(card(page, "held")).to_be_visible()
+    served.client.delete("/v1/datasets/held").raise_for_status()
 
 
 def _folder(folder: Path) -> Path:

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from darkroom.app.dataset_registry import decoding
+from darkroom.app.dataset_registry.progress_board import News, ProgressBoard
 from darkroom.app.dataset_registry.request_body import Registration
 from darkroom.app.http.problems import Problem
 from darkroom.app.settings import Settings
@@ -54,8 +55,26 @@ def test_the_child_finds_what_the_encoded_file_holds(tmp_path: Path) -> None:
     assert decoded.images[:, 0, 0, 0].tolist() == [3, 5, 7, 9]
     assert (found.class_names, found.class_counts) == (("a", "b"), (2, 2))
     assert (found.image_channels, found.image_size, found.distinct_count) == (1, 4, 4)
+    assert (found.mirrors, found.flat_grounds) == ((False, False), 1.0)
     assert decoding.decode(_registration(path), Settings()).digest == found.digest
     assert Image.open(io.BytesIO(found.sheet)).format == "PNG"
+
+
+def test_the_child_says_how_far_it_is(tmp_path: Path) -> None:
+    board = ProgressBoard()
+    decoding.decode(_registration(_folder(tmp_path / "pictures", {"a/1.png": 3})), Settings(), board=board)
+    assert board.read() == News(what="storing the decoded images", done=0, total=None)  # the last of it
+
+
+def test_a_board_with_something_else_on_it_says_nothing() -> None:
+    board = ProgressBoard()
+    assert board.read() is None
+    board.write("decoding pictures", 123, 20_000)
+    board.write("storing", 1, None)
+    assert board.read() == News(what="storing", done=1, total=None)
+    for wrong in (b"no JSON", b'{"what": "x", "done": -1, "total": null}', b'{"what": "%s", "done": 1}' % (b"x" * 600)):
+        os.pwrite(board.fileno(), wrong.ljust(1000), 0)
+        assert board.read() is None
 
 
 def test_a_name_that_is_no_utf8_can_be_reported(tmp_path: Path) -> None:

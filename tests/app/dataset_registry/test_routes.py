@@ -19,20 +19,24 @@ import pytest
 from PIL import Image
 from sqlalchemy import func, select, text
 
-from darkroom.app.dataset_registry import decoding, service
+from darkroom.app.cli.service_client import events
+from darkroom.app.dataset_registry import decoding, progress_events, service
 from darkroom.app.dataset_registry import form as form_module
 from darkroom.app.embedded.postgres import PrivatePostgres
 from darkroom.app.http import upload
+from darkroom.app.http.event_stream import EVENT_STREAM
 from darkroom.app.settings import Settings
 from darkroom.model.config import DatasetConfig
 from darkroom.model.datasets import ImageDataset
 from darkroom.model.datasets.registered import load_encoded, load_unchanged
+from darkroom.model.progress import Pace
 from darkroom.store.database import Database
 from darkroom.store.dataset_repository import copy_encoded, get_dataset
 from darkroom.store.tables import Artifact, ArtifactChunk, Dataset, IdempotencyKey
 from tests.app.served import Service, picture, serving
 from tests.app.test_refusals import assert_problem
 from tests.fixtures.postgres import private_database
+from tests.held_decoder import TOTAL, HeldDecoder
 from tests.processes import wait_until
 
 LIMIT_BYTES = 300_000
@@ -163,6 +167,54 @@ def test_an_uploaded_zip_is_there_as_it_was(posted: Posted, tmp_path: Path) -> N
     assert pixels.shape == (2 * 6 + 2, 2 * 6 + 2, 3)
     assert [pixels[top, left, 0] for top, left in ((2, 2), (8, 2), (8, 8))] == [3, 1, 2]
     assert posted.temporary_files() == []
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_events_say_how_many_pictures_are_decoded_and_when_that_ends(
+    posted: Posted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder, clock = HeldDecoder(monkeypatch, tmp_path), _Clock()
+    monkeypatch.setattr(progress_events, "Pace", lambda: Pace(clock))
+    query, headers = {"name": "clothes", "format": "zip"}, {"Accept": EVENT_STREAM}
+    told: list[tuple[int, float | None]] = []
+    with posted.service.client.stream("POST", "/v1/datasets", params=query, content=CLOTHES, headers=headers) as answer:
+        assert (answer.status_code, answer.headers["content-type"]) == (200, f"{EVENT_STREAM}; charset=utf-8")
+        for event in events(answer):
+            if event.kind == "progress" and event.data["what"] == "decoding pictures" and event.data["total"] == TOTAL:
+                told.append((event.data["done"], event.data["eta_seconds"]))
+                clock.now += 20.0
+                decoder.go_on(event.data["done"])
+    assert told == [(2, None), (6, 20.0)]  # four pictures took 20 seconds, and four are left
+    assert event.kind == "done"
+    assert event.data == posted.service.client.get("/v1/datasets/clothes").json()
+    assert posted.temporary_files() == []
+
+
+def test_events_end_with_the_refusal_that_the_answer_would_be(posted: Posted) -> None:
+    damaged = _zip(("T-shirt/1.png", _png(1)), ("T-shirt/2.png", b"no picture"))
+    refused = posted.upload(damaged)
+    query, headers = {"name": "clothes", "format": "zip"}, {"Accept": EVENT_STREAM}
+    with posted.service.client.stream("POST", "/v1/datasets", params=query, content=damaged, headers=headers) as answer:
+        *_, last = events(answer)
+    assert (last.kind, last.data) == ("error", refused.json())
+    assert posted.kept()[0] == 0
+    unread = posted.service.client.post("/v1/datasets", content=damaged, headers=headers)  # before the events begin
+    assert_problem(unread, 422)
+
+
+def test_events_of_a_check_end_with_what_it_found(posted: Posted) -> None:
+    posted.upload(CLOTHES)
+    found = posted.service.client.get("/v1/datasets/clothes/check").json()
+    with posted.service.client.stream("GET", "/v1/datasets/clothes/check", headers={"Accept": EVENT_STREAM}) as answer:
+        *_, last = events(answer)
+    assert (last.kind, last.data) == ("done", found)
 
 
 def test_the_other_formats_are_taken(posted: Posted, tmp_path: Path, write_archives: dict[str, bytes]) -> None:

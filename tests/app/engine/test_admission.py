@@ -1,6 +1,7 @@
 """Laws of admission, with the queue and its policy on a simulated engine: what it promises is what happens."""
 
 import contextlib
+import math
 import random
 from collections import Counter
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from bench.scheduling import Simulation
 from darkroom.app.engine.forecast import Work, foresee
-from darkroom.app.engine.request import DeadlineUnmeetable, QueueFull, TooManyRows
+from darkroom.app.engine.request import DeadlineUnmeetable, QueueFull, QueueLong, TooManyRows
 from darkroom.app.engine.residents import Resident
 from darkroom.app.engine.rows import Request
 from darkroom.app.engine.speed import SpeedCurve
@@ -24,8 +25,10 @@ SLACK = 0.5
 """Seconds by which a time may be wrong besides: `Retry-After` has whole seconds."""
 
 
-def simulated(limit: int = 2048) -> Simulation:
-    return Simulation(Resident("v", cast(Denoiser, None), SpeedCurve(SPEED), 32), limit)
+def simulated(limit: int = 2048, seconds: float = math.inf) -> Simulation:
+    simulation = Simulation(Resident("v", cast(Denoiser, None), SpeedCurve(SPEED), 32), limit)
+    simulation.queue.seconds = seconds
+    return simulation
 
 
 def assert_promises_are_kept(arrivals: Iterable[tuple[Any, ...]]) -> None:
@@ -114,6 +117,42 @@ def test_a_full_queue_tells_when_it_has_room_within_a_factor_of_two(work: list[t
             continue
         break
     assert 0.5 * told - SLACK <= simulation.now <= 2.0 * told + SLACK
+
+
+def test_no_more_work_is_taken_than_the_queue_may_hold_whatever_the_size() -> None:
+    simulation = simulated(seconds=10.0)
+    for _ in range(1000):
+        with contextlib.suppress(QueueLong):
+            simulation.submit(4, 20)
+    work = sum(one.seconds_left for one in simulation.queue.requests)
+    assert 10.0 <= work <= 10.5
+    for images in (1, 32):
+        with pytest.raises(QueueLong) as refused:
+            simulation.submit(images, 10)
+        assert refused.value.retry_after_seconds == pytest.approx(work - 10.0)
+    simulation.run(refused.value.retry_after_seconds + STEP)
+    simulation.submit(32, 10)
+
+
+def test_a_request_longer_than_the_queue_may_hold_leaves_room_for_others() -> None:
+    simulation = simulated(seconds=1.0)
+    longest = simulation.submit(64, 50)
+    assert longest.seconds_left > 1.0
+    simulation.submit(64, 50)
+    simulation.submit(1, 10)
+
+
+def test_owners_share_the_time_that_the_queue_may_hold() -> None:
+    simulation = simulated(seconds=10.0)
+    held = {1: 0.0, 2: 0.0}
+    for owner in held:
+        for _ in range(1000):
+            with contextlib.suppress(QueueLong):
+                held[owner] += simulation.submit(4, 20, owner=owner).seconds_left
+    assert held == pytest.approx({1: 10.0, 2: 5.0}, abs=0.5)
+    with pytest.raises(QueueLong) as refused:
+        simulation.submit(1, 10, owner=2)
+    assert refused.value.limit_seconds == 5.0
 
 
 SPEEDS = {"even": 1.0, "slow": 20.0, "fast": 0.05}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bench.scheduling import Simulation, Steps
 from darkroom.app.engine.phases import Phase
-from darkroom.app.engine.policy import OLDEST_SHARE, OTHERS_SHARE, Policy
+from darkroom.app.engine.policy import OLDEST_SHARE, OTHERS_SHARE, Policy, rows_worth_a_step
 from darkroom.app.engine.request import DeadlineUnmeetable
 from darkroom.app.engine.residents import Resident
 from darkroom.app.engine.rows import Request
@@ -81,6 +81,25 @@ def test_a_short_request_never_waits_for_a_long_one() -> None:
     long, short = request(0.0, 64, 50), request(1.0, 1, 10)
     serve([long, short])
     assert duration(short) <= 11.5 * STEP, "its ten steps, after the step that was running"
+
+
+def test_a_short_request_runs_alone_beside_one_long_one_and_in_company_beside_many() -> None:
+    def seconds(long_ones: int) -> float:
+        short = request(1.0, 1, 10)
+        serve([*(request(0.0, 64, 50) for _ in range(long_ones)), short])
+        return duration(short)
+
+    alone, slack = SPEED.seconds_alone(2, 10, LIMIT), 2 * STEP
+    assert seconds(1) <= alone + slack < 10 * STEP <= seconds(20)
+
+
+def test_the_time_that_rows_in_company_lose_is_weighed_against_what_the_others_save() -> None:
+    joining = SPEED.seconds(LIMIT) - SPEED.seconds(2)
+    saved = 30 / LIMIT * STEP - joining
+    few, many = math.floor(joining / saved), math.ceil(joining / saved)
+    assert rows_worth_a_step(MODEL, [2, LIMIT], 1 + few) == 2
+    assert rows_worth_a_step(MODEL, [2, LIMIT], 1 + many) == LIMIT
+    assert rows_worth_a_step(MODEL, [2, 2, LIMIT], 3) == 4, "equal ones share their steps"
 
 
 def test_a_long_request_gets_its_third_under_a_stream_of_short_ones() -> None:

@@ -188,7 +188,7 @@ def test_a_forecast_from_settings_is_that_of_the_planned_rows(
     wanted = rows(7, **settings)
     with engine._wake:
         idle = engine.expected_seconds("v1", wanted[0].sampling, 7, scored=scored)
-        submit(engine, rows(3, steps=1))
+        submit(engine, rows(16, steps=1))
         alone = engine.expected_seconds("v1", wanted[0].sampling, 7, scored=scored, deadline_seconds=1e-9)
         behind = engine.expected_seconds("v1", wanted[0].sampling, 7, scored=scored)
         with pytest.raises(DeadlineUnmeetable) as refusal:

@@ -180,10 +180,13 @@ def test_a_short_run_trains_on_smaller_pictures(jobs: Service, database: Databas
 
 
 def test_the_plan_warns(jobs: Service, database: Database) -> None:
-    add_dataset(database, "few", DatasetFacts("zip", "sha256:" + "6" * 64, ("a", "b"), (90, 5), 1, 8, 70, True))
+    add_dataset(
+        database, "few", DatasetFacts("zip", "sha256:" + "6" * 64, ("a", "b"), (90, 5), 1, 8, 70, (True, False), 0.83)
+    )
     see_measured(database, "worker", 5.0)
     few = plan(jobs, dataset="few", minutes=5)
-    assert few["recipe"]["training"]["horizontal_flip"]
+    assert few["recipe"]["training"]["horizontal_flip"] == ["a"]
+    assert few["expectation"].startswith("95 pictures of 2 classes, 70 of them different, 83% on a flat ground. ")
     said = " ".join(few["warnings"])
     assert "5 minutes on this machine will give blurs" in said
     assert "would give recognisable pictures" in said

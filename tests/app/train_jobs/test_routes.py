@@ -392,7 +392,7 @@ def test_a_train_job_accepts_exactly_the_settings_that_its_model_can_serve(tmp_p
         recipe = small_recipe(
             model__schedule={"steps": SCHEDULE_STEPS}, sampling={"steps": steps, "spacing": spacing, "sampler": "ddim"}
         )
-        found = list(recipe_misfits(recipe, ImageFacts(1, SIDE, (1, 1))))
+        found = list(recipe_misfits(recipe, ImageFacts(1, SIDE, (1, 1), ("circle", "square"))))
         assert bool(found) is not taken
         with serving(folder, default_model="tiny") as service:
             answer = service.generate(**{"class": "One"})

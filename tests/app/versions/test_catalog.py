@@ -457,6 +457,41 @@ async def test_loaded_versions_are_served_while_the_store_is_away(
         assert (await catalog.find("tiny")).digest == trained
 
 
+async def test_a_storage_that_is_away_holds_up_its_own_versions_alone(
+    tmp_path: Path,
+    database: Database,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(darkroom.app.versions.catalog, "FIRST_RETRY_SECONDS", 0.0)
+    shared, unmounted = tmp_path / "shared", tmp_path / "unmounted"
+    shared.mkdir()
+    outside = Database(database_url, artifacts_url=str(shared))
+    away = store_weights(outside, tiny_weights("away", 5), "trained")
+    here = store_weights(database, tiny_weights("here", 6), "trained")
+    _point(database, "away", away)
+    _point(database, "here", here)
+    shared.rename(unmounted)
+    with caplog.at_level(logging.WARNING):
+        async with opened(weights_folder(tmp_path, shipped=0), outside) as (catalog, _):
+            for _ in range(3):
+                await catalog.look()
+            assert (await catalog.find("here")).digest == here
+            assert catalog.production("away") is None
+            unmounted.rename(shared)
+            await catalog.look()
+            assert (await catalog.find("away")).digest == away
+            assert (await catalog.find("shipped")).number == 1
+    outside.dispose()
+    said = [record.getMessage() for record in caplog.records]
+    folder = f"the folder {shared} of the artifacts does not exist or cannot be reached"
+    assert said == [
+        f"shipped weights are not registered yet, so jobs cannot use them: {folder}",
+        f"production of away cannot be loaded; the earlier version stays served: {folder}",
+    ]
+
+
 async def test_a_version_that_cannot_be_loaded_replaces_nothing_and_is_tried_again(
     tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

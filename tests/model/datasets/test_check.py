@@ -35,6 +35,16 @@ def test_copies_are_found_also_when_they_were_scaled_and_in_two_data_sets() -> N
     assert look_alikes(both) == [[0, 10, 30], [1, 20]]
 
 
+def test_a_check_tells_how_many_pictures_it_has_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("darkroom.model.datasets.check.BATCH", 8)
+    images = np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), dtype=np.uint8)
+    told: list[tuple[str, int, int | None]] = []
+    looks = look(20, lambda indices: images[np.asarray(indices)], lambda *news: told.append(news))
+    outliers(looks, np.zeros(20, dtype=np.int64), lambda *news: told.append(news))
+    looked = [("looking at pictures", done, 20) for done in (0, 8, 16)]
+    assert told == looked + [("comparing pictures", done, 20) for done in (0, 8, 16)]
+
+
 def test_many_copies_are_one_group_and_flat_pictures_none() -> None:
     images = np.random.default_rng(0).integers(0, 256, (100, 1, 8, 8), dtype=np.uint8)
     images[40:] = images[0]

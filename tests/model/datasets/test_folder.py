@@ -51,6 +51,19 @@ def test_classes_are_the_sorted_folders_and_images_the_sorted_files(tmp_path: Pa
     assert dataset.images[:, 0, 0, 0].tolist() == [1, 2, 0]
 
 
+def test_decoding_tells_how_many_pictures_are_done(tmp_path: Path, cache: Path) -> None:
+    for number in range(40):
+        _save(tmp_path / "set" / "a" / f"{number}.png", Image.new("L", (4, 4), number))
+    told: list[tuple[str, int, int | None]] = []
+    load_dataset(_config(tmp_path / "set"), cache, lambda *news: told.append(news))
+    decoding = [(done, total) for what, done, total in told if what == "decoding pictures"]
+    assert decoding == [(0, 40), (16, 40), (32, 40), (40, 40)]
+    assert [what for what, _, _ in told][-1] == "storing the decoded images"
+    told.clear()
+    load_dataset(_config(tmp_path / "set"), cache, lambda *news: told.append(news))
+    assert told == [("looking for files", 0, None)]
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".gif", ".tiff", ".JPEG"])
 def test_lossy_and_rarer_formats_are_read(suffix: str, tmp_path: Path, cache: Path) -> None:
     _save(tmp_path / "set" / "a" / f"1{suffix}", Image.new("RGB", (8, 8), (200, 100, 50)))

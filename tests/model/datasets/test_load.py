@@ -15,6 +15,7 @@ from darkroom.model.datasets.archive_limits import ArchiveLimits
 from darkroom.model.datasets.decoded import Decoded
 from darkroom.model.datasets.idx import decode_idx
 from darkroom.model.datasets.materialise import content_digest, materialise
+from darkroom.model.progress import OnProgress
 
 Members = dict[str, bytes]
 
@@ -33,9 +34,9 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """A list to which each decoding of an IDX data set adds its path."""
     seen: list[Path] = []
 
-    def counted(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
+    def counted(config: DatasetConfig, path: Path, limits: ArchiveLimits, on_progress: OnProgress) -> Decoded:
         seen.append(path)
-        return decode_idx(config, path, limits)
+        return decode_idx(config, path, limits, on_progress)
 
     monkeypatch.setattr("darkroom.model.datasets.idx.decode_idx", counted)
     return seen
@@ -178,8 +179,8 @@ def test_a_damaged_note_costs_a_decoding_and_nothing_else(
 def test_a_source_that_changes_while_it_is_decoded_is_not_remembered(
     config: DatasetConfig, cache: Path, monkeypatch: pytest.MonkeyPatch, grey: np.ndarray
 ) -> None:
-    def overtaken(config: DatasetConfig, path: Path, limits: ArchiveLimits) -> Decoded:
-        decoded = decode_idx(config, path, limits)
+    def overtaken(config: DatasetConfig, path: Path, limits: ArchiveLimits, on_progress: OnProgress) -> Decoded:
+        decoded = decode_idx(config, path, limits, on_progress)
         for file in path.iterdir():
             os.utime(file, ns=(0, 10**18))
         return decoded

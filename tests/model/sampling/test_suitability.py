@@ -15,7 +15,7 @@ from darkroom.model.sampling.suitability import drawing_faults
 from darkroom.model.training.recipe_fit import ImageFacts, recipe_misfits
 from darkroom.model.training.run import train
 from darkroom.model.training.trainer import Trainer, TrainingError
-from tests.model.small import random_dataset, small_model, small_recipe
+from tests.model.small import CLASS_NAMES, random_dataset, small_model, small_recipe
 from tests.model.training.memory_record import MemoryRecord
 
 CPU = torch.device("cpu")
@@ -104,7 +104,9 @@ def test_a_recipe_that_could_not_draw_its_own_images_is_refused_by_field(
     changes: dict[str, Any], fields: list[str]
 ) -> None:
     recipe = small_recipe(**changes)
-    assert [misfit.fields[0] for misfit in recipe_misfits(recipe, ImageFacts(1, 8, (20, 20, 20)))] == fields
+    assert [
+        misfit.fields[0] for misfit in recipe_misfits(recipe, ImageFacts(1, 8, (20, 20, 20), CLASS_NAMES))
+    ] == fields
     if fields:
         with pytest.raises(TrainingError, match=fields[0]):
             Trainer(recipe, random_dataset(), CPU)

@@ -17,10 +17,10 @@ from darkroom.model.misfit import Misfit
 from darkroom.model.training.recipe_fit import ImageFacts, recipe_misfits
 from darkroom.model.training.run import TrainingError, train
 from darkroom.model.training.trainer import Trainer
-from tests.model.small import random_dataset, small_recipe, small_unet
+from tests.model.small import CLASS_NAMES, random_dataset, small_recipe, small_unet
 from tests.model.training.memory_record import MemoryRecord
 
-FACTS = ImageFacts(1, 8, (7, 7, 6))
+FACTS = ImageFacts(1, 8, (7, 7, 6), CLASS_NAMES)
 
 
 def found(images: ImageFacts = FACTS, **changes: Any) -> list[Misfit]:
@@ -60,6 +60,7 @@ def evaluation(**changes: Any) -> dict[str, Any]:
         ({"evaluation": evaluation(metrics=["fid", "perceptual"], images=3)}, "evaluation.images", "set it to 4"),
         ({"objective__times": {"name": "normal", "mean": 20.0, "scale": 0.1}}, "objective.times.mean", "near 20"),
         ({"model__image_channels": 3}, "model.image_channels", "set it to 1"),
+        ({"training__horizontal_flip": ["circle", "disc"]}, "training.horizontal_flip", "does not have: 'disc'"),
         # takes 4 TB: the check builds it without weights
         (
             {"model__unet": {"width": 2048, "multipliers": (64,), "attention_resolutions": (8,)}},
@@ -77,11 +78,11 @@ def test_a_recipe_that_cannot_run_is_refused_by_field(changes: dict[str, Any], f
 
 
 def test_larger_pictures_are_scaled_down_and_smaller_ones_refused() -> None:
-    (misfit,) = found(ImageFacts(1, 4, (7, 7, 6)))
+    (misfit,) = found(ImageFacts(1, 4, (7, 7, 6), CLASS_NAMES))
     assert misfit.fields == ("model.image_size",)
     assert misfit.text.endswith("set it to 4 or less")
     large = random_dataset(side=16)
-    assert found(ImageFacts(1, 16, large.class_counts)) == []
+    assert found(ImageFacts(1, 16, large.class_counts, CLASS_NAMES)) == []
     trainer = Trainer(small_recipe(), large, torch.device("cpu"))
     assert trainer.dataset.images.shape[1:] == (1, 8, 8)
     assert trainer.dataset.digest not in (large.digest, random_dataset().digest)
@@ -91,10 +92,10 @@ def test_larger_pictures_are_scaled_down_and_smaller_ones_refused() -> None:
 def test_a_data_set_may_hold_too_few_images_for_a_metric() -> None:
     for metric, least in (("fid", 2), ("kid", 2), ("precision_recall", 4)):
         asked = evaluation(metrics=[*dict.fromkeys(["fid", metric])])
-        (misfit, *_) = found(ImageFacts(1, 8, (1, 0, 0)), evaluation=asked)[::-1]
+        (misfit, *_) = found(ImageFacts(1, 8, (1, 0, 0), CLASS_NAMES), evaluation=asked)[::-1]
         assert misfit.text == f"{metric} needs {least} images of the data set or more, and there are 1"
-        assert found(ImageFacts(1, 8, (least - 1, 1, 0)), evaluation=asked) == []
-    assert found(ImageFacts(1, 8, (1, 0, 0)), evaluation=evaluation(metrics=["bits_per_dimension"])) == []
+        assert found(ImageFacts(1, 8, (least - 1, 1, 0), CLASS_NAMES), evaluation=asked) == []
+    assert found(ImageFacts(1, 8, (1, 0, 0), CLASS_NAMES), evaluation=evaluation(metrics=["bits_per_dimension"])) == []
 
 
 def test_the_recipe_of_the_first_fault_runs_with_one_step_less() -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 import darkroom.model.training.trainer
 from darkroom.model.checkpoint import load_checkpoint
 from darkroom.model.config import OptimizerConfig
+from darkroom.model.datasets.dataset import ImageDataset
 from darkroom.model.diffusion.forward import add_noise
 from darkroom.model.diffusion.prediction import training_target
 from darkroom.model.diffusion.schedule import make_schedule
@@ -65,6 +66,30 @@ def test_eight_images_are_memorised() -> None:
     while trainer.images_seen < recipe.training.total_images:
         trainer.step()
     assert mean_loss(trainer) < 0.02 * first
+
+
+@pytest.mark.parametrize(("flip", "classes"), [(False, set()), (("circle", "cross"), {0, 2}), (True, {0, 1, 2})])
+def test_half_of_the_images_of_the_named_classes_are_mirrored(
+    monkeypatch: pytest.MonkeyPatch, flip: bool | tuple[str, ...], classes: set[int]
+) -> None:
+    batches: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        darkroom.model.training.trainer, "from_pixels", lambda pixels: batches.append(pixels) or from_pixels(pixels)
+    )
+    labels = np.arange(300) % 3
+    images = np.full((300, 1, 8, 8), labels[:, None, None, None], dtype=np.uint8)
+    images[..., 0] = 200  # the left column; the rest says the class
+    trainer = Trainer(
+        small_recipe(training__horizontal_flip=flip, training__batch_size=300),
+        ImageDataset(images, labels, CLASS_NAMES, "sha256:bars"),
+        CPU,
+    )
+    trainer.step()
+    (pixels,) = batches
+    mirrored, of_class = pixels[:, 0, 0, -1] == 200, pixels[:, 0, 0, 3]
+    assert set(of_class[mirrored].tolist()) == classes
+    for label in classes:
+        assert 0.3 < mirrored[of_class == label].double().mean() < 0.7
 
 
 def test_warm_up_then_constant() -> None:

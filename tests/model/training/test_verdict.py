@@ -80,7 +80,7 @@ class Case:
         self.reference = self.look(self.images[: self.half], self.labels[: self.half])
 
     def look(self, images: Pixels, labels: Labels) -> Reference:
-        return look_at_training(images, labels, self.names, flipped=False)
+        return look_at_training(images, labels, self.names, flipped=[False] * len(self.names))
 
     def grid(self, seed: int, *, held_out: bool = True) -> Data:
         """Return A_CLASS random pictures of each class, in the order of a sample grid."""
@@ -156,14 +156,18 @@ def test_mirrored_training_pictures_are_copies_where_training_flips() -> None:
     images, labels = case.grid(0, held_out=False)
     mirrored = images[..., ::-1]
     assert case.found(mirrored, labels) == []
-    reference = look_at_training(case.images[: case.half], case.labels[: case.half], case.names, flipped=True)
-    assert [finding.kind for finding in judge_pictures(reference, mirrored, labels)] == ["copied"]
+    for flipped, found in (([True] * 3, ["copied"]), ([True, False, False], [])):
+        training = case.images[: case.half], case.labels[: case.half]
+        reference = look_at_training(*training, case.names, flipped=flipped)
+        assert [
+            finding.kind for finding in judge_pictures(reference, mirrored[labels > 0], labels[labels > 0])
+        ] == found
 
 
 def test_copies_of_symmetric_pictures_are_found_where_training_flips() -> None:
     images, labels = drawings()
     images = np.maximum(images, images[..., ::-1])  # each picture is its own mirror image
-    reference = look_at_training(images, labels, ["disc", "bar", "cross"], flipped=True)
+    reference = look_at_training(images, labels, ["disc", "bar", "cross"], flipped=[True] * 3)
     assert [finding.kind for finding in judge_pictures(reference, images[:24], labels[:24])] == ["copied"]
 
 
@@ -197,7 +201,7 @@ def test_shuffled_labels_are_seen_in_the_data_itself() -> None:
 def test_a_data_set_of_flat_pictures_is_told_and_flat_samples_are_then_right() -> None:
     labels = np.arange(200) % 2
     images = np.where(labels == 0, 40, 200).astype(np.uint8)[:, None, None, None] + np.zeros((1, 3, 8, 8), np.uint8)
-    reference = look_at_training(images, labels.astype(np.int64), ("dark", "light"), flipped=False)
+    reference = look_at_training(images, labels.astype(np.int64), ("dark", "light"), flipped=[False] * 2)
     assert [finding.subject for finding in judge_data(reference)] == [("flat", "warning", None)]
     assert not failed(judge_pictures(reference, images[:16], labels[:16].astype(np.int64)))
 
@@ -206,13 +210,13 @@ def test_classes_with_few_pictures_are_named_and_an_empty_one_too() -> None:
     images, labels = digits()
     kept = (labels != 3) & ((labels != 7) | (np.cumsum(labels == 7) < FEW_OF_A_CLASS))
     names = tuple("0123456789")
-    reference = look_at_training(images[kept], labels[kept], names, flipped=False)
+    reference = look_at_training(images[kept], labels[kept], names, flipped=[False] * len(names))
     findings = judge_data(reference)
     assert [finding.subject for finding in findings] == [("few_pictures", "warning", name) for name in ("3", "7")]
     assert findings[0].advice.startswith("3 has 0 pictures")
     assert findings[1].advice.startswith("7 has 9 pictures")
 
-    twenty = look_at_training(images[:20], labels[:20], names, flipped=False)
+    twenty = look_at_training(images[:20], labels[:20], names, flipped=[False] * len(names))
     (few,) = judge_data(twenty)
     assert (few.kind, few.class_name) == ("few_pictures", None)
     assert "only 20 pictures" in few.advice
@@ -221,7 +225,7 @@ def test_classes_with_few_pictures_are_named_and_an_empty_one_too() -> None:
 def test_many_classes_are_told_in_one_sentence() -> None:
     images, labels = digits()
     kept = labels < 5
-    (few,) = judge_data(look_at_training(images[kept], labels[kept], tuple("0123456789"), flipped=False))
+    (few,) = judge_data(look_at_training(images[kept], labels[kept], tuple("0123456789"), flipped=[False] * 10))
     assert few.advice.startswith("5, 6, 7 and 2 more classes have too few pictures")
 
 

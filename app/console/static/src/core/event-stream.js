@@ -9,6 +9,8 @@ const SHORTEST_PAUSE_MILLISECONDS = 500;
 const TURN_MILLISECONDS = 2000;
 const LOCK = "darkroom event stream";
 
+export const EVENTS = "text/event-stream";
+
 /** Yields the events {id, kind, data, retry} of an answer as they come. data: parsed JSON. */
 export async function* eventsOf(answer) {
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -29,7 +31,8 @@ export async function* eventsOf(answer) {
   }
 }
 
-function parsed(block) {
+/** Returns the event {id, kind, data, retry} that a block of lines holds, or null. */
+export function parsed(block) {
   const event = { id: null, kind: "message", data: null, retry: null };
   const data = [];
   for (const line of block.split("\n")) {
@@ -44,6 +47,27 @@ function parsed(block) {
   }
   if (data.length) event.data = JSON.parse(data.join("\n"));
   return data.length || event.retry !== null ? event : null;
+}
+
+/**
+ * Sends a request for work that takes long, and returns its result. onProgress gets {what, done, total, eta_seconds}.
+ * Raises ApiProblem, Offline or AbortError.
+ */
+export async function awaitResult(path, { onProgress, headers = {}, ...options }) {
+  const answer = await send(path, { ...options, headers: { Accept: EVENTS, ...headers } });
+  for await (const event of eventsOf(answer)) {
+    const result = resultIn(event, onProgress, answer.headers);
+    if (result) return result;
+  }
+  lost();
+  throw new Offline();
+}
+
+/** Returns the data of an event `done`, and null for an event `progress`. Raises the ApiProblem of an event `error`. */
+export function resultIn({ kind, data }, onProgress, headers) {
+  if (kind === "error") throw new ApiProblem(data.status, data, headers);
+  if (kind === "progress") onProgress(data);
+  return kind === "done" ? data : null;
 }
 
 /**
@@ -110,7 +134,7 @@ const ALWAYS_FREE = {
 
 /** Follows one connection. Resolves to true after the event `end`. state: {seen, pause}, changed by what it reads. */
 async function followOnce(path, state, { signal, onEvent }) {
-  const headers = { Accept: "text/event-stream", ...(state.seen === null ? {} : { "Last-Event-ID": state.seen }) };
+  const headers = { Accept: EVENTS, ...(state.seen === null ? {} : { "Last-Event-ID": state.seen }) };
   for await (const event of eventsOf(await send(path, { headers, signal }))) {
     if (event.retry !== null) state.pause = Math.max(event.retry, SHORTEST_PAUSE_MILLISECONDS);
     if (event.id !== null) state.seen = event.id;

@@ -27,7 +27,7 @@ export function versionAddition(model, { said, onAdded, signal }) {
     send.disabled = true;
     try {
       const path = `/v1/models/${encodeURIComponent(model)}/versions`;
-      const version = await upload(path, file.files[0], { signal, onProgress: bar.set });
+      const version = await upload(path, file.files[0], { signal, onSent: bar.set });
       fill(said, notice("good", `Version ${version.version} is added`));
       await onAdded();
     } catch (error) {

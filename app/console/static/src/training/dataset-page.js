@@ -5,11 +5,13 @@ import { field, input, options, select } from "../components/fields.js";
 import { openDialog } from "../components/dialog.js";
 import { keepButton } from "../components/keep-button.js";
 import { picture } from "../components/picture.js";
+import { progressBar } from "../components/progress-bar.js";
 import { loading, shown, showProblem } from "../components/states.js";
 import { trainingNav } from "../components/sub-nav.js";
 import { announce } from "../core/announce.js";
 import { get, pagesOf, put, withQuery } from "../core/api.js";
 import { el, fill, name } from "../core/dom.js";
+import { awaitResult } from "../core/event-stream.js";
 import { bytes, moment, shortDigest, whole } from "../core/format.js";
 import { leftOut } from "./upload-form.js";
 
@@ -43,6 +45,7 @@ function factsPart(dataset, signal) {
   const facts = [
     ["Images", `${whole(dataset.images)} of ${whole(dataset.classes.length)} classes`],
     ["Size", `${width}×${height}, ${channels === 1 ? "grey" : "colour"}, ${bytes(dataset.size_bytes)}`],
+    dataset.flat_grounds !== null && ["Ground", `flat in ${Math.round(100 * dataset.flat_grounds)}% of the images`],
     ["Added", `${moment(dataset.created_at)}, ${dataset.format}${dataset.path ? ` at ${dataset.path}` : ""}`],
     ["Version", `${dataset.version}${dataset.replaced ? ", replaced by a later one" : ""}`],
     ["Content", el("code", { title: dataset.digest }, shortDigest(dataset.digest))],
@@ -56,7 +59,7 @@ function factsPart(dataset, signal) {
     el(
       "dl",
       { class: "facts is-wide" },
-      facts.map(([term, text]) => el("div", {}, el("dt", {}, term), el("dd", {}, text))),
+      facts.filter(Boolean).map(([term, text]) => el("div", {}, el("dt", {}, term), el("dd", {}, text))),
     ),
     left && el("p", { class: "soft small" }, left.trim()),
     el(
@@ -147,9 +150,14 @@ function checkPart(dataset, signal) {
   }
   async function look() {
     start.disabled = true;
-    fill(place, loading("Looking at all pictures"));
+    const [bar, words] = [progressBar("Check"), loading("Looking at all pictures")];
+    fill(place, bar, words);
+    const onProgress = (event) => {
+      words.textContent = bar.show(event);
+    };
     try {
-      const found = await get(`${addressOf(dataset.name)}/check`, { query: { against: others.value }, signal });
+      const address = withQuery(`${addressOf(dataset.name)}/check`, { against: others.value });
+      const found = await awaitResult(address, { signal, onProgress });
       fill(place, resultOf(found, signal));
       announce("The check is done");
     } catch (error) {

@@ -16,9 +16,11 @@ import {
 import { progressBar } from "../components/progress-bar.js";
 import { notice, showProblem } from "../components/states.js";
 import { announce } from "../core/announce.js";
-import { put, withQuery } from "../core/api.js";
+import { withQuery } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
+import { awaitResult } from "../core/event-stream.js";
 import { bytes, whole } from "../core/format.js";
+import { toJson } from "../core/json.js";
 import { description, namesIn } from "../core/openapi.js";
 import { takeDropped } from "./drop.js";
 import { fitPreview } from "./fit-preview.js";
@@ -196,7 +198,7 @@ export function uploadForm({ signal, onDone }) {
       class_names: classNames(),
     };
     let told = false;
-    const onProgress = (sent, total) => {
+    const onSent = (sent, total) => {
       bar.set(sent, total);
       words.textContent = sent < total ? `${bytes(sent)} of ${bytes(total)} sent` : READING;
       if (sent < total || told) return;
@@ -204,7 +206,12 @@ export function uploadForm({ signal, onDone }) {
       announce(READING);
     };
     const [method, path] = target(replace);
-    return upload(withQuery(path, query), archive || formOf(files), { method, signal: controller.signal, onProgress });
+    const options = { method, signal: controller.signal, onSent, onProgress };
+    return upload(withQuery(path, query), archive || formOf(files), options);
+  }
+
+  function onProgress(event) {
+    words.textContent = bar.show(event);
   }
 
   const target = (replace) =>
@@ -218,7 +225,9 @@ export function uploadForm({ signal, onDone }) {
       skip_damaged: fields.skip_damaged.control.checked,
       ...(classNames().length ? { class_names: classNames() } : {}),
     };
-    return put(...target(replace), body, { signal: controller.signal });
+    const [method, path] = target(replace);
+    const headers = { "Content-Type": "application/json" };
+    return awaitResult(path, { method, headers, body: toJson(body), signal: controller.signal, onProgress });
   }
 
   const classNames = () => value("class_names").split("\n").map((line) => line.trim()).filter(Boolean);
