@@ -11,27 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from darkroom.model.digest import digest_of
-
-GROUP = Path("/sys/fs/cgroup")
-"""The control group of the container, as its own processes see it. Outside of containers it has no limit."""
+from darkroom.model.machine.control_group import group_memory
 
 NEAR = 0.9
 """From this share of the limit on, the kernel probably killed the worker: the last moments are not in the record."""
 
 log = logging.getLogger(__name__)
-
-
-def used_share() -> float | None:
-    """Return the share of the memory limit in use, without the page cache, which the kernel can take back.
-
-    None without a limit, or on a system that does not say.
-    """
-    with suppress(OSError, ValueError, KeyError):
-        cached = dict(line.split() for line in (GROUP / "memory.stat").read_text().splitlines())
-        used = int((GROUP / "memory.current").read_text()) - int(cached["active_file"])
-        used -= int(cached["inactive_file"])
-        return used / int((GROUP / "memory.max").read_text())
-    return None
 
 
 class MemoryRecord:
@@ -43,13 +28,13 @@ class MemoryRecord:
 
     def keep(self) -> None:
         """Write down how much is used now. Does nothing without a limit."""
-        share = used_share()
-        if share is None:
+        memory = group_memory()
+        if memory is None:
             return
         with suppress(OSError):  # a full disk
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             with os.fdopen(descriptor, "w") as file:
-                file.write(f"{share:.3f}")
+                file.write(f"{memory.used / memory.limit:.3f}")
 
     def tell(self) -> None:
         """Log how the worker before this one was killed, if it was."""

@@ -95,6 +95,7 @@ class Engine:
         self._queue = Queue(self.limits.queue_rows, self._observer, self.limits.queue_seconds)
         self._residents = Residents(self.limits.versions, self._wake, self._observer)
         self._stepper = Stepper(self._queue, self._wake, self._observer, clock)
+        self._owed = 0.0  # seconds of requests' steps before the next step of a warm-up: as many as the last one took
         self._stopping = False
         self._deadline_to_drain: float | None = None
         self._lost: Exception | None = None
@@ -123,6 +124,8 @@ class Engine:
 
     def load(self, version: str, denoiser: Denoiser) -> Future[None]:
         """Warm a model version up between other requests' steps, and keep it in memory.
+
+        Requests have half of the time meanwhile, so each takes at most twice as long, and a step of the warm-up.
 
         The future ends when requests can use the version. Above `limits.versions`, the least recently used version
         that has no unfinished request leaves.
@@ -281,10 +284,16 @@ class Engine:
                     self._residents.fail_loads()
                     return
                 rows = self._queue.pick(self._clock())
-            if self._residents.loading:
-                self._residents.warm_up_once(self._queue.open)
+            if self._residents.loading and (not rows or self._owed <= 0.0):
+                self._owed = self._timed(partial(self._residents.warm_up_once, self._queue.open))
             if rows:
-                self._stepper.step(rows)
+                self._owed -= self._timed(partial(self._stepper.step, rows))
+
+    def _timed(self, work: Callable[[], None]) -> float:
+        """Do the work; returns its seconds."""
+        began = self._clock()
+        work()
+        return self._clock() - began
 
     def _drop_cancelled_and_expired(self) -> None:
         """End cancelled and expired requests, and all requests when the time to drain is over."""

@@ -16,7 +16,7 @@ from darkroom.app.engine.drawer import Drawer
 from darkroom.app.engine.request import Failed, Pixels, Preview, RowDone, SampleRequest
 from darkroom.app.engine.row_states import Place
 from darkroom.model.diffusion.denoiser import Denoiser
-from darkroom.model.images.pixels import from_pixels, to_pixels
+from darkroom.model.images.pixels import from_pixels, to_pixels_and_finite
 from darkroom.model.sampling.draw import RowPlan, plan_row
 from darkroom.model.sampling.scoring import SCORE_NETWORK_ROWS, SCORE_STEPS, score_step
 
@@ -104,11 +104,8 @@ class Drawing:
         if not visible:
             return [None] * len(phases)
         images = torch.stack([image for _, image in visible])
-        finite = images.isfinite().flatten(1).all(1).tolist()
-        found = {
-            one: one._result(pixels.copy(), fine)  # a view would keep the whole batch in memory
-            for (one, _), pixels, fine in zip(visible, to_pixels(images), finite, strict=True)
-        }
+        read = zip(visible, to_pixels_and_finite(images), strict=True)
+        found = {one: one._result(pixels, finite) for (one, _), (pixels, finite) in read}
         for one in phases:
             one.estimate = None  # on a CPU it is a view, too
         return [found.get(one) for one in phases]

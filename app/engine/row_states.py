@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from darkroom.model.machine.device import uploaded
 from darkroom.model.samplers.step import STATE
 
 FIRST_ROWS = 64
@@ -46,7 +47,7 @@ class RowStates:
             self.tensor = torch.cat([self.tensor, torch.zeros_like(self.tensor)])
             self.free += range(2 * held - 1, held - 1, -1)
         numbers = sorted(self.free.pop() for _ in range(len(states)))  # in a row if they can be, see `changing`
-        self.put(torch.tensor(numbers, device=self.tensor.device), states)
+        self.put(uploaded(numbers, self.tensor.device), states)
         return [Place(self, number) for number in numbers]
 
     @contextmanager
@@ -56,7 +57,7 @@ class RowStates:
         if [place.number for place in places] == list(range(first, first + count)):
             yield self.tensor[first : first + count]
             return
-        numbers = torch.tensor([place.number for place in places], device=self.tensor.device)
+        numbers = uploaded([place.number for place in places], self.tensor.device)
         states = self.tensor.index_select(0, numbers)
         yield states
         self.put(numbers, states)

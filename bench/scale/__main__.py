@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.scale.processes import measure
-from bench.scale.server import Reading, server
+from bench.scale.server import SETTINGS, Reading, server
 from darkroom.store.database import Database
 from darkroom.store.job_forms import TrainWork
 from darkroom.store.job_repository import submit_job
@@ -53,7 +53,7 @@ class Result:
         transactions = self.ended.transactions - self.began.transactions
         then = self.ended.lock_waits - self.began.lock_waits
         return (
-            f"| {self.workers:,} | {self.connections} "
+            f"| {self.workers:,} | times {self.slowness:g}, {seconds * self.slowness:.0f} s | {self.connections} "
             f"| {self.statements / seconds:,.0f} | {self.statements / seconds / self.workers:.2f} "
             f"| {transactions / seconds:,.0f} | {1e6 * cpu / self.statements:.0f} µs | {cpu / seconds:.2f} "
             f"| {(self.ended.wal_bytes - self.began.wal_bytes) / seconds / 1e6:.2f} MB "
@@ -66,8 +66,9 @@ def _listed(counts: Counter[str]) -> str:
 
 
 HEAD = (
-    "| workers | connections to PostgreSQL | statements/s | of one worker "
-    "| transactions/s | PostgreSQL's CPU for a statement | its cores | WAL/s | lock waits | connections waited for |"
+    "| workers | waits | connections to PostgreSQL | statements/s | of one worker | transactions/s "
+    "| PostgreSQL's processor for a statement | its cores | WAL/s | lock waits above 20 ms, by table "
+    "| what connections waited for (samples) |"
 )
 
 
@@ -110,7 +111,7 @@ def simulate(workers: int, seconds: float, *, slowness: float, pooled: bool) -> 
     with ExitStack() as until_done:
         folder = Path(until_done.enter_context(tempfile.TemporaryDirectory()))
         folder.chmod(0o755)
-        running = until_done.enter_context(server(folder / "server"))
+        running = until_done.enter_context(server(folder / "server", SETTINGS))
         url, pooler = running.url, "false"
         if pooled:
             url, pooler = until_done.enter_context(pgbouncer(running.url, folder / "pgbouncer", POOL)), "true"
@@ -137,7 +138,7 @@ def main() -> None:
     arguments.add_argument("--workers", type=int, nargs="*", default=[10, 100, 1000])
     arguments.add_argument("--seconds", type=float, default=60.0)
     arguments.add_argument(
-        "--slowness", type=float, default=1.0, help="factor of the waits, for a machine with few cores"
+        "--slowness", type=float, nargs="*", default=[1.0, 2.0, 10.0], help="factor of the waits of each of --workers"
     )
     chosen = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -145,9 +146,9 @@ def main() -> None:
         for name, sent in measure(Path(folder), chosen.seconds).items():
             rate = sent.statements.total() / chosen.seconds
             print(f"| {name} | {rate:.2f} | {sent.connections} | {sent.memory_bytes / 1e6:.1f} MB |", flush=True)
-    print(f"\n{HEAD}\n{'| ---: ' * 9}| --- |")
-    for workers in chosen.workers:
-        print(simulate(workers, chosen.seconds, slowness=chosen.slowness, pooled=workers > DIRECT).row(), flush=True)
+    print(f"\n{HEAD}\n| ---: | --- {'| ---: ' * 7}| --- | --- |")
+    for workers, slowness in zip(chosen.workers, chosen.slowness, strict=True):
+        print(simulate(workers, chosen.seconds, slowness=slowness, pooled=workers > DIRECT).row(), flush=True)
 
 
 if __name__ == "__main__":

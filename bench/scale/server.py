@@ -4,7 +4,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,13 @@ from darkroom.store.migrations import upgrade
 LOCK_MILLISECONDS = 20
 """A wait for a lock counts when it takes longer."""
 
-MAX_CONNECTIONS = 600
 _LOCK_WAIT = re.compile(
     r"still waiting for [^\n]*\n(?:.*DETAIL[^\n]*\n)?.*CONTEXT:  while [^\n]* in relation \"(\w+)\""
 )
+SETTINGS = {
+    "log_lock_waits": "on",
+    "deadlock_timeout": str(LOCK_MILLISECONDS),
+}
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -36,7 +39,7 @@ class Reading:
 
 
 class Server:
-    """A running server with Darkroom's tables and production's max_connections."""
+    """A running server with Darkroom's tables."""
 
     def __init__(self, server: PrivatePostgres) -> None:
         self.url = server.url
@@ -62,6 +65,19 @@ class Server:
         )
         return Counter(name for (name,) in rows.fetchall())
 
+    def written(self) -> Counter[str]:
+        """Return bytes of the write-ahead log, bytes of all writes, and how many checkpoints were not due."""
+        row = self._connection.execute(
+            "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn, num_requested, (SELECT sum(coalesce(write_bytes, 0) "
+            "+ coalesce(extend_bytes, 0)) FROM pg_stat_io) FROM pg_stat_checkpointer"
+        ).fetchone()
+        assert row is not None
+        return Counter(log=int(row[0]), forced=int(row[1]), files=int(row[2]))
+
+    def write_buffers(self) -> None:
+        """Let the server write all its buffers now, as it does every few minutes."""
+        self._connection.execute("CHECKPOINT")
+
     def connections(self) -> int:
         """Return how many connections clients hold, besides this one."""
         row = self._connection.execute(
@@ -72,7 +88,7 @@ class Server:
     def _cpu_seconds(self) -> float:
         """Return the processor time of the server, of its processes, and of those that have ended."""
         assert self._process is not None
-        postmaster, total = self._postmaster(), 0
+        postmaster, total = self.postmaster(), 0
         for folder in Path("/proc").iterdir():
             if folder.name.isdigit():
                 try:
@@ -85,23 +101,23 @@ class Server:
                     total += sum(int(part) for part in parts[11:13])
         return total / TICKS
 
-    def _postmaster(self) -> int:
+    def postmaster(self) -> int:
+        """Return the server's process id."""
         row = self._connection.execute("SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)::int").fetchone()
         assert row is not None
         return int(row[0])
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[Server]:
-    """Run a server. It writes to the disk as in production."""
+def server(folder: Path, settings: Mapping[str, str]) -> Iterator[Server]:
+    """Run a server with these settings. It writes to the disk as in production."""
     folder.mkdir(mode=0o755)
     running = PrivatePostgres(folder)
     running.start()
     try:
         with psycopg.connect(running.url, autocommit=True) as connection:
-            connection.execute(f"ALTER SYSTEM SET max_connections = {MAX_CONNECTIONS}")
-            connection.execute("ALTER SYSTEM SET log_lock_waits = on")
-            connection.execute(f"ALTER SYSTEM SET deadlock_timeout = {LOCK_MILLISECONDS}")
+            for name, value in settings.items():
+                connection.execute(f"ALTER SYSTEM SET {name} = '{value}'".encode())
         running.stop()
         running.start()
         upgrade(running.url)

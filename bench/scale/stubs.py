@@ -12,7 +12,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 
 from sqlalchemy import Engine, event
 
@@ -109,13 +111,18 @@ class Stub:
             count(session, "checkpoint_write_seconds", by=1.0)
 
 
+_Due = tuple[float, int, float, Callable[[], None]]
+"""Time, number, seconds between two times, and the act."""
+
+
 @dataclass
 class Plan:
-    """The acts of all stubs of a process, and their times."""
+    """The acts of all stubs of a process, and their times. One thread at a time waits for the next act."""
 
     slowness: float
-    _due: list[tuple[float, int, float, Callable[[], None]]] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _due: list[_Due] = field(default_factory=list)
+    _coming: SimpleQueue[_Due] = field(default_factory=SimpleQueue)
+    _turn: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, act: Callable[[], None], seconds: float) -> None:
         """Do an act again and again, first at a random time."""
@@ -125,14 +132,19 @@ class Plan:
     def work(self) -> None:
         """Do what is due, for ever."""
         while True:
-            with self._lock:
-                at, number, every, act = heapq.heappop(self._due)
-                wait = at - time.monotonic()
-                if wait > 0.0:
-                    time.sleep(wait)
+            with self._turn:
+                at, number, every, act = self._next()
             act()
-            with self._lock:
-                heapq.heappush(self._due, (max(at + every, time.monotonic()), number, every, act))
+            self._coming.put((max(at + every, time.monotonic()), number, every, act))
+
+    def _next(self) -> _Due:
+        """Wait for the next act, also for one that another thread makes ready meanwhile."""
+        while True:
+            wait = self._due[0][0] - time.monotonic() if self._due else None
+            if wait is not None and wait <= 0.0:
+                return heapq.heappop(self._due)
+            with suppress(Empty):
+                heapq.heappush(self._due, self._coming.get(timeout=wait))
 
 
 class _Sent:

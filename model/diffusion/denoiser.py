@@ -12,6 +12,7 @@ from darkroom.model.config import ModelConfig
 from darkroom.model.diffusion.learned_variance import to_fraction
 from darkroom.model.diffusion.prediction import x0_coefficients
 from darkroom.model.diffusion.schedule import make_schedule
+from darkroom.model.machine.device import uploaded
 
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(x (B, C, H, W), t (B,), labels (B,) or (B, classes + 1)) -> prediction (B, C, H, W), or (B, 2 C, H, W) for a model
@@ -125,9 +126,7 @@ class Denoiser:
         to_snapshot = guided & (False if by_snapshot is None else by_snapshot.numpy())
         times = t.numpy()
         numbers = np.stack([self.from_x[times], self.from_output[times], guidance.numpy()], axis=1)
-        return self.estimate_by(
-            torch.from_numpy(numbers).to(x.device, x.dtype), x, t, labels, guided & ~to_snapshot, to_snapshot
-        )
+        return self.estimate_by(uploaded(numbers, x.device, x.dtype), x, t, labels, guided & ~to_snapshot, to_snapshot)
 
     def estimate_by(
         self, numbers: Tensor, x: Tensor, t: Tensor, labels: Tensor, to_null: Rows, to_snapshot: Rows
@@ -137,7 +136,7 @@ class Denoiser:
         numbers: (B, 3) with from_x[t], from_output[t] and the guidance weight. to_null, to_snapshot: the guided rows.
         """
         a, b, w = numbers.reshape(-1, 3, 1, 1, 1).unbind(1)
-        t = t.to(x.device)
+        t = uploaded(t, x.device)
         if to_null.any():
             rows = _index(to_null, x.device)
             both_labels = torch.cat([labels, self._null_labels(labels[rows])])
@@ -171,7 +170,7 @@ class Denoiser:
 
 def _index(chosen: Rows, device: torch.device) -> Tensor | slice:
     """Return what indexes the chosen rows of a tensor. All rows are a slice, because a slice copies nothing."""
-    return slice(None) if chosen.all() else torch.from_numpy(chosen.nonzero()[0]).to(device)
+    return slice(None) if chosen.all() else uploaded(chosen.nonzero()[0], device)
 
 
 def _apply_guidance(output: Tensor, guide: Tensor, rows: Tensor | slice, w: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from darkroom.model.diffusion.forward import posterior_coefficients
 from darkroom.model.diffusion.prediction import per_row, to_x0
 from darkroom.model.diffusion.schedule import Table, make_schedule
 from darkroom.model.diffusion.variational import decoder_term
+from darkroom.model.machine.device import uploaded
 
 
 def to_fraction(output: Tensor) -> Tensor:
@@ -53,7 +54,7 @@ def bound_terms(schedule: ScheduleConfig, x0: Tensor, estimate: Tensor, fraction
     terms: Tensor = 0.5 * (above + (-above).exp() * (1.0 + error) - 1.0).flatten(1).sum(1)
     first = (t == 1).nonzero()[:, 0]  # found on the CPU, since a GPU would be waited for
     if len(first) > 0:
-        first = first.to(x0.device, non_blocking=True)
+        first = uploaded(first, x0.device)
         deviation = (0.5 * (log_small + above)[first]).exp()
         terms = terms.index_put((first,), decoder_term(x0[first], estimate[first], deviation))
     return terms

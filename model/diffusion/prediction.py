@@ -5,16 +5,16 @@ v = alpha eps - sigma x_0 (Salimans & Ho 2022, appendix D).
 """
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from darkroom.model.config import PredictionName
 from darkroom.model.diffusion.schedule import NoiseSchedule, Table
+from darkroom.model.machine.device import uploaded
 
 
 def per_row(table: Table, t: Tensor, like: Tensor) -> Tensor:
     """Return table[t] in shape (B, 1, ...), to multiply rows of `like` (B, ...), in its type and on its device."""
-    values = torch.from_numpy(table[t.cpu().numpy()]).to(like.device, like.dtype, non_blocking=True)
+    values = uploaded(table[t.cpu().numpy()], like.device, like.dtype)
     return values.reshape(-1, *[1] * (like.ndim - 1))
 
 

@@ -1,8 +1,10 @@
 """Finds the device to compute on, and tries it before other work depends on it."""
 
 import os
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from darkroom.model.machine.determinism import follow_settings
 from darkroom.model.user_error import UserError
@@ -35,6 +37,17 @@ def find_device(name: str | None, option: str, *, tried: bool = False) -> torch.
         detail = f"{option} {name}{among} cannot be used: {reason}. Use cpu, or repair the driver"
         raise DeviceUnavailable(detail) from error
     return device
+
+
+def uploaded(numbers: Any, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """Return numbers of the host (a list, an array, a tensor) as a tensor on the device. Nothing waits for the device.
+
+    CUDA waits for all earlier work before it copies from memory that is not pinned. On the CPU an array is not copied.
+    """
+    host = torch.as_tensor(numbers, dtype=dtype)
+    if device.type == "cuda" and host.device.type == "cpu":
+        host = host.pin_memory()
+    return host.to(device, non_blocking=True)
 
 
 def require_devices(device: torch.device, number: int) -> None:

@@ -1,12 +1,11 @@
 """Free memory, and errors of memory."""
 
 from contextlib import suppress
-from pathlib import Path
 
 import torch
 
-PROC = Path("/proc")
-CGROUPS = Path("/sys/fs/cgroup")
+from darkroom.model.machine import control_group
+
 OUT_OF_MEMORY = (
     "can't allocate memory",
     "CUDA error: out of memory",
@@ -22,18 +21,12 @@ def available_bytes() -> int | None:
     Returns None on a system that does not say.
     """
     found = []
-    with suppress(OSError, ValueError, IndexError):
-        found.append(1024 * _numbers(PROC / "meminfo")["MemAvailable:"])
-    with suppress(OSError, ValueError, IndexError, KeyError):
-        group = CGROUPS / (PROC / "self" / "cgroup").read_text().splitlines()[-1].partition("::")[2].strip("/")
-        most, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-        found.append(most - used + _numbers(group / "memory.stat")["inactive_file"])  # the kernel gives that back
+    with suppress(OSError, ValueError, KeyError):
+        found.append(1024 * control_group.numbers(control_group.PROC / "meminfo")["MemAvailable:"])
+    group = control_group.group_memory()
+    if group is not None:
+        found.append(group.limit - group.used)
     return min(found, default=None)
-
-
-def _numbers(file: Path) -> dict[str, int]:
-    """Read lines of a name and a number."""
-    return {name: int(value) for name, value, *_ in map(str.split, file.read_text().splitlines())}
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from darkroom.model.config import SamplingConfig
 from darkroom.model.diffusion.denoiser import Denoiser
+from darkroom.model.machine.device import uploaded
 from darkroom.model.machine.threads import computing_alone
 from darkroom.model.samplers import StepTable, step_table
 from darkroom.model.samplers.step import STATE
@@ -130,7 +131,7 @@ def start(denoiser: Denoiser, plans: Sequence[RowPlan]) -> Tensor:
     if any((plan.end_seed, plan.end_index) != (plan.seed, plan.index) for plan in plans):
         end_indices = [plan.end_index for plan in plans]
         end = normal_noise([plan.end_seed for plan in plans], end_indices, zeros, shape, device)
-        noise = slerp(noise, end, torch.tensor([plan.mix for plan in plans], device=device))
+        noise = slerp(noise, end, uploaded([plan.mix for plan in plans], device))
     state = torch.zeros(len(plans), STATE, *shape, device=device)
     state[:, 0] = noise
     return state
@@ -138,8 +139,8 @@ def start(denoiser: Denoiser, plans: Sequence[RowPlan]) -> Tensor:
 
 def _labels(denoiser: Denoiser, plans: Sequence[RowPlan]) -> Tensor:
     if all(plan.label == plan.end_label for plan in plans):
-        return torch.tensor([plan.label for plan in plans], device=denoiser.device)
-    return torch.from_numpy(mixtures(plans, denoiser.null_label)).to(denoiser.device)
+        return uploaded([plan.label for plan in plans], denoiser.device)
+    return uploaded(mixtures(plans, denoiser.null_label), denoiser.device)
 
 
 def mixtures(plans: Sequence[RowPlan], null_label: int) -> npt.NDArray[np.float32]:
@@ -159,14 +160,18 @@ def advance(denoiser: Denoiser, plans: Sequence[RowPlan], positions: Sequence[in
     """
     x = state[:, 0]
     host = np.array([plan.numbers[k] for plan, k in zip(plans, positions, strict=True)])
-    numbers, t = torch.from_numpy(host).to(x.device), torch.from_numpy(host[:, TIME].astype(np.int64))
+    numbers, t = uploaded(host, x.device), torch.from_numpy(host[:, TIME].astype(np.int64))
     to_null, to_snapshot = host[:, TO_NULL] != 0.0, host[:, TO_SNAPSHOT] != 0.0
     m, fraction = denoiser.estimate_by(numbers[:, AFFINE], x, t, _labels(denoiser, plans), to_null, to_snapshot)
     modes = [plan.sampling.threshold for plan in plans]
     if any(mode != "none" for mode in modes):
         m = threshold(m, modes, [plan.sampling.percentile for plan in plans])
-    noisy = host[:, NOISE].nonzero()[0].tolist()
-    noise = _noise(denoiser, plans, positions, noisy, numbers, fraction) if noisy else None
+    noisy: list[int] = host[:, NOISE].nonzero()[0].tolist()
+    noise = None
+    if noisy:
+        noise_rows = uploaded(noisy, x.device)
+        chosen = [(plans[row], positions[row]) for row in noisy]
+        noise = _noise(denoiser, chosen, numbers[noise_rows], None if fraction is None else fraction[noise_rows])
 
     # The state changes last, because a step that fails must change no row.
     linear = numbers[:, len(REAL) :].reshape(-1, STATE, STATE + 1)
@@ -176,30 +181,23 @@ def advance(denoiser: Denoiser, plans: Sequence[RowPlan], positions: Sequence[in
     else:
         x.mul_(linear[:, 0, :1, None, None]).addcmul_(linear[:, 0, STATE:, None, None], m)
     if noise is not None:
-        x.index_add_(0, torch.tensor(noisy, device=x.device), noise)
+        x.index_add_(0, noise_rows, noise)
     return m
 
 
-def _noise(
-    denoiser: Denoiser,
-    plans: Sequence[RowPlan],
-    positions: Sequence[int],
-    noisy: Sequence[int],
-    numbers: Tensor,
-    fraction: Tensor | None,
-) -> Tensor:
-    """Return the noise of the rows `noisy` in this step. fraction: see `Denoiser.estimate`."""
+def _noise(denoiser: Denoiser, rows: Sequence[tuple[RowPlan, int]], numbers: Tensor, fraction: Tensor | None) -> Tensor:
+    """Return the noise of rows, each a plan and a position, in this step. fraction: see `Denoiser.estimate`."""
     z = normal_noise(
-        [plans[row].seed for row in noisy],
-        [plans[row].index for row in noisy],
-        [positions[row] + 1 for row in noisy],
+        [plan.seed for plan, _ in rows],
+        [plan.index for plan, _ in rows],
+        [position + 1 for _, position in rows],
         denoiser.image_shape,
         denoiser.device,
     )
-    own = numbers[noisy, :, None, None, None]
+    own = numbers[:, :, None, None, None]
     scale = own[:, NOISE]
     if fraction is not None:
-        scale = scale * (own[:, SPREAD] * fraction[noisy]).exp()
+        scale = scale * (own[:, SPREAD] * fraction).exp()
     return scale * z
 
 
@@ -213,7 +211,7 @@ def sample(denoiser: Denoiser, plans: Sequence[RowPlan], *, batch_rows: int = 64
         state = start(denoiser, batch)
         for k in range(max(plan.steps for plan in batch)):
             active = [row for row, plan in enumerate(batch) if k < plan.steps]
-            rows = torch.tensor(active, device=denoiser.device)
+            rows = uploaded(active, denoiser.device)
             moved = state[rows]
             advance(denoiser, [batch[row] for row in active], [k] * len(active), moved)
             state[rows] = moved

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from darkroom.model.machine.device import uploaded
+
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -45,7 +47,7 @@ def normal_noise(
     seeds: 0..2^63 - 1; indices and steps: 0..2^32 - 1. Step 0 is the start noise x_T; step k >= 1 is the noise of the
     k-th sampler step.
     """
-    seed, index, step = (torch.tensor(numbers, dtype=torch.int64, device=device) for numbers in (seeds, indices, steps))
+    seed, index, step = uploaded([seeds, indices, steps], device, torch.int64)
     return noise_of(seed, index, step, shape)
 
 

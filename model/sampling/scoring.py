@@ -23,6 +23,7 @@ from darkroom.model.diffusion.forward import add_noise
 from darkroom.model.diffusion.prediction import convert, training_target
 from darkroom.model.diffusion.schedule import make_schedule
 from darkroom.model.images.pixels import from_pixels
+from darkroom.model.machine.device import uploaded
 from darkroom.model.sampling.noise import normal_noise
 from darkroom.model.sampling.suitability import NO_NULL_CLASS
 
@@ -52,10 +53,11 @@ def score_step(denoiser: Denoiser, images: Tensor, labels: Sequence[int], steps:
     eps = normal_noise([NOISE_SEED] * len(steps), indices, steps, images.shape[1:], images.device).to(images.dtype)
     x = add_noise(schedule, images, t, eps)
     target = training_target(schedule, "v", images, eps, t)
-    given = torch.tensor(labels, device=images.device)
+    given = uploaded(labels, images.device)
     both = torch.cat([given, torch.full_like(given, denoiser.null_label)])
     x, t = torch.cat([x, x]), t.repeat(2)
-    output = denoiser.network(x, t.to(x.device), both)[:, : images.shape[1]].to(x.dtype)  # leaves learned variances out
+    output = denoiser.network(x, uploaded(t, x.device), both)
+    output = output[:, : images.shape[1]].to(x.dtype)  # leaves learned variances out
     v = convert(schedule, denoiser.config.prediction, "v", x, output, t)
     error = (v - torch.cat([target, target])).square().flatten(1).mean(1)
     return (error[len(images) :] - error[: len(images)]).float().cpu()

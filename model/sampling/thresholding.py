@@ -6,21 +6,23 @@ import torch
 from torch import Tensor
 
 from darkroom.model.config import ThresholdName
+from darkroom.model.machine.device import uploaded
 
 
 def row_quantiles(values: Tensor, quantiles: Tensor) -> Tensor:
     """Return the quantile of each row at its own level, linearly interpolated.
 
-    values: (B, D); quantiles: (B,) in 0..1; returns (B,).
+    values: (B, D); quantiles: (B,) in 0..1, on the CPU, so that nothing waits for the device; returns (B,).
     """
     size = values.shape[1]
     position = quantiles.to(values.dtype) * (size - 1)
     low, high = position.floor().long(), position.ceil().long()
     # Thresholds use high quantiles, so finding the few largest values is enough; sorting all is slower.
     largest = values.topk(size - int(low.min()), dim=1).values
-    at_low = largest.gather(1, size - 1 - low[:, None])[:, 0]
-    at_high = largest.gather(1, size - 1 - high[:, None])[:, 0]
-    return torch.lerp(at_low, at_high, position - low)
+    at_low, at_high = (
+        largest.gather(1, uploaded(size - 1 - place[:, None], values.device))[:, 0] for place in (low, high)
+    )
+    return torch.lerp(at_low, at_high, uploaded(position - low, values.device))
 
 
 def threshold(x0: Tensor, modes: Sequence[ThresholdName], percentiles: Sequence[float]) -> Tensor:
@@ -33,14 +35,13 @@ def threshold(x0: Tensor, modes: Sequence[ThresholdName], percentiles: Sequence[
     if x0.dtype != torch.float32:
         raise TypeError(f"thresholding is done in float32, not {x0.dtype}")
     shape = (-1, *[1] * (x0.ndim - 1))
-    limit = torch.tensor([float("inf") if mode == "none" else 1.0 for mode in modes])
+    limit = uploaded([float("inf") if mode == "none" else 1.0 for mode in modes], x0.device)
+    scale = torch.ones_like(limit)
     dynamic = [row for row, mode in enumerate(modes) if mode == "dynamic"]
-    scale = torch.ones(len(modes))
     if dynamic:
-        rows = torch.tensor(dynamic, device=x0.device)
-        levels = torch.tensor([percentiles[row] for row in dynamic], device=x0.device)
+        rows = uploaded(dynamic, x0.device)
+        levels = torch.tensor([percentiles[row] for row in dynamic])
         s = row_quantiles(x0[rows].abs().flatten(1), levels).clamp(min=1.0)
-        limit, scale = limit.to(x0.device), scale.to(x0.device)
         limit[rows], scale[rows] = s, s
-    limit, scale = limit.to(x0.device).reshape(shape), scale.to(x0.device).reshape(shape)
+    limit, scale = limit.reshape(shape), scale.reshape(shape)
     return x0.clamp(-limit, limit) / scale

@@ -30,6 +30,7 @@ from darkroom.model.diffusion.schedule import make_schedule
 from darkroom.model.images.pixels import from_pixels
 from darkroom.model.machine.compiler import CompilerMissing, allow_many_graphs, compiler_works, require_compiler
 from darkroom.model.machine.determinism import computes_deterministically
+from darkroom.model.machine.device import uploaded
 from darkroom.model.misfit import Misfit
 from darkroom.model.sampling.draw import draws_finite
 from darkroom.model.sampling.noise import noise_of
@@ -243,7 +244,7 @@ class Trainer:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
-            output = self._forward(x, t.to(self.device, non_blocking=True), labels)
+            output = self._forward(x, uploaded(t, self.device), labels)
         # With this factor, averaging over processes gives the gradient of the mean over all rows.
         processes = distributed.world_size()
         loss = self._losses(output, target, x, x0, t).mean() * (share * processes)
@@ -293,14 +294,14 @@ class Trainer:
         pixels = self._pixels(indices[own])
         if training.horizontal_flip:
             flip = (torch.rand(size, generator=generator) < 0.5) & self._flipped[self.dataset.labels[indices]]
-            flip = flip[own].to(pixels.device, non_blocking=True)
+            flip = uploaded(flip[own], pixels.device)
             pixels = torch.where(flip[:, None, None, None], pixels.flip(3), pixels)
         t = self._times.draw(size, generator)
         eps = self._noise(size, own, generator)
         labels = torch.from_numpy(self.dataset.labels[indices])
         labels = drop_labels(labels, self.network.null_label, self.recipe.objective.label_drop, generator)
-        x0 = from_pixels(pixels.to(self.device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
-        return x0, t[own], eps, labels[own].to(self.device, non_blocking=True)
+        x0 = from_pixels(uploaded(pixels, self.device)).contiguous(memory_format=torch.channels_last)
+        return x0, t[own], eps, uploaded(labels[own], self.device)
 
     def _held_images(self) -> Tensor | None:
         """Return the data set's images on the device, (N, C, H, W) uint8; None on a CPU, or when they are too many."""
@@ -313,7 +314,7 @@ class Trainer:
         """Return the images with these indices, from where the data set lies."""
         if self._held is None:
             return torch.from_numpy(self.dataset.images[indices])
-        return self._held[torch.from_numpy(indices).to(self.device, non_blocking=True)]
+        return self._held[uploaded(indices, self.device)]
 
     def _noise(self, size: int, own: slice, generator: torch.Generator) -> Tensor:
         """Return eps of this process's rows of a batch. A GPU draws it from its own counters, with no copy."""

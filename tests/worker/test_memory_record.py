@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from darkroom.worker import celery_app, memory_record
+from darkroom.model.machine import control_group
+from darkroom.worker import celery_app
 from darkroom.worker.memory_record import MemoryRecord
 from darkroom.worker.settings import WorkerSettings
 from tests.processes import wait_until
@@ -20,8 +21,11 @@ def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A control group with a limit of 8 GiB, and a folder for records."""
     folder = tmp_path / "group"
     folder.mkdir()
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "cgroup").write_text("0::/group\n")
     (folder / "memory.max").write_text(f"{8 * GIB}\n")
-    monkeypatch.setattr(memory_record, "GROUP", folder)
+    monkeypatch.setattr(control_group, "PROC", tmp_path)
+    monkeypatch.setattr(control_group, "CGROUPS", tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return folder
 

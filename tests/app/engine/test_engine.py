@@ -368,6 +368,44 @@ def test_each_step_of_a_warm_up_is_reported_with_its_seconds() -> None:
     assert len(told) == 3 * (1 + REPEATS) + 1  # three sizes, and the end
 
 
+def test_requests_have_half_of_the_time_while_another_version_warms_up() -> None:
+    """So a request takes at most twice its time and one step of the warm-up, however large its own steps are."""
+    spent: list[tuple[str, float]] = []
+
+    def costly(name: str, seconds_of_a_row: float) -> Network:
+        def network(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+            spent.append((name, seconds_of_a_row * len(x)))
+            return gate(x, t, labels) if name == "served" else smooth(x, t, labels)
+
+        return network
+
+    gate = Gate()
+    engine = Engine(EngineLimits(batch_rows=16), clock=lambda: sum(seconds for _, seconds in spent))
+    engine.start()
+    try:
+        engine.load("v1", Denoiser(CONFIG, CLASSES, costly("served", 0.01))).result(60)
+        gate.open.clear()
+        gate.entered.clear()
+        call = submit(engine, rows(1, guidance=1.0, steps=1000))
+        assert gate.entered.wait(60)
+        before = len(spent)
+        loaded = engine.load("v2", Denoiser(CONFIG, CLASSES, costly("new", 0.05)))
+        gate.open.set()
+        loaded.result(60)
+        assert not any(isinstance(event, Finished) for event in call.events), "the load waited for the request's end"
+        assert isinstance(call.wait(), Finished)
+    finally:
+        engine.stop(0.0)
+    waited = own = 0.0
+    for name, seconds in spent[before:]:
+        if name == "new":
+            assert waited <= own + 1e-9
+            waited += seconds
+        else:
+            own += seconds
+    assert waited == pytest.approx((1 + REPEATS) * 0.05 * (1 + 2 + 4 + 8 + 16))
+
+
 def test_out_of_memory_in_warm_up_leaves_the_smaller_batches(make_engine: MakeEngine) -> None:
     def tight(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         if len(x) > 8:

@@ -15,7 +15,7 @@ from darkroom.app.versions.load_guard import COPIES, LoadGuard, require_memory
 from darkroom.app.versions.version import Version
 from darkroom.model.checkpoint import CheckpointError, decode_checkpoint
 from darkroom.model.config import UNetConfig
-from darkroom.model.machine import memory
+from darkroom.model.machine import control_group, memory
 from darkroom.store.aliases import set_alias
 from darkroom.store.audit_repository import COMMAND_LINE
 from darkroom.store.database import Database
@@ -58,8 +58,8 @@ def test_what_a_load_may_take_is_what_is_free_to_the_byte(monkeypatch: pytest.Mo
 
 
 def test_free_memory_is_the_machine_s_or_the_control_group_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "PROC", tmp_path / "proc")
-    monkeypatch.setattr(memory, "CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(control_group, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(control_group, "CGROUPS", tmp_path / "cgroup")
     assert memory.available_bytes() is None
     group = tmp_path / "cgroup" / "a" / "b"
     group.mkdir(parents=True)
@@ -68,7 +68,7 @@ def test_free_memory_is_the_machine_s_or_the_control_group_s(tmp_path: Path, mon
     (tmp_path / "proc" / "self" / "cgroup").write_text("0::/a/b\n")
     (group / "memory.max").write_text("max\n")
     (group / "memory.current").write_text("300000\n")
-    (group / "memory.stat").write_text("anon 100000\ninactive_file 50000\n")
+    (group / "memory.stat").write_text("anon 100000\ninactive_file 30000\nactive_file 20000\n")
     assert memory.available_bytes() == 512_000
     (group / "memory.max").write_text("400000\n")
     assert memory.available_bytes() == 150_000
