@@ -1,5 +1,6 @@
 """Laws of the engine: it loses no row, and no request changes or harms another in its batch."""
 
+import math
 import random
 import threading
 import weakref
@@ -630,7 +631,7 @@ def test_versions_that_serve_everybody_leave_memory_last(make_engine: MakeEngine
 
 
 def test_an_owner_keeps_no_more_than_its_share_of_a_full_memory_busy(make_engine: MakeEngine) -> None:
-    engine = make_engine(limits=EngineLimits(versions=2))
+    engine = make_engine(limits=EngineLimits(versions=2, queue_seconds=math.inf))
 
     def draw(version: str, owner: int | None) -> Call:
         return submit(engine, rows(200, steps=1000), version, owner=owner)
