@@ -96,6 +96,7 @@ def train(client: httpx.Client, width: int) -> Mapping[str, Any]:
         "training.total_images": BATCH * STEPS,
         "training.checkpoint_every_images": BATCH * STEPS // 2,
         "training.sample_every_images": BATCH * STEPS,
+        "training.samples_per_class": 1,
         "optimizer.warmup_images": BATCH,
         "evaluation": None,
     }
