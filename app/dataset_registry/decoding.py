@@ -12,7 +12,6 @@ from darkroom.app.dataset_registry.decoding_child import Found, Result, Task, re
 from darkroom.app.dataset_registry.request_body import Registration
 from darkroom.app.http.problems import Problem
 from darkroom.app.settings import Settings
-from darkroom.model.datasets.class_folders import NAMED_FAULTS
 from darkroom.model.extension_points import FORMATS
 
 COMMAND = (sys.executable, "-P", "-m", "darkroom.app.dataset_registry.decoding_child")
@@ -22,8 +21,8 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 MOST_RESULT_BYTES = 256 << 20
 FAULT = 300
 """Most characters about one picture, because names from the archive may be long."""
-MESSAGE = 2 * NAMED_FAULTS * FAULT // 3
-"""Most characters of a message. It names ten pictures in full if their names are of the usual lengths."""
+MESSAGE = 2000
+"""Most characters of a message. It names ten pictures, whose names have up to 100 letters."""
 _OBJECT = re.compile("<[^<>]{1,100} object at 0x[0-9a-f]+>")
 
 
