@@ -59,7 +59,7 @@ def test_a_plan_is_written_with_its_reasons_and_read_again(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("zipped", [False, True])
 def test_all_damaged_pictures_are_named_before_the_machine_is_measured(zipped: bool, tmp_path: Path) -> None:
-    data = pictures(tmp_path / "some", [(64, 64)] * 13 + [(64, 90)])
+    data = pictures(tmp_path / "some", [(64, 64 + number) for number in range(14)])
     files = sorted(data.rglob("*.png"))
     for file in files[:12]:
         file.write_bytes(b"no picture")
