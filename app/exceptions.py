@@ -78,7 +78,9 @@ def _in_use(error: InUse) -> Problem:
 
 def _deadline_unmeetable(late: DeadlineUnmeetable) -> Problem:
     seconds = late.deadline_seconds
-    detail = f"this request needs about {late.expected_seconds:.2f} s, which is more than its deadline of {seconds:g} s"
+    detail = (
+        f"this request would take about {late.expected_seconds:.2f} s, which is more than its deadline of {seconds:g} s"
+    )
     headers = None if late.retry_after_seconds is None else retry_after(late.retry_after_seconds)
     expected = round(late.expected_seconds, 3)
     return Problem(503, "deadline-unmeetable", detail, headers=headers, expected_seconds=expected)

@@ -1,10 +1,12 @@
 """`darkroom jobs`: lists, submits, watches and changes train jobs. Prints names as plain text, never as markup."""
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from darkroom.app.cli import asking
@@ -14,6 +16,8 @@ from darkroom.app.cli.terminal import open_console, plain_table, say
 
 JOBS = "/v1/train-jobs"
 LOG_LINES_AT_ONCE = 1000
+PATIENCE_SECONDS = 600.0
+"""For so long `submit` waits for a worker's speed. A worker that has jobs, or does not measure, may never tell it."""
 
 jobs_cli = typer.Typer(help="Training jobs of a running service.", invoke_without_command=True)
 
@@ -74,7 +78,6 @@ def submit(
 
     darkroom jobs submit digits --set training.total_images=200000 --set 'model={"unet":{"dropout":0.1}}'
     """
-    from darkroom.app.cli.service_client import json_body
     from darkroom.model.config import SettingsError, load_recipe
     from darkroom.model.training.curve_point import duration
 
@@ -93,8 +96,9 @@ def submit(
         "promote": None if promote is None else "best" if promote else "never",
     }
     body = {name: value for name, value in fields.items() if value is not None}
-    job = ask_service(url, "POST", JOBS, **json_body(body))
-    console, work = open_console(stderr=True), job["configuration"]
+    console = open_console(stderr=True)
+    job = _queued(url, body, console)
+    work = job["configuration"]
     planned, seconds = work.get("planned"), work.get("expected_seconds")
     expected = "" if seconds is None else f"; it trains for about {duration(seconds)}"
     say(console, f"Job {job['id']} is queued: {job['model']} on {job['dataset']}{expected}")
@@ -156,6 +160,23 @@ def logs(job_id: JobId, url: Url = None) -> None:
         for line in lines:
             say(out, line["line"])
         page["after"] = lines[-1]["number"]
+
+
+def _queued(url: str | None, body: Mapping[str, Any], console: Console) -> Any:
+    """Queue a job. A worker that has just started measures its speed first, and this waits for it."""
+    from darkroom.app.cli.service_client import ServiceError, json_body
+
+    waited = 0.0
+    while True:
+        try:
+            return ask_service(url, "POST", JOBS, **json_body(body))
+        except ServiceError as error:
+            if error.kind != "speed-unknown" or error.retry_after is None or waited >= PATIENCE_SECONDS:
+                raise
+            if not waited:
+                say(console, "Waiting until a worker has measured how fast it trains; Ctrl-C ends this, with no job")
+            waited += error.retry_after
+            time.sleep(error.retry_after)
 
 
 def _watch(url: str | None, job_id: int) -> None:

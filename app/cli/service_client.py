@@ -32,12 +32,23 @@ class ServiceError(UserError):
     """The service refused a request, or cannot be reached; the message says why.
 
     status: the answer's HTTP status, 0 without an answer. unreached: a proxy answered, and does not reach the service.
+    kind: the problem's, such as "queue-full". retry_after: seconds, None if the answer does not ask for another try.
     """
 
-    def __init__(self, message: str, status: int = 0, *, unreached: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        status: int = 0,
+        *,
+        unreached: bool = False,
+        kind: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.unreached = unreached
+        self.kind = kind
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True)
@@ -139,10 +150,11 @@ def require_success(response: httpx.Response) -> None:
     if response.is_success:
         return
     response.read()
-    unreached = False
+    unreached, kind = False, None
     try:
         problem = response.json()
         message = _explained(problem)
+        kind = str(problem.get("type")).rpartition("#")[2]
     except (ValueError, KeyError, TypeError):
         unreached = response.status_code in _UNREACHED
         if response.status_code == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
@@ -154,7 +166,9 @@ def require_success(response: httpx.Response) -> None:
             if "Authorization" in response.request.headers
             else "the service needs an API key: set DARKROOM_API_KEY to one"
         )
-    raise ServiceError(message, response.status_code, unreached=unreached)
+    seconds = response.headers.get("Retry-After", "")
+    retry_after = float(seconds) if seconds.isdecimal() else None
+    raise ServiceError(message, response.status_code, unreached=unreached, kind=kind, retry_after=retry_after)
 
 
 def _explained(problem: Mapping[str, Any]) -> str:

@@ -20,8 +20,10 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """NumPy reserves memory for each thread, and the engine needs the other cores."""
 
 MOST_RESULT_BYTES = 256 << 20
-MESSAGE = 300
-"""Most characters of a message, because names from the archive may be long."""
+FAULT = 300
+"""Most characters about one picture, because names from the archive may be long."""
+MESSAGE = 2000
+"""Most characters of a message. It names ten pictures, whose names have up to 100 letters."""
 _OBJECT = re.compile("<[^<>]{1,100} object at 0x[0-9a-f]+>")
 
 
@@ -97,15 +99,15 @@ def _result_of_child(task: Task, files: list[int], settings: Settings) -> Result
 
 
 def _shown(faults: list[str], wanted: Registration) -> list[str]:
-    return [_without_path(fault, wanted) for fault in faults]
+    return [_without_path(fault, wanted, FAULT) for fault in faults]
 
 
-def _without_path(text: str, wanted: Registration) -> str:
-    """Return the text of an error, cut to MESSAGE characters, without this process's temporary file and objects."""
+def _without_path(text: str, wanted: Registration, most: int = MESSAGE) -> str:
+    """Return the text of an error, cut to `most` characters, without this process's temporary file and objects."""
     if wanted.file is not None:
         text = text.replace(str(wanted.config.path), wanted.called)
     text = _OBJECT.sub("the file", text)
-    if len(text) <= MESSAGE:
+    if len(text) <= most:
         return text
-    end = MESSAGE // 3  # says what to do now
-    return f"{text[: MESSAGE - end - 5]} ... {text[-end:]}"
+    end = min(most // 3, FAULT)  # says what to do now
+    return f"{text[: most - end - 5]} ... {text[-end:]}"

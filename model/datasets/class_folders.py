@@ -225,7 +225,7 @@ def class_files(config: DatasetConfig, folder: P) -> ClassFiles[P]:
         classes.setdefault(name, [])
     for name, files in classes.items():
         if not files and not any(other.get(name) for other in others):
-            raise DatasetError(f"{root}/{name}: a class without images")
+            raise DatasetError(f"{root}/{name}: a class without images; put pictures into the folder, or delete it")
     if not classes:
         raise DatasetError(f"{root}: holds no class folders")
     reading = Reading(
@@ -293,6 +293,7 @@ def _side(files: Sequence[tuple[Place, int]], kinds: Mapping[int, _Kind]) -> int
                 f"{files[number][0]}: is {width}x{height}; set image_size, since the files are not all squares of one "
                 "size",
                 statistics.median_low(min(one.size) for one in kinds.values()),
+                damaged=len(kinds) < len(files),
             )
     return first[0]
 

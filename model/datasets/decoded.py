@@ -61,12 +61,13 @@ class Decoded:
 class SizesDiffer(DatasetError):
     """Pictures of several sizes, not square, or too many for their side, while no side is given.
 
-    shorter_side: the median of all pictures'.
+    shorter_side: the median of all pictures'. damaged: some other files are no pictures that can be read.
     """
 
-    def __init__(self, message: str, shorter_side: int) -> None:
+    def __init__(self, message: str, shorter_side: int, *, damaged: bool = False) -> None:
         super().__init__(message)
         self.shorter_side = shorter_side
+        self.damaged = damaged
 
 
 def check_size(size_bytes: int, source: str, most: int = MAX_DECODED_BYTES) -> None:

@@ -50,15 +50,23 @@ def prepare(
         {"format": FORMATS.get(data.suffix.lower(), "folder"), "path": data, **reading}
     )
     # Grey pictures are hardly faster, so that the side can be chosen before anything is decoded.
-    side = model_side(_longest_side(config, cache, on_progress), minutes, speed, channels=3)
+    longest, damaged = _longest_side(config, cache, on_progress)
+    if damaged and not config.skip_damaged:  # names them, before the machine is measured
+        _decoded(config.model_copy(update={"image_size": longest}), cache, on_progress)
+    side = model_side(longest, minutes, speed, channels=3)
     config = config.model_copy(update={"image_size": side})
+    dataset = _decoded(config, cache, on_progress)
+    return make_plan(look_at(dataset), config, plan_name(data), minutes, speed), dataset
+
+
+def _decoded(config: DatasetConfig, cache: Path, on_progress: OnProgress) -> ImageDataset:
+    """Like `load_dataset`, but the error names all damaged pictures."""
     try:
-        dataset = load_dataset(config, cache, on_progress)
+        return load_dataset(config, cache, on_progress)
     except DamagedPictures as error:
         if unnamed := error.faults[NAMED_FAULTS:]:
             raise DatasetError(f"{error}. Also: {'; '.join(unnamed)}") from error
         raise
-    return make_plan(look_at(dataset), config, plan_name(data), minutes, speed), dataset
 
 
 def plan_name(data: Path) -> str:
@@ -76,16 +84,20 @@ def model_name(text: str) -> str:
     return f"{name[:54] or 'model'}-{hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 
-def _longest_side(config: DatasetConfig, cache: Path, on_progress: OnProgress) -> int:
-    """Return the side that pictures have without enlarging most of them: the median of their shorter sides."""
+def _longest_side(config: DatasetConfig, cache: Path, on_progress: OnProgress) -> tuple[int, bool]:
+    """Return the side that pictures have without enlarging most of them: the median of their shorter sides.
+
+    And whether a picture was found that cannot be read: of a folder, only MEASURED_FILES are looked at.
+    """
     if config.format == "folder":
         files = dataset_files(config)
-        sides = [side for file in files[:: 1 + len(files) // MEASURED_FILES] if (side := _shorter_side(file))]
-        return int(statistics.median_low(sides)) if sides else SIDES[-1]
+        found = [_shorter_side(file) for file in files[:: 1 + len(files) // MEASURED_FILES]]
+        sides = [side for side in found if side]
+        return int(statistics.median_low(sides)) if sides else SIDES[-1], len(sides) < len(found)
     try:
-        return int(load_dataset(config, cache, on_progress).images.shape[2])
+        return int(_decoded(config, cache, on_progress).images.shape[2]), False
     except SizesDiffer as error:
-        return error.shorter_side
+        return error.shorter_side, error.damaged
 
 
 def _shorter_side(file: Path) -> int | None:

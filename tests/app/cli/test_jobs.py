@@ -7,11 +7,14 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from darkroom.app.cli import jobs as jobs_command
 from darkroom.app.cli.main import cli
+from darkroom.app.plans.service import MEASURING_SECONDS
 from darkroom.app.settings import REPOSITORY
 from darkroom.model.config import load_recipe
 from darkroom.model.digest import digest_of
@@ -22,6 +25,7 @@ from darkroom.store.dataset_repository import DatasetFacts
 from darkroom.store.job_repository import add_event, get_job, stop
 from darkroom.store.run_repository import append_log, record_verdict
 from darkroom.store.tables import Job
+from darkroom.store.worker_repository import see_worker
 from tests.app.cli.calls import Run, run_on
 from tests.app.served import Service, serving
 from tests.app.training import (
@@ -110,6 +114,36 @@ def test_a_data_set_and_a_time_are_planned_and_said(run: Run, database: Database
     refused(run("submit", "--dataset", "shapes", "--minutes", 2000), "/long")
     assert run("submit", "--dataset", "shapes", "--minutes", 2000, "--long", "--no-promote").exit_code == 0
     assert row(database, 2).promote == "never"
+
+
+def test_submit_waits_until_the_worker_that_just_started_has_measured_its_speed(
+    run: Run, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.session() as session:
+        see_worker(session, "worker", "cpu", 1, None)
+    asked: list[float] = []
+
+    def measure(seconds: float) -> None:
+        asked.append(seconds)
+        see_measured(database, "worker")
+
+    monkeypatch.setattr(jobs_command, "time", SimpleNamespace(sleep=measure))
+    result = run("submit", "--dataset", "shapes", "--minutes", 90)
+    assert result.exit_code == 0, result.output
+    assert asked == [MEASURING_SECONDS]
+    assert "Waiting until a worker has measured" in result.output
+    assert row(database, 1).status == "queued"
+
+
+def test_submit_does_not_wait_for_ever(run: Run, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    with database.session() as session:
+        see_worker(session, "worker", "cpu", 1, None)
+    asked: list[float] = []
+    monkeypatch.setattr(jobs_command, "time", SimpleNamespace(sleep=asked.append))
+    result = run("submit", "--dataset", "shapes", "--minutes", 90)
+    assert (result.exit_code, sum(asked)) == (2, jobs_command.PATIENCE_SECONDS)
+    assert result.output.count("Waiting") == 1
+    assert "worker does so when it has no job" in result.output
 
 
 def test_the_example_in_the_help_works_as_printed(run: Run, database: Database) -> None:

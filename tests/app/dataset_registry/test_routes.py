@@ -576,6 +576,13 @@ def test_all_damaged_pictures_are_listed_and_can_be_left_out(posted: Posted) -> 
     assert described["left_out"]["damaged_pictures"] == problem["damaged_pictures"][:100]
 
 
+def test_an_error_about_ten_pictures_is_whole(posted: Posted) -> None:
+    damaged = [(f"shoes/picture {number}.jpg", b"no picture") for number in range(10)]
+    detail = assert_problem(posted.upload(_zip(("shoes/whole.png", _png(1)), *damaged)), 422)["detail"]
+    assert detail.count("its bytes have no known picture format") == 10
+    assert detail.endswith("on the command line)")
+
+
 def test_the_answer_says_which_split_is_used(posted: Posted) -> None:
     content = _zip(*((f"{split}/a/1.png", _png(value)) for value, split in enumerate(("Train", "test", "val"))))
     for split, used in (("train", "Train"), ("test", "test")):

@@ -1,5 +1,6 @@
 """Laws of preparing a plan: any folder of pictures becomes a data set of a side that a recipe fits."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -56,14 +57,21 @@ def test_a_plan_is_written_with_its_reasons_and_read_again(tmp_path: Path) -> No
             read_plan(file, *others)
 
 
-def test_all_damaged_pictures_are_named(tmp_path: Path) -> None:
-    data = pictures(tmp_path / "some", [(16, 16)] * 13)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_all_damaged_pictures_are_named_before_the_machine_is_measured(zipped: bool, tmp_path: Path) -> None:
+    data = pictures(tmp_path / "some", [(64, 64 + number) for number in range(14)])
     files = sorted(data.rglob("*.png"))
     for file in files[:12]:
         file.write_bytes(b"no picture")
+    if zipped:
+        data = Path(shutil.make_archive(str(tmp_path / "some"), "zip", data))
+
+    def unneeded(recipe: Recipe) -> float:
+        raise AssertionError("the machine was measured for pictures that cannot be used")
+
     with pytest.raises(DatasetError) as raised:
-        prepare(data, 45.0, slow, tmp_path / "cache")
-    assert all(str(file) in str(raised.value) for file in files[:12])
+        prepare(data, 45.0, unneeded, tmp_path / "cache")
+    assert all(f"{file.parent.name}/{file.name}" in str(raised.value) for file in files[:12])
 
 
 def test_a_path_that_does_not_exist_is_named(tmp_path: Path) -> None:
