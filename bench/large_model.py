@@ -116,7 +116,7 @@ def train(client: httpx.Client, width: int) -> Mapping[str, Any]:
 def main() -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--width", type=int, default=480, help="480: 122 million parameters, 467 MiB in float32")
+    parser.add_argument("--width", type=int, default=480, help="480: 169 million parameters, 643 MiB in float32")
     parser.add_argument("--api-gib", type=float, default=5.0)
     parser.add_argument("--worker-gib", type=float, default=8.0)
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)

@@ -42,7 +42,7 @@ class EngineLimits:
     """
 
     queue_rows: int = 2048
-    queue_seconds: float = 20.0
+    queue_seconds: float = 10.0
     batch_rows: int = 64
     versions: int = 4
 
@@ -170,7 +170,7 @@ class Engine:
         return Ticket(partial(self._cancel, accepted))
 
     def require_place(self, owner: int | None) -> None:
-        """Raise QueueFull or QueueLong if the queue has no place for one more row of the owner (see SampleRequest)."""
+        """Raise QueueFull if the queue has no place for one more row of the owner (see SampleRequest)."""
         with self._reporting_refusals():
             self._queue.require_room(1, owner)
 

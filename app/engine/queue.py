@@ -32,6 +32,9 @@ KEPT_FREE = 4
 OF_LONGEST = 3.0
 """The queue holds so many times the time of its longest request, however long that is."""
 
+ABOVE, ABOVE_SPEED = 0.25, 0.1
+"""The part of the limit that short requests get above it, and how fast it becomes free, in seconds of work a second."""
+
 PARTS = 64
 """Retry-After of a deadline that cannot be met is a number of parts of the time until the queue is empty."""
 
@@ -51,6 +54,7 @@ class Queue:
         self.running = 0
         self.owned: Counter[int | None] = Counter()
         self._policy = Policy()
+        self._above = (0.0, 0.0)  # seconds of work that were taken above the limit, and when
         self._ends: list[tuple[float, int | None]] = []
         self._ended: dict[int | None, list[int]] = {}
 
@@ -65,7 +69,7 @@ class Queue:
         return self._policy.open
 
     def require_room(self, rows: int, owner: int | None = None) -> None:
-        """Raise TooManyRows, QueueFull or QueueLong if the queue does not take `rows` more rows.
+        """Raise TooManyRows or QueueFull if the queue does not take `rows` more rows.
 
         An owner gets at most half of the rows that others leave, so that there is always room for one more owner. When
         less than a quarter of the places is free, the queue takes no request, however small. Otherwise small ones would
@@ -78,21 +82,30 @@ class Queue:
         if not self._takes(rows, held, self.rows - held, owner):
             wait = self._seconds_until_taken(rows, held, owner)
             raise QueueFull(rows, held, self._places(self.rows - held, owner), wait)
-        self._require_short(owner)
 
-    def _require_short(self, owner: int | None) -> None:
+    def _require_short(self, now: float, seconds: float, owner: int | None) -> None:
         """Raise QueueLong if the owner's requests need more time than its part of the limit.
 
-        The owners that have requests share the limit evenly. It is the same for large and small requests.
+        Above the limit it takes requests that fit into a quarter of it, so that long requests keep nobody from sending
+        short ones. What it takes there is forgotten at a tenth of the speed.
         """
+        held, most, owners = self._work_of(owner)
+        too_much = self._taken_above(now) + seconds - most * ABOVE
+        if held >= most and too_much > 0.0:
+            raise QueueLong(held, most, min(owners * (held - most), too_much / ABOVE_SPEED))
+
+    def _work_of(self, owner: int | None) -> tuple[float, float, int]:
+        """Return the seconds of the owner's work, its part of the limit, and the number of owners that share it."""
         held, longest, owners = 0.0, 0.0, {owner}
         for one in self.requests:
             owners.add(one.owner)
             longest = max(longest, one.idle_seconds)
             held += one.seconds_left if one.owner == owner else 0.0
-        most = max(self.seconds, OF_LONGEST * longest) / len(owners)
-        if held >= most:
-            raise QueueLong(held, most, len(owners) * (held - most))
+        return held, max(self.seconds, OF_LONGEST * longest) / len(owners), len(owners)
+
+    def _taken_above(self, now: float) -> float:
+        seconds, then = self._above
+        return max(0.0, seconds - ABOVE_SPEED * (now - then))
 
     def _places(self, others: int, owner: int | None) -> int:
         return self.limit if owner is None else (self.limit - others) // 2
@@ -124,9 +137,13 @@ class Queue:
     def admit(
         self, now: float, resident: Resident, work: Work, deadline_seconds: float | None, owner: int | None = None
     ) -> Forecast:
-        """Return the forecast for work that is accepted now. Raises TooManyRows, QueueFull or DeadlineUnmeetable."""
+        """Return the forecast for work that is accepted now.
+
+        Raises TooManyRows, QueueFull, QueueLong or DeadlineUnmeetable.
+        """
         self.require_room(work.rows, owner)
         forecast = foresee(now, resident, work, deadline_seconds)
+        self._require_short(now, forecast.seconds, owner)
         if deadline_seconds is not None:
             expected = self.expected_seconds(forecast)
             if expected > deadline_seconds:
@@ -196,6 +213,9 @@ class Queue:
     def add(self, request: Request) -> None:
         """Add a request."""
         self._forget_ends()
+        held, most, _ = self._work_of(request.owner)
+        if held >= most:
+            self._above = (self._taken_above(request.submitted) + request.seconds_left, request.submitted)
         self._policy.add(request)
         self.rows += len(request.unfinished)
         self.owned[request.owner] += len(request.unfinished)

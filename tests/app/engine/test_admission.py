@@ -123,15 +123,33 @@ def test_no_more_work_is_taken_than_the_queue_may_hold_whatever_the_size() -> No
     simulation = simulated(seconds=10.0)
     for _ in range(1000):
         with contextlib.suppress(QueueLong):
-            simulation.submit(4, 20)
+            simulation.submit(8, 20)
     work = sum(one.seconds_left for one in simulation.queue.requests)
-    assert 10.0 <= work <= 10.5
-    for images in (1, 32):
+    assert 12.0 <= work <= 12.5, "the limit, and a quarter above it"
+    for images in (8, 32):
         with pytest.raises(QueueLong) as refused:
-            simulation.submit(images, 10)
-        assert refused.value.retry_after_seconds == pytest.approx(work - 10.0)
-    simulation.run(refused.value.retry_after_seconds + STEP)
-    simulation.submit(32, 10)
+            simulation.submit(images, 20)
+        assert 0.0 < refused.value.retry_after_seconds <= work - 10.0
+        simulation.run(simulation.now + refused.value.retry_after_seconds + STEP)
+        simulation.submit(images, 20)
+
+
+def test_long_requests_keep_nobody_from_sending_short_ones_which_take_a_tenth_of_the_time_there() -> None:
+    simulation = simulated(seconds=10.0)
+    while sum(one.seconds_left for one in simulation.queue.requests) < 10.0:
+        simulation.submit(32, 20)
+    with pytest.raises(QueueLong):
+        simulation.submit(64, 40)
+    short = simulation.submit(1, 10)
+    taken = short.seconds_left
+    for _ in range(2000):
+        with contextlib.suppress(QueueLong):
+            taken += simulation.submit(1, 10).seconds_left
+    assert taken == pytest.approx(0.25 * 10.0, abs=short.seconds_left + 0.03)
+    with pytest.raises(QueueLong) as refused:
+        simulation.submit(1, 10)
+    simulation.run(min(1.0, refused.value.retry_after_seconds) + STEP)
+    simulation.submit(1, 10)
 
 
 def test_a_request_longer_than_the_queue_may_hold_leaves_room_for_others() -> None:
@@ -149,7 +167,7 @@ def test_owners_share_the_time_that_the_queue_may_hold() -> None:
         for _ in range(1000):
             with contextlib.suppress(QueueLong):
                 held[owner] += simulation.submit(4, 20, owner=owner).seconds_left
-    assert held == pytest.approx({1: 10.0, 2: 5.0}, abs=0.5)
+    assert held == pytest.approx({1: 12.5, 2: 5.0}, abs=0.5), "the first has used up what is above the limit"
     with pytest.raises(QueueLong) as refused:
         simulation.submit(1, 10, owner=2)
     assert refused.value.limit_seconds == 5.0
