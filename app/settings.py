@@ -49,8 +49,9 @@ class Settings(OperatorSettings):
     queue_seconds: float = Field(
         10.0,
         gt=0.0,
-        description="most seconds of accepted work, by the measured speed: requests get 429 while there is more, except "
-        "a few short ones; keys that have requests share it evenly; three times the longest request, if that is more",
+        description="most seconds of accepted work, by the measured speed: requests get 429 while there is more, "
+        "except a few short ones; keys that have requests share it evenly; "
+        "three times the longest request, if that is more",
     )
     request_rows: int = Field(1024, ge=1, description="most images of one request")
     generate_job_images: int = Field(1_000_000, ge=1, description="most images of one generate job")
