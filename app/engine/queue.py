@@ -159,7 +159,7 @@ class Queue:
         """
         if forecast.idle_seconds > deadline_seconds:
             return None
-        margin = MARGIN_STEPS * max(forecast.resident.full_step, self._policy.slowest_step)
+        margin = self._margin(forecast.resident)
         longest = max(self.requests, key=attrgetter("seconds_left"))
         total = max(sum(one.seconds_left for one in self.requests), own_seconds(longest))
         promised = [(deadline_of(one) - forecast.now, own_seconds(one)) for one in self._policy.promised]
@@ -184,12 +184,17 @@ class Queue:
         """
         if not self.requests:
             return forecast.idle_seconds
-        step = max(forecast.resident.full_step, self._policy.slowest_step)
         if forecast.deadline is None:
             return self._in_order(forecast)
         ahead = [(deadline_of(one) - forecast.now, own_seconds(one)) for one in self._policy.promised]
         at_ease = self._at_ease(forecast.idle_seconds + sum(own for _, own in ahead))
-        return _at_most(forecast.idle_seconds, forecast.deadline - forecast.now, ahead, at_ease, MARGIN_STEPS * step)
+        return _at_most(
+            forecast.idle_seconds, forecast.deadline - forecast.now, ahead, at_ease, self._margin(forecast.resident)
+        )
+
+    def _margin(self, resident: Resident) -> float:
+        """The time by which a request of this version with a deadline starts earlier than it must."""
+        return MARGIN_STEPS * max(resident.full_step, self._policy.slowest_step)
 
     def _at_ease(self, most: float) -> float:
         """The time that the requests without a deadline take, one after another. It stops to add once it is `most`."""
