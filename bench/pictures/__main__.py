@@ -1,9 +1,10 @@
 """Makes the pictures of docs/ and weights/ anew, from the shipped weights and stored measurements: `make pictures`.
 
-python -m bench.pictures [--only results card models console]
+python -m bench.pictures [--only results performance card models console]
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from bench.nearest import nearest
 from bench.pictures.console import write_console
 from bench.pictures.origin import faults, pictures, write_picture
 from bench.pictures.samples import write_samples
+from bench.serving.report import MEASUREMENTS, PAGE, write_page
 from darkroom.model.checkpoint import load_checkpoint
 from darkroom.model.datasets import DatasetError
 from darkroom.model.images.pictures import grid, png
@@ -41,6 +43,11 @@ def write_results() -> None:
     """The pictures of docs/results.md."""
     write_samples()
     report.write_pictures()
+
+
+def write_performance() -> None:
+    """The page of the serving benchmark and its picture, from all stored measurements."""
+    write_page([json.loads(line) for line in MEASUREMENTS.read_text().splitlines()], MEASUREMENTS, PAGE)
 
 
 def write_card() -> None:
@@ -74,7 +81,13 @@ def write_models() -> None:
     write_picture(MODELS, png(np.concatenate(padded, axis=1), scale=2), list(map(WEIGHTS.with_stem, SHOWN)))
 
 
-GROUPS = {"results": write_results, "card": write_card, "models": write_models, "console": write_console}
+GROUPS = {
+    "results": write_results,
+    "performance": write_performance,
+    "card": write_card,
+    "models": write_models,
+    "console": write_console,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -26,7 +26,7 @@ from PIL import Image
 from bench.serving.contenders import CORES, DARKROOM, PEERS, ROOT, Contender, contenders, make_environment
 from bench.serving.drawing import Model, Row
 from bench.serving.load import send_load
-from bench.serving.report import CONDITIONS, row_steps_per_second, server_of, write_page
+from bench.serving.report import CONDITIONS, MEASUREMENTS, PAGE, row_steps_per_second, server_of, write_page
 from darkroom.model.digest import digest_of
 
 ALONE_IMAGES, ALONE_STEPS, ALONE_REPEATS = (1, 4, 16, 32), 10, 3
@@ -150,12 +150,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--servers", nargs="+", choices=[DARKROOM, *PEERS], default=[DARKROOM, *PEERS])
     parser.add_argument("--environment", type=Path, required=True, help="of the peers, with all logs; made if missing")
-    parser.add_argument("--out", type=Path, default=Path("bench/results/serving"), help="folder of the measurements")
-    parser.add_argument("--page", type=Path, default=Path("docs/performance.md"))
+    parser.add_argument("--out", type=Path, default=MEASUREMENTS.parent, help="folder of the measurements")
+    parser.add_argument("--page", type=Path, default=PAGE)
     arguments = parser.parse_args(argv)
     make_environment(arguments.environment)
     conditions = (machine(), code(), digest_of(arguments.weights.read_bytes()), f"{arguments.seconds:g} s")
-    results = Results(arguments.out / "measurements.jsonl", dict(zip(CONDITIONS, conditions, strict=True)))
+    results = Results(arguments.out / MEASUREMENTS.name, dict(zip(CONDITIONS, conditions, strict=True)))
     running = [one for one in contenders() if one.server in arguments.servers]
     for number in range(arguments.rounds):
         for contender in in_turn(running, number):

@@ -13,6 +13,7 @@ from bench.scheduling import MIX, SIZES, quantile
 from bench.serving.contenders import DARKROOM, REQUIREMENTS
 from darkroom.model.checkpoint import write_atomically
 
+MEASUREMENTS, PAGE = Path("bench/results/serving/measurements.jsonl"), Path("docs/performance.md")
 Json = dict[str, Any]
 
 
