@@ -1,4 +1,4 @@
-"""The newest news of a piece of work that another thread or process does."""
+"""The newest news of a piece of work that another thread or process does, and whether anybody still wants it."""
 
 import os
 import weakref
@@ -15,6 +15,10 @@ class News(BaseModel):
     what: str = Field(max_length=100)
     done: int = Field(ge=0, le=_MOST)
     total: int | None = Field(ge=0, le=_MOST)
+
+
+class Unwanted(Exception):
+    """Nobody waits for the work any more."""
 
 
 class ProgressBoard:
@@ -34,9 +38,15 @@ class ProgressBoard:
         return self._descriptor
 
     def write(self, what: str, done: int, total: int | None) -> None:
-        """Put the news in place of the last ones (an `OnProgress`)."""
+        """Put the news in place of the last ones (an `OnProgress`). Raises Unwanted after `stop`."""
+        if os.pread(self._descriptor, 1, _BYTES):
+            raise Unwanted
         news = News(what=what, done=done, total=total)
         os.pwrite(self._descriptor, news.model_dump_json().encode().ljust(_BYTES), 0)
+
+    def stop(self) -> None:
+        """Let the work end at its next news."""
+        os.pwrite(self._descriptor, b"!", _BYTES)
 
     def read(self) -> News | None:
         """Return the newest news; None before the first ones, or where the child wrote something else."""

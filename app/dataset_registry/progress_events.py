@@ -34,22 +34,27 @@ def wants_events(request: Request, services: Services) -> bool:
 def progress_events(work: asyncio.Future[BaseModel], board: ProgressBoard) -> StreamingResponse:
     """Answer with events: `progress` with what `board` says, and last `done` with the work's result, or `error`.
 
-    The work goes on when the client leaves.
+    When the client leaves, the work ends at its next news.
     """
     return StreamingResponse(_events(work, board), media_type=EVENT_STREAM, headers=STREAM_HEADERS)
 
 
 async def _events(work: asyncio.Future[BaseModel], board: ProgressBoard) -> AsyncIterator[bytes]:
     pace, shown, sent = Pace(), None, time.monotonic()
-    while not (await asyncio.wait({work}, timeout=LOOK_SECONDS))[0]:
-        news = board.read()
-        if news is not None and news != shown:
-            pace.take(news.what, news.done)
-            yield sse("progress", news.model_dump() | {"eta_seconds": pace.seconds_left(news.total)})
-            shown, sent = news, time.monotonic()
-        elif time.monotonic() - sent > KEEPALIVE_SECONDS:
-            yield KEEPALIVE
-            sent = time.monotonic()
+    try:
+        while not (await asyncio.wait({work}, timeout=LOOK_SECONDS))[0]:
+            news = board.read()
+            if news is not None and news != shown:
+                pace.take(news.what, news.done)
+                yield sse("progress", news.model_dump() | {"eta_seconds": pace.seconds_left(news.total)})
+                shown, sent = news, time.monotonic()
+            elif time.monotonic() - sent > KEEPALIVE_SECONDS:
+                yield KEEPALIVE
+                sent = time.monotonic()
+    finally:
+        if not work.done():
+            board.stop()
+            work.cancel()
     try:
         answer = work.result()
     except tuple(ANSWERS) as error:

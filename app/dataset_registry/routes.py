@@ -183,7 +183,8 @@ async def register(
     **Path**: the body is JSON (`Content-Type: application/json`) with the same fields and `path`; without a query.
 
     If a data set with this name exists, the answer is 200 and describes it when the content is the same, and 409
-    otherwise. With `Accept: text/event-stream`, events say how many pictures are decoded, and when this ends.
+    otherwise. With `Accept: text/event-stream`, events say how many pictures are decoded, and when this ends. When the
+    client leaves these events, the upload ends and stores nothing.
     """
     return await _registered(request, response, services, caller, idempotency_key)
 

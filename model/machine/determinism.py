@@ -1,4 +1,4 @@
-"""The setting DARKROOM_DETERMINISTIC: the same bits for the same work on one GPU, at a cost of speed."""
+"""The setting DARKROOM_DETERMINISTIC: the same bits for the same work on one machine, at a cost of speed."""
 
 import os
 
@@ -20,7 +20,8 @@ class ComputeSettings(BaseSettings):
     deterministic: bool = Field(
         False,
         description="on a GPU, compute with algorithms that give the same bits each time, in batches of one fixed size "
-        "and without compilation; slower. A CPU draws the same bits in any case",
+        "and without compilation; slower. On a CPU, train with as many threads whatever other processes do. A CPU "
+        "draws the same bits in any case",
     )
 
 

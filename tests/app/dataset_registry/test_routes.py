@@ -6,6 +6,7 @@ import os
 import socket
 import tarfile
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from sqlalchemy import func, select, text
 from darkroom.app.cli.service_client import events
 from darkroom.app.dataset_registry import decoding, progress_events, service
 from darkroom.app.dataset_registry import form as form_module
+from darkroom.app.dataset_registry.progress_board import ProgressBoard
 from darkroom.app.embedded.postgres import PrivatePostgres
 from darkroom.app.http import upload
 from darkroom.app.http.event_stream import EVENT_STREAM
@@ -36,7 +38,7 @@ from darkroom.store.tables import Artifact, ArtifactChunk, Dataset, IdempotencyK
 from tests.app.served import Service, picture, serving
 from tests.app.test_refusals import assert_problem
 from tests.fixtures.postgres import private_database
-from tests.held_decoder import TOTAL, HeldDecoder
+from tests.held_decoder import NEWS, TOTAL, HeldDecoder
 from tests.processes import wait_until
 
 LIMIT_BYTES = 300_000
@@ -195,6 +197,22 @@ def test_events_say_how_many_pictures_are_decoded_and_when_that_ends(
     assert event.kind == "done"
     assert event.data == posted.service.client.get("/v1/datasets/clothes").json()
     assert posted.temporary_files() == []
+
+
+def test_an_upload_whose_client_leaves_ends_and_stores_nothing(
+    posted: Posted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder, stopped, stop = HeldDecoder(monkeypatch, tmp_path), threading.Event(), ProgressBoard.stop
+    before = posted.kept()
+    monkeypatch.setattr(ProgressBoard, "stop", lambda board: (stop(board), stopped.set()))
+    query, headers = {"name": "clothes", "format": "zip"}, {"Accept": EVENT_STREAM}
+    with posted.service.client.stream("POST", "/v1/datasets", params=query, content=CLOTHES, headers=headers) as answer:
+        next(event for event in events(answer) if event.data.get("total") == TOTAL)
+    assert stopped.wait(60.0)
+    for done in NEWS:
+        decoder.go_on(done)
+    wait_until(lambda: posted.temporary_files() == [], "the files of the upload closed")
+    assert posted.kept() == before
 
 
 def test_events_end_with_the_refusal_that_the_answer_would_be(posted: Posted) -> None:
