@@ -35,6 +35,7 @@ from darkroom.app.http.problems import (
 from darkroom.app.versions.version import UnknownModel
 from darkroom.model.checkpoint import CheckpointError
 from darkroom.model.user_error import fault_text
+from darkroom.model.words import several
 from darkroom.store.artifacts import ArtifactCorrupted, ArtifactMissing
 from darkroom.store.database import DatabaseAway, DatabaseBusy, DatabaseFull
 from darkroom.store.dataset_repository import DatasetConflict, DatasetNotFound
@@ -87,7 +88,7 @@ def _deadline_unmeetable(late: DeadlineUnmeetable) -> Problem:
 
 
 def _too_many_rows(many: TooManyRows) -> Problem:
-    places = f"{many.rows} images are more than the {many.limit} places of the queue"
+    places = f"{several(many.rows, 'image')} are more than the {many.limit} places of the queue"
     return invalid([("", f"{places}: ask for fewer, or submit a generate job")])
 
 

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from darkroom.app.access.limits import Use, rate_limit_headers
 from darkroom.app.engine.request import QueueFull, QueueLong, VersionsBusy
 from darkroom.app.http.problems import Problem, retry_after
+from darkroom.model.words import several
 from darkroom.store.key_repository import TooManyJobs
 
 JOBS_RETRY_SECONDS = 60
@@ -44,7 +45,9 @@ def jobs_limit(error: TooManyJobs) -> Problem:
 
 def queue_full(full: QueueFull) -> Problem:
     """The engine's queue has too few free places."""
-    detail = f"the queue has no room for {full.rows} images: {full.rows_waiting} of {full.limit} places are taken"
+    detail = (
+        f"the queue has no room for {several(full.rows, 'image')}: {full.rows_waiting} of {full.limit} places are taken"
+    )
     if full.rows_waiting + full.rows <= full.limit:
         detail = (
             f"{full.rows_waiting} of {full.limit} places are taken, and requests are taken again when a quarter is free"

@@ -10,6 +10,7 @@ import typer
 from darkroom.app.cli import asking
 from darkroom.app.cli.asking import DryRun, FitOption, Force, Ground, Off, SkipDamaged, Url, all_by_name, ask_service
 from darkroom.app.cli.terminal import open_console, plain_table, say, size
+from darkroom.model.words import several
 
 datasets_cli = typer.Typer(help="Data sets of a running service.", no_args_is_help=True)
 
@@ -92,9 +93,11 @@ def upload(
     query = {key: value for key, value in options.items() if value is not None}
     console = open_console(stderr=True)
     dataset = upload_folder(url, folder, name or folder.resolve().name, query, console, replace=replace)
-    side, classes = dataset["image_shape"][1], len(dataset["classes"])
-    text = f"Data set {dataset['name']}: {dataset['images']:,} images of {classes:,} classes, {side}x{side} pixels"
-    say(console, text)
+    side, classes = dataset["image_shape"][1], several(len(dataset["classes"]), "class")
+    say(
+        console,
+        f"Data set {dataset['name']}: {several(dataset['images'], 'image')} of {classes}, {side}x{side} pixels",
+    )
     for line in _left_out(dataset):
         say(console, line)
 

@@ -20,6 +20,7 @@ from darkroom.app.generation.encoding import Drawn, encode
 from darkroom.app.generation.schemas import Format, GenerateAnswer, GenerateRequest
 from darkroom.model.images.pictures import default_columns
 from darkroom.model.user_error import UserError, fault_text
+from darkroom.model.words import several
 from darkroom.progress import progress
 
 _DECIDED_HERE = {"class_", "format", "grid", "stream", "preview_every_steps"}
@@ -42,7 +43,7 @@ def generate_to_file(url: str | None, fields: Mapping[str, Any], out: Path) -> i
     out.write_bytes(encode(drawn, answer, wanted, columns))
     say(
         console,
-        f"{out}: {len(drawn)} images by {answer.model} {answer.version[:19]}, seed {answer.seed}, "
+        f"{out}: {several(len(drawn), 'image')} by {answer.model} {answer.version[:19]}, seed {answer.seed}, "
         f"{answer.sampler} {answer.steps} steps, guidance {answer.guidance:g}, {answer.timings.run_seconds:.2f} s",
     )
     return 0

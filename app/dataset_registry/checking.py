@@ -11,6 +11,7 @@ from darkroom.app.http.problems import invalid
 from darkroom.app.settings import Settings
 from darkroom.model.datasets.check import joined_looks, look, look_alikes, outliers
 from darkroom.model.progress import OnProgress
+from darkroom.model.words import several
 from darkroom.store.database import Database
 from darkroom.store.tables import Dataset
 
@@ -78,14 +79,14 @@ def _class_findings(counts: dict[str, int]) -> list[str]:
     largest, smallest = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
     found = []
     if len(present) < len(counts):
-        found.append(f"{len(counts) - len(present)} classes have no images: no model can learn to draw them.")
+        found.append(f"{several(len(counts) - len(present), 'class')} without images: no model can learn to draw them.")
     if present[largest] > UNEQUAL * present[smallest]:
         found.append(
             f"The classes are unequal: {largest} has {present[largest]:,} images, {smallest} {present[smallest]:,}. "
             "A model draws the small ones worse; add pictures to them or join them."
         )
     elif present[smallest] < FEWEST_OF_CLASS:
-        found.append(f"The class {smallest} has only {present[smallest]} images; add some.")
+        found.append(f"The class {smallest} has only {several(present[smallest], 'image')}; add some.")
     return found
 
 

@@ -14,6 +14,7 @@ from darkroom.app.dataset_registry.request_body import Registration
 from darkroom.app.http.problems import Problem
 from darkroom.app.settings import Settings
 from darkroom.model.extension_points import FORMATS
+from darkroom.model.words import several
 
 COMMAND = (sys.executable, "-P", "-m", "darkroom.app.dataset_registry.decoding_child")
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -84,7 +85,7 @@ def _result_of_child(task: Task, files: list[int], settings: Settings) -> Result
         except subprocess.TimeoutExpired as error:
             raise _too_costly(f"{settings.dataset_seconds:g} seconds", "DARKROOM_DATASET_SECONDS") from error
         if child.returncode == -signal.SIGXCPU:
-            limit = f"{settings.dataset_cpu_seconds} seconds of processor time"
+            limit = f"{several(settings.dataset_cpu_seconds, 'second')} of processor time"
             raise _too_costly(limit, "DARKROOM_DATASET_CPU_SECONDS")
         if child.returncode < 0:
             end = signal.Signals(-child.returncode).name

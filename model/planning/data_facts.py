@@ -10,6 +10,7 @@ import numpy.typing as npt
 from darkroom.model.datasets.dataset import ImageDataset
 from darkroom.model.images.compare import distances, thumbnails
 from darkroom.model.images.ground import on_flat_ground
+from darkroom.model.words import several
 
 SAMPLE = 300
 """Images of a class that are compared with their mirror images."""
@@ -46,14 +47,9 @@ class DataFacts:
 
     def told(self) -> str:
         """Return the facts for people."""
-        several = counted_classes(len(self.class_counts))
         ground = "" if self.flat_grounds is None else f", {self.flat_grounds:.0%} on a flat ground"
-        return f"{self.images:,} pictures of {several}, {self.distinct:,} of them different{ground}"
-
-
-def counted_classes(number: int) -> str:
-    """Return a number of classes for people."""
-    return "1 class" if number == 1 else f"{number:,} classes"
+        pictures, classes = several(self.images, "picture"), several(len(self.class_counts), "class")
+        return f"{pictures} of {classes}, {self.distinct:,} of them different{ground}"
 
 
 def look_at(dataset: ImageDataset) -> DataFacts:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from darkroom.model.config import DatasetConfig, Recipe, UNetConfig, parse_recipe, set_field
-from darkroom.model.planning.data_facts import FEWEST_TO_MIRROR, DataFacts, counted_classes
+from darkroom.model.planning.data_facts import FEWEST_TO_MIRROR, DataFacts
 from darkroom.model.training.forecast import RECOGNISABLE, forecast, values
 from darkroom.model.training.verdict import FEWEST_TO_JUDGE
 from darkroom.model.user_error import UserError
+from darkroom.model.words import several
 
 WIDTHS = (32, 48, 64, 96, 128)
 MINUTES_BELOW = 1e6
@@ -341,7 +342,7 @@ def _reasons(
     yield Reason("training.sample_every_images", max(batch, seen // grids), f"{grids} in the run, with a verdict each")
     least = FEWEST_TO_JUDGE if classes <= JUDGED_CLASSES else 1
     samples = max(least, min(MOST_SAMPLES, SAMPLES // classes))
-    yield Reason("training.samples_per_class", samples, f"for {counted_classes(classes)}")
+    yield Reason("training.samples_per_class", samples, f"for {several(classes, 'class')}")
     guided = classes > 1
     yield Reason(
         "sampling",

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from darkroom.model.progress import SECONDS_BETWEEN_LINES
 from darkroom.model.training.forecast import Forecast
+from darkroom.model.words import several
 
 DAY_SECONDS = 86_400.0
 
@@ -44,7 +45,7 @@ def duration(seconds: float) -> str:
     for unit, length in (("days", DAY_SECONDS), ("hours", 3600.0), ("minutes", 60.0)):
         if seconds >= 1.5 * length:
             return f"{seconds / length:,.1f} {unit}"
-    return f"{seconds:.0f} seconds"
+    return several(round(seconds), "second")
 
 
 def time_left(seconds: float) -> str:

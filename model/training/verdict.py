@@ -15,6 +15,7 @@ from darkroom.model.config import ModelConfig
 from darkroom.model.images.compare import Vectors, distances, thumbnails
 from darkroom.model.training.finding import Finding, FindingKind, Severity
 from darkroom.model.training.forecast import Forecast, recognisable_images
+from darkroom.model.words import several
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -192,7 +193,8 @@ def judge_data(reference: Reference) -> list[Finding]:
     findings = []
     names, counts = reference.class_names, reference.class_counts
     if sum(counts) < FEW_IN_ALL:
-        advice = f"The data set has only {sum(counts)} pictures, and the model will repeat them; add some hundreds more"
+        few_told = several(sum(counts), "picture")
+        advice = f"The data set has only {few_told}, and the model will repeat them; add some hundreds more"
         findings.append(Finding("few_pictures", "warning", None, advice))
     else:
         few = [label for label, count in enumerate(counts) if count < FEW_OF_A_CLASS]
@@ -200,7 +202,9 @@ def judge_data(reference: Reference) -> list[Finding]:
             "few_pictures",
             few,
             names,
-            lambda one: f"has {counts[one]} pictures of {sum(counts):,}, too few to learn; add more or leave it out",
+            lambda one: (
+                f"has {several(counts[one], 'picture')} of {sum(counts):,}, too few to learn; add more or leave it out"
+            ),
             "have too few pictures to learn; add more, or join them with others",
         )
     if float(np.average(reference.flat.normal, weights=np.maximum(counts, 1e-9))) > 0.5:

@@ -126,7 +126,7 @@ def test_what_is_left_out_is_said_and_a_corrected_folder_replaces_the_data_set(r
 
 def test_a_folder_without_class_folders_is_one_class(run: Run, tmp_path: Path) -> None:
     flat = _pictures(tmp_path / "clothes") / "a"
-    assert run("upload", flat, "--name", "flat").output.startswith("Data set flat: 3 images of 1 classes")
+    assert run("upload", flat, "--name", "flat").output.startswith("Data set flat: 3 images of 1 class,")
 
 
 def test_linked_folders_are_sent_and_pipes_are_not(run: Run, service: Service, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_processor_time_has_a_limit(tmp_path: Path) -> None:
         os.link(path / "a" / "0.png", path / "a" / f"{number}.png")
     problem = _refused(_registration(path, image_size=8), Settings(dataset_cpu_seconds=1))
     assert problem.kind == "dataset-too-costly"
-    assert "1 seconds of processor time" in problem.detail
+    assert "1 second of processor time" in problem.detail
 
 
 def test_time_has_a_limit_and_the_child_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
