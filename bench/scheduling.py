@@ -101,7 +101,8 @@ class Simulation:
         self.now += rows[0].request.speed.seconds(sum(row.network_rows for row in rows))
         for row in rows:
             cast(Steps, row.phase).steps_left -= 1
-            self.queue.advanced(row, row.network_rows)
+        self.queue.advanced(rows, [row.network_rows for row in rows])
+        for row in rows:
             if not row.steps_left:
                 self.queue.finished(row)
         for request in {row.request for row in rows}:

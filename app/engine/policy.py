@@ -138,6 +138,8 @@ class Policy:
 
     def _rows_worth_a_step(self, resident: Resident, lane: Hashable) -> int:
         limit = resident.batch_limit
+        if len(self._places) == 1:
+            return limit
         widths = (
             rows_up_to(limit, (row for row in request.unfinished if row.lane == lane)) for request in self.in_order()
         )

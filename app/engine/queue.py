@@ -240,12 +240,13 @@ class Queue:
         self.running += len(fresh)
         return fresh
 
-    def advanced(self, row: Row, network_rows: int) -> None:
-        """Note that a row has taken a step. network_rows: network rows of this step."""
-        request = row.request
-        request.done_steps += 1
-        request.network_rows_left -= network_rows
-        request.seconds_left = request.resident.seconds(request.network_rows_left)
+    def advanced(self, rows: Sequence[Row], widths: Sequence[int]) -> None:
+        """Note that rows have taken a step. widths: the network rows of each in it."""
+        for row, width in zip(rows, widths, strict=True):
+            row.request.done_steps += 1
+            row.request.network_rows_left -= width
+        for request in {row.request for row in rows}:
+            request.seconds_left = request.resident.seconds(request.network_rows_left)
 
     def finished(self, row: Row) -> None:
         """Remove a finished row."""

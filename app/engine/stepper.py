@@ -67,8 +67,7 @@ class Stepper:
         resident.succeeded()
         self._observer.step(len(rows), taken, seconds, resident.batch_limit)
         with self._lock:
-            for row, width in zip(rows, widths, strict=True):
-                self._queue.advanced(row, width)
+            self._queue.advanced(rows, widths)
         self._deliver(rows)
 
     def _isolate_fault(
