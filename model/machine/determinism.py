@@ -20,7 +20,7 @@ class ComputeSettings(BaseSettings):
     deterministic: bool = Field(
         False,
         description="on a GPU, compute with algorithms that give the same bits each time, in batches of one fixed size "
-        "and without compilation; slower. On a CPU, train with as many threads whatever other processes do. A CPU "
+        "and without compilation; slower. On a CPU, keep the number of threads of a training or an evaluation. A CPU "
         "draws the same bits in any case",
     )
 

@@ -1,4 +1,4 @@
-"""Lets a training on the CPU leave cores to the processes beside it.
+"""Lets trainings and evaluations on the CPU leave cores to the processes beside them.
 
 OpenMP's threads wait for each other many times in a step. When another process has the core of one, the others wait
 for that one each time, and spin. A training of two threads then keeps a twentieth of its speed. In one thread it keeps
@@ -7,18 +7,22 @@ two thirds.
 
 import math
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from darkroom.model.machine.determinism import computes_deterministically
-from darkroom.model.machine.threads import compute_with
+from darkroom.model.machine.threads import set_own_threads
 
 LOOK_SECONDS = 1.0
 LITTLE = 0.1
-"""Cores that other processes may use without taking one from the training."""
+"""Cores that other processes may use without taking one from this one."""
+
+_mine = threading.local()
 
 STAT = Path("/proc/stat")
 BUSY = (0, 1, 2, 5, 6)
@@ -35,10 +39,9 @@ def machine_seconds() -> float | None:
 
 
 class SharedCores:
-    """Follows the use of the cores. `follow` belongs between two steps, on the thread that trains.
+    """Follows the use of the cores, and changes how many threads the calling thread's operations use.
 
-    It changes how many threads the operations of this thread use: at most as many as now. Their number changes the last
-    bits of a gradient, so it stays with DARKROOM_DETERMINISTIC.
+    most: as many as now. Their number changes the last bits of a gradient, so it stays with DARKROOM_DETERMINISTIC.
 
     cores: of the machine; machine, own: processor time of all processes, and of this one.
     """
@@ -51,19 +54,45 @@ class SharedCores:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cores, self._machine, self._own, self._clock = cores, machine, own, clock
-        self._most = 1 if computes_deterministically() else torch.get_num_threads()
+        self.most = torch.get_num_threads()
+        self._stays = self.most == 1 or computes_deterministically()
         self._seen = self._look()
 
     def follow(self) -> None:
         """Once in LOOK_SECONDS, leave the cores that other processes used since the last look."""
-        if self._most == 1 or self._clock() < self._seen[0] + LOOK_SECONDS:
+        if self._stays or self._clock() < self._seen[0] + LOOK_SECONDS:
             return
         (before, others_before), (now, others) = self._seen, self._look()
         self._seen = now, others
         used = (others - others_before) / (now - before)
-        compute_with(min(self._most, max(1, math.floor(self._cores - used + LITTLE))))
+        threads = min(self.most, max(1, math.floor(self._cores - used + LITTLE)))
+        if threads != torch.get_num_threads():
+            set_own_threads(threads)
 
     def _look(self) -> tuple[float, float]:
         """Return the time, and the processor time of the other processes."""
         machine = self._machine()
         return self._clock(), 0.0 if machine is None else machine - self._own()
+
+
+@contextmanager
+def sharing_cores() -> Iterator[None]:
+    """Let `leave_cores` follow the use of the cores during the block; afterwards the calling thread has all of its own.
+
+    A block inside another one changes nothing.
+    """
+    if hasattr(_mine, "cores"):
+        yield
+        return
+    _mine.cores = SharedCores()
+    try:
+        yield
+    finally:
+        set_own_threads(_mine.cores.most)
+        del _mine.cores
+
+
+def leave_cores() -> None:
+    """Leave the cores that other processes use, inside a block of `sharing_cores`: call this between two steps."""
+    if hasattr(_mine, "cores"):
+        _mine.cores.follow()

@@ -59,13 +59,11 @@ def computing_alone() -> Iterator[None]:
     if mine == 1:
         yield
         return
-    common = _elsewhere(torch.get_num_threads)
-    torch.set_num_threads(1)
+    set_own_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(mine)
-        _elsewhere(lambda: torch.set_num_threads(common))
+        set_own_threads(mine)
 
 
 @contextmanager
@@ -78,6 +76,13 @@ def computing_with_all() -> Iterator[None]:
     finally:
         _mine.threads = mine
         _elsewhere(lambda: torch.set_num_threads(common))
+
+
+def set_own_threads(threads: int) -> None:
+    """Let the calling thread's operations use `threads` threads. Threads that first compute later do as before."""
+    common = _elsewhere(torch.get_num_threads)
+    torch.set_num_threads(threads)
+    _elsewhere(lambda: torch.set_num_threads(common))
 
 
 def _elsewhere(call: Callable[[], T]) -> T:

@@ -11,6 +11,7 @@ from darkroom.model.datasets.resize import reduced
 from darkroom.model.diffusion.denoiser import Denoiser, SamplingStopped
 from darkroom.model.extension_points import METRICS, load, of_kind
 from darkroom.model.figure import Figure
+from darkroom.model.machine.shared_cores import leave_cores, sharing_cores
 from darkroom.model.metric_names import BITS_PER_DIMENSION, decision_order
 from darkroom.model.metrics.bound import bits_per_dimension
 from darkroom.model.metrics.extractors import load_extractor, load_perceptual
@@ -46,6 +47,7 @@ def require_metrics(config: EvaluationConfig) -> None:
         load_perceptual(name)
 
 
+@sharing_cores()
 def evaluate(
     denoiser: Denoiser,
     weights_digest: str,
@@ -62,7 +64,7 @@ def evaluate(
     Image k of a class has the seed `config.seed` and the index k, as in POST /generate, and is rounded to pixels as the
     service rounds. All metrics see the same images in one pass, which keeps none of them. `references` caches
     statistics of the data set, whose larger images are scaled down to the model's. Equal arguments give equal values,
-    to the last digit, on one machine with an equal number of threads.
+    to the last digit, on one machine with an equal number of threads (`machine/shared_cores.py`).
 
     denoiser: with a checkpoint's EMA weights. weights_digest: for messages.
     split: part of its source that the data set is, for the protocol. on_progress: told how far the measurement is.
@@ -84,6 +86,7 @@ def evaluate(
                 for measure in measures:
                     measure.add(positions, images)
                 on_progress("drawing images", positions[-1] + 1, len(drawing.rows))
+                leave_cores()
         except NotFinite as error:
             raise EvaluationError(f"the model {weights_digest} cannot be evaluated: {error}") from error
         figures = [figure for measure in measures for figure in measure.figures()]

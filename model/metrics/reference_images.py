@@ -11,6 +11,7 @@ from torch import Tensor
 
 from darkroom.model.datasets.dataset import ImageDataset
 from darkroom.model.diffusion.denoiser import SamplingStopped
+from darkroom.model.machine.shared_cores import leave_cores
 from darkroom.model.metrics.extractor import FeatureExtractor
 from darkroom.model.metrics.fid import FeatureStatistics, FrechetReference, decode_reference, encode_reference
 from darkroom.model.metrics.kid import KERNEL, kernel_sum_within
@@ -143,6 +144,7 @@ def image_batches(
         if should_stop():
             raise SamplingStopped
         on_progress("looking at the data set's images", first, len(indices))
+        leave_cores()
         yield torch.from_numpy(dataset.images[indices[first : first + BATCH_IMAGES]])
 
 

@@ -27,7 +27,7 @@ from darkroom.model.digest import digest_of
 from darkroom.model.figure import Figure
 from darkroom.model.images.pictures import grid, png
 from darkroom.model.images.pixels import to_pixels
-from darkroom.model.machine.shared_cores import SharedCores
+from darkroom.model.machine.shared_cores import leave_cores, sharing_cores
 from darkroom.model.progress import OnProgress, silent
 from darkroom.model.sampling.draw import plan_row, sample
 from darkroom.model.training import distributed
@@ -98,6 +98,7 @@ class TrainingResult:
     finished: bool
 
 
+@sharing_cores()
 def train(
     recipe: Recipe,
     dataset: ImageDataset,
@@ -159,10 +160,9 @@ def train(
     if judge and saved is not None and crossed(max(0, trainer.place - training.batch_size), judge.every_images):
         with meter.paused():
             judge.once(stop)
-    cores = SharedCores()
     while not trainer.ended and not distributed.any_of(stop()):
         before = trainer.place
-        cores.follow()
+        leave_cores()
         trainer.advance()
         meter.rate = learning_rate(recipe.optimizer, before, training.total_images)
         if not trainer.reads_late:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from darkroom.model.machine import shared_cores
-from darkroom.model.machine.shared_cores import LOOK_SECONDS, SharedCores, machine_seconds
+from darkroom.model.machine.shared_cores import LOOK_SECONDS, SharedCores, leave_cores, machine_seconds, sharing_cores
 from darkroom.model.machine.threads import compute_with
 
 T = TypeVar("T")
@@ -66,6 +66,26 @@ def test_the_number_stays_where_nothing_is_known_of_the_machine() -> None:
 def test_the_number_stays_when_the_same_bits_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_cores, "computes_deterministically", lambda: True)
     assert _on_a_new_thread(lambda: _Machine().threads_after(3.0)) == 4
+
+
+def test_a_block_leaves_cores_on_its_own_thread_and_ends_with_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work() -> list[int]:
+        machine, found = _Machine(), list[int]()
+        monkeypatch.setattr(shared_cores, "SharedCores", lambda: machine.cores)
+        with sharing_cores():
+            machine.threads_after(0.0)
+            for others in (3.0, 2.0):
+                machine.now += LOOK_SECONDS
+                machine.machine += others * LOOK_SECONDS
+                with sharing_cores():
+                    leave_cores()
+                found.append(torch.get_num_threads())
+        found.append(torch.get_num_threads())
+        leave_cores()
+        return found
+
+    assert _on_a_new_thread(work) == [1, 2, 4]
+    assert _on_a_new_thread(torch.get_num_threads) == 1
 
 
 def test_all_processes_have_used_more_time_than_this_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
