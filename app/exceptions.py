@@ -88,7 +88,7 @@ def _deadline_unmeetable(late: DeadlineUnmeetable) -> Problem:
 
 
 def _too_many_rows(many: TooManyRows) -> Problem:
-    places = f"{several(many.rows, 'image')} are more than the {many.limit} places of the queue"
+    places = f"{several(many.rows, 'image')} are more than the queue has places, {many.limit}"
     return invalid([("", f"{places}: ask for fewer, or submit a generate job")])
 
 

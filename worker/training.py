@@ -14,6 +14,7 @@ from darkroom.model.training.finding import Finding
 from darkroom.model.training.forecast import Forecast
 from darkroom.model.training.run import StartingPoint, StateStart, WeightsStart, train
 from darkroom.model.training.run_record import Failing
+from darkroom.model.words import several
 from darkroom.progress import Lines
 from darkroom.store.artifacts import ArtifactCorrupted, ArtifactMissing, Artifacts
 from darkroom.store.checkpoint_repository import checkpoint_bytes
@@ -56,7 +57,8 @@ def train_job(attempt: Attempt) -> bool:
     work = TrainWork.model_validate(job.configuration)
     on_progress = Lines(log.info)  # into the job's log
     dataset = registered_dataset(database, job, attempt.cache, on_progress)
-    log.info("%d images of %d classes; training on %s", len(dataset), len(dataset.class_names), device)
+    images, classes = several(len(dataset), "image"), several(len(dataset.class_names), "class")
+    log.info("%s of %s; training on %s", images, classes, device)
     record = JobRecord(database, job.id, attempt.lease, work, dataset.class_names)
     references = StoredReferences(database)
     start = _starting_point(database, work)

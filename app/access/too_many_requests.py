@@ -25,7 +25,7 @@ def key_limit(key_name: str, use: Use, cost: int, uses: Iterable[Use]) -> Proble
     allowed = f"the key {key_name!r} may use {use.limit} {window.name} per {window.unit}"
     if cost > use.limit:
         return _never(f"{allowed}, and this request needs {cost}", headers)
-    left = "none is left" if use.remaining == 0 else f"{use.remaining} are left"
+    left = f"{use.remaining or 'none'} {'are' if use.remaining > 1 else 'is'} left"
     detail = f"{allowed}: {left}; the next {window.unit} begins in {_span(use.reset_seconds)}"
     return _problem(f"{window.name}-limit", detail, headers | retry_after(use.reset_seconds))
 
@@ -39,7 +39,9 @@ def attempts_limit(use: Use) -> Problem:
 def jobs_limit(error: TooManyJobs) -> Problem:
     """A key has reached its limit of unfinished jobs."""
     if error.more > error.limit:
-        return _never(f"this key may have {error.limit} unfinished jobs, and this request needs {error.more}")
+        return _never(
+            f"this key may have {several(error.limit, 'unfinished job')}, and this request needs {error.more}"
+        )
     return _problem("jobs-limit", str(error), retry_after(JOBS_RETRY_SECONDS))
 
 
@@ -63,7 +65,8 @@ def queue_long(full: QueueLong) -> Problem:
 
 def versions_busy(busy: VersionsBusy) -> Problem:
     """A key already draws with as many model versions as memory has room for."""
-    detail = f"memory is full, and this key draws with {busy.versions} other model versions: wait until one is done"
+    others = several(busy.versions, "other model version")
+    detail = f"memory is full, and this key draws with {others}: wait until one is done"
     return _problem("versions-busy", detail, retry_after(VERSIONS_RETRY_SECONDS))
 
 

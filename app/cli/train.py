@@ -34,6 +34,7 @@ from darkroom.model.training.distributed import first_then_others, launched_rank
 from darkroom.model.training.run import train
 from darkroom.model.training.run_record import FolderRecord
 from darkroom.model.user_error import EXIT_CODE, UserError
+from darkroom.model.words import several
 from darkroom.progress import Lines, progress
 
 
@@ -110,7 +111,7 @@ def _train(recipe: Recipe, folder: Path, datasets: Path, device: torch.device, c
     console.print(f"Reading {recipe.dataset.format} data set{where}", markup=False)
     with progress(console) as meter:
         dataset = first_then_others(lambda: load_dataset(recipe.dataset, datasets, meter))
-    counts = f"{len(dataset):,} images, {len(dataset.class_names)} classes"
+    counts = f"{several(len(dataset), 'image')}, {several(len(dataset.class_names), 'class')}"
     devices = f"{recipe.training.devices} x {device.type}" if recipe.training.devices > 1 else str(device)
     console.print(f"{counts}; training on {devices} in {folder}", markup=False)
     columns = (

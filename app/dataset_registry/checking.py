@@ -11,7 +11,7 @@ from darkroom.app.http.problems import invalid
 from darkroom.app.settings import Settings
 from darkroom.model.datasets.check import joined_looks, look, look_alikes, outliers
 from darkroom.model.progress import OnProgress
-from darkroom.model.words import several
+from darkroom.model.words import named, several
 from darkroom.store.database import Database
 from darkroom.store.tables import Dataset
 
@@ -70,7 +70,8 @@ def check(
         findings=[],
     )
     counts = dict(zip(dataset.class_names, dataset.class_counts, strict=True))
-    return answer.model_copy(update={"findings": [*_class_findings(counts), *_findings(answer, groups)]})
+    findings = [*_class_findings(counts), *_findings(answer, groups)]
+    return answer.model_copy(update={"findings": findings or ["Nothing was found that needs a change."]})
 
 
 def _class_findings(counts: dict[str, int]) -> list[str]:
@@ -86,7 +87,8 @@ def _class_findings(counts: dict[str, int]) -> list[str]:
             "A model draws the small ones worse; add pictures to them or join them."
         )
     elif present[smallest] < FEWEST_OF_CLASS:
-        found.append(f"The class {smallest} has only {several(present[smallest], 'image')}; add some.")
+        few = [f"{name} ({count})" for name, count in present.items() if count < FEWEST_OF_CLASS]
+        found.append(f"Classes with fewer than {FEWEST_OF_CLASS} images: {named(few)}. Add some.")
     return found
 
 
@@ -110,5 +112,4 @@ def _findings(answer: CheckAnswer, groups: Sequence[AlikeAnswer]) -> list[str]:
         (answer.unlike_count, "are unlike the others of their class", "Look at them"),
         (answer.flat_count, "have one colour only", "Remove them"),
     )
-    found = [f"Pictures that {what}: {count:,}. {advice}." for count, what, advice in counts if count]
-    return found or ["Nothing was found that needs a change."]
+    return [f"Pictures that {what}: {count:,}. {advice}." for count, what, advice in counts if count]

@@ -19,6 +19,7 @@ from python_multipart.multipart import parse_options_header
 
 from darkroom.app.http.problems import Problem
 from darkroom.app.http.upload import each_chunk, storage_full_as_problem
+from darkroom.model.words import several
 
 MOST_FIELDS = 11_000
 """Most fields of a form beside its files; names of classes are one field each."""
@@ -85,7 +86,7 @@ class _Parts:
         if name in self._names:
             raise Problem(422, "form-unreadable", f"the file {name!r} occurs twice in the form")
         if len(self._names) >= self._entries:
-            raise Problem(422, "form-unreadable", f"the form has more than {self._entries} files")
+            raise Problem(422, "form-unreadable", f"the form has more than {several(self._entries, 'file')}")
         self._names.add(name)
         self._member = self._archive.open(zipfile.ZipInfo(name), "w", force_zip64=True)
 

@@ -75,12 +75,17 @@ _decoder = ThreadPoolExecutor(1, thread_name_prefix="dataset")
 
 
 def _in_decoder(work: Callable[[], T], board: ProgressBoard) -> asyncio.Future[T]:
+    """Return the result of the work. Work that is cancelled while it waits is dropped at once, with its files."""
+    waiting = [work]
+
     def begin() -> T:
         board.write("starting", 0, None)
-        return work()
+        return waiting.pop()()
 
     board.write("waiting until another data set is decoded", 0, None)
-    return asyncio.get_running_loop().run_in_executor(_decoder, begin)
+    future = asyncio.get_running_loop().run_in_executor(_decoder, begin)
+    future.add_done_callback(lambda _: waiting.clear())
+    return future
 
 
 def _address(name: str) -> str:

@@ -24,6 +24,7 @@ from darkroom.app.http.problems import Problem, documented, invalid, retry_after
 from darkroom.app.jobs.schemas import FailureAnswer
 from darkroom.app.versions.version import Version
 from darkroom.model.provenance import random_seed
+from darkroom.model.words import several
 from darkroom.store.audit_repository import record
 from darkroom.store.deletion import delete_generate_job
 from darkroom.store.generate_repository import (
@@ -88,7 +89,8 @@ def _described(session: Session, caller: Caller, generate_job_id: int) -> Genera
 def _require_size(body: GenerateJobRequest, classes: int, limit: int) -> None:
     images = body.n * classes
     if images > limit:
-        detail = f"{body.n} images of {classes} classes are more than the {limit} that one generate job may draw"
+        drawn = f"{several(body.n, 'image')} of {several(classes, 'class')}"
+        detail = f"{drawn} are more than the {limit} that one generate job may draw"
         raise invalid([("/n", detail)])
     if images > MOST_SHARDS * body.shard_images:
         least = -(-images // MOST_SHARDS)

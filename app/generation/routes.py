@@ -26,6 +26,7 @@ from darkroom.model.images.pictures import default_columns
 from darkroom.model.provenance import LARGEST_INDEX, random_seed
 from darkroom.model.sampling.scoring import SCORE_NAME
 from darkroom.model.sampling.suitability import NO_NULL_CLASS
+from darkroom.model.words import several
 
 router = APIRouter(tags=["sampling"], route_class=EngineRoute)
 
@@ -49,14 +50,16 @@ def _images_drawn(body: GenerateRequest, classes: int, limit: int) -> int:
             raise invalid([("/n", _too_many(body.n, classes, limit))])
         return body.n
     if body.best_of < body.n:
-        raise invalid([("/best_of", f"best_of must be at least n: {body.best_of} images have no best {body.n}")])
+        raise invalid([("/best_of", f"best_of must be at least n: of {body.best_of} there are no best {body.n}")])
     if body.best_of * classes > limit:
         raise invalid([("/best_of", _too_many(body.best_of, classes, limit))])
     return body.best_of
 
 
 def _too_many(images: int, classes: int, limit: int) -> str:
-    return f"{images} images of {classes} classes are more than the {limit} that one request may draw"
+    return (
+        f"{several(images, 'image')} of {several(classes, 'class')} are more than the {limit} that one request may draw"
+    )
 
 
 @router.post(

@@ -26,6 +26,7 @@ from darkroom.model.images.pictures import default_columns
 from darkroom.model.provenance import LARGEST_INDEX
 from darkroom.model.sampling_fit import Unfit, fitted
 from darkroom.model.user_error import fault_text
+from darkroom.model.words import several
 
 router = APIRouter(tags=["sampling"], route_class=EngineRoute)
 
@@ -190,9 +191,9 @@ def _settings(found: Description, version: Version, limit: int) -> SamplingConfi
     """Return the settings to draw with. limit: most images. Raises Problem for what no request could have drawn."""
     classes, labels = len(version.header.class_names), [found.class_index or 0, *found.class_indices]
     if found.drawn > limit:
-        raise _unfit(f"it has {found.drawn} images, and one request may draw {limit}")
+        raise _unfit(f"it has {several(found.drawn, 'image')}, and one request may draw {limit}")
     if max(labels) >= classes:
-        raise _unfit(f"it names class {max(labels)}, and {version.name} has {classes} classes")
+        raise _unfit(f"it names class {max(labels)}, and {version.name} has {several(classes, 'class')}")
     try:
         return fitted(version.header, found.model_dump(include=set(SamplingConfig.model_fields)))
     except Unfit as unfit:

@@ -32,6 +32,7 @@ from darkroom.model.misfit import Misfit
 from darkroom.model.training.curve_point import DAY_SECONDS, duration
 from darkroom.model.training.trainer import rate_jump
 from darkroom.model.user_error import fault_text
+from darkroom.model.words import several
 from darkroom.store.dataset_repository import (
     DatasetConflict,
     DatasetNotFound,
@@ -407,7 +408,9 @@ def _start_from(
         checkpoint = resolve(session, start.model, start.digest)
         theirs, ours = len(checkpoint.class_names), len(dataset.class_names)
         if theirs != ours:
-            raise invalid([("/from_model", f"has {theirs} classes, and the data set {dataset.name!r} has {ours}")])
+            raise invalid(
+                [("/from_model", f"has {several(theirs, 'class')}, and the data set {dataset.name!r} has {ours}")]
+            )
         try:
             return ModelConfig.model_validate(checkpoint.configuration)
         except ValidationError as error:

@@ -1,8 +1,9 @@
 """What a user should know before a planned training starts, in plain words."""
 
-from darkroom.model.planning.plan import Plan, minutes_told, named
+from darkroom.model.planning.plan import Plan, minutes_told
 from darkroom.model.training.curve_point import duration
 from darkroom.model.training.forecast import recognisable_images
+from darkroom.model.words import named
 
 FEW_PICTURES = 20
 MANY_PASSES = 2000.0

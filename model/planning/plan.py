@@ -4,7 +4,7 @@ The training settings are those of `recipes/fashion-mnist.yaml`, which docs/resu
 batch and learning rate follow from the data and the time; `python -m bench.plans sweep` compares them with a search.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from darkroom.model.planning.data_facts import FEWEST_TO_MIRROR, DataFacts
 from darkroom.model.training.forecast import RECOGNISABLE, forecast, values
 from darkroom.model.training.verdict import FEWEST_TO_JUDGE
 from darkroom.model.user_error import UserError
-from darkroom.model.words import several
+from darkroom.model.words import named, several
 
 WIDTHS = (32, 48, 64, 96, 128)
 MINUTES_BELOW = 1e6
@@ -162,12 +162,6 @@ def make_plan(
         set_field(tree, reason.field.split("."), reason.value)
     recipe = parse_recipe(tree, source="plan")
     return Plan(recipe, reasons, minutes, per_second, seen / facts.distinct, facts)
-
-
-def named(classes: Sequence[str], most: int = 5) -> str:
-    """Return the names of classes for people: the first ones, and how many more."""
-    more = f" and {len(classes) - most:,} more" if len(classes) > most else ""
-    return ", ".join(classes[:most]) + more
 
 
 def minutes_told(minutes: float) -> str:

@@ -412,7 +412,7 @@ class Trainer:
         _require_none(weights_misfits(self.recipe, checkpoint.header.model), source)
         theirs, ours = checkpoint.header.class_names, self.dataset.class_names
         if len(theirs) != len(ours):
-            raise CheckpointError(f"{source}: was trained on {len(theirs)} classes, and the data set has {len(ours)}")
+            raise CheckpointError(f"{source}: its number of classes is {len(theirs)}, and the data set's {len(ours)}")
         weights = dict(checkpoint.weights)
         try:
             if len(set(ours)) == len(ours) and set(ours) == set(theirs):

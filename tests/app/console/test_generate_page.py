@@ -374,7 +374,7 @@ def test_a_fault_is_shown_beside_its_field_and_the_input_stays(browser: Browser,
         best_of = page.get_by_label("Best of")
         expect(best_of).to_have_attribute("aria-invalid", "true")
         expect(best_of).to_be_focused()
-        expect(page.get_by_text("best_of must be at least n: 2 images have no best 8")).to_be_visible()
+        expect(page.get_by_text("best_of must be at least n: of 2 there are no best 8")).to_be_visible()
         page.reload()
         expect(page.get_by_label("Best of")).to_have_value("2")
         page.get_by_role("button", name="None", exact=True).click()

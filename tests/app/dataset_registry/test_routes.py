@@ -1,5 +1,6 @@
 """Laws of /datasets: an upload is stored once and unchanged, and a refused one leaves nothing behind."""
 
+import contextlib
 import errno
 import io
 import os
@@ -213,6 +214,27 @@ def test_an_upload_whose_client_leaves_ends_and_stores_nothing(
         decoder.go_on(done)
     wait_until(lambda: posted.temporary_files() == [], "the files of the upload closed")
     assert posted.kept() == before
+
+
+def test_an_upload_that_waits_gives_its_file_back_when_its_client_leaves(
+    posted: Posted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder, (first, second) = HeldDecoder(monkeypatch, tmp_path), ("first", "second")
+    headers = {"Accept": EVENT_STREAM}
+
+    def upload(name: str) -> contextlib.AbstractContextManager[httpx.Response]:
+        query = {"name": name, "format": "zip"}
+        return posted.service.client.stream("POST", "/v1/datasets", params=query, content=CLOTHES, headers=headers)
+
+    with upload(first) as answer:
+        next(event for event in events(answer) if event.data.get("total") == TOTAL)
+        held = len(posted.temporary_files())
+        with upload(second) as waiting:
+            next(events(waiting))
+            assert len(posted.temporary_files()) > held
+        wait_until(lambda: len(posted.temporary_files()) == held, "the waiting upload's file closed")
+        for done in NEWS:
+            decoder.go_on(done)
 
 
 def test_events_end_with_the_refusal_that_the_answer_would_be(posted: Posted) -> None:

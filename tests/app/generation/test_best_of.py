@@ -91,7 +91,7 @@ def test_a_stream_previews_all_images_and_ends_with_the_best(service: Service) -
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"n": 7}, "6 images have no best 7"),
+        ({"n": 7}, "of 6 there are no best 7"),
         ({"best_of": 17}, "17 images of 2 classes are more than the 32"),
         ({"best_of": 0}, "greater than or equal to 1"),
         ({"guidance": 0}, "no class"),

@@ -9,6 +9,10 @@ const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 /** 1,234,567 */
 export const whole = (number) => WHOLE.format(number);
 
+/** A number and its thing: "1 image", "2,000 images", "3 classes". @param {number | bigint} number @param {string} thing */
+export const several = (number, thing) =>
+  `${whole(number)} ${thing}${Number(number) === 1 ? "" : thing.endsWith("s") ? "es" : "s"}`;
+
 /** 1.2M. digits: how many, two of which may stand before the point. */
 export function short(number, digits = 4) {
   return new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: digits - 2 }).format(number);

@@ -5,6 +5,7 @@ import { keepDraft } from "../components/draft.js";
 import { clearFaults, field, filledIn, input, radios, refuse, showFaults } from "../components/fields.js";
 import { problemNotice } from "../components/states.js";
 import { el, fill } from "../core/dom.js";
+import { several } from "../core/format.js";
 import { rewriteQuery } from "../core/router.js";
 import { classChoice } from "./class-choice.js";
 import { modelChoice } from "./model-choice.js";
@@ -79,7 +80,7 @@ export function generateForm({ query, signal, onSubmit }) {
     }
     const guidance = Number(value("guidance") || version?.default_sampling.guidance);
     fields.quality.hint(version && meaningOf(preset, version, guidance));
-    const chosen = `${fields.class.chosen().length} × ${value("n")} images`;
+    const chosen = `${fields.class.chosen().length} × ${several(Number(value("n")), "image")}`;
     summary.textContent = [choice.reference(), chosen, PRESETS.find(([one]) => one === preset)[1]].join(" · ");
   }
 

@@ -7,7 +7,7 @@ import { progressBar } from "../components/progress-bar.js";
 import { problemNotice } from "../components/states.js";
 import { announce } from "../core/announce.js";
 import { el, fill, name } from "../core/dom.js";
-import { duration } from "../core/format.js";
+import { duration, several } from "../core/format.js";
 import { differences, linkTo } from "./facts.js";
 import { remove, runs } from "./gallery.js";
 import { openImage } from "./image-dialog.js";
@@ -54,7 +54,7 @@ export function runView(run, { signal, onMore, onCompare }) {
   };
   run.addEventListener("status", () => {
     showStatus();
-    if (run.status === "done") announce(`${run.images.length} images are drawn`);
+    if (run.status === "done") announce(`${several(run.images.length, "image")} drawn`);
     if (run.status === "cancelled") announce("Cancelled");
   }, { signal });
   run.addEventListener("progress", showProgress, { signal });

@@ -7,7 +7,7 @@ import { keepButton } from "../components/keep-button.js";
 import { notice, showProblem } from "../components/states.js";
 import { el, name } from "../core/dom.js";
 import { toJson } from "../core/json.js";
-import { bytes, figure, moment, shortDigest, whole } from "../core/format.js";
+import { bytes, figure, moment, several, shortDigest, whole } from "../core/format.js";
 import { effective, settings } from "../generate/settings.js";
 import { trainingNote } from "../generate/training-note.js";
 import { meaningOfMetric, placeOf } from "./metric-words.js";
@@ -59,7 +59,7 @@ function factsOf(version) {
     ["Own settings", ownSettings.join(", ")],
     ["File", `${bytes(version.size_bytes)}, ${version.source}, ${moment(version.created_at)}`],
     ["Digest", el("code", { title: version.digest }, shortDigest(version.digest))],
-    [`${whole(classes.length)} classes`, listed],
+    [several(classes.length, "class"), listed],
   ];
   const pairs = rows.filter(([, detail]) => detail).flatMap((
     [term, detail],

@@ -12,7 +12,7 @@ import { announce } from "../core/announce.js";
 import { get, pagesOf, put, withQuery } from "../core/api.js";
 import { el, fill, name } from "../core/dom.js";
 import { awaitResult } from "../core/event-stream.js";
-import { bytes, moment, shortDigest, whole } from "../core/format.js";
+import { bytes, moment, several, shortDigest, whole } from "../core/format.js";
 import { leftOut } from "./upload-form.js";
 
 const PAGE = 100;
@@ -43,7 +43,7 @@ const addressOf = (of) => `/v1/datasets/${encodeURIComponent(of)}`;
 function factsPart(dataset, signal) {
   const [channels, height, width] = dataset.image_shape;
   const facts = [
-    ["Images", `${whole(dataset.images)} of ${whole(dataset.classes.length)} classes`],
+    ["Images", `${whole(dataset.images)} of ${several(dataset.classes.length, "class")}`],
     ["Size", `${width}×${height}, ${channels === 1 ? "grey" : "colour"}, ${bytes(dataset.size_bytes)}`],
     dataset.flat_grounds !== null && ["Ground", `flat in ${Math.round(100 * dataset.flat_grounds)}% of the images`],
     ["Added", `${moment(dataset.created_at)}, ${dataset.format}${dataset.path ? ` at ${dataset.path}` : ""}`],
@@ -236,7 +236,7 @@ function versionsPart(dataset, signal) {
           "li",
           {},
           el("a", { href: datasetLink(one.name) }, name(one.name)),
-          ` · ${whole(one.images)} images, ${moment(one.created_at)}`,
+          ` · ${several(one.images, "image")}, ${moment(one.created_at)}`,
         )
       ),
     );

@@ -7,7 +7,7 @@ import { empty, loading, showProblem } from "../components/states.js";
 import { trainingNav } from "../components/sub-nav.js";
 import { get } from "../core/api.js";
 import { el, fill, name } from "../core/dom.js";
-import { bytes, moment, whole } from "../core/format.js";
+import { bytes, moment, several, whole } from "../core/format.js";
 import { datasetLink } from "./dataset-page.js";
 import { uploadForm } from "./upload-form.js";
 
@@ -79,7 +79,7 @@ function remover(dataset, card, trouble, signal) {
 function card(dataset, trouble, signal) {
   const [channels, height, width] = dataset.image_shape;
   const facts = [
-    `${whole(dataset.images)} images, ${width}×${height}, ${channels === 1 ? "grey" : `${channels} channels`}`,
+    `${several(dataset.images, "image")}, ${width}×${height}, ${channels === 1 ? "grey" : `${channels} channels`}`,
     bytes(dataset.size_bytes),
     `${dataset.format}, ${moment(dataset.created_at)}`,
   ];

@@ -19,7 +19,7 @@ import { announce } from "../core/announce.js";
 import { withQuery } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
 import { awaitResult } from "../core/event-stream.js";
-import { bytes, whole } from "../core/format.js";
+import { bytes, several, whole } from "../core/format.js";
 import { toJson } from "../core/json.js";
 import { description, namesIn } from "../core/openapi.js";
 import { takeDropped } from "./drop.js";
@@ -131,7 +131,7 @@ export function uploadForm({ signal, onDone }) {
       form.reset();
       take(null, null);
       form.dispatchEvent(new Event("input"));
-      words.textContent = `${dataset.name} is registered: ${dataset.images} images.${leftOut(dataset)}`;
+      words.textContent = `${dataset.name} is registered: ${several(dataset.images, "image")}.${leftOut(dataset)}`;
       onDone(dataset, training);
     } catch (error) {
       words.textContent = error.name === "AbortError" ? "Cancelled." : "";
@@ -282,7 +282,7 @@ function formOf(files) {
 
 function counted({ archive, files }) {
   const size = files.reduce((sum, { blob }) => sum + blob().size, 0);
-  return archive ? bytes(size) : `${whole(files.length)} files, ${bytes(size)}`;
+  return archive ? bytes(size) : `${several(files.length, "file")}, ${bytes(size)}`;
 }
 
 function damagedNotice({ damaged, damaged_pictures }, goOn) {
