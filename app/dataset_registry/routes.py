@@ -1,10 +1,11 @@
 """/datasets: registers labelled images, uploaded as an archive or stored where the workers can read them."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
 import numpy as np
@@ -74,17 +75,23 @@ _decoder = ThreadPoolExecutor(1, thread_name_prefix="dataset")
 """Decodes one data set at a time: it may fill gigabytes, and the engine needs the other cores."""
 
 
-def _in_decoder(work: Callable[[], T], board: ProgressBoard) -> asyncio.Future[T]:
-    """Return the result of the work. Work that is cancelled while it waits is dropped at once, with its files."""
+def _in_decoder(work: Callable[[], T], board: ProgressBoard, file: BinaryIO | None = None) -> asyncio.Future[T]:
+    """Return the result of the work. file: what it reads, to be closed if it is cancelled while it waits."""
     waiting = [work]
 
     def begin() -> T:
         board.write("starting", 0, None)
         return waiting.pop()()
 
+    def drop(_: object) -> None:
+        with contextlib.suppress(IndexError):  # it has begun, and closes the file itself
+            waiting.pop()
+            if file is not None:
+                file.close()
+
     board.write("waiting until another data set is decoded", 0, None)
     future = asyncio.get_running_loop().run_in_executor(_decoder, begin)
-    future.add_done_callback(lambda _: waiting.clear())
+    future.add_done_callback(drop)
     return future
 
 
@@ -209,8 +216,8 @@ async def _registered(
     wanted, board = await read(request, services.settings, name), ProgressBoard()
     work = partial(decode_and_register, services.store, services.settings, wanted, caller, key, board)
     if with_events:
-        return progress_events(_in_decoder(lambda: _describe(work().dataset), board), board)
-    registered = await _in_decoder(work, board)
+        return progress_events(_in_decoder(lambda: _describe(work().dataset), board, wanted.file), board)
+    registered = await _in_decoder(work, board, wanted.file)
     response.status_code = 201 if registered.created else 200
     response.headers["Location"] = _address(registered.dataset.name)
     return _describe(registered.dataset)

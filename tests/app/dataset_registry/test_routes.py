@@ -226,13 +226,16 @@ def test_an_upload_that_waits_gives_its_file_back_when_its_client_leaves(
         query = {"name": name, "format": "zip"}
         return posted.service.client.stream("POST", "/v1/datasets", params=query, content=CLOTHES, headers=headers)
 
-    with upload(first) as answer:
-        next(event for event in events(answer) if event.data.get("total") == TOTAL)
-        held = len(posted.temporary_files())
-        with upload(second) as waiting:
-            next(events(waiting))
-            assert len(posted.temporary_files()) > held
-        wait_until(lambda: len(posted.temporary_files()) == held, "the waiting upload's file closed")
+    try:
+        with upload(first) as answer:
+            next(event for event in events(answer) if event.data.get("total") == TOTAL)
+            others = set(posted.temporary_files())
+            with upload(second) as waiting:
+                next(events(waiting))
+                own = set(posted.temporary_files()) - others
+                assert own
+            wait_until(lambda: own.isdisjoint(posted.temporary_files()), "the waiting upload's file closed")
+    finally:
         for done in NEWS:
             decoder.go_on(done)
 
