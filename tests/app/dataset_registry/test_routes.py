@@ -22,9 +22,10 @@ from PIL import Image
 from sqlalchemy import func, select, text
 
 from darkroom.app.cli.service_client import events
-from darkroom.app.dataset_registry import decoding, progress_events, service
+from darkroom.app.dataset_registry import decoding, progress_events, routes, service
 from darkroom.app.dataset_registry import form as form_module
 from darkroom.app.dataset_registry.progress_board import ProgressBoard
+from darkroom.app.dataset_registry.request_body import Registration
 from darkroom.app.embedded.postgres import PrivatePostgres
 from darkroom.app.http import upload
 from darkroom.app.http.event_stream import EVENT_STREAM
@@ -220,7 +221,13 @@ def test_an_upload_that_waits_gives_its_file_back_when_its_client_leaves(
     posted: Posted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoder, (first, second) = HeldDecoder(monkeypatch, tmp_path), ("first", "second")
-    headers = {"Accept": EVENT_STREAM}
+    headers, read, received = {"Accept": EVENT_STREAM}, routes.read_upload, list[Registration]()
+
+    async def received_too(*arguments: Any) -> Registration:
+        received.append(await read(*arguments))
+        return received[-1]
+
+    monkeypatch.setattr(routes, "read_upload", received_too)
 
     def upload(name: str) -> contextlib.AbstractContextManager[httpx.Response]:
         query = {"name": name, "format": "zip"}
@@ -229,12 +236,13 @@ def test_an_upload_that_waits_gives_its_file_back_when_its_client_leaves(
     try:
         with upload(first) as answer:
             next(event for event in events(answer) if event.data.get("total") == TOTAL)
-            others = set(posted.temporary_files())
             with upload(second) as waiting:
-                next(events(waiting))
-                own = set(posted.temporary_files()) - others
-                assert own
-            wait_until(lambda: own.isdisjoint(posted.temporary_files()), "the waiting upload's file closed")
+                coming = events(waiting)  # once it is collected, the client has left
+                next(coming)
+                file = received[1].file
+                assert file is not None
+                assert not file.closed
+            wait_until(lambda: file.closed, "the waiting upload's file closed")
     finally:
         for done in NEWS:
             decoder.go_on(done)
