@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import reduce
+from operator import itemgetter
 
 import numpy as np
 
@@ -87,7 +88,8 @@ def _class_findings(counts: dict[str, int]) -> list[str]:
             "A model draws the small ones worse; add pictures to them or join them."
         )
     elif present[smallest] < FEWEST_OF_CLASS:
-        few = [f"{name} ({count})" for name, count in present.items() if count < FEWEST_OF_CLASS]
+        by_size = sorted(present.items(), key=itemgetter(1))
+        few = [f"{name} ({count})" for name, count in by_size if count < FEWEST_OF_CLASS]
         found.append(f"Classes with fewer than {FEWEST_OF_CLASS} images: {named(few)}. Add some.")
     return found
 

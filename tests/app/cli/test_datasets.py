@@ -116,7 +116,7 @@ def test_what_is_left_out_is_said_and_a_corrected_folder_replaces_the_data_set(r
         "Left out because they cannot be read: 1, such as the archive: train/a/0.png: not a readable"
     )
     assert lines[3] == "Left out because they are in val: 6; --split chooses"
-    assert "Classes with fewer than 20 images: a (2)" in run("datasets", "check", "clothes").output
+    assert "Classes with fewer than 20 images: a (2), Größe (3)." in run("datasets", "check", "clothes").output
     refused(run("upload", folder, "--split", "test"), "exists")
     assert run("upload", folder, "--split", "test", "--replace").output.startswith("Data set clothes: 6 images")
     checked = run("datasets", "check", "clothes", "--against", "clothes@1").output
