@@ -359,7 +359,7 @@ def test_from_the_refusal_without_keys_to_the_end_of_one(weights: Path, tmp_path
             assert word in refused.stderr
         drawn = _beside(state, *drawing, key=token)
         assert drawn.returncode == 0, drawn.stderr
-        assert "1 are left" in _beside(state, *drawing, key=token).stderr
+        assert "1 is left" in _beside(state, *drawing, key=token).stderr
         assert _beside(state, "keys", "revoke", "1").returncode == 0
         wait_until(lambda: _beside(state, *drawing, key=token).stderr.count("revoked") == 1, "the revocation is known")
         _end_in_order(started)
