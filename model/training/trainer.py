@@ -50,6 +50,7 @@ from darkroom.model.training.state import (
 )
 from darkroom.model.training.time_sampling import TimeSampler
 from darkroom.model.user_error import UserError
+from darkroom.model.words import several
 
 CLASS_EMBEDDING = "class_embedding.weight"
 """The network's parameter with one embedding for each class, and one for no class."""
@@ -412,7 +413,8 @@ class Trainer:
         _require_none(weights_misfits(self.recipe, checkpoint.header.model), source)
         theirs, ours = checkpoint.header.class_names, self.dataset.class_names
         if len(theirs) != len(ours):
-            raise CheckpointError(f"{source}: its number of classes is {len(theirs)}, and the data set's {len(ours)}")
+            has = several(len(theirs), "class")
+            raise CheckpointError(f"{source} has {has}, and the data set has {len(ours):,}")
         weights = dict(checkpoint.weights)
         try:
             if len(set(ours)) == len(ours) and set(ours) == set(theirs):
