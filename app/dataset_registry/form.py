@@ -18,12 +18,14 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
 from darkroom.app.http.problems import Problem
-from darkroom.app.http.upload import each_chunk, storage_full_as_problem
+from darkroom.app.http.upload import each_chunk, file_in_a_form, storage_full_as_problem
 from darkroom.model.words import several
 
 MOST_FIELDS = 11_000
 """Most fields of a form beside its files; names of classes are one field each."""
 MOST_FIELD_BYTES = 4096
+ARCHIVES = (".zip", ".npz", ".tar", ".gz", ".tgz")
+"""Ends of file names. A form with one such file and nothing else was meant as an upload of this archive."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,8 @@ class _Parts:
         self._field = None
 
     def _end(self) -> None:
+        if len(self._names) == 1 and next(iter(self._names)).lower().endswith(ARCHIVES):
+            raise file_in_a_form()
         self.ended = True
 
 

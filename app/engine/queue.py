@@ -299,8 +299,11 @@ def _waves_of(forecast: Forecast) -> list[_Wave]:
 
 
 def _waves(requests: Iterable[Request]) -> Iterator[_Wave]:
+    """Yield the waves of requests, in their order. One whose last event is being sent has no row left, and no wave."""
     for request in requests:
-        rows, each = request.unfinished, max(1, request.batch_limit // request.unfinished[0].network_rows)
+        if not (rows := request.unfinished):
+            continue
+        each = max(1, request.batch_limit // rows[0].network_rows)
         for start in range(0, len(rows), each):
             wave = rows[start : start + each]
             steps = max(row.steps_left for row in wave)

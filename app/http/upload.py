@@ -41,8 +41,13 @@ def media_type(content_type: str) -> str:
 def require_file_itself(request: Request) -> None:
     """Raise Problem (415) for a form: the body must be the file."""
     if media_type(request.headers.get("content-type", "")) == "multipart/form-data":
-        detail = "send the file itself as the body, not a form: curl --data-binary @FILE"
-        raise Problem(415, "unsupported-media-type", detail)
+        raise file_in_a_form()
+
+
+def file_in_a_form() -> Problem:
+    """Return the refusal (415) of a form with a file that must be the body itself."""
+    detail = "send the file itself as the body, not a form: curl --data-binary @FILE"
+    return Problem(415, "unsupported-media-type", detail)
 
 
 async def each_chunk(request: Request, take: Callable[[bytes], object]) -> None:

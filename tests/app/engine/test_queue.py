@@ -14,7 +14,7 @@ import darkroom.app.engine.phases
 from darkroom.app.engine.engine import Engine, EngineLimits
 from darkroom.app.engine.phases import Drawing
 from darkroom.app.engine.queue import Queue
-from darkroom.app.engine.request import DeadlineUnmeetable, Event, Finished, Progress, QueueFull, SampleRequest
+from darkroom.app.engine.request import DeadlineUnmeetable, Event, Finished, Progress, QueueFull, RowDone, SampleRequest
 from darkroom.app.engine.residents import Resident
 from darkroom.app.engine.rows import Request
 from darkroom.model.diffusion.denoiser import Denoiser
@@ -158,6 +158,26 @@ def test_a_request_is_refused_if_the_queue_fills_while_its_rows_are_planned(
         with pytest.raises(QueueFull):
             submit(engine, rows(20))
         assert engine.status().requests == 1
+
+
+def test_a_request_whose_last_event_is_being_sent_takes_no_time_from_others(engine: Engine) -> None:
+    """Between the events of its last row and its last event, a request has no unfinished row, and is in the queue."""
+    forecasts = list[float]()
+
+    def ask(event: Event) -> None:
+        if isinstance(event, RowDone):
+            with pytest.raises(QueueFull) as refusal:
+                engine.require_place(None)
+            expected = engine.expected_seconds("v1", rows(1)[0].sampling, 1)
+            forecasts.extend([refusal.value.retry_after_seconds, expected])
+
+    with engine._wake:
+        engine.submit(SampleRequest("v1", rows(1)), ask)
+        others = [submit(engine, rows(number)) for number in (29, 10)]
+    for other in others:
+        assert isinstance(other.wait(), Finished)
+    assert len(forecasts) == 2
+    assert min(forecasts) > 0.0
 
 
 def test_a_request_without_rows_is_refused(engine: Engine) -> None:
