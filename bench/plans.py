@@ -7,8 +7,9 @@ python -m bench.plans table [--out FILE]
 DATA is a folder with `train` and `test`, as `python -m bench.datasets` builds it. Time is this process's processor time
 with one thread, so that a shared machine does not change what a run is given. Every run trains for the same time, and
 its pictures are measured as a planned run's are: unguided, in ten steps. A run that is in FILE is not done again.
-`python -m bench.plans fit` fits the curve of `model/training/forecast.py` to the planned runs in FILE. `python -m
-bench.plans thresholds DATA ...` draws with planned runs' weights by each kind of thresholding, and prints a table.
+`python -m bench.plans fit` fits the curve of `model/training/forecast.py` to the runs that `curve` recorded in FILE.
+`python -m bench.plans thresholds DATA ...` draws with planned runs' weights by each kind of thresholding, and prints a
+table.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import product
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, get_args
 
@@ -31,15 +33,16 @@ from darkroom.model.datasets import ImageDataset, load_dataset
 from darkroom.model.images.ground import on_flat_ground
 from darkroom.model.images.pictures import grid, png
 from darkroom.model.images.pixels import to_pixels
+from darkroom.model.metrics.anchors import distance_of, noise_distance, own_distance
 from darkroom.model.metrics.evaluation import FolderReferences, evaluate
 from darkroom.model.metrics.generation import draw, plan_drawing
-from darkroom.model.metrics.noise import distance_of, noise_distance
 from darkroom.model.planning.data_facts import look_at
 from darkroom.model.planning.plan import MOST_CELLS, TRAINING_SHARE, parameters
 from darkroom.model.planning.prepare import prepare
 from darkroom.model.planning.speed import measured_speed
 from darkroom.model.sampling.draw import plan_row, sample
-from darkroom.model.training.forecast import CURVE, Correction, Curve
+from darkroom.model.training.forecast import CURVE, Anchors, Correction, Curve, Measured
+from darkroom.model.training.inspection import Inspection
 from darkroom.model.training.trainer import Trainer, TrainingError
 from darkroom.model.training.verdict import saturation
 
@@ -120,11 +123,6 @@ def measure(trainer: Trainer, references: FolderReferences) -> float:
     return evaluate(trainer.denoiser(), "bench", trainer.dataset, config, settings, references)[0].value
 
 
-def anchors(data: ImageDataset, test: ImageDataset, references: FolderReferences) -> tuple[float, float]:
-    """Return the distances of real held-out pictures, and of pictures of noise, to the training pictures."""
-    return distance_of(test.images[:IMAGES], data, references), noise_distance(data, references)
-
-
 def picture(trainer: Trainer, columns: int = 10) -> bytes:
     """Draw some pictures of each of the first classes with the plan's settings."""
     denoiser, settings = trainer.denoiser(), trainer.sampling
@@ -156,14 +154,14 @@ class Bench:
         """What every record says of the data set."""
         facts = look_at(self.data)
         test = load_dataset(self.plan.recipe.dataset.model_copy(update={"split": "test"}), CACHE)
-        real, noise = anchors(self.data, test, self.references)
         return {
             "channels": facts.channels,
             "side": facts.side,
             "classes": len(facts.class_counts),
             "distinct": facts.distinct,
-            "real": real,
-            "noise": noise,
+            "real": distance_of(test.images[:IMAGES], self.data, self.references),
+            "own": own_distance(self.data, self.references, IMAGES),
+            "noise": noise_distance(self.data, self.references),
         }
 
     def known(self) -> set[tuple[str, str, float]]:
@@ -176,7 +174,8 @@ class Bench:
             return
         points, trainer = [], None
         for trainer, _ in run(recipe, self.data, self.seconds, shares):
-            points.append((trainer.images_seen, measure(trainer, self.references)))
+            noise_left = Inspection(trainer).noise_left()
+            points.append((trainer.images_seen, measure(trainer, self.references), noise_left))
         assert trainer is not None
         found = {
             "set": self.name,
@@ -192,7 +191,7 @@ class Bench:
         self.out.parent.mkdir(parents=True, exist_ok=True)
         with self.out.open("a") as file:
             file.write(json.dumps(found) + "\n")
-        if name == "plan":
+        if not drawn:
             (CACHE / f"{self.name}-{self.minutes:g}.png").write_bytes(picture(trainer))
         print(f"{self.name} {name} {self.minutes:g} min: {points}", flush=True)
 
@@ -250,7 +249,7 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
     for key in dict.fromkeys((one["set"], one["minutes"]) for one in runs):
         own = [one for one in runs if (one["set"], one["minutes"]) == key]
         plan = [one["points"][-1][1] for one in own if one["run"] == "plan"]
-        others = sorted(one["points"][-1][1] for one in own if one["run"] != "plan")
+        others = sorted(one["points"][-1][1] for one in own if one["drawn"])
         if plan and others:
             figures = f"{plan[0]:.1f} | {others[0]:.1f} | {plan[0] / others[0]:.2f} | {np.median(others):.1f}"
             lines.append(f"| {key[0]} | {key[1]:g} | {figures} | {len(others)} | {own[0]['real']:.1f} |")
@@ -258,7 +257,7 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def fitted(runs: Sequence[Mapping[str, Any]]) -> Curve:
-    """Fit the curve of forecasts to planned runs.
+    """Fit the curve of forecasts to recorded runs.
 
     Spreads are those of the forecasts of each data set by a curve that was fitted to the others.
     """
@@ -279,7 +278,7 @@ def misses(runs: Sequence[Mapping[str, Any]]) -> Mapping[float, Sequence[float]]
         rest = laws[one["set"]]
         off[0.0].append(_miss(one, rest))
         for now in rest.corrections:
-            off[now.share].append(_missed_later(one, rest, now.share, now.power))
+            off[now.share].append(_missed_later(one, rest, now))
     return off
 
 
@@ -305,15 +304,24 @@ def _distance(one: Mapping[str, Any], share: float) -> float:
     return distance
 
 
+def _noise_left(one: Mapping[str, Any], share: float) -> float:
+    left: float = one["points"][POINTS.index(share)][2]
+    return left
+
+
+def _anchors(one: Mapping[str, Any]) -> Anchors:
+    return Anchors(one["own"], one["noise"])
+
+
 def _own(curve: Curve, one: Mapping[str, Any], share: float) -> Curve:
     """Return the curve with the `half` that a run shows after a share of it."""
     return curve.model_copy(update={"half": curve.half * _seen(one, share) / curve.images(_distance(one, share))})
 
 
-def _missed_later(one: Mapping[str, Any], curve: Curve, share: float, power: float) -> float:
+def _missed_later(one: Mapping[str, Any], curve: Curve, how: Correction) -> float:
     """Return the logarithm of a run's last distance divided by its forecast after a share of it."""
-    times = _seen(one, 1.0) / _seen(one, share)
-    return math.log(_distance(one, 1.0) / curve.later(_distance(one, share), one["noise"], times, power))
+    now, times = Measured(how.share, _distance(one, how.share), _noise_left(one, how.share)), 1.0 / how.share
+    return math.log(_distance(one, 1.0) / curve.later(now, _anchors(one), times, how))
 
 
 def _miss(one: Mapping[str, Any], curve: Curve) -> float:
@@ -325,8 +333,8 @@ def _law(runs: Sequence[Mapping[str, Any]]) -> Curve:
     """Fit distance = noise / (1 + (x / half)^power), and how runs went on after what was measured before the end.
 
     Noise and power are those with which each run's earlier distances forecast its end best: least squares in
-    logarithms, on a grid. `half` is the geometric mean of those that the ends of the runs show. `highest`, and the
-    power of each correction, are the best in the same sense.
+    logarithms, on a grid. `half` is the geometric mean of those that the ends of the runs show. `highest`, and each
+    correction, are the best in the same sense.
     """
     best, least = None, math.inf
     for noise, power in product(np.geomspace(1500.0, 9000.0, 40), np.arange(0.3, 2.01, 0.05)):
@@ -339,22 +347,34 @@ def _law(runs: Sequence[Mapping[str, Any]]) -> Curve:
     law, least = best, math.inf
     for highest in np.arange(0.9, 0.996, 0.005):
         shape = best.model_copy(update={"half": math.exp(half), "highest": float(highest)})
-        fitted = [_best_power(runs, shape, share) for share in POINTS[:-1]]
-        if (error := sum(miss for miss, _ in fitted)) < least:
-            corrections = [
-                Correction(share=share, power=power, spread=0.0)
-                for share, (_, power) in zip(POINTS, fitted, strict=False)
-            ]
-            law, least = shape.model_copy(update={"corrections": tuple(corrections)}), error
+        corrections = tuple(_best_correction(runs, shape, share) for share in POINTS[:-1])
+        if (error := sum(one.spread**2 for one in corrections)) < least:
+            law, least = shape.model_copy(update={"corrections": corrections}), error
     return law
 
 
-def _best_power(runs: Sequence[Mapping[str, Any]], curve: Curve, share: float) -> tuple[float, float]:
-    """Return the least squared error of the forecasts after a share of the runs, and the power that has it."""
-    return min(
-        (sum(_missed_later(one, curve, share, power) ** 2 for one in runs), power)
-        for power in np.arange(0.4, 1.21, 0.02).tolist()
-    )
+def _best_correction(runs: Sequence[Mapping[str, Any]], curve: Curve, share: float) -> Correction:
+    """Return the correction after a share of the runs whose forecasts are the best; its spread is that of these runs.
+
+    Factor and exponent are the least squares of what is missed above the own distance without them, at each power.
+    """
+    now = [Measured(share, _distance(one, share), _noise_left(one, share)) for one in runs]
+    places = [curve.place(each.distance, _anchors(one)) for each, one in zip(now, runs, strict=True)]
+    line = np.array([(near, near * math.log(each.noise_left)) for each, (_, near) in zip(now, places, strict=True)])
+
+    def at(power: float) -> Correction:
+        plain = Correction(share=share, power=power, factor=1.0, exponent=0.0, spread=0.0)
+        missed = [
+            math.log(curve.place(_distance(one, 1.0), _anchors(one))[0] / (later - each.distance + above))
+            for one, each, (above, _) in zip(runs, now, places, strict=True)
+            if (later := curve.later(each, _anchors(one), 1.0 / share, plain))
+        ]
+        (level, exponent), *_ = np.linalg.lstsq(line, np.array(missed))
+        found = plain.model_copy(update={"factor": math.exp(level), "exponent": float(exponent)})
+        spread = _root_mean_square([_missed_later(one, curve, found) for one in runs])
+        return found.model_copy(update={"spread": spread})
+
+    return min(map(at, np.arange(0.2, 1.41, 0.04).tolist()), key=attrgetter("spread"))
 
 
 def _root_mean_square(values: Sequence[float]) -> float:
@@ -372,12 +392,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     recorded = records(arguments.out)
-    planned = [one for one in recorded if one["run"] == "plan"]
+    followed = [one for one in recorded if one["run"] == "curve"]
     if arguments.what == "table":
-        print(f"{table(recorded)}\n\n{forecasts(planned)}")
+        print(f"{table(recorded)}\n\n{forecasts(followed)}")
         return 0
     if arguments.what == "fit":
-        curve = fitted(planned)
+        curve = fitted(followed)
         CURVE.write_text(f"{curve.model_dump_json(indent=2)}\n")
         print(CURVE.read_text())
         return 0
@@ -391,7 +411,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for minutes in arguments.minutes:
         benches = [Bench(folder, minutes, arguments.out) for folder in arguments.data]
         for bench in benches:
-            bench.do("plan", bench.plan.recipe, {}, POINTS)
+            name, shares = ("curve", POINTS) if arguments.what == "curve" else ("plan", POINTS[-1:])
+            bench.do(name, bench.plan.recipe, {}, shares)
         if arguments.what == "sweep":
             for number in range(arguments.runs):
                 for bench in benches:

@@ -16,11 +16,26 @@ MOST_PIXELS = 4_000_000
 
 def topics(*names: str, folder: Path = FOLDER) -> dict[str, Path]:
     """Return each topic's folder by the last part of its name; raises FileNotFoundError where it is not installed."""
-    found = {Path(name).name: folder / name for name in names}
-    for path in found.values():
-        if not path.is_dir():
-            raise FileNotFoundError(f"{path}: no such folder; install Debian's package openclipart-png")
-    return found
+    return {Path(name).name: folder_of(name, folder) for name in names}
+
+
+def folder_of(name: str, folder: Path = FOLDER) -> Path:
+    """Return the folder of a topic; raises FileNotFoundError where it is not installed."""
+    path = folder / name
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: no such folder; install Debian's package openclipart-png")
+    return path
+
+
+def largest(name: str, *, least: int = 20, most: int = 12, folder: Path = FOLDER) -> dict[str, Path]:
+    """Return up to `most` folders below a topic, those with the most pictures and at least `least`, by their names."""
+    found: dict[str, tuple[int, Path]] = {}
+    for path in sorted(folder_of(name, folder).rglob("*/")):
+        pictures = sum(1 for _ in path.glob("*.png"))
+        if pictures >= least:
+            found.setdefault(path.name, (pictures, path))
+    kept = sorted(found, key=lambda one: -found[one][0])[:most]
+    return {one: found[one][1] for one in sorted(kept)}
 
 
 def clipart(classes: Mapping[str, Path], side: int) -> Iterator[Picture]:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,40 @@ RECOGNISABLE = 700.0
 
 HIGHEST = 0.97
 """Share of `Curve.noise` that a distance counts as at most: above, it says nothing of the images needed."""
+LOWEST = 0.1
+"""Share of a distance that is at least above that of the data set's own pictures: every run can get better."""
+LITTLE_NOISE = 0.17
+"""sigma / alpha at which the noise that a network leaves is measured: the cosine schedule's at a tenth of its steps."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run after a share of it: its distance, and the share of a little noise that it leaves (see `noise_left`)."""
+
+    share: float
+    distance: float
+    noise_left: float
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Distances to a run's own data set: of the data set's own pictures, and of noise (`model/metrics/anchors.py`)."""
+
+    own: float
+    noise: float
 
 
 class Correction(Config):
-    """How runs went on after a share of them, at which their distance was measured.
+    """How runs went on after a share of them, at which they were measured.
 
-    power: as in `Curve.later`. spread: standard deviation of the logarithm of recorded runs of other data sets around
-    the corrected forecast.
+    power, factor, exponent: as in `Curve.later`. spread: standard deviation of the logarithm of recorded runs of other
+    data sets around the corrected forecast.
     """
 
     share: float
     power: float
+    factor: float
+    exponent: float
     spread: float
 
 
@@ -63,13 +87,24 @@ class Curve(Config):
         """Return the x at which the curve reaches a distance. From HIGHEST of `noise` on, all are the same."""
         return float(self.half * (self.noise / min(distance, HIGHEST * self.noise) - 1.0) ** (1.0 / self.power))
 
-    def later(self, distance: float, noise: float, times: float, power: float) -> float:
-        """Return the distance of a run after `times` as many images as it had at a measured distance.
+    def later(self, now: Measured, anchors: Anchors, times: float, how: Correction) -> float:
+        """Return the distance of a run after `times` as many images as it had when it was measured.
 
-        noise: the distance of pictures of noise to the run's own data set, which takes the place of the curve's.
+        What a distance is above that of the data set's own pictures falls as on the curve, with the distance of noise
+        in place of the curve's. The nearer it is to that, the less it says. The noise that is left tells then how soon
+        it falls.
         """
-        start = max(noise, distance / self.highest)
-        return float(start / (1.0 + (start / distance - 1.0) * times**power))
+        above, near = self.place(now.distance, anchors)
+        falls = above / near / (1.0 + (1.0 / near - 1.0) * times**how.power)
+        return now.distance - above + float(falls * (how.factor * now.noise_left**how.exponent) ** near)
+
+    def place(self, distance: float, anchors: Anchors) -> tuple[float, float]:
+        """Return how much a distance is above that of the data set's own pictures, and that as a share of noise's.
+
+        The share is at most `highest`. No distance counts as less than LOWEST of itself.
+        """
+        above = max(distance - anchors.own, LOWEST * distance)
+        return above, min(above / max(anchors.noise - anchors.own, LOWEST * anchors.noise), self.highest)
 
 
 @dataclass(frozen=True)
@@ -113,19 +148,26 @@ def forecast(recipe: Recipe) -> Forecast:
     return expected_at(recipe, 1.0)
 
 
-def corrected_forecast(measured: tuple[float, float], noise: float) -> Forecast:
-    """Return the forecast of a run that has been measured. measured: a share of the run, and the distance then.
+def corrected_forecast(now: Measured, anchors: Anchors) -> Forecast:
+    """Return the forecast of a run that has been measured.
 
-    noise: the distance of pictures of noise to the run's data set. How runs go on comes from the recorded ones at that
-    share, with a straight line in the share's logarithm between those.
+    How runs go on comes from the recorded ones at that share, with a straight line in the share's logarithm between
+    those.
     """
-    share, distance = measured
-    now = _between(curve().corrections, share)
+    how = _between(curve().corrections, now.share)
 
     def later(times: float) -> float:
-        return curve().later(distance, noise, times, now.power)
+        return curve().later(now, anchors, times, how)
 
-    return _within(later(1.0 / share), later(2.0 / share), now.spread)
+    return _within(later(1.0 / now.share), later(2.0 / now.share), how.spread)
+
+
+def noise_left(error: float, alpha: float, sigma: float) -> float:
+    """Return the share of the noise in x = alpha x_0 + sigma eps that a network leaves in its estimate of x_0.
+
+    error: the mean squared error of the estimate.
+    """
+    return float(error * (alpha / sigma) ** 2)
 
 
 def plain_verdict(images_seen: int, findings: Sequence[Finding], expected: Forecast | None) -> dict[str, Any]:
@@ -154,17 +196,18 @@ def _within(distance: float, doubled: float, spread: float) -> Forecast:
 
 
 def _between(corrections: Sequence[Correction], share: float) -> Correction:
-    """Return the correction at a share: that of the nearest one outside the recorded shares."""
-    share = min(max(share, corrections[0].share), corrections[-1].share)
-    above = next(one for one in corrections if one.share >= share)
-    below = max((one for one in corrections if one.share <= share), key=lambda one: one.share)
-    if above is below:
-        return above
-    part = math.log(share / below.share) / math.log(above.share / below.share)
-    power, spread = (
-        (1.0 - part) * getattr(below, field) + part * getattr(above, field) for field in ("power", "spread")
+    """Return the correction at a share: that of the first one before it, and at the end none but the distance."""
+    end = corrections[-1].model_copy(update={"share": 1.0, "factor": 1.0, "exponent": 0.0})
+    share = max(share, corrections[0].share)
+    below, above = next(
+        (below, above) for below, above in pairwise([*corrections, end]) if below.share <= share <= above.share
     )
-    return Correction(share=share, power=power, spread=spread)
+    part = math.log(share / below.share) / math.log(above.share / below.share)
+    mixed = {
+        field: (1.0 - part) * getattr(below, field) + part * getattr(above, field)
+        for field in ("power", "factor", "exponent", "spread")
+    }
+    return Correction(share=share, **mixed)
 
 
 def _rounded(distance: float) -> str:

@@ -1,6 +1,5 @@
 """Looks at a running training: its losses on a few pictures, and its sample grid (`verdict.py` judges both)."""
 
-import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
@@ -11,12 +10,21 @@ from torch import Tensor
 from torch.func import functional_call
 
 from darkroom.model.diffusion.forward import add_noise
-from darkroom.model.diffusion.prediction import from_x0, per_row, training_target
+from darkroom.model.diffusion.prediction import from_x0, per_row, to_x0, training_target
 from darkroom.model.diffusion.schedule import make_schedule
 from darkroom.model.figure import Figure
 from darkroom.model.images.pixels import from_pixels
 from darkroom.model.training.finding import JUDGED_FROM, Finding
-from darkroom.model.training.forecast import METRIC, Forecast, corrected_forecast, expected_at
+from darkroom.model.training.forecast import (
+    LITTLE_NOISE,
+    METRIC,
+    Anchors,
+    Forecast,
+    Measured,
+    corrected_forecast,
+    expected_at,
+    noise_left,
+)
 from darkroom.model.training.objective import loss_weights, row_losses
 from darkroom.model.training.time_sampling import TimeSampler
 from darkroom.model.training.trainer import Trainer
@@ -48,8 +56,8 @@ class Inspection:
         recipe, data = trainer.recipe, trainer.dataset
         self._trainer = trainer
         self.findings: tuple[Finding, ...] | None = None
-        self._measured: tuple[float, float] | None = None
-        self._noise = math.nan
+        self._measured: Measured | None = None
+        self._anchors: Anchors | None = None
         self._schedule = make_schedule(recipe.model.schedule)
         self._weights = loss_weights(self._schedule, recipe.model.prediction, recipe.objective)
         generator = torch.Generator().manual_seed(0)
@@ -73,18 +81,18 @@ class Inspection:
     @property
     def forecast(self) -> Forecast | None:
         """The distance at the end, by what the run has measured; None before its first evaluation, and at the end."""
-        if self._measured is None or self._trainer.ended:
+        if self._measured is None or self._anchors is None or self._trainer.ended:
             return None
-        return corrected_forecast(self._measured, self._noise)
+        return corrected_forecast(self._measured, self._anchors)
 
-    def see(self, figures: Sequence[Figure], noise: Callable[[], float]) -> None:
-        """Take the figures of an evaluation at this moment. noise: returns the distance of noise to the data set."""
+    def see(self, figures: Sequence[Figure], anchors: Callable[[], Anchors]) -> None:
+        """Take the figures of an evaluation at this moment. anchors: returns those of the data set."""
         found = [figure.value for figure in figures if figure.metric == METRIC]
         if not found:
             return
-        if self._measured is None:
-            self._noise = noise()
-        self._measured = self.done, found[0]
+        if self._anchors is None:
+            self._anchors = anchors()
+        self._measured = Measured(self.done, found[0], self.noise_left())
 
     def look(self, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> tuple[Finding, ...]:
         """Return the findings at this moment. images: a sample grid, (N, C, S, S); labels: (N,)."""
@@ -97,8 +105,8 @@ class Inspection:
             findings += judge_pictures(self._reference, images, labels)
         findings += judge_speed(self._trainer.images_seen, self._trainer.place)
         if self._measured is not None:
-            share, distance = self._measured
-            findings += judge_distance(distance, expected_at(self._trainer.recipe, share))
+            expected = expected_at(self._trainer.recipe, self._measured.share)
+            findings += judge_distance(self._measured.distance, expected)
         self.findings = (*findings, *judge_data(self._reference))
         return self.findings
 
@@ -108,6 +116,24 @@ class Inspection:
         prediction, x0, t = self._trainer.recipe.model.prediction, self._x0, self._t
         x = add_noise(self._schedule, x0, t, self._eps)
         target = training_target(self._schedule, prediction, x0, self._eps, t)
+        outputs = self._outputs(x, t)
+        outputs["linear"] = from_x0(self._schedule, prediction, x, self._linear(x), t)
+        outputs["zeros"] = torch.zeros_like(x0)
+        return {name: row_losses(self._weights, output, target, t).double().numpy() for name, output in outputs.items()}
+
+    @torch.no_grad()
+    def noise_left(self) -> float:
+        """Return the share of a little noise that the averaged weights leave in training pictures."""
+        alpha, sigma = self._schedule.alpha, self._schedule.sigma
+        time = 1 + int(np.abs(sigma - LITTLE_NOISE * alpha)[1:].argmin())
+        t = torch.full_like(self._t, time)
+        x = add_noise(self._schedule, self._x0, t, self._eps)
+        output = self._outputs(x, t)["average"]
+        error = (to_x0(self._schedule, self._trainer.recipe.model.prediction, x, output, t) - self._x0).square().mean()
+        return noise_left(float(error), alpha[time], sigma[time])
+
+    def _outputs(self, x: Tensor, t: Tensor) -> dict[str, Tensor]:
+        """Return what the weights and their average predict for x (PROBED, C, S, S), on the CPU."""
         network, device = self._trainer.network, self._trainer.device
         given = (x.to(device), t.to(device), self._labels.to(device))
         was_training = network.training
@@ -117,10 +143,7 @@ class Inspection:
             "average": functional_call(network, dict(self._trainer.ema.weights), given),
         }
         network.train(was_training)
-        outputs = {name: output[:, : x0.shape[1]].float().cpu() for name, output in outputs.items()}
-        outputs["linear"] = from_x0(self._schedule, prediction, x, self._linear(x), t)
-        outputs["zeros"] = torch.zeros_like(x0)
-        return {name: row_losses(self._weights, output, target, t).double().numpy() for name, output in outputs.items()}
+        return {name: output[:, : x.shape[1]].float().cpu() for name, output in outputs.items()}
 
     def _linear(self, x: Tensor) -> Tensor:
         """Return the least-squares estimate of the clean images from each pixel of x (B, C, S, S) alone."""

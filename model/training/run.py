@@ -32,6 +32,7 @@ from darkroom.model.progress import OnProgress, silent
 from darkroom.model.sampling.draw import plan_row, sample
 from darkroom.model.training import distributed
 from darkroom.model.training.curve_point import CurvePoint
+from darkroom.model.training.forecast import Anchors
 from darkroom.model.training.inspection import Inspection, hopeless
 from darkroom.model.training.run_record import Failing, RunRecord
 from darkroom.model.training.state import require_sound_state
@@ -488,7 +489,6 @@ class _Judge:
 
     def _once(self, stop: Callable[[], bool]) -> bool:
         from darkroom.model.metrics.evaluation import evaluate
-        from darkroom.model.metrics.noise import noise_distance
 
         trainer, images_seen = self._trainer, self._trainer.images_seen
         if images_seen == self._failed_images or self._record.evaluated(images_seen):
@@ -515,8 +515,14 @@ class _Judge:
             self._record.evaluation(images_seen, evaluations)
             if self._inspection is not None:
                 with _recording_failure("evaluation", trainer, self._record):
-                    self._inspection.see(evaluations, lambda: noise_distance(trainer.dataset, self._references))
+                    self._inspection.see(evaluations, self._anchors)
         return True
+
+    def _anchors(self) -> Anchors:
+        from darkroom.model.metrics.anchors import noise_distance, own_distance
+
+        dataset, references = self._trainer.dataset, self._references
+        return Anchors(own_distance(dataset, references, self._config.images), noise_distance(dataset, references))
 
     def _frontier(self, stop: Callable[[], bool]) -> bool:
         if not self._config.frontier_steps:

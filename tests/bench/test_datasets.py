@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from bench.datasets.__main__ import main
-from bench.datasets.clipart import MOST_PIXELS, clipart, topics
+from bench.datasets.clipart import MOST_PIXELS, clipart, largest, topics
 from bench.datasets.letters import FONTS, letters
+from bench.datasets.photos import photos
 from bench.datasets.textures import FIELDS, textures
 
 
@@ -98,6 +99,34 @@ def test_clip_art_is_cut_to_its_drawing_and_leaves_out_what_is_no_new_picture(tm
     reds = [np.asarray(picture.image)[..., 1] == 0 for picture in (cat, tall)]
     assert [(red.any(1).sum(), red.any(0).sum()) for red in reds] == [(10, 20), (20, 10)]
     assert np.asarray(raven.image).shape == (20, 20, 3)
+
+
+def test_the_largest_folders_below_a_topic_are_classes(tmp_path: Path) -> None:
+    for name, pictures in (("signs", 1), ("signs/roads", 3), ("signs/old/roads", 4), ("signs/old/maps", 2)):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        for number in range(pictures):
+            Image.new("L", (4, 4)).save(tmp_path / name / f"{number}.png")
+    found = largest("signs", least=2, folder=tmp_path)
+    assert found == {"maps": tmp_path / "signs/old/maps", "roads": tmp_path / "signs/old/roads"}
+    assert list(largest("signs", least=2, most=1, folder=tmp_path)) == ["roads"]
+    assert largest("signs", least=5, folder=tmp_path) == {}
+
+
+def test_letters_of_two_colours_keep_their_shape() -> None:
+    grey, coloured = ([np.asarray(one.image) for one in letters("A", 1, coloured=colour)] for colour in (False, True))
+    for shape, image in zip(grey, coloured, strict=True):
+        ink, ground = image[shape < 10], image[shape > 245]
+        assert (np.ptp(ink, axis=0) < 20).all()
+        assert (np.ptp(ground, axis=0) < 20).all()
+        assert (np.abs(ink.mean(0) - ground.mean(0)) > 60).all()
+    assert len({image[0, 0].tobytes() for image in coloured}) > len(coloured) // 2
+
+
+def test_cuts_of_photographs_are_distinct_colour_pictures() -> None:
+    drawn = list(photos(each=4))
+    assert [picture.class_name for picture in drawn[::4]] == ["palace", "flower", "portrait"]
+    assert len({picture.image.tobytes() for picture in drawn}) == len(drawn)
+    assert {(picture.image.mode, picture.image.size) for picture in drawn} == {("RGB", (32, 32))}
 
 
 def test_missing_clip_art_names_the_package(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 import darkroom.model.training.inspection as inspection_module
 from darkroom.model.figure import Figure
 from darkroom.model.training.finding import Finding, FindingKind, Severity
-from darkroom.model.training.forecast import METRIC, corrected_forecast, expected_at
+from darkroom.model.training.forecast import METRIC, Anchors, Measured, corrected_forecast, expected_at
 from darkroom.model.training.inspection import HOPELESS_FROM, HOPELESS_IMAGES, Inspection, hopeless
 from darkroom.model.training.run import train
 from darkroom.model.training.run_record import FolderRecord
@@ -32,6 +32,7 @@ def test_a_look_changes_nothing_in_the_run() -> None:
     for _ in range(3):
         assert looked_at.step() == other.step()
         inspection.look(*pictures(looked_at))
+        assert 0.0 < inspection.noise_left() < 2.0
     for ours, theirs in (
         (looked_at.network.state_dict(), other.network.state_dict()),
         (looked_at.ema.weights, other.ema.weights),
@@ -49,6 +50,7 @@ def test_losses_are_those_of_the_weights_and_of_their_average() -> None:
     assert losses["zeros"].mean() == pytest.approx(1.0, abs=0.1)  # E[eps^2]
     trainer.ema.weights = {name: torch.zeros_like(value) for name, value in trainer.ema.weights.items()}
     assert inspection.losses()["average"].tolist() == losses["zeros"].tolist()
+    assert inspection.noise_left() == pytest.approx(1.0, abs=0.1)  # the estimate x / alpha leaves all of it
 
 
 def test_the_guess_at_single_pixels_cannot_be_beaten_where_pixels_are_independent() -> None:
@@ -90,11 +92,13 @@ def test_an_evaluation_gives_a_forecast_until_the_run_ends_and_a_warning_when_it
     trainer.place = trainer.recipe.training.total_images // 2
     share = inspection.done
     usual = expected_at(trainer.recipe, share)
-    noise = iter([3000.0])  # measured once
-    inspection.see([Figure("kid-efficientnet-lite0", 1.0, {}), Figure(METRIC, usual.distance, {})], lambda: next(noise))
-    assert inspection.forecast == corrected_forecast((share, usual.distance), 3000.0)
+    anchors = Anchors(50.0, 3000.0)
+    once = iter([anchors])
+    inspection.see([Figure("kid-efficientnet-lite0", 1.0, {}), Figure(METRIC, usual.distance, {})], lambda: next(once))
+    measured = Measured(share, usual.distance, inspection.noise_left())
+    assert inspection.forecast == corrected_forecast(measured, anchors)
     assert "behind" not in {finding.kind for finding in inspection.look(*pictures(trainer))}
-    inspection.see([Figure(METRIC, 1.01 * usual.high, {})], lambda: next(noise))
+    inspection.see([Figure(METRIC, 1.01 * usual.high, {})], lambda: next(once))
     assert "behind" in {finding.kind for finding in inspection.look(*pictures(trainer))}
     trainer.place = trainer.recipe.training.total_images
     assert inspection.forecast is None
