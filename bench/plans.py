@@ -364,11 +364,10 @@ def _best_correction(runs: Sequence[Mapping[str, Any]], curve: Curve, share: flo
 
     def at(power: float) -> Correction:
         plain = Correction(share=share, power=power, factor=1.0, exponent=0.0, spread=0.0)
-        missed = [
-            math.log(curve.place(_distance(one, 1.0), _anchors(one))[0] / (later - each.distance + above))
-            for one, each, (above, _) in zip(runs, now, places, strict=True)
-            if (later := curve.later(each, _anchors(one), 1.0 / share, plain))
-        ]
+        missed = list[float]()
+        for one, each, (above, _) in zip(runs, now, places, strict=True):
+            expected = curve.later(each, _anchors(one), 1.0 / share, plain) - (each.distance - above)
+            missed.append(math.log(curve.place(_distance(one, 1.0), _anchors(one))[0] / expected))
         (level, exponent), *_ = np.linalg.lstsq(line, np.array(missed))
         found = plain.model_copy(update={"factor": math.exp(level), "exponent": float(exponent)})
         spread = _root_mean_square([_missed_later(one, curve, found) for one in runs])

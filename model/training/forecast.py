@@ -198,7 +198,7 @@ def _within(distance: float, doubled: float, spread: float) -> Forecast:
 def _between(corrections: Sequence[Correction], share: float) -> Correction:
     """Return the correction at a share: that of the first one before it, and at the end none but the distance."""
     end = corrections[-1].model_copy(update={"share": 1.0, "factor": 1.0, "exponent": 0.0})
-    share = max(share, corrections[0].share)
+    share = min(max(share, corrections[0].share), 1.0)
     below, above = next(
         (below, above) for below, above in pairwise([*corrections, end]) if below.share <= share <= above.share
     )

@@ -514,15 +514,19 @@ class _Judge:
         else:
             self._record.evaluation(images_seen, evaluations)
             if self._inspection is not None:
-                with _recording_failure("evaluation", trainer, self._record):
-                    self._inspection.see(evaluations, self._anchors)
+                try:
+                    with _recording_failure("evaluation", trainer, self._record):
+                        self._inspection.see(evaluations, partial(self._anchors, stop))
+                except SamplingStopped:
+                    return False
         return True
 
-    def _anchors(self) -> Anchors:
+    def _anchors(self, stop: Callable[[], bool]) -> Anchors:
         from darkroom.model.metrics.anchors import noise_distance, own_distance
 
         dataset, references = self._trainer.dataset, self._references
-        return Anchors(own_distance(dataset, references, self._config.images), noise_distance(dataset, references))
+        own = own_distance(dataset, references, self._config.images, stop)
+        return Anchors(own, noise_distance(dataset, references, stop))
 
     def _frontier(self, stop: Callable[[], bool]) -> bool:
         if not self._config.frontier_steps:
