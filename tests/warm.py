@@ -51,7 +51,7 @@ IMPORTS = (
 )
 ROOT = Path(__file__).parents[1]
 PYTHON, DARKROOM = sys.executable, str(Path(sys.executable).with_name("darkroom"))
-FLAGS = frozenset(("-u", "-I", "-S"))
+FLAGS = frozenset(("-u", "-I", "-P", "-S"))
 
 PR_SET_CHILD_SUBREAPER = 36
 SHOWN_BYTES = 8192

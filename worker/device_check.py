@@ -10,7 +10,7 @@ TIMEOUT_SECONDS = 30.0
 KEPT_SECONDS = 60.0
 """For so long a test's result is used."""
 
-PROBE = (sys.executable, "-m", "darkroom.worker.device_probe")
+PROBE = (sys.executable, "-P", "-m", "darkroom.worker.device_probe")
 
 
 class DeviceCheck:

@@ -16,8 +16,9 @@ def main(arguments: list[str]) -> None:
     die_with(int(parent))
     if devices != "1" and "RANK" not in os.environ:
         os.environ.update(share_of_cores(int(devices)))  # torchrun would say 1 thread
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", devices]
-        os.execv(sys.executable, [*torchrun, "-m", "darkroom.worker.entry", str(os.getpid()), *arguments[1:]])
+        python = [sys.executable, "-P", "-m"]
+        torchrun = [*python, "torch.distributed.run", "--standalone", "--nproc-per-node", devices, "--no-python"]
+        os.execv(sys.executable, [*torchrun, *python, "darkroom.worker.entry", str(os.getpid()), *arguments[1:]])
     from darkroom.worker.work import work
 
     work(int(job_id), int(attempt), folder)

@@ -11,7 +11,7 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-PROBE = (sys.executable, "-m", "darkroom.worker.speed_probe")
+PROBE = (sys.executable, "-P", "-m", "darkroom.worker.speed_probe")
 
 
 class SpeedCheck:

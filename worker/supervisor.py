@@ -50,7 +50,7 @@ TICK_SECONDS = 0.2
 LOG_LINES_HELD = 1000
 BEATS_OF_PATIENCE = 2
 """After so many beats, a job that still waits for a worker finds none idle."""
-WORK = (sys.executable, "-m", "darkroom.worker.entry")
+WORK = (sys.executable, "-P", "-m", "darkroom.worker.entry")
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ MOST_FIELDS = 11_000
 """Most fields of a form beside its files; names of classes are one field each."""
 MOST_FIELD_BYTES = 4096
 ARCHIVES = (".zip", ".npz", ".tar", ".gz", ".tgz")
-"""Ends of file names. A form with one such file and nothing else was meant as an upload of this archive."""
+"""Ends of file names. A form whose files all have them was meant as an upload of an archive."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class _Parts:
         self._field = None
 
     def _end(self) -> None:
-        if len(self._names) == 1 and next(iter(self._names)).lower().endswith(ARCHIVES):
+        if self._names and all(name.lower().endswith(ARCHIVES) for name in self._names):
             raise file_in_a_form()
         self.ended = True
 

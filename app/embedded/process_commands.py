@@ -5,10 +5,16 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
+import darkroom
 from darkroom.app.settings import is_loopback
 
+PYTHON = (sys.executable, "-P", "-m")
+"""Runs a module. With -P, Python does not look into the current folder, which may have a `darkroom` of its own."""
+INSTALLED = str(Path(darkroom.__file__).parent.parent)
+"""The folder that has this `darkroom`. Uvicorn looks into the current folder, too, where it gets no other."""
 KEEP_ALIVE_SECONDS = 180
 """The API keeps an idle connection for this long. Proxies keep theirs for a shorter time (Caddy 120, Traefik 90),
 so no proxy sends a request on a connection that the API is closing."""
@@ -20,7 +26,7 @@ LAST_SECONDS = 5
 def api_command(host: str, port: int) -> list[str]:
     """Return the command line of the API server."""
     return [
-        *(sys.executable, "-m", "uvicorn", "--factory", "darkroom.app.main:application"),
+        *(*PYTHON, "uvicorn", "--factory", "darkroom.app.main:application", "--app-dir", INSTALLED),
         *("--host", host, "--port", str(port)),
         *("--http", "darkroom.app.http.protocol:ProblemProtocol", "--ws", "none"),
         *("--timeout-graceful-shutdown", str(LAST_SECONDS), "--no-access-log"),
@@ -31,7 +37,7 @@ def api_command(host: str, port: int) -> list[str]:
 def worker_commands() -> dict[str, list[str]]:
     """Return the command lines of the worker and of the reconciler, by name."""
     modules = {"worker": "darkroom.worker.celery_app", "reconciler": "darkroom.worker.reconciler"}
-    return {name: [sys.executable, "-m", module] for name, module in modules.items()}
+    return {name: [*PYTHON, module] for name, module in modules.items()}
 
 
 def reached_at(host: str) -> str:

@@ -60,6 +60,7 @@ def hinted(folder: Path, delay_seconds: float) -> Iterator[Hinted]:
             command = [
                 part.replace("darkroom.worker.celery_app", "tests.system.hinted_worker")
                 for part in worker_commands()["worker"]
+                if part != "-P"  # with it, Python finds no tests
             ]
             parts.run("hinted", command, DATABASE_URL=url, DARKROOM_WORKER_DEVICE="cpu")
             wait_until(lambda: _lives(parts), "the worker lives")

@@ -537,8 +537,10 @@ def test_uploads_have_a_limit_of_their_own(posted: Posted) -> None:
 
 @pytest.mark.parametrize("address", ["/v1/datasets?name=x&format=zip", "/v1/datasets?name=x"])
 def test_the_refusal_of_an_archive_in_a_form_says_what_to_send(posted: Posted, address: str) -> None:
-    answer = posted.service.client.post(address, files={"file": ("clothes.ZIP", CLOTHES)}, data={"format": "zip"})
-    assert "--data-binary" in assert_problem(answer, 415)["detail"]
+    for names in (["clothes.ZIP"], ["clothes.zip", "more.npz"]):
+        files = [("file", (name, CLOTHES)) for name in names]
+        answer = posted.service.client.post(address, files=files, data={"format": "zip"})
+        assert "--data-binary" in assert_problem(answer, 415)["detail"]
     assert posted.temporary_files() == []
 
 

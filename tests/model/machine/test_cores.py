@@ -30,7 +30,7 @@ def test_the_processes_of_a_job_on_several_devices_share_the_cores(monkeypatch: 
     seen: list[tuple[str | None, ...]] = []
 
     def become(program: str, arguments: list[str]) -> None:
-        assert arguments[:3] == [sys.executable, "-m", "torch.distributed.run"]
+        assert arguments[:4] == [sys.executable, "-P", "-m", "torch.distributed.run"]
         seen.append(tuple(os.environ.get(name) for name in (cores.OPENMP, cores.INDUCTOR)))
         raise SystemExit
 
