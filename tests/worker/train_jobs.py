@@ -83,7 +83,7 @@ class TrainJobs(Jobs):
         """Run one attempt at the most urgent job, without a wait, with faults of `tests/worker/broken_work.py`."""
         with self.database.session() as session:
             session.execute(update(Job).values(not_before=func.now()))
-        work = (*WORK[:2], "tests.worker.broken_work", ",".join(faults)) if faults else WORK
+        work = (WORK[0], "-m", "tests.worker.broken_work", ",".join(faults)) if faults else WORK
         device = DeviceCheck(self.settings.tested_devices())
         with mock.patch.object(supervisor, "subprocess", SUBPROCESS):
             assert Supervisor(self.settings, self.database, lambda: False, device, work).run_next()
